@@ -1,0 +1,68 @@
+"""The fully connected layer."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnets.errors import NetError, check_count
+from jaxnets.layers.checks import along_last, check_floating, check_params, param_dtype
+from jaxnets.leaf import labelled, layer
+from jaxnets.net import Net, Params
+
+Initializer = jax.nn.initializers.Initializer
+
+
+@labelled
+def dense(
+    features: int,
+    *,
+    use_bias: bool = True,
+    kernel_init: Initializer = jax.nn.initializers.lecun_normal(),
+    bias_init: Initializer = jax.nn.initializers.zeros,
+) -> Net:
+    """Multiply by a matrix and add a bias: y = x W + b, along the last axis.
+
+    Args:
+        features: width of the output, at least 1.
+        use_bias: whether there is a `b`.
+        kernel_init: how `kernel` is drawn. LeCun normal, variance 1/in, suits linear, tanh and SELU
+            outputs; take `jax.nn.initializers.he_normal()`, variance 2/in, before a ReLU, and
+            `glorot_uniform()` before a sigmoid.
+        bias_init: how `bias` is drawn.
+
+    Returns:
+        A network from `(batch, ..., in)` to `(batch, ..., features)`, of any floating dtype, with parameters
+        `kernel` `(in, features)` and `bias` `(features,)`.
+
+    Raises:
+        NetError: for `features` < 1, integer input, input without a feature axis, or parameters made for
+            another number of features.
+
+    LeCun, Bottou, Orr and Müller, "Efficient BackProp" (1998), section 4.6, for the default scale.
+
+    >>> import jax, jax.numpy as jnp
+    >>> net = dense(3)
+    >>> params, state = net.init(jax.random.key(0), jnp.ones((1, 4)))
+    >>> net.apply(params, state, jnp.ones((2, 4)))[0].shape
+    (2, 3)
+    """
+    check_count("features", features)
+
+    def shapes(x: Any) -> dict[str, tuple[int, ...]]:
+        check_floating(x)
+        if len(x.shape) < 2:
+            raise NetError(f"expects (batch, ..., features), got {x.shape}; add a batch axis with x[None]")
+        return {"kernel": (x.shape[-1], features)} | ({"bias": (features,)} if use_bias else {})
+
+    def init(key: jax.Array, x: Any) -> Params:
+        inits = {"kernel": kernel_init, "bias": bias_init}
+        keys = dict(zip(inits, jax.random.split(key), strict=True))
+        return {name: inits[name](keys[name], shape, param_dtype(x)) for name, shape in shapes(x).items()}
+
+    def apply(params: Params, x: Any) -> Any:
+        check_params(params, shapes(x), x)
+        y = jnp.matmul(x, params["kernel"])
+        return y + along_last(params["bias"], y) if use_bias else y
+
+    return layer(init, apply)

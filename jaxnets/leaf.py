@@ -1,0 +1,165 @@
+"""Leaves: `layer` makes one from two functions, `lift` from a plain callable, `labelled` names a constructor."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, ParamSpec
+
+import jax
+import jax.numpy as jnp
+
+from jaxnets.errors import NetError, is_traced, labelled_as
+from jaxnets.net import Key, Net, Params, State, check_key, spec
+from jaxnets.padded import Padded, check_padded
+from jaxnets.select import paths
+
+P = ParamSpec("P")
+
+
+def layer(
+    init: Callable[[Key, Any], Params] | None,
+    apply: Callable[[Params, Any], Any],
+    *,
+    label: str | None = None,
+) -> Net:
+    """Make a stateless layer from two functions.
+
+    Floating parameters reach `apply` in the dtype of a floating `x`, so that a layer computes in the
+    precision of its input, and `Padded` sequences pass through with `apply` seeing their values. For a
+    layer with state, or with randomness in training, write `Net(init, apply, label)` itself.
+
+    Args:
+        init: `(key, x) -> params`, a dict of arrays made from `x.shape` and `x.dtype`; `None` for a layer
+            without parameters.
+        apply: `(params, x) -> y`.
+        label: the name to print; that of the function around `apply` if not given.
+
+    >>> import jax, jax.numpy as jnp
+    >>> def scale_shift():
+    ...     def init(key, x):
+    ...         return {"scale": jnp.ones(x.shape[1:]), "bias": jnp.zeros(x.shape[1:])}
+    ...     def apply(params, x):
+    ...         return x * params["scale"][None] + params["bias"][None]
+    ...     return layer(init, apply)
+    >>> scale_shift().init(jax.random.key(0), jnp.ones((2, 3)))[0]["scale"].shape
+    (3,)
+    """
+    name = label or _name(apply)
+
+    def init_fn(key: Key, x: Any) -> tuple[Params, State]:
+        with labelled_as(name):
+            check_key(key)
+            return ({} if init is None else init(key, spec(x.values if isinstance(x, Padded) else x))), {}
+
+    def apply_fn(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
+        with labelled_as(name):
+            if init is None and params:
+                raise NetError(f"has no parameters, got {', '.join(paths(params))}", names_differ=True)
+            if not isinstance(x, Padded):
+                return _call(apply, params, x), state
+            check_padded(x)
+            values = _call(apply, params, x.values)
+            if jnp.shape(values)[:2] != jnp.shape(x.values)[:2]:
+                raise NetError(
+                    f"turns Padded values {jnp.shape(x.values)} into {jnp.shape(values)}: it must keep batch and "
+                    f"time; take the last step with jn.recurrent(..., return_sequences=False)"
+                )
+            return Padded(values, x.lengths), state
+
+    return Net(init_fn, apply_fn, name)
+
+
+def _call(apply: Callable[[Params, Any], Any], params: Params, x: Any) -> Any:
+    if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jnp.floating):
+        params = to_dtype(params, x.dtype)
+    try:
+        return apply(params, x)
+    except KeyError as error:
+        if isinstance(params, dict) and error.args and error.args[0] not in params:
+            have = ", ".join(paths(params)) or "none"
+            raise NetError(f"finds no parameter {error.args[0]!r}, got {have}", names_differ=True) from error
+        raise
+
+
+def to_dtype(tree: Any, dtype: Any) -> Any:
+    """Return a tree with its floating leaves in `dtype`, the others untouched."""
+
+    def convert(leaf: Any) -> Any:
+        return leaf.astype(dtype) if jnp.issubdtype(jnp.result_type(leaf), jnp.floating) else leaf
+
+    return jax.tree.map(convert, tree)
+
+
+def lift(function: Any) -> Net:
+    """Return a network for a plain callable `x -> y`; a `Net` comes back as it is.
+
+    Raises:
+        TypeError: if it is neither, or a constructor that has not been called (`jn.dense` for `jn.dense(10)`).
+    """
+    if isinstance(function, Net):
+        return function
+    if getattr(function, "makes_net", False):
+        raise TypeError(f"expected a layer, got the constructor {_name(function)}: call it, {_name(function)}(...)")
+    if not callable(function):
+        mend = "; unpack it with *" if isinstance(function, list | tuple) else ""
+        raise TypeError(f"expected a Net or a callable x -> y, got {type(function).__name__} {function!r}{mend}")
+    return layer(None, lambda _, x: function(x), label=_name(function))
+
+
+def labelled(factory: Callable[P, Net]) -> Callable[P, Net]:
+    """Decorate a function that makes a `Net`: label it as it was called, in print and in errors."""
+    signature = inspect.signature(factory)
+
+    @functools.wraps(factory)
+    def make(*args: P.args, **kwargs: P.kwargs) -> Net:
+        label = _describe(factory.__name__, signature, args, kwargs)
+        with labelled_as(label):
+            net = factory(*args, **kwargs)
+
+        def init(key: Key, x: Any) -> tuple[Params, State]:
+            with labelled_as(label):
+                return net.init(key, x)
+
+        def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
+            with labelled_as(label):
+                return net.apply(params, state, x, key=key, train=train)
+
+        return replace(net, init=init, apply=apply, label=label)
+
+    make.makes_net = True  # type: ignore[attr-defined]  # read by `lift`
+    return make
+
+
+def _name(function: Any) -> str:
+    if isinstance(function, functools.partial):
+        options = ", ".join([*map(_show, function.args), *(f"{k}={_show(v)}" for k, v in function.keywords.items())])
+        return f"{_name(function.func)}({options})"
+    qualified = getattr(function, "__qualname__", type(function).__name__).split(".")
+    if len(qualified) > 2 and qualified[-2] == "<locals>" and qualified[-1] in ("apply", "apply_fn", "<lambda>"):
+        return qualified[-3]
+    return getattr(function, "__name__", qualified[-1]).strip("<>")
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, jax.Array):
+        return "traced" if is_traced(value) or value.ndim else f"{value.item():g}"
+    if isinstance(value, Net):
+        return value.label
+    return _name(value) if callable(value) and not isinstance(value, type) else repr(value)
+
+
+def _describe(name: str, signature: inspect.Signature, args: tuple, kwargs: dict) -> str:
+    try:
+        given = signature.bind(*args, **kwargs).arguments
+    except TypeError:
+        return name  # the call that follows says what is wrong
+    shown = []
+    for key, value in given.items():
+        parameter = signature.parameters[key]
+        if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+            shown += map(_show, value)
+        elif value is not parameter.default and repr(value) != repr(parameter.default):
+            plain = parameter.default is parameter.empty or len(shown) == list(given).index(key) == 1
+            shown.append(_show(value) if plain else f"{key}={_show(value)}")
+    return f"{name}({', '.join(shown)})"

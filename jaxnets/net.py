@@ -1,0 +1,212 @@
+"""`Net`, a pair of pure functions, and what it takes to make one out of others."""
+
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from jaxnets.errors import NetError, at
+from jaxnets.select import paths
+
+Params = Any  # nested dicts of arrays
+State = Any  # nested dicts of arrays
+Key = jax.Array
+
+
+class Apply(Protocol):
+    """`(params, state, x, *, key=None, train=False) -> (y, state)`."""
+
+    def __call__(
+        self, params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False
+    ) -> tuple[Any, State]:
+        """Compute the outputs for a batch, and the state after it."""
+        ...
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Net:
+    """A network: the pair of pure functions `init` and `apply`, and what is needed to print and cut it.
+
+    Parameters and state are plain nested dicts of arrays; a network without any carries `{}`. `apply`
+    returns state of the same structure, shapes and dtypes as it was given.
+
+    Attributes:
+        init: `(key, x) -> (params, state)`; `x` is an array or a `jax.ShapeDtypeStruct`, batch axis first.
+            Only its shape and dtype are read.
+        apply: `(params, state, x, *, key=None, train=False) -> (y, state)`. `key` is needed in training
+            where a layer is random; `train` is a Python bool.
+        label: how the network was written, `conv(64, 3)`.
+        children: the networks inside by name; the names are those in `params`.
+        build: `(key, x) -> (params, state, y)` for a network made of others, with `x` and `y` as
+            `jax.ShapeDtypeStruct`, so that every leaf is traced once however deep it lies.
+        cut: the function behind `upto`, for networks whose children run one after another.
+        full_precision: whether `cast` leaves the parameters as they are (normalisation layers).
+
+    >>> import jax, jax.numpy as jnp, jaxnets as jn
+    >>> net = jn.serial(hidden=jn.dense(8), relu=jax.nn.relu, out=jn.dense(2))
+    >>> net
+    serial
+    ├─ hidden: dense(8)
+    ├─ relu: relu
+    └─ out: dense(2)
+    >>> params, state = net.init(jax.random.key(0), jnp.ones((1, 4)))
+    >>> y, state = net.apply(params, state, jnp.ones((32, 4)))
+    >>> y.shape, params["out"]["kernel"].shape
+    ((32, 2), (8, 2))
+    """
+
+    init: Callable[[Key, Any], tuple[Params, State]]
+    apply: Apply
+    label: str = "net"
+    children: Mapping[str, "Net"] = field(default_factory=dict)
+    build: Callable[[Key, Any], tuple[Params, State, Any]] | None = None
+    cut: Callable[[tuple[str, ...]], Apply] | None = None
+    full_precision: bool = False
+
+    def __getitem__(self, path: str) -> "Net":
+        """Return the child at a slash-joined path.
+
+        Raises:
+            NetError: if there is none; the names there are listed.
+        """
+        net = self
+        for name in path.split("/"):
+            if name not in net.children:
+                names = ", ".join(net.children) or "none"
+                raise NetError(f"has no child {name!r} (in {path!r}); its children: {names}", label=net.label)
+            net = net.children[name]
+        return net
+
+    def upto(self, path: str) -> "Net":
+        """Return the network that stops after a child, and takes the same full `params` and `state`.
+
+        This is how deep features are taken out: `net.upto("flatten").apply(params, state, x)`.
+
+        Raises:
+            NetError: if there is no such child, or its parent does not run its children in order.
+        """
+        self[path]
+        if self.cut is None:
+            raise NetError(f"runs no children in order, so it can't stop after {path!r}", label=self.label)
+        apply, children = self.cut(tuple(path.split("/"))), {}
+        for name, child in self.children.items():
+            children[name] = child
+            if name == path.split("/")[0]:
+                break
+
+        def build(key: Key, x: Any) -> tuple[Params, State, Any]:
+            params, state, _ = outline(self, key, x)
+            return params, state, jax.eval_shape(lambda p, s, x: apply(p, s, x)[0], params, state, x)
+
+        cut = compose(build, apply, label=f"{self.label} up to {path}", children=children, cut=self.cut)
+        return replace(cut, apply=apply)  # parameters of the children left out are no mistake
+
+    def __repr__(self) -> str:
+        lines = [self.label]
+        for place, (name, child) in enumerate(self.children.items(), start=1):
+            last = place == len(self.children)
+            first, *rest = repr(child).split("\n")
+            lines.append(f"{'└─' if last else '├─'} {name}: {first}")
+            lines.extend(f"{'  ' if last else '│ '} {line}" for line in rest)
+        return "\n".join(lines)
+
+
+def spec(x: Any) -> Any:
+    """Return shapes and dtypes as JAX sees them: the pytree `x` with a `jax.ShapeDtypeStruct` a leaf."""
+    return jax.eval_shape(lambda x: x, x)
+
+
+def describe(x: Any) -> str:
+    """Return the shapes and dtypes of a pytree as text for a message, `(32, 784) float32`."""
+    return ", ".join(f"{leaf.shape} {leaf.dtype}" for leaf in jax.tree.leaves(spec(x)))
+
+
+def fold(key: Key | None, name: str) -> Key | None:
+    """Return the key of a child: `key` folded by the CRC-32 of its name, or `None` for `None`."""
+    return None if key is None else jax.random.fold_in(key, zlib.crc32(name.encode()))
+
+
+def check_key(key: Any) -> None:
+    """Check that `key` is a random key, old style or new.
+
+    Raises:
+        NetError: if it is not.
+    """
+    dtype = getattr(key, "dtype", None)
+    if dtype is None or not (jnp.issubdtype(dtype, jax.dtypes.prng_key) or dtype == jnp.uint32):
+        raise NetError(f"expects a key such as jax.random.key(0), got {type(key).__name__} {key!r}")
+
+
+def outline(net: Net, key: Key, x: Any) -> tuple[Params, State, Any]:
+    """Initialise a network and tell the shapes of its outputs: `(params, state, y)` for the spec `x`."""
+    if net.build is not None:
+        return net.build(key, x)
+    params, state = net.init(key, x)
+    return params, state, jax.eval_shape(lambda p, s, x: net.apply(p, s, x)[0], params, state, x)
+
+
+def compose(
+    build: Callable[[Key, Any], tuple[Params, State, Any]],
+    apply: Apply,
+    *,
+    label: str,
+    children: Mapping[str, Net],
+    cut: Callable[[tuple[str, ...]], Apply] | None = None,
+) -> Net:
+    """Make a network out of others, with parameters checked by name: every combinator ends here.
+
+    Parameters of another network are answered by the outermost network with every missing, unexpected
+    and misshapen path.
+    """
+
+    def init_fn(key: Key, x: Any) -> tuple[Params, State]:
+        check_key(key)
+        return build(key, spec(x))[:2]
+
+    def apply_fn(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
+        try:
+            for what, tree in (("parameters", params), ("state", state)):
+                if not isinstance(tree, Mapping):
+                    raise NetError(f"expects {what} as a dict, got {type(tree).__name__}", label=label)
+                if children and (extra := [name for name in tree if name not in children]):
+                    raise NetError(f"gets {what} for unknown {', '.join(extra)}", label=label, names_differ=True)
+            return apply(params, state, x, key=key, train=train)
+        except NetError as error:
+            if error.names_differ and (differences := _differences(build, params, state, x)):
+                raise NetError(differences, label=label, names_differ=True) from error
+            raise
+
+    return Net(init_fn, apply_fn, label, children, build, cut)
+
+
+def _differences(build: Callable, params: Params, state: State, x: Any) -> str:
+    """Say how given parameters and state differ from those that `init` makes, "" where they agree."""
+    key = jax.random.key(0)
+    wanted_trees = jax.eval_shape(lambda: build(key, spec(x))[:2])
+    found: list[str] = []
+    for what, wanted, given in zip(("parameters", "state"), wanted_trees, (params, state), strict=True):
+        wanted, given = paths(wanted), paths(given)
+        shape = {path: jnp.shape(leaf) for path, leaf in given.items()}
+        lists = {
+            "missing": [path for path in wanted if path not in given],
+            "unexpected": [path for path in given if path not in wanted],
+            "misshapen": [
+                f"{path} {shape[path]} for {leaf.shape}"
+                for path, leaf in wanted.items()
+                if path in given and shape[path] != leaf.shape
+            ],
+        }
+        found += [f"{kind} {what} {', '.join(names)}" for kind, names in lists.items() if names]
+    mend = "; give it what its own init returned"
+    return "gets the parameters or state of another net: " + "; ".join(found) + mend if found else ""
+
+
+def apply_child(
+    child: Net, name: str, params: Params, state: State, x: Any, *, key: Key | None, train: bool
+) -> tuple[Any, State]:
+    """Apply a child to `x` with its part of the parameters, state and key, under its name."""
+    with at(name):
+        return child.apply(params.get(name, {}), state.get(name, {}), x, key=fold(key, name), train=train)

@@ -1,0 +1,1 @@
+"""Array functions that know which formulation is fast on which platform."""

@@ -1,0 +1,169 @@
+"""Many copies of one network with their parameters stacked: in depth by `repeat`, side by side by `ensemble`."""
+
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnets.combinators import Layer
+from jaxnets.errors import NetError, check_count
+from jaxnets.leaf import lift
+from jaxnets.net import Key, Net, Params, State, compose, describe, outline, spec
+
+
+def repeat(net: Layer, n: int, *, unroll: int = 1) -> Net:
+    """Run `n` copies of a network one after another by a scan over stacked parameters.
+
+    The program's size, and so the compile time, does not grow with `n`. Copy *k* draws its initial values,
+    and its randomness in training, from the key folded by the name `k`: the same as
+    `serial(net, net, ...)`, whose parameters `stack` and `unstack` convert.
+
+    Args:
+        net: a network whose output has the shape and dtype of its input.
+        n: how many copies, at least 1.
+        unroll: how many copies one iteration of the scan holds.
+
+    Raises:
+        NetError: if the output differs from the input in shape or dtype, or `n` < 1.
+
+    >>> import jax, jax.numpy as jnp, jaxnets as jn
+    >>> net = repeat(serial(fc=jn.dense(4), relu=jax.nn.relu), 8)
+    >>> params, _ = net.init(jax.random.key(0), jnp.ones((1, 4)))
+    >>> params["fc"]["kernel"].shape
+    (8, 4, 4)
+    """
+    inner = lift(net)
+    label = f"repeat({inner.label}, {n})"
+    _check_copies(n, label)
+
+    def build(key: Key, x: Any) -> tuple[Params, State, Any]:
+        params, state, y = _stacked_build(inner, n, key, x)
+        if spec(y) != spec(x):
+            raise NetError(f"needs an output like its input: {describe(x)} becomes {describe(y)}", label=label)
+        return params, state, y
+
+    def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
+        def step(x: Any, member: tuple) -> tuple[Any, State]:
+            own_params, own_state, own_key = member
+            y, new_state = inner.apply(own_params, own_state, x, key=own_key, train=train)
+            if spec(y) != spec(x):
+                raise NetError(f"needs an output like its input: {describe(x)} becomes {describe(y)}", label=label)
+            return y, new_state
+
+        return jax.lax.scan(step, x, (params, state, _keys(key, n)), length=n, unroll=unroll)
+
+    return compose(build, apply, label=label, children=inner.children)
+
+
+def ensemble(net: Layer, n: int) -> Net:
+    """Run `n` members of one network, each with parameters of its own, on the same input.
+
+    Member *k* draws its initial values, and its randomness in training, from the key folded by the name `k`.
+    Members share no parameters and are computed together by `vmap`.
+
+    Args:
+        net: the network of one member.
+        n: how many members, at least 1.
+
+    Returns:
+        A network from `(batch, ...)` to `(batch, n, ...)`; average by
+        `serial(ensemble(net, 5), lambda y: y.mean(1))`.
+
+    Raises:
+        NetError: if `n` < 1.
+
+    >>> import jax, jax.numpy as jnp, jaxnets as jn
+    >>> net = ensemble(jn.dense(3), 5)
+    >>> params, state = net.init(jax.random.key(0), jnp.ones((1, 4)))
+    >>> params["kernel"].shape, net.apply(params, state, jnp.ones((2, 4)))[0].shape
+    ((5, 4, 3), (2, 5, 3))
+    """
+    inner = lift(net)
+    label = f"ensemble({inner.label}, {n})"
+    _check_copies(n, label)
+
+    def build(key: Key, x: Any) -> tuple[Params, State, Any]:
+        params, state, y = _stacked_build(inner, n, key, x)
+        beside = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((*leaf.shape[:1], n, *leaf.shape[1:]), leaf.dtype), y)
+        return params, state, beside
+
+    def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
+        def member(params: Params, state: State, key: Key | None) -> tuple[Any, State]:
+            return inner.apply(params, state, x, key=key, train=train)
+
+        return jax.vmap(member, out_axes=(1, 0), axis_size=n)(params, state, _keys(key, n))
+
+    return compose(build, apply, label=label, children=inner.children)
+
+
+def stack(params: Params) -> Params:
+    """Turn the parameters of `serial(net, net, ...)` into those of `repeat(net, n)`, without loss.
+
+    Args:
+        params: `{"0": tree, "1": tree, ...}` with trees of equal structure; state converts the same way.
+
+    Returns:
+        One tree whose leaves have the copies along a new first axis.
+
+    Raises:
+        NetError: if the names are not 0 … n-1, or the trees differ.
+
+    >>> import jax.numpy as jnp
+    >>> stack({"0": {"bias": jnp.zeros(3)}, "1": {"bias": jnp.ones(3)}})["bias"].shape
+    (2, 3)
+    """
+    names = [str(place) for place in range(len(params))]
+    if set(params) != set(names):
+        raise NetError(f"expects the names 0 to n-1, got {', '.join(map(str, params))}", label="stack")
+    shapes = {name: spec(params[name]) for name in names}
+    for name in names:
+        if shapes[name] != shapes["0"]:
+            raise NetError(f"expects equal trees, but {name!r} differs from '0'", label="stack")
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *(params[name] for name in names)) if names else {}
+
+
+def unstack(params: Params) -> Params:
+    """Turn the parameters of `repeat(net, n)` into those of `serial(net, net, ...)`, the inverse of `stack`.
+
+    Raises:
+        NetError: if the leaves have no first axis of one length.
+
+    >>> import jax.numpy as jnp
+    >>> sorted(unstack({"bias": jnp.zeros((2, 3))}))
+    ['0', '1']
+    """
+    lengths = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(params)}
+    if len(lengths) > 1 or () in lengths:
+        raise NetError("expects every leaf to have the copies along its first axis", label="unstack")
+    n = next(iter(lengths))[0] if lengths else 0
+    return {str(place): jax.tree.map(lambda leaf, place=place: leaf[place], params) for place in range(n)}
+
+
+def _stacked_build(inner: Net, n: int, key: Key, x: Any) -> tuple[Params, State, Any]:
+    keys = _keys(key, n)
+    out: dict[str, Any] = {}
+
+    def one(key: Key) -> tuple[Params, State]:
+        params, state, out["y"] = outline(inner, key, x)
+        return params, state
+
+    params, state = jax.vmap(one)(keys)
+    return params, state, out["y"]
+
+
+def _keys(key: Key | None, n: int) -> Any:
+    if key is None:
+        return None
+    names = jnp.array([zlib.crc32(str(place).encode()) for place in range(n)], jnp.uint32)
+    fold: Callable = jax.random.fold_in
+    return jax.vmap(fold, (None, 0))(key, names)
+
+
+def _check_copies(n: Any, label: str) -> None:
+    try:
+        check_count("the number of copies", n)
+    except NetError as error:
+        error.label = label
+        raise

@@ -1,0 +1,112 @@
+"""The same network run another way: rematerialised, or in another precision."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnets.combinators import Layer
+from jaxnets.leaf import lift, to_dtype
+from jaxnets.net import Apply, Key, Net, Params, State, compose, outline, spec
+
+
+def remat(net: Layer, *, policy: Callable[..., bool] | None = None) -> Net:
+    """Keep none of a network's intermediate values for the backward pass: compute them again there.
+
+    Memory for activations falls to the network's input; time rises by about one more forward pass.
+    Values and gradients are the same. Names and parameters stay as they are.
+
+    Args:
+        net: the network, a block of a deep one as a rule.
+        policy: what to keep all the same, one of `jax.checkpoint_policies`.
+
+    >>> import jax, jax.numpy as jnp, jaxnets as jn
+    >>> remat(jn.dense(3)).init(jax.random.key(0), jnp.ones((1, 4)))[0]["kernel"].shape
+    (4, 3)
+    """
+    inner = lift(net)
+
+    def around(apply_inner: Apply) -> Apply:
+        def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
+            def run(params: Params, state: State, x: Any, key: Key | None) -> tuple[Any, State]:
+                return apply_inner(params, state, x, key=key, train=train)
+
+            return jax.checkpoint(run, policy=policy)(params, state, x, key)
+
+        return apply
+
+    return _wrap(inner, around, lambda key, x: outline(inner, key, x), f"remat({inner.label})")
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Which dtypes a network keeps its parameters in, computes in, and hands out.
+
+    Attributes:
+        param: dtype of the parameters that `init` makes.
+        compute: dtype of inputs and parameters inside.
+        output: dtype of the outputs.
+    """
+
+    param: Any = jnp.float32
+    compute: Any = jnp.bfloat16
+    output: Any = jnp.float32
+
+
+def cast(net: Layer, policy: Policy = Policy()) -> Net:
+    """Run a network in mixed precision: parameters in one dtype, arithmetic in another.
+
+    Floating inputs and parameters are lowered to `policy.compute` on the way in, outputs raised to
+    `policy.output` on the way out; integers pass. Normalisation layers keep their parameters and statistics
+    in float32 and reduce in it. Take losses outside, in float32. Gradients arrive in `policy.param`.
+
+    >>> import jax, jax.numpy as jnp, jaxnets as jn
+    >>> net = cast(jn.dense(3), jn.Policy(compute=jnp.bfloat16, output=jnp.bfloat16))
+    >>> params, state = net.init(jax.random.key(0), jnp.ones((1, 4)))
+    >>> params["kernel"].dtype.name, net.apply(params, state, jnp.ones((1, 4)))[0].dtype.name
+    ('float32', 'bfloat16')
+    """
+    inner = lift(net)
+
+    def around(apply_inner: Apply) -> Apply:
+        def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
+            params, x = _lower(inner, params, policy.compute), to_dtype(x, policy.compute)
+            y, state = apply_inner(params, state, x, key=key, train=train)
+            return to_dtype(y, policy.output), state
+
+        return apply
+
+    def build(key: Key, x: Any) -> tuple[Params, State, Any]:
+        params, state, y = outline(inner, key, spec_in(x, policy.compute))
+        return _lower(inner, params, policy.param), state, spec_in(y, policy.output)
+
+    label = f"cast({inner.label}, {jnp.dtype(policy.compute).name})"
+    return _wrap(inner, around, build, label)
+
+
+def spec_in(x: Any, dtype: Any) -> Any:
+    """Return the spec of `x` with its floating leaves in `dtype`."""
+    return jax.eval_shape(lambda x: to_dtype(x, dtype), spec(x))
+
+
+def _lower(net: Net, params: Params, dtype: Any) -> Params:
+    """Cast parameters, child by child, but for layers that need full precision."""
+    if net.full_precision:
+        return params
+    if net.children and isinstance(params, Mapping):
+        known = net.children
+        return {name: _lower(known[name], own, dtype) if name in known else own for name, own in params.items()}
+    return to_dtype(params, dtype)
+
+
+def _wrap(inner: Net, around: Callable[[Apply], Apply], build: Callable, label: str) -> Net:
+    cut = inner.cut
+    return compose(
+        build,
+        around(inner.apply),
+        label=label,
+        children=inner.children,
+        cut=None if cut is None else lambda path: around(cut(path)),
+    )

@@ -1,0 +1,5 @@
+"""Whole architectures."""
+
+from tests.cases.case import Case
+
+CASES: list[Case] = []

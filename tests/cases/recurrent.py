@@ -1,0 +1,5 @@
+"""Recurrent networks."""
+
+from tests.cases.case import Case
+
+CASES: list[Case] = []

@@ -1,0 +1,56 @@
+"""Outside witnesses: PyTorch where it is installed, and the arrays it gave where it is not.
+
+`JAXNETS_UPDATE=1 pytest tests` writes what PyTorch gives, and the golden trees, anew.
+"""
+
+import importlib.util
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).parent
+UPDATE = os.environ.get("JAXNETS_UPDATE") == "1"
+TORCH = importlib.util.find_spec("torch") is not None
+
+
+def floats(*shape: int, seed: int = 0, scale: float = 1.0) -> np.ndarray:
+    """Return normal float32 numbers, the same in every run and on every machine."""
+    return (scale * np.random.default_rng([seed, *shape]).standard_normal(shape)).astype(np.float32)
+
+
+def integers(*shape: int, high: int, low: int = 0, seed: int = 0) -> np.ndarray:
+    """Return int32 numbers in [low, high), the same in every run and on every machine."""
+    return np.random.default_rng([seed, *shape]).integers(low, high, shape).astype(np.int32)
+
+
+def witness(name: str, compute: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Return what PyTorch says: live where it is installed, else as committed in `oracles/<name>.npz`.
+
+    Live values are checked against the committed ones, so that these can't go stale. `compute` imports torch
+    itself and returns NumPy arrays.
+    """
+    file = HERE / "oracles" / f"{name}.npz"
+    if not TORCH:
+        with np.load(file, allow_pickle=False) as stored:
+            return dict(stored)
+    live = {key: np.asarray(value) for key, value in compute().items()}
+    if UPDATE:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(file, allow_pickle=False, **live)
+    with np.load(file, allow_pickle=False) as stored:
+        assert set(stored) == set(live), f"{name}: write the witness anew with JAXNETS_UPDATE=1"
+        for key, value in live.items():
+            np.testing.assert_allclose(stored[key], value, rtol=1e-4, atol=1e-5, err_msg=f"{name}: {key}")
+    return live
+
+
+def golden(name: str, text: str) -> None:
+    """Assert that a text equals the committed `golden/<name>.txt`."""
+    file = HERE / "golden" / f"{name}.txt"
+    if UPDATE:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    assert file.is_file(), f"no {file.name}: write it with JAXNETS_UPDATE=1"
+    assert text == file.read_text(), f"{name}: the tree changed; if meant, write it anew with JAXNETS_UPDATE=1"
