@@ -185,7 +185,7 @@ def concatenate(outputs: Mapping[str, Any]) -> jax.Array:
 def build_child(child: Net, name: str, key: Key, x: Any, params: dict, state: dict) -> Any:
     """Build a child on the spec `x` under its name, enter what it has, and return its output's spec."""
     with at(name):
-        own, own_state, y = outline(child, fold(key, name), x)  # type: ignore[arg-type]  # a key folds to a key
+        own, own_state, y = outline(child, fold(key, name), x)
     if own:
         params[name] = own
     if own_state:

@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, overload
 
 import jax
 import jax.numpy as jnp
@@ -124,6 +124,10 @@ def describe(x: Any) -> str:
     return ", ".join(f"{leaf.shape} {leaf.dtype}" for leaf in jax.tree.leaves(spec(x)))
 
 
+@overload
+def fold(key: Key, name: str) -> Key: ...
+@overload
+def fold(key: Key | None, name: str) -> Key | None: ...
 def fold(key: Key | None, name: str) -> Key | None:
     """Return the key of a child: `key` folded by the CRC-32 of its name, or `None` for `None`."""
     return None if key is None else jax.random.fold_in(key, zlib.crc32(name.encode()))

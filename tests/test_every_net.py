@@ -95,7 +95,7 @@ def test_training_is_a_function_of_the_key(case: Case):
     assert same != case.random
     outer = jn.serial(before=lambda x: x, inner=net)
     if case.random:
-        with pytest.raises(jn.NetError, match="inner.*needs a key"):
+        with pytest.raises(jn.NetError, match=r"inner.*needs a key"):
             outer.apply({"inner": params} if params else {}, {"inner": state} if state else {}, x, train=True)
     else:
         outer.apply({"inner": params} if params else {}, {"inner": state} if state else {}, x, train=True)

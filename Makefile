@@ -1,0 +1,43 @@
+# Every target works on a fresh machine: it makes .venv and installs what it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help install demo test test-slow lint types docs check clean
+
+help:            ## list the targets
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## +/\t/' | expand -t 14
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# One stamp an extra: installed again when pyproject.toml changes.
+$(VENV)/.installed-%: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	@touch $@
+
+install: $(VENV)/.installed-dev                ## .venv with everything a developer needs
+
+demo: $(VENV)/.installed-experiments           ## train LeNet-5 on 5,000 real digits, show and save the results
+	$(BIN)/python -m experiments
+
+test: $(VENV)/.installed-test                  ## run the tests
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-slow: $(VENV)/.installed-test             ## run the tests marked slow
+	$(BIN)/python -m pytest -n 2 -m slow
+
+lint: $(VENV)/.installed-dev                   ## check format and lint rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.installed-dev                  ## check types of package, experiments and tests
+	$(BIN)/pyright
+
+docs: $(VENV)/.installed-dev                   ## build the site, strictly
+	$(BIN)/mkdocs build --strict
+
+check: lint types test docs                    ## all of the above
+
+clean:           ## remove what was built
+	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache .hypothesis
