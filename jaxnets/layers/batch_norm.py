@@ -1,0 +1,120 @@
+"""Batch normalisation."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnets.errors import NetError, check_fraction, check_positive, is_traced
+from jaxnets.layers.affine import affine, channels_of, init_affine, narrowed, scale_and_shift, values_of, widened
+from jaxnets.layers.checks import along_last, check_params, check_state, param_dtype
+from jaxnets.leaf import labelled
+from jaxnets.net import Key, Net, Params, State
+from jaxnets.ops.moments import moments
+
+Initializer = jax.nn.initializers.Initializer
+
+
+@labelled
+def batch_norm(
+    *,
+    decay: float | jax.Array = 0.9,
+    epsilon: float | jax.Array = 1e-5,
+    use_scale: bool = True,
+    use_bias: bool = True,
+    scale_init: Initializer = jax.nn.initializers.ones,
+    bias_init: Initializer = jax.nn.initializers.zeros,
+) -> Net:
+    """Normalise each channel over the batch and all places: y = scale · (x - mean) / √(var + ε) + bias.
+
+    In training, mean and var are those of the batch, var the biased one, Σ(x - mean)²/n. Each training call
+    also moves the running averages towards them, by the unbiased variance as in PyTorch:
+
+        mean ← decay · mean + (1 - decay) · batch mean
+        var  ← decay · var  + (1 - decay) · Σ(x - batch mean)²/(n - 1)
+
+    In evaluation, mean and var are the running averages, and the state stays as it is. Statistics and all
+    arithmetic are in float32, or in float64 for float64 input; `cast` leaves the parameters alone.
+
+    Args:
+        decay: how much of the running average is kept, in [0, 1); PyTorch's momentum is 1 - decay. May be traced.
+        epsilon: what keeps the divisor from zero, > 0.
+        use_scale: whether there is a `scale`.
+        use_bias: whether there is a `bias`.
+        scale_init: how `scale` is made; `zeros` in the last layer of a residual body makes it start as the identity.
+        bias_init: how `bias` is made.
+
+    Returns:
+        A network from `(batch, ..., channels)` to the same shape and dtype, with parameters `scale` and `bias`
+        and state `mean` and `var`, all `(channels,)`. Of `Padded` sequences `(batch, time, ..., channels)` only
+        the real steps count; padding comes out as zeros.
+
+    Raises:
+        NetError: for `decay` outside [0, 1), integer input, one value a channel in training, or parameters or
+            state made for another number of channels. (Where the lengths of `Padded` sequences are traced and
+            turn out to hold fewer than two values, the running averages stay as they were.)
+
+    Ioffe and Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate
+    Shift" (2015), algorithms 1 and 2.
+
+    >>> import jax, jax.numpy as jnp
+    >>> net = batch_norm()
+    >>> x = jnp.array([[1.0, 10.0], [3.0, 30.0]])
+    >>> params, state = net.init(jax.random.key(0), x)
+    >>> y, state = net.apply(params, state, x, train=True)
+    >>> print(y.round(2), state["var"].round(1))
+    [[-1. -1.]
+     [ 1.  1.]] [ 1.1 20.9]
+    """
+    check_fraction("decay", decay)
+    check_positive("epsilon", epsilon)
+    inits = affine(use_scale, scale_init, use_bias, bias_init)
+
+    def init(key: Key, x: Any) -> tuple[Params, State]:
+        shape, dtype = channels_of(x), param_dtype(values_of(x))
+        state = {"mean": jnp.zeros(shape, dtype), "var": jnp.ones(shape, dtype)}
+        return init_affine(inits, key, shape, values_of(x)), state
+
+    def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
+        shape = channels_of(x)
+        check_params(params, dict.fromkeys(inits, shape), values_of(x))
+        check_state(state, {"mean": shape, "var": shape}, values_of(x))
+        wide, mask = widened(x)
+        beside = (1,) * (wide.ndim - 1) + shape
+        if train:
+            count = _count(wide.shape, mask)
+            centred, mean, variance = moments(wide, range(wide.ndim - 1), mask)
+            state = _moved(state, mean.reshape(shape), variance.reshape(shape), count, decay)
+        else:
+            centred = wide - along_last(state["mean"].astype(wide.dtype), wide)
+            variance = along_last(state["var"].astype(wide.dtype), wide)
+        return narrowed(scale_and_shift(params, centred, variance, epsilon, beside), x), state
+
+    return Net(init, apply, full_precision=True)
+
+
+def _count(shape: tuple[int, ...], mask: jax.Array | None) -> Any:
+    """Return how many values each channel has, once there are known to be at least two."""
+    count: Any = math.prod(shape[:-1])
+    if mask is not None:
+        count = jnp.sum(mask, dtype=jnp.int32) * math.prod(shape[2:-1])
+    if not is_traced(count) and count < 2:
+        raise NetError(
+            f"expects more than one value for each channel in training, got {count} in {shape}; take a larger "
+            f"batch, or jn.layer_norm, which needs none"
+        )
+    return count
+
+
+def _moved(state: State, mean: jax.Array, variance: jax.Array, count: Any, decay: Any) -> State:
+    """Return the running averages after a batch of `count` values a channel."""
+    n = jnp.asarray(count, mean.dtype)
+    batch = {"mean": mean, "var": variance * (n / jnp.maximum(n - 1, 1))}
+
+    def move(running: jax.Array, value: jax.Array) -> jax.Array:
+        old, new = jnp.asarray(decay, running.dtype), jnp.asarray(1 - decay, running.dtype)
+        value = jax.lax.stop_gradient(value).astype(running.dtype)
+        return jnp.where(n < 2, running, old * running + new * value)
+
+    return {name: move(state[name], batch[name]) for name in ("mean", "var")}

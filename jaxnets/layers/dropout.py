@@ -1,0 +1,134 @@
+"""Dropout of single values, of values shared along axes, and of whole channels."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnets.errors import NetError, check_fraction, concrete
+from jaxnets.layers.affine import values_of
+from jaxnets.layers.checks import check_train_key, param_dtype
+from jaxnets.leaf import labelled
+from jaxnets.net import Key, Net, Params, State
+from jaxnets.padded import Padded
+from jaxnets.select import paths
+
+_LEVELS = 1 << 16  # a draw is one of so many equally likely numbers: half a 32-bit word
+
+
+@labelled
+def dropout(rate: float | jax.Array, *, broadcast_axes: Sequence[int] = ()) -> Net:
+    """Set each value to zero with probability `rate` in training, and scale the rest up: E[y] = x.
+
+    y = x · m / (1 - rate) with m = 1 with probability 1 - rate, else 0; in evaluation y = x. The draws have 16
+    bits, so that `rate` is taken to the next multiple of 2⁻¹⁶ below 1; the scale is that of the rate so taken,
+    and E[y] = x is exact.
+
+    Args:
+        rate: probability of dropping a value, in [0, 1). May be traced. A known rate of 0 draws nothing and
+            needs no key.
+        broadcast_axes: axes along which all values are kept or dropped together.
+
+    Returns:
+        A network from floating values of any shape to the same shape and dtype, without parameters, that needs
+        a key in training. `Padded` sequences pass through.
+
+    Raises:
+        NetError: for a rate outside [0, 1), integer input, an axis that the input lacks, or training without
+            a key.
+
+    Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov, "Dropout: A Simple Way to Prevent Neural
+    Networks from Overfitting" (2014), section 10, in its scaled ("inverted") form.
+
+    >>> import jax, jax.numpy as jnp
+    >>> net, x = dropout(0.5), jnp.ones((1, 8))
+    >>> print(net.apply({}, {}, x)[0])
+    [[1. 1. 1. 1. 1. 1. 1. 1.]]
+    >>> y, _ = net.apply({}, {}, x, key=jax.random.key(0), train=True)
+    >>> sorted(set(y[0].tolist()))
+    [0.0, 2.0]
+    """
+
+    def shared(shape: tuple[int, ...]) -> set[int]:
+        rank = len(shape)
+        if not all(isinstance(axis, int) and -rank <= axis < rank for axis in broadcast_axes):
+            raise NetError(f"shares its mask along the axes {tuple(broadcast_axes)}, but the input is {shape}")
+        return {axis % rank for axis in broadcast_axes}
+
+    return _dropout(rate, shared)
+
+
+@labelled
+def dropout_channels(rate: float | jax.Array) -> Net:
+    """Set whole channels of an example to zero with probability `rate` in training, and scale the rest up.
+
+    The same as `dropout(rate)` with one draw for all places of a channel: neighbouring places of a feature map
+    say nearly the same, so that dropping one of them takes away little.
+
+    Args:
+        rate: probability of dropping a channel, in [0, 1). May be traced.
+
+    Returns:
+        A network from `(batch, ..., channels)` with at least one axis of places, to the same shape and dtype,
+        without parameters, that needs a key in training.
+
+    Raises:
+        NetError: for a rate outside [0, 1), integer input, input without an axis of places, or training without
+            a key.
+
+    Tompson, Goroshin, Jain, LeCun and Bregler, "Efficient Object Localization Using Convolutional Networks"
+    (2015), section 3.2, there called SpatialDropout.
+
+    >>> import jax, jax.numpy as jnp
+    >>> net, x = dropout_channels(0.5), jnp.ones((4, 3, 3, 2))
+    >>> y, _ = net.apply({}, {}, x, key=jax.random.key(0), train=True)
+    >>> bool((y == y[:, :1, :1]).all())
+    True
+    """
+
+    def shared(shape: tuple[int, ...]) -> set[int]:
+        if len(shape) < 3:
+            raise NetError(f"expects (batch, ..., channels) with an axis of places, got {shape}; take jn.dropout")
+        return set(range(1, len(shape) - 1))
+
+    return _dropout(rate, shared)
+
+
+def _dropout(rate: Any, shared: Callable[[tuple[int, ...]], set[int]]) -> Net:
+    check_fraction("rate", rate)
+    off = concrete(rate) == 0.0
+
+    def init(key: Key, x: Any) -> tuple[Params, State]:
+        shared(values_of(x).shape)
+        return {}, {}
+
+    def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
+        if params:
+            raise NetError(f"has no parameters, got {', '.join(paths(params))}", names_differ=True)
+        values = jnp.asarray(values_of(x))
+        axes = shared(values.shape)
+        if off or not train:
+            return x, state
+        check_train_key(key)
+        y = _drop(key, values, rate, axes)  # type: ignore[arg-type]  # the key is there
+        return Padded(y, x.lengths) if isinstance(x, Padded) else y, state
+
+    return Net(init, apply)
+
+
+def _drop(key: Key, x: jax.Array, rate: Any, axes: set[int]) -> jax.Array:
+    dtype = param_dtype(x)
+    levels = jnp.clip(jnp.round(jnp.asarray(rate, jnp.float32) * _LEVELS), 0, _LEVELS - 1)  # so many of them drop
+    drawn = _draw(key, tuple(1 if place in axes else length for place, length in enumerate(x.shape)))
+    scaled = (x.astype(dtype) * (_LEVELS / (_LEVELS - levels.astype(dtype)))).astype(x.dtype)
+    keep = jnp.broadcast_to(drawn >= levels.astype(jnp.uint16), x.shape)
+    return jnp.where(keep, scaled, jnp.zeros((), x.dtype))
+
+
+def _draw(key: Key, shape: tuple[int, ...]) -> jax.Array:
+    """Draw 16-bit numbers, two from each 32-bit word along the last axis: half the work of `jax.random.bits`."""
+    *rows, length = shape or (1,)
+    words = jax.random.bits(key, (*rows, -(-length // 2)), jnp.uint32)
+    halves = jax.lax.bitcast_convert_type(words, jnp.uint16)  # (..., words, 2)
+    return halves.reshape(*rows, -1)[..., :length].reshape(shape)

@@ -1,0 +1,56 @@
+"""The rectifier with a learned slope."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnets.errors import NetError
+from jaxnets.layers.checks import along_last, check_floating, check_params, param_dtype
+from jaxnets.leaf import labelled, layer
+from jaxnets.net import Net, Params
+
+Initializer = jax.nn.initializers.Initializer
+
+
+@labelled
+def prelu(*, per_channel: bool = False, slope_init: Initializer = jax.nn.initializers.constant(0.25)) -> Net:
+    """Scale negative values by a learned slope: y = x for x > 0, a · x otherwise.
+
+    Penalties and weight decay on `a` pull towards the plain rectifier; leave it out of them.
+
+    Args:
+        per_channel: whether each channel, along the last axis, has a slope of its own.
+        slope_init: how the slope is made; 0.25 as in the paper.
+
+    Returns:
+        A network from `(batch, ..., channels)` to the same shape and dtype, with the parameter
+        `negative_slope`, `(1,)` or `(channels,)`.
+
+    Raises:
+        NetError: for integer input, input without a channel axis, or parameters made for another number of
+            channels.
+
+    He, Zhang, Ren and Sun, "Delving Deep into Rectifiers" (2015), equation 1; values as `torch.nn.PReLU`.
+
+    >>> import jax, jax.numpy as jnp
+    >>> net = prelu()
+    >>> params, state = net.init(jax.random.key(0), jnp.ones((1, 2)))
+    >>> print(net.apply(params, state, jnp.array([[-4.0, 4.0]]))[0])
+    [[-1.  4.]]
+    """
+
+    def shapes(x: Any) -> dict[str, tuple[int, ...]]:
+        check_floating(x)
+        if len(x.shape) < 2:
+            raise NetError(f"expects (batch, ..., channels), got {x.shape}; add a batch axis with x[None]")
+        return {"negative_slope": x.shape[-1:] if per_channel else (1,)}
+
+    def init(key: jax.Array, x: Any) -> Params:
+        return {name: slope_init(key, shape, param_dtype(x)) for name, shape in shapes(x).items()}
+
+    def apply(params: Params, x: Any) -> jax.Array:
+        check_params(params, shapes(x), x)
+        return jnp.where(x > 0, x, along_last(params["negative_slope"], x) * x)
+
+    return layer(init, apply)
