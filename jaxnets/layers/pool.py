@@ -1,0 +1,201 @@
+"""Pooling layers."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnets.errors import NetError
+from jaxnets.layers.windows import (
+    AXES,
+    Grid,
+    Ints,
+    Padding,
+    Windows,
+    check_ints,
+    check_spatial,
+    common_rank,
+    refuse_padded,
+    spread,
+)
+from jaxnets.leaf import labelled, layer
+from jaxnets.net import Net
+from jaxnets.ops import pool as ops
+
+
+@labelled
+def max_pool(
+    window: Ints,
+    *,
+    stride: Ints | None = None,
+    padding: Padding = 0,
+    dilation: Ints = 1,
+    ceil_mode: bool = False,
+) -> Net:
+    """Take the maximum of each channel over a sliding window: y[i] = max_j x[i·stride + j·dilation − padding].
+
+    What lies in the padding counts as −∞. The gradient goes to the first of equal maxima in row-major order, as in
+    PyTorch. NaN counts as the maximum.
+
+    Args:
+        window: size of the window: an integer for every spatial axis of the input, or a tuple with one for each.
+        stride: steps between windows, likewise; the window itself if not given, so that windows don't overlap.
+        padding: an integer for both sides of every axis; a tuple with an integer, or with `(before, after)`, for each
+            axis; "VALID" for none; "SAME" for ⌈n / stride⌉ places (see `conv`).
+        dilation: steps between the elements of one window.
+        ceil_mode: whether a last window may reach over the end of the padded input. One that would start behind the
+            input is left out, as in PyTorch.
+
+    Returns:
+        A network from `(batch, *spatial, channels)` to `(batch, *out, channels)`, of the same floating dtype, with
+        out = ⌊(n + padding − dilation (window − 1) − 1) / stride⌋ + 1, or ⌈…⌉ + 1.
+
+    Raises:
+        NetError: for settings out of range or for unequal numbers of axes, input of another rank, integer input, input
+            smaller than the window, or padding so wide that a window lies in it altogether.
+
+    >>> import jax.numpy as jnp
+    >>> net = max_pool(2)
+    >>> net.apply({}, {}, jnp.arange(16.0).reshape(1, 4, 4, 1))[0].ravel().tolist()
+    [5.0, 7.0, 13.0, 15.0]
+    """
+    windows = Windows(window, window if stride is None else stride, padding, dilation)
+
+    def apply(_: Any, x: Any) -> jax.Array:
+        grid = windows.over(x, ceil=ceil_mode)
+        _check_filled(x, grid)
+        return ops.max_pool(jnp.asarray(x), *grid)
+
+    return refuse_padded(layer(None, apply))
+
+
+@labelled
+def avg_pool(
+    window: Ints,
+    *,
+    stride: Ints | None = None,
+    padding: Padding = 0,
+    count_include_pad: bool = True,
+    ceil_mode: bool = False,
+) -> Net:
+    """Take the mean of each channel over a sliding window: y[i] = (1/m) Σ_j x[i·stride + j − padding].
+
+    Sums are taken in float32 for narrower input.
+
+    Args:
+        window: size of the window, as for `max_pool`.
+        stride: steps between windows; the window itself if not given.
+        padding: as for `max_pool`; zeros are added.
+        count_include_pad: whether places in the padding count in m, as in PyTorch by default; `False` takes the mean
+            over true places alone, which with "SAME" is TensorFlow's rule. What `ceil_mode` reaches over the padded
+            input never counts.
+        ceil_mode: as for `max_pool`.
+
+    Returns:
+        A network from `(batch, *spatial, channels)` to `(batch, *out, channels)`, of the same floating dtype.
+
+    Raises:
+        NetError: as `max_pool`.
+
+    >>> import jax.numpy as jnp
+    >>> net = avg_pool(2)
+    >>> net.apply({}, {}, jnp.arange(16.0).reshape(1, 4, 4, 1))[0].ravel().tolist()
+    [2.5, 4.5, 10.5, 12.5]
+    """
+    windows = Windows(window, window if stride is None else stride, padding)
+
+    def apply(_: Any, x: Any) -> jax.Array:
+        grid = windows.over(x, ceil=ceil_mode)
+        _check_filled(x, grid)
+        counted = windows.over(x).padding if count_include_pad else None
+        return ops.avg_pool(jnp.asarray(x), grid.size, grid.stride, grid.padding, counted)
+
+    return refuse_padded(layer(None, apply))
+
+
+@labelled
+def adaptive_avg_pool(output_size: Ints) -> Net:
+    """Take the mean over nearly equal bins, so that the output has a given size whatever the input's is.
+
+    Bin i of k over an axis of n places reaches from ⌊i n / k⌋ to ⌈(i + 1) n / k⌉, PyTorch's `AdaptiveAvgPool`. Sums
+    are taken in float32 for narrower input.
+
+    Args:
+        output_size: an integer for every spatial axis, or a tuple with one for each; may exceed the input's.
+
+    Returns:
+        A network from `(batch, *spatial, channels)` to `(batch, *output_size, channels)`, of the same floating dtype.
+
+    Raises:
+        NetError: for sizes below 1, input of another rank, without a place, or of integers.
+
+    >>> import jax.numpy as jnp
+    >>> adaptive_avg_pool(7).apply({}, {}, jnp.ones((2, 10, 12, 3)))[0].shape
+    (2, 7, 7, 3)
+    """
+    check_ints("output_size", output_size)
+
+    def apply(_: Any, x: Any) -> jax.Array:
+        sizes = spread(output_size, _places("adaptive_avg_pool", x, common_rank(output_size=output_size)))
+        return ops.adaptive_avg_pool(jnp.asarray(x), sizes)
+
+    return refuse_padded(layer(None, apply))
+
+
+def global_avg_pool(x: Any) -> jax.Array:
+    """Take the mean of each channel over all places: `(batch, *spatial, channels)` to `(batch, channels)`.
+
+    Sums are taken in float32 for narrower input. Written without a call: `jn.serial(..., jn.global_avg_pool)`.
+
+    Raises:
+        NetError: for input without spatial axes, without a place, or of integers.
+
+    Lin, Chen and Yan, "Network In Network" (2013), section 3.2.
+
+    >>> import jax.numpy as jnp
+    >>> global_avg_pool(jnp.ones((2, 7, 7, 64))).shape
+    (2, 64)
+    """
+    rank = _places("global_avg_pool", x)
+    x = jnp.asarray(x)
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    return jnp.mean(x, axis=tuple(range(1, 1 + rank)), dtype=wide).astype(x.dtype)
+
+
+def global_max_pool(x: Any) -> jax.Array:
+    """Take the maximum of each channel over all places: `(batch, *spatial, channels)` to `(batch, channels)`.
+
+    Equal maxima share the gradient equally, as in `jnp.max` and `torch.amax`. Written without a call.
+
+    Raises:
+        NetError: for input without spatial axes, without a place, or of integers.
+
+    >>> import jax.numpy as jnp
+    >>> global_max_pool(jnp.ones((2, 7, 7, 64))).shape
+    (2, 64)
+    """
+    rank = _places("global_max_pool", x)
+    return jnp.max(jnp.asarray(x), axis=tuple(range(1, 1 + rank)))
+
+
+def _places(label: str, x: Any, rank: int | None = None) -> int:
+    """Check that an input has spatial axes, none of them empty; return how many."""
+    try:
+        found = check_spatial(x, rank)
+        if 0 in x.shape[1:-1]:
+            raise NetError(f"expects at least one place on every spatial axis, got {tuple(x.shape)}")
+    except NetError as error:
+        error.label = error.label or label
+        raise
+    return found
+
+
+def _check_filled(x: Any, grid: Grid) -> None:
+    """Check that every window holds at least one place of the input, whose maximum and mean are defined."""
+    spatial = tuple(x.shape[1:-1])
+    for axis, count in enumerate(ops.window_counts(spatial, *grid)):
+        if not count.all():
+            raise NetError(
+                f"expects some input in every window, but with {AXES[len(spatial)][axis]} {spatial[axis]} and padding "
+                f"{grid.padding[axis]} a window of {grid.size[axis]} lies in the padding altogether; pad less"
+            )
