@@ -1,5 +1,6 @@
 """Patterns over slash-joined paths, one language for penalties, decay, freezing and summaries."""
 
+import functools
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,9 +25,13 @@ def paths(tree: Any) -> dict[str, Any]:
 def matches(pattern: Pattern, path: str) -> bool:
     """Tell whether a path matches a pattern, or any of several.
 
-    `*` stands for any characters within one name, `?` for one of them, `[abc]` for one of a set, `**` for
-    any number of whole names (none included), `{kernel,bias}` for alternatives. The pattern must match the
-    whole path.
+    `*` stands for any characters within one name, `?` for one of them, `[abc]` or `[a-c]` for one of a set,
+    `[!abc]` for one of no such set, `**` in place of a name for any number of names (none included), and
+    `{kernel,bias}` for alternatives, which may hold slashes and further braces. All else stands for itself.
+    The pattern must match the whole path.
+
+    Raises:
+        NetError: for `**` beside other characters of a name, or a range that runs backwards.
 
     >>> matches("**/kernel", "layer1/0/conv1/kernel"), matches("**/kernel", "kernel")
     (True, True)
@@ -34,25 +39,51 @@ def matches(pattern: Pattern, path: str) -> bool:
     (False, True)
     """
     patterns = [pattern] if isinstance(pattern, str) else pattern
-    return any(re.fullmatch(_expression(each), path) for each in patterns)
+    whole = path and path + "/"  # each name ends in a slash, so `**` is any number of such
+    return any(_expression(each).fullmatch(whole) for each in patterns)
 
 
-_TOKENS = re.compile(r"\*\*/|/\*\*|\*\*|\*|\?|\[[^]]+\]|\{[^}]*\}|[^*?\[{]+|.")
+_TOKEN = re.compile(r"\*|\?|\[(!?+)(\]?+[^]]*)\]|.", re.DOTALL)
+_RANGE = re.compile(r"(.)-(.)|(.)", re.DOTALL)
 
 
-def _expression(pattern: str) -> str:
-    special = {"**/": "(?:[^/]+/)*", "/**": "(?:/[^/]+)*", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+@functools.cache
+def _expression(pattern: str) -> re.Pattern[str]:
+    options = (
+        "".join("(?:[^/]+/)*" if name == "**" else _name(name) for name in p.split("/")) for p in _plain(pattern)
+    )
+    try:
+        return re.compile("|".join(options))
+    except re.error as error:
+        raise NetError(f"is no pattern: {error.msg}", label=f"pattern {pattern!r}") from None
+
+
+def _plain(pattern: str) -> list[str]:
+    """Return the patterns without braces that one with braces stands for, the innermost braces first."""
+    braces = re.search(r"\{([^{}]*)\}", pattern)
+    if braces is None:
+        return [pattern]
+    before, after = pattern[: braces.start()], pattern[braces.end() :]
+    return [plain for option in braces[1].split(",") for plain in _plain(before + option + after)]
+
+
+def _name(pattern: str) -> str:
+    """Return the expression for one name and the slash behind it."""
+    if "**" in pattern:
+        raise NetError("has ** beside other characters; write it in place of a name", label=f"pattern {pattern!r}")
     expression = ""
-    for token in _TOKENS.findall(pattern):
-        if token in special:
-            expression += special[token]
-        elif token.startswith("[") and len(token) > 2:
-            expression += "[" + ("^" if token[1] == "!" else "") + token[1:].lstrip("!").replace("\\", r"\\")
-        elif token.startswith("{") and len(token) > 1:
-            expression += "(?:" + "|".join(_expression(option) for option in token[1:-1].split(",")) + ")"
+    for token in _TOKEN.finditer(pattern):
+        if token[0] in ("*", "?"):
+            expression += "[^/]*" if token[0] == "*" else "[^/]"
+        elif token[2]:
+            members = "".join(
+                f"{re.escape(one[1])}-{re.escape(one[2])}" if one[1] else re.escape(one[3])
+                for one in _RANGE.finditer(token[2])
+            )
+            expression += f"(?!/)[{'^' if token[1] else ''}{members}]"
         else:
-            expression += re.escape(token)
-    return expression
+            expression += re.escape(token[0])
+    return expression + "/"
 
 
 def select(tree: Any, pattern: Pattern) -> dict[str, Any]:

@@ -1,0 +1,51 @@
+"""Losses: `(outputs, targets) -> (batch,)`, one value an example; options are keywords, so `functools.partial` fits.
+
+They are computed in float32 or wider whatever the outputs' dtype.
+"""
+
+from jaxnets.losses.classification import (
+    binary_cross_entropy,
+    cross_entropy,
+    focal,
+    kl_divergence,
+    negative_log_likelihood,
+    softmax_focal,
+)
+from jaxnets.losses.margins import exponential, hinge, multiclass_hinge, perceptron, squared_hinge
+from jaxnets.losses.regression import (
+    absolute_error,
+    absolute_percentage_error,
+    cosine,
+    half_squared_error,
+    huber,
+    log_cosh,
+    smooth_l1,
+    squared_error,
+    squared_log_error,
+)
+from jaxnets.losses.sequences import ctc, sequence
+
+__all__ = [
+    "absolute_error",
+    "absolute_percentage_error",
+    "binary_cross_entropy",
+    "cosine",
+    "cross_entropy",
+    "ctc",
+    "exponential",
+    "focal",
+    "half_squared_error",
+    "hinge",
+    "huber",
+    "kl_divergence",
+    "log_cosh",
+    "multiclass_hinge",
+    "negative_log_likelihood",
+    "perceptron",
+    "sequence",
+    "smooth_l1",
+    "softmax_focal",
+    "squared_error",
+    "squared_hinge",
+    "squared_log_error",
+]

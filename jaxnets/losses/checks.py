@@ -1,0 +1,195 @@
+"""What every loss asks of its outputs and targets, and says when they are wrong."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnets.errors import NetError, is_traced, labelled_as
+from jaxnets.padded import Padded
+
+P = ParamSpec("P")
+
+
+def named(function: Callable[P, jax.Array]) -> Callable[P, jax.Array]:
+    """Decorate a loss so that its name stands in front of its errors."""
+
+    @functools.wraps(function)
+    def loss(*args: P.args, **kwargs: P.kwargs) -> jax.Array:
+        with labelled_as(name_of(function)):
+            return function(*args, **kwargs)
+
+    return loss
+
+
+def name_of(function: Any) -> str:
+    """Return the name a loss or penalty is reported by; for a `functools.partial`, that of the function inside."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return getattr(function, "__name__", type(function).__name__).strip("<>")
+
+
+def known(x: Any) -> np.ndarray | None:
+    """Return the values of an array that can be read now, `None` for one that is traced or lies on other hosts."""
+    if is_traced(x) or (isinstance(x, jax.Array) and not x.is_fully_addressable):
+        return None
+    return np.asarray(x)
+
+
+def refuse(x: Any, bad: Callable[[np.ndarray], Any], expects: str) -> None:
+    """Raise a `NetError` that quotes the first value that is `bad`, where values are known."""
+    values = known(x)
+    if values is not None and np.any(wrong := bad(values)):
+        raise NetError(expects.replace("{}", f"{values[np.nonzero(wrong)][0]:g}"))
+
+
+def wide(x: Any) -> jax.Array:
+    """Return an array in float64 if it is so, in float32 otherwise."""
+    x = jnp.asarray(x)
+    return x.astype(jnp.float64 if x.dtype == jnp.float64 else jnp.float32)
+
+
+def floating(outputs: Any) -> jax.Array:
+    """Return outputs `(batch, ...)` as an array of float32 or wider.
+
+    Raises:
+        NetError: if they are no array, not floating, or have no batch axis.
+    """
+    if isinstance(outputs, Padded):
+        raise NetError("expects an array, got Padded; wrap the loss, jn.losses.sequence(loss), to average over steps")
+    if isinstance(outputs, dict | tuple) or outputs is None:
+        raise NetError(
+            f"expects an array, got {type(outputs).__name__}; choose one of several outputs, "
+            f"lambda outputs, targets: loss(outputs['name'], targets['name'])"
+        )
+    outputs = jnp.asarray(outputs)
+    if not jnp.issubdtype(outputs.dtype, jnp.floating):
+        raise NetError(f"expects floating outputs, got {outputs.dtype} {outputs.shape}; is it (targets, outputs)?")
+    if not outputs.ndim:
+        raise NetError("expects outputs (batch, ...), got a scalar; add a batch axis")
+    return wide(outputs)
+
+
+def same_shape(outputs: Any, targets: Any) -> tuple[jax.Array, jax.Array]:
+    """Return outputs and targets of one shape and one dtype, that of the outputs in float32 or wider.
+
+    Raises:
+        NetError: if the shapes differ, `(n,)` against `(n, 1)` included, which NumPy would make `(n, n)` of.
+    """
+    outputs, shape = floating(outputs), jnp.shape(array(targets))
+    if outputs.shape != shape:
+        if outputs.shape == (*shape, 1):
+            mend = "; drop the last axis, outputs[..., 0]"
+        elif shape == (*outputs.shape, 1):
+            mend = "; drop the last axis, targets[..., 0]"
+        elif outputs.shape[:-1] == shape:
+            mend = f"; for class indices take cross_entropy, or jax.nn.one_hot(targets, {outputs.shape[-1]})"
+        else:
+            mend = ""
+        raise NetError(f"expects outputs and targets of one shape, got {outputs.shape} and {shape}{mend}")
+    return outputs, jnp.asarray(targets, outputs.dtype)
+
+
+def array(targets: Any) -> Any:
+    """Return targets as they are if they are an array (or numbers), an error otherwise.
+
+    Raises:
+        NetError: for `Padded`, a dict, a tuple or nothing.
+    """
+    if isinstance(targets, Padded | dict | tuple) or targets is None:
+        mend = "; wrap the loss, jn.losses.sequence(loss)" if isinstance(targets, Padded) else ""
+        raise NetError(f"expects an array of targets, got {type(targets).__name__}{mend}")
+    return targets
+
+
+def class_targets(outputs: Any, targets: Any) -> tuple[jax.Array, jax.Array]:
+    """Return outputs `(batch, ..., classes)`, and labels `(batch, ...)` int32 or probabilities like the outputs.
+
+    A label out of range comes back as `classes` where it is traced, so that picking by it gives NaN.
+
+    Raises:
+        NetError: for outputs without a class axis; labels of another shape, not of integers, or out of range;
+            probabilities that are negative or do not add up to 1 (values are looked at where they are known).
+    """
+    outputs = floating(outputs)
+    if outputs.ndim < 2 or outputs.shape[-1] < 2:
+        raise NetError(
+            f"expects outputs (batch, ..., classes) with at least 2 classes, got {outputs.shape}; "
+            f"for one logit an example take binary_cross_entropy or hinge"
+        )
+    targets, classes = jnp.asarray(array(targets)), outputs.shape[-1]
+    if targets.shape == outputs.shape:
+        check_probabilities(targets)
+        return outputs, targets.astype(outputs.dtype)
+    if targets.shape != outputs.shape[:-1]:
+        mend = "; drop the last axis, targets[..., 0]" if targets.shape == (*outputs.shape[:-1], 1) else ""
+        raise NetError(
+            f"expects labels {outputs.shape[:-1]} or probabilities {outputs.shape} for outputs {outputs.shape}, "
+            f"got {targets.shape}{mend}"
+        )
+    if not jnp.issubdtype(targets.dtype, jnp.integer):
+        raise NetError(f"expects integer labels, got {targets.dtype}; convert them, targets.astype(jnp.int32)")
+    labels = targets.astype(jnp.int32)
+    refuse(labels, lambda y: (y < 0) | (y >= classes), f"expects labels from 0 to {classes - 1}, got {{}}")
+    return outputs, jnp.where(labels < 0, classes, labels)
+
+
+def integer_targets(outputs: Any, targets: Any) -> tuple[jax.Array, jax.Array]:
+    """Return what `class_targets` does for integer labels.
+
+    Raises:
+        NetError: as `class_targets`, and for probabilities.
+    """
+    outputs, targets = class_targets(outputs, targets)
+    if targets.ndim == outputs.ndim:
+        raise NetError(f"expects integer labels {outputs.shape[:-1]}, got {targets.shape}; take targets.argmax(-1)")
+    return outputs, targets
+
+
+def pick(outputs: jax.Array, labels: jax.Array) -> jax.Array:
+    """Return the entry of each label's class, `(batch, ..., classes)` to `(batch, ...)`; NaN out of range."""
+    return jnp.take_along_axis(outputs, labels[..., None], axis=-1, mode="fill", fill_value=jnp.nan)[..., 0]
+
+
+def others(labels: jax.Array, outputs: jax.Array) -> jax.Array:
+    """Tell which classes are not the label's: booleans of the outputs' shape."""
+    return labels[..., None] != jax.lax.broadcasted_iota(jnp.int32, outputs.shape, outputs.ndim - 1)
+
+
+def check_probabilities(targets: Any) -> None:
+    """Check, where values are known, that targets are probabilities along the last axis, to 1 % for rounding.
+
+    Raises:
+        NetError: if one is negative or they do not add up to 1.
+    """
+    refuse(targets, lambda p: p < 0, "expects probabilities as targets, got {}")
+    mend = "; for labels that exclude nothing take binary_cross_entropy"
+    values = known(targets)
+    if values is not None:
+        totals = values.astype(np.float64).sum(axis=-1)
+        refuse(
+            totals, lambda s: np.abs(s - 1) > 0.01, f"expects probabilities that add up to 1, got a sum of {{}}{mend}"
+        )
+
+
+def check_log_probabilities(outputs: jax.Array) -> None:
+    """Check, where values are known, that outputs are logarithms of probabilities.
+
+    Raises:
+        NetError: if one is positive.
+    """
+    mend = "; pass jax.nn.log_softmax(logits)"
+    refuse(outputs, lambda q: q > 1e-2, f"expects log-probabilities, at most 0, got {{}}{mend}")
+
+
+def option(value: Any, like: jax.Array) -> jax.Array:
+    """Return a loss's option, traced or not, in the dtype of the outputs."""
+    return jnp.asarray(value, like.dtype)
+
+
+def over_batch(values: jax.Array) -> jax.Array:
+    """Return the mean over all axes but the first: `(batch, ...)` to `(batch,)`."""
+    return values.mean(axis=tuple(range(1, values.ndim)))

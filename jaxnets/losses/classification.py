@@ -1,0 +1,203 @@
+"""Losses between logits and classes. Each returns one value an example: the mean over axes between batch and class."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxnets.errors import check_fraction, check_positive
+from jaxnets.losses.checks import (
+    check_log_probabilities,
+    check_probabilities,
+    class_targets,
+    integer_targets,
+    named,
+    option,
+    others,
+    over_batch,
+    pick,
+    refuse,
+    same_shape,
+)
+
+
+@named
+def cross_entropy(outputs: Any, targets: Any, *, label_smoothing: Any = 0.0) -> jax.Array:
+    """Return the cross entropy −Σ_k t_k log softmax(o)_k of logits.
+
+    With smoothing α the target becomes (1 − α) t + α / classes.
+
+    Args:
+        outputs: logits `(batch, ..., classes)`, floating.
+        targets: integer labels `(batch, ...)`, or probabilities (one-hot or soft labels) `(batch, ..., classes)`.
+            A traced label out of range gives NaN.
+        label_smoothing: α in [0, 1); may be traced.
+
+    Returns:
+        `(batch,)`, float32 or wider.
+
+    Raises:
+        NetError: for targets of another shape, labels that are no integers or out of range, probabilities that
+            don't add up to 1, α outside [0, 1).
+
+    Szegedy and others, "Rethinking the Inception Architecture" (2016), section 7, for the smoothing.
+
+    >>> import jax.numpy as jnp
+    >>> print(cross_entropy(jnp.array([[0.0, 0.0], [9.0, 0.0]]), jnp.array([0, 1])).round(4))
+    [0.6931 9.0001]
+    """
+    check_fraction("label_smoothing", label_smoothing)
+    outputs, targets = class_targets(outputs, targets)
+    alpha = option(label_smoothing, outputs)
+    if targets.ndim == outputs.ndim:
+        return over_batch(optax.losses.safe_softmax_cross_entropy(outputs, optax.losses.smooth_labels(targets, alpha)))
+    values = optax.losses.softmax_cross_entropy_with_integer_labels(outputs, targets)
+    if not isinstance(label_smoothing, float | int) or label_smoothing:
+        uniform = jax.nn.logsumexp(outputs, axis=-1) - outputs.mean(axis=-1)
+        values = (1 - alpha) * values + alpha * uniform
+    return over_batch(values)
+
+
+@named
+def negative_log_likelihood(outputs: Any, targets: Any) -> jax.Array:
+    """Return −Σ_k t_k o_k of log-probabilities, such as a network that ends in `jax.nn.log_softmax` gives.
+
+    Args:
+        outputs: log-probabilities `(batch, ..., classes)`, floating.
+        targets: integer labels `(batch, ...)`, or probabilities `(batch, ..., classes)`. A traced label out of
+            range gives NaN.
+
+    Returns:
+        `(batch,)`, float32 or wider.
+
+    Raises:
+        NetError: as `cross_entropy`, and where a known log-probability is positive.
+
+    >>> import jax.numpy as jnp
+    >>> print(negative_log_likelihood(jnp.log(jnp.array([[0.5, 0.5], [0.9, 0.1]])), jnp.array([0, 1])).round(4))
+    [0.6931 2.3026]
+    """
+    outputs, targets = class_targets(outputs, targets)
+    check_log_probabilities(outputs)
+    if targets.ndim == outputs.ndim:
+        return over_batch(-jnp.where(targets == 0, 0, targets * outputs).sum(axis=-1))
+    return over_batch(-pick(outputs, targets))
+
+
+@named
+def binary_cross_entropy(outputs: Any, targets: Any) -> jax.Array:
+    """Return the logistic loss of logits, −t log σ(o) − (1 − t) log σ(−o).
+
+    Args:
+        outputs: logits `(batch, ...)`, floating; one for each independent yes-or-no question.
+        targets: probabilities of yes of the same shape, 0 and 1 as a rule; booleans and integers are taken.
+
+    Returns:
+        `(batch,)`, float32 or wider.
+
+    Raises:
+        NetError: if the shapes differ or a known target lies outside [0, 1].
+
+    >>> import jax.numpy as jnp
+    >>> print(binary_cross_entropy(jnp.array([0.0, 9.0]), jnp.array([1, 0])).round(4))
+    [0.6931 9.0001]
+    """
+    outputs, targets = same_shape(outputs, targets)
+    _check_zero_one(targets)
+    return over_batch(optax.losses.sigmoid_binary_cross_entropy(outputs, targets))
+
+
+@named
+def focal(outputs: Any, targets: Any, *, gamma: Any = 2.0, alpha: Any = None) -> jax.Array:
+    """Return the focal loss of logits, −α_t (1 − p_t)^γ log p_t: cross entropy with easy examples turned down.
+
+    p_t is the probability σ(±o) given to the truth, α_t is α for t = 1 and 1 − α for t = 0.
+
+    Args:
+        outputs: logits `(batch, ...)`, floating.
+        targets: 0 or 1, of the same shape.
+        gamma: γ ≥ 0, how much easy examples lose; 0 gives `binary_cross_entropy`. May be traced.
+        alpha: the weight of the positive class in [0, 1], or none; may be traced.
+
+    Returns:
+        `(batch,)`, float32 or wider.
+
+    Raises:
+        NetError: if the shapes differ, a known target is outside [0, 1], γ < 0 or α outside [0, 1].
+
+    Lin and others, "Focal Loss for Dense Object Detection" (2017), equation 5.
+
+    >>> import jax.numpy as jnp
+    >>> print(focal(jnp.array([0.0, 9.0]), jnp.array([1, 0])).round(2))
+    [0.17 9.  ]
+    """
+    check_positive("gamma", gamma, zero=True)
+    outputs, targets = same_shape(outputs, targets)
+    _check_zero_one(targets)
+    if alpha is not None:
+        refuse(alpha, lambda a: (a < 0) | (a > 1), "expects alpha in [0, 1], got {}")
+        alpha = option(alpha, outputs)
+    return over_batch(
+        optax.losses.sigmoid_focal_loss(outputs, targets, gamma=option(gamma, outputs), alpha=alpha)  # type: ignore[arg-type]
+    )
+
+
+@named
+def softmax_focal(outputs: Any, targets: Any, *, gamma: Any = 2.0) -> jax.Array:
+    """Return the focal loss over classes, −(1 − p_y)^γ log p_y with p = softmax(o).
+
+    Args:
+        outputs: logits `(batch, ..., classes)`, floating.
+        targets: integer labels `(batch, ...)`. A traced label out of range gives NaN.
+        gamma: γ ≥ 0; 0 gives `cross_entropy`. May be traced.
+
+    Returns:
+        `(batch,)`, float32 or wider.
+
+    Raises:
+        NetError: as `cross_entropy`, and for probabilities as targets or γ < 0.
+
+    >>> import jax.numpy as jnp
+    >>> print(softmax_focal(jnp.array([[0.0, 0.0], [9.0, 0.0]]), jnp.array([0, 1])).round(2))
+    [0.17 9.  ]
+    """
+    check_positive("gamma", gamma, zero=True)
+    outputs, labels = integer_targets(outputs, targets)
+    log_p = jax.nn.log_softmax(outputs)
+    rest = others(labels, outputs)
+    log_rest = jax.nn.logsumexp(log_p, axis=-1, where=rest)  # log(1 - p_y) without cancellation
+    return over_batch(-jnp.exp(option(gamma, outputs) * log_rest) * pick(log_p, labels))
+
+
+@named
+def kl_divergence(outputs: Any, targets: Any) -> jax.Array:
+    """Return the Kullback–Leibler divergence Σ_k t_k (log t_k − o_k) of log-probabilities o from probabilities t.
+
+    It is the cross entropy less the entropy of the targets; 0 log 0 counts as 0.
+
+    Args:
+        outputs: log-probabilities `(batch, ..., classes)`, floating, as in `torch.nn.functional.kl_div`.
+        targets: probabilities of the same shape.
+
+    Returns:
+        `(batch,)`, float32 or wider: the sum over classes, the mean over axes between.
+
+    Raises:
+        NetError: if the shapes differ, known targets are no probabilities or a known output is positive.
+
+    >>> import jax.numpy as jnp
+    >>> print(kl_divergence(jnp.log(jnp.array([[0.5, 0.5]])), jnp.array([[1.0, 0.0]])).round(4))
+    [0.6931]
+    """
+    outputs, targets = same_shape(outputs, targets)
+    check_probabilities(targets)
+    check_log_probabilities(outputs)
+    positive = targets > 0
+    values = targets * (jnp.log(jnp.where(positive, targets, 1)) - outputs)
+    return over_batch(jnp.where(positive, values, 0).sum(axis=-1))
+
+
+def _check_zero_one(targets: jax.Array) -> None:
+    mend = "; turn -1 and 1 into 0 and 1 by (targets + 1) / 2"
+    refuse(targets, lambda t: (t < 0) | (t > 1), f"expects targets from 0 to 1, got {{}}{mend}")

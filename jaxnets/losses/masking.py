@@ -1,0 +1,100 @@
+"""Weights of examples and of steps: what has weight 0 counts for nothing, whatever stands there."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnets.errors import NetError
+from jaxnets.losses.checks import known, refuse, wide
+from jaxnets.padded import Padded, check_padded
+
+
+def check_weights(weights: Any, shape: tuple[int, ...]) -> jax.Array:
+    """Return weights of a shape as floating numbers.
+
+    Raises:
+        NetError: if they have another shape, or a known one is negative.
+    """
+    if jnp.shape(weights) != shape:
+        raise NetError(f"expects weights {shape}, got {jnp.shape(weights)}; one for each value, 0 to mask it")
+    refuse(weights, lambda w: w < 0, "expects weights ≥ 0, got {}")
+    return wide(weights)
+
+
+def blanked(mask: jax.Array, x: Any) -> jax.Array:
+    """Return `x` `(*mask.shape, ...)` with zeros where the mask is false; no gradient passes there, NaN neither."""
+    x = jnp.asarray(x)
+    return jnp.where(_spread(mask, x), x, jnp.zeros((), x.dtype))
+
+
+def stood_in(mask: jax.Array, x: Any) -> jax.Array:
+    """Return `x` with the first entry that the mask allows in place of every one that it rules out.
+
+    For targets, which have to be valid: 0 is no target of a hinge loss.
+    """
+    x = jnp.asarray(x)
+    flat = x.reshape((mask.size, *x.shape[mask.ndim :]))
+    if not mask.size:
+        return x
+    first = blanked(mask.any(), jax.lax.stop_gradient(flat[jnp.argmax(mask)]))
+    return jnp.where(_spread(mask, x), x, jnp.broadcast_to(first.reshape((1,) * mask.ndim + first.shape), x.shape))
+
+
+def masked_rows(weights: jax.Array, outputs: Any, targets: Any) -> tuple[Any, Any]:
+    """Return outputs and targets, trees of `(batch, ...)`, with harmless rows where the weight is 0.
+
+    Raises:
+        NetError: if a leaf has another batch axis than the weights.
+    """
+    real = weights > 0
+    for name, tree in (("outputs", outputs), ("targets", targets)):
+        for leaf in jax.tree.leaves(tree):
+            if jnp.shape(leaf)[:1] != real.shape:
+                raise NetError(
+                    f"expects {name} with the batch axis of the weights, {real.shape}, got {jnp.shape(leaf)}"
+                )
+
+    def harmless(x: Any) -> jax.Array:  # integers, such as lengths, have to stay valid
+        return blanked(real, x) if jnp.issubdtype(jnp.result_type(x), jnp.inexact) else stood_in(real, x)
+
+    return jax.tree.map(harmless, outputs), jax.tree.map(lambda x: stood_in(real, x), targets)
+
+
+def weighted_sum(values: jax.Array, weights: jax.Array) -> jax.Array:
+    """Return Σ w v of values `(*weights.shape, ...)` over the axes of the weights; 0 · NaN counts as 0."""
+    spread = _spread(weights.astype(values.dtype), values)
+    return jnp.where(spread > 0, spread * values, 0).sum(axis=tuple(range(weights.ndim)))
+
+
+def weighted_mean(values: jax.Array, weights: jax.Array, axis: int = 0) -> jax.Array:
+    """Return Σ w v / Σ w along an axis of two arrays of one shape; 0 where all weights are 0."""
+    weights = weights.astype(values.dtype)
+    total = weights.sum(axis=axis)
+    return jnp.where(weights > 0, weights * values, 0).sum(axis=axis) / jnp.where(total > 0, total, 1)
+
+
+def real_steps(outputs: Any, targets: Any) -> jax.Array | None:
+    """Return where a step is real in outputs and targets, `(batch, time)`, or `None` if neither is `Padded`.
+
+    Raises:
+        NetError: if they differ in batch, time or known lengths, or a known length lies outside 0 … time.
+    """
+    sequences = [x for x in (outputs, targets) if isinstance(x, Padded)]
+    for x in sequences:
+        check_padded(x)
+        time = jnp.shape(x.values)[1]
+        refuse(x.lengths, lambda n, time=time: (n < 0) | (n > time), f"expects lengths from 0 to {time}, got {{}}")
+    if len(sequences) < 2:
+        return sequences[0].mask if sequences else None
+    first, second = (jnp.shape(x.values)[:2] for x in sequences)
+    if first != second:
+        raise NetError(f"expects outputs and targets of one batch and time, got {first} and {second}")
+    lengths, others = (known(x.lengths) for x in sequences)
+    if lengths is not None and others is not None and (lengths != others).any():
+        raise NetError(f"expects outputs and targets of the same lengths, got {lengths} and {others}")
+    return sequences[0].mask & sequences[1].mask
+
+
+def _spread(mask: jax.Array, x: jax.Array) -> jax.Array:
+    return mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim))

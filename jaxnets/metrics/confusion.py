@@ -1,0 +1,132 @@
+"""Metrics that come from counting true against predicted classes."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from jaxnets.errors import NetError, check_count, labelled_as
+from jaxnets.metrics.metric import Metric, Sums, divide
+from jaxnets.metrics.scores import items
+
+Average = Literal["macro", "micro", "weighted"]
+
+
+def _counts(classes: int, name: str) -> Callable[..., Sums]:
+    """Return the `measure` that counts true classes (rows) against predicted ones; a last column for NaN."""
+    with labelled_as(name):
+        check_count("classes", classes)
+
+    def measure(outputs: Any, targets: Any, weights: Any = None) -> Sums:
+        with labelled_as(name):
+            scores, labels, weights = items(outputs, targets, weights)
+            if scores.shape[1] != classes:
+                raise NetError(f"expects {classes} classes, got outputs of {scores.shape[1]}")
+        predicted = jnp.where(jnp.isnan(scores).any(axis=1), classes, scores.argmax(axis=1))
+        return jnp.zeros((classes, classes + 1), weights.dtype).at[labels, predicted].add(weights, mode="drop")
+
+    return measure
+
+
+def confusion_matrix(classes: int) -> Metric:
+    """Make the metric that counts, for each true class (row), how often each class was predicted (column).
+
+    A row with a NaN among its scores predicts no class: it is in no column.
+
+    Args:
+        classes: how many there are, at least 1.
+
+    Returns:
+        A metric of outputs `(batch, ..., classes)` and labels; its value is `(classes, classes)`, floating
+        since weights count.
+
+    Raises:
+        NetError: for `classes` < 1; when measured, if the outputs have another number.
+
+    >>> import jax.numpy as jnp
+    >>> print(confusion_matrix(2)(jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), jnp.array([0, 1, 1])))
+    [[1. 0.]
+     [1. 1.]]
+    """
+    return Metric(_counts(classes, "confusion_matrix"), lambda counts: counts[:, :-1], "confusion_matrix")
+
+
+def precision(classes: int, *, average: Average | None = "macro") -> Metric:
+    """Make the metric TP / (TP + FP): what share of the predictions of a class is right.
+
+    0 / 0 counts as 0, as in scikit-learn, so a class that is never predicted lowers the average.
+
+    Args:
+        classes: how many there are.
+        average: "macro" for the mean over classes, "weighted" for that weighted by how often each is true,
+            "micro" for all predictions as one pool, `None` for one value a class, `(classes,)`.
+
+    Returns:
+        A metric of outputs `(batch, ..., classes)` and labels. Rows with NaN predict no class.
+
+    Raises:
+        NetError: for another average; when measured, if the outputs have another number of classes.
+
+    >>> import jax.numpy as jnp
+    >>> scores, labels = jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), jnp.array([0, 1, 1])
+    >>> precision(2)(scores, labels).item(), precision(2, average=None)(scores, labels).tolist()
+    (0.75, [0.5, 1.0])
+    """
+    return _rates("precision", classes, average, lambda right, true, predicted: divide(right, predicted))
+
+
+def recall(classes: int, *, average: Average | None = "macro") -> Metric:
+    """Make the metric TP / (TP + FN): what share of the examples of a class is found.
+
+    Args:
+        classes: how many there are.
+        average: as in `precision`.
+
+    Returns:
+        A metric of outputs `(batch, ..., classes)` and labels. Rows with NaN are not found.
+
+    Raises:
+        NetError: as `precision`.
+
+    >>> import jax.numpy as jnp
+    >>> recall(2)(jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), jnp.array([0, 1, 1])).item()
+    0.75
+    """
+    return _rates("recall", classes, average, lambda right, true, predicted: divide(right, true))
+
+
+def f1(classes: int, *, average: Average | None = "macro") -> Metric:
+    """Make the metric F₁ = 2 TP / (2 TP + FP + FN), the harmonic mean of precision and recall.
+
+    Args:
+        classes: how many there are.
+        average: as in `precision`.
+
+    Returns:
+        A metric of outputs `(batch, ..., classes)` and labels.
+
+    Raises:
+        NetError: as `precision`.
+
+    >>> import jax.numpy as jnp
+    >>> print(f1(2)(jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), jnp.array([0, 1, 1])).round(4))
+    0.6667
+    """
+    return _rates("f1", classes, average, lambda right, true, predicted: divide(2 * right, true + predicted))
+
+
+def _rates(name: str, classes: int, average: Any, rate: Callable[..., jax.Array]) -> Metric:
+    if average not in ("macro", "micro", "weighted", None):
+        raise NetError(f"expects average 'macro', 'micro', 'weighted' or None, got {average!r}", label=name)
+
+    def value(counts: jax.Array) -> jax.Array:
+        right, true, predicted = jnp.diagonal(counts), counts.sum(axis=1), counts[:, :-1].sum(axis=0)
+        if average == "micro":
+            return rate(right.sum(), true.sum(), predicted.sum())
+        each = rate(right, true, predicted)
+        if average == "weighted":
+            return divide((each * true).sum(), true.sum())
+        return each if average is None else each.mean()
+
+    return Metric(_counts(classes, name), value, name)

@@ -1,0 +1,97 @@
+"""The record `Metric`, and the means of losses."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnets.errors import NetError, labelled_as
+from jaxnets.losses.checks import name_of
+from jaxnets.losses.masking import check_weights, masked_rows, weighted_sum
+
+Sums = Any  # a pytree of arrays
+
+
+def add(a: Sums, b: Sums) -> Sums:
+    """Return the sums of two sets of data together."""
+    return jax.tree.map(jnp.add, a, b)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Metric:
+    """A measure over examples, in three pure functions, so that data may come in parts.
+
+    `value(merge(measure(part 1), measure(part 2)))` is the value over both parts. Zeros in place of the sums
+    are the neutral element of `merge`, so a `lax.scan` can start from them. Called directly, a metric gives the
+    value over the data at hand: `accuracy(outputs, targets, weights=None)`.
+
+    What has weight 0 counts for nothing, NaN in it neither. Weights are `(batch,)`, and for metrics that look
+    at single steps or pixels also `(batch, ...)`, of the shape of the labels. There, outputs and targets may
+    be `Padded`. The value over no data at all is NaN.
+
+    Attributes:
+        measure: `(outputs, targets, weights=None) -> sums`.
+        value: `sums -> value`.
+        name: what it is reported under.
+        merge: `(sums, sums) -> sums`.
+
+    >>> import jax.numpy as jnp, jaxnets as jn
+    >>> accuracy = jn.metrics.accuracy
+    >>> logits, labels = jnp.array([[2.0, 1.0], [0.0, 3.0], [1.0, 4.0], [5.0, 0.0]]), jnp.array([0, 1, 1, 1])
+    >>> first, rest = accuracy.measure(logits[:1], labels[:1]), accuracy.measure(logits[1:], labels[1:])
+    >>> accuracy.value(accuracy.merge(first, rest)).item(), accuracy(logits, labels).item()
+    (0.75, 0.75)
+    """
+
+    measure: Callable[..., Sums]
+    value: Callable[[Sums], jax.Array]
+    name: str
+    merge: Callable[[Sums, Sums], Sums] = add
+
+    def __call__(self, outputs: Any, targets: Any, weights: Any = None) -> jax.Array:
+        """Return the value over the data at hand."""
+        return self.value(self.measure(outputs, targets, weights))
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+def ratio(sums: Sums) -> jax.Array:
+    """Return a mean from its sums."""
+    return sums["total"] / sums["weight"]
+
+
+def mean(loss: Callable[[Any, Any], jax.Array]) -> Metric:
+    """Make a metric of a loss: the weighted mean of its values, Σ w l / Σ w.
+
+    Args:
+        loss: `(outputs, targets) -> (batch,)`, one of `jn.losses` as a rule.
+
+    Returns:
+        A metric of the loss's name, with weights `(batch,)`.
+
+    >>> import jax.numpy as jnp, jaxnets as jn
+    >>> mean(jn.losses.huber), mean(jn.losses.huber)(jnp.array([3.0, 0.0]), jnp.zeros(2)).item()
+    (huber, 1.25)
+    """
+
+    def measure(outputs: Any, targets: Any, weights: Any = None) -> Sums:
+        with labelled_as(name_of(loss)):
+            if weights is not None:
+                weights = check_weights(weights, jnp.shape(weights)[:1])
+                outputs, targets = masked_rows(weights, outputs, targets)
+        values = loss(outputs, targets)
+        if weights is None:
+            weights = jnp.ones_like(values)
+        if values.shape != weights.shape:
+            raise NetError(f"expects one value for each of {weights.shape} examples, got {values.shape}")
+        return {"weight": weights.sum().astype(values.dtype), "total": weighted_sum(values, weights)}
+
+    return Metric(measure, ratio, name_of(loss))
+
+
+def divide(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Return a / b, 0 where b is 0."""
+    return jnp.where(b > 0, a / jnp.where(b > 0, b, 1), 0)

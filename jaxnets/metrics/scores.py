@@ -1,0 +1,120 @@
+"""Metrics of scores that are right or wrong: accuracies and perplexity."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnets import losses
+from jaxnets.errors import NetError, check_count, labelled_as
+from jaxnets.losses.checks import class_targets, floating, same_shape
+from jaxnets.losses.masking import blanked, check_weights, masked_rows, real_steps, stood_in, weighted_sum
+from jaxnets.metrics.metric import Metric, Sums, ratio
+from jaxnets.padded import Padded
+
+
+def items(outputs: Any, targets: Any, weights: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return scores `(items, classes)`, labels `(items,)` int32 and weights `(items,)`, padding with weight 0."""
+    mask = real_steps(outputs, targets)
+    outputs, targets = (x.values if isinstance(x, Padded) else x for x in (outputs, targets))
+    outputs, targets = floating(outputs), jnp.asarray(targets)
+    if outputs.ndim < 2 or outputs.shape[-1] < 2:
+        raise NetError(
+            f"expects outputs (batch, ..., classes) with at least 2 classes, got {outputs.shape}; "
+            f"for one logit an example take jn.metrics.binary_accuracy, or two classes, [0, logit]"
+        )
+    shape = outputs.shape[:-1]
+    if targets.shape not in (shape, outputs.shape):
+        class_targets(outputs, targets)  # says what is wrong
+    counted = jnp.ones(shape, outputs.dtype)
+    if weights is not None:
+        own = jnp.shape(weights)
+        weights = check_weights(weights, own if own == shape else shape[:1]).astype(outputs.dtype)
+        counted = counted * weights.reshape(weights.shape + (1,) * (len(shape) - weights.ndim))
+    if mask is not None:
+        counted = jnp.where(mask.reshape(mask.shape + (1,) * (len(shape) - 2)), counted, 0)
+    real = counted > 0
+    outputs, targets = class_targets(blanked(real, outputs), stood_in(real, targets))
+    labels = targets.argmax(axis=-1) if targets.ndim == outputs.ndim else targets
+    return outputs.reshape((-1, outputs.shape[-1])), labels.reshape(-1), counted.reshape(-1)
+
+
+def top_k(k: int) -> Metric:
+    """Make the metric of how often the true class is among the k best.
+
+    Of classes with equal scores the first counts as better, as in `argmax`. A row with a NaN among its scores
+    counts as wrong.
+
+    Args:
+        k: at least 1 and at most the number of classes.
+
+    Returns:
+        A metric of outputs `(batch, ..., classes)` and labels `(batch, ...)`, or one-hot labels.
+
+    Raises:
+        NetError: for k < 1; when measured, for k > classes and for labels as in `jn.losses.cross_entropy`.
+
+    >>> import jax.numpy as jnp
+    >>> top_k(2)(jnp.array([[0.5, 0.3, 0.2], [0.5, 0.3, 0.2]]), jnp.array([1, 2])).item()
+    0.5
+    """
+    with labelled_as("top_k"):
+        check_count("k", k)
+    return _top_k(k, f"top_{k}")
+
+
+def _top_k(k: int, name: str) -> Metric:
+    def measure(outputs: Any, targets: Any, weights: Any = None) -> Sums:
+        with labelled_as(name):
+            scores, labels, weights = items(outputs, targets, weights)
+            if k > scores.shape[1]:
+                raise NetError(f"expects at least {k} classes, got {scores.shape[1]}")
+        true = jnp.take_along_axis(scores, labels[:, None], axis=1, mode="fill", fill_value=jnp.nan)
+        before = jax.lax.broadcasted_iota(jnp.int32, scores.shape, 1) < labels[:, None]
+        better = (scores > true) | ((scores == true) & before)
+        right = (better.sum(axis=1) < k) & ~jnp.isnan(scores).any(axis=1) & ~jnp.isnan(true[:, 0])
+        return {"weight": weights.sum(), "total": weighted_sum(right.astype(weights.dtype), weights)}
+
+    return Metric(measure, ratio, name)
+
+
+accuracy: Metric = _top_k(1, "accuracy")
+"""How often the best score is that of the true class, for outputs `(batch, ..., classes)` and labels `(batch, ...)`.
+
+Labels are integers, or one-hot of the outputs' shape. Of equal scores the first counts. A row with a NaN among its
+scores counts as wrong: `argmax` would take the NaN for a prediction.
+"""
+
+
+def _binary_accuracy(outputs: Any, targets: Any, weights: Any = None) -> Sums:
+    with labelled_as("binary_accuracy"):
+        if weights is not None:
+            weights = check_weights(weights, jnp.shape(weights)[:1])
+            outputs, targets = masked_rows(weights, outputs, targets)
+        logits, truth = same_shape(outputs, targets)
+    right = jnp.where(jnp.isnan(logits), False, (logits > 0) == (truth > 0)).astype(logits.dtype)
+    share = right.mean(axis=tuple(range(1, right.ndim)))
+    weights = jnp.ones_like(share) if weights is None else weights.astype(share.dtype)
+    return {"weight": weights.sum(), "total": weighted_sum(share, weights)}
+
+
+binary_accuracy: Metric = Metric(_binary_accuracy, ratio, "binary_accuracy")
+"""How often the sign of a logit is right, for outputs and targets of one shape `(batch, ...)`.
+
+Targets are 0 and 1 or −1 and 1. A logit of 0 says no; NaN counts as wrong. Weights are `(batch,)`, and the mean is over
+all other axes.
+"""
+
+
+def _perplexity(outputs: Any, targets: Any, weights: Any = None) -> Sums:
+    with labelled_as("perplexity"):
+        logits, labels, weights = items(outputs, targets, weights)
+    return {"weight": weights.sum(), "total": weighted_sum(losses.cross_entropy(logits, labels), weights)}
+
+
+perplexity: Metric = Metric(_perplexity, lambda sums: jnp.exp(ratio(sums)), "perplexity")
+"""The perplexity e^l, l being the mean cross entropy of all real tokens, not a mean over batches or sequences.
+
+Outputs are logits `(batch, ..., classes)`, labels as for `accuracy`. It is 1 for a model that knows, and the number of
+classes for one that guesses.
+"""
