@@ -1,0 +1,1 @@
+"""Studies that a reader can run: `python -m experiments`."""

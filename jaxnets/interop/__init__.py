@@ -1,0 +1,5 @@
+"""Files, and other libraries' weights."""
+
+from jaxnets.interop.files import load, save
+
+__all__ = ["load", "save"]

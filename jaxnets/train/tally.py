@@ -1,0 +1,140 @@
+"""Exact means and metrics over data that passes in batches."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnets.metrics import Metric
+from jaxnets.net import Net, Params, State
+from jaxnets.train.run import Batch, Objective
+
+Tally = dict[str, Any]
+
+
+def measure(metrics: Mapping[str, Metric], outputs: Any, batch: Batch, parts: Mapping[str, jax.Array]) -> Tally:
+    """Return what one batch adds: its weight, the parts of its objective times that, the metrics' sums."""
+    weight = batch.weights.sum()
+    return {
+        "weight": weight,
+        "parts": {name: part * weight for name, part in parts.items()},
+        "metrics": {name: metric.measure(outputs, batch.y, batch.weights) for name, metric in metrics.items()},
+    }
+
+
+def merge(metrics: Mapping[str, Metric], a: Tally, b: Tally) -> Tally:
+    """Return the tally of two sets of batches together."""
+    return {
+        "weight": a["weight"] + b["weight"],
+        "parts": jax.tree.map(jnp.add, a["parts"], b["parts"]),
+        "metrics": {name: metric.merge(a["metrics"][name], b["metrics"][name]) for name, metric in metrics.items()},
+    }
+
+
+def value(metrics: Mapping[str, Metric], tally: Tally) -> dict[str, jax.Array]:
+    """Return the means of the parts and the metrics' values, by name."""
+    means = {name: total / tally["weight"] for name, total in tally["parts"].items()}
+    return means | {name: metric.value(tally["metrics"][name]) for name, metric in metrics.items()}
+
+
+def over_batches(
+    metrics: Mapping[str, Metric], one: Callable[[Any, Any], tuple[Any, Tally]], carry: Any, batches: Any
+) -> tuple[Any, dict[str, jax.Array]]:
+    """Scan `one(carry, batch) -> (carry, tally)` over batches and return the carry and the values of all."""
+    first = jax.tree.map(lambda leaf: leaf[0], batches)
+    shapes = jax.eval_shape(one, carry, first)[1]
+    empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+    def body(both: tuple[Any, Tally], batch: Any) -> tuple[tuple[Any, Tally], None]:
+        carry, tally = both
+        carry, new = one(carry, batch)
+        return (carry, merge(metrics, tally, new)), None
+
+    (carry, tally), _ = jax.lax.scan(body, (carry, empty), batches)
+    return carry, value(metrics, tally)
+
+
+def rows(examples: int, batch_size: int) -> tuple[jax.Array, jax.Array]:
+    """Return indices `(batches, batch)` that cover 0 … examples-1 once, and the weight 1 or 0 of each.
+
+    The last batch is filled up from the beginning, with weight 0.
+    """
+    batches = -(-examples // batch_size)
+    index = jnp.arange(batches * batch_size).reshape(batches, batch_size)
+    return index % examples, (index < examples).astype(jnp.float32)
+
+
+def take(data: tuple[Any, Any], index: jax.Array, weights: jax.Array) -> Batch:
+    """Return the examples at some indices as a batch."""
+    x, y = jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], data)
+    return Batch(x, y, weights)
+
+
+def evaluate(
+    net: Net,
+    params: Params,
+    state: State,
+    data: tuple[Any, Any],
+    metrics: Mapping[str, Metric],
+    objective: Objective | None = None,
+    *,
+    batch_size: int = 256,
+) -> dict[str, jax.Array]:
+    """Return metrics, and the objective's parts if one is given, over every example of the data exactly once.
+
+    The values do not depend on the batch size but for rounding. It is a pure function: jit or vmap it.
+
+    Args:
+        net: the network, run in evaluation.
+        params: its parameters.
+        state: its state.
+        data: inputs and targets, pytrees with the examples along the first axis.
+        metrics: `jn.metrics` by the names to report.
+        objective: `(params, outputs, targets, weights) -> (scalar, parts)`.
+        batch_size: how many examples are computed at once.
+
+    >>> import jax, jax.numpy as jnp, jaxnets as jn
+    >>> net = jn.dense(2)
+    >>> x, y = jnp.ones((5, 3)), jnp.zeros(5, int)
+    >>> params, state = net.init(jax.random.key(0), x)
+    >>> sorted(evaluate(net, params, state, (x, y), {"accuracy": jn.metrics.accuracy}, batch_size=2))
+    ['accuracy']
+    """
+    examples = len(jax.tree.leaves(data)[0])
+
+    def one(_: None, batch: tuple[jax.Array, jax.Array]) -> tuple[None, Tally]:
+        chosen = take(data, *batch)
+        outputs, _ = net.apply(params, state, chosen.x)
+        parts = {}
+        if objective is not None:
+            total, parts = objective(params, outputs, chosen.y, chosen.weights)
+            parts = {"loss": total, **parts}
+        return None, measure(metrics, outputs, chosen, parts)
+
+    return over_batches(metrics, one, None, rows(examples, min(batch_size, examples)))[1]
+
+
+def predict(net: Net, params: Params, state: State, x: Any, *, batch_size: int = 256) -> Any:
+    """Return a network's outputs in evaluation for every example, computed batch by batch.
+
+    Args:
+        net: the network.
+        params: its parameters.
+        state: its state.
+        x: inputs, a pytree with the examples along the first axis.
+        batch_size: how many examples are computed at once.
+
+    >>> import jax, jax.numpy as jnp, jaxnets as jn
+    >>> net, x = jn.dense(2), jnp.ones((5, 3))
+    >>> predict(net, *net.init(jax.random.key(0), x), x, batch_size=2).shape
+    (5, 2)
+    """
+    examples = len(jax.tree.leaves(x)[0])
+    index, _ = rows(examples, min(batch_size, examples))
+
+    def one(rows: jax.Array) -> Any:
+        return net.apply(params, state, jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], x))[0]
+
+    outputs = jax.lax.map(one, index)
+    return jax.tree.map(lambda leaf: leaf.reshape((-1, *leaf.shape[2:]))[:examples], outputs)
