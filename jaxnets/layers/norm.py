@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnets.errors import NetError, check_count, check_positive, concrete
 from jaxnets.layers.affine import affine, channels_of, init_affine, narrowed, scale_and_shift, values_of, widened
@@ -211,7 +212,7 @@ def local_response_norm(
             raise NetError(f"expects (batch, ..., channels), got {x.shape}; add a batch axis with x[None]")
         wide, _ = widened(x)
         window, pad = (1,) * (wide.ndim - 1) + (size,), (size // 2, (size - 1) // 2)
-        zero = jnp.zeros((), wide.dtype)
+        zero = np.zeros((), wide.dtype)  # no JAX array: JAX differentiates only a sum it sees to start at zero
         total = jax.lax.reduce_window(
             jnp.square(wide), zero, jax.lax.add, window, (1,) * wide.ndim, [(0, 0)] * (wide.ndim - 1) + [pad]
         )
