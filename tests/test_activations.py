@@ -1,0 +1,131 @@
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import jaxnets as jn
+from tests.layers.near import near, pull
+from tests.oracle import floats, witness
+
+SIZES = [2.0**-10, 0.25, 0.5, 1.0, 2.0, 20.0, 300.0, 2.0**100]  # all of them exact in bfloat16
+GRID = np.array([*(-size for size in reversed(SIZES)), 0.0, *SIZES])
+ACTIVATIONS = {
+    "scaled_tanh": (jn.scaled_tanh, lambda F, x: 1.7159 * (x * 2 / 3).tanh()),
+    "hard_shrink": (jn.hard_shrink, lambda F, x: F.hardshrink(x)),
+    "hard_shrink_2": (partial(jn.hard_shrink, threshold=2.0), lambda F, x: F.hardshrink(x, 2.0)),
+    "soft_shrink": (jn.soft_shrink, lambda F, x: F.softshrink(x)),
+    "soft_shrink_2": (partial(jn.soft_shrink, threshold=2.0), lambda F, x: F.softshrink(x, 2.0)),
+    "tanh_shrink": (jn.tanh_shrink, lambda F, x: F.tanhshrink(x)),
+    "threshold": (jn.threshold, lambda F, x: F.threshold(x, 1.0, 0.0)),
+    "threshold_value": (partial(jn.threshold, threshold=-0.5, value=7.0), lambda F, x: F.threshold(x, -0.5, 7.0)),
+}
+
+
+def torch_values(function):
+    import torch
+
+    x = torch.tensor(GRID, requires_grad=True)
+    y = function(torch.nn.functional, x)
+    y.backward(torch.ones_like(y))
+    assert x.grad is not None
+    return {"y": y.detach().numpy(), "dy": x.grad.numpy()}
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32, jnp.float64])
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_agrees_with_torch_up_to_extreme_inputs(name, dtype):
+    ours, theirs = ACTIVATIONS[name]
+    expected = witness(f"activations/{name}", lambda: torch_values(theirs))
+    with jax.enable_x64(dtype == jnp.float64):
+        x = jnp.asarray(GRID, dtype)
+        y, back = jax.vjp(jax.jit(ours), x)
+        (dy,) = back(jnp.ones_like(y))
+        assert y.dtype == dy.dtype == dtype
+        tolerance = 4 * float(jnp.finfo(dtype).eps)
+        for found, wanted in ((y, expected["y"]), (dy, expected["dy"])):
+            np.testing.assert_allclose(np.asarray(found, np.float64), wanted, rtol=tolerance, atol=tolerance)
+
+
+@given(x=st.floats(-1e6, 1e6, width=32), limit=st.floats(0.0, 100.0, width=32), value=st.floats(-9, 9, width=32))
+def test_thresholds_are_as_defined(x, limit, value):
+    """Each against its definition as a case distinction; the limits may be traced."""
+    hard, soft, cut = (float(y) for y in _all(jnp.float32(x), jnp.float32(limit), jnp.float32(value)))
+    assert hard == (x if abs(x) > limit else 0.0)
+    assert soft == (
+        np.float32(x) - np.float32(limit) if x > limit else np.float32(x) + np.float32(limit) if x < -limit else 0.0
+    )
+    assert cut == (x if x > limit else value)
+
+
+@jax.jit
+def _all(x, limit, value):
+    return jn.hard_shrink(x, limit), jn.soft_shrink(x, limit), jn.threshold(x, limit, value)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_what_is_no_number_stays_so(name):
+    assert np.isnan(ACTIVATIONS[name][0](jnp.array([np.nan]))).all()
+
+
+def test_scaled_tanh_has_the_fixed_points_of_the_paper():
+    near(jn.scaled_tanh(jnp.array([-1.0, 1.0])), [-1.0, 1.0], 1e-4)
+    curvature = jax.vmap(jax.grad(jax.grad(jn.scaled_tanh)))(jnp.linspace(0.0, 3.0, 301))
+    assert abs(float(jnp.argmax(jnp.abs(curvature))) / 100 - 1) < 0.03
+
+
+def test_labels_in_a_net():
+    net = jn.serial(jn.scaled_tanh, partial(jn.hard_shrink, threshold=2.0), jn.prelu(per_channel=True))
+    assert [child.label for child in net.children.values()] == [
+        "scaled_tanh",
+        "hard_shrink(threshold=2.0)",
+        "prelu(per_channel=True)",
+    ]
+
+
+def torch_prelu(x, slope, g):
+    import torch
+
+    layer = torch.nn.PReLU(len(slope)).double()
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor(slope))
+    x = torch.tensor(x, dtype=torch.float64, requires_grad=True)
+    y = layer(x)
+    y.backward(torch.tensor(g, dtype=torch.float64))
+    return {"y": y.detach().numpy(), "dx": np.asarray(x.grad), "dnegative_slope": np.asarray(layer.weight.grad)}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_prelu_agrees_with_torch(channels, dtype):
+    x, g, slope = floats(5, 3), floats(5, 3, seed=1), floats(channels, seed=2)
+    x[0, 0] = 0.0
+    expected = witness(f"layers/prelu_{channels}", lambda: torch_prelu(x, slope, g))
+    with jax.enable_x64(dtype is np.float64):
+        net = jn.prelu(per_channel=channels == 3)
+        params, _ = net.init(jax.random.key(0), x)
+        near(params["negative_slope"], np.full(channels, 0.25), 0)
+        out = pull(net, {"negative_slope": jnp.asarray(slope, dtype)}, {}, x.astype(dtype), g.astype(dtype))
+        near(out, {**expected, "state": {}}, 1e-6 if dtype is np.float32 else 1e-14)
+
+
+def prelu(x, **options):
+    net = jn.prelu(**options)
+    return net.apply(net.init(jax.random.key(0), jnp.ones((1, 4)))[0], {}, x)
+
+
+MISTAKES = {
+    "integers": (lambda: prelu(jnp.ones((2, 4), int)), r"prelu\(\) expects floating input, got int32"),
+    "rank": (lambda: prelu(jnp.ones(4)), r"expects \(batch, ..., channels\), got \(4,\)"),
+    "channels": (lambda: prelu(jnp.ones((2, 3)), per_channel=True), r"has negative_slope \(4,\), but .* \(3,\)"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_are_explained(mistake):
+    make, words = MISTAKES[mistake]
+    with pytest.raises(jn.NetError, match=words):
+        make()
