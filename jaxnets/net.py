@@ -159,6 +159,7 @@ def compose(
     label: str,
     children: Mapping[str, Net],
     cut: Callable[[tuple[str, ...]], Apply] | None = None,
+    full_precision: bool = False,
 ) -> Net:
     """Make a network out of others, with parameters checked by name: every combinator ends here.
 
@@ -183,7 +184,7 @@ def compose(
                 raise NetError(differences, label=label, names_differ=True) from error
             raise
 
-    return Net(init_fn, apply_fn, label, children, build, cut)
+    return Net(init_fn, apply_fn, label, children, build, cut, full_precision)
 
 
 def _differences(build: Callable, params: Params, state: State, x: Any) -> str:

@@ -256,6 +256,12 @@ def test_cast_leaves_the_parameters_in_float32(net):
     assert (y == coarse.astype(jnp.bfloat16).astype(np.float32)).mean() < 0.8
 
 
+@pytest.mark.parametrize("wrap", [jn.remat, jn.cast, lambda net: jn.repeat(net, 2), lambda net: jn.ensemble(net, 2)])
+def test_cast_leaves_the_parameters_of_a_wrapped_norm_alone(wrap):
+    params, _ = jn.cast(wrap(jn.batch_norm()), jn.Policy(param=jnp.bfloat16)).init(KEY, jnp.ones((3, 4)))
+    assert {leaf.dtype.name for leaf in params.values()} == {"float32"}
+
+
 def _scales(scale):
     return scale, scale.astype(jnp.bfloat16)
 
