@@ -3,7 +3,18 @@
 from jaxnets import select
 from jaxnets.combinators import branches, concatenate, residual, serial
 from jaxnets.errors import NetError
-from jaxnets.layers import dense, flatten
+from jaxnets.layers import (
+    adaptive_avg_pool,
+    avg_pool,
+    conv,
+    conv_transpose,
+    dense,
+    depthwise_conv,
+    flatten,
+    global_avg_pool,
+    global_max_pool,
+    max_pool,
+)
 from jaxnets.leaf import layer, lift
 from jaxnets.net import Net
 from jaxnets.padded import Padded
@@ -17,14 +28,22 @@ __all__ = [
     "NetError",
     "Padded",
     "Policy",
+    "adaptive_avg_pool",
+    "avg_pool",
     "branches",
     "cast",
     "concatenate",
+    "conv",
+    "conv_transpose",
     "dense",
+    "depthwise_conv",
     "ensemble",
     "flatten",
+    "global_avg_pool",
+    "global_max_pool",
     "layer",
     "lift",
+    "max_pool",
     "remat",
     "repeat",
     "residual",

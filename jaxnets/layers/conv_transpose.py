@@ -7,7 +7,18 @@ import jax
 from jaxnets.errors import NetError, check_count
 from jaxnets.layers.checks import along_last, check_params, param_dtype
 from jaxnets.layers.conv import Initializer, draw
-from jaxnets.layers.windows import AXES, Grid, Ints, Padding, Windows, check_ints, common_rank, spread, zero_behind
+from jaxnets.layers.windows import (
+    AXES,
+    Grid,
+    Ints,
+    Padding,
+    Windows,
+    check_ints,
+    check_spatial,
+    common_rank,
+    spread,
+    zero_behind,
+)
 from jaxnets.leaf import labelled, layer
 from jaxnets.net import Net, Params
 from jaxnets.ops import conv as ops
@@ -75,9 +86,11 @@ def conv_transpose(
     check_ints("output_padding", output_padding, least=0)
     if padding == "SAME" and any(spread(output_padding, 1)):
         raise NetError(f'expects output_padding 0 with padding="SAME", whose sizes are settled, got {output_padding!r}')
-    common_rank(window=window, stride=stride, padding=padding, dilation=dilation, output_padding=output_padding)
+    settings = {"window": window, "stride": stride, "padding": padding, "dilation": dilation}
+    rank = common_rank(**settings, output_padding=output_padding)
 
     def place(x: Any) -> tuple[Grid, tuple[int, ...]]:
+        check_spatial(x, rank)
         grid = windows.over(x, transposed=True)
         more = spread(output_padding, len(grid.size))
         if padding == "SAME":  # a stride longer than the window leaves places that nothing reaches

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets.errors import NetError
+from jaxnets.layers.checks import param_dtype
 from jaxnets.layers.windows import (
     AXES,
     Grid,
@@ -158,8 +159,7 @@ def global_avg_pool(x: Any) -> jax.Array:
     """
     rank = _places("global_avg_pool", x)
     x = jnp.asarray(x)
-    wide = jnp.promote_types(x.dtype, jnp.float32)
-    return jnp.mean(x, axis=tuple(range(1, 1 + rank)), dtype=wide).astype(x.dtype)
+    return jnp.mean(x, axis=tuple(range(1, 1 + rank)), dtype=param_dtype(x)).astype(x.dtype)
 
 
 def global_max_pool(x: Any) -> jax.Array:

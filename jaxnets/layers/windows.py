@@ -144,7 +144,8 @@ def check_spatial(x: Any, rank: int | None = None) -> int:
     forms = [f"(batch, {', '.join(names)}, channels)" for n, names in AXES.items() if rank in (None, n)]
     listed = " or ".join([", ".join(forms[:-1]), forms[-1]]) if len(forms) > 1 else forms[0]
     if len(shape) == 2:
-        mend = "; give flat rows their axes back, x.reshape(len(x), height, width, channels), or use jn.dense"
+        axes = ", ".join(AXES[rank or 2])
+        mend = f"; give flat rows their axes back, x.reshape(len(x), {axes}, channels), or use jn.dense"
     elif len(shape) - 1 == rank:
         mend = "; add the axis that is missing, x[None] for the batch or x[..., None] for the channels"
     else:

@@ -20,12 +20,14 @@ plain jit.
 """
 
 
+@partial(jax.jit, static_argnames=("stride", "padding", "dilation", "groups"))
 def conv(x: jax.Array, kernel: jax.Array, stride: Sizes, padding: Pairs, dilation: Sizes, groups: int = 1) -> jax.Array:
     """Slide a kernel over an array: y[i, o] = Σ_{j, c} x[i·stride + j·dilation − padding, c] kernel[j, c, o].
 
     A 1×1 kernel is a matrix product on every platform. On CPU, whose native gradient of the kernel is slow inside
     `lax.scan`, a convolution with few patches is a matrix product too. All else is XLA's own convolution. Each
-    is made of plain operations, so that every derivative and `vmap` work.
+    is made of plain operations, so that every derivative and `vmap` work; it is jitted, so that a call outside
+    `jax.jit` compiles one program.
 
     Args:
         x: `(batch, *spatial, channels)`, floating.
@@ -84,6 +86,7 @@ def conv_patches(x: jax.Array, kernel: jax.Array, stride: Sizes, padding: Pairs,
     return jnp.matmul(patches, kernel.reshape(-1, kernel.shape[-1]))
 
 
+@partial(jax.jit, static_argnames=("stride", "padding", "output_padding", "dilation", "groups"))
 def conv_transpose(
     x: jax.Array,
     kernel: jax.Array,

@@ -21,6 +21,7 @@ of slices, 4 s at 64.
 """
 
 
+@functools.partial(jax.jit, static_argnames=("window", "stride", "padding", "dilation"))
 def max_pool(x: jax.Array, window: Sizes, stride: Sizes, padding: Pairs, dilation: Sizes) -> jax.Array:
     """Take the maximum over each window; what lies in the padding counts as −∞.
 
@@ -50,6 +51,7 @@ def max_pool(x: jax.Array, window: Sizes, stride: Sizes, padding: Pairs, dilatio
     return x
 
 
+@functools.partial(jax.jit, static_argnames=("window", "stride", "padding", "counted"))
 def avg_pool(x: jax.Array, window: Sizes, stride: Sizes, padding: Pairs, counted: Pairs | None = None) -> jax.Array:
     """Take the mean over each window: the sum of what lies in it divided by how many places count.
 
@@ -70,7 +72,7 @@ def avg_pool(x: jax.Array, window: Sizes, stride: Sizes, padding: Pairs, counted
     """
     ones, spatial = (1,) * len(window), x.shape[1:-1]
     out = out_sizes(spatial, window, stride, padding, ones)
-    y = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    y = _widen(x)
     for axis, (size, step, pair) in enumerate(zip(window, stride, padding, strict=True), start=1):
         y = _pad(y, axis, pair, 0.0)
         if size > SLICES_LIMIT:
@@ -84,6 +86,7 @@ def avg_pool(x: jax.Array, window: Sizes, stride: Sizes, padding: Pairs, counted
     return (y / jnp.asarray(grid, y.dtype)).astype(x.dtype)
 
 
+@functools.partial(jax.jit, static_argnames=("sizes",))
 def adaptive_avg_pool(x: jax.Array, sizes: Sizes) -> jax.Array:
     """Take means over nearly equal bins: bin i of k over n places reaches from ⌊i n / k⌋ to ⌈(i + 1) n / k⌉.
 
@@ -99,7 +102,7 @@ def adaptive_avg_pool(x: jax.Array, sizes: Sizes) -> jax.Array:
     >>> print(adaptive_avg_pool(jnp.array([1.0, 2, 6]).reshape(1, 3, 1), (2,)).ravel())
     [1.5 4. ]
     """
-    y = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    y = _widen(x)
     for axis, bins in enumerate(sizes, start=1):
         y = jnp.moveaxis(
             jnp.tensordot(y, jnp.asarray(_averages(y.shape[axis], bins), y.dtype), (axis, 0), precision="highest"),
@@ -124,6 +127,10 @@ def window_counts(
         places = step * np.arange(m)[:, None] - pair[0] + spread * np.arange(size)[None, :]
         counts.append(((places >= -low) & (places < n + high)).sum(1))
     return counts
+
+
+def _widen(x: jax.Array) -> jax.Array:
+    return x.astype(jnp.float32) if x.dtype.itemsize < 4 else x
 
 
 def _first_maximum(best: jax.Array, new: jax.Array) -> jax.Array:
