@@ -1,4 +1,4 @@
-"""What every loss asks of its outputs and targets, and says when they are wrong."""
+"""What losses share: what they ask of outputs and targets and say when they are wrong, and small array functions."""
 
 import functools
 from collections.abc import Callable
@@ -43,7 +43,7 @@ def refuse(x: Any, bad: Callable[[np.ndarray], Any], expects: str) -> None:
     """Raise a `NetError` that quotes the first value that is `bad`, where values are known."""
     values = known(x)
     if values is not None and np.any(wrong := bad(values)):
-        raise NetError(expects.replace("{}", f"{values[np.nonzero(wrong)][0]:g}"))
+        raise NetError(expects.replace("{}", f"{np.extract(wrong, values)[0]:g}"))
 
 
 def wide(x: Any) -> jax.Array:
@@ -188,6 +188,11 @@ def check_log_probabilities(outputs: jax.Array) -> None:
 def option(value: Any, like: jax.Array) -> jax.Array:
     """Return a loss's option, traced or not, in the dtype of the outputs."""
     return jnp.asarray(value, like.dtype)
+
+
+def magnitude(x: jax.Array) -> jax.Array:
+    """Return |x| with the derivative 0 at 0, where that of `jnp.abs` is 1."""
+    return x * jax.lax.stop_gradient(jnp.sign(x))
 
 
 def over_batch(values: jax.Array) -> jax.Array:

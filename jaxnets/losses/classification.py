@@ -194,7 +194,7 @@ def kl_divergence(outputs: Any, targets: Any) -> jax.Array:
     check_probabilities(targets)
     check_log_probabilities(outputs)
     positive = targets > 0
-    values = targets * (jnp.log(jnp.where(positive, targets, 1)) - outputs)
+    values = targets * (jnp.log(jnp.where(positive, targets, 1)) - jnp.where(positive, outputs, 0))
     return over_batch(jnp.where(positive, values, 0).sum(axis=-1))
 
 

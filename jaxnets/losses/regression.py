@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxnets.errors import NetError, check_positive
-from jaxnets.losses.checks import named, option, over_batch, refuse, same_shape
+from jaxnets.losses.checks import magnitude, named, option, over_batch, refuse, same_shape
 
 
 @named
@@ -29,7 +29,7 @@ def absolute_error(outputs: Any, targets: Any) -> jax.Array:
     [1.5]
     """
     outputs, targets = same_shape(outputs, targets)
-    return over_batch(jnp.abs(outputs - targets))
+    return over_batch(magnitude(outputs - targets))
 
 
 @named
@@ -198,7 +198,7 @@ def absolute_percentage_error(outputs: Any, targets: Any, *, epsilon: Any = 1e-8
     """
     check_positive("epsilon", epsilon)
     outputs, targets = same_shape(outputs, targets)
-    return over_batch(jnp.abs(outputs - targets) / jnp.maximum(jnp.abs(targets), option(epsilon, outputs)))
+    return over_batch(magnitude(outputs - targets) / jnp.maximum(jnp.abs(targets), option(epsilon, outputs)))
 
 
 @named

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets.errors import NetError
-from jaxnets.losses.checks import floating, over_batch
+from jaxnets.losses.checks import floating, magnitude, over_batch
 from jaxnets.losses.masking import weighted_mean
 from jaxnets.padded import Padded, check_padded
 from jaxnets.regularizers.penalty import Penalty, penalty, times
@@ -29,7 +29,7 @@ def activity_l1(strength: Any) -> Penalty:
     >>> print(activity_l1(0.5)(jnp.array([[1.0, -2.0], [0.0, 4.0]])))
     [1.5 2. ]
     """
-    return _of_outputs("activity_l1", strength, lambda a: jnp.abs(a).sum(axis=tuple(range(1, a.ndim))))
+    return _of_outputs("activity_l1", strength, lambda a: magnitude(a).sum(axis=tuple(range(1, a.ndim))))
 
 
 def activity_l2(strength: Any) -> Penalty:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets.errors import NetError
-from jaxnets.losses.checks import wide
+from jaxnets.losses.checks import magnitude, wide
 from jaxnets.regularizers.penalty import Penalty, axes_within, norm, penalty, times
 from jaxnets.select import Pattern, select
 
@@ -32,7 +32,7 @@ def l1(strength: Any, on: Pattern = "**/kernel") -> Penalty:
     >>> l1(0.5)({"fc": {"kernel": jnp.array([[1.0, -2.0]]), "bias": jnp.ones(2)}}).item()
     1.5
     """
-    return _of_weights("l1", {"strength": strength}, on, lambda w: times(strength, jnp.abs(w).sum()))
+    return _of_weights("l1", {"strength": strength}, on, lambda w: times(strength, magnitude(w).sum()))
 
 
 def l2(strength: Any, on: Pattern = "**/kernel") -> Penalty:
@@ -85,7 +85,7 @@ def elastic_net(l1: Any, l2: Any, on: Pattern = "**/kernel") -> Penalty:
     """
 
     def function(w: jax.Array) -> jax.Array:
-        return times(l1, jnp.abs(w).sum()) + times(l2, jnp.square(w).sum())
+        return times(l1, magnitude(w).sum()) + times(l2, jnp.square(w).sum())
 
     return _of_weights("elastic_net", {"l1": l1, "l2": l2}, on, function)
 
