@@ -4,7 +4,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from jaxnets.padded import Padded, check_padded
 from jaxnets.select import paths
 
 P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def layer(
@@ -59,7 +60,7 @@ def layer(
             if not isinstance(x, Padded):
                 return _call(apply, params, x), state
             check_padded(x)
-            values = _call(apply, params, x.values)
+            values = _call(apply, params, x.zeroed())  # NaN behind the end would reach gradients as 0 · NaN
             if jnp.shape(values)[:2] != jnp.shape(x.values)[:2]:
                 raise NetError(
                     f"turns Padded values {jnp.shape(x.values)} into {jnp.shape(values)}: it must keep batch and "
@@ -107,25 +108,25 @@ def lift(function: Any) -> Net:
     return layer(None, lambda _, x: function(x), label=_name(function))
 
 
-def labelled(factory: Callable[P, Net]) -> Callable[P, Net]:
-    """Decorate a function that makes a `Net`: label it as it was called, in print and in errors."""
+def labelled(factory: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a function that makes a `Net` or a `Cell`: label it as it was called, in print and in errors."""
     signature = inspect.signature(factory)
 
     @functools.wraps(factory)
-    def make(*args: P.args, **kwargs: P.kwargs) -> Net:
+    def make(*args: P.args, **kwargs: P.kwargs) -> R:
         label = _describe(factory.__name__, signature, args, kwargs)
         with labelled_as(label):
-            net = factory(*args, **kwargs)
+            record: Any = factory(*args, **kwargs)
 
-        def init(key: Key, x: Any) -> tuple[Params, State]:
-            with labelled_as(label):
-                return net.init(key, x)
+        def claim(function: Callable) -> Callable:
+            def call(*args: Any, **kwargs: Any) -> Any:
+                with labelled_as(label):
+                    return function(*args, **kwargs)
 
-        def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
-            with labelled_as(label):
-                return net.apply(params, state, x, key=key, train=train)
+            return call
 
-        return replace(net, init=init, apply=apply, label=label)
+        functions = {name: getattr(record, name) for name in ("init", "apply", "step") if hasattr(record, name)}
+        return replace(record, label=label, **{name: claim(function) for name, function in functions.items()})
 
     make.makes_net = True  # type: ignore[attr-defined]  # read by `lift`
     return make
@@ -160,6 +161,7 @@ def _describe(name: str, signature: inspect.Signature, args: tuple, kwargs: dict
         if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
             shown += map(_show, value)
         elif value is not parameter.default and repr(value) != repr(parameter.default):
-            plain = parameter.default is parameter.empty or len(shown) == list(given).index(key) == 1
+            second = len(shown) == list(given).index(key) == 1 and parameter.kind is not inspect.Parameter.KEYWORD_ONLY
+            plain = parameter.default is parameter.empty or second
             shown.append(_show(value) if plain else f"{key}={_show(value)}")
     return f"{name}({', '.join(shown)})"

@@ -30,14 +30,14 @@ def check_params(params: Any, shapes: Mapping[str, tuple[int, ...]], x: Any) -> 
     Raises:
         NetError: naming what is missing or unexpected, or the shape given and the one the input needs.
     """
-    given = {name: jnp.shape(leaf) for name, leaf in params.items()} if isinstance(params, Mapping) else {}
+    given = dict(params) if isinstance(params, Mapping) else {}
     if set(given) != set(shapes):
         have, want = (", ".join(names) or "none" for names in (given, shapes))
         raise NetError(f"needs the parameters {want}, got {have}", names_differ=True)
     for name, shape in shapes.items():
-        if given[name] != shape:
+        if (have := jnp.shape(given[name])) != shape:
             raise NetError(
-                f"has {name} {given[name]}, but input {jnp.shape(x)} needs {name} {shape}; give it input like that "
+                f"has {name} {have}, but input {jnp.shape(x)} needs {name} {shape}; give it input like that "
                 f"it was initialised for, or call init again"
             )
 
