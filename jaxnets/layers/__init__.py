@@ -1,20 +1,45 @@
 """Layers: the leaves of every network."""
 
+from jaxnets.layers.batch_norm import batch_norm
+from jaxnets.layers.cell import Cell
+from jaxnets.layers.cells import LSTMCarry, gru_cell, lstm_cell, rnn_cell
 from jaxnets.layers.conv import conv, depthwise_conv
 from jaxnets.layers.conv_transpose import conv_transpose
 from jaxnets.layers.dense import dense
+from jaxnets.layers.dropout import dropout, dropout_channels
+from jaxnets.layers.embed import embed
 from jaxnets.layers.flatten import flatten
+from jaxnets.layers.maxout import maxout
+from jaxnets.layers.norm import group_norm, layer_norm, local_response_norm
 from jaxnets.layers.pool import adaptive_avg_pool, avg_pool, global_avg_pool, global_max_pool, max_pool
+from jaxnets.layers.prelu import prelu
+from jaxnets.layers.recurrent import bidirectional, recurrent
 
 __all__ = [
+    "Cell",
+    "LSTMCarry",
     "adaptive_avg_pool",
     "avg_pool",
+    "batch_norm",
+    "bidirectional",
     "conv",
     "conv_transpose",
     "dense",
     "depthwise_conv",
+    "dropout",
+    "dropout_channels",
+    "embed",
     "flatten",
     "global_avg_pool",
     "global_max_pool",
+    "group_norm",
+    "gru_cell",
+    "layer_norm",
+    "local_response_norm",
+    "lstm_cell",
     "max_pool",
+    "maxout",
+    "prelu",
+    "recurrent",
+    "rnn_cell",
 ]

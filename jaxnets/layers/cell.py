@@ -1,0 +1,118 @@
+"""What a recurrent cell is, and how one is made."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxnets.errors import NetError
+from jaxnets.layers.checks import check_floating, check_params, param_dtype
+from jaxnets.leaf import to_dtype
+from jaxnets.net import Key, Params, check_key, spec
+
+Initializer = jax.nn.initializers.Initializer
+Carry = Any  # a pytree of arrays, batch axis first
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Cell:
+    """One step of a recurrence, as pure functions; `jn.recurrent(cell)` makes a network of it.
+
+    What a cell remembers is data that goes in and out, not a network's state: a pytree of arrays, batch
+    axis first, whose structure, shapes and dtypes a step keeps.
+
+    Attributes:
+        init: `(key, x) -> params`, for the input of one step, `(batch, in)`; only its shape and dtype
+            are read.
+        step: `(params, carry, x) -> (carry, y)`, with `x` `(batch, in)` and `y` `(batch, features)` in
+            the dtype of `x`.
+        initial_carry: `(batch, dtype) -> carry`, the carry before the first step for a batch size and the
+            dtype of the input.
+        features: width of `y`.
+        label: how the cell was written, `lstm_cell(64)`.
+
+    >>> import jax, jax.numpy as jnp, jaxnets as jn
+    >>> cell = jn.gru_cell(3)
+    >>> x = jnp.ones((2, 4))
+    >>> params = cell.init(jax.random.key(0), x)
+    >>> carry, y = cell.step(params, cell.initial_carry(2, x.dtype), x)
+    >>> cell, y.shape
+    (gru_cell(3), (2, 3))
+    """
+
+    init: Callable[[Key, Any], Params]
+    step: Callable[[Params, Carry, jax.Array], tuple[Carry, jax.Array]]
+    initial_carry: Callable[[int, Any], Carry]
+    features: int
+    label: str = "cell"
+
+    def __repr__(self) -> str:
+        return self.label
+
+
+class Part(NamedTuple):
+    """A parameter of several gates side by side: how one gate is drawn, its shape, and how many there are."""
+
+    init: Initializer
+    shape: tuple[int, ...]
+    gates: int = 1
+
+
+def make_cell(
+    parts: Callable[[int], Mapping[str, Part]],
+    step: Callable[[Params, Carry, Any], tuple[Carry, Any]],
+    features: int,
+    carry: Callable[[Any], Carry] = lambda hidden: hidden,
+) -> Cell:
+    """Make a checked cell from its parameters for an input width, its step, and its carry's spec from h's."""
+
+    def init_fn(key: Key, x: Any) -> Params:
+        check_key(key)
+        x = spec(x)
+        _check_step(x)
+        wanted = parts(x.shape[-1])
+        params = {}
+        for own, (name, part) in zip(jax.random.split(key, len(wanted)), wanted.items(), strict=True):
+            draws = [part.init(each, part.shape, param_dtype(x)) for each in jax.random.split(own, part.gates)]
+            params[name] = jnp.concatenate(draws, axis=-1)
+        return params
+
+    def step_fn(params: Params, carried: Carry, x: Any) -> tuple[Carry, Any]:
+        _check_step(x)
+        x = jnp.asarray(x)
+        shapes = {name: (*s[:-1], gates * s[-1]) for name, (_, s, gates) in parts(x.shape[-1]).items()}
+        check_params(params, shapes, x)
+        like = carry(jax.ShapeDtypeStruct((x.shape[0], features), x.dtype))
+        return step(to_dtype(params, x.dtype), match_carry(carried, like), x)
+
+    def initial_carry(batch: int, dtype: Any) -> Carry:
+        like = carry(jax.ShapeDtypeStruct((batch, features), jnp.dtype(dtype)))
+        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
+
+    return Cell(init_fn, step_fn, initial_carry, features)
+
+
+def _check_step(x: Any) -> None:
+    check_floating(x)
+    if len(x.shape) != 2:
+        raise NetError(f"expects one step (batch, features), got {x.shape}; run a sequence by jn.recurrent(cell)")
+
+
+def match_carry(carry: Carry, like: Carry) -> Carry:
+    """Return a carry in the dtypes of `like`, a pytree of `jax.ShapeDtypeStruct`.
+
+    Raises:
+        NetError: if its structure or its shapes differ, naming both.
+    """
+
+    def shapes(tree: Carry) -> Any:
+        return jax.tree.map(jnp.shape, tree)
+
+    if jax.tree.structure(carry) != jax.tree.structure(like) or shapes(carry) != shapes(like):
+        raise NetError(
+            f"expects the carry {shapes(like)}, got {shapes(carry)}; hand on what return_carry=True gave for the "
+            f"same batch, or start from cell.initial_carry(batch, dtype)"
+        )
+    return jax.tree.map(lambda leaf, wanted: jnp.asarray(leaf, wanted.dtype), carry, like)

@@ -1,0 +1,245 @@
+"""Recurrent cells: Elman's, the LSTM, the GRU."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxnets.errors import check_count
+from jaxnets.layers.cell import Cell, Initializer, Part, make_cell
+from jaxnets.layers.checks import along_last
+from jaxnets.leaf import labelled
+from jaxnets.net import Key, Params
+
+_GLOROT = jax.nn.initializers.glorot_uniform()
+_ORTHOGONAL = jax.nn.initializers.orthogonal()
+_ZEROS = jax.nn.initializers.zeros
+
+
+class LSTMCarry(NamedTuple):
+    """What an LSTM remembers: c, in float32 at least, and h, in the dtype of the input.
+
+    Attributes:
+        cell: c, `(batch, features)`: a sum over all steps, which bfloat16 would round away.
+        hidden: h, `(batch, features)`, which is also the output.
+    """
+
+    cell: Any
+    hidden: Any
+
+
+@labelled
+def rnn_cell(
+    features: int,
+    *,
+    activation: Callable[[jax.Array], jax.Array] = jnp.tanh,
+    use_bias: bool = True,
+    kernel_init: Initializer = _GLOROT,
+    recurrent_init: Initializer = _ORTHOGONAL,
+    bias_init: Initializer = _ZEROS,
+) -> Cell:
+    """Mix the input with the last output: h' = σ(x W + h U + b).
+
+    Args:
+        features: width H of h, at least 1.
+        activation: σ; `jax.nn.relu` with `recurrent_init` the identity is the IRNN of Le, Jaitly and
+            Hinton (2015).
+        use_bias: whether there is a b.
+        kernel_init: how W is drawn; Glorot uniform suits tanh.
+        recurrent_init: how U is drawn; orthogonal keeps the size of h over many steps.
+        bias_init: how b is drawn.
+
+    Returns:
+        A cell whose carry is h, with parameters `kernel` `(in, H)`, `recurrent_kernel` `(H, H)` and `bias`
+        `(H,)`.
+
+    Raises:
+        NetError: for `features` < 1, input that is not floating `(batch, in)`, a carry of another batch or
+            width, or parameters made for another number of features.
+
+    Elman, "Finding Structure in Time" (1990).
+
+    >>> import jax, jax.numpy as jnp
+    >>> cell = rnn_cell(3, activation=jax.nn.relu)
+    >>> sorted(cell.init(jax.random.key(0), jnp.ones((1, 4))))
+    ['bias', 'kernel', 'recurrent_kernel']
+    """
+    check_count("features", features)
+
+    def parts(width: int) -> dict[str, Part]:
+        return _matrices(width, features, 1, use_bias, kernel_init, recurrent_init, bias_init)
+
+    def step(params: Params, h: Any, x: Any) -> Any:
+        h = activation(_affine(params, x) + h @ params["recurrent_kernel"])
+        return h, h
+
+    return make_cell(parts, step, features)
+
+
+@labelled
+def lstm_cell(
+    features: int,
+    *,
+    forget_bias: Any = 1.0,
+    peepholes: bool = False,
+    use_bias: bool = True,
+    kernel_init: Initializer = _GLOROT,
+    recurrent_init: Initializer = _ORTHOGONAL,
+    bias_init: Initializer = _ZEROS,
+    peephole_init: Initializer = _ZEROS,
+) -> Cell:
+    """Keep a cell c behind gates that decide what to take in (i), to forget (f) and to show (o).
+
+    i = σ(x W_i + h U_i + b_i), f and o likewise, g = tanh(x W_g + h U_g + b_g), with σ the logistic function;
+    c' = f c + i g, h' = o tanh(c'). With peepholes, i and f also see c, and o sees c': i = σ(… + p_i c),
+    f = σ(… + p_f c), o = σ(… + p_o c'), elementwise.
+
+    The gates stand in the order i, f, g, o, as in PyTorch and Keras; PyTorch's two biases sum to `bias`.
+
+    Args:
+        features: width H of c and h, at least 1.
+        forget_bias: the initial value of the forget gate's part of `bias`, which `bias_init` does not draw;
+            1 lets gradients through the cell from the start. May be traced. Nothing is added at run time.
+        peepholes: whether the gates see the cell.
+        use_bias: whether there is a `bias`.
+        kernel_init: how each gate's W is drawn.
+        recurrent_init: how each gate's U is drawn.
+        bias_init: how b of i, g and o is drawn.
+        peephole_init: how p is drawn; from zeros, training starts as without peepholes.
+
+    Returns:
+        A cell whose carry is `LSTMCarry(cell, hidden)`, with parameters `kernel` `(in, 4 H)`,
+        `recurrent_kernel` `(H, 4 H)`, `bias` `(4 H,)`, and with peepholes `peephole` `(3, H)` for i, f, o.
+
+    Raises:
+        NetError: for `features` < 1, input that is not floating `(batch, in)`, a carry of another batch or
+            width, or parameters made for another number of features.
+
+    Hochreiter and Schmidhuber, "Long Short-Term Memory" (1997); Gers, Schraudolph and Schmidhuber, "Learning
+    Precise Timing with LSTM Recurrent Networks" (2002), for peepholes; Jozefowicz, Zaremba and Sutskever,
+    "An Empirical Exploration of Recurrent Network Architectures" (2015), for the forget bias.
+
+    >>> import jax, jax.numpy as jnp
+    >>> params = lstm_cell(2).init(jax.random.key(0), jnp.ones((1, 3)))
+    >>> params["kernel"].shape, params["bias"].tolist()
+    ((3, 8), [0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0])
+    """
+    check_count("features", features)
+
+    def draw_bias(key: Key, shape: Any, dtype: Any = None, out_sharding: Any = None) -> jax.Array:
+        b_i, b_g, b_o = (bias_init(each, (features,), dtype) for each in jax.random.split(key, 3))
+        return jnp.concatenate([b_i, jnp.full((features,), forget_bias, dtype), b_g, b_o])
+
+    def parts(width: int) -> dict[str, Part]:
+        matrices = _matrices(width, features, 4, use_bias, kernel_init, recurrent_init, bias_init)
+        bias = {"bias": Part(draw_bias, (4 * features,))} if use_bias else {}
+        peephole = {"peephole": Part(peephole_init, (3, features))} if peepholes else {}
+        return matrices | bias | peephole
+
+    def step(params: Params, carry: LSTMCarry, x: Any) -> Any:
+        c, h = carry
+        z = _affine(params, x) + h @ params["recurrent_kernel"]
+        i, f, g, o = jnp.split(z.astype(c.dtype), 4, axis=-1)
+        p = params["peephole"].astype(c.dtype)[:, None] if peepholes else None  # (3, 1, H)
+        if p is not None:
+            i, f = i + p[0] * c, f + p[1] * c
+        c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+        if p is not None:
+            o = o + p[2] * c
+        h = (jax.nn.sigmoid(o) * jnp.tanh(c)).astype(x.dtype)
+        return LSTMCarry(c, h), h
+
+    def carry(hidden: Any) -> LSTMCarry:
+        wide = hidden.dtype if jnp.finfo(hidden.dtype).bits >= 32 else jnp.float32
+        return LSTMCarry(jax.ShapeDtypeStruct(hidden.shape, wide), hidden)
+
+    return make_cell(parts, step, features, carry)
+
+
+@labelled
+def gru_cell(
+    features: int,
+    *,
+    reset_after: bool = True,
+    use_bias: bool = True,
+    kernel_init: Initializer = _GLOROT,
+    recurrent_init: Initializer = _ORTHOGONAL,
+    bias_init: Initializer = _ZEROS,
+) -> Cell:
+    """Move the last output towards a new one, by a gate that decides how far: h' = (1 - z) n + z h.
+
+    r = σ(x W_r + h U_r + b_r), z = σ(x W_z + h U_z + b_z), with σ the logistic function. The reset gate r acts
+    after the product with U, n = tanh(x W_n + b_n + r (h U_n + b')), as in cuDNN, PyTorch and Keras, or before
+    it, n = tanh(x W_n + (r h) U_n + b_n).
+
+    Here z = 1 keeps the old h, as in Cho et al., PyTorch and Keras; in Chung et al. (2014) z = 1 takes the
+    new one. The gates stand in the order r, z, n, as in PyTorch; Keras has z, r, n. PyTorch's two biases
+    sum to `bias` for r and z, and are `bias` and `recurrent_bias` for n.
+
+    Args:
+        features: width H of h, at least 1.
+        reset_after: whether r acts after the product with U.
+        use_bias: whether there are biases.
+        kernel_init: how each gate's W is drawn.
+        recurrent_init: how each gate's U is drawn.
+        bias_init: how each gate's b, and b', is drawn.
+
+    Returns:
+        A cell whose carry is h, with parameters `kernel` `(in, 3 H)`, `recurrent_kernel` `(H, 3 H)`, `bias`
+        `(3 H,)` and, where r acts after, `recurrent_bias` `(H,)`, the b' above.
+
+    Raises:
+        NetError: for `features` < 1, input that is not floating `(batch, in)`, a carry of another batch or
+            width, or parameters made for another number of features.
+
+    Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder for Statistical Machine
+    Translation" (2014), equations 5 to 8: version 3 resets before the product, version 1 after it.
+
+    >>> import jax, jax.numpy as jnp
+    >>> params = gru_cell(2).init(jax.random.key(0), jnp.ones((1, 3)))
+    >>> params["recurrent_kernel"].shape, params["recurrent_bias"].shape
+    ((2, 6), (2,))
+    """
+    check_count("features", features)
+
+    def parts(width: int) -> dict[str, Part]:
+        matrices = _matrices(width, features, 3, use_bias, kernel_init, recurrent_init, bias_init)
+        return matrices | ({"recurrent_bias": Part(bias_init, (features,))} if use_bias and reset_after else {})
+
+    def step(params: Params, h: Any, x: Any) -> Any:
+        from_x, U = _affine(params, x), params["recurrent_kernel"]
+        x_gates, x_new = jnp.split(from_x, [2 * features], axis=-1)
+        if reset_after:
+            h_gates, h_new = jnp.split(h @ U, [2 * features], axis=-1)
+            r, z = jnp.split(jax.nn.sigmoid(x_gates + h_gates), 2, axis=-1)
+            h_new = h_new + along_last(params["recurrent_bias"], h_new) if use_bias else h_new
+            n = jnp.tanh(x_new + r * h_new)
+        else:
+            r, z = jnp.split(jax.nn.sigmoid(x_gates + h @ U[:, : 2 * features]), 2, axis=-1)
+            n = jnp.tanh(x_new + (r * h) @ U[:, 2 * features :])
+        h = (1 - z) * n + z * h
+        return h, h
+
+    return make_cell(parts, step, features)
+
+
+def _matrices(
+    width: int,
+    features: int,
+    gates: int,
+    use_bias: bool,
+    kernel_init: Initializer,
+    recurrent_init: Initializer,
+    bias_init: Initializer,
+) -> dict[str, Part]:
+    bias = {"bias": Part(bias_init, (features,), gates)} if use_bias else {}
+    return {
+        "kernel": Part(kernel_init, (width, features), gates),
+        "recurrent_kernel": Part(recurrent_init, (features, features), gates),
+    } | bias
+
+
+def _affine(params: Params, x: Any) -> Any:
+    y = x @ params["kernel"]
+    return y + along_last(params["bias"], y) if "bias" in params else y

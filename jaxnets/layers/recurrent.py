@@ -1,0 +1,281 @@
+"""Networks over sequences: cells run along time, one way or both ways."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnets.combinators import build_child
+from jaxnets.errors import NetError, check_count, concrete, labelled_as
+from jaxnets.layers.affine import values_of
+from jaxnets.layers.cell import Carry, Cell, match_carry
+from jaxnets.layers.dropout import dropout as dropout_layer
+from jaxnets.leaf import labelled, to_dtype
+from jaxnets.net import Key, Net, Params, State, apply_child, check_key, compose, fold, spec
+from jaxnets.padded import Padded
+
+
+@labelled
+def recurrent(
+    *cells: Cell,
+    dropout: Any = 0.0,
+    reverse: bool = False,
+    return_sequences: bool = True,
+    return_carry: bool = False,
+    unroll: int = 1,
+) -> Net:
+    """Run a cell over a sequence, and further cells each over the outputs of the one before.
+
+    Sequences are `(batch, time, in)`, an array or the values of a `Padded`; behind a sequence's end nothing
+    is computed that could show: outputs there are zero, the carry stays that of the last real step, and no
+    gradient flows. An input `(x, carry)` starts from a given carry rather than the cell's initial one, and
+    with `return_carry=True` the output is `(y, carry)`. Truncated backpropagation hands the carry on from one
+    piece of a long sequence to the next, under `jax.lax.stop_gradient`.
+
+    Args:
+        *cells: `jn.lstm_cell(64)` and the like, at least one.
+        dropout: rate in [0, 1) at which each number between two cells is set to zero in training, anew at
+            every step, the others divided by 1 - rate. May be traced.
+        reverse: whether to run from the last real step to the first; outputs keep the input's order.
+        return_sequences: whether to give all outputs, `(batch, time, features)`, or only that of the step
+            computed last, `(batch, features)`: the last real step, the first one in reverse. It is zero for
+            a sequence of no steps.
+        return_carry: whether to give the carry after the step computed last too.
+        unroll: how many steps one iteration of the loop holds.
+
+    Returns:
+        A network over sequences. Its parameters are the cell's own, or with several cells those of each
+        under `0`, `1`, …; its carry is the cell's own, or a tuple of one a cell.
+
+    Raises:
+        NetError: for something that is no cell, a rate outside [0, 1) or without a place between two cells,
+            no key in training with dropout, input that is not floating `(batch, time, in)`, a carry of another
+            structure or shape, or parameters made for another number of features.
+
+    >>> import jax, jax.numpy as jnp, jaxnets as jn
+    >>> net = recurrent(jn.lstm_cell(4), jn.lstm_cell(2), return_carry=True)
+    >>> x = jax.random.normal(jax.random.key(1), (3, 10, 5))
+    >>> params, _ = net.init(jax.random.key(0), x)
+    >>> (y, carry), _ = net.apply(params, {}, x)
+    >>> y.shape, carry[1].hidden.shape
+    ((3, 10, 2), (3, 2))
+
+    The two halves of a sequence, with the carry handed on, equal the whole:
+
+    >>> (first, carry), _ = net.apply(params, {}, x[:, :5])
+    >>> (second, carry), _ = net.apply(params, {}, (x[:, 5:], jax.lax.stop_gradient(carry)))
+    >>> bool(jnp.allclose(jnp.concatenate([first, second], 1), y, atol=1e-6))
+    True
+    """
+    if not cells:
+        raise NetError("expects at least one cell, such as jn.lstm_cell(64), got none")
+    for cell in cells:
+        _check_cell(cell)
+    check_count("unroll", unroll)
+    between = dropout_layer(dropout)
+    single = len(cells) == 1
+    if single and concrete(dropout) != 0.0:
+        raise NetError("has one cell, and dropout acts between cells; put jn.dropout(rate) after it")
+    last = {"return_sequences": return_sequences, "return_carry": return_carry or not single}
+    inner = {"return_sequences": True, "return_carry": True}
+    nets = [
+        _scanned(cell, reverse=reverse, unroll=unroll, **(last if place == len(cells) - 1 else inner))
+        for place, cell in enumerate(cells)
+    ]
+    return nets[0] if single else _stacked(cells, nets, between, return_carry)
+
+
+@labelled
+def bidirectional(
+    forward_cell: Cell,
+    backward_cell: Cell | None = None,
+    *,
+    merge: str | Callable[[jax.Array, jax.Array], jax.Array] = "concatenate",
+    return_sequences: bool = True,
+    return_carry: bool = False,
+) -> Net:
+    """Run one cell forwards and one backwards over a sequence, and join their outputs step by step.
+
+    The input is `x` or `(x, (carry, carry))`, as for `recurrent`; with `return_carry=True` the output is
+    `(y, (carry, carry))`, forward first. To stack bidirectional layers, put them in `jn.serial`.
+
+    Args:
+        forward_cell: the cell that runs from the first step to the last real one.
+        backward_cell: the cell that runs the other way; one like `forward_cell` if not given, with
+            parameters of its own.
+        merge: how the outputs are joined: `"concatenate"` along the features, or a function of both, such as
+            `jnp.add`.
+        return_sequences: whether to give the outputs of all steps, or only what each direction ends with:
+            forwards that of the last real step, backwards that of the first.
+        return_carry: whether to give the final carries too.
+
+    Returns:
+        A network from `(batch, time, in)` to `(batch, time, features)`, or `(batch, features)` with
+        `return_sequences=False`, with the parameters of the cells under `forward` and `backward`.
+
+    Raises:
+        NetError: as `recurrent` does, and for another word in `merge`.
+
+    Schuster and Paliwal, "Bidirectional Recurrent Neural Networks" (1997).
+
+    >>> import jax, jax.numpy as jnp, jaxnets as jn
+    >>> net = bidirectional(jn.gru_cell(4))
+    >>> params, state = net.init(jax.random.key(0), jnp.ones((1, 10, 3)))
+    >>> sorted(params), net.apply(params, state, jnp.ones((2, 10, 3)))[0].shape
+    (['backward', 'forward'], (2, 10, 8))
+    """
+    cells = (forward_cell, forward_cell if backward_cell is None else backward_cell)
+    for cell in cells:
+        _check_cell(cell)
+    if isinstance(merge, str) and merge != "concatenate":
+        raise NetError(f"expects merge 'concatenate' or a function of two arrays, got {merge!r}")
+    children = {
+        name: _scanned(cell, reverse=name == "backward", return_sequences=return_sequences, return_carry=True)
+        for name, cell in zip(("forward", "backward"), cells, strict=True)
+    }
+
+    def join(forward: Any, backward: Any) -> Any:
+        if isinstance(forward, Padded):
+            return Padded(join(forward.values, backward.values), forward.lengths)
+        return merge(forward, backward) if callable(merge) else jnp.concatenate([forward, backward], axis=-1)
+
+    def finish(forward: tuple[Any, Carry], backward: tuple[Any, Carry]) -> Any:
+        y = join(forward[0], backward[0])
+        return (y, (forward[1], backward[1])) if return_carry else y
+
+    def build(key: Key, x: Any) -> tuple[Params, State, Any]:
+        x, _ = _open(x)
+        params: dict[str, Any] = {}
+        runs = [build_child(child, name, key, (x, None), params, {}) for name, child in children.items()]
+        return params, {}, jax.eval_shape(finish, *runs)
+
+    def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
+        x, given = _open(x)
+        runs = [
+            apply_child(child, name, params, state, (x, carry), key=key, train=train)[0]
+            for (name, child), carry in zip(children.items(), _start(cells, given, x), strict=True)
+        ]
+        return finish(*runs), state
+
+    return compose(build, apply, label="bidirectional", children=children)
+
+
+def _scanned(cell: Cell, *, reverse: bool, return_sequences: bool, return_carry: bool, unroll: int = 1) -> Net:
+    """Make the network of one cell."""
+    # jitted so that calls outside `jit` compile the loop once, not anew each time; the cache goes with the network
+    run = jax.jit(functools.partial(_scan, cell, reverse=reverse, sequences=return_sequences, unroll=unroll))
+
+    def init_fn(key: Key, x: Any) -> tuple[Params, State]:
+        with labelled_as(cell.label):
+            check_key(key)
+            values = values_of(_open(spec(x))[0])
+            return cell.init(key, jax.ShapeDtypeStruct((values.shape[0], values.shape[2]), values.dtype)), {}
+
+    def apply_fn(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
+        with labelled_as(cell.label):
+            x, given = _open(x)
+            carry, y = run(params, _start(cell, given, x), x)
+            y = Padded(y, x.lengths) if isinstance(x, Padded) and return_sequences else y
+            return ((y, carry) if return_carry else y), state
+
+    return Net(init_fn, apply_fn, cell.label)
+
+
+def _stacked(cells: tuple[Cell, ...], nets: list[Net], between: Net, return_carry: bool) -> Net:
+    """Make the network of several, each on the outputs of the one before."""
+    children = {str(place): net for place, net in enumerate(nets)}
+
+    def build(key: Key, x: Any) -> tuple[Params, State, Any]:
+        x, _ = _open(x)
+        params: dict[str, Any] = {}
+        final = []
+        for name, child in children.items():
+            x, carry = build_child(child, name, key, (x, None), params, {})
+            final.append(carry)
+        return params, {}, (x, tuple(final)) if return_carry else x
+
+    def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
+        x, given = _open(x)
+        final = []
+        for (name, child), carry in zip(children.items(), _start(cells, given, x), strict=True):
+            if final:
+                x, _ = between.apply({}, {}, x, key=fold(key, f"dropout{name}"), train=train)
+            (x, carry), _ = apply_child(child, name, params, state, (x, carry), key=key, train=train)
+            final.append(carry)
+        return ((x, tuple(final)) if return_carry else x), state
+
+    return compose(build, apply, label="recurrent", children=children)
+
+
+def _scan(
+    cell: Cell, params: Params, carry: Carry, x: Any, *, reverse: bool, sequences: bool, unroll: int
+) -> tuple[Carry, Any]:
+    """Run a cell over `x`, an array or `Padded`: the final carry, and the outputs of all steps or of the last.
+
+    This is the one place where time is looped over.
+    """
+    values, mask = (x.zeroed(), x.mask.T) if isinstance(x, Padded) else (x, None)  # (batch, time, in), (time, batch)
+    params = to_dtype(params, values.dtype)
+    nothing = jnp.zeros((values.shape[0], cell.features), values.dtype)
+
+    def step(carried: tuple[Carry, Any], now: tuple[Any, Any]) -> tuple[tuple[Carry, Any], Any]:
+        carry, last = carried
+        x, real = now
+        new, y = cell.step(params, carry, x)
+        if real is not None:
+            new, y = _where(real, (new, y), (carry, nothing if sequences else last))
+        return ((new, None), y) if sequences else ((new, y), None)
+
+    start = (carry, None if sequences else nothing)
+    steps = (jnp.swapaxes(values, 0, 1), mask)
+    (carry, last), ys = jax.lax.scan(step, start, steps, reverse=reverse, unroll=unroll)
+    return carry, jnp.swapaxes(ys, 0, 1) if sequences else last
+
+
+def _where(real: jax.Array, new: Any, old: Any) -> Any:
+    """Choose, leaf by leaf and example by example, the new where a step is real, else the old."""
+
+    def choose(new: jax.Array, old: jax.Array) -> jax.Array:
+        return jnp.where(jnp.expand_dims(real, tuple(range(1, new.ndim))), new, old)
+
+    return jax.tree.map(choose, new, old)
+
+
+def _open(x: Any) -> tuple[Any, Carry]:
+    """Return the sequences and the carry of an input `x` or `(x, carry)`; `None` stands for no carry."""
+    carry = None
+    if isinstance(x, tuple):
+        if len(x) != 2:
+            raise NetError(f"expects x or (x, carry), got a tuple of {len(x)}")
+        x, carry = x
+    values = values_of(x)
+    if len(values.shape) != 3:
+        raise NetError(
+            f"expects (batch, time, features), got {values.shape}; add an axis, x[None] for one sequence or "
+            f"x[..., None] for one feature, or join several by reshape"
+        )
+    return (x if isinstance(values, jax.ShapeDtypeStruct) else jax.tree.map(jnp.asarray, x)), carry
+
+
+def _start(cells: Cell | tuple[Cell, ...], given: Carry, x: Any) -> Any:
+    """Return the carry that a cell starts from, or a tuple of one a cell: that given, checked, or the initial one."""
+    batch, dtype = values_of(x).shape[0], values_of(x).dtype
+
+    def initial() -> Carry:
+        return jax.tree.map(lambda cell: cell.initial_carry(batch, dtype), cells)
+
+    return initial() if given is None else match_carry(given, jax.eval_shape(initial))
+
+
+def _check_cell(cell: Any) -> None:
+    if isinstance(cell, Cell):
+        return
+    name = getattr(cell, "__name__", type(cell).__name__)
+    if getattr(cell, "makes_net", False):
+        raise NetError(f"expects cells such as jn.lstm_cell(64), got the constructor {name}: call it, {name}(...)")
+    if isinstance(cell, Net):
+        raise NetError(f"expects cells such as jn.lstm_cell(64), got the network {cell.label}; put it in jn.serial")
+    mend = "; unpack it with *" if isinstance(cell, list | tuple) else ""
+    raise NetError(f"expects cells such as jn.lstm_cell(64), got {type(cell).__name__} {cell!r}{mend}")
