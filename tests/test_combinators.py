@@ -47,6 +47,7 @@ def noise() -> jn.Net:
     def apply(params, state, x, *, key=None, train=False):
         if not train:
             return x, state
+        assert key is not None
         return x + jax.random.normal(key, x.shape), {"calls": state["calls"] + 1}
 
     return jn.Net(init, apply, "noise")
