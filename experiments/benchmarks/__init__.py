@@ -1,0 +1,1 @@
+"""Measurements beside a peer, interleaved in one run: `python -m experiments.benchmarks.<name>`."""
