@@ -22,8 +22,8 @@ def dropout(rate: float | jax.Array, *, broadcast_axes: Sequence[int] = ()) -> N
     """Set each value to zero with probability `rate` in training, and scale the rest up: E[y] = x.
 
     y = x · m / (1 - rate) with m = 1 with probability 1 - rate, else 0; in evaluation y = x. The draws have 16
-    bits, so that `rate` is taken to the next multiple of 2⁻¹⁶ below 1; the scale is that of the rate so taken,
-    and E[y] = x is exact.
+    bits: `rate` is rounded to a multiple of 2⁻¹⁶, at most 1 - 2⁻¹⁶, here as in the scale, so that E[y] = x is
+    exact.
 
     Args:
         rate: probability of dropping a value, in [0, 1). May be traced. A known rate of 0 draws nothing and

@@ -76,63 +76,6 @@ def test_group_norm_agrees_with_torch(name, dtype):
     agree(jn.group_norm(groups), shape, shape[-1:], dtype, expected)
 
 
-RESPONSES = {
-    "odd": (3, (2, 2, 3, 7)),
-    "even": (4, (2, 3, 6)),
-    "two": (2, (2, 3, 4)),
-    "wide": (9, (2, 3, 4)),
-    "one": (1, (2, 2, 3)),
-}
-
-
-@both_precisions
-@pytest.mark.parametrize("name", RESPONSES)
-def test_local_response_norm_agrees_with_torch(name, dtype):
-    size, shape = RESPONSES[name]
-
-    def forward(F, x, *_):
-        return F.local_response_norm(x.movedim(-1, 1), size, alpha=0.9, beta=0.6, k=1.5).movedim(1, -1)
-
-    expected = witness(f"layers/local_response_norm_{name}", lambda: torch_values(forward, shape, (1,)))
-    agree(jn.local_response_norm(size, alpha=0.9, beta=0.6, bias=1.5), shape, (1,), dtype, expected)
-
-
-def test_local_response_norm_defaults_are_torchs():
-    def forward(F, x, *_):
-        return F.local_response_norm(100 * x.movedim(-1, 1), 5).movedim(1, -1)
-
-    expected = witness("layers/local_response_norm_defaults", lambda: torch_values(forward, (2, 2, 7), (1,)))
-    near(jn.local_response_norm().apply({}, {}, 100 * jnp.asarray(example((2, 2, 7))))[0], expected["y"], 1e-6)
-
-
-def test_local_response_norm_of_alexnet():
-    """The paper's sum with k = 2, n = 5, α = 1e-4, written out."""
-    x = 100 * example((2, 9)).astype(np.float64)
-    expected = np.zeros_like(x)
-    for c in range(9):
-        total = sum(x[:, j] ** 2 for j in range(max(0, c - 2), min(8, c + 2) + 1))
-        expected[:, c] = x[:, c] / (2 + 1e-4 * total) ** 0.75
-    net = jn.local_response_norm(5, alpha=5e-4, beta=0.75, bias=2.0)
-    near(net.apply({}, {}, jnp.asarray(x, jnp.float32))[0], expected)
-
-
-@given(
-    shape=st.lists(st.integers(1, 4), min_size=2, max_size=4),
-    size=st.integers(1, 7),
-    numbers=st.tuples(st.floats(0.0, 2.0), st.floats(0.1, 1.5), st.floats(0.5, 2.0)),
-)
-def test_local_response_norm_agrees_with_loops(shape, size, numbers):
-    alpha, beta, bias = numbers
-    x = example(shape)
-    expected, c = np.zeros(shape), shape[-1]
-    for place in np.ndindex(*shape):
-        window = range(max(0, place[-1] - size // 2), min(c, place[-1] + (size + 1) // 2))
-        total = sum(float(x[(*place[:-1], j)]) ** 2 for j in window)
-        expected[place] = float(x[place]) / (bias + alpha / size * total) ** beta
-    net = jn.local_response_norm(size, alpha=alpha, beta=beta, bias=bias)
-    near(call(net, {}, {}, x)[0], expected)
-
-
 def by_hand(x, places, epsilon):
     """Normalise the values at `places` (an iterable of lists of indices) list by list, in float64."""
     y = np.zeros(x.shape)
@@ -311,13 +254,6 @@ MISTAKES = {
     "group integers": (lambda: given_to(jn.group_norm(2), jnp.ones((2, 4), int)), r"floating input, got int32"),
     "group channels": (lambda: given_to(jn.group_norm(2), jnp.ones((2, 6))), r"has scale \(4,\), but .* \(6,\)"),
     "group epsilon": (lambda: jn.group_norm(2, epsilon=0.0), r"expects epsilon > 0"),
-    "size": (lambda: jn.local_response_norm(0), r"local_response_norm\(size=0\) expects size ≥ 1"),
-    "alpha": (lambda: jn.local_response_norm(alpha=-1.0), r"expects alpha ≥ 0, got -1"),
-    "bias": (lambda: jn.local_response_norm(bias=0.0), r"expects bias > 0, got 0"),
-    "beta": (lambda: jn.local_response_norm(beta="a"), r"expects a real number, got str"),  # type: ignore[arg-type]
-    "response integers": (lambda: given_to(jn.local_response_norm(), jnp.ones((2, 4), int), {}), r"floating input"),
-    "response rank": (lambda: given_to(jn.local_response_norm(), jnp.ones(4), {}), r"expects \(batch, ..., channels\)"),
-    "response parameters": (lambda: given_to(jn.local_response_norm(), X), r"has no parameters, got"),
 }
 
 
