@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxnets.errors import NetError, is_traced, labelled_as
 from jaxnets.losses.checks import name_of
-from jaxnets.losses.masking import check_weights, masked_rows, weighted_mean
+from jaxnets.losses.masking import check_by_example, masked_rows, weighted_mean
 from jaxnets.regularizers import Penalty
 
 Loss = Callable[[Any, Any], jax.Array]
@@ -47,18 +47,11 @@ class Objective:
                 example, or a penalty of parameters that gives no scalar.
         """
         with labelled_as("objective"):
-            if weights is not None:
-                weights = check_weights(weights, jnp.shape(weights)[:1])
-                outputs, targets = masked_rows(weights, outputs, targets)
+            outputs, targets, weights = masked_rows(outputs, targets, weights)
 
-        def averaged(name: str, values: Any) -> jax.Array:
-            batch = jnp.shape(jax.tree.leaves(outputs)[0])[:1]
-            if jnp.shape(values) != batch:
-                raise NetError(
-                    f"expects {name} to give one value for each example, {batch}, got {jnp.shape(values)}; "
-                    f"average over the other axes, not over the batch",
-                    label="objective",
-                )
+        def averaged(name: str, values: jax.Array) -> jax.Array:
+            with labelled_as("objective"):
+                check_by_example(name, values, outputs)
             return values.mean() if weights is None else weighted_mean(values, weights)
 
         data = averaged(self.names[0], self.loss(outputs, targets))

@@ -79,7 +79,8 @@ def same_shape(outputs: Any, targets: Any) -> tuple[jax.Array, jax.Array]:
     Raises:
         NetError: if the shapes differ, `(n,)` against `(n, 1)` included, which NumPy would make `(n, n)` of.
     """
-    outputs, shape = floating(outputs), jnp.shape(array(targets))
+    outputs, targets = floating(outputs), array(targets)
+    shape = targets.shape
     if outputs.shape != shape:
         if outputs.shape == (*shape, 1):
             mend = "; drop the last axis, outputs[..., 0]"
@@ -90,11 +91,11 @@ def same_shape(outputs: Any, targets: Any) -> tuple[jax.Array, jax.Array]:
         else:
             mend = ""
         raise NetError(f"expects outputs and targets of one shape, got {outputs.shape} and {shape}{mend}")
-    return outputs, jnp.asarray(targets, outputs.dtype)
+    return outputs, targets.astype(outputs.dtype)
 
 
-def array(targets: Any) -> Any:
-    """Return targets as they are if they are an array (or numbers), an error otherwise.
+def array(targets: Any) -> jax.Array:
+    """Return targets as an array.
 
     Raises:
         NetError: for `Padded`, a dict, a tuple or nothing.
@@ -102,7 +103,7 @@ def array(targets: Any) -> Any:
     if isinstance(targets, Padded | dict | tuple) or targets is None:
         mend = "; wrap the loss, jn.losses.sequence(loss)" if isinstance(targets, Padded) else ""
         raise NetError(f"expects an array of targets, got {type(targets).__name__}{mend}")
-    return targets
+    return jnp.asarray(targets)
 
 
 def class_targets(outputs: Any, targets: Any) -> tuple[jax.Array, jax.Array]:
@@ -120,7 +121,7 @@ def class_targets(outputs: Any, targets: Any) -> tuple[jax.Array, jax.Array]:
             f"expects outputs (batch, ..., classes) with at least 2 classes, got {outputs.shape}; "
             f"for one logit an example take binary_cross_entropy or hinge"
         )
-    targets, classes = jnp.asarray(array(targets)), outputs.shape[-1]
+    targets, classes = array(targets), outputs.shape[-1]
     if targets.shape == outputs.shape:
         check_probabilities(targets)
         return outputs, targets.astype(outputs.dtype)

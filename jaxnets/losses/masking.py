@@ -16,10 +16,25 @@ def check_weights(weights: Any, shape: tuple[int, ...]) -> jax.Array:
     Raises:
         NetError: if they have another shape, or a known one is negative.
     """
-    if jnp.shape(weights) != shape:
-        raise NetError(f"expects weights {shape}, got {jnp.shape(weights)}; one for each value, 0 to mask it")
+    weights = jnp.asarray(weights)
+    if weights.shape != shape:
+        raise NetError(f"expects weights {shape}, got {weights.shape}; one for each value, 0 to mask it")
     refuse(weights, lambda w: w < 0, "expects weights ≥ 0, got {}")
     return wide(weights)
+
+
+def check_by_example(name: str, values: Any, outputs: Any) -> None:
+    """Check that values are `(batch,)`, by the batch axis of the outputs.
+
+    Raises:
+        NetError: if not.
+    """
+    batch = jnp.shape(jax.tree.leaves(outputs)[0])[:1]
+    if jnp.shape(values) != batch:
+        raise NetError(
+            f"expects {name} to give one value for each example, {batch}, got {jnp.shape(values)}; "
+            f"average over the other axes, not over the batch"
+        )
 
 
 def blanked(mask: jax.Array, x: Any) -> jax.Array:
@@ -41,12 +56,16 @@ def stood_in(mask: jax.Array, x: Any) -> jax.Array:
     return jnp.where(_spread(mask, x), x, jnp.broadcast_to(first.reshape((1,) * mask.ndim + first.shape), x.shape))
 
 
-def masked_rows(weights: jax.Array, outputs: Any, targets: Any) -> tuple[Any, Any]:
-    """Return outputs and targets, trees of `(batch, ...)`, with harmless rows where the weight is 0.
+def masked_rows(outputs: Any, targets: Any, weights: Any) -> tuple[Any, Any, jax.Array | None]:
+    """Return outputs and targets, trees of `(batch, ...)`, with harmless rows where the weight is 0, and the weights.
 
     Raises:
-        NetError: if a leaf has another batch axis than the weights.
+        NetError: if weights are not `(batch,)` and ≥ 0, or a leaf has another batch axis.
     """
+    if weights is None:
+        return outputs, targets, None
+    weights = jnp.asarray(weights)
+    weights = check_weights(weights, (len(weights),) if weights.ndim else jnp.shape(jax.tree.leaves(outputs)[0])[:1])
     real = weights > 0
     for name, tree in (("outputs", outputs), ("targets", targets)):
         for leaf in jax.tree.leaves(tree):
@@ -58,7 +77,7 @@ def masked_rows(weights: jax.Array, outputs: Any, targets: Any) -> tuple[Any, An
     def harmless(x: Any) -> jax.Array:  # integers, such as lengths, have to stay valid
         return blanked(real, x) if jnp.issubdtype(jnp.result_type(x), jnp.inexact) else stood_in(real, x)
 
-    return jax.tree.map(harmless, outputs), jax.tree.map(lambda x: stood_in(real, x), targets)
+    return jax.tree.map(harmless, outputs), jax.tree.map(lambda x: stood_in(real, x), targets), weights
 
 
 def weighted_sum(values: jax.Array, weights: jax.Array) -> jax.Array:

@@ -7,9 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnets.errors import NetError, labelled_as
+from jaxnets.errors import labelled_as
 from jaxnets.losses.checks import name_of
-from jaxnets.losses.masking import check_weights, masked_rows, weighted_sum
+from jaxnets.losses.masking import check_by_example, masked_rows, weighted_sum
 
 Sums = Any  # a pytree of arrays
 
@@ -58,6 +58,12 @@ class Metric:
         return self.name
 
 
+def sums(values: jax.Array, weights: jax.Array | None) -> Sums:
+    """Return what a mean is made of, from values and weights of one shape."""
+    weights = jnp.ones_like(values) if weights is None else weights.astype(values.dtype)
+    return {"weight": weights.sum(), "total": weighted_sum(values, weights)}
+
+
 def ratio(sums: Sums) -> jax.Array:
     """Return a mean from its sums."""
     return sums["total"] / sums["weight"]
@@ -76,20 +82,17 @@ def mean(loss: Callable[[Any, Any], jax.Array]) -> Metric:
     >>> mean(jn.losses.huber), mean(jn.losses.huber)(jnp.array([3.0, 0.0]), jnp.zeros(2)).item()
     (huber, 1.25)
     """
+    name = name_of(loss)
 
     def measure(outputs: Any, targets: Any, weights: Any = None) -> Sums:
-        with labelled_as(name_of(loss)):
-            if weights is not None:
-                weights = check_weights(weights, jnp.shape(weights)[:1])
-                outputs, targets = masked_rows(weights, outputs, targets)
+        with labelled_as(name):
+            outputs, targets, weights = masked_rows(outputs, targets, weights)
         values = loss(outputs, targets)
-        if weights is None:
-            weights = jnp.ones_like(values)
-        if values.shape != weights.shape:
-            raise NetError(f"expects one value for each of {weights.shape} examples, got {values.shape}")
-        return {"weight": weights.sum().astype(values.dtype), "total": weighted_sum(values, weights)}
+        with labelled_as("mean"):
+            check_by_example(name, values, outputs)
+        return sums(values, weights)
 
-    return Metric(measure, ratio, name_of(loss))
+    return Metric(measure, ratio, name)
 
 
 def divide(a: jax.Array, b: jax.Array) -> jax.Array:

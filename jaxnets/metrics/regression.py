@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxnets import losses
 from jaxnets.errors import labelled_as
 from jaxnets.losses.checks import same_shape
-from jaxnets.losses.masking import check_weights, masked_rows, weighted_sum
+from jaxnets.losses.masking import masked_rows, weighted_sum
 from jaxnets.metrics.metric import Metric, Sums, divide, mean
 
 mean_squared_error: Metric = mean(losses.squared_error)
@@ -20,9 +20,7 @@ mean_absolute_error: Metric = mean(losses.absolute_error)
 
 def _r2_sums(outputs: Any, targets: Any, weights: Any = None) -> Sums:
     with labelled_as("r2"):
-        if weights is not None:
-            weights = check_weights(weights, jnp.shape(weights)[:1])
-            outputs, targets = masked_rows(weights, outputs, targets)
+        outputs, targets, weights = masked_rows(outputs, targets, weights)
         outputs, targets = same_shape(outputs, targets)
     weights = jnp.ones(len(outputs), outputs.dtype) if weights is None else weights.astype(outputs.dtype)
     weight = weights.sum()

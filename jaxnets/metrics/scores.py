@@ -7,9 +7,9 @@ import jax.numpy as jnp
 
 from jaxnets import losses
 from jaxnets.errors import NetError, check_count, labelled_as
-from jaxnets.losses.checks import class_targets, floating, same_shape
-from jaxnets.losses.masking import blanked, check_weights, masked_rows, real_steps, stood_in, weighted_sum
-from jaxnets.metrics.metric import Metric, Sums, ratio
+from jaxnets.losses.checks import array, class_targets, floating, over_batch, same_shape
+from jaxnets.losses.masking import blanked, check_weights, masked_rows, real_steps, stood_in
+from jaxnets.metrics.metric import Metric, Sums, ratio, sums
 from jaxnets.padded import Padded
 
 
@@ -17,7 +17,7 @@ def items(outputs: Any, targets: Any, weights: Any) -> tuple[jax.Array, jax.Arra
     """Return scores `(items, classes)`, labels `(items,)` int32 and weights `(items,)`, padding with weight 0."""
     mask = real_steps(outputs, targets)
     outputs, targets = (x.values if isinstance(x, Padded) else x for x in (outputs, targets))
-    outputs, targets = floating(outputs), jnp.asarray(targets)
+    outputs, targets = floating(outputs), array(targets)
     if outputs.ndim < 2 or outputs.shape[-1] < 2:
         raise NetError(
             f"expects outputs (batch, ..., classes) with at least 2 classes, got {outputs.shape}; "
@@ -28,8 +28,8 @@ def items(outputs: Any, targets: Any, weights: Any) -> tuple[jax.Array, jax.Arra
         class_targets(outputs, targets)  # says what is wrong
     counted = jnp.ones(shape, outputs.dtype)
     if weights is not None:
-        own = jnp.shape(weights)
-        weights = check_weights(weights, own if own == shape else shape[:1]).astype(outputs.dtype)
+        weights = jnp.asarray(weights)
+        weights = check_weights(weights, shape if weights.ndim == len(shape) else shape[:1]).astype(outputs.dtype)
         counted = counted * weights.reshape(weights.shape + (1,) * (len(shape) - weights.ndim))
     if mask is not None:
         counted = jnp.where(mask.reshape(mask.shape + (1,) * (len(shape) - 2)), counted, 0)
@@ -73,7 +73,7 @@ def _top_k(k: int, name: str) -> Metric:
         before = jax.lax.broadcasted_iota(jnp.int32, scores.shape, 1) < labels[:, None]
         better = (scores > true) | ((scores == true) & before)
         right = (better.sum(axis=1) < k) & ~jnp.isnan(scores).any(axis=1) & ~jnp.isnan(true[:, 0])
-        return {"weight": weights.sum(), "total": weighted_sum(right.astype(weights.dtype), weights)}
+        return sums(right.astype(weights.dtype), weights)
 
     return Metric(measure, ratio, name)
 
@@ -88,14 +88,10 @@ scores counts as wrong: `argmax` would take the NaN for a prediction.
 
 def _binary_accuracy(outputs: Any, targets: Any, weights: Any = None) -> Sums:
     with labelled_as("binary_accuracy"):
-        if weights is not None:
-            weights = check_weights(weights, jnp.shape(weights)[:1])
-            outputs, targets = masked_rows(weights, outputs, targets)
+        outputs, targets, weights = masked_rows(outputs, targets, weights)
         logits, truth = same_shape(outputs, targets)
     right = jnp.where(jnp.isnan(logits), False, (logits > 0) == (truth > 0)).astype(logits.dtype)
-    share = right.mean(axis=tuple(range(1, right.ndim)))
-    weights = jnp.ones_like(share) if weights is None else weights.astype(share.dtype)
-    return {"weight": weights.sum(), "total": weighted_sum(share, weights)}
+    return sums(over_batch(right), weights)
 
 
 binary_accuracy: Metric = Metric(_binary_accuracy, ratio, "binary_accuracy")
@@ -109,7 +105,7 @@ all other axes.
 def _perplexity(outputs: Any, targets: Any, weights: Any = None) -> Sums:
     with labelled_as("perplexity"):
         logits, labels, weights = items(outputs, targets, weights)
-    return {"weight": weights.sum(), "total": weighted_sum(losses.cross_entropy(logits, labels), weights)}
+    return sums(losses.cross_entropy(logits, labels), weights)
 
 
 perplexity: Metric = Metric(_perplexity, lambda sums: jnp.exp(ratio(sums)), "perplexity")

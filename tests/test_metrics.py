@@ -1,0 +1,268 @@
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn import metrics as by_sklearn
+
+import jaxnets as jn
+from jaxnets import losses, metrics
+from tests.oracle import floats, integers
+
+N = 40
+LOGITS, LABELS = floats(N, 3), integers(N, high=3)
+PREDICTED = LOGITS.argmax(axis=1)
+NUMBERS, TARGETS = floats(N, 2), floats(N, 2, seed=1)
+WEIGHTS = np.array([0.0, 1.0, 0.5, 2.0] * 10, np.float32)
+
+CASES = {
+    "accuracy": (metrics.accuracy, LOGITS, LABELS),
+    "top_k": (metrics.top_k(2), LOGITS, LABELS),
+    "binary_accuracy": (metrics.binary_accuracy, LOGITS[:, 0], LABELS == 1),
+    "confusion_matrix": (metrics.confusion_matrix(3), LOGITS, LABELS),
+    "precision": (metrics.precision(3), LOGITS, LABELS),
+    "recall": (metrics.recall(3, average="weighted"), LOGITS, LABELS),
+    "f1": (metrics.f1(3, average=None), LOGITS, LABELS),
+    "r2": (metrics.r2, NUMBERS, TARGETS),
+    "perplexity": (metrics.perplexity, LOGITS, LABELS),
+    "mean": (metrics.mean(losses.huber), NUMBERS, TARGETS),
+    "mean_squared_error": (metrics.mean_squared_error, NUMBERS, TARGETS),
+    "mean_absolute_error": (metrics.mean_absolute_error, NUMBERS, TARGETS),
+}
+each_case = pytest.mark.parametrize("name", CASES)
+
+
+def sklearn_says(name, weights):
+    w = {"sample_weight": weights}
+    classes = {"labels": [0, 1, 2], "zero_division": 0.0, **w}
+    p = np.exp(LOGITS.astype(np.float64)) / np.exp(LOGITS.astype(np.float64)).sum(axis=1, keepdims=True)
+    e = NUMBERS.astype(np.float64) - TARGETS
+    huber = np.where(np.abs(e) <= 1, e * e / 2, np.abs(e) - 0.5).mean(axis=1)
+    return {
+        "accuracy": lambda: by_sklearn.accuracy_score(LABELS, PREDICTED, **w),
+        "top_k": lambda: by_sklearn.top_k_accuracy_score(LABELS, LOGITS, k=2, **w),
+        "binary_accuracy": lambda: by_sklearn.accuracy_score(LABELS == 1, LOGITS[:, 0] > 0, **w),
+        "confusion_matrix": lambda: by_sklearn.confusion_matrix(LABELS, PREDICTED, **w),
+        "precision": lambda: by_sklearn.precision_score(LABELS, PREDICTED, average="macro", **classes),
+        "recall": lambda: by_sklearn.recall_score(LABELS, PREDICTED, average="weighted", **classes),
+        "f1": lambda: by_sklearn.f1_score(LABELS, PREDICTED, average=None, **classes),  # type: ignore[arg-type]  # None is documented
+        "r2": lambda: by_sklearn.r2_score(TARGETS, NUMBERS, **w),
+        "perplexity": lambda: np.exp(by_sklearn.log_loss(LABELS, p, **w)),
+        "mean": lambda: np.average(huber, weights=weights),
+        "mean_squared_error": lambda: by_sklearn.mean_squared_error(TARGETS, NUMBERS, **w),
+        "mean_absolute_error": lambda: by_sklearn.mean_absolute_error(TARGETS, NUMBERS, **w),
+    }[name]()
+
+
+@pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["alike", "weighted"])
+@each_case
+def test_values_are_scikit_learns(name, weights):
+    metric, outputs, targets = CASES[name]
+    value = jax.jit(metric)(outputs, targets, weights)
+    np.testing.assert_allclose(value, sklearn_says(name, weights), rtol=2e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("average", ["macro", "micro", "weighted", None])
+def test_classes_never_predicted_or_never_true_count_as_scikit_learn_counts_them(average):
+    scores, labels = np.eye(4, dtype=np.float32)[[0, 0, 1, 1, 3]], np.array([0, 1, 1, 2, 0])
+    for ours, theirs in (
+        (metrics.precision, by_sklearn.precision_score),
+        (metrics.recall, by_sklearn.recall_score),
+        (metrics.f1, by_sklearn.f1_score),
+    ):
+        options: Any = {"average": average, "labels": range(4), "zero_division": 0.0}
+        expected = theirs(labels, scores.argmax(1), **options)
+        np.testing.assert_allclose(ours(4, average=average)(scores, labels), expected, rtol=1e-6)
+
+
+compiled = {name: (jax.jit(m.measure), jax.jit(m.merge), jax.jit(m.value)) for name, (m, *_) in CASES.items()}
+
+
+@given(st.sampled_from(list(CASES)), st.permutations(range(N)), st.integers(1, 12), st.booleans())
+def test_the_value_does_not_depend_on_the_batches(name, order, batch, weighted):
+    """Rows in any order, in batches of any size, the last one filled up with rows of weight 0 full of NaN."""
+    metric, outputs, targets = CASES[name]
+    measure, merge, value = compiled[name]
+    weights, order = WEIGHTS if weighted else np.ones(N, np.float32), np.array(order)
+    whole = metric.measure(outputs, targets, jnp.asarray(weights))
+    sums = jax.tree.map(jnp.zeros_like, whole)
+    for start in range(0, N, batch):
+        rows = np.arange(start, start + batch)
+        real = rows < N
+        o = outputs[order[rows % N]].copy()
+        o[~real] = np.nan
+        sums = merge(sums, measure(o, targets[order[rows % N]], weights[order[rows % N]] * real))
+    np.testing.assert_allclose(value(sums), metric.value(whole), rtol=3e-6, atol=1e-6)
+
+
+@each_case
+def test_no_data_is_the_neutral_element(name):
+    metric, outputs, targets = CASES[name]
+    sums = metric.measure(outputs, targets)
+    zeros = jax.tree.map(jnp.zeros_like, sums)
+    nothing = metric.measure(np.full_like(outputs, np.nan), targets, jnp.zeros(N))
+    assert jax.tree.structure(nothing) == jax.tree.structure(sums)
+    for merged in (metric.merge(nothing, sums), metric.merge(sums, nothing), metric.merge(zeros, sums)):
+        jax.tree.map(np.testing.assert_array_equal, metric.value(merged), metric.value(sums))
+
+
+@each_case
+def test_sums_pass_through_scan_and_vmap(name):
+    metric, outputs, targets = CASES[name]
+
+    def by_scan(outputs, targets):
+        first = jax.tree.map(jnp.zeros_like, jax.eval_shape(metric.measure, outputs[0], targets[0]))
+        empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), first)
+
+        def body(sums, batch):
+            return metric.merge(sums, metric.measure(*batch)), None
+
+        return metric.value(jax.lax.scan(body, empty, (outputs, targets))[0])
+
+    batches = [jnp.asarray(x).reshape(2, 4, 5, *x.shape[1:]) for x in (outputs, targets)]
+    members = jax.jit(jax.vmap(by_scan))(*batches)
+    for k in range(2):
+        alone = metric(outputs[20 * k : 20 * k + 20], targets[20 * k : 20 * k + 20])
+        np.testing.assert_allclose(members[k], alone, rtol=3e-6, atol=1e-6)
+
+
+def test_r2_does_not_cancel():
+    """Around a mean of 1e4, in float32, merged from many parts; E[t²] - E[t]² would give noise."""
+    rng = np.random.default_rng(0)
+    targets = (1e4 + rng.normal(size=3000)).astype(np.float32)
+    outputs = (targets + 0.1 * rng.normal(size=3000)).astype(np.float32)
+    expected = by_sklearn.r2_score(targets.astype(np.float64), outputs.astype(np.float64))
+    measure, merge, value = compiled["r2"]
+    sums = measure(outputs[:30], targets[:30])
+    for k in range(30, 3000, 30):
+        sums = merge(sums, measure(outputs[k : k + 30], targets[k : k + 30]))
+    assert abs(float(metrics.r2(outputs, targets)) - expected) < 1e-6
+    assert abs(float(value(sums)) - expected) < 1e-6
+
+
+def test_r2_of_targets_that_do_not_vary_is_scikit_learns():
+    flat = jnp.full(4, 2.5)
+    for outputs in (flat, flat + 1):
+        assert float(metrics.r2(outputs, flat)) == by_sklearn.r2_score(flat, outputs)
+
+
+def test_nan_is_a_wrong_answer_and_no_prediction():
+    """Of class 0 twice, where argmax would say class 0."""
+    scores = jnp.array([[jnp.nan, 0.0], [0.0, jnp.nan], [1.0, 0.0], [0.0, 1.0]])
+    labels = jnp.array([0, 0, 0, 1])
+    assert float(metrics.accuracy(scores, labels)) == 0.5
+    assert float(metrics.top_k(2)(scores, labels)) == 0.5
+    np.testing.assert_array_equal(metrics.confusion_matrix(2)(scores, labels), [[1, 0], [0, 1]])
+    np.testing.assert_allclose(metrics.recall(2, average=None)(scores, labels), [1 / 3, 1], rtol=1e-6)
+    np.testing.assert_allclose(metrics.precision(2, average=None)(scores, labels), [1, 1])
+    assert float(metrics.binary_accuracy(jnp.array([jnp.nan, -1.0]), jnp.array([0, 0]))) == 0.5
+    assert np.isnan(metrics.mean_squared_error(jnp.array([jnp.nan, 1.0]), jnp.ones(2)))
+
+
+def test_infinite_scores_are_scores():
+    scores = jnp.array([[-jnp.inf, 0.0], [jnp.inf, 0.0], [-jnp.inf, -jnp.inf]])
+    assert float(metrics.accuracy(scores, jnp.array([1, 0, 0]))) == 1.0
+
+
+@given(st.lists(st.lists(st.integers(0, 2), min_size=3, max_size=3), min_size=1, max_size=5), st.integers(1, 3))
+def test_ties_go_to_the_first_class(scores, k):
+    scores, labels = np.array(scores, np.float32), np.arange(len(scores)) % 3
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    expected = np.mean([label in best for label, best in zip(labels, order, strict=True)])
+    np.testing.assert_allclose(jax.jit(metrics.top_k(k))(scores, labels), expected, rtol=1e-6)
+    if k == 1:
+        np.testing.assert_allclose(metrics.accuracy(scores, labels), expected, rtol=1e-6)
+
+
+def test_one_hot_labels_are_labels():
+    one_hot = np.eye(3, dtype=np.float32)[LABELS]
+    for name in ("accuracy", "top_k", "confusion_matrix", "f1", "perplexity"):
+        metric = CASES[name][0]
+        np.testing.assert_array_equal(metric(LOGITS, one_hot), metric(LOGITS, LABELS))
+
+
+@pytest.mark.parametrize("where", ["outputs", "targets", "both", "weights"])
+@pytest.mark.parametrize("name", ["accuracy", "top_k", "confusion_matrix", "f1", "perplexity"])
+def test_steps_of_sequences_count_one_by_one(name, where):
+    """Padding does not, with NaN in it and labels far out of range; nor does a sequence of weight 0."""
+    metric, lengths = CASES[name][0], np.array([3, 0, 2])
+    scores, labels = floats(3, 4, 3), integers(3, 4, high=3)
+    mask = np.arange(4) < lengths[:, None]
+    flat = metric(scores[mask], labels[mask])
+    scores, labels = jnp.asarray(np.where(mask[..., None], scores, np.nan)), jnp.asarray(np.where(mask, labels, 99))
+    o = jn.Padded(scores, jnp.asarray(lengths)) if where in ("outputs", "both") else scores
+    t = jn.Padded(labels, jnp.asarray(lengths)) if where in ("targets", "both") else labels
+    weights = mask.astype(np.float32) if where == "weights" else None
+    np.testing.assert_allclose(metric(o, t, weights), flat, rtol=1e-6)
+    if where != "weights":
+        kept = metric(o, t, jnp.array([1.0, 1.0, 0.0]))
+        np.testing.assert_allclose(kept, metric(scores[0, :3], labels[0, :3]), rtol=1e-6)
+
+
+def test_perplexity_is_of_tokens_not_of_sequences():
+    logits = jnp.stack([jnp.zeros((4, 2)), jnp.array([[50.0, 0.0]] * 4)])
+    padded = jn.Padded(logits, jnp.array([1, 4]))
+    np.testing.assert_allclose(metrics.perplexity(padded, jnp.zeros((2, 4), int)), 2 ** (1 / 5), rtol=1e-6)
+
+
+def test_no_data_has_no_value():
+    for name in ("accuracy", "perplexity", "r2", "mean_squared_error"):
+        metric, outputs, targets = CASES[name]
+        assert np.isnan(metric(outputs, targets, jnp.zeros(N)))
+
+
+@each_case
+def test_half_and_double_precision(name):
+    metric, outputs, targets = CASES[name]
+    for leaf in jax.tree.leaves(metric.measure(jnp.asarray(outputs, jnp.bfloat16), targets, WEIGHTS)):
+        assert leaf.dtype == jnp.float32
+    with jax.enable_x64(True):
+        for leaf in jax.tree.leaves(metric.measure(jnp.asarray(outputs, jnp.float64), targets, WEIGHTS)):
+            assert leaf.dtype == jnp.float64
+
+
+def test_a_metric_prints_its_name():
+    named = [metric for metric, *_ in CASES.values()]
+    assert [repr(metric) for metric in named] == [
+        {
+            "top_k": "top_2",
+            "mean": "huber",
+            "mean_squared_error": "squared_error",
+            "mean_absolute_error": "absolute_error",
+        }.get(n, n)
+        for n in CASES
+    ]
+
+
+MISTAKES = {
+    "one logit": (lambda: metrics.accuracy(LOGITS[:, 0], LABELS), r"accuracy expects outputs .*binary_accuracy"),
+    "column": (
+        lambda: metrics.accuracy(LOGITS, LABELS[:, None]),
+        r"accuracy expects labels \(40,\).*drop the last axis",
+    ),
+    "float labels": (lambda: metrics.perplexity(LOGITS, LABELS * 1.0), "perplexity expects integer labels, got float"),
+    "label out of range": (lambda: metrics.f1(3)(LOGITS, LABELS + 1), "f1 expects labels from 0 to 2, got 3"),
+    "other classes": (lambda: metrics.confusion_matrix(4)(LOGITS, LABELS), "expects 4 classes, got outputs of 3"),
+    "k too large": (lambda: metrics.top_k(4)(LOGITS, LABELS), "top_4 expects at least 4 classes, got 3"),
+    "k 0": (lambda: metrics.top_k(0), "top_k expects k ≥ 1, got 0"),
+    "average": (lambda: metrics.recall(3, average="mean"), "recall expects average 'macro'.*got 'mean'"),  # type: ignore[arg-type]
+    "classes": (lambda: metrics.precision(0), "precision expects classes ≥ 1, got 0"),
+    "r2 shapes": (lambda: metrics.r2(NUMBERS, TARGETS[:, :1]), r"r2 expects .*one shape, got \(40, 2\) and \(40, 1\)"),
+    "weights": (lambda: metrics.accuracy(LOGITS, LABELS, WEIGHTS[:3]), r"expects weights \(40,\), got \(3,\)"),
+    "negative weights": (lambda: metrics.r2(NUMBERS, TARGETS, -WEIGHTS), "expects weights ≥ 0, got -1"),
+    "mean weights": (
+        lambda: metrics.mean_squared_error(NUMBERS, TARGETS, WEIGHTS[:3]),
+        r"weights, \(3,\), got \(40, 2\)",
+    ),
+    "not by example": (lambda: metrics.mean(lambda o, t: o)(NUMBERS, TARGETS), r"one value for each.*got \(40, 2\)"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_explained(name: str):
+    make, message = MISTAKES[name]
+    with pytest.raises(jn.NetError, match=message):
+        make()
