@@ -4,9 +4,9 @@ import contextlib
 import doctest
 import importlib
 import io
-import os
 import pkgutil
 import re
+import types
 from pathlib import Path
 
 import pytest
@@ -15,8 +15,9 @@ import jaxnets
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted(info.name for info in pkgutil.walk_packages(jaxnets.__path__, "jaxnets."))
+ROOMS = ("data", "inspect", "interop", "losses", "metrics", "models", "regularizers", "select", "train")
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
-BLOCK = re.compile(r"^```(python|pycon)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```[^\S\n]*$", re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.promotes
@@ -42,19 +43,51 @@ def test_public_names_are_documented_with_an_example(name: str):
 @pytest.mark.promotes
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_code_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Blocks of a page run in order, in one namespace and an empty folder."""
+    """Blocks of a page run in order, in one namespace and an empty folder; a `text` block right after is the output."""
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {"__name__": "__page__"}
     text = page.read_text(encoding="utf-8")
-    for kind, code in BLOCK.findall(text):
-        where = f"{page.name}:{text[: text.index(code)].count(os.linesep) + 1}"
+    assert not re.search(r"^[ \t]+```py", text, re.MULTILINE), "an indented block would not be run"
+    printed, end = None, 0  # what the block before printed, and where it ended
+    for block in BLOCK.finditer(text):
+        kind, code = block.groups()
+        before = text[: block.start(2)].count("\n")
+        if kind == "text" and printed is not None and not text[end : block.start()].strip():
+            checked = doctest.OutputChecker().check_output(code, printed, doctest.ELLIPSIS)
+            assert checked, f"{page.name}:{before} shows\n{code}\nbut the block above printed\n{printed}"
+        printed, end = None, block.end()
+        report = io.StringIO()
         if kind == "python":
-            exec(compile(code, where, "exec"), namespace)
-        else:
-            report = io.StringIO()
-            example = doctest.DocTestParser().get_doctest(code, namespace, where, str(page), 0)
-            runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
             with contextlib.redirect_stdout(report):
-                runner.run(example, out=report.write, clear_globs=False)
-                namespace.update(example.globs)
+                exec(compile("\n" * before + code, page.name, "exec"), namespace)
+            printed = report.getvalue()
+        elif kind == "pycon":
+            example = doctest.DocTestParser().get_doctest(code, namespace, page.name, str(page), before)
+            runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+            runner.run(example, out=report.write, clear_globs=False)
+            namespace.update(example.globs)
             assert runner.failures == 0, report.getvalue()
+
+
+@pytest.mark.parametrize("name", ["jaxnets", *(f"jaxnets.{room}" for room in ROOMS)])
+def test_the_reference_has_every_public_name(name: str):
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "reference").glob("*.md"))
+    shown = {path: pkgutil.resolve_name(path) for path in re.findall(r"^::: ([\w.]+)", pages, re.MULTILINE)}
+    for path, thing in shown.items():  # for another path a module of the same name might be shown
+        if hasattr(thing, "__qualname__"):
+            assert path == f"{thing.__module__}.{thing.__qualname__}"
+    module = importlib.import_module(name)
+    own = [public for public, thing in vars(module).items() if getattr(thing, "__module__", None) == name]
+    listed = {public: getattr(module, public) for public in getattr(module, "__all__", own) if public[0] != "_"}
+    missing = [
+        public
+        for public, thing in listed.items()
+        if not isinstance(thing, types.ModuleType) and not any(thing is each for each in shown.values())
+    ]
+    assert listed
+    assert not missing
+
+
+def test_the_site_lists_every_page():
+    listed = re.findall(r": ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(listed) == sorted(str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md"))
