@@ -148,6 +148,20 @@ def test_short_sequences_and_small_batches(name, shape):
         assert not any(np.any(leaf) for leaf in jax.tree.leaves((out, last)))
 
 
+@pytest.mark.parametrize("name", ["lstm", "bidirectional"])
+def test_a_batch_split_over_devices_equals_the_whole(name):
+    params, _, _ = prepare(name)
+    x = Padded(floats(4, TIME, WIDTH), np.array([4, 0, 3, 1], np.int32))
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("data",))
+    split, whole = jax.sharding.PartitionSpec("data"), jax.sharding.PartitionSpec()
+
+    def run(params, x):
+        return NETS[name].apply(params, {}, x)[0]
+
+    sharded = jax.shard_map(run, mesh=mesh, in_specs=(whole, split), out_specs=split, check_vma=False)
+    same(jax.jit(sharded)(params, x), run(params, x), 1e-6)
+
+
 def test_reverse_runs_the_real_steps_backwards():
     lengths = np.array([4, 2, 3], np.int32)
     forward, backward = (jn.recurrent(jn.gru_cell(2), reverse=reverse) for reverse in (False, True))
