@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install demo test test-slow lint types docs check clean
+.PHONY: help install demo test lint types docs check clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## +/\t/' | expand -t 14
@@ -22,10 +22,7 @@ demo: $(VENV)/.installed-experiments           ## train LeNet-5 on 5,000 real di
 	$(BIN)/python -m experiments
 
 test: $(VENV)/.installed-test                  ## run the tests
-	$(BIN)/python -m pytest -n 2 -m "not slow"
-
-test-slow: $(VENV)/.installed-test             ## run the tests marked slow
-	$(BIN)/python -m pytest -n 2 -m slow
+	$(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/.installed-dev                   ## check format and lint rules
 	$(BIN)/ruff format --check .
@@ -35,7 +32,7 @@ types: $(VENV)/.installed-dev                  ## check types of package, experi
 	$(BIN)/pyright
 
 docs: $(VENV)/.installed-dev                   ## build the site, strictly
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 check: lint types test docs                    ## all of the above
 

@@ -8,6 +8,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnets.errors import NetError, is_traced, labelled_as
 from jaxnets.net import Key, Net, Params, State, check_key, spec
@@ -72,6 +73,8 @@ def layer(
 
 
 def _call(apply: Callable[[Params, Any], Any], params: Params, x: Any) -> Any:
+    if isinstance(x, np.ndarray):
+        x = jnp.asarray(x)
     if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jnp.floating):
         params = to_dtype(params, x.dtype)
     try:
@@ -97,6 +100,13 @@ def lift(function: Any) -> Net:
 
     Raises:
         TypeError: if it is neither, or a constructor that has not been called (`jn.dense` for `jn.dense(10)`).
+
+    >>> import jax, jax.numpy as jnp
+    >>> net = lift(jax.nn.relu)
+    >>> net.init(jax.random.key(0), jnp.ones(3))
+    ({}, {})
+    >>> print(net.apply({}, {}, jnp.array([-1.0, 2.0]))[0])
+    [0. 2.]
     """
     if isinstance(function, Net):
         return function

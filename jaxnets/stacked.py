@@ -29,7 +29,7 @@ def repeat(net: Layer, n: int, *, unroll: int = 1) -> Net:
         NetError: if the output differs from the input in shape or dtype, or `n` < 1.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
-    >>> net = repeat(serial(fc=jn.dense(4), relu=jax.nn.relu), 8)
+    >>> net = repeat(jn.serial(fc=jn.dense(4), relu=jax.nn.relu), 8)
     >>> params, _ = net.init(jax.random.key(0), jnp.ones((1, 4)))
     >>> params["fc"]["kernel"].shape
     (8, 4, 4)

@@ -69,8 +69,8 @@ def confusion(matrix: Any, classes: Sequence[str] | None = None) -> "Figure":
     Raises:
         NetError: if the matrix is not square.
 
-    >>> len(confusion([[9, 1], [0, 10]]).axes[0].texts)
-    4
+    >>> len(confusion([[9, 1], [0, 10]]).axes[0].texts)  # zeros are left out
+    3
     """
     matrix = np.asarray(matrix)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:

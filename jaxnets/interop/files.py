@@ -76,6 +76,13 @@ def load(path: str | Path) -> tuple[Params, State, dict[str, Any]]:
     Raises:
         FileNotFoundError: if there is no such file.
         NetError: if the file is truncated, corrupt, or not one that `save` wrote.
+
+    >>> import tempfile, jax.numpy as jnp
+    >>> file = tempfile.mkdtemp() + "/net.safetensors"
+    >>> save(file, {"bias": jnp.ones(2)}, {"mean": jnp.zeros(2)})
+    >>> params, state, metadata = load(file)
+    >>> sorted(params), sorted(state), metadata
+    (['bias'], ['mean'], {})
     """
     from safetensors import SafetensorError, safe_open
 

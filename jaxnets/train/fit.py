@@ -53,7 +53,8 @@ def fit(program: Program, key: Key, callbacks: Sequence[Callback] = ()) -> tuple
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn, optax
     >>> x, y = jnp.ones((10, 3)), jnp.zeros(10, int)
-    >>> program = jn.train.program(jn.dense(2), jn.objective(jn.losses.cross_entropy), optax.sgd(0.1), (x, y), epochs=3)
+    >>> program = jn.train.program(jn.dense(2), jn.objective(jn.losses.cross_entropy), optax.sgd(0.1), (x, y),
+    ...                            epochs=3, batch_size=5)
     >>> run, history = fit(program, jax.random.key(0))
     >>> history["loss"].shape
     (3,)

@@ -55,6 +55,11 @@ def start(net: Net, optimizer: optax.GradientTransformation, key: Key, x: Any) -
         optimizer: the Optax optimizer.
         key: initial values and all later randomness come from it.
         x: an input, read for its shape and dtype alone.
+
+    >>> import jax, jax.numpy as jnp, jaxnets as jn, optax
+    >>> run = start(jn.dense(2), optax.sgd(0.1), jax.random.key(0), jnp.ones((1, 3)))
+    >>> int(run.step), run.params["kernel"].shape
+    (0, (3, 2))
     """
     params, state = net.init(fold(key, "init"), spec(x))
     return Run(params, state, optimizer.init(params), fold(key, "train"), jnp.zeros((), jnp.int32))
