@@ -1,15 +1,16 @@
 """Sequences of unequal length in one rectangular array."""
 
+from dataclasses import dataclass
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
 from jaxnets.errors import NetError
 
 
-@flax.struct.dataclass
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
 class Padded:
     """A batch of sequences of unequal length: `values` filled up to the longest, and the true `lengths`.
 

@@ -1,10 +1,9 @@
 """A whole training run as a pair of pure functions, `start` and `segment`."""
 
-import dataclasses
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
@@ -18,9 +17,11 @@ from jaxnets.train.run import Objective, Run
 
 History = dict[str, Any]
 Data = tuple[Any, Any]
+STATIC = {"static": True}  # what a compiled program is made for, rather than what it is given
 
 
-@flax.struct.dataclass
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
 class Program:
     """A training run that has not begun: a pytree of its data, and the pure functions over it.
 
@@ -39,10 +40,10 @@ class Program:
 
     train: Data
     validation: Data | None
-    start_fn: Callable[..., Run] = flax.struct.field(pytree_node=False)
-    segment_fn: Callable[..., tuple[Run, History]] = flax.struct.field(pytree_node=False)
-    segments: int = flax.struct.field(pytree_node=False)
-    examples: int = flax.struct.field(pytree_node=False)
+    start_fn: Callable[..., Run] = field(metadata=STATIC)
+    segment_fn: Callable[..., tuple[Run, History]] = field(metadata=STATIC)
+    segments: int = field(metadata=STATIC)
+    examples: int = field(metadata=STATIC)
 
     def start(self, key: Key) -> Run:
         """Return the run before its first step."""
@@ -130,7 +131,7 @@ def program(
             chosen = tally.take(train, *batch)
             if augment is not None:
                 keys = jax.random.split(fold(jax.random.fold_in(run.key, run.step), "augment"), size)
-                chosen = dataclasses.replace(chosen, x=jax.vmap(augment)(keys, chosen.x))
+                chosen = replace(chosen, x=jax.vmap(augment)(keys, chosen.x))
             run, outputs, parts = one_step(run, chosen)
             return run, tally.measure(metrics, outputs, chosen, parts)
 

@@ -1,9 +1,9 @@
 """What a training run is made of between two steps, and the step itself."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
@@ -13,7 +13,8 @@ from jaxnets.net import Key, Net, Params, State, fold, spec
 Objective = Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
 
 
-@flax.struct.dataclass
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
 class Run:
     """All that changes while a network is trained: a pytree of arrays alone.
 
@@ -32,7 +33,8 @@ class Run:
     step: Any
 
 
-@flax.struct.dataclass
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
 class Batch:
     """Examples that a step learns from.
 

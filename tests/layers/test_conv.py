@@ -191,4 +191,4 @@ def test_padded_sequences_see_zeros_behind_their_ends(make):
         alone, _ = net.apply(params, state, values[k : k + 1, :n])
         near(y.values[k, :n], alone[0], 1e-6)
     with pytest.raises(jn.NetError, match="must keep batch and time"):
-        jn.conv(4, 3).apply(jn.conv(4, 3).init(jax.random.key(0), values)[0], {}, y.replace(values=values))
+        jn.conv(4, 3).apply(jn.conv(4, 3).init(jax.random.key(0), values)[0], {}, jn.Padded(values, y.lengths))
