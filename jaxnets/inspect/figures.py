@@ -47,7 +47,8 @@ def curves(
             axes.fill_between(epochs, values.min(0), values.max(0), color=colour, alpha=0.2, linewidth=0)
         axes.set_xlabel("epoch")
         axes.set_ylabel("accuracy (%)" if name == "accuracy" else name)
-        if name == "loss":
+        low, high = axes.dataLim.intervaly
+        if name == "loss" and 0 < 10 * low < high:
             axes.set_yscale("log")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)

@@ -21,7 +21,7 @@ STATIC = {"static": True}  # what a compiled program is made for, rather than wh
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Program:
     """A training run that has not begun: a pytree of its data, and the pure functions over it.
 

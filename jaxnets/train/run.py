@@ -14,7 +14,7 @@ Objective = Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Run:
     """All that changes while a network is trained: a pytree of arrays alone.
 
@@ -34,7 +34,7 @@ class Run:
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Batch:
     """Examples that a step learns from.
 
