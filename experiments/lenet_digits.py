@@ -46,12 +46,13 @@ class Config:
 
 def run(config: Config) -> dict[str, Any]:
     """Train, test, save, and return the test's result."""
+    for option in ("seeds", "epochs", "batch_size"):
+        if getattr(config, option) < 1:
+            raise ValueError(f"expected --{option.replace('_', '-')} of at least 1, got {getattr(config, option)}")
     began = time.perf_counter()
     images, labels = jn.data.mnist5k()
     parts = [(images[index], labels[index]) for index in jn.data.split(labels, (0.8, 0.1, 0.1), seed=config.split_seed)]
     train, validation, test = parts
-    folder = new_folder(config.root, config.name)
-    write_config(folder, config)
 
     net = jn.models.lenet5()
     loss = partial(jn.losses.cross_entropy, label_smoothing=config.label_smoothing)
@@ -67,6 +68,8 @@ def run(config: Config) -> dict[str, Any]:
         metrics={"accuracy": jn.metrics.accuracy},
         augment=jn.data.shift(config.shift) if config.shift else None,
     )
+    folder = new_folder(config.root, config.name)  # only now, so that wrong options leave no empty folder
+    write_config(folder, config)
     predict = jax.jit(lambda params, state, x: jax.nn.softmax(jn.train.predict(net, params, state, x)))
     histories, probabilities, first_kernel = [], [], None
     for seed in range(config.seeds):

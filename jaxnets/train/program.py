@@ -13,7 +13,7 @@ from jaxnets.metrics import Metric
 from jaxnets.net import Key, Net, fold
 from jaxnets.train import run as runs
 from jaxnets.train import tally
-from jaxnets.train.run import Objective, Run
+from jaxnets.train.run import ObjectiveFunction, Run
 
 History = dict[str, Any]
 Data = tuple[Any, Any]
@@ -60,7 +60,7 @@ class Program:
 
 def program(
     net: Net,
-    objective: Objective,
+    objective: ObjectiveFunction,
     optimizer: optax.GradientTransformation,
     data: Data,
     *,

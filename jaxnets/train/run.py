@@ -10,7 +10,7 @@ import optax
 
 from jaxnets.net import Key, Net, Params, State, fold, spec
 
-Objective = Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
+ObjectiveFunction = Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
 
 
 @jax.tree_util.register_dataclass
@@ -68,7 +68,7 @@ def start(net: Net, optimizer: optax.GradientTransformation, key: Key, x: Any) -
 
 
 def step(
-    net: Net, objective: Objective, optimizer: optax.GradientTransformation
+    net: Net, objective: ObjectiveFunction, optimizer: optax.GradientTransformation
 ) -> Callable[[Run, Batch], tuple[Run, Any, Mapping[str, jax.Array]]]:
     """Return the pure function of one step of gradient descent: `(run, batch) -> (run, outputs, parts)`.
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxnets.metrics import Metric
 from jaxnets.net import Net, Params, State
-from jaxnets.train.run import Batch, Objective
+from jaxnets.train.run import Batch, ObjectiveFunction
 
 Tally = dict[str, Any]
 
@@ -77,7 +77,7 @@ def evaluate(
     state: State,
     data: tuple[Any, Any],
     metrics: Mapping[str, Metric],
-    objective: Objective | None = None,
+    objective: ObjectiveFunction | None = None,
     *,
     batch_size: int = 256,
 ) -> dict[str, jax.Array]:

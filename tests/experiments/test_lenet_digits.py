@@ -53,6 +53,15 @@ def test_study_saves_everything_and_overwrites_nothing(tmp_path: Path, capsys):
     np.testing.assert_allclose((np.asarray(logits).argmax(-1) == labels[test]).mean(), first["test_accuracy"])
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"seeds": 0}, {"epochs": 0}, {"batch_size": 0}, {"batch_size": 9999}, {"l2": -1.0}, {"shift": -1}]
+)
+def test_wrong_options_leave_no_folder(tmp_path: Path, wrong):
+    with pytest.raises(ValueError, match="expect"):
+        run(Config(root=tmp_path, **wrong))
+    assert not list(tmp_path.iterdir())
+
+
 def test_help_reads_well():
     command = [sys.executable, "-m", "experiments", "--help"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]).stdout
