@@ -94,7 +94,7 @@ def run(config: Config) -> dict[str, Any]:
     write_json(folder / "results.json", results)
     print(
         f"\ntest accuracy {100 * results['test_accuracy']:.2f} %  "
-        f"(95 % interval {100 * low:.2f} to {100 * high:.2f} %, over {config.seeds} seeds and {len(test[1])} digits)\n"
+        f"(95 % interval {100 * low:.2f} to {100 * high:.2f} %, seeds: {config.seeds}, digits: {len(test[1])})\n"
         f"by seed       {', '.join(f'{100 * each:.2f} %' for each in results['test_accuracy_by_seed'])}\n"
         f"time          {results['seconds']} s\n"
         f"results       {folder}/"

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -32,6 +33,8 @@ def progress(label: str = "training") -> Callback:
     def on_segment(number: int, run: Run, row: dict[str, float]) -> None:
         speed = (number + 1) * live["examples"] / (time.perf_counter() - live["began"])
         text = f"{summary(row)}  {speed:,.0f} examples/s"
+        if live["bar"] is not None and shutil.get_terminal_size().columns < 120:
+            text = summary({name: value for name, value in row.items() if "/" not in name})
         if live["bar"] is None:
             print(f"{label}  epoch {number + 1}/{live['total']}  {text}", flush=True)
         else:
