@@ -52,7 +52,8 @@ def save(
     tensors: dict[str, np.ndarray] = {}
     _flatten("params", params, tensors)
     _flatten("state", state or {}, tensors)
-    header = {"format": FORMAT, "metadata": json.dumps(metadata or {}, allow_nan=False)}
+    # One entry alone: safetensors writes several in random order, and equal networks should give equal files.
+    header = {"jaxnets": json.dumps({"format": FORMAT, "metadata": dict(metadata or {})}, allow_nan=False)}
     content = to_bytes(tensors, header)
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists; choose another name, or pass overwrite=True")
@@ -92,10 +93,10 @@ def load(path: str | Path) -> tuple[Params, State, dict[str, Any]]:
     trees: dict[str, Any] = {"params": {}, "state": {}}
     try:
         with safe_open(path, framework="numpy") as file:
-            header = file.metadata() or {}
+            header = json.loads((file.metadata() or {}).get("jaxnets", "{}"))
             if header.get("format") != FORMAT:
                 raise NetError(f"expects a file of format {FORMAT}, got {header.get('format')!r}", label=f"load {path}")
-            metadata = json.loads(header["metadata"])
+            metadata = header["metadata"]
             for name in file.keys():  # noqa: SIM118 (a file of tensors is no dict and does not iterate)
                 kind, *inner, leaf = name.split("/")
                 if kind not in trees:
@@ -104,7 +105,7 @@ def load(path: str | Path) -> tuple[Params, State, dict[str, Any]]:
                 for each in inner:
                     place = place.setdefault(each, {})
                 place[leaf] = jnp.asarray(file.get_tensor(name))
-    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+    except (SafetensorError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise NetError(f"finds no whole safetensors file: {error}", label=f"load {path}") from error
     return trees["params"], trees["state"], metadata
 

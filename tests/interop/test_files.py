@@ -33,6 +33,12 @@ def test_round_trip_is_lossless(tmp_path):
     assert sorted(file.name for file in tmp_path.iterdir()) == ["net.safetensors"]
 
 
+def test_equal_networks_give_equal_files(tmp_path):
+    for k in range(8):
+        jn.save(tmp_path / str(k), *trees(), {"a": 1, "b": 2})
+    assert len({file.read_bytes() for file in tmp_path.iterdir()}) == 1
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "int8", "int32", "uint32", "bool"])
 @pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 0, 3), (2, 3)])
 def test_every_dtype_and_shape(tmp_path, dtype, shape):
@@ -103,7 +109,11 @@ def test_other_files_are_rejected(tmp_path):
     save_file({"a": np.ones(2, np.float32)}, tmp_path / "foreign")
     with pytest.raises(jn.NetError, match="format"):
         jn.load(tmp_path / "foreign")
-    save_file({"weights/a": np.ones(2, np.float32)}, tmp_path / "other", {"format": "jaxnets/1", "metadata": "{}"})
+    save_file(
+        {"weights/a": np.ones(2, np.float32)},
+        tmp_path / "other",
+        {"jaxnets": '{"format": "jaxnets/1", "metadata": {}}'},
+    )
     with pytest.raises(jn.NetError, match="neither params nor state"):
         jn.load(tmp_path / "other")
     (tmp_path / "text").write_text("this is no tensor")
