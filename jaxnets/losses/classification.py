@@ -138,9 +138,7 @@ def focal(outputs: Any, targets: Any, *, gamma: Any = 2.0, alpha: Any = None) ->
     if alpha is not None:
         refuse(alpha, lambda a: (a < 0) | (a > 1), "expects alpha in [0, 1], got {}")
         alpha = option(alpha, outputs)
-    return over_batch(
-        optax.losses.sigmoid_focal_loss(outputs, targets, gamma=option(gamma, outputs), alpha=alpha)  # type: ignore[arg-type]
-    )
+    return over_batch(optax.losses.sigmoid_focal_loss(outputs, targets, gamma=option(gamma, outputs), alpha=alpha))
 
 
 @named

@@ -48,7 +48,7 @@ def max_norm(limit: Any, on: Pattern = "**/kernel", axis: int | tuple[int, ...] 
             select(params, on)
         return optax.EmptyState()
 
-    def update_fn(updates: Any, state: optax.EmptyState, params: Any = None) -> tuple[Any, optax.EmptyState]:
+    def update_fn(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         def constrain(chosen: bool, param: jax.Array, update: jax.Array) -> jax.Array:
             if not chosen:
                 return update
@@ -63,4 +63,4 @@ def max_norm(limit: Any, on: Pattern = "**/kernel", axis: int | tuple[int, ...] 
                 raise NetError("needs the parameters; call update(updates, state, params)")
             return jax.tree.map(constrain, mask(on)(params), params, updates), state
 
-    return optax.GradientTransformation(init_fn, update_fn)  # type: ignore[arg-type]
+    return optax.GradientTransformation(init_fn, update_fn)
