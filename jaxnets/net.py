@@ -44,6 +44,8 @@ class Net:
             `jax.ShapeDtypeStruct`, so that every leaf is traced once however deep it lies.
         cut: the function behind `upto`, for networks whose children run one after another.
         full_precision: whether `cast` leaves the parameters as they are (normalisation layers).
+        copies: how many copies of the children the parameters hold, stacked along their first axis (`repeat` and
+            `ensemble`); 0 where they are not stacked.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> net = jn.serial(hidden=jn.dense(8), relu=jax.nn.relu, out=jn.dense(2))
@@ -65,6 +67,12 @@ class Net:
     build: Callable[[Key, Any], tuple[Params, State, Any]] | None = None
     cut: Callable[[tuple[str, ...]], Apply] | None = None
     full_precision: bool = False
+    copies: int = 0
+
+    @property
+    def kind(self) -> str:
+        """What sort of network it is, its label without the settings: `conv` for `conv(64, 3)`."""
+        return self.label.partition("(")[0]
 
     def __getitem__(self, path: str) -> "Net":
         """Return the child at a slash-joined path.
@@ -160,6 +168,7 @@ def compose(
     children: Mapping[str, Net],
     cut: Callable[[tuple[str, ...]], Apply] | None = None,
     full_precision: bool = False,
+    copies: int = 0,
 ) -> Net:
     """Make a network out of others, with parameters checked by name: every combinator ends here.
 
@@ -184,7 +193,7 @@ def compose(
                 raise NetError(differences, label=label, names_differ=True) from error
             raise
 
-    return Net(init_fn, apply_fn, label, children, build, cut, full_precision)
+    return Net(init_fn, apply_fn, label, children, build, cut, full_precision, copies)
 
 
 def _differences(build: Callable, params: Params, state: State, x: Any) -> str:

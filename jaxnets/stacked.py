@@ -54,7 +54,7 @@ def repeat(net: Layer, n: int, *, unroll: int = 1) -> Net:
 
         return jax.lax.scan(step, x, (params, state, _keys(key, n)), length=n, unroll=unroll)
 
-    return compose(build, apply, label=label, children=inner.children, full_precision=inner.full_precision)
+    return compose(build, apply, label=label, children=inner.children, full_precision=inner.full_precision, copies=n)
 
 
 def ensemble(net: Layer, n: int) -> Net:
@@ -95,7 +95,7 @@ def ensemble(net: Layer, n: int) -> Net:
 
         return jax.vmap(member, out_axes=(1, 0), axis_size=n)(params, state, _keys(key, n))
 
-    return compose(build, apply, label=label, children=inner.children, full_precision=inner.full_precision)
+    return compose(build, apply, label=label, children=inner.children, full_precision=inner.full_precision, copies=n)
 
 
 def stack(params: Params) -> Params:

@@ -110,4 +110,5 @@ def _wrap(inner: Net, around: Callable[[Apply], Apply], build: Callable, label: 
         children=inner.children,
         cut=None if cut is None else lambda path: around(cut(path)),
         full_precision=inner.full_precision,
+        copies=inner.copies,
     )

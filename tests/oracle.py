@@ -25,14 +25,16 @@ def integers(*shape: int, high: int, low: int = 0, seed: int = 0) -> np.ndarray:
     return np.random.default_rng([seed, *shape]).integers(low, high, shape).astype(np.int32)
 
 
-def witness(name: str, compute: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Return what PyTorch says: live where it is installed, else as committed in `oracles/<name>.npz`.
+def witness(
+    name: str, compute: Callable[[], Mapping[str, np.ndarray]], *, installed: bool = TORCH
+) -> dict[str, np.ndarray]:
+    """Return what PyTorch says: live where it (or the peer asked) is installed, else as committed in `oracles/`.
 
     Live values are checked against the committed ones, so that these can't go stale. `compute` imports torch
     itself and returns NumPy arrays.
     """
     file = HERE / "oracles" / f"{name}.npz"
-    if not TORCH:
+    if not installed:
         with np.load(file, allow_pickle=False) as stored:
             return dict(stored)
     live = {key: np.asarray(value) for key, value in compute().items()}

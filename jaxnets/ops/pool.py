@@ -88,7 +88,8 @@ def avg_pool(x: jax.Array, window: Sizes, stride: Sizes, padding: Pairs, counted
 def adaptive_avg_pool(x: jax.Array, sizes: Sizes) -> jax.Array:
     """Take means over nearly equal bins: bin i of k over n places reaches from ⌊i n / k⌋ to ⌈(i + 1) n / k⌉.
 
-    One product with a matrix of averages per axis, in float32 for narrower input.
+    Where the bins divide an axis they are tiles, whose mean is taken; else one product with a matrix of averages.
+    Sums are taken in float32 for narrower input.
 
     Args:
         x: `(batch, *spatial, channels)`, floating.
@@ -102,11 +103,12 @@ def adaptive_avg_pool(x: jax.Array, sizes: Sizes) -> jax.Array:
     """
     y = _widen(x)
     for axis, bins in enumerate(sizes, start=1):
-        y = jnp.moveaxis(
-            jnp.tensordot(y, jnp.asarray(_averages(y.shape[axis], bins), y.dtype), (axis, 0), precision="highest"),
-            -1,
-            axis,
-        )
+        n = y.shape[axis]
+        if n % bins == 0:
+            y = y if n == bins else y.reshape(*y.shape[:axis], bins, n // bins, *y.shape[axis + 1 :]).mean(axis + 1)
+            continue
+        averages = jnp.asarray(_averages(n, bins), y.dtype)
+        y = jnp.moveaxis(jnp.tensordot(y, averages, (axis, 0), precision="highest"), -1, axis)
     return y.astype(x.dtype)
 
 

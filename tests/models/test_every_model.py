@@ -1,0 +1,30 @@
+"""What is known of every model without running it: its parameter tree and its counts."""
+
+import jax
+import pytest
+
+import jaxnets as jn
+from tests.models import lenets
+from tests.models.row import Row
+from tests.oracle import golden
+
+ROWS: list[Row] = [*lenets.ROWS]
+
+each_row = pytest.mark.parametrize("row", ROWS, ids=str)
+
+
+def test_names_are_unique():
+    assert len({row.name for row in ROWS}) == len(ROWS)
+
+
+@each_row
+def test_parameter_tree_is_golden_and_counts_are_exact(row: Row):
+    net = row.make()
+    params, state = jax.eval_shape(net.init, jax.random.key(0), row.x)
+    rows = [
+        f"{kind} {path} {leaf.shape} {leaf.dtype}"
+        for kind, tree in (("params", params), ("state", state))
+        for path, leaf in jn.select.paths(tree).items()
+    ]
+    golden(f"models/{row.name}", "\n".join([repr(net), *rows]) + "\n")
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == row.parameters
