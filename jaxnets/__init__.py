@@ -4,6 +4,7 @@ from jaxnets import data, inspect, losses, metrics, models, regularizers, select
 from jaxnets.activations import hard_shrink, scaled_tanh, soft_shrink, tanh_shrink, threshold
 from jaxnets.combinators import branches, concatenate, residual, serial
 from jaxnets.errors import NetError
+from jaxnets.graphs import graph, side_heads
 from jaxnets.interop import load, save
 from jaxnets.layers import (
     Cell,
@@ -20,6 +21,7 @@ from jaxnets.layers import (
     dropout_channels,
     embed,
     flatten,
+    gaussian_noise,
     global_avg_pool,
     global_max_pool,
     group_norm,
@@ -27,17 +29,21 @@ from jaxnets.layers import (
     layer_norm,
     local_response_norm,
     lstm_cell,
+    masking_noise,
     max_pool,
     maxout,
     prelu,
     recurrent,
     rnn_cell,
+    salt_and_pepper,
+    unflatten,
 )
 from jaxnets.leaf import layer, lift
 from jaxnets.net import Net
 from jaxnets.objective import objective
 from jaxnets.padded import Padded
 from jaxnets.stacked import ensemble, repeat, stack, unstack
+from jaxnets.unrolled import roll, unroll
 from jaxnets.wrappers import Policy, cast, remat
 
 __version__ = "0.1.0"
@@ -66,8 +72,10 @@ __all__ = [
     "embed",
     "ensemble",
     "flatten",
+    "gaussian_noise",
     "global_avg_pool",
     "global_max_pool",
+    "graph",
     "group_norm",
     "gru_cell",
     "hard_shrink",
@@ -79,6 +87,7 @@ __all__ = [
     "local_response_norm",
     "losses",
     "lstm_cell",
+    "masking_noise",
     "max_pool",
     "maxout",
     "metrics",
@@ -91,14 +100,19 @@ __all__ = [
     "repeat",
     "residual",
     "rnn_cell",
+    "roll",
+    "salt_and_pepper",
     "save",
     "scaled_tanh",
     "select",
     "serial",
+    "side_heads",
     "soft_shrink",
     "stack",
     "tanh_shrink",
     "threshold",
     "train",
+    "unflatten",
+    "unroll",
     "unstack",
 ]

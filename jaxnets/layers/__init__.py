@@ -8,8 +8,9 @@ from jaxnets.layers.conv_transpose import conv_transpose
 from jaxnets.layers.dense import dense
 from jaxnets.layers.dropout import dropout, dropout_channels
 from jaxnets.layers.embed import embed
-from jaxnets.layers.flatten import flatten
+from jaxnets.layers.flatten import flatten, unflatten
 from jaxnets.layers.maxout import maxout
+from jaxnets.layers.noise import gaussian_noise, masking_noise, salt_and_pepper
 from jaxnets.layers.norm import group_norm, layer_norm, local_response_norm
 from jaxnets.layers.pool import adaptive_avg_pool, avg_pool, global_avg_pool, global_max_pool, max_pool
 from jaxnets.layers.prelu import prelu
@@ -30,6 +31,7 @@ __all__ = [
     "dropout_channels",
     "embed",
     "flatten",
+    "gaussian_noise",
     "global_avg_pool",
     "global_max_pool",
     "group_norm",
@@ -37,9 +39,12 @@ __all__ = [
     "layer_norm",
     "local_response_norm",
     "lstm_cell",
+    "masking_noise",
     "max_pool",
     "maxout",
     "prelu",
     "recurrent",
     "rnn_cell",
+    "salt_and_pepper",
+    "unflatten",
 ]

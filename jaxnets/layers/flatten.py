@@ -1,11 +1,14 @@
 """Reshaping layers."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
 
-from jaxnets.errors import NetError
+from jaxnets.errors import NetError, check_count
+from jaxnets.leaf import labelled, layer
+from jaxnets.net import Net, Params
 
 
 def flatten(x: Any) -> Any:
@@ -22,3 +25,32 @@ def flatten(x: Any) -> Any:
     if not shape:
         raise NetError("expects (batch, ...), got a scalar", label="flatten")
     return jnp.reshape(x, (shape[0], math.prod(shape[1:])))
+
+
+@labelled
+def unflatten(shape: Sequence[int]) -> Net:
+    """Give the features of each example a shape, in row-major order: the inverse of `flatten`.
+
+    Args:
+        shape: that of one example, without the batch axis.
+
+    Returns:
+        A network from `(batch, features)` to `(batch, *shape)`, without parameters.
+
+    Raises:
+        NetError: for sizes below 1, or an input whose features are not as many as the shape holds.
+
+    >>> import jax.numpy as jnp
+    >>> unflatten((3, 4)).apply({}, {}, jnp.ones((2, 12)))[0].shape
+    (2, 3, 4)
+    """
+    sizes = tuple(shape)
+    for size in sizes:
+        check_count("each size", size)
+
+    def apply(params: Params, x: Any) -> Any:
+        if jnp.ndim(x) != 2 or jnp.shape(x)[1] != math.prod(sizes):
+            raise NetError(f"expects (batch, {math.prod(sizes)}), got {jnp.shape(x)}")
+        return jnp.reshape(x, (jnp.shape(x)[0], *sizes))
+
+    return layer(None, apply)
