@@ -8,9 +8,13 @@ from jaxnets.losses.classification import (
     cross_entropy,
     focal,
     kl_divergence,
+    maximum_a_posteriori,
     negative_log_likelihood,
     softmax_focal,
 )
+from jaxnets.losses.generative import energy_gap, gaussian_kl, negative_elbo
+from jaxnets.losses.heads import over_heads
+from jaxnets.losses.ignored import ignoring
 from jaxnets.losses.margins import exponential, hinge, multiclass_hinge, perceptron, squared_hinge
 from jaxnets.losses.regression import (
     absolute_error,
@@ -32,15 +36,21 @@ __all__ = [
     "cosine",
     "cross_entropy",
     "ctc",
+    "energy_gap",
     "exponential",
     "focal",
+    "gaussian_kl",
     "half_squared_error",
     "hinge",
     "huber",
+    "ignoring",
     "kl_divergence",
     "log_cosh",
+    "maximum_a_posteriori",
     "multiclass_hinge",
+    "negative_elbo",
     "negative_log_likelihood",
+    "over_heads",
     "perceptron",
     "sequence",
     "smooth_l1",

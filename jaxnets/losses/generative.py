@@ -1,0 +1,129 @@
+"""Losses of models that learn how their data are distributed. Each returns one value an example, in nats."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxnets.errors import NetError, check_positive
+from jaxnets.losses.checks import floating, named, option, refuse, same_shape
+
+
+@named
+def negative_elbo(
+    outputs: Any,
+    targets: Any,
+    *,
+    beta: Any = 1.0,
+    likelihood: Literal["bernoulli", "gaussian"] = "bernoulli",
+    variance: Any = 1.0,
+) -> jax.Array:
+    """Return the negative evidence lower bound of a variational autoencoder, −log p(t|z) + β KL(q(z|x) ‖ N(0, 1)).
+
+    With β = 1 it is, on average over z, at least −log p(t). The likelihood of a target t given the reconstruction o
+    is a product over all values: Bernoulli, −log p = −t log σ(o) − (1 − t) log σ(−o) with o logits; or Gaussian,
+    −log p = (t − o)² / 2σ² + ½ log 2πσ².
+
+    Args:
+        outputs: a dict of `reconstruction` `(batch, ...)` and `gaussian_kl`'s `mean` and `log_variance`, as
+            `jn.models.vae` gives.
+        targets: `(batch, ...)` like the reconstruction, from 0 to 1 for the Bernoulli likelihood.
+        beta: β ≥ 0, what the code costs; may be traced.
+        likelihood: "bernoulli" or "gaussian".
+        variance: σ² > 0 of the Gaussian likelihood; may be traced.
+
+    Returns:
+        `(batch,)`, float32 or wider: *sums* over values and over the code.
+
+    Raises:
+        NetError: for other outputs, another shape of targets, or options out of range.
+
+    Kingma and Welling, "Auto-Encoding Variational Bayes" (2014), equations 3 and 10; Higgins et al., "beta-VAE"
+    (2017), for β.
+
+    >>> import jax.numpy as jnp
+    >>> code = {"mean": jnp.array([[1.0, 0.0]]), "log_variance": jnp.zeros((1, 2))}
+    >>> print(negative_elbo({"reconstruction": jnp.zeros((1, 3)), **code}, jnp.ones((1, 3))).round(2))
+    [2.58]
+    """
+    check_positive("beta", beta, zero=True)
+    check_positive("variance", variance)
+    kl = gaussian_kl(outputs, targets)
+    if "reconstruction" not in outputs:
+        raise NetError(f"expects outputs with a reconstruction, got {', '.join(outputs)}")
+    o, t = same_shape(outputs["reconstruction"], targets)
+    if likelihood == "bernoulli":
+        mend = '; take likelihood="gaussian" for values of any size'
+        refuse(t, lambda t: (t < 0) | (t > 1), f"expects targets from 0 to 1, got {{}}{mend}")
+        values = optax.losses.sigmoid_binary_cross_entropy(o, t)
+    elif likelihood == "gaussian":
+        width = option(variance, o)
+        values = (jnp.square(o - t) / width + jnp.log(2 * math.pi * width)) / 2
+    else:
+        raise NetError(f"expects likelihood 'bernoulli' or 'gaussian', got {likelihood!r}")
+    return _total(values) + option(beta, kl) * kl
+
+
+@named
+def gaussian_kl(outputs: Any, targets: Any = None) -> jax.Array:
+    """Return KL(N(μ, σ²) ‖ N(0, 1)) = ½ Σ (μ² + σ² − 1 − log σ²), what a code tells of its input.
+
+    Args:
+        outputs: a dict of `mean` μ and `log_variance` log σ², floating, both `(batch, ...)`.
+        targets: of no effect; there so that `jn.metrics.mean(jn.losses.gaussian_kl)` reports it.
+
+    Returns:
+        `(batch,)`, float32 or wider, ≥ 0: the sum over the code.
+
+    Raises:
+        NetError: for other outputs, or if the two differ in shape.
+
+    Kingma and Welling, "Auto-Encoding Variational Bayes" (2014), appendix B.
+
+    >>> import jax.numpy as jnp
+    >>> print(gaussian_kl({"mean": jnp.array([[1.0, 2.0]]), "log_variance": jnp.zeros((1, 2))}))
+    [2.5]
+    """
+    mean, log_variance = same_shape(_entry(outputs, "mean"), _entry(outputs, "log_variance"))
+    return _total(jnp.square(mean) + jnp.expm1(log_variance) - log_variance) / 2
+
+
+@named
+def energy_gap(outputs: Any, targets: Any = None) -> jax.Array:
+    """Return the energy of data less that of a model's own samples, whose gradient is the learning rule.
+
+    The networks `jn.models.contrastive_divergence` and `jn.models.mean_field_learning` work it out in training,
+    where they have the parameters and a key; the loss picks it. It is no measure of success: it is 0 for a perfect
+    model, may be negative, and tells nothing of how likely data are. Report the error of reconstruction beside it.
+
+    Args:
+        outputs: a dict of `energy_gap` `(batch,)`, floating.
+        targets: of no effect.
+
+    Returns:
+        `(batch,)`, float32 or wider.
+
+    Raises:
+        NetError: for other outputs.
+
+    Hinton, "Training Products of Experts by Minimizing Contrastive Divergence" (2002).
+
+    >>> import jax.numpy as jnp
+    >>> print(energy_gap({"energy_gap": jnp.array([0.5])}))
+    [0.5]
+    """
+    return floating(_entry(outputs, "energy_gap"))
+
+
+def _entry(outputs: Any, name: str) -> Any:
+    if not isinstance(outputs, Mapping) or name not in outputs:
+        have = ", ".join(outputs) if isinstance(outputs, Mapping) else type(outputs).__name__
+        raise NetError(f"expects a dict of outputs with {name!r}, got {have}")
+    return outputs[name]
+
+
+def _total(values: jax.Array) -> jax.Array:
+    return values.sum(axis=tuple(range(1, values.ndim)))
