@@ -1,0 +1,116 @@
+"""Autoencoders: an encoder to a short code, and a decoder back to the input's shape."""
+
+from collections.abc import Callable, Sequence
+
+import jax
+
+from jaxnets.combinators import serial
+from jaxnets.errors import NetError
+from jaxnets.layers import dense
+from jaxnets.models.halves import conv_halves, dense_halves
+from jaxnets.net import Net
+
+
+def autoencoder(
+    shape: Sequence[int], widths: Sequence[int] = (128,), code: int = 32, *, activation: Callable = jax.nn.relu
+) -> Net:
+    """Return a fully connected autoencoder: through `widths` to the code, and back through them in reverse.
+
+    Its outputs are logits, for `jn.losses.binary_cross_entropy` with targets from 0 to 1; taken as they are they suit
+    `jn.losses.squared_error`. Code and output are linear. `net.upto("encoder")` gives the codes, and
+    `net["decoder"].apply(params["decoder"], {}, codes)` decodes them. Children number as in `nn.Sequential`.
+
+    Args:
+        shape: that of one example, `(28, 28, 1)`, without the batch axis.
+        widths: of the hidden layers from input to code.
+        code: width of the code.
+        activation: after each hidden layer.
+
+    Returns:
+        A network from `(batch, *shape)` to the same shape.
+
+    Raises:
+        NetError: when applied to examples of another shape.
+
+    Hinton and Salakhutdinov, "Reducing the Dimensionality of Data with Neural Networks" (2006), there with widths
+    1000, 500, 250, a code of 30 and logistic units.
+
+    >>> import jax, jax.numpy as jnp
+    >>> net = autoencoder((28, 28, 1), (1000, 500, 250), 30, activation=jax.nn.sigmoid)
+    >>> params, _ = jax.eval_shape(net.init, jax.random.key(0), jnp.ones((1, 28, 28, 1)))
+    >>> sum(leaf.size for leaf in jax.tree.leaves(params))
+    2837314
+    """
+    encoder, decoder = dense_halves(shape, widths, dense(code), activation)
+    return serial(encoder=encoder, decoder=decoder)
+
+
+def conv_autoencoder(
+    shape: Sequence[int], features: Sequence[int] = (32, 64), code: int = 32, *, activation: Callable = jax.nn.relu
+) -> Net:
+    """Return a convolutional autoencoder: each convolution halves the places, each transposed one doubles them.
+
+    All windows are 3 wide with stride 2; an odd size n becomes (n + 1) / 2, and n again on the way back. Between
+    the halves is a linear code. Outputs, `net.upto("encoder")` and `net["decoder"]` are as for `autoencoder`.
+
+    Args:
+        shape: that of one example, `(height, width, channels)` of any size, or with one or three spatial axes.
+        features: channels of the convolutions from input to code.
+        code: width of the code.
+        activation: after each layer but code and output.
+
+    Returns:
+        A network from `(batch, *shape)` to the same shape.
+
+    Raises:
+        NetError: when applied to examples of another shape.
+
+    Masci, Meier, Cireşan and Schmidhuber, "Stacked Convolutional Auto-Encoders for Hierarchical Feature
+    Extraction" (2011), with strides in place of their pooling.
+
+    >>> import jax, jax.numpy as jnp
+    >>> net, x = conv_autoencoder((9, 6, 1), (8, 16), 4), jnp.ones((2, 9, 6, 1))
+    >>> params, state = net.init(jax.random.key(0), x)
+    >>> net.upto("encoder").apply(params, state, x)[0].shape, net.apply(params, state, x)[0].shape
+    ((2, 4), (2, 9, 6, 1))
+    """
+    encoder, decoder = conv_halves(shape, features, dense(code), activation)
+    return serial(encoder=encoder, decoder=decoder)
+
+
+def denoising_autoencoder(net: Net, noise: Net) -> Net:
+    """Return an autoencoder that sees a corrupted input in training, to be compared with the clean one.
+
+    The parameters are those of `net`, and in evaluation it computes the same. Train it with the clean input as the
+    target: `jn.train.program(denoising_autoencoder(net, noise), objective, optimizer, (x, x), ...)`.
+
+    Args:
+        net: an `autoencoder` or `conv_autoencoder`, or any serial network of `encoder` and `decoder`.
+        noise: what corrupts: `jn.masking_noise(rate)`, `jn.gaussian_noise(scale)` or `jn.salt_and_pepper(rate)`, whose
+            numbers may be traced, or any network without parameters.
+
+    Raises:
+        NetError: if `net` is no serial network of an encoder and a decoder.
+
+    Vincent, Larochelle, Bengio and Manzagol, "Extracting and Composing Robust Features with Denoising
+    Autoencoders" (2008).
+
+    >>> import jaxnets as jn
+    >>> denoising_autoencoder(autoencoder((4,), (), 2), jn.masking_noise(0.3))
+    serial
+    ├─ noise: masking_noise(0.3)
+    ├─ encoder: serial
+    │  ├─ 0: flatten
+    │  └─ 1: dense(2)
+    └─ decoder: serial
+       ├─ 0: dense(4)
+       └─ 1: unflatten((4,))
+    """
+    if net.kind != "serial" or list(net.children) != ["encoder", "decoder"]:
+        names = ", ".join(net.children) or "none"
+        raise NetError(
+            f"expects a serial network of encoder and decoder, got {net.label} of {names}; "
+            f"put noise in front of another net by jn.serial(noise, net)",
+            label="denoising_autoencoder",
+        )
+    return serial(noise=noise, **net.children)
