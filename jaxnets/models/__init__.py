@@ -1,5 +1,70 @@
 """Architectures, one a file, each reading like its paper's table."""
 
-from jaxnets.models.lenet import lenet5
+from jaxnets.models.alexnet import alexnet, alexnet_2012
+from jaxnets.models.autoencoder import autoencoder, conv_autoencoder, denoising_autoencoder
+from jaxnets.models.beam import beam_decode
+from jaxnets.models.cnn import cnn
+from jaxnets.models.contrastive import contrastive_divergence
+from jaxnets.models.dbm import dbm
+from jaxnets.models.dbn import dbn, dbn_stages, dbn_to_mlp
+from jaxnets.models.dbn_sample import dbn_sample
+from jaxnets.models.decoding import Decoded, greedy_decode
+from jaxnets.models.deep_energy import dbm_gibbs_step, mean_field, variational_bound
+from jaxnets.models.energy import free_energy, gibbs_step, reconstruct
+from jaxnets.models.generate import generate
+from jaxnets.models.language_model import language_model
+from jaxnets.models.lenet import lenet5, lenet5_1998
+from jaxnets.models.linear import linear
+from jaxnets.models.mean_field_learning import mean_field_learning
+from jaxnets.models.mlp import mlp
+from jaxnets.models.perceptron import perceptron
+from jaxnets.models.rbm import rbm
+from jaxnets.models.recurrent import gru, lstm, rnn
+from jaxnets.models.sequence_to_sequence import encoder_decoder
+from jaxnets.models.vae import conv_vae, vae
+from jaxnets.models.variational import variational
+from jaxnets.models.vgg import vgg11, vgg13, vgg16, vgg19
 
-__all__ = ["lenet5"]
+__all__ = [
+    "Decoded",
+    "alexnet",
+    "alexnet_2012",
+    "autoencoder",
+    "beam_decode",
+    "cnn",
+    "contrastive_divergence",
+    "conv_autoencoder",
+    "conv_vae",
+    "dbm",
+    "dbm_gibbs_step",
+    "dbn",
+    "dbn_sample",
+    "dbn_stages",
+    "dbn_to_mlp",
+    "denoising_autoencoder",
+    "encoder_decoder",
+    "free_energy",
+    "generate",
+    "gibbs_step",
+    "greedy_decode",
+    "gru",
+    "language_model",
+    "lenet5",
+    "lenet5_1998",
+    "linear",
+    "lstm",
+    "mean_field",
+    "mean_field_learning",
+    "mlp",
+    "perceptron",
+    "rbm",
+    "reconstruct",
+    "rnn",
+    "vae",
+    "variational",
+    "variational_bound",
+    "vgg11",
+    "vgg13",
+    "vgg16",
+    "vgg19",
+]

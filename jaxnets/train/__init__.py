@@ -2,6 +2,7 @@
 
 from jaxnets.train.callbacks import jsonl, progress
 from jaxnets.train.fit import Callback, fit
+from jaxnets.train.greedy import greedy
 from jaxnets.train.program import Program, program
 from jaxnets.train.run import Batch, Run, start, step
 from jaxnets.train.tally import evaluate, predict
@@ -13,6 +14,7 @@ __all__ = [
     "Run",
     "evaluate",
     "fit",
+    "greedy",
     "jsonl",
     "predict",
     "program",
