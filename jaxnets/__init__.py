@@ -44,6 +44,7 @@ from jaxnets.objective import objective
 from jaxnets.padded import Padded
 from jaxnets.stacked import ensemble, repeat, stack, unstack
 from jaxnets.unrolled import roll, unroll
+from jaxnets.unrolled import roll, unroll
 from jaxnets.wrappers import Policy, cast, remat
 
 __version__ = "0.1.0"
@@ -101,6 +102,7 @@ __all__ = [
     "residual",
     "rnn_cell",
     "roll",
+    "roll",
     "salt_and_pepper",
     "save",
     "scaled_tanh",
@@ -113,6 +115,7 @@ __all__ = [
     "threshold",
     "train",
     "unflatten",
+    "unroll",
     "unroll",
     "unstack",
 ]
