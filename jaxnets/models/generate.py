@@ -1,0 +1,123 @@
+"""Text from a language model, token by token."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnets.errors import NetError, check_count, check_positive, concrete, labelled_as
+from jaxnets.layers.checks import param_dtype
+from jaxnets.losses.checks import refuse
+from jaxnets.net import Key, Net, Params, State, check_key
+from jaxnets.padded import Padded, check_padded
+
+
+def generate(
+    net: Net,
+    params: Params,
+    state: State,
+    prompt: Any,
+    steps: int,
+    *,
+    key: Key | None = None,
+    temperature: Any = 1.0,
+    top_k: int | None = None,
+    carry: Any = None,
+) -> jax.Array:
+    """Return tokens that follow a prompt, each drawn from p_k ∝ exp(o_k / τ) given all before it.
+
+    o are the network's logits and τ is the temperature. Example i draws from the key folded by i, then by the
+    number of the token, so that its text doesn't depend on its neighbours. The loop is one compiled scan; the
+    function itself may be jitted, and mapped over keys, temperatures and parameters.
+
+    Args:
+        net: a network from `(tokens, carry)` to `(logits, carry)`, such as `jn.models.language_model`.
+        params: its parameters.
+        state: its state.
+        prompt: integers `(batch, time)`, an array or `Padded`, at least one token an example. An example goes on
+            from its own last real token.
+        steps: how many tokens follow.
+        key: needed unless the temperature is known to be 0.
+        temperature: τ ≥ 0: towards 0 the likeliest token, at 0 always that one, below 1 the likelier ones more
+            often than the network would. May be traced.
+        top_k: how many of the likeliest tokens are drawn from; all if not given.
+        carry: what the network remembers from before the prompt; nothing if not given.
+
+    Returns:
+        The tokens that follow, without the prompt: `(batch, steps)`, int32.
+
+    Raises:
+        NetError: for an empty prompt or a token out of range where they are known, a negative temperature,
+            `top_k` outside 1 … vocabulary, no key, or a network that gives no `(logits, carry)`.
+
+    Graves, "Generating Sequences With Recurrent Neural Networks" (2013), sections 1 and 3; Fan, Lewis and Dauphin,
+    "Hierarchical Neural Story Generation" (2018), section 5.3, for top-k.
+
+    >>> import jax, jax.numpy as jnp, jaxnets as jn
+    >>> net = jn.models.language_model(27, 8, cell=jn.gru_cell)
+    >>> prompt = jn.Padded(jnp.array([[1, 2, 3], [4, 0, 0]]), jnp.array([3, 1]))
+    >>> params, state = net.init(jax.random.key(0), prompt)
+    >>> generate(net, params, state, prompt, 5, key=jax.random.key(1), temperature=0.8, top_k=10).shape
+    (2, 5)
+    """
+    with labelled_as("generate"):
+        check_count("steps", steps)
+        check_positive("temperature", temperature, zero=True)
+        if top_k is not None:
+            check_count("top_k", top_k)
+        if key is None and concrete(temperature) != 0.0:
+            raise NetError("draws tokens and needs a key, got none; pass key=, or temperature=0 for the likeliest")
+        key = jax.random.key(0) if key is None else key  # any will do where nothing is drawn
+        check_key(key)
+        last = _check_prompt(prompt)
+        read, _ = net.apply(params, state, (prompt, carry))
+        if not isinstance(read, tuple) or len(read) != 2:
+            raise NetError(f"expects a network from (tokens, carry) to (logits, carry), got {net.label}")
+        logits = read[0].values if isinstance(read[0], Padded) else read[0]
+        if top_k is not None and top_k > logits.shape[-1]:
+            raise NetError(f"expects top_k ≤ {logits.shape[-1]}, the vocabulary, got {top_k}")
+    rows = jnp.arange(logits.shape[0])
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
+    start = logits[rows, last], read[1]
+    return _draw_on(net, params, state, start, keys, jnp.asarray(temperature), steps=steps, top_k=top_k)
+
+
+@functools.partial(jax.jit, static_argnames=("net", "steps", "top_k"))
+def _draw_on(
+    net: Net, params: Params, state: State, start: Any, keys: Key, temperature: Any, *, steps: int, top_k: int | None
+) -> jax.Array:
+    def one(carried: tuple[jax.Array, Any], step: jax.Array) -> tuple[tuple[jax.Array, Any], jax.Array]:
+        logits, carry = carried  # (batch, vocabulary)
+        own = jax.vmap(jax.random.fold_in, (0, None))(keys, step)
+        tokens = _draw(own, logits.astype(param_dtype(logits)), temperature, top_k)
+        (logits, carry), _ = net.apply(params, state, (tokens[:, None], carry))
+        return (logits[:, 0], carry), tokens
+
+    _, tokens = jax.lax.scan(one, start, jnp.arange(steps))  # (steps, batch)
+    return tokens.T
+
+
+def _draw(keys: Key, logits: jax.Array, temperature: jax.Array, top_k: int | None) -> jax.Array:
+    best = logits.argmax(axis=-1)
+    if top_k is not None:
+        values, places = jax.lax.top_k(logits, top_k)
+        logits = jnp.put_along_axis(jnp.full_like(logits, -jnp.inf), places, values, axis=-1, inplace=False)
+    below = logits - logits.max(axis=-1, keepdims=True)  # the best stays 0 however small the temperature
+    drawn = jax.vmap(jax.random.categorical)(
+        keys, below / jnp.where(temperature > 0, temperature, 1).astype(below.dtype)
+    )
+    return jnp.where(temperature > 0, drawn, best).astype(jnp.int32)
+
+
+def _check_prompt(prompt: Any) -> Any:
+    """Return where each example's last token stands."""
+    values = prompt.values if isinstance(prompt, Padded) else prompt
+    if len(jnp.shape(values)) != 2 or not jnp.shape(values)[1]:
+        raise NetError(f"expects a prompt (batch, time) of at least one token, got {jnp.shape(values)}")
+    time = jnp.shape(values)[1]
+    if not isinstance(prompt, Padded):
+        return time - 1
+    check_padded(prompt)
+    refuse(prompt.lengths, lambda n: (n < 1) | (n > time), f"expects prompts of 1 to {time} tokens, got {{}}")
+    return jnp.asarray(prompt.lengths) - 1

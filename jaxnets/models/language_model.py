@@ -1,0 +1,109 @@
+"""A recurrent language model: which token comes next."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from jaxnets.combinators import build_child
+from jaxnets.errors import NetError, labelled_as
+from jaxnets.layers import dense, embed, lstm_cell
+from jaxnets.layers import dropout as dropout_layer
+from jaxnets.models.recurrent_stack import MakeCell, recurrent_stack
+from jaxnets.net import Key, Net, Params, State, apply_child, compose
+
+
+def language_model(
+    vocabulary: int,
+    hidden: int,
+    *,
+    cell: MakeCell = lstm_cell,
+    layers: int = 1,
+    embedding: int | None = None,
+    dropout: Any = 0.0,
+    tie_weights: bool = False,
+) -> Net:
+    """Return a network that reads tokens and gives, after each, logits of the next: p(x_{t+1} | x_1 … x_t).
+
+    Tokens are integers `(batch, time)` in [0, vocabulary), an array or `Padded`; logits are `(batch, time,
+    vocabulary)`. What the network remembers is data that goes in and out: for an input `(tokens, carry)` the
+    output is `(logits, carry)`, a carry of `None` standing for the beginning. So a long text is learned piece
+    by piece, and `generate` goes on from a prompt. Take the loss as `jn.losses.sequence(jn.losses.cross_entropy)`
+    with the tokens one step on as targets; its exponential is the perplexity.
+
+    The children are `embedding`, `dropout1`, `rnn`, `dropout2`, `fc`. PyTorch's recurrent module of the name `rnn`
+    has the same weights: cell k's are under `rnn/k`, those of a single cell under `rnn`.
+
+    Args:
+        vocabulary: how many tokens there are.
+        hidden: width of the cells.
+        cell: what makes a cell from its width: `jn.lstm_cell`, `jn.gru_cell`, `jn.rnn_cell`, or your own.
+        layers: how many cells there are in depth.
+        embedding: width of a token's vector; `hidden` if not given.
+        dropout: rate in [0, 1) in training, before, between and after the cells, never along time. May be traced.
+        tie_weights: whether the table of embeddings is also the kernel of `fc`, which then has but a bias; widths
+            must be equal. The table starts at the size that suits logits.
+
+    Raises:
+        NetError: for a size below 1, a rate outside [0, 1), tied weights of two widths, or input that is neither
+            tokens nor `(tokens, carry)`.
+
+    Mikolov, Karafiát, Burget, Černocký and Khudanpur, "Recurrent neural network based language model" (2010);
+    Zaremba, Sutskever and Vinyals, "Recurrent Neural Network Regularization" (2014), for where dropout acts; Press
+    and Wolf, "Using the Output Embedding to Improve Language Models" (2017), for tied weights.
+
+    >>> import jax, jax.numpy as jnp
+    >>> net, tokens = language_model(27, 8), jnp.ones((2, 5), int)
+    >>> params, state = net.init(jax.random.key(0), tokens)
+    >>> logits, _ = net.apply(params, state, tokens)
+    >>> (first, carry), _ = net.apply(params, state, (tokens[:, :3], None))
+    >>> (second, _), _ = net.apply(params, state, (tokens[:, 3:], carry))
+    >>> logits.shape, bool(jnp.allclose(logits, jnp.concatenate([first, second], 1), atol=1e-6))
+    ((2, 5, 27), True)
+    """
+    width = hidden if embedding is None else embedding
+    with labelled_as("language_model"):
+        if tie_weights and width != hidden:
+            raise NetError(f"ties weights of one width, got embedding={width} and hidden={hidden}")
+        init = {"embedding_init": jax.nn.initializers.normal(width**-0.5)} if tie_weights else {}
+        children = {
+            "embedding": embed(vocabulary, width, **init),
+            "dropout1": dropout_layer(dropout),
+            "rnn": recurrent_stack(cell, hidden, layers, dropout, return_carry=True),
+            "dropout2": dropout_layer(dropout),
+            "fc": dense(vocabulary),
+        }
+
+    def run(x: Any, child: Callable[[str, Any], Any]) -> Any:
+        pair = isinstance(x, tuple)
+        if pair and len(x) != 2:
+            raise NetError(f"expects tokens or (tokens, carry), got a tuple of {len(x)}", label="language_model")
+        x, carry = x if pair else (x, None)
+        x, carry = child("rnn", (child("dropout1", child("embedding", x)), carry))
+        logits = child("fc", child("dropout2", x))
+        return (logits, carry) if pair else logits
+
+    def build(key: Key, x: Any) -> tuple[Params, State, Any]:
+        params: dict[str, Any] = {}
+        y = run(x, lambda name, x: build_child(children[name], name, key, x, params, {}))
+        if tie_weights:
+            del params["fc"]["kernel"]
+        return params, {}, y
+
+    def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
+        if tie_weights:
+            params = _tied(params)
+
+        def child(name: str, x: Any) -> Any:
+            return apply_child(children[name], name, params, state, x, key=key, train=train)[0]
+
+        return run(x, child), state
+
+    return compose(build, apply, label="language_model", children=children)
+
+
+def _tied(params: Params) -> Params:
+    own, table = params.get("fc", {}), params.get("embedding", {}).get("embedding")
+    if "kernel" in own:
+        raise NetError("has no fc/kernel where it ties weights", label="language_model", names_differ=True)
+    return params if table is None else {**params, "fc": {**own, "kernel": table.T}}

@@ -1,0 +1,93 @@
+"""The encoder–decoder: one recurrent network reads a sequence, another writes one."""
+
+from typing import Any
+
+from jaxnets.combinators import build_child, serial
+from jaxnets.errors import NetError, labelled_as
+from jaxnets.layers import dropout as dropout_layer
+from jaxnets.layers import lstm_cell
+from jaxnets.leaf import layer
+from jaxnets.models.language_model import language_model
+from jaxnets.models.recurrent_stack import MakeCell, look_up, recurrent_stack
+from jaxnets.net import Key, Net, Params, State, apply_child, compose
+
+
+def encoder_decoder(
+    source_vocabulary: int | None,
+    target_vocabulary: int,
+    hidden: int,
+    *,
+    cell: MakeCell = lstm_cell,
+    layers: int = 1,
+    embedding: int | None = None,
+    dropout: Any = 0.0,
+) -> Net:
+    """Return a network that reads a source and gives logits of a target: p(y_t | x, y_1 … y_{t-1}).
+
+    What the encoder remembers after the last real step of the source is what the decoder starts from; there is no
+    other way between them. The input is `(source, target_in)`, and the output `(batch, target time,
+    target_vocabulary)`. In training `target_in` is the target one step late, behind a token that stands for the
+    start ("teacher forcing"), and the loss is `jn.losses.sequence(jn.losses.cross_entropy)` with the target
+    itself, its end token included. `greedy_decode` and `beam_decode` write targets of their own.
+
+    The source is integers `(batch, time)`, or floating `(batch, time, features)` where it has no vocabulary; it
+    and `target_in` are arrays or `Padded`. The children are `encoder`, from the source to the carry, and `decoder`,
+    a `language_model`; in both, `rnn` holds the cells and `embedding` the table.
+
+    Args:
+        source_vocabulary: how many tokens the source has; `None` for a source of features.
+        target_vocabulary: how many tokens the target has, those for its start and end included.
+        hidden: width of the cells.
+        cell: what makes a cell from its width: `jn.lstm_cell`, `jn.gru_cell`, `jn.rnn_cell`, or your own.
+        layers: how many cells each of the two has in depth.
+        embedding: width of a token's vector; `hidden` if not given.
+        dropout: rate in [0, 1) in training, before and between the cells and before the logits. May be traced.
+
+    Raises:
+        NetError: for a size below 1, a rate outside [0, 1), or input that is not `(source, target_in)`.
+
+    Sutskever, Vinyals and Le, "Sequence to Sequence Learning with Neural Networks" (2014), section 2: it helps to
+    reverse the source. Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder for Statistical
+    Machine Translation" (2014).
+
+    >>> import jax, jax.numpy as jnp
+    >>> net = encoder_decoder(160_000, 80_000, 1000, layers=4)  # that of the first paper, "384M parameters"
+    >>> x = jnp.ones((1, 7), int), jnp.ones((1, 9), int)
+    >>> params, _ = jax.eval_shape(net.init, jax.random.key(0), x)
+    >>> sum(leaf.size for leaf in jax.tree.leaves(params))
+    384112000
+    """
+    with labelled_as("encoder_decoder"):
+        table = {} if source_vocabulary is None else look_up(source_vocabulary, embedding, hidden)
+        encoder = serial(
+            **table,
+            dropout=dropout_layer(dropout),
+            rnn=recurrent_stack(cell, hidden, layers, dropout, return_sequences=False, return_carry=True),
+            carry=layer(None, lambda _, pair: pair[1], label="carry"),
+        )
+        options: dict[str, Any] = {"cell": cell, "layers": layers, "embedding": embedding, "dropout": dropout}
+        children = {"encoder": encoder, "decoder": language_model(target_vocabulary, hidden, **options)}
+
+    def build(key: Key, x: Any) -> tuple[Params, State, Any]:
+        source, target = _open(x)
+        params: dict[str, Any] = {}
+        carry = build_child(encoder, "encoder", key, source, params, {})
+        logits, _ = build_child(children["decoder"], "decoder", key, (target, carry), params, {})
+        return params, {}, logits
+
+    def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
+        source, target = _open(x)
+        carry, _ = apply_child(encoder, "encoder", params, state, source, key=key, train=train)
+        (logits, _), _ = apply_child(
+            children["decoder"], "decoder", params, state, (target, carry), key=key, train=train
+        )
+        return logits, state
+
+    return compose(build, apply, label="encoder_decoder", children=children)
+
+
+def _open(x: Any) -> tuple[Any, Any]:
+    if not isinstance(x, tuple) or len(x) != 2:
+        mend = "; to write a target, take jn.models.greedy_decode or beam_decode"
+        raise NetError(f"expects (source, target_in), got {type(x).__name__}{mend}", label="encoder_decoder")
+    return x
