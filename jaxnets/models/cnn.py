@@ -1,0 +1,74 @@
+"""A small convolutional network to one's own measure."""
+
+from collections.abc import Callable, Sequence
+
+import jax
+
+from jaxnets.combinators import Layer, serial
+from jaxnets.errors import check_count
+from jaxnets.layers import batch_norm as normalise
+from jaxnets.layers import conv, max_pool
+from jaxnets.models.mlp import mlp
+from jaxnets.net import Net
+
+
+def cnn(
+    widths: Sequence[int] = (32, 64),
+    num_classes: int = 10,
+    *,
+    window: int = 3,
+    convs: int = 1,
+    pool: int = 2,
+    batch_norm: bool = False,
+    activation: Callable[[jax.Array], jax.Array] = jax.nn.relu,
+    hidden: Sequence[int] = (128,),
+    dropout: float | jax.Array = 0.0,
+) -> Net:
+    """Return stages of convolution, activation and pooling, `features`, and a dense `classifier` on top.
+
+    Each stage has `convs` convolutions of one width, padded to keep the size, and a maximum over `pool` × `pool`
+    places, which divides it. Names are numbered through from 1, `conv1`, `bn1`, `act1`; `pool1` is stage 1's.
+
+    Args:
+        widths: channels of each stage.
+        num_classes: width of the output.
+        window: size of the convolutions' window, 3 or 5 as a rule.
+        convs: convolutions in each stage, at least 1.
+        pool: size and stride of the pooling window; 1 for no pooling.
+        batch_norm: whether a batch norm stands behind each convolution, which then has no bias.
+        activation: after each convolution and each hidden dense layer.
+        hidden: widths of the dense layers before the output; () for a linear classifier on the features.
+        dropout: rate in [0, 1) behind each of these; may be traced.
+
+    Returns:
+        A network from `(batch, height, width, channels)`, or with one or three spatial axes, to logits
+        `(batch, num_classes)`. The dense layers are made for the size that `init` sees.
+
+    Raises:
+        NetError: for settings out of range, integer input, or an input that one of the pools is larger than: at least
+            `pool` to the power of `len(widths)` is needed.
+
+    LeCun et al., "Handwritten Digit Recognition with a Back-Propagation Network" (1989), for the idea; Simonyan and
+    Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition" (2014), for the pattern.
+
+    >>> import jax, jax.numpy as jnp
+    >>> net = cnn((8, 16), batch_norm=True, hidden=(32,))
+    >>> params, state = net.init(jax.random.key(0), jnp.ones((1, 12, 12, 1)))
+    >>> net.upto("features").apply(params, state, jnp.ones((2, 12, 12, 1)))[0].shape
+    (2, 3, 3, 16)
+    """
+    check_count("convs", convs)
+    he = jax.nn.initializers.he_normal()
+    features: dict[str, Layer] = {}
+    place = 0
+    for stage, width in enumerate(widths, start=1):
+        for _ in range(convs):
+            place += 1
+            features[f"conv{place}"] = conv(width, window, padding="SAME", use_bias=not batch_norm, kernel_init=he)
+            if batch_norm:
+                features[f"bn{place}"] = normalise()
+            features[f"act{place}"] = activation
+        if pool != 1:
+            features[f"pool{stage}"] = max_pool(pool)
+    classifier = mlp(hidden, num_classes, activation=activation, dropout=dropout)
+    return serial(features=serial(**features), classifier=classifier)

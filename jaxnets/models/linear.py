@@ -1,0 +1,33 @@
+"""The linear classifier."""
+
+from jaxnets.combinators import serial
+from jaxnets.layers import dense, flatten
+from jaxnets.net import Net
+
+
+def linear(num_classes: int = 10) -> Net:
+    """Return the linear score function f(x; W) = x W + b: one template, and one score, for each class.
+
+    What it is depends on the loss: softmax (logistic) regression with `jn.losses.cross_entropy`, a linear support
+    vector machine with `jn.losses.multiclass_hinge`, linear regression with `jn.losses.squared_error`.
+
+    Args:
+        num_classes: width of the output, at least 1.
+
+    Returns:
+        A network from `(batch, ...)`, images included, to scores `(batch, num_classes)`, with the parameters
+        `fc/kernel` `(features, num_classes)` and `fc/bias`. Column k of the kernel, in the shape of an image, is
+        the template of class k.
+
+    Raises:
+        NetError: for `num_classes` < 1, or integer input.
+
+    Cox, "The Regression Analysis of Binary Sequences" (1958); LeCun, Bottou, Bengio and Haffner, "Gradient-Based
+    Learning Applied to Document Recognition" (1998), section III.C.1, has its error on MNIST, 12.0 %.
+
+    >>> import jax, jax.numpy as jnp
+    >>> params, state = linear(10).init(jax.random.key(0), jnp.ones((1, 28, 28, 1)))
+    >>> sum(leaf.size for leaf in jax.tree.leaves(params))
+    7850
+    """
+    return serial(flatten=flatten, fc=dense(num_classes))

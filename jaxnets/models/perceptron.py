@@ -1,0 +1,55 @@
+"""Rosenblatt's perceptron."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from jaxnets.combinators import serial
+from jaxnets.layers import dense, flatten
+from jaxnets.net import Net
+
+
+def fires(x: jax.Array) -> jax.Array:
+    """Return 1 where x > 0 and -1 elsewhere, in the dtype of `x`: the threshold unit, whose derivative is 0."""
+    return jnp.where(x > 0, jnp.ones((), x.dtype), -jnp.ones((), x.dtype))
+
+
+def perceptron(num_classes: int = 1, *, activation: Callable[[jax.Array], jax.Array] = fires) -> Net:
+    """Return threshold units side by side, y = 1 where x · w + b > 0 and -1 elsewhere.
+
+    One unit tells two classes apart; with more, unit k tells class k from the others. The threshold has no slope, so
+    it is the *score* before it that is trained, by the perceptron criterion max(0, -t · score) with targets
+    t = ±1. Its gradient is -t x where the unit is wrong and 0 where it is right: gradient descent on one example at
+    a time is Rosenblatt's rule, w ← w + η t x after each mistake, and ends if a plane parts the classes (Novikoff).
+    `net.upto("fc")` is the network of the scores; it takes the same parameters.
+
+    Args:
+        num_classes: how many units, at least 1.
+        activation: the threshold; `lambda x: jnp.heaviside(x, 0)` for units of 0 and 1.
+
+    Returns:
+        A network from `(batch, ...)` to `(batch, num_classes)`, with the parameters `fc/kernel`
+        `(features, num_classes)` and `fc/bias`, zero at the start.
+
+    Raises:
+        NetError: for `num_classes` < 1, or integer input.
+
+    Rosenblatt, "The Perceptron: A Probabilistic Model for Information Storage and Organization in the Brain" (1958);
+    Novikoff, "On Convergence Proofs for Perceptrons" (1962).
+
+    >>> import jax, jax.numpy as jnp, jaxnets as jn
+    >>> x = jnp.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    >>> t = jnp.array([[-1.0], [1.0], [1.0], [1.0]])  # the logical or
+    >>> net = perceptron()
+    >>> params, state = net.init(jax.random.key(0), x)
+    >>> def loss(params):
+    ...     scores, _ = net.upto("fc").apply(params, state, x)
+    ...     return jn.losses.perceptron(scores, t).sum()
+    >>> step = jax.jit(lambda params: jax.tree.map(jnp.subtract, params, jax.grad(loss)(params)))
+    >>> for _ in range(10):
+    ...     params = step(params)
+    >>> print(net.apply(params, state, x)[0].ravel())
+    [-1.  1.  1.  1.]
+    """
+    return serial(flatten=flatten, fc=dense(num_classes, kernel_init=jax.nn.initializers.zeros), threshold=activation)

@@ -1,0 +1,104 @@
+"""VGG: nothing but 3 × 3 convolutions, as deep as they would train."""
+
+from collections.abc import Sequence
+
+import jax
+
+from jaxnets.combinators import Layer, serial
+from jaxnets.layers import adaptive_avg_pool, conv, dense, flatten, max_pool
+from jaxnets.layers import batch_norm as normalise
+from jaxnets.layers import dropout as drop
+from jaxnets.net import Net
+
+WIDTHS = (64, 128, 256, 512, 512)  # of the five stages; a pool stands behind each
+
+
+def vgg11(
+    num_classes: int = 1000, *, batch_norm: bool = False, hidden: int = 4096, dropout: float | jax.Array = 0.5
+) -> Net:
+    """Return VGG-11, column A of the paper, with torchvision's names.
+
+    It takes `(batch, height, width, channels)` of at least 32 × 32 and gives logits `(batch, num_classes)`. The
+    parameters hold for any size, as the features are pooled to 7 × 7. With 224 × 224 × 3 and 1,000 classes:
+
+    | network | parameters | with batch norm | multiply-adds |
+    | --- | --- | --- | --- |
+    | `vgg11` | 132,863,336 | 132,868,840 | 7,609,090,048 |
+    | `vgg13` | 133,047,848 | 133,053,736 | 11,308,466,176 |
+    | `vgg16` | 138,357,544 | 138,365,992 | 15,470,264,320 |
+    | `vgg19` | 143,667,240 | 143,678,248 | 19,632,062,464 |
+
+    Args:
+        num_classes: width of the output.
+        batch_norm: whether a batch norm stands behind each convolution: torchvision's `vgg11_bn`. It is newer than
+            the paper, and trains from scratch what the paper had to train from shallower networks.
+        hidden: width of the two dense layers before the output.
+        dropout: rate behind each of them, in [0, 1); may be traced.
+
+    Raises:
+        NetError: for settings out of range, or an input that is too small; the layer that it is too small for is named.
+
+    Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition" (2014), table 1;
+    initial values as in torchvision, He's by fan-out for convolutions and N(0, 0.01²) for dense layers.
+
+    >>> import jax, jax.numpy as jnp
+    >>> x = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
+    >>> params, state = jax.eval_shape(vgg11().init, jax.random.key(0), x)
+    >>> sum(leaf.size for leaf in jax.tree.leaves(params))
+    132863336
+    """
+    return _vgg((1, 1, 2, 2, 2), num_classes, batch_norm, hidden, dropout)
+
+
+def vgg13(
+    num_classes: int = 1000, *, batch_norm: bool = False, hidden: int = 4096, dropout: float | jax.Array = 0.5
+) -> Net:
+    """Return VGG-13, column B of the paper; arguments, shapes and source as for `vgg11`.
+
+    >>> list(vgg13()["features"].children)[-1]
+    '24'
+    """
+    return _vgg((2, 2, 2, 2, 2), num_classes, batch_norm, hidden, dropout)
+
+
+def vgg16(
+    num_classes: int = 1000, *, batch_norm: bool = False, hidden: int = 4096, dropout: float | jax.Array = 0.5
+) -> Net:
+    """Return VGG-16, column D of the paper; arguments, shapes and source as for `vgg11`.
+
+    >>> list(vgg16()["features"].children)[-1]
+    '30'
+    """
+    return _vgg((2, 2, 3, 3, 3), num_classes, batch_norm, hidden, dropout)
+
+
+def vgg19(
+    num_classes: int = 1000, *, batch_norm: bool = False, hidden: int = 4096, dropout: float | jax.Array = 0.5
+) -> Net:
+    """Return VGG-19, column E of the paper; arguments, shapes and source as for `vgg11`.
+
+    >>> list(vgg19(batch_norm=True)["features"].children)[-1]
+    '52'
+    """
+    return _vgg((2, 2, 4, 4, 4), num_classes, batch_norm, hidden, dropout)
+
+
+def _vgg(convs: Sequence[int], num_classes: int, normalised: bool, hidden: int, rate: float | jax.Array) -> Net:
+    """Return the network with so many convolutions in each stage."""
+    relu, normal = jax.nn.relu, jax.nn.initializers.normal(0.01)
+    he = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+    features: list[Layer] = []
+    for width, count in zip(WIDTHS, convs, strict=True):
+        for _ in range(count):
+            features += [conv(width, 3, padding=1, kernel_init=he), *([normalise()] if normalised else []), relu]
+        features.append(max_pool(2))
+    classifier = serial(
+        dense(hidden, kernel_init=normal),
+        relu,
+        drop(rate),
+        dense(hidden, kernel_init=normal),
+        relu,
+        drop(rate),
+        dense(num_classes, kernel_init=normal),
+    )
+    return serial(features=serial(*features), avgpool=adaptive_avg_pool(7), flatten=flatten, classifier=classifier)
