@@ -86,6 +86,37 @@ def negative_log_likelihood(outputs: Any, targets: Any) -> jax.Array:
 
 
 @named
+def maximum_a_posteriori(outputs: Any, targets: Any, *, rubbish: Any = 1.0) -> jax.Array:
+    """Return LeNet's loss log(e^(−j) + Σ_k e^(o_k)) − o_y: cross entropy with one more class, of rubbish, at logit −j.
+
+    The paper writes it with penalties y_k = −o_k, squared distances from codes. Wrong classes much further off than j
+    are pushed no further. As j grows it becomes `cross_entropy`; where all o_k lie far below −j it is −o_y − j, a
+    squared error.
+
+    Args:
+        outputs: logits `(batch, ..., classes)`, floating; for `jn.models.lenet5_1998` its own.
+        targets: integer labels `(batch, ...)`. A traced label out of range gives NaN.
+        rubbish: j > 0, the penalty of the class of rubbish, which the paper leaves open; may be traced.
+
+    Returns:
+        `(batch,)`, float32 or wider.
+
+    Raises:
+        NetError: as `cross_entropy`, and for probabilities as targets or j ≤ 0.
+
+    LeCun, Bottou, Bengio and Haffner, "Gradient-Based Learning Applied to Document Recognition" (1998), equation 9.
+
+    >>> import jax.numpy as jnp
+    >>> print(maximum_a_posteriori(jnp.array([[0.0, 0.0], [-9.0, -30.0]]), jnp.array([0, 0])).round(4))
+    [0.8619 8.0003]
+    """
+    check_positive("rubbish", rubbish)
+    outputs, labels = integer_targets(outputs, targets)
+    total = jnp.logaddexp(jax.nn.logsumexp(outputs, axis=-1), -option(rubbish, outputs))
+    return over_batch(total - pick(outputs, labels))
+
+
+@named
 def binary_cross_entropy(outputs: Any, targets: Any) -> jax.Array:
     """Return the logistic loss of logits, −t log σ(o) − (1 − t) log σ(−o).
 
