@@ -20,6 +20,10 @@ from jaxnets.models.mlp import mlp
 from jaxnets.models.perceptron import perceptron
 from jaxnets.models.rbm import rbm
 from jaxnets.models.recurrent import gru, lstm, rnn
+from jaxnets.models.resnet import resnet18, resnet34, resnet50, resnet101, resnet152
+from jaxnets.models.resnet_cifar import plain_cifar, resnet_cifar
+from jaxnets.models.resnet_v2 import resnet18_v2, resnet34_v2, resnet50_v2, resnet101_v2, resnet152_v2
+from jaxnets.models.resnext import resnext50_32x4d, wide_resnet50_2
 from jaxnets.models.sequence_to_sequence import encoder_decoder
 from jaxnets.models.vae import conv_vae, vae
 from jaxnets.models.variational import variational
@@ -57,8 +61,21 @@ __all__ = [
     "mean_field_learning",
     "mlp",
     "perceptron",
+    "plain_cifar",
     "rbm",
     "reconstruct",
+    "resnet18",
+    "resnet18_v2",
+    "resnet34",
+    "resnet34_v2",
+    "resnet50",
+    "resnet50_v2",
+    "resnet101",
+    "resnet101_v2",
+    "resnet152",
+    "resnet152_v2",
+    "resnet_cifar",
+    "resnext50_32x4d",
     "rnn",
     "vae",
     "variational",
@@ -67,4 +84,5 @@ __all__ = [
     "vgg13",
     "vgg16",
     "vgg19",
+    "wide_resnet50_2",
 ]

@@ -1,0 +1,103 @@
+"""What residual networks are built of: convolutions, residual functions, shortcuts, stages."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from jax.nn import relu
+
+from jaxnets.combinators import residual, serial
+from jaxnets.layers import batch_norm, conv
+from jaxnets.net import Apply, Key, Net, Params, State, compose, outline
+from jaxnets.stacked import repeat
+
+HE = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+ZEROS, ONES = jax.nn.initializers.zeros, jax.nn.initializers.ones
+
+
+def same_conv(features: int, window: int, stride: int = 1, *, groups: int = 1, zero: bool = False) -> Net:
+    """Return a convolution without a bias, padded so that stride 1 keeps the size; `zero` starts it at zero."""
+    init = ZEROS if zero else HE
+    return conv(features, window, stride=stride, padding=window // 2, groups=groups, use_bias=False, kernel_init=init)
+
+
+def basic(features: int, stride: int = 1, *, zero: bool = False) -> Net:
+    """Return two 3×3 convolutions; `zero` starts the last scale at zero."""
+    return serial(
+        conv1=same_conv(features, 3, stride),
+        bn1=batch_norm(),
+        relu1=relu,
+        conv2=same_conv(features, 3),
+        bn2=batch_norm(scale_init=ZEROS if zero else ONES),
+    )
+
+
+def bottleneck(
+    features: int, stride: int = 1, *, width: int, groups: int = 1, early: bool = False, zero: bool = False
+) -> Net:
+    """Return 1×1, 3×3 and 1×1 convolutions of `width`, `width` and `features`; `early` strides in the first."""
+    return serial(
+        conv1=same_conv(width, 1, stride if early else 1),
+        bn1=batch_norm(),
+        relu1=relu,
+        conv2=same_conv(width, 3, 1 if early else stride, groups=groups),
+        bn2=batch_norm(),
+        relu2=relu,
+        conv3=same_conv(features, 1),
+        bn3=batch_norm(scale_init=ZEROS if zero else ONES),
+    )
+
+
+def projection(features: int, stride: int = 1) -> Net:
+    """Return the shortcut that changes shape: a 1×1 convolution and a batch norm."""
+    return serial(same_conv(features, 1, stride), batch_norm())
+
+
+def stages(counts: Sequence[int], width: int, block: Callable[[int, int, bool], Net], *, scan: bool) -> dict[str, Net]:
+    """Return the stages `layer1`, `layer2`, …, each with twice the features at half the size of the one before.
+
+    Args:
+        counts: how many blocks each stage has.
+        width: features of the first stage.
+        block: makes a block from features, stride, and whether it is the first of its stage.
+        scan: whether the equal blocks behind the first are one scan over stacked parameters.
+    """
+    named = {}
+    for place, n in enumerate(counts):
+        features = width * 2**place
+        first, rest = block(features, 2 if place else 1, True), block(features, 1, False)
+        others = [repeat(rest, n - 1)] if scan and n > 1 else [rest] * (n - 1)
+        named[f"layer{place + 1}"] = serial(first, *others)
+    return named
+
+
+def residual_behind(before: Net, body: Net, shortcut: Net) -> Net:
+    """Return a `residual` whose body and shortcut both start from the output of `before`, with all names flat."""
+    after = residual(body, shortcut)
+
+    def part(net: Net, tree: Any) -> Any:
+        return {name: own for name, own in tree.items() if name in net.children}
+
+    def build(key: Key, x: Any) -> tuple[Params, State, Any]:
+        params, state, h = outline(before, key, x)
+        more, more_state, y = outline(after, key, h)
+        return params | more, state | more_state, y
+
+    def chain(first: Apply, second: Apply | None) -> Apply:
+        def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
+            x, new = first(part(before, params), part(before, state), x, key=key, train=train)
+            if second is not None:
+                x, more = second(part(after, params), part(after, state), x, key=key, train=train)
+                new = new | more
+            return x, dict(state) | new
+
+        return apply
+
+    def cut(path: tuple[str, ...]) -> Apply:
+        if path[0] in before.children:
+            return chain(before.upto("/".join(path)).apply, None)
+        return chain(before.apply, after.upto("/".join(path)).apply)
+
+    children = dict(before.children) | dict(after.children)
+    label = f"residual(behind {list(before.children)[-1]})"
+    return compose(build, chain(before.apply, after.apply), label=label, children=children, cut=cut)

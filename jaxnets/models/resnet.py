@@ -1,0 +1,116 @@
+"""ResNet, the network with shortcuts: the paper's table for ImageNet."""
+
+from typing import Literal
+
+from jax.nn import relu
+
+from jaxnets.combinators import residual, serial
+from jaxnets.errors import NetError
+from jaxnets.layers import batch_norm, dense, global_avg_pool, max_pool
+from jaxnets.models.blocks import basic, bottleneck, projection, same_conv, stages
+from jaxnets.net import Net
+
+BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+Version = Literal["1", "1.5"]
+
+
+def resnet18(num_classes: int = 1000, *, scan: bool = False, zero_init_residual: bool = False) -> Net:
+    """Return ResNet-18: blocks of two 3×3 convolutions; 11,689,512 parameters. Its options are those of `resnet50`.
+
+    >>> resnet18()["layer1/0"].kind
+    'residual'
+    """
+    return network(18, num_classes, scan, zero_init_residual)
+
+
+def resnet34(num_classes: int = 1000, *, scan: bool = False, zero_init_residual: bool = False) -> Net:
+    """Return ResNet-34: blocks of two 3×3 convolutions; 21,797,672 parameters. Its options are those of `resnet50`.
+
+    >>> len(resnet34()["layer3"].children)
+    6
+    """
+    return network(34, num_classes, scan, zero_init_residual)
+
+
+def resnet50(
+    num_classes: int = 1000, *, version: Version = "1.5", scan: bool = False, zero_init_residual: bool = False
+) -> Net:
+    """Return ResNet-50: blocks of 1×1, 3×3 and 1×1 convolutions, y = relu(F(x) + x).
+
+    It takes `(batch, height, width, channels)` of any floating dtype, any channels and any size of at least 1 × 1, and
+    gives logits `(batch, num_classes)`. Stages have strides 4, 8, 16 and 32; 224 × 224 is the paper's size. At 3
+    channels and 1000 classes it has 25,557,032 parameters. Names are torchvision's, so that its weights fit;
+    `net.upto("avgpool")` gives the features behind the logits, `(batch, 2048)`.
+
+    Args:
+        num_classes: width of the output.
+        version: where a block that halves the size has its stride: "1.5" in the 3×3 convolution, as torchvision does
+            (4.089 G multiply-adds), "1" in the first 1×1, as the paper does (3.858 G). Parameters are alike.
+            Version 2 is `resnet50_v2`.
+        scan: whether the equal blocks of a stage are one `repeat`, which compiles faster. The function is the same;
+            `jn.unroll(net, params)` and `jn.roll` convert. Initial values are drawn alike, from other keys.
+        zero_init_residual: whether the last scale of each block starts at 0, so that blocks start as the identity.
+
+    Raises:
+        NetError: for another version or a size below 1; by the layer, for input without four axes or without places.
+
+    He, Zhang, Ren and Sun, "Deep Residual Learning for Image Recognition" (2015), table 1; Goyal et al., "Accurate,
+    Large Minibatch SGD" (2017), section 5.1, for version 1.5 and the zero scales.
+
+    >>> import jax, jax.numpy as jnp
+    >>> net = resnet50().upto("avgpool")
+    >>> x = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
+    >>> params, state = jax.eval_shape(net.init, jax.random.key(0), x)
+    >>> jax.eval_shape(net.apply, params, state, x)[0].shape
+    (1, 2048)
+    """
+    return network(50, num_classes, scan, zero_init_residual, version)
+
+
+def resnet101(
+    num_classes: int = 1000, *, version: Version = "1.5", scan: bool = False, zero_init_residual: bool = False
+) -> Net:
+    """Return ResNet-101, of 44,549,160 parameters; all else is as in `resnet50`.
+
+    >>> resnet101(scan=True)["layer3"].children["1"].copies
+    22
+    """
+    return network(101, num_classes, scan, zero_init_residual, version)
+
+
+def resnet152(
+    num_classes: int = 1000, *, version: Version = "1.5", scan: bool = False, zero_init_residual: bool = False
+) -> Net:
+    """Return ResNet-152, of 60,192,808 parameters; all else is as in `resnet50`.
+
+    >>> resnet152(scan=True)["layer3"].children["1"].copies
+    35
+    """
+    return network(152, num_classes, scan, zero_init_residual, version)
+
+
+def network(
+    depth: int, num_classes: int, scan: bool, zero: bool, version: str = "1.5", *, groups: int = 1, widen: int = 1
+) -> Net:
+    """Return a row of the table; 3×3 convolutions in bottlenecks are `widen` times as wide, in `groups` groups."""
+    if version not in ("1", "1.5"):
+        mend = f"; take resnet{depth}_v2" if str(version).startswith("2") else ""
+        raise NetError(f'expects version "1" or "1.5", got {version!r}{mend}', label=f"resnet{depth}")
+
+    def block(features: int, stride: int, first: bool) -> Net:
+        if depth < 50:
+            body, changes = basic(features, stride, zero=zero), stride > 1
+        else:
+            width, features, early = widen * features, 4 * features, version == "1"
+            body, changes = bottleneck(features, stride, width=width, groups=groups, early=early, zero=zero), first
+        return residual(body, projection(features, stride) if changes else None, relu)
+
+    return serial(
+        conv1=same_conv(64, 7, stride=2),
+        bn1=batch_norm(),
+        relu=relu,
+        maxpool=max_pool(3, stride=2, padding=1),
+        **stages(BLOCKS[depth], 64, block, scan=scan),
+        avgpool=global_avg_pool,
+        fc=dense(num_classes),
+    )

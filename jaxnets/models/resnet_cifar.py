@@ -1,0 +1,100 @@
+"""ResNets for small images such as CIFAR's, with three kinds of shortcuts, and the plain networks beside them."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax.nn import relu
+
+from jaxnets.combinators import residual, serial
+from jaxnets.errors import NetError
+from jaxnets.layers import batch_norm, dense, global_avg_pool
+from jaxnets.leaf import layer
+from jaxnets.models.blocks import basic, projection, same_conv, stages
+from jaxnets.net import Net
+
+Shortcut = Literal["A", "B", "C"]
+
+
+def resnet_cifar(
+    depth: int, num_classes: int = 10, *, shortcut: Shortcut = "A", scan: bool = False, zero_init_residual: bool = False
+) -> Net:
+    """Return the ResNet of `depth` = 6 n + 2 layers for small images: three stages of n blocks, 16, 32, 64 features.
+
+    It takes `(batch, height, width, channels)` of any floating dtype, any channels and any size of at least 1 × 1, and
+    gives logits `(batch, num_classes)`; 32 × 32 is the paper's size. `net.upto("avgpool")` gives 64 features.
+
+    Args:
+        depth: 6 n + 2 with n ≥ 1; the paper has 20, 32, 44, 56, 110 and 1202.
+        num_classes: width of the output.
+        shortcut: "A", as the paper has it here, takes every second place and puts zeros behind the channels, without
+            parameters; "B" projects by a 1×1 convolution and a batch norm where the shape changes; "C" projects in
+            every block.
+        scan: whether the equal blocks of a stage are one `repeat`, as in `resnet50`.
+        zero_init_residual: whether the last scale of each block starts at 0, so that blocks start as the identity.
+
+    Raises:
+        NetError: for another depth or shortcut; by the layer, for input without four axes or without places.
+
+    He, Zhang, Ren and Sun, "Deep Residual Learning for Image Recognition" (2015), section 4.2; 3.3 for the shortcuts.
+
+    >>> import jax, jax.numpy as jnp
+    >>> net = resnet_cifar(20, shortcut="B")
+    >>> params, _ = jax.eval_shape(net.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32))
+    >>> sum(leaf.size for leaf in jax.tree.leaves(params))
+    272474
+    """
+    if shortcut not in ("A", "B", "C"):
+        mend = "; without shortcuts it is plain_cifar" if not shortcut else ""
+        raise NetError(f'expects shortcut "A", "B" or "C", got {shortcut!r}{mend}', label="resnet_cifar")
+
+    def block(features: int, stride: int, first: bool) -> Net:
+        change = None
+        if shortcut == "C" or (shortcut == "B" and stride > 1):
+            change = projection(features, stride)
+        elif stride > 1:
+            change = layer(None, lambda _, x: subsample(x, features, stride), label="subsample")
+        return residual(basic(features, stride, zero=zero_init_residual), change, relu)
+
+    return _stem_and_head("resnet_cifar", depth, block, num_classes, scan)
+
+
+def plain_cifar(depth: int, num_classes: int = 10, *, scan: bool = False) -> Net:
+    """Return the plain network of `depth` = 6 n + 2 layers: `resnet_cifar` without its shortcuts.
+
+    It shows what shortcuts are for: deep ones are hard to train. Input, output and the other names are the same, and
+    with shortcut "A" so are the parameters.
+
+    Raises:
+        NetError: for another depth; by the layer, for input without four axes or without places.
+
+    He et al. (2015), section 4.2 and figure 6, left.
+
+    >>> list(plain_cifar(20)["layer1/0"].children)
+    ['conv1', 'bn1', 'relu1', 'conv2', 'bn2', 'relu2']
+    """
+
+    def block(features: int, stride: int, first: bool) -> Net:
+        return serial(**basic(features, stride).children, relu2=relu)
+
+    return _stem_and_head("plain_cifar", depth, block, num_classes, scan)
+
+
+def subsample(x: jax.Array, features: int, stride: int) -> jax.Array:
+    """Take every `stride`-th place, and put zeros behind the channels up to `features`: shortcut A."""
+    x = x[:, ::stride, ::stride]
+    return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, features - x.shape[-1])))
+
+
+def _stem_and_head(label: str, depth: int, block: Callable[[int, int, bool], Net], num_classes: int, scan: bool) -> Net:
+    if not isinstance(depth, int) or depth < 8 or depth % 6 != 2:
+        raise NetError(f"expects a depth of 6 n + 2 with n ≥ 1, such as 20, 56 or 110, got {depth!r}", label=label)
+    return serial(
+        conv1=same_conv(16, 3),
+        bn1=batch_norm(),
+        relu=relu,
+        **stages([(depth - 2) // 6] * 3, 16, block, scan=scan),
+        avgpool=global_avg_pool,
+        fc=dense(num_classes),
+    )

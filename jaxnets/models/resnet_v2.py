@@ -1,0 +1,107 @@
+"""ResNet version 2: normalisation and activation stand before each convolution, and nothing after the sum."""
+
+from typing import Any
+
+from jax.nn import relu
+
+from jaxnets.combinators import residual, serial
+from jaxnets.layers import batch_norm, dense, global_avg_pool, max_pool
+from jaxnets.models.blocks import residual_behind, same_conv, stages
+from jaxnets.models.resnet import BLOCKS
+from jaxnets.net import Net
+
+
+def resnet50_v2(num_classes: int = 1000, *, scan: bool = False, zero_init_residual: bool = False) -> Net:
+    """Return ResNet-50 version 2: y = x + F(x), where F has its batch norms and ReLUs before its convolutions.
+
+    A block that changes the shape takes its shortcut behind its first ReLU, y = P(h) + F'(h) with h = relu(norm1(x)).
+    It takes `(batch, height, width, channels)` of any floating dtype, any channels and any size of at least 1 × 1, and
+    gives logits `(batch, num_classes)`. At 3 channels and 1000 classes it has 25,549,352 parameters. The stride is on
+    the 3×3 convolution.
+
+    Names within a block are timm's (`norm1`, `conv1`, …, `downsample/conv`), those around them torchvision's: timm's
+    `stem.conv` is `conv1`, `stages.0.blocks.0` is `layer1/0`, `head.fc`, there a 1×1 convolution, is `fc`.
+
+    Args:
+        num_classes: width of the output.
+        scan: whether the equal blocks of a stage are one `repeat`, as in `resnet50`.
+        zero_init_residual: whether the last convolution of each block starts at 0, so that blocks start as the
+            identity.
+
+    Raises:
+        NetError: by the layer, for input without four axes or without places.
+
+    He, Zhang, Ren and Sun, "Identity Mappings in Deep Residual Networks" (2016), figure 1 (b) and appendix.
+
+    >>> import jax, jax.numpy as jnp
+    >>> net = resnet50_v2()
+    >>> x = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
+    >>> params, _ = jax.eval_shape(net.init, jax.random.key(0), x)
+    >>> sum(leaf.size for leaf in jax.tree.leaves(params))
+    25549352
+    """
+    return _network(50, num_classes, scan, zero_init_residual)
+
+
+def resnet18_v2(num_classes: int = 1000, *, scan: bool = False, zero_init_residual: bool = False) -> Net:
+    """Return ResNet-18 version 2, with pairs of 3×3 convolutions; 11,687,720 parameters. See `resnet50_v2`.
+
+    >>> len(resnet18_v2()["layer3"].children)
+    2
+    """
+    return _network(18, num_classes, scan, zero_init_residual)
+
+
+def resnet34_v2(num_classes: int = 1000, *, scan: bool = False, zero_init_residual: bool = False) -> Net:
+    """Return ResNet-34 version 2, with pairs of 3×3 convolutions; 21,795,880 parameters. See `resnet50_v2`.
+
+    >>> len(resnet34_v2()["layer3"].children)
+    6
+    """
+    return _network(34, num_classes, scan, zero_init_residual)
+
+
+def resnet101_v2(num_classes: int = 1000, *, scan: bool = False, zero_init_residual: bool = False) -> Net:
+    """Return ResNet-101 version 2, with bottlenecks; 44,541,480 parameters. See `resnet50_v2`.
+
+    >>> len(resnet101_v2()["layer3"].children)
+    23
+    """
+    return _network(101, num_classes, scan, zero_init_residual)
+
+
+def resnet152_v2(num_classes: int = 1000, *, scan: bool = False, zero_init_residual: bool = False) -> Net:
+    """Return ResNet-152 version 2, with bottlenecks; 60,185,128 parameters. See `resnet50_v2`.
+
+    >>> len(resnet152_v2()["layer3"].children)
+    36
+    """
+    return _network(152, num_classes, scan, zero_init_residual)
+
+
+def _network(depth: int, num_classes: int, scan: bool, zero: bool) -> Net:
+    wide = depth >= 50  # bottlenecks
+
+    def block(features: int, stride: int, first: bool) -> Net:
+        if wide:
+            convolutions = [(features, 1, 1), (features, 3, stride), (4 * features, 1, 1)]
+        else:
+            convolutions = [(features, 3, stride), (features, 3, 1)]
+        layers: dict[str, Any] = {}
+        for place, (width, window, step) in enumerate(convolutions, start=1):
+            layers |= {f"norm{place}": batch_norm(), f"relu{place}": relu}
+            layers[f"conv{place}"] = same_conv(width, window, step, zero=zero and place == len(convolutions))
+        if stride == 1 and not (wide and first):
+            return residual(serial(**layers))
+        before = serial(norm1=layers.pop("norm1"), relu1=layers.pop("relu1"))
+        return residual_behind(before, serial(**layers), serial(conv=same_conv(convolutions[-1][0], 1, stride)))
+
+    return serial(
+        conv1=same_conv(64, 7, stride=2),
+        maxpool=max_pool(3, stride=2, padding=1),
+        **stages(BLOCKS[depth], 64, block, scan=scan),
+        norm=batch_norm(),
+        relu=relu,
+        avgpool=global_avg_pool,
+        fc=dense(num_classes),
+    )
