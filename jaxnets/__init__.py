@@ -13,6 +13,7 @@ from jaxnets.layers import (
     avg_pool,
     batch_norm,
     bidirectional,
+    bilinear_kernel,
     conv,
     conv_transpose,
     dense,
@@ -44,7 +45,6 @@ from jaxnets.objective import objective
 from jaxnets.padded import Padded
 from jaxnets.stacked import ensemble, repeat, stack, unstack
 from jaxnets.unrolled import roll, unroll
-from jaxnets.unrolled import roll, unroll
 from jaxnets.wrappers import Policy, cast, remat
 
 __version__ = "0.1.0"
@@ -60,6 +60,7 @@ __all__ = [
     "avg_pool",
     "batch_norm",
     "bidirectional",
+    "bilinear_kernel",
     "branches",
     "cast",
     "concatenate",
@@ -102,7 +103,6 @@ __all__ = [
     "residual",
     "rnn_cell",
     "roll",
-    "roll",
     "salt_and_pepper",
     "save",
     "scaled_tanh",
@@ -115,7 +115,6 @@ __all__ = [
     "threshold",
     "train",
     "unflatten",
-    "unroll",
     "unroll",
     "unstack",
 ]

@@ -1,6 +1,6 @@
 """Networks made of networks: one after another, around a shortcut, side by side."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -165,8 +165,8 @@ def branches(merge: Callable[[dict[str, Any]], Any], *layers: Layer, **named: La
     return compose(build, apply, label="branches", children=children)
 
 
-def concatenate(outputs: Mapping[str, Any]) -> jax.Array:
-    """Join the outputs of `branches` along their last axis, in the order the branches were given.
+def concatenate(outputs: Mapping[str, Any] | Sequence[Any]) -> jax.Array:
+    """Join the outputs of `branches`, or what a node of `graph` reads, along their last axis, in the order given.
 
     Raises:
         NetError: if the outputs differ in any other axis.
@@ -175,11 +175,12 @@ def concatenate(outputs: Mapping[str, Any]) -> jax.Array:
     >>> concatenate({"a": jnp.ones((2, 3)), "b": jnp.ones((2, 1))}).shape
     (2, 4)
     """
-    shapes = {name: jnp.shape(y) for name, y in outputs.items()}
+    named = outputs if isinstance(outputs, Mapping) else {str(place): y for place, y in enumerate(outputs)}
+    shapes = {name: jnp.shape(y) for name, y in named.items()}
     if len({shape[:-1] for shape in shapes.values()}) != 1:
         listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         raise NetError(f"joins outputs that are equal but for the last axis, got {listed}", label="concatenate")
-    return jnp.concatenate(list(outputs.values()), axis=-1)
+    return jnp.concatenate(list(named.values()), axis=-1)
 
 
 def build_child(child: Net, name: str, key: Key, x: Any, params: dict, state: dict) -> Any:

@@ -1,6 +1,7 @@
 """Layers: the leaves of every network."""
 
 from jaxnets.layers.batch_norm import batch_norm
+from jaxnets.layers.bilinear import bilinear_kernel
 from jaxnets.layers.cell import Cell
 from jaxnets.layers.cells import LSTMCarry, gru_cell, lstm_cell, rnn_cell
 from jaxnets.layers.conv import conv, depthwise_conv
@@ -23,6 +24,7 @@ __all__ = [
     "avg_pool",
     "batch_norm",
     "bidirectional",
+    "bilinear_kernel",
     "conv",
     "conv_transpose",
     "dense",

@@ -61,10 +61,10 @@ def floating(outputs: Any) -> jax.Array:
     if isinstance(outputs, Padded):
         raise NetError("expects an array, got Padded; wrap the loss, jn.losses.sequence(loss), to average over steps")
     if isinstance(outputs, dict | tuple) or outputs is None:
-        raise NetError(
-            f"expects an array, got {type(outputs).__name__}; choose one of several outputs, "
-            f"lambda outputs, targets: loss(outputs['name'], targets['name'])"
-        )
+        mend = "choose one of several outputs, lambda outputs, targets: loss(outputs['name'], targets['name'])"
+        if isinstance(outputs, dict) and "logits" in outputs:
+            mend = "for auxiliary heads wrap the loss, jn.losses.over_heads(loss, aux1=0.3)"
+        raise NetError(f"expects an array, got {type(outputs).__name__}; {mend}")
     outputs = jnp.asarray(outputs)
     if not jnp.issubdtype(outputs.dtype, jnp.floating):
         raise NetError(f"expects floating outputs, got {outputs.dtype} {outputs.shape}; is it (targets, outputs)?")

@@ -1,6 +1,7 @@
 """Measures of how well a network does, exact over data that passes in batches of any size."""
 
-from jaxnets.metrics.confusion import confusion_matrix, f1, precision, recall
+from jaxnets.metrics.confusion import confusion_matrix, f1, intersection_over_union, precision, recall
+from jaxnets.metrics.ignored import ignoring
 from jaxnets.metrics.metric import Metric, mean
 from jaxnets.metrics.regression import mean_absolute_error, mean_squared_error, r2
 from jaxnets.metrics.scores import accuracy, binary_accuracy, perplexity, top_k
@@ -11,6 +12,8 @@ __all__ = [
     "binary_accuracy",
     "confusion_matrix",
     "f1",
+    "ignoring",
+    "intersection_over_union",
     "mean",
     "mean_absolute_error",
     "mean_squared_error",

@@ -116,6 +116,37 @@ def f1(classes: int, *, average: Average | None = "macro") -> Metric:
     return _rates("f1", classes, average, lambda right, true, predicted: divide(2 * right, true + predicted))
 
 
+def intersection_over_union(classes: int, *, average: Average | None = "macro") -> Metric:
+    """Make the metric TP / (TP + FP + FN), the Jaccard index: what share of a class's true or predicted places is both.
+
+    With "macro" it is the mean IoU of segmentation. A class that is neither true nor predicted counts as 0, as in
+    scikit-learn; take `average=None` to leave it out.
+
+    Args:
+        classes: how many there are.
+        average: as in `precision`.
+
+    Returns:
+        A metric of outputs `(batch, ..., classes)` and labels.
+
+    Raises:
+        NetError: as `precision`.
+
+    Long, Shelhamer and Darrell, "Fully Convolutional Networks for Semantic Segmentation" (2015), section 5.
+
+    >>> import jax.numpy as jnp
+    >>> scores, labels = jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), jnp.array([0, 1, 1])
+    >>> intersection_over_union(2)(scores, labels).item()
+    0.5
+    """
+    return _rates(
+        "intersection_over_union",
+        classes,
+        average,
+        lambda right, true, predicted: divide(right, true + predicted - right),
+    )
+
+
 def _rates(name: str, classes: int, average: Any, rate: Callable[..., jax.Array]) -> Metric:
     if average not in ("macro", "micro", "weighted", None):
         raise NetError(f"expects average 'macro', 'micro', 'weighted' or None, got {average!r}", label=name)

@@ -29,7 +29,8 @@ class Metric:
 
     What has weight 0 counts for nothing, NaN in it neither. Weights are `(batch,)`, and for metrics that look
     at single steps or pixels also `(batch, ...)`, of the shape of the labels. There, outputs and targets may
-    be `Padded`. The value over no data at all is NaN.
+    be `Padded`. The value over no data at all is NaN. Of the dict that `jn.side_heads` gives in training, metrics of
+    logits look at the main output, its `logits`.
 
     Attributes:
         measure: `(outputs, targets, weights=None) -> sums`.

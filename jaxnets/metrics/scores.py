@@ -13,8 +13,14 @@ from jaxnets.metrics.metric import Metric, Sums, ratio, sums
 from jaxnets.padded import Padded
 
 
+def main_output(outputs: Any) -> Any:
+    """Return the logits of a network with auxiliary heads in training, any other outputs as they are."""
+    return outputs["logits"] if isinstance(outputs, dict) and "logits" in outputs else outputs
+
+
 def items(outputs: Any, targets: Any, weights: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return scores `(items, classes)`, labels `(items,)` int32 and weights `(items,)`, padding with weight 0."""
+    outputs = main_output(outputs)
     mask = real_steps(outputs, targets)
     outputs, targets = (x.values if isinstance(x, Padded) else x for x in (outputs, targets))
     outputs, targets = floating(outputs), array(targets)
@@ -88,7 +94,7 @@ scores counts as wrong: `argmax` would take the NaN for a prediction.
 
 def _binary_accuracy(outputs: Any, targets: Any, weights: Any = None) -> Sums:
     with labelled_as("binary_accuracy"):
-        outputs, targets, weights = masked_rows(outputs, targets, weights)
+        outputs, targets, weights = masked_rows(main_output(outputs), targets, weights)
         logits, truth = same_shape(outputs, targets)
     right = jnp.where(jnp.isnan(logits), False, (logits > 0) == (truth > 0)).astype(logits.dtype)
     return sums(over_batch(right), weights)

@@ -11,7 +11,12 @@ from jaxnets.models.dbn_sample import dbn_sample
 from jaxnets.models.decoding import Decoded, greedy_decode
 from jaxnets.models.deep_energy import dbm_gibbs_step, mean_field, variational_bound
 from jaxnets.models.energy import free_energy, gibbs_step, reconstruct
+from jaxnets.models.fcn import fcn
 from jaxnets.models.generate import generate
+from jaxnets.models.googlenet import googlenet
+from jaxnets.models.googlenet_2014 import googlenet_2014
+from jaxnets.models.inception import inception_v3
+from jaxnets.models.landmarks import landmarks, soft_argmax
 from jaxnets.models.language_model import language_model
 from jaxnets.models.lenet import lenet5, lenet5_1998
 from jaxnets.models.linear import linear
@@ -25,6 +30,7 @@ from jaxnets.models.resnet_cifar import plain_cifar, resnet_cifar
 from jaxnets.models.resnet_v2 import resnet18_v2, resnet34_v2, resnet50_v2, resnet101_v2, resnet152_v2
 from jaxnets.models.resnext import resnext50_32x4d, wide_resnet50_2
 from jaxnets.models.sequence_to_sequence import encoder_decoder
+from jaxnets.models.unet import unet
 from jaxnets.models.vae import conv_vae, vae
 from jaxnets.models.variational import variational
 from jaxnets.models.vgg import vgg11, vgg13, vgg16, vgg19
@@ -47,11 +53,16 @@ __all__ = [
     "dbn_to_mlp",
     "denoising_autoencoder",
     "encoder_decoder",
+    "fcn",
     "free_energy",
     "generate",
     "gibbs_step",
+    "googlenet",
+    "googlenet_2014",
     "greedy_decode",
     "gru",
+    "inception_v3",
+    "landmarks",
     "language_model",
     "lenet5",
     "lenet5_1998",
@@ -77,6 +88,8 @@ __all__ = [
     "resnet_cifar",
     "resnext50_32x4d",
     "rnn",
+    "soft_argmax",
+    "unet",
     "vae",
     "variational",
     "variational_bound",

@@ -1,0 +1,118 @@
+"""Fully convolutional networks: a class for each place, read from coarse maps and made fine again."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnets.errors import NetError, check_count
+from jaxnets.graphs import graph
+from jaxnets.layers import bilinear_kernel, conv, conv_transpose, dropout
+from jaxnets.models.cnn import cnn
+from jaxnets.net import Net
+
+ZEROS = jax.nn.initializers.zeros
+
+
+def fcn(
+    num_classes: int = 21,
+    backbone: Net | None = None,
+    *,
+    skips: Sequence[str] = ("pool4", "pool3"),
+    stride: int = 32,
+    features: int = 256,
+    window: int = 3,
+    dropout_rate: Any = 0.5,
+) -> Net:
+    """Return a fully convolutional network: scores at the coarsest map, doubled and added to those of finer ones.
+
+    FCN-8s has two skips, FCN-16s `("pool4",)`, FCN-32s `()`. Each map's scores are a 1×1 convolution; sizes are
+    doubled by transposed convolutions that start as bilinear interpolation, and so is the last step from
+    stride / 2^skips to single places. The paper's FCN-8s is `fcn(21, jn.models.vgg16()["features"],
+    skips=("23", "16"), features=4096, window=7)`, of 134,489,759 parameters.
+
+    Args:
+        num_classes: channels of the output.
+        backbone: a `serial` of layers that ends in the coarsest map, or such a network cut by `upto`;
+            `cnn((16, 32, 64, 128, 128))["features"]` if not given. Its names stay flat, so weights of a classifier
+            fit: `params | vgg16_params["features"]`.
+        skips: its children whose maps have 2, 4, … times the size of the last, in this order.
+        stride: of the backbone as a whole.
+        features: channels of the two layers `fc6` and `fc7` behind the backbone.
+        window: of `fc6`; it keeps the size.
+        dropout_rate: behind `fc6` and `fc7`. May be traced.
+
+    Returns:
+        A network from `(batch, height, width, channels)`, of any floating dtype and any size, to logits
+        `(batch, height, width, num_classes)`. Where sizes do not halve evenly, maps are cut at their end, or their
+        edge is repeated. `jn.losses.cross_entropy` takes them with labels `(batch, height, width)`.
+
+    Raises:
+        NetError: for a backbone that runs no layers in order, a skip that is none of them, or a stride that the skips
+            do not halve evenly; by the layer, for maps that do not have the sizes that `skips` and `stride` say,
+            and for input smaller than `stride`.
+
+    Long, Shelhamer and Darrell, "Fully Convolutional Networks for Semantic Segmentation" (2015), section 4.
+
+    >>> import jax, jax.numpy as jnp
+    >>> net, x = fcn(21), jax.ShapeDtypeStruct((1, 50, 40, 3), jnp.float32)
+    >>> params, state = jax.eval_shape(net.init, jax.random.key(0), x)
+    >>> jax.eval_shape(net.apply, params, state, x)[0].shape
+    (1, 50, 40, 21)
+    """
+    backbone = cnn((16, 32, 64, 128, 128))["features"] if backbone is None else backbone
+    _check(backbone, skips, stride)
+    he = jax.nn.initializers.he_normal()
+    nodes: dict[str, Any] = dict(backbone.children) | {
+        "fc6": conv(features, window, padding="SAME", kernel_init=he),
+        "relu6": jax.nn.relu,
+        "drop6": dropout(dropout_rate),
+        "fc7": conv(features, 1, kernel_init=he),
+        "relu7": jax.nn.relu,
+        "drop7": dropout(dropout_rate),
+        "score": conv(num_classes, 1),
+    }
+    for skip in skips:
+        nodes[f"upscore_{skip}"] = _upscore(num_classes, 2)
+        nodes[f"score_{skip}"] = (conv(num_classes, 1, kernel_init=ZEROS), skip)
+        nodes[f"crop_{skip}"] = (partial(fit, within=2), f"upscore_{skip}", f"score_{skip}")
+        nodes[f"fuse_{skip}"] = (sum, f"crop_{skip}", f"score_{skip}")
+    step = stride // 2 ** len(skips)
+    return graph(**nodes, upscore=_upscore(num_classes, step), crop=(partial(fit, within=step), "upscore", "input"))
+
+
+def fit(pair: tuple[jax.Array, jax.Array], *, within: int) -> jax.Array:
+    """Return the first of a pair with the spatial size of the second, fewer than `within` places away on each axis."""
+    x, like = pair
+    for axis in range(1, x.ndim - 1):
+        missing = like.shape[axis] - x.shape[axis]
+        if abs(missing) >= within:
+            raise NetError(
+                f"expects maps of nearly one size, got {x.shape[1:-1]} for {like.shape[1:-1]}; the skips name maps of "
+                f"2, 4, … times the size of the last, and stride is that of the whole backbone"
+            )
+        x = jnp.pad(x, [(0, max(missing, 0) * (each == axis)) for each in range(x.ndim)], mode="edge")
+        x = jax.lax.slice_in_dim(x, 0, like.shape[axis], axis=axis)
+    return x
+
+
+def _upscore(num_classes: int, step: int) -> Net:
+    window, cut = 2 * step - step % 2, (step - step % 2) // 2
+    return conv_transpose(num_classes, window, stride=step, padding=cut, use_bias=False, kernel_init=bilinear_kernel)
+
+
+def _check(backbone: Net, skips: Sequence[str], stride: int) -> None:
+    in_order = backbone.children and backbone.label in ("serial", f"serial up to {[*backbone.children][-1]}")
+    try:
+        check_count("stride", stride)
+        if not in_order:
+            raise NetError(f"expects a serial as its backbone, got {backbone.label}")
+        if unknown := [skip for skip in skips if skip not in backbone.children]:
+            raise NetError(f"finds no {', '.join(unknown)} in its backbone; there are: {', '.join(backbone.children)}")
+        if stride % 2 ** len(skips):
+            raise NetError(f"expects a stride that {len(skips)} skips halve evenly, got {stride}")
+    except NetError as error:
+        error.label = "fcn"
+        raise

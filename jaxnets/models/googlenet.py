@@ -1,0 +1,114 @@
+"""GoogLeNet: branches of windows of several sizes side by side, nine times, as torchvision builds it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from jaxnets.combinators import branches, concatenate, serial
+from jaxnets.graphs import side_heads
+from jaxnets.layers import (
+    adaptive_avg_pool,
+    batch_norm,
+    conv,
+    dense,
+    dropout,
+    flatten,
+    global_avg_pool,
+    max_pool,
+)
+from jaxnets.net import Net
+
+Unit = Callable[..., Net]
+HE = jax.nn.initializers.he_normal()
+POOL = max_pool(3, stride=2, ceil_mode=True)
+
+BLOCKS = {  # 1×1, 3×3 reduce, 3×3, 5×5 reduce, 5×5, pool projection: table 1 of the paper
+    "inception3a": (64, 96, 128, 16, 32, 32),
+    "inception3b": (128, 128, 192, 32, 96, 64),
+    "inception4a": (192, 96, 208, 16, 48, 64),
+    "inception4b": (160, 112, 224, 24, 64, 64),
+    "inception4c": (128, 128, 256, 24, 64, 64),
+    "inception4d": (112, 144, 288, 32, 64, 64),
+    "inception4e": (256, 160, 320, 32, 128, 128),
+    "inception5a": (256, 160, 320, 32, 128, 128),
+    "inception5b": (384, 192, 384, 48, 128, 128),
+}
+
+
+def googlenet(
+    num_classes: int = 1000, *, auxiliary: bool = False, dropout_rate: Any = 0.2, auxiliary_dropout_rate: Any = 0.7
+) -> Net:
+    """Return GoogLeNet as torchvision builds it: batch norm, and a 3×3 window in the branch that the paper has 5×5 in.
+
+    It takes `(batch, height, width, channels)` of any floating dtype and any size from 15 × 15 on, 224 × 224 in the
+    paper, and gives logits `(batch, num_classes)`. At 1000 classes and 3 channels it has 6,624,904 parameters and
+    1,498,376,192 multiply-adds at 224 × 224; the auxiliary heads have 6,379,984 parameters more. torchvision's
+    `transform_input`, which undoes one normalisation of the images for another, is left to the data.
+
+    Args:
+        num_classes: width of the output.
+        auxiliary: whether there are heads behind `inception4a` and `inception4d`, in training only. The output is
+            then `{"logits": ..., "aux1": ..., "aux2": ...}`; train it with `jn.losses.over_heads`, weights 0.3.
+        dropout_rate: of the features before the output. May be traced.
+        auxiliary_dropout_rate: of the heads' hidden layer. May be traced.
+
+    Raises:
+        NetError: by the layer, for input that is too small or without four axes.
+
+    Szegedy and others, "Going Deeper with Convolutions" (2015), table 1, and Ioffe and Szegedy, "Batch Normalization"
+    (2015); torchvision 0.28.
+
+    >>> import jax, jax.numpy as jnp
+    >>> x = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
+    >>> params, _ = jax.eval_shape(googlenet().init, jax.random.key(0), x)
+    >>> sum(leaf.size for leaf in jax.tree.leaves(params))
+    6624904
+    """
+
+    def unit(features: int, window: int, **options: Any) -> Net:
+        layer = conv(features, window, use_bias=False, kernel_init=HE, **options)
+        return serial(conv=layer, bn=batch_norm(epsilon=1e-3), relu=jax.nn.relu)
+
+    body = chain(unit, 3, max_pool(2, ceil_mode=True), {}, dropout_rate, num_classes)
+    return with_heads(body, unit, adaptive_avg_pool(4), auxiliary_dropout_rate, num_classes) if auxiliary else body
+
+
+def chain(unit: Unit, window: int, last_pool: Net, norm: dict[str, Net], dropout_rate: Any, num_classes: int) -> Net:
+    """Return the network without heads, made of `unit(features, window)`; `norm` stands in its stem twice."""
+    layers: dict[str, Any] = {
+        "conv1": unit(64, 7, stride=2, padding=3),  # (batch, 112, 112, 64)
+        "maxpool1": POOL,  # (batch, 56, 56, 64)
+        **{f"{name}1": layer for name, layer in norm.items()},
+        "conv2": unit(64, 1),
+        "conv3": unit(192, 3, padding=1),  # (batch, 56, 56, 192)
+        **{f"{name}2": layer for name, layer in norm.items()},
+        "maxpool2": POOL,  # (batch, 28, 28, 192)
+    }
+    for name, (ones, threes_in, threes, fives_in, fives, pooled) in BLOCKS.items():
+        layers[name] = branches(
+            concatenate,
+            branch1=unit(ones, 1),
+            branch2=serial(unit(threes_in, 1), unit(threes, 3, padding=1)),
+            branch3=serial(unit(fives_in, 1), unit(fives, window, padding=window // 2)),
+            branch4=serial(max_pool(3, stride=1, padding=1), unit(pooled, 1)),
+        )
+        if name == "inception3b":
+            layers["maxpool3"] = POOL  # (batch, 14, 14, 480)
+        elif name == "inception4e":
+            layers["maxpool4"] = last_pool  # (batch, 7, 7, 832)
+    return serial(**layers, avgpool=global_avg_pool, dropout=dropout(dropout_rate), fc=dense(num_classes))
+
+
+def with_heads(body: Net, unit: Unit, pool: Net, dropout_rate: Any, num_classes: int) -> Net:
+    """Return the network with its two auxiliary heads, made of `unit(features, window)`."""
+    head = serial(
+        pool=pool,  # (batch, 4, 4, channels)
+        conv=unit(128, 1),
+        flatten=flatten,  # (batch, 2048)
+        fc1=dense(1024, kernel_init=HE),
+        relu=jax.nn.relu,
+        dropout=dropout(dropout_rate),
+        fc2=dense(num_classes),
+    )
+    return side_heads(body, aux1=(head, "inception4a"), aux2=(head, "inception4d"))

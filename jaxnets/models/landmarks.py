@@ -1,0 +1,107 @@
+"""Landmarks: a network whose outputs are points in the image."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from jaxnets.combinators import Layer, serial
+from jaxnets.errors import NetError, check_count
+from jaxnets.layers import conv
+from jaxnets.layers.windows import check_spatial
+from jaxnets.models.cnn import cnn
+from jaxnets.models.mlp import mlp
+from jaxnets.net import Net
+
+
+def landmarks(
+    num_points: int,
+    backbone: Layer | None = None,
+    *,
+    head: Literal["dense", "heatmap"] = "dense",
+    hidden: Sequence[int] = (128,),
+    dropout: Any = 0.0,
+) -> Net:
+    """Return a network that tells where in an image each of some points lies, such as the corners of a mouth.
+
+    Points are (x, y), x to the right and y downwards; the middle of the image is (0, 0), its edges are at -1 and 1.
+    It is trained as any regression, with `jn.losses.squared_error` or `smooth_l1`.
+
+    Args:
+        num_points: how many points there are.
+        backbone: what turns the images into feature maps `(batch, height, width, channels)`;
+            `cnn((16, 32, 64), batch_norm=True)["features"]` if not given. Its parameters are `features`.
+        head: "dense" flattens the maps and regresses the coordinates, made for the size that `init` sees. "heatmap"
+            makes one map a point and takes its `soft_argmax`: fewer parameters, images of any size, points inside.
+        hidden: widths of the dense layers before the output, for "dense".
+        dropout: rate in [0, 1) behind each of these; may be traced.
+
+    Returns:
+        A network from `(batch, height, width, channels)` to `(batch, num_points, 2)`. `net.upto("heatmap")` gives the
+        maps.
+
+    Raises:
+        NetError: for another head, a number below 1; by the layer, for input that the backbone does not take.
+
+    Toshev and Szegedy, "DeepPose: Human Pose Estimation via Deep Neural Networks" (2014), for "dense"; Nibali, He,
+    Morgan and Prendergast, "Numerical Coordinate Regression with Convolutional Neural Networks" (2018), for "heatmap".
+
+    >>> import jax, jax.numpy as jnp
+    >>> net, x = landmarks(5), jax.ShapeDtypeStruct((3, 64, 64, 1), jnp.float32)
+    >>> params, state = jax.eval_shape(net.init, jax.random.key(0), x)
+    >>> jax.eval_shape(net.apply, params, state, x)[0].shape
+    (3, 5, 2)
+    """
+    try:
+        check_count("num_points", num_points)
+        if head not in ("dense", "heatmap"):
+            raise NetError(f"expects head 'dense' or 'heatmap', got {head!r}")
+    except NetError as error:
+        error.label = "landmarks"
+        raise
+    features = cnn((16, 32, 64), batch_norm=True)["features"] if backbone is None else backbone
+    if head == "heatmap":
+        return serial(features=features, heatmap=conv(num_points, 1), coordinates=soft_argmax)
+    regressor = mlp(hidden, 2 * num_points, dropout=dropout)
+    return serial(features=features, regressor=regressor, coordinates=partial(as_points, num_points=num_points))
+
+
+def as_points(x: jax.Array, *, num_points: int) -> jax.Array:
+    """Return coordinates `(batch, 2 · num_points)` as points `(batch, num_points, 2)`."""
+    return x.reshape(len(x), num_points, 2)
+
+
+def soft_argmax(heatmaps: Any) -> jax.Array:
+    """Return the mean place of each channel under softmax(heatmap) over all places, as (x, y).
+
+    c = Σ_p softmax(h)_p · place_p, with places by their middles: column j of n is at x = (2 j + 1) / n - 1. It is
+    differentiable, unlike the place of the maximum, which it comes near to where the map has one high peak.
+
+    Args:
+        heatmaps: `(batch, height, width, points)`, floating. Sums are taken in float32 for narrower input.
+
+    Returns:
+        `(batch, points, 2)`, of the same dtype, inside -1 … 1.
+
+    Raises:
+        NetError: for input of another rank, or of integers.
+
+    Nibali, He, Morgan and Prendergast, "Numerical Coordinate Regression with Convolutional Neural Networks" (2018).
+
+    >>> import jax.numpy as jnp
+    >>> soft_argmax(jnp.zeros((1, 2, 4, 1)).at[0, 1, 3, 0].set(100.0)).tolist()
+    [[[0.75, 0.5]]]
+    """
+    try:
+        check_spatial(heatmaps, 2)
+    except NetError as error:
+        error.label = "soft_argmax"
+        raise
+    dtype = jnp.promote_types(heatmaps.dtype, jnp.float32)
+    share = jax.nn.softmax(jnp.asarray(heatmaps).astype(dtype), axis=(1, 2))  # (batch, height, width, points)
+    x, y = ((2 * jnp.arange(n, dtype=dtype) + 1) / n - 1 for n in (share.shape[2], share.shape[1]))
+    mean_x = jnp.einsum("bhwp,w->bp", share, x)
+    mean_y = jnp.einsum("bhwp,h->bp", share, y)
+    return jnp.stack([mean_x, mean_y], axis=-1).astype(heatmaps.dtype)

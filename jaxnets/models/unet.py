@@ -1,0 +1,102 @@
+"""U-Net: a path that halves the image, a path that doubles it again, and a bridge at each size."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from jaxnets.combinators import Layer, concatenate, serial
+from jaxnets.errors import NetError
+from jaxnets.graphs import graph
+from jaxnets.layers import batch_norm as normalise
+from jaxnets.layers import conv, conv_transpose, dropout, max_pool
+from jaxnets.net import Net
+
+
+def unet(
+    num_classes: int = 2,
+    *,
+    widths: Sequence[int] = (64, 128, 256, 512, 1024),
+    padding: Literal["SAME", "VALID"] = "SAME",
+    batch_norm: bool = True,
+    dropout_rate: Any = 0.0,
+) -> Net:
+    """Return U-Net: a class for each place of an image, from what lies near and what lies far.
+
+    Each level has two 3×3 convolutions. On the way down, `encoder1`, `encoder2`, …, the size is halved by pooling;
+    on the way up, …, `decoder2`, `decoder1`, it is doubled by a transposed convolution, whose output is joined to that
+    of the encoder of its size. With the default widths there are 31,036,546 parameters for one channel and two
+    classes; without batch norm 31,030,658, the paper's network with `padding="VALID"`, `batch_norm=False`.
+
+    Args:
+        num_classes: channels of the output.
+        widths: features at each level, the coarsest last, at least two.
+        padding: "SAME" keeps the size, and zeros are added where an odd one was halved and doubled. "VALID" is the
+            paper's: only places that see no padding are kept, 388 of 572, and the bridges are cut to their middle.
+        batch_norm: whether a batch norm stands behind each convolution, which then has no bias.
+        dropout_rate: at the end of the way down. May be traced.
+
+    Returns:
+        A network from `(batch, height, width, channels)`, or with one or three spatial axes, of any floating dtype, to
+        logits `(batch, height, width, num_classes)`; "VALID" gives fewer places. `jn.losses.cross_entropy` takes
+        them with labels `(batch, height, width)`.
+
+    Raises:
+        NetError: for fewer than two widths or another padding; by the layer, for input smaller than
+            2^(len(widths) - 1) places, or with "VALID" for what the windows leave nothing of.
+
+    Ronneberger, Fischer and Brox, "U-Net: Convolutional Networks for Biomedical Image Segmentation" (2015), figure 1.
+
+    >>> import jax, jax.numpy as jnp
+    >>> net, x = unet(2), jax.ShapeDtypeStruct((3, 100, 75, 1), jnp.float32)
+    >>> params, state = jax.eval_shape(net.init, jax.random.key(0), x)
+    >>> jax.eval_shape(net.apply, params, state, x)[0].shape
+    (3, 100, 75, 2)
+    """
+    if len(widths) < 2:
+        raise NetError(f"expects at least two widths, got {tuple(widths)!r}", label="unet")
+    if padding not in ("SAME", "VALID"):
+        raise NetError(f"expects padding 'SAME' or 'VALID', got {padding!r}", label="unet")
+    he = jax.nn.initializers.he_normal()
+    nodes: dict[str, Any] = {}
+
+    def pair(features: int) -> Net:
+        layers: dict[str, Layer] = {}
+        for place in (1, 2):
+            layers[f"conv{place}"] = conv(features, 3, padding=padding, use_bias=not batch_norm, kernel_init=he)
+            layers |= {f"bn{place}": normalise()} if batch_norm else {}
+            layers[f"relu{place}"] = jax.nn.relu
+        return serial(**layers)
+
+    for level, width in enumerate(widths[:-1], start=1):
+        nodes[f"encoder{level}"] = pair(width)
+        nodes[f"pool{level}"] = max_pool(2)
+    nodes["bottleneck"] = pair(widths[-1])
+    nodes["dropout"] = dropout(dropout_rate)
+    for level, width in reversed(list(enumerate(widths[:-1], start=1))):
+        nodes[f"upconv{level}"] = conv_transpose(width, 2, stride=2, kernel_init=he)
+        nodes[f"bridge{level}"] = (bridge, f"encoder{level}", f"upconv{level}")
+        nodes[f"decoder{level}"] = pair(width)
+    return graph(**nodes, conv=conv(num_classes, 1))
+
+
+def bridge(pair: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """Join the features of an encoder and those from below it, both `(batch, *spatial, channels)`.
+
+    The encoder's are cut to their middle where there are more of them; below, zeros are added at the end where there
+    is one fewer.
+
+    >>> import jax.numpy as jnp
+    >>> bridge((jnp.ones((1, 7, 9, 2)), jnp.ones((1, 6, 4, 3)))).shape
+    (1, 7, 4, 5)
+    """
+    beside, below = pair
+    for axis in range(1, beside.ndim - 1):
+        excess = beside.shape[axis] - below.shape[axis]
+        if excess == 1:
+            below = jnp.pad(below, [(0, int(each == axis)) for each in range(below.ndim)])
+        elif excess:
+            start = excess // 2
+            beside = jax.lax.slice_in_dim(beside, start, start + below.shape[axis], axis=axis)
+    return concatenate((beside, below))
