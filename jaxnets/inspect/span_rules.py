@@ -1,0 +1,216 @@
+"""What each primitive does to the intervals of input positions that its inputs depend upon."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxnets.inspect.spans import Span, concatenate, supported, union
+
+Shape = tuple[int, ...]
+Made = Sequence[Span | None] | None  # one for each output; None where the rule does not hold
+ELEMENTWISE = """
+    abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil clamp complex conj cos
+    cosh digamma div eq eq_to erf erf_inv erfc exp exp2 expm1 floor ge gt igamma igamma_grad_a igammac imag integer_pow
+    is_finite le lgamma log log1p logistic lt max min mul ne neg nextafter not or polygamma population_count pow
+    random_gamma_grad real regularized_incomplete_beta rem round rsqrt select_n shift_left shift_right_arithmetic
+    shift_right_logical sign sin sinh sqrt square sub tan tanh xor zeta
+"""
+PASSED = """
+    bitcast_convert_type convert_element_type copy copy_p device_put name opt_barrier optimization_barrier pvary
+    reduce_precision sharding_constraint stop_gradient
+"""
+
+
+class Step(NamedTuple):
+    """One equation of the program, at least one of whose inputs depends on the input.
+
+    Attributes:
+        params: of the primitive.
+        spans: of the inputs; `None` for one that does not depend on the input.
+        known: of the inputs, what computes the value where it is a constant of the program.
+        given: shapes of the inputs.
+        shapes: shapes of the outputs.
+    """
+
+    params: Mapping[str, Any]
+    spans: Sequence[Span | None]
+    known: Sequence[Callable[[], Any] | None]
+    given: Sequence[Shape]
+    shapes: Sequence[Shape]
+
+
+def _elementwise(op: Step) -> Made:
+    shape = op.shapes[0]
+    return [union([s if s.shape == shape else s.place(shape, range(len(s.shape))) for s in op.spans if s])]
+
+
+def _passed(op: Step) -> Made:
+    return op.spans
+
+
+def _convolution(op: Step) -> Made:
+    span, p, (shape,) = op.spans[0], op.params, op.shapes
+    if span is None or op.spans[1] is not None or p["batch_group_count"] > 1:
+        return None
+    (batch, feature, *spatial), out = p["dimension_numbers"].lhs_spec, p["dimension_numbers"].out_spec
+    sizes = [op.given[1][axis] for axis in p["dimension_numbers"].rhs_spec[2:]]
+    target = {batch: out[0]}
+    settings = (p["window_strides"], p["padding"], p["rhs_dilation"], p["lhs_dilation"])
+    for axis, to, size, stride, (before, _), dilation, base in zip(spatial, out[2:], sizes, *settings):
+        span = span.window(axis, shape[to], size, stride, before, dilation, base)
+        target[axis] = to
+    return [span.over([feature]).place(shape, [target[axis] for axis in sorted(target)])]
+
+
+def _product(op: Step) -> Made:
+    (contracted, batched), (shape,) = op.params["dimension_numbers"], op.shapes
+    made = []
+    for side, span in enumerate(op.spans):
+        if span is None:
+            continue
+        axes = list(contracted[side])
+        free = [axis for axis in range(len(span.shape)) if axis not in (*axes, *batched[side])]
+        start = len(shape) - len(free) if side else len(batched[0])
+        target = dict(zip(batched[side], range(len(shape)))) | dict(zip(free, range(start, len(shape))))
+        known = op.known[1 - side]
+        if known is not None and len(axes) == 1 and not batched[0] and len(op.given[1 - side]) == 2:
+            matrix = np.asarray(known())  # a constant, such as one that takes averages or interpolates
+            span = supported(span, axes[0], (matrix.T if contracted[1 - side][0] else matrix) != 0)
+            target[axes.pop()] = 0 if side else len(shape) - 1
+        made.append(span.over(axes).place(shape, [target[axis] for axis in sorted(target)]))
+    return [union(made)]
+
+
+def _windows(op: Step) -> Made:
+    span, p = op.spans[0], op.params
+    if span is None or len(op.shapes) > 1:
+        return None
+    settings = (p["window_dimensions"], p["window_strides"], p["padding"], p["window_dilation"], p["base_dilation"])
+    for axis, (count, size, stride, (before, _), dilation, base) in enumerate(zip(op.shapes[0], *settings)):
+        span = span.window(axis, count, size, stride, before, dilation, base)
+    return [span]
+
+
+def _pad(op: Step) -> Made:
+    span, value = op.spans
+    if span is None or value is not None:
+        return None
+    for axis, (before, after, between) in enumerate(op.params["padding_config"]):
+        if before or after or between:
+            span = span.window(axis, op.shapes[0][axis], before=before, base=between + 1)
+    return [span]
+
+
+def _concatenate(op: Step) -> Made:
+    axis = op.params["dimension"]
+    return [concatenate(op.spans, [shape[axis] for shape in op.given], axis)]
+
+
+def _split(op: Step) -> Made:
+    (span,), axis, made, start = op.spans, op.params["axis"], [], 0
+    for shape in op.shapes:
+        made.append(span and span.window(axis, shape[axis], before=-start))
+        start += shape[axis]
+    return made
+
+
+def _dynamic_slice(op: Step) -> Made:
+    span, *starts = op.spans
+    if span is None or any(starts):
+        return None
+    for axis, (n, count, start) in enumerate(zip(op.given[0], op.shapes[0], op.known[1:], strict=True)):
+        if count < n and start is None:
+            span = _forget(span, axis, count)
+        elif count < n and start is not None:
+            span = span.take(axis, np.clip(int(start()), 0, n - count) + np.arange(count + 1))
+    return [span]
+
+
+def _gather(op: Step) -> Made:
+    (span, indices), known, (shape,) = op.spans, op.known[1], op.shapes
+    numbers, sizes = op.params["dimension_numbers"], op.params["slice_sizes"]
+    if span is None or indices is not None or numbers.operand_batching_dims:
+        return None
+    parts = [axis for axis, (n, size) in enumerate(zip(span.shape, sizes)) if size < n]
+    gone = tuple(numbers.collapsed_slice_dims)
+    rows = [axis for axis in range(len(shape)) if axis not in numbers.offset_dims]
+    simple = len(op.given[1]) == 2 and gone == tuple(numbers.start_index_map) and len(gone) == 1
+    if known is not None and simple and set(parts) <= set(gone):
+        index = np.asarray(known())[:, 0].astype(int).clip(0, span.shape[gone[0]] - 1)
+        ghost = 2 * index[-1] - index[-2] if len(index) > 1 else index[-1]
+        target = dict(zip([axis for axis in range(len(sizes)) if axis not in gone], numbers.offset_dims))
+        target[gone[0]] = rows[0]
+        return [span.take(gone[0], np.append(index, ghost)).place(shape, [target[axis] for axis in sorted(target)])]
+    for axis in parts:
+        span = _forget(span, axis, sizes[axis])
+    return [span.over(gone).place(shape, numbers.offset_dims)]
+
+
+def _reduce(op: Step) -> Made:
+    axes = op.params["axes"] if "axes" in op.params else op.params["dimensions"]
+    whole = union([span for span, shape in zip(op.spans, op.given) if span and shape])
+    return [whole.over(axes)] * len(op.shapes)
+
+
+def _sort(op: Step) -> Made:
+    axis = op.params.get("dimension", len(op.given[0]) - 1)
+    whole = union([span for span in op.spans if span])
+    return [_forget(whole, axis, shape[axis]) for shape in op.shapes]
+
+
+def _forget(span: Span, axis: int, count: int) -> Span:
+    """Return `count` elements along an axis, each of which may be any one of those there."""
+    shape = (*span.shape[:axis], count, *span.shape[axis + 1 :])
+    return span.over([axis]).place(shape, [each for each in range(len(shape)) if each != axis])
+
+
+def _moved(change: Callable[[Mapping[str, Any], Span, Shape], Span]) -> Callable[[Step], Made]:
+    """Return a rule for a primitive that moves the elements of its first input."""
+
+    def rule(op: Step) -> Made:
+        span = op.spans[0]
+        return None if span is None else [change(op.params, span, op.shapes[0])]
+
+    return rule
+
+
+def _slice(p: Mapping[str, Any], span: Span, shape: Shape) -> Span:
+    strides = p["strides"] or (1,) * len(shape)
+    for axis, (start, stride, count) in enumerate(zip(p["start_indices"], strides, shape, strict=True)):
+        if (start, stride, count) != (0, 1, span.shape[axis]):
+            span = span.window(axis, count, stride=stride, before=-start)
+    return span
+
+
+def _reverse(p: Mapping[str, Any], span: Span, shape: Shape) -> Span:
+    for axis in p["dimensions"]:
+        span = span.take(axis, shape[axis] - 1 - np.arange(shape[axis] + 1))
+    return span
+
+
+RULES: dict[str, Callable[[Step], Made]] = {
+    **dict.fromkeys(ELEMENTWISE.split(), _elementwise),
+    **dict.fromkeys(PASSED.split(), _passed),
+    **dict.fromkeys(("argmax", "argmin", "reduce", "reduce_and", "reduce_max", "reduce_min", "reduce_or"), _reduce),
+    **dict.fromkeys(
+        ("cumlogsumexp", "cummax", "cummin", "cumprod", "cumsum"),
+        _moved(lambda p, span, _: span.running(p["axis"], reverse=p["reverse"])),
+    ),
+    **dict.fromkeys(("reduce_prod", "reduce_sum", "reduce_xor"), _reduce),
+    **dict.fromkeys(("reduce_window", "reduce_window_max", "reduce_window_min", "reduce_window_sum"), _windows),
+    **dict.fromkeys(("sort", "top_k"), _sort),
+    "broadcast_in_dim": _moved(lambda p, span, shape: span.place(shape, p["broadcast_dimensions"])),
+    "concatenate": _concatenate,
+    "conv_general_dilated": _convolution,
+    "dot_general": _product,
+    "dynamic_slice": _dynamic_slice,
+    "gather": _gather,
+    "pad": _pad,
+    "reshape": _moved(lambda p, span, shape: span.reshape(shape)),
+    "rev": _moved(_reverse),
+    "slice": _moved(_slice),
+    "split": _split,
+    "squeeze": _moved(lambda p, span, _: span.over(p["dimensions"])),
+    "transpose": _moved(lambda p, span, shape: span.place(shape, np.argsort(p["permutation"]).tolist())),
+}

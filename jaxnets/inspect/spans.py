@@ -1,0 +1,259 @@
+"""Intervals of input positions, one for each element of an array, and what becomes of them as arrays are cut.
+
+Along one spatial axis of the input, an element depends on positions from a first to a last one. The intervals of a deep
+network's many elements differ along one or two axes as a rule: the others are stored with length 1. An axis that is
+stored in full has one place more than the array, the *ghost*: the next element, if there were one. So an axis of one
+element still tells its step, and windows that reach over an edge find intervals beyond it, where the pattern goes on.
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+NEVER = 2**40  # first and minus last position of an element that depends on nothing
+
+
+@dataclass(frozen=True)
+class Span:
+    """What each element of one array depends upon.
+
+    Attributes:
+        shape: that of the array.
+        bounds: for each spatial axis of the input, the first position and minus the last one, `(2, *axes)`, of length 1
+            or one more than the array's along each axis. The union of two elements is then their minimum. First > last
+            means: nothing.
+        beyond: whether there are positions beyond the edges, where the pattern goes on; if not, there is nothing.
+    """
+
+    shape: tuple[int, ...]
+    bounds: tuple[np.ndarray, ...]
+    beyond: bool
+
+    def take(self, axis: int, index: np.ndarray) -> "Span":
+        """Take elements along an axis; the last index is the ghost's."""
+        shape = (*self.shape[:axis], len(index) - 1, *self.shape[axis + 1 :])
+        return self._new(shape, [self._taken(array, axis, index) for array in self.bounds])
+
+    def window(
+        self, axis: int, count: int, size: int = 1, stride: int = 1, before: int = 0, dilation: int = 1, base: int = 1
+    ) -> "Span":
+        """Join what lies in each of `count` windows along an axis that was spread by `base` and padded by `before`."""
+        shape = (*self.shape[:axis], count, *self.shape[axis + 1 :])
+        starts, bounds = stride * np.arange(count + 1) - before, []
+        for array in self.bounds:
+            places = [starts + dilation * element for element in range(size)]
+            if array.shape[axis + 1] == 1 and (self.beyond or base > 1):
+                places = []
+            parts = [self._between(array, axis, place, base) for place in places]
+            bounds.append(functools.reduce(_join, parts) if parts else array)
+        return self._new(shape, bounds)
+
+    def over(self, axes: Sequence[int]) -> "Span":
+        """Join all elements along some axes, and remove these."""
+        bounds = []
+        for array in self.bounds:
+            for axis in axes:
+                if array.shape[axis + 1] > 1:
+                    real = np.take(array, range(self.shape[axis]), axis + 1)
+                    array = np.where(_empty(real), NEVER, real).min(axis + 1, keepdims=True, initial=NEVER)
+            bounds.append(array.squeeze(tuple(axis + 1 for axis in axes)))
+        return self._new(tuple(n for axis, n in enumerate(self.shape) if axis not in axes), bounds)
+
+    def running(self, axis: int, *, reverse: bool = False) -> "Span":
+        """Join each element along an axis with all before it, or with all behind it."""
+        bounds = []
+        for array in self.bounds:
+            if array.shape[axis + 1] > 1:
+                ghost = np.take(array, [self.shape[axis]], axis + 1)
+                real = np.take(array, range(self.shape[axis]), axis + 1)
+                line = real if reverse else np.concatenate([real, ghost], axis + 1)
+                line = np.flip(line, axis + 1) if reverse else line
+                line = np.minimum.accumulate(np.where(_empty(line), NEVER, line), axis + 1)
+                array = np.concatenate([np.flip(line, axis + 1), ghost], axis + 1) if reverse else line
+            bounds.append(array)
+        return self._new(self.shape, bounds)
+
+    def place(self, shape: Sequence[int], axes: Sequence[int]) -> "Span":
+        """Put each axis where `axes` says, among new ones along which nothing changes; length 1 may become more."""
+        bounds, order = [], np.argsort(axes)
+        new = [axis for axis in range(len(shape)) if axis not in axes]
+        for array in self.bounds:
+            for axis, (n, target) in enumerate(zip(self.shape, axes, strict=True)):
+                if n != shape[target]:
+                    array = np.take(array, [0], axis + 1)
+            array = array.transpose(0, *(1 + order))
+            bounds.append(np.expand_dims(array, tuple(1 + axis for axis in new)))
+        return self._new(tuple(shape), bounds)
+
+    def reshape(self, shape: Sequence[int]) -> "Span":
+        """Give the elements another shape, in row-major order."""
+        bounds, groups = list(self.bounds), _groups(self.shape, tuple(shape))
+        for number, array in enumerate(bounds):
+            at = 1
+            for old, new in groups:
+                array = self._regrouped(array, at, old, new)
+                at += len(new)
+            bounds[number] = array
+        return self._new(tuple(shape), bounds)
+
+    def everything(self, shape: Sequence[int]) -> "Span":
+        """Return an array each of whose elements depends on all elements of this one."""
+        return self.over(range(len(self.shape))).place(shape, ())
+
+    def _new(self, shape: tuple[int, ...], bounds: Sequence[np.ndarray]) -> "Span":
+        return replace(self, shape=shape, bounds=tuple(self._compressed(array) for array in bounds))
+
+    def _compressed(self, array: np.ndarray) -> np.ndarray:
+        for axis in range(1, array.ndim):
+            if array.shape[axis] > 1:
+                line = np.moveaxis(array, axis, 0)
+                if (line[: None if self.beyond else -1] == line[:1]).all():
+                    array = np.take(array, [0], axis)
+        return array
+
+    def _taken(self, array: np.ndarray, axis: int, index: np.ndarray) -> np.ndarray:
+        n, outside = self.shape[axis], (index < 0) | (index >= self.shape[axis])
+        if array.shape[axis + 1] == 1:
+            if self.beyond or not outside[:-1].any():
+                return array
+            array = np.repeat(array, n + 1, axis + 1)
+        line = np.moveaxis(array, axis + 1, 0)
+        if not self.beyond:
+            out = line[index.clip(0, n)]
+            out[outside] = NEVER
+        elif (index >= 0).all() and (index <= n).all():
+            out = line[index]
+        else:
+            out = continued(line, index)
+        return np.moveaxis(out, 0, axis + 1)
+
+    def _between(self, array: np.ndarray, axis: int, place: np.ndarray, base: int) -> np.ndarray:
+        """Take elements of an axis spread by `base`: between two elements there is nothing, their empty interval."""
+        if base == 1:
+            return self._taken(array, axis, place)
+        return np.concatenate(
+            [self._taken(array, axis, -(-place // base))[:1], self._taken(array, axis, place // base)[1:]]
+        )
+
+    def _regrouped(self, array: np.ndarray, at: int, old: tuple[int, ...], new: tuple[int, ...]) -> np.ndarray:
+        stored = array.shape[at : at + len(old)]
+        rest = (*array.shape[:at], *(1 for _ in new), *array.shape[at + len(old) :])
+        if all(n == 1 for n in stored):
+            return array.reshape(rest)
+        if old == new:
+            return array
+        if not new:  # an axis of one element goes
+            return np.take(array, 0, at)
+        steps = [math.prod(new[axis + 1 :]) for axis in range(len(new))]
+        lines = np.ix_(*(step * np.arange(n + 1) for step, n in zip(steps, new, strict=True)))
+        flat = functools.reduce(np.add, lines)
+        first, *others = (flat // math.prod(old[axis + 1 :]) for axis in range(len(old)))
+        others = [place % n for place, n in zip(others, old[1:])]
+        if stored[0] > 1:
+            line = np.moveaxis(array, at, 0)
+            reach = np.arange(first.max() + 1)
+            line = continued(line, reach) if self.beyond else line[reach.clip(0, old[0])]
+            array = np.moveaxis(line, 0, at)
+        index = [0 * place if n == 1 else place for place, n in zip((first, *others), stored, strict=True)]
+        return array[(*(slice(None) for _ in range(at)), *index)]
+
+
+def union(spans: Sequence[Span]) -> Span:
+    """Join spans of one shape, element by element."""
+    first = spans[0]
+    return first._new(first.shape, [functools.reduce(_join, each) for each in zip(*(s.bounds for s in spans))])
+
+
+def concatenate(spans: Sequence[Span | None], lengths: Sequence[int], axis: int) -> Span:
+    """Join arrays along an axis; `None` is one that does not depend on the input, `lengths` its length there."""
+    known = next(span for span in spans if span is not None)
+    shape = (*known.shape[:axis], sum(lengths), *known.shape[axis + 1 :])
+    bounds = []
+    for number, like in enumerate(known.bounds):
+        parts = [np.full((2, *(1 for _ in shape)), NEVER) if s is None else s.bounds[number] for s in spans]
+        full = [max(part.shape[each] for part in parts) for each in range(like.ndim)]
+        lines = []
+        for part, n in zip(parts, lengths, strict=True):
+            full[axis + 1] = n + 1
+            last = len(lines) == len(lengths) - 1
+            lines.append(np.take(np.broadcast_to(part, full), range(n + last), axis + 1))
+        bounds.append(np.concatenate(lines, axis + 1))
+    return known._new(shape, bounds)
+
+
+def stack(spans: Sequence[Span]) -> Span:
+    """Put arrays of one shape along a new first axis."""
+    shape = (len(spans), *spans[0].shape)
+    bounds = []
+    for arrays in zip(*(span.bounds for span in spans), strict=True):
+        line = np.stack(np.broadcast_arrays(*arrays))  # (n, 2, ...)
+        bounds.append(np.moveaxis(continued(line, np.arange(len(spans) + 1)), 0, 1))
+    return spans[0]._new(shape, bounds)
+
+
+def supported(span: Span, axis: int, support: np.ndarray) -> Span:
+    """Join the elements along an axis that each of several outputs depends upon, `support` `(elements, outputs)`."""
+    parts = []
+    for column in support.T:
+        chosen = np.flatnonzero(column)
+        parts.append(span.take(axis, np.append(chosen, 0)).over([axis]) if len(chosen) else None)
+    known = next((part for part in parts if part is not None), None)
+    if known is None:
+        return span
+    nothing = replace(known, bounds=tuple(np.full_like(array, NEVER) for array in known.bounds))
+    stacked = stack([nothing if part is None else part for part in parts])
+    order = [*range(1, axis + 1), 0, *range(axis + 1, len(span.shape))]
+    return stacked.place([stacked.shape[each] for each in order], np.argsort(order).tolist())
+
+
+def continued(line: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Take elements of a sequence `(n, ...)` that goes on beyond its ends as its shortest period says."""
+    length, shift = period(line)
+    turns = (index // length).reshape(-1, *(1 for _ in line.shape[1:]))
+    return line[index % length] + turns * shift
+
+
+def period(line: np.ndarray) -> tuple[int, np.ndarray]:
+    """Return the shortest period of a sequence and its shift: line[i + period] = line[i] + shift.
+
+    >>> period(np.array([0, 0, 1, 1, 2, 2]))
+    (2, array(1))
+    """
+    for length in range(1, len(line)):
+        shift = line[length:] - line[:-length]
+        if (shift == shift[:1]).all():
+            return length, np.asarray(shift[0])
+    return 1, np.zeros_like(line[0])
+
+
+def _empty(array: np.ndarray) -> np.ndarray:
+    return array[0] + array[1] > 0
+
+
+def _join(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.where(_empty(a), b, np.where(_empty(b), a, np.minimum(a, b)))
+
+
+def _groups(old: tuple[int, ...], new: tuple[int, ...]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Return the least groups of neighbouring axes that hold the same elements before and after a reshape."""
+    groups, i, j = [], 0, 0
+    while i < len(old) or j < len(new):
+        a, b = i, j
+        if i < len(old) and j < len(new) and old[i] == new[j]:
+            i, j = i + 1, j + 1
+        elif i < len(old) and (old[i] == 1 or j == len(new)):
+            i += 1
+        elif i == len(old):
+            j += 1
+        else:
+            i, j = i + 1, j + 1
+            while math.prod(old[a:i]) != math.prod(new[b:j]):
+                if math.prod(old[a:i]) < math.prod(new[b:j]):
+                    i += 1
+                else:
+                    j += 1
+        groups.append((old[a:i], new[b:j]))
+    return groups
