@@ -1,0 +1,77 @@
+"""Recurrent models. Multiply-adds are those of a step, gates · width · (inputs + width), times the steps."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+import jaxnets as jn
+from tests.models.row import Row
+
+SEQUENCE = jax.ShapeDtypeStruct((1, 28, 28), jnp.float32)  # an image, row by row
+
+
+def tokens(time: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((1, time), jnp.int32)
+
+
+ROWS = [
+    Row(
+        "rnn_classifier",
+        lambda: jn.models.rnn(128, 10),
+        SEQUENCE,
+        128 * (28 + 128 + 1) + 1_290,
+        28 * 128 * (28 + 128) + 1_280,
+    ),
+    Row(
+        "lstm_classifier",
+        lambda: jn.models.lstm(128, 10, layers=2, dropout=0.2),
+        SEQUENCE,
+        4 * 128 * (28 + 128 + 1) + 4 * 128 * (128 + 128 + 1) + 1_290,
+        28 * 4 * 128 * (28 + 128 + 128 + 128) + 1_280,
+    ),
+    Row(
+        "gru_bidirectional_regressor",  # three gates, and a bias more for the new output
+        lambda: jn.models.gru(64, num_outputs=1, layers=2, bidirectional=True, vocabulary=1_000, embedding=32),
+        tokens(20),
+        32_000 + 2 * 64 * (3 * (32 + 64 + 1) + 1) + 2 * 64 * (3 * (128 + 64 + 1) + 1) + 129,
+        20 * 2 * 3 * 64 * (32 + 64 + 128 + 64) + 128,
+    ),
+    Row(
+        "language_model_zaremba_medium",  # 650 units, 10,000 words of the Penn Treebank, 35 steps
+        lambda: jn.models.language_model(10_000, 650, layers=2, dropout=0.5),
+        tokens(35),
+        19_775_200,
+        35 * (2 * 4 * 650 * 1_300 + 6_500_000),
+    ),
+    Row(
+        "language_model_zaremba_large",  # 1,500 units; Press and Wolf (2017) give 66, and tied 51 million
+        lambda: jn.models.language_model(10_000, 1_500, layers=2, dropout=0.65),
+        tokens(35),
+        66_022_000,
+        35 * (2 * 4 * 1_500 * 3_000 + 15_000_000),
+    ),
+    Row(
+        "language_model_zaremba_large_tied",
+        lambda: jn.models.language_model(10_000, 1_500, layers=2, dropout=0.65, tie_weights=True),
+        tokens(35),
+        66_022_000 - 15_000_000,
+        35 * (2 * 4 * 1_500 * 3_000 + 15_000_000),
+    ),
+    Row(
+        "encoder_decoder_sutskever",  # "384M parameters", and the biases
+        lambda: jn.models.encoder_decoder(160_000, 80_000, 1_000, layers=4),
+        (tokens(10), tokens(12)),
+        384_000_000 + 8 * 4_000 + 80_000,
+        (10 + 12) * 32_000_000 + 12 * 80_000_000,
+    ),
+    Row(
+        "encoder_decoder_features",
+        lambda: jn.models.encoder_decoder(
+            None, 30, 64, cell=functools.partial(jn.gru_cell, reset_after=False), embedding=16
+        ),
+        (SEQUENCE, tokens(9)),
+        3 * 64 * (28 + 64 + 1) + 30 * 16 + 3 * 64 * (16 + 64 + 1) + 30 * 65,
+        28 * 3 * 64 * (28 + 64) + 9 * (3 * 64 * (16 + 64) + 30 * 64),
+    ),
+]
