@@ -1,0 +1,177 @@
+"""Connections in LeNet's sense: how many values each unit reads, and its bias."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnets.inspect import trace
+from jaxnets.inspect.costs import multiply_adds_of
+from jaxnets.inspect.dependence import links
+from jaxnets.inspect.layers import upwards
+from jaxnets.inspect.operation import Operation, Path, Value
+from jaxnets.inspect.trace import Model, Program
+from jaxnets.net import Net
+
+REDUCTIONS = ("argmax", "argmin", "cum", "reduce_", "sort")
+
+
+def connections(model: Any, *inputs: Any, params: Any = None, state: Any = None) -> int:
+    """Return the number of connections of a network: the values that its units read, and their biases.
+
+    LeCun's count. A unit of a convolution or of a dense layer reads the inputs that its kernel joins to it: places in
+    the padding are none, and neither are zeros in a kernel that is laid together from parameters, such as those of a
+    table of connections. In a layer without a product (pooling, distances) a unit reads the inputs that it depends
+    upon, if some unit of the layer depends on more than one; a layer that works element by element joins nothing. To
+    these comes one for each unit to which a parameter is added, its bias.
+
+    Args:
+        model: a network, or what else `multiply_adds` takes; the layers of a function are its named scopes.
+        *inputs: arrays or `jax.ShapeDtypeStruct`s; the count is for the whole batch.
+        params: as for `multiply_adds`; parameters that a function hides give no biases.
+        state: likewise.
+
+    LeCun, Bottou, Bengio and Haffner, "Gradient-Based Learning Applied to Document Recognition" (1998), section II.B.
+
+    >>> import jax, jax.numpy as jnp, jaxnets as jn
+    >>> x = jax.ShapeDtypeStruct((1, 32, 32, 1), jnp.float32)
+    >>> connections(jn.models.lenet5_1998(), x)
+    340908
+    """
+    model = trace.model_of(model, *inputs, params=params, state=state)
+    return by_layer(model, trace.forward(model))[()]
+
+
+def by_layer(model: Model, program: Program) -> dict[Path, int]:
+    """Return the connections of each layer, all that lies in it included."""
+    group = functools.cache(_leaf_of(model.net))
+    kinds, readers, maker = _kinds(program), _readers(program, group), {}
+    members: dict[Path, list[Operation]] = {}
+    for operation in program.operations:
+        maker |= dict.fromkeys(operation.outputs, operation)
+        members.setdefault(group(operation.path), []).append(operation)
+    totals: dict[Path, int] = {(): 0}
+    for path, operations in members.items():
+        amount = _links(path, operations, kinds, readers, maker) + _biases(path, operations, kinds, readers)
+        for outer in upwards(path):
+            totals[outer] = totals.get(outer, 0) + amount
+    return totals
+
+
+def _leaf_of(net: Net | None) -> Callable[[Path], Path]:
+    """Return the function from the place of an operation to the layer it belongs to, a leaf of the network if any."""
+
+    def leaf_of(path: Path) -> Path:
+        node = net
+        for depth, name in enumerate(path):
+            if node is None or not node.children:
+                return path if node is None else path[:depth]
+            node = node.children.get(name)
+        return path
+
+    return leaf_of
+
+
+def _kinds(program: Program) -> dict[Value, str]:
+    """Tell of each value what it depends upon: "input", or else "params", or else "constant"."""
+    kinds = {value: "constant" if value.source == "state" else value.source for value in program.inputs}
+    for operation in program.operations:
+        given = {kinds.get(value, "constant") for value in operation.inputs}
+        kind = next((kind for kind in ("input", "params") if kind in given), "constant")
+        kinds |= dict.fromkeys(operation.outputs, kind)
+    return kinds
+
+
+def _readers(program: Program, group: Callable[[Path], Path]) -> dict[Value, list[tuple[Path, Operation | None]]]:
+    """Return who reads each value on the way to the outputs: layers and operations, `None` for the outputs."""
+    readers: dict[Value, list[tuple[Path, Operation | None]]] = {value: [((), None)] for value in program.outputs}
+    for operation in reversed(program.operations):
+        if any(value in readers for value in operation.outputs):
+            for value in operation.inputs:
+                readers.setdefault(value, []).append((group(operation.path), operation))
+    return readers
+
+
+def _links(path: Path, operations: Sequence[Operation], kinds: dict, readers: dict, maker: dict) -> int:
+    wanted = [each for each in operations if any(value in readers for value in each.outputs)]
+    wanted = [each for each in wanted if any(kinds.get(value) == "input" for value in each.inputs)]
+    products = [each for each in wanted if each.name in ("dot_general", "conv_general_dilated")]
+    if products:
+        return sum(_joined(each, kinds, maker) * each.times for each in products)
+    inside = {value for each in wanted for value in each.outputs}
+    read = [v for each in wanted for v in each.inputs if v not in inside and kinds.get(v) == "input" and _floating(v)]
+    given = [
+        v for v in inside if _floating(v) and any(not (who and place == path) for place, who in readers.get(v, ()))
+    ]
+    return links(wanted, [*dict.fromkeys(read)], given) * min((each.times for each in wanted), default=0)
+
+
+def _joined(operation: Operation, kinds: dict, maker: dict) -> int:
+    """Return how many pairs of an input and an output a product joins, zeros laid in its kernel left out."""
+    fixed = [value for value in operation.inputs if kinds.get(value, "constant") != "input"]
+    if operation.name == "dot_general":
+        whole = multiply_adds_of(operation) or 0
+        return whole * int(_nonzero(fixed[0], maker).sum()) // fixed[0].size if fixed else whole
+    params, (left, kernel), (out,) = operation.params, operation.inputs, operation.outputs
+    numbers = params["dimension_numbers"]
+    pattern = np.ones(kernel.aval.shape, bool) if not fixed else _nonzero(kernel, maker)
+    taps = pattern.transpose(numbers.rhs_spec).sum((0, 1))  # of each element of the window, over channels and features
+    for axis in range(taps.ndim):
+        (low, _), step = params["padding"][axis], params["window_strides"][axis]
+        spread, between = params["rhs_dilation"][axis], params["lhs_dilation"][axis]
+        n, m = left.aval.shape[numbers.lhs_spec[2 + axis]], out.aval.shape[numbers.out_spec[2 + axis]]
+        places = step * np.arange(m)[:, None] + spread * np.arange(taps.shape[0]) - low
+        real = (places % between == 0) & (places >= 0) & (places <= (n - 1) * between)
+        taps = np.tensordot(real.sum(0), taps, 1)
+    return int(taps) * out.aval.shape[numbers.out_spec[0]]
+
+
+def _nonzero(value: Value, maker: dict) -> np.ndarray:
+    """Return where a value that depends on no input is other than zero, for parameters that are nowhere zero."""
+
+    @functools.cache
+    def compute(value: Value) -> Any:
+        if value.data is not None:
+            return value.data
+        if value not in maker:
+            numbers = np.random.default_rng(value.size).uniform(0.5, 1.5, value.aval.shape)
+            return jnp.asarray(numbers.astype(value.aval.dtype))
+        operation = maker[value]
+        if operation.primitive is None:  # one step of a scan, or one device's part
+            return jnp.ones(value.aval.shape, value.aval.dtype)
+        made = operation.primitive.bind(*map(compute, operation.inputs), **operation.params)
+        return made[operation.outputs.index(value)] if operation.primitive.multiple_results else made
+
+    plain = value
+    while plain in maker and maker[plain].name in ("convert_element_type", "reshape", "rev", "transpose"):
+        (plain,) = maker[plain].inputs
+    if plain.source == "params" or (plain in maker and maker[plain].name == "unstack"):
+        return np.ones(value.aval.shape, bool)
+    return np.asarray(compute(value)) != 0
+
+
+def _biases(path: Path, operations: Sequence[Operation], kinds: dict, readers: dict) -> int:
+    """Return how many units get a parameter added: a sum that is not just a step on the way to a larger sum."""
+
+    @functools.cache
+    def lasts(value: Value) -> bool:
+        for place, reader in readers.get(value, ()):
+            if (
+                reader is None
+                or place != path
+                or (not reader.name.startswith(REDUCTIONS) and any(map(lasts, reader.outputs)))
+            ):
+                return True
+        return False
+
+    total = 0
+    for each in operations:
+        if each.name in ("add", "add_any", "sub") and {kinds.get(v) for v in each.inputs} == {"input", "params"}:
+            total += each.outputs[0].size * each.times * lasts(each.outputs[0])
+    return total
+
+
+def _floating(value: Value) -> bool:
+    return jnp.issubdtype(value.aval.dtype, jnp.inexact)

@@ -1,0 +1,132 @@
+"""What one operation costs: multiply-adds of convolutions and matrix products, and floating-point operations.
+
+| operation | floating-point operations |
+| --- | --- |
+| convolution, matrix product | 2 for each multiply-add |
+| arithmetic, comparison, selection, elementary function (`exp`, `tanh`, …) | 1 for each element of the output |
+| sum, product, maximum, … over axes | elements read less elements given |
+| the same over sliding windows | window size less 1, for each element of the output |
+| running sum | 1 for each element |
+| addition at indices (the gradient of indexing) | 1 for each element added |
+| gradient of a maximum over windows | window size, for each window |
+| sorting | ⌈log₂ n⌉ for each of n elements |
+| movement of data, conversion of types, random bits, integers | none |
+
+Anything else has no rule, and is told rather than guessed.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, Jaxpr
+
+from jaxnets.inspect.operation import Operation, Value
+
+
+def has_rule(name: str) -> bool:
+    """Tell whether the cost of a primitive is known.
+
+    >>> has_rule("tanh"), has_rule("cholesky")
+    (True, False)
+    """
+    return name in RULES
+
+
+def multiply_adds_of(operation: Operation) -> int | None:
+    """Return the multiply-adds of one run of an operation: those of a convolution or a matrix product, else 0.
+
+    `None` for a program within the program that can't be opened, such as a kernel or a callback to Python.
+
+    A matrix product of (m, k) and (k, n) has m k n. A convolution has, for each place of its output, one for each
+    element of the kernel and each input channel it sees. Places in the padding count, as in the usual tables; zeros
+    put in between by a transposed convolution do not.
+    """
+    if operation.name == "dot_general":
+        (contracted, _), _ = operation.params["dimension_numbers"]
+        left = operation.inputs[0].aval.shape
+        return operation.outputs[0].size * math.prod(left[axis] for axis in contracted)
+    if operation.name == "conv_general_dilated":
+        return _convolution(operation)
+    return None if operation.name not in RULES and _holds_a_program(operation) else 0
+
+
+def flops_of(operation: Operation) -> int | None:
+    """Return the floating-point operations of one run of an operation, by the table above; `None` without a rule.
+
+    An operation that touches no floating number has none.
+    """
+    if not any(map(_floating, (*operation.inputs, *operation.outputs))):
+        return 0
+    rule = RULES.get(operation.name)
+    return None if rule is None else rule(operation)
+
+
+def _convolution(operation: Operation) -> int:
+    params, (left, kernel), (out,) = operation.params, operation.inputs, operation.outputs
+    numbers = params["dimension_numbers"]
+    spread = operation.transposed or any(step > 1 for step in params["lhs_dilation"])
+    places = 1
+    for inside, outside in zip(numbers.lhs_spec[2:], numbers.out_spec[2:], strict=True):
+        # A transposed convolution spreads each place of its input over one window.
+        n, m = left.aval.shape[inside], out.aval.shape[outside]
+        places *= min(n, m) if spread else m
+    batch, features = (out.aval.shape[axis] for axis in numbers.out_spec[:2])
+    each = kernel.size // kernel.aval.shape[numbers.rhs_spec[0]]  # of one feature: its window and the channels it sees
+    return batch * features * places * each
+
+
+def _holds_a_program(operation: Operation) -> bool:
+    inside = jax.tree.leaves(dict(operation.params), is_leaf=lambda leaf: isinstance(leaf, Jaxpr | ClosedJaxpr))
+    return "call" in operation.name or any(isinstance(leaf, Jaxpr | ClosedJaxpr) for leaf in inside)
+
+
+def _sort(operation: Operation) -> int:
+    axis = operation.params.get("dimension", -1)
+    return operation.inputs[0].size * math.ceil(math.log2(max(1, operation.inputs[0].aval.shape[axis])))
+
+
+def _window(operation: Operation) -> int:
+    return math.prod(operation.params["window_dimensions"])
+
+
+def _floating(value: Value) -> bool:
+    return jnp.issubdtype(value.aval.dtype, jnp.inexact)
+
+
+def _rules(table: Mapping[str, Callable[[Operation], int]]) -> dict[str, Callable[[Operation], int]]:
+    return {name: rule for names, rule in table.items() for name in names.split()}
+
+
+ELEMENTWISE = """
+abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil clamp complex conj
+cos cosh digamma div eq erf erf_inv erfc exp exp2 expm1 floor ge gt igamma igamma_grad_a igammac imag
+integer_pow is_finite le lgamma log log1p logistic lt max min mul ne neg nextafter not or polygamma pow
+random_gamma_grad real regularized_incomplete_beta rem round rsqrt select_n sign sin sinh sqrt square sub tan
+tanh xor zeta
+"""
+
+RULES = _rules(
+    {
+        "conv_general_dilated dot_general": lambda o: 2 * (multiply_adds_of(o) or 0),
+        ELEMENTWISE: lambda o: o.outputs[0].size,
+        "argmax argmin reduce_and reduce_max reduce_min reduce_or reduce_prod reduce_sum reduce_xor": lambda o: (
+            o.inputs[0].size - o.outputs[0].size
+        ),
+        "reduce": lambda o: sum(v.size for v in o.inputs[: len(o.outputs)]) - sum(v.size for v in o.outputs),
+        "reduce_window reduce_window_max reduce_window_min reduce_window_sum select_and_gather_add": lambda o: (
+            sum(v.size for v in o.outputs) * (_window(o) - 1)
+        ),
+        "cumlogsumexp cummax cummin cumprod cumsum": lambda o: o.inputs[0].size,
+        "scatter-add scatter-max scatter-min scatter-mul scatter-sub": lambda o: o.inputs[-1].size,
+        "select_and_scatter_add": lambda o: o.inputs[0].size * _window(o),
+        "sort top_k": _sort,
+        """
+        bitcast_convert_type broadcast_in_dim concatenate convert_element_type copy copy_p device_put dynamic_slice
+        dynamic_update_slice empty empty2 expand_dims gather iota name optimization_barrier pad platform_index pvary
+        random_bits random_clone random_fold_in random_seed random_split random_unwrap random_wrap reduce_precision
+        reshape rev scatter shard sharding_constraint slice split squeeze stack stop_gradient transpose unstack
+        """: lambda o: 0,
+    }
+)

@@ -1,0 +1,117 @@
+"""What a traced program says of each layer: how often it runs, what it gives, what it costs."""
+
+from collections.abc import Callable, Iterable
+
+from jaxnets.errors import NetError
+from jaxnets.inspect.operation import Operation, Path, Value
+from jaxnets.inspect.trace import Program
+
+
+def upwards(path: Path) -> Iterable[Path]:
+    """Return a path and all that it lies in, the outermost, `()`, first.
+
+    >>> list(upwards(("layer1", "conv1")))
+    [(), ('layer1',), ('layer1', 'conv1')]
+    """
+    return (path[:length] for length in range(len(path) + 1))
+
+
+def costs(program: Program, cost: Callable[[Operation], int | None]) -> dict[Path, int]:
+    """Return the cost of each layer, all that lies in it included; an operation without a rule costs nothing."""
+    totals: dict[Path, int] = {(): 0}
+    for operation in program.operations:
+        amount = (cost(operation) or 0) * operation.times
+        for path in upwards(operation.path):
+            totals[path] = totals.get(path, 0) + amount
+    return totals
+
+
+def unknowns(program: Program, cost: Callable[[Operation], int | None]) -> list[str]:
+    """Return in words what is not known of a cost: operations without a rule, loops of unknown length."""
+    found = []
+    for operation in program.operations:
+        amount, where = cost(operation), "/".join(operation.path) or "the function"
+        if amount is None:
+            found.append(f"{operation.name} in {where} has no rule and counts nothing")
+        elif amount and not operation.known:
+            found.append(f"a loop of unknown length in {where} counts once; say how long by trips=")
+    return list(dict.fromkeys(found))
+
+
+def total(program: Program, cost: Callable[[Operation], int | None]) -> int:
+    """Return the cost of the whole program.
+
+    Raises:
+        NetError: if it is not known.
+    """
+    if found := unknowns(program, cost):
+        raise NetError("can't be counted: " + "; ".join(found))
+    return costs(program, cost)[()]
+
+
+def times(program: Program) -> dict[Path, int]:
+    """Return how often each layer runs: as often as the operation in it that runs least."""
+    least: dict[Path, int] = {}
+    for operation in program.operations:
+        for path in upwards(operation.path):
+            least[path] = min(least.get(path, operation.times), operation.times)
+    return least
+
+
+def outputs(program: Program) -> dict[Path, list[Value]]:
+    """Return what each layer gives: the values made in it that something outside reads on the way to the outputs.
+
+    Layers are in the order in which they first run.
+    """
+    readers: dict[Value, list[Path]] = {value: [()] for value in program.outputs}
+    made: list[tuple[Value, Path]] = []
+    for operation in reversed(program.operations):
+        wanted = [value for value in operation.outputs if value in readers]
+        made += [(value, operation.path) for value in reversed(wanted)]
+        if wanted:
+            for value in operation.inputs:
+                readers.setdefault(value, []).append(operation.path)
+    given: dict[Path, list[Value]] = {path: [] for each in program.operations for path in upwards(each.path)}
+    given[()] = list(dict.fromkeys(program.outputs))
+    for value, place in reversed(made):
+        outermost = min(_common(place, reader) for reader in readers[value])
+        for path in upwards(place):
+            if len(path) > outermost:
+                given[path].append(value)
+    return given
+
+
+def activations(program: Program) -> dict[Path, int]:
+    """Return the bytes of what each layer gives, all that lies in it included, each value counted once."""
+    given, often = outputs(program), times(program)
+    made_in = {value: each.path for each in program.operations for value in each.outputs}
+    totals: dict[Path, int] = {(): 0}
+    for path, values in given.items():
+        for value in values:
+            if made_in.get(value) == path:  # the innermost layer that gives it
+                for outer in upwards(path):
+                    totals[outer] = totals.get(outer, 0) + value.nbytes * often[path]
+    return totals
+
+
+def kept(program: Program) -> dict[Path, int]:
+    """Return the bytes that each layer keeps, from the trace of what the backward pass gets: see `trace.residuals`.
+
+    Parameters, inputs and constants are held anyway and do not count.
+    """
+    indices = {value for each in program.operations if each.name == "platform_index" for value in each.outputs}
+    totals: dict[Path, int] = {(): 0}
+    for value in dict.fromkeys(program.outputs):
+        if not value.source and value not in indices:
+            for path in upwards(value.path):
+                totals[path] = totals.get(path, 0) + value.nbytes
+    return totals
+
+
+def _common(left: Path, right: Path) -> int:
+    length = 0
+    for one, other in zip(left, right):
+        if one != other:
+            break
+        length += 1
+    return length
