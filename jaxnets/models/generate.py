@@ -27,20 +27,18 @@ def generate(
 ) -> jax.Array:
     """Return tokens that follow a prompt, each drawn from p_k ∝ exp(o_k / τ) given all before it.
 
-    o are the network's logits and τ is the temperature. Example i draws from the key folded by i, then by the
-    number of the token, so that its text doesn't depend on its neighbours. The loop is one compiled scan; the
-    function itself may be jitted, and mapped over keys, temperatures and parameters.
+    o are the network's logits and τ is the temperature. Each example goes on from its own last real token. Example
+    i draws from the key folded by i, then by the number of the token, so that its text doesn't depend on its
+    neighbours. The loop is one compiled scan; the function itself may be jitted and mapped.
 
     Args:
         net: a network from `(tokens, carry)` to `(logits, carry)`, such as `jn.models.language_model`.
         params: its parameters.
         state: its state.
-        prompt: integers `(batch, time)`, an array or `Padded`, at least one token an example. An example goes on
-            from its own last real token.
+        prompt: integers `(batch, time)`, an array or `Padded`, at least one token an example.
         steps: how many tokens follow.
         key: needed unless the temperature is known to be 0.
-        temperature: τ ≥ 0: towards 0 the likeliest token, at 0 always that one, below 1 the likelier ones more
-            often than the network would. May be traced.
+        temperature: τ ≥ 0: below 1 likelier tokens gain, at 0 the likeliest is always taken. May be traced.
         top_k: how many of the likeliest tokens are drawn from; all if not given.
         carry: what the network remembers from before the prompt; nothing if not given.
 
@@ -51,8 +49,7 @@ def generate(
         NetError: for an empty prompt or a token out of range where they are known, a negative temperature,
             `top_k` outside 1 … vocabulary, no key, or a network that gives no `(logits, carry)`.
 
-    Graves, "Generating Sequences With Recurrent Neural Networks" (2013), sections 1 and 3; Fan, Lewis and Dauphin,
-    "Hierarchical Neural Story Generation" (2018), section 5.3, for top-k.
+    Graves, "Generating Sequences With Recurrent Neural Networks" (2013); top-k: Fan et al. (2018).
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> net = jn.models.language_model(27, 8, cell=jn.gru_cell)

@@ -40,11 +40,10 @@ def lstm(
         vocabulary: how many tokens there are, for inputs that are tokens.
         embedding: width of a token's vector; `hidden` if not given.
         return_sequences: whether to answer at every step, `(batch, time, …)`, `Padded` if the input is.
-        cell: what makes the cell from its width; `functools.partial(jn.lstm_cell, peepholes=True)` sets options.
+        cell: makes the cell of a width; `functools.partial(jn.lstm_cell, peepholes=True)` sets options.
 
     Raises:
-        NetError: unless one of `num_classes` and `num_outputs` is given; for a size below 1, a rate outside
-            [0, 1), or `embedding` without a vocabulary.
+        NetError: unless one of `num_classes` and `num_outputs` is given; for a size below 1, or a wrong rate.
 
     Hochreiter and Schmidhuber, "Long Short-Term Memory" (1997).
 
@@ -109,11 +108,8 @@ def rnn(
 
     Elman, "Finding Structure in Time" (1990).
 
-    >>> rnn(32, 5, return_sequences=True)
-    serial
-    ├─ rnn: recurrent(rnn_cell(32))
-    ├─ dropout: dropout(0.0)
-    └─ fc: dense(5)
+    >>> list(rnn(32, 5, vocabulary=100).children)
+    ['embedding', 'rnn', 'dropout', 'fc']
     """
     with labelled_as("rnn"):
         first, width = look_up(vocabulary, embedding, hidden), one_width(num_classes, num_outputs)
