@@ -10,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnets.errors import NetError
+from jaxnets.interop.tensors import warn_of_not_finite
 from jaxnets.net import Params, State
+from jaxnets.select import paths
 
 FORMAT = "jaxnets/1"
 
@@ -78,6 +80,9 @@ def load(path: str | Path) -> tuple[Params, State, dict[str, Any]]:
         FileNotFoundError: if there is no such file.
         NetError: if the file is truncated, corrupt, or not one that `save` wrote.
 
+    Warns:
+        UserWarning: with the names of arrays that hold NaN or infinite numbers.
+
     >>> import tempfile, jax.numpy as jnp
     >>> file = tempfile.mkdtemp() + "/net.safetensors"
     >>> save(file, {"bias": jnp.ones(2)}, {"mean": jnp.zeros(2)})
@@ -107,6 +112,7 @@ def load(path: str | Path) -> tuple[Params, State, dict[str, Any]]:
                 place[leaf] = jnp.asarray(file.get_tensor(name))
     except (SafetensorError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise NetError(f"finds no whole safetensors file: {error}", label=f"load {path}") from error
+    warn_of_not_finite(paths(trees).items(), f"load {path}")
     return trees["params"], trees["state"], metadata
 
 
