@@ -5,6 +5,7 @@ from jaxnets.activations import hard_shrink, scaled_tanh, soft_shrink, tanh_shri
 from jaxnets.combinators import branches, concatenate, residual, serial
 from jaxnets.errors import NetError
 from jaxnets.graphs import graph, side_heads
+from jaxnets.inspect.summary import summary
 from jaxnets.interop import load, save
 from jaxnets.layers import (
     Cell,
@@ -111,6 +112,7 @@ __all__ = [
     "side_heads",
     "soft_shrink",
     "stack",
+    "summary",
     "tanh_shrink",
     "threshold",
     "train",

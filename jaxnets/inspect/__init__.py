@@ -1,5 +1,26 @@
 """Looking into networks and into how they learned."""
 
+from jaxnets.inspect.connections import connections
+from jaxnets.inspect.counts import Memory, count_parameters, flops, memory, multiply_adds
 from jaxnets.inspect.figures import confusion, curves, kernels, misclassified
+from jaxnets.inspect.receptive_field import ReceptiveField, receptive_field
+from jaxnets.inspect.report import Row, Summary
+from jaxnets.inspect.summary import summary
 
-__all__ = ["confusion", "curves", "kernels", "misclassified"]
+__all__ = [
+    "Memory",
+    "ReceptiveField",
+    "Row",
+    "Summary",
+    "confusion",
+    "connections",
+    "count_parameters",
+    "curves",
+    "flops",
+    "kernels",
+    "memory",
+    "misclassified",
+    "multiply_adds",
+    "receptive_field",
+    "summary",
+]

@@ -7,10 +7,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.inspect import trace
+from jaxnets.inspect import layers, trace
 from jaxnets.inspect.costs import multiply_adds_of
 from jaxnets.inspect.dependence import links
-from jaxnets.inspect.layers import upwards
 from jaxnets.inspect.operation import Operation, Path, Value
 from jaxnets.inspect.trace import Model, Program
 from jaxnets.net import Net
@@ -47,7 +46,7 @@ def connections(model: Any, *inputs: Any, params: Any = None, state: Any = None)
 def by_layer(model: Model, program: Program) -> dict[Path, int]:
     """Return the connections of each layer, all that lies in it included."""
     group = functools.cache(_leaf_of(model.net))
-    kinds, readers, maker = _kinds(program), _readers(program, group), {}
+    kinds, readers, maker = layers.kinds(program), _readers(program, group), {}
     members: dict[Path, list[Operation]] = {}
     for operation in program.operations:
         maker |= dict.fromkeys(operation.outputs, operation)
@@ -55,7 +54,7 @@ def by_layer(model: Model, program: Program) -> dict[Path, int]:
     totals: dict[Path, int] = {(): 0}
     for path, operations in members.items():
         amount = _links(path, operations, kinds, readers, maker) + _biases(path, operations, kinds, readers)
-        for outer in upwards(path):
+        for outer in layers.upwards(path):
             totals[outer] = totals.get(outer, 0) + amount
     return totals
 
@@ -72,16 +71,6 @@ def _leaf_of(net: Net | None) -> Callable[[Path], Path]:
         return path
 
     return leaf_of
-
-
-def _kinds(program: Program) -> dict[Value, str]:
-    """Tell of each value what it depends upon: "input", or else "params", or else "constant"."""
-    kinds = {value: "constant" if value.source == "state" else value.source for value in program.inputs}
-    for operation in program.operations:
-        given = {kinds.get(value, "constant") for value in operation.inputs}
-        kind = next((kind for kind in ("input", "params") if kind in given), "constant")
-        kinds |= dict.fromkeys(operation.outputs, kind)
-    return kinds
 
 
 def _readers(program: Program, group: Callable[[Path], Path]) -> dict[Value, list[tuple[Path, Operation | None]]]:

@@ -26,16 +26,16 @@ def costs(program: Program, cost: Callable[[Operation], int | None]) -> dict[Pat
     return totals
 
 
-def unknowns(program: Program, cost: Callable[[Operation], int | None]) -> list[str]:
-    """Return in words what is not known of a cost: operations without a rule, loops of unknown length."""
-    found = []
+def unknowns(program: Program, cost: Callable[[Operation], int | None]) -> dict[str, Path]:
+    """Return in words what is not known of a cost, and where: operations without a rule, loops of unknown length."""
+    found = {}
     for operation in program.operations:
         amount, where = cost(operation), "/".join(operation.path) or "the function"
         if amount is None:
-            found.append(f"{operation.name} in {where} has no rule and counts nothing")
+            found[f"{operation.name} in {where} has no known cost"] = operation.path
         elif amount and not operation.known:
-            found.append(f"a loop of unknown length in {where} counts once; say how long by trips=")
-    return list(dict.fromkeys(found))
+            found[f"a loop in {where} has no known length; give it by trips="] = operation.path
+    return found
 
 
 def total(program: Program, cost: Callable[[Operation], int | None]) -> int:
@@ -51,7 +51,7 @@ def total(program: Program, cost: Callable[[Operation], int | None]) -> int:
 
 def times(program: Program) -> dict[Path, int]:
     """Return how often each layer runs: as often as the operation in it that runs least."""
-    least: dict[Path, int] = {}
+    least: dict[Path, int] = {(): 1}
     for operation in program.operations:
         for path in upwards(operation.path):
             least[path] = min(least.get(path, operation.times), operation.times)
@@ -95,17 +95,27 @@ def activations(program: Program) -> dict[Path, int]:
 
 
 def kept(program: Program) -> dict[Path, int]:
-    """Return the bytes that each layer keeps, from the trace of what the backward pass gets: see `trace.residuals`.
+    """Return the bytes kept of what each layer made, from the trace of what the backward pass gets: `trace.residuals`.
 
-    Parameters, inputs and constants are held anyway and do not count.
+    Parameters, inputs and what depends on neither an input nor a key are held anyway and do not count.
     """
-    indices = {value for each in program.operations if each.name == "platform_index" for value in each.outputs}
+    known = kinds(program)
     totals: dict[Path, int] = {(): 0}
     for value in dict.fromkeys(program.outputs):
-        if not value.source and value not in indices:
+        if not value.source and known.get(value) == "input":
             for path in upwards(value.path):
                 totals[path] = totals.get(path, 0) + value.nbytes
     return totals
+
+
+def kinds(program: Program) -> dict[Value, str]:
+    """Tell of each value what it depends upon: "input" (or a key), or else "params", or else "constant"."""
+    found = {value: "constant" if value.source == "state" else value.source for value in program.inputs}
+    for operation in program.operations:
+        given = {found.get(value, "constant") for value in operation.inputs}
+        kind = next((kind for kind in ("input", "params") if kind in given), "constant")
+        found |= dict.fromkeys(operation.outputs, kind)
+    return found
 
 
 def _common(left: Path, right: Path) -> int:

@@ -1,6 +1,5 @@
 """Any model, traced on shapes alone: nothing is compiled or allocated."""
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets.errors import NetError
-from jaxnets.inspect.operation import Operation, Value
+from jaxnets.inspect import flax_modules
+from jaxnets.inspect.operation import Operation, Path, Value
 from jaxnets.inspect.walk import Walk
 from jaxnets.net import Net, spec
 
@@ -24,6 +24,8 @@ class Model:
         state: likewise.
         inputs: likewise.
         net: the network, where it is one.
+        name: what to call it.
+        scope: the names under which the whole model runs.
     """
 
     call: Callable[..., Any]
@@ -31,6 +33,8 @@ class Model:
     state: Any
     inputs: tuple[Any, ...]
     net: Net | None = None
+    name: str = "function"
+    scope: Path = ()
 
 
 def model_of(model: Any, *inputs: Any, params: Any = None, state: Any = None) -> Model:
@@ -45,23 +49,22 @@ def model_of(model: Any, *inputs: Any, params: Any = None, state: Any = None) ->
         if len(inputs) != 1:
             raise NetError(f"takes one input, got {len(inputs)}", label=model.label)
         own, rest = jax.eval_shape(model.init, key, *inputs) if params is None else (spec(params), spec(state or {}))
-        return Model(lambda p, s, k, x, train: model.apply(p, s, x, key=k, train=train), own, rest, inputs, model)
-    function: Any = model
+        return Model(
+            lambda p, s, k, x, train: model.apply(p, s, x, key=k, train=train), own, rest, inputs, model, model.kind
+        )
+    name, scope = type(model).__name__, ()
     if "flax.linen" in homes:
-        variables = function.init if params is None else lambda *_: {"params": params, **(state or {})}
-        rest = dict(jax.eval_shape(variables, key, *inputs))
-        own = rest.pop("params", {})
-        return Model(lambda p, s, k, *xs, train: (function.apply({"params": p, **s}, *xs), s), own, rest, inputs)
-    if "flax.nnx" in homes:
-        nnx = importlib.import_module("flax.nnx")
-        graph, *parts = nnx.split(function, nnx.Param, ...)
-        own, rest = spec(parts)
-        return Model(lambda p, s, k, *xs, train: (nnx.merge(graph, p, s)(*xs), s), own, rest, inputs)
-    if not callable(function):
-        raise NetError(f"expects a net, a Flax module or a function, got {type(model).__name__} {model!r}")
-    if params is None:
-        return Model(lambda p, s, k, *xs, train: (function(*xs), s), None, {}, inputs)
-    return Model(lambda p, s, k, *xs, train: (function(p, *xs), s), spec(params), {}, inputs)
+        variables = None if params is None else {"params": params, **(state or {})}
+        function, own, rest = flax_modules.linen(model, key, inputs, variables)
+        scope = (getattr(model, "name", None) or name,)  # Linen's own scope for the whole
+    elif "flax.nnx" in homes:
+        function, own, rest = flax_modules.nnx(model)
+    elif callable(model):
+        function: Any = (lambda p, s, *xs: model(*xs)) if params is None else lambda p, s, *xs: model(p, *xs)
+        own, rest, name = spec(params), {}, getattr(model, "__name__", name).strip("<>")
+    else:
+        raise NetError(f"expects a net, a Flax module or a function, got {name} {model!r}")
+    return Model(lambda p, s, k, *xs, train: (function(p, s, *xs), s), own, rest, inputs, None, name, scope)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ class Walk:
     """Opens jaxprs: collects their operations, with values in place of variables.
 
     A call gives its operations, and so does a scan, as often as it is long; a `while` runs `trips` times, or once,
-    marked as not known. Of the branches of a `cond` the dearest is taken; of those for platforms, the one for all others.
+    marked as not known. Of the branches of a `cond` the dearest is taken; of those for platforms, the one for all
+    others.
     """
 
     def __init__(self, trips: int | None) -> None:

@@ -1,0 +1,169 @@
+"""A summary as a record: rows for layers, printed as text, as Markdown, or taken as a list of dicts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+COLUMNS = {
+    "kind": "kind",
+    "output": "output",
+    "parameters": "parameters",
+    "multiply_adds": "multiply-adds",
+    "flops": "FLOPs",
+    "memory": "memory",
+    "receptive_field": "field",
+    "connections": "connections",
+    "train_flops": "training FLOPs",
+    "train_memory": "kept to train",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is known of a layer, all that lies in it included; `None` for a column that was not asked for.
+
+    Attributes:
+        path: its slash-joined path; "" for the whole.
+        times: how many copies of it there are, one after another or side by side (`repeat`, `ensemble`).
+        kind: what sort of layer it is, `conv`; "" where it is not a `Net`.
+        output: the shapes of what it gives, one as a rule, batch axis first; none if it does not run.
+        parameters: how many it has.
+        multiply_adds: of a forward pass, see `jn.inspect.multiply_adds`.
+        flops: of a forward pass, see `jn.inspect.flops`.
+        memory: bytes of what the layers in it give, see `jn.inspect.Memory`.
+        receptive_field: how many positions of the input it sees along each spatial axis.
+        connections: see `jn.inspect.connections`.
+        train_flops: FLOPs of a forward and a backward pass.
+        train_memory: bytes it keeps for the backward pass.
+        unsure: whether a count is a lower bound, for a reason that the notes of the summary give.
+    """
+
+    path: str
+    times: int = 1
+    kind: str = ""
+    output: tuple[tuple[int, ...], ...] = ()
+    parameters: int = 0
+    multiply_adds: int | None = None
+    flops: int | None = None
+    memory: int | None = None
+    receptive_field: tuple[int, ...] | None = None
+    connections: int | None = None
+    train_flops: int | None = None
+    train_memory: int | None = None
+    unsure: bool = False
+
+
+@dataclass(frozen=True)
+class Summary:
+    """An account of a model, layer by layer. It prints as a table; `rich.print` gives it rich's look.
+
+    Attributes:
+        label: the model.
+        rows: the layers, each before those that lie in it.
+        total: the whole.
+        columns: which columns are shown.
+        notes: what could not be counted, and why.
+    """
+
+    label: str
+    rows: tuple[Row, ...]
+    total: Row
+    columns: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a dict for each layer, and one for the whole with the path "": exact numbers, the columns shown."""
+        return [
+            {name: getattr(row, name) for name in ("path", "times", *self.columns)} for row in (*self.rows, self.total)
+        ]
+
+    def markdown(self) -> str:
+        """Return the table as Markdown, with exact numbers."""
+        head = ["layer", *(COLUMNS[name] for name in self.columns)]
+        lines = [self._cells(row, row.path or "total", exact=True) for row in (*self.rows, self.total)]
+        rule = ["---", *("---" if name in _TEXT else "--:" for name in self.columns)]
+        return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *lines))
+
+    def __str__(self) -> str:
+        lines = [["layer", *(COLUMNS[name] for name in self.columns)], *self._lines()]
+        widths = [max(map(len, column)) for column in zip(*lines)]
+        left = [True, *(name in _TEXT for name in self.columns)]
+        text = [
+            "  ".join(
+                cell.ljust(n) if to_left else cell.rjust(n) for cell, n, to_left in zip(line, widths, left)
+            ).rstrip()
+            for line in lines
+        ]
+        rule = "─" * max(map(len, text))
+        return "\n".join(
+            [
+                self.label,
+                rule,
+                text[0],
+                rule,
+                *text[1:-1],
+                *([rule] * (len(text) > 2)),
+                text[-1],
+                *(f"≥: {note}" for note in self.notes),
+            ]
+        )
+
+    def __rich__(self) -> Any:
+        from rich.box import SIMPLE
+        from rich.table import Table
+
+        table = Table(
+            title=self.label,
+            caption="\n".join(f"≥: {note}" for note in self.notes) or None,
+            box=SIMPLE,
+            show_footer=True,
+        )
+        *lines, total = self._lines()
+        for head, foot, name in zip(["layer", *(COLUMNS[name] for name in self.columns)], total, ["", *self.columns]):
+            table.add_column(head, foot, justify="left" if not name or name in _TEXT else "right", no_wrap=True)
+        for line in lines:
+            table.add_row(*line)
+        return table
+
+    def _lines(self) -> list[list[str]]:
+        lines = []
+        for row in self.rows:
+            *outer, name = row.path.split("/")
+            times = f" ×{row.times}" if row.times > 1 else ""
+            lines.append(self._cells(row, "  " * len(outer) + name + times, exact=False))
+        return [*lines, self._cells(self.total, "total", exact=False)]
+
+    def _cells(self, row: Row, name: str, *, exact: bool) -> list[str]:
+        return [name, *(_cell(row, column, exact) for column in self.columns)]
+
+
+_TEXT = ("kind", "output", "receptive_field")
+_CERTAIN = ("parameters", "memory", "connections", "train_memory")
+
+
+def _cell(row: Row, column: str, exact: bool) -> str:
+    value = getattr(row, column)
+    if column == "output":
+        shapes = [str(shape) for shape in row.output[:2]] + ["…"] * (len(row.output) > 2)
+        return ", ".join(shapes)
+    if column == "receptive_field":
+        return "×".join(map(str, value or ()))
+    if value is None or column == "kind":
+        return value or ""
+    bound = "≥ " if row.unsure and column not in _CERTAIN else ""
+    if exact or column in ("parameters", "connections"):
+        return f"{bound}{value:,}"
+    return bound + (_scaled(value, 1024, ("B", "KiB", "MiB", "GiB", "TiB")) if "memory" in column else _scaled(value))
+
+
+def _scaled(value: float, step: int = 1000, units: Sequence[str] = ("", "k", "M", "G", "T", "P")) -> str:
+    """Return a number with three digits and its unit.
+
+    >>> _scaled(4_089_184_256), _scaled(999_999), _scaled(1536, 1024, ("B", "KiB"))
+    ('4.09 G', '1.00 M', '1.50 KiB')
+    """
+    place = 0
+    while place < len(units) - 1 and max(value, float(f"{value:.3g}")) >= step:
+        value, place = value / step, place + 1
+    digits = 0 if place == 0 else max(0, 3 - len(str(int(float(f"{value:.3g}")))))
+    return f"{value:.{digits}f} {units[place]}".rstrip()
