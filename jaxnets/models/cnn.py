@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import jax
 
 from jaxnets.combinators import Layer, serial
-from jaxnets.errors import check_count
+from jaxnets.errors import check_count, labelled_as
 from jaxnets.layers import batch_norm as normalise
 from jaxnets.layers import conv, max_pool
 from jaxnets.models.mlp import mlp
@@ -57,7 +57,8 @@ def cnn(
     >>> net.upto("features").apply(params, state, jnp.ones((2, 12, 12, 1)))[0].shape
     (2, 3, 3, 16)
     """
-    check_count("convs", convs)
+    with labelled_as("cnn"):
+        check_count("convs", convs)
     he = jax.nn.initializers.he_normal()
     features: dict[str, Layer] = {}
     place = 0

@@ -72,10 +72,10 @@ def subsample(window: int) -> Net:
 
 
 def connected_conv(table: Sequence[Sequence[int]], window: int) -> Net:
-    """Convolve with a kernel for each connection alone: output f sees the channels `table[f]`.
+    """Convolve with one kernel for each connection: output f sees the channels `table[f]`, in that order.
 
-    Parameters are `kernel` `(window, window, connections)`, in the order of the table, and `bias` `(features,)`. The
-    kernels are laid among zeros for one convolution, which is a hundred times faster than one for each group.
+    The kernels `(window, window, connections)` are laid among zeros for one convolution: a step of LeNet-5 on two CPU
+    cores took 7 ms so, and 690 ms with a grouped convolution for each number of connections.
     """
     pairs = [(channel, feature) for feature, channels in enumerate(table) for channel in channels]
     channels, features = 1 + max(channel for channel, _ in pairs), len(table)
@@ -88,13 +88,13 @@ def connected_conv(table: Sequence[Sequence[int]], window: int) -> Net:
         check_spatial(x, 2)
         limits = [2.4 / (window**2 * len(table[feature])) for _, feature in pairs]
         drawn = jax.random.uniform(key, shapes["kernel"], param_dtype(x), -1, 1)
-        return {
-            "kernel": drawn * along_last(jnp.asarray(limits, drawn.dtype), drawn),
-            "bias": jnp.zeros(features, drawn.dtype),
-        }
+        kernel = drawn * along_last(jnp.asarray(limits, drawn.dtype), drawn)
+        return {"kernel": kernel, "bias": jnp.zeros(features, drawn.dtype)}
 
     def apply(params: Params, x: Any) -> jax.Array:
         check_params(params, shapes, x)
+        if x.shape[-1] != channels:
+            raise NetError(f"connects {channels} channels, as its table says, got {x.shape}")
         kernel = jnp.pad(params["kernel"], ((0, 0), (0, 0), (0, 1)))[..., places]
         return whole.apply({"kernel": kernel, "bias": params["bias"]}, {}, x)[0]
 
