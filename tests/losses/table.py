@@ -85,6 +85,12 @@ def softmax_focal(torch: Any, o: Any, t: Any, gamma: float = 2.0) -> Any:
     return per_example(-((1 - p) ** gamma) * torch.log(p))
 
 
+def maximum_a_posteriori(torch: Any, o: Any, t: Any, rubbish: float = 1.0) -> Any:
+    with_rubbish = torch.cat([o, torch.full_like(o[..., :1], -rubbish)], dim=-1)
+    given = torch.nn.functional.cross_entropy(classes_second(with_rubbish), t.long(), reduction="none")
+    return per_example(given)
+
+
 def multi_margin(torch: Any, o: Any, t: Any, margin: float = 1.0) -> Any:
     flat, labels = o.reshape(-1, o.shape[-1]), t.long().reshape(-1)
     given = torch.nn.functional.multi_margin_loss(flat, labels, margin=margin, reduction="none")
@@ -192,6 +198,15 @@ ROWS = [
         probabilities(5, 3, 4),
         lambda torch, o, t: per_example(-(o * t).sum(dim=-1)),
         extreme=tuple(log_probabilities(x) for x in ends(STEPS)),
+    ),
+    Row(
+        "maximum_a_posteriori",
+        losses.maximum_a_posteriori,
+        STEPS,
+        STEP_LABELS,
+        maximum_a_posteriori,
+        {"rubbish": 1.5},
+        ends(STEPS),
     ),
     Row(
         "binary_cross_entropy",

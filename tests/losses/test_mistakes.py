@@ -55,6 +55,8 @@ MISTAKES = {
     "beta negative": (partial(losses.smooth_l1, beta=-1), V, V, "smooth_l1 expects beta > 0, got -1"),
     "gamma negative": (partial(losses.focal, gamma=-1.0), V, V, "focal expects gamma ≥ 0, got -1"),
     "alpha above 1": (partial(losses.focal, alpha=25.0), V, V, r"focal expects alpha in \[0, 1\], got 25"),
+    "rubbish 0": (partial(losses.maximum_a_posteriori, rubbish=0), M, I, "posteriori expects rubbish > 0, got 0"),
+    "rubbish and one-hot": (losses.maximum_a_posteriori, M, M / 3, r"expects integer labels \(4,\).*argmax"),
     "margin 0": (partial(losses.multiclass_hinge, margin=0), M, I, "expects margin > 0, got 0"),
     "epsilon 0": (partial(losses.absolute_percentage_error, epsilon=0), V, V, "expects epsilon > 0"),
     "logarithm of -1": (losses.squared_log_error, V, -V, "expects targets > -1, got -1.*softplus"),
