@@ -122,27 +122,32 @@ def _whole_input(shape: tuple[int, ...], axes: tuple[int, ...], beyond: bool) ->
 
 
 def _field(beyond: Span, inside: Span, axes: tuple[int, ...], shape: Sequence[int]) -> ReceptiveField:
-    rows, intervals, whole = [], [], True
-    for axis, endless, within in zip(axes, beyond.bounds, inside.bounds, strict=True):
-        for each, n in enumerate(inside.shape, start=1):
-            within = np.take(within, range(n), each) if within.shape[each] > 1 else within
-        within = np.stack([within[0], -within[1]])
-        whole &= bool((within[0] <= 0).all() and (within[1] >= shape[axis] - 1).all())
-        nothing = np.array([1, 0]).reshape(2, *(1 for _ in inside.shape))
-        intervals.append(np.where(within[0] > within[1], nothing, within))
-        own = len(beyond.shape) == len(shape) and endless.shape[axis + 1] > 1
-        if own:  # the layer's units have this axis too
-            others = [each for each in range(len(shape)) if each != axis]
-            line = Span(beyond.shape, (endless,), True).over(others).bounds[0]
-            rows.append(_row(line.T if line.shape[1] > 1 else np.repeat(line.T, 2, 0)))
+    rows, intervals, whole = [], [], bool(axes)
+    for number, axis in enumerate(axes):
+        endless, within = (replace(span, bounds=(span.bounds[number],)) for span in (beyond, inside))
+        intervals.append(_interval(within))
+        if len(beyond.shape) >= len(shape) and endless.bounds[0].shape[axis + 1] > 1:  # the units have this axis too
+            others = [each for each in range(len(beyond.shape)) if each != axis]
+            endless, within = endless.over(others), within.over(others)
+            rows.append(_row(np.broadcast_to(endless.bounds[0], (2, beyond.shape[axis] + 1)).T))
         else:
-            first, last = within.reshape(2, -1)
-            seen = first <= last
-            size = int((last - first + 1)[seen].max(initial=0))
-            start, end = (int(first[seen][0]), int(last[seen][0])) if seen.any() else (0, -1)
-            rows.append((size, None, -start, (start + end) / 2))
+            first, last = intervals[-1].reshape(2, -1)
+            seen = np.flatnonzero(first <= last)[:1]
+            start, end = (int(first[seen[0]]), int(last[seen[0]])) if len(seen) else (0, -1)
+            rows.append((int((last - first + 1).max(initial=0)), None, -start, (start + end) / 2))
+        first, last = _interval(within)
+        whole = whole and bool((first <= 0).all() and (last >= shape[axis] - 1).all())
     size, stride, padding, centre = zip(*rows, strict=True) if rows else ((), (), (), ())
-    return ReceptiveField(size, stride, padding, centre, whole and bool(axes), tuple(intervals))
+    return ReceptiveField(size, stride, padding, centre, whole, tuple(intervals))
+
+
+def _interval(span: Span) -> np.ndarray:
+    """Return the first and the last position for each element, (1, 0) for nothing, without ghosts."""
+    (array,) = span.bounds
+    for axis, n in enumerate(span.shape, start=1):
+        array = np.take(array, range(n), axis) if array.shape[axis] > 1 else array
+    first, last = array[0], -array[1]
+    return np.stack([np.where(first > last, 1, first), np.where(first > last, 0, last)])
 
 
 def _row(line: np.ndarray) -> tuple[int, int | float | None, int, float]:

@@ -115,6 +115,18 @@ def _split(op: Step) -> Made:
     return made
 
 
+def _stack(op: Step) -> Made:
+    (shape,), axis = op.shapes, op.params["axis"]
+    parts = [span and span.place((1, *span.shape), range(1, len(shape))) for span in op.spans]
+    order = [axis, *(each for each in range(len(shape)) if each != axis)]
+    return [concatenate(parts, [1] * len(parts), 0).place(shape, order)]
+
+
+def _unstack(op: Step) -> Made:
+    (span,), axis = op.spans, op.params["axis"]
+    return [span and span.window(axis, 1, before=-place).over([axis]) for place in range(len(op.shapes))]
+
+
 def _dynamic_slice(op: Step) -> Made:
     span, *starts = op.spans
     if span is None or any(starts):
@@ -130,11 +142,13 @@ def _dynamic_slice(op: Step) -> Made:
 def _gather(op: Step) -> Made:
     (span, indices), known, (shape,) = op.spans, op.known[1], op.shapes
     numbers, sizes = op.params["dimension_numbers"], op.params["slice_sizes"]
+    rows = [axis for axis in range(len(shape)) if axis not in numbers.offset_dims]
+    if span is None and indices is not None:  # a table of constants, looked up at each index
+        return [indices.over([len(indices.shape) - 1]).place(shape, rows)]
     if span is None or indices is not None or numbers.operand_batching_dims:
         return None
     parts = [axis for axis, (n, size) in enumerate(zip(span.shape, sizes)) if size < n]
     gone = tuple(numbers.collapsed_slice_dims)
-    rows = [axis for axis in range(len(shape)) if axis not in numbers.offset_dims]
     simple = len(op.given[1]) == 2 and gone == tuple(numbers.start_index_map) and len(gone) == 1
     if known is not None and simple and set(parts) <= set(gone):
         index = np.asarray(known())[:, 0].astype(int).clip(0, span.shape[gone[0]] - 1)
@@ -211,6 +225,8 @@ RULES: dict[str, Callable[[Step], Made]] = {
     "rev": _moved(_reverse),
     "slice": _moved(_slice),
     "split": _split,
+    "stack": _stack,
     "squeeze": _moved(lambda p, span, _: span.over(p["dimensions"])),
+    "unstack": _unstack,
     "transpose": _moved(lambda p, span, shape: span.place(shape, np.argsort(p["permutation"]).tolist())),
 }

@@ -131,12 +131,12 @@ class Span:
         return np.moveaxis(out, 0, axis + 1)
 
     def _between(self, array: np.ndarray, axis: int, place: np.ndarray, base: int) -> np.ndarray:
-        """Take elements of an axis spread by `base`: between two elements there is nothing, their empty interval."""
+        """Take elements of an axis spread by `base`: in between there is nothing, an interval that ends too early."""
+        taken = self._taken(array, axis, -(-place // base))
         if base == 1:
-            return self._taken(array, axis, place)
-        return np.concatenate(
-            [self._taken(array, axis, -(-place // base))[:1], self._taken(array, axis, place // base)[1:]]
-        )
+            return taken
+        nothing = (place % base != 0).reshape([-1 if each == axis else 1 for each in range(len(self.shape))])
+        return np.stack([taken[0], np.where(nothing, 1 - taken[0], taken[1])])
 
     def _regrouped(self, array: np.ndarray, at: int, old: tuple[int, ...], new: tuple[int, ...]) -> np.ndarray:
         stored = array.shape[at : at + len(old)]
