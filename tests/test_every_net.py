@@ -8,11 +8,29 @@ from jax.test_util import check_grads
 
 import jaxnets as jn
 from jaxnets.net import spec
-from tests.cases import combinators, layers, layers_conv, layers_norm, models, recurrent
+from tests.cases import (
+    combinators,
+    layers,
+    layers_conv,
+    layers_norm,
+    models,
+    models_generative,
+    models_recurrent,
+    recurrent,
+)
 from tests.cases.case import Case
 from tests.oracle import golden
 
-CASES = [*combinators.CASES, *layers.CASES, *layers_conv.CASES, *layers_norm.CASES, *recurrent.CASES, *models.CASES]
+CASES = [
+    *combinators.CASES,
+    *layers.CASES,
+    *layers_conv.CASES,
+    *layers_norm.CASES,
+    *recurrent.CASES,
+    *models.CASES,
+    *models_generative.CASES,
+    *models_recurrent.CASES,
+]
 KEY = jax.random.key(7)
 
 each_case = pytest.mark.parametrize("case", CASES, ids=str)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets.combinators import Layer, build_child
-from jaxnets.errors import NetError
+from jaxnets.errors import NetError, labelled_as
 from jaxnets.layers.checks import check_train_key, param_dtype
 from jaxnets.leaf import lift
 from jaxnets.net import Apply, Key, Net, Params, State, apply_child, compose, fold
@@ -88,6 +88,7 @@ def _posterior(code: Any) -> dict[str, Any]:
 
 
 def _sample(key: Key | None, mean: jax.Array, log_variance: jax.Array) -> jax.Array:
-    check_train_key(key)
+    with labelled_as("variational"):
+        check_train_key(key)
     noise = jax.random.normal(key, mean.shape, param_dtype(mean)).astype(mean.dtype)  # type: ignore[arg-type]  # it is there
     return mean + jnp.exp(log_variance / 2) * noise
