@@ -5,6 +5,7 @@ from jaxnets.inspect.counts import Memory, count_parameters, flops, memory, mult
 from jaxnets.inspect.figures import confusion, curves, kernels, misclassified
 from jaxnets.inspect.receptive_field import ReceptiveField, receptive_field
 from jaxnets.inspect.report import Row, Summary
+from jaxnets.inspect.sizes import output_size
 from jaxnets.inspect.summary import summary
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "memory",
     "misclassified",
     "multiply_adds",
+    "output_size",
     "receptive_field",
     "summary",
 ]
