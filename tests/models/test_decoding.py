@@ -15,7 +15,7 @@ from tests.oracle import integers
 START, END, WORDS, LONGEST, BATCH = 0, 1, 4, 3, 3
 LIMITS = {"max_length": LONGEST, "start": START, "end": END}
 SOURCE = jn.Padded(integers(BATCH, 3, high=5), np.array([3, 1, 2], np.int32))
-NET = jn.models.encoder_decoder(5, WORDS, 4, layers=2)
+NET = jn.models.encoder_decoder(5, WORDS, 4)
 Trained = tuple[Any, Any]  # parameters and state
 # Every target: those with an end, and those cut off.
 ALL = [
@@ -29,7 +29,7 @@ ALL = [
 @pytest.fixture(scope="module")
 def trained():
     """Return parameters large enough for probabilities that differ."""
-    params, state = NET.init(jax.random.key(0), (SOURCE, np.zeros((BATCH, LONGEST), np.int32)))
+    params, state = NET.init(jax.random.key(4), (SOURCE, np.zeros((BATCH, LONGEST), np.int32)))
     return jax.tree.map(lambda leaf: 4 * leaf, params), state
 
 
@@ -38,10 +38,10 @@ def table(trained: Trained) -> list[dict[tuple[int, ...], float]]:
     """Return log p of every target and of every beginning of one, an example each, by teacher forcing."""
     targets = np.array(list(itertools.product(range(WORDS), repeat=LONGEST)), np.int32)
     target_in = np.concatenate([np.full((len(targets), 1), START, np.int32), targets[:, :-1]], 1)
-    found = []
+    found, apply = [], jax.jit(NET.apply)
     for row in range(BATCH):
         source = jn.Padded(*(np.repeat(leaf[row : row + 1], len(targets), 0) for leaf in jax.tree.leaves(SOURCE)))
-        steps = jax.nn.log_softmax(NET.apply(*trained, (source, target_in))[0])
+        steps = jax.nn.log_softmax(apply(*trained, (source, target_in))[0])
         sums = np.cumsum(np.take_along_axis(np.asarray(steps, np.float64), targets[..., None], 2)[..., 0], 1)
         found.append({tuple(t[:n]): s[n - 1] for t, s in zip(targets.tolist(), sums) for n in range(1, LONGEST + 1)})
     return found
@@ -55,9 +55,8 @@ def written(decoded: Any, *place: int) -> tuple[tuple[int, ...], float]:
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.6, 2.0])
-@pytest.mark.parametrize("beam", [len(ALL), len(ALL) + 5])
-def test_a_beam_of_everything_finds_and_ranks_every_target(trained: Trained, table: Any, beam: int, alpha: float):
-    decoded = beam_decode(NET, *trained, SOURCE, beam=beam, length_penalty=alpha, **LIMITS)
+def test_a_beam_of_everything_finds_and_ranks_every_target(trained: Trained, table: Any, alpha: float):
+    decoded = beam_decode(NET, *trained, SOURCE, beam=len(ALL) + 5, length_penalty=alpha, **LIMITS)
     for row in range(BATCH):
         ranked = sorted(ALL, key=lambda target, row=row: -table[row][target] / len(target) ** alpha)
         got = [written(decoded, row, place) for place in range(len(ALL))]
@@ -80,7 +79,7 @@ def by_hand(table: dict[tuple[int, ...], float], beam: int, alpha: float) -> lis
     return sorted(complete + living, key=lambda h: -table[h] / len(h) ** alpha)
 
 
-@pytest.mark.parametrize(("beam", "alpha"), [(2, 0.0), (3, 1.0), (5, 1.0)])
+@pytest.mark.parametrize(("beam", "alpha"), [(2, 0.0), (3, 0.0), (3, 1.0)])
 def test_a_narrow_beam_equals_a_search_over_lists(trained: Trained, table: Any, beam: int, alpha: float):
     decoded = beam_decode(NET, *trained, SOURCE, beam=beam, length_penalty=alpha, **LIMITS)
     for row in range(BATCH):
@@ -107,11 +106,10 @@ def test_an_example_does_not_depend_on_its_neighbours_or_on_padding(trained: Tra
     values = np.where(SOURCE.mask, SOURCE.values, -7)
     junk = jn.Padded(values, SOURCE.lengths)
     whole = beam_decode(NET, *trained, junk, beam=3, **LIMITS), greedy_decode(NET, *trained, junk, **LIMITS)
-    for row in (0, 1):
-        source = np.asarray(SOURCE.values[row : row + 1, : SOURCE.lengths[row]])
-        alone = beam_decode(NET, *trained, source, beam=3, **LIMITS), greedy_decode(NET, *trained, source, **LIMITS)
-        for one, other in zip(jax.tree.leaves(alone), jax.tree.leaves(whole), strict=True):
-            np.testing.assert_allclose(one[0], other[row], atol=1e-5)
+    source = np.asarray(SOURCE.values[2:, : SOURCE.lengths[2]])
+    alone = beam_decode(NET, *trained, source, beam=3, **LIMITS), greedy_decode(NET, *trained, source, **LIMITS)
+    for one, other in zip(jax.tree.leaves(alone), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_allclose(one[0], other[2], atol=1e-5)
 
 
 def test_both_are_functions_to_jit_and_map(trained: Trained):
@@ -168,7 +166,7 @@ def test_an_encoder_decoder_learns_to_reverse():
     targets = np.array([(*t[::-1], *[END] * (5 - len(t))) for t in letters], np.int32)
     late = np.concatenate([np.full((len(letters), 1), START, np.int32), targets[:, :-1]], 1)
     inputs = jn.Padded(sources, lengths), jn.Padded(late, lengths + 1)
-    net = jn.models.encoder_decoder(5, 5, 48, cell=jn.gru_cell, embedding=8)
+    net = jn.models.encoder_decoder(5, 5, 32, cell=jn.gru_cell, embedding=8)
     objective = jn.objective(jn.losses.sequence(jn.losses.cross_entropy))
     data = jax.tree.map(lambda leaf: leaf[:100], (inputs, targets))
     program = jn.train.program(net, objective, optax.adam(0.01), data, epochs=60, batch_size=50)

@@ -235,7 +235,7 @@ def test_encoder_decoders_agree_with_pytorch(kind, depth):
 
 
 NETS = {
-    "classifier": lambda: jn.models.lstm(4, 3, layers=2, bidirectional=True),
+    "classifier": lambda: jn.models.rnn(4, 3, layers=2, bidirectional=True),
     "regressor at every step": lambda: jn.models.gru(4, num_outputs=2, return_sequences=True),
     "language model": lambda: jn.models.language_model(WORDS, 4, cell=jn.gru_cell),
     "encoder–decoder": lambda: jn.models.encoder_decoder(None, WORDS, 4),
@@ -256,23 +256,24 @@ def test_padding_and_neighbours_change_nothing(name):
         return (source, jnp.asarray(TARGETS[rows])) if name == "encoder–decoder" else source
 
     params, state = net.init(key, inputs(values))
-    together, _ = net.apply(params, state, inputs(junk))
-    together = together.values if isinstance(together, jn.Padded) else together
-    for row in (1, 3):
-        length = LENGTHS[row]
-        alone, _ = net.apply(params, state, inputs(jnp.asarray(values[row : row + 1, :length]), [row], None))
-        np.testing.assert_allclose(
-            together[row, : alone.shape[1]] if alone.ndim > 2 else together[row], alone[0], atol=2e-6
-        )
+    together, clean = (net.apply(params, state, inputs(each))[0] for each in (junk, values))
+    if isinstance(together, jn.Padded):
+        together, clean = together.zeroed(), clean.zeroed()
+    np.testing.assert_array_equal(together, clean)
+    row, length = 2, LENGTHS[2]
+    alone, _ = net.apply(params, state, inputs(jnp.asarray(values[row : row + 1, :length]), [row], None))
+    np.testing.assert_allclose(
+        together[row, : alone.shape[1]] if alone.ndim > 2 else together[row], alone[0], atol=2e-6
+    )
 
 
 def test_a_dropout_rate_may_be_traced():
     """At rate 0 training equals evaluation, and another rate does not, in one compiled function."""
     x = jnp.asarray(floats(BATCH, TIME, WIDTH))
-    params, state = jn.models.lstm(4, 3, layers=2, bidirectional=True).init(jax.random.key(0), x)
+    params, state = jn.models.rnn(4, 3, layers=2, bidirectional=True).init(jax.random.key(0), x)
 
     def run(rate, train=True):
-        net = jn.models.lstm(4, 3, layers=2, bidirectional=True, dropout=rate)
+        net = jn.models.rnn(4, 3, layers=2, bidirectional=True, dropout=rate)
         return net.apply(params, state, x, key=jax.random.key(1), train=train)[0]
 
     without, halved = jax.jit(jax.vmap(run))(jnp.array([0.0, 0.5]))
@@ -281,7 +282,7 @@ def test_a_dropout_rate_may_be_traced():
 
 
 def test_pieces_of_a_text_equal_the_whole():
-    net = jn.models.language_model(WORDS, 4, layers=2)
+    net = jn.models.language_model(WORDS, 4, cell=jn.gru_cell, layers=2)
     params, state = net.init(jax.random.key(0), TOKENS)
     whole, _ = net.apply(params, state, TOKENS)
     carry, pieces = None, []
@@ -293,7 +294,7 @@ def test_pieces_of_a_text_equal_the_whole():
 
 def test_tied_weights_start_at_the_size_of_logits():
     """The variance of a logit is Σ h² / H < 1, so that the cross entropy starts near log V."""
-    net = jn.models.language_model(500, 64, tie_weights=True)
+    net = jn.models.language_model(500, 64, cell=jn.rnn_cell, tie_weights=True)
     tokens = integers(4, 16, high=500)
     params, state = net.init(jax.random.key(0), tokens)
     logits, _ = net.apply(params, state, tokens)
