@@ -2,7 +2,9 @@
 
 from jaxnets.inspect.connections import connections
 from jaxnets.inspect.counts import Memory, count_parameters, flops, memory, multiply_adds
+from jaxnets.inspect.effective_field import effective_field
 from jaxnets.inspect.figures import confusion, curves, kernels, misclassified
+from jaxnets.inspect.pictures import draw_receptive_field, feature_maps
 from jaxnets.inspect.receptive_field import ReceptiveField, receptive_field
 from jaxnets.inspect.report import Row, Summary
 from jaxnets.inspect.sizes import output_size
@@ -17,6 +19,9 @@ __all__ = [
     "connections",
     "count_parameters",
     "curves",
+    "draw_receptive_field",
+    "effective_field",
+    "feature_maps",
     "flops",
     "kernels",
     "memory",

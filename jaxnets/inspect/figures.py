@@ -33,7 +33,7 @@ def curves(
     'loss'
     """
     runs = [histories] if isinstance(histories, Mapping) else list(histories)
-    figure = _figure(4.6 * len(names), 3.4)
+    figure = canvas(4.6 * len(names), 3.4)
     for axes, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names, strict=True):
         for key, colour, label in ((name, BLUE, "training"), (f"validation/{name}", ORANGE, "validation")):
             if not all(key in run for run in runs):
@@ -77,7 +77,7 @@ def confusion(matrix: Any, classes: Sequence[str] | None = None) -> "Figure":
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise NetError(f"expects a square matrix of counts, got {matrix.shape}", label="confusion")
     mistakes = np.where(np.eye(len(matrix), dtype=bool), 0, matrix)
-    figure = _figure(1.6 + 0.42 * len(matrix), 1.4 + 0.42 * len(matrix))
+    figure = canvas(1.6 + 0.42 * len(matrix), 1.4 + 0.42 * len(matrix))
     axes = figure.subplots()
     axes.imshow(mistakes, cmap="Blues", vmin=0, vmax=max(1, mistakes.max()))
     for row, column in np.ndindex(*matrix.shape):
@@ -117,7 +117,7 @@ def misclassified(images: Any, labels: Any, probabilities: Any, *, most: int = 2
     shown = wrong[:most]
     columns = min(8, max(1, len(shown)))
     rows = max(1, -(-len(shown) // columns))
-    figure = _figure(max(3.0, 1.1 * columns), 0.5 + 1.4 * rows)
+    figure = canvas(max(3.0, 1.1 * columns), 0.5 + 1.4 * rows)
     for axes in figure.subplots(rows, columns, squeeze=False).flat:
         axes.set_axis_off()
     for axes, index in zip(figure.axes, shown, strict=False):
@@ -152,7 +152,7 @@ def kernels(kernel: Any) -> "Figure":
         pictures = 0.5 + 0.5 * kernel.transpose(3, 0, 1, 2) / limit
     columns = min(16, kernel.shape[3], len(pictures))
     rows = -(-len(pictures) // columns)
-    figure = _figure(1.1 * columns + 1.0, 1.1 * rows + 0.6)
+    figure = canvas(1.1 * columns + 1.0, 1.1 * rows + 0.6)
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     drawn = None
     for number, axes in enumerate(grid):
@@ -172,7 +172,8 @@ def _picture(axes: "Axes", image: np.ndarray) -> None:
     axes.imshow(image, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
 
 
-def _figure(width: float, height: float) -> "Figure":
+def canvas(width: float, height: float) -> "Figure":
+    """Return an empty figure of a size in inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained", dpi=150)

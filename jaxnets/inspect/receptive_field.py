@@ -19,8 +19,8 @@ from jaxnets.net import Net, describe
 class ReceptiveField:
     """What the units of a layer see of the input: one number for each spatial axis of it, in pixels.
 
-    Unit i sees the positions i · stride - padding to i · stride - padding + size - 1. They may lie beyond the
-    edges, where padding stands; `intervals` has what is seen of the input itself.
+    Unit i sees the positions i · stride - padding to i · stride - padding + size - 1. They may lie beyond the edges,
+    where padding stands; `intervals` has what is seen of the input itself. A unit is a place with all its channels.
 
     Attributes:
         size: how many positions a unit sees, from the first to the last. Where the units of a layer have no such axis
@@ -30,8 +30,8 @@ class ReceptiveField:
         padding: how far the first unit looks beyond the first position.
         centre: the middle of what the first unit sees, in positions.
         whole: whether every unit sees the input from edge to edge.
-        intervals: for each axis the first and the last position of the input that each unit sees, `(2, *output)`, of
-            length 1 along axes where all is alike; first > last where it sees nothing.
+        intervals: for each axis the first and the last position of the input that each unit sees, `(2, units)`, first
+            > last where it sees nothing; of all units together, `(2, 1)`, where the layer has no such axis.
         layers: the same for every layer, by its path, in the order in which they ran.
         unknown: primitives of JAX that were taken to mix all that they are given, for want of a rule.
     """
@@ -44,6 +44,33 @@ class ReceptiveField:
     intervals: tuple[np.ndarray, ...] = field(repr=False)
     layers: Mapping[str, "ReceptiveField"] = field(default_factory=dict, repr=False)
     unknown: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def units(self) -> tuple[int, ...]:
+        """How many units the layer has along each axis; 1 where it has no such axis."""
+        return tuple(interval.shape[1] for interval in self.intervals)
+
+    def box(self, *unit: int) -> tuple[tuple[int, int], ...]:
+        """Return the first and the last position along each axis that a unit sees, beyond the edges too.
+
+        Args:
+            *unit: its number along each axis; negative ones count from the end.
+
+        Raises:
+            NetError: if there is no such unit.
+        """
+        if len(unit) != len(self.units) or not all(-n <= each < n for each, n in zip(unit, self.units)):
+            raise NetError(f"has {' × '.join(map(str, self.units)) or 'no'} units, got {unit}", label="receptive_field")
+        found = []
+        for each, size, stride, padding, interval in zip(
+            unit, self.size, self.stride, self.padding, self.intervals, strict=True
+        ):
+            first, last = (int(end) for end in interval[:, each])
+            if isinstance(stride, int):
+                first = each % interval.shape[1] * stride - padding
+                last = first + size - 1
+            found.append((first, last))
+        return tuple(found)
 
 
 def receptive_field(
@@ -125,17 +152,18 @@ def _field(beyond: Span, inside: Span, axes: tuple[int, ...], shape: Sequence[in
     rows, intervals, whole = [], [], bool(axes)
     for number, axis in enumerate(axes):
         endless, within = (replace(span, bounds=(span.bounds[number],)) for span in (beyond, inside))
-        intervals.append(_interval(within))
+        others = list(range(len(beyond.shape)))
         if len(beyond.shape) >= len(shape) and endless.bounds[0].shape[axis + 1] > 1:  # the units have this axis too
-            others = [each for each in range(len(beyond.shape)) if each != axis]
-            endless, within = endless.over(others), within.over(others)
-            rows.append(_row(np.broadcast_to(endless.bounds[0], (2, beyond.shape[axis] + 1)).T))
+            others.remove(axis)
+            rows.append(_row(np.broadcast_to(endless.over(others).bounds[0], (2, beyond.shape[axis] + 1)).T))
+            intervals.append(np.broadcast_to(_interval(within.over(others)), (2, beyond.shape[axis])))
+            first, last = intervals[-1]
         else:
-            first, last = intervals[-1].reshape(2, -1)
+            first, last = _interval(within).reshape(2, -1)
             seen = np.flatnonzero(first <= last)[:1]
             start, end = (int(first[seen[0]]), int(last[seen[0]])) if len(seen) else (0, -1)
             rows.append((int((last - first + 1).max(initial=0)), None, -start, (start + end) / 2))
-        first, last = _interval(within)
+            intervals.append(_interval(within.over(others))[:, None])
         whole = whole and bool((first <= 0).all() and (last >= shape[axis] - 1).all())
     size, stride, padding, centre = zip(*rows, strict=True) if rows else ((), (), (), ())
     return ReceptiveField(size, stride, padding, centre, whole, tuple(intervals))
