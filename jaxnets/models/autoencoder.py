@@ -70,9 +70,9 @@ def conv_autoencoder(
 
     >>> import jax, jax.numpy as jnp
     >>> net, x = conv_autoencoder((9, 6, 1), (8, 16), 4), jnp.ones((2, 9, 6, 1))
-    >>> params, state = net.init(jax.random.key(0), x)
-    >>> net.upto("encoder").apply(params, state, x)[0].shape, net.apply(params, state, x)[0].shape
-    ((2, 4), (2, 9, 6, 1))
+    >>> params, state = jax.eval_shape(net.init, jax.random.key(0), x)
+    >>> [jax.eval_shape(each.apply, params, state, x)[0].shape for each in (net.upto("encoder"), net)]
+    [(2, 4), (2, 9, 6, 1)]
     """
     encoder, decoder = conv_halves(shape, features, dense(code), activation)
     return serial(encoder=encoder, decoder=decoder)
