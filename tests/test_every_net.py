@@ -14,6 +14,7 @@ from tests.cases import (
     layers_conv,
     layers_norm,
     models,
+    models_dense,
     models_generative,
     models_recurrent,
     recurrent,
@@ -28,6 +29,7 @@ CASES = [
     *layers_norm.CASES,
     *recurrent.CASES,
     *models.CASES,
+    *models_dense.CASES,
     *models_generative.CASES,
     *models_recurrent.CASES,
 ]

@@ -26,6 +26,7 @@ CASES = {
     "precision": (metrics.precision(3), LOGITS, LABELS),
     "recall": (metrics.recall(3, average="weighted"), LOGITS, LABELS),
     "f1": (metrics.f1(3, average=None), LOGITS, LABELS),
+    "intersection_over_union": (metrics.intersection_over_union(3), LOGITS, LABELS),
     "r2": (metrics.r2, NUMBERS, TARGETS),
     "perplexity": (metrics.perplexity, LOGITS, LABELS),
     "mean": (metrics.mean(losses.huber), NUMBERS, TARGETS),
@@ -49,6 +50,7 @@ def sklearn_says(name, weights):
         "precision": lambda: by_sklearn.precision_score(LABELS, PREDICTED, average="macro", **classes),
         "recall": lambda: by_sklearn.recall_score(LABELS, PREDICTED, average="weighted", **classes),
         "f1": lambda: by_sklearn.f1_score(LABELS, PREDICTED, average=None, **classes),  # type: ignore[arg-type]  # None is documented
+        "intersection_over_union": lambda: by_sklearn.jaccard_score(LABELS, PREDICTED, average="macro", **classes),
         "r2": lambda: by_sklearn.r2_score(TARGETS, NUMBERS, **w),
         "perplexity": lambda: np.exp(by_sklearn.log_loss(LABELS, p, **w)),
         "mean": lambda: np.average(huber, weights=weights),
@@ -72,6 +74,7 @@ def test_classes_never_predicted_or_never_true_count_as_scikit_learn_counts_them
         (metrics.precision, by_sklearn.precision_score),
         (metrics.recall, by_sklearn.recall_score),
         (metrics.f1, by_sklearn.f1_score),
+        (metrics.intersection_over_union, by_sklearn.jaccard_score),
     ):
         options: Any = {"average": average, "labels": range(4), "zero_division": 0.0}
         expected = theirs(labels, scores.argmax(1), **options)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxnets.combinators import Layer, serial
 from jaxnets.errors import NetError, check_count
 from jaxnets.layers import conv
+from jaxnets.layers.checks import param_dtype
 from jaxnets.layers.windows import check_spatial
 from jaxnets.models.cnn import cnn
 from jaxnets.models.mlp import mlp
@@ -99,7 +100,7 @@ def soft_argmax(heatmaps: Any) -> jax.Array:
     except NetError as error:
         error.label = "soft_argmax"
         raise
-    dtype = jnp.promote_types(heatmaps.dtype, jnp.float32)
+    dtype = param_dtype(heatmaps)
     share = jax.nn.softmax(jnp.asarray(heatmaps).astype(dtype), axis=(1, 2))  # (batch, height, width, points)
     x, y = ((2 * jnp.arange(n, dtype=dtype) + 1) / n - 1 for n in (share.shape[2], share.shape[1]))
     mean_x = jnp.einsum("bhwp,w->bp", share, x)

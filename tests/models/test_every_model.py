@@ -4,11 +4,19 @@ import jax
 import pytest
 
 import jaxnets as jn
-from tests.models import classics, generative, lenets, recurrents, resnets
+from tests.models import classics, dense_prediction, generative, inceptions, lenets, recurrents, resnets
 from tests.models.row import Row
 from tests.oracle import golden
 
-ROWS: list[Row] = [*classics.ROWS, *generative.ROWS, *lenets.ROWS, *resnets.ROWS, *recurrents.ROWS]
+ROWS: list[Row] = [
+    *classics.ROWS,
+    *generative.ROWS,
+    *dense_prediction.ROWS,
+    *inceptions.ROWS,
+    *lenets.ROWS,
+    *resnets.ROWS,
+    *recurrents.ROWS,
+]
 
 each_row = pytest.mark.parametrize("row", ROWS, ids=str)
 

@@ -1,0 +1,40 @@
+"""FCN, U-Net and landmarks; multiply-adds are of convolutions, transposed ones and dense layers, by hand."""
+
+import jax
+import jax.numpy as jnp
+
+import jaxnets as jn
+from tests.models.row import Row, image
+
+models = jn.models
+
+
+def _fcn8s() -> jn.Net:
+    return models.fcn(21, models.vgg16()["features"], skips=("23", "16"), features=4096, window=7)
+
+
+ROWS = [
+    # The paper's, 388 places of 572: figure 1 with one channel and two classes.
+    Row(
+        "unet_2015",
+        lambda: models.unet(2, padding="VALID", batch_norm=False),
+        image(572, 1),
+        31_030_658,
+        150_428_424_448,
+    ),
+    # 5,888 features are normed in both convolutions of a level: scales in addition, biases as before.
+    Row("unet", models.unet, image(256, 1), 31_030_658 + 5_888, 48_096_083_968),
+    # VGG-16's convolutions, 14,714,688 and 15,346,630,656; behind them, at 7², 14² and 28² places:
+    # fc6 and fc7 119,545,856; three scores 102,207; transposed convolutions 21² · (4² + 4² + 16²).
+    Row("fcn8s_vgg16", _fcn8s, image(), 134_489_759, 21_304_752_336),
+    Row("fcn", models.fcn, image(64), 742_463, 27_243_328),
+    Row("landmarks", lambda: models.landmarks(68), image(64, 1), 565_368, 10_568_704),
+    Row("landmarks_heatmap", lambda: models.landmarks(68, head="heatmap"), image(64, 1), 27_828, 10_305_536),
+    Row(
+        "unet_volume",
+        lambda: models.unet(2, widths=(4, 8)),
+        jax.ShapeDtypeStruct((1, 8, 8, 8, 1), jnp.float32),
+        # 27-place windows 1·4, 4·4, 4·8, 8·8, 8·4, 4·4; norms 2·(4+4+8+8+4+4); upconv 8·8·4 + 4; conv 4·2 + 2
+        27 * (4 + 16 + 32 + 64 + 32 + 16) + 64 + 260 + 10,
+    ),
+]

@@ -1,0 +1,23 @@
+"""GoogLeNet and Inception v3. Multiply-adds are those in evaluation, which leaves out the heads."""
+
+import jaxnets as jn
+from tests.models.row import Row, image
+
+models = jn.models
+
+ROWS = [
+    Row("googlenet", models.googlenet, image(), 6_624_904, 1_498_376_192),
+    Row("googlenet_heads", lambda: models.googlenet(auxiliary=True), image(), 13_004_888, 1_498_376_192),
+    Row("googlenet_2014", models.googlenet_2014, image(), 6_998_552, 1_582_671_872),
+    # A head of the paper's has the biases of its convolution, torchvision's the scales and biases of a norm: 128 more.
+    Row(
+        "googlenet_2014_heads",
+        lambda: models.googlenet_2014(auxiliary=True),
+        image(),
+        6_998_552 + 13_004_888 - 6_624_904 - 2 * 128,
+        1_582_671_872,
+    ),
+    # torchvision's documentation has 5.713 G; this is its definition counted layer by layer with PyTorch's hooks.
+    Row("inception_v3", models.inception_v3, image(299), 23_834_568, 5_713_216_096),
+    Row("inception_v3_heads", lambda: models.inception_v3(auxiliary=True), image(299), 27_161_264, 5_713_216_096),
+]
