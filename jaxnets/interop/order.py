@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxnets.net import Net, Params, State
+from jaxnets.net import Net, Params, State, spec
 from jaxnets.select import paths
 
 Orders = Mapping[str, np.ndarray]
@@ -47,23 +47,22 @@ def feature_orders(net: Net, params: Params, state: State, x: Any, convolved: fr
         Two dicts by path, `params/fc1/kernel`: of the first axis of matrices, and of the last axis of any parameter.
         Feature k stands at `order[k]` in PyTorch. What stands alike in both is left out.
     """
-    two = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape[1:]), leaf.dtype), jax.eval_shape(_same, x))
+    two = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape[1:]), leaf.dtype), spec(x))
     given = {"params": params, "state": state}
-    key = jax.eval_shape(lambda: jax.random.key(0))
-
-    def program(given: Any, x: Any, key: Any) -> Any:  # in training: heads may run in training only
-        return net.apply(given["params"], given["state"], x, key=key, train=True)
-
-    closed = jax.make_jaxpr(program)(given, two, key)
     facts = [_Fact(parameters=frozenset({path})) for path in paths(given)]
     facts += [_Fact(map=len(leaf.shape) > 3) for leaf in jax.tree.leaves(two)]
-    walk = _Walk({}, {}, convolved, {path for path, leaf in paths(given).items() if path.startswith("params/")})
-    walk.program(closed.jaxpr, [*facts, _Fact()])
+    walk = _Walk({}, {}, convolved)
+    for train in (False, True):
+
+        def program(given: Any, x: Any, train: bool = train) -> Any:
+            return net.apply(given["params"], given["state"], x, key=jax.random.key(0), train=train)
+
+        jaxpr = jax.make_jaxpr(program)(given, two).jaxpr
+        walk.program(jaxpr, facts)
+        read = {atom for equation in jaxpr.eqns for atom in equation.invars if not hasattr(atom, "val")}
+        if read.issuperset(jaxpr.invars[: len(jax.tree.leaves(params))]):
+            break  # no head runs in training only
     return walk.inputs, walk.outputs
-
-
-def _same(x: Any) -> Any:
-    return x
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,6 @@ class _Walk:
     inputs: dict[str, np.ndarray]
     outputs: dict[str, np.ndarray]
     convolved: frozenset[str]
-    known: set[str]
 
     def program(self, jaxpr: Any, given: Sequence[_Fact]) -> list[_Fact]:
         facts: dict[Any, _Fact] = dict(zip(jaxpr.invars, given, strict=True))
@@ -110,7 +108,7 @@ class _Walk:
         if tuple(over_left) != (len(shapes[0]) - 1,) or tuple(over_right) != (0,):
             return _Fact(left.map or right.map)
         if left.order is not None:
-            self.inputs.update(dict.fromkeys(right.parameters & self.known, left.order))
+            self.inputs.update(dict.fromkeys(right.parameters, left.order))
         return _Fact(bool(right.parameters & self.convolved), None, right.parameters)
 
     def reshape(self, fact: _Fact, old: tuple[int, ...], new: tuple[int, ...]) -> _Fact:

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnets.errors import NetError
 from jaxnets.interop.naming import Layer, layers
@@ -76,7 +77,8 @@ class Skeleton:
         leaves = []
         for path, spec in self.specs.items():
             other = dtype is not None and path.startswith("params/") and jnp.issubdtype(spec.dtype, jnp.floating)
-            leaves.append(jnp.array(found[path], dtype if other else spec.dtype, copy=True))
+            own = np.array(found[path], jnp.dtype(dtype) if other else spec.dtype)  # a copy, and nothing compiled
+            leaves.append(jnp.asarray(own))
         return jax.tree.unflatten(jax.tree.structure((self.params, self.state)), leaves)
 
 

@@ -1,7 +1,7 @@
 """Named tensors from wherever weights are kept: a mapping, a safetensors file, a PyTorch file."""
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,11 @@ from jaxnets.errors import NetError
 
 Tensors = dict[str, np.ndarray]
 
-_WRAPPERS = ("module.", "_orig_mod.")  # of DataParallel and of torch.compile
+_WRAPPERS = ("module", "_orig_mod")  # of DataParallel and of torch.compile
 
 
 def read_tensors(source: Any, label: str) -> Tensors:
     """Return the tensors of a state dict, of a module that has one, or of a file, by name.
-
-    Names that all begin with `module.` (or `_orig_mod.`) lose it.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -36,10 +34,14 @@ def read_tensors(source: Any, label: str) -> Tensors:
         raise NetError(f"expects tensors by name or a path, got {type(named).__name__}", label=label)
     if inner := [f"{name!r}" for name, value in named.items() if isinstance(value, Mapping)]:
         raise NetError(f"expects tensors by name, got dicts: pass the one inside, of {', '.join(inner)}", label=label)
-    tensors = {name: _array(name, value, label) for name, value in named.items()}
-    for prefix in _WRAPPERS:
-        if tensors and all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return {name: _array(name, value, label) for name, value in named.items()}
+
+
+def without_wrappers(tensors: Tensors, names: Container[str]) -> Tensors:
+    """Return tensors without the `module.` or `_orig_mod.` that all of them begin with, but for a net's own name."""
+    for wrapper in _WRAPPERS:
+        if wrapper not in names and all(name.startswith(f"{wrapper}.") for name in tensors):
+            tensors = {name.removeprefix(f"{wrapper}."): tensor for name, tensor in tensors.items()}
     return tensors
 
 
@@ -100,7 +102,7 @@ def _from_torch_file(path: Path, label: str) -> Any:
         raise NetError(f"needs PyTorch to read {path}: {mend}", label=label) from error
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
         reason = str(error).partition("\n")[0]
         raise NetError(f"finds no PyTorch file with tensors alone in {path}: {reason}", label=label) from error
 

@@ -11,7 +11,7 @@ from jaxnets.errors import NetError
 from jaxnets.interop.naming import Arrays, Order, to_arrays, to_tensors
 from jaxnets.interop.order import feature_orders
 from jaxnets.interop.skeleton import Skeleton, flat
-from jaxnets.interop.tensors import Tensors, read_tensors, renamed, shortened, warn_of_not_finite
+from jaxnets.interop.tensors import Tensors, read_tensors, renamed, shortened, warn_of_not_finite, without_wrappers
 from jaxnets.net import Key, Net, Params, State
 from jaxnets.select import Pattern, matches
 
@@ -78,7 +78,8 @@ def from_torch(
     >>> params["fc"]["bias"].shape
     (7,)
     """
-    tensors = _without(renamed(read_tensors(source, "from_torch"), rename or {}, ".", "from_torch"), ignore)
+    tensors = without_wrappers(read_tensors(source, "from_torch"), net.children)
+    tensors = _without(renamed(tensors, rename or {}, ".", "from_torch"), ignore)
     skeleton = Skeleton(net, x)
     drawn = skeleton.matching(fresh, "fresh")
     found = skeleton.draw(drawn, key)
@@ -181,8 +182,9 @@ def _compare(wanted: Mapping[str, tuple[tuple[int, ...], str]], tensors: Tensors
         return
     mend = "take the weights of the same network, or say how they differ by rename= or ignore="
     if not lists["missing"] and not lists["unexpected"]:
-        where = ", ".join(dict.fromkeys(f'"{wanted[name][1]}/**"'.replace('"/', '"') for name in misshapen))
-        mend = f"where another number of classes is meant, pass fresh=({where}), key=key"
+        where = list(dict.fromkeys(f'"{wanted[name][1]}/**"'.replace('"/', '"') for name in misshapen))
+        pattern = where[0] if len(where) == 1 else f"({', '.join(where)})"
+        mend = f"where another number of classes is meant, pass fresh={pattern}, key=key"
     found = "; ".join(f"{kind} {shortened(names)}" for kind, names in lists.items() if names)
     raise NetError(f"finds other tensors than the network has: {found}; {mend}", label="from_torch")
 

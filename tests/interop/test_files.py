@@ -123,3 +123,15 @@ def test_other_files_are_rejected(tmp_path):
     (tmp_path / "corrupt").write_bytes(struct.pack("<Q", len(header)) + header + b"\0" * 4)
     with pytest.raises(jn.NetError, match="no whole"):
         jn.load(tmp_path / "corrupt")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_numbers_that_are_not_finite_are_loaded_with_a_warning(tmp_path, bad):
+    params, state = (
+        {"fc": {"bias": jnp.array([1.0, bad]), "kernel": jnp.ones(2)}},
+        {"mean": jnp.array([bad])},
+    )
+    jn.save(tmp_path / "net", params, state)
+    with pytest.warns(UserWarning, match=r"load .*net: NaN or infinite numbers in params/fc/bias, state/mean$"):
+        loaded = jn.load(tmp_path / "net")
+    equal(loaded[:2], (params, state))

@@ -1,0 +1,205 @@
+"""What `from_torch` and `to_torch` say when they are given the wrong thing."""
+
+import re
+import struct
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxnets as jn
+from jaxnets.interop import from_torch, to_torch
+from tests.interop.test_torch import equal
+from tests.models.weights import draw
+from tests.oracle import TORCH, floats
+
+X = floats(2, 8, 8, 3)
+KEY = jax.random.key(1)
+
+
+def small(classes: int = 3) -> jn.Net:
+    return jn.serial(conv=jn.conv(4, 3), bn=jn.batch_norm(), head=jn.serial(flatten=jn.flatten, fc=jn.dense(classes)))
+
+
+def weights(classes: int = 3) -> dict[str, np.ndarray]:
+    net = small(classes)
+    return to_torch(net, *draw(net, X), X)
+
+
+def rejected(message: str, source: Any, net: jn.Net | None = None, **options: Any) -> None:
+    with pytest.raises(jn.NetError, match=message):
+        from_torch(small() if net is None else net, source, X, **options)
+
+
+def test_one_error_lists_what_is_missing_unexpected_and_misshapen():
+    tensors = weights() | {"extra.weight": np.zeros(2), "conv.weight": np.zeros((4, 3, 5, 5))}
+    del tensors["bn.running_var"]
+    rejected(
+        r"missing bn\.running_var; unexpected extra\.weight; "
+        r"misshapen conv\.weight \(4, 3, 5, 5\) for \(4, 3, 3, 3\); take the weights of the same",
+        tensors,
+    )
+
+
+def test_weights_of_another_model_are_rejected():
+    net, x = jn.models.lenet5(), floats(1, 28, 28, 1)
+    other = to_torch(net, *draw(net, x), x)
+    rejected(r"missing conv\.weight.*unexpected conv1\.weight, conv1\.bias, conv2", other)
+    rejected(r"missing bn1\.weight, .* and \d+ more; unexpected conv1\.bias", other, jn.models.resnet18())
+
+
+def test_another_number_of_classes_is_taken_only_when_asked_for():
+    tensors = weights(5)
+    rejected(
+        r"misshapen head\.fc\.weight \(5, 144\) for \(3, 144\), head\.fc\.bias \(5,\) for \(3,\); "
+        r'where another number of classes is meant, pass fresh="head/fc/\*\*", key=key',
+        tensors,
+    )
+    params, state = from_torch(small(), tensors, X, fresh="head/fc/**", key=KEY)
+    drawn, _ = small().init(KEY, X)
+    equal(params["head"], drawn["head"])
+    want, want_state = from_torch(small(5), tensors, X)
+    equal((params["conv"], params["bn"], state), (want["conv"], want["bn"], want_state))
+    for name in ("head.fc.weight", "head.fc.bias"):
+        del tensors[name]
+    equal(from_torch(small(), tensors, X, fresh="head/**", key=KEY), (params, state))
+
+
+def test_fresh_needs_a_key_and_a_pattern_that_matches():
+    with pytest.raises(jn.NetError, match=r"needs a key, got none; pass key="):
+        from_torch(small(), weights(), X, fresh="head/**")
+    rejected(r"fresh 'fc/\*\*' matches no path; there are: bn/bias", weights(), fresh="fc/**", key=KEY)
+
+
+def test_fresh_statistics_and_parts_of_a_layer():
+    tensors = weights()
+    params, state = from_torch(small(), tensors, X, fresh=("bn/{mean,var}", "conv/bias"), key=KEY)
+    np.testing.assert_array_equal(state["bn"]["var"], np.ones(4))
+    np.testing.assert_array_equal(params["conv"]["kernel"], np.moveaxis(tensors["conv.weight"], (0, 1), (-1, -2)))
+
+
+def test_names_are_replaced_and_left_out_only_where_they_are():
+    tensors = weights()
+    theirs = {name.replace("head.fc", "classifier").replace("conv.", "stem."): t for name, t in tensors.items()}
+    rename = {"classifier": "head.fc", "stem": "conv"}
+    equal(from_torch(small(), theirs, X, rename=rename), from_torch(small(), tensors, X))
+    net = small()
+    assert set(to_torch(net, *from_torch(net, tensors, X), X, rename=rename)) == set(theirs)
+    rejected(r"finds nothing of the name classifier, stem in rename=; there are: conv\.weight", tensors, rename=rename)
+    rejected("two tensors for the name 'bn.weight'", tensors, rename={"conv.weight": "bn.weight"})
+    extra = tensors | {"aux.fc.weight": np.zeros(2), "aux.fc.bias": np.zeros(2)}
+    equal(from_torch(small(), extra, X, ignore="aux/**"), from_torch(small(), tensors, X))
+    rejected(r"ignore='aux/\*\*' matches no tensor", tensors, ignore="aux/**")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_numbers_that_are_not_finite_are_named_in_a_warning(bad: float):
+    tensors = weights()
+    tensors["conv.weight"][0, 0, 0, 0] = tensors["bn.running_var"][1] = bad
+    with pytest.warns(UserWarning, match=r"from_torch: NaN or infinite numbers in conv\.weight, bn\.running_var$"):
+        params, _ = from_torch(small(), tensors, X)
+    assert not np.isfinite(params["conv"]["kernel"]).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_safetensors_are_read_directly(tmp_path: Path, dtype: str):
+    from safetensors.numpy import save_file
+
+    tensors = {name: t.astype(dtype) if t.dtype == np.float32 else t for name, t in weights().items()}
+    save_file(tensors, tmp_path / "net.safetensors", {"format": "pt"})
+    equal(from_torch(small(), tmp_path / "net.safetensors", X), from_torch(small(), tensors, X))
+    equal(from_torch(small(), str(tmp_path / "net.safetensors"), X), from_torch(small(), tensors, X))
+
+
+def test_truncated_corrupt_and_missing_files_are_rejected(tmp_path: Path):
+    from safetensors.numpy import save
+
+    content, file = save(weights()), tmp_path / "net.safetensors"
+    header = b'{"conv.weight": {"dtype": "F32", "shape": [9], "data_offsets": [0, 4]}}'
+    for bad in (b"", content[:7], content[:100], content[:-1], struct.pack("<Q", len(header)) + header + b"\0" * 4):
+        file.write_bytes(bad)
+        rejected("finds no whole safetensors file", file)
+    with pytest.raises(FileNotFoundError, match="none"):
+        from_torch(small(), tmp_path / "none.pt", X)
+
+
+class Code:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.file,)
+
+
+def test_a_file_of_pytorch_is_read_only_by_its_safe_loader(tmp_path: Path):
+    import pickle
+
+    file, ran = tmp_path / "net.pt", tmp_path / "ran"
+    file.write_bytes(pickle.dumps({"conv.weight": Code(ran)}, protocol=2))
+    if not TORCH:
+        rejected("needs PyTorch to read .*net.pt: install torch, or save the weights as safetensors", file)
+        return
+    import torch
+
+    rejected("finds no PyTorch file with tensors alone", file)
+    assert not ran.exists()
+    torch.save({"conv.weight": Code(ran)}, file)
+    rejected("finds no PyTorch file with tensors alone", file)
+    assert not ran.exists()
+    tensors = {name: torch.tensor(value) for name, value in weights().items()}
+    torch.save(tensors, file)
+    equal(from_torch(small(), file, X), from_torch(small(), weights(), X))
+    file.write_bytes(file.read_bytes()[:-200])
+    rejected("finds no PyTorch file with tensors alone", file)
+    half = {name: value.bfloat16() if value.is_floating_point() else value for name, value in tensors.items()}
+    torch.save({"epoch": 3, "state_dict": half}, file)
+    rejected("expects tensors by name, got dicts: pass the one inside, of 'state_dict'", file)
+    as_numpy = {name: value.astype(jnp.bfloat16) if value.ndim else value for name, value in weights().items()}
+    equal(from_torch(small(), half, X), from_torch(small(), as_numpy, X))
+
+
+def test_without_pytorch_its_files_are_refused_with_a_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    (tmp_path / "net.pt").write_bytes(b"PK")
+    rejected(r"needs PyTorch to read .*: install torch, or save the weights as safetensors", tmp_path / "net.pt")
+
+
+def test_something_else_is_rejected():
+    rejected(r"expects tensors by name or a path, got list", [1, 2])
+    rejected(r"expects tensors by name, got int for 'epoch'", {"epoch": 3})
+    rejected(r"missing conv\.weight", {})
+
+
+@pytest.mark.parametrize(
+    ("net", "label"),
+    [
+        (jn.serial(a=jn.ensemble(jn.dense(3), 2)), "ensemble"),
+        (jn.serial(a=jn.repeat(jn.serial(jn.repeat(jn.dense(4), 2)), 2)), "repeat"),
+        (jn.serial(a=jn.maxout(3)), "maxout"),
+        (jn.serial(a=jn.recurrent(jn.lstm_cell(3, peepholes=True))), "lstm_cell"),
+        (jn.serial(a=jn.recurrent(jn.gru_cell(3, reset_after=False))), "gru_cell"),
+    ],
+    ids=["ensemble", "repeat", "maxout", "lstm", "gru"],
+)
+def test_layers_without_a_counterpart_are_named(net: jn.Net, label: str):
+    x = floats(1, 4, 4)
+    params, state = draw(net, x)
+    with pytest.raises(jn.NetError, match=rf"a.*{label}.*has no counterpart in PyTorch"):
+        to_torch(net, params, state, x)
+    with pytest.raises(jn.NetError, match="has no counterpart in PyTorch"):
+        from_torch(net, {}, x)
+
+
+def test_parameters_of_another_network_are_not_written():
+    net = small()
+    params, state = draw(net, X)
+    with pytest.raises(jn.NetError, match=re.escape("to_torch gets arrays of another net: params/head/fc/bias")):
+        to_torch(small(7), params, state, X)
+    with pytest.raises(jn.NetError, match=r"another net: state/bn/mean, state/bn/var"):
+        to_torch(net, params, {}, X)
