@@ -1,6 +1,6 @@
 """jaxnets: functional neural networks in JAX, as pairs of pure functions."""
 
-from jaxnets import data, inspect, losses, metrics, models, regularizers, select, train
+from jaxnets import data, inspect, interop, losses, metrics, models, regularizers, select, train
 from jaxnets.activations import hard_shrink, scaled_tanh, soft_shrink, tanh_shrink, threshold
 from jaxnets.combinators import branches, concatenate, residual, serial
 from jaxnets.errors import NetError
@@ -83,6 +83,7 @@ __all__ = [
     "gru_cell",
     "hard_shrink",
     "inspect",
+    "interop",
     "layer",
     "layer_norm",
     "lift",
