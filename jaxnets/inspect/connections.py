@@ -8,12 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnets.inspect import layers, trace
-from jaxnets.inspect.costs import multiply_adds_of
+from jaxnets.inspect.costs import flops_of
 from jaxnets.inspect.dependence import links
 from jaxnets.inspect.operation import Operation, Path, Value
 from jaxnets.inspect.trace import Model, Program
 from jaxnets.net import Net
 
+PRODUCTS = ("conv_general_dilated", "dot_general")
 REDUCTIONS = ("argmax", "argmin", "cum", "reduce_", "sort")
 
 
@@ -86,7 +87,7 @@ def _readers(program: Program, group: Callable[[Path], Path]) -> dict[Value, lis
 def _links(path: Path, operations: Sequence[Operation], kinds: dict, readers: dict, maker: dict) -> int:
     wanted = [each for each in operations if any(value in readers for value in each.outputs)]
     wanted = [each for each in wanted if any(kinds.get(value) == "input" for value in each.inputs)]
-    products = [each for each in wanted if each.name in ("dot_general", "conv_general_dilated")]
+    products = [each for each in wanted if each.name in PRODUCTS]
     if products:
         return sum(_joined(each, kinds, maker) * each.times for each in products)
     inside = {value for each in wanted for value in each.outputs}
@@ -94,14 +95,14 @@ def _links(path: Path, operations: Sequence[Operation], kinds: dict, readers: di
     given = [
         v for v in inside if _floating(v) and any(not (who and place == path) for place, who in readers.get(v, ()))
     ]
-    return links(wanted, [*dict.fromkeys(read)], given) * min((each.times for each in wanted), default=0)
+    return links(wanted, [*dict.fromkeys(read)], given) * max((each.times for each in wanted), default=0)
 
 
 def _joined(operation: Operation, kinds: dict, maker: dict) -> int:
     """Return how many pairs of an input and an output a product joins, zeros laid in its kernel left out."""
     fixed = [value for value in operation.inputs if kinds.get(value, "constant") != "input"]
     if operation.name == "dot_general":
-        whole = multiply_adds_of(operation) or 0
+        whole = (flops_of(operation) or 0) // 2
         return whole * int(_nonzero(fixed[0], maker).sum()) // fixed[0].size if fixed else whole
     params, (left, kernel), (out,) = operation.params, operation.inputs, operation.outputs
     numbers = params["dimension_numbers"]
@@ -150,6 +151,7 @@ def _biases(path: Path, operations: Sequence[Operation], kinds: dict, readers: d
             if (
                 reader is None
                 or place != path
+                or reader.name in PRODUCTS
                 or (not reader.name.startswith(REDUCTIONS) and any(map(lasts, reader.outputs)))
             ):
                 return True

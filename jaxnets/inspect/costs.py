@@ -37,19 +37,12 @@ def has_rule(name: str) -> bool:
 def multiply_adds_of(operation: Operation) -> int | None:
     """Return the multiply-adds of one run of an operation: those of a convolution or a matrix product, else 0.
 
-    `None` for a program within the program that can't be opened, such as a kernel or a callback to Python.
-
     A matrix product of (m, k) and (k, n) has m k n. A convolution has, for each place of its output, one for each
     element of the kernel and each input channel it sees. Places in the padding count, as in the usual tables; zeros
-    put in between by a transposed convolution do not.
+    put in between by a transposed convolution do not, nor do averages that `jn.adaptive_avg_pool` takes by a product.
+    `None` for a program within the program that can't be opened, such as a kernel or a callback to Python.
     """
-    if operation.name == "dot_general":
-        (contracted, _), _ = operation.params["dimension_numbers"]
-        left = operation.inputs[0].aval.shape
-        return operation.outputs[0].size * math.prod(left[axis] for axis in contracted)
-    if operation.name == "conv_general_dilated":
-        return _convolution(operation)
-    return None if operation.name not in RULES and _holds_a_program(operation) else 0
+    return 0 if operation.place.pooled else _products(operation)
 
 
 def flops_of(operation: Operation) -> int | None:
@@ -63,18 +56,29 @@ def flops_of(operation: Operation) -> int | None:
     return None if rule is None else rule(operation)
 
 
+def _products(operation: Operation) -> int | None:
+    if operation.name == "dot_general":
+        (contracted, _), _ = operation.params["dimension_numbers"]
+        left = operation.inputs[0].aval.shape
+        return operation.outputs[0].size * math.prod(left[axis] for axis in contracted)
+    if operation.name == "conv_general_dilated":
+        return _convolution(operation)
+    return None if operation.name not in RULES and _holds_a_program(operation) else 0
+
+
 def _convolution(operation: Operation) -> int:
     params, (left, kernel), (out,) = operation.params, operation.inputs, operation.outputs
     numbers = params["dimension_numbers"]
-    spread = operation.transposed or any(step > 1 for step in params["lhs_dilation"])
-    places = 1
-    for inside, outside in zip(numbers.lhs_spec[2:], numbers.out_spec[2:], strict=True):
-        # A transposed convolution spreads each place of its input over one window.
-        n, m = left.aval.shape[inside], out.aval.shape[outside]
-        places *= min(n, m) if spread else m
+    spread = operation.place.transposed or any(step > 1 for step in params["lhs_dilation"])
+    pairs = 1
+    axes = zip(numbers.lhs_spec[2:], numbers.rhs_spec[2:], numbers.out_spec[2:], strict=True)
+    for inside, window, outside in axes:
+        n, k, m = left.aval.shape[inside], kernel.aval.shape[window], out.aval.shape[outside]
+        # A transposed convolution spreads its input. As an input and an element of the window have one place of the
+        # output, and so on round, there are no more products than pairs of any two of them.
+        pairs *= min(n * k, n * m, k * m) if spread else k * m
     batch, features = (out.aval.shape[axis] for axis in numbers.out_spec[:2])
-    each = kernel.size // kernel.aval.shape[numbers.rhs_spec[0]]  # of one feature: its window and the channels it sees
-    return batch * features * places * each
+    return batch * features * pairs * kernel.aval.shape[numbers.rhs_spec[1]]  # the channels that a feature sees
 
 
 def _holds_a_program(operation: Operation) -> bool:
@@ -109,7 +113,7 @@ tanh xor zeta
 
 RULES = _rules(
     {
-        "conv_general_dilated dot_general": lambda o: 2 * (multiply_adds_of(o) or 0),
+        "conv_general_dilated dot_general": lambda o: 2 * (_products(o) or 0),
         ELEMENTWISE: lambda o: o.outputs[0].size,
         "argmax argmin reduce_and reduce_max reduce_min reduce_or reduce_prod reduce_sum reduce_xor": lambda o: (
             o.inputs[0].size - o.outputs[0].size
@@ -126,7 +130,8 @@ RULES = _rules(
         bitcast_convert_type broadcast_in_dim concatenate convert_element_type copy copy_p device_put dynamic_slice
         dynamic_update_slice empty empty2 expand_dims gather iota name optimization_barrier pad platform_index pvary
         random_bits random_clone random_fold_in random_seed random_split random_unwrap random_wrap reduce_precision
-        reshape rev scatter shard sharding_constraint slice split squeeze stack stop_gradient transpose unstack
+        carry reshape rev scatter shard sharding_constraint slice split squeeze stack stop_gradient transpose
+        unstack
         """: lambda o: 0,
     }
 )

@@ -27,7 +27,8 @@ def links(operations: Sequence[Operation], inputs: Sequence[Value], outputs: Seq
         return 0
     state: dict[Value, Dependence] = {value: {value: _own(value.aval.shape)} for value in inputs}
     for operation in operations:
-        given = [(place, state[value]) for place, value in enumerate(operation.inputs) if value in state]
+        read = operation.inputs[:1] if operation.name in ("carry", "stack") else operation.inputs
+        given = [(place, state[value]) for place, value in enumerate(read) if value in state]
         for number, value in enumerate(operation.outputs if given else ()):
             rule = _rule(operation.name)
             made = ({x: rule(t, operation, place, number) for x, t in each.items()} for place, each in given)
@@ -58,7 +59,7 @@ def _union(a: Dependence, b: Dependence) -> Dependence:
 def _take(tables: Tables, axis: int, index: np.ndarray) -> Tables:
     """Take elements along an axis; those at -1 depend on nothing, which one table suffices to say."""
     changing = [number for number, table in enumerate(tables) if table.shape[axis] > 1]
-    speaker, taken = (changing or [0])[0], []
+    speaker, taken = (changing or [min(axis, len(tables) - 1)])[0], []
     for number, table in enumerate(tables):
         if number == speaker and (index < 0).any():
             table = np.take(np.repeat(table, 1 + index.max(initial=0), axis) if not changing else table, index, axis)
@@ -128,6 +129,14 @@ def _reverse(tables: Tables, operation: Operation, place: int, number: int) -> T
     return tuple(np.flip(table, operation.params["dimensions"]) for table in tables)
 
 
+def _stack(tables: Tables, operation: Operation, place: int, number: int) -> Tables:
+    return tuple(table[None] for table in tables)
+
+
+def _unstack(tables: Tables, operation: Operation, place: int, number: int) -> Tables:
+    return _any(tables, (0,))
+
+
 def _slice(tables: Tables, operation: Operation, place: int, number: int) -> Tables:
     starts, ends, steps = (operation.params[name] for name in ("start_indices", "limit_indices", "strides"))
     for axis, (start, end) in enumerate(zip(starts, ends, strict=True)):
@@ -195,8 +204,10 @@ RULES: dict[str, Callable[[Tables, Operation, int, int], Tables]] = {
     "slice": _slice,
     "split": _split,
     "squeeze": _squeeze,
+    "stack": _stack,
     "transpose": _transpose,
-    **dict.fromkeys((*ELEMENTWISE.split(), "convert_element_type", "copy", "stop_gradient"), _in_place),
+    "unstack": _unstack,
+    **dict.fromkeys((*ELEMENTWISE.split(), "carry", "convert_element_type", "copy", "stop_gradient"), _in_place),
     **dict.fromkeys(("reduce_max", "reduce_min", "reduce_prod", "reduce_sum"), _reduce),
     **dict.fromkeys(("cumlogsumexp", "cummax", "cummin", "cumprod", "cumsum"), _running),
     **dict.fromkeys(("reduce_window", "reduce_window_max", "reduce_window_min", "reduce_window_sum"), _windows),

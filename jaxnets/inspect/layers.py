@@ -33,7 +33,7 @@ def unknowns(program: Program, cost: Callable[[Operation], int | None]) -> dict[
         amount, where = cost(operation), "/".join(operation.path) or "the function"
         if amount is None:
             found[f"{operation.name} in {where} has no known cost"] = operation.path
-        elif amount and not operation.known:
+        elif amount and not operation.place.known:
             found[f"a loop in {where} has no known length; give it by trips="] = operation.path
     return found
 
@@ -82,15 +82,17 @@ def outputs(program: Program) -> dict[Path, list[Value]]:
 
 
 def activations(program: Program) -> dict[Path, int]:
-    """Return the bytes of what each layer gives, all that lies in it included, each value counted once."""
-    given, often = outputs(program), times(program)
-    made_in = {value: each.path for each in program.operations for value in each.outputs}
+    """Return the bytes of what each layer gives, all that lies in it included.
+
+    Each value counts once, with the layer that made it; in a scan, once for each turn.
+    """
+    maker = {value: each for each in program.operations for value in each.outputs}
     totals: dict[Path, int] = {(): 0}
-    for path, values in given.items():
+    for path, values in outputs(program).items():
         for value in values:
-            if made_in.get(value) == path:  # the innermost layer that gives it
+            if value in maker and maker[value].path == path:
                 for outer in upwards(path):
-                    totals[outer] = totals.get(outer, 0) + value.nbytes * often[path]
+                    totals[outer] = totals.get(outer, 0) + value.nbytes * maker[value].times
     return totals
 
 
@@ -112,7 +114,8 @@ def kinds(program: Program) -> dict[Value, str]:
     """Tell of each value what it depends upon: "input" (or a key), or else "params", or else "constant"."""
     found = {value: "constant" if value.source == "state" else value.source for value in program.inputs}
     for operation in program.operations:
-        given = {found.get(value, "constant") for value in operation.inputs}
+        inputs = operation.inputs[:1] if operation.name == "stack" else operation.inputs
+        given = {found.get(value, "constant") for value in inputs}
         kind = next((kind for kind in ("input", "params") if kind in given), "constant")
         found |= dict.fromkeys(operation.outputs, kind)
     return found

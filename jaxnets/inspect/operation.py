@@ -30,27 +30,50 @@ class Value:
         return self.size * self.aval.dtype.itemsize
 
 
+class Place(NamedTuple):
+    """Where an operation stands.
+
+    Attributes:
+        path: the layer.
+        times: how often it runs.
+        known: whether that is so; in a loop of unknown length it is not.
+        transposed: whether it came out of the transposition of a linear operation.
+        pooled: whether it is a step of a pool: a pool into bins that don't divide the axis is a product with averages.
+    """
+
+    path: Path = ()
+    times: int = 1
+    known: bool = True
+    transposed: bool = False
+    pooled: bool = False
+
+
 class Operation(NamedTuple):
     """One operation of the program.
 
     Attributes:
-        name: of the primitive; "stack" and "unstack" are the two ends of a scan, "shard" those of a shard map.
+        name: of the primitive; "unstack", "carry" and "stack" are what a scan does with its inputs, its
+            carries and its outputs, "shard" what a shard map does with either.
         params: of the primitive.
-        path: the layer in which it stands.
         inputs: what it reads.
         outputs: what it makes.
-        times: how often it runs.
-        known: whether that is so; in a loop of unknown length it is not.
-        transposed: whether it came out of the transposition of a linear operation.
+        place: where it stands.
         primitive: that of JAX, if it is one.
     """
 
     name: str
     params: Mapping[str, Any]
-    path: Path
     inputs: Sequence[Value]
     outputs: Sequence[Value]
-    times: int = 1
-    known: bool = True
-    transposed: bool = False
+    place: Place
     primitive: Any = None
+
+    @property
+    def path(self) -> Path:
+        """The layer in which it stands."""
+        return self.place.path
+
+    @property
+    def times(self) -> int:
+        """How often it runs."""
+        return self.place.times

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxnets.errors import NetError
 from jaxnets.inspect import flax_modules
-from jaxnets.inspect.operation import Operation, Path, Value
+from jaxnets.inspect.operation import Operation, Path, Place, Value
 from jaxnets.inspect.walk import Walk
 from jaxnets.net import Net, spec
 
@@ -122,5 +122,5 @@ def _program(model: Model, function: Callable[..., Any], *, train: bool, trips: 
     sources = [kind for kind, arg in zip(kinds, args, strict=True) for _ in jax.tree.leaves(arg)]
     walk = Walk(trips)
     inputs = [Value(var.aval, (), source) for var, source in zip(closed.jaxpr.invars, sources, strict=True)]
-    outputs = walk.open(closed, inputs, (), 1, True, False)
+    outputs = walk.open(closed, inputs, Place())
     return Program(walk.operations, inputs, outputs)
