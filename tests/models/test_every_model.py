@@ -35,4 +35,6 @@ def test_parameter_tree_is_golden_and_counts_are_exact(row: Row):
         for path, leaf in jn.select.paths(tree).items()
     ]
     golden(f"models/{row.name}", "\n".join([repr(net), *rows]) + "\n")
-    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == row.parameters
+    assert jn.inspect.count_parameters(params) == row.parameters
+    if row.multiply_adds is not None:
+        assert jn.inspect.multiply_adds(net, row.x, params=params, state=state) == row.multiply_adds
