@@ -101,9 +101,8 @@ def _draw(keys: Key, logits: jax.Array, temperature: jax.Array, top_k: int | Non
         values, places = jax.lax.top_k(logits, top_k)
         logits = jnp.put_along_axis(jnp.full_like(logits, -jnp.inf), places, values, axis=-1, inplace=False)
     below = logits - logits.max(axis=-1, keepdims=True)  # the best stays 0 however small the temperature
-    drawn = jax.vmap(jax.random.categorical)(
-        keys, below / jnp.where(temperature > 0, temperature, 1).astype(below.dtype)
-    )
+    scale = jnp.where(temperature > 0, temperature, 1).astype(below.dtype)
+    drawn = jax.vmap(jax.random.categorical)(keys, below / scale)
     return jnp.where(temperature > 0, drawn, best).astype(jnp.int32)
 
 
@@ -112,9 +111,9 @@ def _check_prompt(prompt: Any) -> Any:
     values = prompt.values if isinstance(prompt, Padded) else prompt
     if len(jnp.shape(values)) != 2 or not jnp.shape(values)[1]:
         raise NetError(f"expects a prompt (batch, time) of at least one token, got {jnp.shape(values)}")
-    time = jnp.shape(values)[1]
     if not isinstance(prompt, Padded):
-        return time - 1
+        return -1
     check_padded(prompt)
+    time = jnp.shape(values)[1]
     refuse(prompt.lengths, lambda n: (n < 1) | (n > time), f"expects prompts of 1 to {time} tokens, got {{}}")
     return jnp.asarray(prompt.lengths) - 1
