@@ -4,6 +4,7 @@ from jaxnets.inspect.connections import connections
 from jaxnets.inspect.counts import Memory, count_parameters, flops, memory, multiply_adds
 from jaxnets.inspect.effective_field import effective_field
 from jaxnets.inspect.figures import confusion, curves, kernels, misclassified
+from jaxnets.inspect.graph import Drawing, graph
 from jaxnets.inspect.pictures import draw_receptive_field, feature_maps
 from jaxnets.inspect.receptive_field import ReceptiveField, receptive_field
 from jaxnets.inspect.report import Row, Summary
@@ -11,6 +12,7 @@ from jaxnets.inspect.sizes import output_size
 from jaxnets.inspect.summary import summary
 
 __all__ = [
+    "Drawing",
     "Memory",
     "ReceptiveField",
     "Row",
@@ -23,6 +25,7 @@ __all__ = [
     "effective_field",
     "feature_maps",
     "flops",
+    "graph",
     "kernels",
     "memory",
     "misclassified",
