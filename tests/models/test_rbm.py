@@ -142,11 +142,11 @@ def test_chains_persist():
     net = models.contrastive_divergence(3, steps=2, chains=5)
     _, state = net.init(KEY, V)
     keys = jax.random.split(KEY)
-    _, first = net.apply(PARAMS, state, V, key=keys[0], train=True)
-    _, second = net.apply(PARAMS, first, V[:2], key=keys[1], train=True)
-    by_hand = state["chain"]
+    move = jax.jit(lambda state, v, key: net.apply(PARAMS, state, v, key=key, train=True)[1])
+    second = move(move(state, V, keys[0]), V[:2], keys[1])
+    gibbs, by_hand = jax.jit(models.gibbs_step), state["chain"]
     for key in (*jax.random.split(keys[0]), *jax.random.split(keys[1])):
-        by_hand = models.gibbs_step(key, PARAMS, by_hand)
+        by_hand = gibbs(key, PARAMS, by_hand)
     np.testing.assert_array_equal(second["chain"], by_hand)
     _, same = net.apply(PARAMS, state, V)
     np.testing.assert_array_equal(same["chain"], state["chain"])
@@ -167,24 +167,18 @@ def bars_and_stripes(side=3):
 
 
 @pytest.mark.promotes
-@pytest.mark.parametrize(("chains", "reached"), [(0, -3.2), (100, -2.9)])
-def test_it_learns_bars_and_stripes(chains, reached):
+def test_it_learns_bars_and_stripes():
     """Its exact likelihood comes near that of the 14 images, −log 14 = −2.64, from −9 log 2 = −6.24 for coins."""
     images = bars_and_stripes()
     assert len(images) == 14
-    net = models.contrastive_divergence(16, steps=5, chains=chains)
+    net = models.contrastive_divergence(16, steps=5, chains=100)
     adam = optax.adam(optax.cosine_decay_schedule(0.02, 1500))
     program = jn.train.program(
         net, jn.objective(jn.losses.energy_gap), adam, (images, images), epochs=1500, batch_size=None
     )
     run, _ = jax.jit(lambda program, key: program(key))(program, KEY)
-
-    def log_likelihood(params):
-        every = -np.asarray(models.free_energy(params, jnp.asarray(states(9), jnp.float32)), np.float64)
-        return every[enumerated.indices(images)].mean() - np.logaddexp.reduce(every)
-
-    assert abs(log_likelihood(program.start(KEY).params) + 9 * np.log(2)) < 0.1
-    assert log_likelihood(run.params) > reached
+    every = -np.asarray(models.free_energy(run.params, jnp.asarray(states(9), jnp.float32)), np.float64)
+    assert every[enumerated.indices(images)].mean() - np.logaddexp.reduce(every) > -2.9
 
 
 @pytest.mark.parametrize(

@@ -140,8 +140,8 @@ def test_halves_may_hold_state_and_randomness():
     encoder = jn.serial(jn.batch_norm(), jn.branches(dict, mean=jn.dense(2), log_variance=jn.dense(2)))
     net = models.variational(encoder, jn.serial(jn.dropout(0.5), jn.dense(6), jn.batch_norm()))
     x = jnp.asarray(floats(8, 6))
-    params, state = net.init(KEY, x)
-    _, after = net.apply(params, state, x, key=KEY, train=True)
+    params, state = draw(net, x)
+    after = jax.jit(lambda params, state: net.apply(params, state, x, key=KEY, train=True)[1])(params, state)
     assert jax.tree.structure(after) == jax.tree.structure(state)
     assert set(after) == {"encoder", "decoder"}
     for half in after:
