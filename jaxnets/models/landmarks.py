@@ -103,6 +103,6 @@ def soft_argmax(heatmaps: Any) -> jax.Array:
     dtype = param_dtype(heatmaps)
     share = jax.nn.softmax(jnp.asarray(heatmaps).astype(dtype), axis=(1, 2))  # (batch, height, width, points)
     x, y = ((2 * jnp.arange(n, dtype=dtype) + 1) / n - 1 for n in (share.shape[2], share.shape[1]))
-    mean_x = jnp.einsum("bhwp,w->bp", share, x)
-    mean_y = jnp.einsum("bhwp,h->bp", share, y)
+    mean_x = (share.sum(1) * x[None, :, None]).sum(1)  # no matrix product, which a GPU would round
+    mean_y = (share.sum(2) * y[None, :, None]).sum(1)
     return jnp.stack([mean_x, mean_y], axis=-1).astype(heatmaps.dtype)
