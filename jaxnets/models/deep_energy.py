@@ -34,8 +34,7 @@ def mean_field(params: Params, v: jax.Array, *, steps: int = 10) -> list[jax.Arr
     """
     top = len(params)
     layers = [v]
-    for place in range(1, top + 1):
-        twice = 1 if place == top else 2
+    for place, twice in enumerate([2] * (top - 1) + [1], start=1):
         layers.append(jax.nn.sigmoid(twice * _from_below(params, layers, place) + _bias(params, place, v)))
 
     def sweep(means: list[jax.Array], _: None) -> tuple[list[jax.Array], None]:
@@ -81,7 +80,7 @@ def dbm_gibbs_step(key: Key, params: Params, layers: Sequence[jax.Array]) -> lis
         layers: visible units and each hidden layer, `(batch, units)`, a chain a row.
 
     Returns:
-        The next layers. The chain's stationary distribution is p(v, h¹, …, h^L).
+        The next layers; the chain's stationary distribution is p(v, h¹, …, h^L).
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> params, _ = jn.models.dbm((3, 2)).init(jax.random.key(0), jnp.ones((1, 4)))
