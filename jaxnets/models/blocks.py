@@ -21,6 +21,12 @@ def same_conv(features: int, window: int, stride: int = 1, *, groups: int = 1, z
     return conv(features, window, stride=stride, padding=window // 2, groups=groups, use_bias=False, kernel_init=init)
 
 
+def stem(features: int, window: int, stride: int = 1) -> Net:
+    """Return the first convolution. Its window is a pair, so that it takes images alone: a forgotten axis is told."""
+    pair = (window, window)
+    return conv(features, pair, stride=stride, padding=window // 2, use_bias=False, kernel_init=HE)
+
+
 def basic(features: int, stride: int = 1, *, zero: bool = False) -> Net:
     """Return two 3×3 convolutions; `zero` starts the last scale at zero."""
     return serial(

@@ -7,7 +7,7 @@ from jax.nn import relu
 from jaxnets.combinators import residual, serial
 from jaxnets.errors import NetError
 from jaxnets.layers import batch_norm, dense, global_avg_pool, max_pool
-from jaxnets.models.blocks import basic, bottleneck, projection, same_conv, stages
+from jaxnets.models.blocks import basic, bottleneck, projection, stages, stem
 from jaxnets.net import Net
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
@@ -52,7 +52,7 @@ def resnet50(
         zero_init_residual: whether the last scale of each block starts at 0, so that blocks start as the identity.
 
     Raises:
-        NetError: for another version or a size below 1; by the layer, for input without four axes or without places.
+        NetError: for another version; by the layer, for input that is no batch of images or has no place.
 
     He, Zhang, Ren and Sun, "Deep Residual Learning for Image Recognition" (2015), table 1; Goyal et al., "Accurate,
     Large Minibatch SGD" (2017), section 5.1, for version 1.5 and the zero scales.
@@ -106,7 +106,7 @@ def network(
         return residual(body, projection(features, stride) if changes else None, relu)
 
     return serial(
-        conv1=same_conv(64, 7, stride=2),
+        conv1=stem(64, 7, stride=2),
         bn1=batch_norm(),
         relu=relu,
         maxpool=max_pool(3, stride=2, padding=1),

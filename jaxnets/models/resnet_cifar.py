@@ -11,7 +11,7 @@ from jaxnets.combinators import residual, serial
 from jaxnets.errors import NetError
 from jaxnets.layers import batch_norm, dense, global_avg_pool
 from jaxnets.leaf import layer
-from jaxnets.models.blocks import basic, projection, same_conv, stages
+from jaxnets.models.blocks import basic, projection, stages, stem
 from jaxnets.net import Net
 
 Shortcut = Literal["A", "B", "C"]
@@ -35,7 +35,7 @@ def resnet_cifar(
         zero_init_residual: whether the last scale of each block starts at 0, so that blocks start as the identity.
 
     Raises:
-        NetError: for another depth or shortcut; by the layer, for input without four axes or without places.
+        NetError: for another depth or shortcut; by the layer, for input that is no batch of images or has no place.
 
     He, Zhang, Ren and Sun, "Deep Residual Learning for Image Recognition" (2015), section 4.2; 3.3 for the shortcuts.
 
@@ -67,7 +67,7 @@ def plain_cifar(depth: int, num_classes: int = 10, *, scan: bool = False) -> Net
     with shortcut "A" so are the parameters.
 
     Raises:
-        NetError: for another depth; by the layer, for input without four axes or without places.
+        NetError: for another depth; by the layer, for input that is no batch of images or has no place.
 
     He et al. (2015), section 4.2 and figure 6, left.
 
@@ -91,7 +91,7 @@ def _stem_and_head(label: str, depth: int, block: Callable[[int, int, bool], Net
     if not isinstance(depth, int) or depth < 8 or depth % 6 != 2:
         raise NetError(f"expects a depth of 6 n + 2 with n ≥ 1, such as 20, 56 or 110, got {depth!r}", label=label)
     return serial(
-        conv1=same_conv(16, 3),
+        conv1=stem(16, 3),
         bn1=batch_norm(),
         relu=relu,
         **stages([(depth - 2) // 6] * 3, 16, block, scan=scan),

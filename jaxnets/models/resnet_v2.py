@@ -6,7 +6,7 @@ from jax.nn import relu
 
 from jaxnets.combinators import residual, serial
 from jaxnets.layers import batch_norm, dense, global_avg_pool, max_pool
-from jaxnets.models.blocks import residual_behind, same_conv, stages
+from jaxnets.models.blocks import residual_behind, same_conv, stages, stem
 from jaxnets.models.resnet import BLOCKS
 from jaxnets.net import Net
 
@@ -29,7 +29,7 @@ def resnet50_v2(num_classes: int = 1000, *, scan: bool = False, zero_init_residu
             identity.
 
     Raises:
-        NetError: by the layer, for input without four axes or without places.
+        NetError: by the layer, for input that is no batch of images or has no place.
 
     He, Zhang, Ren and Sun, "Identity Mappings in Deep Residual Networks" (2016), figure 1 (b) and appendix.
 
@@ -97,7 +97,7 @@ def _network(depth: int, num_classes: int, scan: bool, zero: bool) -> Net:
         return residual_behind(before, serial(**layers), serial(conv=same_conv(convolutions[-1][0], 1, stride)))
 
     return serial(
-        conv1=same_conv(64, 7, stride=2),
+        conv1=stem(64, 7, stride=2),
         maxpool=max_pool(3, stride=2, padding=1),
         **stages(BLOCKS[depth], 64, block, scan=scan),
         norm=batch_norm(),
