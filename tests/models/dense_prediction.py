@@ -29,8 +29,8 @@ ROWS = [
     Row("fcn8s_vgg16", _fcn8s, image(), 134_489_759, 21_304_752_336),
     Row("fcn", models.fcn, image(64), 742_463, 27_243_328),
     Row("landmarks", lambda: models.landmarks(68), image(64, 1), 565_368, 10_568_704),
-    # 16 · 68 are the means of the places, which are products as well.
-    Row("landmarks_heatmap", lambda: models.landmarks(68, head="heatmap"), image(64, 1), 27_828, 10_305_536 + 16 * 68),
+    # Means over places are sums of plain products, which are not counted; a matrix product would be.
+    Row("landmarks_heatmap", lambda: models.landmarks(68, head="heatmap"), image(64, 1), 27_828, 10_305_536),
     Row(
         "unet_volume",
         lambda: models.unet(2, widths=(4, 8)),
