@@ -72,7 +72,7 @@ def layers(net: Net, tree: Mapping[str, Any]) -> list[Layer]:
         tree: its parameters and state in one, nested dicts.
 
     Raises:
-        NetError: for an ensemble, or copies of copies.
+        NetError: for an ensemble, copies of copies, or a network that `upto` has cut.
     """
     return list(_walk(net, tree, "", ("",), 0, False))
 
@@ -84,7 +84,7 @@ def _walk(
     copying = [name for name in wrappers if name in ("repeat", "ensemble")]
     if "ensemble" in copying or len(copying) > 1 or (copying and stacked):
         mend = "convert one member or one copy at a time, and stack them"
-        raise NetError(f"has no counterpart in PyTorch; {mend}", label=f"{path}: {net.label}")
+        raise _no_counterpart(path, net.label, mend)
     if net.copies:
         names, stacked = tuple(_join(name, str(first + k)) for name in names for k in range(net.copies)), True
     if not net.children:
@@ -92,6 +92,9 @@ def _walk(
             own = tuple(_join(name, inside.replace("/", ".")) for name in names)
             yield Layer(slashed(path, inside), own, stacked, label, suffix)
         return
+    if left_out := [name for name in tree if name not in net.children]:
+        mend = "convert the whole network, whose parameters are the same"
+        raise NetError(f"leaves out {', '.join(left_out)}; {mend}", label=net.label)
     inner = {name: child for name, child in net.children.items() if tree.get(name)}
     both_ways = all(_kind(child) == "bidirectional" and name.isdigit() for name, child in inner.items())
     shift = 0
@@ -166,7 +169,7 @@ def to_arrays(layer: Layer, tensors: Arrays, like: Arrays, order: Order = Order(
 def _kernel_axes(layer: Layer) -> tuple[tuple[int, int], tuple[int, int]]:
     """Return which axes of our kernel are the first two of PyTorch's weight."""
     if layer.kind == "maxout":
-        raise NetError("has no counterpart in PyTorch", label=f"{layer.path}: {layer.label}")
+        raise _no_counterpart(layer.path, layer.label)
     return ((-2, -1), (0, 1)) if layer.kind == "conv_transpose" else ((-1, -2), (0, 1))
 
 
@@ -182,7 +185,7 @@ def _is_cell(layer: Layer) -> bool:
 def _cell_to_tensors(layer: Layer, arrays: Arrays) -> Arrays:
     """Split the biases: PyTorch's second one is zero, but for what a GRU's reset gate acts on."""
     if "reset_after=False" in layer.label or "peephole" in arrays:
-        raise NetError("has no counterpart in PyTorch", label=f"{layer.path}: {layer.label}")
+        raise _no_counterpart(layer.path, layer.label)
     tensors = {}
     for name, array in arrays.items():
         if name == "bias":
@@ -234,6 +237,12 @@ def _modules(tree: Mapping[str, Any]) -> list[str]:
         if isinstance(inner, Mapping):
             found += [slashed(name, inside) for inside in _modules(inner)]
     return found
+
+
+def _no_counterpart(path: str, label: str, mend: str = "convert all else around it, and this by hand") -> NetError:
+    error = NetError(f"has no counterpart in PyTorch; {mend}", label=label)
+    error.path = tuple(path.split("/")) if path else ()
+    return error
 
 
 def _join(name: str, inside: str) -> str:

@@ -1,5 +1,6 @@
 """A network without its numbers: the arrays it wants, layer by layer, and trees made of what was found for them."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,7 +23,6 @@ class Skeleton:
         state: specs of the state.
         tree: both in one, nested dicts.
         specs: both by path, `params/fc/kernel` and `state/bn1/mean`.
-        layers: the layers that have some.
     """
 
     def __init__(self, net: Net, x: Any) -> None:
@@ -30,7 +30,11 @@ class Skeleton:
         self.params, self.state = jax.eval_shape(net.init, jax.random.key(0), x)
         self.tree = _merged(self.params, self.state)
         self.specs = flat(self.params, self.state)
-        self.layers = layers(net, self.tree)
+
+    @functools.cached_property
+    def layers(self) -> list[Layer]:
+        """The layers that have parameters or state, under PyTorch's names."""
+        return layers(self.net, self.tree)
 
     def own(self, layer: Layer) -> dict[str, str]:
         """Return the paths of a layer's arrays by name, in PyTorch's order: state last, biases behind the rest."""

@@ -12,10 +12,12 @@ import pytest
 
 import jaxnets as jn
 from jaxnets.interop import from_torch, to_torch
+from tests.cases.case import Case
 from tests.interop import counterparts
 from tests.interop.counterparts import Counterpart
 from tests.models.weights import draw
 from tests.oracle import floats, witness
+from tests.test_every_net import CASES
 
 each_counterpart = pytest.mark.parametrize("counterpart", counterparts.ALL, ids=str)
 
@@ -91,6 +93,30 @@ def test_the_round_trip_of_random_networks_is_lossless(seed: int):
     trees = draw(net, x)
     back = to_torch(net, *trees, x)
     equal(jax.tree.map(np.asarray, from_torch(net, back, x)), trees)
+
+
+NO_COUNTERPART = {
+    "combinators/ensemble",
+    "combinators/upto",
+    "layers/maxout",
+    "layers/maxout_no_bias",
+    "recurrent/carry_through",
+    "recurrent/ensemble",
+    "recurrent/gru_reset_before",
+    "recurrent/lstm_peepholes",
+}
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_every_network_comes_back_to_the_bit_or_says_why_not(case: Case):
+    net = case.make()
+    params, state = draw(net, case.x)
+    if case.name in NO_COUNTERPART:
+        with pytest.raises(jn.NetError, match=r"no counterpart|convert the whole network"):
+            to_torch(net, params, state, case.x)
+        return
+    back = from_torch(net, to_torch(net, params, state, case.x), case.x)
+    equal(jax.tree.map(np.asarray, back), (params, state))
 
 
 def test_signed_zeros_and_two_biases_keep_their_bits():

@@ -196,6 +196,11 @@ def test_layers_without_a_counterpart_are_named(net: jn.Net, label: str):
         from_torch(net, {}, x)
 
 
+def test_a_network_that_was_cut_is_converted_whole():
+    with pytest.raises(jn.NetError, match="serial up to bn leaves out head; convert the whole network"):
+        from_torch(small().upto("bn"), weights(), X)
+
+
 def test_parameters_of_another_network_are_not_written():
     net = small()
     params, state = draw(net, X)
