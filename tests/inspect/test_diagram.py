@@ -10,9 +10,9 @@ import pytest
 from flax import linen
 
 import jaxnets as jn
-from jaxnets.inspect import graph
+from jaxnets.inspect import diagram
+from jaxnets.inspect.diagram import _measure
 from jaxnets.inspect.flow import INPUT, OUTPUT, Box, traced, untraced
-from jaxnets.inspect.graph import _measure
 from jaxnets.inspect.layout import Placed, place
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -157,7 +157,7 @@ def test_boxes_are_nested_and_lines_go_round_them(name):
 @pytest.mark.parametrize("name", NETS)
 def test_files_are_well_formed_and_have_every_layer(name):
     net, x = NETS[name]
-    drawing = graph(net, x)
+    drawing = diagram(net, x)
     root = ElementTree.fromstring(drawing.svg)
     assert root.tag == f"{SVG}svg"
     texts = [text.text or "" for text in root.iter(f"{SVG}text")]
@@ -167,7 +167,7 @@ def test_files_are_well_formed_and_have_every_layer(name):
 
     written = [re.sub(r" × \d+$", "", text) for text in texts]
     assert all(written.count(name) >= names(net).count(name) for name in names(net))
-    assert drawing.svg == graph(net, x).svg == str(drawing) == drawing._repr_svg_()
+    assert drawing.svg == diagram(net, x).svg == str(drawing) == drawing._repr_svg_()
     width, height = (float(root.get(side) or 0) for side in ("width", "height"))
     for rectangle in root.iter(f"{SVG}rect"):
         if rectangle.get("class") != "paper":
@@ -177,24 +177,24 @@ def test_files_are_well_formed_and_have_every_layer(name):
 
 def test_names_and_labels_are_escaped():
     net = jn.serial(**{"a<b": jn.dense(2), "c&d": jax.nn.relu})
-    root = ElementTree.fromstring(graph(net, image(3)).svg)
+    root = ElementTree.fromstring(diagram(net, image(3)).svg)
     assert {"a<b", "c&d"} <= {text.text for text in root.iter(f"{SVG}text")}
 
 
 def test_saving_overwrites_nothing_unasked(tmp_path):
-    drawing = graph(jn.dense(3), image(4))
+    drawing = diagram(jn.dense(3), image(4))
     assert drawing.save(tmp_path / "net.svg").read_text(encoding="utf-8") == drawing.svg
     with pytest.raises(FileExistsError):
-        graph(jn.dense(5), image(4)).save(tmp_path / "net.svg")
+        diagram(jn.dense(5), image(4)).save(tmp_path / "net.svg")
     assert "dense(3)" in (tmp_path / "net.svg").read_text(encoding="utf-8")
-    graph(jn.dense(5), image(4)).save(tmp_path / "net.svg", overwrite=True)
+    diagram(jn.dense(5), image(4)).save(tmp_path / "net.svg", overwrite=True)
     assert "dense(5)" in (tmp_path / "net.svg").read_text(encoding="utf-8")
 
 
 def test_mistakes():
     with pytest.raises(jn.NetError, match="depth of at least 1, got 0"):
-        graph(jn.dense(3), image(4), depth=0)
+        diagram(jn.dense(3), image(4), depth=0)
     with pytest.raises(jn.NetError, match="input x to trace function"):
-        graph(lambda x: x)
+        diagram(lambda x: x)
     with pytest.raises(jn.NetError, match="conv1"):
-        graph(jn.models.lenet5(), image(28))
+        diagram(jn.models.lenet5(), image(28))

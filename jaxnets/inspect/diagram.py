@@ -61,7 +61,7 @@ class Drawing:
         return path
 
 
-def graph(model: Any, x: Any = None, *, depth: int | None = None) -> Drawing:
+def diagram(model: Any, x: Any = None, *, depth: int | None = None) -> Drawing:
     """Draw a network: every layer a box in the box of its parent, and a line from each output to what reads it.
 
     The lines are found by tracing the program in evaluation, so that they hold for any network, Flax module or
@@ -84,14 +84,14 @@ def graph(model: Any, x: Any = None, *, depth: int | None = None) -> Drawing:
             wrong shape.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
-    >>> drawing = graph(jn.models.lenet5(), jax.ShapeDtypeStruct((1, 28, 28, 1), jnp.float32))
+    >>> drawing = diagram(jn.models.lenet5(), jax.ShapeDtypeStruct((1, 28, 28, 1), jnp.float32))
     >>> drawing.svg.count("<rect"), "28×28×6" in drawing.svg
     (21, True)
     """
     if depth is not None and depth < 1:
-        raise NetError(f"expects a depth of at least 1, got {depth}", label="graph")
+        raise NetError(f"expects a depth of at least 1, got {depth}", label="diagram")
     if x is None and not isinstance(model, Net):
-        raise NetError(f"expects an input x to trace {type(model).__name__}", label="graph")
+        raise NetError(f"expects an input x to trace {type(model).__name__}", label="diagram")
     box = untraced(model, depth=depth) if x is None else traced(model, x, depth=depth)
     placed = place(box, _measure)
     placed.x, placed.y = MARGIN, MARGIN
