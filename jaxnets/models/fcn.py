@@ -9,7 +9,8 @@ import jax.numpy as jnp
 
 from jaxnets.errors import NetError, check_count
 from jaxnets.graphs import graph
-from jaxnets.layers import bilinear_kernel, conv, conv_transpose, dropout
+from jaxnets.layers import bilinear_kernel, conv, conv_transpose
+from jaxnets.layers import dropout as drop
 from jaxnets.models.cnn import cnn
 from jaxnets.net import Net
 
@@ -24,7 +25,7 @@ def fcn(
     stride: int = 32,
     features: int = 256,
     window: int = 3,
-    dropout_rate: Any = 0.5,
+    dropout: Any = 0.5,
 ) -> Net:
     """Return a fully convolutional network: scores at the coarsest map, doubled and added to those of finer ones.
 
@@ -42,7 +43,7 @@ def fcn(
         stride: of the backbone as a whole.
         features: channels of the two layers `fc6` and `fc7` behind the backbone.
         window: of `fc6`; it keeps the size.
-        dropout_rate: behind `fc6` and `fc7`. May be traced.
+        dropout: behind `fc6` and `fc7`. May be traced.
 
     Returns:
         A network from `(batch, height, width, channels)`, of any floating dtype and any size, to logits
@@ -68,10 +69,10 @@ def fcn(
     nodes: dict[str, Any] = dict(backbone.children) | {
         "fc6": conv(features, window, padding="SAME", kernel_init=he),
         "relu6": jax.nn.relu,
-        "drop6": dropout(dropout_rate),
+        "drop6": drop(dropout),
         "fc7": conv(features, 1, kernel_init=he),
         "relu7": jax.nn.relu,
-        "drop7": dropout(dropout_rate),
+        "drop7": drop(dropout),
         "score": conv(num_classes, 1),
     }
     for skip in skips:

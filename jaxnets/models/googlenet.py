@@ -12,11 +12,11 @@ from jaxnets.layers import (
     batch_norm,
     conv,
     dense,
-    dropout,
     flatten,
     global_avg_pool,
     max_pool,
 )
+from jaxnets.layers import dropout as drop
 from jaxnets.net import Net
 
 Unit = Callable[..., Net]
@@ -37,7 +37,7 @@ BLOCKS = {  # 1×1, 3×3 reduce, 3×3, 5×5 reduce, 5×5, pool projection: table
 
 
 def googlenet(
-    num_classes: int = 1000, *, auxiliary: bool = False, dropout_rate: Any = 0.2, auxiliary_dropout_rate: Any = 0.7
+    num_classes: int = 1000, *, auxiliary: bool = False, dropout: Any = 0.2, auxiliary_dropout: Any = 0.7
 ) -> Net:
     """Return GoogLeNet as torchvision builds it: batch norm, and a 3×3 window in the branch that the paper has 5×5 in.
 
@@ -50,8 +50,8 @@ def googlenet(
         num_classes: width of the output.
         auxiliary: whether there are heads behind `inception4a` and `inception4d`, in training only. The output is
             then `{"logits": ..., "aux1": ..., "aux2": ...}`; train it with `jn.losses.over_heads`, weights 0.3.
-        dropout_rate: of the features before the output. May be traced.
-        auxiliary_dropout_rate: of the heads' hidden layer. May be traced.
+        dropout: of the features before the output. May be traced.
+        auxiliary_dropout: of the heads' hidden layer. May be traced.
 
     Raises:
         NetError: by the layer, for input that is too small or without four axes.
@@ -70,11 +70,11 @@ def googlenet(
         layer = conv(features, window, use_bias=False, kernel_init=HE, **options)
         return serial(conv=layer, bn=batch_norm(epsilon=1e-3), relu=jax.nn.relu)
 
-    body = chain(unit, 3, max_pool(2, ceil_mode=True), {}, dropout_rate, num_classes)
-    return with_heads(body, unit, adaptive_avg_pool(4), auxiliary_dropout_rate, num_classes) if auxiliary else body
+    body = chain(unit, 3, max_pool(2, ceil_mode=True), {}, dropout, num_classes)
+    return with_heads(body, unit, adaptive_avg_pool(4), auxiliary_dropout, num_classes) if auxiliary else body
 
 
-def chain(unit: Unit, window: int, last_pool: Net, norm: dict[str, Net], dropout_rate: Any, num_classes: int) -> Net:
+def chain(unit: Unit, window: int, last_pool: Net, norm: dict[str, Net], dropout: Any, num_classes: int) -> Net:
     """Return the network without heads, made of `unit(features, window)`; `norm` stands in its stem twice."""
     layers: dict[str, Any] = {
         "conv1": unit(64, 7, stride=2, padding=3),  # (batch, 112, 112, 64)
@@ -97,10 +97,10 @@ def chain(unit: Unit, window: int, last_pool: Net, norm: dict[str, Net], dropout
             layers["maxpool3"] = POOL  # (batch, 14, 14, 480)
         elif name == "inception4e":
             layers["maxpool4"] = last_pool  # (batch, 7, 7, 832)
-    return serial(**layers, avgpool=global_avg_pool, dropout=dropout(dropout_rate), fc=dense(num_classes))
+    return serial(**layers, avgpool=global_avg_pool, dropout=drop(dropout), fc=dense(num_classes))
 
 
-def with_heads(body: Net, unit: Unit, pool: Net, dropout_rate: Any, num_classes: int) -> Net:
+def with_heads(body: Net, unit: Unit, pool: Net, dropout: Any, num_classes: int) -> Net:
     """Return the network with its two auxiliary heads, made of `unit(features, window)`."""
     head = serial(
         pool=pool,  # (batch, 4, 4, channels)
@@ -108,7 +108,7 @@ def with_heads(body: Net, unit: Unit, pool: Net, dropout_rate: Any, num_classes:
         flatten=flatten,  # (batch, 2048)
         fc1=dense(1024, kernel_init=HE),
         relu=jax.nn.relu,
-        dropout=dropout(dropout_rate),
+        dropout=drop(dropout),
         fc2=dense(num_classes),
     )
     return side_heads(body, aux1=(head, "inception4a"), aux2=(head, "inception4d"))

@@ -11,7 +11,7 @@ from jaxnets.net import Net
 
 
 def googlenet_2014(
-    num_classes: int = 1000, *, auxiliary: bool = False, dropout_rate: Any = 0.4, auxiliary_dropout_rate: Any = 0.7
+    num_classes: int = 1000, *, auxiliary: bool = False, dropout: Any = 0.4, auxiliary_dropout: Any = 0.7
 ) -> Net:
     """Return GoogLeNet as in the paper: biases, local response normalization, true 5×5 windows, no batch norm.
 
@@ -22,8 +22,8 @@ def googlenet_2014(
     Args:
         num_classes: width of the output.
         auxiliary: whether there are heads behind `inception4a` and `inception4d`, in training only.
-        dropout_rate: of the features before the output. May be traced.
-        auxiliary_dropout_rate: of the heads' hidden layer. May be traced.
+        dropout: of the features before the output. May be traced.
+        auxiliary_dropout: of the heads' hidden layer. May be traced.
 
     Raises:
         NetError: by the layer, for input that is too small or without four axes.
@@ -41,5 +41,5 @@ def googlenet_2014(
     def unit(features: int, window: int, **options: Any) -> Net:
         return serial(conv=conv(features, window, kernel_init=HE, **options), relu=jax.nn.relu)
 
-    body = chain(unit, 5, POOL, {"norm": local_response_norm(5)}, dropout_rate, num_classes)
-    return with_heads(body, unit, avg_pool(5, stride=3), auxiliary_dropout_rate, num_classes) if auxiliary else body
+    body = chain(unit, 5, POOL, {"norm": local_response_norm(5)}, dropout, num_classes)
+    return with_heads(body, unit, avg_pool(5, stride=3), auxiliary_dropout, num_classes) if auxiliary else body

@@ -4,12 +4,13 @@ from typing import Any
 
 from jaxnets.combinators import serial
 from jaxnets.graphs import side_heads
-from jaxnets.layers import avg_pool, dense, dropout, global_avg_pool
+from jaxnets.layers import avg_pool, dense, global_avg_pool
+from jaxnets.layers import dropout as drop
 from jaxnets.models.inception_blocks import HALVED, mixed_5, mixed_6, mixed_6a, mixed_7, mixed_7a, unit
 from jaxnets.net import Net
 
 
-def inception_v3(num_classes: int = 1000, *, auxiliary: bool = False, dropout_rate: Any = 0.5) -> Net:
+def inception_v3(num_classes: int = 1000, *, auxiliary: bool = False, dropout: Any = 0.5) -> Net:
     """Return Inception v3 as torchvision builds it.
 
     It takes `(batch, height, width, channels)` of any floating dtype and any size from 75 × 75 on, 299 × 299 in the
@@ -22,7 +23,7 @@ def inception_v3(num_classes: int = 1000, *, auxiliary: bool = False, dropout_ra
         auxiliary: whether there is a head behind `Mixed_6e`, in training only. The output is then
             `{"logits": ..., "AuxLogits": ...}`; train it with `jn.losses.over_heads`. The head asks for 299 × 299
             or more.
-        dropout_rate: of the features before the output. May be traced.
+        dropout: of the features before the output. May be traced.
 
     Raises:
         NetError: by the layer, for input that is too small or without four axes.
@@ -56,7 +57,7 @@ def inception_v3(num_classes: int = 1000, *, auxiliary: bool = False, dropout_ra
         Mixed_7b=mixed_7(),  # (batch, 8, 8, 2048)
         Mixed_7c=mixed_7(),  # (batch, 8, 8, 2048)
         avgpool=global_avg_pool,  # (batch, 2048)
-        dropout=dropout(dropout_rate),
+        dropout=drop(dropout),
         fc=dense(num_classes),
     )
     head = serial(

@@ -10,7 +10,8 @@ from jaxnets.combinators import Layer, concatenate, serial
 from jaxnets.errors import NetError
 from jaxnets.graphs import graph
 from jaxnets.layers import batch_norm as normalise
-from jaxnets.layers import conv, conv_transpose, dropout, max_pool
+from jaxnets.layers import conv, conv_transpose, max_pool
+from jaxnets.layers import dropout as drop
 from jaxnets.net import Net
 
 
@@ -20,7 +21,7 @@ def unet(
     widths: Sequence[int] = (64, 128, 256, 512, 1024),
     padding: Literal["SAME", "VALID"] = "SAME",
     batch_norm: bool = True,
-    dropout_rate: Any = 0.0,
+    dropout: Any = 0.0,
 ) -> Net:
     """Return U-Net: a class for each place of an image, from what lies near and what lies far.
 
@@ -35,7 +36,7 @@ def unet(
         padding: "SAME" keeps the size, and zeros are added where an odd one was halved and doubled. "VALID" is the
             paper's: only places that see no padding are kept, 388 of 572, and the bridges are cut to their middle.
         batch_norm: whether a batch norm stands behind each convolution, which then has no bias.
-        dropout_rate: at the end of the way down. May be traced.
+        dropout: at the end of the way down. May be traced.
 
     Returns:
         A network from `(batch, height, width, channels)`, or with one or three spatial axes, of any floating dtype, to
@@ -73,7 +74,7 @@ def unet(
         nodes[f"encoder{level}"] = pair(width)
         nodes[f"pool{level}"] = max_pool(2)
     nodes["bottleneck"] = pair(widths[-1])
-    nodes["dropout"] = dropout(dropout_rate)
+    nodes["dropout"] = drop(dropout)
     for level, width in reversed(list(enumerate(widths[:-1], start=1))):
         nodes[f"upconv{level}"] = conv_transpose(width, 2, stride=2, kernel_init=he)
         nodes[f"bridge{level}"] = (bridge, f"encoder{level}", f"upconv{level}")

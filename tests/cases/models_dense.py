@@ -28,7 +28,7 @@ def _side_heads() -> jn.Net:
 
 def _fcn() -> jn.Net:
     backbone = jn.serial(conv=jn.conv(3, 3, padding=1), pool=jn.max_pool(2))
-    return jn.models.fcn(2, backbone, skips=(), stride=2, features=3, dropout_rate=0.3)
+    return jn.models.fcn(2, backbone, skips=(), stride=2, features=3, dropout=0.3)
 
 
 CASES = [

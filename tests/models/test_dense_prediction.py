@@ -210,7 +210,7 @@ def test_fcn_takes_a_classifiers_layers_and_weights():
 def test_the_skips_of_a_new_fcn_change_nothing():
     """Their scores start at zero (section 4.3 of the paper), so that FCN-8s starts from FCN-32s."""
     backbone = jn.models.cnn((4, 4))["features"]
-    fine = jn.models.fcn(3, backbone, skips=("pool1",), stride=4, features=4, dropout_rate=0.0)
+    fine = jn.models.fcn(3, backbone, skips=("pool1",), stride=4, features=4, dropout=0.0)
     x = jnp.asarray(floats(1, 8, 8, 1))
 
     @jax.jit

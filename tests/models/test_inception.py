@@ -21,7 +21,7 @@ def spec(size: int, channels: int = 3) -> jax.ShapeDtypeStruct:
 
 
 def test_googlenet_and_its_heads_are_torchvisions():
-    net = jn.models.googlenet(10, auxiliary=True, dropout_rate=0.0, auxiliary_dropout_rate=0.0)
+    net = jn.models.googlenet(10, auxiliary=True, dropout=0.0, auxiliary_dropout=0.0)
 
     def make() -> Any:
         options = {"aux_logits": True, "init_weights": False, "dropout": 0.0, "dropout_aux": 0.0}
@@ -35,7 +35,7 @@ def test_inception_v3_is_torchvisions():
     def make() -> Any:
         return torchvision_models().Inception3(10, aux_logits=False, init_weights=False, dropout=0.0)
 
-    agree("models/inception_v3", jn.models.inception_v3(10, dropout_rate=0.0), floats(2, 107, 91, 3), make)
+    agree("models/inception_v3", jn.models.inception_v3(10, dropout=0.0), floats(2, 107, 91, 3), make)
 
 
 def test_the_head_of_inception_v3_is_torchvisions():
@@ -160,7 +160,7 @@ def test_too_small_an_image_is_an_error_that_names_the_layer(make: Callable[[], 
 
 
 def test_heads_ask_for_a_key_by_their_own_name():
-    net = jn.models.googlenet(10, auxiliary=True, dropout_rate=0.0)
+    net = jn.models.googlenet(10, auxiliary=True, dropout=0.0)
     params, state = jax.eval_shape(net.init, KEY, spec(64))
     with pytest.raises(jn.NetError, match=r"^aux1/dropout: .*needs a key"):
         jax.eval_shape(lambda p, s: net.apply(p, s, jnp.ones((2, 64, 64, 3)), train=True), params, state)
