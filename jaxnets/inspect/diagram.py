@@ -1,7 +1,7 @@
 """A drawing of a network: its layers as nested boxes, and the lines along which values go."""
 
 import itertools
-import re
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from jaxnets.inspect.flow import Box, traced, untraced
 from jaxnets.inspect.layout import STACK, Placed, place
 from jaxnets.net import Net
 
-CHARACTER, MARGIN, LONGEST = 6.7, 16.0, 34  # pixels of one at 11 px, around the drawing, characters of a label
+CHARACTER, MARGIN = 6.7, 16.0  # pixels of one at 11 px, and around the drawing
+ACROSS, DOWN, LINE = 26, 3, 14.0  # characters and lines of how a layer was written, and pixels of a line
 STRIPES = {
     "conv": "#0072b2",
     "dense": "#d55e00",
@@ -68,7 +69,8 @@ def diagram(model: Any, x: Any = None, *, depth: int | None = None) -> Drawing:
     function with named scopes: branches stand side by side, a shortcut goes round what it skips, and what is merged
     outside of any layer meets in a circle with its sign (+ for a sum, ‖ for a concatenation). A box in front of others
     stands for the copies of a `repeat` or an `ensemble`. Each box has its name, how it was written, and the shape of
-    its output without the batch. Layers that only run in training are left out.
+    its output without the batch; a `serial` that is not opened names what is in it. Layers that only run in training
+    are left out.
 
     Args:
         model: a `Net`, a Flax module or a function.
@@ -105,19 +107,25 @@ def diagram(model: Any, x: Any = None, *, depth: int | None = None) -> Drawing:
     )
 
 
-def _texts(box: Box) -> tuple[str, str, str]:
-    """Return a box's name, how it was written if that says more, and its shape."""
-    label = re.sub(r"^(repeat|ensemble)\((.*), \d+\)$", r"\2", box.label) if box.copies else box.label
-    label = "" if label == box.name else label
-    label = label if len(label) <= LONGEST else label[: LONGEST - 1] + "…"
-    return box.name + (f" × {box.copies}" if box.copies else ""), label, box.shape
+def _texts(box: Box) -> tuple[str, list[str], str]:
+    """Return a box's name, how it was written in lines if that says more, and its shape."""
+    lines = [] if box.written == box.name else _wrapped(box.written, 1 if box.children else DOWN)
+    return box.name + (f" × {box.copies}" if box.copies else ""), lines, box.shape
+
+
+def _wrapped(label: str, most: int) -> list[str]:
+    """Return a label in as few lines as it takes, and those as short as can be."""
+    ways = [textwrap.wrap(label, across, break_long_words=across == ACROSS) for across in range(8, ACROSS + 1)]
+    lines = min(ways, key=lambda lines: (max(map(len, lines), default=0) > ACROSS, len(lines)))
+    return lines if len(lines) <= most else [*lines[: most - 1], f"{lines[most - 1]} …"]
 
 
 def _measure(box: Box) -> tuple[float, float]:
-    name, label, shape = _texts(box)
+    name, lines, shape = _texts(box)
     if box.children:
-        return CHARACTER * len("  ".join(filter(None, (name, label, shape)))) + 28, 0.0
-    return CHARACTER * max(len(name) + (2 + len(shape) if shape else 0), len(label), 8) + 24, 40.0 if label else 26.0
+        return CHARACTER * len("  ".join(filter(None, (name, *lines, shape)))) + 28, 0.0
+    widest = max(8, len(name) + (2 + len(shape) if shape else 0), *map(len, lines))
+    return CHARACTER * widest + 24, 26.0 + LINE * len(lines)
 
 
 def _drawn(placed: Placed, x: float, y: float) -> list[str]:
@@ -134,15 +142,15 @@ def _drawn(placed: Placed, x: float, y: float) -> list[str]:
     parts = [
         _rect(kind, x + STACK * back, y - STACK * back, width, height) for back in ((2, 1, 0) if box.copies else (0,))
     ]
-    name, label, shape = _texts(box)
+    name, lines, shape = _texts(box)
     if box.children:
-        parts += [_text("name", x + 10, y + 16, name, label), _text("soft", x + width - 10, y + 16, shape, right=True)]
+        parts += [_text("name", x + 10, y + 16, name, *lines), _text("soft", x + width - 10, y + 16, shape, right=True)]
     else:
         colour = next((colour for word, colour in STRIPES.items() if word in _word(box.label)), None)
         if colour is not None:
             parts.append(f'<rect x="{x:.1f}" y="{y:.1f}" width="4" height="{height:.1f}" rx="1.5" fill="{colour}"/>')
         parts += [_text("name", x + 12, y + 17, name), _text("soft", x + width - 10, y + 17, shape, right=True)]
-        parts.append(_text("soft", x + 12, y + 32, label))
+        parts += [_text("soft", x + 12, y + 32 + LINE * below, line) for below, line in enumerate(lines)]
     for child in placed.inside.values():
         parts += _drawn(child, x, y)
     for line in placed.lines:

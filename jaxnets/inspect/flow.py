@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import jax
+
 from jaxnets.inspect.layers import kinds
 from jaxnets.inspect.operation import Operation, Value
 from jaxnets.inspect.trace import Program, forward, model_of
@@ -22,7 +24,8 @@ class Box:
     Attributes:
         name: its own name.
         label: how it was written; for a meeting, the sign of what is done.
-        shape: that of what it gives, without the batch; "" where it is not known.
+        shape: that of what it gives, without the batch, for the outermost behind that of what it gets; "" where it is
+            not known.
         children: the boxes in it by name, in order.
         lines: pairs of names of boxes in it, from what gives to what reads; `INPUT` and `OUTPUT` are its ends.
         copies: how many copies of itself it stands for; 0 for itself alone.
@@ -37,6 +40,11 @@ class Box:
     copies: int = 0
     meeting: bool = False
 
+    @property
+    def written(self) -> str:
+        """The label of one copy."""
+        return re.sub(r"^(repeat|ensemble)\((.*), \d+\)$", r"\2", self.label) if self.copies else self.label
+
 
 def traced(model: Any, x: Any, *, depth: int | None) -> Box:
     """Return the boxes of a network, a Flax module or a function, with the lines that its program has in evaluation."""
@@ -45,6 +53,9 @@ def traced(model: Any, x: Any, *, depth: int | None) -> Box:
     root = _layers(known.net, known.name) if known.net is not None else _scopes(program, known.name)
     _Flow(root, program).follow()
     _prune(root, known.net)
+    given = jax.tree.leaves(known.inputs)
+    if len(given) == 1 and root.shape:
+        root.shape = f"{_sizes(given[0])} → {root.shape}"
     _limit(root, depth)
     return root
 
@@ -167,9 +178,22 @@ def _prune(box: Box, net: Net | None) -> None:
 
 def _limit(box: Box, depth: int | None) -> None:
     if depth == 0:
+        if box.label == "serial":  # which by itself says nothing
+            box.label = _contents(box)
         box.children, box.lines = {}, {}
     for child in box.children.values():
         _limit(child, None if depth is None else depth - 1)
+
+
+def _contents(box: Box) -> str:
+    """Return how the boxes in a chain were written, without options: "conv(64, 3), batch_norm, relu"."""
+    briefs = []
+    for child in box.children.values():
+        brief = re.split(r",? ?\b\w+=", child.written)[0]
+        brief = (brief + ")" * (brief.count("(") - brief.count(")"))).removesuffix("()")
+        briefs.append(f"{brief} × {child.copies}" if child.copies else brief)
+    runs = [(brief, len(list(run))) for brief, run in itertools.groupby(briefs)]
+    return ", ".join(f"{brief} × {count}" if count > 1 else brief for brief, count in runs)
 
 
 def _by_kind(box: Box) -> None:
@@ -195,4 +219,8 @@ def _by_kind(box: Box) -> None:
 
 
 def _shape(value: Value) -> str:
-    return "×".join(map(str, value.aval.shape[1:]))
+    return _sizes(value.aval)
+
+
+def _sizes(array: Any) -> str:
+    return "×".join(map(str, array.shape[1:]))

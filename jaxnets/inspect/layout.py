@@ -23,6 +23,8 @@ class Placed:
         height: likewise.
         x: of the left edge.
         y: of the upper edge.
+        enter: where lines come in, from the left edge.
+        leave: where lines go out, likewise.
         inside: its children by name.
         lines: polylines between them.
     """
@@ -32,36 +34,37 @@ class Placed:
     height: float
     x: float = 0.0
     y: float = 0.0
+    enter: float = 0.0
+    leave: float = 0.0
     inside: "dict[str, Placed]" = field(default_factory=dict)
     lines: list[list[Point]] = field(default_factory=list)
-
-    @property
-    def middle(self) -> float:
-        """The x in the middle."""
-        return self.x + self.width / 2
 
 
 def place(box: Box, measure: Callable[[Box], tuple[float, float]]) -> Placed:
     """Lay out a box and all in it; `measure` gives width and height that its own text needs."""
     if not box.children:
-        return Placed(box, *((MEETING, MEETING) if box.meeting else measure(box)))
+        width, height = (MEETING, MEETING) if box.meeting else measure(box)
+        return Placed(box, width, height, enter=width / 2, leave=width / 2)
     inside = {name: place(child, measure) for name, child in box.children.items()}
     reads = {name: [start for start, end in box.lines if end == name] for name in (*inside, OUTPUT)}
     order = _order(box, reads)
     columns = _columns(order, reads)
-    widths = [max(inside[n].width for n in inside if columns[n] == c) for c in range(1 + max(columns.values()))]
+    stacks = [[inside[n] for n in inside if columns[n] == c] for c in range(1 + max(columns.values()))]
+    axes = [max(child.enter for child in stack) for stack in stacks]  # one line straight down each column
+    widths = [axis + max(child.width - child.enter for child in stack) for axis, stack in zip(axes, stacks)]
     least = measure(box)[0] - 2 * PAD
     left = PAD + max(0.0, (least - sum(widths) - AISLE * (len(widths) - 1)) / 2)
     bottoms = [HEAD - GAP + 8] * len(widths)  # of what stands in each column so far
     for name in order:
         child, column = inside[name], columns[name]
-        child.x = left + sum(widths[:column]) + AISLE * column + (widths[column] - child.width) / 2
+        child.x = left + sum(widths[:column]) + AISLE * column + axes[column] - child.enter
         above = [inside[each].y + inside[each].height for each in reads[name] if each in inside]
         child.y = max([bottoms[column], *above]) + GAP
         bottoms[column] = child.y + child.height
     right = left + sum(widths) + AISLE * (len(widths) - 1)
     placed = Placed(box, 0.0, max(bottoms) + GAP + 8, inside=inside)
-    ends = _centre(placed, reads, (left + right) / 2)
+    ends = _centre(placed, reads, left, right)
+    placed.enter, placed.leave = ends[INPUT], ends[OUTPUT]
     channels = _draw(placed, ends, right)
     placed.width = max(right + PAD + CHANNEL * channels, least + 2 * PAD)
     return placed
@@ -95,20 +98,21 @@ def _columns(order: list[str], reads: dict[str, list[str]]) -> dict[str, int]:
     return columns
 
 
-def _centre(placed: Placed, reads: dict[str, list[str]], middle: float) -> dict[str, float]:
+def _centre(placed: Placed, reads: dict[str, list[str]], left: float, right: float) -> dict[str, float]:
     """Move a last box that joins several below their middle; return the x of the two ends."""
-    ends, inside = {INPUT: middle, OUTPUT: middle}, placed.inside
-    first = [child.middle for name, child in inside.items() if reads[name] == [INPUT]]
+    middle, inside = (left + right) / 2, placed.inside
+    ends = {INPUT: middle, OUTPUT: middle}
+    first = [child.x + child.enter for name, child in inside.items() if reads[name] == [INPUT]]
     if first:
         ends[INPUT] = (min(first) + max(first)) / 2
     if len(reads[OUTPUT]) == 1 and reads[OUTPUT][0] in inside:
         name = reads[OUTPUT][0]
         child = inside[name]
-        above = [inside[each].middle for each in reads[name] if each in inside]
+        above = [inside[each].x + inside[each].leave for each in reads[name] if each in inside]
         below = all(child.y >= other.y + other.height for each, other in inside.items() if each != name)
         if len(above) > 1 and below:
-            child.x = (min(above) + max(above) - child.width) / 2
-        ends[OUTPUT] = child.middle
+            child.x = min(max((min(above) + max(above)) / 2 - child.enter, left), right - child.width)
+        ends[OUTPUT] = child.x + child.leave
     return ends
 
 
@@ -120,7 +124,7 @@ def _draw(placed: Placed, ends: dict[str, float], right: float) -> int:
         if name in ends:
             return ends[name], HEAD - 8 if name == INPUT else placed.height - 8
         child = placed.inside[name]
-        return child.middle, child.y + (child.height if lower else 0.0)
+        return (child.x + child.leave, child.y + child.height) if lower else (child.x + child.enter, child.y)
 
     for start, end in sorted(placed.box.lines, key=lambda line: end_of(line[1], False)[1] - end_of(line[0], True)[1]):
         a, b = end_of(start, True), end_of(end, False)

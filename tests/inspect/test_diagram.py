@@ -6,12 +6,13 @@ import xml.etree.ElementTree as ElementTree
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import linen
 
 import jaxnets as jn
 from jaxnets.inspect import diagram
-from jaxnets.inspect.diagram import _measure
+from jaxnets.inspect.diagram import ACROSS, DOWN, _measure, _wrapped
 from jaxnets.inspect.flow import INPUT, OUTPUT, Box, traced, untraced
 from jaxnets.inspect.layout import Placed, place
 
@@ -88,6 +89,47 @@ def test_layers_that_do_nothing_keep_their_place():
     assert not box.children["encoder1"].children
     heads = traced(jn.models.googlenet(auxiliary=True), image(32, 32, 3), depth=1)
     assert "aux1" not in heads.children  # it runs in training alone
+
+
+def test_a_chain_that_is_not_opened_names_what_is_in_it():
+    block = jn.serial(conv=jn.conv(8, 3, padding=1, use_bias=False), bn=jn.batch_norm(epsilon=1e-3), relu=jax.nn.relu)
+    stage = jn.serial(*[jn.residual(block)] * 3, jn.repeat(jn.residual(block), 2))
+    net = jn.serial(block=block, stage=stage, rnn=jn.serial(jn.flatten, jn.dense(3, use_bias=False)))
+    box = traced(net, image(4, 4, 8), depth=1)
+    assert {name: child.label for name, child in box.children.items()} == {
+        "block": "conv(8, 3), batch_norm, relu",
+        "stage": "residual × 3, residual × 2",
+        "rnn": "flatten, dense(3)",
+    }
+    assert (box.shape, box.children["stage"].shape) == ("4×4×8 → 3", "4×4×8")
+    assert untraced(net, depth=1).children["block"].label == "conv(8, 3), batch_norm, relu"
+
+
+def test_long_labels_are_broken_and_nothing_is_lost():
+    for label in (
+        "relu",
+        "conv(128, 3, stride=2, padding=1, use_bias=False)",
+        "conv(96, 1), batch_norm, relu",
+        "x" * 60,
+    ):
+        lines = _wrapped(label, DOWN)
+        assert "".join(lines).replace(" ", "") == label.replace(" ", "")
+        assert all(len(line) <= ACROSS for line in lines)
+    assert _wrapped("conv(96, 1), batch_norm, relu", DOWN) == ["conv(96, 1),", "batch_norm, relu"]
+    assert _wrapped("word " * 40, DOWN)[-1].endswith(" …")
+    assert len(_wrapped("word " * 40, DOWN)) == DOWN
+
+
+def test_a_chain_of_blocks_is_one_straight_line():
+    """Whatever stands beside a chain, a box is entered where its own first box is, and the chain goes straight down."""
+    placed = place(traced(jn.models.resnet18().upto("layer2"), image(32, 32, 3), depth=None), _measure)
+    assert len(placed.lines) == len(placed.inside) + 1
+    stage = placed.inside["layer2"]
+    for box in (placed, stage):
+        np.testing.assert_allclose([x for line in box.lines for x, _ in line] + [box.leave], box.enter, atol=1e-9)
+    block = stage.inside["1"]
+    conv = block.inside["conv1"]
+    np.testing.assert_allclose([block.x + block.enter, block.x + conv.x + conv.enter], stage.enter, atol=1e-9)
 
 
 def test_flax_modules_and_functions():
