@@ -1,40 +1,106 @@
 """Random changes to an example that leave its label as it is: pure functions `(key, example) -> example`."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxnets.errors import NetError, check_count
+from jaxnets.errors import NetError, check_positive, concrete, labelled_as
+from jaxnets.layers.checks import param_dtype
 from jaxnets.net import Key
 
+Augmentation = Callable[[Key, Any], Any]
 
-def shift(pixels: int) -> Callable[[Key, jax.Array], jax.Array]:
-    """Return a function that moves an image by up to some pixels along each axis, filling in zeros.
 
-    Every displacement from -pixels to +pixels along each axis is equally likely.
+def compose(*augmentations: Augmentation) -> Augmentation:
+    """Return the function that applies augmentations one after another, each with a key of its own.
+
+    The key of the augmentation at place i is `fold_in(key, i)`: what one draws tells nothing about what another
+    draws, and one appended at the end leaves all before it as they were.
 
     Args:
-        pixels: the largest displacement, at least 1.
-
-    Returns:
-        A function of a key and an image `(height, width, channels)`; `jn.train.program(..., augment=shift(1))`
-        draws anew for each example and step.
+        *augmentations: functions `(key, example) -> example`.
 
     Raises:
-        NetError: if `pixels` < 1, or for an image of another rank.
+        NetError: if one can't be called.
+
+    >>> import jax, jax.numpy as jnp, jaxnets as jn
+    >>> augment = compose(jn.data.random_crop(28, padding=2), jn.data.flip(), jn.data.cutout(8))
+    >>> augment(jax.random.key(0), jnp.ones((28, 28, 1))).shape
+    (28, 28, 1)
+    """
+    for each in augmentations:
+        if not callable(each):
+            raise NetError(
+                f"expects functions (key, example) -> example, got {type(each).__name__} {each!r}", label="compose"
+            )
+
+    def augment_fn(key: Key, example: Any) -> Any:
+        for place, augment in enumerate(augmentations):
+            example = augment(jax.random.fold_in(key, place), example)
+        return example
+
+    return augment_fn
+
+
+def noise(scale: float | jax.Array) -> Augmentation:
+    """Return a function that adds Gaussian noise: x + scale · ε, ε ~ N(0, 1), drawn for each value.
+
+    Args:
+        scale: the standard deviation, ≥ 0, in the units of the example. May be traced.
+
+    Returns:
+        A function of a key and a floating array of any shape.
+
+    Raises:
+        NetError: for a negative scale, or an example that is not floating.
+
+    Bishop, "Training with Noise is Equivalent to Tikhonov Regularization" (1995).
 
     >>> import jax, jax.numpy as jnp
-    >>> shift(1)(jax.random.key(0), jnp.ones((4, 4, 1))).shape
-    (4, 4, 1)
+    >>> x = noise(0.1)(jax.random.key(0), jnp.zeros(10_000))
+    >>> bool(jnp.allclose(x.std(), 0.1, atol=0.003))
+    True
     """
-    check_count("pixels", pixels)
+    with labelled_as("noise"):
+        check_positive("scale", scale, zero=True)
 
-    def shift_fn(key: Key, image: jax.Array) -> jax.Array:
-        if image.ndim != 3:
-            raise NetError(f"expects an image (height, width, channels), got {image.shape}", label=f"shift({pixels})")
-        framed = jnp.pad(image, ((pixels, pixels), (pixels, pixels), (0, 0)))
-        row, column = jax.random.randint(key, (2,), 0, 2 * pixels + 1)
-        return jax.lax.dynamic_slice(framed, (row, column, 0), image.shape)
+    def noise_fn(key: Key, example: Any) -> jax.Array:
+        example = jnp.asarray(example)
+        if not jnp.issubdtype(example.dtype, jnp.floating):
+            raise NetError(f"expects a floating example, got {example.dtype}; convert it first", label="noise")
+        drawn = jax.random.normal(key, example.shape, param_dtype(example))
+        return example + (jnp.asarray(scale, drawn.dtype) * drawn).astype(example.dtype)
 
-    return shift_fn
+    return noise_fn
+
+
+def on_image(label: str, change: Callable[[Key, jax.Array], jax.Array]) -> Augmentation:
+    """Return an augmentation that asks for an image, and puts its label in front of errors."""
+
+    def augment_fn(key: Key, image: Any) -> jax.Array:
+        image = jnp.asarray(image)
+        with labelled_as(label):
+            if image.ndim != 3:
+                mend = "; map it over a batch with jax.vmap, a key for each" if image.ndim == 4 else ""
+                raise NetError(f"expects an image (height, width, channels), got {image.shape}{mend}")
+            return change(key, image)
+
+    return augment_fn
+
+
+def check_probability(value: Any) -> None:
+    """Check that a probability lies in [0, 1] where its value is known.
+
+    Raises:
+        NetError: if it lies outside.
+    """
+    known = concrete(value)
+    if known is not None and not 0.0 <= known <= 1.0:
+        raise NetError(f"expects probability in [0, 1], got {known:g}")
+
+
+def happens(key: Key, probability: Any) -> jax.Array:
+    """Draw whether something of a probability, traced or not, happens."""
+    return jax.random.bernoulli(key, jnp.asarray(probability, jnp.float32))

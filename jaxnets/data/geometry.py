@@ -1,0 +1,154 @@
+"""Images moved, cropped, mirrored and turned: pure functions `(key, image) -> image`."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from jaxnets.data.augment import Augmentation, check_probability, happens, on_image
+from jaxnets.errors import NetError, check_count, is_traced, labelled_as
+from jaxnets.layers.checks import param_dtype
+from jaxnets.net import Key
+
+Angle = float | jax.Array
+
+
+def shift(pixels: int) -> Augmentation:
+    """Return a function that moves an image by up to some pixels along each axis, filling in zeros.
+
+    Every displacement from -pixels to +pixels along each axis is equally likely.
+
+    Args:
+        pixels: the largest displacement, at least 1.
+
+    Returns:
+        A function of a key and an image `(height, width, channels)`; `jn.train.program(..., augment=shift(1))`
+        draws anew for each example and step.
+
+    Raises:
+        NetError: if `pixels` < 1, or for an image of another rank.
+
+    >>> import jax, jax.numpy as jnp
+    >>> shift(1)(jax.random.key(0), jnp.ones((4, 4, 1))).shape
+    (4, 4, 1)
+    """
+    label = f"shift({pixels})"
+    with labelled_as(label):
+        check_count("pixels", pixels)
+    return on_image(label, lambda key, image: _crop(key, image, image.shape[:2], pixels))
+
+
+def random_crop(size: int | Sequence[int], *, padding: int = 0) -> Augmentation:
+    """Return a function that cuts a window out of an image, every place of it equally likely.
+
+    Args:
+        size: height and width of the window, or one number for both; at least 1.
+        padding: how many zeros are put around the image first, ≥ 0. `random_crop(32, padding=4)` of images of
+            32 × 32 is the customary one for CIFAR, and the same as `shift(4)`.
+
+    Returns:
+        A function of a key and an image `(height, width, channels)` to the window's size.
+
+    Raises:
+        NetError: for a size < 1, negative padding, an image of another rank, or one smaller than the window.
+
+    >>> import jax, jax.numpy as jnp
+    >>> random_crop((4, 3))(jax.random.key(0), jnp.ones((6, 6, 1))).shape
+    (4, 3, 1)
+    """
+    label = f"random_crop({size}{f', padding={padding}' if padding else ''})"
+    with labelled_as(label):
+        window = tuple(size) if isinstance(size, Sequence) else (size, size)
+        if len(window) != 2:
+            raise NetError(f"expects size as one number or (height, width), got {size!r}")
+        for length in window:
+            check_count("size", length)
+        check_count("padding + 1", padding + 1)
+    return on_image(label, lambda key, image: _crop(key, image, window, padding))
+
+
+def _crop(key: Key, image: jax.Array, size: tuple[int, ...], padding: int) -> jax.Array:
+    framed = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)))
+    (height, width), (rows, columns) = size, framed.shape[:2]
+    if height > rows or width > columns:
+        raise NetError(f"expects an image of at least {height} × {width} with its padding, got {rows} × {columns}")
+    places = jnp.array([rows - height + 1, columns - width + 1])
+    row, column = jax.random.randint(key, (2,), 0, places)
+    return jax.lax.dynamic_slice(framed, (row, column, 0), (height, width, image.shape[2]))
+
+
+def flip(axis: int = 1, *, probability: float | jax.Array = 0.5) -> Augmentation:
+    """Return a function that mirrors an image with some probability.
+
+    Args:
+        axis: 1 changes left and right, 0 changes top and bottom.
+        probability: in [0, 1]; may be traced.
+
+    Returns:
+        A function of a key and an image `(height, width, channels)`.
+
+    Raises:
+        NetError: for another axis, a probability outside [0, 1], or an image of another rank.
+
+    >>> import jax, jax.numpy as jnp
+    >>> print(flip(probability=1.0)(jax.random.key(0), jnp.array([[[1], [2], [3]]]))[0, :, 0])
+    [3 2 1]
+    """
+    with labelled_as("flip"):
+        if axis not in (0, 1):
+            raise NetError(f"expects axis 0 (top and bottom) or 1 (left and right), got {axis!r}")
+        check_probability(probability)
+    return on_image("flip", lambda key, image: jnp.where(happens(key, probability), jnp.flip(image, axis), image))
+
+
+def rotate(degrees: Angle | tuple[Angle, Angle]) -> Augmentation:
+    """Return a function that turns an image about its centre by a random angle.
+
+    The angle is uniform from -degrees to +degrees, counterclockwise where positive. Between pixels the image is
+    interpolated linearly along both axes; outside it is zero.
+
+    Args:
+        degrees: the largest angle, ≥ 0, or the pair of the least and the largest. May be traced.
+
+    Returns:
+        A function of a key and an image `(height, width, channels)` of any real dtype to the same shape and dtype;
+        integers are interpolated in float32 and rounded.
+
+    Raises:
+        NetError: for a negative angle or a pair in the wrong order, or an image of another rank.
+
+    >>> import jax, jax.numpy as jnp
+    >>> quarter = rotate((90.0, 90.0))
+    >>> print(quarter(jax.random.key(0), jnp.array([[[1], [2]], [[3], [4]]]))[..., 0])
+    [[2 4]
+     [1 3]]
+    """
+    low, high = degrees if isinstance(degrees, tuple) else (-degrees, degrees)
+    if not (is_traced(low) or is_traced(high)) and not low <= high:
+        raise NetError(f"expects degrees ≥ 0, or a pair (least, largest), got {degrees}", label="rotate")
+
+    def turn(key: Key, image: jax.Array) -> jax.Array:
+        values = image.astype(param_dtype(image))
+        ends = [jnp.asarray(end, values.dtype) for end in (low, high)]
+        turned = _turned(values, jnp.deg2rad(jax.random.uniform(key, (), values.dtype, *ends)))
+        exact = jnp.issubdtype(image.dtype, jnp.floating)
+        return (turned if exact else jnp.round(turned)).astype(image.dtype)
+
+    return on_image("rotate", turn)
+
+
+def _turned(image: jax.Array, angle: jax.Array) -> jax.Array:
+    """Return an image turned counterclockwise by an angle in radians."""
+    height, width, _ = image.shape
+    down = (jnp.arange(height, dtype=image.dtype) - (height - 1) / 2)[:, None]
+    right = (jnp.arange(width, dtype=image.dtype) - (width - 1) / 2)[None, :]
+    # Where each pixel comes from, in an image with a frame of zeros one pixel wide: all that lies further out is zero.
+    row = jnp.clip(jnp.cos(angle) * down + jnp.sin(angle) * right + (height + 1) / 2, 0, height + 1)
+    column = jnp.clip(jnp.cos(angle) * right - jnp.sin(angle) * down + (width + 1) / 2, 0, width + 1)
+    framed = jnp.pad(image, ((1, 1), (1, 1), (0, 0)))
+    top = jnp.minimum(jnp.floor(row).astype(jnp.int32), height)
+    left = jnp.minimum(jnp.floor(column).astype(jnp.int32), width)
+    below, beside = (row - top.astype(row.dtype))[..., None], (column - left.astype(row.dtype))[..., None]
+    upper = framed[top, left] * (1 - beside) + framed[top, left + 1] * beside
+    lower = framed[top + 1, left] * (1 - beside) + framed[top + 1, left + 1] * beside
+    return upper * (1 - below) + lower * below
