@@ -12,7 +12,7 @@ from jaxnets.inspect.flow import Box, traced, untraced
 from jaxnets.inspect.layout import STACK, Placed, place
 from jaxnets.net import Net
 
-CHARACTER, MARGIN = 6.7, 16.0  # pixels of one at 11 px, and around the drawing
+CHARACTER, MARGIN = 6.7, 10.0  # pixels of one at 11 px, and around the drawing
 ACROSS, DOWN, LINE = 26, 3, 14.0  # characters and lines of how a layer was written, and pixels of a line
 STRIPES = {
     "conv": "#0072b2",
@@ -23,11 +23,11 @@ STRIPES = {
 }  # apart for every kind of colour vision (Okabe and Ito)
 STYLE = """
 .jn { font: 11px ui-monospace, Menlo, Consolas, monospace }
-.jn .paper { fill: #ffffff } .jn .box { fill: #f4f6f8; stroke: #9aa4af } .jn .leaf { fill: #ffffff; stroke: #9aa4af }
+.jn .box { fill: #f4f6f8; stroke: #9aa4af } .jn .leaf { fill: #ffffff; stroke: #9aa4af }
 .jn .name { fill: #16191d; font-weight: 600 } .jn .soft { fill: #56606b } .jn .sign { fill: #16191d; font-size: 13px }
 .jn .line { fill: none; stroke: #56606b; stroke-width: 1.3 } .jn .head { fill: #56606b }
 @media (prefers-color-scheme: dark) {
-.jn .paper { fill: #11151a } .jn .box { fill: #1b2129; stroke: #5d6875 } .jn .leaf { fill: #262e38; stroke: #5d6875 }
+.jn .box { fill: #1b2129; stroke: #5d6875 } .jn .leaf { fill: #262e38; stroke: #5d6875 }
 .jn .name, .jn .sign { fill: #f0f3f6 } .jn .soft { fill: #a9b4c0 }
 .jn .line { stroke: #a9b4c0 } .jn .head { fill: #a9b4c0 }
 }
@@ -88,7 +88,7 @@ def diagram(model: Any, x: Any = None, *, depth: int | None = None) -> Drawing:
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> drawing = diagram(jn.models.lenet5(), jax.ShapeDtypeStruct((1, 28, 28, 1), jnp.float32))
     >>> drawing.svg.count("<rect"), "28×28×6" in drawing.svg
-    (21, True)
+    (20, True)
     """
     if depth is not None and depth < 1:
         raise NetError(f"expects a depth of at least 1, got {depth}", label="diagram")
@@ -100,8 +100,7 @@ def diagram(model: Any, x: Any = None, *, depth: int | None = None) -> Drawing:
     width, height = (f"{side + 2 * MARGIN:.0f}" for side in (placed.width, placed.height))
     return Drawing(
         f'<svg xmlns="http://www.w3.org/2000/svg" class="jn" width="{width}" height="{height}" '
-        f'viewBox="0 0 {width} {height}" role="img"><title>{escape(box.name)}</title><style>{STYLE}</style>'
-        f'<rect class="paper" width="100%" height="100%"/>\n'
+        f'viewBox="0 0 {width} {height}" role="img"><title>{escape(box.name)}</title><style>{STYLE}</style>\n'
         + "\n".join(filter(None, _drawn(placed, 0.0, 0.0)))
         + "\n</svg>\n"
     )

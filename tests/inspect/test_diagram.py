@@ -212,9 +212,8 @@ def test_files_are_well_formed_and_have_every_layer(name):
     assert drawing.svg == diagram(net, x).svg == str(drawing) == drawing._repr_svg_()
     width, height = (float(root.get(side) or 0) for side in ("width", "height"))
     for rectangle in root.iter(f"{SVG}rect"):
-        if rectangle.get("class") != "paper":
-            assert 0 <= float(rectangle.get("x") or -1) <= width - float(rectangle.get("width") or 0)
-            assert 0 <= float(rectangle.get("y") or -1) <= height - float(rectangle.get("height") or 0)
+        assert 0 <= float(rectangle.get("x") or -1) <= width - float(rectangle.get("width") or 0)
+        assert 0 <= float(rectangle.get("y") or -1) <= height - float(rectangle.get("height") or 0)
 
 
 def test_names_and_labels_are_escaped():
