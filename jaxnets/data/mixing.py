@@ -116,6 +116,9 @@ def _mix(label: str, alpha: Any, num_classes: int | None, probability: Any, chan
         pairs, often, size, place = jax.random.split(key, 4)
         weights = wide(weights)
         with labelled_as(label):
+            for shape in map(jnp.shape, jax.tree.leaves((x, y))):
+                if shape[:1] != weights.shape:
+                    raise NetError(f"expects rows for {len(weights)} weights, got {shape}")
             y = jax.tree.map(lambda leaf: _soft(jnp.asarray(leaf), num_classes), y)
             partner = _partners(pairs, weights > 0)
             shape = jnp.asarray(alpha, jnp.float32)  # both parameters of Beta
