@@ -1,24 +1,41 @@
 """Training runs as pure programs, and the host's loop around them."""
 
+from jaxnets.train.average import averaged, reestimate
 from jaxnets.train.callbacks import jsonl, progress
-from jaxnets.train.fit import Callback, fit
+from jaxnets.train.fit import Callback, Diverged, fit
+from jaxnets.train.freezing import multiply_updates
 from jaxnets.train.greedy import greedy
-from jaxnets.train.program import Program, program
-from jaxnets.train.run import Batch, Run, start, step
+from jaxnets.train.program import Program, Recipe, program
+from jaxnets.train.run import Batch, Run
+from jaxnets.train.scaling import LossScale, Scale
+from jaxnets.train.step import Options, Watched, start, step
+from jaxnets.train.stopping import EarlyStopping, Stopping, early_stopping
 from jaxnets.train.tally import evaluate, predict
 
 __all__ = [
     "Batch",
     "Callback",
+    "Diverged",
+    "EarlyStopping",
+    "LossScale",
+    "Options",
     "Program",
+    "Recipe",
     "Run",
+    "Scale",
+    "Stopping",
+    "Watched",
+    "averaged",
+    "early_stopping",
     "evaluate",
     "fit",
     "greedy",
     "jsonl",
+    "multiply_updates",
     "predict",
     "program",
     "progress",
+    "reestimate",
     "start",
     "step",
 ]

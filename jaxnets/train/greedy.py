@@ -9,7 +9,7 @@ from jaxnets.errors import NetError
 from jaxnets.metrics import Metric
 from jaxnets.net import Key, Net, Params, fold
 from jaxnets.train.program import History, program
-from jaxnets.train.run import ObjectiveFunction
+from jaxnets.train.step import ObjectiveFunction
 from jaxnets.train.tally import predict
 
 

@@ -8,16 +8,37 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxnets.errors import NetError, check_count
+from jaxnets.errors import NetError, at, check_count, check_fraction, labelled_as
 from jaxnets.metrics import Metric
 from jaxnets.net import Key, Net, fold
-from jaxnets.train import run as runs
+from jaxnets.select import Pattern
 from jaxnets.train import tally
-from jaxnets.train.run import ObjectiveFunction, Run
+from jaxnets.train.average import reestimate
+from jaxnets.train.data import Data, check_data, check_metrics
+from jaxnets.train.run import Batch, Run
+from jaxnets.train.scaling import LossScale
+from jaxnets.train.step import ObjectiveFunction, Options, Parts, Watched, start, step
+from jaxnets.train.stopping import EarlyStopping
 
 History = dict[str, Any]
-Data = tuple[Any, Any]
 STATIC = {"static": True}  # what a compiled program is made for, rather than what it is given
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """What a program was made of, for those who look into it.
+
+    Attributes:
+        net: the network.
+        objective: what is minimised.
+        options: what a step does beyond plain gradient descent.
+        settings: how the program was written, as text by name.
+    """
+
+    net: Net
+    objective: ObjectiveFunction
+    options: Options
+    settings: Mapping[str, str]
 
 
 @jax.tree_util.register_dataclass
@@ -30,45 +51,89 @@ class Program:
     compiled.
 
     Attributes:
-        train: inputs and targets that are learned from, on the device.
-        validation: inputs and targets that are only looked at, or `None`.
+        train: inputs and targets that are learned from, on the device, and the weights of examples if any.
+        validation: likewise what is only looked at, or `None`.
         start_fn: `(key, train) -> run`.
         segment_fn: `(run, train, validation) -> (run, row)`, one epoch and what is reported of it.
+        batch_fn: `(run, train) -> batch`, what the run's next step learns from.
         segments: how many segments the run has.
         examples: how many examples one segment learns from.
+        recipe: what the program was made of.
+        stopping: when to stop before the last segment, or `None`.
     """
 
     train: Data
     validation: Data | None
     start_fn: Callable[..., Run] = field(metadata=STATIC)
     segment_fn: Callable[..., tuple[Run, History]] = field(metadata=STATIC)
+    batch_fn: Callable[..., Batch] = field(metadata=STATIC)
     segments: int = field(metadata=STATIC)
     examples: int = field(metadata=STATIC)
+    recipe: Recipe = field(metadata=STATIC)
+    stopping: EarlyStopping | None = field(default=None, metadata=STATIC)
 
     def start(self, key: Key) -> Run:
         """Return the run before its first step."""
-        return self.start_fn(key, self.train)
+        run = self.start_fn(key, self.train)
+        return run if self.stopping is None else self.stopping.start(run)
 
     def segment(self, run: Run) -> tuple[Run, History]:
-        """Return the run one epoch later, and that epoch's scalars by name."""
-        return self.segment_fn(run, self.train, self.validation)
+        """Return the run one epoch later, and that epoch's values by name.
+
+        A run that has stopped, or stands still at a value that was not finite, stays as it is, with NaN for values.
+        """
+
+        def go(run: Run) -> tuple[Run, History]:
+            run, row = self.segment_fn(run, self.train, self.validation)
+            return run if self.stopping is None else self.stopping.update(run, row), row
+
+        over = halted(run)
+        if over is None:
+            return go(run)
+        nothing = jax.tree.map(_nothing, jax.eval_shape(go, run)[1])
+        return jax.lax.cond(over, lambda run: (run, nothing), go, run)
+
+    def finish(self, run: Run) -> Run:
+        """Return the run as its last segment leaves it, or with the best parameters if stopping restores them."""
+        return run if self.stopping is None else self.stopping.finish(run)
+
+    def next_batch(self, run: Run) -> Batch:
+        """Return what the run's next step learns from, augmented and mixed."""
+        return self.batch_fn(run, self.train)
 
     def __call__(self, key: Key) -> tuple[Run, History]:
         """Return the finished run, and the history: an array `(segments,)` a name."""
-        return jax.lax.scan(lambda run, _: self.segment(run), self.start(key), length=self.segments)
+        run, history = jax.lax.scan(lambda run, _: self.segment(run), self.start(key), length=self.segments)
+        return self.finish(run), history
+
+
+def halted(run: Run) -> jax.Array | None:
+    """Tell whether a run goes no further: it has stopped, or stands still; `None` if it can do neither."""
+    stopped = None if run.stopping is None else run.stopping.stopped
+    failed = None if run.failed is None else run.failed >= 0
+    return failed if stopped is None else stopped if failed is None else stopped | failed
 
 
 def program(
     net: Net,
     objective: ObjectiveFunction,
     optimizer: optax.GradientTransformation,
-    data: Data,
+    data: Any,
     *,
     epochs: int,
     batch_size: int | None = 64,
-    validation: Data | None = None,
+    validation: Any = None,
     metrics: Mapping[str, Metric] | None = None,
     augment: Callable[[Key, Any], Any] | None = None,
+    mix: Callable[[Key, Any, Any, jax.Array], tuple[Any, Any, jax.Array]] | None = None,
+    order: Callable[[Key, Data], jax.Array] | None = None,
+    accumulate: int = 1,
+    freeze: Pattern | None = None,
+    average: Any = None,
+    loss_scale: LossScale | None = None,
+    stopping: EarlyStopping | None = None,
+    guard: bool = True,
+    watch: Callable[[Watched], Parts] | None = None,
 ) -> Program:
     """Return the program that trains a network by mini-batch gradient descent.
 
@@ -80,16 +145,34 @@ def program(
     Args:
         net: the network.
         objective: `(params, outputs, targets, weights) -> (scalar, parts)`, as `jn.objective` makes.
-        optimizer: an Optax optimizer, with its schedule.
-        data: inputs and targets, pytrees with the examples along the first axis. They live on the device.
+        optimizer: an Optax optimizer, with its schedule; `optax.chain(optax.clip_by_global_norm(1.0), ...)` clips.
+        data: inputs and targets, pytrees with the examples along the first axis, and as a third, if not all
+            examples count alike, weights `(examples,)`, ≥ 0. They live on the device.
         epochs: how often every example is seen, at least 1.
         batch_size: examples a step; `None` for all of them, 1 for stochastic gradient descent proper.
-        validation: inputs and targets to report on after each epoch.
+        validation: inputs and targets to report on after each epoch, likewise.
         metrics: `jn.metrics` by the names to report them under.
         augment: `(key, example) -> example`, such as `jn.data.shift(1)`, drawn anew for each example and step.
+        mix: `(key, x, y, weights) -> (x, y, weights)` over a whole batch, such as `jn.data.mixup(0.2)`, behind that.
+        order: `(key, data) -> indices (examples,)`, the order of an epoch, such as `jn.data.balanced(10)`; a random
+            permutation if not given.
+        accumulate: how many equal parts of a batch are computed one after another, their gradients summed: less
+            memory, the same step but for layers that look at the whole batch.
+        freeze: a pattern over paths (see `jn.select`), `"features/**"`: what matches has no gradient and no memory in
+            the optimizer, and the statistics of layers beneath it stay. Decay that the optimizer does itself spares
+            it too.
+        average: decay in [0, 1) of an exponential moving average of the parameters, θ̄ ← d θ̄ + (1 - d) θ with
+            d = min(average, (1 + t) / (10 + t)) after step t; may be traced. `run.average` has it, and its evaluation
+            is reported as `average/validation/…`, with batch-norm statistics estimated anew from the training inputs.
+        loss_scale: `LossScale()` for networks that compute in float16; skipped steps are reported as `skipped_steps`.
+        stopping: `early_stopping(...)`.
+        guard: whether the run stands still, at the parameters before it, when a step meets a value that is not
+            finite; `run.failed` has the step. Data are looked through for NaN, too.
+        watch: gives more to report of every step, such as `jn.train.norms()`.
 
     Raises:
-        NetError: for empty data, inputs and targets of different lengths, or a batch larger than the data.
+        NetError: for empty data, inputs and targets of different lengths, NaN among inputs, targets or weights, a
+            batch larger than the data or one that can't be divided in equal parts, or an option out of range.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn, optax
     >>> x = jax.random.normal(jax.random.key(0), (100, 3))
@@ -101,73 +184,83 @@ def program(
     ((20,), True)
     """
     metrics = dict(metrics or {})
-    examples = _check_data("data", data)
-    if validation is not None:
-        _check_data("validation", validation)
-    _check_metrics(metrics)
-    try:
-        check_count("epochs", epochs)
-        check_count("batch_size", examples if batch_size is None else batch_size)
-    except NetError as error:
-        error.label = "program"
-        raise
-    size = examples if batch_size is None else batch_size
-    if size > examples:
-        raise NetError(
-            f"expects a batch no larger than the data, got batch_size={size} for {examples} examples; "
-            f"batch_size=None takes them all at once",
-            label="program",
-        )
-    one_step = runs.step(net, objective, optimizer)
+    with labelled_as("program"):
+        examples = check_data("data", data, finite=guard)
+        if validation is not None:
+            check_data("validation", validation, finite=guard)
+        check_metrics(metrics)
+        size = examples if batch_size is None else batch_size
+        for name, count in (("epochs", epochs), ("batch_size", size), ("accumulate", accumulate)):
+            check_count(name, count)
+        if size > examples:
+            mend = "batch_size=None takes them all at once"
+            raise NetError(
+                f"expects a batch no larger than the data, got batch_size={size} for {examples} examples; {mend}"
+            )
+        if size % accumulate:
+            raise NetError(f"expects a batch of equal parts, got batch_size={size} in accumulate={accumulate}")
+        if average is not None:
+            check_fraction("average", average)
+    options = Options(accumulate, freeze, average, loss_scale, guard, watch)
+    one_step = step(net, objective, optimizer, options)
 
     def start_fn(key: Key, train: Data) -> Run:
-        return runs.start(net, optimizer, key, jax.tree.map(lambda leaf: leaf[:1], train[0]))
+        return start(net, optimizer, key, jax.tree.map(lambda leaf: leaf[:1], train[0]), options)
+
+    def epoch(run: Run, first: jax.Array, train: Data) -> tuple[jax.Array, jax.Array]:
+        """Return the examples of each batch of the epoch that began at a step, and their weights."""
+        key = fold(jax.random.fold_in(run.key, first), "order")
+        places = jax.random.permutation(key, examples) if order is None else order(key, train)
+        index, weights = tally.rows(examples, size)
+        return places[index], weights
+
+    def prepare(run: Run, train: Data, index: jax.Array, weights: jax.Array) -> Batch:
+        batch, key = tally.take(train, index, weights), jax.random.fold_in(run.key, run.step)
+        if augment is not None:
+            keys = jax.random.split(fold(key, "augment"), size)
+            batch = replace(batch, x=jax.vmap(augment)(keys, batch.x))
+        if mix is not None:
+            batch = Batch(*mix(fold(key, "mix"), batch.x, batch.y, batch.weights))
+        return batch
+
+    def batch_fn(run: Run, train: Data) -> Batch:
+        place = run.step % -(-examples // size)
+        index, weights = epoch(run, run.step - place, train)
+        return prepare(run, train, index[place], weights[place])
 
     def segment_fn(run: Run, train: Data, held_out: Data | None) -> tuple[Run, History]:
-        index, weights = tally.rows(examples, size)
-        order = jax.random.permutation(fold(jax.random.fold_in(run.key, run.step), "order"), examples)
+        def one(run: Run, rows: tuple[jax.Array, jax.Array]) -> tuple[Run, tally.Tally]:
+            batch = prepare(run, train, *rows)
+            run, outputs, parts = one_step(run, batch)
+            return run, tally.measure(metrics, outputs, batch, parts)
 
-        def one(run: Run, batch: tuple[jax.Array, jax.Array]) -> tuple[Run, tally.Tally]:
-            chosen = tally.take(train, *batch)
-            if augment is not None:
-                keys = jax.random.split(fold(jax.random.fold_in(run.key, run.step), "augment"), size)
-                chosen = replace(chosen, x=jax.vmap(augment)(keys, chosen.x))
-            run, outputs, parts = one_step(run, chosen)
-            return run, tally.measure(metrics, outputs, chosen, parts)
-
-        run, row = tally.over_batches(metrics, one, run, (order[index], weights))
+        run, row = tally.over_batches(metrics, one, run, epoch(run, run.step, train))
+        if run.scale is not None:
+            row["skipped_steps"] = run.scale.skipped
         if held_out is not None:
-            seen = tally.evaluate(net, run.params, run.state, held_out, metrics, objective)
+            with at("validation"):
+                seen = tally.evaluate(net, run.params, run.state, held_out, metrics, objective)
             row |= {f"validation/{name}": value for name, value in seen.items()}
+            if average is not None:
+                state = reestimate(net, run.average, run.state, train[0], key=run.key)
+                seen = tally.evaluate(net, run.average, state, held_out, metrics, objective)
+                row |= {f"average/validation/{name}": value for name, value in seen.items()}
         return run, row
 
-    return Program(
-        jax.tree.map(jnp.asarray, data), jax.tree.map(jnp.asarray, validation), start_fn, segment_fn, epochs, examples
-    )
+    settings = {
+        "net": repr(net), "objective": repr(objective), "epochs": str(epochs), "batch_size": str(size),
+        "metrics": ", ".join(sorted(metrics)), "options": repr(replace(options, watch=None, average=None)),
+        "augment": _written(augment), "mix": _written(mix), "order": _written(order), "stopping": repr(stopping),
+    }  # fmt: skip
+    recipe = Recipe(net, objective, options, settings)
+    train, held_out = jax.tree.map(jnp.asarray, (data, validation))
+    return Program(train, held_out, start_fn, segment_fn, batch_fn, epochs, examples, recipe, stopping)
 
 
-def _check_data(name: str, data: Any) -> int:
-    if not isinstance(data, tuple) or len(data) != 2:
-        raise NetError(f"expects {name} as a pair (inputs, targets), got {type(data).__name__}", label="program")
-    shapes = [[jnp.shape(leaf) for leaf in jax.tree.leaves(part)] for part in data]
-    lengths = {shape[:1] for part in shapes for shape in part}
-    if () in lengths or not all(shapes):
-        raise NetError(f"expects arrays with the examples along the first axis in {name}", label="program")
-    if len(lengths) > 1:
-        raise NetError(
-            f"expects as many inputs as targets in {name}, got inputs {shapes[0]} and targets {shapes[1]}",
-            label="program",
-        )
-    if (0,) in lengths:
-        raise NetError(f"expects at least one example in {name}, got none", label="program")
-    return shapes[0][0][0]
+def _written(function: Any) -> str:
+    return "none" if function is None else getattr(function, "__qualname__", type(function).__name__)
 
 
-def _check_metrics(metrics: Mapping[str, Any]) -> None:
-    for name, metric in metrics.items():
-        if not isinstance(metric, Metric):
-            raise NetError(
-                f"expects metrics from jn.metrics, got {type(metric).__name__} for {name!r}; "
-                f"jn.metrics.mean(loss) makes one of a loss",
-                label="program",
-            )
+def _nothing(leaf: jax.ShapeDtypeStruct) -> jax.Array:
+    """Return NaN in the shape of a value, or -1 where there is no NaN."""
+    return jnp.full(leaf.shape, jnp.nan if jnp.issubdtype(leaf.dtype, jnp.inexact) else -1, leaf.dtype)

@@ -8,7 +8,9 @@ import jax.numpy as jnp
 
 from jaxnets.metrics import Metric
 from jaxnets.net import Net, Params, State
-from jaxnets.train.run import Batch, ObjectiveFunction
+from jaxnets.train.data import Data
+from jaxnets.train.run import Batch
+from jaxnets.train.step import ObjectiveFunction
 
 Tally = dict[str, Any]
 
@@ -65,17 +67,17 @@ def rows(examples: int, batch_size: int) -> tuple[jax.Array, jax.Array]:
     return index % examples, (index < examples).astype(jnp.float32)
 
 
-def take(data: tuple[Any, Any], index: jax.Array, weights: jax.Array) -> Batch:
-    """Return the examples at some indices as a batch."""
-    x, y = jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], data)
-    return Batch(x, y, weights)
+def take(data: Data, index: jax.Array, weights: jax.Array) -> Batch:
+    """Return the examples at some indices as a batch; weights of the data, if any, multiply those given."""
+    x, y, *own = jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], data)
+    return Batch(x, y, weights * own[0].astype(weights.dtype) if own else weights)
 
 
 def evaluate(
     net: Net,
     params: Params,
     state: State,
-    data: tuple[Any, Any],
+    data: Data,
     metrics: Mapping[str, Metric],
     objective: ObjectiveFunction | None = None,
     *,
@@ -89,7 +91,7 @@ def evaluate(
         net: the network, run in evaluation.
         params: its parameters.
         state: its state.
-        data: inputs and targets, pytrees with the examples along the first axis.
+        data: inputs and targets, pytrees with the examples along the first axis, and the examples' weights if any.
         metrics: `jn.metrics` by the names to report.
         objective: `(params, outputs, targets, weights) -> (scalar, parts)`.
         batch_size: how many examples are computed at once.

@@ -64,7 +64,13 @@ def test_jsonl_holds_every_epoch_and_is_added_to(tmp_path):
 
 def test_jsonl_writes_null_for_nan(tmp_path):
     bad = jn.train.program(
-        jn.dense(3), jn.objective(jn.losses.cross_entropy), optax.sgd(0.1), (X * np.nan, Y), epochs=1, batch_size=4
+        jn.dense(3),
+        jn.objective(jn.losses.cross_entropy),
+        optax.sgd(0.1),
+        (X * np.nan, Y),
+        epochs=1,
+        batch_size=4,
+        guard=False,
     )
     jn.train.fit(bad, jax.random.key(0), [jn.train.jsonl(tmp_path / "m.jsonl")])
     assert json.loads((tmp_path / "m.jsonl").read_text())["loss"] is None

@@ -1,0 +1,78 @@
+"""What a program takes as data: pairs of inputs and targets, or triples with the examples' weights."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnets.errors import NetError, is_traced
+from jaxnets.metrics import Metric
+from jaxnets.select import paths
+
+Data = tuple[Any, ...]
+
+
+def check_data(name: str, data: Any, *, finite: bool = True) -> int:
+    """Return how many examples there are.
+
+    Args:
+        name: what the data are called in an error.
+        data: `(inputs, targets)` or `(inputs, targets, weights)`.
+        finite: whether NaN is an error; infinity never is, as it may stand for something.
+
+    Raises:
+        NetError: for anything else, no examples, several lengths, weights of another shape, negative ones, or NaN.
+    """
+    if not isinstance(data, tuple) or len(data) not in (2, 3):
+        got = f"a tuple of {len(data)}" if isinstance(data, tuple) else type(data).__name__
+        raise NetError(f"expects {name} as (inputs, targets) or (inputs, targets, weights), got {got}")
+    shapes = [[jnp.shape(leaf) for leaf in jax.tree.leaves(part)] for part in data]
+    lengths = {shape[:1] for part in shapes for shape in part}
+    if () in lengths or not all(shapes):
+        raise NetError(f"expects arrays with the examples along the first axis in {name}")
+    if len(lengths) > 1:
+        found = ", ".join(f"{what} {shape}" for what, shape in zip(("inputs", "targets", "weights"), shapes))
+        raise NetError(f"expects as many inputs as targets in {name}, got {found}")
+    if (0,) in lengths:
+        raise NetError(f"expects at least one example in {name}, got none")
+    if len(data) == 3:
+        _check_weights(name, data[2])
+    if finite:
+        for what, part in zip(("inputs", "targets", "weights"), data):
+            _check_numbers(f"the {what} of {name}", part)
+    return shapes[0][0][0]
+
+
+def check_metrics(metrics: Mapping[str, Any]) -> None:
+    """Check that metrics are those of `jn.metrics`.
+
+    Raises:
+        NetError: if one is not.
+    """
+    for name, metric in metrics.items():
+        if not isinstance(metric, Metric):
+            raise NetError(
+                f"expects metrics from jn.metrics, got {type(metric).__name__} for {name!r}; "
+                f"jn.metrics.mean(loss) makes one of a loss"
+            )
+
+
+def _check_weights(name: str, weights: Any) -> None:
+    if jnp.ndim(weights) != 1:
+        raise NetError(f"expects weights (examples,) in {name}, got {jnp.shape(weights)}")
+    if not is_traced(weights) and (np.asarray(weights) < 0).any():
+        raise NetError(f"expects weights ≥ 0 in {name}, got {np.asarray(weights).min()}")
+
+
+def _check_numbers(name: str, part: Any) -> None:
+    for path, leaf in paths(part).items():
+        if is_traced(leaf) or not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
+            continue
+        bad = np.isnan(np.asarray(leaf))
+        if bad.any():
+            first = int(np.flatnonzero(bad.reshape(len(bad), -1).any(1))[0])
+            where = f"{name}" + (f" ({path})" if path else "")
+            mend = "leave such examples out or fill them in; guard=False takes them as they are"
+            raise NetError(f"finds {int(bad.sum())} NaN in {where}, the first in example {first}; {mend}")

@@ -1,0 +1,206 @@
+"""One step of gradient descent as a pure function."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxnets.net import Key, Net, Params, State, fold, spec
+from jaxnets.select import Pattern
+from jaxnets.train.freezing import join_frozen, keep_state, split_frozen
+from jaxnets.train.run import Batch, Run
+from jaxnets.train.scaling import LossScale
+
+Parts = Mapping[str, jax.Array]
+ObjectiveFunction = Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What `watch` may look at in a step.
+
+    Attributes:
+        run: the run before the step.
+        batch: what it learned from.
+        key: the key that the network got.
+        gradients: of the objective, with the parameters' structure; frozen ones are `None`.
+        updates: what was added to the parameters, likewise.
+    """
+
+    run: Run
+    batch: Batch
+    key: Any
+    gradients: Any
+    updates: Any
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a step does beyond plain gradient descent; `program` describes each.
+
+    Attributes:
+        accumulate: how many parts of the batch are computed one after another.
+        freeze: which parameters stay as they are.
+        average: decay of the parameters' moving average.
+        loss_scale: dynamic scaling of the loss.
+        guard: whether a value that is not finite makes the run stand still.
+        watch: gives more to report, by name.
+    """
+
+    accumulate: int = 1
+    freeze: Pattern | None = None
+    average: Any = None
+    loss_scale: LossScale | None = None
+    guard: bool = False
+    watch: Callable[[Watched], Parts] | None = None
+
+
+def start(net: Net, optimizer: optax.GradientTransformation, key: Key, x: Any, options: Options = Options()) -> Run:
+    """Return the run before its first step.
+
+    Args:
+        net: the network.
+        optimizer: the Optax optimizer.
+        key: initial values and all later randomness come from it.
+        x: an input, read for its shape and dtype alone.
+        options: those of the steps to come.
+
+    >>> import jax, jax.numpy as jnp, jaxnets as jn, optax
+    >>> run = start(jn.dense(2), optax.sgd(0.1), jax.random.key(0), jnp.ones((1, 3)))
+    >>> int(run.step), run.params["kernel"].shape
+    (0, (3, 2))
+    """
+    params, state = net.init(fold(key, "init"), spec(x))
+    return Run(
+        params,
+        state,
+        optimizer.init(split_frozen(params, options.freeze)[0]),
+        fold(key, "train"),
+        jnp.zeros((), jnp.int32),
+        average=None if options.average is None else jax.tree.map(jnp.copy, params),
+        scale=None if options.loss_scale is None else options.loss_scale.start(),
+        failed=jnp.full((), -1, jnp.int32) if options.guard else None,
+    )
+
+
+def step(
+    net: Net, objective: ObjectiveFunction, optimizer: optax.GradientTransformation, options: Options = Options()
+) -> Callable[[Run, Batch], tuple[Run, Any, Parts]]:
+    """Return the pure function of one step of gradient descent: `(run, batch) -> (run, outputs, parts)`.
+
+    θ ← θ + u(∇ L(θ)), where L is the objective on the batch and u the optimizer's update. The network's
+    randomness comes from the run's key folded by the number of the step.
+
+    Args:
+        net: the network.
+        objective: `(params, outputs, targets, weights) -> (scalar, parts)`, as `jn.objective` makes.
+        optimizer: the Optax optimizer.
+        options: what a step does beyond; the run must have been started with the same.
+
+    Returns:
+        A function that gives the next run, the batch's outputs, and the parts of the objective by name,
+        the whole as `loss`.
+
+    >>> import jax, jax.numpy as jnp, jaxnets as jn, optax
+    >>> net, adam = jn.dense(2), optax.adam(1e-2)
+    >>> one = jax.jit(step(net, jn.objective(jn.losses.cross_entropy), adam))
+    >>> run = start(net, adam, jax.random.key(0), jnp.ones((4, 3)))
+    >>> run, outputs, parts = one(run, Batch(jnp.ones((4, 3)), jnp.zeros(4, int), jnp.ones(4)))
+    >>> int(run.step), sorted(parts)
+    (1, ['cross_entropy', 'loss'])
+    """
+
+    def gradients(run: Run, batch: Batch, key: Key) -> tuple[Any, tuple[Any, State, dict[str, jax.Array]]]:
+        learned, frozen = split_frozen(run.params, options.freeze)
+
+        def loss(learned: Any) -> tuple[jax.Array, tuple]:
+            params = join_frozen(learned, frozen)
+            outputs, state = net.apply(params, run.state, batch.x, key=key, train=True)
+            total, parts = objective(params, outputs, batch.y, batch.weights)
+            scaled = total if run.scale is None else total * run.scale.factor.astype(total.dtype)
+            return scaled, (outputs, state, {"loss": total, **parts})
+
+        grads, found = jax.grad(loss, has_aux=True)(learned)
+        return grads if run.scale is None else _over(grads, run.scale.factor), found
+
+    compute = gradients if options.accumulate == 1 else _in_parts(gradients, options.accumulate)
+
+    def step_fn(run: Run, batch: Batch) -> tuple[Run, Any, Parts]:
+        key = jax.random.fold_in(run.key, run.step)
+        grads, (outputs, state, parts) = compute(run, batch, key)
+        learned, frozen = split_frozen(run.params, options.freeze)
+        updates, opt_state = optimizer.update(grads, run.opt_state, learned)
+        params = join_frozen(optax.apply_updates(learned, updates), frozen)
+        new = replace(run, params=params, state=keep_state(state, run.state, options.freeze), opt_state=opt_state)
+        if options.average is not None:
+            new = replace(new, average=_averaged(run.average, params, options.average, run.step))
+        if options.watch is not None:
+            parts = {**parts, **options.watch(Watched(run, batch, key, grads, updates))}
+        return _taken(options, run, new, grads, parts["loss"]), outputs, parts
+
+    return step_fn
+
+
+def _in_parts(gradients: Callable, parts: int) -> Callable:
+    """Return a function like `gradients` that sees a batch in parts: means are weighted as in the whole batch."""
+
+    def compute(run: Run, batch: Batch, key: Key) -> Any:
+        pieces = jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), batch)
+        whole = batch.weights.sum()
+        whole = jnp.where(whole == 0, jnp.ones_like(whole), whole)
+
+        def one(state: State, piece: tuple[Any, jax.Array]) -> tuple[State, Any]:
+            part, number = piece
+            grads, (outputs, state, values) = gradients(
+                replace(run, state=state), part, jax.random.fold_in(key, number)
+            )
+            share = part.weights.sum() / whole
+            shared = jax.tree.map(lambda leaf: leaf * share.astype(leaf.dtype), (grads, values))
+            return state, (shared, outputs)
+
+        state, (shared, outputs) = jax.lax.scan(one, run.state, (pieces, jnp.arange(parts)))
+        grads, values = jax.tree.map(lambda leaf: leaf.sum(0), shared)
+        outputs = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), outputs)
+        return grads, (outputs, state, values)
+
+    return compute
+
+
+def _taken(options: Options, run: Run, new: Run, grads: Any, loss: jax.Array) -> Run:
+    """Return the run after a step: the new one, or the old where the step is skipped or the run stands still."""
+    new = replace(new, step=run.step + 1)
+    if not options.guard and options.loss_scale is None:
+        return new
+    finite = jnp.isfinite(loss)
+    for leaf in jax.tree.leaves(grads):
+        finite &= jnp.isfinite(leaf).all()
+    stands = jnp.zeros((), bool)
+    if options.guard:
+        # With a scale, gradients that overflow are its business until it can go down no further.
+        gives_up = True if run.scale is None else run.scale.factor <= 1
+        stands = (run.failed >= 0) | (~finite & gives_up)
+        new = replace(new, failed=jnp.where(stands & (run.failed < 0), run.step, run.failed))
+    taken = jax.tree.map(lambda a, b: jnp.where(finite & ~stands, a, b), _learned(new), _learned(run))
+    new = replace(new, **taken, step=jnp.where(stands, run.step, new.step))
+    if options.loss_scale is not None and run.scale is not None:
+        scale = options.loss_scale.update(run.scale, finite)
+        new = replace(new, scale=jax.tree.map(lambda a, b: jnp.where(stands, b, a), scale, run.scale))
+    return new
+
+
+def _learned(run: Run) -> dict[str, Any]:
+    return {"params": run.params, "state": run.state, "opt_state": run.opt_state, "average": run.average}
+
+
+def _averaged(average: Params, params: Params, decay: Any, step: jax.Array) -> Params:
+    """Return the moving average one step on; its decay begins at 0.1, so that first values soon count for little."""
+    count = step.astype(jnp.float32)
+    keep = jnp.minimum(jnp.asarray(decay, jnp.float32), (1 + count) / (10 + count))
+    return jax.tree.map(lambda old, new: new + (old - new) * keep.astype(new.dtype), average, params)
+
+
+def _over(tree: Any, factor: jax.Array) -> Any:
+    return jax.tree.map(lambda leaf: leaf / factor.astype(leaf.dtype), tree)

@@ -1,0 +1,144 @@
+"""Early stopping as part of a pure run: the best is kept inside it, and restored when it ends."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from jaxnets.errors import NetError, check_count
+from jaxnets.train.run import Run
+
+RISING = ("accuracy", "f1", "precision", "recall", "r2", "top", "intersection", "evidence", "bound")
+FALLING = ("loss", "error", "entropy", "perplexity", "divergence", "energy", "elbo")
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Stopping:
+    """What early stopping remembers.
+
+    Attributes:
+        best: the best value seen, float32; NaN before any.
+        best_segment: the number of the segment that had it, int32; -1 before any.
+        segment: how many segments have run, int32.
+        stopped: whether the run has stopped, bool.
+        kept: parameters, state and average after the best segment.
+    """
+
+    best: Any
+    best_segment: Any
+    segment: Any
+    stopped: Any
+    kept: Any
+
+
+@dataclass(frozen=True)
+class EarlyStopping:
+    """When to stop, made by `early_stopping`: pure functions over a run.
+
+    Attributes:
+        metric: what is looked at, by its name in the history.
+        patience: how many segments without a better value are waited for.
+        mode: whether "min" or "max" is better.
+        min_delta: by how much a value must be better to count.
+        restore: whether the finished run has the best segment's parameters, state and average.
+    """
+
+    metric: str
+    patience: int
+    mode: Literal["min", "max"]
+    min_delta: float = 0.0
+    restore: bool = True
+
+    def start(self, run: Run) -> Run:
+        """Return a run that has not begun, with nothing seen yet."""
+        zero, none = jnp.zeros((), jnp.int32), jnp.full((), -1, jnp.int32)
+        kept = _copied(_snapshot(run)) if self.restore else None
+        return replace(
+            run, stopping=Stopping(jnp.full((), jnp.nan, jnp.float32), none, zero, jnp.zeros((), bool), kept)
+        )
+
+    def update(self, run: Run, row: dict[str, Any]) -> Run:
+        """Return the run with what its last segment showed.
+
+        Raises:
+            NetError: if the metric is not reported, or no scalar.
+        """
+        if self.metric not in row or jnp.shape(row[self.metric]):
+            scalars = ", ".join(name for name, value in row.items() if not jnp.shape(value))
+            raise NetError(f"finds no scalar {self.metric!r} in the history; it has {scalars}", label="early_stopping")
+        value, seen = row[self.metric].astype(jnp.float32), run.stopping
+        gain = value - seen.best if self.mode == "max" else seen.best - value
+        better = (gain > self.min_delta) | (jnp.isnan(seen.best) & ~jnp.isnan(value))
+        best_segment = jnp.where(better, seen.segment, seen.best_segment)
+        kept = seen.kept
+        if self.restore:
+            kept = jax.tree.map(lambda new, old: jnp.where(better, new, old), _snapshot(run), seen.kept)
+        waited = seen.segment - jnp.maximum(best_segment, -1)
+        return replace(
+            run,
+            stopping=Stopping(
+                jnp.where(better, value, seen.best), best_segment, seen.segment + 1, waited >= self.patience, kept
+            ),
+        )
+
+    def finish(self, run: Run) -> Run:
+        """Return the run with the best segment's parameters, if they are to be restored and there was one."""
+        if not self.restore:
+            return run
+        best = jax.tree.map(
+            lambda kept, last: jnp.where(run.stopping.best_segment >= 0, kept, last), run.stopping.kept, _snapshot(run)
+        )
+        return replace(run, **best)
+
+
+def early_stopping(
+    metric: str,
+    *,
+    patience: int,
+    mode: Literal["min", "max"] | None = None,
+    min_delta: float = 0.0,
+    restore: bool = True,
+) -> EarlyStopping:
+    """Stop a run when a metric has not got better for some segments, and go back to the best.
+
+    It is part of the run itself, so that it holds for `program(key)`, under `vmap` and in `fit` alike: give it to
+    `program(..., stopping=...)`, or to `fit` among the callbacks. Values that are NaN are never better.
+
+    Args:
+        metric: its name in the history, `"validation/loss"` or `"average/validation/accuracy"`.
+        patience: how many segments (epochs) in a row may pass without a better value.
+        mode: whether "min" or "max" is better; read off the name if not given.
+        min_delta: by how much a value must be better to count, ≥ 0.
+        restore: whether the finished run has the best segment's parameters, state and average.
+
+    Raises:
+        NetError: for a patience below 1, a negative `min_delta`, or a name that does not tell the mode.
+
+    Prechelt, "Early Stopping – But When?" (1998), criterion UP.
+
+    >>> early_stopping("validation/loss", patience=5).mode
+    'min'
+    """
+    name = metric.rpartition("/")[2]
+    if mode is None:
+        mode = "max" if any(word in name for word in RISING) else "min" if any(w in name for w in FALLING) else None
+    try:
+        check_count("patience", patience)
+        if mode not in ("min", "max"):
+            raise NetError(f"expects mode 'min' or 'max' for {metric!r}, got {mode!r}")
+        if min_delta < 0:
+            raise NetError(f"expects min_delta ≥ 0, got {min_delta}")
+    except NetError as error:
+        error.label = "early_stopping"
+        raise
+    return EarlyStopping(metric, patience, mode, min_delta, restore)
+
+
+def _snapshot(run: Run) -> dict[str, Any]:
+    return {"params": run.params, "state": run.state, "average": run.average}
+
+
+def _copied(tree: Any) -> Any:
+    return jax.tree.map(jnp.copy, tree)

@@ -1,0 +1,260 @@
+"""What a step does beyond plain gradient descent: parts, patterns, averages, scales, weights, and the guard."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxnets as jn
+from tests.oracle import floats, integers, witness
+from tests.train.test_program import equal
+
+pytestmark = pytest.mark.promotes  # Optax's own arithmetic
+KEY = jax.random.key(5)
+N = 10
+X, Y = floats(N, 4), integers(N, high=3)
+OBJECTIVE = jn.objective(jn.losses.cross_entropy, jn.regularizers.l2(0.01, on="**/kernel"))
+whole = jax.jit(lambda program, key: program(key))
+
+
+def net() -> jn.Net:
+    return jn.serial(features=jn.serial(fc=jn.dense(5), bn=jn.batch_norm(), tanh=jnp.tanh), head=jn.dense(3))
+
+
+def plain() -> jn.Net:
+    return jn.serial(hidden=jn.dense(5), tanh=jnp.tanh, head=jn.dense(3))
+
+
+def program(model: jn.Net, data: Any = (X, Y), optimizer: Any = None, **options: Any) -> jn.train.Program:
+    given: dict[str, Any] = {"epochs": 3, "batch_size": 5} | options
+    return jn.train.program(model, OBJECTIVE, optimizer or optax.sgd(0.1, momentum=0.9), data, **given)
+
+
+def close(a: Any, b: Any, atol: float) -> None:
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=atol), a, b)
+
+
+@pytest.mark.parametrize("size", [4, 10])
+def test_a_batch_in_parts_is_the_whole_batch(size: int):
+    """Also where the last batch is filled up with rows of weight 0: 10 examples in batches of 4."""
+    with jax.enable_x64(True):
+        data = X.astype(np.float64), Y
+        one, parts = (whole(program(plain(), data, batch_size=size, accumulate=k), KEY) for k in (1, 2))
+        close(one[0].params, parts[0].params, 1e-12)
+        close(one[1], parts[1], 1e-12)
+
+
+def test_weights_are_repetitions():
+    """An example of weight 2 counts as two, one of weight 0 as none: full-batch descent, by hand on repeated data."""
+    weights = np.array([2, 1, 0, 1, 3, 1, 1, 0, 1, 2], np.float32)
+    often = np.repeat(np.arange(N), weights.astype(int))
+    heavy = whole(program(plain(), (X, Y, weights), batch_size=None, validation=(X, Y, weights)), KEY)
+    repeated = whole(program(plain(), (X[often], Y[often]), batch_size=None, validation=(X[often], Y[often])), KEY)
+    close(heavy[0].params, repeated[0].params, 2e-6)
+    close(heavy[1], repeated[1], 2e-6)
+
+
+def test_what_is_frozen_stays_without_gradient_or_memory():
+    adamw = optax.adamw(0.1, weight_decay=0.1)
+    one = program(net(), optimizer=adamw, freeze="features/**")
+    before = one.start(KEY)
+    run, _ = whole(one, KEY)
+    equal(run.params["features"], before.params["features"])
+    equal(run.state, before.state)
+    assert np.abs(run.params["head"]["kernel"] - before.params["head"]["kernel"]).max() > 0.01
+    memory = jax.tree.leaves(adamw.init({"head": before.params["head"]}))
+    assert len(jax.tree.leaves(run.opt_state)) == len(memory)
+    free = program(net(), optimizer=adamw, freeze="features/fc/bias")  # the rest of the net still learns
+    after = whole(free, KEY)[0]
+    equal(after.params["features"]["fc"]["bias"], before.params["features"]["fc"]["bias"])
+    assert np.abs(after.state["features"]["bn"]["mean"]).max() > 0
+    with pytest.raises(jn.NetError, match="'tail' matches no parameter"):
+        program(net(), freeze="tail").start(KEY)
+
+
+def test_rates_by_pattern_are_pytorchs_parameter_groups():
+    model = plain()
+    params, _ = model.init(KEY, X)
+
+    def compute() -> dict[str, np.ndarray]:
+        import torch
+
+        layers = torch.nn.Linear(4, 5), torch.nn.Linear(5, 3)
+        with torch.no_grad():
+            for layer, name in zip(layers, ("hidden", "head"), strict=True):
+                layer.weight.copy_(torch.tensor(np.asarray(params[name]["kernel"]).T))
+                layer.bias.copy_(torch.tensor(np.asarray(params[name]["bias"])))
+        groups = [{"params": layers[0].parameters(), "lr": 0.02}, {"params": layers[1].parameters(), "lr": 0.2}]
+        adam = torch.optim.Adam(groups)
+        for _ in range(5):
+            adam.zero_grad()
+            logits = layers[1](torch.tanh(layers[0](torch.tensor(X))))
+            torch.nn.functional.cross_entropy(logits, torch.tensor(Y).long()).backward()
+            adam.step()
+        return {"hidden": layers[0].weight.detach().numpy().T, "head": layers[1].bias.detach().numpy()}
+
+    expected = witness("train/groups", compute)
+    optimizer = optax.chain(optax.adam(0.2), jn.train.multiply_updates({"hidden/**": 0.1}))
+    step = jax.jit(jn.train.step(model, jn.objective(jn.losses.cross_entropy), optimizer))
+    run = jn.train.Run(params, {}, optimizer.init(params), KEY, jnp.zeros((), jnp.int32))
+    for _ in range(5):
+        run, _, _ = step(run, jn.train.Batch(jnp.asarray(X), jnp.asarray(Y), jnp.ones(N)))
+    np.testing.assert_allclose(run.params["hidden"]["kernel"], expected["hidden"], atol=2e-6)
+    np.testing.assert_allclose(run.params["head"]["bias"], expected["head"], atol=5e-6)
+    with pytest.raises(jn.NetError, match="'tail' matches no parameter"):
+        jn.train.multiply_updates({"tail": 1.0}).init(params)
+
+
+def test_the_average_is_that_of_a_loop():
+    one = program(plain(), average=0.3, validation=(X[:4], Y[:4]), batch_size=None, epochs=4)
+    run, history = whole(one, KEY)
+    shadow, step = one.start(KEY).params, jax.jit(one.segment)
+    own = one.start(KEY)
+    for t in range(4):
+        own, _ = step(own)
+        decay = min(0.3, (1 + t) / (10 + t))
+        shadow = optax.incremental_update(own.params, shadow, 1 - decay)
+    close(run.average, shadow, 1e-6)
+    seen = jn.train.evaluate(plain(), shadow, {}, (X[:4], Y[:4]), {}, OBJECTIVE)
+    np.testing.assert_allclose(history["average/validation/loss"][-1], seen["loss"], atol=1e-6)
+    assert history["average/validation/loss"][-1] != history["validation/loss"][-1]
+
+
+def test_statistics_of_other_parameters_are_pytorchs():
+    """`torch.optim.swa_utils.update_bn` over two batches of five, from statistics that are far off."""
+    model = jn.serial(fc=jn.dense(6), bn=jn.batch_norm(), dropout=jn.dropout(0.0))
+    params, state = model.init(KEY, X)
+
+    def compute() -> dict[str, np.ndarray]:
+        import torch
+
+        fc, bn = torch.nn.Linear(4, 6), torch.nn.BatchNorm1d(6)
+        with torch.no_grad():
+            fc.weight.copy_(torch.tensor(np.asarray(params["fc"]["kernel"]).T))
+            fc.bias.copy_(torch.tensor(np.asarray(params["fc"]["bias"])))
+        torch.nn.init.constant_(bn.get_buffer("running_mean"), 7.0)
+        batches = [torch.tensor(X[:5]), torch.tensor(X[5:])]
+        torch.optim.swa_utils.update_bn(batches, torch.nn.Sequential(fc, bn))
+        return {name: bn.get_buffer(f"running_{name}").numpy() for name in ("mean", "var")}
+
+    expected = witness("train/update_bn", compute)
+    far = jax.tree.map(lambda leaf: leaf + 7, state)
+    got = jn.train.reestimate(model, params, far, X, key=KEY, batch_size=5)["bn"]
+    for name in ("mean", "var"):
+        np.testing.assert_allclose(got[name], expected[name], rtol=2e-6, atol=1e-6)
+
+
+def test_average_and_statistics_go_together():
+    one = program(net(), average=0.5, validation=(X, Y))
+    run, history = whole(one, KEY)
+    params, state = jn.train.averaged(net(), run, X)
+    seen = jn.train.evaluate(net(), params, state, (X, Y), {}, OBJECTIVE)
+    np.testing.assert_allclose(history["average/validation/loss"][-1], seen["loss"], rtol=1e-5)
+    with pytest.raises(jn.NetError, match="no average in the run"):
+        jn.train.averaged(net(), program(net()).start(KEY), X)
+
+
+def test_a_scaled_loss_takes_the_same_steps_and_skips_what_overflows():
+    scale = jn.train.LossScale(initial=2.0**8, period=4)
+    plainly, _ = whole(program(plain()), KEY)
+    scaled, history = whole(program(plain(), loss_scale=scale), KEY)
+    close(scaled.params, plainly.params, 1e-6)  # powers of two; the penalty's gradient is rounded elsewhere
+    assert float(scaled.scale.factor) == 2.0**9
+    np.testing.assert_array_equal(history["skipped_steps"], [0, 0, 0])
+    # In float16, 2¹⁵ times a loss of 100 overflows: the factor halves until it fits, and the network learns.
+    half = jn.cast(plain(), jn.Policy(compute=jnp.float16))
+    large = jn.train.program(
+        half, jn.objective(lambda y, t: 100 * jn.losses.cross_entropy(y, t)), optax.sgd(1e-3), (X, Y),
+        epochs=6, batch_size=5, loss_scale=jn.train.LossScale(),
+    )  # fmt: skip
+    run, history = whole(large, KEY)
+    assert 0 < int(history["skipped_steps"][-1]) < 12
+    assert int(run.failed) == -1
+    assert history["loss"][-1] < history["loss"][0]
+
+
+def test_a_skipped_step_changes_nothing_but_the_scale():
+    model, options = plain(), jn.train.Options(loss_scale=jn.train.LossScale(), guard=True)
+    adam = optax.adam(0.1)
+    run = jn.train.start(model, adam, KEY, X, options)
+    batch = jn.train.Batch(jnp.asarray(X).at[0, 0].set(jnp.inf), jnp.asarray(Y), jnp.ones(N))
+    after, _, _ = jax.jit(jn.train.step(model, OBJECTIVE, adam, options))(run, batch)
+    equal((after.params, after.opt_state), (run.params, run.opt_state))
+    assert (int(after.step), int(after.failed), int(after.scale.skipped)) == (1, -1, 1)
+    assert float(after.scale.factor) == 2.0**14
+
+
+def test_the_guard_stands_still_at_the_last_good_step():
+    bad = X.copy()
+    bad[3] = np.inf
+    one = program(plain(), (bad, Y), validation=(X, Y), batch_size=2)
+    run, history = whole(one, KEY)
+    step = int(run.failed)
+    assert 0 <= step == int(run.step) < 5
+    assert np.isinf(np.asarray(one.next_batch(run).x)).any()
+    own, by_hand = one.start(KEY), jax.jit(jn.train.step(plain(), OBJECTIVE, optax.sgd(0.1, momentum=0.9)))
+    for _ in range(step):
+        own, _, _ = by_hand(own, one.next_batch(own))
+    close(run.params, own.params, 1e-6)
+    assert np.isnan(history["loss"]).all()
+    assert np.isfinite(history["validation/loss"][0])  # of the last good parameters
+    with pytest.raises(jn.train.Diverged, match=rf"step {step}\b") as caught:
+        jn.train.fit(one, KEY)
+    equal(caught.value.run, run)
+    assert len(caught.value.history["loss"]) == 1
+
+
+def test_members_stand_still_alone():
+    """One of three learning rates is far too large."""
+
+    def member(rate: Any) -> Any:
+        objective = jn.objective(jn.losses.squared_error)
+        return jn.train.program(jn.dense(1), objective, optax.sgd(rate), (X, X[:, :1]), epochs=60, batch_size=5)(KEY)
+
+    runs, history = jax.jit(jax.vmap(member))(jnp.array([0.01, 1e4, 0.1]))
+    assert (np.asarray(runs.failed) >= 0).tolist() == [False, True, False]
+    assert np.isfinite(history["loss"][::2]).all()
+    assert np.isfinite(runs.params["kernel"]).all()
+
+
+def test_orders_and_mixing_are_used():
+    def backwards(key: Any, train: Any) -> jax.Array:
+        return jnp.arange(N)[::-1]
+
+    def swap(key: Any, x: Any, y: Any, weights: Any) -> Any:
+        return x[::-1], y[::-1], weights[::-1]
+
+    one = program(plain(), order=backwards, mix=swap, batch_size=4)
+    run = one.start(KEY)
+    np.testing.assert_array_equal(one.next_batch(run).y, Y[::-1][:4][::-1])
+    half_done = jax.tree.map(lambda leaf: leaf, run)
+    last = one.next_batch(jax.tree.map(lambda leaf: leaf, half_done.__class__(**{**vars(run), "step": jnp.int32(2)})))
+    np.testing.assert_array_equal(last.weights, [0, 0, 1, 1])
+
+
+MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
+    "parts": ({"accumulate": 3}, "batch of equal parts, got batch_size=5 in accumulate=3"),
+    "average": ({"average": 1.0}, r"average in \[0, 1\), got 1"),
+    "nan": ({"data": (np.where(X[2, 1] == X, np.nan, X), Y)}, "1 NaN in the inputs of data, the first in example 2"),
+    "triple": ({"data": (X, Y, Y, Y)}, r"got a tuple of 4"),
+    "weights": ({"data": (X, Y, -np.ones(N))}, r"weights ≥ 0 in data, got -1"),
+    "weights' shape": ({"data": (X, Y, np.ones((N, 1)))}, r"weights \(examples,\) in data, got \(10, 1\)"),
+    "weights' length": ({"data": (X, Y, np.ones(N - 1))}, "as many inputs as targets"),
+    "validation": ({"validation": (X * np.nan, Y)}, "NaN in the inputs of validation"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_are_named(name: str):
+    options, message = MISTAKES[name]
+    with pytest.raises(jn.NetError, match=f"program .*{message}"):
+        program(plain(), **options)
+
+
+@pytest.mark.parametrize("options", [{"initial": 0.5}, {"period": 0}, {"growth": 1.0}])
+def test_scales_out_of_range_are_named(options: Any):
+    with pytest.raises(jn.NetError, match="LossScale expects initial ≥ 1, period ≥ 1 and growth > 1"):
+        jn.train.LossScale(**options)
