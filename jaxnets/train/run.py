@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 
+from jaxnets.data.batch import Batch as Batch
 from jaxnets.net import Params, State
 
 
@@ -35,19 +36,3 @@ class Run:
     scale: Any = None
     failed: Any = None
     stopping: Any = None
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Batch:
-    """Examples that a step learns from.
-
-    Attributes:
-        x: inputs, a pytree with the batch axis first.
-        y: targets, likewise.
-        weights: `(batch,)`, the weight of each example in the mean; 0 masks it.
-    """
-
-    x: Any
-    y: Any
-    weights: Any
