@@ -21,7 +21,7 @@ def alexnet(num_classes: int = 1000, *, hidden: int = 4096, dropout: float | jax
         dropout: rate in front of each of them, in [0, 1); may be traced.
 
     Raises:
-        NetError: for settings out of range, or an input that is too small; the layer that it is too small for is named.
+        NetError: for settings out of range, or an input that is too small or no batch of images; the layer is named.
 
     Krizhevsky, "One weird trick for parallelizing convolutional neural networks" (2014), in torchvision's reading.
 
@@ -33,7 +33,7 @@ def alexnet(num_classes: int = 1000, *, hidden: int = 4096, dropout: float | jax
     """
     relu, he = jax.nn.relu, jax.nn.initializers.he_normal()
     features = serial(
-        conv(64, 11, stride=4, padding=2, kernel_init=he),  # (batch, 55, 55, 64) for 224 × 224
+        conv(64, (11, 11), stride=4, padding=2, kernel_init=he),  # for images alone; (batch, 55, 55, 64)
         relu,
         max_pool(3, stride=2),  # (batch, 27, 27, 64)
         conv(192, 5, padding=2, kernel_init=he),
@@ -88,7 +88,7 @@ def alexnet_2012(num_classes: int = 1000, *, hidden: int = 4096, dropout: float 
     """
     relu, normal, ones = jax.nn.relu, jax.nn.initializers.normal(0.01), jax.nn.initializers.ones
     return serial(
-        conv1=conv(96, 11, stride=4, kernel_init=normal),  # (batch, 55, 55, 96)
+        conv1=conv(96, (11, 11), stride=4, kernel_init=normal),  # a pair: for images alone; (batch, 55, 55, 96)
         relu1=relu,
         norm1=local_response_norm(5, alpha=5e-4, beta=0.75, bias=2.0),  # the paper's α = 1e-4 is not divided by 5
         pool1=max_pool(3, stride=2),  # (batch, 27, 27, 96)

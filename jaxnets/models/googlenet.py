@@ -66,7 +66,7 @@ def googlenet(
     6624904
     """
 
-    def unit(features: int, window: int, **options: Any) -> Net:
+    def unit(features: int, window: int | tuple[int, int], **options: Any) -> Net:
         layer = conv(features, window, use_bias=False, kernel_init=HE, **options)
         return serial(conv=layer, bn=batch_norm(epsilon=1e-3), relu=jax.nn.relu)
 
@@ -77,7 +77,7 @@ def googlenet(
 def chain(unit: Unit, window: int, last_pool: Net, norm: dict[str, Net], dropout: Any, num_classes: int) -> Net:
     """Return the network without heads, made of `unit(features, window)`; `norm` stands in its stem twice."""
     layers: dict[str, Any] = {
-        "conv1": unit(64, 7, stride=2, padding=3),  # (batch, 112, 112, 64)
+        "conv1": unit(64, (7, 7), stride=2, padding=3),  # a pair: for images alone; (batch, 112, 112, 64)
         "maxpool1": POOL,  # (batch, 56, 56, 64)
         **{f"{name}1": layer for name, layer in norm.items()},
         "conv2": unit(64, 1),

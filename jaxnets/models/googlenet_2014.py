@@ -38,7 +38,7 @@ def googlenet_2014(
     6998552
     """
 
-    def unit(features: int, window: int, **options: Any) -> Net:
+    def unit(features: int, window: int | tuple[int, int], **options: Any) -> Net:
         return serial(conv=conv(features, window, kernel_init=HE, **options), relu=jax.nn.relu)
 
     body = chain(unit, 5, POOL, {"norm": local_response_norm(5)}, dropout, num_classes)

@@ -38,7 +38,7 @@ def inception_v3(num_classes: int = 1000, *, auxiliary: bool = False, dropout: A
     27161264
     """
     body = serial(
-        Conv2d_1a_3x3=unit(32, 3, stride=2),  # (batch, 149, 149, 32)
+        Conv2d_1a_3x3=unit(32, (3, 3), stride=2),  # a pair: for images alone; (batch, 149, 149, 32)
         Conv2d_2a_3x3=unit(32, 3),  # (batch, 147, 147, 32)
         Conv2d_2b_3x3=unit(64, 3, padding=1),  # (batch, 147, 147, 64)
         maxpool1=HALVED,  # (batch, 73, 73, 64)

@@ -33,6 +33,9 @@ def lenet5(num_classes: int = 10, *, activation: Callable = jax.nn.relu, pool: C
         activation: after each layer but the last; the paper's is `jn.scaled_tanh`.
         pool: `jn.max_pool`, or `jn.avg_pool`, which is nearer to the paper's.
 
+    Raises:
+        NetError: by the layer, for input that is too small or no batch of images.
+
     LeCun, Bottou, Bengio and Haffner, "Gradient-Based Learning Applied to Document Recognition" (1998), figure 2.
 
     >>> import jax, jax.numpy as jnp
@@ -42,7 +45,7 @@ def lenet5(num_classes: int = 10, *, activation: Callable = jax.nn.relu, pool: C
     """
     he = jax.nn.initializers.he_normal()
     return serial(
-        conv1=conv(6, 5, padding=2, kernel_init=he),  # (batch, 28, 28, 6)
+        conv1=conv(6, (5, 5), padding=2, kernel_init=he),  # a pair: for images alone; (batch, 28, 28, 6)
         relu1=activation,
         pool1=pool(2),  # (batch, 14, 14, 6)
         conv2=conv(16, 5, kernel_init=he),  # (batch, 10, 10, 16)
@@ -77,7 +80,7 @@ def lenet5_1998(num_classes: int = 10, *, codes: Any = None, trainable_codes: bo
         padding: zeros around the input; 2 for images of 28 × 28.
 
     Raises:
-        NetError: for codes of another shape, or an input that is too small, naming the layer it is too small for.
+        NetError: for codes of another shape, or an input that is too small or no batch of images, naming the layer.
 
     LeCun, Bottou, Bengio and Haffner, "Gradient-Based Learning Applied to Document Recognition" (1998), section II.B,
     table I and appendix A.
@@ -92,7 +95,7 @@ def lenet5_1998(num_classes: int = 10, *, codes: Any = None, trainable_codes: bo
     if jnp.ndim(codes) != 2 or len(codes) != num_classes:
         raise NetError(f"expects codes ({num_classes}, bits), got {jnp.shape(codes)}", label="lenet5_1998")
     return serial(
-        c1=conv(6, 5, padding=padding, kernel_init=fan_in_uniform),  # (batch, 28, 28, 6)
+        c1=conv(6, (5, 5), padding=padding, kernel_init=fan_in_uniform),  # for images alone; (batch, 28, 28, 6)
         squash1=scaled_tanh,
         s2=subsample(2),  # (batch, 14, 14, 6)
         squash2=scaled_tanh,

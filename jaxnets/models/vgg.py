@@ -90,7 +90,8 @@ def _vgg(convs: Sequence[int], num_classes: int, normalised: bool, hidden: int, 
     features: list[Layer] = []
     for width, count in zip(WIDTHS, convs, strict=True):
         for _ in range(count):
-            features += [conv(width, 3, padding=1, kernel_init=he), *([normalise()] if normalised else []), relu]
+            window = 3 if features else (3, 3)  # a pair: for images alone
+            features += [conv(width, window, padding=1, kernel_init=he), *([normalise()] if normalised else []), relu]
         features.append(max_pool(2))
     classifier = serial(
         dense(hidden, kernel_init=normal),

@@ -38,3 +38,20 @@ def test_parameter_tree_is_golden_and_counts_are_exact(row: Row):
     assert jn.inspect.count_parameters(params) == row.parameters
     if row.multiply_adds is not None:
         assert jn.inspect.multiply_adds(net, row.x, params=params, state=state) == row.multiply_adds
+
+
+IMAGES_ALONE = [
+    row
+    for row in (*classics.ROWS, *inceptions.ROWS, *lenets.ROWS, *resnets.ROWS)
+    if not row.name.startswith(("linear", "mlp", "perceptron", "cnn"))  # which take any axes
+]
+
+
+@pytest.mark.parametrize("row", IMAGES_ALONE, ids=str)
+def test_a_forgotten_axis_is_told(row: Row):
+    x = jax.ShapeDtypeStruct(row.x.shape[:-1], row.x.dtype)
+    words = (
+        r"^[\w/]+: conv\(.* expects \(batch, height, width, channels\), got \(1, \d+, \d+\); add the axis .* x\[None\]"
+    )
+    with pytest.raises(jn.NetError, match=words):
+        jax.eval_shape(row.make().init, jax.random.key(0), x)
