@@ -72,6 +72,14 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
         init(lambda: jn.dense(3), jnp.ones(6)),
         ["stage/block: dense(3) expects (batch", "(6,)", "x[None]"],
     ),
+    "dense without features": (
+        init(lambda: jn.dense(3), jnp.ones((2, 0))),
+        ["stage/block: dense(3) expects at least one feature, got (2, 0)"],
+    ),
+    "conv without channels": (
+        init(lambda: jn.conv(6, 3), jnp.ones((2, 8, 8, 0))),
+        ["stage/block: conv(6, 3) expects at least one feature, got (2, 8, 8, 0)"],
+    ),
     "pool on flat input": (
         init(lambda: jn.max_pool(2), FLAT),
         ["stage/block: max_pool(2) expects (batch, ", "got (2, 6)"],

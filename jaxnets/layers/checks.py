@@ -10,10 +10,10 @@ from jaxnets.errors import NetError
 
 
 def check_floating(x: Any) -> None:
-    """Check that the input is a floating array.
+    """Check that the input is a floating array with features.
 
     Raises:
-        NetError: if it is no array, or of integers or booleans.
+        NetError: if it is no array, of integers or booleans, or has a last axis of length 0.
     """
     if not hasattr(x, "dtype") or not hasattr(x, "shape"):
         raise NetError(f"expects an array, got {type(x).__name__}")
@@ -22,6 +22,8 @@ def check_floating(x: Any) -> None:
             f"expects floating input, got {x.dtype} {x.shape}; convert it, x.astype(jnp.float32) / 255 for images, "
             f"or use jn.embed for indices"
         )
+    if len(x.shape) > 1 and x.shape[-1] == 0:
+        raise NetError(f"expects at least one feature, got {x.shape}")
 
 
 def check_params(params: Any, shapes: Mapping[str, tuple[int, ...]], x: Any) -> None:
