@@ -124,7 +124,7 @@ def labelled(factory: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(factory)
     def make(*args: P.args, **kwargs: P.kwargs) -> R:
-        label = _describe(factory.__name__, signature, args, kwargs)
+        label = describe(factory.__name__, signature, args, kwargs)
         with labelled_as(label):
             record: Any = factory(*args, **kwargs)
 
@@ -160,7 +160,8 @@ def _show(value: Any) -> str:
     return _name(value) if callable(value) and not isinstance(value, type) else repr(value)
 
 
-def _describe(name: str, signature: inspect.Signature, args: tuple, kwargs: dict) -> str:
+def describe(name: str, signature: inspect.Signature, args: tuple, kwargs: dict) -> str:
+    """Return a call as it was written, without what has its default: `conv(64, 3)`."""
     try:
         given = signature.bind(*args, **kwargs).arguments
     except TypeError:

@@ -6,13 +6,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnets.errors import NetError, check_positive, concrete, labelled_as
+from jaxnets.data.labels import labelled_function
+from jaxnets.errors import NetError, check_positive, concrete
 from jaxnets.layers.checks import param_dtype
 from jaxnets.net import Key
 
 Augmentation = Callable[[Key, Any], Any]
 
 
+@labelled_function
 def compose(*augmentations: Augmentation) -> Augmentation:
     """Return the function that applies augmentations one after another, each with a key of its own.
 
@@ -32,9 +34,7 @@ def compose(*augmentations: Augmentation) -> Augmentation:
     """
     for each in augmentations:
         if not callable(each):
-            raise NetError(
-                f"expects functions (key, example) -> example, got {type(each).__name__} {each!r}", label="compose"
-            )
+            raise NetError(f"expects functions (key, example) -> example, got {type(each).__name__} {each!r}")
 
     def augment_fn(key: Key, example: Any) -> Any:
         for place, augment in enumerate(augmentations):
@@ -44,6 +44,7 @@ def compose(*augmentations: Augmentation) -> Augmentation:
     return augment_fn
 
 
+@labelled_function
 def noise(scale: float | jax.Array) -> Augmentation:
     """Return a function that adds Gaussian noise: x + scale · ε, ε ~ N(0, 1), drawn for each value.
 
@@ -63,29 +64,27 @@ def noise(scale: float | jax.Array) -> Augmentation:
     >>> bool(jnp.allclose(x.std(), 0.1, atol=0.003))
     True
     """
-    with labelled_as("noise"):
-        check_positive("scale", scale, zero=True)
+    check_positive("scale", scale, zero=True)
 
     def noise_fn(key: Key, example: Any) -> jax.Array:
         example = jnp.asarray(example)
         if not jnp.issubdtype(example.dtype, jnp.floating):
-            raise NetError(f"expects a floating example, got {example.dtype}; convert it first", label="noise")
+            raise NetError(f"expects a floating example, got {example.dtype}; convert it first")
         drawn = jax.random.normal(key, example.shape, param_dtype(example))
         return example + (jnp.asarray(scale, drawn.dtype) * drawn).astype(example.dtype)
 
     return noise_fn
 
 
-def on_image(label: str, change: Callable[[Key, jax.Array], jax.Array]) -> Augmentation:
-    """Return an augmentation that asks for an image, and puts its label in front of errors."""
+def on_image(change: Callable[[Key, jax.Array], jax.Array]) -> Augmentation:
+    """Return an augmentation that asks for an image."""
 
     def augment_fn(key: Key, image: Any) -> jax.Array:
         image = jnp.asarray(image)
-        with labelled_as(label):
-            if image.ndim != 3:
-                mend = "; map it over a batch with jax.vmap, a key for each" if image.ndim == 4 else ""
-                raise NetError(f"expects an image (height, width, channels), got {image.shape}{mend}")
-            return change(key, image)
+        if image.ndim != 3:
+            mend = "; map it over a batch with jax.vmap, a key for each" if image.ndim == 4 else ""
+            raise NetError(f"expects an image (height, width, channels), got {image.shape}{mend}")
+        return change(key, image)
 
     return augment_fn
 

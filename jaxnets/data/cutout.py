@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets.data.augment import Augmentation, on_image
-from jaxnets.errors import check_count, labelled_as
+from jaxnets.data.labels import labelled_function
+from jaxnets.errors import check_count
 from jaxnets.net import Key
 
 
+@labelled_function
 def cutout(size: int) -> Augmentation:
     """Return a function that sets a random square of an image to zero, in all channels.
 
@@ -32,9 +34,7 @@ def cutout(size: int) -> Augmentation:
      [1. 1. 0. 0.]
      [1. 1. 0. 0.]]
     """
-    label = f"cutout({size})"
-    with labelled_as(label):
-        check_count("size", size)
+    check_count("size", size)
 
     def cut(key: Key, image: jax.Array) -> jax.Array:
         lengths = image.shape[:2]
@@ -42,7 +42,7 @@ def cutout(size: int) -> Augmentation:
         hole = box(lengths, first, first + size)
         return jnp.where(hole[..., None], jnp.zeros((), image.dtype), image)
 
-    return on_image(label, cut)
+    return on_image(cut)
 
 
 def box(lengths: tuple[int, ...], first: jax.Array, end: jax.Array) -> jax.Array:

@@ -6,13 +6,15 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets.data.augment import Augmentation, check_probability, happens, on_image
-from jaxnets.errors import NetError, check_count, is_traced, labelled_as
+from jaxnets.data.labels import labelled_function
+from jaxnets.errors import NetError, check_count, is_traced
 from jaxnets.layers.checks import param_dtype
 from jaxnets.net import Key
 
 Angle = float | jax.Array
 
 
+@labelled_function
 def shift(pixels: int) -> Augmentation:
     """Return a function that moves an image by up to some pixels along each axis, filling in zeros.
 
@@ -32,12 +34,11 @@ def shift(pixels: int) -> Augmentation:
     >>> shift(1)(jax.random.key(0), jnp.ones((4, 4, 1))).shape
     (4, 4, 1)
     """
-    label = f"shift({pixels})"
-    with labelled_as(label):
-        check_count("pixels", pixels)
-    return on_image(label, lambda key, image: _crop(key, image, image.shape[:2], pixels))
+    check_count("pixels", pixels)
+    return on_image(lambda key, image: _crop(key, image, image.shape[:2], pixels))
 
 
+@labelled_function
 def random_crop(size: int | Sequence[int], *, padding: int = 0) -> Augmentation:
     """Return a function that cuts a window out of an image, every place of it equally likely.
 
@@ -56,15 +57,13 @@ def random_crop(size: int | Sequence[int], *, padding: int = 0) -> Augmentation:
     >>> random_crop((4, 3))(jax.random.key(0), jnp.ones((6, 6, 1))).shape
     (4, 3, 1)
     """
-    label = f"random_crop({size}{f', padding={padding}' if padding else ''})"
-    with labelled_as(label):
-        window = tuple(size) if isinstance(size, Sequence) else (size, size)
-        if len(window) != 2:
-            raise NetError(f"expects size as one number or (height, width), got {size!r}")
-        for length in window:
-            check_count("size", length)
-        check_count("padding + 1", padding + 1)
-    return on_image(label, lambda key, image: _crop(key, image, window, padding))
+    window = tuple(size) if isinstance(size, Sequence) else (size, size)
+    if len(window) != 2:
+        raise NetError(f"expects size as one number or (height, width), got {size!r}")
+    for length in window:
+        check_count("size", length)
+    check_count("padding + 1", padding + 1)
+    return on_image(lambda key, image: _crop(key, image, window, padding))
 
 
 def _crop(key: Key, image: jax.Array, size: tuple[int, ...], padding: int) -> jax.Array:
@@ -77,6 +76,7 @@ def _crop(key: Key, image: jax.Array, size: tuple[int, ...], padding: int) -> ja
     return jax.lax.dynamic_slice(framed, (row, column, 0), (height, width, image.shape[2]))
 
 
+@labelled_function
 def flip(axis: int = 1, *, probability: float | jax.Array = 0.5) -> Augmentation:
     """Return a function that mirrors an image with some probability.
 
@@ -94,13 +94,13 @@ def flip(axis: int = 1, *, probability: float | jax.Array = 0.5) -> Augmentation
     >>> print(flip(probability=1.0)(jax.random.key(0), jnp.array([[[1], [2], [3]]]))[0, :, 0])
     [3 2 1]
     """
-    with labelled_as("flip"):
-        if axis not in (0, 1):
-            raise NetError(f"expects axis 0 (top and bottom) or 1 (left and right), got {axis!r}")
-        check_probability(probability)
-    return on_image("flip", lambda key, image: jnp.where(happens(key, probability), jnp.flip(image, axis), image))
+    if axis not in (0, 1):
+        raise NetError(f"expects axis 0 (top and bottom) or 1 (left and right), got {axis!r}")
+    check_probability(probability)
+    return on_image(lambda key, image: jnp.where(happens(key, probability), jnp.flip(image, axis), image))
 
 
+@labelled_function
 def rotate(degrees: Angle | tuple[Angle, Angle]) -> Augmentation:
     """Return a function that turns an image about its centre by a random angle.
 
@@ -125,7 +125,7 @@ def rotate(degrees: Angle | tuple[Angle, Angle]) -> Augmentation:
     """
     low, high = degrees if isinstance(degrees, tuple) else (-degrees, degrees)
     if not (is_traced(low) or is_traced(high)) and not low <= high:
-        raise NetError(f"expects degrees ≥ 0, or a pair (least, largest), got {degrees}", label="rotate")
+        raise NetError(f"expects degrees ≥ 0, or a pair (least, largest), got {degrees}")
 
     def turn(key: Key, image: jax.Array) -> jax.Array:
         values = image.astype(param_dtype(image))
@@ -134,7 +134,7 @@ def rotate(degrees: Angle | tuple[Angle, Angle]) -> Augmentation:
         exact = jnp.issubdtype(image.dtype, jnp.floating)
         return (turned if exact else jnp.round(turned)).astype(image.dtype)
 
-    return on_image("rotate", turn)
+    return on_image(turn)
 
 
 def _turned(image: jax.Array, angle: jax.Array) -> jax.Array:

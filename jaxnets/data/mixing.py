@@ -8,13 +8,15 @@ import jax.numpy as jnp
 
 from jaxnets.data.augment import check_probability, happens
 from jaxnets.data.cutout import box
-from jaxnets.errors import NetError, check_count, check_positive, labelled_as
+from jaxnets.data.labels import labelled_function
+from jaxnets.errors import NetError, check_count, check_positive
 from jaxnets.losses.checks import refuse, wide
 from jaxnets.net import Key
 
 Mix = Callable[[Key, Any, Any, Any], tuple[Any, Any, jax.Array]]
 
 
+@labelled_function
 def mixup(alpha: float | jax.Array, *, num_classes: int | None = None, probability: float | jax.Array = 1.0) -> Mix:
     """Return a function that blends each example of a batch with another one, and their targets alike.
 
@@ -55,9 +57,10 @@ def mixup(alpha: float | jax.Array, *, num_classes: int | None = None, probabili
 
         return jax.tree.map(one, x), share
 
-    return _mix("mixup", alpha, num_classes, probability, blend)
+    return _mix(alpha, num_classes, probability, blend)
 
 
+@labelled_function
 def cutmix(
     alpha: float | jax.Array = 1.0, *, num_classes: int | None = None, probability: float | jax.Array = 1.0
 ) -> Mix:
@@ -101,29 +104,27 @@ def cutmix(
         mixed = jnp.where(pasted[None, ..., None], x[partner], x)
         return mixed, 1 - pasted.mean(dtype=share.dtype)
 
-    return _mix("cutmix", alpha, num_classes, probability, paste)
+    return _mix(alpha, num_classes, probability, paste)
 
 
-def _mix(label: str, alpha: Any, num_classes: int | None, probability: Any, change: Callable[..., Any]) -> Mix:
+def _mix(alpha: Any, num_classes: int | None, probability: Any, change: Callable[..., Any]) -> Mix:
     """Return the mixing by `change`, `(key, x, λ, partners) -> (x, λ)`."""
-    with labelled_as(label):
-        check_positive("alpha", alpha)
-        check_probability(probability)
-        if num_classes is not None:
-            check_count("num_classes", num_classes)
+    check_positive("alpha", alpha)
+    check_probability(probability)
+    if num_classes is not None:
+        check_count("num_classes", num_classes)
 
     def mix_fn(key: Key, x: Any, y: Any, weights: Any) -> tuple[Any, Any, jax.Array]:
         pairs, often, size, place = jax.random.split(key, 4)
         weights = wide(weights)
-        with labelled_as(label):
-            for shape in map(jnp.shape, jax.tree.leaves((x, y))):
-                if shape[:1] != weights.shape:
-                    raise NetError(f"expects rows for {len(weights)} weights, got {shape}")
-            y = jax.tree.map(lambda leaf: _soft(jnp.asarray(leaf), num_classes), y)
-            partner = _partners(pairs, weights > 0)
-            shape = jnp.asarray(alpha, jnp.float32)  # both parameters of Beta
-            share = jax.random.beta(size, shape, shape)
-            x, share = change(place, x, jnp.where(happens(often, probability), share, 1.0), partner)
+        for rows in map(jnp.shape, jax.tree.leaves((x, y))):
+            if rows[:1] != weights.shape:
+                raise NetError(f"expects rows for {len(weights)} weights, got {rows}")
+        y = jax.tree.map(lambda leaf: _soft(jnp.asarray(leaf), num_classes), y)
+        partner = _partners(pairs, weights > 0)
+        shape = jnp.asarray(alpha, jnp.float32)  # both parameters of Beta
+        share = jax.random.beta(size, shape, shape)
+        x, share = change(place, x, jnp.where(happens(often, probability), share, 1.0), partner)
         share = share.astype(weights.dtype)
         own, other = share * weights, (1 - share) * weights[partner]
         total = own + other

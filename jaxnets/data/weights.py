@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxnets.data.labels import labelled_function
 from jaxnets.errors import NetError, check_count, labelled_as
 from jaxnets.losses.checks import refuse, wide
 from jaxnets.net import Key
@@ -106,6 +107,7 @@ def balanced_order(key: Key, labels: Any, size: int, num_classes: int, *, weight
     return jax.random.permutation(last, index).astype(jnp.int32)
 
 
+@labelled_function
 def balanced(num_classes: int) -> Callable[[Key, Any], jax.Array]:
     """Return the function that orders an epoch so that each class is seen equally often.
 
@@ -127,8 +129,7 @@ def balanced(num_classes: int) -> Callable[[Key, Any], jax.Array]:
     >>> jnp.bincount(y[balanced(2)(jax.random.key(0), (x, y))]).tolist()
     [3, 3]
     """
-    with labelled_as("balanced"):
-        check_count("num_classes", num_classes)
+    check_count("num_classes", num_classes)
 
     def order_fn(key: Key, data: Any) -> jax.Array:
         _, labels, *weights = data

@@ -146,18 +146,32 @@ def test_composition_gives_each_its_own_key():
         (lambda: jn.data.random_crop((3, 3, 3)), "one number or"),
         (lambda: jn.data.random_crop(3, padding=-1), "padding"),
         (lambda: jn.data.random_crop(9, padding=1)(KEY, jnp.ones((6, 9, 1))), "at least 9 × 9 .* got 8 × 11"),
-        (lambda: jn.data.flip(2), "flip expects axis 0"),
-        (lambda: jn.data.flip(probability=1.5), r"flip expects probability in \[0, 1\], got 1.5"),
-        (lambda: jn.data.rotate(-3.0), "rotate expects degrees ≥ 0"),
+        (lambda: jn.data.flip(2), r"flip\(axis=2\) expects axis 0"),
+        (lambda: jn.data.flip(probability=1.5), r"flip\(probability=1.5\) expects probability in \[0, 1\], got 1.5"),
+        (lambda: jn.data.rotate(-3.0), r"rotate\(-3.0\) expects degrees ≥ 0"),
         (lambda: jn.data.rotate((3.0, 2.0)), "least, largest"),
         (lambda: jn.data.rotate(3.0)(KEY, jnp.ones((2, 4, 4, 1))), "map it over a batch"),
         (lambda: jn.data.cutout(0), r"cutout\(0\) expects size ≥ 1"),
         (lambda: jn.data.cutout(2)(KEY, jnp.ones((4, 4))), r"cutout\(2\) expects an image"),
-        (lambda: jn.data.noise(-0.1), "noise expects scale ≥ 0"),
-        (lambda: jn.data.noise(0.1)(KEY, jnp.ones(3, jnp.uint8)), "noise expects a floating example, got uint8"),
-        (lambda: jn.data.compose(jn.data.flip(), 3), "compose expects functions .* got int 3"),  # type: ignore[arg-type]
+        (lambda: jn.data.noise(-0.1), r"noise\(-0.1\) expects scale ≥ 0"),
+        (
+            lambda: jn.data.noise(0.1)(KEY, jnp.ones(3, jnp.uint8)),
+            r"noise\(0.1\) expects a floating example, got uint8",
+        ),
+        (lambda: jn.data.compose(jn.data.flip(), 3), r"compose\(flip\(\), 3\) expects functions .* got int 3"),  # type: ignore[arg-type]
+        (
+            lambda: jn.data.compose(jn.data.flip(), jn.data.random_crop(9))(KEY, jnp.ones((4, 4, 1))),
+            r"^random_crop\(9\)",
+        ),
     ],
 )
 def test_mistakes(make: Callable[[], Any], words: str):
     with pytest.raises(jn.NetError, match=words):
         make()
+
+
+def test_functions_bear_the_call_that_made_them():
+    both = jn.data.compose(jn.data.random_crop((4, 3), padding=1), jn.data.flip(0, probability=0.2), jn.data.noise(0.1))
+    assert both.__qualname__ == "compose(random_crop((4, 3), padding=1), flip(axis=0, probability=0.2), noise(0.1))"
+    named = [jn.data.cutmix(0.5, num_classes=3), jn.data.balanced(10), jn.data.rotate(jnp.float32(15))]
+    assert [each.__qualname__ for each in named] == ["cutmix(alpha=0.5, num_classes=3)", "balanced(10)", "rotate(15)"]

@@ -181,13 +181,16 @@ def test_options():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: jn.data.mixup(0.0), "mixup expects alpha > 0"),
-        (lambda: jn.data.cutmix(probability=2.0), r"cutmix expects probability in \[0, 1\]"),
+        (lambda: jn.data.mixup(0.0), r"mixup\(0.0\) expects alpha > 0"),
+        (lambda: jn.data.cutmix(probability=2.0), r"cutmix\(probability=2.0\) expects probability in \[0, 1\]"),
         (lambda: jn.data.cutmix(num_classes=0), "num_classes"),
-        (lambda: jn.data.mixup(1.0)(KEY, FLAT, LABELS, ONES), "mixup expects floating targets, or integer labels and"),
+        (
+            lambda: jn.data.mixup(1.0)(KEY, FLAT, LABELS, ONES),
+            r"mixup\(1.0\) expects floating targets, or integer labels and",
+        ),
         (lambda: jn.data.mixup(1.0, num_classes=3)(KEY, FLAT, LABELS, ONES), "below 3, got 3"),
         (lambda: jax.eval_shape(jn.data.mixup(1.0), KEY, LABELS, FLAT, ONES), "expects floating inputs, got int32"),
-        (lambda: jn.data.cutmix()(KEY, FLAT, FLAT, ONES), r"cutmix expects images \(batch, height"),
+        (lambda: jax.eval_shape(jn.data.cutmix(), KEY, FLAT, FLAT, ONES), r"cutmix\(\) expects images \(batch, height"),
         (lambda: jn.data.mixup(1.0)(KEY, FLAT, FLAT[:3], ONES), r"expects rows for 5 weights, got \(3, 3\)"),
     ],
 )

@@ -92,7 +92,7 @@ def test_balanced_orders_an_epoch():
         (lambda: jn.data.class_weights([0, 1], 2, weights=np.ones(3)), r"weights \(2,\), got \(3,\)"),
         (lambda: jn.data.example_weights([0, 2], [1.0, 2.0]), "example_weights expects labels from 0 to 1, got 2"),
         (lambda: jn.data.balanced_order(KEY, [0, 1], 0, 2), "balanced_order expects size ≥ 1"),
-        (lambda: jn.data.balanced(0), "balanced expects num_classes ≥ 1"),
+        (lambda: jn.data.balanced(0), r"balanced\(0\) expects num_classes ≥ 1"),
         (lambda: jn.data.balanced(2)(KEY, (np.ones(2), np.eye(2))), "integer labels"),
     ],
 )
