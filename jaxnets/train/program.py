@@ -82,16 +82,15 @@ class Program:
 
         A run that has stopped, or stands still at a value that was not finite, stays as it is, with NaN for values.
         """
-
-        def go(run: Run) -> tuple[Run, History]:
-            run, row = self.segment_fn(run, self.train, self.validation)
-            return run if self.stopping is None else self.stopping.update(run, row), row
-
+        new, row = self.segment_fn(run, self.train, self.validation)
+        if self.stopping is not None:
+            new = self.stopping.update(new, row)
         over = halted(run)
         if over is None:
-            return go(run)
-        nothing = jax.tree.map(_nothing, jax.eval_shape(go, run)[1])
-        return jax.lax.cond(over, lambda run: (run, nothing), go, run)
+            return new, row
+        # Not `lax.cond`: what XLA compiles for the CPU inside a branch runs on one core.
+        still = run, jax.tree.map(_nothing, row)
+        return jax.tree.map(lambda stays, goes: jnp.where(over, stays, goes), still, (new, row))
 
     def finish(self, run: Run) -> Run:
         """Return the run as its last segment leaves it, or with the best parameters if stopping restores them."""
@@ -102,8 +101,27 @@ class Program:
         return self.batch_fn(run, self.train)
 
     def __call__(self, key: Key) -> tuple[Run, History]:
-        """Return the finished run, and the history: an array `(segments,)` a name."""
-        run, history = jax.lax.scan(lambda run, _: self.segment(run), self.start(key), length=self.segments)
+        """Return the finished run, and the history: an array `(segments,)` a name.
+
+        With `stopping` the loop ends when the run does (under `vmap`, when all have), the history's rest is NaN, and
+        derivatives are in forward mode alone.
+        """
+        run = self.start(key)
+        if self.stopping is None:
+            return jax.lax.scan(lambda run, _: self.segment(run), run, length=self.segments)
+
+        def goes_on(carry: tuple[jax.Array, Run, History]) -> jax.Array:
+            number, run, _ = carry
+            return (number < self.segments) & ~jnp.asarray(halted(run))
+
+        def one(carry: tuple[jax.Array, Run, History]) -> tuple[jax.Array, Run, History]:
+            number, run, history = carry
+            run, row = self.segment(run)
+            return number + 1, run, jax.tree.map(lambda rows, value: rows.at[number].set(value), history, row)
+
+        row = jax.eval_shape(self.segment, run)[1]
+        empty = jax.tree.map(lambda leaf: jnp.broadcast_to(_nothing(leaf), (self.segments, *leaf.shape)), row)
+        _, run, history = jax.lax.while_loop(goes_on, one, (jnp.int32(0), run, empty))
         return self.finish(run), history
 
 
@@ -261,6 +279,6 @@ def _written(function: Any) -> str:
     return "none" if function is None else getattr(function, "__qualname__", type(function).__name__)
 
 
-def _nothing(leaf: jax.ShapeDtypeStruct) -> jax.Array:
+def _nothing(leaf: Any) -> jax.Array:
     """Return NaN in the shape of a value, or -1 where there is no NaN."""
     return jnp.full(leaf.shape, jnp.nan if jnp.issubdtype(leaf.dtype, jnp.inexact) else -1, leaf.dtype)
