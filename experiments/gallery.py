@@ -87,7 +87,7 @@ TABLES: dict[str, list[Entry]] = {
         Entry("lenet5()", DIGIT, f"after {LECUN}"),
         Entry("cnn((32, 64), 10)", DIGIT, "after LeCun et al. 1989"),
         Entry("alexnet_2012()", (227, 227, 3), "Krizhevsky et al. 2012"),
-        Entry("alexnet()", LARGE, "Krizhevsky 2014"),
+        Entry("alexnet()", LARGE, "after Krizhevsky 2014"),
         *versions("vgg11 vgg13 vgg16 vgg19", LARGE, SIMONYAN),
         Entry("vgg16(batch_norm=True)", LARGE, f"after {SIMONYAN}"),
         Entry("googlenet_2014()", LARGE, SZEGEDY),
@@ -126,7 +126,7 @@ TABLES: dict[str, list[Entry]] = {
         Entry("dbm((500, 1000))", PIXELS, "Salakhutdinov & Hinton 2009"),
     ],
     "pictures": [
-        Entry("unet(2)", (256, 256, 1), "Ronneberger et al. 2015"),
+        Entry("unet(2)", (256, 256, 1), "after Ronneberger et al. 2015"),
         Entry("fcn(21)", LARGE, "after Long et al. 2015"),
         Entry(FCN8S, LARGE, "Long et al. 2015", shown='fcn(21, vgg16()["features"], …)'),
         Entry("landmarks(5)", (96, 96, 1), "after Toshev & Szegedy 2014"),
