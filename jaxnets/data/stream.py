@@ -1,0 +1,250 @@
+"""Batches of data that does not fit into memory, read ahead while the device computes."""
+
+import importlib.util
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from jaxnets.data.batch import Batch
+from jaxnets.errors import NetError, check_count, labelled_as
+
+Transform = Callable[[np.random.Generator, Any], Any]
+
+
+class Source(Protocol):
+    """What can be streamed: a length, and examples `(x, y)` by number."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]: ...
+
+
+class Stream(Iterator[Batch]):
+    """Batches of a source, in an order drawn by seed for each epoch; `stream` makes it.
+
+    Between two batches its position can be saved and restored, as a small dict for JSON. It counts the batches that
+    were handed out, not those that were read ahead, and does not depend on how many workers there are.
+
+    Attributes:
+        batches: how many batches an epoch has.
+    """
+
+    def __init__(self, made: Callable[[int], Any], batches: int, total: int | None, ahead: int, place: Any, mark: dict):
+        self.batches = batches
+        self._made, self._total, self._ahead, self._place, self._mark = made, total, ahead, place, mark
+        self._position = 0
+        self._reader: Any = None
+        self._waiting: deque[Batch] = deque()
+
+    def __iter__(self) -> "Stream":
+        return self
+
+    def __next__(self) -> Batch:
+        """Return the next batch, on the device."""
+        if self._position == self._total:
+            self.close()
+            raise StopIteration
+        if self._reader is None:
+            self._reader = iter(self._made(self._position))
+            self._closing = weakref.finalize(self, self._reader.close)  # also when the program ends
+        while len(self._waiting) <= self._ahead:
+            batch = next(self._reader, None)
+            if batch is None:
+                break
+            self._waiting.append(jax.device_put(jax.tree.map(_owned, batch), self._place))
+        self._position += 1
+        return self._waiting.popleft()
+
+    def __len__(self) -> int:
+        """Return how many batches are left."""
+        if self._total is None:
+            raise TypeError("a stream of epochs=None has no end")
+        return self._total - self._position
+
+    @property
+    def epoch(self) -> int:
+        """The number of the epoch, from 0, that the next batch belongs to."""
+        return self._position // self.batches
+
+    def get_state(self) -> dict[str, Any]:
+        """Return the position as a dict of numbers, for JSON, with what the stream was made with."""
+        return {"position": self._position, **self._mark}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on where another stream over the same data stood.
+
+        Args:
+            state: what `get_state` returned.
+
+        Raises:
+            NetError: if that stream was made with another seed, batch size, number of examples or order.
+        """
+        with labelled_as("stream"):
+            for name, value in self._mark.items():
+                if state.get(name) != value:
+                    raise NetError(
+                        f"expects the position of a stream with {name}={value}, got one with {state.get(name)}"
+                    )
+            position = state.get("position")
+            last = np.inf if self._total is None else self._total
+            if not isinstance(position, int) or not 0 <= position <= last:
+                raise NetError(f"expects a position from 0 to {last}, got {position}")
+        self.close()
+        self._position = position
+
+    def close(self) -> None:
+        """End the workers and threads, and forget what was read ahead; the next batch starts them anew."""
+        if self._reader is not None:
+            self._closing()
+        self._reader = None
+        self._waiting.clear()
+
+
+def stream(
+    source: Source | tuple[Any, Any],
+    batch_size: int,
+    *,
+    seed: int = 0,
+    epochs: int | None = 1,
+    shuffle: bool = True,
+    transforms: Sequence[Transform] = (),
+    workers: int = 0,
+    threads: int = 4,
+    ahead: int = 2,
+    device: Any = None,
+) -> Stream:
+    """Return batches of data that does not fit into memory, read through Grain and put on the device ahead of time.
+
+    Every epoch visits every example once, in an order of its own, drawn by seed. The last batch of an epoch is
+    filled up by repeating its own examples with weight 0, so that all batches have one shape and means are exact; no
+    batch spans two epochs. A stream with the same arguments gives the same batches, however many workers read.
+
+    Args:
+        source: has a length and gives examples `(x, y)` by number, pytrees of arrays or numbers; `image_folder` is
+            one. Or a pair of arrays, or of pytrees of arrays, with the examples along the first axis, such as those
+            of `np.memmap`.
+        batch_size: examples a batch, at least 1 and at most all.
+        seed: for the order and the transforms.
+        epochs: how often every example is seen; `None` never ends.
+        shuffle: whether to draw an order; without, it is the source's own.
+        transforms: functions `(generator, example) -> example` on the host, in turn, of one example `(x, y)` each;
+            `generator` is NumPy's, with a state of its own for each example and epoch. What is cheap on the device
+            (`jn.data.augment`) is better done there.
+        workers: processes that read; 0 reads in threads of this one. Processes pay where decoding is slow. They are
+            started afresh (`spawn`), so a script that uses them needs `if __name__ == "__main__":`.
+        threads: that read, in each process; 0 reads a batch when it is asked for.
+        ahead: batches put on the device before they are asked for.
+        device: where to; a `jax.Device` or `jax.sharding.Sharding`, the default device if not given.
+
+    Returns:
+        An iterator over `Batch`es of arrays on the device, with weights `(batch_size,)` float32, 0 or 1.
+
+    Raises:
+        ModuleNotFoundError: if Grain is not installed.
+        NetError: for an empty source, arrays of different lengths, a batch larger than the data, or a number out of
+            range; on reading, for an example that is no pair.
+
+    >>> import jax.numpy as jnp
+    >>> batches = stream((jnp.arange(5.0), jnp.arange(5)), 2, seed=1)
+    >>> [batch.weights.tolist() for batch in batches]
+    [[1.0, 1.0], [1.0, 1.0], [1.0, 0.0]]
+    """
+    if importlib.util.find_spec("grain") is None:
+        raise ModuleNotFoundError("to stream data, install jaxnets with its extra 'stream'", name="grain")
+    with labelled_as("stream"):
+        examples = _Arrays(source) if isinstance(source, tuple) else source
+        for name, value in (("batch_size", batch_size), ("epochs", 1 if epochs is None else epochs)):
+            check_count(name, value)
+        for name, value in (("workers", workers), ("threads", threads), ("ahead", ahead)):
+            if value < 0:
+                raise NetError(f"expects {name} ≥ 0, got {value}")
+        if len(examples) == 0:
+            raise NetError("expects at least one example, got none")
+        if batch_size > len(examples):
+            raise NetError(f"expects a batch no larger than the data, got {batch_size} for {len(examples)} examples")
+
+    def made(position: int) -> Any:
+        import grain
+
+        whole = examples.data if isinstance(examples, _Arrays) and not transforms else None
+        read = grain.MapDataset.range(len(examples)).seed(seed)
+        if shuffle:
+            read = read.shuffle()
+        if whole is None:
+            read = read.map(examples.__getitem__)
+        for transform in transforms:
+            read = read.random_map(_Turned(transform))
+        read = read.batch(batch_size, drop_remainder=False, batch_fn=_Filled(batch_size, whole)).repeat(epochs)[
+            position:
+        ]
+        read = read.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads))
+        if workers:
+            from absl import flags
+
+            if not flags.FLAGS.is_parsed():  # Grain asks a flag of its own, which no one sets outside of absl's `app`
+                flags.FLAGS.mark_as_parsed()
+            read = read.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2))
+        return read
+
+    batches = -(-len(examples) // batch_size)
+    mark = {"seed": seed, "batch_size": batch_size, "examples": len(examples), "shuffle": shuffle}
+    return Stream(made, batches, None if epochs is None else epochs * batches, ahead, device, mark)
+
+
+def _owned(leaf: Any) -> np.ndarray:
+    """Return an array with memory of its own: what a worker sends lies in shared memory, and is freed with it."""
+    return leaf if type(leaf) is np.ndarray else np.array(leaf)
+
+
+class _Arrays:
+    """Arrays with the examples along the first axis, one example at a time."""
+
+    def __init__(self, data: tuple[Any, Any]) -> None:
+        leaves = jax.tree.leaves(data)
+        if len(data) != 2 or not leaves or any(np.ndim(leaf) == 0 for leaf in leaves):
+            raise NetError(
+                "expects a source, or a pair of arrays (inputs, targets) with the examples along the first axis"
+            )
+        if len({len(leaf) for leaf in leaves}) > 1:
+            raise NetError(f"expects as many inputs as targets, got arrays {[np.shape(leaf) for leaf in leaves]}")
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(jax.tree.leaves(self.data)[0])
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        return jax.tree.map(lambda leaf: leaf[index], self.data)
+
+
+class _Turned:
+    """A transform with its arguments in Grain's order."""
+
+    def __init__(self, transform: Transform) -> None:
+        self.transform = transform
+
+    def __call__(self, example: Any, generator: np.random.Generator) -> Any:
+        return self.transform(generator, example)
+
+
+class _Filled:
+    """Examples side by side, filled up to a whole batch by repeating them with weight 0.
+
+    With `arrays` the examples are numbers of rows yet, and are taken all at once.
+    """
+
+    def __init__(self, size: int, arrays: Any = None) -> None:
+        self.size, self.arrays = size, arrays
+
+    def __call__(self, examples: Sequence[Any]) -> Batch:
+        rows = [examples[row % len(examples)] for row in range(self.size)]
+        if self.arrays is not None:
+            x, y = jax.tree.map(lambda leaf: leaf[np.array(rows)], self.arrays)
+        elif not isinstance(rows[0], tuple) or len(rows[0]) != 2:
+            raise NetError(f"expects examples (x, y), got {type(rows[0]).__name__}", label="stream")
+        else:
+            x, y = jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
+        return Batch(x, y, (np.arange(self.size) < len(examples)).astype(np.float32))

@@ -1,0 +1,219 @@
+"""Streams through Grain: every example once an epoch, whole batches, and a position that can be resumed from."""
+
+import importlib.util
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import jaxnets as jn
+
+
+def arrays(examples: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.arange(2 * examples, dtype=np.float32).reshape(examples, 2), np.arange(examples, dtype=np.int32)
+
+
+def seen(stream: jn.data.Stream) -> list[list[int]]:
+    """Return the numbers of the examples that count, batch by batch."""
+    return [np.asarray(batch.y)[np.asarray(batch.weights) > 0].tolist() for batch in stream]
+
+
+def jitter(generator: np.random.Generator, example: tuple) -> tuple:
+    return example[0] + generator.standard_normal(2).astype(np.float32), example[1]
+
+
+@given(st.integers(1, 23), st.integers(1, 9), st.integers(1, 3), st.booleans(), st.integers(0, 3))
+def test_every_example_once_an_epoch(examples, size, epochs, shuffle, seed):
+    size = min(size, examples)
+    x, y = arrays(examples)
+    stream = jn.data.stream((x, y), size, seed=seed, epochs=epochs, shuffle=shuffle, threads=seed)
+    batches = -(-examples // size)
+    assert len(stream) == epochs * batches
+    assert stream.batches == batches
+    found = list(stream)
+    assert len(found) == epochs * batches
+    assert len(stream) == 0
+    for batch in found:
+        assert isinstance(batch.x, jax.Array)
+        assert (batch.x.shape, batch.y.shape, batch.weights.shape) == ((size, 2), (size,), (size,))
+        assert batch.weights.dtype == jnp.float32
+        np.testing.assert_array_equal(batch.x, x[np.asarray(batch.y)])
+    for epoch in range(epochs):
+        part = found[epoch * batches : (epoch + 1) * batches]
+        numbers = np.concatenate([np.asarray(batch.y)[np.asarray(batch.weights) == 1] for batch in part])
+        np.testing.assert_array_equal(np.sort(numbers), y)
+        if not shuffle:
+            np.testing.assert_array_equal(numbers, y)
+        filled = part[-1]
+        assert set(np.asarray(filled.y).tolist()) <= set(np.asarray(filled.y)[np.asarray(filled.weights) == 1].tolist())
+
+
+def test_orders_differ_between_epochs_and_seeds():
+    orders = [
+        tuple(np.concatenate(seen(jn.data.stream(arrays(40), 8, seed=seed, epochs=2)))[part])
+        for seed in (0, 1)
+        for part in (slice(40), slice(40, 80))
+    ]
+    assert len(set(orders)) == 4
+    assert orders[0] == tuple(np.concatenate(seen(jn.data.stream(arrays(40), 8, seed=0))))
+
+
+def jittered(ahead: int) -> jn.data.Stream:
+    return jn.data.stream(arrays(11), 3, seed=5, epochs=3, transforms=[jitter], ahead=ahead, threads=2)
+
+
+@pytest.fixture(scope="module")
+def whole() -> list[jn.train.Batch]:
+    return list(jittered(2))
+
+
+@given(st.integers(0, 12), st.integers(0, 3), st.booleans())
+def test_a_resumed_stream_gives_the_same_rest(whole, taken, ahead, again):
+    first = jittered(ahead)
+    for _ in range(taken):
+        next(first)
+    state = json.loads(json.dumps(first.get_state()))
+    assert state["position"] == taken
+    if again:  # back and forth in one stream
+        for _ in first:
+            pass
+        other = first
+    else:
+        other = jittered(ahead)
+    other.set_state(state)
+    assert other.epoch == taken // 4
+    rest = list(other)
+    assert len(rest) == 12 - taken
+    for batch, want in zip(rest, whole[taken:], strict=True):
+        for leaf, wanted in zip(jax.tree.leaves(batch), jax.tree.leaves(want), strict=True):
+            np.testing.assert_array_equal(leaf, wanted)
+    assert len({float(value) for batch in whole for value in np.asarray(batch.x)[:, 0]}) == 33  # new noise each time
+
+
+def test_workers_give_what_threads_give():
+    """Batches beyond a worker's limit for messages come through shared memory, and outlive it."""
+    x = np.random.default_rng(0).random((90, 64, 64), np.float32)
+    y = np.arange(90, dtype=np.int32)
+    plain = jn.data.stream((x, y), 40, seed=2, epochs=2)
+    next(plain)
+    stream = jn.data.stream((x, y), 40, seed=2, epochs=2, workers=1, threads=1)
+    stream.set_state(plain.get_state())
+    rest = list(stream)
+    for batch, want in zip(rest, plain, strict=True):
+        np.testing.assert_array_equal(batch.y, want.y)
+        np.testing.assert_array_equal(batch.x, x[np.asarray(batch.y)])
+
+
+def test_an_endless_stream_has_no_length():
+    stream = jn.data.stream(arrays(5), 2, epochs=None, shuffle=False)
+    assert [np.asarray(next(stream).y).tolist() for _ in range(4)] == [[0, 1], [2, 3], [4, 4], [0, 1]]
+    assert stream.epoch == 1
+    with pytest.raises(TypeError, match="no end"):
+        len(stream)
+    stream.set_state(stream.get_state() | {"position": 3_000_002})
+    assert np.asarray(next(stream).y).tolist() == [4, 4]
+    stream.close()
+
+
+def test_a_source_of_trees_and_placement_over_devices():
+    class Pairs:
+        def __len__(self):
+            return 6
+
+        def __getitem__(self, index):
+            return {"a": np.full(3, index), "b": float(index)}, (index, index % 2)
+
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("data",))
+    over = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    batches = list(jn.data.stream(Pairs(), 4, shuffle=False, device=over))
+    assert [batch.x["a"].shape for batch in batches] == [(4, 3), (4, 3)]
+    assert all(leaf.sharding == over for leaf in jax.tree.leaves(batches))
+    np.testing.assert_array_equal(batches[1].x["b"], [4.0, 5.0, 4.0, 5.0])
+    np.testing.assert_array_equal(batches[1].y[1], [0, 1, 0, 1])
+    np.testing.assert_array_equal(batches[1].weights, [1.0, 1.0, 0.0, 0.0])
+
+
+def test_a_file_mapped_into_memory(tmp_path):
+    x, y = arrays(9)
+    np.save(tmp_path / "x.npy", x)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    for batch in jn.data.stream((mapped, y), 4):
+        np.testing.assert_array_equal(batch.x, x[np.asarray(batch.y)])
+
+
+@pytest.mark.promotes
+def test_training_on_a_stream_equals_training_on_its_batches():
+    x = np.random.default_rng(0).standard_normal((10, 3)).astype(np.float32)
+    y = (x[:, 0] > 0).astype(np.int32)
+    net, adam = jn.dense(2), optax.adam(0.1)
+    step = jax.jit(jn.train.step(net, jn.objective(jn.losses.cross_entropy), adam))
+
+    def learn(batches) -> jn.train.Run:
+        run = jn.train.start(net, adam, jax.random.key(0), x[:1])
+        for batch in batches:
+            run, _, _ = step(run, batch)
+        return run
+
+    run = learn(jn.data.stream((x, y), 4, seed=1, epochs=2))
+    same_order = jn.data.stream(arrays(10), 4, seed=1, epochs=2)
+    order = [number for batch in seen(same_order) for number in batch]
+    by_hand = []
+    for epoch in (order[:10], order[10:]):
+        for rows in (epoch[:4], epoch[4:8], epoch[8:] + epoch[:2]):
+            weights = jnp.ones(4).at[2:].set(0.0) if rows[2:] == epoch[:2] else jnp.ones(4)
+            by_hand.append(jn.train.Batch(jnp.asarray(x[rows]), jnp.asarray(y[rows]), weights))
+    want = learn(by_hand)
+    assert int(run.step) == 6
+    for leaf, wanted in zip(jax.tree.leaves(run.params), jax.tree.leaves(want.params), strict=True):
+        np.testing.assert_allclose(leaf, wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "words"),
+    [
+        (arrays(0), {}, "at least one example"),
+        (arrays(3), {}, "a batch no larger than the data, got 4 for 3"),
+        ((arrays(5)[0], arrays(4)[1]), {}, r"as many inputs as targets, got arrays \[\(5, 2\), \(4,\)\]"),
+        ((np.ones(()), np.ones(())), {}, "examples along the first axis"),
+        ((np.ones(4),), {}, "a pair of arrays"),
+        (arrays(5), {"batch_size": 0}, "batch_size ≥ 1"),
+        (arrays(5), {"epochs": 0}, "epochs ≥ 1"),
+        (arrays(5), {"workers": -1}, "workers"),
+        (arrays(5), {"threads": -1}, "threads"),
+    ],
+)
+def test_stream_rejects(source, options, words):
+    with pytest.raises(jn.NetError, match=f"stream expects .*{words}"):
+        jn.data.stream(source, **({"batch_size": 4} | options))
+
+
+def test_an_example_that_is_no_pair():
+    with pytest.raises(jn.NetError, match=r"stream expects examples \(x, y\), got int"):
+        next(jn.data.stream([1, 2, 3], 2))  # pyright: ignore
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"seed": 1}, "with seed=0, got one with 1"),
+        ({"batch_size": 3}, "with batch_size=2, got one with 3"),
+        ({"examples": 7}, "with examples=5, got one with 7"),
+        ({"position": 4}, "position from 0 to 3, got 4"),
+        ({"position": None}, "position from 0 to 3, got None"),
+    ],
+)
+def test_a_position_of_another_stream_is_named(change, words):
+    stream = jn.data.stream(arrays(5), 2)
+    with pytest.raises(jn.NetError, match=f"stream expects a? ?.*{words}"):
+        stream.set_state(stream.get_state() | change)
+
+
+def test_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)
+    with pytest.raises(ModuleNotFoundError, match="extra 'stream'"):
+        jn.data.stream(arrays(5), 2)
