@@ -198,4 +198,6 @@ def _part(layout: Layout, files: Sequence[tuple[str, bytes]], which: int, exampl
         names = ", ".join(name for name, _ in files)
         raise NetError(f"expects {examples} images in {names}, got {len(rows)}; verify=False reads what is there")
     images = rows[:, len(layout.classes) :].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    return np.ascontiguousarray(images, np.float32) / 255, rows[:, which].astype(np.int32)
+    pixels = np.ascontiguousarray(images, np.float32)
+    pixels /= 255  # in place, as there are many
+    return pixels, rows[:, which].astype(np.int32)

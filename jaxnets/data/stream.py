@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
+from jaxnets.data.arrays import Arrays
 from jaxnets.data.batch import Batch
 from jaxnets.errors import NetError, check_count, labelled_as
 
@@ -31,6 +32,14 @@ class Stream(Iterator[Batch]):
 
     Attributes:
         batches: how many batches an epoch has.
+
+    >>> import numpy as np
+    >>> first = stream((np.arange(6.0), np.arange(6)), 2, shuffle=False)
+    >>> _ = next(first)
+    >>> again = stream((np.arange(6.0), np.arange(6)), 2, shuffle=False)
+    >>> again.set_state(first.get_state())
+    >>> [batch.y.tolist() for batch in again]
+    [[2, 3], [4, 5]]
     """
 
     def __init__(self, made: Callable[[int], Any], batches: int, total: int | None, ahead: int, place: Any, mark: dict):
@@ -135,7 +144,8 @@ def stream(
             `generator` is NumPy's, with a state of its own for each example and epoch. What is cheap on the device
             (`jn.data.augment`) is better done there.
         workers: processes that read; 0 reads in threads of this one. Processes pay where decoding is slow. They are
-            started afresh (`spawn`), so a script that uses them needs `if __name__ == "__main__":`.
+            started afresh (`spawn`), so a script that uses them needs `if __name__ == "__main__":`. Each gets a copy
+            of the source; files mapped into memory it opens itself.
         threads: that read, in each process; 0 reads a batch when it is asked for.
         ahead: batches put on the device before they are asked for.
         device: where to; a `jax.Device` or `jax.sharding.Sharding`, the default device if not given.
@@ -156,7 +166,7 @@ def stream(
     if importlib.util.find_spec("grain") is None:
         raise ModuleNotFoundError("to stream data, install jaxnets with its extra 'stream'", name="grain")
     with labelled_as("stream"):
-        examples = _Arrays(source) if isinstance(source, tuple) else source
+        examples = Arrays(source) if isinstance(source, tuple) else source
         for name, value in (("batch_size", batch_size), ("epochs", 1 if epochs is None else epochs)):
             check_count(name, value)
         for name, value in (("workers", workers), ("threads", threads), ("ahead", ahead)):
@@ -170,7 +180,7 @@ def stream(
     def made(position: int) -> Any:
         import grain
 
-        whole = examples.data if isinstance(examples, _Arrays) and not transforms else None
+        whole = examples if isinstance(examples, Arrays) and examples.takes_several and not transforms else None
         read = grain.MapDataset.range(len(examples)).seed(seed)
         if shuffle:
             read = read.shuffle()
@@ -200,26 +210,6 @@ def _owned(leaf: Any) -> np.ndarray:
     return leaf if type(leaf) is np.ndarray else np.array(leaf)
 
 
-class _Arrays:
-    """Arrays with the examples along the first axis, one example at a time."""
-
-    def __init__(self, data: tuple[Any, Any]) -> None:
-        leaves = jax.tree.leaves(data)
-        if len(data) != 2 or not leaves or any(np.ndim(leaf) == 0 for leaf in leaves):
-            raise NetError(
-                "expects a source, or a pair of arrays (inputs, targets) with the examples along the first axis"
-            )
-        if len({len(leaf) for leaf in leaves}) > 1:
-            raise NetError(f"expects as many inputs as targets, got arrays {[np.shape(leaf) for leaf in leaves]}")
-        self.data = data
-
-    def __len__(self) -> int:
-        return len(jax.tree.leaves(self.data)[0])
-
-    def __getitem__(self, index: int) -> tuple[Any, Any]:
-        return jax.tree.map(lambda leaf: leaf[index], self.data)
-
-
 class _Turned:
     """A transform with its arguments in Grain's order."""
 
@@ -236,13 +226,13 @@ class _Filled:
     With `arrays` the examples are numbers of rows yet, and are taken all at once.
     """
 
-    def __init__(self, size: int, arrays: Any = None) -> None:
+    def __init__(self, size: int, arrays: Arrays | None = None) -> None:
         self.size, self.arrays = size, arrays
 
     def __call__(self, examples: Sequence[Any]) -> Batch:
         rows = [examples[row % len(examples)] for row in range(self.size)]
         if self.arrays is not None:
-            x, y = jax.tree.map(lambda leaf: leaf[np.array(rows)], self.arrays)
+            x, y = self.arrays[np.array(rows)]
         elif not isinstance(rows[0], tuple) or len(rows[0]) != 2:
             raise NetError(f"expects examples (x, y), got {type(rows[0]).__name__}", label="stream")
         else:

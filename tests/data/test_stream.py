@@ -1,5 +1,6 @@
 """Streams through Grain: every example once an epoch, whole batches, and a position that can be resumed from."""
 
+import copy
 import importlib.util
 import json
 
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jaxnets as jn
+from jaxnets.data.arrays import Arrays, Mapped
 
 
 def arrays(examples: int) -> tuple[np.ndarray, np.ndarray]:
@@ -144,6 +146,19 @@ def test_a_file_mapped_into_memory(tmp_path):
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
     for batch in jn.data.stream((mapped, y), 4):
         np.testing.assert_array_equal(batch.x, x[np.asarray(batch.y)])
+
+
+def test_workers_are_sent_where_a_mapped_file_lies(tmp_path):
+    x, y = arrays(20)
+    np.save(tmp_path / "x.npy", x)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    for part, sent in [(mapped, True), (mapped[3:15], True), (mapped[3:][2:9], True), (mapped[::2], False)]:
+        pair = Arrays((part, y[: len(part)]))
+        state = pair.__getstate__()["data"][0]
+        assert isinstance(state, Mapped) == sent
+        other = copy.copy(pair)  # by way of its state
+        np.testing.assert_array_equal(other.data[0], part)
+        np.testing.assert_array_equal(other[np.array([2, 0])][0], part[[2, 0]])
 
 
 @pytest.mark.promotes

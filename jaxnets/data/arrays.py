@@ -1,0 +1,76 @@
+"""Arrays as a source of examples that other processes can open too."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxnets.errors import NetError
+
+
+class Arrays:
+    """Arrays with the examples along the first axis, one example at a time or several at once.
+
+    Attributes:
+        data: inputs and targets, pytrees of arrays.
+        takes_several: whether an array of indices gives several examples.
+    """
+
+    def __init__(self, data: tuple[Any, Any]) -> None:
+        data = jax.tree.map(lambda leaf: np.asarray(leaf) if isinstance(leaf, jax.Array) else leaf, data)
+        leaves = jax.tree.leaves(data)
+        if len(data) != 2 or not leaves or any(np.ndim(leaf) == 0 for leaf in leaves):
+            raise NetError(
+                "expects a source, or a pair of arrays (inputs, targets) with the examples along the first axis"
+            )
+        if len({len(leaf) for leaf in leaves}) > 1:
+            raise NetError(f"expects as many inputs as targets, got arrays {[np.shape(leaf) for leaf in leaves]}")
+        self.data = data
+        self.takes_several = all(isinstance(leaf, np.ndarray) for leaf in leaves)
+
+    def __len__(self) -> int:
+        return len(jax.tree.leaves(self.data)[0])
+
+    def __getitem__(self, index: Any) -> tuple[Any, Any]:
+        return jax.tree.map(lambda leaf: leaf[index], self.data)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a worker is sent: of a file mapped into memory where it lies, not what is in it."""
+        return vars(self) | {"data": jax.tree.map(Mapped.of, self.data)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        opened = jax.tree.map(lambda leaf: leaf.open() if isinstance(leaf, Mapped) else leaf, state["data"])
+        vars(self).update(state | {"data": opened})
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """Where an array that is mapped into memory lies in its file.
+
+    Attributes:
+        filename: the file.
+        dtype: the array's type.
+        shape: its shape.
+        offset: its first byte.
+    """
+
+    filename: Any
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    offset: int
+
+    @staticmethod
+    def of(leaf: Any) -> Any:
+        """Return where an array lies, or the array itself if it is no stretch of a file."""
+        if not isinstance(leaf, np.memmap) or leaf.filename is None or not leaf.flags.c_contiguous:
+            return leaf
+        whole = leaf
+        while isinstance(whole.base, np.memmap):  # a slice has its whole's offset
+            whole = whole.base
+        begin = leaf.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
+        return Mapped(leaf.filename, leaf.dtype, leaf.shape, whole.offset + begin)
+
+    def open(self) -> np.ndarray:
+        """Return the array, mapped anew."""
+        return np.memmap(self.filename, self.dtype, "r", self.offset, self.shape)
