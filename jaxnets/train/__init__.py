@@ -2,9 +2,11 @@
 
 from jaxnets.train.average import averaged, reestimate
 from jaxnets.train.callbacks import jsonl, progress
+from jaxnets.train.checkpoint import checkpoint
 from jaxnets.train.fit import Callback, Diverged, fit
 from jaxnets.train.freezing import multiply_updates
 from jaxnets.train.greedy import greedy
+from jaxnets.train.load_checkpoint import load_checkpoint
 from jaxnets.train.program import Program, Recipe, program
 from jaxnets.train.run import Batch, Run
 from jaxnets.train.scaling import LossScale, Scale
@@ -26,11 +28,13 @@ __all__ = [
     "Stopping",
     "Watched",
     "averaged",
+    "checkpoint",
     "early_stopping",
     "evaluate",
     "fit",
     "greedy",
     "jsonl",
+    "load_checkpoint",
     "multiply_updates",
     "predict",
     "program",

@@ -1,0 +1,206 @@
+"""Runs in a folder, written and read by Orbax: each whole or not at all, every array with its checksum."""
+
+import json
+import math
+import warnings
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from jaxnets.errors import NetError
+from jaxnets.select import paths
+from jaxnets.train.fingerprint import checksum, is_key, to_host
+
+if TYPE_CHECKING:
+    from orbax.checkpoint import CheckpointManager
+
+FORMAT = "jaxnets/checkpoint/1"
+
+
+@dataclass(frozen=True)
+class Saved:
+    """One checkpoint as it was read.
+
+    Attributes:
+        number: how many segments had run.
+        run: the run's leaves by path; random keys as their data.
+        history: the values of every segment by name, `(number, ...)`.
+        about: what else was written down.
+    """
+
+    number: int
+    run: Mapping[str, np.ndarray]
+    history: Mapping[str, np.ndarray]
+    about: Mapping[str, Any]
+
+
+def orbax() -> Any:
+    """Return the module of Orbax.
+
+    Raises:
+        ModuleNotFoundError: if it is not installed.
+    """
+    try:
+        import orbax.checkpoint
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError("checkpoints need orbax-checkpoint: pip install 'jaxnets[checkpoint]'") from None
+    return orbax.checkpoint
+
+
+def manager(
+    folder: Path, keep: int, better: Callable[[Mapping[str, Any]], float] | None, finished: Callable[[], None]
+) -> "CheckpointManager":
+    """Return what writes into a folder and throws away all but the last checkpoints and the best.
+
+    Args:
+        folder: where to.
+        keep: how many of the last are kept.
+        better: of the numbers beside a checkpoint, larger is better; `None` to keep none but the last.
+        finished: called, from another thread, whenever a checkpoint is whole.
+    """
+    ocp = orbax()
+    from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
+
+    kept: list[Any] = [policies.LatestN(keep)]
+    if better is not None:
+        kept.append(policies.BestN(get_metric_fn=better, n=1, keep_checkpoints_without_metrics=False))
+    options = ocp.CheckpointManagerOptions(
+        preservation_policy=policies.AnyPreservationPolicy(kept),
+        best_fn=better,
+        cleanup_tmp_directories=True,
+        async_options=ocp.AsyncOptions(post_finalization_callback=finished),
+    )
+    handlers = {"arrays": ocp.PyTreeCheckpointHandler(), "about": ocp.JsonCheckpointHandler()}
+    return ocp.CheckpointManager(folder.absolute(), options=options, item_handlers=handlers)
+
+
+def write(
+    into: "CheckpointManager",
+    number: int,
+    run: Any,
+    history: Mapping[str, np.ndarray],
+    about: Mapping[str, Any],
+    metrics: Mapping[str, float],
+) -> None:
+    """Copy a run to the host and begin to write it; the run's own memory is free when this returns."""
+    ocp = orbax()
+    leaves = paths(run)
+    arrays = {f"run/{path}": to_host(leaf) for path, leaf in leaves.items()}
+    arrays |= {f"history/{name}": values for name, values in history.items()}
+    content = {
+        **about,
+        "keys": {path: str(jax.random.key_impl(leaf)) for path, leaf in leaves.items() if is_key(leaf)},
+        "arrays": {name: [str(each.dtype), list(each.shape), checksum(each)] for name, each in arrays.items()},
+    }
+    note = {"format": FORMAT, "crc32": _crc(content), "content": content}
+    filled = {name: each for name, each in arrays.items() if each.size}  # Orbax takes no empty arrays
+    items = ocp.args.Composite(arrays=ocp.args.PyTreeSave(filled), about=ocp.args.JsonSave(note))
+    into.save(number, args=items, metrics=dict(metrics), force=True)
+
+
+def numbers(folder: Path) -> list[int]:
+    """Return the numbers of the whole checkpoints in a folder, ascending."""
+    if not folder.is_dir():
+        return []
+    return sorted(orbax().utils.checkpoint_steps(folder.absolute()))
+
+
+def about(folder: Path, number: int) -> dict[str, Any]:
+    """Return what a checkpoint says of itself.
+
+    Raises:
+        Exception: of whatever kind, if it can't be read.
+    """
+    ocp = orbax()
+    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
+        note = reader.restore(folder.absolute() / str(number) / "about")
+    if note["format"] != FORMAT:
+        raise ValueError(f"its format is {note['format']!r}, not {FORMAT!r}")
+    if note["crc32"] != _crc(note["content"]):
+        raise ValueError("its description is damaged")
+    return note["content"]
+
+
+def read(folder: Path, number: int) -> Saved:
+    """Return a checkpoint, every array checked.
+
+    Raises:
+        Exception: of whatever kind, if it can't be read whole.
+    """
+    ocp = orbax()
+    content = about(folder, number)
+    listed = {name: (np.dtype(kind), tuple(shape), crc) for name, (kind, shape, crc) in content["arrays"].items()}
+    wanted = {
+        name: ocp.RestoreArgs(restore_type=np.ndarray) for name, (_, shape, _) in listed.items() if 0 not in shape
+    }
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+        arrays = reader.restore(
+            folder.absolute() / str(number) / "arrays", args=ocp.args.PyTreeRestore(restore_args=wanted)
+        )
+    arrays |= {name: np.zeros(shape, kind) for name, (kind, shape, _) in listed.items() if name not in arrays}
+    for name, (kind, shape, crc) in listed.items():
+        if arrays[name].dtype != kind or arrays[name].shape != shape or checksum(arrays[name]) != crc:
+            raise ValueError(f"the array {name} is damaged")
+    parts: dict[str, dict[str, np.ndarray]] = {"run": {}, "history": {}}
+    for name, array in arrays.items():
+        part, _, path = name.partition("/")
+        parts[part][path] = array
+    return Saved(number, parts["run"], parts["history"], content)
+
+
+def newest(folder: Path) -> tuple[Saved, list[int]]:
+    """Return the newest checkpoint that can be read, and the numbers of later ones that can't.
+
+    Raises:
+        NetError: if none can be read.
+
+    Warns:
+        UserWarning: with what is wrong with those passed over.
+    """
+    unreadable: list[int] = []
+    reasons = []
+    for number in reversed(numbers(folder)):
+        try:
+            saved = read(folder, number)
+        except Exception as error:  # whatever a damaged file leads its reader to
+            unreadable.append(number)
+            reasons.append(f"checkpoint {number} can't be read ({brief(error)})")
+            continue
+        if reasons:
+            warnings.warn(f"{folder}: {'; '.join(reasons)}; taking checkpoint {number}", stacklevel=2)
+        return saved, unreadable
+    mend = "move the folder away to begin anew"
+    raise NetError(f"finds no checkpoint that can be read: {'; '.join(reasons)}; {mend}", label=str(folder))
+
+
+def move_away(folder: Path, number: int) -> None:
+    """Rename a checkpoint, so that it is none any more."""
+    path, copy = folder / str(number), 1
+    while (target := path.with_name(f"{number}.unreadable{copy}")).exists():
+        copy += 1
+    path.rename(target)
+
+
+def brief(error: BaseException) -> str:
+    """Return the first line of an error's text, cut to a length that can be read."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def listed(folder: Path) -> str:
+    """Return the numbers of the whole checkpoints as text."""
+    return ", ".join(map(str, numbers(folder))) or "none"
+
+
+def rank(mode: str, value: Any) -> float:
+    """Return a number that is larger for the better of two values, and smallest for NaN."""
+    signed = float(value) if mode == "max" else -float(value)
+    return -math.inf if math.isnan(signed) else signed
+
+
+def _crc(content: Any) -> int:
+    return zlib.crc32(json.dumps(content, sort_keys=True).encode())

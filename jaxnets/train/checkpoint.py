@@ -1,0 +1,221 @@
+"""Checkpoints of `fit`, and runs that go on from them bit for bit."""
+
+import json
+import math
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from jaxnets.errors import NetError, check_count, check_fraction
+from jaxnets.net import Key
+from jaxnets.train import archive
+from jaxnets.train.archive import Saved
+from jaxnets.train.fingerprint import MACHINE, changes, fingerprint
+from jaxnets.train.fit import Callback, Row
+from jaxnets.train.program import Program
+from jaxnets.train.restored import restored, row_of
+from jaxnets.train.run import Run
+from jaxnets.train.stopping import EarlyStopping, early_stopping
+
+FIRST_GUESS = 0.1  # seconds that a save may take, before any was timed
+
+
+def checkpoint(
+    folder: str | Path,
+    *,
+    every: int = 1,
+    keep: int = 3,
+    best: str | None = None,
+    mode: Literal["min", "max"] | None = None,
+    overhead: float | None = 0.02,
+    config: Mapping[str, Any] | None = None,
+    config_change: Literal["refuse", "accept"] = "refuse",
+) -> Callback:
+    """Save a run in a folder while it goes on, and go on from there when the same `fit` is called again.
+
+    A checkpoint has the whole run (parameters, state, optimizer, key, step, average, early stopping) and its history.
+    If there is one in the folder, `fit` goes on from the newest, and ends with the same bits as if it had never been
+    broken off: whatever the process died of, a checkpoint is there whole or not at all. One that can't be read is
+    renamed, and the one before it is taken, with a warning. A run that is already finished comes back at once.
+
+    Orbax writes them in the background, from a copy on the host; the end of a run and Ctrl-C wait until theirs is
+    whole. A run that stands still at a value that is not finite is not saved.
+
+    Args:
+        folder: where to; made if it is not there. One run a folder.
+        every: how many segments (epochs) lie between two checkpoints. The last is always saved.
+        keep: how many of the last checkpoints are kept.
+        best: a scalar of the history, `"validation/loss"`. The checkpoint with the best is kept too, and a segment
+            that is better than all before it is always saved.
+        mode: whether "min" or "max" of it is better; read off the name if not given.
+        overhead: which share of the time saving may take, in [0, 1): checkpoints that come too soon are left out.
+            `None` leaves out none.
+        config: what else the run depends on, as JSON can hold it; kept, and compared when the run goes on.
+        config_change: whether to "accept" that a run goes on under another configuration than it began with.
+            A change is named either way. The key stays the saved run's.
+
+    Raises:
+        NetError: for an argument out of range; in `fit`, if the folder holds a run of another configuration, key,
+            data or net.
+        OSError: in `fit`, if the folder can't be written to, or the disk is full.
+        ModuleNotFoundError: in `fit`, if Orbax is not installed.
+
+    >>> import jax, jax.numpy as jnp, jaxnets as jn, optax, tempfile
+    >>> folder, data = tempfile.mkdtemp(), (jnp.ones((8, 3)), jnp.zeros(8, int))
+    >>> program = jn.train.program(jn.dense(2), jn.objective(jn.losses.cross_entropy), optax.sgd(0.1), data, epochs=2,
+    ...                            batch_size=4)
+    >>> run, history = jn.train.fit(program, jax.random.key(0), [checkpoint(folder)])
+    >>> again, _ = jn.train.fit(program, jax.random.key(0), [checkpoint(folder)])  # already finished
+    >>> bool((run.params["kernel"] == again.params["kernel"]).all())
+    True
+    """
+    try:
+        check_count("every", every)
+        check_count("keep", keep)
+        if overhead is not None:
+            check_fraction("overhead", overhead)
+        if config_change not in ("refuse", "accept"):
+            raise NetError(f"expects config_change 'refuse' or 'accept', got {config_change!r}")
+        rule = None if best is None else early_stopping(best, patience=1, mode=mode)
+        try:
+            written = json.loads(json.dumps(dict(config or {})))
+        except TypeError as error:
+            raise NetError(f"expects a config that JSON can hold: {error}") from None
+    except NetError as error:
+        error.label = "checkpoint"
+        raise
+    keeper = _Keeper(Path(folder), every, keep, rule, overhead, written, config_change == "accept")
+    return Callback(keeper.on_start, keeper.on_segment, keeper.on_end, keeper.restore, keeper.on_finish)
+
+
+@dataclass(eq=False)
+class _Keeper:
+    """What `checkpoint` does around the segments of a run."""
+
+    folder: Path
+    every: int
+    keep: int
+    rule: EarlyStopping | None
+    overhead: float | None
+    config: dict[str, Any]
+    accept: bool
+    manager: Any = None
+    rows: list[dict[str, np.ndarray]] = field(default_factory=list)
+    saved: int = 0
+    took: float = FIRST_GUESS
+    broken: bool = False
+
+    def restore(self, program: Program, key: Key) -> tuple[Run, list[Row]] | None:
+        self._check_folder()
+        settings, like, self.row = fingerprint(program, key)
+        best = None if self.rule is None else {"metric": self.rule.metric, "mode": self.rule.mode}
+        self.about = {"settings": settings, "config": self.config, "best": best}
+        self._check_metric()
+        self.rows, self.saved, self.broken, found = [], 0, False, None
+        if archive.numbers(self.folder):
+            checkpoint, unreadable = archive.newest(self.folder)
+            run = restored(checkpoint, like, str(self.folder))
+            self._compare(checkpoint)
+            for number in unreadable:
+                archive.move_away(self.folder, number)
+            self.rows = [row_of(checkpoint, number, self.row) for number in range(checkpoint.number)]
+            self.saved = checkpoint.number
+            found = run, list[Row](self.rows)
+        self.highest = max(map(self._rank, self.rows), default=-math.inf)
+        self.manager = archive.manager(self.folder, self.keep, self.rule and self._rank, self._finished)
+        return found
+
+    def on_start(self, program: Program) -> None:
+        self.began = self.ended = time.perf_counter()
+
+    def on_segment(self, number: int, run: Run, row: Row) -> None:
+        self.rows.append({name: np.asarray(value, self.row[name].dtype) for name, value in row.items()})
+        with self._errors():
+            self.manager.check_for_errors()
+        rank = self._rank(self.rows[-1])
+        better, self.highest = rank > self.highest, max(rank, self.highest)
+        if better or ((number + 1) % self.every == 0 and self._affordable()):
+            self._save(number + 1, run)
+
+    def on_finish(self, number: int, run: Run) -> None:
+        if number > self.saved:
+            self._save(number, run)
+
+    def on_end(self) -> None:
+        if not self.broken:
+            with self._errors():
+                self.manager.close()
+
+    def _save(self, number: int, run: Run) -> None:
+        if run.failed is not None and int(run.failed) >= 0:
+            return
+        history = {name: np.stack([row[name] for row in self.rows]) for name in self.row}
+        metrics = {} if self.rule is None else {self.rule.metric: float(self.rows[-1][self.rule.metric])}
+        with self._errors():
+            self.manager.wait_until_finished()
+            self.began = time.perf_counter()
+            archive.write(self.manager, number, run, history, self.about, metrics)
+        self.saved = number
+
+    def _finished(self) -> None:
+        self.ended = time.perf_counter()
+        self.took = self.ended - self.began
+
+    def _affordable(self) -> bool:
+        if self.overhead is None:
+            return True
+        waited = time.perf_counter() - self.ended
+        return waited * self.overhead >= self.took and not self.manager.is_saving_in_progress()
+
+    def _rank(self, row: Mapping[str, Any]) -> float:
+        return -math.inf if self.rule is None else archive.rank(self.rule.mode, row.get(self.rule.metric, math.nan))
+
+    def _check_folder(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder):
+                pass
+        except OSError as error:
+            text = f"checkpoints can't be written there ({error.strerror}); choose a folder that can be written to"
+            raise OSError(error.errno, text, str(self.folder)) from None
+
+    def _check_metric(self) -> None:
+        if self.rule is not None and (self.rule.metric not in self.row or self.row[self.rule.metric].shape):
+            scalars = ", ".join(name for name, value in self.row.items() if not value.shape)
+            raise NetError(f"finds no scalar {self.rule.metric!r} in the history; it has {scalars}", label="checkpoint")
+
+    def _compare(self, checkpoint: Saved) -> None:
+        """Say what differs from the saved run's configuration, or refuse to go on."""
+        found = changes(_configuration(checkpoint.about), _configuration(self.about))
+        place = f"checkpoint {checkpoint.number} in {self.folder}"
+        text = "".join(f"\n  {name}: {change}" for name, change in found.items())
+        if found and all(name in MACHINE for name in found):
+            warnings.warn(f"{place} was written elsewhere, the last bits may differ from here on:{text}", stacklevel=4)
+        elif found and self.accept:
+            warnings.warn(f"{place} goes on under another configuration:{text}", stacklevel=4)
+        elif found:
+            mend = "give a new run another folder, or go on all the same with config_change='accept'"
+            raise NetError(f"is of a run with another configuration:{text}\n{mend}", label=place)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn what goes wrong while writing into an error that says what is left."""
+        try:
+            yield
+        except Exception as error:
+            self.broken = True
+            raise OSError(
+                f"a checkpoint could not be written to {self.folder} ({archive.brief(error)}); whole are: "
+                f"{archive.listed(self.folder)}. With room made, the same fit goes on from the newest"
+            ) from error
+
+
+def _configuration(about: Mapping[str, Any]) -> dict[str, str]:
+    return about["settings"] | {f"config {name}": json.dumps(value) for name, value in about["config"].items()}

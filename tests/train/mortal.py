@@ -1,0 +1,73 @@
+"""A small run with checkpoints in processes that may be killed: `python -m tests.train.mortal`, driven by stdin.
+
+The packages are imported once. For each line, a folder, a process is forked before JAX has started any thread; it says
+its number, trains, writes what came of it, and ends. Then its exit status is told.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import jaxnets as jn
+from tests.oracle import floats, integers
+
+EPOCHS = 35
+
+
+def program(epochs: int = EPOCHS) -> jn.train.Program:
+    """Return a program with state, dropout, momentum, an average, early stopping, and an array in its history."""
+    net = jn.serial(norm=jn.batch_norm(), drop=jn.dropout(0.3), out=jn.dense(3))
+    return jn.train.program(
+        net,
+        jn.objective(jn.losses.cross_entropy),
+        optax.sgd(0.05, momentum=0.9),
+        (floats(10, 4), integers(10, high=3)),
+        epochs=epochs,
+        batch_size=4,
+        metrics={"confusion": jn.metrics.confusion_matrix(3)},
+        validation=(floats(6, 4, seed=1), integers(6, high=3, seed=1)),
+        stopping=jn.train.early_stopping("validation/loss", patience=epochs),
+        average=0.9,
+    )
+
+
+def arrays(run: jn.train.Run, history: dict[str, np.ndarray], one: jn.train.Program) -> dict[str, np.ndarray]:
+    """Return every bit of what came of a run, and the batch that would come next."""
+    everything = {"run": run, "history": history, "next": one.next_batch(run)}
+    leaves = jn.select.paths(everything)
+    return {
+        path: np.asarray(jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf)
+        for path, leaf in leaves.items()
+    }
+
+
+def train(folder: Path) -> None:
+    """Train, going on from the checkpoints in a folder, and write the result beside them."""
+    one = program()
+    keep = jn.train.checkpoint(folder / "checkpoints", best="validation/loss", overhead=None)
+    run, history = jn.train.fit(one, jax.random.key(7), [keep])
+    folder.mkdir(exist_ok=True)
+    np.savez(folder / "part.npz", allow_pickle=False, **arrays(run, history, one))
+    (folder / "part.npz").rename(folder / "result.npz")
+
+
+if __name__ == "__main__":
+    import orbax.checkpoint  # noqa: F401 (so that it is read once)
+
+    for line in sys.stdin:
+        if child := os.fork():
+            print(child, flush=True)
+            print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+            continue
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        jax.config.update("jax_compilation_cache_dir", str(Path(line.strip()).parent / "cache"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+        train(Path(line.strip()))
+        os._exit(0)

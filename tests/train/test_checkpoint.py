@@ -1,0 +1,394 @@
+"""Checkpoints in one process: what is kept, what is refused, and what is left when something breaks."""
+
+import os
+import resource
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+import pytest
+
+import jaxnets as jn
+from jaxnets.train import archive
+from jaxnets.train.fingerprint import to_host
+from jaxnets.train.restored import restored
+from tests.oracle import floats, integers
+
+pytestmark = pytest.mark.promotes
+KEY = jax.random.key(3)
+DATA = floats(10, 4), integers(10, high=3)
+
+
+class Stop(Exception):
+    """What breaks a run off."""
+
+
+def program(epochs: int = 4, *, rate: float = 0.1, width: int = 3, data: Any = DATA, **given: Any) -> jn.train.Program:
+    objective = jn.objective(jn.losses.cross_entropy)
+    adam = optax.adam(rate)
+    return jn.train.program(jn.dense(width), objective, adam, data, epochs=epochs, batch_size=4, **given)
+
+
+PROGRAM = program(validation=(floats(6, 4, seed=1), integers(6, high=3, seed=1)))
+
+
+def save(folder: Path, **given: Any) -> jn.train.Callback:
+    return jn.train.checkpoint(folder, **{"overhead": None, **given})
+
+
+def stop_after(epochs: int) -> jn.train.Callback:
+    def on_segment(number: int, run: Any, row: Any) -> None:
+        if number + 1 == epochs:
+            raise Stop
+
+    return jn.train.Callback(on_segment=on_segment)
+
+
+def assert_same(found: tuple, expected: tuple) -> None:
+    for a, b in zip(found, expected, strict=True):
+        assert jax.tree.structure(a) == jax.tree.structure(b)
+        for path, leaf in jn.select.paths(b).items():
+            other = jn.select.paths(a)[path]
+            assert other.dtype == leaf.dtype, path
+            assert to_host(other).tobytes() == to_host(leaf).tobytes(), path
+
+
+def numbers(folder: Path) -> list[int]:
+    return archive.numbers(folder)
+
+
+@pytest.fixture(scope="module")
+def undisturbed() -> tuple:
+    return jn.train.fit(PROGRAM, KEY)
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with checkpoints 1, 2 and 3 of four epochs."""
+    folder = tmp_path_factory.mktemp("three")
+    with pytest.raises(Stop):
+        jn.train.fit(PROGRAM, KEY, [save(folder, config={"seed": 3}), stop_after(3)])
+    assert numbers(folder) == [1, 2, 3]
+    return folder
+
+
+@pytest.fixture
+def folder(three: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(three, tmp_path / "run"))
+
+
+def test_a_run_goes_on_to_the_same_bits(undisturbed, folder):
+    seen = []
+    watch = jn.train.Callback(on_segment=lambda number, run, row: seen.append(number))
+    found = jn.train.fit(PROGRAM, KEY, [save(folder, config={"seed": 3}), watch])
+    assert seen == [3]
+    assert_same(found, undisturbed)
+
+
+def test_a_finished_run_comes_back_at_once(undisturbed, folder):
+    for epochs in ([3], []):
+        seen = []
+        watch = jn.train.Callback(on_segment=lambda number, run, row, seen=seen: seen.append(number))
+        found = jn.train.fit(PROGRAM, KEY, [watch, save(folder, config={"seed": 3})])
+        assert seen == epochs
+        assert_same(found, undisturbed)
+
+
+def test_the_restored_run_has_the_types_that_a_run_starts_with(folder):
+    saved = archive.read(folder, 2)
+    schedule = optax.inject_hyperparams(optax.sgd)(learning_rate=0.1)
+    net, objective = jn.dense(3), jn.objective(jn.losses.cross_entropy)
+    one = jn.train.program(net, objective, schedule, DATA, epochs=2, batch_size=5)
+    like = jax.eval_shape(jn.train.Program.start, one, KEY)
+    start = one.start(KEY)
+    leaves = {path: to_host(leaf) for path, leaf in jn.select.paths(start).items()}
+    found = restored(archive.Saved(2, leaves, {}, saved.about), like, "here")
+    for path, leaf in jn.select.paths(start).items():
+        other = jn.select.paths(found)[path]
+        assert (other.dtype, other.shape) == (leaf.dtype, leaf.shape)
+        assert getattr(other, "weak_type", None) == getattr(leaf, "weak_type", None), path
+
+
+KINDS = (
+    "bool",
+    "int4",
+    "int8",
+    "uint8",
+    "int32",
+    "uint32",
+    "float8_e4m3fn",
+    "bfloat16",
+    "float16",
+    "float32",
+    "complex64",
+)
+
+
+def test_arrays_of_every_type_come_back_bit_for_bit_and_plain_orbax_reads_them(tmp_path):
+    bits = np.random.default_rng(0).integers(0, 256, 48, dtype=np.uint8)
+    params = {}
+    for kind in KINDS:
+        whole = (bits % 2).astype(bool) if kind == "bool" else (bits % 8).astype(kind) if kind == "int4" else None
+        params[kind] = jnp.asarray(bits.view(kind).reshape(2, -1) if whole is None else whole)
+    params |= {"scalar": jnp.float32(-0.0), "none of them": jnp.zeros((0, 3)), "nan": jnp.array([jnp.nan, jnp.inf])}
+    keys = {"rbg": jax.random.key(5, impl="rbg"), "several": jax.random.split(KEY, 3)}
+    run = jn.train.Run(params, {"äö.x": jnp.ones(2)}, (), keys, jnp.int32(7), scale=None)
+    manager = archive.manager(tmp_path, 1, None, lambda: None)
+    archive.write(manager, 5, run, {"validation/loss": np.array([1.0, np.nan])}, {"settings": {}}, {})
+    manager.close()
+    saved = archive.read(tmp_path, 5)
+    assert_same((restored(saved, jax.eval_shape(lambda: run), "here"),), (run,))
+    np.testing.assert_array_equal(saved.history["validation/loss"], [1.0, np.nan])
+    plain = ocp.PyTreeCheckpointer().restore(tmp_path / "5" / "arrays")
+    np.testing.assert_array_equal(plain["run/params/float16"], params["float16"])
+    assert plain["run/step"] == 7
+
+
+@pytest.mark.parametrize(("keep", "best", "mode"), [(2, None, None), (1, "validation/loss", None), (1, "loss", "max")])
+def test_the_last_are_kept_and_the_best(undisturbed, tmp_path, keep, best, mode):
+    found = jn.train.fit(PROGRAM, KEY, [save(tmp_path, keep=keep, best=best, mode=mode)])
+    assert_same(found, undisturbed)
+    there = {*range(5 - keep, 5)}
+    if best is not None:
+        values = undisturbed[1][best]
+        there.add(int(values.argmax() if mode == "max" else values.argmin()) + 1)
+        assert len(there) == keep + 1
+        assert jn.train.load_checkpoint(tmp_path, "best")[2]["epoch"] == min(there)
+    assert set(numbers(tmp_path)) == there
+
+
+def test_only_what_is_asked_for_is_saved(tmp_path):
+    jn.train.fit(PROGRAM, KEY, [save(tmp_path / "every", every=3)])
+    assert numbers(tmp_path / "every") == [3, 4]
+    jn.train.fit(PROGRAM, KEY, [save(tmp_path / "seldom", overhead=1e-6)])  # seconds between 0.1-second saves: 100,000
+    assert numbers(tmp_path / "seldom") == [4]
+    loss = jn.train.fit(PROGRAM, KEY, [save(tmp_path / "best", overhead=1e-6, best="loss", keep=9)])[1]["loss"]
+    records = [epoch + 1 for epoch in range(4) if loss[epoch] == loss[: epoch + 1].min()]
+    assert numbers(tmp_path / "best") == sorted({*records, 4})
+
+
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def largest(folder: Path) -> Path:
+    return max(
+        (each for each in (folder / "arrays").rglob("*") if each.is_file()), key=lambda each: each.stat().st_size
+    )
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "a bit of the arrays": lambda folder: flip(largest(folder)),
+    "half of the arrays": lambda folder: largest(folder).write_bytes(largest(folder).read_bytes()[::2]),
+    "an empty file": lambda folder: largest(folder).write_bytes(b""),
+    "no arrays": lambda folder: shutil.rmtree(folder / "arrays"),
+    "a bit of the description": lambda folder: flip(folder / "about" / "metadata"),
+    "no description": lambda folder: shutil.rmtree(folder / "about"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_newest_checkpoint_is_passed_over_and_said_so(undisturbed, folder, damage):
+    DAMAGES[damage](folder / "3")
+    with pytest.warns(UserWarning, match=r"checkpoint 3 can't be read \(.+\); taking checkpoint 2"):
+        assert jn.train.load_checkpoint(folder)[2]["epoch"] == 2
+    with pytest.warns(UserWarning, match=r"checkpoint 3 can't be read \(.+\); taking checkpoint 2"):
+        found = jn.train.fit(PROGRAM, KEY, [save(folder, config={"seed": 3})])
+    assert_same(found, undisturbed)
+    assert numbers(folder) == [2, 3, 4]
+    assert (folder / "3.unreadable1").is_dir()
+
+
+def test_if_none_can_be_read_nothing_is_begun_anew(folder):
+    for number in numbers(folder):
+        flip(largest(folder / str(number)))
+    with pytest.raises(jn.NetError, match=r"finds no checkpoint that can be read: .*; move the folder away"):
+        jn.train.fit(PROGRAM, KEY, [save(folder, config={"seed": 3})])
+    assert numbers(folder) == [1, 2, 3]
+
+
+CHANGED: dict[str, tuple[Callable[[], jn.train.Program], int, dict[str, Any], str]] = {
+    "epochs": (lambda: program(6, validation=PROGRAM.validation), 3, {"seed": 3}, "\n  epochs: 4 → 6\n"),
+    "rate": (lambda: program(rate=0.2, validation=PROGRAM.validation), 3, {"seed": 3}, "learning rate.*: [0-9a-f]+ → "),
+    "data": (
+        lambda: program(data=(DATA[0] + 1, DATA[1]), validation=PROGRAM.validation), 3, {"seed": 3},
+        "\n  data: 10 examples, CRC-32 [0-9a-f]+ → 10 examples",
+    ),
+    "validation": (program, 3, {"seed": 3}, "\n  validation: 6 examples, .* → none\n"),
+    "key": (lambda: PROGRAM, 4, {"seed": 3}, r"\n  key: threefry2x32 \[0, 3\] → threefry2x32 \[0, 4\]\n"),
+    "config": (lambda: PROGRAM, 3, {"seed": 4, "b": None}, "\n  config seed: 3 → 4\n  config b: nothing → null\n"),
+    "net": (
+        lambda: program(width=5, validation=PROGRAM.validation), 3, {"seed": 3},
+        r"other arrays.*\n  params/bias is \(3,\) float32 in it, \(5,\) float32 here\n(.*\n)+.*another folder",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGED)
+def test_another_configuration_is_named_and_refused(folder, change):
+    make, seed, config, said = CHANGED[change]
+    with pytest.raises(jn.NetError, match=r"^checkpoint 3 in \S*run ") as caught:
+        jn.train.fit(make(), jax.random.key(seed), [save(folder, config=config)])
+    assert caught.match(said)
+    assert numbers(folder) == [1, 2, 3]
+
+
+def test_another_configuration_can_be_accepted(folder):
+    longer = program(6, validation=PROGRAM.validation)
+    with pytest.warns(UserWarning, match="goes on under another configuration:\n  epochs: 4 → 6"):
+        found = jn.train.fit(longer, KEY, [save(folder, config={"seed": 3}, config_change="accept")])
+    assert_same(found, jn.train.fit(longer, KEY))  # no epoch here depends on how many there are
+    counted = program(4, validation=PROGRAM.validation, metrics={"accuracy": jn.metrics.accuracy})
+    for number in (5, 6):
+        shutil.rmtree(folder / str(number))
+    with pytest.warns(UserWarning, match="metrics:  → accuracy"):
+        _, history = jn.train.fit(counted, KEY, [save(folder, config={"seed": 3}, config_change="accept")])
+    np.testing.assert_array_equal(history["accuracy"], np.full(4, np.nan))  # it was not reported then
+    np.testing.assert_array_equal(history["loss"], found[1]["loss"][:4])
+
+
+def test_another_machine_is_said_and_no_obstacle(folder, monkeypatch):
+    monkeypatch.setattr(jax, "__version__", "99.0")
+    with pytest.warns(UserWarning, match=r"the last bits may differ from here on:\n  jax: \S+ → 99.0$"):
+        jn.train.fit(PROGRAM, KEY, [save(folder, config={"seed": 3})])
+
+
+def test_ctrl_c_saves_and_the_run_goes_on(undisturbed, tmp_path):
+    def press(number: int, run: Any, row: Any) -> None:
+        if number == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    interrupt = jn.train.Callback(on_segment=press)
+    _, history = jn.train.fit(PROGRAM, KEY, [interrupt, save(tmp_path, overhead=1e-6)])
+    assert len(history["loss"]) == 2
+    assert numbers(tmp_path) == [2]
+    assert_same(jn.train.fit(PROGRAM, KEY, [save(tmp_path)]), undisturbed)
+
+
+def test_a_run_that_stopped_early_stays_stopped_with_its_best(tmp_path):
+    rule = jn.train.early_stopping("loss", patience=1, mode="max")  # falling is never better
+    found = jn.train.fit(PROGRAM, KEY, [rule, save(tmp_path)])
+    assert len(found[1]["loss"]) == 2
+    assert_same(jn.train.fit(PROGRAM, KEY, [rule, save(tmp_path)]), found)
+    params, _, about = jn.train.load_checkpoint(tmp_path)
+    assert about["epoch"] == 2
+    assert_same((params,), (found[0].params,))  # as `fit` returned them: the best
+    assert_same((jn.train.load_checkpoint(tmp_path, 1)[0],), (params,))
+
+
+def test_a_run_that_stands_still_is_not_saved(tmp_path):
+    def update_fn(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        poison = jnp.where(state == 7, jnp.nan, 0.0)
+        return jax.tree.map(lambda leaf: leaf + poison, updates), state + 1
+
+    broken = optax.GradientTransformation(lambda params: jnp.zeros((), jnp.int32), update_fn)
+    net, objective = jn.dense(3), jn.objective(jn.losses.cross_entropy)
+    one = jn.train.program(net, objective, optax.chain(optax.sgd(0.1), broken), DATA, epochs=4, batch_size=4)
+    for _ in range(2):  # the second time from the checkpoint
+        with pytest.raises(jn.train.Diverged):
+            jn.train.fit(one, KEY, [save(tmp_path)])
+        assert numbers(tmp_path) == [1, 2]
+    params, _, _ = jn.train.load_checkpoint(tmp_path)
+    assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(params))
+
+
+@contextmanager
+def nobody() -> Iterator[None]:
+    """Be an ordinary user for a while, as nothing is read-only to the superuser."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_a_folder_that_cannot_be_written_to(folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)  # so that the way to it is open to all
+    folder.chmod(0o555)
+    with nobody(), pytest.raises(PermissionError, match=r"checkpoints can't be written there .*choose a folder"):
+        jn.train.fit(PROGRAM, KEY, [save(Path("run"), config={"seed": 3})])
+    with nobody(), pytest.raises(PermissionError, match="checkpoints can't be written there"):
+        jn.train.fit(PROGRAM, KEY, [save(Path("run") / "inner")])
+    folder.chmod(0o755)
+    assert numbers(folder) == [1, 2, 3]
+    (folder / "file").write_text("")
+    with pytest.raises(OSError, match="checkpoints can't be written there"):
+        jn.train.fit(PROGRAM, KEY, [save(folder / "file")])
+
+
+def test_a_full_disk_leaves_the_checkpoints_before_it(undisturbed, folder):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (700, hard))
+    try:
+        with pytest.raises(OSError, match=r"could not be written to .*; whole are: 1, 2, 3\. With room made"):
+            jn.train.fit(PROGRAM, KEY, [save(folder, config={"seed": 3})])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert numbers(folder) == [1, 2, 3]
+    assert_same(jn.train.fit(PROGRAM, KEY, [save(folder, config={"seed": 3})]), undisturbed)
+
+
+def test_a_disk_that_fills_up_in_the_middle_of_an_array(tmp_path):
+    manager = archive.manager(tmp_path, 1, None, lambda: None)
+    run = jn.train.Run({"kernel": floats(300, 200)}, {}, (), KEY, jnp.int32(1))
+    archive.write(manager, 1, run, {}, {}, {})
+    manager.wait_until_finished()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        archive.write(manager, 2, run, {}, {}, {})
+        with pytest.raises(ValueError, match="File too large"):
+            manager.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    np.testing.assert_array_equal(archive.newest(tmp_path)[0].run["params/kernel"], run.params["kernel"])
+
+
+def test_what_a_folder_holds_can_be_read_without_the_program(undisturbed, folder):
+    run, history = jn.train.fit(PROGRAM, KEY, [save(folder, config={"seed": 3}, best="validation/loss")])
+    params, state, about = jn.train.load_checkpoint(folder)
+    assert_same((params, state, about["history"]), (run.params, run.state, history))
+    assert (about["epoch"], about["step"], about["average"], about["config"]) == (4, 12, None, {"seed": 3})
+    assert about["settings"]["net"] == "dense(3)"
+    assert len(jn.train.load_checkpoint(folder, 3)[2]["history"]["loss"]) == 3
+    best = jn.train.load_checkpoint(folder, "best")[2]["epoch"]
+    assert best == max(numbers(folder), key=lambda number: -history["validation/loss"][number - 1])
+
+
+def test_wrong_arguments(folder, tmp_path):
+    for wrong, said in [
+        ({"every": 0}, "checkpoint expects every ≥ 1, got 0"),
+        ({"keep": 0}, "checkpoint expects keep ≥ 1, got 0"),
+        ({"overhead": 1.0}, r"checkpoint expects overhead in \[0, 1\), got 1"),
+        ({"best": "swiftness"}, "checkpoint expects mode 'min' or 'max' for 'swiftness'"),
+        ({"config_change": "yes"}, "checkpoint expects config_change 'refuse' or 'accept', got 'yes'"),
+        ({"config": {"net": jn.dense(3)}}, "checkpoint expects a config that JSON can hold"),
+    ]:
+        with pytest.raises(jn.NetError, match=said):
+            jn.train.checkpoint(tmp_path / "new", **wrong)
+    with pytest.raises(jn.NetError, match=r"finds no scalar 'accuracy' in the history; it has .*validation/loss"):
+        jn.train.fit(PROGRAM, KEY, [save(tmp_path / "new", best="accuracy")])
+    with pytest.raises(FileNotFoundError, match=r"there is no checkpoint in .*nowhere"):
+        jn.train.load_checkpoint(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match=r"there is no checkpoint 9 in .*; there are 1, 2, 3"):
+        jn.train.load_checkpoint(folder, 9)
+    with pytest.raises(jn.NetError, match=r"was written without checkpoint\(best=...\)"):
+        jn.train.load_checkpoint(folder, "best")
+    flip(largest(folder / "2"))
+    with pytest.raises(jn.NetError, match="can't read checkpoint 2: "):
+        jn.train.load_checkpoint(folder, 2)

@@ -1,0 +1,122 @@
+"""A run in a process of its own, killed at any instant, ends with the bits of a run that nobody disturbed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxnets.train import archive
+from tests.train.mortal import EPOCHS
+
+ROOT = Path(__file__).parent.parent.parent
+KILLS = 10
+
+
+class Processes:
+    """Starts `mortal` in one folder after another."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, "-m", "tests.train.mortal"]
+        self.parent = subprocess.Popen(command, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self.parent.stdin is not None
+        assert self.parent.stdout is not None
+        self.stdin, self.stdout = self.parent.stdin, self.parent.stdout
+
+    def start(self, folder: Path) -> int:
+        """Begin a run and return the number of its process."""
+        self.stdin.write(f"{folder}\n")
+        self.stdin.flush()
+        return int(self.stdout.readline())
+
+    def end(self) -> int:
+        """Wait for it, and return its exit status."""
+        return int(self.stdout.readline())
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[Processes]:
+    one = Processes()
+    yield one
+    one.stdin.close()
+    assert one.parent.wait(60) == 0
+    one.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(processes: Processes, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, np.ndarray]]:
+    """Return the folder above all runs, and every array of the run that is left in peace."""
+    root = tmp_path_factory.mktemp("runs")
+    processes.start(root / "undisturbed")
+    assert processes.end() == 0
+    return root, result(root / "undisturbed")
+
+
+def result(folder: Path) -> dict[str, np.ndarray]:
+    with np.load(folder / "result.npz", allow_pickle=False) as stored:
+        return dict(stored)
+
+
+def assert_same_bits(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    assert found.keys() == expected.keys()
+    for path, array in expected.items():
+        assert found[path].dtype == array.dtype, path
+        assert found[path].tobytes() == array.tobytes(), path
+
+
+def newest(folder: Path) -> int:
+    return max(archive.numbers(folder / "checkpoints"), default=0)
+
+
+def wait_for(condition) -> None:
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < 120
+        time.sleep(0.0005)
+
+
+def is_saving(folder: Path) -> bool:
+    return (folder / "checkpoints").is_dir() and any("tmp" in name for name in os.listdir(folder / "checkpoints"))
+
+
+def test_a_run_killed_ten_times_ends_with_the_same_bits(processes, undisturbed):
+    root, expected = undisturbed
+    folder, random, during_a_save = root / "killed", np.random.default_rng(0), 0
+    for number in range(KILLS):
+        before = newest(folder)
+        process = processes.start(folder)
+        goal = min(before + int(random.integers(1, 4)), EPOCHS - 1)
+        wait_for(lambda goal=goal: newest(folder) >= goal)
+        if number % 2:
+            wait_for(lambda: is_saving(folder))
+        else:
+            time.sleep(random.uniform(0, 0.1))
+        os.kill(process, signal.SIGKILL)
+        assert processes.end() == -signal.SIGKILL
+        during_a_save += is_saving(folder)
+        assert newest(folder) < EPOCHS
+    assert during_a_save >= 2  # halves of checkpoints were left behind
+    processes.start(folder)
+    assert processes.end() == 0
+    assert_same_bits(result(folder), expected)
+    assert not is_saving(folder)  # and cleared away
+
+
+def test_ctrl_c_ends_a_process_in_order_and_the_run_goes_on_later(processes, undisturbed):
+    root, expected = undisturbed
+    folder = root / "interrupted"
+    process = processes.start(folder)
+    wait_for(lambda: newest(folder) >= 3)
+    os.kill(process, signal.SIGINT)
+    assert processes.end() == 0  # the script went on behind `fit`, and wrote
+    there = len(result(folder)["history/loss"])
+    assert 3 <= there < EPOCHS
+    assert newest(folder) == there
+    processes.start(folder)
+    assert processes.end() == 0
+    assert_same_bits(result(folder), expected)
