@@ -1,6 +1,7 @@
 """Folders of pictures, one subfolder a class, each picture decoded when it is asked for."""
 
 import importlib.util
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +86,12 @@ def image_folder(folder: str | Path, *, size: int = 224, resize: int | None = No
             raise NetError(f"expects a subfolder for each class in {root}, found none")
         files, labels = [], []
         for label, name in enumerate(classes):
-            found = sorted(file for file in (root / name).rglob("*") if file.suffix.lower() in ENDINGS)
+            found = [  # each folder's own files, and then those of its folders: torchvision's order
+                os.path.join(place, file)
+                for place, _, inside in sorted(os.walk(root / name, followlinks=True))
+                for file in sorted(inside)
+                if os.path.splitext(file)[1].lower() in ENDINGS
+            ]
             if not found:
                 raise NetError(f"expects pictures ({', '.join(sorted(ENDINGS))}) in {root / name}, found none")
             files += found

@@ -140,6 +140,13 @@ def test_a_source_of_trees_and_placement_over_devices():
     np.testing.assert_array_equal(batches[1].weights, [1.0, 1.0, 0.0, 0.0])
 
 
+def test_sequences_of_unequal_length():
+    x = jn.Padded(np.arange(30, dtype=np.float32).reshape(5, 3, 2), np.array([1, 3, 2, 3, 1]))
+    batch = next(jn.data.stream((x, np.arange(5)), 2))
+    np.testing.assert_array_equal(batch.x.values, x.values[np.asarray(batch.y)])
+    np.testing.assert_array_equal(batch.x.lengths, x.lengths[np.asarray(batch.y)])
+
+
 def test_a_file_mapped_into_memory(tmp_path):
     x, y = arrays(9)
     np.save(tmp_path / "x.npy", x)
