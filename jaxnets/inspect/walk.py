@@ -33,7 +33,7 @@ class Walk:
             return Value(atom.aval, place.path, "constant", atom.val) if isinstance(atom, Literal) else values[atom]
 
         for equation in inner.eqns:
-            made = self._made(equation, [*map(read, equation.invars)], _inside(place, equation))
+            made = self._made(equation, [*map(read, equation.invars)], inside(place, equation))
             values |= dict(zip(equation.outvars, made, strict=True))
         return [*map(read, inner.outvars)]
 
@@ -45,7 +45,7 @@ class Walk:
             return self._while(params, given, place)
         if name == "cond":
             return self._cond(params, given, place)
-        if (body := _body(equation)) is None:
+        if (body := body_of(equation)) is None:
             made = [Value(var.aval, place.path) for var in equation.outvars]
             self.operations.append(Operation(name, params, given, made, place, equation.primitive))
             return made
@@ -99,7 +99,7 @@ class Walk:
         return made[dearest]
 
 
-def _inside(place: Place, equation: Any) -> Place:
+def inside(place: Place, equation: Any) -> Place:
     """Return the place of an equation of a jaxpr that stands at `place`."""
     stack = equation.source_info.name_stack.stack
     turned = any(type(part).__name__ == "Transform" and part.name == "transpose" for part in stack)
@@ -109,7 +109,7 @@ def _inside(place: Place, equation: Any) -> Place:
     )
 
 
-def _body(equation: Any) -> Jaxpr | ClosedJaxpr | None:
+def body_of(equation: Any) -> Jaxpr | ClosedJaxpr | None:
     """Return the jaxpr that a call runs on its own inputs; `None` for an operation."""
     if has_rule(equation.primitive.name):  # a reduction carries the jaxpr of its two-argument function
         return None

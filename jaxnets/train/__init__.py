@@ -13,6 +13,7 @@ from jaxnets.train.scaling import LossScale, Scale
 from jaxnets.train.step import Options, Watched, start, step
 from jaxnets.train.stopping import EarlyStopping, Stopping, early_stopping
 from jaxnets.train.tally import evaluate, predict
+from jaxnets.train.watch import norms
 
 __all__ = [
     "Batch",
@@ -36,6 +37,7 @@ __all__ = [
     "jsonl",
     "load_checkpoint",
     "multiply_updates",
+    "norms",
     "predict",
     "program",
     "progress",
