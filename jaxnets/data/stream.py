@@ -57,16 +57,26 @@ class Stream(Iterator[Batch]):
         if self._position == self._total:
             self.close()
             raise StopIteration
-        if self._reader is None:
-            self._reader = iter(self._made(self._position))
-            self._closing = weakref.finalize(self, self._reader.close)  # also when the program ends
         while len(self._waiting) <= self._ahead:
-            batch = next(self._reader, None)
+            try:
+                batch = self._read()
+            except Exception:
+                self._end()
+                if self._waiting:
+                    break  # it is raised when its own batch is due
+                raise
             if batch is None:
                 break
-            self._waiting.append(jax.device_put(jax.tree.map(_owned, batch), self._place))
+            self._waiting.append(batch)
         self._position += 1
         return self._waiting.popleft()
+
+    def _read(self) -> Batch | None:
+        if self._reader is None:
+            self._reader = iter(self._made(self._position + len(self._waiting)))
+            self._closing = weakref.finalize(self, self._reader.close)  # also when the program ends
+        batch = next(self._reader, None)
+        return None if batch is None else jax.device_put(jax.tree.map(_owned, batch), self._place)
 
     def __len__(self) -> int:
         """Return how many batches are left."""
@@ -107,10 +117,13 @@ class Stream(Iterator[Batch]):
 
     def close(self) -> None:
         """End the workers and threads, and forget what was read ahead; the next batch starts them anew."""
+        self._end()
+        self._waiting.clear()
+
+    def _end(self) -> None:
         if self._reader is not None:
             self._closing()
         self._reader = None
-        self._waiting.clear()
 
 
 def stream(

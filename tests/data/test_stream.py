@@ -219,6 +219,28 @@ def test_an_example_that_is_no_pair():
         next(jn.data.stream([1, 2, 3], 2))  # pyright: ignore
 
 
+@pytest.mark.parametrize("threads", [0, 2])
+@pytest.mark.parametrize("ahead", [0, 3])
+def test_a_damaged_example_is_met_when_it_is_due_and_can_be_passed_over(ahead, threads):
+    class Damaged:
+        def __len__(self):
+            return 10
+
+        def __getitem__(self, index):
+            if index == 5:
+                raise OSError("can't read example 5")
+            return index, index
+
+    stream = jn.data.stream(Damaged(), 2, shuffle=False, ahead=ahead, threads=threads)
+    assert [np.asarray(next(stream).y).tolist() for _ in range(2)] == [[0, 1], [2, 3]]
+    for _ in range(2):
+        with pytest.raises(OSError, match="example 5"):
+            next(stream)
+    assert stream.get_state()["position"] == 2
+    stream.set_state(stream.get_state() | {"position": 3})
+    assert seen(stream) == [[6, 7], [8, 9]]
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
