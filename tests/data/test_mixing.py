@@ -12,7 +12,7 @@ import scipy.stats
 
 import jaxnets as jn
 from jaxnets.data.mixing import _partners
-from tests.oracle import floats, integers, witness
+from tests.oracle import floats, witness
 
 KEY = jax.random.key(2)
 KEYS = jax.random.split(KEY, 1000)
@@ -131,48 +131,50 @@ def test_rows_of_weight_0_stay_out(kind: str):
 
 def test_weighted_targets_give_pytorchs_loss_of_pairs():
     """λ · loss(o, yᵢ) + (1 - λ) · loss(o, yⱼ) with class weights, value and gradient, as the authors' code has it."""
-    labels, classes = integers(6, high=3, seed=4), np.array([0.5, 1.0, 4.0], np.float32)
-    weights = jn.data.example_weights(labels, classes)
-    rows, y, weights = jax.jit(jn.data.mixup(1.0))(KEY, np.eye(6, dtype=np.float32), jnp.eye(3)[labels], weights)
-    own = np.diagonal(rows)  # the inputs tell who is in each row, and how much
-    share = own.min()
-    partner = np.where(own < 1, np.where(np.eye(6), 0, rows).argmax(1), np.arange(6))
-    logits = floats(6, 3, seed=5)
+    share, partner = pairs(mixed("mixup", FLAT)[1])
+    place = int(np.argmax((np.abs(share - 0.3) < 0.1) & (partner != np.arange(N)).all(1)))  # a key that mixes well
+    lam, other = float(share[place]), partner[place]
+    classes, logits = np.array([0.5, 1.0, 4.0, 2.0, 0.1], np.float32), floats(N, N, seed=5)
 
     def torch_loss():
         import torch
 
         o = torch.tensor(logits, requires_grad=True)
         loss = torch.nn.CrossEntropyLoss(weight=torch.from_numpy(classes))
-        own, other = torch.from_numpy(labels).long(), torch.from_numpy(labels[partner]).long()
-        value = float(share) * loss(o, own) + (1 - float(share)) * loss(o, other)
+        value = lam * loss(o, torch.arange(N)) + (1 - lam) * loss(o, torch.from_numpy(other))
         value.backward()
         assert o.grad is not None
         return {"value": value.detach().numpy(), "gradient": o.grad.numpy()}
 
     want = witness("data/mixup_loss", torch_loss)
+    _, targets, weights = (
+        part[place] for part in mixed("mixup", FLAT, weights=jn.data.example_weights(LABELS, classes))
+    )
     objective = jn.objective(jn.losses.cross_entropy)
-    value, gradient = jax.value_and_grad(lambda o: objective({}, o, y, weights)[0])(jnp.asarray(logits))
-    assert 0.05 < share < 0.95
+    value, gradient = jax.value_and_grad(lambda o: objective({}, o, targets, weights)[0])(jnp.asarray(logits))
+    assert 0.2 < lam < 0.4
     np.testing.assert_allclose(value, want["value"], rtol=1e-6)
     np.testing.assert_allclose(gradient, want["gradient"], atol=1e-7)
 
 
 def test_options():
-    targets = {"soft": jnp.eye(N)[:, :3], "real": FLAT[:, 0]}
-    x, y, _ = jax.jit(jn.data.mixup(1.0))(KEY, {"a": FLAT, "b": FLAT[:, 0].astype(jnp.bfloat16)}, targets, ONES)
-    np.testing.assert_allclose(y["real"], x["a"][:, 0], atol=1e-6)  # inputs and targets share λ and partners
-    np.testing.assert_allclose(x["b"].astype(jnp.float32), x["a"][:, 0], atol=0.03)
-    assert x["b"].dtype == jnp.bfloat16
+    """Trees of inputs and targets, one λ and one set of partners for all of them; α and the probability are traced."""
+    inputs = {"a": FLAT, "half": FLAT[:, 0].astype(jnp.bfloat16)}
+    targets = {"label": LABELS, "real": FLAT[:, 0]}
 
     def draw(alpha: Any, probability: Any) -> tuple[Any, Any, Any]:
-        return jn.data.mixup(alpha, num_classes=N, probability=probability)(KEYS[7], FLAT, LABELS, ONES)
+        return jn.data.mixup(alpha, num_classes=N, probability=probability)(KEYS[7], inputs, targets, ONES)
 
     x, y, weights = jax.jit(jax.vmap(draw))(jnp.array([1.0, 1e4]), jnp.array([0.0, 1.0]))
-    np.testing.assert_array_equal(x[0], FLAT)  # a batch left alone is left alone to the bit
-    np.testing.assert_array_equal(y[0], np.eye(N))
+    np.testing.assert_array_equal(x["a"][0], FLAT)  # a batch left alone is left alone to the bit
+    np.testing.assert_array_equal(y["label"][0], np.eye(N))
     np.testing.assert_array_equal(weights[0], ONES)
-    assert np.nanmax(np.abs(pairs(np.asarray(y[1:]))[0] - 0.5)) < 0.03  # a large α holds λ near ½
+    share, partner = pairs(np.asarray(y["label"][1:]))
+    assert np.abs(share - 0.5).max() < 0.03  # a large α holds λ near ½
+    assert (partner != np.arange(N)).any()
+    np.testing.assert_allclose(y["real"], x["a"][..., 0], atol=1e-6)
+    np.testing.assert_allclose(x["half"].astype(jnp.float32), x["a"][..., 0], atol=0.03)
+    assert x["half"].dtype == jnp.bfloat16
     pixels = jax.eval_shape(jn.data.cutmix(num_classes=N), KEY, IMAGES.astype(jnp.uint8), LABELS, ONES)[0]
     assert pixels.dtype == jnp.uint8
     assert np.isnan(mixed("mixup", FLAT, jnp.array([0, 1, 0, 1, 7]))[1]).any((1, 2)).all()  # 7 is no class
