@@ -1,13 +1,14 @@
 """Training runs as pure programs, and the host's loop around them."""
 
 from jaxnets.train.average import averaged, reestimate
-from jaxnets.train.callbacks import jsonl, progress
 from jaxnets.train.checkpoint import checkpoint
 from jaxnets.train.fit import Callback, Diverged, fit
 from jaxnets.train.freezing import multiply_updates
 from jaxnets.train.greedy import greedy
 from jaxnets.train.load_checkpoint import load_checkpoint
+from jaxnets.train.logs import csv, jsonl, tensorboard, wandb
 from jaxnets.train.program import Program, Recipe, program
+from jaxnets.train.progress import progress
 from jaxnets.train.run import Batch, Run
 from jaxnets.train.scaling import LossScale, Scale
 from jaxnets.train.step import Options, Watched, start, step
@@ -30,6 +31,7 @@ __all__ = [
     "Watched",
     "averaged",
     "checkpoint",
+    "csv",
     "early_stopping",
     "evaluate",
     "fit",
@@ -44,4 +46,6 @@ __all__ = [
     "reestimate",
     "start",
     "step",
+    "tensorboard",
+    "wandb",
 ]

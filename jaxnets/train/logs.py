@@ -1,0 +1,219 @@
+"""Callbacks that write a run's scalars down, each as soon as it is known."""
+
+import csv as table
+import importlib
+import io
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxnets.errors import NetError
+from jaxnets.train.fit import Callback, Row
+from jaxnets.train.program import Program
+from jaxnets.train.run import Run
+
+
+def jsonl(path: str | Path, **labels: Any) -> Callback:
+    """Append each segment's scalars to a file, one JSON object a line, as soon as they are known.
+
+    Lines are added to what is there. A run that goes on from a checkpoint takes away the lines of the same labels that
+    it will write again.
+
+    Args:
+        path: the file; its folder must exist.
+        **labels: written into every line, such as `seed=3`.
+
+    >>> import tempfile
+    >>> record = jsonl(tempfile.mkdtemp() + "/metrics.jsonl", seed=3)
+    """
+
+    def parse(text: str) -> list[dict[str, Any]]:
+        return [_row(line) for line in text.splitlines()]
+
+    def write(rows: Iterable[Mapping[str, Any]]) -> str:
+        known = [{name: _json(value) for name, value in row.items()} for row in rows]
+        return "".join(json.dumps(row) + "\n" for row in known)
+
+    return _file(Path(path), json.loads(json.dumps(labels)), parse, write)
+
+
+def csv(path: str | Path, **labels: Any) -> Callback:
+    """Append each segment's scalars to a table of comma-separated values, one row a segment, with names on top.
+
+    Rows are added to what is there. A run that goes on from a checkpoint takes away the rows of the same labels that
+    it will write again. Numbers are written so that they are read back to the bit.
+
+    Args:
+        path: the file; its folder must exist.
+        **labels: columns in front, such as `seed=3`.
+
+    Raises:
+        NetError: in `fit`, if the file has other columns.
+
+    >>> import tempfile
+    >>> record = csv(tempfile.mkdtemp() + "/metrics.csv", seed=3)
+    """
+    path = Path(path)
+
+    def parse(text: str) -> list[dict[str, Any]]:
+        return list(table.DictReader(io.StringIO(text)))
+
+    def write(rows: Iterable[Mapping[str, Any]]) -> str:
+        out, rows = io.StringIO(), list(rows)
+        if rows:
+            _check_columns(path, list(rows[0]))
+            writer = table.DictWriter(out, list(rows[0]), lineterminator="\n")
+            if not path.exists() or not path.stat().st_size:
+                writer.writeheader()
+            writer.writerows(rows)
+        return out.getvalue()
+
+    return _file(path, {name: str(value) for name, value in labels.items()}, parse, write)
+
+
+def tensorboard(folder: str | Path) -> Callback:
+    """Write each segment's scalars for TensorBoard, by epoch: `tensorboard --logdir <folder>` shows them.
+
+    A run that goes on from a checkpoint has TensorBoard forget the epochs that it will write again.
+
+    Args:
+        folder: of this run; runs in folders beside one another are shown together.
+
+    Raises:
+        ModuleNotFoundError: in `fit`, if tensorboardX is not installed.
+
+    >>> record = tensorboard("runs/a")
+    """
+    live: dict[str, Any] = {}
+
+    def on_start(program: Program) -> None:
+        try:
+            import tensorboardX
+        except ModuleNotFoundError:
+            raise ModuleNotFoundError("tensorboard needs tensorboardX: pip install 'jaxnets[tensorboard]'") from None
+        live.update(make=tensorboardX.SummaryWriter, writer=None)
+
+    def on_segment(number: int, run: Run, row: Row) -> None:
+        if live["writer"] is None:
+            purge = number + 1 if number else None
+            # Files are named by the second, and one of the same name would be written over.
+            live["writer"] = live["make"](str(folder), purge_step=purge, filename_suffix=f".{os.getpid()}.{number}")
+        for name, value in _scalars(row).items():
+            live["writer"].add_scalar(name, value, number + 1)
+
+    def on_end() -> None:
+        if live["writer"] is not None:
+            live["writer"].close()
+
+    return Callback(on_start, on_segment, on_end)
+
+
+def wandb(project: str, *, config: Mapping[str, Any] | None = None, **options: Any) -> Callback:
+    """Send each segment's scalars to Weights & Biases, by epoch.
+
+    How the program was written goes along as the run's configuration.
+
+    Args:
+        project: the project's name.
+        config: added to the configuration.
+        **options: handed to `wandb.init`: `name`, `group`, `dir`, `mode="offline"`; `id="a", resume="allow"` for a run
+            that may go on from a checkpoint.
+
+    Raises:
+        ModuleNotFoundError: in `fit`, if wandb is not installed.
+
+    >>> record = wandb("digits", config={"seed": 3}, mode="offline")
+    """
+    live: dict[str, Any] = {}
+
+    def on_start(program: Program) -> None:
+        try:
+            wandb = importlib.import_module("wandb")
+        except ModuleNotFoundError:
+            raise ModuleNotFoundError("wandb is not installed: pip install 'jaxnets[wandb]'") from None
+        settings = {**program.recipe.settings, **(config or {})}
+        live["run"] = wandb.init(project=project, config=settings, **options)
+
+    def on_segment(number: int, run: Run, row: Row) -> None:
+        live["run"].log({**_scalars(row), "step": int(run.step)}, step=number + 1)
+
+    def on_end() -> None:
+        live["run"].finish()
+
+    return Callback(on_start, on_segment, on_end)
+
+
+def _file(
+    path: Path,
+    labels: Mapping[str, Any],
+    parse: Callable[[str], list[dict[str, Any]]],
+    write: Callable[[Iterable[Mapping[str, Any]]], str],
+) -> Callback:
+    """Return a callback that appends rows to a file, whatever its format."""
+    live: dict[str, bool] = {}
+
+    def on_start(program: Program) -> None:
+        live["new"] = True
+
+    def on_segment(number: int, run: Run, row: Row) -> None:
+        if live.pop("new", False):
+            _tidy(path, labels, number, parse)
+        line = write([{**labels, "epoch": number + 1, "step": int(run.step), **_scalars(row)}])
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line)
+
+    return Callback(on_start, on_segment)
+
+
+def _tidy(path: Path, labels: Mapping[str, Any], number: int, parse: Callable[[str], list[dict[str, Any]]]) -> None:
+    """Take away half a line at the end, and what a run that goes on at a segment will write again."""
+    if not path.exists():
+        return
+    text = path.read_text(encoding="utf-8")
+    lines = text[: text.rfind("\n") + 1].splitlines(keepends=True)
+    rows = parse("".join(lines))
+    rows = [{}] * (len(lines) - len(rows)) + rows  # a table's names on top
+    kept = []
+    behind = number > 0  # whether the last line that stays is still to be found
+    for line, row in zip(reversed(lines), reversed(rows)):
+        own = "epoch" in row and all(name in row and row[name] == value for name, value in labels.items())
+        behind = behind and not (own and int(row["epoch"]) <= number)
+        if not (behind and own):
+            kept.append(line)
+    tidy = "".join(reversed(kept))
+    if tidy != text:
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+        temporary.write_text(tidy, encoding="utf-8")
+        temporary.replace(path)
+
+
+def _check_columns(path: Path, names: list[str]) -> None:
+    if path.exists() and path.stat().st_size:
+        with path.open(encoding="utf-8", newline="") as file:
+            there = next(table.reader(file))
+        if there != names:
+            raise NetError(
+                f"finds the columns {', '.join(there)}, not {', '.join(names)}; choose another file",
+                label=f"csv {path}",
+            )
+
+
+def _scalars(row: Row) -> dict[str, float]:
+    return {name: value for name, value in row.items() if np.ndim(value) == 0}
+
+
+def _json(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value  # JSON has no NaN
+
+
+def _row(line: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError:
+        return {}  # not of ours; it stays
+    return row if isinstance(row, dict) else {}
