@@ -1,6 +1,7 @@
 """Training runs as pure programs, and the host's loop around them."""
 
 from jaxnets.train.average import averaged, reestimate
+from jaxnets.train.blame import blame
 from jaxnets.train.checkpoint import checkpoint
 from jaxnets.train.fit import Callback, Diverged, fit
 from jaxnets.train.freezing import multiply_updates
@@ -30,6 +31,7 @@ __all__ = [
     "Stopping",
     "Watched",
     "averaged",
+    "blame",
     "checkpoint",
     "csv",
     "early_stopping",

@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxnets.errors import NetError
 from jaxnets.net import Key, check_key
+from jaxnets.train.blame import blame
 from jaxnets.train.program import History, Program, halted
 from jaxnets.train.run import Run
 from jaxnets.train.stopping import EarlyStopping
@@ -118,7 +119,7 @@ def fit(program: Program, key: Key, callbacks: Sequence[Callback | EarlyStopping
                 callback.on_end()
     history = {name: np.stack([row[name] for row in rows]) for name in rows[0]} if rows else {}
     if run.failed is not None and int(run.failed) >= 0:
-        raise Diverged(_blame(program, run), run, history)
+        raise Diverged(_why(program, run), run, history)
     return _finish(program, run), history
 
 
@@ -127,9 +128,11 @@ def _is_over(run: Run) -> bool:
     return over is not None and bool(over)
 
 
-def _blame(program: Program, run: Run) -> str:
-    segment = int(run.failed) // -(-program.examples // len(jax.tree.leaves(program.next_batch(run).weights)[0]))
-    return f"meets a value that is not finite in step {int(run.failed)} (epoch {segment + 1})"
+def _why(program: Program, run: Run) -> str:
+    try:
+        return blame(program, run)
+    except Exception as error:  # out of memory, say: the run is worth more than its explanation
+        return f"stops at step {int(run.failed)}, at a value that is not finite; looking for it failed: {error}"
 
 
 @contextmanager
