@@ -15,6 +15,7 @@ from jaxnets.train.scaling import LossScale, Scale
 from jaxnets.train.step import Options, Watched, start, step
 from jaxnets.train.stopping import EarlyStopping, Stopping, early_stopping
 from jaxnets.train.tally import evaluate, predict
+from jaxnets.train.transfer import Transferred, pretrained, transfer
 from jaxnets.train.watch import norms
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Run",
     "Scale",
     "Stopping",
+    "Transferred",
     "Watched",
     "averaged",
     "blame",
@@ -43,11 +45,13 @@ __all__ = [
     "multiply_updates",
     "norms",
     "predict",
+    "pretrained",
     "program",
     "progress",
     "reestimate",
     "start",
     "step",
     "tensorboard",
+    "transfer",
     "wandb",
 ]
