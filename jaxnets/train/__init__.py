@@ -6,6 +6,7 @@ from jaxnets.train.checkpoint import checkpoint
 from jaxnets.train.fit import Callback, Diverged, fit
 from jaxnets.train.freezing import multiply_updates
 from jaxnets.train.greedy import greedy
+from jaxnets.train.learning_rate import LearningRates, find_learning_rate
 from jaxnets.train.load_checkpoint import load_checkpoint
 from jaxnets.train.logs import csv, jsonl, tensorboard, wandb
 from jaxnets.train.program import Program, Recipe, program
@@ -23,6 +24,7 @@ __all__ = [
     "Callback",
     "Diverged",
     "EarlyStopping",
+    "LearningRates",
     "LossScale",
     "Options",
     "Program",
@@ -38,6 +40,7 @@ __all__ = [
     "csv",
     "early_stopping",
     "evaluate",
+    "find_learning_rate",
     "fit",
     "greedy",
     "jsonl",
