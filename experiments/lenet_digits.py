@@ -107,7 +107,7 @@ def figures(folder: Path, histories: list, test: tuple, probabilities: np.ndarra
     images, labels = test
     matrix = jn.metrics.confusion_matrix(10)(probabilities, labels)
     for name, figure in {
-        "curves": jn.inspect.curves(histories),
+        "curves": jn.inspect.curves(histories, ["loss", "accuracy"]),
         "confusion": jn.inspect.confusion(np.asarray(matrix)),
         "misclassified": jn.inspect.misclassified(images, labels, probabilities),
         "kernels": jn.inspect.kernels(kernel),

@@ -2,9 +2,10 @@
 
 from jaxnets.inspect.connections import connections
 from jaxnets.inspect.counts import Memory, count_parameters, flops, memory, multiply_adds
+from jaxnets.inspect.curves import curves
 from jaxnets.inspect.diagram import Drawing, diagram
 from jaxnets.inspect.effective_field import effective_field
-from jaxnets.inspect.figures import confusion, curves, kernels, misclassified
+from jaxnets.inspect.figures import confusion, kernels, misclassified
 from jaxnets.inspect.pictures import draw_receptive_field, feature_maps
 from jaxnets.inspect.receptive_field import ReceptiveField, receptive_field
 from jaxnets.inspect.report import Row, Summary

@@ -1,9 +1,9 @@
-"""Figures of learning and of what was learned. Each returns a matplotlib `Figure`; nothing is shown or saved.
+"""Figures of what was learned. Each returns a matplotlib `Figure`; nothing is shown or saved.
 
 matplotlib comes with the extra `experiments` and is imported when a figure is drawn.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,48 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BLUE, ORANGE = "#0072b2", "#d55e00"  # apart for every kind of colour vision (Okabe and Ito)
-
-
-def curves(
-    histories: Mapping[str, Any] | Sequence[Mapping[str, Any]], names: Sequence[str] = ("loss", "accuracy")
-) -> "Figure":
-    """Draw quantities over epochs, in training and in validation: the mean of the runs, and their whole range.
-
-    Args:
-        histories: one history as `fit` returns it, or one a seed.
-        names: a panel each; `validation/<name>` is drawn beside it where there is one.
-
-    Raises:
-        NetError: for a name that the histories don't have.
-
-    >>> curves({"loss": [1.0, 0.5], "validation/loss": [1.1, 0.7]}, ["loss"]).axes[0].get_ylabel()
-    'loss'
-    """
-    runs = [histories] if isinstance(histories, Mapping) else list(histories)
-    figure = canvas(4.6 * len(names), 3.4)
-    for axes, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names, strict=True):
-        for key, colour, label in ((name, BLUE, "training"), (f"validation/{name}", ORANGE, "validation")):
-            if not all(key in run for run in runs):
-                if key == name:
-                    raise NetError(f"finds no {name!r}; the histories have {', '.join(runs[0])}", label="curves")
-                continue
-            values = np.stack([np.asarray(run[key], np.float64) for run in runs])  # (runs, epochs)
-            values = 100 * values if name == "accuracy" else values
-            epochs = np.arange(1, values.shape[1] + 1)
-            axes.plot(epochs, values.mean(0), color=colour, label=label)
-            axes.fill_between(epochs, values.min(0), values.max(0), color=colour, alpha=0.2, linewidth=0)
-        axes.set_xlabel("epoch")
-        axes.set_ylabel("accuracy (%)" if name == "accuracy" else name)
-        low, high = axes.dataLim.intervaly
-        if name == "loss" and 0 < 10 * low < high:
-            axes.set_yscale("log")
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
-    if len(runs) > 1:
-        figure.suptitle(f"mean of {len(runs)} seeds; the band is their range", fontsize=9)
-    return figure
+BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"  # apart for every kind of colour vision (Okabe and Ito)
 
 
 def confusion(matrix: Any, classes: Sequence[str] | None = None) -> "Figure":

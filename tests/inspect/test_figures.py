@@ -1,6 +1,8 @@
 """Figures: drawn from the data given, labelled, and picked from honestly."""
 
+import jax
 import numpy as np
+import optax
 import pytest
 
 import jaxnets as jn
@@ -29,6 +31,35 @@ def test_curves_average_over_seeds():
     assert "2 seeds" in figure.get_suptitle()
     with pytest.raises(jn.NetError, match=r"'f1'.*loss"):
         jn.inspect.curves(HISTORY, ["f1"])
+
+
+@pytest.mark.promotes
+def test_a_history_of_fit_draws_itself_whatever_it_has():
+    x, y = np.ones((6, 2), np.float32), np.array([0, 1, 0, 1, 2, 2])
+    metrics = {"confusion": jn.metrics.confusion_matrix(3), "f1": jn.metrics.f1(3)}
+    objective = jn.objective(jn.losses.cross_entropy, jn.regularizers.l2(0.1))
+    program = jn.train.program(
+        jn.dense(3), objective, optax.sgd(0.1), (x, y), epochs=3, batch_size=6, metrics=metrics, validation=(x, y),
+        average=0.5,
+    )  # fmt: skip
+    _, history = jn.train.fit(program, jax.random.key(0))
+    figure = jn.inspect.curves(history)
+    assert [axes.get_ylabel() for axes in figure.axes] == ["loss", "cross_entropy", "f1", "l2"]
+    legend = figure.axes[0].get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["training", "validation", "validation of the average"]
+    np.testing.assert_allclose(np.asarray(figure.axes[2].lines[1].get_ydata()), history["validation/f1"])
+    plain = {name: values for name, values in history.items() if "l2" not in name}
+    shown = [axes.get_ylabel() for axes in jn.inspect.curves(plain | {"loss": plain["cross_entropy"]}).axes]
+    assert shown == ["loss", "f1"]  # a part that is the loss is no second panel
+
+
+def test_curves_of_runs_of_several_lengths_and_of_one_epoch():
+    axes = jn.inspect.curves([{"loss": [3.0, 2.0, np.nan]}, {"loss": [1.0]}]).axes[0]
+    np.testing.assert_array_equal(np.asarray(axes.lines[0].get_xydata()), [[1, 2], [2, 2]])
+    assert jn.inspect.curves({"loss": [3.0]}).axes[0].lines[0].get_marker() == "o"
+    with pytest.raises(jn.NetError, match="finds no history to draw"):
+        jn.inspect.curves([])
 
 
 def test_confusion_writes_every_count():
