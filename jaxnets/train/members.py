@@ -1,0 +1,223 @@
+"""Many runs of one study as one: pure functions over runs stacked along a first axis `(members, ...)`."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxnets.errors import NetError, is_traced
+from jaxnets.net import Key
+from jaxnets.train.program import Program, halted
+from jaxnets.train.run import Run
+from jaxnets.train.stopping import EarlyStopping
+
+UNKNOWN = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A study as it is given: it takes a member's hyperparameters."""
+
+    study: Callable[..., Program]
+
+    def __call__(self, given: Any, member: dict[str, Any]) -> Program:
+        """Return the member's program."""
+        return self.study(member)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How members are computed together: what a compiled segment is made for.
+
+    Attributes:
+        strategy: "vmap" computes members side by side, "map" one after another.
+        batch_size: for "map", how many members are computed side by side in turn; `None` for one.
+        mesh: the devices that members are shared out to, or `None` for the default one.
+    """
+
+    strategy: Literal["vmap", "map"]
+    batch_size: int | None = None
+    mesh: Mesh | None = None
+
+    @property
+    def devices(self) -> int:
+        """How many devices there are: members come in multiples of it."""
+        return 1 if self.mesh is None else self.mesh.size
+
+    def place(self, tree: Any) -> Any:
+        """Put what is stacked by member on its devices."""
+        return jax.device_put(tree, self._sharding(self._members()))
+
+    def place_whole(self, tree: Any) -> Any:
+        """Put what all members share on each device."""
+        return jax.device_put(tree, self._sharding(PartitionSpec()))
+
+    def _sharding(self, spec: PartitionSpec) -> NamedSharding | None:
+        return None if self.mesh is None else NamedSharding(self.mesh, spec)
+
+    def _members(self) -> PartitionSpec:
+        return PartitionSpec() if self.mesh is None else PartitionSpec(self.mesh.axis_names)
+
+    def over(self, one: Callable[[Any, Any], Any], shared: Any, members: Any) -> Any:
+        """Return `one(shared, member)` for each of the members."""
+
+        def local(shared: Any, members: Any) -> Any:
+            if self.strategy == "vmap":
+                return jax.vmap(one, (None, 0))(shared, members)
+            return jax.lax.map(partial(one, shared), members, batch_size=self.batch_size)
+
+        if self.mesh is None:
+            return local(shared, members)
+        spec = self._members()
+        sharded = jax.shard_map(
+            local, mesh=self.mesh, in_specs=(PartitionSpec(), spec), out_specs=spec, check_vma=False
+        )
+        return sharded(shared, members)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What a study's programs have in common.
+
+    Attributes:
+        data: the arrays of the programs' data that do not depend on hyperparameters.
+        segments: how many segments a run has.
+        examples: how many examples a segment learns from.
+        stopping: when runs stop.
+        run: the shapes of one run.
+    """
+
+    data: list[Any]
+    segments: int
+    examples: int
+    stopping: EarlyStopping | None
+    run: Run
+
+
+def look(build: Plain, given: Any, member: Any, key: Key) -> Shared:
+    """Return what the programs of a study share, by tracing it once.
+
+    Raises:
+        NetError: if the study gives no program, or needs to know the value of a hyperparameter.
+    """
+    seen: dict[str, Any] = {}
+
+    def start(given: Any, member: Any, key: Key) -> Run:
+        try:
+            program = _build(build, given, member)
+        except UNKNOWN as error:
+            raise NetError(
+                "expects a study that does not need to know a hyperparameter's value, since all members are compiled "
+                "as one: rates, strengths and the like may be swept, but sizes, counts and `if` may not; make a study "
+                "for each of those"
+            ) from error
+        seen.update(segments=program.segments, examples=program.examples, stopping=program.stopping)
+        seen["data"] = [leaf for leaf in _leaves(program) if not is_traced(leaf)]
+        return program.start(key)
+
+    run = jax.eval_shape(start, given, member, key)
+    return Shared(run=run, **seen)
+
+
+@partial(jax.jit, static_argnames="build")
+def start(build: Plain, given: Any, data: Sequence[Any], member: Any, key: Key) -> Run:
+    """Return one member's run before its first step."""
+    return _bound(build, given, data, member).start(key)
+
+
+@partial(jax.jit, static_argnames=("build", "layout"), donate_argnames="runs")
+def segment(
+    build: Plain, layout: Layout, given: Any, data: Sequence[Any], members: Any, runs: Run, active: Any
+) -> tuple[Run, dict[str, Any], Any]:
+    """Return stacked runs one segment later, what is reported of each, and which go no further.
+
+    Args:
+        build: the study.
+        layout: how members are computed together.
+        given: what the study takes besides hyperparameters.
+        data: the arrays of `look`.
+        members: hyperparameters, stacked.
+        runs: stacked; their memory is given away.
+        active: `(members,)`; a run that is not stays as it is.
+    """
+
+    def one(shared: Any, single: Any) -> tuple[Run, dict[str, Any], Any]:
+        (given, data), (member, run, goes) = shared, single
+        go = jax.jit(_bound(build, given, data, member).segment)  # jitted, so that it is traced once for both uses
+        shapes = jax.eval_shape(go, run)[1]
+        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        run, row = jax.lax.cond(goes, go, lambda run: (run, nothing), run)
+        over = halted(run)
+        return run, row, jnp.zeros((), bool) if over is None else over
+
+    return layout.over(one, (given, data), (members, runs, active))
+
+
+@partial(jax.jit, static_argnums=0)
+def finish(stopping: EarlyStopping, run: Run) -> Run:
+    """Return a run with the best parameters, if stopping restores them."""
+    return stopping.finish(run)
+
+
+def on_host(tree: Any) -> Any:
+    """Return copies in the host's memory, as NumPy arrays; keys stay JAX's."""
+    return jax.tree.map(lambda leaf: leaf if is_key(leaf) else np.array(leaf), tree)
+
+
+def stack(runs: Sequence[Run]) -> Run:
+    """Return runs in the host's memory as one, along a new first axis."""
+
+    def one(*leaves: Any) -> Any:
+        if not is_key(leaves[0]):
+            return np.stack(leaves)
+        data = np.stack([np.asarray(jax.random.key_data(leaf)) for leaf in leaves])
+        return jax.random.wrap_key_data(jnp.asarray(data), impl=jax.random.key_impl(leaves[0]))
+
+    return jax.tree.map(one, *runs)
+
+
+def concatenate(*parts: Any) -> Any:
+    """Return stacked arrays in the host's memory one behind another."""
+    return jnp.concatenate(parts) if is_key(parts[0]) else np.concatenate(parts)
+
+
+def unstack(runs: Run, place: int) -> Run:
+    """Return one of stacked runs in the host's memory."""
+    return jax.tree.map(lambda leaf: leaf[place], runs)
+
+
+def _build(build: Plain, given: Any, member: Any) -> Program:
+    """Return a member's program, with data that do not depend on the member as known arrays, not as constants."""
+    with jax.ensure_compile_time_eval():
+        program = build(given, member)
+    if not isinstance(program, Program):
+        mend = "end it with `return jn.train.program(...)`"
+        raise NetError(f"expects a study that returns a Program, got {type(program).__name__}; {mend}")
+    return program
+
+
+def _bound(build: Plain, given: Any, data: Sequence[Any], member: Any) -> Program:
+    """Return a member's program with the data that were handed over in place of its own."""
+    program = _build(build, given, member)
+    handed = iter(data)
+    leaves = [leaf if is_traced(leaf) else next(handed) for leaf in _leaves(program)]
+    train, validation = jax.tree.unflatten(jax.tree.structure((program.train, program.validation)), leaves)
+    return replace(program, train=train, validation=validation)
+
+
+def _leaves(program: Program) -> list[Any]:
+    return jax.tree.leaves((program.train, program.validation))
+
+
+def is_key(leaf: Any) -> bool:
+    """Tell whether an array is of random keys."""
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

@@ -1,0 +1,246 @@
+"""What comes of a sweep: each member's history and run, and what they say together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnets.errors import NetError, labelled_as
+from jaxnets.train import members as many
+from jaxnets.train.designs import Design, Values
+from jaxnets.train.ledger import Ledger
+from jaxnets.train.run import Run
+from jaxnets.train.stopping import FALLING, RISING
+from jaxnets.train.strategy import Team
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+Mode = Literal["min", "max"]
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best configuration of a sweep.
+
+    Attributes:
+        hp: its hyperparameters.
+        value: the metric's mean over its members, or the member's own value.
+        member: the number of its best member.
+        members: the numbers of all its members.
+    """
+
+    hp: dict[str, Any]
+    value: float
+    member: int
+    members: tuple[int, ...]
+
+
+@dataclass(frozen=True, repr=False)
+class SweepResult:
+    """What `sweep` returns. Members are numbered from 0: configuration after configuration, seed after seed.
+
+    Attributes:
+        history: an array `(members, segments)` for each name reported. What a member did not run, since it stopped,
+            failed or was dropped, is NaN, or -1 where there is no NaN.
+        hp: each hyperparameter's values `(members,)`.
+        labels: what tells members of one configuration apart, `(members,)` each: `seed`, and `fold` in
+            cross-validation.
+        config: `(members,)`, the number of each member's configuration.
+        keys: `(members,)`, what each member's randomness came from.
+        runs: the finished runs, stacked, as NumPy arrays; all zero for a member that has not begun.
+        segments: `(members,)`, how many segments each has run.
+        reported: `(members,)`, the segment that the finished run's values are from: the best if it was restored,
+            the last if not, -1 if there is none.
+        failed: `(members,)`, the step at which a value was not finite, -1 if there was none.
+        dropped: `(members,)`, whether `halving` left a member out.
+        layout: how members were computed together: "vmap" or "map", and on which devices.
+    """
+
+    history: dict[str, np.ndarray]
+    hp: Values
+    labels: Values
+    config: np.ndarray
+    keys: Any
+    runs: Run
+    segments: np.ndarray
+    reported: np.ndarray
+    failed: np.ndarray
+    dropped: np.ndarray
+    layout: many.Layout = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.config)
+
+    def __repr__(self) -> str:
+        configs = len(np.unique(self.config))
+        return (
+            f"SweepResult({len(self)} members of {configs} configurations of {', '.join(self.hp) or 'nothing'}; "
+            f"{(self.failed >= 0).sum()} failed)"
+        )
+
+    def run(self, member: int) -> Run:
+        """Return a member's finished run.
+
+        Raises:
+            NetError: if there is no such member, or it has not begun.
+        """
+        if not 0 <= member < len(self):
+            raise NetError(f"expects a member from 0 to {len(self) - 1}, got {member}", label="run")
+        if not self.segments[member]:
+            raise NetError(f"finds that member {member} has not begun", label="run")
+        return jax.tree.map(jnp.asarray, many.unstack(self.runs, member))
+
+    def value(self, metric: str) -> np.ndarray:
+        """Return what each finished run has of a metric, `(members,)`; NaN if it failed or has not begun.
+
+        Raises:
+            NetError: if it was not reported, or is no scalar.
+        """
+        rows = self.history.get(metric)
+        if rows is None or rows.ndim != 2:
+            scalars = ", ".join(name for name, each in self.history.items() if each.ndim == 2)
+            raise NetError(f"finds no scalar {metric!r} in the history; it has {scalars}")
+        there = (self.reported >= 0) & (self.failed < 0)
+        found = rows[np.arange(len(self)), np.maximum(self.reported, 0)].astype(np.float64)
+        return np.where(there, found, np.nan)
+
+    def table(self) -> list[dict[str, Any]]:
+        """Return a record for each member: its number, labels and hyperparameters, and its finished run's values.
+
+        `segments` says how far it went; `failed` has the step at which a value was not finite, or `None`. A value that
+        has a hyperparameter's name, as the part `l2` of an objective may, is called `reported/l2`.
+        """
+        columns = {"member": np.arange(len(self)), **self.labels, **self.hp, "segments": self.segments}
+        for name in [name for name, rows in self.history.items() if rows.ndim == 2]:
+            columns[f"reported/{name}" if name in columns else name] = self.value(name)
+        failed = [None if step < 0 else int(step) for step in self.failed]
+        return [
+            {name: column[member].item() for name, column in columns.items()} | {"failed": failed[member]}
+            for member in range(len(self))
+        ]
+
+    def frame(self) -> "DataFrame":
+        """Return the table as a pandas `DataFrame`, with the member's number as its index.
+
+        Raises:
+            ModuleNotFoundError: if pandas is not installed.
+        """
+        try:
+            import pandas
+        except ModuleNotFoundError:
+            raise ModuleNotFoundError("frame needs pandas: install jaxnets with its extra 'search'") from None
+        return pandas.DataFrame(self.table()).set_index("member")
+
+    def failures(self) -> list[dict[str, Any]]:
+        """Return a record for each member that met a value that was not finite: who it is, and the step."""
+        return [
+            {"member": int(member), **self._of(int(member)), "step": int(self.failed[member])}
+            for member in np.flatnonzero(self.failed >= 0)
+        ]
+
+    def best(self, metric: str, mode: Mode | None = None, *, by: Literal["config", "member"] = "config") -> Best:
+        """Return the configuration that is best on average over its seeds, so that a lucky seed does not win.
+
+        A configuration with a member that failed is out, and so is what `halving` dropped.
+
+        Args:
+            metric: its name in the history, such as "validation/accuracy".
+            mode: whether "min" or "max" is better; read off the name if not given.
+            by: "member" for the single best member.
+
+        Raises:
+            NetError: for a metric that was not reported, a name that does not tell the mode, or no finite value.
+        """
+        with labelled_as("best"):
+            if by not in ("config", "member"):
+                raise NetError(f"expects by 'config' or 'member', got {by!r}")
+            sign = sign_of(metric, mode)
+            values = np.where(self.dropped, np.nan, self.value(metric))
+            groups = self.config if by == "config" else np.arange(len(self))
+            scores = sign * means(values, groups)
+            if not np.isfinite(scores).any():
+                raise NetError(f"finds no {'configuration' if by == 'config' else 'member'} with a finite {metric!r}")
+        group = int(np.nanargmax(np.where(np.isfinite(scores), scores, np.nan)))
+        members = np.flatnonzero(groups == group)
+        member = int(members[np.argmax(sign * values[members])])
+        hp = {name: column[member].item() for name, column in self.hp.items()}
+        return Best(hp, float(sign * scores[group]), member, tuple(members.tolist()))
+
+    def plot(self, x: str, metric: str) -> "Figure":
+        """Draw a metric's mean over seeds, with a 95 % band: by a hyperparameter, or over epochs.
+
+        The band is the t interval of the mean, m ± t s / √n. By a hyperparameter there is a line for each combination
+        of the others; points with bars where these were drawn at random. The axis is logarithmic where the values
+        are spread so.
+
+        Args:
+            x: a hyperparameter, or "epoch" for the curves of up to eight configurations, evenly chosen from best
+                to worst.
+            metric: its name in the history.
+
+        Raises:
+            NetError: for a name that is not there.
+        """
+        from jaxnets.train import sweep_figure  # figures are read when one is drawn
+
+        with labelled_as("plot"):
+            if x != "epoch" and x not in self.hp:
+                raise NetError(f"finds no hyperparameter {x!r}; the sweep has {', '.join(['epoch', *self.hp])}")
+            values = self.value(metric)
+        if x == "epoch":
+            return sweep_figure.over_epochs(self.history[metric], values, self.hp, self.config, metric)
+        return sweep_figure.by_hyperparameter(x, values, self.hp, self.config, metric)
+
+    def _of(self, member: int) -> dict[str, Any]:
+        return {name: column[member].item() for name, column in (self.labels | self.hp).items()}
+
+
+def collect(team: Team, design: Design, ledger: Ledger, *, dropped: Sequence[int] = ()) -> SweepResult:
+    """Return what is known of all members, with their runs finished."""
+    stopping, runs = team.shared.stopping, ledger.runs
+    if stopping is not None:
+        runs = [run if run is None else many.on_host(many.finish(stopping, run)) for run in runs]
+    begun = next((run for run in runs if run is not None), None) or team.start(0)
+    blank = jax.tree.map(lambda leaf: leaf if many.is_key(leaf) else np.zeros_like(leaf), begun)
+    stacked = many.stack([blank if run is None else run for run in runs])
+    left_out = np.isin(np.arange(len(design)), dropped)
+    return SweepResult(
+        ledger.history, design.hp, design.labels, design.config, design.keys, stacked, ledger.done,
+        ledger.reported(stopping), ledger.failed(), left_out, team.layout,
+    )  # fmt: skip
+
+
+def joined(results: Sequence[SweepResult]) -> SweepResult:
+    """Return several results as one, members and configurations numbered on."""
+    first, begin = results[0], np.cumsum([0] + [each.config.max() + 1 for each in results])
+    config = np.concatenate([each.config + start for each, start in zip(results, begin)])
+
+    def whole(name: str) -> Any:
+        return jax.tree.map(many.concatenate, *[getattr(each, name) for each in results])
+
+    names = ("history", "hp", "labels", "keys", "runs", "segments", "reported", "failed", "dropped")
+    return SweepResult(config=config, layout=first.layout, **{name: whole(name) for name in names})
+
+
+def means(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Return each group's mean; NaN if one of its values is."""
+    return np.array([values[groups == group].mean() for group in range(groups.max() + 1)])
+
+
+def sign_of(metric: str, mode: Mode | None) -> int:
+    """Return 1 if more of a metric is better, -1 if less is; read off its name if `mode` is not given.
+
+    Raises:
+        NetError: if the name does not tell.
+    """
+    name = metric.rpartition("/")[2]
+    if mode is None:
+        mode = "max" if any(word in name for word in RISING) else "min" if any(w in name for w in FALLING) else None
+    if mode not in ("min", "max"):
+        raise NetError(f"expects mode 'min' or 'max' for {metric!r}, got {mode!r}")
+    return 1 if mode == "max" else -1

@@ -1,0 +1,193 @@
+"""How the members of a sweep are computed: side by side or in turn, how many at a time, on which devices."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+from weakref import WeakKeyDictionary
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxnets.errors import NetError, check_count
+from jaxnets.train import members as many
+from jaxnets.train.members import Layout, Plain, Shared
+from jaxnets.train.run import Run
+
+FEW = 8  # members a device: enough to tell what is faster, and not worth another compilation below
+_measured: WeakKeyDictionary[Any, dict[Any, Any]] = WeakKeyDictionary()  # what was faster, by study
+
+
+@dataclass(frozen=True)
+class Team:
+    """A sweep ready to run.
+
+    Attributes:
+        build: makes a member's program of `given` and its own inputs.
+        given: what the study takes besides hyperparameters, on the devices.
+        inputs: each member's hyperparameters, NumPy arrays `(members,)`.
+        keys: `(members,)`.
+        shared: what the programs have in common, its data on the devices.
+        layout: how members are computed together.
+        width: how many are computed at a time, all devices together.
+    """
+
+    build: Plain
+    given: Any
+    inputs: Any
+    keys: Any
+    shared: Shared
+    layout: Layout
+    width: int
+
+    def start(self, member: int) -> Run:
+        """Return a member's run before its first step, in the host's memory."""
+        own = jax.tree.map(lambda column: column[member], self.inputs)
+        return many.on_host(many.start(self.build, self.given, self.shared.data, own, self.keys[member]))
+
+    def segment(self, members: list[int], runs: Run, active: np.ndarray) -> tuple[Run, dict[str, Any], Any]:
+        """Return the runs one segment later, what is reported, and which go no further.
+
+        Args:
+            members: which member each of the runs is.
+            runs: stacked, on the devices; their memory is given away.
+            active: which of them go on.
+        """
+        own = jax.tree.map(lambda column: column[np.asarray(members)], self.inputs)
+        placed, goes = self.layout.place((own, active))
+        return many.segment(self.build, self.layout, self.given, self.shared.data, placed, runs, goes)
+
+    def fitting(self, members: int) -> int:
+        """Return how many places some members need: halves of the width, so that few sizes are compiled.
+
+        In turn, places that are not active cost nothing, and the width stays.
+        """
+        width = self.width
+        while self.layout.strategy == "vmap" and width > FEW * self.layout.devices:
+            half = _up(-(-width // 2), self.layout.devices)
+            if half < members:
+                break
+            width = half
+        return width
+
+
+def prepare(
+    build: Plain,
+    given: Any,
+    inputs: Any,
+    keys: Any,
+    *,
+    strategy: Literal["vmap", "map"] | None = None,
+    batch_size: int | None = None,
+    chunk: int | None = None,
+    memory_budget: int | None = None,
+    mesh: Mesh | None = None,
+) -> Team:
+    """Return a sweep ready to run; `sweep` describes the options."""
+    if strategy not in ("vmap", "map", None):
+        raise NetError(f"expects strategy 'vmap', 'map' or None, got {strategy!r}")
+    for name, count in (("batch_size", batch_size), ("chunk", chunk), ("memory_budget", memory_budget)):
+        if count is not None:
+            check_count(name, count)
+    if batch_size is not None and strategy != "map":
+        raise NetError(
+            f"expects strategy='map' with batch_size={batch_size}: vmap takes all members of a chunk at once"
+        )
+    total = len(keys)
+    layout = Layout(strategy or "vmap", batch_size, mesh if mesh is not None else _all_devices(total))
+    first = jax.tree.map(lambda column: column[0], inputs)
+    shared = many.look(build, given, first, keys[0])
+    shared = replace(shared, data=layout.place_whole(shared.data))
+    width = _even(total, chunk or total, layout.devices)
+    team = Team(build, layout.place_whole(given), inputs, keys, shared, layout, width)
+    if strategy is None and width > layout.devices:
+        known = _measured.setdefault(build.study, {})
+        kind = (
+            tuple(leaf.shape for leaf in jax.tree.leaves(shared.run)),
+            layout.mesh,
+            min(width, FEW * layout.devices),
+        )
+        if kind not in known:
+            known[kind] = _faster(team)
+        team = replace(team, layout=replace(layout, strategy=known[kind]))
+    if memory_budget is None and width > FEW * layout.devices:
+        memory_budget = _free_memory()
+    if memory_budget is not None:
+        team = replace(team, width=_within(team, memory_budget, width, total))
+    return team
+
+
+def _free_memory() -> int | None:
+    """Return what a device that says how much memory it has can spare, but for a reserve of a fifth."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    return int(0.8 * (stats["bytes_limit"] - stats["bytes_in_use"])) if "bytes_limit" in stats else None
+
+
+def _all_devices(members: int) -> Mesh | None:
+    devices = jax.local_devices()[:members]
+    return Mesh(np.array(devices), ("members",)) if len(devices) > 1 else None
+
+
+def _even(members: int, at_a_time: int, devices: int) -> int:
+    """Return how many members to take at a time, so that the last time is as full as can be."""
+    times = -(-members // min(at_a_time, members))
+    return _up(-(-members // times), devices)
+
+
+def _up(count: int, multiple: int) -> int:
+    return -(-count // multiple) * multiple
+
+
+def _few(team: Team) -> tuple[list[int], Callable[[], Run], np.ndarray]:
+    """Return some members, a function that puts their runs on the devices, and that all are active."""
+    places = [place % len(team.keys) for place in range(min(team.width, FEW * team.layout.devices))]
+    started = {member: team.start(member) for member in set(places)}
+
+    def runs() -> Run:  # made anew each time: a segment gives their memory away
+        return team.layout.place(many.stack([started[member] for member in places]))
+
+    return places, runs, np.ones(len(places), bool)
+
+
+def _faster(team: Team) -> Literal["vmap", "map"]:
+    """Return what takes less time for one segment of a few members, as measured."""
+    members, runs, active = _few(team)
+    seconds = {}
+    for strategy in ("vmap", "map"):
+        own = replace(team, layout=replace(team.layout, strategy=strategy))
+        jax.block_until_ready(own.segment(members, runs(), active))  # compiles
+        times = []
+        while len(times) < 5 and sum(times) < 0.2:
+            placed = jax.block_until_ready(runs())
+            began = time.perf_counter()
+            jax.block_until_ready(own.segment(members, placed, active))
+            times.append(time.perf_counter() - began)
+        seconds[strategy] = min(times)
+    return "vmap" if seconds["vmap"] <= seconds["map"] else "map"
+
+
+def _within(team: Team, budget: int, width: int, total: int) -> int:
+    """Return how many members fit a budget of bytes a device, by what the compiler says a few of them need."""
+    members, runs, active = _few(team)
+    own, goes = team.layout.place((jax.tree.map(lambda column: column[np.asarray(members)], team.inputs), active))
+    lowered = many.segment.lower(team.build, team.layout, team.given, team.shared.data, own, runs(), goes)
+    devices, each = team.layout.devices, len(members) // team.layout.devices
+    whole = _bytes((team.shared.data, team.given))
+    single = _bytes(team.shared.run)
+    needs = lowered.compile().memory_analysis()
+    scratch = 0 if needs is None else needs.temp_size_in_bytes
+    if team.layout.strategy == "vmap":
+        fixed, single = whole, 2 * single + scratch // each
+    else:
+        fixed, single = whole + scratch, 2 * single
+    fit = (budget - fixed) // single
+    if fit < 1:
+        raise NetError(
+            f"expects memory_budget for one member at least, {fixed + single:,} bytes a device, got {budget:,}"
+        )
+    return _even(total, min(width, fit * devices), devices)
+
+
+def _bytes(tree: Any) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

@@ -1,0 +1,147 @@
+"""Many runs of one study under one loop on the host: a hundred networks at once."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, TypedDict, Unpack, cast
+
+from jax.sharding import Mesh
+
+from jaxnets.errors import NetError
+from jaxnets.net import Key
+from jaxnets.train.designs import Design, Space, design, inputs
+from jaxnets.train.fit import _interrupts
+from jaxnets.train.ledger import Ledger, advance
+from jaxnets.train.members import Plain
+from jaxnets.train.program import Program
+from jaxnets.train.result import SweepResult, collect
+from jaxnets.train.strategy import Team, prepare
+from jaxnets.train.sweep_progress import showing, standing
+
+Study = Callable[[dict[str, Any]], Program]
+
+
+class Designed(TypedDict, total=False):
+    """Which members a sweep has; `sweep` describes each."""
+
+    seeds: int | Sequence[int] | Any
+    grid: Mapping[str, Any] | None
+    random: Mapping[str, Space] | None
+    samples: int | None
+    members: Sequence[Mapping[str, Any]] | None
+    key: Key | None
+
+
+class Computed(TypedDict, total=False):
+    """How the members of a sweep are computed; `sweep` describes each."""
+
+    strategy: Literal["vmap", "map"] | None
+    batch_size: int | None
+    chunk: int | None
+    memory_budget: int | None
+    mesh: Mesh | None
+
+
+class Options(Designed, Computed):
+    """All of these."""
+
+
+def sweep(
+    study: Study,
+    *,
+    seeds: int | Sequence[int] | Any = 1,
+    grid: Mapping[str, Any] | None = None,
+    random: Mapping[str, Space] | None = None,
+    samples: int | None = None,
+    members: Sequence[Mapping[str, Any]] | None = None,
+    key: Key | None = None,
+    strategy: Literal["vmap", "map"] | None = None,
+    batch_size: int | None = None,
+    chunk: int | None = None,
+    memory_budget: int | None = None,
+    mesh: Mesh | None = None,
+    progress: bool = False,
+) -> SweepResult:
+    """Train a network for each combination of hyperparameters and seed, all compiled as one.
+
+    Member k is the run that `study(hp_k)(key_k)` is: same initial values, same order, same end, up to rounding (to the
+    bit with `strategy="map"` where the compiler chooses the same form). A member that stops early, or meets a value
+    that is not finite, stands still, and is taken out: others take its place, or the places become fewer, by halves,
+    down to 8 a device. Ctrl-C ends all after the segment that is being computed, and what there is is returned; a
+    second one breaks off.
+
+    Args:
+        study: `hp -> Program`, called with a dict of traced scalars. Whatever is a real number may come from it; sizes
+            and counts may not. Its data are handed over, not compiled in.
+        seeds: how many seeds, a list of integers (the key of seed s is `fold_in(key(0), s)`), or keys `(seeds,)`.
+        grid: values for each hyperparameter, in all combinations.
+        random: a space for each hyperparameter, such as `log_uniform(1e-4, 1e-1)`, from which `samples` configurations
+            are drawn.
+        samples: how many.
+        members: or a list of dicts, one a configuration. With none of these there are only seeds, and `hp` is empty.
+        key: of the random draws; `key(0)` if not given.
+        strategy: "vmap" computes members side by side, "map" one after another, so that each may use the whole
+            machine. What a few of them do faster for one segment is taken if it is not given, measured once a study.
+        batch_size: with "map", how many members are computed side by side in turn.
+        chunk: how many members are on the devices at a time; all if not given.
+        memory_budget: bytes a device, from which `chunk` follows by the compiler's account of what a few members need.
+            Where a device says what it has, four fifths of what is free, if not given.
+        mesh: the devices that members are shared out to, along all its axes; all local devices if not given.
+        progress: whether to show a bar over all members, plain lines where there is no terminal.
+
+    Raises:
+        NetError: for a design without members, values that are no numbers, several designs at once, a study that
+            gives no `Program` or must know a value, or an option out of range.
+
+    >>> import jax.numpy as jnp, jaxnets as jn, optax
+    >>> x = jnp.linspace(-1, 1, 20)[:, None]
+    >>> def study(hp):
+    ...     objective = jn.objective(jn.losses.squared_error, jn.regularizers.l2(hp["l2"]))
+    ...     return jn.train.program(jn.dense(1), objective, optax.sgd(hp["lr"]), (x, 3 * x), epochs=5, batch_size=10)
+    >>> result = sweep(study, seeds=2, grid={"lr": [0.01, 0.1], "l2": [0.0, 1.0]}, strategy="vmap")
+    >>> result.history["loss"].shape, result.best("loss").hp
+    ((8, 5), {'lr': 0.1, 'l2': 0.0})
+    """
+    with named("sweep"):
+        chosen = design(grid=grid, random=random, samples=samples, members=members, seeds=seeds, key=key)
+        team = plan(
+            study, chosen, strategy=strategy, batch_size=batch_size, chunk=chunk, memory_budget=memory_budget, mesh=mesh
+        )
+    ledger = Ledger(len(chosen), team.shared.segments)
+    with _interrupts() as interrupted, showing(progress, "sweep", ledger.segments * len(chosen)) as show:
+        advance(team, ledger, range(len(chosen)), ledger.segments, interrupted=interrupted, show=standing(show))
+    return collect(team, chosen, ledger)
+
+
+def parted(options: Options) -> tuple[Design, Computed]:
+    """Return the design that some options describe, and the others.
+
+    Raises:
+        NetError: as `sweep`.
+        TypeError: for an option that `sweep` does not have.
+    """
+    known = (Designed.__annotations__, Computed.__annotations__)
+    if unknown := [name for name in options if not any(name in each for each in known)]:
+        raise TypeError(f"unexpected keyword argument {unknown[0]!r}")
+    which, how = ({name: value for name, value in options.items() if name in each} for each in known)
+    return design(**cast(Designed, which)), cast(Computed, how)
+
+
+@contextmanager
+def named(label: str) -> Iterator[None]:
+    """Put a label in front of a `NetError` that has none yet: those of a study's own parts keep theirs."""
+    try:
+        yield
+    except NetError as error:
+        error.label = error.label or label
+        raise
+
+
+def plan(study: Study, chosen: Design, **how: Unpack[Computed]) -> Team:
+    """Return the sweep of a study over a design, ready to run.
+
+    Raises:
+        NetError: as `sweep`.
+    """
+    if not callable(study):
+        raise NetError(f"expects a study, a function of hyperparameters, got {type(study).__name__}")
+    return prepare(Plain(study), (), inputs(chosen.hp), chosen.keys, **how)

@@ -1,0 +1,62 @@
+"""What a person sees of a sweep: one bar over all members."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from jaxnets.train.bar import bar
+from jaxnets.train.ledger import Ledger
+from jaxnets.train.progress import summary
+
+Show = Callable[[int, str, str], None]
+
+
+@contextmanager
+def showing(wanted: bool, label: str, total: int) -> Iterator[Show]:
+    """Give a function `(done, standing, values)` that moves a bar of `total` steps, prints lines, or is idle."""
+    if not wanted:
+        yield lambda done, standing, values: None
+        return
+    shown = bar(label, total)
+    printed = [-1]
+
+    def show(done: int, standing: str, values: str) -> None:
+        lines = 20 * done // total  # as many by then at most
+        if shown is not None:
+            progress, task = shown
+            progress.update(task, completed=done, text=values, speed=standing)
+        elif lines > printed[0]:
+            print(f"{label}  {100 * done // total:3d} %  {standing}  {values}", flush=True)
+            printed[0] = lines
+
+    try:
+        yield show
+    finally:
+        if shown is not None:
+            shown[0].stop()
+
+
+def standing(show: Show) -> Callable[[Ledger], None]:
+    """Return a function that shows where the members of a sweep stand, in segments of all of them.
+
+    What a member that has stopped need not run counts as run. Values are medians over the members that have begun.
+
+    >>> ledger = Ledger(2, segments=1)
+    >>> ledger.note([0], np.array([True]), {"loss": np.array([0.5])}, np.array([False]))
+    >>> standing(print)(ledger)
+    1 1 of 2 networks median loss 0.5000
+    """
+
+    def stand(ledger: Ledger) -> None:
+        ended = ledger.over | (ledger.done == ledger.segments)
+        begun = np.flatnonzero(ledger.done)
+        row = {}
+        for name, rows in ledger.history.items():
+            if rows.ndim == 2:
+                last = rows[begun, ledger.done[begun] - 1].astype(float)
+                row[name] = np.median(last[np.isfinite(last)]) if np.isfinite(last).any() else np.nan
+        gone = np.where(ledger.over, ledger.segments, ledger.done).sum()
+        show(int(gone), f"{ended.sum()} of {len(ended)} networks", f"median {summary(row)}")
+
+    return stand

@@ -1,0 +1,344 @@
+"""Many runs of one study: each equals the run alone, whatever way they are computed."""
+
+import signal
+import sys
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import Mesh
+
+import jaxnets as jn
+from jaxnets.train import members as many
+from jaxnets.train.designs import design
+from jaxnets.train.sweep import plan
+from tests.oracle import floats, integers
+
+pytestmark = pytest.mark.promotes  # Optax's own arithmetic
+X, Y = floats(40, 4), integers(40, high=3)
+GRID = {"lr": [0.003, 0.3], "l2": [0.0, 0.1]}
+ALONE = jax.jit(lambda program, key: program(key))
+KEYS = jax.random.split(jax.random.key(9), 2)
+ONE = Mesh(np.array(jax.devices()[:1]), ("members",))
+
+
+def regular(hp: dict[str, Any]) -> jn.train.Program:
+    """Dropout, batch norm, an average and early stopping, with hyperparameters in all of them."""
+    net = jn.serial(jn.dense(5), jn.batch_norm(), jax.nn.relu, jn.dropout(hp["l2"]), out=jn.dense(3))
+    objective = jn.objective(jn.losses.cross_entropy, jn.regularizers.l2(hp["l2"], on="**/kernel"))
+    return jn.train.program(
+        net,
+        objective,
+        optax.sgd(hp["lr"], momentum=0.9),
+        (X[:30], Y[:30]),
+        epochs=5,
+        batch_size=8,
+        validation=(X[30:], Y[30:]),
+        metrics={"accuracy": jn.metrics.accuracy},
+        average=0.9,
+        stopping=jn.train.early_stopping("validation/loss", patience=1),
+    )
+
+
+def linear(hp: dict[str, Any], epochs: int = 4, **options: Any) -> jn.train.Program:
+    objective = jn.objective(jn.losses.squared_error)
+    data = (X[:8, :1], 3 * X[:8, :1])
+    return jn.train.program(jn.dense(1), objective, optax.sgd(hp["lr"]), data, epochs=epochs, batch_size=4, **options)
+
+
+@pytest.fixture(scope="module")
+def mapped() -> jn.train.SweepResult:
+    return jn.train.sweep(regular, seeds=2, grid=GRID, strategy="map", mesh=ONE)
+
+
+@pytest.fixture(scope="module")
+def alone() -> Any:
+    return ALONE(linear({"lr": 0.1}), KEYS[1])
+
+
+def differences(left: Any, right: Any) -> list[float]:
+    def numbers(leaf: Any) -> np.ndarray:
+        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return np.asarray(jax.random.key_data(leaf) if is_key else leaf).astype(np.float64)
+
+    assert jax.tree.structure(left) == jax.tree.structure(right)
+    pairs = zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True)
+    return [float(np.nanmax(np.abs(numbers(a) - numbers(b)), initial=0)) for a, b in pairs]
+
+
+def test_a_member_equals_the_run_alone_to_the_bit(mapped: jn.train.SweepResult):
+    whole = jax.jit(lambda hp, key: regular(hp)(key))
+    for member in range(len(mapped)):
+        hp = {name: jnp.float32(values[member]) for name, values in mapped.hp.items()}
+        run, history = whole(hp, mapped.keys[member])
+        assert max(differences(mapped.run(member), run)) == 0
+        for name, rows in history.items():
+            np.testing.assert_array_equal(mapped.history[name][member], rows, err_msg=name)
+    stops = (mapped.segments < 5).sum()
+    assert 0 < stops < len(mapped)  # both ends are tested
+
+
+def test_members_shared_out_to_devices_side_by_side_are_the_same(mapped: jn.train.SweepResult):
+    result = jn.train.sweep(regular, seeds=2, grid=GRID, strategy="vmap")
+    assert result.layout.devices == 4
+    np.testing.assert_array_equal(result.segments, mapped.segments)
+    np.testing.assert_array_equal(result.reported, mapped.reported)
+    for name, rows in mapped.history.items():
+        np.testing.assert_allclose(result.history[name], rows, atol=1e-5, err_msg=name)
+    assert max(differences(result.runs, mapped.runs)) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"strategy": "map", "mesh": ONE},
+        {"strategy": "map", "chunk": 5},
+        {"strategy": "map", "mesh": ONE, "batch_size": 2},
+        {"strategy": "vmap", "mesh": ONE, "chunk": 4},
+    ],
+    ids=["mapped", "sharded", "batches", "chunks"],
+)
+def test_every_way_gives_the_program_of_a_members_numbers(how: dict[str, Any], alone: Any):
+    result = jn.train.sweep(linear, grid={"lr": [0.01, 0.02, 0.1, 0.2, 0.3]}, seeds=KEYS, **how)
+    run, history = alone
+    np.testing.assert_allclose(result.history["loss"][5], history["loss"], rtol=1e-6)
+    np.testing.assert_allclose(result.run(5).params["kernel"], run.params["kernel"], rtol=1e-6)
+
+
+def test_stopped_members_have_nan_and_the_best_parameters(mapped: jn.train.SweepResult):
+    for member in range(len(mapped)):
+        rows, done = mapped.history["validation/loss"][member], mapped.segments[member]
+        assert np.isfinite(rows[:done]).all()
+        assert np.isnan(rows[done:]).all()
+        assert mapped.reported[member] == np.nanargmin(rows)
+        assert mapped.value("validation/loss")[member] == np.float64(np.nanmin(rows))
+    run = mapped.run(7)
+    net = jn.serial(jn.dense(5), jn.batch_norm(), jax.nn.relu, jn.dropout(0.1), out=jn.dense(3))
+    objective = jn.objective(jn.losses.cross_entropy, jn.regularizers.l2(mapped.hp["l2"][7], on="**/kernel"))
+    seen = jn.train.evaluate(net, run.params, run.state, (X[30:], Y[30:]), {}, objective)
+    np.testing.assert_allclose(seen["loss"], mapped.value("validation/loss")[7], rtol=1e-5)
+
+
+def test_one_compilation_for_fifty_values(monkeypatch: pytest.MonkeyPatch):
+    traced = []
+
+    def study(hp):
+        traced.append(1)
+        return linear(hp)
+
+    jn.train.sweep(study, grid={"lr": np.linspace(0.01, 0.3, 50)}, strategy="vmap", chunk=16, mesh=ONE)
+    assert len(traced) == 3  # to look at it, for `start` and for `segment`
+    again = jn.train.sweep(study, grid={"lr": np.linspace(0.02, 0.2, 50)}, strategy="vmap", chunk=16, mesh=ONE)
+    assert len(traced) == 4  # to look at it
+    assert np.isfinite(again.history["loss"]).all()
+    assert (np.diff(again.history["loss"][:, -1]) < 0).all()  # no two members learned alike
+
+
+def test_data_are_no_constants():
+    x = np.zeros((5000, 16), np.float32)
+    objective = jn.objective(jn.losses.squared_error)
+
+    def study(hp):
+        return jn.train.program(jn.dense(1), objective, optax.sgd(hp["lr"]), (x, x[:, :1]), epochs=1, batch_size=1000)
+
+    team = plan(study, design(grid={"lr": [0.1, 0.2]}), strategy="vmap", mesh=ONE)
+    assert sum(leaf.size for leaf in team.shared.data) == 5000 * 17
+    runs = many.stack([team.start(0), team.start(1)])
+    text = many.segment.lower(
+        team.build, team.layout, team.given, team.shared.data, team.inputs, runs, np.ones(2, bool)
+    ).as_text()
+    assert len(text) < 100_000 < x.nbytes
+
+
+def test_data_that_hyperparameters_choose_stay_with_their_member():
+    def study(hp):
+        half = jnp.where(hp["half"] == 0, X[:20], X[20:])
+        return jn.train.program(
+            jn.dense(1),
+            jn.objective(jn.losses.squared_error),
+            optax.sgd(0.0),
+            (half, half[:, :1]),
+            epochs=1,
+            batch_size=None,
+        )
+
+    result = jn.train.sweep(study, grid={"half": [0, 1]}, strategy="vmap", mesh=ONE)
+    for half in (0, 1):
+        data, kernel = X[20 * half :][:20], result.run(half).params["kernel"]
+        np.testing.assert_allclose(
+            result.history["loss"][half, 0], ((data @ kernel - data[:, :1]) ** 2).mean(), rtol=1e-5
+        )
+
+
+def test_stopped_members_leave(monkeypatch: pytest.MonkeyPatch):
+    """Of 32 members 28 can't get better and stop after two segments; the four that go on have 8 places."""
+    widths, segment = [], many.segment
+
+    def counted(build, layout, given, data, members, runs, active):
+        widths.append((len(active), int(np.sum(active))))
+        return segment(build, layout, given, data, members, runs, active)
+
+    monkeypatch.setattr(many, "segment", counted)
+
+    def study(hp):
+        return linear(hp, epochs=5, stopping=jn.train.early_stopping("loss", patience=1))
+
+    rates = [0.0] * 28 + [0.05] * 4
+    result = jn.train.sweep(study, members=[{"lr": lr} for lr in rates], strategy="vmap", mesh=ONE)
+    assert result.segments.tolist() == [2] * 28 + [5] * 4
+    assert widths == [(32, 32), (32, 32), (8, 4), (8, 4), (8, 4)]
+    widths.clear()  # where others wait, they take the places
+    again = jn.train.sweep(study, members=[{"lr": lr} for lr in rates], strategy="vmap", mesh=ONE, chunk=8)
+    assert widths == [(8, 8)] * 6 + [(8, 8)] * 2 + [(8, 4)] * 3
+    np.testing.assert_allclose(again.history["loss"], result.history["loss"], atol=1e-6)
+
+
+def test_mapped_members_that_stopped_take_no_steps():
+    steps = []
+
+    def study(hp):
+        def loss(outputs, targets):
+            jax.debug.callback(lambda: steps.append(1))
+            return ((outputs - targets) ** 2).sum(-1)
+
+        return jn.train.program(
+            jn.dense(1),
+            jn.objective(loss),
+            optax.sgd(hp["lr"]),
+            (X[:8, :1], 3 * X[:8, :1]),
+            epochs=6,
+            batch_size=4,
+            stopping=jn.train.early_stopping("loss", patience=1, mode="min"),
+        )
+
+    result = jn.train.sweep(study, members=[{"lr": lr} for lr in (0.0, 0.0, 0.05)], strategy="map", mesh=ONE)
+    jax.effects_barrier()
+    assert result.segments.tolist() == [2, 2, 6]
+    assert len(steps) == 2 * (2 + 2 + 6)
+
+
+def test_a_member_that_fails_is_reported_and_hurts_no_other():
+    result = jn.train.sweep(linear, seeds=2, grid={"lr": [0.05, 1e25]}, strategy="vmap", mesh=ONE)
+    assert [(each["member"], each["lr"], each["seed"]) for each in result.failures()] == [(2, 1e25, 0), (3, 1e25, 1)]
+    run = result.run(2)
+    assert result.failures()[0]["step"] == int(run.failed) == int(run.step) > 0
+    assert np.isfinite(run.params["kernel"]).all()  # the last good
+    assert np.isnan(result.history["loss"][2:, 1:]).all()
+    assert np.isfinite(result.history["loss"][:2]).all()
+    assert np.isnan(result.value("loss")).tolist() == [False, False, True, True]
+    assert result.best("loss").hp == {"lr": 0.05}
+    assert [each["failed"] for each in result.table()][:2] == [None, None]
+    with pytest.raises(jn.NetError, match="finds no configuration with a finite 'loss'"):
+        jn.train.sweep(linear, grid={"lr": [1e25] * 4}, strategy="vmap", mesh=ONE).best("loss")
+
+
+def test_what_is_faster_is_measured_once(monkeypatch: pytest.MonkeyPatch):
+    from jaxnets.train import strategy
+
+    measured, faster = [], strategy._faster
+    monkeypatch.setattr(strategy, "_faster", lambda team: measured.append(1) or faster(team))
+    results = [jn.train.sweep(linear, grid={"lr": [0.1, 0.2, 0.3, 0.4]}, mesh=ONE) for _ in range(2)]
+    assert len(measured) == 1
+    assert results[0].layout.strategy == results[1].layout.strategy
+    monkeypatch.setattr(strategy, "_measured", {})
+    monkeypatch.setattr(strategy, "_faster", lambda team: "map")
+    assert jn.train.sweep(linear, grid={"lr": [0.1, 0.2, 0.3, 0.4]}, mesh=ONE).layout.strategy == "map"
+
+
+def test_a_memory_budget_makes_chunks():
+    chosen = design(grid={"lr": np.linspace(0.1, 0.2, 30)})
+    whole = plan(linear, chosen, strategy="vmap", mesh=ONE)
+    assert whole.width == 30
+    widths = [
+        plan(linear, chosen, strategy="vmap", mesh=ONE, memory_budget=budget).width for budget in (1_000, 10_000_000)
+    ]
+    assert 1 <= widths[0] < widths[1] == 30
+    with pytest.raises(jn.NetError, match=r"memory_budget for one member at least, [\d,]+ bytes a device, got 10"):
+        jn.train.sweep(linear, grid={"lr": [0.1] * 9}, strategy="vmap", mesh=ONE, memory_budget=10)
+
+
+def test_ctrl_c_returns_what_there_is(monkeypatch: pytest.MonkeyPatch):
+    seen = []
+
+    def standing(show):
+        def stand(ledger):
+            seen.append(ledger.done.tolist())
+            if len(seen) == 2:
+                signal.raise_signal(signal.SIGINT)
+
+        return stand
+
+    monkeypatch.setattr(sys.modules["jaxnets.train.sweep"], "standing", standing)
+    result = jn.train.sweep(linear, grid={"lr": np.linspace(0.1, 0.4, 8)}, strategy="vmap", mesh=ONE, chunk=4)
+    assert result.segments.tolist() == [2] * 4 + [0] * 4
+    assert np.isnan(result.history["loss"]).tolist() == [[False, False, True, True]] * 4 + [[True] * 4] * 4
+    assert int(result.run(1).step) == 4
+    assert result.best("loss").member in range(4)
+    with pytest.raises(jn.NetError, match="member 4 has not begun"):
+        result.run(4)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_progress_prints_plain_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    jn.train.sweep(linear, grid={"lr": [0.1, 0.2, 0.3, 0.4]}, strategy="vmap", mesh=ONE, progress=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[:12] for line in lines] == ["sweep   25 %", "sweep   50 %", "sweep   75 %", "sweep  100 %"]
+    assert "4 of 4 networks  median loss 0." in lines[-1]
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "160")
+    jn.train.sweep(linear, grid={"lr": [0.1, 0.2, 0.3, 0.4]}, strategy="vmap", mesh=ONE, progress=True)
+    shown = capsys.readouterr().out
+    assert "16/16" in shown
+    assert "4 of 4 networks" in shown
+
+
+def test_seeds_alone_make_a_sweep(alone: Any):
+    result = jn.train.sweep(lambda hp: linear({"lr": 0.1}), seeds=KEYS, strategy="vmap", mesh=ONE)
+    assert (result.hp, result.labels["seed"].tolist()) == ({}, [0, 1])
+    np.testing.assert_allclose(result.run(1).params["kernel"], alone[0].params["kernel"], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"grid": {}}, "at least one hyperparameter in grid, got none"),
+        ({"grid": {"lr": []}}, "at least one value for 'lr' in grid, got none"),
+        ({"grid": {"lr": 0.1}}, "a list of numbers for 'lr' in grid, got float64 ()"),
+        ({"grid": {"lr": [[0.1], [0.2]]}}, "a list of numbers for 'lr' in grid, got float64 (2, 1)"),
+        ({"grid": {"lr": ["adam", "sgd"]}}, "sweep over its place and look it up"),
+        ({"grid": {"lr": [0.1]}, "members": [{"lr": 0.1}]}, "one of grid, random and members, got grid and members"),
+        ({"members": []}, "at least one member, got none"),
+        ({"members": [{"lr": 0.1}, {"l2": 0.1}]}, "expects lr in each member, got l2 in member 1"),
+        ({"random": {"lr": jn.train.uniform(0, 1)}}, "random={...} and samples=n together"),
+        ({"random": {"lr": (0, 1)}, "samples": 2}, "a space for 'lr' in random, got tuple"),
+        ({"grid": {"lr": [0.1]}, "seeds": 0}, "seeds ≥ 1, got 0"),
+        ({"grid": {"lr": [0.1]}, "seeds": [0.5]}, "seeds as a count, integers or keys"),
+        ({"grid": {"lr": [0.1]}, "strategy": "pmap"}, "strategy 'vmap', 'map' or None, got 'pmap'"),
+        ({"grid": {"lr": [0.1]}, "chunk": 0}, "chunk ≥ 1, got 0"),
+        ({"grid": {"lr": [0.1]}, "strategy": "vmap", "batch_size": 2}, "strategy='map' with batch_size=2"),
+    ],
+)
+def test_mistakes_in_a_design(given: dict[str, Any], says: str):
+    with pytest.raises(jn.NetError) as caught:
+        jn.train.sweep(linear, **given)
+    assert str(caught.value).startswith("sweep ")
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("study", "says"),
+    [
+        (lambda hp: (linear(hp), 3), "sweep expects a study that returns a Program, got tuple"),
+        (lambda hp: linear({"lr": float(hp["lr"])}), "does not need to know a hyperparameter's value"),
+        (lambda hp: jn.dense(hp["lr"]), "does not need to know a hyperparameter's value"),
+        (lambda hp: linear(hp, epochs=0), "program expects epochs ≥ 1, got 0"),
+        (3, "expects a study, a function of hyperparameters, got int"),
+    ],
+)
+def test_mistakes_in_a_study(study: Any, says: str):
+    with pytest.raises(jn.NetError) as caught:
+        jn.train.sweep(study, grid={"lr": [0.1, 0.2]})
+    assert says in str(caught.value)
