@@ -103,7 +103,7 @@ def _from_torch_file(path: Path, label: str) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = str(error).partition("\n")[0]
+        reason = str(error).partition("\n")[0].partition(". ")[0]  # what follows is advice to load it unsafely
         raise NetError(f"finds no PyTorch file with tensors alone in {path}: {reason}", label=label) from error
 
 
