@@ -3,24 +3,31 @@
 from jaxnets.train.average import averaged, reestimate
 from jaxnets.train.blame import blame
 from jaxnets.train.checkpoint import checkpoint
+from jaxnets.train.cross_validation import cross_validate
+from jaxnets.train.designs import Space, choice, integers, log_uniform, uniform
 from jaxnets.train.fit import Callback, Diverged, fit
 from jaxnets.train.freezing import multiply_updates
 from jaxnets.train.greedy import greedy
+from jaxnets.train.halving import halving
 from jaxnets.train.learning_rate import LearningRates, find_learning_rate
 from jaxnets.train.load_checkpoint import load_checkpoint
 from jaxnets.train.logs import csv, jsonl, tensorboard, wandb
 from jaxnets.train.program import Program, Recipe, program
 from jaxnets.train.progress import progress
+from jaxnets.train.result import Best, SweepResult
 from jaxnets.train.run import Batch, Run
 from jaxnets.train.scaling import LossScale, Scale
+from jaxnets.train.search import search
 from jaxnets.train.step import Options, Watched, start, step
 from jaxnets.train.stopping import EarlyStopping, Stopping, early_stopping
+from jaxnets.train.sweep import sweep
 from jaxnets.train.tally import evaluate, predict
 from jaxnets.train.transfer import Transferred, pretrained, transfer
 from jaxnets.train.watch import norms
 
 __all__ = [
     "Batch",
+    "Best",
     "Callback",
     "Diverged",
     "EarlyStopping",
@@ -31,20 +38,27 @@ __all__ = [
     "Recipe",
     "Run",
     "Scale",
+    "Space",
     "Stopping",
+    "SweepResult",
     "Transferred",
     "Watched",
     "averaged",
     "blame",
     "checkpoint",
+    "choice",
+    "cross_validate",
     "csv",
     "early_stopping",
     "evaluate",
     "find_learning_rate",
     "fit",
     "greedy",
+    "halving",
+    "integers",
     "jsonl",
     "load_checkpoint",
+    "log_uniform",
     "multiply_updates",
     "norms",
     "predict",
@@ -52,9 +66,12 @@ __all__ = [
     "program",
     "progress",
     "reestimate",
+    "search",
     "start",
     "step",
+    "sweep",
     "tensorboard",
     "transfer",
+    "uniform",
     "wandb",
 ]
