@@ -5,6 +5,7 @@ from jaxnets.train.blame import blame
 from jaxnets.train.checkpoint import checkpoint
 from jaxnets.train.cross_validation import cross_validate
 from jaxnets.train.designs import Space, choice, integers, log_uniform, uniform
+from jaxnets.train.diagnose import Diagnosis, diagnose
 from jaxnets.train.fit import Callback, Diverged, fit
 from jaxnets.train.freezing import multiply_updates
 from jaxnets.train.greedy import greedy
@@ -29,6 +30,7 @@ __all__ = [
     "Batch",
     "Best",
     "Callback",
+    "Diagnosis",
     "Diverged",
     "EarlyStopping",
     "LearningRates",
@@ -49,6 +51,7 @@ __all__ = [
     "choice",
     "cross_validate",
     "csv",
+    "diagnose",
     "early_stopping",
     "evaluate",
     "find_learning_rate",
