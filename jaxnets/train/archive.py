@@ -79,28 +79,39 @@ def manager(
     return ocp.CheckpointManager(folder.absolute(), options=options, item_handlers=handlers)
 
 
-def write(
-    into: "CheckpointManager",
-    number: int,
-    run: Any,
-    history: Mapping[str, np.ndarray],
-    about: Mapping[str, Any],
-    metrics: Mapping[str, float],
-) -> None:
-    """Copy a run to the host and begin to write it; the run's own memory is free when this returns."""
-    ocp = orbax()
+@dataclass(frozen=True)
+class Packed:
+    """A run and its history on the host, in memory of their own.
+
+    Attributes:
+        number: how many segments have run.
+        arrays: all of them by name.
+        keys: the kinds of the random keys among them, by path.
+    """
+
+    number: int
+    arrays: Mapping[str, np.ndarray]
+    keys: Mapping[str, str]
+
+
+def pack(number: int, run: Any, history: Mapping[str, np.ndarray]) -> Packed:
+    """Copy a run to the host; its own memory is free when this returns."""
     leaves = paths(run)
     arrays = {f"run/{path}": to_host(leaf) for path, leaf in leaves.items()}
     arrays |= {f"history/{name}": values for name, values in history.items()}
-    content = {
-        **about,
-        "keys": {path: str(jax.random.key_impl(leaf)) for path, leaf in leaves.items() if is_key(leaf)},
-        "arrays": {name: [str(each.dtype), list(each.shape), checksum(each)] for name, each in arrays.items()},
-    }
+    keys = {path: str(jax.random.key_impl(leaf)) for path, leaf in leaves.items() if is_key(leaf)}
+    return Packed(number, arrays, keys)
+
+
+def write(into: "CheckpointManager", packed: Packed, about: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+    """Begin to write a checkpoint, behind any that is being written."""
+    ocp = orbax()
+    listed = {name: [str(each.dtype), list(each.shape), checksum(each)] for name, each in packed.arrays.items()}
+    content = {**about, "keys": packed.keys, "arrays": listed}
     note = {"format": FORMAT, "crc32": _crc(content), "content": content}
-    filled = {name: each for name, each in arrays.items() if each.size}  # Orbax takes no empty arrays
+    filled = {name: each for name, each in packed.arrays.items() if each.size}  # Orbax takes no empty arrays
     items = ocp.args.Composite(arrays=ocp.args.PyTreeSave(filled), about=ocp.args.JsonSave(note))
-    into.save(number, args=items, metrics=dict(metrics), force=True)
+    into.save(packed.number, args=items, metrics=dict(metrics), force=True)
 
 
 def numbers(folder: Path) -> list[int]:

@@ -52,11 +52,11 @@ def checkpoint(
         folder: where to; made if it is not there. One run a folder.
         every: how many segments (epochs) lie between two checkpoints. The last is always saved.
         keep: how many of the last checkpoints are kept.
-        best: a scalar of the history, `"validation/loss"`. The checkpoint with the best is kept too, and a segment
-            that is better than all before it is always saved.
+        best: a scalar of the history, `"validation/loss"`. The checkpoint of the segment with the best is kept too,
+            whatever `every` says.
         mode: whether "min" or "max" of it is better; read off the name if not given.
-        overhead: which share of the time saving may take, in [0, 1): checkpoints that come too soon are left out.
-            `None` leaves out none.
+        overhead: which share of the time saving may take, in [0, 1): checkpoints that come too soon are left out, and
+            the best waits in the host's memory until it is its turn. `None` leaves out none.
         config: what else the run depends on, as JSON can hold it; kept, and compared when the run goes on.
         config_change: whether to "accept" that a run goes on under another configuration than it began with.
             A change is named either way. The key stays the saved run's.
@@ -109,6 +109,7 @@ class _Keeper:
     manager: Any = None
     rows: list[dict[str, np.ndarray]] = field(default_factory=list)
     saved: int = 0
+    best: archive.Packed | None = None
     took: float = FIRST_GUESS
     broken: bool = False
 
@@ -118,7 +119,7 @@ class _Keeper:
         best = None if self.rule is None else {"metric": self.rule.metric, "mode": self.rule.mode}
         self.about = {"settings": settings, "config": self.config, "best": best}
         self._check_metric()
-        self.rows, self.saved, self.broken, found = [], 0, False, None
+        self.rows, self.saved, self.best, self.broken, found = [], 0, None, False, None
         if archive.numbers(self.folder):
             checkpoint, unreadable = archive.newest(self.folder)
             run = restored(checkpoint, like, str(self.folder))
@@ -139,30 +140,41 @@ class _Keeper:
         self.rows.append({name: np.asarray(value, self.row[name].dtype) for name, value in row.items()})
         with self._errors():
             self.manager.check_for_errors()
+        if _stands(run):
+            return
         rank = self._rank(self.rows[-1])
         better, self.highest = rank > self.highest, max(rank, self.highest)
-        if better or ((number + 1) % self.every == 0 and self._affordable()):
-            self._save(number + 1, run)
+        due, affordable = (number + 1) % self.every == 0, self._affordable()
+        if better:
+            self.best = archive.pack(number + 1, run, self._history())
+        if affordable and self.best is not None:
+            self._save(self.best)
+        elif affordable and due:
+            self._save(archive.pack(number + 1, run, self._history()))
 
     def on_finish(self, number: int, run: Run) -> None:
-        if number > self.saved:
-            self._save(number, run)
+        if self.best is not None:
+            self._save(self.best)
+        if number > self.saved and not _stands(run):
+            self._save(archive.pack(number, run, self._history()))
 
     def on_end(self) -> None:
         if not self.broken:
             with self._errors():
                 self.manager.close()
 
-    def _save(self, number: int, run: Run) -> None:
-        if run.failed is not None and int(run.failed) >= 0:
-            return
-        history = {name: np.stack([row[name] for row in self.rows]) for name in self.row}
-        metrics = {} if self.rule is None else {self.rule.metric: float(self.rows[-1][self.rule.metric])}
+    def _history(self) -> dict[str, np.ndarray]:
+        return {name: np.stack([row[name] for row in self.rows]) for name in self.row}
+
+    def _save(self, packed: archive.Packed) -> None:
+        metrics = {}
+        if self.rule is not None:
+            metrics[self.rule.metric] = float(packed.arrays[f"history/{self.rule.metric}"][-1])
         with self._errors():
             self.manager.wait_until_finished()
             self.began = time.perf_counter()
-            archive.write(self.manager, number, run, history, self.about, metrics)
-        self.saved = number
+            archive.write(self.manager, packed, self.about, metrics)
+        self.saved, self.best = packed.number, None
 
     def _finished(self) -> None:
         self.ended = time.perf_counter()
@@ -219,3 +231,7 @@ class _Keeper:
 
 def _configuration(about: Mapping[str, Any]) -> dict[str, str]:
     return about["settings"] | {f"config {name}": json.dumps(value) for name, value in about["config"].items()}
+
+
+def _stands(run: Run) -> bool:
+    return run.failed is not None and int(run.failed) >= 0

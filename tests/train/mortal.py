@@ -1,10 +1,12 @@
 """A small run with checkpoints in processes that may be killed: `python -m tests.train.mortal`, driven by stdin.
 
-The packages are imported once. For each line, a folder, a process is forked before JAX has started any thread; it says
-its number, trains, writes what came of it, and ends. Then its exit status is told.
+The packages are imported once. For each line, a folder and the bytes that a file may have there, a process is forked
+before JAX has started any thread; it says its number, trains, writes what came of it, and ends. Then its exit status is
+told.
 """
 
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -66,8 +68,17 @@ if __name__ == "__main__":
             print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
             continue
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        jax.config.update("jax_compilation_cache_dir", str(Path(line.strip()).parent / "cache"))
+        name, room = line.split()
+        folder = Path(name)
+        jax.config.update("jax_compilation_cache_dir", str(folder.parent / "cache"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-        train(Path(line.strip()))
+        if int(room):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (int(room), int(room)))
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # of what Orbax's threads say of it there are pages
+        try:
+            train(folder)
+        except OSError as error:
+            os.write(1, f"{error}\n".encode())
+            os._exit(3)
         os._exit(0)

@@ -1,6 +1,8 @@
 """A run in a process of its own, killed at any instant, ends with the bits of a run that nobody disturbed."""
 
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,9 +30,9 @@ class Processes:
         assert self.parent.stdout is not None
         self.stdin, self.stdout = self.parent.stdin, self.parent.stdout
 
-    def start(self, folder: Path) -> int:
-        """Begin a run and return the number of its process."""
-        self.stdin.write(f"{folder}\n")
+    def start(self, folder: Path, room: int = 0) -> int:
+        """Begin a run, where no file has room for more than some bytes, and return the number of its process."""
+        self.stdin.write(f"{folder} {room}\n")
         self.stdin.flush()
         return int(self.stdout.readline())
 
@@ -117,6 +119,26 @@ def test_ctrl_c_ends_a_process_in_order_and_the_run_goes_on_later(processes, und
     there = len(result(folder)["history/loss"])
     assert 3 <= there < EPOCHS
     assert newest(folder) == there
+    processes.start(folder)
+    assert processes.end() == 0
+    assert_same_bits(result(folder), expected)
+
+
+@pytest.mark.parametrize("room", [1_000, 4_000])  # too little for the arrays; enough for all but the last file
+def test_a_full_disk_leaves_the_checkpoints_before_it(processes, undisturbed, room):
+    root, expected = undisturbed
+    folder = root / f"full-{room}"
+    for source in (root / "undisturbed" / "checkpoints").iterdir():
+        if int(source.name) < EPOCHS:
+            shutil.copytree(source, folder / "checkpoints" / source.name)
+    there = archive.numbers(folder / "checkpoints")
+    processes.start(folder, room)
+    said = processes.stdout.readline()
+    assert re.match(
+        rf"a checkpoint could not be written to .*; whole are: {', '.join(map(str, there))}\. With room", said
+    )
+    assert processes.end() == 3
+    assert archive.numbers(folder / "checkpoints") == there
     processes.start(folder)
     assert processes.end() == 0
     assert_same_bits(result(folder), expected)
