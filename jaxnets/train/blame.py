@@ -56,8 +56,10 @@ def blame(program: Program, run: Run) -> str:
     >>> data = jax.random.normal(jax.random.key(0), (8, 3)), jnp.zeros(8, int)
     >>> program = jn.train.program(net, jn.objective(jn.losses.cross_entropy), optax.sgd(0.1), data, epochs=1,
     ...                            batch_size=4)
-    >>> run, _ = program(jax.random.key(1))
-    >>> print(blame(program, run))
+    >>> try:
+    ...     jn.train.fit(program, jax.random.key(1))
+    ... except jn.train.Diverged as error:
+    ...     print(blame(program, error.run))
     stops at step 0 (epoch 1), where the loss is nan: the first value that is not finite is made in log: ...
     """
     if run.failed is None or int(run.failed) < 0:
@@ -213,9 +215,8 @@ def _written(low: float, high: float) -> str:
 
 def _mend(operation: "Operation", backward: bool) -> str:
     if backward:
-        return (
-            "keep its operand from the edge, as in jnp.sqrt(x + 1e-6); jnp.where around it does not shield the gradient"
-        )
+        shield = "jnp.where around it does not shield the gradient"
+        return f"keep the layer's input from the edge, as in jnp.sqrt(x + 1e-6); {shield}"
     name = operation.name if operation.name in ("log", "sqrt", "rsqrt") else "f"
     return f"keep its operand where it is defined, as in {name}(jnp.maximum(x, 1e-6))"
 
