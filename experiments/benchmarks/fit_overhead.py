@@ -1,7 +1,7 @@
 """What `fit` costs over the bare scan of the same program: `python -m experiments.benchmarks.fit_overhead`.
 
-LeNet-5 on the 4,000 digits of `python -m experiments`, compiled before. The bare scan is `program(key)` under `jit`, the
-whole run in one call. Beside it stand `fit` alone, and `fit` with a bar drawn as for a terminal, JSONL, CSV, and
+LeNet-5 on the 4,000 digits of `python -m experiments`, compiled before. The bare scan is `program(key)` under `jit`,
+the whole run in one call. Beside it stand `fit` alone, and `fit` with a bar drawn as for a terminal, JSONL, CSV, and
 checkpoints that keep the last three and the best. The last line is the one the house has a goal for: less than 1.05.
 """
 

@@ -176,24 +176,30 @@ def test_only_what_is_asked_for_is_saved(tmp_path):
         assert numbers(tmp_path / f"{best} 2") == ([1, 2, 3, 4] if best == "loss" else [1, 4])
 
 
-def flip(file: Path) -> None:
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
-    file.write_bytes(content)
+def change(how: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+    """Change the files that hold the arrays' values."""
+
+    def damage(folder: Path) -> None:
+        for file in (folder / "arrays").glob("**/d/*"):
+            file.write_bytes(how(file.read_bytes()))
+
+    return damage
 
 
-def largest(folder: Path) -> Path:
-    return max(
-        (each for each in (folder / "arrays").rglob("*") if each.is_file()), key=lambda each: each.stat().st_size
-    )
+def flip(content: bytes) -> bytes:
+    place = len(content) // 2
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
 
 
 DAMAGES: dict[str, Callable[[Path], object]] = {
-    "a bit of the arrays": lambda folder: flip(largest(folder)),
-    "half of the arrays": lambda folder: largest(folder).write_bytes(largest(folder).read_bytes()[::2]),
-    "an empty file": lambda folder: largest(folder).write_bytes(b""),
+    "a bit of the arrays": change(flip),
+    "half of the arrays": change(lambda content: content[: len(content) // 2]),
+    "empty files": change(lambda content: b""),
+    "no list of the arrays": lambda folder: (folder / "arrays" / "manifest.ocdbt").unlink(),
     "no arrays": lambda folder: shutil.rmtree(folder / "arrays"),
-    "a bit of the description": lambda folder: flip(folder / "about" / "metadata"),
+    "a bit of the description": lambda folder: (folder / "about" / "metadata").write_bytes(
+        flip((folder / "about" / "metadata").read_bytes())
+    ),
     "no description": lambda folder: shutil.rmtree(folder / "about"),
 }
 
@@ -212,7 +218,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over_and_said_so(undisturbed, fol
 
 def test_if_none_can_be_read_nothing_is_begun_anew(folder):
     for number in numbers(folder):
-        flip(largest(folder / str(number)))
+        change(flip)(folder / str(number))
     with pytest.raises(jn.NetError, match=r"finds no checkpoint that can be read: .*; move the folder away"):
         jn.train.fit(PROGRAM, KEY, [save(folder, config={"seed": 3})])
     assert numbers(folder) == [1, 2, 3]
@@ -362,6 +368,6 @@ def test_wrong_arguments(folder, tmp_path):
         jn.train.load_checkpoint(folder, 9)
     with pytest.raises(jn.NetError, match=r"was written without checkpoint\(best=...\)"):
         jn.train.load_checkpoint(folder, "best")
-    flip(largest(folder / "2"))
+    change(flip)(folder / "2")
     with pytest.raises(jn.NetError, match="can't read checkpoint 2: "):
         jn.train.load_checkpoint(folder, 2)
