@@ -4,6 +4,7 @@ import hashlib
 import re
 import zlib
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -41,7 +42,7 @@ def fingerprint(program: Program, key: Any) -> tuple[dict[str, str], Run, dict[s
     """
     run = jax.eval_shape(Program.start, program, key)
     segment = jax.jit(Program.segment, donate_argnums=1).trace(program, run)
-    digest = hashlib.sha256(_ADDRESS.sub("", str(segment.jaxpr)).encode())
+    digest = hashlib.sha256(_text(segment.jaxpr.jaxpr).encode())
     for constant in segment.jaxpr.consts:
         digest.update(to_host(constant).tobytes())
     made_of = {
@@ -55,6 +56,11 @@ def fingerprint(program: Program, key: Any) -> tuple[dict[str, str], Run, dict[s
         "platform": jax.default_backend(),
     }
     return made_of, run, segment.out_info[1]
+
+
+@lru_cache(maxsize=8)
+def _text(jaxpr: Any) -> str:
+    return _ADDRESS.sub("", str(jaxpr))
 
 
 def changes(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
