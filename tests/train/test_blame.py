@@ -127,6 +127,20 @@ def test_a_loop_names_its_turn():
     assert "made in blocks/square: the square of 1.84e+19 gives inf in turn 4 of its loop; " in said
 
 
+def test_loops_of_unknown_length_and_branches_are_opened():
+    """The same squares in a `while`; of two branches the one that was taken has the mistake."""
+
+    def squares(x: jax.Array) -> jax.Array:
+        return jax.lax.while_loop(lambda each: each[0] < 7, lambda each: (each[0] + 1, jnp.square(each[1])), (0, x))[1]
+
+    data = np.full((4, 1), 16, np.float32), np.zeros((4, 1), np.float32)
+    assert "made in loop: the square of 1.84e+19 gives inf in turn 4 of its loop; " in at_once(
+        jn.serial(loop=squares, fc=jn.dense(1)), SQUARES, data
+    )
+    branch = jn.serial(branch=lambda x: jax.lax.cond(x.sum() > 0, lambda x: jnp.log(-x), jnp.exp, x), fc=jn.dense(1))
+    assert "made in branch: the log of -16 gives nan; keep its operand" in at_once(branch, SQUARES, data)
+
+
 def test_the_objective_is_named_where_the_network_is_finite():
     said = at_once(jn.serial(fc=jn.dense(1)), jn.objective(lambda outputs, targets: jnp.log(outputs[:, 0] - 1e3)))
     assert (
