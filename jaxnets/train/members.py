@@ -53,6 +53,11 @@ class Layout:
         """How many devices there are: members come in multiples of it."""
         return 1 if self.mesh is None else self.mesh.size
 
+    @property
+    def alone(self) -> bool:
+        """Whether each member is computed by itself."""
+        return self.strategy == "map" and self.batch_size in (None, 1)
+
     def place(self, tree: Any) -> Any:
         """Put what is stacked by member on its devices."""
         return jax.device_put(tree, self._sharding(self._members()))
@@ -152,10 +157,15 @@ def segment(
 
     def one(shared: Any, single: Any) -> tuple[Run, dict[str, Any], Any]:
         (given, data), (member, run, goes) = shared, single
-        go = jax.jit(_bound(build, given, data, member).segment)  # jitted, so that it is traced once for both uses
-        shapes = jax.eval_shape(go, run)[1]
-        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-        run, row = jax.lax.cond(goes, go, lambda run: (run, nothing), run)
+        go = _bound(build, given, data, member).segment
+        if layout.alone:  # a branch that is not taken costs nothing
+            go = jax.jit(go)  # traced once for both uses
+            shapes = jax.eval_shape(go, run)[1]
+            nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+            run, row = jax.lax.cond(goes, go, lambda run: (run, nothing), run)
+        else:  # both would be computed, and slower than the one
+            new, row = go(run)
+            run = jax.tree.map(partial(jnp.where, goes), new, run)
         over = halted(run)
         return run, row, jnp.zeros((), bool) if over is None else over
 

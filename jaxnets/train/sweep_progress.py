@@ -57,6 +57,6 @@ def standing(show: Show) -> Callable[[Ledger], None]:
                 last = rows[begun, ledger.done[begun] - 1].astype(float)
                 row[name] = np.median(last[np.isfinite(last)]) if np.isfinite(last).any() else np.nan
         gone = np.where(ledger.over, ledger.segments, ledger.done).sum()
-        show(int(gone), f"{ended.sum()} of {len(ended)} networks", f"median {summary(row)}")
+        show(int(gone), f"{ended.sum()} of {len(ended)} networks", f"median {summary(row, short=True)}")
 
     return stand
