@@ -19,7 +19,7 @@ import optax
 import jaxnets as jn
 from tests.oracle import floats, integers
 
-EPOCHS = 35
+EPOCHS = 40
 
 
 def program(epochs: int = EPOCHS) -> jn.train.Program:

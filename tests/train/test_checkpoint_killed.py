@@ -92,12 +92,12 @@ def test_a_run_killed_ten_times_ends_with_the_same_bits(processes, undisturbed):
     for number in range(KILLS):
         before = newest(folder)
         process = processes.start(folder)
-        goal = min(before + int(random.integers(1, 4)), EPOCHS - 1)
+        goal = min(before + int(random.integers(1, 3)), EPOCHS - 1)
         wait_for(lambda goal=goal: newest(folder) >= goal)
         if number % 2:
             wait_for(lambda: is_saving(folder))
         else:
-            time.sleep(random.uniform(0, 0.1))
+            time.sleep(random.uniform(0, 0.05))
         os.kill(process, signal.SIGKILL)
         assert processes.end() == -signal.SIGKILL
         during_a_save += is_saving(folder)
