@@ -79,7 +79,8 @@ def diagnose(history: Mapping[str, Any], *, of: str = "loss", baseline: float | 
     median says; a trend does not change it. In this order:
 
     - *too short*: fewer than 5 epochs;
-    - *diverged*: a training loss that is not finite, or ends 10 % and 3 standard errors above the first epoch's;
+    - *diverged*: a training loss that is not finite, that ends 10 % and 3 standard errors above the first epoch's, or
+      that falls no further 10 % above the baseline, which a bias alone would reach;
     - *unstable*: the training loss ends above its best quarter by 3 standard errors and 20 % of the whole fall;
     - *overfitting*: the validation loss has risen since it was least (in a sixteenth of the epochs) by 5 % of that
       (Prechelt's loss of generality), and by 25 % more than noise: 3 standard errors of the last quarter, and √(2 ln n)
@@ -87,7 +88,7 @@ def diagnose(history: Mapping[str, Any], *, of: str = "loss", baseline: float | 
     - *still learning*: the validation loss (without one, the training loss) fell from the last quarter but one to the
       last by 3 standard errors and 2 % of its whole fall: an exponential does so for six time constants;
     - *underfitting*: the training loss ends above half the baseline; without a baseline, above 90 % of the first
-      epoch's. If it has settled 10 % above the baseline, which a bias alone would reach, it has *diverged*;
+      epoch's;
     - *overfitting* again: validation has settled above training by 20 % of the baseline (or the first epoch's loss);
     - *good fit*: none of these.
 
@@ -138,7 +139,7 @@ def _judge(training: np.ndarray, validation: np.ndarray | None, baseline: float 
         judged = _Curve("validation", validation)
         seen.append(judged.course())
     checks = (
-        _ends_above(taught), _jumps(taught), _rises(judged), _falls(judged), _is_poor(taught, baseline),
+        _ends_above(taught, baseline), _jumps(taught), _rises(judged), _falls(judged), _is_poor(taught, baseline),
         _stays_above(judged, taught, baseline),
     )  # fmt: skip
     for found in checks:
@@ -150,9 +151,11 @@ def _judge(training: np.ndarray, validation: np.ndarray | None, baseline: float 
 Found = tuple[Verdict, str] | None
 
 
-def _ends_above(taught: "_Curve") -> Found:
+def _ends_above(taught: "_Curve", baseline: float | None) -> Found:
     if taught.end - taught.first > max((ABOVE - 1) * abs(taught.first), SURE * taught.error):
         return "diverged", f"training ends above the first epoch's loss, {taught.first:.3g}"
+    if baseline is not None and taught.end > ABOVE * baseline > 0 and _falls(taught) is None:
+        return "diverged", f"training has settled at {taught.end:.3g}, worse than a constant, {baseline:.3g}"
     return None
 
 
@@ -188,8 +191,6 @@ def _is_poor(taught: "_Curve", baseline: float | None) -> Found:
     scale = taught.first if baseline is None else baseline
     if scale <= 0 or taught.end <= (POOR_UNTOLD if baseline is None else POOR) * scale:
         return None
-    if baseline is not None and taught.end > ABOVE * scale:
-        return "diverged", f"training has settled at {taught.end:.3g}, worse than a constant, {scale:.3g}"
     far = ""
     if taught.first > FAR * scale:
         far = f"; it came from {taught.first:.3g}, so the first steps may have been too large"

@@ -43,24 +43,23 @@ def test_a_quadratic_explodes_at_two_over_its_curvature(curvature: float):
     assert found.suggestion < 2 / curvature
 
 
-@pytest.mark.parametrize(("optimizer", "grid"), [(optax.adam, (-4, 0)), (optax.sgd, (-3, 1))], ids=["adam", "sgd"])
-def test_the_suggestion_trains_nearly_as_well_as_the_best_of_a_grid(optimizer: Any, grid: tuple[int, int]):
+def test_the_suggestion_trains_nearly_as_well_as_the_best_of_a_grid():
     """Digits, one hidden layer, five epochs: within a third of the best of nine rates, four decades wide."""
     images, labels = jn.data.digits()
     images = images.reshape(-1, 64)
     data, held_out = (images[:600], labels[:600]), (images[600:1200], labels[600:1200])
     net = jn.serial(hidden=jn.dense(32), relu=jax.nn.relu, out=jn.dense(10))
-    found = jn.train.find_learning_rate(net, CLASSES, optimizer, data, KEY)
+    found = jn.train.find_learning_rate(net, CLASSES, optax.adam, data, KEY)
 
     @jax.jit
     def learn(rates: jax.Array) -> jax.Array:
         def one(rate: jax.Array) -> jax.Array:
-            program = jn.train.program(net, CLASSES, optimizer(rate), data, epochs=5, validation=held_out)
+            program = jn.train.program(net, CLASSES, optax.adam(rate), data, epochs=5, validation=held_out)
             return program(KEY)[1]["validation/loss"][-1]
 
         return jax.vmap(one)(rates)
 
-    *losses, suggested = learn(jnp.asarray([*np.logspace(*grid, 9), found.suggestion], jnp.float32))
+    *losses, suggested = learn(jnp.asarray([*np.logspace(-4, 0, 9), found.suggestion], jnp.float32))
     assert suggested < 4 / 3 * np.nanmin(np.asarray(losses))
     assert np.nanmax(np.asarray(losses)) > 4 * suggested  # the grid is wide enough to tell
 
