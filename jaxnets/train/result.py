@@ -179,8 +179,8 @@ class SweepResult:
         are spread so.
 
         Args:
-            x: a hyperparameter, or "epoch" for the curves of up to eight configurations, evenly chosen from best
-                to worst.
+            x: a hyperparameter, or "epoch" for the curves of up to eight configurations, evenly chosen by where they
+                ended. A curve ends where the first of its members did.
             metric: its name in the history.
 
         Raises:

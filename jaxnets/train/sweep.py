@@ -1,5 +1,6 @@
 """Many runs of one study under one loop on the host: a hundred networks at once."""
 
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, TypedDict, Unpack, cast
@@ -144,4 +145,9 @@ def plan(study: Study, chosen: Design, **how: Unpack[Computed]) -> Team:
     """
     if not callable(study):
         raise NetError(f"expects a study, a function of hyperparameters, got {type(study).__name__}")
+    try:
+        _ = weakref.ref(study), hash(study)
+    except TypeError:
+        mend = "a function has one, and so has an instance of a frozen dataclass"
+        raise NetError(f"expects a study that has a hash, got {type(study).__name__}; {mend}") from None
     return prepare(Plain(study), (), inputs(chosen.hp), chosen.keys, **how)

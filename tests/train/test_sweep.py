@@ -328,6 +328,15 @@ def test_mistakes_in_a_design(given: dict[str, Any], says: str):
     assert says in str(caught.value)
 
 
+class Unhashable:
+    """A study that is equal to others."""
+
+    __hash__ = None  # pyright: ignore
+
+    def __call__(self, hp: dict[str, Any]) -> jn.train.Program:
+        return linear(hp)
+
+
 @pytest.mark.parametrize(
     ("study", "says"),
     [
@@ -336,6 +345,7 @@ def test_mistakes_in_a_design(given: dict[str, Any], says: str):
         (lambda hp: jn.dense(hp["lr"]), "does not need to know a hyperparameter's value"),
         (lambda hp: linear(hp, epochs=0), "program expects epochs ≥ 1, got 0"),
         (3, "expects a study, a function of hyperparameters, got int"),
+        (Unhashable(), "expects a study that has a hash, got Unhashable"),
     ],
 )
 def test_mistakes_in_a_study(study: Any, says: str):
