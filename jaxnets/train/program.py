@@ -184,8 +184,8 @@ def program(
             is reported as `average/validation/…`, with batch-norm statistics estimated anew from the training inputs.
         loss_scale: `LossScale()` for networks that compute in float16; skipped steps are reported as `skipped_steps`.
         stopping: `early_stopping(...)`.
-        guard: whether the run stands still, at the parameters before it, when a step meets a value that is not
-            finite; `run.failed` has the step. Data are looked through for NaN, too.
+        guard: whether the run stands still, at the parameters before it, when a step meets a loss or would make a
+            parameter that is not finite; `run.failed` has the step. Data are looked through for NaN, too.
         watch: gives more to report of every step, such as `jn.train.norms()`.
 
     Raises:

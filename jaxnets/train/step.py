@@ -139,7 +139,7 @@ def step(
             new = replace(new, average=_averaged(run.average, params, options.average, run.step))
         if options.watch is not None:
             parts = {**parts, **options.watch(Watched(run, batch, key, grads, updates))}
-        return _taken(options, run, new, grads, parts["loss"]), outputs, parts
+        return _taken(options, run, new, parts["loss"]), outputs, parts
 
     return step_fn
 
@@ -169,13 +169,13 @@ def _in_parts(gradients: Callable, parts: int) -> Callable:
     return compute
 
 
-def _taken(options: Options, run: Run, new: Run, grads: Any, loss: jax.Array) -> Run:
+def _taken(options: Options, run: Run, new: Run, loss: jax.Array) -> Run:
     """Return the run after a step: the new one, or the old where the step is skipped or the run stands still."""
     new = replace(new, step=run.step + 1)
     if not options.guard and options.loss_scale is None:
         return new
     finite = jnp.isfinite(loss)
-    for leaf in jax.tree.leaves(grads):
+    for leaf in jax.tree.leaves(new.params):  # a gradient that is not finite reaches them, unless it is clipped
         finite &= jnp.isfinite(leaf).all()
     stands = jnp.zeros((), bool)
     if options.guard:

@@ -207,6 +207,34 @@ def test_the_guard_stands_still_at_the_last_good_step():
     assert len(caught.value.history["loss"]) == 1
 
 
+def test_the_guard_looks_at_what_an_update_makes_and_lets_clipping_be():
+    """A finite gradient may overflow in the update; an infinite one may be clipped."""
+
+    def square(outputs: Any, targets: Any) -> jax.Array:
+        return (outputs**2).sum(-1)
+
+    def root(outputs: Any, targets: Any) -> jax.Array:
+        return jnp.sqrt(jnp.abs(outputs)).sum(-1)  # at 0 the slope is infinite
+
+    def of(loss: Any, optimizer: Any, x: Any) -> Any:
+        run, _ = whole(
+            jn.train.program(jn.dense(1), jn.objective(loss), optimizer, (x, Y), epochs=1, batch_size=5), KEY
+        )
+        return run
+
+    over = of(square, optax.chain(optax.scale(-1e38), optax.scale(1e3)), X)
+    assert int(over.failed) == 0
+    assert np.isfinite(over.params["kernel"]).all()
+    zeros = np.zeros_like(X)
+    assert int(of(root, optax.sgd(0.1), zeros).failed) == 0
+    clipped = of(
+        root,
+        optax.chain(optax.stateless(lambda g, _: jax.tree.map(jnp.nan_to_num, g)), optax.clip(1.0), optax.sgd(0.1)),
+        zeros,
+    )
+    assert int(clipped.failed) == -1
+
+
 def test_members_stand_still_alone():
     """One of three learning rates is far too large."""
 
