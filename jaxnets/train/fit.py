@@ -74,7 +74,7 @@ def fit(program: Program, key: Key, callbacks: Sequence[Callback | EarlyStopping
     Args:
         program: what to run.
         key: initial values, order and all other randomness come from it.
-        callbacks: `progress()`, `jsonl(path)`, `early_stopping(...)`, or any `Callback`.
+        callbacks: `progress()`, `checkpoint(folder)`, `jsonl(path)`, `early_stopping(...)`, or any `Callback`.
 
     Returns:
         The finished run, and the history: a NumPy array `(segments,)` for each name reported, as long as the run went.

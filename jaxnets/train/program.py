@@ -88,7 +88,7 @@ class Program:
         over = halted(run)
         if over is None:
             return new, row
-        # Not `lax.cond`: what XLA compiles for the CPU inside a branch runs on one core.
+        # A select, which `vmap` would make of a branch anyhow; `fit` never gets here with a run that is over.
         still = run, jax.tree.map(_nothing, row)
         return jax.tree.map(lambda stays, goes: jnp.where(over, stays, goes), still, (new, row))
 
