@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 import jaxnets as jn
-from jaxnets.train.sweep_figure import interval
+from jaxnets.train.sweeps.figure import interval
 
 
 def main(folder: Path) -> jn.train.SweepResult:

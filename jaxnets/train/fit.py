@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxnets.errors import NetError
 from jaxnets.net import Key, check_key
-from jaxnets.train.blame import blame
+from jaxnets.train.diagnostics.blame import blame
 from jaxnets.train.program import History, Program, halted
 from jaxnets.train.run import Run
 from jaxnets.train.stopping import EarlyStopping

@@ -16,9 +16,9 @@ import orbax.checkpoint as ocp
 import pytest
 
 import jaxnets as jn
-from jaxnets.train import archive
-from jaxnets.train.fingerprint import to_host
-from jaxnets.train.restored import restored
+from jaxnets.train.checkpoints import archive
+from jaxnets.train.checkpoints.fingerprint import to_host
+from jaxnets.train.checkpoints.restored import restored
 from tests.oracle import floats, integers
 
 pytestmark = pytest.mark.promotes

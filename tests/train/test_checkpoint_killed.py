@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxnets.train import archive
+from jaxnets.train.checkpoints import archive
 from tests.train.mortal import EPOCHS
 
 ROOT = Path(__file__).parent.parent.parent

@@ -71,7 +71,7 @@ def test_noise_alone_is_no_overfitting_and_a_rise_is_found_through_it():
 
 def test_noise_is_measured_about_any_trend():
     """White noise of σ = 1 on a line and on a parabola; wild outliers, one in 50, count for little."""
-    from jaxnets.train.diagnose import _Curve
+    from jaxnets.train.diagnostics.diagnose import _Curve
 
     t, white = np.arange(2000.0), np.random.default_rng(1).standard_normal(2000)
     for trend in (0 * t, -3 * t, 1e-3 * t**2):

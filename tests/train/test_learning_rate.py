@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import jaxnets as jn
-from jaxnets.train.learning_rate import _read
+from jaxnets.train.diagnostics.learning_rate import _read
 from tests.oracle import floats, integers
 
 pytestmark = pytest.mark.promotes  # Optax's own arithmetic

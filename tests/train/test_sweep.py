@@ -12,9 +12,9 @@ import pytest
 from jax.sharding import Mesh
 
 import jaxnets as jn
-from jaxnets.train import members as many
-from jaxnets.train.designs import design
-from jaxnets.train.sweep import plan
+from jaxnets.train.sweeps import members as many
+from jaxnets.train.sweeps.designs import design
+from jaxnets.train.sweeps.sweep import plan
 from tests.oracle import floats, integers
 
 pytestmark = pytest.mark.promotes  # Optax's own arithmetic
@@ -236,7 +236,7 @@ def test_a_member_that_fails_is_reported_and_hurts_no_other():
 
 
 def test_what_is_faster_is_measured_once(monkeypatch: pytest.MonkeyPatch):
-    from jaxnets.train import strategy
+    from jaxnets.train.sweeps import strategy
 
     measured, faster = [], strategy._faster
     monkeypatch.setattr(strategy, "_faster", lambda team: measured.append(1) or faster(team))
@@ -271,7 +271,7 @@ def test_ctrl_c_returns_what_there_is(monkeypatch: pytest.MonkeyPatch):
 
         return stand
 
-    monkeypatch.setattr(sys.modules["jaxnets.train.sweep"], "standing", standing)
+    monkeypatch.setattr(sys.modules["jaxnets.train.sweeps.sweep"], "standing", standing)
     result = jn.train.sweep(linear, grid={"lr": np.linspace(0.1, 0.4, 8)}, strategy="vmap", mesh=ONE, chunk=4)
     assert result.segments.tolist() == [2] * 4 + [0] * 4
     assert np.isnan(result.history["loss"]).tolist() == [[False, False, True, True]] * 4 + [[True] * 4] * 4

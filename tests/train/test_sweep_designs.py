@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jaxnets as jn
-from jaxnets.train.designs import design, inputs
+from jaxnets.train.sweeps.designs import design, inputs
 
 NUMBERS = st.lists(st.floats(0, 1, width=32), min_size=1, max_size=4)
 

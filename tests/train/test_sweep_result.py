@@ -7,9 +7,9 @@ import pytest
 import scipy.stats
 
 import jaxnets as jn
-from jaxnets.train.designs import design
-from jaxnets.train.members import Layout
-from jaxnets.train.sweep_figure import interval
+from jaxnets.train.sweeps.designs import design
+from jaxnets.train.sweeps.figure import interval
+from jaxnets.train.sweeps.members import Layout
 
 # Three configurations by two seeds: the first has the luckiest seed, the second is best on average, the third fails.
 ACCURACY = [[0.5, 0.99], [0.5, 0.61], [0.7, 0.9], [0.7, 0.88], [0.8, 0.95], [0.1, np.nan]]

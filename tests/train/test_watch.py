@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import jaxnets as jn
-from jaxnets.train.watch import activations
+from jaxnets.train.diagnostics.watch import activations
 from tests.oracle import floats, integers, witness
 
 pytestmark = pytest.mark.promotes  # Optax's own arithmetic

@@ -5,8 +5,8 @@ from typing import Any, Literal
 
 from jaxnets.errors import NetError
 from jaxnets.net import Params, State
-from jaxnets.train import archive
-from jaxnets.train.restored import tree
+from jaxnets.train.checkpoints import archive
+from jaxnets.train.checkpoints.restored import tree
 
 
 def load_checkpoint(

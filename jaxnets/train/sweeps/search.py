@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from jaxnets.errors import NetError, check_count
-from jaxnets.train.designs import Space, check_spaces, crossed, inputs, tidy
 from jaxnets.train.fit import _interrupts
-from jaxnets.train.ledger import Ledger, advance
-from jaxnets.train.result import Mode, SweepResult, collect, joined, means, sign_of
-from jaxnets.train.strategy import Team
-from jaxnets.train.sweep import Computed, Study, named, plan
-from jaxnets.train.sweep_progress import showing
+from jaxnets.train.sweeps.designs import Space, check_spaces, crossed, inputs, tidy
+from jaxnets.train.sweeps.ledger import Ledger, advance
+from jaxnets.train.sweeps.progress import showing
+from jaxnets.train.sweeps.result import Mode, SweepResult, collect, joined, means, sign_of
+from jaxnets.train.sweeps.strategy import Team
+from jaxnets.train.sweeps.sweep import Computed, Study, named, plan
 
 if TYPE_CHECKING:
     import optuna

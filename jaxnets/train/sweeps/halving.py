@@ -5,12 +5,12 @@ from typing import Unpack
 import numpy as np
 
 from jaxnets.errors import NetError, check_count
-from jaxnets.train.designs import Design
 from jaxnets.train.fit import _interrupts
-from jaxnets.train.ledger import Ledger, advance
-from jaxnets.train.result import Mode, SweepResult, collect, means, sign_of
-from jaxnets.train.sweep import Options, Study, named, parted, plan
-from jaxnets.train.sweep_progress import showing, standing
+from jaxnets.train.sweeps.designs import Design
+from jaxnets.train.sweeps.ledger import Ledger, advance
+from jaxnets.train.sweeps.progress import showing, standing
+from jaxnets.train.sweeps.result import Mode, SweepResult, collect, means, sign_of
+from jaxnets.train.sweeps.sweep import Options, Study, named, parted, plan
 
 
 def halving(

@@ -10,8 +10,8 @@ import numpy as np
 
 from jaxnets.errors import NetError
 from jaxnets.select import paths
-from jaxnets.train.archive import Saved
-from jaxnets.train.fingerprint import is_key
+from jaxnets.train.checkpoints.archive import Saved
+from jaxnets.train.checkpoints.fingerprint import is_key
 from jaxnets.train.run import Run
 
 

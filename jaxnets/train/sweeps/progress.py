@@ -6,8 +6,8 @@ from contextlib import contextmanager
 import numpy as np
 
 from jaxnets.train.bar import bar
-from jaxnets.train.ledger import Ledger
 from jaxnets.train.progress import summary
+from jaxnets.train.sweeps.ledger import Ledger
 
 Show = Callable[[int, str, str], None]
 

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.train import members as many
 from jaxnets.train.run import Run
 from jaxnets.train.stopping import EarlyStopping
-from jaxnets.train.strategy import Team
+from jaxnets.train.sweeps import members as many
+from jaxnets.train.sweeps.strategy import Team
 
 
 class Ledger:

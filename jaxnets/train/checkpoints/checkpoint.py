@@ -15,12 +15,12 @@ import numpy as np
 
 from jaxnets.errors import NetError, check_count, check_fraction
 from jaxnets.net import Key
-from jaxnets.train import archive
-from jaxnets.train.archive import Saved
-from jaxnets.train.fingerprint import MACHINE, changes, fingerprint
+from jaxnets.train.checkpoints import archive
+from jaxnets.train.checkpoints.archive import Saved
+from jaxnets.train.checkpoints.fingerprint import MACHINE, changes, fingerprint
+from jaxnets.train.checkpoints.restored import restored, row_of
 from jaxnets.train.fit import Callback, Row
 from jaxnets.train.program import Program
-from jaxnets.train.restored import restored, row_of
 from jaxnets.train.run import Run
 from jaxnets.train.stopping import EarlyStopping, early_stopping
 

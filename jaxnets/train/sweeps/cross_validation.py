@@ -10,15 +10,15 @@ import numpy as np
 from jaxnets.data.folds import fold, folds
 from jaxnets.errors import NetError
 from jaxnets.train.data import check_data
-from jaxnets.train.designs import inputs
 from jaxnets.train.fit import _interrupts
-from jaxnets.train.ledger import Ledger, advance
-from jaxnets.train.members import Plain
 from jaxnets.train.program import Program
-from jaxnets.train.result import SweepResult, collect
-from jaxnets.train.strategy import prepare
-from jaxnets.train.sweep import Options, named, parted
-from jaxnets.train.sweep_progress import showing, standing
+from jaxnets.train.sweeps.designs import inputs
+from jaxnets.train.sweeps.ledger import Ledger, advance
+from jaxnets.train.sweeps.members import Plain
+from jaxnets.train.sweeps.progress import showing, standing
+from jaxnets.train.sweeps.result import SweepResult, collect
+from jaxnets.train.sweeps.strategy import prepare
+from jaxnets.train.sweeps.sweep import Options, named, parted
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxnets.errors import NetError, check_count
-from jaxnets.train import members as many
-from jaxnets.train.members import Layout, Plain, Shared
 from jaxnets.train.run import Run
+from jaxnets.train.sweeps import members as many
+from jaxnets.train.sweeps.members import Layout, Plain, Shared
 
 FEW = 8  # members a device: enough to tell what is faster, and not worth another compilation below
 _measured: WeakKeyDictionary[Any, dict[Any, Any]] = WeakKeyDictionary()  # what was faster, by study

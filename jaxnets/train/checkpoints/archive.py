@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxnets.errors import NetError
 from jaxnets.select import paths
-from jaxnets.train.fingerprint import checksum, is_key, to_host
+from jaxnets.train.checkpoints.fingerprint import checksum, is_key, to_host
 
 if TYPE_CHECKING:
     from orbax.checkpoint import CheckpointManager

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnets.errors import NetError, labelled_as
-from jaxnets.train import members as many
-from jaxnets.train.designs import Design, Values
-from jaxnets.train.ledger import Ledger
 from jaxnets.train.run import Run
 from jaxnets.train.stopping import FALLING, RISING
-from jaxnets.train.strategy import Team
+from jaxnets.train.sweeps import members as many
+from jaxnets.train.sweeps.designs import Design, Values
+from jaxnets.train.sweeps.ledger import Ledger
+from jaxnets.train.sweeps.strategy import Team
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -186,15 +186,15 @@ class SweepResult:
         Raises:
             NetError: for a name that is not there.
         """
-        from jaxnets.train import sweep_figure  # figures are read when one is drawn
+        from jaxnets.train.sweeps import figure  # read when one is drawn
 
         with labelled_as("plot"):
             if x != "epoch" and x not in self.hp:
                 raise NetError(f"finds no hyperparameter {x!r}; the sweep has {', '.join(['epoch', *self.hp])}")
             values = self.value(metric)
         if x == "epoch":
-            return sweep_figure.over_epochs(self.history[metric], values, self.hp, self.config, metric)
-        return sweep_figure.by_hyperparameter(x, values, self.hp, self.config, metric)
+            return figure.over_epochs(self.history[metric], values, self.hp, self.config, metric)
+        return figure.by_hyperparameter(x, values, self.hp, self.config, metric)
 
     def _of(self, member: int) -> dict[str, Any]:
         return {name: column[member].item() for name, column in (self.labels | self.hp).items()}

@@ -9,14 +9,14 @@ from jax.sharding import Mesh
 
 from jaxnets.errors import NetError
 from jaxnets.net import Key
-from jaxnets.train.designs import Design, Space, design, inputs
 from jaxnets.train.fit import _interrupts
-from jaxnets.train.ledger import Ledger, advance
-from jaxnets.train.members import Plain
 from jaxnets.train.program import Program
-from jaxnets.train.result import SweepResult, collect
-from jaxnets.train.strategy import Team, prepare
-from jaxnets.train.sweep_progress import showing, standing
+from jaxnets.train.sweeps.designs import Design, Space, design, inputs
+from jaxnets.train.sweeps.ledger import Ledger, advance
+from jaxnets.train.sweeps.members import Plain
+from jaxnets.train.sweeps.progress import showing, standing
+from jaxnets.train.sweeps.result import SweepResult, collect
+from jaxnets.train.sweeps.strategy import Team, prepare
 
 Study = Callable[[dict[str, Any]], Program]
 

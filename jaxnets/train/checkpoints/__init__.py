@@ -1,0 +1,1 @@
+"""Runs on disk: saved, gone on with, and begun from."""
