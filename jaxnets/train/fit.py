@@ -98,7 +98,7 @@ def fit(program: Program, key: Key, callbacks: Sequence[Callback | EarlyStopping
     program = replace(program, stopping=rules[0]) if rules else program
     watchers = [each for each in callbacks if isinstance(each, Callback)]
     begun: list[Callback] = []
-    with _interrupts() as interrupted:
+    with interrupts() as interrupted:
         try:
             restored = next((found for each in watchers if (found := each.restore(program, key)) is not None), None)
             run, rows = restored or (_start(program, key), [])
@@ -136,7 +136,7 @@ def _why(program: Program, run: Run) -> str:
 
 
 @contextmanager
-def _interrupts() -> Iterator[list[int]]:
+def interrupts() -> Iterator[list[int]]:
     """Give a list that the first Ctrl-C fills; a second one raises. Outside the main thread nothing is changed."""
     seen: list[int] = []
     if current_thread() is not main_thread() or getsignal(SIGINT) is not default_int_handler:

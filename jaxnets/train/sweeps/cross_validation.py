@@ -10,7 +10,7 @@ import numpy as np
 from jaxnets.data.folds import fold, folds
 from jaxnets.errors import NetError
 from jaxnets.train.data import check_data
-from jaxnets.train.fit import _interrupts
+from jaxnets.train.fit import interrupts
 from jaxnets.train.program import Program
 from jaxnets.train.sweeps.designs import inputs
 from jaxnets.train.sweeps.ledger import Ledger, advance
@@ -97,6 +97,6 @@ def cross_validate(
         team = prepare(Folded(study, tuple(numbers.tolist())), tuple(data), members, design.keys, **how)
     ledger = Ledger(len(design), team.shared.segments)
     total = ledger.segments * len(design)
-    with _interrupts() as interrupted, showing(progress, "cross-validation", total) as show:
+    with interrupts() as interrupted, showing(progress, "cross-validation", total) as show:
         advance(team, ledger, range(len(design)), ledger.segments, interrupted=interrupted, show=standing(show))
     return collect(team, design, ledger)

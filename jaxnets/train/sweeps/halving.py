@@ -5,7 +5,7 @@ from typing import Unpack
 import numpy as np
 
 from jaxnets.errors import NetError, check_count
-from jaxnets.train.fit import _interrupts
+from jaxnets.train.fit import interrupts
 from jaxnets.train.sweeps.designs import Design
 from jaxnets.train.sweeps.ledger import Ledger, advance
 from jaxnets.train.sweeps.progress import showing, standing
@@ -66,7 +66,7 @@ def halving(
         team = plan(study, design, **how)
     ledger, segments = Ledger(len(design), team.shared.segments), team.shared.segments
     going, rung = np.arange(len(design)), min(first, segments)
-    with _interrupts() as interrupted, showing(progress, "halving", segments * len(design)) as show:
+    with interrupts() as interrupted, showing(progress, "halving", segments * len(design)) as show:
         while True:
             advance(team, ledger, going.tolist(), rung, interrupted=interrupted, show=standing(show))
             if interrupted or rung == segments:

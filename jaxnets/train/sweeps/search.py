@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from jaxnets.errors import NetError, check_count
-from jaxnets.train.fit import _interrupts
+from jaxnets.train.fit import interrupts
 from jaxnets.train.sweeps.designs import Space, check_spaces, crossed, inputs, tidy
 from jaxnets.train.sweeps.ledger import Ledger, advance
 from jaxnets.train.sweeps.progress import showing
@@ -86,7 +86,7 @@ def search(
     optuna.logging.set_verbosity(spoken)
     spaces = {name: _distribution(each) for name, each in space.items()}
     results, team = [], None
-    with _interrupts() as interrupted, showing(progress, "search", trials) as show:
+    with interrupts() as interrupted, showing(progress, "search", trials) as show:
         for begin in range(0, trials, batch):
             asked = [found.ask(spaces) for _ in range(min(batch, trials - begin))]
             hp = {name: tidy(np.asarray([trial.params[name] for trial in asked])) for name in space}

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 
 from jaxnets.errors import NetError
 from jaxnets.net import Key
-from jaxnets.train.fit import _interrupts
+from jaxnets.train.fit import interrupts
 from jaxnets.train.program import Program
 from jaxnets.train.sweeps.designs import Design, Space, design, inputs
 from jaxnets.train.sweeps.ledger import Ledger, advance
@@ -108,7 +108,7 @@ def sweep(
             study, chosen, strategy=strategy, batch_size=batch_size, chunk=chunk, memory_budget=memory_budget, mesh=mesh
         )
     ledger = Ledger(len(chosen), team.shared.segments)
-    with _interrupts() as interrupted, showing(progress, "sweep", ledger.segments * len(chosen)) as show:
+    with interrupts() as interrupted, showing(progress, "sweep", ledger.segments * len(chosen)) as show:
         advance(team, ledger, range(len(chosen)), ledger.segments, interrupted=interrupted, show=standing(show))
     return collect(team, chosen, ledger)
 
