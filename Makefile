@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install demo test lint types docs check clean
+.PHONY: help install demo test test-slow lint types docs check clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## +/\t/' | expand -t 14
@@ -22,7 +22,10 @@ demo: $(VENV)/.installed-experiments           ## train LeNet-5 on 5,000 real di
 	$(BIN)/python -m experiments
 
 test: $(VENV)/.installed-test                  ## run the tests
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-slow: $(VENV)/.installed-test             ## run the tests that take long
+	$(BIN)/python -m pytest -n 2 -m slow
 
 lint: $(VENV)/.installed-dev                   ## check format and lint rules
 	$(BIN)/ruff format --check .

@@ -10,6 +10,50 @@ hypothesis.settings.register_profile("jaxnets", deadline=None, max_examples=15, 
 hypothesis.settings.load_profile("jaxnets")
 
 
+# By the durations of a whole run on two cores: what takes longest, and is checked on less elsewhere. Pages of the
+# documentation, each a session of its own, and networks that others stand for in the tests over every net.
+SLOW = (
+    *(
+        f"test_documentation.py::test_code_blocks_run[docs/{page}.md]"
+        for page in (
+            *("train", "generative", "sequence-models", "diagnose", "data", "combinators", "sweep", "losses"),
+            *("recurrent", "metrics", "penalties", "receptive-fields", "port-your-weights", "resume"),
+        )
+    ),
+    *(
+        f"test_every_net.py::{test}[{net}]"
+        for test in (
+            *("test_no_tracer_leaks", "test_gradients_agree_with_finite_differences"),
+            *("test_jit_equals_eager", "test_vmapped_members_equal_a_loop"),
+        )
+        for net in (
+            *("models/lenet5", "models/lenet5_smooth", "models/lenet5_parts", "models/fcn_tiny"),
+            *("models/landmarks_tiny", "models/contrastive_divergence", "recurrent/repeat", "recurrent/rnn_relu"),
+            *("recurrent/bidirectional_stacked", "recurrent/dropout_padded"),
+        )
+    ),
+    "models/test_inception.py::test_googlenet_and_its_heads_are_torchvisions",
+    "models/test_inception.py::test_inception_v3_is_torchvisions",
+    "models/test_resnet.py::test_twenty_steps_of_training_are_torchvisions",
+    "models/test_resnet.py::test_logits_and_gradients_are_the_peers[resnext50_32x4d]",
+    "models/test_resnet.py::test_logits_and_gradients_are_the_peers[resnet50_v2]",
+    "models/test_dbn.py::test_pretraining_and_fine_tuning_on_digits",
+    "models/test_decoding.py::test_an_encoder_decoder_learns_to_reverse",
+    "layers/test_recurrent.py::test_two_pieces_with_the_carry_handed_on_equal_the_whole[stacked]",
+    "test_graphs.py::test_a_net_with_heads_trains_and_metrics_read_its_logits",
+    "train/test_checkpoint_killed.py::test_a_run_killed_ten_times_ends_with_the_same_bits",
+    "train/test_stopping.py::test_the_best_is_found_and_restored_in_all_ways[0.02]",
+    "train/test_learning_rate.py::test_the_suggestion_trains_nearly_as_well_as_the_best_of_a_grid",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what takes long."""
+    for item in items:
+        if item.nodeid.removeprefix("tests/") in SLOW:
+            item.add_marker("slow")
+
+
 @pytest.fixture(autouse=True)
 def strict(request: pytest.FixtureRequest):
     """Forbid implicit promotion of dtypes and ranks, but in tests marked `promotes` (Optax's own code does)."""
