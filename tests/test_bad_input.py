@@ -273,7 +273,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
         train(metrics={"a": jn.losses.huber}),
         ["program expects metrics", "'a'", "jn.metrics.mean"],
     ),
-    "data that is no pair": (train(np.ones((8, 6))), ["program expects data as a pair", "ndarray"]),
+    "data that is no pair": (train(np.ones((8, 6))), ["program expects data as (inputs, targets)", "ndarray"]),
     "wrong targets in training": (
         lambda: jn.train.fit(train((floats(8, 6), floats(8, 5)))(), KEY),
         ["cross_entropy expects", "(4, 3)", "(4, 5)"],
