@@ -193,4 +193,5 @@ def _line(points: list[tuple[float, float]]) -> list[str]:
 
 def _towards(start: tuple[float, float], end: tuple[float, float], distance: float) -> tuple[float, float]:
     length = abs(end[0] - start[0]) + abs(end[1] - start[1]) or 1.0
-    return tuple(a + (b - a) * distance / length for a, b in zip(start, end))  # type: ignore[return-value]
+    share = distance / length
+    return start[0] + (end[0] - start[0]) * share, start[1] + (end[1] - start[1]) * share
