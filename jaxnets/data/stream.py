@@ -60,7 +60,7 @@ class Stream(Iterator[Batch]):
         while len(self._waiting) <= self._ahead:
             try:
                 batch = self._read()
-            except Exception:
+            except Exception:  # whatever the source or a transform raises
                 self._end()
                 if self._waiting:
                     break  # it is raised when its own batch is due

@@ -111,7 +111,7 @@ def test_imagenet_from_the_hubs_cache(monkeypatch):
     pixels = integers(2, 20, 30, 3, high=256).astype(np.uint8)
 
     class Rows:
-        features = {"label": SimpleNamespace(names=["fish", "shark"])}  # noqa: RUF012
+        features = {"label": SimpleNamespace(names=["fish", "shark"])}  # noqa: RUF012  # a stand-in, never changed
 
         def __getitem__(self, which: Any) -> Any:
             if which == "label":

@@ -221,7 +221,7 @@ class _Keeper:
         """Turn what goes wrong while writing into an error that says what is left."""
         try:
             yield
-        except Exception as error:
+        except Exception as error:  # Orbax, its threads and the disk each raise their own
             self.broken = True
             raise OSError(
                 f"a checkpoint could not be written to {self.folder} ({archive.brief(error)}); whole are: "
