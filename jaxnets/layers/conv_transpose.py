@@ -21,7 +21,7 @@ from jaxnets.layers.windows import (
 )
 from jaxnets.leaf import labelled, layer
 from jaxnets.net import Net, Params
-from jaxnets.ops import conv as ops
+from jaxnets.ops import conv_transpose as ops
 
 
 @labelled

@@ -85,49 +85,6 @@ def conv_patches(x: jax.Array, kernel: jax.Array, stride: Sizes, padding: Pairs,
     return jnp.matmul(patches, kernel.reshape(-1, kernel.shape[-1]))
 
 
-@partial(jax.jit, static_argnames=("stride", "padding", "output_padding", "dilation", "groups"))
-def conv_transpose(
-    x: jax.Array,
-    kernel: jax.Array,
-    stride: Sizes,
-    padding: Pairs,
-    output_padding: Sizes,
-    dilation: Sizes,
-    groups: int = 1,
-) -> jax.Array:
-    """Apply the transpose of a convolution: spread each input over a window of the output, and add.
-
-    It is the linear transpose of `conv` with the same numbers, from the shape of `conv`'s output to that of its input,
-    and so the gradient of `conv` by its input.
-
-    Args:
-        x: `(batch, *spatial, channels)`, floating.
-        kernel: `(*window, channels, features / groups)`, of the dtype of `x`.
-        stride: steps in the output for one step in the input.
-        padding: what is cut off before and after each spatial axis of the output.
-        output_padding: how many places more the output has after each spatial axis.
-        dilation: steps in the output between the elements of one window.
-        groups: into how many groups channels and features are split.
-
-    Returns:
-        `(batch, *out, features)` with out = (n − 1) stride − padding + dilation (window − 1) + output_padding + 1.
-
-    >>> x, kernel = jnp.array([1.0, 2.0]).reshape(1, 2, 1), jnp.ones((3, 1, 1))
-    >>> print(conv_transpose(x, kernel, (2,), ((0, 0),), (0,), (1,)).ravel())
-    [1. 1. 3. 2. 2.]
-    """
-    spatial, window, features = x.shape[1:-1], kernel.shape[:-2], kernel.shape[-1] * groups
-    out = transposed_sizes(spatial, window, stride, padding, output_padding, dilation)
-    kernel = jnp.swapaxes(kernel, -2, -1)  # as a convolution from the features to the channels has it
-
-    def forward(y: jax.Array) -> jax.Array:
-        whole = conv(y, kernel, stride, padding, dilation, groups)
-        return lax.slice(whole, (0,) * x.ndim, x.shape)  # output_padding ≥ stride makes room for one window more
-
-    shape = jax.ShapeDtypeStruct((x.shape[0], *out, features), x.dtype)
-    return jax.linear_transpose(forward, shape)(x)[0]
-
-
 def out_sizes(spatial: Sizes, window: Sizes, stride: Sizes, padding: Pairs, dilation: Sizes) -> Sizes:
     """Return how many windows fit in each spatial axis; zero or less where none does.
 
@@ -137,20 +94,6 @@ def out_sizes(spatial: Sizes, window: Sizes, stride: Sizes, padding: Pairs, dila
     return tuple(
         (n + sum(pair) - d * (w - 1) - 1) // s + 1
         for n, w, s, pair, d in zip(spatial, window, stride, padding, dilation, strict=True)
-    )
-
-
-def transposed_sizes(
-    spatial: Sizes, window: Sizes, stride: Sizes, padding: Pairs, output_padding: Sizes, dilation: Sizes
-) -> Sizes:
-    """Return the spatial sizes of the output of `conv_transpose`.
-
-    >>> transposed_sizes((14, 14), (3, 3), (2, 2), ((1, 1), (1, 1)), (1, 1), (1, 1))
-    (28, 28)
-    """
-    return tuple(
-        (n - 1) * s - sum(pair) + d * (w - 1) + more + 1
-        for n, w, s, pair, more, d in zip(spatial, window, stride, padding, output_padding, dilation, strict=True)
     )
 
 
