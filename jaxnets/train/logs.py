@@ -22,11 +22,13 @@ def jsonl(path: str | Path, **labels: Any) -> Callback:
     """Append each segment's scalars to a file, one JSON object a line, as soon as they are known.
 
     Lines are added to what is there. A run that goes on from a checkpoint takes away the lines of the same labels that
-    it will write again.
+    it will write again, and so does one that begins with the very line that the last run of these labels began with:
+    the same run, killed before its first checkpoint.
 
     Args:
         path: the file; its folder must exist.
-        **labels: written into every line, such as `seed=3`.
+        **labels: written into every line, such as `seed=3`. A value that has a label's name, as the part `l2` of an
+            objective may, is called `reported/l2`.
 
     >>> import tempfile
     >>> record = jsonl(tempfile.mkdtemp() + "/metrics.jsonl", seed=3)
@@ -35,18 +37,16 @@ def jsonl(path: str | Path, **labels: Any) -> Callback:
     def parse(text: str) -> list[dict[str, Any]]:
         return [_row(line) for line in text.splitlines()]
 
-    def write(rows: Iterable[Mapping[str, Any]]) -> str:
-        known = [{name: _json(value) for name, value in row.items()} for row in rows]
-        return "".join(json.dumps(row) + "\n" for row in known)
+    def write(row: Mapping[str, Any]) -> str:
+        return json.dumps({name: _json(value) for name, value in row.items()}) + "\n"
 
-    return _file(Path(path), json.loads(json.dumps(labels)), parse, write)
+    return _file(Path(path), labels, parse, write, lambda value: json.loads(json.dumps(_json(value))))
 
 
 def csv(path: str | Path, **labels: Any) -> Callback:
     """Append each segment's scalars to a table of comma-separated values, one row a segment, with names on top.
 
-    Rows are added to what is there. A run that goes on from a checkpoint takes away the rows of the same labels that
-    it will write again. Numbers are written so that they are read back to the bit.
+    Rows are added to what is there, each once, as in `jsonl`. Numbers are written so that they are read back to the bit.
 
     Args:
         path: the file; its folder must exist.
@@ -63,26 +63,25 @@ def csv(path: str | Path, **labels: Any) -> Callback:
     def parse(text: str) -> list[dict[str, Any]]:
         return list(table.DictReader(io.StringIO(text)))
 
-    def write(rows: Iterable[Mapping[str, Any]]) -> str:
-        out, rows = io.StringIO(), list(rows)
-        if rows:
-            _check_columns(path, list(rows[0]))
-            writer = table.DictWriter(out, list(rows[0]), lineterminator="\n")
-            if not path.exists() or not path.stat().st_size:
-                writer.writeheader()
-            writer.writerows(rows)
+    def write(row: Mapping[str, Any]) -> str:
+        out = io.StringIO()
+        _check_columns(path, list(row))
+        writer = table.DictWriter(out, list(row), lineterminator="\n")
+        if not path.exists() or not path.stat().st_size:
+            writer.writeheader()
+        writer.writerow(row)
         return out.getvalue()
 
-    return _file(path, {name: str(value) for name, value in labels.items()}, parse, write)
+    return _file(path, labels, parse, write, str)
 
 
 def tensorboard(folder: str | Path) -> Callback:
     """Write each segment's scalars for TensorBoard, by epoch: `tensorboard --logdir <folder>` shows them.
 
-    A run that goes on from a checkpoint has TensorBoard forget the epochs that it will write again.
+    A run that begins, or goes on from a checkpoint, has TensorBoard forget the epochs that it will write again.
 
     Args:
-        folder: of this run; runs in folders beside one another are shown together.
+        folder: of this run alone; runs in folders beside one another are shown together.
 
     Raises:
         ModuleNotFoundError: in `fit`, if tensorboardX is not installed.
@@ -100,9 +99,9 @@ def tensorboard(folder: str | Path) -> Callback:
 
     def on_segment(number: int, run: Run, row: Row) -> None:
         if live["writer"] is None:
-            purge = number + 1 if number else None
             # Files are named by the second, and one of the same name would be written over.
-            live["writer"] = live["make"](str(folder), purge_step=purge, filename_suffix=f".{os.getpid()}.{number}")
+            suffix = f".{os.getpid()}.{number}"
+            live["writer"] = live["make"](str(folder), purge_step=number + 1, filename_suffix=suffix)
         for name, value in _scalars(row).items():
             live["writer"].add_scalar(name, value, number + 1)
 
@@ -152,40 +151,56 @@ def _file(
     path: Path,
     labels: Mapping[str, Any],
     parse: Callable[[str], list[dict[str, Any]]],
-    write: Callable[[Iterable[Mapping[str, Any]]], str],
+    write: Callable[[Mapping[str, Any]], str],
+    read: Callable[[Any], Any],
 ) -> Callback:
-    """Return a callback that appends rows to a file, whatever its format."""
+    """Return a callback that appends rows to a file, whatever its format; `read` gives a value as it is read back."""
     live: dict[str, bool] = {}
 
     def on_start(program: Program) -> None:
         live["new"] = True
 
     def on_segment(number: int, run: Run, row: Row) -> None:
+        own = {f"reported/{name}" if name in labels else name: value for name, value in _scalars(row).items()}
+        whole = {**labels, "epoch": number + 1, "step": int(run.step), **own}
         if live.pop("new", False):
-            _tidy(path, labels, number, parse)
-        line = write([{**labels, "epoch": number + 1, "step": int(run.step), **_scalars(row)}])
+            _tidy(path, labels, {name: read(value) for name, value in whole.items()}, number, parse)
+        line = write(whole)
         with path.open("a", encoding="utf-8") as file:
             file.write(line)
 
     return Callback(on_start, on_segment)
 
 
-def _tidy(path: Path, labels: Mapping[str, Any], number: int, parse: Callable[[str], list[dict[str, Any]]]) -> None:
-    """Take away half a line at the end, and what a run that goes on at a segment will write again."""
+def _tidy(
+    path: Path,
+    labels: Iterable[str],
+    first: Mapping[str, Any],
+    number: int,
+    parse: Callable[[str], list[dict[str, Any]]],
+) -> None:
+    """Take away half a line at the end, and what a run that begins or goes on at a segment will write again.
+
+    Of the lines with the same labels these are all behind the last that stays; when a run begins, those of the last
+    one if it began with the same values to the bit.
+    """
     if not path.exists():
         return
     text = path.read_text(encoding="utf-8")
     lines = text[: text.rfind("\n") + 1].splitlines(keepends=True)
     rows = parse("".join(lines))
     rows = [{}] * (len(lines) - len(rows)) + rows  # a table's names on top
-    kept = []
-    behind = number > 0  # whether the last line that stays is still to be found
-    for line, row in zip(reversed(lines), reversed(rows)):
-        own = "epoch" in row and all(name in row and row[name] == value for name, value in labels.items())
-        behind = behind and not (own and int(row["epoch"]) <= number)
-        if not (behind and own):
-            kept.append(line)
-    tidy = "".join(reversed(kept))
+    own = {
+        place: int(row["epoch"])
+        for place, row in enumerate(rows)
+        if "epoch" in row and all(name in row and row[name] == first[name] for name in labels)
+    }
+    if number:
+        again = 1 + max((place for place, epoch in own.items() if epoch <= number), default=-1)
+    else:
+        begun = max((place for place, epoch in own.items() if epoch == 1), default=-1)
+        again = begun if begun >= 0 and rows[begun] == first else len(lines)
+    tidy = "".join(line for place, line in enumerate(lines) if place < again or place not in own)
     if tidy != text:
         temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
         temporary.write_text(tidy, encoding="utf-8")

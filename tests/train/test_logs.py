@@ -80,10 +80,26 @@ def test_half_a_line_is_written_anew(make, tmp_path):
     for cut in (1, 20, len(whole.read_text()) - 5):  # in the names on top, and in the last row
         file.write_text(whole.read_text()[:cut])
         jn.train.fit(PROGRAM, KEY, [make(file)])
-        kept = whole.read_text()[:cut].rpartition("\n")[0].splitlines()
-        assert file.read_text().splitlines() == kept + [
-            line for line in whole.read_text().splitlines() if "epoch,step" not in line or not kept
-        ]
+        assert file.read_text() == whole.read_text()
+
+
+@pytest.mark.parametrize(("make", "read"), [(jn.train.jsonl, lines), (jn.train.csv, table)])
+def test_a_run_killed_before_its_first_checkpoint_writes_every_epoch_once(make, read, tmp_path):
+    file = tmp_path / "log"
+    _, other = jn.train.fit(PROGRAM, jax.random.key(1), [make(file)])  # another run that bears no label either
+    history = break_off(tmp_path, make(file), saved=4)
+    rows = read(file)
+    assert [int(row["epoch"]) for row in rows] == [1, 2, 3, 4] * 2
+    losses = [float(row["loss"]) for row in rows]
+    np.testing.assert_array_equal(losses, np.concatenate([other["loss"], history["loss"]]).astype(float))
+
+
+def test_a_value_with_the_name_of_a_label_is_told_apart(tmp_path):
+    for _ in range(2):
+        jn.train.fit(PROGRAM, KEY, [jn.train.csv(tmp_path / "log", loss=0.5)])
+    rows = table(tmp_path / "log")
+    assert [row["loss"] for row in rows] == ["0.5"] * 4
+    assert 0 < float(rows[0]["reported/loss"]) != 0.5
 
 
 def test_lines_of_others_stay(tmp_path):
