@@ -3,6 +3,7 @@
 matplotlib comes with the extra `experiments` and is imported when a figure is drawn.
 """
 
+import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -132,7 +133,13 @@ def _picture(axes: "Axes", image: np.ndarray) -> None:
 
 
 def canvas(width: float, height: float) -> "Figure":
-    """Return an empty figure of a size in inches."""
+    """Return an empty figure of a size in inches, which a notebook shows."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained", dpi=150)
+    class Shown(Figure):
+        def _repr_png_(self) -> bytes:
+            file = io.BytesIO()
+            self.savefig(file, format="png")
+            return file.getvalue()
+
+    return Shown(figsize=(width, height), layout="constrained", dpi=150)

@@ -84,6 +84,9 @@ class Summary:
         rule = ["---", *("---" if name in _TEXT else "--:" for name in self.columns)]
         return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *lines))
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # what IPython and notebooks show
+        printer.text(str(self))
+
     def __str__(self) -> str:
         lines = [["layer", *(COLUMNS[name] for name in self.columns)], *self._lines()]
         widths = [max(map(len, column)) for column in zip(*lines)]

@@ -1,5 +1,8 @@
 """Figures: drawn from the data given, labelled, and picked from honestly."""
 
+import types
+from typing import Any
+
 import jax
 import numpy as np
 import optax
@@ -110,3 +113,12 @@ def test_kernels_share_one_scale():
 def test_figures_save(figure, tmp_path):
     figure().savefig(tmp_path / "figure.png")
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_notebook_shows_figures_and_tables():
+    figure: Any = jn.inspect.confusion(np.eye(2))
+    assert figure._repr_png_().startswith(b"\x89PNG")
+    shown: list[str] = []
+    table = jn.inspect.summary(jn.dense(2), np.ones((1, 3), np.float32))
+    table._repr_pretty_(types.SimpleNamespace(text=shown.append), cycle=False)
+    assert shown == [str(table)]

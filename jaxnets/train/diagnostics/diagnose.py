@@ -37,6 +37,9 @@ class Diagnosis:
     evidence: tuple[str, ...]
     advice: tuple[str, ...]
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # what IPython and notebooks show
+        printer.text(str(self))
+
     def __str__(self) -> str:
         lines = [self.verdict, *(f"- {each}" for each in self.evidence)]
         return "\n".join([*lines, *(["try"] if self.advice else []), *(f"- {each}" for each in self.advice)])
