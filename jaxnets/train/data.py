@@ -62,17 +62,18 @@ def check_metrics(metrics: Mapping[str, Any]) -> None:
 def _check_weights(name: str, weights: Any) -> None:
     if jnp.ndim(weights) != 1:
         raise NetError(f"expects weights (examples,) in {name}, got {jnp.shape(weights)}")
-    if not is_traced(weights) and (np.asarray(weights) < 0).any():
-        raise NetError(f"expects weights ≥ 0 in {name}, got {np.asarray(weights).min()}")
+    if not is_traced(weights) and (least := float(jnp.min(weights))) < 0:
+        raise NetError(f"expects weights ≥ 0 in {name}, got {least}")
 
 
 def _check_numbers(name: str, part: Any) -> None:
     for path, leaf in paths(part).items():
         if is_traced(leaf) or not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
             continue
-        bad = np.isnan(np.asarray(leaf))
+        whole = not isinstance(leaf, jax.Array) or leaf.is_fully_addressable
+        bad = np.isnan(np.asarray(leaf)) if whole else jnp.isnan(leaf)  # of several processes none can see it whole
         if bad.any():
-            first = int(np.flatnonzero(bad.reshape(len(bad), -1).any(1))[0])
+            first = int(bad.reshape(len(bad), -1).any(1).argmax())
             where = f"{name}" + (f" ({path})" if path else "")
             mend = "leave such examples out or fill them in; guard=False takes them as they are"
             raise NetError(f"finds {int(bad.sum())} NaN in {where}, the first in example {first}; {mend}")
