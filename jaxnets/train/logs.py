@@ -46,7 +46,7 @@ def jsonl(path: str | Path, **labels: Any) -> Callback:
 def csv(path: str | Path, **labels: Any) -> Callback:
     """Append each segment's scalars to a table of comma-separated values, one row a segment, with names on top.
 
-    Rows are added to what is there, each once, as in `jsonl`. Numbers are written so that they are read back to the bit.
+    Rows are added to what is there, each once, as in `jsonl`. Numbers are written so that they read back to the bit.
 
     Args:
         path: the file; its folder must exist.
