@@ -13,26 +13,28 @@ class Arrays:
     """Arrays with the examples along the first axis, one example at a time or several at once.
 
     Attributes:
-        data: inputs and targets, pytrees of arrays.
+        data: inputs and targets, pytrees of arrays, and weights `(examples,)` if there are any.
         takes_several: whether an array of indices gives several examples.
     """
 
-    def __init__(self, data: tuple[Any, Any]) -> None:
+    def __init__(self, data: tuple[Any, ...]) -> None:
         data = jax.tree.map(lambda leaf: np.asarray(leaf) if isinstance(leaf, jax.Array) else leaf, data)
         leaves = jax.tree.leaves(data)
-        if len(data) != 2 or not leaves or any(np.ndim(leaf) == 0 for leaf in leaves):
+        if len(data) not in (2, 3) or not leaves or any(np.ndim(leaf) == 0 for leaf in leaves):
             raise NetError(
                 "expects a source, or a pair of arrays (inputs, targets) with the examples along the first axis"
             )
         if len({len(leaf) for leaf in leaves}) > 1:
             raise NetError(f"expects as many inputs as targets, got arrays {[np.shape(leaf) for leaf in leaves]}")
+        if len(data) == 3 and np.ndim(data[2]) != 1:
+            raise NetError(f"expects weights (examples,), got {np.shape(data[2])}")
         self.data = data
         self.takes_several = all(isinstance(leaf, np.ndarray) for leaf in leaves)
 
     def __len__(self) -> int:
         return len(jax.tree.leaves(self.data)[0])
 
-    def __getitem__(self, index: Any) -> tuple[Any, Any]:
+    def __getitem__(self, index: Any) -> tuple[Any, ...]:
         return jax.tree.map(lambda leaf: leaf[index], self.data)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -3,25 +3,17 @@
 import importlib.util
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import jax
 import numpy as np
 
 from jaxnets.data.arrays import Arrays
 from jaxnets.data.batch import Batch
+from jaxnets.data.reading import Reading, Source, Transform
 from jaxnets.errors import NetError, check_count, labelled_as
-
-Transform = Callable[[np.random.Generator, Any], Any]
-
-
-class Source(Protocol):
-    """What can be streamed: a length, and examples `(x, y)` by number."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> tuple[Any, Any]: ...
 
 
 class Stream(Iterator[Batch]):
@@ -42,10 +34,10 @@ class Stream(Iterator[Batch]):
     [[2, 3], [4, 5]]
     """
 
-    def __init__(self, made: Callable[[int], Any], batches: int, total: int | None, ahead: int, place: Any, mark: dict):
-        self.batches = batches
-        self._made, self._total, self._ahead, self._place, self._mark = made, total, ahead, place, mark
-        self._position = 0
+    def __init__(self, reading: Reading, ahead: int, place: Any) -> None:
+        self.reading, self.batches = reading, reading.batches
+        self._total = None if reading.epochs is None else reading.epochs * reading.batches
+        self._ahead, self._place, self._position = ahead, place, 0
         self._reader: Any = None
         self._waiting: deque[Batch] = deque()
 
@@ -73,7 +65,7 @@ class Stream(Iterator[Batch]):
 
     def _read(self) -> Batch | None:
         if self._reader is None:
-            self._reader = iter(self._made(self._position + len(self._waiting)))
+            self._reader = self.reading.open(self._position + len(self._waiting))
             self._closing = weakref.finalize(self, self._reader.close)  # also when the program ends
         batch = next(self._reader, None)
         return None if batch is None else jax.device_put(jax.tree.map(_owned, batch), self._place)
@@ -91,7 +83,7 @@ class Stream(Iterator[Batch]):
 
     def get_state(self) -> dict[str, Any]:
         """Return the position as a dict of numbers, for JSON, with what the stream was made with."""
-        return {"position": self._position, **self._mark}
+        return {"position": self._position, **self.reading.mark}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Go on where another stream over the same data stood.
@@ -103,7 +95,7 @@ class Stream(Iterator[Batch]):
             NetError: if that stream was made with another seed, batch size, number of examples or order.
         """
         with labelled_as("stream"):
-            for name, value in self._mark.items():
+            for name, value in self.reading.mark.items():
                 if state.get(name) != value:
                     raise NetError(
                         f"expects the position of a stream with {name}={value}, got one with {state.get(name)}"
@@ -114,6 +106,22 @@ class Stream(Iterator[Batch]):
                 raise NetError(f"expects a position from 0 to {last}, got {position}")
         self.close()
         self._position = position
+
+    def again(self, position: int = 0, *, epochs: int | None = None) -> "Stream":
+        """Return another stream over the same data, which stands at a position of its own.
+
+        Args:
+            position: how many batches lie behind it.
+            epochs: how often every example is seen; `None` never ends.
+
+        >>> import numpy as np
+        >>> once = stream((np.arange(6.0), np.arange(6)), 2, shuffle=False)
+        >>> [batch.y.tolist() for batch in once.again(2, epochs=2)]
+        [[4, 5], [0, 1], [2, 3], [4, 5]]
+        """
+        other = Stream(replace(self.reading, epochs=epochs), self._ahead, self._place)
+        other.set_state(self.get_state() | {"position": position})
+        return other
 
     def close(self) -> None:
         """End the workers and threads, and forget what was read ahead; the next batch starts them anew."""
@@ -127,7 +135,7 @@ class Stream(Iterator[Batch]):
 
 
 def stream(
-    source: Source | tuple[Any, Any],
+    source: Source | tuple[Any, ...],
     batch_size: int,
     *,
     seed: int = 0,
@@ -146,9 +154,9 @@ def stream(
     batch spans two epochs. A stream with the same arguments gives the same batches, however many workers read.
 
     Args:
-        source: has a length and gives examples `(x, y)` by number, pytrees of arrays or numbers; `image_folder` is
-            one. Or a pair of arrays, or of pytrees of arrays, with the examples along the first axis, such as those
-            of `np.memmap`.
+        source: has a length and gives examples `(x, y)` by number, pytrees of arrays or numbers, or `(x, y, weight)`
+            if not all count alike; `image_folder` is one. Or a tuple of arrays, or of pytrees of arrays, with the
+            examples along the first axis, such as those of `np.memmap`.
         batch_size: examples a batch, at least 1 and at most all.
         seed: for the order and the transforms.
         epochs: how often every example is seen; `None` never ends.
@@ -164,7 +172,8 @@ def stream(
         device: where to; a `jax.Device` or `jax.sharding.Sharding`, the default device if not given.
 
     Returns:
-        An iterator over `Batch`es of arrays on the device, with weights `(batch_size,)` float32, 0 or 1.
+        An iterator over `Batch`es of arrays on the device, with weights `(batch_size,)` float32, 0 or 1, times the
+        examples' own.
 
     Raises:
         ModuleNotFoundError: if Grain is not installed.
@@ -190,64 +199,9 @@ def stream(
         if batch_size > len(examples):
             raise NetError(f"expects a batch no larger than the data, got {batch_size} for {len(examples)} examples")
 
-    def made(position: int) -> Any:
-        import grain
-
-        whole = examples if isinstance(examples, Arrays) and examples.takes_several and not transforms else None
-        read = grain.MapDataset.range(len(examples)).seed(seed)
-        if shuffle:
-            read = read.shuffle()
-        if whole is None:
-            read = read.map(examples.__getitem__)
-        for transform in transforms:
-            read = read.random_map(_Turned(transform))
-        read = read.batch(batch_size, drop_remainder=False, batch_fn=_Filled(batch_size, whole)).repeat(epochs)[
-            position:
-        ]
-        read = read.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads))
-        if workers:
-            from absl import flags
-
-            if not flags.FLAGS.is_parsed():  # Grain asks a flag of its own, which no one sets outside of absl's `app`
-                flags.FLAGS.mark_as_parsed()
-            read = read.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2))
-        return read
-
-    batches = -(-len(examples) // batch_size)
-    mark = {"seed": seed, "batch_size": batch_size, "examples": len(examples), "shuffle": shuffle}
-    return Stream(made, batches, None if epochs is None else epochs * batches, ahead, device, mark)
+    return Stream(Reading(examples, batch_size, seed, epochs, shuffle, transforms, workers, threads), ahead, device)
 
 
 def _owned(leaf: Any) -> np.ndarray:
     """Return an array with memory of its own: what a worker sends lies in shared memory, and is freed with it."""
     return leaf if type(leaf) is np.ndarray else np.array(leaf)
-
-
-class _Turned:
-    """A transform with its arguments in Grain's order."""
-
-    def __init__(self, transform: Transform) -> None:
-        self.transform = transform
-
-    def __call__(self, example: Any, generator: np.random.Generator) -> Any:
-        return self.transform(generator, example)
-
-
-class _Filled:
-    """Examples side by side, filled up to a whole batch by repeating them with weight 0.
-
-    With `arrays` the examples are numbers of rows yet, and are taken all at once.
-    """
-
-    def __init__(self, size: int, arrays: Arrays | None = None) -> None:
-        self.size, self.arrays = size, arrays
-
-    def __call__(self, examples: Sequence[Any]) -> Batch:
-        rows = [examples[row % len(examples)] for row in range(self.size)]
-        if self.arrays is not None:
-            x, y = self.arrays[np.array(rows)]
-        elif not isinstance(rows[0], tuple) or len(rows[0]) != 2:
-            raise NetError(f"expects examples (x, y), got {type(rows[0]).__name__}", label="stream")
-        else:
-            x, y = jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
-        return Batch(x, y, (np.arange(self.size) < len(examples)).astype(np.float32))
