@@ -1,8 +1,9 @@
 """The host's loop around a program: the only place for what a person watches."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from signal import SIGINT, default_int_handler, getsignal, signal
 from threading import current_thread, main_thread
 from typing import Any
@@ -16,6 +17,7 @@ from jaxnets.train.diagnostics.blame import blame
 from jaxnets.train.program import History, Program, halted
 from jaxnets.train.run import Run
 from jaxnets.train.stopping import EarlyStopping
+from jaxnets.train.streamed import epochs
 
 # Jitted once, so that programs that differ in their key or data alone compile once.
 _start = jax.jit(Program.start)
@@ -106,12 +108,13 @@ def fit(program: Program, key: Key, callbacks: Sequence[Callback | EarlyStopping
                 callback.on_start(program)
                 begun.append(callback)
             over = _is_over(run)
-            while len(rows) < program.segments and not over and not interrupted:
-                run, row = _segment(program, run)
-                rows.append(jax.device_get(row))
-                shown = {name: float(value) if np.ndim(value) == 0 else value for name, value in rows[-1].items()}
-                asked = [callback.on_segment(len(rows) - 1, run, shown) for callback in watchers]
-                over = _is_over(run) or any(asked)
+            with _segments(program, run) as segment:
+                while len(rows) < program.segments and not over and not interrupted:
+                    run, row = segment(run)
+                    rows.append(jax.device_get(row))
+                    shown = {name: float(value) if np.ndim(value) == 0 else value for name, value in rows[-1].items()}
+                    asked = [callback.on_segment(len(rows) - 1, run, shown) for callback in watchers]
+                    over = _is_over(run) or any(asked)
             for callback in watchers:
                 callback.on_finish(len(rows), run)
         finally:
@@ -121,6 +124,13 @@ def fit(program: Program, key: Key, callbacks: Sequence[Callback | EarlyStopping
     if run.failed is not None and int(run.failed) >= 0:
         raise Diverged(_why(program, run), run, history)
     return _finish(program, run), history
+
+
+def _segments(program: Program, run: Run) -> AbstractContextManager[Callable[[Run], tuple[Run, History]]]:
+    """Give the function that takes the run through its next segment."""
+    if program.stream is None:
+        return nullcontext(partial(_segment, program))
+    return epochs(program.stream, program.segments, program.stopping, program.validation, run)
 
 
 def _is_over(run: Run) -> bool:

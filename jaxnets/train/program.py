@@ -8,19 +8,22 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxnets.errors import NetError, at, check_count, check_fraction, labelled_as
+from jaxnets.data.stream import Stream
+from jaxnets.errors import NetError, check_count, check_fraction, labelled_as
 from jaxnets.metrics import Metric
 from jaxnets.net import Key, Net, fold
 from jaxnets.select import Pattern
 from jaxnets.train import tally
-from jaxnets.train.average import reestimate
 from jaxnets.train.data import Data, check_data, check_metrics
+from jaxnets.train.epoch import Epoch
 from jaxnets.train.run import Batch, Run
 from jaxnets.train.scaling import LossScale
 from jaxnets.train.step import ObjectiveFunction, Options, Parts, Watched, start, step
 from jaxnets.train.stopping import EarlyStopping
+from jaxnets.train.streamed import Streamed, check_stream, refuse
 
 History = dict[str, Any]
+USUAL = 64  # examples a batch
 STATIC = {"static": True}  # what a compiled program is made for, rather than what it is given
 
 
@@ -51,7 +54,8 @@ class Program:
     compiled.
 
     Attributes:
-        train: inputs and targets that are learned from, on the device, and the weights of examples if any.
+        train: inputs and targets that are learned from, on the device, and the weights of examples if any; nothing
+            where these come from a stream.
         validation: likewise what is only looked at, or `None`.
         start_fn: `(key, train) -> run`.
         segment_fn: `(run, train, validation) -> (run, row)`, one epoch and what is reported of it.
@@ -60,6 +64,7 @@ class Program:
         examples: how many examples one segment learns from.
         recipe: what the program was made of.
         stopping: when to stop before the last segment, or `None`.
+        stream: what is done with the batches of a stream, or `None`. Then `fit` alone can run it.
     """
 
     train: Data
@@ -71,17 +76,23 @@ class Program:
     examples: int = field(metadata=STATIC)
     recipe: Recipe = field(metadata=STATIC)
     stopping: EarlyStopping | None = field(default=None, metadata=STATIC)
+    stream: Streamed | None = field(default=None, metadata=STATIC)
 
     def start(self, key: Key) -> Run:
         """Return the run before its first step."""
-        run = self.start_fn(key, self.train)
+        run = self.start_fn(key, self.train if self.stream is None else self.stream.shapes)
         return run if self.stopping is None else self.stopping.start(run)
 
     def segment(self, run: Run) -> tuple[Run, History]:
         """Return the run one epoch later, and that epoch's values by name.
 
         A run that has stopped, or stands still at a value that was not finite, stays as it is, with NaN for values.
+
+        Raises:
+            NetError: if the program learns from a stream.
         """
+        if self.stream is not None:
+            raise refuse()
         new, row = self.segment_fn(run, self.train, self.validation)
         if self.stopping is not None:
             new = self.stopping.update(new, row)
@@ -97,15 +108,20 @@ class Program:
         return run if self.stopping is None else self.stopping.finish(run)
 
     def next_batch(self, run: Run) -> Batch:
-        """Return what the run's next step learns from, augmented and mixed."""
-        return self.batch_fn(run, self.train)
+        """Return what the run's next step learns from, augmented and mixed; it is read, where there is a stream."""
+        return self.batch_fn(run, self.train if self.stream is None else self.stream.at(run))
 
     def __call__(self, key: Key) -> tuple[Run, History]:
         """Return the finished run, and the history: an array `(segments,)` a name.
 
         With `stopping` the loop ends when the run does (under `vmap`, when all have), the history's rest is NaN, and
         derivatives are in forward mode alone.
+
+        Raises:
+            NetError: if the program learns from a stream.
         """
+        if self.stream is not None:
+            raise refuse()
         run = self.start(key)
         if self.stopping is None:
             return jax.lax.scan(lambda run, _: self.segment(run), run, length=self.segments)
@@ -139,7 +155,7 @@ def program(
     data: Any,
     *,
     epochs: int,
-    batch_size: int | None = 64,
+    batch_size: int | None = USUAL,
     validation: Any = None,
     metrics: Mapping[str, Metric] | None = None,
     augment: Callable[[Key, Any], Any] | None = None,
@@ -165,10 +181,11 @@ def program(
         objective: `(params, outputs, targets, weights) -> (scalar, parts)`, as `jn.objective` makes.
         optimizer: an Optax optimizer, with its schedule; `optax.chain(optax.clip_by_global_norm(1.0), ...)` clips.
         data: inputs and targets, pytrees with the examples along the first axis, and as a third, if not all
-            examples count alike, weights `(examples,)`, ≥ 0. They live on the device.
+            examples count alike, weights `(examples,)`, ≥ 0. They live on the device. Or a `jn.data.stream` of what
+            does not fit there: it has its own batches and order, and only `fit` can run it.
         epochs: how often every example is seen, at least 1.
         batch_size: examples a step; `None` for all of them, 1 for stochastic gradient descent proper.
-        validation: inputs and targets to report on after each epoch, likewise.
+        validation: inputs and targets to report on after each epoch, likewise; a stream only beside a stream.
         metrics: `jn.metrics` by the names to report them under.
         augment: `(key, example) -> example`, such as `jn.data.shift(1)`, drawn anew for each example and step.
         mix: `(key, x, y, weights) -> (x, y, weights)` over a whole batch, such as `jn.data.mixup(0.2)`, behind that.
@@ -185,7 +202,8 @@ def program(
         loss_scale: `LossScale()` for networks that compute in float16; skipped steps are reported as `skipped_steps`.
         stopping: `early_stopping(...)`.
         guard: whether the run stands still, at the parameters before it, when a step meets a loss or would make a
-            parameter that is not finite; `run.failed` has the step. Data are looked through for NaN, too.
+            parameter that is not finite; `run.failed` has the step. Data are looked through for NaN, too, but for
+            those of a stream.
         watch: gives more to report of every step, such as `jn.train.norms()`.
 
     Raises:
@@ -202,12 +220,16 @@ def program(
     ((20,), True)
     """
     metrics = dict(metrics or {})
+    stream = data if isinstance(data, Stream) else None
     with labelled_as("program"):
-        examples = check_data("data", data, finite=guard)
-        if validation is not None:
+        if stream is None:
+            examples = check_data("data", data, finite=guard)
+            size = examples if batch_size is None else batch_size
+        else:
+            examples, size = check_stream(stream, epochs, batch_size, USUAL, order), stream.reading.batch_size
+        if validation is not None and not (isinstance(validation, Stream) and stream is not None):
             check_data("validation", validation, finite=guard)
         check_metrics(metrics)
-        size = examples if batch_size is None else batch_size
         for name, count in (("epochs", epochs), ("batch_size", size), ("accumulate", accumulate)):
             check_count(name, count)
         if size > examples:
@@ -220,10 +242,10 @@ def program(
         if average is not None:
             check_fraction("average", average)
     options = Options(accumulate, freeze, average, loss_scale, guard, watch)
-    one_step = step(net, objective, optimizer, options)
+    parts = Epoch(net, objective, metrics, options, step(net, objective, optimizer, options), augment, mix)
 
     def start_fn(key: Key, train: Data) -> Run:
-        return start(net, optimizer, key, jax.tree.map(lambda leaf: leaf[:1], train[0]), options)
+        return start(net, optimizer, key, jax.tree.map(_one_row, train[0]), options)
 
     def epoch(run: Run, first: jax.Array, train: Data) -> tuple[jax.Array, jax.Array]:
         """Return the examples of each batch of the epoch that began at a step, and their weights."""
@@ -232,38 +254,20 @@ def program(
         index, weights = tally.rows(examples, size)
         return places[index], weights
 
-    def prepare(run: Run, train: Data, index: jax.Array, weights: jax.Array) -> Batch:
-        batch, key = tally.take(train, index, weights), jax.random.fold_in(run.key, run.step)
-        if augment is not None:
-            keys = jax.random.split(fold(key, "augment"), size)
-            batch = replace(batch, x=jax.vmap(augment)(keys, batch.x))
-        if mix is not None:
-            batch = Batch(*mix(fold(key, "mix"), batch.x, batch.y, batch.weights))
-        return batch
-
     def batch_fn(run: Run, train: Data) -> Batch:
+        if stream is not None:
+            return parts.prepare(run, Batch(*train))
         place = run.step % -(-examples // size)
         index, weights = epoch(run, run.step - place, train)
-        return prepare(run, train, index[place], weights[place])
+        return parts.prepare(run, tally.take(train, index[place], weights[place]))
 
     def segment_fn(run: Run, train: Data, held_out: Data | None) -> tuple[Run, History]:
         def one(run: Run, rows: tuple[jax.Array, jax.Array]) -> tuple[Run, tally.Tally]:
-            batch = prepare(run, train, *rows)
-            run, outputs, parts = one_step(run, batch)
-            return run, tally.measure(metrics, outputs, batch, parts)
+            return parts.learn(run, tally.take(train, *rows))
 
         run, row = tally.over_batches(metrics, one, run, epoch(run, run.step, train))
-        if run.scale is not None:
-            row["skipped_steps"] = run.scale.skipped
-        if held_out is not None:
-            with at("validation"):
-                seen = tally.evaluate(net, run.params, run.state, held_out, metrics, objective)
-            row |= {f"validation/{name}": value for name, value in seen.items()}
-            if average is not None:
-                state = reestimate(net, run.average, run.state, train[0], key=run.key)
-                seen = tally.evaluate(net, run.average, state, held_out, metrics, objective)
-                row |= {f"average/validation/{name}": value for name, value in seen.items()}
-        return run, row
+        seen = {} if held_out is None else parts.evaluate(parts.shown(run, train[0]), held_out)
+        return run, parts.report(run, row, seen)
 
     settings = {
         "net": repr(net), "objective": repr(objective), "epochs": str(epochs), "batch_size": str(size),
@@ -271,8 +275,14 @@ def program(
         "augment": _written(augment), "mix": _written(mix), "order": _written(order), "stopping": repr(stopping),
     }  # fmt: skip
     recipe = Recipe(net, objective, options, settings)
-    train, held_out = jax.tree.map(jnp.asarray, (data, validation))
-    return Program(train, held_out, start_fn, segment_fn, batch_fn, epochs, examples, recipe, stopping)
+    streamed = None if stream is None else Streamed.of(stream, validation, parts)
+    given = (() if isinstance(each, Stream) else each for each in (data, validation))
+    train, held_out = (jax.tree.map(jnp.asarray, each) for each in given)
+    return Program(train, held_out, start_fn, segment_fn, batch_fn, epochs, examples, recipe, stopping, streamed)
+
+
+def _one_row(leaf: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((1, *leaf.shape[1:]), leaf.dtype)
 
 
 def _written(function: Any) -> str:

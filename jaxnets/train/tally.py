@@ -25,6 +25,28 @@ def measure(metrics: Mapping[str, Metric], outputs: Any, batch: Batch, parts: Ma
     }
 
 
+def look(
+    net: Net,
+    params: Params,
+    state: State,
+    batch: Batch,
+    metrics: Mapping[str, Metric],
+    objective: ObjectiveFunction | None,
+) -> Tally:
+    """Return what one batch adds in evaluation."""
+    outputs, _ = net.apply(params, state, batch.x)
+    parts = {}
+    if objective is not None:
+        total, parts = objective(params, outputs, batch.y, batch.weights)
+        parts = {"loss": total, **parts}
+    return measure(metrics, outputs, batch, parts)
+
+
+def empty(shapes: Tally) -> Tally:
+    """Return the tally of no batch yet, in the shapes of one."""
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+
 def merge(metrics: Mapping[str, Metric], a: Tally, b: Tally) -> Tally:
     """Return the tally of two sets of batches together."""
     return {
@@ -45,15 +67,14 @@ def over_batches(
 ) -> tuple[Any, dict[str, jax.Array]]:
     """Scan `one(carry, batch) -> (carry, tally)` over batches and return the carry and the values of all."""
     first = jax.tree.map(lambda leaf: leaf[0], batches)
-    shapes = jax.eval_shape(one, carry, first)[1]
-    empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    nothing = empty(jax.eval_shape(one, carry, first)[1])
 
     def body(both: tuple[Any, Tally], batch: Any) -> tuple[tuple[Any, Tally], None]:
         carry, tally = both
         carry, new = one(carry, batch)
         return (carry, merge(metrics, tally, new)), None
 
-    (carry, tally), _ = jax.lax.scan(body, (carry, empty), batches)
+    (carry, tally), _ = jax.lax.scan(body, (carry, nothing), batches)
     return carry, value(metrics, tally)
 
 
@@ -106,13 +127,7 @@ def evaluate(
     examples = len(jax.tree.leaves(data)[0])
 
     def one(_: None, batch: tuple[jax.Array, jax.Array]) -> tuple[None, Tally]:
-        chosen = take(data, *batch)
-        outputs, _ = net.apply(params, state, chosen.x)
-        parts = {}
-        if objective is not None:
-            total, parts = objective(params, outputs, chosen.y, chosen.weights)
-            parts = {"loss": total, **parts}
-        return None, measure(metrics, outputs, chosen, parts)
+        return None, look(net, params, state, take(data, *batch), metrics, objective)
 
     return over_batches(metrics, one, None, rows(examples, min(batch_size, examples)))[1]
 

@@ -118,11 +118,13 @@ class _Keeper:
         settings, like, self.row = fingerprint(program, key)
         best = None if self.rule is None else {"metric": self.rule.metric, "mode": self.rule.mode}
         self.about = {"settings": settings, "config": self.config, "best": best}
+        self.stream = None if program.stream is None else program.stream.batches
         self._check_metric()
         self.rows, self.saved, self.best, self.broken, found = [], 0, None, False, None
         if archive.numbers(self.folder):
             checkpoint, unreadable = archive.newest(self.folder)
             run = restored(checkpoint, like, str(self.folder))
+            self._check_stream(checkpoint)
             self._compare(checkpoint)
             for number in unreadable:
                 archive.move_away(self.folder, number)
@@ -173,7 +175,7 @@ class _Keeper:
         with self._errors():
             self.manager.wait_until_finished()
             self.began = time.perf_counter()
-            archive.write(self.manager, packed, self.about, metrics)
+            archive.write(self.manager, packed, self.about | self._position(packed), metrics)
         self.saved, self.best = packed.number, None
 
     def _finished(self) -> None:
@@ -202,6 +204,21 @@ class _Keeper:
         if self.rule is not None and (self.rule.metric not in self.row or self.row[self.rule.metric].shape):
             scalars = ", ".join(name for name, value in self.row.items() if not value.shape)
             raise NetError(f"finds no scalar {self.rule.metric!r} in the history; it has {scalars}", label="checkpoint")
+
+    def _position(self, packed: archive.Packed) -> dict[str, Any]:
+        """Return where the stream stood: the run has taken one of its batches a step."""
+        return {} if self.stream is None else {"stream": self.stream.again(int(packed.arrays["run/step"])).get_state()}
+
+    def _check_stream(self, checkpoint: Saved) -> None:
+        """Refuse a position in another stream, which would mean other examples."""
+        if self.stream is None or "stream" not in checkpoint.about:
+            return
+        try:
+            self.stream.again().set_state(checkpoint.about["stream"])
+        except NetError as error:
+            mend = "give a run on another stream another folder; jn.train.pretrained takes parameters over"
+            place = f"checkpoint {checkpoint.number} in {self.folder}"
+            raise NetError(f"is of a run on another stream: {error}; {mend}", label=place) from None
 
     def _compare(self, checkpoint: Saved) -> None:
         """Say what differs from the saved run's configuration, or refuse to go on."""

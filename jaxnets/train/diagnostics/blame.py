@@ -27,7 +27,7 @@ WORDS = {
     "select_n": "choice", "convert_element_type": "conversion",
 }  # fmt: skip
 
-_next_batch = jax.jit(Program.next_batch)
+_next_batch = jax.jit(lambda program, run: program.batch_fn(run, program.train))
 _least_and_largest = jax.jit(lambda array: jnp.stack([array.min(), array.max()]))
 
 
@@ -64,6 +64,8 @@ def blame(program: Program, run: Run) -> str:
     """
     if run.failed is None or int(run.failed) < 0:
         raise NetError("finds no step that failed; give it the run of a Diverged error", label="blame")
+    if program.stream is not None:
+        program = replace(program, train=program.stream.at(run))
     batch, step = _next_batch(program, run), int(run.failed)
     epoch = step // -(-program.examples // len(batch.weights)) + 1
     one = None
@@ -256,5 +258,6 @@ def _data(program: Program, run: Run, part: int, what: str) -> str:
         half = rows[: len(rows) // 2]
         rows = half if shows(half) else rows[len(half) :]
     others = f", as {len(bad)} examples have" if len(bad) > 1 else ""
-    found = f"example {rows[0]} of the data has a value that is not finite among its {what}{others}"
+    number = rows[0] if program.stream is None else program.stream.number(run, rows[0])
+    found = f"example {number} of the data has a value that is not finite among its {what}{others}"
     return f"{found}; leave it out or clip it"

@@ -1,0 +1,80 @@
+"""What an epoch is made of: a batch made ready, learned from, and what is reported in the end."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+
+from jaxnets.errors import at
+from jaxnets.metrics import Metric
+from jaxnets.net import Key, Net, Params, State, fold
+from jaxnets.train import tally
+from jaxnets.train.average import reestimate
+from jaxnets.train.data import Data
+from jaxnets.train.run import Batch, Run
+from jaxnets.train.step import ObjectiveFunction, Options, Parts
+from jaxnets.train.tally import Tally
+
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Epoch:
+    """Pure functions over a run, wherever its batches come from; `program` describes each attribute.
+
+    Attributes:
+        net: the network.
+        objective: what is minimised.
+        metrics: what is reported of outputs, by name.
+        options: what a step does beyond plain gradient descent.
+        step: one step, `(run, batch) -> (run, outputs, parts)`.
+        augment: what each example goes through.
+        mix: what a batch goes through behind that.
+    """
+
+    net: Net
+    objective: ObjectiveFunction
+    metrics: Mapping[str, Metric]
+    options: Options
+    step: Callable[[Run, Batch], tuple[Run, Any, Parts]]
+    augment: Callable[[Key, Any], Any] | None
+    mix: Callable[[Key, Any, Any, jax.Array], tuple[Any, Any, jax.Array]] | None
+
+    def prepare(self, run: Run, batch: Batch) -> Batch:
+        """Return a batch augmented and mixed, as the run's next step takes it."""
+        key = jax.random.fold_in(run.key, run.step)
+        if self.augment is not None:
+            keys = jax.random.split(fold(key, "augment"), len(batch.weights))
+            batch = replace(batch, x=jax.vmap(self.augment)(keys, batch.x))
+        if self.mix is not None:
+            batch = Batch(*self.mix(fold(key, "mix"), batch.x, batch.y, batch.weights))
+        return batch
+
+    def learn(self, run: Run, batch: Batch) -> tuple[Run, Tally]:
+        """Return the run one step later, and what the step adds to the epoch's tally."""
+        batch = self.prepare(run, batch)
+        run, outputs, parts = self.step(run, batch)
+        return run, tally.measure(self.metrics, outputs, batch, parts)
+
+    def shown(self, run: Run, x: Any = None) -> dict[str, tuple[Params, State]]:
+        """Return what is evaluated, by the name in front: the run, and the average with statistics from inputs."""
+        found = {"validation": (run.params, run.state)}
+        if run.average is not None:
+            state = run.state if x is None else reestimate(self.net, run.average, run.state, x, key=run.key)
+            found["average/validation"] = run.average, state
+        return found
+
+    def evaluate(self, shown: Mapping[str, tuple[Params, State]], held_out: Data) -> dict[str, Values]:
+        """Return the values of each that is shown, over all the data."""
+        with at("validation"):
+            return {
+                name: tally.evaluate(self.net, params, state, held_out, self.metrics, self.objective)
+                for name, (params, state) in shown.items()
+            }
+
+    def report(self, run: Run, row: Values, seen: Mapping[str, Values]) -> Values:
+        """Return the epoch's values with those of evaluations, each under its name."""
+        skipped = {} if run.scale is None else {"skipped_steps": run.scale.skipped}
+        held_out = {f"{front}/{name}": value for front, values in seen.items() for name, value in values.items()}
+        return row | skipped | held_out

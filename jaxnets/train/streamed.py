@@ -1,0 +1,187 @@
+"""Programs that learn from a stream: pure functions for each batch, and the host's loop over an epoch of them."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnets.data.stream import Stream
+from jaxnets.errors import NetError, check_count
+from jaxnets.net import spec
+from jaxnets.train import tally
+from jaxnets.train.data import Data
+from jaxnets.train.epoch import Epoch, Values
+from jaxnets.train.run import Batch, Run
+from jaxnets.train.stopping import EarlyStopping
+from jaxnets.train.tally import Tally
+
+IN_FLIGHT = 2  # steps that the host may be ahead of the device: the batches of more would fill its memory
+
+
+@dataclass(frozen=True, eq=False)
+class Streamed:
+    """What a program does with the batches of a stream.
+
+    Attributes:
+        batches: what is learned from; it is never read itself, but others over the same data.
+        held_out: what is only looked at, where that is a stream too.
+        epoch: the pure functions that all programs have.
+        shapes: those of a batch's inputs, targets and weights, with dtypes.
+    """
+
+    batches: Stream
+    held_out: Stream | None
+    epoch: Epoch
+    shapes: Data
+
+    @classmethod
+    def of(cls, batches: Stream, validation: Any, epoch: Epoch) -> "Streamed":
+        """Return what a program does with a stream, of which the first example is read.
+
+        Raises:
+            NetError: if an average that is evaluated has statistics, which would be estimated from all inputs.
+        """
+        first = batches.reading.first()
+        shapes = spec((first.x, first.y, first.weights))
+        if epoch.options.average is not None and validation is not None:
+            _, state = jax.eval_shape(epoch.net.init, jax.random.key(0), shapes[0])
+            if jax.tree.leaves(state):
+                why = "its statistics would be estimated anew from all inputs after every epoch, a second reading"
+                mend = "leave out average=, or validation= and evaluate jn.train.averaged(net, run, x) on some inputs"
+                raise NetError(
+                    f"can't evaluate the average of a network with state on a stream: {why}; {mend}", label="program"
+                )
+        return cls(batches, validation if isinstance(validation, Stream) else None, epoch, shapes)
+
+    def at(self, run: Run) -> Data:
+        """Read what the run's next step learns from: inputs, targets and weights."""
+        reader = self.batches.again(int(run.step))
+        batch = next(reader)
+        reader.close()
+        return batch.x, batch.y, batch.weights
+
+    def number(self, run: Run, row: int) -> int:
+        """Return the number in the source of an example in that batch."""
+        numbers = self.batches.reading.numbers(int(run.step))
+        return numbers[row % len(numbers)]
+
+    def begin(self, run: Run, batch: Batch) -> Tally:
+        """Return the tally of no batch yet."""
+        return tally.empty(jax.eval_shape(self.epoch.learn, run, batch)[1])
+
+    def learn(self, run: Run, total: Tally, batch: Batch) -> tuple[Run, Tally, jax.Array]:
+        """Return the run and the epoch's tally one batch later, and whether the run stands still."""
+        run, new = self.epoch.learn(run, batch)
+        stands = jnp.zeros((), bool) if run.failed is None else run.failed >= 0
+        return run, tally.merge(self.epoch.metrics, total, new), stands
+
+    def look(self, run: Run, total: dict[str, Tally] | None, batch: Batch) -> tuple[dict[str, Tally], jax.Array]:
+        """Return the tallies of evaluations one batch later, and something to wait for."""
+        epoch = self.epoch
+        new = {
+            name: tally.look(epoch.net, params, state, batch, epoch.metrics, epoch.objective)
+            for name, (params, state) in epoch.shown(run).items()
+        }
+        if total is not None:
+            new = {name: tally.merge(epoch.metrics, total[name], each) for name, each in new.items()}
+        return new, jnp.zeros((), bool)
+
+    def report(
+        self, stopping: EarlyStopping | None, run: Run, total: Tally, seen: dict[str, Tally], held_out: Data | None
+    ) -> tuple[Run, Values]:
+        """Return the run with what early stopping makes of the epoch, and the epoch's values."""
+        metrics = self.epoch.metrics
+        values = {name: tally.value(metrics, each) for name, each in seen.items()}
+        if held_out:
+            values = self.epoch.evaluate(self.epoch.shown(run), held_out)
+        row = self.epoch.report(run, tally.value(metrics, total), values)
+        return run if stopping is None else stopping.update(run, row), row
+
+    def in_one(
+        self, stopping: EarlyStopping | None, run: Run, batch: Batch, held_out: Data | None
+    ) -> tuple[Run, Values]:
+        """Return what an epoch of one batch would be: all that is computed, as one function."""
+        run, total, _ = self.learn(run, self.begin(run, batch), batch)
+        looks = {} if self.held_out is None else self.look(run, None, batch)[0]
+        return self.report(stopping, run, total, looks, held_out)
+
+
+_begin = jax.jit(Streamed.begin, static_argnums=0)
+_learn = jax.jit(Streamed.learn, static_argnums=0, donate_argnums=(1, 2))
+_look = jax.jit(Streamed.look, static_argnums=0, donate_argnums=2)
+_report = jax.jit(Streamed.report, static_argnums=(0, 1), donate_argnums=2)
+
+
+@contextmanager
+def epochs(
+    stream: Streamed, segments: int, stopping: EarlyStopping | None, held_out: Data | None, run: Run
+) -> Iterator[Callable[[Run], tuple[Run, Values]]]:
+    """Give the function that takes a run through its next epoch, while readers are open that begin where it stands.
+
+    Steps are dispatched without waiting for their results: the next batches are read while the device computes.
+    """
+    step = int(run.step)
+    reader = stream.batches.again(step, epochs=segments)
+    looker = None
+    if stream.held_out is not None:
+        done = step // stream.batches.batches
+        looker = stream.held_out.again(done * stream.held_out.batches, epochs=segments)
+
+    def one(run: Run) -> tuple[Run, Values]:
+        def learn(both: tuple[Run, Tally | None], batch: Batch) -> tuple[tuple[Run, Tally], jax.Array]:
+            run, total = both
+            run, total, stands = _learn(stream, run, _begin(stream, run, batch) if total is None else total, batch)
+            return (run, total), stands
+
+        run, total = _through(reader, learn, (run, None))
+        seen = {} if looker is None else _through(looker, partial(_look, stream, run), None)
+        return _report(stream, stopping, run, total, seen, held_out)
+
+    try:
+        yield one
+    finally:
+        for each in (reader, looker):
+            if each is not None:
+                each.close()
+
+
+def _through(reader: Stream, one: Callable[[Any, Batch], tuple[Any, jax.Array]], carry: Any) -> Any:
+    """Take a carry through the batches of an epoch, or as far as one says that this is the end."""
+    computed: deque[jax.Array] = deque()
+    for _ in range(reader.batches):
+        carry, ends = one(carry, next(reader))
+        computed.append(ends)
+        if len(computed) > IN_FLIGHT and bool(computed.popleft()):
+            break
+    return carry
+
+
+def check_stream(stream: Stream, epochs: int, batch_size: int | None, usual: int, order: Any) -> int:
+    """Return how many examples a stream has, which must suit what a program is asked for.
+
+    Raises:
+        NetError: if it ends too early, has batches of another size, or an order is asked for.
+    """
+    check_count("epochs", epochs)
+    own, given = stream.reading.epochs, stream.reading.batch_size
+    if own not in (None, 1) and own < epochs:
+        raise NetError(f"expects a stream of epochs={epochs} or None, got one that ends after {own}")
+    if batch_size not in (usual, given):
+        raise NetError(f"takes batches as the stream gives them, {given} examples each, got batch_size={batch_size}")
+    if order is not None:
+        raise NetError("gets an order for a stream, which has its own; jn.data.stream(..., shuffle=, seed=) draws it")
+    return len(stream.reading.source)
+
+
+def refuse() -> NetError:
+    """Return the error for a use of a streamed program that can't be."""
+    why = "its batches are read on the host, one after another, outside of what is compiled"
+    mend = "run it by jn.train.fit(program, key), or give program arrays that fit on the device"
+    return NetError(
+        f"learns from a stream, as program(key), jit, vmap, grad and sweep can't: {why}; {mend}", label="program"
+    )
