@@ -1,8 +1,10 @@
 """What a run was made of, as short text by name, so that a run that goes on can be told from another."""
 
 import hashlib
+import json
 import re
 import zlib
+from collections import Counter
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -11,11 +13,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnets.data.stream import Stream
+from jaxnets.errors import NetError
 from jaxnets.train.program import Program
-from jaxnets.train.run import Run
+from jaxnets.train.run import Batch, Run
+from jaxnets.train.streamed import Streamed
 
 COMPUTED = "what is computed (optimizer, learning rate, ...)"
+NUMBERS = "numbers written into what is computed"
+FEW = 12  # numbers that changed, as many as can be read
 MACHINE = ("jax", "platform")  # with another of these the last bits may differ
+_NUMBER = re.compile(r"(?<![\w.])(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?):f\d+\[\]")  # a literal of a jaxpr
 _ADDRESS = re.compile(r"\b0x[0-9a-f]+")
 
 
@@ -40,22 +48,38 @@ def fingerprint(program: Program, key: Any) -> tuple[dict[str, str], Run, dict[s
     What is computed stands as a hash over the segment's jaxpr, which has every number that is written into it. JAX
     keeps the trace, so that the first segment need not make it again.
     """
+    if jax.process_count() > 1:
+        raise NetError(f"saves runs of one process, and there are {jax.process_count()}", label="checkpoint")
     run = jax.eval_shape(Program.start, program, key)
-    segment = jax.jit(Program.segment, donate_argnums=1).trace(program, run)
-    digest = hashlib.sha256(_text(segment.jaxpr.jaxpr).encode())
-    for constant in segment.jaxpr.consts:
+    if (stream := program.stream) is None:
+        segment = jax.jit(Program.segment, donate_argnums=1).trace(program, run)
+    else:
+        # Batch by batch on the host, so that there is no segment as one function: one of a single batch stands for it.
+        in_one = jax.jit(Streamed.in_one, static_argnums=(0, 1))
+        segment = in_one.trace(stream, program.stopping, run, Batch(*stream.shapes), program.validation)
+    keys = {"key": f"{jax.random.key_impl(key)} {jax.random.key_data(key).tolist()}"}
+    return described(program, segment.jaxpr) | keys, run, segment.out_info[1]
+
+
+def described(program: Program, segment: Any) -> dict[str, str]:
+    """Return what a program is made of, but for its key; `segment` is the closed jaxpr of what it computes."""
+    stream = program.stream
+    held_out = None if stream is None else stream.held_out
+    text = _text(segment.jaxpr)
+    digest = hashlib.sha256(text.encode())
+    for constant in segment.consts:
         digest.update(to_host(constant).tobytes())
-    made_of = {
+    numbers = Counter(f"{float(number):.6g}" for number in _NUMBER.findall(text))
+    return {
         **{name: _ADDRESS.sub("", text) for name, text in program.recipe.settings.items()},
         "stopping": repr(program.stopping),
-        "data": _contents(program.train),
-        "validation": _contents(program.validation),
-        "key": f"{jax.random.key_impl(key)} {jax.random.key_data(key).tolist()}",
+        "data": _contents(program.train) if stream is None else _streamed(stream.batches),
+        "validation": _contents(program.validation) if held_out is None else _streamed(held_out),
         COMPUTED: digest.hexdigest()[:12],
+        NUMBERS: json.dumps(numbers),
         "jax": jax.__version__,
         "platform": jax.default_backend(),
     }
-    return made_of, run, segment.out_info[1]
 
 
 @lru_cache(maxsize=8)
@@ -69,10 +93,16 @@ def changes(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]
     >>> changes({"epochs": "10", "mix": "none"}, {"epochs": "20", "mix": "none"})
     {'epochs': '10 → 20'}
     """
-    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name) and name != NUMBERS]
     if any(name in MACHINE for name in names):  # what is computed is written otherwise there
         names = [name for name in names if name != COMPUTED]
-    return {name: _change(before.get(name, "nothing"), now.get(name, "nothing")) for name in names}
+    found = {name: _change(before.get(name, "nothing"), now.get(name, "nothing")) for name in names}
+    if COMPUTED in found and NUMBERS in before and NUMBERS in now:
+        old, new = (Counter(json.loads(each[NUMBERS])) for each in (before, now))
+        gone, come = list(old - new), list(new - old)
+        if 0 < len(gone) + len(come) <= FEW:  # more of them are of other operations
+            found[COMPUTED] = f"{', '.join(gone) or 'nothing'} → {', '.join(come) or 'nothing'}"
+    return found
 
 
 def _change(before: str, now: str) -> str:
@@ -87,11 +117,21 @@ def _line(line: str) -> str:
     return line.lstrip("│├└─ ")
 
 
+def _streamed(stream: Stream) -> str:
+    """Return what a stream reads, as far as can be told without reading it through."""
+    reading = stream.reading
+    how = ", ".join(f"{name}={value}" for name, value in reading.mark.items())
+    through = "".join(f", {getattr(each, '__qualname__', type(each).__name__)}" for each in reading.transforms)
+    return f"stream({how}{through}), CRC-32 of the first {_crc(jax.tree.leaves(reading.source[0]))}"
+
+
 def _contents(data: Any) -> str:
     leaves = jax.tree.leaves(data)
-    if not leaves:
-        return "none"
+    return f"{len(leaves[0])} examples, CRC-32 {_crc(leaves)}" if leaves else "none"
+
+
+def _crc(leaves: list[Any]) -> str:
     total = 0
-    for leaf in leaves:
-        total = zlib.crc32(f"{total} {leaf.dtype} {leaf.shape} {checksum(np.asarray(leaf))}".encode())
-    return f"{len(leaves[0])} examples, CRC-32 {total:08x}"
+    for leaf in map(np.asarray, leaves):
+        total = zlib.crc32(f"{total} {leaf.dtype} {leaf.shape} {checksum(leaf)}".encode())
+    return f"{total:08x}"
