@@ -41,6 +41,8 @@ SLOW = (
     "models/test_decoding.py::test_an_encoder_decoder_learns_to_reverse",
     "layers/test_recurrent.py::test_two_pieces_with_the_carry_handed_on_equal_the_whole[stacked]",
     "test_graphs.py::test_a_net_with_heads_trains_and_metrics_read_its_logits",
+    "train/test_hosts.py::test_a_run_and_a_sweep_over_two_processes_are_those_of_one",
+    "train/test_sweep_kept.py::test_a_cross_validation_broken_off_ends_with_the_same_bits",
     "train/test_checkpoint_killed.py::test_a_run_killed_ten_times_ends_with_the_same_bits",
     "train/test_stopping.py::test_the_best_is_found_and_restored_in_all_ways[0.02]",
     "train/test_learning_rate.py::test_the_suggestion_trains_nearly_as_well_as_the_best_of_a_grid",

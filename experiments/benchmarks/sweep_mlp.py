@@ -53,7 +53,7 @@ def main(rounds: int = 5) -> None:
             own.recipe,
         )  # fmt: skip
 
-    def all_at_once(how: str | None) -> Callable[[], object]:
+    def all_at_once(how: str) -> Callable[[], object]:
         return lambda: jn.train.sweep(study, seeds=SEEDS, grid={"lr": RATES}, strategy=how)  # pyright: ignore
 
     programs = [study({"lr": rate}) for rate in RATES]
@@ -66,7 +66,7 @@ def main(rounds: int = 5) -> None:
     }
     cold = {
         "sweep, side by side": all_at_once("vmap"),
-        "sweep, measured first": all_at_once(None),
+        "sweep, measured first": all_at_once("measure"),
         "fit, one by one": lambda: [
             jn.train.fit(program, key) for program in [study({"lr": rate}) for rate in RATES] for key in keys
         ],

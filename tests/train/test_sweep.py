@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 
 import jaxnets as jn
 from jaxnets.train.sweeps import members as many
+from jaxnets.train.sweeps import strategy
 from jaxnets.train.sweeps.designs import design
 from jaxnets.train.sweeps.sweep import plan
 from tests.oracle import floats, integers
@@ -236,16 +237,40 @@ def test_a_member_that_fails_is_reported_and_hurts_no_other():
 
 
 def test_what_is_faster_is_measured_once(monkeypatch: pytest.MonkeyPatch):
-    from jaxnets.train.sweeps import strategy
-
     measured, faster = [], strategy._faster
     monkeypatch.setattr(strategy, "_faster", lambda team: measured.append(1) or faster(team))
-    results = [jn.train.sweep(linear, grid={"lr": [0.1, 0.2, 0.3, 0.4]}, mesh=ONE) for _ in range(2)]
+    how: Any = {"grid": {"lr": [0.1, 0.2, 0.3, 0.4]}, "strategy": "measure", "mesh": ONE}
+    results = [jn.train.sweep(linear, **how) for _ in range(2)]
     assert len(measured) == 1
     assert results[0].layout.strategy == results[1].layout.strategy
     monkeypatch.setattr(strategy, "_measured", {})
     monkeypatch.setattr(strategy, "_faster", lambda team: "map")
-    assert jn.train.sweep(linear, grid={"lr": [0.1, 0.2, 0.3, 0.4]}, mesh=ONE).layout.strategy == "map"
+    assert jn.train.sweep(linear, **how).layout.strategy == "map"
+
+
+IMAGES, STEPS = (floats(4, 8, 8, 1), integers(4, high=3)), (floats(4, 5, 2), integers(4, high=3))
+
+
+@pytest.mark.parametrize(
+    ("net", "data", "faster"),
+    [
+        (jn.serial(jn.dense(8), jax.nn.relu, jn.layer_norm(), jn.dropout(0.1), out=jn.dense(3)), (X, Y), "vmap"),
+        (jn.serial(jn.dense(8191), jax.nn.relu, out=jn.dense(3)), (X, Y), "vmap"),  # 8 n + 3 parameters
+        (jn.serial(jn.dense(8192), jax.nn.relu, out=jn.dense(3)), (X, Y), "map"),
+        (jn.serial(jn.conv(2, 3), jn.flatten, out=jn.dense(3)), IMAGES, "map"),
+        (jn.serial(jn.recurrent(jn.gru_cell(4)), last=lambda y: y[:, -1], out=jn.dense(3)), STEPS, "map"),
+    ],
+    ids=["products", "small", "large", "convolution", "recurrence"],
+)
+def test_a_cpu_knows_what_is_faster(net: jn.Net, data: Any, faster: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(strategy, "_faster", None)  # nothing is measured
+
+    def study(hp):
+        objective = jn.objective(jn.losses.cross_entropy)
+        return jn.train.program(net, objective, optax.sgd(hp["lr"]), data, epochs=1, batch_size=4)
+
+    team = plan(study, design(grid={"lr": [0.1, 0.2]}), mesh=ONE)
+    assert team.layout.strategy == faster
 
 
 def test_a_memory_budget_makes_chunks():
@@ -271,7 +296,7 @@ def test_ctrl_c_returns_what_there_is(monkeypatch: pytest.MonkeyPatch):
 
         return stand
 
-    monkeypatch.setattr(sys.modules["jaxnets.train.sweeps.sweep"], "standing", standing)
+    monkeypatch.setattr(sys.modules["jaxnets.train.sweeps.conduct"], "standing", standing)
     result = jn.train.sweep(linear, grid={"lr": np.linspace(0.1, 0.4, 8)}, strategy="vmap", mesh=ONE, chunk=4)
     assert result.segments.tolist() == [2] * 4 + [0] * 4
     assert np.isnan(result.history["loss"]).tolist() == [[False, False, True, True]] * 4 + [[True] * 4] * 4
@@ -316,7 +341,7 @@ def test_seeds_alone_make_a_sweep(alone: Any):
         ({"random": {"lr": (0, 1)}, "samples": 2}, "a space for 'lr' in random, got tuple"),
         ({"grid": {"lr": [0.1]}, "seeds": 0}, "seeds ≥ 1, got 0"),
         ({"grid": {"lr": [0.1]}, "seeds": [0.5]}, "seeds as a count, integers or keys"),
-        ({"grid": {"lr": [0.1]}, "strategy": "pmap"}, "strategy 'vmap', 'map' or None, got 'pmap'"),
+        ({"grid": {"lr": [0.1]}, "strategy": "pmap"}, "strategy 'vmap', 'map', 'measure' or None, got 'pmap'"),
         ({"grid": {"lr": [0.1]}, "chunk": 0}, "chunk ≥ 1, got 0"),
         ({"grid": {"lr": [0.1]}, "strategy": "vmap", "batch_size": 2}, "strategy='map' with batch_size=2"),
     ],

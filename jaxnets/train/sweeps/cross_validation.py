@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Unpack
 
 import jax
@@ -10,14 +11,12 @@ import numpy as np
 from jaxnets.data.folds import fold, folds
 from jaxnets.errors import NetError
 from jaxnets.train.data import check_data
-from jaxnets.train.fit import interrupts
 from jaxnets.train.program import Program
+from jaxnets.train.sweeps.conduct import Callbacks, conduct
 from jaxnets.train.sweeps.designs import inputs
-from jaxnets.train.sweeps.ledger import Ledger, advance
 from jaxnets.train.sweeps.members import Plain
-from jaxnets.train.sweeps.progress import showing, standing
-from jaxnets.train.sweeps.result import SweepResult, collect
-from jaxnets.train.sweeps.strategy import prepare
+from jaxnets.train.sweeps.result import SweepResult
+from jaxnets.train.sweeps.strategy import Computed, Team, prepare
 from jaxnets.train.sweeps.sweep import Options, named, parted
 
 
@@ -45,6 +44,9 @@ def cross_validate(
     numbers: Any = None,
     shuffle: int = 0,
     progress: bool = False,
+    callbacks: Callbacks | None = None,
+    checkpoint: str | Path | None = None,
+    overhead: float | None = 0.02,
     **options: Unpack[Options],
 ) -> SweepResult:
     """Train a network on all folds but one, for each fold, configuration and seed, all compiled as one.
@@ -60,6 +62,9 @@ def cross_validate(
             draws them, with equal proportions of each class where targets are integers `(examples,)`.
         shuffle: the seed of that.
         progress: whether to show a bar.
+        callbacks: gives the callbacks of each member, as in `sweep`; its record has the `fold` too.
+        checkpoint: a folder to save in and go on from, as in `sweep`.
+        overhead: which share of the time that may take.
         **options: the design, and how members are computed, as in `sweep`.
 
     Returns:
@@ -94,9 +99,9 @@ def cross_validate(
         design, how = parted(options)
         design = design.repeated("fold", k)
         members = {"hp": inputs(design.hp), "fold": design.labels["fold"].astype(np.int32)}
-        team = prepare(Folded(study, tuple(numbers.tolist())), tuple(data), members, design.keys, **how)
-    ledger = Ledger(len(design), team.shared.segments)
-    total = ledger.segments * len(design)
-    with interrupts() as interrupted, showing(progress, "cross-validation", total) as show:
-        advance(team, ledger, range(len(design)), ledger.segments, interrupted=interrupted, show=standing(show))
-    return collect(team, design, ledger)
+        build = Folded(study, tuple(numbers.tolist()))
+
+        def planned(how: Computed) -> Team:
+            return prepare(build, tuple(data), members, design.keys, **how)
+
+        return conduct("cross-validation", planned, how, design, progress, callbacks, checkpoint, overhead)

@@ -20,7 +20,9 @@ class Ledger:
         done: `(members,)`, how many segments each has run.
         over: `(members,)`, whether it goes no further.
         history: an array `(members, segments, ...)` for each name; what was not run is NaN, or -1 where there is none.
-        runs: each member's run in the host's memory, `None` before it starts.
+        runs: each member's run in the host's memory, `None` before it starts; see `hold`.
+        inside: the members that are being computed, by their places.
+        width: how many places there are.
     """
 
     def __init__(self, members: int, segments: int) -> None:
@@ -29,6 +31,9 @@ class Ledger:
         self.history: dict[str, np.ndarray] = {}
         self.runs: list[Run | None] = [None] * members
         self.segments = segments
+        self.inside: list[int] = []
+        self.width = 0
+        self._placed: Run | None = None
 
     def left(self, member: int, until: int) -> bool:
         """Tell whether a member has segments to run up to one."""
@@ -46,6 +51,50 @@ class Ledger:
             self.history[name][who, self.done[who]] = values[places]
         self.done[who] += 1
         self.over[who] = over[places]
+
+    def place(self, team: Team, inside: list[int], width: int) -> Run:
+        """Put members' runs on the devices, places filled up with the first, and return them."""
+        found = [self.runs[member] or team.start(member) for member in inside]
+        self.inside, self.width = inside, width
+        runs: Run = team.layout.place(many.stack(found + found[:1] * (width - len(found))))
+        self._placed = runs
+        return runs
+
+    def moved(self, runs: Run) -> None:
+        """Take note of the runs on the devices one segment later."""
+        self._placed = runs
+
+    def hold(self) -> None:
+        """Copy the runs on the devices to the host's memory."""
+        if self._placed is not None:
+            held = many.on_host(self._placed)
+            for place, member in enumerate(self.inside):
+                self.runs[member] = many.unstack(held, place)
+
+    def run(self, member: int) -> Run:
+        """Return a member's run as `hold` has left it; it has begun."""
+        run = self.runs[member]
+        assert run is not None
+        return run
+
+    def clear(self) -> None:
+        """Take all members off the devices."""
+        self.hold()
+        self.inside, self._placed = [], None
+
+    def stacked(self, team: Team, *, finished: bool = False) -> Run:
+        """Return all members' runs in the host's memory as one; zero for those that have not begun.
+
+        Args:
+            team: the sweep.
+            finished: whether they end here, with the best parameters where stopping restores them.
+        """
+        runs, stopping = self.runs, team.shared.stopping
+        if finished and stopping is not None:
+            runs = [run if run is None else many.on_host(many.finish(stopping, run)) for run in runs]
+        begun = next((run for run in runs if run is not None), None) or team.start(0)
+        blank = jax.tree.map(lambda leaf: leaf if many.is_key(leaf) else np.zeros_like(leaf), begun)
+        return many.stack([blank if run is None else run for run in runs])
 
     def reported(self, stopping: EarlyStopping | None) -> np.ndarray:
         """Return the segment `(members,)` that each finished run's values are from, -1 if there is none."""
@@ -82,35 +131,25 @@ def advance(
         interrupted: holds something as soon as the members are to stand where they are.
         show: called after each segment.
     """
-    waiting = [member for member in members if ledger.left(member, until)]
-    inside: list[int] = []
-    runs, width = None, team.fitting(len(waiting))
+    waiting = [member for member in members if ledger.left(member, until) and member not in ledger.inside]
+    if ledger.inside:  # as a checkpoint has it
+        runs, width = ledger.place(team, ledger.inside, ledger.width), ledger.width
+    else:
+        runs, width = None, team.fitting(len(waiting))
     while not interrupted:
-        going = [member for member in inside if ledger.left(member, until)]
+        going = [member for member in ledger.inside if ledger.left(member, until)]
         if not going and not waiting:
             break
         free, smaller = width - len(going), width if waiting else team.fitting(len(going))
         if (waiting and 4 * free >= width) or smaller < width:
-            _store(ledger, inside, runs)
+            ledger.hold()
             inside, waiting = going + waiting[:free], waiting[free:]
-            runs, width = _load(team, ledger, inside, smaller), smaller
+            runs, width = ledger.place(team, inside, smaller), smaller
+        inside = ledger.inside
         active = np.array([ledger.left(member, until) for member in inside] + [False] * (width - len(inside)))
         places = inside + inside[:1] * (width - len(inside))
         runs, rows, over = team.segment(places, runs, active)  # pyright: ignore[reportArgumentType]
-        ledger.note(places, active, *jax.device_get((rows, over)))
+        ledger.moved(runs)
+        ledger.note(places, active, *many.on_host((rows, over)))
         show(ledger)
-    _store(ledger, inside, runs)
-
-
-def _load(team: Team, ledger: Ledger, members: list[int], width: int) -> Run:
-    """Return the members' runs on the devices, places filled up with the first."""
-    found = [ledger.runs[member] or team.start(member) for member in members]
-    return team.layout.place(many.stack(found + found[:1] * (width - len(found))))
-
-
-def _store(ledger: Ledger, members: list[int], runs: Run | None) -> None:
-    """Bring the members' runs back to the host's memory."""
-    if runs is not None:
-        held = many.on_host(runs)
-        for place, member in enumerate(members):
-            ledger.runs[member] = many.unstack(held, place)
+    ledger.clear()

@@ -15,6 +15,7 @@ from jaxnets.net import Key
 from jaxnets.train.program import Program, halted
 from jaxnets.train.run import Run
 from jaxnets.train.stopping import EarlyStopping
+from jaxnets.train.streamed import refuse
 
 UNKNOWN = (
     jax.errors.ConcretizationTypeError,
@@ -54,17 +55,22 @@ class Layout:
         return 1 if self.mesh is None else self.mesh.size
 
     @property
+    def platform(self) -> str:
+        """What the devices are, such as "cpu"."""
+        return jax.default_backend() if self.mesh is None else self.mesh.devices.flat[0].platform
+
+    @property
     def alone(self) -> bool:
         """Whether each member is computed by itself."""
         return self.strategy == "map" and self.batch_size in (None, 1)
 
     def place(self, tree: Any) -> Any:
         """Put what is stacked by member on its devices."""
-        return jax.device_put(tree, self._sharding(self._members()))
+        return _put(self._sharding(self._members()), tree)
 
     def place_whole(self, tree: Any) -> Any:
         """Put what all members share on each device."""
-        return jax.device_put(tree, self._sharding(PartitionSpec()))
+        return _put(self._sharding(PartitionSpec()), tree)
 
     def _sharding(self, spec: PartitionSpec) -> NamedSharding | None:
         return None if self.mesh is None else NamedSharding(self.mesh, spec)
@@ -99,6 +105,7 @@ class Shared:
         examples: how many examples a segment learns from.
         stopping: when runs stop.
         run: the shapes of one run.
+        network: the jaxpr of the network's application, as text.
     """
 
     data: list[Any]
@@ -106,6 +113,7 @@ class Shared:
     examples: int
     stopping: EarlyStopping | None
     run: Run
+    network: str
 
 
 def look(build: Plain, given: Any, member: Any, key: Key) -> Shared:
@@ -118,7 +126,7 @@ def look(build: Plain, given: Any, member: Any, key: Key) -> Shared:
 
     def start(given: Any, member: Any, key: Key) -> Run:
         try:
-            program = _build(build, given, member)
+            program = program_of(build, given, member)
         except UNKNOWN as error:
             raise NetError(
                 "expects a study that does not need to know a hyperparameter's value, since all members are compiled "
@@ -127,7 +135,9 @@ def look(build: Plain, given: Any, member: Any, key: Key) -> Shared:
             ) from error
         seen.update(segments=program.segments, examples=program.examples, stopping=program.stopping)
         seen["data"] = [leaf for leaf in _leaves(program) if not is_traced(leaf)]
-        return program.start(key)
+        run, x = program.start(key), jax.tree.map(lambda leaf: leaf[:1], program.train[0])
+        seen["network"] = str(jax.make_jaxpr(program.recipe.net.apply)(run.params, run.state, x))
+        return run
 
     run = jax.eval_shape(start, given, member, key)
     return Shared(run=run, **seen)
@@ -137,6 +147,12 @@ def look(build: Plain, given: Any, member: Any, key: Key) -> Shared:
 def start(build: Plain, given: Any, data: Sequence[Any], member: Any, key: Key) -> Run:
     """Return one member's run before its first step."""
     return _bound(build, given, data, member).start(key)
+
+
+@partial(jax.jit, static_argnames="build")
+def alone(build: Plain, given: Any, data: Sequence[Any], member: Any, run: Run) -> tuple[Run, dict[str, Any]]:
+    """Return one member's run one segment later, and what is reported of it."""
+    return _bound(build, given, data, member).segment(run)
 
 
 @partial(jax.jit, static_argnames=("build", "layout"), donate_argnames="runs")
@@ -179,8 +195,17 @@ def finish(stopping: EarlyStopping, run: Run) -> Run:
 
 
 def on_host(tree: Any) -> Any:
-    """Return copies in the host's memory, as NumPy arrays; keys stay JAX's."""
-    return jax.tree.map(lambda leaf: leaf if is_key(leaf) else np.array(leaf), tree)
+    """Return copies in the host's memory, as NumPy arrays, whole in each process; keys stay JAX's."""
+    from jax.experimental.multihost_utils import process_allgather
+
+    def one(leaf: Any) -> Any:
+        if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable:
+            return leaf if is_key(leaf) else np.array(leaf)
+        if is_key(leaf):
+            return jax.random.wrap_key_data(one(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
+        return np.array(process_allgather(leaf, tiled=True))
+
+    return jax.tree.map(one, tree)
 
 
 def stack(runs: Sequence[Run]) -> Run:
@@ -205,19 +230,21 @@ def unstack(runs: Run, place: int) -> Run:
     return jax.tree.map(lambda leaf: leaf[place], runs)
 
 
-def _build(build: Plain, given: Any, member: Any) -> Program:
+def program_of(build: Plain, given: Any, member: Any) -> Program:
     """Return a member's program, with data that do not depend on the member as known arrays, not as constants."""
     with jax.ensure_compile_time_eval():
         program = build(given, member)
     if not isinstance(program, Program):
         mend = "end it with `return jn.train.program(...)`"
         raise NetError(f"expects a study that returns a Program, got {type(program).__name__}; {mend}")
+    if program.stream is not None:
+        raise refuse()
     return program
 
 
 def _bound(build: Plain, given: Any, data: Sequence[Any], member: Any) -> Program:
     """Return a member's program with the data that were handed over in place of its own."""
-    program = _build(build, given, member)
+    program = program_of(build, given, member)
     handed = iter(data)
     leaves = [leaf if is_traced(leaf) else next(handed) for leaf in _leaves(program)]
     train, validation = jax.tree.unflatten(jax.tree.structure((program.train, program.validation)), leaves)
@@ -226,6 +253,19 @@ def _bound(build: Plain, given: Any, data: Sequence[Any], member: Any) -> Progra
 
 def _leaves(program: Program) -> list[Any]:
     return jax.tree.leaves((program.train, program.validation))
+
+
+def _put(sharding: NamedSharding | None, tree: Any) -> Any:
+    """Put what every process has whole on the devices of all."""
+    if sharding is None or sharding.is_fully_addressable:
+        return jax.device_put(tree, sharding)
+
+    def one(leaf: Any) -> Any:
+        if is_key(leaf):
+            return jax.random.wrap_key_data(one(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
+        return jax.make_array_from_callback(np.shape(leaf), sharding, np.asarray(leaf).__getitem__)
+
+    return jax.tree.map(one, tree)
 
 
 def is_key(leaf: Any) -> bool:

@@ -202,16 +202,10 @@ class SweepResult:
 
 def collect(team: Team, design: Design, ledger: Ledger, *, dropped: Sequence[int] = ()) -> SweepResult:
     """Return what is known of all members, with their runs finished."""
-    stopping, runs = team.shared.stopping, ledger.runs
-    if stopping is not None:
-        runs = [run if run is None else many.on_host(many.finish(stopping, run)) for run in runs]
-    begun = next((run for run in runs if run is not None), None) or team.start(0)
-    blank = jax.tree.map(lambda leaf: leaf if many.is_key(leaf) else np.zeros_like(leaf), begun)
-    stacked = many.stack([blank if run is None else run for run in runs])
     left_out = np.isin(np.arange(len(design)), dropped)
     return SweepResult(
-        ledger.history, design.hp, design.labels, design.config, design.keys, stacked, ledger.done,
-        ledger.reported(stopping), ledger.failed(), left_out, team.layout,
+        ledger.history, design.hp, design.labels, design.config, design.keys, ledger.stacked(team, finished=True),
+        ledger.done, ledger.reported(team.shared.stopping), ledger.failed(), left_out, team.layout,
     )  # fmt: skip
 
 

@@ -12,8 +12,8 @@ from jaxnets.train.sweeps.designs import Space, check_spaces, crossed, inputs, t
 from jaxnets.train.sweeps.ledger import Ledger, advance
 from jaxnets.train.sweeps.progress import showing
 from jaxnets.train.sweeps.result import Mode, SweepResult, collect, joined, means, sign_of
-from jaxnets.train.sweeps.strategy import Team
-from jaxnets.train.sweeps.sweep import Computed, Study, named, plan
+from jaxnets.train.sweeps.strategy import Computed, Team
+from jaxnets.train.sweeps.sweep import Study, named, plan
 
 if TYPE_CHECKING:
     import optuna

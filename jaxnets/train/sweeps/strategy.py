@@ -1,9 +1,10 @@
 """How the members of a sweep are computed: side by side or in turn, how many at a time, on which devices."""
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 from weakref import WeakKeyDictionary
 
 import jax
@@ -15,8 +16,21 @@ from jaxnets.train.run import Run
 from jaxnets.train.sweeps import members as many
 from jaxnets.train.sweeps.members import Layout, Plain, Shared
 
+SMALL = 2**16  # parameters: what members side by side read on a CPU, beyond that they lose more than they gain
+COSTLY = re.compile(r"\b(conv_general_dilated|scan|while)\[")  # what is computed in turn there
 FEW = 8  # members a device: enough to tell what is faster, and not worth another compilation below
+Strategy = Literal["vmap", "map", "measure"]
 _measured: WeakKeyDictionary[Any, dict[Any, Any]] = WeakKeyDictionary()  # what was faster, by study
+
+
+class Computed(TypedDict, total=False):
+    """How the members of a sweep are computed; `sweep` describes each."""
+
+    strategy: Strategy | None
+    batch_size: int | None
+    chunk: int | None
+    memory_budget: int | None
+    mesh: Mesh | None
 
 
 @dataclass(frozen=True)
@@ -78,15 +92,15 @@ def prepare(
     inputs: Any,
     keys: Any,
     *,
-    strategy: Literal["vmap", "map"] | None = None,
+    strategy: Strategy | None = None,
     batch_size: int | None = None,
     chunk: int | None = None,
     memory_budget: int | None = None,
     mesh: Mesh | None = None,
 ) -> Team:
     """Return a sweep ready to run; `sweep` describes the options."""
-    if strategy not in ("vmap", "map", None):
-        raise NetError(f"expects strategy 'vmap', 'map' or None, got {strategy!r}")
+    if strategy not in ("vmap", "map", "measure", None):
+        raise NetError(f"expects strategy 'vmap', 'map', 'measure' or None, got {strategy!r}")
     for name, count in (("batch_size", batch_size), ("chunk", chunk), ("memory_budget", memory_budget)):
         if count is not None:
             check_count(name, count)
@@ -95,13 +109,19 @@ def prepare(
             f"expects strategy='map' with batch_size={batch_size}: vmap takes all members of a chunk at once"
         )
     total = len(keys)
-    layout = Layout(strategy or "vmap", batch_size, mesh if mesh is not None else _all_devices(total))
+    layout = Layout(
+        strategy if strategy in ("vmap", "map") else "vmap",
+        batch_size,
+        mesh if mesh is not None else _all_devices(total),
+    )
     first = jax.tree.map(lambda column: column[0], inputs)
     shared = many.look(build, given, first, keys[0])
     shared = replace(shared, data=layout.place_whole(shared.data))
     width = _even(total, chunk or total, layout.devices)
     team = Team(build, layout.place_whole(given), inputs, keys, shared, layout, width)
-    if strategy is None and width > layout.devices:
+    if strategy is None and layout.platform == "cpu":
+        team = replace(team, layout=replace(layout, strategy=_known(shared)))
+    elif strategy in ("measure", None) and width > layout.devices:
         known = _measured.setdefault(build.study, {})
         kind = (
             tuple(leaf.shape for leaf in jax.tree.leaves(shared.run)),
@@ -148,6 +168,12 @@ def _few(team: Team) -> tuple[list[int], Callable[[], Run], np.ndarray]:
         return team.layout.place(many.stack([started[member] for member in places]))
 
     return places, runs, np.ones(len(places), bool)
+
+
+def _known(shared: Shared) -> Literal["vmap", "map"]:
+    """Return what was faster on CPUs: side by side for small networks of products alone, in turn for all others."""
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(shared.run.params))
+    return "vmap" if parameters <= SMALL and not COSTLY.search(shared.network) else "map"
 
 
 def _faster(team: Team) -> Literal["vmap", "map"]:

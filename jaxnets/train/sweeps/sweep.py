@@ -3,20 +3,19 @@
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, TypedDict, Unpack, cast
+from pathlib import Path
+from typing import Any, TypedDict, Unpack, cast
 
 from jax.sharding import Mesh
 
 from jaxnets.errors import NetError
 from jaxnets.net import Key
-from jaxnets.train.fit import interrupts
 from jaxnets.train.program import Program
+from jaxnets.train.sweeps.conduct import Callbacks, conduct
 from jaxnets.train.sweeps.designs import Design, Space, design, inputs
-from jaxnets.train.sweeps.ledger import Ledger, advance
 from jaxnets.train.sweeps.members import Plain
-from jaxnets.train.sweeps.progress import showing, standing
-from jaxnets.train.sweeps.result import SweepResult, collect
-from jaxnets.train.sweeps.strategy import Team, prepare
+from jaxnets.train.sweeps.result import SweepResult
+from jaxnets.train.sweeps.strategy import Computed, Strategy, Team, prepare
 
 Study = Callable[[dict[str, Any]], Program]
 
@@ -32,16 +31,6 @@ class Designed(TypedDict, total=False):
     key: Key | None
 
 
-class Computed(TypedDict, total=False):
-    """How the members of a sweep are computed; `sweep` describes each."""
-
-    strategy: Literal["vmap", "map"] | None
-    batch_size: int | None
-    chunk: int | None
-    memory_budget: int | None
-    mesh: Mesh | None
-
-
 class Options(Designed, Computed):
     """All of these."""
 
@@ -55,12 +44,15 @@ def sweep(
     samples: int | None = None,
     members: Sequence[Mapping[str, Any]] | None = None,
     key: Key | None = None,
-    strategy: Literal["vmap", "map"] | None = None,
+    strategy: Strategy | None = None,
     batch_size: int | None = None,
     chunk: int | None = None,
     memory_budget: int | None = None,
     mesh: Mesh | None = None,
     progress: bool = False,
+    callbacks: Callbacks | None = None,
+    checkpoint: str | Path | None = None,
+    overhead: float | None = 0.02,
 ) -> SweepResult:
     """Train a network for each combination of hyperparameters and seed, all compiled as one.
 
@@ -81,17 +73,27 @@ def sweep(
         members: or a list of dicts, one a configuration. With none of these there are only seeds, and `hp` is empty.
         key: of the random draws; `key(0)` if not given.
         strategy: "vmap" computes members side by side, "map" one after another, so that each may use the whole
-            machine. What a few of them do faster for one segment is taken if it is not given, measured once a study.
+            machine; "measure" takes what a few of them do faster for one segment, measured once a study. If not
+            given, a CPU takes "vmap" for networks of at most 65,536 parameters without convolution, recurrence or any
+            other loop, "map" for all others; other devices measure.
         batch_size: with "map", how many members are computed side by side in turn.
         chunk: how many members are on the devices at a time; all if not given.
         memory_budget: bytes a device, from which `chunk` follows by the compiler's account of what a few members need.
             Where a device says what it has, four fifths of what is free, if not given.
         mesh: the devices that members are shared out to, along all its axes; all local devices if not given.
         progress: whether to show a bar over all members, plain lines where there is no terminal.
+        callbacks: gives the callbacks of each member, which see what those of `fit` see, from a record of the
+            member's number, seed and hyperparameters: `lambda member: [jn.train.jsonl("sweep.jsonl", **member)]`. If
+            one's `on_segment` returns `True`, the member ends there. `on_start` gets the first member's program.
+        checkpoint: a folder. All members are saved there, and if the sweep is broken off, whatever the process dies
+            of, the same call goes on from there and ends with the same bits, with the layout that it had. A sweep
+            that is finished comes back at once. One sweep a folder.
+        overhead: which share of the time saving may take; `None` saves after every segment.
 
     Raises:
         NetError: for a design without members, values that are no numbers, several designs at once, a study that
-            gives no `Program` or must know a value, or an option out of range.
+            gives no `Program` or must know a value, an option out of range, or a folder of another sweep.
+        OSError: if the folder can't be written to, or the disk is full.
 
     >>> import jax.numpy as jnp, jaxnets as jn, optax
     >>> x = jnp.linspace(-1, 1, 20)[:, None]
@@ -104,13 +106,18 @@ def sweep(
     """
     with named("sweep"):
         chosen = design(grid=grid, random=random, samples=samples, members=members, seeds=seeds, key=key)
-        team = plan(
-            study, chosen, strategy=strategy, batch_size=batch_size, chunk=chunk, memory_budget=memory_budget, mesh=mesh
-        )
-    ledger = Ledger(len(chosen), team.shared.segments)
-    with interrupts() as interrupted, showing(progress, "sweep", ledger.segments * len(chosen)) as show:
-        advance(team, ledger, range(len(chosen)), ledger.segments, interrupted=interrupted, show=standing(show))
-    return collect(team, chosen, ledger)
+        how: Computed = {
+            "strategy": strategy,
+            "batch_size": batch_size,
+            "chunk": chunk,
+            "memory_budget": memory_budget,
+            "mesh": mesh,
+        }
+
+        def planned(how: Computed) -> Team:
+            return plan(study, chosen, **how)
+
+        return conduct("sweep", planned, how, chosen, progress, callbacks, checkpoint, overhead)
 
 
 def parted(options: Options) -> tuple[Design, Computed]:

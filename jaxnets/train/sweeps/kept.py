@@ -1,0 +1,133 @@
+"""A sweep in a folder: one that was killed goes on, and ends with the same bits."""
+
+import hashlib
+import zlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnets.errors import NetError
+from jaxnets.train.checkpoints import archive
+from jaxnets.train.checkpoints.fingerprint import MACHINE, changes, described
+from jaxnets.train.checkpoints.restored import restored
+from jaxnets.train.checkpoints.writer import Writer
+from jaxnets.train.sweeps import members as many
+from jaxnets.train.sweeps.designs import Design
+from jaxnets.train.sweeps.ledger import Ledger
+from jaxnets.train.sweeps.strategy import Computed, Team
+
+KEEP = 2  # the newest, and the one before for when it can't be read
+
+
+class Kept:
+    """A folder with the checkpoints of one sweep: every member's run and history, and where each is computed.
+
+    Raises:
+        NetError: if none of the checkpoints in the folder can be read, or there are several processes.
+        OSError: if it can't be written to.
+        ModuleNotFoundError: if Orbax is not installed.
+    """
+
+    def __init__(self, folder: str | Path, overhead: float | None) -> None:
+        if jax.process_count() > 1:
+            raise NetError(f"saves sweeps of one process, and there are {jax.process_count()}", label="checkpoint")
+        self.writer = Writer(Path(folder), overhead)
+        self.writer.check_folder()
+        self.found, self.unreadable = None, list[int]()
+        if archive.numbers(self.writer.folder):
+            self.found, self.unreadable = archive.newest(self.writer.folder)
+
+    def adopt(self, how: Computed) -> Computed:
+        """Return how members are computed, with what was measured then, so that the bits stay."""
+        if self.found is None or how.get("strategy") not in (None, "measure"):
+            return how
+        return {**how, "strategy": self.found.about["layout"]["strategy"]}
+
+    def restore(self, team: Team, design: Design, ledger: Ledger) -> Team:
+        """Write on the ledger what the newest checkpoint has, and return the sweep with as many members at a time.
+
+        Raises:
+            NetError: if it is of another sweep.
+        """
+        if self.found is not None:
+            team = replace(team, width=self.found.about["layout"]["width"])
+        layout = {"strategy": team.layout.strategy, "width": team.width, "devices": team.layout.devices}
+        self.about = {"settings": _settings(team, design, layout), "layout": layout}
+        if self.found is not None:
+            self._compare()
+            with jax.default_device(jax.local_devices(backend="cpu")[0]):
+                saved = many.on_host(restored(self.found, cast(Any, _shapes(team)), str(self.writer.folder)))
+            ledger.done, ledger.over = saved["done"].astype(int), saved["over"]
+            ledger.history = {name: np.array(rows) for name, rows in self.found.history.items()}
+            ledger.runs = [many.unstack(saved["runs"], k) if done else None for k, done in enumerate(ledger.done)]
+            ledger.inside, ledger.width = [k for k in saved["inside"].tolist() if k >= 0], int(saved["width"])
+            self.writer.saved = self.found.number
+            for number in self.unreadable:
+                archive.move_away(self.writer.folder, number)
+        self.writer.open(KEEP)
+        return team
+
+    def keep(self, team: Team, ledger: Ledger, *, last: bool = False) -> None:
+        """Save where all members stand, if it is time to, or the last.
+
+        Raises:
+            OSError: if the one before could not be written.
+        """
+        number = int(ledger.done.sum())
+        if number == self.writer.saved or not (last or self.writer.affordable()):
+            return
+        ledger.hold()
+        inside = np.full(len(ledger.done), -1, np.int32)
+        inside[: len(ledger.inside)] = ledger.inside
+        everything = {
+            "runs": ledger.stacked(team),
+            "done": ledger.done.astype(np.int32),
+            "over": ledger.over,
+            "inside": inside,
+            "width": np.asarray(ledger.width, np.int32),
+        }
+        self.writer.save(archive.pack(number, everything, ledger.history), self.about, {})
+
+    def _compare(self) -> None:
+        """Refuse to go on with another sweep, and name what differs."""
+        assert self.found is not None
+        found = changes(self.found.about["settings"], self.about["settings"])
+        if wrong := {name: change for name, change in found.items() if name not in MACHINE}:
+            text = "".join(f"\n  {name}: {change}" for name, change in wrong.items())
+            place = f"checkpoint {self.found.number} in {self.writer.folder}"
+            raise NetError(f"is of another sweep:{text}\ngive a new sweep another folder", label=place)
+
+
+def _shapes(team: Team) -> dict[str, Any]:
+    members = len(team.keys)
+    count = jax.ShapeDtypeStruct((members,), jnp.int32)
+    runs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((members, *leaf.shape), leaf.dtype), team.shared.run)
+    return {
+        "runs": runs,
+        "done": count,
+        "over": jax.ShapeDtypeStruct((members,), bool),
+        "inside": count,
+        "width": jax.ShapeDtypeStruct((), jnp.int32),
+    }
+
+
+def _settings(team: Team, design: Design, layout: dict[str, Any]) -> dict[str, str]:
+    """Return what a sweep is made of, as short text by name."""
+    first = jax.tree.map(lambda column: column[0], team.inputs)
+    one = many.alone.trace(team.build, team.given, team.shared.data, first, team.shared.run)
+    values = {name: ", ".join(f"{each:g}" for each in dict.fromkeys(rows.tolist())) for name, rows in design.hp.items()}
+    labels = {name: ", ".join(map(str, dict.fromkeys(rows.tolist()))) for name, rows in design.labels.items()}
+    table = hashlib.sha256(repr([rows.tolist() for rows in (*design.hp.values(), *design.labels.values())]).encode())
+    keys = zlib.crc32(np.asarray(jax.random.key_data(design.keys)).tobytes())
+    return {
+        **described(many.program_of(team.build, team.given, first), one.jaxpr),
+        **{f"hyperparameter {name}": text for name, text in values.items()},
+        **labels,
+        "members": f"{len(design)}, {table.hexdigest()[:8]}",
+        "keys": f"CRC-32 {keys:08x}",
+        "computed by": f"{layout['strategy']}, {layout['width']} at a time on {layout['devices']} devices",
+    }

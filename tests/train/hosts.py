@@ -1,0 +1,55 @@
+"""One of two processes that train together: `python -m tests.train.hosts <port> <number> <file>`."""
+
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+import jaxnets as jn
+from tests.oracle import floats, integers
+
+NET = jn.serial(hidden=jn.dense(8), relu=jax.nn.relu, out=jn.dense(3))
+DATA = floats(64, 4), integers(64, high=3)
+
+
+def program(data: tuple, rate: float = 0.1) -> jn.train.Program:
+    """Return a small program."""
+    objective = jn.objective(jn.losses.cross_entropy)
+    return jn.train.program(NET, objective, optax.sgd(rate), data, epochs=3, batch_size=16, validation=DATA)
+
+
+def results(mesh: Mesh) -> dict[str, np.ndarray]:
+    """Return what comes of a run whose data lie on all devices, and of a sweep that is shared out to them."""
+
+    def placed(array: np.ndarray) -> jax.Array:
+        sharding = NamedSharding(mesh, PartitionSpec("all"))
+        return jax.make_array_from_callback(array.shape, sharding, array.__getitem__)
+
+    run, history = jn.train.fit(program((placed(DATA[0]), placed(DATA[1]))), jax.random.key(1))
+    found = jn.train.sweep(
+        lambda hp: program(DATA, hp["lr"]), grid={"lr": [0.01, 0.1, 0.2, 0.3, 1e30]}, strategy="vmap", mesh=mesh
+    )
+    return {
+        "loss": history["validation/loss"],
+        "kernel": np.asarray(run.params["hidden"]["kernel"]),
+        "losses": found.history["validation/loss"],
+        "kernels": np.asarray(found.runs.params["hidden"]["kernel"]),
+        "keys": np.asarray(jax.random.key_data(found.runs.key)),
+        "failed": found.failed,
+    }
+
+
+if __name__ == "__main__":
+    port, number, file = sys.argv[1:]
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.config.update("jax_num_cpu_devices", 2)
+    jax.distributed.initialize(f"127.0.0.1:{port}", num_processes=2, process_id=int(number))
+    found = results(Mesh(np.array(jax.devices()), ("all",)))
+    try:
+        jn.train.fit(program(DATA), jax.random.key(1), [jn.train.checkpoint(Path(file).parent / "kept")])
+    except jn.NetError as error:
+        found["said"] = np.array(str(error))
+    np.savez(file, allow_pickle=False, **found)
