@@ -127,7 +127,7 @@ def early_stopping(
     try:
         check_count("patience", patience)
         if mode not in ("min", "max"):
-            raise NetError(f"expects mode 'min' or 'max' for {metric!r}, got {mode!r}")
+            raise NetError(f"expects mode 'min' or 'max' for {metric!r}, whose name tells neither, got {mode!r}")
         if min_delta < 0:
             raise NetError(f"expects min_delta ≥ 0, got {min_delta}")
     except NetError as error:

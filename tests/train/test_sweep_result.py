@@ -123,7 +123,7 @@ def test_curves_over_epochs_are_of_configurations():
             "best finds no scalar 'accuracy' in the history; it has validation/accuracy",
         ),
         (lambda: result().best("confusion", "max"), "finds no scalar 'confusion'"),
-        (lambda: result().best("l2"), "best expects mode 'min' or 'max' for 'l2', got None"),
+        (lambda: result().best("l2"), "best expects mode 'min' or 'max' for 'l2', whose name tells neither, got None"),
         (lambda: result().best("validation/accuracy", "most"), "expects mode 'min' or 'max'"),  # pyright: ignore
         (lambda: result().best("validation/accuracy", by="seed"), "expects by 'config' or 'member'"),  # pyright: ignore
         (lambda: result().plot("rate", "l2"), "plot finds no hyperparameter 'rate'; the sweep has epoch, lr, l2"),

@@ -159,8 +159,8 @@ class SweepResult:
         with labelled_as("best"):
             if by not in ("config", "member"):
                 raise NetError(f"expects by 'config' or 'member', got {by!r}")
-            sign = sign_of(metric, mode)
             values = np.where(self.dropped, np.nan, self.value(metric))
+            sign = sign_of(metric, mode)
             groups = self.config if by == "config" else np.arange(len(self))
             scores = sign * means(values, groups)
             if not np.isfinite(scores).any():
@@ -236,5 +236,5 @@ def sign_of(metric: str, mode: Mode | None) -> int:
     if mode is None:
         mode = "max" if any(word in name for word in RISING) else "min" if any(w in name for w in FALLING) else None
     if mode not in ("min", "max"):
-        raise NetError(f"expects mode 'min' or 'max' for {metric!r}, got {mode!r}")
+        raise NetError(f"expects mode 'min' or 'max' for {metric!r}, whose name tells neither, got {mode!r}")
     return 1 if mode == "max" else -1
