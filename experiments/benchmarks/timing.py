@@ -1,11 +1,26 @@
 """How everything here is timed: turns taken in one run, medians, and their ratio with an interval."""
 
+import time
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
 
-def interleaved(contestants: Mapping[str, Callable[[], float]], *, rounds: int) -> dict[str, np.ndarray]:
+def timed(turn: Callable[[], object], before: Callable[[], object] = lambda: None) -> Callable[[], float]:
+    """Return a function that takes a turn and gives the seconds it took; `before` is not counted."""
+
+    def seconds() -> float:
+        before()
+        began = time.perf_counter()
+        turn()
+        return time.perf_counter() - began
+
+    return seconds
+
+
+def interleaved(
+    contestants: Mapping[str, Callable[[], float]], *, rounds: int, warm: bool = True
+) -> dict[str, np.ndarray]:
     """Run every contestant once a round, in turn, after one round that does not count.
 
     Taking turns spreads the machine's slow spells over all of them.
@@ -13,12 +28,13 @@ def interleaved(contestants: Mapping[str, Callable[[], float]], *, rounds: int) 
     Args:
         contestants: functions that do the work and return the seconds it took.
         rounds: how many rounds count.
+        warm: whether there is the round that does not count.
 
     Returns:
         Seconds `(rounds,)` by name.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for number in range(rounds + 1):
+    for number in range(not warm, rounds + 1):
         for name, contestant in contestants.items():
             took = contestant()
             if number:

@@ -1,0 +1,72 @@
+"""The benchmark suite: us beside our peers, row by row.
+
+    python -m experiments.benchmarks [--quick | --full] [--only PATTERN ...] [--peers NAME ...] [--json FILE]
+    python -m experiments.benchmarks report [--check]
+
+The first measures on the machine it finds, CPU or one GPU, and prints ratios. The second writes docs/benchmarks.md and
+its figures from the files in experiments/benchmarks/results. Peers come with the extra `benchmarks`; PyTorch is
+installed by hand, for the platform at hand. A peer that is not installed is left out, and said so.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.benchmarks import report, suite
+from experiments.benchmarks.machine import ALLOCATORS
+from experiments.benchmarks.peers import PEERS
+
+FEW = ("PyTorch", "Flax Linen")  # with --quick, and beside the first setting of the allocator
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return what the command understands."""
+    made = argparse.ArgumentParser(
+        prog="python -m experiments.benchmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("what", nargs="?", choices=["run", "report"], default="run", help="measure, or write the page")
+    size = made.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="few turns, fewer rows and peers: three minutes (default)")
+    size.add_argument("--full", action="store_true", help="all rows and peers, both settings of the allocator")
+    made.add_argument("--only", nargs="+", default=["*"], metavar="PATTERN", help="rows by name, such as 'sweep-*'")
+    made.add_argument("--peers", nargs="*", choices=list(PEERS), metavar="NAME", help=", ".join(PEERS))
+    made.add_argument("--allocators", nargs="+", choices=list(ALLOCATORS), help="settings of glibc's allocator")
+    made.add_argument("--rounds", type=int, help="how many turns count, in place of each row's own number")
+    made.add_argument("--json", type=Path, default=Path("benchmarks.json"), metavar="FILE", help="%(default)s")
+    made.add_argument("--check", action="store_true", help="report: write nothing, fail if the page is out of date")
+    return made
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Do what was asked for and return the exit code."""
+    asked = parser().parse_args(given)
+    if asked.what == "report":
+        return report.main(check=asked.check)
+    if asked.rounds is not None and asked.rounds < 1:
+        parser().error(f"expects at least 1 round, got {asked.rounds}")
+    try:
+        peers = asked.peers if asked.peers is not None else list(PEERS) if asked.full else FEW
+        allocators = asked.allocators or (list(ALLOCATORS) if asked.full else ["default"])
+        results = suite.run(
+            asked.json,
+            full=asked.full,
+            only=asked.only,
+            allocators={
+                each: peers if each == allocators[0] else [p for p in peers if p in FEW] for each in allocators
+            },
+            rounds=asked.rounds,
+            command=[*(["--full"] if asked.full else []), *(["--only", *asked.only] if asked.only != ["*"] else [])],
+        )
+    except (ValueError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(report.text(results))
+    print(f"written: {asked.json}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

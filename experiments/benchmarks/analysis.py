@@ -1,0 +1,112 @@
+"""What the numbers of a results file say: pure functions from its records to ratios, roofs and exponents."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from experiments.benchmarks.goals import GOALS, Goal
+from experiments.benchmarks.peers import PEERS
+from experiments.benchmarks.rows.row import LOOPED, OURS, SCANNED
+from experiments.benchmarks.timing import ratio
+
+Record = dict[str, Any]
+GROUPS = {"PyTorch": False, "JAX": True}  # whether its peers stand on JAX
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Ours beside the best of a group of peers.
+
+    Attributes:
+        row: name of the row.
+        title: its title.
+        group: "PyTorch" or "JAX".
+        peer: the fastest of the group.
+        times: its time over ours.
+        low: of the 95 % interval.
+        high: likewise.
+        goal: what `times` is to reach.
+    """
+
+    row: str
+    title: str
+    group: str
+    peer: str
+    times: float
+    low: float
+    high: float
+    goal: float | None
+
+    @property
+    def reached(self) -> bool:
+        """Whether it is."""
+        return self.goal is None or self.times >= self.goal
+
+
+def median(record: Record, name: str) -> float:
+    """Return a contestant's seconds for a unit: an epoch, a step, or the whole turn."""
+    each = record["contestants"][name]
+    return float(np.median(each["seconds"])) / each["units"]
+
+
+def compared(record: Record, ours: str, peer: str) -> tuple[float, float, float]:
+    """Return a peer's time over ours and its 95 % interval."""
+    both = (np.array(record["contestants"][name]["seconds"]) for name in (peer, ours))
+    return ratio(*both)
+
+
+def verdict(row: str, record: Record, group: str) -> Verdict | None:
+    """Return how we stand beside a group; `None` if nobody of it took part."""
+    names = [name for name in record["contestants"] if name in PEERS and PEERS[name].jax == GROUPS[group]]
+    if not names:
+        return None
+    best = min(names, key=lambda name: median(record, name))
+    goal = GOALS.get(row, Goal())
+    aim = goal.jax if GROUPS[group] else goal.pytorch
+    return Verdict(row, record["title"], group, best, *compared(record, OURS, best), aim)
+
+
+def verdicts(results: Record, allocator: str) -> Iterator[Verdict]:
+    """Give all of them for one setting of the allocator."""
+    for row, record in of_allocator(results, allocator):
+        found = (verdict(row, record, group) for group in GROUPS)
+        yield from (each for each in found if each is not None)
+
+
+def of_allocator(results: Record, allocator: str) -> Iterator[tuple[str, Record]]:
+    """Give the rows that were measured with a setting of the allocator."""
+    for row, records in results["rows"].items():
+        if allocator in records:
+            yield row, records[allocator]
+
+
+def share_of_peak(record: Record, name: str) -> float | None:
+    """Return the work's floating-point operations a second over the machine's best; `None` for a row without."""
+    each = record["contestants"][name]
+    if not each["flops"]:
+        return None
+    return each["flops"] / float(np.median(each["seconds"])) / record["matmul_peak"][each["precision"]]
+
+
+def scan_over_loop(record: Record) -> tuple[float, float, float] | None:
+    """Return the time of a step in a scan over one outside; `None` for a row that has not both."""
+    names = record["contestants"]
+    for scanned, looped in ((OURS, LOOPED), (SCANNED, OURS)):
+        if scanned in names and looped in names:
+            return compared(record, looped, scanned)
+    return None
+
+
+def exponent(points: Iterable[tuple[float, float]]) -> float:
+    """Return the power of the work by which time grows, over the larger half of the sizes."""
+    work, seconds = np.log(np.array(sorted(points))).T
+    half = len(work) // 2
+    return float(np.polyfit(work[half:], seconds[half:], 1)[0])
+
+
+def growth(record: Record) -> list[tuple[float, float]]:
+    """Return (floating-point operations, seconds) of a turn for each size."""
+    each = record["contestants"].values()
+    return [(float(one["flops"]), float(np.median(one["seconds"]))) for one in each]

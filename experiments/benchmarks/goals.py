@@ -1,0 +1,39 @@
+"""What each row is to reach: a peer's time over ours, at least; of scans and growth, at most."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Goal:
+    """How many times our time a peer is to take; `None` for no goal.
+
+    Attributes:
+        pytorch: the faster of eager and compiled.
+        jax: the fastest library on JAX.
+    """
+
+    pytorch: float | None = None
+    jax: float | None = None
+
+
+GOALS = {
+    "mlp": Goal(10, 3),
+    "lenet": Goal(1.2, 2),
+    "lstm": Goal(1.5),
+    "cnn": Goal(1.3, 3),
+    "resnet20": Goal(1.0, 2),
+    "vgg11": Goal(1.0, 1.5),
+    "resnet50-2": Goal(1.3, 3),
+    "resnet50-16": Goal(1.0, 3),
+    "lstm-gradient": Goal(1.0, 1.3),
+    "gru-gradient": Goal(1.0, 1.3),
+    "autoencoder": Goal(0.8, 5),
+    "sweep-mlp": Goal(10, 3),
+    "sweep-lenet": Goal(1.2, 4),
+    "sweep-cnn": Goal(1.3, 4),
+    "compile-50": Goal(None, 1.3),
+    "compile-152": Goal(None, 3),
+}
+SCAN = 1.0  # a step inside a scan takes at most this many times a step outside
+GROWTH = 1.1  # time grows at most by this power of the work; 1 is linear
+START = 3.0  # seconds that the first initialisation of ResNet-152 takes at most

@@ -1,0 +1,98 @@
+"""The machine that was measured on: what it is, its best matrix product, and memory that a turn needs."""
+
+import ctypes
+import os
+import platform
+import resource
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("jaxnets", "jax", "jaxlib", "optax", "flax", "equinox", "dm-haiku", "keras", "torch", "numpy")
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+# glibc's allocator: big arrays stay in one heap that is never given back, so that pages are not faulted in again.
+ALLOCATORS = {
+    "default": "",
+    "tuned": "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=2147483647:glibc.malloc.arena_max=1",
+}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what is installed of all that matters."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def description() -> dict[str, Any]:
+    """Return what the machine is, without its name."""
+    import jax
+
+    return {
+        "system": f"{platform.system()} on {platform.machine()}",
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "platform": jax.devices()[0].platform,
+        "devices": [device.device_kind for device in jax.devices()],
+    }
+
+
+def matmul_peak(*, seconds: float = 2.0) -> dict[str, float]:
+    """Return the floating-point operations a second of the fastest large matrix product seen, by dtype."""
+    import jax
+    import jax.numpy as jnp
+
+    on_cpu = jax.devices()[0].platform == "cpu"
+    found = {}
+    for dtype in (jnp.float32,) if on_cpu else (jnp.float32, jnp.bfloat16):
+        best = 0.0
+        for size in (1024, 2048) if on_cpu else (4096, 8192):
+            a = jnp.ones((size, size), dtype)
+            product = jax.jit(jnp.matmul)
+            jax.block_until_ready(product(a, a))
+            end = time.perf_counter() + seconds / 2
+            while time.perf_counter() < end:
+                began = time.perf_counter()
+                jax.block_until_ready(product(a, a))
+                best = max(best, 2 * size**3 / (time.perf_counter() - began))
+        found[jnp.dtype(dtype).name] = best
+    return found
+
+
+def page_faults() -> int:
+    """Return how many pages the process was given so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
+def memory_of(turn: Callable[[], object]) -> int | None:
+    """Return by how many bytes a turn's peak of resident memory lies above what was there before; Linux alone."""
+    if not CLEAR.exists():
+        return None
+    ctypes.CDLL(None).malloc_trim(0)  # what was freed before is given back, so that it counts if it is needed again
+    before = _kilobytes("VmRSS")
+    try:
+        CLEAR.write_text("5")  # the peak starts anew
+    except OSError:
+        return None
+    turn()
+    return 1024 * max(0, _kilobytes("VmHWM") - before)
+
+
+def _kilobytes(name: str) -> int:
+    for line in STATUS.read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1])
+    raise ValueError(f"expects {name} in {STATUS}")
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    return names[0].partition(":")[2].strip() if names else platform.processor()

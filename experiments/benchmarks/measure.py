@@ -1,0 +1,121 @@
+"""One row in a process of its own, so that nothing leaks from row to row: the other side of `suite.py`.
+
+`python -m experiments.benchmarks.measure '{"row": "mlp", "rounds": 3, "peers": []}'` prints the record as JSON. The row
+"machine" measures the machine.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from experiments.benchmarks import machine, ours
+from experiments.benchmarks.peers import PEERS
+from experiments.benchmarks.rows import ROWS
+from experiments.benchmarks.rows.row import Row
+from experiments.benchmarks.timing import interleaved, timed
+from experiments.benchmarks.work import Contestant, Unsuited
+
+
+def measure(row: Row, *, rounds: int, peers: Sequence[str]) -> dict[str, Any]:
+    """Return the record of a row: everybody's seconds for each turn, and what they were checked for.
+
+    Everybody is made ready, checked, and has a first turn, which compiles, and a second, which shows the memory.
+    Neither counts. Then turns are taken.
+
+    Args:
+        row: the row.
+        rounds: how many turns count.
+        peers: who is asked, of those that the row has.
+
+    Raises:
+        ValueError: if somebody's network is not the one described.
+    """
+    asked, left_out = [], {}
+    for name in (name for name in row.peers if name in peers):
+        if PEERS[name].installed:
+            asked.append(name)
+        else:
+            left_out[name] = "not installed"
+    ready: dict[str, Contestant] = {}
+    records: dict[str, dict[str, Any]] = {}
+    for name, make in row.makers(asked).items():
+        try:
+            contestant, seconds = prepared(name, make)
+            first = timed(contestant.turn, _before(row))()
+        except Unsuited as reason:
+            left_out[name] = str(reason)
+            continue
+        except ValueError:
+            raise
+        except Exception as error:  # a peer that fails is no reason to lose the row; we are
+            if name not in PEERS:
+                raise
+            left_out[name] = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+            continue
+        ready[name] = contestant
+        memory = None if row.forgets else machine.memory_of(contestant.turn)
+        records[name] = {"made": seconds, "first": first, "memory": memory, **counts(row, contestant)}
+        print(f"  {name:<24} ready in {seconds:.1f} s, first turn {first:.1f} s", file=sys.stderr, flush=True)
+    faults: dict[str, list[int]] = {name: [] for name in ready}
+    turns = {name: _counted(timed(each.turn, _before(row)), faults[name]) for name, each in ready.items()}
+    for name, seconds in interleaved(turns, rounds=rounds, warm=False).items():
+        records[name] |= {"seconds": seconds.tolist(), "page_faults": sorted(faults[name])[len(faults[name]) // 2]}
+    return {"rounds": rounds, "contestants": records, "left_out": left_out}
+
+
+def prepared(name: str, make: Any) -> tuple[Contestant, float]:
+    """Return a contestant whose network is the one described, and the seconds it took to make.
+
+    Raises:
+        ValueError: if it is another network.
+    """
+    began = time.perf_counter()
+    contestant = make()
+    try:
+        contestant.check()
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+    return contestant, time.perf_counter() - began
+
+
+def counts(row: Row, contestant: Contestant) -> dict[str, Any]:
+    """Return what a contestant's turn consists of."""
+    work = contestant.work
+    per = {"epoch": work.epochs, "step": work.steps}.get(row.unit, 1)
+    flops = contestant.members * ours.flops(work) if row.unit != "initialisation" else 0
+    return {
+        "units": per, "steps": work.steps, "members": contestant.members, "flops": flops,
+        "parameters": contestant.parameters, "multiply_adds": contestant.multiply_adds, "precision": work.precision,
+    }  # fmt: skip
+
+
+def _before(row: Row) -> Any:
+    return jax.clear_caches if row.forgets else lambda: None
+
+
+def _counted(turn: Any, faults: list[int]) -> Any:
+    def seconds() -> float:
+        before = machine.page_faults()
+        took = turn()
+        faults.append(machine.page_faults() - before)
+        return took
+
+    return seconds
+
+
+def main(request: str) -> None:
+    """Measure what was asked for and print it."""
+    asked = json.loads(request)
+    if asked["row"] == "machine":
+        found = machine.description() | {"matmul_peak": machine.matmul_peak()}
+    else:
+        found = measure(ROWS[asked["row"]], rounds=asked["rounds"], peers=asked["peers"])
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,118 @@
+"""Our side, as a user would write it: a program's segment, or a jitted step in a loop; `jn.train.sweep`."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxnets as jn
+from experiments.benchmarks import architecture as a
+from experiments.benchmarks.peers import stepping
+from experiments.benchmarks.work import Contestant, Work
+
+BIASES = {"lstm": 4, "gru": 4}
+
+
+def network(layers: a.Layers) -> jn.Net:
+    """Return our network."""
+    return jn.serial(*map(_layer, layers))
+
+
+def _layer(layer: a.Layer) -> Any:
+    match layer:
+        case a.Dense(features):
+            return jn.dense(features)
+        case a.Conv(features, window, stride, padding, bias):
+            return jn.conv(features, window, stride=stride, padding=padding, use_bias=bias)
+        case a.Double(features):
+            return jn.conv_transpose(features, 3, stride=2, padding=1, output_padding=1)
+        case a.Pool(window, stride, padding):
+            return jn.max_pool(window, stride=stride, padding=padding)
+        case a.Norm():
+            return jn.batch_norm()
+        case a.Relu():
+            return jax.nn.relu
+        case a.Flatten():
+            return jn.flatten
+        case a.Fold(shape):
+            return jn.unflatten(shape)
+        case a.Mean():
+            return jn.global_avg_pool
+        case a.Recurrent(cell, features, last):
+            made = jn.lstm_cell(features) if cell == "lstm" else jn.gru_cell(features)
+            return jn.recurrent(made, return_sequences=not last)
+        case a.Residual(body, shortcut):
+            return jn.residual(network(body), network(shortcut) if shortcut else None, jax.nn.relu)
+
+
+def net_of(work: Work) -> jn.Net:
+    """Return the network of a piece of work."""
+    net = network(work.layers) if work.net is None else work.net()
+    return jn.cast(net) if work.precision == "bfloat16" else net
+
+
+def train(work: Work, *, scan: bool) -> Contestant:
+    """Return us: with `scan` an epoch is one call, else each step is."""
+    program = _program(work)
+    run = jax.block_until_ready(jax.jit(jn.train.Program.start)(program, jax.random.key(0)))
+    return _contestant(work, _epochs(work, program, run) if scan else _steps(work, run), run.params)
+
+
+def sweep(work: Work, rates: np.ndarray) -> Contestant:
+    """Return us, training a member for each rate; side by side or in turn, whichever `sweep` measures to be faster."""
+
+    def study(hp: dict[str, Any]) -> jn.train.Program:
+        return _program(work, hp["lr"])
+
+    params, _ = jax.eval_shape(net_of(work).init, jax.random.key(0), stepping.batch(work))
+    return _contestant(work, lambda: jn.train.sweep(study, grid={"lr": rates}), params, len(rates))
+
+
+def start(work: Work, *, jit: bool) -> Contestant:
+    """Return us making the parameters."""
+    net, x = net_of(work), jax.ShapeDtypeStruct((1, *work.shape), jnp.float32)
+    make = jax.jit(lambda key: net.init(key, x)) if jit else lambda key: net.init(key, x)
+    params, _ = jax.eval_shape(make, jax.random.key(0))
+    return _contestant(work, lambda: jax.block_until_ready(make(jax.random.key(0))), params)
+
+
+def flops(work: Work) -> int:
+    """Return the floating-point operations of the gradients of a turn: what roofs are measured in, for everybody."""
+    step = jn.inspect.flops(network(work.layers), stepping.batch(work), train_step=True)
+    return work.epochs * step * len(work.x) // work.batch_size
+
+
+def _program(work: Work, rate: Any = 1e-3) -> jn.train.Program:
+    loss = jn.losses.cross_entropy if work.classifies else jn.losses.squared_error
+    optimizer, data = stepping.optimizer(work, rate), (work.x, work.y)
+    objective = jn.objective(loss)
+    return jn.train.program(net_of(work), objective, optimizer, data, epochs=work.epochs, batch_size=work.batch_size)
+
+
+def _epochs(work: Work, program: jn.train.Program, run: jn.train.Run) -> Any:
+    segment, held = jax.jit(jn.train.Program.segment, donate_argnums=1), [run]
+
+    def turn() -> None:
+        for _ in range(work.epochs):
+            held[0], _ = segment(program, held[0])
+        jax.block_until_ready(held[0])
+
+    return turn
+
+
+def _steps(work: Work, run: jn.train.Run) -> Any:
+    recipe = _program(work).recipe
+    one = jn.train.step(recipe.net, recipe.objective, stepping.optimizer(work), recipe.options)
+
+    @partial(jax.jit, donate_argnums=0)
+    def step(run: Any, x: jax.Array, y: jax.Array, chosen: jax.Array) -> tuple[Any]:
+        return (one(run, jn.train.Batch(x[chosen], y[chosen], jnp.ones(len(chosen))))[0],)
+
+    return stepping.looped(work, step, (run,))
+
+
+def _contestant(work: Work, turn: Any, params: Any, members: int = 1) -> Contestant:
+    counted, parameters = jn.inspect.multiply_adds(net_of(work), stepping.batch(work)), stepping.count(params)
+    return Contestant(work, turn, parameters, counted, BIASES, members)

@@ -1,0 +1,52 @@
+"""The other libraries, a file each, written as their own documentation writes a training loop.
+
+Such a file turns each layer of `architecture.py` into the library's own, and has `train(work)`, which gives a
+contestant; some have `sweep(work, rates)`, which trains a network for each learning rate, and `start(work)`, which
+makes parameters. None is imported unless it takes part.
+"""
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from experiments.benchmarks.work import Contestant
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A library, used in one way.
+
+    Attributes:
+        file: of this folder.
+        package: what must be installed.
+        options: given to `train` and `sweep`.
+        jax: whether it stands on JAX.
+    """
+
+    file: str
+    package: str
+    options: dict[str, Any]
+    jax: bool = True
+
+    @property
+    def installed(self) -> bool:
+        """Whether the package is there."""
+        return importlib.util.find_spec(self.package) is not None
+
+    def call(self, what: str, *given: Any) -> Contestant:
+        """Return what a function of the file makes."""
+        make: Callable[..., Contestant] = getattr(importlib.import_module(f"{__name__}.{self.file}"), what)
+        return make(*given, **self.options)
+
+
+PEERS = {
+    "PyTorch": Peer("pytorch", "torch", {"compiled": False}, jax=False),
+    "PyTorch, compiled": Peer("pytorch", "torch", {"compiled": True}, jax=False),
+    "Flax Linen": Peer("linen", "flax", {}),
+    "Flax NNX": Peer("nnx", "flax", {}),
+    "Equinox": Peer("equinox", "equinox", {}),
+    "Haiku": Peer("haiku", "haiku", {}),
+    "Keras": Peer("keras", "keras", {}),
+}

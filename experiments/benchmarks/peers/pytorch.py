@@ -1,0 +1,151 @@
+"""PyTorch, eager or by `torch.compile`; on a GPU bfloat16 is autocast and images lie channels-last."""
+# pyright: reportMissingImports=false
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from experiments.benchmarks import architecture as a
+from experiments.benchmarks.work import Contestant, Work
+
+BIASES = {"lstm": 8, "gru": 6}
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+class Residual(nn.Module):
+    """relu(body(x) + shortcut(x))."""
+
+    def __init__(self, body: nn.Module, shortcut: nn.Module) -> None:
+        super().__init__()
+        self.body, self.shortcut = body, shortcut
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the sum."""
+        return torch.relu(self.body(x) + self.shortcut(x))
+
+
+class Outputs(nn.Module):
+    """A recurrent layer's outputs without its carry."""
+
+    def __init__(self, layer: nn.Module, last: bool) -> None:
+        super().__init__()
+        self.layer, self.last = layer, last
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return all, or the last."""
+        outputs = self.layer(x)[0]
+        return outputs[:, -1] if self.last else outputs
+
+
+class Mean(nn.Module):
+    """The mean over the places of an image."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return it."""
+        return x.mean((2, 3))
+
+
+def network(layers: a.Layers, shape: a.Shape) -> nn.Sequential:
+    """Return the module."""
+    return nn.Sequential(*(_layer(layer, at) for layer, at in a.walk(layers, shape)))
+
+
+def _layer(layer: a.Layer, shape: a.Shape) -> nn.Module:
+    width = shape[-1]
+    match layer:
+        case a.Dense(features):
+            return nn.Linear(width, features)
+        case a.Conv(features, window, stride, padding, bias):
+            return nn.Conv2d(width, features, window, stride, padding, bias=bias)
+        case a.Double(features):
+            return nn.ConvTranspose2d(width, features, 3, 2, 1, 1)
+        case a.Pool(window, stride, padding):
+            return nn.MaxPool2d(window, stride, padding)
+        case a.Norm():
+            return nn.BatchNorm2d(width)
+        case a.Relu():
+            return nn.ReLU()
+        case a.Flatten():
+            return nn.Flatten()
+        case a.Fold(new):
+            return nn.Unflatten(1, new[-1:] + new[:-1])
+        case a.Mean():
+            return Mean()
+        case a.Recurrent(cell, features, last):
+            return Outputs((nn.LSTM if cell == "lstm" else nn.GRU)(width, features, batch_first=True), last)
+        case a.Residual(body, shortcut):
+            return Residual(network(body, shape), network(shortcut, shape))
+
+
+def train(work: Work, *, compiled: bool) -> Contestant:
+    """Return the contestant."""
+    net, data = network(work.layers, work.shape), _data(work)
+    epoch, generator = _trainer(work, net, compiled), np.random.default_rng(0)
+    return _contestant(work, lambda: epoch(generator, *data, 1e-3))
+
+
+def sweep(work: Work, rates: np.ndarray, *, compiled: bool) -> Contestant:
+    """Return a contestant that trains a member for each rate, one after another."""
+    data, generator = _data(work), np.random.default_rng(0)
+
+    def turn() -> None:
+        for rate in rates:
+            _trainer(work, network(work.layers, work.shape), compiled)(generator, *data, float(rate))
+
+    return _contestant(work, turn, len(rates))
+
+
+def _trainer(work: Work, net: nn.Module, compiled: bool) -> Callable[..., None]:
+    net = net.to(DEVICE)
+    if _lies_last(work):
+        net = net.to(memory_format=torch.channels_last)  # pyright: ignore
+    forward: Any = torch.compile(net) if compiled else net
+    loss = nn.functional.cross_entropy if work.classifies else nn.functional.mse_loss
+    make = torch.optim.Adam if work.optimizer == "adam" else torch.optim.SGD
+    held: list[torch.optim.Optimizer] = []
+    half = work.precision == "bfloat16"
+
+    def turn(generator: np.random.Generator, x: torch.Tensor, y: torch.Tensor, rate: float) -> None:
+        if not held:
+            held.append(make(net.parameters(), lr=rate))
+        for chosen in work.batches(generator):
+            rows = torch.from_numpy(chosen).to(DEVICE)
+            held[0].zero_grad()
+            with torch.autocast(DEVICE, torch.bfloat16, enabled=half):
+                value = loss(forward(x[rows]), y[rows])
+            value.backward()
+            held[0].step()
+        if DEVICE == "cuda":
+            torch.cuda.synchronize()
+
+    return turn
+
+
+def _data(work: Work) -> tuple[torch.Tensor, torch.Tensor]:
+    first = (np.moveaxis(each, -1, 1).copy() if each.ndim == 4 else each for each in (work.x, work.y))
+    turned = [torch.from_numpy(each) for each in first]
+    if _lies_last(work):
+        turned = [each.to(memory_format=torch.channels_last) if each.ndim == 4 else each for each in turned]
+    x, y = (each.to(DEVICE) for each in turned)
+    return x, y.long() if work.classifies else y
+
+
+def _lies_last(work: Work) -> bool:
+    return DEVICE == "cuda" and len(work.shape) == 3
+
+
+def _contestant(work: Work, turn: Callable[[], None], members: int = 1) -> Contestant:
+    net = network(work.layers, work.shape)
+    x = torch.zeros((work.batch_size, *(work.shape[-1:] + work.shape[:-1] if len(work.shape) == 3 else work.shape)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # setting a flag of oneDNN speaks of GPUs that are not there
+        # Without oneDNN a recurrent layer shows the products that it is made of.
+        with torch.backends.mkldnn.flags(enabled=False), FlopCounterMode(display=False) as counter, torch.no_grad():
+            net(x)
+    parameters = sum(parameter.numel() for parameter in net.parameters())
+    return Contestant(work, turn, parameters, counter.get_total_flops() // 2, BIASES, members)

@@ -1,0 +1,225 @@
+"""The page docs/benchmarks.md and its figures, written from what is in `results/`: nothing on it is by hand."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from experiments.benchmarks import analysis, figures
+from experiments.benchmarks.goals import GROWTH, SCAN, START
+from experiments.benchmarks.rows.row import OURS
+
+HERE = Path(__file__).parent
+DOCS = HERE.parent.parent / "docs"
+PAGE, FIGURES, RESULTS = DOCS / "benchmarks.md", DOCS / "figures" / "benchmarks", HERE / "results"
+
+OPENING = """# Benchmarks
+
+Written by `python -m experiments.benchmarks report` from the measurements in `experiments/benchmarks/results/`.
+
+Every contestant builds the same network: parameters and multiply-adds are counted in what it built and held against
+arithmetic before anything is timed. Contestants of a row take turns in one process; each row has a process of its own.
+Times are medians; a ratio is a peer's time over ours, with a 95 % interval by resampling turns. Above 1 we are faster.
+PyTorch is the faster of eager and `torch.compile`; the peer on JAX is the fastest of Flax Linen, Flax NNX, Equinox,
+Haiku and Keras, in sweeps the faster of Flax's and Equinox's `vmap`. Peak is the share of the machine's largest matrix
+product of that run that a training step reaches, by its floating-point operations. First turns, which compile, do not
+count. Memory is how far a turn rises above what the process held before.
+
+Measure on your own machine, CPU or one GPU:
+
+```bash
+pip install '.[experiments,data,benchmarks]' torch
+python -m experiments.benchmarks --quick                  # three minutes, fewer rows and peers
+python -m experiments.benchmarks --full --json own.json   # everything, both allocators
+```
+"""
+
+
+def main(*, check: bool) -> int:
+    """Write the page and its figures, or say whether the page is out of date; return the exit code."""
+    found = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted(RESULTS.glob("*.json"))}
+    text = page(found)
+    if check:
+        if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == text:
+            return 0
+        print("out of date: docs/benchmarks.md")
+        return 1
+    FIGURES.mkdir(parents=True, exist_ok=True)
+    for name, results in found.items():
+        figures.ratios(results).savefig(FIGURES / f"{name}-ratios.png")
+        if figures.grows(results):
+            figures.growth(results).savefig(FIGURES / f"{name}-growth.png")
+    PAGE.write_text(text, encoding="utf-8")
+    print(f"written: docs/{PAGE.name}")
+    return 0
+
+
+def page(found: dict[str, Any]) -> str:
+    """Return the page for results by the name of their file."""
+    return "\n".join([OPENING, *(part for name, results in found.items() for part in _machine(name, results))])
+
+
+def text(results: Any) -> str:
+    """Return what was measured, for a terminal."""
+    lines = []
+    for allocator in ("default", "tuned"):
+        for row, record in analysis.of_allocator(results, allocator):
+            lines += [f"\n{record['title']} (allocator {allocator})"]
+            for name in record["contestants"]:
+                times, low, high = analysis.compared(record, _first(record), name)
+                first = record["contestants"][name]["first"]
+                shown = f"{times:6.2f} times ours ({low:.2f} to {high:.2f})"
+                lines.append(
+                    f"  {name:<24}{_time(analysis.median(record, name)):>9}  {shown}; first turn {first:.1f} s"
+                )
+            lines += [f"  {name}: {reason}" for name, reason in record["left_out"].items()]
+            for each in filter(None, (analysis.verdict(row, record, group) for group in analysis.GROUPS)):
+                if each.goal is not None:
+                    lines.append(f"  {each.group} ≥ {each.goal:g}: {'reached' if each.reached else 'not reached'}")
+    return "\n".join(lines)
+
+
+def _machine(name: str, results: Any) -> list[str]:
+    machine = results["machine"]
+    versions = ", ".join(f"{package} {number}" for package, number in results["versions"].items())
+    parts = [
+        f"## {machine['processor']}, {machine['cores']} cores, {', '.join(sorted(set(machine['devices'])))}\n",
+        f"{machine['system']}; {versions}. {_commands(results)}\n",
+        f"![Times of peers over ours by row, with goals](figures/benchmarks/{name}-ratios.png)\n",
+    ]
+    for allocator in ("default", "tuned"):
+        if any(analysis.of_allocator(results, allocator)):
+            parts += _allocator(results, allocator)
+    parts += _growth(name, results)
+    return parts
+
+
+def _allocator(results: Any, allocator: str) -> list[str]:
+    verdicts = list(analysis.verdicts(results, allocator))
+    title = "The default allocator" if allocator == "default" else "The allocator tuned"
+    parts = [f"### {title}\n"]
+    if allocator == "tuned":
+        parts.append(
+            "glibc keeps big arrays in one heap that it never gives back, for everybody: "
+            "`GLIBC_TUNABLES=glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=2147483647:glibc.malloc.arena_max=1`.\n"
+        )
+    rows = [
+        "| work | ours | PyTorch | goal | best on JAX | goal | peak | memory |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row, record in analysis.of_allocator(results, allocator):
+        if not record["growth"]:
+            cells = [record["title"], _time(analysis.median(record, OURS))]
+            for group in analysis.GROUPS:
+                cells += _verdict(analysis.verdict(row, record, group))
+            cells += [_percent(analysis.share_of_peak(record, OURS)), _memory(record, OURS)]
+            rows.append(f"| {' | '.join(cells)} |")
+    parts += ["\n".join(rows) + "\n", _losses(verdicts), _scans(results, allocator), _start(results, allocator)]
+    details = [
+        "| work | contestant | time | times ours | first turn | peak | memory | page faults |",
+        "|---|---" * 4 + "|",
+    ]
+    for _, record in analysis.of_allocator(results, allocator):
+        if record["growth"]:
+            continue
+        for name, each in record["contestants"].items():
+            times, low, high = analysis.compared(record, OURS, name)
+            cells = [
+                record["title"], name, _time(analysis.median(record, name)), f"{times:.2f} ({low:.2f}–{high:.2f})",
+                f"{each['first']:.1f} s", _percent(analysis.share_of_peak(record, name)), _memory(record, name),
+                f"{each['page_faults']:,}",
+            ]  # fmt: skip
+            details.append(f"| {' | '.join(cells)} |")
+    absent = {f"{name} in {record['title']}: {reason}" for _, record in analysis.of_allocator(results, allocator)
+              for name, reason in record["left_out"].items()}  # fmt: skip
+    table = "\n".join([*details, *_absent(absent)])
+    folded = f'<details markdown="1"><summary>Every contestant</summary>\n\n{table}\n\n</details>\n'
+    return [*(part for part in parts if part), folded]
+
+
+def _commands(results: Any) -> str:
+    """Return which commands the rows are from, and when."""
+    found = {(each["command"], each["date"]) for records in results["rows"].values() for each in records.values()}
+    return "From " + "; ".join(f"`{command}` on {date}" for command, date in sorted(found)) + "."
+
+
+def _absent(absent: set[str]) -> list[str]:
+    return ["", f"Left out: {'; '.join(sorted(absent))}."] if absent else []
+
+
+def _losses(verdicts: list[analysis.Verdict]) -> str:
+    """Say in words where a peer is faster, and where a goal is not reached."""
+    slower = [f"{each.title} ({each.peer} takes {each.times:.2f} of our time)" for each in verdicts if each.times < 1]
+    short = [
+        f"{each.title} ({each.times:.2f} of {each.goal:g} beside {each.peer})"
+        for each in verdicts
+        if each.times >= 1 and not each.reached
+    ]
+    said = [f"We are slower than a peer in: {'; '.join(slower)}." if slower else "No peer is faster in any row."]
+    said += [f"Faster, but short of the goal: {'; '.join(short)}."] if short else []
+    aimed = [each for each in verdicts if each.goal is not None]
+    said.append(f"{sum(each.reached for each in aimed)} of {len(aimed)} goals are reached.")
+    return " ".join(said) + "\n"
+
+
+def _scans(results: Any, allocator: str) -> str:
+    rows = []
+    for _, record in analysis.of_allocator(results, allocator):
+        found = analysis.scan_over_loop(record)
+        if found is not None:
+            times, low, high = found
+            rows.append(
+                f"| {record['title']} | {times:.2f} ({low:.2f}–{high:.2f}) | {'yes' if times <= SCAN else 'no'} |"
+            )
+    head = f"A step inside `scan`, over the same step outside:\n\n| work | ratio | ≤ {SCAN:g} |\n|---|---|---|\n"
+    return head + "\n".join(rows) + "\n" if rows else ""
+
+
+def _start(results: Any, allocator: str) -> str:
+    record = results["rows"].get("start-152", {}).get(allocator)
+    if record is None:
+        return ""
+    seconds = analysis.median(record, OURS)
+    reached = "reached" if seconds <= START else "not reached"
+    return f"The first initialisation of ResNet-152 takes {seconds:.1f} s; the goal of {START:g} s is {reached}.\n"
+
+
+def _growth(name: str, results: Any) -> list[str]:
+    rows = []
+    for _, record in analysis.of_allocator(results, "default"):
+        if record["growth"]:
+            power = analysis.exponent(analysis.growth(record))
+            sizes = ", ".join(record["contestants"])
+            linear = "yes" if power <= GROWTH else "no"
+            rows.append(f"| {record['growth']} | {record['title']} | {sizes} | {power:.2f} | {linear} |")
+    if not rows:
+        return []
+    return [
+        "### Growth\n",
+        f"Time grows by a power of the floating-point operations; linear is 1, at most {GROWTH:g} is aimed at.\n",
+        "| what grows | work | sizes | power | linear |\n|---|---|---|---|---|\n" + "\n".join(rows) + "\n",
+        f"![Time over work for each kind of growth](figures/benchmarks/{name}-growth.png)\n",
+    ]
+
+
+def _first(record: Any) -> str:
+    return OURS if OURS in record["contestants"] else next(iter(record["contestants"]))
+
+
+def _verdict(found: analysis.Verdict | None) -> list[str]:
+    if found is None:
+        return ["", ""]
+    aim = "" if found.goal is None else f"≥ {found.goal:g}: {'yes' if found.reached else 'no'}"
+    return [f"{found.times:.2f} ({found.low:.2f}–{found.high:.2f}) {found.peer}", aim]
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.0f} %" if share >= 0.01 else f"{100 * share:.1f} %"
+
+
+def _memory(record: Any, name: str) -> str:
+    found = record["contestants"][name]["memory"]
+    return "" if found is None else f"{found / 2**20:.0f} MiB"

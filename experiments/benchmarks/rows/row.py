@@ -1,0 +1,40 @@
+"""A row of the benchmark."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from experiments.benchmarks.work import Contestant
+
+OURS, SCANNED, LOOPED = "jaxnets", "jaxnets, scanned", "jaxnets, step by step"
+Unit = Literal["epoch", "step", "sweep", "first step", "initialisation"]
+Makers = Mapping[str, Callable[[], Contestant]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A piece of work and who does it.
+
+    Attributes:
+        name: in commands and files.
+        title: in the report.
+        unit: what times are given for: an epoch or step of a turn, or a whole turn.
+        makers: gives those who take part, as functions that make them ready, from the names of the peers asked for.
+        peers: those who may be asked.
+        quick: how many turns count with `--quick`; 0 leaves the row out.
+        full: likewise with `--full`.
+        forgets: whether all that was compiled is forgotten before each turn.
+        platform: where the row has its size; both if `None`.
+        growth: what grows from contestant to contestant, if anything.
+    """
+
+    name: str
+    title: str
+    unit: Unit
+    makers: Callable[[Sequence[str]], Makers]
+    peers: tuple[str, ...] = ()
+    quick: int = 3
+    full: int = 9
+    forgets: bool = False
+    platform: Literal["cpu", "gpu"] | None = None
+    growth: str = ""

@@ -1,0 +1,53 @@
+"""Training many networks, a learning rate each: ours by `sweep`, peers on JAX by `vmap` of a step, PyTorch in turn."""
+
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+
+import numpy as np
+
+from experiments.benchmarks import data, networks, ours
+from experiments.benchmarks.peers import PEERS
+from experiments.benchmarks.rows.row import OURS, Makers, Row
+from experiments.benchmarks.work import Work
+from jaxnets import models
+
+PEERS_OF_SWEEPS = ("PyTorch", "Flax Linen", "Equinox")
+
+
+def sweep(members: int, work: Callable[[], Work], names: Sequence[str]) -> Makers:
+    """Return us and the peers, each with as many learning rates as there are members."""
+    work, rates = cache(work), np.logspace(-4, -2, members)
+    peers = {name: lambda peer=PEERS[name]: peer.call("sweep", work(), rates) for name in names}
+    return {OURS: lambda: ours.sweep(work(), rates), **peers}
+
+
+def mlp() -> Work:
+    """Return an MLP on digits for four epochs."""
+    return Work(networks.mlp(64), *data.digits(), 32, epochs=4)
+
+
+def lenet() -> Work:
+    """Return LeNet-5 for 20 steps."""
+    return Work(networks.lenet(), *data.mnist(1280), 64, net=models.lenet5)
+
+
+def cnn() -> Work:
+    """Return a CNN for 5 steps."""
+    return Work(networks.cnn(32, 64), *data.mnist(320), 64, net=models.cnn)
+
+
+def _row(name: str, title: str, members: int, work: Callable[[], Work], quick: int, full: int) -> Row:
+    return Row(name, title, "sweep", partial(sweep, members, work), PEERS_OF_SWEEPS, quick, full)
+
+
+ROWS = (
+    _row("sweep-mlp", "Sweep of 64 MLPs, 4 epochs", 64, mlp, 1, 5),
+    _row("sweep-lenet", "Sweep of 16 LeNets, 20 steps", 16, lenet, 1, 3),
+    _row("sweep-cnn", "Sweep of 8 CNNs, 5 steps", 8, cnn, 0, 3),
+)
+POPULATIONS = tuple(
+    Row(f"population-{members}-{name}s", f"Population of {members} {title}", "sweep", partial(sweep, members, work),
+        PEERS_OF_SWEEPS, full=3, platform="gpu")
+    for name, title, work in (("mlp", "MLPs, 4 epochs", mlp), ("cnn", "CNNs, 5 steps", cnn))
+    for members in (8, 32, 128, 512)
+)  # fmt: skip

@@ -1,0 +1,167 @@
+"""Training one network: epochs and steps, the first step with its compilation, and initialisation."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache, partial
+from typing import Any
+
+from experiments.benchmarks import data, networks, ours
+from experiments.benchmarks.peers import PEERS
+from experiments.benchmarks.rows.row import LOOPED, OURS, SCANNED, Makers, Row
+from experiments.benchmarks.work import Work
+from jaxnets import models
+
+EVERYBODY = tuple(PEERS)
+COMPILED = tuple(name for name in PEERS if name != "Keras")
+EAGER = tuple(name for name in COMPILED if name != "PyTorch, compiled")  # where compiling takes minutes, or breaks
+ON_JAX = ("Flax Linen", "Flax NNX", "Equinox", "Haiku")
+
+
+def epochs(work: Callable[[], Work], names: Sequence[str]) -> Makers:
+    """Return us, an epoch a call, step by step beside it, and the peers."""
+    work = cache(work)
+    return {
+        OURS: lambda: ours.train(work(), scan=True),
+        LOOPED: lambda: ours.train(work(), scan=False),
+        **_peers(work, names),
+    }
+
+
+def steps(work: Callable[[], Work], names: Sequence[str]) -> Makers:
+    """Return us, a step a call, all of them in one scan beside it, and the peers."""
+    work = cache(work)
+    return {
+        OURS: lambda: ours.train(work(), scan=False),
+        SCANNED: lambda: ours.train(work(), scan=True),
+        **_peers(work, names),
+    }
+
+
+def firsts(work: Callable[[], Work], names: Sequence[str]) -> Makers:
+    """Return us and the peers, a single step each."""
+    work = cache(work)
+    return {
+        OURS: lambda: ours.train(work(), scan=False),
+        "jaxnets, scan=True": lambda: ours.train(_scanned_depth(work()), scan=False),
+        **_peers(work, names),
+    }
+
+
+def starts(work: Callable[[], Work], names: Sequence[str]) -> Makers:
+    """Return who makes the parameters of a network."""
+    work = cache(work)
+    peers = {name: lambda peer=PEERS[name]: peer.call("start", work()) for name in names}
+    return {
+        OURS: lambda: ours.start(work(), jit=False),
+        "jaxnets, under jit": lambda: ours.start(work(), jit=True),
+        **peers,
+    }
+
+
+def _peers(work: Callable[[], Work], names: Sequence[str]) -> Makers:
+    return {name: lambda peer=PEERS[name]: peer.call("train", work()) for name in names}
+
+
+def _scanned_depth(work: Work) -> Work:
+    made: Any = work.net
+    return replace(work, net=partial(made, scan=True))
+
+
+def mlp() -> Work:
+    """Return an MLP on digits; 20 epochs a turn, as one takes milliseconds."""
+    return Work(networks.mlp(64), *data.digits(), 32, epochs=20)
+
+
+def lenet() -> Work:
+    """Return LeNet-5 on all digits."""
+    return Work(networks.lenet(), *data.mnist(), 64, net=models.lenet5)
+
+
+def cnn() -> Work:
+    """Return a CNN of two convolutions, on a third of the digits."""
+    return Work(networks.cnn(32, 64), *data.mnist(1280), 64, net=models.cnn)
+
+
+def resnet20() -> Work:
+    """Return ResNet-20 on four batches."""
+    net = partial(models.resnet_cifar, 20, shortcut="B")
+    return Work(networks.resnet20(), data.noise(256, 32, 32, 3), data.classes(256), 64, net=net)
+
+
+def vgg11() -> Work:
+    """Return VGG-11 with batch norm on four batches."""
+    return Work(networks.vgg11(), data.noise(128, 32, 32, 3), data.classes(128), 32)
+
+
+def resnet50(batch: int, steps: int, size: int = 64, depth: int = 50) -> Work:
+    """Return a ResNet of the paper's table on some batches."""
+    blocks, net = {50: ((3, 4, 6, 3), models.resnet50), 152: ((3, 8, 36, 3), models.resnet152)}[depth]
+    x, y = data.noise(steps * batch, size, size, 3), data.classes(steps * batch, 1000)
+    return Work(networks.resnet(*blocks), x, y, batch, net=net)
+
+
+def vowels() -> Work:
+    """Return an LSTM on Japanese vowels; 4 epochs a turn."""
+    return Work(networks.sequence("lstm", 64, 9), *data.vowels(), 32, epochs=4)
+
+
+def gradient(cell: str, steps: int = 4) -> Work:
+    """Return a recurrent layer of the issue's size, whose outputs are drawn to zero by plain gradient descent."""
+    x = data.noise(32 * steps, 128, 128)
+    return Work(networks.sequence(cell, 256), x, data.noise(32 * steps, 128, 256), 32, "sgd")
+
+
+def autoencoder() -> Work:
+    """Return a convolutional autoencoder on four batches of digits."""
+    x, _ = data.mnist(256)
+    return Work(networks.autoencoder(28, 32, 64), x, x, 64, net=partial(models.conv_autoencoder, (28, 28, 1)))
+
+
+def large() -> Work:
+    """Return ResNet-50 as it is trained on a GPU."""
+    return replace(resnet50(128, 4, 224), precision="bfloat16")
+
+
+ROWS = (
+    Row("mlp", "MLP on digits, batch 32, epoch", "epoch", partial(epochs, mlp), EVERYBODY, full=15),
+    Row("lenet", "LeNet-5, mnist5k, batch 64, epoch", "epoch", partial(epochs, lenet), EVERYBODY),
+    Row("lstm", "LSTM on japanese_vowels, batch 32, epoch", "epoch", partial(epochs, vowels), EVERYBODY, quick=0),
+    Row("cnn", "2-conv CNN (32, 64), batch 64, epoch of 1,280", "epoch", partial(epochs, cnn), EVERYBODY, full=5),
+    Row("resnet20", "ResNet-20, 32×32, batch 64, epoch of 256", "epoch", partial(epochs, resnet20), EVERYBODY, full=5),
+    Row("vgg11", "VGG-11-BN, 32×32, batch 32, step", "step", partial(steps, vgg11), COMPILED, quick=0, full=5),
+    Row(
+        "resnet50-2", "ResNet-50, 64×64, batch 2, step", "step", partial(steps, partial(resnet50, 2, 4)), EAGER,
+        quick=0, full=5,
+    ),
+    Row(
+        "resnet50-16", "ResNet-50, 64×64, batch 16, step", "step", partial(steps, partial(resnet50, 16, 2)), EAGER,
+        quick=0, full=5, platform="cpu",
+    ),
+    Row(
+        "resnet50-gpu", "ResNet-50, 224×224, batch 128, bfloat16, step", "step", partial(steps, large),
+        ("PyTorch", "PyTorch, compiled", "Flax Linen"), platform="gpu",
+    ),
+    Row(
+        "lstm-gradient", "LSTM, B32 T128 D128 H256, gradient", "step", partial(steps, partial(gradient, "lstm")), EAGER
+    ),
+    Row(
+        "gru-gradient", "GRU, B32 T128 D128 H256, gradient", "step", partial(steps, partial(gradient, "gru")), EAGER,
+        quick=0,
+    ),
+    Row("autoencoder", "Convolutional autoencoder, batch 64, step", "step", partial(steps, autoencoder), COMPILED),
+)  # fmt: skip
+
+FIRSTS = (
+    Row(
+        "compile-50", "Compile of a step, ResNet-50", "first step", partial(firsts, partial(resnet50, 2, 1)), ON_JAX,
+        quick=0, full=2, forgets=True,
+    ),
+    Row(
+        "compile-152", "Compile of a step, ResNet-152", "first step",
+        partial(firsts, partial(resnet50, 2, 1, depth=152)), ON_JAX, quick=0, full=1, forgets=True,
+    ),
+    Row(
+        "start-152", "First initialisation, ResNet-152", "initialisation",
+        partial(starts, partial(resnet50, 2, 1, depth=152)), ("Flax Linen", "Haiku"), quick=0, full=2, forgets=True,
+    ),
+)  # fmt: skip
