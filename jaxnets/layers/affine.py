@@ -1,4 +1,4 @@
-"""What the normalisation layers share: a learned scale and bias, float32 statistics, and padding left out."""
+"""What the normalisation layers share: a learned scale and bias, and padding left out."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,16 +26,9 @@ def init_affine(inits: Mapping[str, Initializer], key: jax.Array, shape: tuple[i
     return {name: init(each, shape, param_dtype(x)) for (name, init), each in zip(inits.items(), keys, strict=False)}
 
 
-def scale_and_shift(
-    params: Params, centred: jax.Array, variance: jax.Array, epsilon: Any, shape: Sequence[int]
-) -> jax.Array:
-    """Return centred · scale / √(variance + ε) + bias, with parameters laid out in `shape`, of equal rank."""
-    dtype = centred.dtype
-    factor = jax.lax.rsqrt(variance + jnp.asarray(epsilon, dtype))
-    if "scale" in params:
-        factor = factor * params["scale"].astype(dtype).reshape(shape)
-    y = centred * factor
-    return y + params["bias"].astype(dtype).reshape(shape) if "bias" in params else y
+def laid_out(params: Params, shape: Sequence[int]) -> dict[str, jax.Array | None]:
+    """Return the scale and the bias laid out in `shape`; `None` for what is absent."""
+    return {name: params[name].reshape(shape) if name in params else None for name in ("scale", "bias")}
 
 
 def values_of(x: Any) -> Any:
@@ -57,11 +50,11 @@ def channels_of(x: Any) -> tuple[int]:
     return shape[-1:]
 
 
-def widened(x: Any) -> tuple[jax.Array, jax.Array | None]:
-    """Return an input in float32 or better with zeros for padding, and where it is real: `None` for everywhere."""
+def zeroed(x: Any) -> tuple[jax.Array, jax.Array | None]:
+    """Return an input with zeros for padding, and where it is real: `None` for everywhere."""
     values = jnp.asarray(x.zeroed() if isinstance(x, Padded) else x)
     mask = jnp.expand_dims(x.mask, tuple(range(2, values.ndim))) if isinstance(x, Padded) else None
-    return values.astype(param_dtype(values)), mask
+    return values, mask
 
 
 def narrowed(y: jax.Array, x: Any) -> Any:

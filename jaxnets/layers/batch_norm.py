@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets.errors import NetError, check_fraction, check_positive, is_traced
-from jaxnets.layers.affine import affine, channels_of, init_affine, narrowed, scale_and_shift, values_of, widened
+from jaxnets.layers.affine import affine, channels_of, init_affine, laid_out, narrowed, values_of, zeroed
 from jaxnets.layers.checks import along_last, check_params, check_state, param_dtype
 from jaxnets.leaf import labelled
 from jaxnets.net import Key, Net, Params, State
-from jaxnets.ops.moments import moments
+from jaxnets.ops.normalise import normalise
 
 Initializer = jax.nn.initializers.Initializer
 
@@ -80,16 +80,17 @@ def batch_norm(
         shape = channels_of(x)
         check_params(params, dict.fromkeys(inits, shape), values_of(x))
         check_state(state, {"mean": shape, "var": shape}, values_of(x))
-        wide, mask = widened(x)
-        beside = (1,) * (wide.ndim - 1) + shape
+        values, mask = zeroed(x)
+        laid = laid_out(params, (1,) * (values.ndim - 1) + shape)
         if train:
-            count = _count(wide.shape, mask)
-            centred, mean, variance = moments(wide, range(wide.ndim - 1), mask)
+            count = _count(values.shape, mask)
+            y, mean, variance = normalise(
+                values, **laid, epsilon=epsilon, axes=tuple(range(values.ndim - 1)), mask=mask
+            )
             state = _moved(state, mean.reshape(shape), variance.reshape(shape), count, decay)
         else:
-            centred = wide - along_last(state["mean"].astype(wide.dtype), wide)
-            variance = along_last(state["var"].astype(wide.dtype), wide)
-        return narrowed(scale_and_shift(params, centred, variance, epsilon, beside), x), state
+            y = _standardised(values, state, **laid, epsilon=epsilon)
+        return narrowed(y, x), state
 
     return Net(init, apply, full_precision=True)
 
@@ -118,3 +119,12 @@ def _moved(state: State, mean: jax.Array, variance: jax.Array, count: Any, decay
         return jnp.where(n < 2, running, old * running + new * value)
 
     return {name: move(state[name], batch[name]) for name in ("mean", "var")}
+
+
+def _standardised(x: jax.Array, state: State, scale: Any, bias: Any, epsilon: Any) -> jax.Array:
+    """Return y by the running averages."""
+    dtype = param_dtype(x)
+    factor = jax.lax.rsqrt(along_last(state["var"].astype(dtype), x) + jnp.asarray(epsilon, dtype))
+    factor = factor if scale is None else factor * scale.astype(dtype)
+    y = (x.astype(dtype) - along_last(state["mean"].astype(dtype), x)) * factor
+    return y if bias is None else y + bias.astype(dtype)

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnets.errors import NetError, check_count, check_positive, concrete
-from jaxnets.layers.affine import affine, channels_of, init_affine, narrowed, scale_and_shift, values_of, widened
-from jaxnets.layers.checks import check_floating, check_params
+from jaxnets.layers.affine import affine, channels_of, init_affine, laid_out, narrowed, values_of, zeroed
+from jaxnets.layers.checks import check_floating, check_params, param_dtype
 from jaxnets.leaf import labelled, layer
 from jaxnets.net import Key, Net, Params, State
-from jaxnets.ops.moments import moments
+from jaxnets.ops.normalise import normalise
 from jaxnets.padded import Padded
 
 Initializer = jax.nn.initializers.Initializer
@@ -75,13 +75,12 @@ def layer_norm(
     def shape_of(x: Any) -> tuple[int, ...]:
         return tuple(values_of(x).shape[place] for place in axes(x))
 
-    def normalise(params: Params, wide: jax.Array, mask: jax.Array | None, x: Any) -> jax.Array:
-        over = axes(x)
-        centred, _, variance = moments(wide, over)
-        laid = [length if place in over else 1 for place, length in enumerate(wide.shape)]
-        return scale_and_shift(params, centred, variance, epsilon, laid)
+    def over(params: Params, values: jax.Array, mask: jax.Array | None, x: Any) -> jax.Array:
+        places = axes(x)
+        laid = laid_out(params, [length if place in places else 1 for place, length in enumerate(values.shape)])
+        return normalise(values, **laid, epsilon=epsilon, axes=places)[0]
 
-    return _norm(affine(use_scale, scale_init, use_bias, bias_init), shape_of, normalise)
+    return _norm(affine(use_scale, scale_init, use_bias, bias_init), shape_of, over)
 
 
 @labelled
@@ -137,30 +136,29 @@ def group_norm(
             raise NetError(f"cuts channels into {groups} equal groups, got {channels} channels; take a divisor")
         return (channels,)
 
-    def normalise(params: Params, wide: jax.Array, mask: jax.Array | None, x: Any) -> jax.Array:
-        cut = wide.reshape(*wide.shape[:-1], groups, -1)  # (batch, ..., groups, channels of a group)
-        beside = (1,) * (wide.ndim - 1) + cut.shape[-2:]
-        over = [place for place in range(1, cut.ndim) if place != cut.ndim - 2]
-        centred, _, variance = moments(cut, over, None if mask is None else mask[..., None])
-        return scale_and_shift(params, centred, variance, epsilon, beside).reshape(wide.shape)
+    def over(params: Params, values: jax.Array, mask: jax.Array | None, x: Any) -> jax.Array:
+        cut = values.reshape(*values.shape[:-1], groups, values.shape[-1] // groups)  # (batch, ..., groups, channels)
+        laid = laid_out(params, (1,) * (values.ndim - 1) + cut.shape[-2:])
+        places = tuple(place for place in range(1, cut.ndim) if place != cut.ndim - 2)
+        mask = None if mask is None else mask[..., None]
+        return normalise(cut, **laid, epsilon=epsilon, axes=places, mask=mask)[0].reshape(values.shape)
 
-    return _norm(affine(use_scale, scale_init, use_bias, bias_init), shape_of, normalise)
+    return _norm(affine(use_scale, scale_init, use_bias, bias_init), shape_of, over)
 
 
 def _norm(
     inits: dict[str, Initializer],
     shape_of: Callable[[Any], tuple[int, ...]],
-    normalise: Callable[[Params, jax.Array, jax.Array | None, Any], jax.Array],
+    normalised: Callable[[Params, jax.Array, jax.Array | None, Any], jax.Array],
 ) -> Net:
-    """Make a stateless normalisation from the shape of its parameters and a function of float32 values."""
+    """Make a stateless normalisation from the shape of its parameters and a function of values and their mask."""
 
     def init(key: Key, x: Any) -> tuple[Params, State]:
         return init_affine(inits, key, shape_of(x), values_of(x)), {}
 
     def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
         check_params(params, dict.fromkeys(inits, shape_of(x)), values_of(x))
-        wide, mask = widened(x)
-        return narrowed(normalise(params, wide, mask, x), x), state
+        return narrowed(normalised(params, *zeroed(x), x), x), state
 
     return Net(init, apply, full_precision=True)
 
@@ -210,7 +208,7 @@ def local_response_norm(
         check_floating(x)
         if len(x.shape) < 2:
             raise NetError(f"expects (batch, ..., channels), got {x.shape}; add a batch axis with x[None]")
-        wide, _ = widened(x)
+        wide = zeroed(x)[0].astype(param_dtype(x))
         window, pad = (1,) * (wide.ndim - 1) + (size,), (size // 2, (size - 1) // 2)
         zero = np.zeros((), wide.dtype)  # no JAX array: JAX differentiates only a sum it sees to start at zero
         total = jax.lax.reduce_window(
