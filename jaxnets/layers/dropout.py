@@ -11,18 +11,17 @@ from jaxnets.layers.affine import values_of
 from jaxnets.layers.checks import check_train_key, param_dtype
 from jaxnets.leaf import labelled
 from jaxnets.net import Key, Net, Params, State
+from jaxnets.ops.drop import survivors
 from jaxnets.padded import Padded
 from jaxnets.select import paths
-
-_LEVELS = 1 << 16  # a draw is one of so many equally likely numbers: half a 32-bit word
 
 
 @labelled
 def dropout(rate: float | jax.Array, *, broadcast_axes: Sequence[int] = ()) -> Net:
     """Set each value to zero with probability `rate` in training, and scale the rest up: E[y] = x.
 
-    y = x · m / (1 - rate) with m = 1 with probability 1 - rate, else 0; in evaluation y = x. The draws have 16
-    bits: `rate` is rounded to a multiple of 2⁻¹⁶, at most 1 - 2⁻¹⁶, here as in the scale, so that E[y] = x is
+    y = x · m / (1 - rate) with m = 1 with probability 1 - rate, else 0; in evaluation y = x. The draws have 24
+    bits: `rate` is rounded to a multiple of 2⁻²⁴, at most 1 - 2⁻²⁴, here as in the scale, so that E[y] = x is
     exact.
 
     Args:
@@ -118,17 +117,8 @@ def _dropout(rate: Any, shared: Callable[[tuple[int, ...]], set[int]]) -> Net:
 
 
 def _drop(key: Key, x: jax.Array, rate: Any, axes: set[int]) -> jax.Array:
+    drawn = tuple(1 if place in axes else length for place, length in enumerate(x.shape))
+    keep, probability = survivors(key, rate, drawn)
     dtype = param_dtype(x)
-    levels = jnp.clip(jnp.round(jnp.asarray(rate, jnp.float32) * _LEVELS), 0, _LEVELS - 1)  # so many of them drop
-    drawn = _draw(key, tuple(1 if place in axes else length for place, length in enumerate(x.shape)))
-    scaled = (x.astype(dtype) * (_LEVELS / (_LEVELS - levels.astype(dtype)))).astype(x.dtype)
-    keep = jnp.broadcast_to(drawn >= levels.astype(jnp.uint16), x.shape)
-    return jnp.where(keep, scaled, jnp.zeros((), x.dtype))
-
-
-def _draw(key: Key, shape: tuple[int, ...]) -> jax.Array:
-    """Draw 16-bit numbers, two from each 32-bit word along the last axis: half the work of `jax.random.bits`."""
-    *rows, length = shape or (1,)
-    words = jax.random.bits(key, (*rows, -(-length // 2)), jnp.uint32)
-    halves = jax.lax.bitcast_convert_type(words, jnp.uint16)  # (..., words, 2)
-    return halves.reshape(*rows, -1)[..., :length].reshape(shape)
+    scaled = (x.astype(dtype) * (1 / probability.astype(dtype))).astype(x.dtype)
+    return jnp.where(jnp.broadcast_to(keep, x.shape), scaled, jnp.zeros((), x.dtype))

@@ -16,6 +16,11 @@ def drop(net, x, key=KEY):
     return np.asarray(call(net, {}, {}, x, key=key, train=True)[0])
 
 
+def surviving(rate):
+    """Return the probability to survive: a float32 rate rounded to a multiple of 2⁻²⁴."""
+    return 1 - round(float(np.float32(rate)) * 2**24) / 2**24
+
+
 def assert_binomial(kept, n, p):
     """Assert that `kept` of `n` lies within 5 standard deviations of n · p."""
     assert abs(kept - n * p) < 5 * (n * p * (1 - p)) ** 0.5 + 1
@@ -23,20 +28,20 @@ def assert_binomial(kept, n, p):
 
 @pytest.mark.parametrize("rate", [0.001, 0.1, 0.5, 0.9])
 def test_the_share_kept_and_the_scale(rate):
-    """Survivors are x over the probability to survive, which is rate to within 2⁻¹⁷."""
+    """Survivors are x over the probability to survive, which is that of the float32 rate to within 2⁻²⁵."""
     x = np.abs(floats(50, 40, 31)) + 1
     y = drop(jn.dropout(rate), x)
     kept = y != 0
     assert_binomial(kept.sum(), x.size, 1 - rate)
-    true_keep = 1 - round(rate * 2**16) / 2**16
-    assert abs(true_keep - (1 - rate)) <= 2**-17
+    true_keep = surviving(rate)
+    assert abs(true_keep - (1 - float(np.float32(rate)))) <= 2**-25
     near(y[kept], x[kept] / true_keep, 1e-6)
 
 
 @jax.enable_x64(True)
 def test_the_scale_is_exact_in_float64():
     y = drop(jn.dropout(0.1), np.ones((100, 7)))
-    assert set(y.ravel()) == {0.0, 1 / (1 - 6554 / 65536)}
+    assert set(y.ravel()) == {0.0, 1 / surviving(0.1)}
 
 
 def test_the_mean_over_keys_is_the_input():
@@ -67,7 +72,7 @@ def test_values_shared_along_axes(shape, data, rate):
     ratio = y / x
     for axis in axes:
         near(ratio, np.broadcast_to(np.take(ratio, [0], axis), ratio.shape), 1e-6)
-    true_keep = 1 - round(np.float32(rate) * np.float32(2**16)) / 2**16
+    true_keep = surviving(rate)
     assert (np.isclose(ratio, 0) | np.isclose(ratio, 1 / true_keep, rtol=1e-6)).all()
 
 
@@ -86,7 +91,7 @@ def test_whole_channels(places):
     kept = (y != 0).reshape(40, -1, 30)
     assert (kept == kept[:, :1]).all()
     assert_binomial(kept[:, 0].sum(), 40 * 30, 0.7)
-    true_keep = 1 - round(0.3 * 2**16) / 2**16
+    true_keep = surviving(0.3)
     near(y, np.where(y == 0, 0, x / true_keep), 1e-6)
 
 
@@ -127,7 +132,7 @@ def test_evaluation_and_rate_zero_leave_the_input_alone(net):
 def test_bfloat16_is_scaled_before_it_is_rounded():
     x = jnp.asarray(floats(40, 25)).astype(jnp.bfloat16)
     y = drop(jn.dropout(0.1), x)
-    exact = (x.astype(jnp.float32) / (1 - 6554 / 65536)).astype(jnp.bfloat16)
+    exact = (x.astype(jnp.float32) / surviving(0.1)).astype(jnp.bfloat16)
     assert y.dtype == jnp.bfloat16
     assert (y == np.where(y == 0, 0, exact)).all()
 
