@@ -40,18 +40,53 @@ def test_conv_transpose_equals_loops(drawn):
     np.testing.assert_allclose(got, loops.conv_transpose(*drawn), atol=1e-12)
 
 
-@pytest.mark.parametrize("groups", [1, 2])
-def test_conv_transpose_has_every_derivative(groups):
+DERIVED = {
+    "phases": ((3, 2), (2, 3), ((1, 0), (0, 1)), (1, 2), (1, 1), 1),
+    "groups": ((4, 3), (2, 1), ((1, 1), (0, 2)), (0, 1), (1, 2), 2),
+    "transposition": ((3, 2), (2, 1), ((1, 0), (0, 0)), (1, 0), (2, 1), 2),
+}
+
+
+@pytest.mark.parametrize("name", DERIVED)
+def test_every_derivative_is_that_of_the_transposition(name):
+    window, *grid, groups = DERIVED[name]
     with jax.enable_x64(True):
         x = jnp.asarray(floats(2, 3, 2, 4), jnp.float64)
-        kernel = jnp.asarray(floats(3, 2, 4, 4 // groups), jnp.float64)
+        kernel = jnp.asarray(floats(*window, 4, 4 // groups), jnp.float64)
+        directions = tuple(jnp.cos(jnp.arange(1.0 * a.size)).reshape(a.shape) for a in (x, kernel))
 
-        def loss(kernel, x):
-            return (ops.conv_transpose(x, kernel, (2, 1), ((1, 0), (0, 0)), (1, 0), (1, 2), groups) ** 3).sum()
+        def derivatives(transposed):
+            def loss(x, kernel):
+                return (transposed(x, kernel, *grid, groups) ** 3).sum()
 
-        gradient = jax.jit(jax.grad(loss, (0, 1)))
-        check_second(gradient, kernel, x)
-        kernels = jnp.stack([kernel, -kernel])
-        together = jax.vmap(gradient, (0, None))(kernels, x)[0]
-        alone = [gradient(kernel, x)[0] for kernel in kernels]
-        np.testing.assert_allclose(together, np.stack(alone), rtol=1e-12, atol=1e-12)
+            gradient = jax.grad(loss, (0, 1))
+            return {
+                "value": transposed(x, kernel, *grid, groups),
+                "forward": jax.jvp(lambda x, k: transposed(x, k, *grid, groups), (x, kernel), directions)[1],
+                "reverse": gradient(x, kernel),
+                "forward over reverse": jax.jvp(gradient, (x, kernel), directions)[1],
+                "reverse over reverse": jax.vjp(gradient, x, kernel)[1](directions),
+                "vmap of kernels": jax.vmap(gradient, (None, 0))(x, jnp.stack([kernel, -kernel])),
+            }
+
+        chosen, plain = (jax.jit(lambda f=f: derivatives(f))() for f in (ops.conv_transpose, ops.by_transposition))
+        for a, b in zip(jax.tree.leaves(chosen), jax.tree.leaves(plain), strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-12 * max(1.0, float(jnp.abs(b).max())))
+
+
+def test_second_derivatives_agree_with_differences():
+    window, *grid, groups = DERIVED["phases"]
+    with jax.enable_x64(True):
+        x, kernel = (jnp.asarray(floats(*shape), jnp.float64) for shape in ((2, 3, 2, 2), (*window, 2, 2)))
+        loss = lambda k, x: (ops.conv_transpose(x, k, *grid, groups) ** 3).sum()  # noqa: E731
+        check_second(jax.jit(jax.grad(loss, (0, 1))), kernel, x)
+
+
+def test_half_precision_and_export():
+    x, kernel = jnp.asarray(floats(1, 3, 2)).astype(jnp.bfloat16), jnp.asarray(floats(3, 2, 2)).astype(jnp.bfloat16)
+    net = jax.jit(lambda x, k: ops.conv_transpose(x, k, (2,), ((1, 1),), (1,), (1,)))
+    y = jax.export.export(net, platforms=["cpu", "cuda"])(x, kernel).call(x, kernel)
+    exact, weights = (np.asarray(array, np.float64) for array in (x, kernel))
+    expected = loops.conv_transpose(exact, weights, (2,), ((1, 1),), (1,), (1,))
+    assert y.dtype == jnp.bfloat16
+    np.testing.assert_allclose(np.asarray(y, np.float64), expected, rtol=2**-7, atol=2**-7)
