@@ -31,6 +31,9 @@ class Cell:
         initial_carry: `(batch, dtype) -> carry`, the carry before the first step for a batch size and the
             dtype of the input.
         features: width of `y`.
+        scan: `(params, carry, x, mask, reverse, unroll) -> (carry, y)`, all steps at once where there is a faster
+            way than one after another, with `x` `(time, batch, in)`, `y` `(time, batch, features)` and a mask
+            `(time, batch)` of the real steps or `None`; `None` if there is none.
         label: how the cell was written, `lstm_cell(64)`.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
@@ -47,6 +50,7 @@ class Cell:
     initial_carry: Callable[[int, Any], Carry]
     features: int
     label: str = "cell"
+    scan: Callable[..., tuple[Carry, jax.Array]] | None = None
 
     def __repr__(self) -> str:
         return self.label
@@ -65,8 +69,9 @@ def make_cell(
     step: Callable[[Params, Carry, Any], tuple[Carry, Any]],
     features: int,
     carry: Callable[[Any], Carry] = lambda hidden: hidden,
+    scan: Callable[..., tuple[Carry, Any]] | None = None,
 ) -> Cell:
-    """Make a checked cell from its parameters for an input width, its step, and its carry's spec from h's."""
+    """Make a checked cell from its parameters for an input width, its step, its carry's spec from h's, and its scan."""
 
     def init_fn(key: Key, x: Any) -> Params:
         check_key(key)
@@ -79,19 +84,27 @@ def make_cell(
             params[name] = jnp.concatenate(draws, axis=-1)
         return params
 
-    def step_fn(params: Params, carried: Carry, x: Any) -> tuple[Carry, Any]:
+    def checked(params: Params, carried: Carry, x: Any) -> tuple[Params, Carry]:
         _check_step(x)
-        x = jnp.asarray(x)
         shapes = {name: (*s[:-1], gates * s[-1]) for name, (_, s, gates) in parts(x.shape[-1]).items()}
         check_params(params, shapes, x)
         like = carry(jax.ShapeDtypeStruct((x.shape[0], features), x.dtype))
-        return step(to_dtype(params, x.dtype), match_carry(carried, like), x)
+        return to_dtype(params, x.dtype), match_carry(carried, like)
+
+    def step_fn(params: Params, carried: Carry, x: Any) -> tuple[Carry, Any]:
+        params, carried = checked(params, carried, spec(x))
+        return step(params, carried, jnp.asarray(x))
+
+    def scan_fn(params: Params, carried: Carry, x: Any, mask: Any, *, reverse: bool, unroll: int) -> Any:
+        assert scan is not None
+        params, carried = checked(params, carried, jax.ShapeDtypeStruct(x.shape[1:], x.dtype))
+        return scan(params, carried, x, mask, reverse=reverse, unroll=unroll)
 
     def initial_carry(batch: int, dtype: Any) -> Carry:
         like = carry(jax.ShapeDtypeStruct((batch, features), jnp.dtype(dtype)))
         return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
 
-    return Cell(init_fn, step_fn, initial_carry, features)
+    return Cell(init_fn, step_fn, initial_carry, features, scan=scan_fn if scan else None)
 
 
 def _check_step(x: Any) -> None:

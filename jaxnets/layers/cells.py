@@ -1,5 +1,6 @@
 """Recurrent cells: Elman's, the LSTM, the GRU."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from jaxnets.layers.cell import Cell, Initializer, Part, make_cell
 from jaxnets.layers.checks import along_last
 from jaxnets.leaf import labelled
 from jaxnets.net import Key, Params
+from jaxnets.ops.recurrent import gru_scan, lstm_scan, rnn_scan
 
 _GLOROT = jax.nn.initializers.glorot_uniform()
 _ORTHOGONAL = jax.nn.initializers.orthogonal()
@@ -74,7 +76,9 @@ def rnn_cell(
         h = activation(_affine(params, x) + h @ params["recurrent_kernel"])
         return h, h
 
-    return make_cell(parts, step, features)
+    known = activation is jnp.tanh or activation is jax.nn.relu
+    scan = functools.partial(rnn_scan, relu=activation is jax.nn.relu) if known else None
+    return make_cell(parts, step, features, scan=scan)
 
 
 @labelled
@@ -154,7 +158,11 @@ def lstm_cell(
         wide = hidden.dtype if jnp.finfo(hidden.dtype).bits >= 32 else jnp.float32
         return LSTMCarry(jax.ShapeDtypeStruct(hidden.shape, wide), hidden)
 
-    return make_cell(parts, step, features, carry)
+    def scan(params: Params, carry: LSTMCarry, x: Any, mask: Any, **how: Any) -> Any:
+        last, y = lstm_scan(params, carry, x, mask, **how)
+        return LSTMCarry(*last), y
+
+    return make_cell(parts, step, features, carry, scan=None if peepholes else scan)
 
 
 @labelled
@@ -221,7 +229,7 @@ def gru_cell(
         h = (1 - z) * n + z * h
         return h, h
 
-    return make_cell(parts, step, features)
+    return make_cell(parts, step, features, scan=gru_scan if reset_after else None)
 
 
 def _matrices(

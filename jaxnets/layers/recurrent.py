@@ -214,11 +214,15 @@ def _scan(
 ) -> tuple[Carry, Any]:
     """Run a cell over `x`, an array or `Padded`: the final carry, and the outputs of all steps or of the last.
 
-    This is the one place where time is looped over.
+    A cell that brings a scan of its own runs by that, any other step by step.
     """
     values, mask = (x.zeroed(), x.mask.T) if isinstance(x, Padded) else (x, None)  # (batch, time, in), (time, batch)
+    values = jnp.swapaxes(values, 0, 1)
+    if cell.scan is not None:
+        carry, ys = cell.scan(params, carry, values, mask, reverse=reverse, unroll=unroll)
+        return carry, jnp.swapaxes(ys, 0, 1) if sequences else _last(ys, mask, reverse)
     params = to_dtype(params, values.dtype)
-    nothing = jnp.zeros((values.shape[0], cell.features), values.dtype)
+    nothing = jnp.zeros((values.shape[1], cell.features), values.dtype)
 
     def step(carried: tuple[Carry, Any], now: tuple[Any, Any]) -> tuple[tuple[Carry, Any], Any]:
         carry, last = carried
@@ -229,9 +233,18 @@ def _scan(
         return ((new, None), y) if sequences else ((new, y), None)
 
     start = (carry, None if sequences else nothing)
-    steps = (jnp.swapaxes(values, 0, 1), mask)
-    (carry, last), ys = jax.lax.scan(step, start, steps, reverse=reverse, unroll=unroll)
+    (carry, last), ys = jax.lax.scan(step, start, (values, mask), reverse=reverse, unroll=unroll)
     return carry, jnp.swapaxes(ys, 0, 1) if sequences else last
+
+
+def _last(ys: jax.Array, mask: jax.Array | None, reverse: bool) -> jax.Array:
+    """Return, from `(time, batch, features)`, the output of the step computed last; zero for no steps."""
+    if not len(ys):
+        return jnp.zeros(ys.shape[1:], ys.dtype)
+    if mask is None or reverse:
+        return ys[0 if reverse else -1]
+    place = jnp.maximum(jnp.sum(mask, 0) - 1, 0)
+    return jnp.take_along_axis(ys, place[None, :, None], axis=0)[0]
 
 
 def _where(real: jax.Array, new: Any, old: Any) -> Any:

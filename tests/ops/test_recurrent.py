@@ -1,0 +1,224 @@
+"""Recurrent scans: values and every derivative against the plain loop over a cell's step, in float64."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import jaxnets as jn
+from jaxnets import Padded
+from jaxnets.ops.recurrent import gru_scan, lstm_scan, rnn_scan
+from tests.oracle import floats
+
+WIDTH, FEATURES = 3, 2
+KINDS = {
+    "rnn": (rnn_scan, jn.rnn_cell(FEATURES)),
+    "rnn_relu": (functools.partial(rnn_scan, relu=True), jn.rnn_cell(FEATURES, activation=jax.nn.relu)),
+    "lstm": (lstm_scan, jn.lstm_cell(FEATURES)),
+    "lstm_no_bias": (lstm_scan, jn.lstm_cell(FEATURES, use_bias=False)),
+    "gru": (gru_scan, jn.gru_cell(FEATURES)),
+    "gru_no_bias": (gru_scan, jn.gru_cell(FEATURES, use_bias=False)),
+}
+
+
+def plain(cell, params, carry, x, mask, reverse):
+    """Loop over the cell's step; behind a sequence's end keep the carry and give zero."""
+
+    def step(carry, now):
+        x, real = now
+        new, y = cell.step(params, carry, x)
+        real = real[:, None]
+        return jax.tree.map(lambda a, b: jnp.where(real, a, b), new, carry), jnp.where(real, y, 0 * y)
+
+    return jax.lax.scan(step, carry, (x, jnp.ones(x.shape[:2], bool) if mask is None else mask), reverse=reverse)
+
+
+def double(tree, seed):
+    return jax.tree.map(lambda leaf: jnp.asarray(floats(*leaf.shape, seed=seed), jnp.float64), tree)
+
+
+def drawn(kind, time, batch, lengths=None, seed=0):
+    """Return (parameters, carry, inputs), a direction of the same structure, and the mask."""
+    cell = KINDS[kind][1]
+    params = jax.eval_shape(cell.init, jax.random.key(0), jnp.zeros((batch, WIDTH), jnp.float64))
+    carry = jax.eval_shape(lambda: cell.initial_carry(batch, jnp.float64))
+    like = params, carry, jax.ShapeDtypeStruct((time, batch, WIDTH), jnp.float64)
+    mask = None if lengths is None else jnp.arange(time)[:, None] < jnp.asarray(lengths)[None]
+    return double(like, seed), double(like, seed + 1), mask
+
+
+def same(actual, expected, tolerance=1e-12):
+    left, right = jax.tree.leaves(actual), jax.tree.leaves(expected)
+    for a, b in zip(left, right, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * max(1.0, np.abs(b).max(initial=0)))
+
+
+def loss(outputs):
+    return sum((jnp.sin(leaf) * jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape)).sum() for leaf in outputs)
+
+
+def everything(run, args, direction):
+    """Return values and derivatives of a scan: first and second, both modes, of members too."""
+
+    def value(*args):
+        return loss(jax.tree.leaves(run(*args)))
+
+    gradient = jax.grad(value, (0, 1, 2))
+    members = jax.tree.map(lambda a, b: jnp.stack([a, b, a - b]), args, direction)
+    return {
+        "value": run(*args),
+        "gradient": gradient(*args),
+        "jvp": jax.jvp(run, args, direction),
+        "forward over reverse": jax.jvp(gradient, args, direction)[1],
+        "reverse over reverse": jax.vjp(gradient, *args)[1](direction),
+        "reverse over forward": jax.grad(lambda args: jax.jvp(value, args, direction)[1])(args),
+        "members": jax.vmap(gradient)(*members),
+        "members of weights": jax.vmap(gradient, (0, None, None))(members[0], *args[1:]),
+        "checkpoint": jax.grad(jax.checkpoint(value))(*args),
+    }
+
+
+@pytest.mark.parametrize(("kind", "reverse"), [("rnn", False), ("lstm", True), ("gru", False)])
+def test_every_derivative_is_the_plain_loops(kind, reverse):
+    scan, cell = KINDS[kind]
+    with jax.enable_x64(True):
+        args, direction, mask = drawn(kind, 4, 3, [4, 0, 2])
+
+        @jax.jit
+        def both(args, direction):
+            ours = everything(lambda p, c, x: scan(p, c, x, mask, reverse=reverse), args, direction)
+            return ours, everything(lambda p, c, x: plain(cell, p, c, x, mask, reverse), args, direction)
+
+        ours, theirs = both(args, direction)
+        for name in theirs:
+            same(ours[name], theirs[name])
+
+
+@pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
+@settings(max_examples=4)
+@given(time=st.integers(0, 5), batch=st.integers(1, 3), data=st.data())
+def test_values_and_gradients_of_any_shape(kind, time, batch, data):
+    scan, cell = KINDS[kind]
+    lengths = data.draw(st.none() | st.lists(st.integers(0, time), min_size=batch, max_size=batch))
+    reverse, unroll = data.draw(st.booleans()), data.draw(st.integers(1, 2))
+    with jax.enable_x64(True):
+        args, _, mask = drawn(kind, time, batch, lengths, seed=time)
+
+        def run(of, args):
+            outputs, pull = jax.vjp(lambda *args: loss(jax.tree.leaves(of(*args))), *args)
+            return outputs, pull(jnp.ones(()))
+
+        ours = jax.jit(lambda a: run(lambda p, c, x: scan(p, c, x, mask, reverse=reverse, unroll=unroll), a))(args)
+        theirs = jax.jit(lambda a: run(lambda p, c, x: plain(cell, p, c, x, mask, reverse), a))(args)
+        same(ours, theirs)
+
+
+@pytest.mark.parametrize("kind", ["rnn_relu", "lstm_no_bias", "gru"])
+def test_gradients_by_one_argument_alone_and_the_hessian(kind):
+    """What is not asked for is not computed, which must not change what is."""
+    scan, cell = KINDS[kind]
+    with jax.enable_x64(True):
+        (params, carry, x), _, _ = drawn(kind, 3, 2)
+
+        def value(of, params, carry, x):
+            return loss(jax.tree.leaves(of(params, carry, x, None, reverse=False)))
+
+        @functools.partial(jax.jit, static_argnums=0)
+        def derivatives(of):
+            by_bias = {k: jax.grad(lambda b, k=k: value(of, params | {k: b}, carry, x))(params[k]) for k in params}
+            by_carry, by_x = (jax.grad(functools.partial(value, of), place)(params, carry, x) for place in (1, 2))
+            return by_bias, by_carry, by_x, jax.hessian(functools.partial(value, of, params, carry))(x)
+
+        same(derivatives(scan), derivatives(functools.partial(plain, cell)))
+
+
+@pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
+def test_nan_is_handed_on_to_later_steps_of_the_same_sequence(kind):
+    scan, cell = KINDS[kind]
+    x = floats(4, 2, WIDTH)
+    x[1, 0] = np.nan
+    params = cell.init(jax.random.key(0), x[0])
+    _, y = scan(params, cell.initial_carry(2, jnp.float32), jnp.asarray(x))
+    np.testing.assert_array_equal(np.isnan(y).any(-1), [[False, False], *[[True, False]] * 3])
+
+
+def test_large_gates_saturate():
+    params = {"kernel": jnp.full((1, 4), 1e4), "recurrent_kernel": jnp.zeros((1, 4))}
+    for sign, c in ((1.0, 3.0), (-1.0, 0.0)):
+
+        def total(x):
+            zeros = jnp.zeros((1, 1))
+            return lstm_scan(params, (zeros, zeros), x)[0][0].sum()
+
+        value, slope = jax.value_and_grad(total)(jnp.full((3, 1, 1), sign))
+        assert float(value) == c
+        np.testing.assert_array_equal(slope, 0)
+
+
+@pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
+def test_bfloat16_is_near_float32(kind):
+    scan, cell = KINDS[kind]
+    x = jnp.asarray(floats(6, 4, WIDTH))
+    params = cell.init(jax.random.key(0), x[0])
+
+    @jax.jit
+    def run(params, x):
+        def total(params, x):
+            y = scan(params, cell.initial_carry(4, x.dtype), x)[1]
+            return jnp.square(y.astype(jnp.float32)).sum(), y
+
+        return jax.grad(total, (0, 1), has_aux=True)(params, x)
+
+    (dparams, dx), y = run(*jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), (params, x)))
+    assert {leaf.dtype for leaf in jax.tree.leaves((dparams, dx, y))} == {jnp.dtype(jnp.bfloat16)}
+    same(jax.tree.map(lambda leaf: leaf.astype(jnp.float32), ((dparams, dx), y)), run(params, x), 4e-2)
+
+
+@pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
+def test_weight_gradients_are_single_products(kind):
+    """The compiled gradient has one product a step in the reverse scan, and none whose result is a sum over steps."""
+    scan, cell = KINDS[kind]
+    x = jnp.ones((5, 4, WIDTH))
+    params, carry = cell.init(jax.random.key(0), x[0]), cell.initial_carry(4, jnp.float32)
+    program = jax.make_jaxpr(jax.grad(lambda p, x: scan(p, carry, x)[1].sum(), (0, 1)))(params, x)
+    loops = [eqn for eqn in program.eqns if eqn.primitive.name == "scan"]
+    products = [str(loop.params["jaxpr"]).count("dot_general") for loop in loops]
+    assert products == [2 if kind == "gru" else 1, 1]
+    carried = [v.aval.size for v in loops[1].params["jaxpr"].jaxpr.outvars[: loops[1].params["num_carry"]]]
+    assert max(carried) == 4 * FEATURES  # no weight's gradient is among what the reverse scan carries
+
+
+def test_export_to_another_platform():
+    x = jax.ShapeDtypeStruct((5, 4, WIDTH), jnp.float32)
+    for scan, cell in (KINDS["lstm"], KINDS["gru"]):
+        params = jax.eval_shape(cell.init, jax.random.key(0), jnp.zeros((4, WIDTH)))
+
+        def total(params, x, scan=scan, cell=cell):
+            return scan(params, cell.initial_carry(4, x.dtype), x)[1].sum()
+
+        exported = jax.export.export(jax.jit(jax.grad(total)), platforms=["cpu", "cuda", "tpu"])(params, x)
+        args = jax.tree.map(lambda leaf: jnp.asarray(floats(*leaf.shape)), (params, x))
+        same(exported.call(*args), jax.jit(jax.grad(total))(*args), 1e-6)
+
+
+def test_layers_scan_with_their_cells_own_and_others_step_by_step():
+    own = {name for name, (_, cell) in KINDS.items() if cell.scan is not None}
+    assert own == set(KINDS)
+    for cell in (
+        jn.lstm_cell(2, peepholes=True),
+        jn.gru_cell(2, reset_after=False),
+        jn.rnn_cell(2, activation=jax.nn.silu),
+    ):
+        assert cell.scan is None
+    x = Padded(jnp.asarray(floats(3, 4, WIDTH)), np.array([4, 0, 2], np.int32))
+    for cell in (jn.rnn_cell(FEATURES), jn.lstm_cell(FEATURES)):
+        bare = jn.Cell(cell.init, cell.step, cell.initial_carry, cell.features)
+        for reverse, sequences in ((True, False), (False, False)):
+            how = {"reverse": reverse, "return_sequences": sequences, "return_carry": True}
+            params, _ = jn.recurrent(cell, **how).init(jax.random.key(0), x)
+            fast, slow = (jn.recurrent(each, **how).apply(params, {}, x)[0] for each in (cell, bare))
+            same(fast, slow, 1e-6)
