@@ -45,6 +45,7 @@ SLOW = (
     "train/test_sweep_kept.py::test_a_cross_validation_broken_off_ends_with_the_same_bits",
     "train/test_checkpoint_killed.py::test_a_run_killed_ten_times_ends_with_the_same_bits",
     "train/test_stopping.py::test_the_best_is_found_and_restored_in_all_ways[0.02]",
+    "experiments/benchmarks/test_contestants.py::test_half_precision_is_for_those_who_do_it",
     "train/test_learning_rate.py::test_the_suggestion_trains_nearly_as_well_as_the_best_of_a_grid",
 )
 

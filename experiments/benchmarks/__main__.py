@@ -16,6 +16,7 @@ from pathlib import Path
 from experiments.benchmarks import report, suite
 from experiments.benchmarks.machine import ALLOCATORS
 from experiments.benchmarks.peers import PEERS
+from experiments.benchmarks.rows.row import OTHER_WAYS
 
 FEW = ("PyTorch", "Flax Linen")  # with --quick, and beside the first setting of the allocator
 
@@ -29,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("what", nargs="?", choices=["run", "report"], default="run", help="measure, or write the page")
     size = made.add_mutually_exclusive_group()
-    size.add_argument("--quick", action="store_true", help="few turns, fewer rows and peers: three minutes (default)")
+    size.add_argument("--quick", action="store_true", help="few turns, fewer rows and peers (default)")
     size.add_argument("--full", action="store_true", help="all rows and peers, both settings of the allocator")
     made.add_argument("--only", nargs="+", default=["*"], metavar="PATTERN", help="rows by name, such as 'sweep-*'")
     made.add_argument("--peers", nargs="*", choices=list(PEERS), metavar="NAME", help=", ".join(PEERS))
@@ -48,15 +49,14 @@ def main(given: Sequence[str] | None = None) -> int:
     if asked.rounds is not None and asked.rounds < 1:
         parser().error(f"expects at least 1 round, got {asked.rounds}")
     try:
-        peers = asked.peers if asked.peers is not None else list(PEERS) if asked.full else FEW
-        allocators = asked.allocators or (list(ALLOCATORS) if asked.full else ["default"])
+        peers = [*asked.peers] if asked.peers is not None else list(PEERS) if asked.full else [*FEW]
+        first, *others = asked.allocators or (list(ALLOCATORS) if asked.full else ["default"])
+        few = [peer for peer in peers if peer in FEW]
         results = suite.run(
             asked.json,
             full=asked.full,
             only=asked.only,
-            allocators={
-                each: peers if each == allocators[0] else [p for p in peers if p in FEW] for each in allocators
-            },
+            allocators={first: [*(OTHER_WAYS if asked.full else ()), *peers]} | dict.fromkeys(others, few),
             rounds=asked.rounds,
             command=[*(["--full"] if asked.full else []), *(["--only", *asked.only] if asked.only != ["*"] else [])],
         )

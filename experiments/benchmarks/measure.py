@@ -15,7 +15,7 @@ import jax
 from experiments.benchmarks import machine, ours
 from experiments.benchmarks.peers import PEERS
 from experiments.benchmarks.rows import ROWS
-from experiments.benchmarks.rows.row import Row
+from experiments.benchmarks.rows.row import OTHER_WAYS, Row
 from experiments.benchmarks.timing import interleaved, timed
 from experiments.benchmarks.work import Contestant, Unsuited
 
@@ -36,12 +36,13 @@ def measure(row: Row, *, rounds: int, peers: Sequence[str]) -> dict[str, Any]:
     """
     asked, left_out = [], {}
     for name in (name for name in row.peers if name in peers):
-        if PEERS[name].installed:
+        if name in OTHER_WAYS or PEERS[name].installed:
             asked.append(name)
         else:
             left_out[name] = "not installed"
     ready: dict[str, Contestant] = {}
     records: dict[str, dict[str, Any]] = {}
+    flops: dict[int, int] = {}
     for name, make in row.makers(asked).items():
         try:
             contestant, seconds = prepared(name, make)
@@ -58,7 +59,7 @@ def measure(row: Row, *, rounds: int, peers: Sequence[str]) -> dict[str, Any]:
             continue
         ready[name] = contestant
         memory = None if row.forgets else machine.memory_of(contestant.turn)
-        records[name] = {"made": seconds, "first": first, "memory": memory, **counts(row, contestant)}
+        records[name] = {"made": seconds, "first": first, "memory": memory, **counts(row, contestant, flops)}
         print(f"  {name:<24} ready in {seconds:.1f} s, first turn {first:.1f} s", file=sys.stderr, flush=True)
     faults: dict[str, list[int]] = {name: [] for name in ready}
     turns = {name: _counted(timed(each.turn, _before(row)), faults[name]) for name, each in ready.items()}
@@ -82,13 +83,16 @@ def prepared(name: str, make: Any) -> tuple[Contestant, float]:
     return contestant, time.perf_counter() - began
 
 
-def counts(row: Row, contestant: Contestant) -> dict[str, Any]:
-    """Return what a contestant's turn consists of."""
+def counts(row: Row, contestant: Contestant, flops: dict[int, int]) -> dict[str, Any]:
+    """Return what a contestant's turn consists of; `flops` keeps what was counted, by the work's identity."""
     work = contestant.work
     per = {"epoch": work.epochs, "step": work.steps}.get(row.unit, 1)
-    flops = contestant.members * ours.flops(work) if row.unit != "initialisation" else 0
+    if row.unit == "initialisation":
+        flops[id(work)] = 0
+    elif id(work) not in flops:  # most contestants of a row share their work
+        flops[id(work)] = ours.flops(work)
     return {
-        "units": per, "steps": work.steps, "members": contestant.members, "flops": flops,
+        "units": per, "steps": work.steps, "members": contestant.members, "flops": contestant.members * flops[id(work)],
         "parameters": contestant.parameters, "multiply_adds": contestant.multiply_adds, "precision": work.precision,
     }  # fmt: skip
 

@@ -28,7 +28,7 @@ Measure on your own machine, CPU or one GPU:
 
 ```bash
 pip install '.[experiments,data,benchmarks]' torch
-python -m experiments.benchmarks --quick                  # three minutes, fewer rows and peers
+python -m experiments.benchmarks --quick                  # in brief: fewer rows and peers
 python -m experiments.benchmarks --full --json own.json   # everything, both allocators
 ```
 """

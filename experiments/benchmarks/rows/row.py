@@ -7,6 +7,7 @@ from typing import Literal
 from experiments.benchmarks.work import Contestant
 
 OURS, SCANNED, LOOPED = "jaxnets", "jaxnets, scanned", "jaxnets, step by step"
+OTHER_WAYS = (SCANNED, LOOPED)  # ours written the other way, beside the one that a row is about
 Unit = Literal["epoch", "step", "sweep", "first step", "initialisation"]
 Makers = Mapping[str, Callable[[], Contestant]]
 
@@ -20,7 +21,7 @@ class Row:
         title: in the report.
         unit: what times are given for: an epoch or step of a turn, or a whole turn.
         makers: gives those who take part, as functions that make them ready, from the names of the peers asked for.
-        peers: those who may be asked.
+        peers: those who may be asked, ours written the other way among them.
         quick: how many turns count with `--quick`; 0 leaves the row out.
         full: likewise with `--full`.
         forgets: whether all that was compiled is forgotten before each turn.

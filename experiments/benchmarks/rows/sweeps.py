@@ -42,7 +42,7 @@ def _row(name: str, title: str, members: int, work: Callable[[], Work], quick: i
 
 ROWS = (
     _row("sweep-mlp", "Sweep of 64 MLPs, 4 epochs", 64, mlp, 1, 5),
-    _row("sweep-lenet", "Sweep of 16 LeNets, 20 steps", 16, lenet, 1, 3),
+    _row("sweep-lenet", "Sweep of 16 LeNets, 20 steps", 16, lenet, 0, 3),
     _row("sweep-cnn", "Sweep of 8 CNNs, 5 steps", 8, cnn, 0, 3),
 )
 POPULATIONS = tuple(
