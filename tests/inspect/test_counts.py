@@ -70,7 +70,7 @@ def test_convolutions(case: tuple[tuple[int, ...], dict[str, Any]]):
     numbers: Any = {name: settings[name] for name in ("stride", "padding", "dilation")}
 
     def native(x: Any, kernel: Any) -> Any:
-        return ops.conv_native(x, kernel, **numbers, groups=groups)
+        return ops.conv(x, kernel, **numbers, groups=groups, form="native")
 
     y = np.asarray(native(np.ones(shape, np.float32), kernel))
     assert multiply_adds(net, shaped(*shape)) == y.size * math.prod(kernel.shape[:-1])

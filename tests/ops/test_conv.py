@@ -1,7 +1,5 @@
 """Convolution as array functions: against loops, and one formulation against the other in every derivative."""
 
-import math
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import jaxnets as jn
+from jaxnets.ops import choice
 from jaxnets.ops import conv as ops
+from jaxnets.ops.choice import formulation
+from jaxnets.ops.geometry import Geometry
+from jaxnets.ops.trilinear import MAPS
 from tests.ops import loops
 from tests.oracle import floats
 
@@ -41,18 +44,33 @@ def test_conv_equals_loops(drawn):
     np.testing.assert_allclose(y, loops.conv(*drawn), atol=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("spatial", "window", "rest"),
-    [
-        ((6,), (3,), ((2,), ((2, 0),), (2,))),
-        ((5, 4), (3, 2), ((1, 2), ((1, 1), (0, 1)), (1, 1))),
-        ((5, 4), (1, 1), ((2, 1), ((0, 0), (1, 0)), (1, 1))),
-    ],
-    ids=["1-D", "2-D", "1x1"],
-)
-def test_formulations_agree_in_every_derivative(spatial, window, rest):
+CASES = {
+    "1-D": ((6,), (3,), ((2,), ((2, 0),), (2,)), 2, 3),
+    "2-D": ((5, 4), (3, 2), ((1, 2), ((1, 1), (0, 1)), (1, 1)), 2, 3),
+    "1x1": ((5, 4), (1, 1), ((2, 1), ((0, 0), (1, 0)), (1, 1)), 2, 3),
+    "every place": ((5, 4), (3, 3), ((1, 1), ((1, 1), (2, 0)), (1, 1)), 2, 3),
+    "dilated": ((5, 7), (2, 3), ((1, 1), ((1, 1), (2, 1)), (2, 2)), 9, 17),
+    "3-D": ((3, 2, 4), (2, 1, 3), ((1, 1, 1), ((0, 1), (0, 0), (1, 1)), (1, 1, 1)), 2, 2),
+    "wide padding": ((3, 2), (2, 2), ((1, 1), ((3, 2), (0, 2)), (1, 1)), 2, 2),
+    "depthwise": ((5, 4), (3, 2), ((1, 2), ((1, 1), (0, 1)), (1, 1), 2), 2, 4),
+    "groups": ((5, 4), (3, 2), ((2, 1), ((1, 1), (0, 1)), (1, 2), 2), 4, 4),
+}
+
+
+def native(x, kernel, stride, padding, dilation, groups=1):
+    """Convolve by XLA's own operation, with JAX's own derivatives."""
+    spatial = "DHW"[-len(stride) :]
+    layout = (f"N{spatial}C", f"{spatial}IO", f"N{spatial}C")
+    return jax.lax.conv_general_dilated(
+        x, kernel, stride, padding, rhs_dilation=dilation, dimension_numbers=layout, feature_group_count=groups
+    )
+
+
+@pytest.mark.parametrize(("spatial", "window", "rest", "channels", "features"), CASES.values(), ids=CASES)
+def test_derivatives_are_those_of_the_native_convolution(spatial, window, rest, channels, features):
     with jax.enable_x64(True):
-        x, kernel = (jnp.asarray(floats(*shape), jnp.float64) for shape in ((2, *spatial, 2), (*window, 2, 3)))
+        shapes = (2, *spatial, channels), (*window, channels // (rest[3] if len(rest) > 3 else 1), features)
+        x, kernel = (jnp.asarray(floats(*shape, seed=seed), jnp.float64) for seed, shape in enumerate(shapes))
         directions = (
             jnp.cos(jnp.arange(x.size)).reshape(x.shape),
             jnp.sin(jnp.arange(kernel.size)).reshape(kernel.shape),
@@ -65,49 +83,109 @@ def test_formulations_agree_in_every_derivative(spatial, window, rest):
             def slope(x, kernel):
                 return jax.jvp(loss, (x, kernel), directions)[1]
 
-            kernels = jnp.stack([kernel, 2 * kernel, -kernel])
+            gradient = jax.grad(loss, (0, 1))
+            kernels, xs = jnp.stack([kernel, 2 * kernel, -kernel]), jnp.stack([x, -x, x * x])
             return {
                 "value": conv(x, kernel, *rest),
                 "jvp": jax.jvp(lambda x, kernel: conv(x, kernel, *rest), (x, kernel), directions)[1],
-                "grad": jax.grad(loss, (0, 1))(x, kernel),
+                "grad": gradient(x, kernel),
                 "hvp": jax.grad(slope, (0, 1))(x, kernel),
-                "vmap": jax.vmap(jax.grad(loss, (0, 1)), (None, 0))(x, kernels),
-                "vmap of x": jax.vmap(jax.grad(loss, 1), (0, None))(jnp.stack([x, -x]), kernel),
+                "reverse twice": jax.grad(lambda x, k: sum((g**2).sum() for g in gradient(x, k)), (0, 1))(x, kernel),
+                "checkpoint": jax.grad(jax.checkpoint(loss), (0, 1))(x, kernel),
+                "vmap": jax.vmap(gradient, (None, 0))(x, kernels),
+                "vmap of x": jax.vmap(gradient, (0, None))(xs, kernel),
+                "vmap of both": jax.vmap(gradient, (2, -1))(jnp.moveaxis(xs, 0, 2), jnp.moveaxis(kernels, 0, -1)),
+                "members of members": jax.vmap(jax.vmap(gradient, (0, None)), (None, 0))(xs, kernels),
+                "both, twice": jax.vmap(jax.vmap(gradient))(jnp.stack([xs, -xs]), jnp.stack([kernels, kernels**2])),
             }
 
-        native, chosen, patches = (
-            jax.jit(lambda conv=conv: derivatives(conv))() for conv in (ops.conv_native, ops.conv, ops.conv_patches)
-        )
-        for other in (chosen, patches):
-            for a, b in zip(jax.tree.leaves(other), jax.tree.leaves(native)):
-                np.testing.assert_allclose(a, b, rtol=0, atol=1e-12 * max(1.0, float(jnp.abs(b).max())))
+        expected, found = (jax.jit(lambda conv=conv: derivatives(conv))() for conv in (native, ops.conv))
+        for name, values in expected.items():
+            for a, b in zip(jax.tree.leaves(found[name]), jax.tree.leaves(values), strict=True):
+                np.testing.assert_allclose(a, b, rtol=0, atol=1e-12 * max(1.0, float(jnp.abs(b).max())), err_msg=name)
 
 
-def program(platform, window, size=8, channels=2, groups=1):
+FORMS = {
+    "native": CASES,
+    "patches": [name for name in CASES if name not in ("depthwise", "groups")],
+    "shifts": ("every place", "dilated", "3-D"),
+    "depthwise": ("depthwise",),
+}
+
+
+@pytest.mark.parametrize(("form", "case"), [(form, case) for form, cases in FORMS.items() for case in cases])
+def test_every_formulation_computes_all_three_maps(form, case):
+    spatial, window, rest, channels, features = CASES[case]
+    geometry = Geometry(spatial, window, channels, features, *rest)
+    with jax.enable_x64(True):
+        x, kernel = (jnp.asarray(floats(*shape)) * 1.0 for shape in ((2, *spatial, channels), geometry.kernel))
+        x, kernel = x.astype(jnp.float64), kernel.astype(jnp.float64)
+        dy = jnp.asarray(floats(2, *geometry.out, features, seed=2), jnp.float64)
+        y, backward = jax.vjp(lambda x, kernel: native(x, kernel, *rest), x, kernel)
+        for map_, operands, expected in zip(MAPS, ((x, kernel), (dy, kernel), (x, dy)), (y, *backward(dy))):
+            found = formulation(map_, geometry, 2, 8, form)(*operands)
+            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * float(jnp.abs(expected).max()))
+
+
+def test_a_formulation_that_does_not_apply():
+    x, kernel = jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2, 2))
+    with pytest.raises(jn.NetError, match="expects a convolution that the form 'shifts' can compute"):
+        ops.conv(x, kernel, (2, 2), ((0, 0),) * 2, (1, 1), form="shifts")
+    with pytest.raises(jn.NetError, match="expects a form among native, patches, shifts, depthwise, got 'fft'"):
+        ops.conv(x, kernel, (2, 2), ((0, 0),) * 2, (1, 1), form="fft")
+
+
+def test_a_batch_in_pieces(monkeypatch):
+    x, kernel = (jnp.asarray(floats(*shape)) for shape in ((6, 5, 5, 12), (3, 3, 12, 20)))
+    rest = (1, 1), ((1, 1), (1, 1)), (1, 1)
+
+    def both(x, kernel):
+        y, backward = jax.vjp(lambda x, kernel: ops.conv(x, kernel, *rest, form="shifts"), x, kernel)
+        return y, *backward(y)
+
+    whole = jax.jit(both)(x, kernel)
+    monkeypatch.setattr(choice, "PIECE", 7 * 5 * (3 * 12 + 3 * 20) * 4 * 2)  # two examples a piece, at most
+    pieces = jax.jit(lambda x, kernel: both(x, kernel)[::-1])
+    assert pieces.lower(x, kernel).as_text().count("stablehlo.while") == 3
+    for a, b in zip(pieces(x, kernel)[::-1], whole):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * float(jnp.abs(b).max()))
+
+
+def program(platform, window, channels=32, groups=1):
     """Return the text of the program for the gradients of a convolution on a platform."""
     padding = ((window // 2,) * 2,) * 2
 
     def loss(x, kernel):
         return ops.conv(x, kernel, (1, 1), padding, (1, 1), groups).sum()
 
-    x = jax.ShapeDtypeStruct((4, size, size, channels), jnp.float32)
-    kernel = jax.ShapeDtypeStruct((window, window, channels // groups, 4), jnp.float32)
+    x = jax.ShapeDtypeStruct((4, 8, 8, channels), jnp.float32)
+    kernel = jax.ShapeDtypeStruct((window, window, channels // groups, 4 * groups), jnp.float32)
     return jax.export.export(jax.jit(jax.grad(loss, (0, 1))), platforms=[platform])(x, kernel).mlir_module()
 
 
 def test_the_platform_chooses_the_formulation():
-    big = math.isqrt(ops.PATCHES_LIMIT // (4 * 9 * 2 * 4)) + 1
     assert "stablehlo.convolution" not in program("cpu", 3)
-    assert "stablehlo.convolution" not in program("cpu", 3, size=big - 1)
-    assert "stablehlo.convolution" in program("cpu", 3, size=big)
     assert "stablehlo.convolution" in program("cpu", 3, groups=2)
+    assert "stablehlo.convolution" not in program("cpu", 3, groups=32)
     for platform in ("cuda", "tpu"):
         assert "stablehlo.convolution" in program(platform, 3)
         assert "dot_general" not in program(platform, 3)
     for platform in ("cpu", "cuda", "tpu"):
-        text = program(platform, 1, size=big)
+        text = program(platform, 1)
         assert "dot_general" in text
         assert "stablehlo.convolution" not in text
+
+
+def test_under_shard_map_what_is_equal_everywhere_is_cast():
+    mesh, spec = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("batch",)), jax.sharding.PartitionSpec
+    x, kernel = jnp.asarray(floats(4, 5, 5, 9)), jnp.asarray(floats(3, 3, 9, 17))
+
+    def loss(kernel, x):
+        return jax.lax.psum((ops.conv(x, kernel, (1, 1), ((1, 1),) * 2, (1, 1)) ** 2).sum(), "batch")
+
+    sharded = jax.shard_map(jax.grad(loss), mesh=mesh, in_specs=(spec(), spec("batch")), out_specs=spec())
+    whole = jax.grad(lambda kernel: (native(x, kernel, (1, 1), ((1, 1),) * 2, (1, 1)) ** 2).sum())(kernel)
+    np.testing.assert_allclose(jax.jit(sharded)(kernel, x), whole, rtol=1e-4, atol=1e-4 * float(jnp.abs(whole).max()))
 
 
 def test_patches_are_not_kept_for_the_backward_pass():

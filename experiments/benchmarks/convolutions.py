@@ -1,0 +1,101 @@
+"""Each formulation of a convolution and its gradients, in a loop as in training: the table behind `jaxnets.ops.choice`.
+
+    python -m experiments.benchmarks.convolutions [NAME ...] [--rounds 5]
+
+Milliseconds for each map and form, the chosen one starred; PyTorch's forward pass, and both passes with all gradients,
+for comparison where it is installed.
+"""
+
+import argparse
+import importlib.util
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax import lax
+
+from experiments.benchmarks.timing import interleaved, timed
+from jaxnets.ops.choice import Form, choose, formulation
+from jaxnets.ops.geometry import Geometry
+from jaxnets.ops.trilinear import MAPS
+
+# batch, size, channels, features, window, stride, padding
+SHAPES = {
+    "lenet1": (64, 28, 1, 6, 5, 1, 2), "lenet2": (64, 14, 6, 16, 5, 1, 0),
+    "cnn1": (64, 28, 1, 32, 3, 1, 1), "cnn2": (64, 14, 32, 64, 3, 1, 1),
+    "resnet20-16": (64, 32, 16, 16, 3, 1, 1), "resnet20-16-32": (64, 32, 16, 32, 3, 2, 1),
+    "resnet20-32": (64, 16, 32, 32, 3, 1, 1), "resnet20-64": (64, 8, 64, 64, 3, 1, 1),
+    "vgg-3-64": (32, 32, 3, 64, 3, 1, 1), "vgg-64-128": (32, 16, 64, 128, 3, 1, 1),
+    "vgg-256": (32, 8, 256, 256, 3, 1, 1), "vgg-512": (32, 4, 512, 512, 3, 1, 1), "vgg-512-2": (32, 2, 512, 512, 3, 1, 1),
+    "resnet50-stem": (16, 64, 3, 64, 7, 2, 3), "resnet50-64": (16, 16, 64, 64, 3, 1, 1),
+    "resnet50-64-2": (2, 16, 64, 64, 3, 1, 1), "resnet50-512": (16, 2, 512, 512, 3, 1, 1),
+}  # fmt: skip
+FORMS: tuple[Form, ...] = ("native", "patches", "shifts")
+STEPS = 10  # a loop
+
+
+def main(names: list[str], rounds: int = 5) -> None:
+    """Time and print."""
+    for name in names or SHAPES:
+        batch, size, channels, features, window, stride, padding = SHAPES[name]
+        pairs = ((padding, padding),) * 2
+        geometry = Geometry((size,) * 2, (window,) * 2, channels, features, (stride,) * 2, pairs, (1, 1))
+        draw = np.random.default_rng(0).standard_normal
+        x, kernel, dy = (
+            np.asarray(draw(shape), np.float32)
+            for shape in ((batch, size, size, channels), geometry.kernel, (batch, *geometry.out, features))
+        )
+        given = {"forward": (x, kernel), "to_input": (dy, kernel), "to_kernel": (x, dy)}
+        contestants = {
+            (map_, form): timed(looped(formulation(map_, geometry, batch, 4, form), *given[map_]))
+            for map_ in MAPS
+            for form in FORMS
+            if form != "shifts" or geometry.gathered
+        }
+        per_pass = 2 * geometry.products(batch) / 1e9
+        took: dict[Any, Any] = dict(interleaved(contestants, rounds=rounds))
+        if importlib.util.find_spec("torch") is not None:
+            took |= interleaved(_torch(x, kernel, dy, stride, padding), rounds=rounds)
+        print(f"\n{name}: {batch}×{size}²×{channels} → {features}, {window}²/{stride}; {per_pass:.3f} GFLOP a pass")
+        for key, seconds in took.items():
+            each = np.median(seconds) * 1000 / (STEPS if isinstance(key, tuple) else 1)
+            star = "*" if isinstance(key, tuple) and choose(key[0], geometry) == key[1] else ""
+            print(f"  {' '.join(key) if isinstance(key, tuple) else key:<22}{each:8.2f} ms {star}")
+
+
+def looped(compute: Callable[..., jax.Array], *operands: np.ndarray) -> Callable[[], Any]:
+    """Return a function that computes the same several times in one loop, each time anew."""
+
+    def step(_: Any, last: jax.Array) -> jax.Array:
+        *fresh, _ = lax.optimization_barrier((*operands, last))  # tied to the carry, or it would leave the loop
+        return compute(*fresh)
+
+    loop = jax.jit(lambda first: lax.fori_loop(0, STEPS, step, first))
+    first = jax.jit(compute)(*operands)
+    return lambda: jax.block_until_ready(loop(first))
+
+
+def _torch(x: np.ndarray, kernel: np.ndarray, dy: np.ndarray, stride: int, padding: int) -> dict[str, Any]:
+    import torch
+
+    tensors = [torch.from_numpy(x.transpose(0, 3, 1, 2).copy()), torch.from_numpy(kernel.transpose(3, 2, 0, 1).copy())]
+    cotangent = torch.from_numpy(dy.transpose(0, 3, 1, 2).copy())
+    leaves = [each.requires_grad_() for each in tensors]
+
+    def forward() -> Any:
+        return torch.nn.functional.conv2d(leaves[0], leaves[1], stride=stride, padding=padding)
+
+    def without() -> None:
+        with torch.no_grad():
+            forward()
+
+    return {"PyTorch forward": timed(without), "PyTorch all": timed(lambda: forward().backward(cotangent))}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Formulations of convolution beside each other.")
+    parser.add_argument("names", nargs="*", choices=[[], *SHAPES], help="which shapes; all if none is named")
+    parser.add_argument("--rounds", type=int, default=5, help="how many turns count")
+    arguments = parser.parse_args()
+    main(arguments.names, arguments.rounds)
