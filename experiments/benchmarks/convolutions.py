@@ -8,6 +8,7 @@ for comparison where it is installed.
 
 import argparse
 import importlib.util
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -27,7 +28,8 @@ SHAPES = {
     "resnet20-16": (64, 32, 16, 16, 3, 1, 1), "resnet20-16-32": (64, 32, 16, 32, 3, 2, 1),
     "resnet20-32": (64, 16, 32, 32, 3, 1, 1), "resnet20-64": (64, 8, 64, 64, 3, 1, 1),
     "vgg-3-64": (32, 32, 3, 64, 3, 1, 1), "vgg-64-128": (32, 16, 64, 128, 3, 1, 1),
-    "vgg-256": (32, 8, 256, 256, 3, 1, 1), "vgg-512": (32, 4, 512, 512, 3, 1, 1), "vgg-512-2": (32, 2, 512, 512, 3, 1, 1),
+    "vgg-256": (32, 8, 256, 256, 3, 1, 1),
+    "vgg-512": (32, 4, 512, 512, 3, 1, 1), "vgg-512-2": (32, 2, 512, 512, 3, 1, 1),
     "resnet50-stem": (16, 64, 3, 64, 7, 2, 3), "resnet50-64": (16, 16, 64, 64, 3, 1, 1),
     "resnet50-64-2": (2, 16, 64, 64, 3, 1, 1), "resnet50-512": (16, 2, 512, 512, 3, 1, 1),
 }  # fmt: skip
@@ -47,21 +49,19 @@ def main(names: list[str], rounds: int = 5) -> None:
             for shape in ((batch, size, size, channels), geometry.kernel, (batch, *geometry.out, features))
         )
         given = {"forward": (x, kernel), "to_input": (dy, kernel), "to_kernel": (x, dy)}
-        contestants = {
-            (map_, form): timed(looped(formulation(map_, geometry, batch, 4, form), *given[map_]))
-            for map_ in MAPS
-            for form in FORMS
-            if form != "shifts" or geometry.gathered
-        }
-        per_pass = 2 * geometry.products(batch) / 1e9
-        took: dict[Any, Any] = dict(interleaved(contestants, rounds=rounds))
+        contestants: dict[str, Callable[[], float]] = {}
+        for map_, form in itertools.product(MAPS, FORMS):
+            if form == "shifts" and not geometry.gathered:
+                continue
+            label = f"{map_} {form}{' *' if choose(map_, geometry) == form else ''}"
+            contestants[label] = timed(looped(formulation(map_, geometry, batch, 4, form), *given[map_]))
+        took = {label: seconds / STEPS for label, seconds in interleaved(contestants, rounds=rounds).items()}
         if importlib.util.find_spec("torch") is not None:
             took |= interleaved(_torch(x, kernel, dy, stride, padding), rounds=rounds)
-        print(f"\n{name}: {batch}×{size}²×{channels} → {features}, {window}²/{stride}; {per_pass:.3f} GFLOP a pass")
-        for key, seconds in took.items():
-            each = np.median(seconds) * 1000 / (STEPS if isinstance(key, tuple) else 1)
-            star = "*" if isinstance(key, tuple) and choose(key[0], geometry) == key[1] else ""
-            print(f"  {' '.join(key) if isinstance(key, tuple) else key:<22}{each:8.2f} ms {star}")
+        work = 2 * geometry.products(batch) / 1e9
+        print(f"\n{name}: {batch}×{size}²×{channels} → {features}, {window}²/{stride}; {work:.3f} GFLOP a pass")
+        for label, seconds in took.items():
+            print(f"  {label:<22}{1000 * np.median(seconds):8.2f} ms")
 
 
 def looped(compute: Callable[..., jax.Array], *operands: np.ndarray) -> Callable[[], Any]:
