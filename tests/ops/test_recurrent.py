@@ -180,7 +180,7 @@ def test_bfloat16_is_near_float32(kind):
 
 @pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
 def test_weight_gradients_are_single_products(kind):
-    """The compiled gradient has one product a step in the reverse scan, and none whose result is a sum over steps."""
+    """The gradient has one product a step in its reverse scan, which carries no sum of the size of the weights."""
     scan, cell = KINDS[kind]
     x = jnp.ones((5, 4, WIDTH))
     params, carry = cell.init(jax.random.key(0), x[0]), cell.initial_carry(4, jnp.float32)
