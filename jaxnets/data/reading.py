@@ -1,7 +1,11 @@
 """How Grain reads batches of a source, from any place on: in which order, by how many hands."""
 
+import multiprocessing
+import os
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from threading import Thread
 from typing import Any, Protocol
 
 import jax
@@ -76,7 +80,8 @@ class Reading:
 
             if not flags.FLAGS.is_parsed():  # Grain asks a flag of its own, which no one sets outside of absl's `app`
                 flags.FLAGS.mark_as_parsed()
-            read = read.mp_prefetch(grain.MultiprocessingOptions(num_workers=self.workers, per_worker_buffer_size=2))
+            options = grain.MultiprocessingOptions(num_workers=self.workers, per_worker_buffer_size=2)
+            read = read.mp_prefetch(options, _serve)
         return iter(read)
 
     def numbers(self, position: int) -> list[int]:
@@ -102,6 +107,19 @@ class Reading:
         """Return arrays that can be asked for a whole batch at once."""
         at_once = isinstance(self.source, Arrays) and self.source.takes_several and not self.transforms
         return self.source if at_once else None  # pyright: ignore
+
+
+def _serve(number: int, workers: int) -> None:
+    """Leave Ctrl-C to the process that this one works for, and end when that has died, of whatever."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    master = multiprocessing.parent_process()
+    assert master is not None
+
+    def follow() -> None:
+        master.join()
+        os._exit(1)
+
+    Thread(target=follow, daemon=True).start()
 
 
 class _Turned:

@@ -24,6 +24,7 @@ class Stream(Iterator[Batch]):
 
     Attributes:
         batches: how many batches an epoch has.
+        reading: what is read, and how.
 
     >>> import numpy as np
     >>> first = stream((np.arange(6.0), np.arange(6)), 2, shuffle=False)
@@ -166,7 +167,8 @@ def stream(
             (`jn.data.augment`) is better done there.
         workers: processes that read; 0 reads in threads of this one. Processes pay where decoding is slow. They are
             started afresh (`spawn`), so a script that uses them needs `if __name__ == "__main__":`. Each gets a copy
-            of the source; files mapped into memory it opens itself.
+            of the source; files mapped into memory it opens itself. Ctrl-C does not reach them, and they end with this
+            process.
         threads: that read, in each process; 0 reads a batch when it is asked for.
         ahead: batches put on the device before they are asked for.
         device: where to; a `jax.Device` or `jax.sharding.Sharding`, the default device if not given.

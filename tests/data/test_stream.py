@@ -3,6 +3,10 @@
 import copy
 import importlib.util
 import json
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -109,6 +113,41 @@ def test_workers_give_what_threads_give():
     for batch, want in zip(rest, plain, strict=True):
         np.testing.assert_array_equal(batch.y, want.y)
         np.testing.assert_array_equal(batch.x, x[np.asarray(batch.y)])
+
+
+READER = """
+import multiprocessing, os, signal, sys
+import numpy as np
+import jaxnets as jn
+
+if __name__ == "__main__":
+    batches = jn.data.stream((np.arange(8.0), np.arange(8)), 2, epochs=None, workers=1, threads=1)
+    next(batches)
+    (worker,) = multiprocessing.active_children()
+    os.kill(worker.pid, signal.SIGINT)  # what Ctrl-C sends to all processes of a terminal
+    print(worker.pid, sum(int(next(batches).weights.sum()) for _ in range(40)), flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_worker_leaves_ctrl_c_to_its_master_and_dies_with_it(tmp_path):
+    (tmp_path / "reader.py").write_text(READER)
+    command = [sys.executable, str(tmp_path / "reader.py")]
+    master = subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert master.stdout is not None
+    worker, read = map(int, master.stdout.readline().split())
+    assert read == 80
+    master.kill()
+    master.communicate()
+    ended = time.monotonic() + 60
+    while is_running(worker):
+        assert time.monotonic() < ended
+        time.sleep(0.01)
+
+
+def is_running(process: int) -> bool:
+    status = Path(f"/proc/{process}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] not in "ZX"
 
 
 def test_an_endless_stream_has_no_length():
