@@ -65,10 +65,10 @@ class Streamed:
         reader.close()
         return batch.x, batch.y, batch.weights
 
-    def number(self, run: Run, row: int) -> int:
-        """Return the number in the source of an example in that batch."""
+    def numbers(self, run: Run) -> list[int]:
+        """Return the number in the source of each example of that batch."""
         numbers = self.batches.reading.numbers(int(run.step))
-        return numbers[row % len(numbers)]
+        return [numbers[row % len(numbers)] for row in range(self.batches.reading.batch_size)]
 
     def begin(self, run: Run, batch: Batch) -> Tally:
         """Return the tally of no batch yet."""

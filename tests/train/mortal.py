@@ -9,6 +9,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -20,6 +21,26 @@ import jaxnets as jn
 from tests.oracle import floats, integers
 
 EPOCHS = 40
+
+
+class Slow:
+    """Examples that take their time, so that an epoch of a stream can be broken off."""
+
+    def __len__(self) -> int:
+        return 10
+
+    def __getitem__(self, index: int) -> tuple:
+        time.sleep(0.002)
+        return floats(10, 4)[index], integers(10, high=3)[index]
+
+
+def streamed() -> jn.train.Program:
+    """Return a program whose data and validation are streams."""
+    net = jn.serial(norm=jn.batch_norm(), drop=jn.dropout(0.3), out=jn.dense(3))
+    held_out = jn.data.stream((floats(6, 4, seed=1), integers(6, high=3, seed=1)), 4)
+    adam, objective = optax.adam(0.05), jn.objective(jn.losses.cross_entropy)
+    batches = jn.data.stream(Slow(), 4, seed=2, epochs=None)
+    return jn.train.program(net, objective, adam, batches, epochs=EPOCHS, validation=held_out)
 
 
 def program(epochs: int = EPOCHS) -> jn.train.Program:
@@ -51,7 +72,7 @@ def arrays(run: jn.train.Run, history: dict[str, np.ndarray], one: jn.train.Prog
 
 def train(folder: Path) -> None:
     """Train, going on from the checkpoints in a folder, and write the result beside them."""
-    one = program()
+    one = streamed() if folder.name.startswith("streamed") else program()
     keep = jn.train.checkpoint(folder / "checkpoints", best="validation/loss", overhead=None)
     run, history = jn.train.fit(one, jax.random.key(7), [keep])
     folder.mkdir(exist_ok=True)

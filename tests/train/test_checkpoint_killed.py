@@ -109,6 +109,25 @@ def test_a_run_killed_ten_times_ends_with_the_same_bits(processes, undisturbed):
     assert not is_saving(folder)  # and cleared away
 
 
+def test_a_stream_killed_in_the_middle_of_epochs_goes_on_to_the_same_bits(processes, undisturbed):
+    root, _ = undisturbed
+    random = np.random.default_rng(1)
+    processes.start(root / "streamed-undisturbed")
+    assert processes.end() == 0
+    folder = root / "streamed-killed"
+    for _ in range(3):
+        goal = newest(folder) + 3
+        process = processes.start(folder)
+        wait_for(lambda goal=goal: newest(folder) >= goal)
+        time.sleep(random.uniform(0, 0.02))
+        os.kill(process, signal.SIGKILL)
+        assert processes.end() == -signal.SIGKILL
+        assert newest(folder) < EPOCHS
+    processes.start(folder)
+    assert processes.end() == 0
+    assert_same_bits(result(folder), result(root / "streamed-undisturbed"))
+
+
 def test_ctrl_c_ends_a_process_in_order_and_the_run_goes_on_later(processes, undisturbed):
     root, expected = undisturbed
     folder = root / "interrupted"

@@ -257,7 +257,8 @@ def _data(program: Program, run: Run, part: int, what: str) -> str:
     while len(rows) > 1:
         half = rows[: len(rows) // 2]
         rows = half if shows(half) else rows[len(half) :]
-    others = f", as {len(bad)} examples have" if len(bad) > 1 else ""
-    number = rows[0] if program.stream is None else program.stream.number(run, rows[0])
-    found = f"example {number} of the data has a value that is not finite among its {what}{others}"
+    numbers = range(int(bad[-1]) + 1) if program.stream is None else program.stream.numbers(run)
+    count = len({numbers[row] for row in bad})
+    others = f", as {count} examples{' of the batch' if program.stream else ''} have" if count > 1 else ""
+    found = f"example {numbers[rows[0]]} of the data has a value that is not finite among its {what}{others}"
     return f"{found}; leave it out or clip it"
