@@ -82,7 +82,7 @@ def fit(program: Program, key: Key, callbacks: Sequence[Callback | EarlyStopping
         The finished run, and the history: a NumPy array `(segments,)` for each name reported, as long as the run went.
 
     Raises:
-        NetError: if `key` is no random key, or there are several rules for stopping.
+        NetError: if `key` is no random key, `callbacks` no list of them, or there are several rules for stopping.
         Diverged: if a value was not finite; with the last good run and the history.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn, optax
@@ -94,6 +94,8 @@ def fit(program: Program, key: Key, callbacks: Sequence[Callback | EarlyStopping
     (3,)
     """
     check_key(key)
+    if not isinstance(callbacks, Sequence) or not all(isinstance(each, Callback | EarlyStopping) for each in callbacks):
+        raise NetError(f"expects a list of callbacks, [jn.train.progress(), ...], got {callbacks!r}", label="fit")
     rules = [each for each in callbacks if isinstance(each, EarlyStopping)]
     if len(rules) + (program.stopping is not None) > 1:
         raise NetError("gets several rules for early stopping; give one", label="fit")

@@ -158,6 +158,8 @@ def _file(
     live: dict[str, bool] = {}
 
     def on_start(program: Program) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)  # before the first epoch is computed for nothing
+        path.open("a").close()
         live["new"] = True
 
     def on_segment(number: int, run: Run, row: Row) -> None:

@@ -52,6 +52,22 @@ def test_a_broken_run_ends_its_callbacks():
     assert ended == [1]
 
 
+@pytest.mark.parametrize("callbacks", [jn.train.progress(), ["progress"], [jn.train.progress]])
+def test_what_is_no_list_of_callbacks(callbacks):
+    with pytest.raises(jn.NetError, match=r"fit expects a list of callbacks, \[jn.train.progress\(\), ...\], got"):
+        jn.train.fit(program(), jax.random.key(0), callbacks)
+
+
+def test_a_log_makes_its_folder_before_the_first_epoch(tmp_path):
+    jn.train.fit(program(), jax.random.key(0), [jn.train.jsonl(tmp_path / "a" / "b" / "log.jsonl")])
+    assert len((tmp_path / "a" / "b" / "log.jsonl").read_text().splitlines()) == 3
+    calls = []
+    watcher = jn.train.Callback(on_segment=lambda *_: calls.append(1))
+    with pytest.raises(OSError, match=r"log\.jsonl"):
+        jn.train.fit(program(), jax.random.key(0), [jn.train.jsonl(tmp_path / "a/b/log.jsonl/log.jsonl"), watcher])
+    assert not calls
+
+
 def test_jsonl_holds_every_epoch_and_is_added_to(tmp_path):
     file = tmp_path / "metrics.jsonl"
     histories = [jn.train.fit(program(), jax.random.key(s), [jn.train.jsonl(file, seed=s)])[1] for s in (0, 1)]
