@@ -48,6 +48,7 @@ SLOW = (
     "train/test_streamed.py::test_processes_that_read_give_the_same_run_also_when_it_goes_on",
     "train/test_streamed.py::test_a_batch_may_lie_over_several_devices",
     "train/test_streamed.py::test_a_stream_in_the_datas_order_is_training_on_the_data[weights]",
+    "train/test_streamed.py::test_a_stream_in_the_datas_order_is_training_on_the_data[plain]",
     "data/test_stream.py::test_a_worker_leaves_ctrl_c_to_its_master_and_dies_with_it",
     "train/test_stopping.py::test_the_best_is_found_and_restored_in_all_ways[0.02]",
     "experiments/benchmarks/test_contestants.py::test_half_precision_is_for_those_who_do_it",
