@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("jaxnets", "jax", "jaxlib", "optax", "flax", "equinox", "dm-haiku", "keras", "torch", "numpy")
-STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+STAT, STATUS, CLEAR = Path("/proc/stat"), Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 # glibc's allocator: big arrays stay in one heap that is never given back, so that pages are not faulted in again.
 ALLOCATORS = {
@@ -69,6 +69,15 @@ def matmul_peak(*, seconds: float = 2.0) -> dict[str, float]:
 def page_faults() -> int:
     """Return how many pages the process was given so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
+def others_seconds() -> float:
+    """Return the seconds of cores that all other processes used since the machine started; 0 where it isn't told."""
+    if not STAT.exists():
+        return 0.0
+    user, nice, system = (int(each) for each in STAT.read_text().split()[1:4])
+    own = os.times()
+    return (user + nice + system) / os.sysconf("SC_CLK_TCK") - own.user - own.system
 
 
 def memory_of(turn: Callable[[], object]) -> int | None:

@@ -26,6 +26,8 @@ def measure(row: Row, *, rounds: int, peers: Sequence[str]) -> dict[str, Any]:
     Everybody is made ready, checked, and has a first turn, which compiles, and a second, which shows the memory.
     Neither counts. Then turns are taken.
 
+    `elsewhere` is how many cores other processes kept busy meanwhile, on average.
+
     Args:
         row: the row.
         rounds: how many turns count.
@@ -63,9 +65,11 @@ def measure(row: Row, *, rounds: int, peers: Sequence[str]) -> dict[str, Any]:
         print(f"  {name:<24} ready in {seconds:.1f} s, first turn {first:.1f} s", file=sys.stderr, flush=True)
     faults: dict[str, list[int]] = {name: [] for name in ready}
     turns = {name: _counted(timed(each.turn, _before(row)), faults[name]) for name, each in ready.items()}
+    began, others = time.perf_counter(), machine.others_seconds()
     for name, seconds in interleaved(turns, rounds=rounds, warm=False).items():
         records[name] |= {"seconds": seconds.tolist(), "page_faults": sorted(faults[name])[len(faults[name]) // 2]}
-    return {"rounds": rounds, "contestants": records, "left_out": left_out}
+    elsewhere = max(0.0, machine.others_seconds() - others) / (time.perf_counter() - began)
+    return {"rounds": rounds, "contestants": records, "left_out": left_out, "elsewhere": elsewhere}
 
 
 def prepared(name: str, make: Any) -> tuple[Contestant, float]:

@@ -34,6 +34,9 @@ python -m experiments.benchmarks --full --json own.json   # everything, both all
 """
 
 
+BUSY = 0.1  # cores that others may use while a row is measured, without a word about it
+
+
 def main(*, check: bool) -> int:
     """Write the page and its figures, or say whether the page is out of date; return the exit code."""
     found = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted(RESULTS.glob("*.json"))}
@@ -72,6 +75,8 @@ def text(results: Any) -> str:
                     f"  {name:<24}{_time(analysis.median(record, name)):>9}  {shown}; first turn {first:.1f} s"
                 )
             lines += [f"  {name}: {reason}" for name, reason in record["left_out"].items()]
+            if record["elsewhere"] > BUSY:
+                lines.append(f"  the machine was busy: others used {record['elsewhere']:.2f} cores meanwhile")
             for each in filter(None, (analysis.verdict(row, record, group) for group in analysis.GROUPS)):
                 if each.goal is not None:
                     lines.append(f"  {each.group} ≥ {each.goal:g}: {'reached' if each.reached else 'not reached'}")
@@ -133,6 +138,8 @@ def _allocator(results: Any, allocator: str) -> list[str]:
               for name, reason in record["left_out"].items()}  # fmt: skip
     table = "\n".join([*details, *_absent(absent)])
     folded = f'<details markdown="1"><summary>Every contestant</summary>\n\n{table}\n\n</details>\n'
+    busy = [record["title"] for _, record in analysis.of_allocator(results, allocator) if record["elsewhere"] > BUSY]
+    parts.append(f"The machine was busy otherwise during: {'; '.join(busy)}.\n" if busy else "")
     return [*(part for part in parts if part), folded]
 
 

@@ -72,6 +72,15 @@ def test_our_own_failure_is_raised():
         measure.measure(made, rounds=1, peers=[])
 
 
+def test_what_others_do_is_seen():
+    """A process that computes for half a second, beside one that sleeps."""
+    before, own = machine.others_seconds(), os.times()
+    code = "import time; end = time.process_time() + 0.5\nwhile time.process_time() < end: pass"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert machine.others_seconds() - before > 0.4
+    assert os.times().user - own.user < 0.2
+
+
 def test_memory_is_what_a_turn_needs():
     needed = machine.memory_of(lambda: np.ones(2**23).sum())  # 64 MiB
     assert needed is not None

@@ -27,7 +27,8 @@ def record(title: str, growth: str, contestants: dict[str, Any]) -> dict[str, An
     return {
         "title": title, "unit": "epoch", "growth": growth, "matmul_peak": {"float32": 1e10}, "took": 1.0,
         "date": "2026-11-21",
-        "command": "python -m experiments.benchmarks --full", "rounds": 3, "left_out": {"Haiku": "not installed"},
+        "command": "python -m experiments.benchmarks --full", "rounds": 3, "elsewhere": 0.0,
+        "left_out": {"Haiku": "not installed"},
         "contestants": contestants,
     }  # fmt: skip
 
@@ -77,11 +78,14 @@ def test_the_page_says_where_we_lose():
     assert "| width | Nets | 1, 2, 4, 8 | 1.50 | no |" in page
     assert "Haiku in MLP: not installed" in page
     assert "### The allocator tuned" in page
+    assert "busy" not in page
     better = copy.deepcopy(RESULTS)
     for each in better["rows"]["mlp"].values():
+        each["elsewhere"] = 0.5
         each["contestants"] = {OURS: turns(0.1, 0.1, 0.1), "PyTorch": turns(2, 2, 2), "Haiku": turns(0.2, 0.2, 0.2)}
     page = report.page({"cpu": better})
     assert "No peer is faster in any row. Faster, but short of the goal: MLP (2.00 of 3 beside Haiku)." in page
+    assert "The machine was busy otherwise during: MLP." in page
 
 
 def test_the_command_writes_the_page_and_says_when_it_is_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
@@ -111,7 +115,7 @@ def test_rows_are_gathered_in_one_file(tmp_path: Path, monkeypatch: pytest.Monke
         asked.append((request, allocator))
         if request["row"] == "machine":
             return MACHINE | {"matmul_peak": {"float32": 1e10}}
-        return {name: MLP[name] for name in ("rounds", "contestants", "left_out")}
+        return {name: MLP[name] for name in ("rounds", "contestants", "left_out", "elsewhere")}
 
     monkeypatch.setattr(suite, "child", child)
     file = tmp_path / "own.json"
