@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxnets.errors import NetError, labelled_as
 from jaxnets.layers import conv_transpose
 from jaxnets.layers.windows import Ints, Padding, Windows
-from jaxnets.ops.conv import out_sizes
+from jaxnets.ops.geometry import out_sizes
 
 
 @overload

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from jaxnets.errors import NetError
 from jaxnets.layers.checks import check_floating
 from jaxnets.net import Key, Net, Params, State
-from jaxnets.ops.conv import Pairs, Sizes, out_sizes
+from jaxnets.ops.geometry import Pairs, Sizes, out_sizes
 from jaxnets.padded import Padded
 
 Ints = int | Sequence[int]

@@ -8,10 +8,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnets.ops.choice import Form, check_form
-from jaxnets.ops.geometry import Geometry, Pairs, Sizes, out_sizes
+from jaxnets.ops.geometry import Geometry, Pairs, Sizes
 from jaxnets.ops.trilinear import bind
-
-__all__ = ["Pairs", "Sizes", "conv", "out_sizes"]
 
 
 @partial(jax.jit, static_argnames=("stride", "padding", "dilation", "groups", "form"))

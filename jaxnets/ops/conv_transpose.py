@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnets.ops.conv import Pairs, Sizes, conv
+from jaxnets.ops.conv import conv
+from jaxnets.ops.geometry import Pairs, Sizes
 
 
 @partial(jax.jit, static_argnames=("stride", "padding", "output_padding", "dilation", "groups"))

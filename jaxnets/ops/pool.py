@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxnets.ops.conv import Pairs, Sizes, out_sizes
+from jaxnets.ops.geometry import Pairs, Sizes, out_sizes
 
 SLICES_LIMIT = 8
 """Up to which window size a pool is computed from one slice for each element of the window.
