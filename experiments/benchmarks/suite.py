@@ -64,6 +64,7 @@ def run(
         changed = [what for what in found if results[what] != found[what]]
         if changed:
             raise ValueError(f"{file} is from another {' and '.join(changed)}; choose another file")
+    file.parent.mkdir(parents=True, exist_ok=True)
     for row in rows:
         for allocator, peers in list(allocators.items())[: 1 if row.forgets or row.growth else None]:
             print(f"{row.name}, allocator {allocator}", file=sys.stderr, flush=True)

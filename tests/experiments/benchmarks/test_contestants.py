@@ -75,6 +75,15 @@ def test_sweeps_train_a_member_for_each_rate(name: str):
     made.turn()
 
 
+@pytest.mark.parametrize("name", ["jaxnets", *(name for name in INSTALLED if name in ("Flax Linen", "Haiku"))])
+def test_making_parameters_is_a_turn_of_its_own(name: str):
+    work = Work(networks.mlp(4, classes=3), data.noise(4, 6), data.classes(4, 3), 2)
+    both = [ours.start(work, jit=jit) for jit in (True, False)]
+    for made in both if name == "jaxnets" else [PEERS[name].call("start", work)]:
+        made.check()
+        made.turn()
+
+
 def test_half_precision_is_for_those_who_do_it():
     work = Work(
         (Conv(4, 3), Norm(), Mean(), Dense(3)), data.noise(2, 4, 4, 2), data.classes(2, 3), 2, precision="bfloat16"
