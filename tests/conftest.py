@@ -49,6 +49,18 @@ SLOW = (
     "train/test_streamed.py::test_a_batch_may_lie_over_several_devices",
     "train/test_streamed.py::test_a_stream_in_the_datas_order_is_training_on_the_data[weights]",
     "train/test_streamed.py::test_a_stream_in_the_datas_order_is_training_on_the_data[plain]",
+    *(
+        f"ops/test_conv.py::test_derivatives_are_those_of_the_native_convolution[{case}]"
+        for case in ("2-D", "3-D", "wide padding", "groups")
+    ),
+    "ops/test_recurrent.py::test_every_derivative_is_the_plain_loops[gru-False]",
+    "interop/test_torch_models.py::test_every_tensor_is_used_once_and_given_back[inception_v3]",
+    "models/test_resnet.py::test_logits_and_gradients_are_the_peers[resnet50_v1]",
+    *(
+        f"experiments/benchmarks/test_contestants.py::test_everybody_builds_the_network_described[{library}-{network}]"
+        for library in ("Flax Linen", "PyTorch")
+        for network in ("residual", "autoencoder")
+    ),
     "data/test_stream.py::test_a_worker_leaves_ctrl_c_to_its_master_and_dies_with_it",
     "train/test_stopping.py::test_the_best_is_found_and_restored_in_all_ways[0.02]",
     "experiments/benchmarks/test_contestants.py::test_half_precision_is_for_those_who_do_it",

@@ -34,7 +34,7 @@ WIDE, SMALL = 256, 16
 TAPS = 32
 """Up to how many elements a depthwise kernel is a sum over them: compile time grows with their number."""
 
-PIECE = 12 * 2**20
+PIECE = 32 * 2**20
 """Bytes of patches up to which a batch is computed whole; else in pieces, whose patches stay in the caches."""
 
 Bilinear = Callable[[jax.Array, jax.Array], jax.Array]

@@ -86,8 +86,9 @@ def test_lenet5_1998_is_the_papers():
     assert {f"d{name}" for name in tensors} | {"dx"} == set(found)
     for name, value in found.items():
         value = np.asarray(value)
-        value = value if value.size < 3000 else digest({name: value})[0]
-        np.testing.assert_allclose(value, expected[name], rtol=0, atol=2e-5 * np.abs(expected[name]).max())
+        # A digest is a few sums of thousands of values, among which much cancels.
+        value, near_to = (value, 1e-5) if value.size < 3000 else (digest({name: value})[0], 5e-5)
+        np.testing.assert_allclose(value, expected[name], rtol=0, atol=near_to * np.abs(expected[name]).max())
     features, _ = jax.jit(net.upto("output").apply)(params, {}, x)
     near(features, expected["y"], 1e-6)
 
