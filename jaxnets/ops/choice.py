@@ -26,7 +26,7 @@ FEW = 8
 """Up to how many channels patches are always cut: with so few, XLA's own convolution is slow."""
 
 NARROW = 16
-"""Up to how many features XLA's own convolution is faster than shifts, but for the kernel's gradient."""
+"""Up to how many channels of what is made XLA's own convolution is faster than shifts."""
 
 WIDE, SMALL = 256, 16
 """From how many channels shifts are no faster any more; up to how many places patches are faster then."""
@@ -70,7 +70,7 @@ def choose(map_: Map, geometry: Geometry) -> Form:
     if min(g.channels, g.features) >= WIDE:
         return "patches" if math.prod(g.out) <= SMALL else "native"
     made = g.channels if map_ == "to_input" else g.features
-    return "native" if made <= NARROW and map_ != "to_kernel" else "shifts"
+    return "native" if made <= NARROW else "shifts"
 
 
 def block(geometry: Geometry) -> int:
