@@ -151,7 +151,7 @@ def test_a_batch_in_pieces(monkeypatch):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * float(jnp.abs(b).max()))
 
 
-def program(platform, window, channels=32, groups=1):
+def program(platform, window, channels=32, features=32, groups=1):
     """Return the text of the program for the gradients of a convolution on a platform."""
     padding = ((window // 2,) * 2,) * 2
 
@@ -159,12 +159,13 @@ def program(platform, window, channels=32, groups=1):
         return ops.conv(x, kernel, (1, 1), padding, (1, 1), groups).sum()
 
     x = jax.ShapeDtypeStruct((4, 8, 8, channels), jnp.float32)
-    kernel = jax.ShapeDtypeStruct((window, window, channels // groups, 4 * groups), jnp.float32)
+    kernel = jax.ShapeDtypeStruct((window, window, channels // groups, features), jnp.float32)
     return jax.export.export(jax.jit(jax.grad(loss, (0, 1))), platforms=[platform])(x, kernel).mlir_module()
 
 
 def test_the_platform_chooses_the_formulation():
     assert "stablehlo.convolution" not in program("cpu", 3)
+    assert "stablehlo.convolution" in program("cpu", 3, features=16)
     assert "stablehlo.convolution" in program("cpu", 3, groups=2)
     assert "stablehlo.convolution" not in program("cpu", 3, groups=32)
     for platform in ("cuda", "tpu"):
