@@ -35,7 +35,7 @@ TAPS = 32
 """Up to how many elements a depthwise kernel is a sum over them: compile time grows with their number."""
 
 PIECE = 32 * 2**20
-"""Bytes of patches up to which a batch is computed whole; else in pieces, whose patches stay in the caches."""
+"""Bytes of patches up to which a batch is computed whole; beyond it in pieces, one after another."""
 
 Bilinear = Callable[[jax.Array, jax.Array], jax.Array]
 
