@@ -117,4 +117,7 @@ def in_pieces_added(compute: Bilinear, pieces: int) -> Bilinear:
 
 def _pieces(batch: int, written: int) -> int:
     """Return into how many equal pieces a batch is cut, with so many bytes written for each example."""
-    return next(n for n in range(1, batch + 1) if batch % n == 0 and (batch // n * written <= PIECE or n == batch))
+    if not isinstance(batch, int):  # a symbol, in a program that is exported for any batch
+        return 1
+    cuts = (n for n in range(1, batch + 1) if batch % n == 0 and (batch // n * written <= PIECE or n == batch))
+    return next(cuts, 1)

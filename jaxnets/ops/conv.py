@@ -26,7 +26,8 @@ def conv(
 
     A 1×1 kernel is a matrix product on every platform. All else are the primitives of `ops.trilinear`: on CPU each of
     the output and the two gradients is computed in the formulation that was fastest for its shapes, in a loop as
-    outside, and elsewhere by XLA's own convolution. Every derivative and `vmap` work.
+    outside, and elsewhere by XLA's own convolution. Every derivative and `vmap` work. On CPU with at most eight
+    channels, a NaN or an infinity also reaches places beside those that see it, along the last axis of its example.
 
     Args:
         x: `(batch, *spatial, channels)`, floating.

@@ -135,6 +135,27 @@ def test_a_formulation_that_does_not_apply():
         ops.conv(x, kernel, (2, 2), ((0, 0),) * 2, (1, 1), form="fft")
 
 
+@pytest.mark.parametrize("features", [4, 20])
+def test_an_empty_batch(features):
+    x, kernel = jnp.zeros((0, 5, 5, 12)), jnp.ones((3, 3, 12, features))
+    y, backward = jax.vjp(lambda x, kernel: ops.conv(x, kernel, (1, 1), ((1, 1),) * 2, (1, 1)), x, kernel)
+    dx, dkernel = backward(y)
+    assert (y.shape, dx.shape) == ((0, 5, 5, features), x.shape)
+    np.testing.assert_array_equal(dkernel, jnp.zeros_like(kernel))
+
+
+def test_a_program_exported_for_any_batch():
+    kernel = jnp.asarray(floats(3, 3, 12, 20))
+
+    def gradient(x):
+        return jax.grad(lambda x: (ops.conv(x, kernel, (1, 1), ((1, 1),) * 2, (1, 1)) ** 2).sum())(x)
+
+    (batch,) = jax.export.symbolic_shape("batch")
+    exported = jax.export.export(jax.jit(gradient))(jax.ShapeDtypeStruct((batch, 5, 5, 12), jnp.float32))
+    x = jnp.asarray(floats(3, 5, 5, 12))
+    np.testing.assert_allclose(exported.call(x), gradient(x), rtol=1e-5, atol=1e-4)
+
+
 def test_a_batch_in_pieces(monkeypatch):
     x, kernel = (jnp.asarray(floats(*shape)) for shape in ((6, 5, 5, 12), (3, 3, 12, 20)))
     rest = (1, 1), ((1, 1), (1, 1)), (1, 1)
