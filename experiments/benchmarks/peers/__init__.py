@@ -2,7 +2,7 @@
 
 Such a file turns each layer of `architecture.py` into the library's own, and has `train(work)`, which gives a
 contestant; some have `sweep(work, rates)`, which trains a network for each learning rate, and `start(work)`, which
-makes parameters. None is imported unless it takes part.
+makes parameters. None is imported unless it takes part, and none has the library's own name, which would hide it.
 """
 
 import importlib
@@ -42,11 +42,11 @@ class Peer:
 
 
 PEERS = {
-    "PyTorch": Peer("pytorch", "torch", {"compiled": False}, jax=False),
-    "PyTorch, compiled": Peer("pytorch", "torch", {"compiled": True}, jax=False),
-    "Flax Linen": Peer("linen", "flax", {}),
-    "Flax NNX": Peer("nnx", "flax", {}),
-    "Equinox": Peer("equinox", "equinox", {}),
-    "Haiku": Peer("haiku", "haiku", {}),
-    "Keras": Peer("keras", "keras", {}),
+    "PyTorch": Peer("in_pytorch", "torch", {"compiled": False}, jax=False),
+    "PyTorch, compiled": Peer("in_pytorch", "torch", {"compiled": True}, jax=False),
+    "Flax Linen": Peer("in_linen", "flax", {}),
+    "Flax NNX": Peer("in_nnx", "flax", {}),
+    "Equinox": Peer("in_equinox", "equinox", {}),
+    "Haiku": Peer("in_haiku", "haiku", {}),
+    "Keras": Peer("in_keras", "keras", {}),
 }
