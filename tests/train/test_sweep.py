@@ -377,3 +377,9 @@ def test_mistakes_in_a_study(study: Any, says: str):
     with pytest.raises(jn.NetError) as caught:
         jn.train.sweep(study, grid={"lr": [0.1, 0.2]})
     assert says in str(caught.value)
+
+
+def test_a_hyperparameter_that_the_sweep_does_not_have():
+    with pytest.raises(KeyError) as caught:
+        jn.train.sweep(lambda hp: linear({"lr": hp["rate"]}), grid={"lr": [0.1, 0.2]})
+    assert "If the study asks for a hyperparameter 'rate': the sweep has lr." in caught.value.__notes__

@@ -32,7 +32,13 @@ class Plain:
 
     def __call__(self, given: Any, member: dict[str, Any]) -> Program:
         """Return the member's program."""
-        return self.study(member)
+        try:
+            return self.study(member)
+        except KeyError as error:
+            if error.args and error.args[0] not in member:
+                there = ", ".join(member) or "none"
+                error.add_note(f"If the study asks for a hyperparameter {error.args[0]!r}: the sweep has {there}.")
+            raise
 
 
 @dataclass(frozen=True)
