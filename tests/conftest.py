@@ -18,6 +18,7 @@ SLOW = (
         for page in (
             *("train", "generative", "sequence-models", "diagnose", "data", "combinators", "sweep", "losses"),
             *("recurrent", "metrics", "penalties", "receptive-fields", "port-your-weights", "resume"),
+            *("datasets", "accounts"),
         )
     ),
     *(
@@ -55,7 +56,12 @@ SLOW = (
     ),
     "ops/test_recurrent.py::test_every_derivative_is_the_plain_loops[gru-False]",
     "interop/test_torch_models.py::test_every_tensor_is_used_once_and_given_back[inception_v3]",
-    "models/test_resnet.py::test_logits_and_gradients_are_the_peers[resnet50_v1]",
+    "models/test_resnet.py::test_logits_and_gradients_are_the_peers[resnet50]",
+    "models/test_resnet_cifar.py::test_small_nets_are_the_papers[A]",
+    "test_every_net.py::test_no_tracer_leaks[recurrent/cast]",
+    "test_every_net.py::test_init_is_a_function_of_shapes[models/lenet5]",
+    "test_every_net.py::test_gradients_agree_with_finite_differences[recurrent/ensemble]",
+    "test_every_net.py::test_gradients_agree_with_finite_differences[combinators/repeat_leaf]",
     *(
         f"experiments/benchmarks/test_contestants.py::test_everybody_builds_the_network_described[{library}-{network}]"
         for library in ("Flax Linen", "PyTorch")
