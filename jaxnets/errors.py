@@ -49,7 +49,7 @@ def at(name: str) -> Iterator[None]:
     except NetError as error:
         error.path = (name, *error.path)
         raise
-    except Exception as error:
+    except Exception as error:  # whatever a layer raises gets its place, and goes on
         notes = getattr(error, "__notes__", [])
         for place, note in enumerate(notes):
             if note.startswith(_NOTE):

@@ -78,7 +78,7 @@ def rnn_scan(
     return h, y
 
 
-def lstm_scan(  # noqa: D417
+def lstm_scan(  # noqa: D417 (the arguments that are not described are those of `rnn_scan`)
     weights: Weights, carry: tuple[jax.Array, jax.Array], x: jax.Array, mask: jax.Array | None = None, *,
     reverse: bool = False, unroll: int = 1,
 ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:  # fmt: skip
@@ -102,7 +102,7 @@ def lstm_scan(  # noqa: D417
     return _run(_LSTM, reverse, unroll, weights, tuple(carry), x, mask)
 
 
-def gru_scan(  # noqa: D417
+def gru_scan(  # noqa: D417 (the arguments that are not described are those of `rnn_scan`)
     weights: Weights, h: jax.Array, x: jax.Array, mask: jax.Array | None = None, *,
     reverse: bool = False, unroll: int = 1,
 ) -> tuple[jax.Array, jax.Array]:  # fmt: skip
