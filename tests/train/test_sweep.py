@@ -82,9 +82,10 @@ def test_a_member_equals_the_run_alone_to_the_bit(mapped: jn.train.SweepResult):
     assert 0 < stops < len(mapped)  # both ends are tested
 
 
-def test_members_shared_out_to_devices_side_by_side_are_the_same(mapped: jn.train.SweepResult):
-    result = jn.train.sweep(regular, seeds=2, grid=GRID, strategy="vmap")
-    assert result.layout.devices == 4
+@pytest.mark.parametrize("mesh", [None, ONE], ids=["shared out", "together"])
+def test_members_side_by_side_are_the_same(mapped: jn.train.SweepResult, mesh: Mesh | None):
+    result = jn.train.sweep(regular, seeds=2, grid=GRID, strategy="vmap", mesh=mesh)
+    assert result.layout.devices == (4 if mesh is None else 1)
     np.testing.assert_array_equal(result.segments, mapped.segments)
     np.testing.assert_array_equal(result.reported, mapped.reported)
     for name, rows in mapped.history.items():
@@ -147,7 +148,7 @@ def test_data_are_no_constants():
 
     team = plan(study, design(grid={"lr": [0.1, 0.2]}), strategy="vmap", mesh=ONE)
     assert sum(leaf.size for leaf in team.shared.data) == 5000 * 17
-    runs = many.stack([team.start(0), team.start(1)])
+    runs = team.start([0, 1])
     text = many.segment.lower(
         team.build, team.layout, team.given, team.shared.data, team.inputs, runs, np.ones(2, bool)
     ).as_text()
@@ -178,9 +179,9 @@ def test_stopped_members_leave(monkeypatch: pytest.MonkeyPatch):
     """Of 32 members 28 can't get better and stop after two segments; the four that go on have 8 places."""
     widths, segment = [], many.segment
 
-    def counted(build, layout, given, data, members, runs, active):
+    def counted(build, layout, given, data, members, runs, active, **how):
         widths.append((len(active), int(np.sum(active))))
-        return segment(build, layout, given, data, members, runs, active)
+        return segment(build, layout, given, data, members, runs, active, **how)
 
     monkeypatch.setattr(many, "segment", counted)
 
@@ -195,6 +196,34 @@ def test_stopped_members_leave(monkeypatch: pytest.MonkeyPatch):
     again = jn.train.sweep(study, members=[{"lr": lr} for lr in rates], strategy="vmap", mesh=ONE, chunk=8)
     assert widths == [(8, 8)] * 6 + [(8, 8)] * 2 + [(8, 4)] * 3
     np.testing.assert_allclose(again.history["loss"], result.history["loss"], atol=1e-6)
+
+
+def test_members_of_one_seed_share_their_batches():
+    """Side by side the order of an epoch is drawn once a seed; where members wait for places, once a member."""
+    drawn = []
+
+    def order(key, data):
+        jax.debug.callback(lambda words: drawn.append(1), jax.random.key_data(key))
+        return jax.random.permutation(key, len(data[0]))
+
+    def study(hp):
+        stopping = jn.train.early_stopping("loss", patience=1)
+        return linear(hp, order=order, stopping=stopping)
+
+    def sweep(**how: Any) -> jn.train.SweepResult:
+        drawn.clear()
+        rates = [0.01, 0.0, 0.1]  # the second stops after two segments
+        found = jn.train.sweep(study, seeds=KEYS, grid={"lr": rates}, strategy="vmap", mesh=ONE, **how)
+        jax.effects_barrier()
+        return found
+
+    shared = sweep()
+    assert len(drawn) == 2 * 4
+    waited = sweep(chunk=3)
+    assert len(drawn) == 2 * 3 * 4
+    np.testing.assert_array_equal(shared.segments, [4, 4, 2, 2, 4, 4])
+    np.testing.assert_allclose(shared.history["loss"], waited.history["loss"], rtol=1e-6)
+    assert max(differences(shared.runs, waited.runs)) < 1e-6
 
 
 def test_mapped_members_that_stopped_take_no_steps():

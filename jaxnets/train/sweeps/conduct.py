@@ -49,7 +49,7 @@ def conduct(
     """
     kept = None if checkpoint is None else Kept(checkpoint, overhead)
     team = planned(how if kept is None else kept.adopt(how))
-    ledger = Ledger(len(design), team.shared.segments)
+    ledger = Ledger(team)
     if kept is not None:
         team = kept.restore(team, design, ledger)
     total = ledger.segments * len(design)
@@ -98,7 +98,7 @@ class Watchers:
             return
         ledger.hold()
         for member in map(int, np.flatnonzero(ledger.done > self.seen)):
-            number, run = int(ledger.done[member]) - 1, ledger.run(member)
+            number, run = int(ledger.done[member]) - 1, ledger.held.one(member)
             last = {name: rows[member, number] for name, rows in ledger.history.items()}
             row = {name: float(value) if np.ndim(value) == 0 else value for name, value in last.items()}
             asked = [each.on_segment(number, run, row) for each in self._of(member)]
@@ -136,7 +136,7 @@ class Watchers:
     def _finish(self, member: int, ledger: Ledger) -> None:
         callbacks = self.begun.pop(member)
         for callback in callbacks:
-            callback.on_finish(int(ledger.done[member]), ledger.run(member))
+            callback.on_finish(int(ledger.done[member]), ledger.held.one(member))
         for callback in reversed(callbacks):
             callback.on_end()
 

@@ -64,7 +64,7 @@ def halving(
             raise NetError(f"expects factor ≥ 2, got {factor}")
         design, how = parted(options)
         team = plan(study, design, **how)
-    ledger, segments = Ledger(len(design), team.shared.segments), team.shared.segments
+    ledger, segments = Ledger(team), team.shared.segments
     going, rung = np.arange(len(design)), min(first, segments)
     with interrupts() as interrupted, showing(progress, "halving", segments * len(design)) as show:
         while True:

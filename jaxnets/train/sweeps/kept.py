@@ -63,7 +63,8 @@ class Kept:
                 saved = many.on_host(restored(self.found, cast(Any, _shapes(team)), str(self.writer.folder)))
             ledger.done, ledger.over = saved["done"].astype(int), saved["over"]
             ledger.history = {name: np.array(rows) for name, rows in self.found.history.items()}
-            ledger.runs = [many.unstack(saved["runs"], k) if done else None for k, done in enumerate(ledger.done)]
+            ledger.held.put(np.arange(len(design)), saved["runs"])
+            ledger.held.begun = ledger.done > 0
             ledger.inside, ledger.width = [k for k in saved["inside"].tolist() if k >= 0], int(saved["width"])
             self.writer.saved = self.found.number
             for number in self.unreadable:
@@ -84,7 +85,7 @@ class Kept:
         inside = np.full(len(ledger.done), -1, np.int32)
         inside[: len(ledger.inside)] = ledger.inside
         everything = {
-            "runs": ledger.stacked(team),
+            "runs": ledger.stacked(),
             "done": ledger.done.astype(np.int32),
             "over": ledger.over,
             "inside": inside,

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxnets.train.run import Run
 from jaxnets.train.stopping import EarlyStopping
 from jaxnets.train.sweeps import members as many
+from jaxnets.train.sweeps.held import Held
 from jaxnets.train.sweeps.strategy import Team
 
 
@@ -20,17 +20,18 @@ class Ledger:
         done: `(members,)`, how many segments each has run.
         over: `(members,)`, whether it goes no further.
         history: an array `(members, segments, ...)` for each name; what was not run is NaN, or -1 where there is none.
-        runs: each member's run in the host's memory, `None` before it starts; see `hold`.
+        held: the members' runs in the host's memory; see `hold`.
         inside: the members that are being computed, by their places.
         width: how many places there are.
     """
 
-    def __init__(self, members: int, segments: int) -> None:
+    def __init__(self, team: Team) -> None:
+        members = len(team.keys)
         self.done = np.zeros(members, int)
         self.over = np.zeros(members, bool)
         self.history: dict[str, np.ndarray] = {}
-        self.runs: list[Run | None] = [None] * members
-        self.segments = segments
+        self.held = Held(team.shared.run, members)
+        self.segments = team.shared.segments
         self.inside: list[int] = []
         self.width = 0
         self._placed: Run | None = None
@@ -54,9 +55,10 @@ class Ledger:
 
     def place(self, team: Team, inside: list[int], width: int) -> Run:
         """Put members' runs on the devices, places filled up with the first, and return them."""
-        found = [self.runs[member] or team.start(member) for member in inside]
+        if new := [member for member in inside if not self.held.begun[member]]:
+            self.held.put(new, team.start(new, places=team.width))
         self.inside, self.width = inside, width
-        runs: Run = team.layout.place(many.stack(found + found[:1] * (width - len(found))))
+        runs: Run = team.layout.place(self.held.take(filled(inside, width)))
         self._placed = runs
         return runs
 
@@ -67,46 +69,39 @@ class Ledger:
     def hold(self) -> None:
         """Copy the runs on the devices to the host's memory."""
         if self._placed is not None:
-            held = many.on_host(self._placed)
-            for place, member in enumerate(self.inside):
-                self.runs[member] = many.unstack(held, place)
-
-    def run(self, member: int) -> Run:
-        """Return a member's run as `hold` has left it; it has begun."""
-        run = self.runs[member]
-        assert run is not None
-        return run
+            self.held.put(self.inside, self._placed)
 
     def clear(self) -> None:
         """Take all members off the devices."""
         self.hold()
         self.inside, self._placed = [], None
 
-    def stacked(self, team: Team, *, finished: bool = False) -> Run:
+    def stacked(self, *, stopping: EarlyStopping | None = None) -> Run:
         """Return all members' runs in the host's memory as one; zero for those that have not begun.
 
         Args:
-            team: the sweep.
-            finished: whether they end here, with the best parameters where stopping restores them.
+            stopping: if the members end here, what may restore their best parameters.
         """
-        runs, stopping = self.runs, team.shared.stopping
-        if finished and stopping is not None:
-            runs = [run if run is None else many.on_host(many.finish(stopping, run)) for run in runs]
-        begun = next((run for run in runs if run is not None), None) or team.start(0)
-        blank = jax.tree.map(lambda leaf: leaf if many.is_key(leaf) else np.zeros_like(leaf), begun)
-        return many.stack([blank if run is None else run for run in runs])
+        runs = self.held.take(np.arange(len(self.done)))
+        return runs if stopping is None or not stopping.restore else many.on_host(many.finish(stopping, runs))
 
     def reported(self, stopping: EarlyStopping | None) -> np.ndarray:
         """Return the segment `(members,)` that each finished run's values are from, -1 if there is none."""
         last = self.done - 1
         if stopping is None or not stopping.restore:
             return last
-        best = [-1 if run is None else int(run.stopping.best_segment) for run in self.runs]
-        return np.where(np.asarray(best) >= 0, best, last)
+        best = np.where(self.held.begun, self.held.arrays.stopping.best_segment, -1)
+        return np.where(best >= 0, best, last)
 
     def failed(self) -> np.ndarray:
         """Return the step `(members,)` at which a value was not finite, -1 if there was none."""
-        return np.array([-1 if run is None or run.failed is None else int(run.failed) for run in self.runs])
+        failed = self.held.arrays.failed
+        return np.full(len(self.done), -1) if failed is None else np.where(self.held.begun, failed, -1)
+
+
+def filled(inside: list[int], width: int) -> list[int]:
+    """Return which member each place is given, those behind the last to the first."""
+    return inside + inside[:1] * (width - len(inside))
 
 
 def advance(
@@ -147,7 +142,7 @@ def advance(
             runs, width = ledger.place(team, inside, smaller), smaller
         inside = ledger.inside
         active = np.array([ledger.left(member, until) for member in inside] + [False] * (width - len(inside)))
-        places = inside + inside[:1] * (width - len(inside))
+        places = filled(inside, width)
         runs, rows, over = team.segment(places, runs, active)  # pyright: ignore[reportArgumentType]
         ledger.moved(runs)
         ledger.note(places, active, *many.on_host((rows, over)))

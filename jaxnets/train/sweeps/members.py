@@ -84,10 +84,12 @@ class Layout:
     def _members(self) -> PartitionSpec:
         return PartitionSpec() if self.mesh is None else PartitionSpec(self.mesh.axis_names)
 
-    def over(self, one: Callable[[Any, Any], Any], shared: Any, members: Any) -> Any:
-        """Return `one(shared, member)` for each of the members."""
+    def over(self, one: Callable[[Any, Any], Any], shared: Any, members: Any, seeds: int = 0) -> Any:
+        """Return `one(shared, (own, run, goes))` for each of the members; `segment` describes `seeds`."""
 
         def local(shared: Any, members: Any) -> Any:
+            if self.strategy == "vmap" and seeds:
+                return _in_step(partial(one, shared), members, seeds)
             if self.strategy == "vmap":
                 return jax.vmap(one, (None, 0))(shared, members)
             return jax.lax.map(partial(one, shared), members, batch_size=self.batch_size)
@@ -150,9 +152,9 @@ def look(build: Plain, given: Any, member: Any, key: Key) -> Shared:
 
 
 @partial(jax.jit, static_argnames="build")
-def start(build: Plain, given: Any, data: Sequence[Any], member: Any, key: Key) -> Run:
-    """Return one member's run before its first step."""
-    return _bound(build, given, data, member).start(key)
+def start(build: Plain, given: Any, data: Sequence[Any], members: Any, keys: Key) -> Run:
+    """Return stacked runs before their first step, each the bits that it has alone."""
+    return jax.lax.map(lambda own: _bound(build, given, data, own[0]).start(own[1]), (members, keys))
 
 
 @partial(jax.jit, static_argnames="build")
@@ -161,9 +163,17 @@ def alone(build: Plain, given: Any, data: Sequence[Any], member: Any, run: Run) 
     return _bound(build, given, data, member).segment(run)
 
 
-@partial(jax.jit, static_argnames=("build", "layout"), donate_argnames="runs")
+@partial(jax.jit, static_argnames=("build", "layout", "seeds"), donate_argnames="runs")
 def segment(
-    build: Plain, layout: Layout, given: Any, data: Sequence[Any], members: Any, runs: Run, active: Any
+    build: Plain,
+    layout: Layout,
+    given: Any,
+    data: Sequence[Any],
+    members: Any,
+    runs: Run,
+    active: Any,
+    *,
+    seeds: int = 0,
 ) -> tuple[Run, dict[str, Any], Any]:
     """Return stacked runs one segment later, what is reported of each, and which go no further.
 
@@ -175,6 +185,8 @@ def segment(
         members: hyperparameters, stacked.
         runs: stacked; their memory is given away.
         active: `(members,)`; a run that is not stays as it is.
+        seeds: if not 0, the active runs have taken the same number of steps, and the places are `(configurations,
+            seeds)`, so that those of one seed learn from the same batches: side by side these are drawn once.
     """
 
     def one(shared: Any, single: Any) -> tuple[Run, dict[str, Any], Any]:
@@ -191,13 +203,31 @@ def segment(
         over = halted(run)
         return run, row, jnp.zeros((), bool) if over is None else over
 
-    return layout.over(one, (given, data), (members, runs, active))
+    return layout.over(one, (given, data), (members, runs, active), seeds)
+
+
+def _in_step(one: Callable[[Any], Any], members: tuple[Any, Run, Any], seeds: int) -> Any:
+    """Return `one((own, run, goes))` for each of the members, with one key for all of a seed, and one step for all."""
+    _, runs, active = members
+    step = runs.step[jnp.argmax(active)]
+
+    def of_seed(together: Any, key: Key) -> Any:
+        def of_one(single: Any) -> Any:
+            own, run, goes = single
+            new, row, over = one((own, replace(run, key=key, step=step), goes))
+            return replace(new, step=jnp.where(goes, new.step, run.step)), row, over
+
+        return jax.vmap(of_one)(together)
+
+    folded = jax.tree.map(lambda leaf: leaf.reshape(-1, seeds, *leaf.shape[1:]), members)
+    found = jax.vmap(of_seed, (1, 0), 1)(folded, runs.key[:seeds])
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found)
 
 
 @partial(jax.jit, static_argnums=0)
-def finish(stopping: EarlyStopping, run: Run) -> Run:
-    """Return a run with the best parameters, if stopping restores them."""
-    return stopping.finish(run)
+def finish(stopping: EarlyStopping, runs: Run) -> Run:
+    """Return stacked runs with their best parameters, if stopping restores them."""
+    return jax.vmap(stopping.finish)(runs)
 
 
 def on_host(tree: Any) -> Any:
@@ -212,18 +242,6 @@ def on_host(tree: Any) -> Any:
         return np.array(process_allgather(leaf, tiled=True))
 
     return jax.tree.map(one, tree)
-
-
-def stack(runs: Sequence[Run]) -> Run:
-    """Return runs in the host's memory as one, along a new first axis."""
-
-    def one(*leaves: Any) -> Any:
-        if not is_key(leaves[0]):
-            return np.stack(leaves)
-        data = np.stack([np.asarray(jax.random.key_data(leaf)) for leaf in leaves])
-        return jax.random.wrap_key_data(jnp.asarray(data), impl=jax.random.key_impl(leaves[0]))
-
-    return jax.tree.map(one, *runs)
 
 
 def concatenate(*parts: Any) -> Any:

@@ -202,10 +202,10 @@ class SweepResult:
 
 def collect(team: Team, design: Design, ledger: Ledger, *, dropped: Sequence[int] = ()) -> SweepResult:
     """Return what is known of all members, with their runs finished."""
-    left_out = np.isin(np.arange(len(design)), dropped)
+    left_out, stopping = np.isin(np.arange(len(design)), dropped), team.shared.stopping
     return SweepResult(
-        ledger.history, design.hp, design.labels, design.config, design.keys, ledger.stacked(team, finished=True),
-        ledger.done, ledger.reported(team.shared.stopping), ledger.failed(), left_out, team.layout,
+        ledger.history, design.hp, design.labels, design.config, design.keys, ledger.stacked(stopping=stopping),
+        ledger.done, ledger.reported(stopping), ledger.failed(), left_out, team.layout,
     )  # fmt: skip
 
 

@@ -93,7 +93,7 @@ def search(
             with named("search"):
                 design = crossed(hp, seeds)
                 team = _team(study, team, design, how)
-            ledger = Ledger(len(design), team.shared.segments)
+            ledger = Ledger(team)
             advance(team, ledger, range(len(design)), ledger.segments, interrupted=interrupted)
             results.append(collect(team, design, ledger))
             with named("search"):

@@ -4,10 +4,12 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal, TypedDict
 from weakref import WeakKeyDictionary
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -55,10 +57,16 @@ class Team:
     layout: Layout
     width: int
 
-    def start(self, member: int) -> Run:
-        """Return a member's run before its first step, in the host's memory."""
-        own = jax.tree.map(lambda column: column[member], self.inputs)
-        return many.on_host(many.start(self.build, self.given, self.shared.data, own, self.keys[member]))
+    def start(self, members: list[int], *, places: int = 0) -> Run:
+        """Return members' runs before their first step, stacked.
+
+        Args:
+            members: at least one.
+            places: fill them up with the first to so many, that other numbers need no other program.
+        """
+        which = np.asarray(members + members[:1] * (places - len(members)))
+        own = jax.tree.map(lambda column: column[which], self.inputs)
+        return many.start(self.build, self.given, self.shared.data, own, self.keys[which])
 
     def segment(self, members: list[int], runs: Run, active: np.ndarray) -> tuple[Run, dict[str, Any], Any]:
         """Return the runs one segment later, what is reported, and which go no further.
@@ -70,7 +78,26 @@ class Team:
         """
         own = jax.tree.map(lambda column: column[np.asarray(members)], self.inputs)
         placed, goes = self.layout.place((own, active))
-        return many.segment(self.build, self.layout, self.given, self.shared.data, placed, runs, goes)
+        how = {"seeds": self._seeds(members)} if self.layout.strategy == "vmap" else {}
+        return many.segment(self.build, self.layout, self.given, self.shared.data, placed, runs, goes, **how)
+
+    def _seeds(self, members: list[int]) -> int:
+        """Return how many seeds the places are laid out in, configuration by configuration; 0 if they are not.
+
+        Only where nobody waits for a place, so that all who have one are at the same step.
+        """
+        here = self.kinds[np.asarray(members)].reshape(self.layout.devices, -1)
+        count = len(np.unique(here))
+        if self.width < len(self.keys) or here.shape[1] % count:
+            return 0
+        rows = here.reshape(-1, count)
+        return count if (rows == rows[0]).all() and len(np.unique(rows[0])) == count else 0
+
+    @cached_property
+    def kinds(self) -> np.ndarray:
+        """Return each member's key as a small number, equal for equal keys."""
+        words = np.asarray(jax.random.key_data(self.keys))
+        return np.unique(words, axis=0, return_inverse=True)[1].reshape(-1)
 
     def fitting(self, members: int) -> int:
         """Return how many places some members need: halves of the width, so that few sizes are compiled.
@@ -162,10 +189,10 @@ def _up(count: int, multiple: int) -> int:
 def _few(team: Team) -> tuple[list[int], Callable[[], Run], np.ndarray]:
     """Return some members, a function that puts their runs on the devices, and that all are active."""
     places = [place % len(team.keys) for place in range(min(team.width, FEW * team.layout.devices))]
-    started = {member: team.start(member) for member in set(places)}
+    started = team.start(places)
 
     def runs() -> Run:  # made anew each time: a segment gives their memory away
-        return team.layout.place(many.stack([started[member] for member in places]))
+        return team.layout.place(jax.tree.map(jnp.copy, started))
 
     return places, runs, np.ones(len(places), bool)
 
