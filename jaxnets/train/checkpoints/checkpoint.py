@@ -2,11 +2,8 @@
 
 import json
 import math
-import tempfile
-import time
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,12 +16,11 @@ from jaxnets.train.checkpoints import archive
 from jaxnets.train.checkpoints.archive import Saved
 from jaxnets.train.checkpoints.fingerprint import MACHINE, changes, fingerprint
 from jaxnets.train.checkpoints.restored import restored, row_of
+from jaxnets.train.checkpoints.writer import Writer
 from jaxnets.train.fit import Callback, Row
 from jaxnets.train.program import Program
 from jaxnets.train.run import Run
 from jaxnets.train.stopping import EarlyStopping, early_stopping
-
-FIRST_GUESS = 0.1  # seconds that a save may take, before any was timed
 
 
 def checkpoint(
@@ -91,79 +87,65 @@ def checkpoint(
     except NetError as error:
         error.label = "checkpoint"
         raise
-    keeper = _Keeper(Path(folder), every, keep, rule, overhead, written, config_change == "accept")
-    return Callback(keeper.on_start, keeper.on_segment, keeper.on_end, keeper.restore, keeper.on_finish)
+    keeper = _Keeper(Writer(Path(folder), overhead), every, keep, rule, written, config_change == "accept")
+    return Callback(
+        on_segment=keeper.on_segment, on_end=keeper.writer.close, restore=keeper.restore, on_finish=keeper.on_finish
+    )
 
 
 @dataclass(eq=False)
 class _Keeper:
     """What `checkpoint` does around the segments of a run."""
 
-    folder: Path
+    writer: Writer
     every: int
     keep: int
     rule: EarlyStopping | None
-    overhead: float | None
     config: dict[str, Any]
     accept: bool
-    manager: Any = None
     rows: list[dict[str, np.ndarray]] = field(default_factory=list)
-    saved: int = 0
     best: archive.Packed | None = None
-    took: float = FIRST_GUESS
-    broken: bool = False
 
     def restore(self, program: Program, key: Key) -> tuple[Run, list[Row]] | None:
-        self._check_folder()
+        folder = self.writer.check_folder()
         settings, like, self.row = fingerprint(program, key)
         best = None if self.rule is None else {"metric": self.rule.metric, "mode": self.rule.mode}
         self.about = {"settings": settings, "config": self.config, "best": best}
         self.stream = None if program.stream is None else program.stream.batches
         self._check_metric()
-        self.rows, self.saved, self.best, self.broken, found = [], 0, None, False, None
-        if archive.numbers(self.folder):
-            checkpoint, unreadable = archive.newest(self.folder)
-            run = restored(checkpoint, like, str(self.folder))
+        self.rows, self.best, saved, found = [], None, 0, None
+        if archive.numbers(folder):
+            checkpoint, unreadable = archive.newest(folder)
+            run = restored(checkpoint, like, str(folder))
             self._check_stream(checkpoint)
             self._compare(checkpoint)
             for number in unreadable:
-                archive.move_away(self.folder, number)
+                archive.move_away(folder, number)
             self.rows = [row_of(checkpoint, number, self.row) for number in range(checkpoint.number)]
-            self.saved = checkpoint.number
-            found = run, list[Row](self.rows)
+            saved, found = checkpoint.number, (run, list[Row](self.rows))
         self.highest = max(map(self._rank, self.rows), default=-math.inf)
-        self.manager = archive.manager(self.folder, self.keep, self.rule and self._rank, self._finished)
+        self.writer.open(self.keep, self.rule and self._rank, saved)
         return found
-
-    def on_start(self, program: Program) -> None:
-        self.began = self.ended = time.perf_counter()
 
     def on_segment(self, number: int, run: Run, row: Row) -> None:
         self.rows.append({name: np.asarray(value, self.row[name].dtype) for name, value in row.items()})
-        with self._errors():
-            self.manager.check_for_errors()
+        affordable = self.writer.affordable()
         if _stands(run):
             return
         rank = self._rank(self.rows[-1])
         better, self.highest = rank > self.highest, max(rank, self.highest)
-        due, affordable = (number + 1) % self.every == 0, self._affordable()
         if better:
             self.best = archive.pack(number + 1, run, self._history())
         if affordable and self.best is not None:
             self._save(self.best)
-        elif affordable and due:
+        elif affordable and (number + 1) % self.every == 0:
             self._save(archive.pack(number + 1, run, self._history()))
 
     def on_finish(self, number: int, run: Run) -> None:
         if self.best is not None:
             self._save(self.best)
-        if number > self.saved and not _stands(run):
+        if number > self.writer.saved and not _stands(run):
             self._save(archive.pack(number, run, self._history()))
-
-    def on_end(self) -> None:
-        if not self.broken:
-            with self._errors():
-                self.manager.close()
 
     def _history(self) -> dict[str, np.ndarray]:
         return {name: np.stack([row[name] for row in self.rows]) for name in self.row}
@@ -172,33 +154,11 @@ class _Keeper:
         metrics = {}
         if self.rule is not None:
             metrics[self.rule.metric] = float(packed.arrays[f"history/{self.rule.metric}"][-1])
-        with self._errors():
-            self.manager.wait_until_finished()
-            self.began = time.perf_counter()
-            archive.write(self.manager, packed, self.about | self._position(packed), metrics)
-        self.saved, self.best = packed.number, None
-
-    def _finished(self) -> None:
-        self.ended = time.perf_counter()
-        self.took = self.ended - self.began
-
-    def _affordable(self) -> bool:
-        if self.overhead is None:
-            return True
-        waited = time.perf_counter() - self.ended
-        return waited * self.overhead >= self.took and not self.manager.is_saving_in_progress()
+        self.writer.save(packed, self.about | self._position(packed), metrics)
+        self.best = None
 
     def _rank(self, row: Mapping[str, Any]) -> float:
         return -math.inf if self.rule is None else archive.rank(self.rule.mode, row.get(self.rule.metric, math.nan))
-
-    def _check_folder(self) -> None:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.folder):
-                pass
-        except OSError as error:
-            text = f"checkpoints can't be written there ({error.strerror}); choose a folder that can be written to"
-            raise OSError(error.errno, text, str(self.folder)) from None
 
     def _check_metric(self) -> None:
         if self.rule is not None and (self.rule.metric not in self.row or self.row[self.rule.metric].shape):
@@ -217,13 +177,13 @@ class _Keeper:
             self.stream.again().set_state(checkpoint.about["stream"])
         except NetError as error:
             mend = "give a run on another stream another folder; jn.train.pretrained takes parameters over"
-            place = f"checkpoint {checkpoint.number} in {self.folder}"
+            place = f"checkpoint {checkpoint.number} in {self.writer.folder}"
             raise NetError(f"is of a run on another stream: {error}; {mend}", label=place) from None
 
     def _compare(self, checkpoint: Saved) -> None:
         """Say what differs from the saved run's configuration, or refuse to go on."""
         found = changes(_configuration(checkpoint.about), _configuration(self.about))
-        place = f"checkpoint {checkpoint.number} in {self.folder}"
+        place = f"checkpoint {checkpoint.number} in {self.writer.folder}"
         text = "".join(f"\n  {name}: {change}" for name, change in found.items())
         if found and all(name in MACHINE for name in found):
             warnings.warn(f"{place} was written elsewhere, the last bits may differ from here on:{text}", stacklevel=4)
@@ -232,18 +192,6 @@ class _Keeper:
         elif found:
             mend = "give a new run another folder, or go on all the same with config_change='accept'"
             raise NetError(f"is of a run with another configuration:{text}\n{mend}", label=place)
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        """Turn what goes wrong while writing into an error that says what is left."""
-        try:
-            yield
-        except Exception as error:  # Orbax, its threads and the disk each raise their own
-            self.broken = True
-            raise OSError(
-                f"a checkpoint could not be written to {self.folder} ({archive.brief(error)}); whole are: "
-                f"{archive.listed(self.folder)}. With room made, the same fit goes on from the newest"
-            ) from error
 
 
 def _configuration(about: Mapping[str, Any]) -> dict[str, str]:

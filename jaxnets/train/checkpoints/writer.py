@@ -25,8 +25,8 @@ class Writer:
         self.saved, self._took, self._broken = 0, FIRST_GUESS, False
         self._began = self._ended = time.perf_counter()
 
-    def check_folder(self) -> None:
-        """Make the folder, and check that it can be written to.
+    def check_folder(self) -> Path:
+        """Make the folder if it is not there, check that it can be written to, and return it.
 
         Raises:
             OSError: if it can't.
@@ -38,9 +38,11 @@ class Writer:
         except OSError as error:
             text = f"checkpoints can't be written there ({error.strerror}); choose a folder that can be written to"
             raise OSError(error.errno, text, str(self.folder)) from None
+        return self.folder
 
-    def open(self, keep: int, better: Callable[[Mapping[str, Any]], float] | None = None) -> None:
-        """Begin; the arguments are those of `archive.manager`."""
+    def open(self, keep: int, better: Callable[[Mapping[str, Any]], float] | None = None, saved: int = 0) -> None:
+        """Begin behind the checkpoint `saved`; the other arguments are those of `archive.manager`."""
+        self.saved, self._broken = saved, False
         self._manager = archive.manager(self.folder, keep, better, self._finished)
         self._began = self._ended = time.perf_counter()
 
