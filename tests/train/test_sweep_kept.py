@@ -19,7 +19,7 @@ pytestmark = pytest.mark.promotes  # Optax's own arithmetic
 X, Y = floats(24, 4), integers(24, high=3)
 ONE = Mesh(np.array(jax.devices()[:1]), ("members",))
 RATES = [0.01, 0.1, 0.3, 3.0, 1e38, 0.05]
-HOW: dict[str, Any] = {"seeds": 2, "grid": {"lr": RATES}, "strategy": "vmap", "chunk": 5, "mesh": ONE}
+HOW: Any = {"seeds": 2, "grid": {"lr": RATES}, "strategy": "vmap", "chunk": 5, "mesh": ONE}
 NET = jn.serial(jn.dense(5), jn.batch_norm(), jax.nn.relu, jn.dropout(0.2), out=jn.dense(3))
 
 
@@ -184,3 +184,40 @@ def test_a_cross_validation_broken_off_ends_with_the_same_bits(tmp_path: Path):
         jn.train.cross_validate(folded, (X, Y), 3, checkpoint=tmp_path, overhead=None, callbacks=breaking(14), **how)
     again = jn.train.cross_validate(folded, (X, Y), 3, checkpoint=tmp_path, **how)
     assert dict(bits(again)) == dict(bits(expected))
+
+
+def test_halving_broken_off_anywhere_ends_with_the_same_bits(tmp_path: Path):
+    """Between the rungs too: who was dropped stays out, and who was not judged is."""
+    how: Any = {**HOW, "factor": 2}
+    expected = jn.train.halving(study, "validation/loss", **how)
+    assert len(set(expected.segments.tolist())) > 2
+    assert 0 < expected.dropped.sum() < 12
+    for segments in (3, 7, 4, 2):  # 12 run the first segment
+        brk = breaking(segments)
+        with pytest.raises(Stop):
+            jn.train.halving(study, "validation/loss", checkpoint=tmp_path, overhead=None, callbacks=brk, **how)
+    again = jn.train.halving(study, "validation/loss", checkpoint=tmp_path, **how)
+    assert dict(bits(again)) == dict(bits(expected))
+    np.testing.assert_array_equal(again.dropped, expected.dropped)
+    with pytest.raises(jn.NetError, match=r"halving: Rungs\(.*factor=2\) → Rungs\(.*factor=3\)"):
+        jn.train.halving(study, "validation/loss", checkpoint=tmp_path, **{**how, "factor": 3})
+
+
+def test_a_search_broken_off_goes_on_from_its_batches(tmp_path: Path):
+    how: Any = {"trials": 6, "batch": 2, "strategy": "vmap", "mesh": ONE}
+    space = {"lr": jn.train.log_uniform(1e-3, 0.3)}
+    ran: list[int] = []
+
+    def watch(member: dict[str, Any]) -> list[jn.train.Callback]:
+        return [jn.train.Callback(on_segment=lambda number, run, row: ran.append(member["member"]))]
+
+    expected = jn.train.search(study, space, "validation/loss", **how)
+    with pytest.raises(Stop):
+        jn.train.search(
+            study, space, "validation/loss", checkpoint=tmp_path, overhead=None, callbacks=breaking(16), **how
+        )
+    again = jn.train.search(study, space, "validation/loss", checkpoint=tmp_path, callbacks=watch, **how)
+    assert dict(bits(again)) == dict(bits(expected))
+    assert again.hp["lr"].tolist() == expected.hp["lr"].tolist()
+    assert set(ran) <= {2, 3, 4, 5}  # the first batch was known
+    assert {4, 5} <= set(ran)

@@ -21,6 +21,20 @@ from jaxnets.train.sweeps.strategy import Computed, Team
 Callbacks = Callable[[dict[str, Any]], Sequence[Callback]]
 
 
+class Course:
+    """Which members run how far: all of them to their last segment."""
+
+    def settings(self) -> dict[str, str]:
+        """Return what it depends on, as short text by name."""
+        return {}
+
+    def run(
+        self, team: Team, ledger: Ledger, design: Design, interrupted: Sequence[Any], show: Callable[[Ledger], None]
+    ) -> None:
+        """Run the members from where they stand; the last two are as in `advance`."""
+        advance(team, ledger, range(len(design)), ledger.segments, interrupted=interrupted, show=show)
+
+
 def conduct(
     label: str,
     planned: Callable[[Computed], Team],
@@ -30,18 +44,23 @@ def conduct(
     callbacks: Callbacks | None,
     checkpoint: str | Path | None,
     overhead: float | None,
+    *,
+    course: Course = Course(),
+    interrupted: Sequence[Any] | None = None,
 ) -> SweepResult:
-    """Run all members of a design to their last segment.
+    """Run the members of a design.
 
     Args:
         label: what stands in front of the bar.
         planned: makes the sweep ready, by how its members are computed.
         how: that.
         design: the members.
-        progress: the rest is as in `sweep`.
+        progress: these are as in `sweep`.
         callbacks: likewise.
         checkpoint: likewise.
         overhead: likewise.
+        course: which of them run how far.
+        interrupted: holds something as soon as all are to stand where they are; on Ctrl-C if not given.
 
     Raises:
         NetError: as `sweep`.
@@ -51,11 +70,11 @@ def conduct(
     team = planned(how if kept is None else kept.adopt(how))
     ledger = Ledger(team)
     if kept is not None:
-        team = kept.restore(team, design, ledger)
+        team = kept.restore(team, design, ledger, course.settings())
     total = ledger.segments * len(design)
     with (
         nullcontext() if kept is None else closing(kept.writer),
-        interrupts() as interrupted,
+        interrupts() if interrupted is None else nullcontext(interrupted) as stop,
         showing(progress, label, total) as show,
         closing(Watchers(callbacks, team, design, ledger)) as watchers,
     ):
@@ -67,7 +86,7 @@ def conduct(
                 kept.keep(team, ledger)
             shown(ledger)
 
-        advance(team, ledger, range(len(design)), ledger.segments, interrupted=interrupted, show=after)
+        course.run(team, ledger, design, stop, after)
         if kept is not None:
             kept.keep(team, ledger, last=True)
         watchers.finish(ledger)

@@ -1,15 +1,18 @@
 """Successive halving: many members begin, the better ones go on."""
 
-from typing import Unpack
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Unpack
 
 import numpy as np
 
 from jaxnets.errors import NetError, check_count
-from jaxnets.train.fit import interrupts
+from jaxnets.train.sweeps.conduct import Callbacks, Course, conduct
 from jaxnets.train.sweeps.designs import Design
 from jaxnets.train.sweeps.ledger import Ledger, advance
-from jaxnets.train.sweeps.progress import showing, standing
-from jaxnets.train.sweeps.result import Mode, SweepResult, collect, means, sign_of
+from jaxnets.train.sweeps.result import Mode, SweepResult, means, sign_of
+from jaxnets.train.sweeps.strategy import Computed, Team
 from jaxnets.train.sweeps.sweep import Options, Study, named, parted, plan
 
 
@@ -21,6 +24,9 @@ def halving(
     first: int = 1,
     factor: int = 3,
     progress: bool = False,
+    callbacks: Callbacks | None = None,
+    checkpoint: str | Path | None = None,
+    overhead: float | None = 0.02,
     **options: Unpack[Options],
 ) -> SweepResult:
     """Sweep by successive halving: after r, rη, rη², … segments only the best 1/η of the configurations go on.
@@ -36,6 +42,9 @@ def halving(
         first: r, how many segments each member runs, at least 1.
         factor: η, at least 2.
         progress: whether to show a bar.
+        callbacks: gives the callbacks of each member, as in `sweep`.
+        checkpoint: a folder to save in and go on from, as in `sweep`.
+        overhead: which share of the time that may take.
         **options: the design, and how members are computed, as in `sweep`.
 
     Returns:
@@ -63,23 +72,50 @@ def halving(
         if factor < 2:
             raise NetError(f"expects factor ≥ 2, got {factor}")
         design, how = parted(options)
-        team = plan(study, design, **how)
-    ledger, segments = Ledger(team), team.shared.segments
-    going, rung = np.arange(len(design)), min(first, segments)
-    with interrupts() as interrupted, showing(progress, "halving", segments * len(design)) as show:
+
+        def planned(how: Computed) -> Team:
+            return plan(study, design, **how)
+
+        course = Rungs(metric, sign, first, factor)
+        return conduct("halving", planned, how, design, progress, callbacks, checkpoint, overhead, course=course)
+
+
+@dataclass(frozen=True)
+class Rungs(Course):
+    """The course of successive halving; `halving` describes each.
+
+    Attributes:
+        metric: what is judged by.
+        sign: 1 if more of it is better, else -1.
+        first: r.
+        factor: η.
+    """
+
+    metric: str
+    sign: int
+    first: int
+    factor: int
+
+    def settings(self) -> dict[str, str]:
+        """Return what it depends on, as short text by name."""
+        return {"halving": repr(self)}
+
+    def run(
+        self, team: Team, ledger: Ledger, design: Design, interrupted: Sequence[Any], show: Callable[[Ledger], None]
+    ) -> None:
+        """Run the members rung by rung, from the one that was not judged yet."""
+        rung = min(max(self.first, ledger.judged * self.factor), ledger.segments)
         while True:
-            advance(team, ledger, going.tolist(), rung, interrupted=interrupted, show=standing(show))
-            if interrupted or rung == segments:
+            going = np.flatnonzero(~ledger.dropped)
+            advance(team, ledger, going.tolist(), rung, interrupted=interrupted, show=show)
+            if interrupted or rung == ledger.segments:
                 break
-            scores = sign * _scores(design, ledger, metric, ledger.reported(team.shared.stopping))
+            scores = self.sign * _scores(design, ledger, self.metric, ledger.reported(team.shared.stopping))
             configs = np.unique(design.config[going])
             best = configs[np.argsort(-scores[configs])]  # NaN comes last
-            stays = np.isin(design.config[going], best[: max(1, len(configs) // factor)])
-            ledger.over[going[~stays]] = True
-            going = going[stays]
-            rung = min(rung * factor, segments)
-    dropped = np.setdiff1d(np.arange(len(design)), going)
-    return collect(team, design, ledger, dropped=dropped.tolist())
+            stays = np.isin(design.config[going], best[: max(1, len(configs) // self.factor)])
+            ledger.over[going[~stays]] = ledger.dropped[going[~stays]] = True
+            ledger.judged, rung = rung, min(rung * self.factor, ledger.segments)
 
 
 def _scores(design: Design, ledger: Ledger, metric: str, at: np.ndarray) -> np.ndarray:

@@ -36,9 +36,8 @@ class Kept:
         if jax.process_count() > 1:
             raise NetError(f"saves sweeps of one process, and there are {jax.process_count()}", label="checkpoint")
         self.writer = Writer(Path(folder), overhead)
-        self.writer.check_folder()
         self.found, self.unreadable = None, list[int]()
-        if archive.numbers(self.writer.folder):
+        if archive.numbers(self.writer.check_folder()):
             self.found, self.unreadable = archive.newest(self.writer.folder)
 
     def adopt(self, how: Computed) -> Computed:
@@ -47,8 +46,14 @@ class Kept:
             return how
         return {**how, "strategy": self.found.about["layout"]["strategy"]}
 
-    def restore(self, team: Team, design: Design, ledger: Ledger) -> Team:
+    def restore(self, team: Team, design: Design, ledger: Ledger, more: dict[str, str]) -> Team:
         """Write on the ledger what the newest checkpoint has, and return the sweep with as many members at a time.
+
+        Args:
+            team: the sweep.
+            design: its members.
+            ledger: where they stand.
+            more: what else the sweep depends on, as short text by name.
 
         Raises:
             NetError: if it is of another sweep.
@@ -56,20 +61,20 @@ class Kept:
         if self.found is not None:
             team = replace(team, width=self.found.about["layout"]["width"])
         layout = {"strategy": team.layout.strategy, "width": team.width, "devices": team.layout.devices}
-        self.about = {"settings": _settings(team, design, layout), "layout": layout}
+        self.about = {"settings": _settings(team, design, layout) | more, "layout": layout}
         if self.found is not None:
             self._compare()
             with jax.default_device(jax.local_devices(backend="cpu")[0]):
                 saved = many.on_host(restored(self.found, cast(Any, _shapes(team)), str(self.writer.folder)))
             ledger.done, ledger.over = saved["done"].astype(int), saved["over"]
+            ledger.dropped, ledger.judged = saved["dropped"], int(saved["judged"])
             ledger.history = {name: np.array(rows) for name, rows in self.found.history.items()}
             ledger.held.put(np.arange(len(design)), saved["runs"])
             ledger.held.begun = ledger.done > 0
             ledger.inside, ledger.width = [k for k in saved["inside"].tolist() if k >= 0], int(saved["width"])
-            self.writer.saved = self.found.number
             for number in self.unreadable:
                 archive.move_away(self.writer.folder, number)
-        self.writer.open(KEEP)
+        self.writer.open(KEEP, saved=0 if self.found is None else self.found.number)
         return team
 
     def keep(self, team: Team, ledger: Ledger, *, last: bool = False) -> None:
@@ -88,6 +93,8 @@ class Kept:
             "runs": ledger.stacked(),
             "done": ledger.done.astype(np.int32),
             "over": ledger.over,
+            "dropped": ledger.dropped,
+            "judged": np.asarray(ledger.judged, np.int32),
             "inside": inside,
             "width": np.asarray(ledger.width, np.int32),
         }
@@ -105,14 +112,17 @@ class Kept:
 
 def _shapes(team: Team) -> dict[str, Any]:
     members = len(team.keys)
-    count = jax.ShapeDtypeStruct((members,), jnp.int32)
+    count, flag = jax.ShapeDtypeStruct((members,), jnp.int32), jax.ShapeDtypeStruct((members,), bool)
+    number = jax.ShapeDtypeStruct((), jnp.int32)
     runs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((members, *leaf.shape), leaf.dtype), team.shared.run)
     return {
         "runs": runs,
         "done": count,
-        "over": jax.ShapeDtypeStruct((members,), bool),
+        "over": flag,
+        "dropped": flag,
+        "judged": number,
         "inside": count,
-        "width": jax.ShapeDtypeStruct((), jnp.int32),
+        "width": number,
     }
 
 

@@ -19,6 +19,8 @@ class Ledger:
     Attributes:
         done: `(members,)`, how many segments each has run.
         over: `(members,)`, whether it goes no further.
+        dropped: `(members,)`, whether that is because others were better.
+        judged: at which segment they were last compared for that.
         history: an array `(members, segments, ...)` for each name; what was not run is NaN, or -1 where there is none.
         held: the members' runs in the host's memory; see `hold`.
         inside: the members that are being computed, by their places.
@@ -28,7 +30,7 @@ class Ledger:
     def __init__(self, team: Team) -> None:
         members = len(team.keys)
         self.done = np.zeros(members, int)
-        self.over = np.zeros(members, bool)
+        self.over, self.dropped, self.judged = np.zeros(members, bool), np.zeros(members, bool), 0
         self.history: dict[str, np.ndarray] = {}
         self.held = Held(team.shared.run, members)
         self.segments = team.shared.segments

@@ -42,8 +42,9 @@ def standing(show: Show) -> Callable[[Ledger], None]:
 
     What a member that has stopped need not run counts as run. Values are medians over the members that have begun.
 
-    >>> ledger = Ledger(2, segments=1)
-    >>> ledger.note([0], np.array([True]), {"loss": np.array([0.5])}, np.array([False]))
+    >>> from types import SimpleNamespace
+    >>> loss = np.array([[0.5], [np.nan]])
+    >>> ledger = SimpleNamespace(done=np.array([1, 0]), over=np.array([False] * 2), segments=1, history={"loss": loss})
     >>> standing(print)(ledger)
     1 1 of 2 networks median loss 0.5000
     """

@@ -200,12 +200,12 @@ class SweepResult:
         return {name: column[member].item() for name, column in (self.labels | self.hp).items()}
 
 
-def collect(team: Team, design: Design, ledger: Ledger, *, dropped: Sequence[int] = ()) -> SweepResult:
+def collect(team: Team, design: Design, ledger: Ledger) -> SweepResult:
     """Return what is known of all members, with their runs finished."""
-    left_out, stopping = np.isin(np.arange(len(design)), dropped), team.shared.stopping
+    stopping = team.shared.stopping
     return SweepResult(
         ledger.history, design.hp, design.labels, design.config, design.keys, ledger.stacked(stopping=stopping),
-        ledger.done, ledger.reported(stopping), ledger.failed(), left_out, team.layout,
+        ledger.done, ledger.reported(stopping), ledger.failed(), ledger.dropped, team.layout,
     )  # fmt: skip
 
 

@@ -2,16 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from jaxnets.errors import NetError, check_count
 from jaxnets.train.fit import interrupts
-from jaxnets.train.sweeps.designs import Space, check_spaces, crossed, inputs, tidy
-from jaxnets.train.sweeps.ledger import Ledger, advance
+from jaxnets.train.sweeps.conduct import Callbacks, conduct
+from jaxnets.train.sweeps.designs import Design, Space, check_spaces, crossed, inputs, tidy
 from jaxnets.train.sweeps.progress import showing
-from jaxnets.train.sweeps.result import Mode, SweepResult, collect, joined, means, sign_of
+from jaxnets.train.sweeps.result import Mode, SweepResult, joined, means, sign_of
 from jaxnets.train.sweeps.strategy import Computed, Team
 from jaxnets.train.sweeps.sweep import Study, named, plan
 
@@ -31,6 +32,9 @@ def search(
     seed: int = 0,
     sampler: "optuna.samplers.BaseSampler | None" = None,
     progress: bool = False,
+    callbacks: Callbacks | None = None,
+    checkpoint: str | Path | None = None,
+    overhead: float | None = 0.02,
     **how: Unpack[Computed],
 ) -> SweepResult:
     """Search for the best hyperparameters with Optuna: it suggests a batch, a sweep runs it, Optuna learns what came.
@@ -46,6 +50,10 @@ def search(
         seed: of Optuna's own randomness.
         sampler: Optuna's; a `TPESampler` (tree-structured Parzen estimator) if not given.
         progress: whether to show a bar.
+        callbacks: gives the callbacks of each member, as in `sweep`; members are numbered on from batch to batch.
+        checkpoint: a folder to save in, a folder of its own for each batch. If the search is broken off, the same call
+            goes on from there: a sampler with a fixed seed suggests the same again, and what is known is read.
+        overhead: which share of the time saving may take.
         **how: how members are computed, as in `sweep`.
 
     Returns:
@@ -85,18 +93,23 @@ def search(
     )
     optuna.logging.set_verbosity(spoken)
     spaces = {name: _distribution(each) for name, each in space.items()}
-    results, team = [], None
+    results, teams = list[SweepResult](), list[Team]()
     with interrupts() as interrupted, showing(progress, "search", trials) as show:
         for begin in range(0, trials, batch):
             asked = [found.ask(spaces) for _ in range(min(batch, trials - begin))]
             hp = {name: tidy(np.asarray([trial.params[name] for trial in asked])) for name in space}
             with named("search"):
                 design = crossed(hp, seeds)
-                team = _team(study, team, design, how)
-            ledger = Ledger(team)
-            advance(team, ledger, range(len(design)), ledger.segments, interrupted=interrupted)
-            results.append(collect(team, design, ledger))
-            with named("search"):
+
+                def planned(how: Computed, design: Design = design) -> Team:
+                    teams.append(_team(study, teams, design, how))
+                    return teams[-1]
+
+                watch = None if callbacks is None else _numbered_on(callbacks, sum(map(len, results)))
+                folder = None if checkpoint is None else Path(checkpoint) / f"{begin // batch:04d}"
+                results.append(
+                    conduct("search", planned, how, design, False, watch, folder, overhead, interrupted=interrupted)
+                )
                 values = means(results[-1].value(metric), design.config)
             if interrupted:
                 break
@@ -107,11 +120,16 @@ def search(
     return joined(results)
 
 
-def _team(study: Study, team: Team | None, design: Any, how: Computed) -> Team:
-    """Return the sweep of a batch: the one before, over another design."""
-    if team is None:
+def _numbered_on(callbacks: Callbacks, begin: int) -> Callbacks:
+    """Return the same callbacks for members that are numbered from another number on."""
+    return lambda member: callbacks({**member, "member": member["member"] + begin})
+
+
+def _team(study: Study, before: list[Team], design: Design, how: Computed) -> Team:
+    """Return the sweep of a batch: the first one over another design."""
+    if not before:
         return plan(study, design, **how)
-    return replace(team, inputs=inputs(design.hp), keys=design.keys)
+    return replace(before[0], inputs=inputs(design.hp), keys=design.keys)
 
 
 def _best(found: "optuna.Study") -> str:
