@@ -199,8 +199,9 @@ def test_halving_broken_off_anywhere_ends_with_the_same_bits(tmp_path: Path):
     again = jn.train.halving(study, "validation/loss", checkpoint=tmp_path, **how)
     assert dict(bits(again)) == dict(bits(expected))
     np.testing.assert_array_equal(again.dropped, expected.dropped)
+    other: Any = {**how, "factor": 3}
     with pytest.raises(jn.NetError, match=r"halving: Rungs\(.*factor=2\) → Rungs\(.*factor=3\)"):
-        jn.train.halving(study, "validation/loss", checkpoint=tmp_path, **{**how, "factor": 3})
+        jn.train.halving(study, "validation/loss", checkpoint=tmp_path, **other)
 
 
 def test_a_search_broken_off_goes_on_from_its_batches(tmp_path: Path):
