@@ -1,9 +1,10 @@
-"""Pooling of channels-last arrays, one spatial axis after another: a window's maximum or sum is separable."""
+"""Pooling of channels-last arrays; large windows one axis after another, as maximum and sum are separable."""
 
 import functools
 import math
 import operator
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +12,14 @@ import numpy as np
 from jax import lax
 
 from jaxnets.ops.geometry import Pairs, Sizes, out_sizes
+from jaxnets.ops.maxima import maxima
+from jaxnets.ops.windows import Windows, summed, under
+
+WHOLE_LIMIT = 9
+"""Up to how many elements a window is taken as a whole: passes over memory are spared, and nothing written between."""
 
 SLICES_LIMIT = 8
-"""Up to which window size a pool is computed from one slice for each element of the window.
+"""Up to which size one axis of a window is computed from one slice for each element.
 
 Slices are far cheaper to differentiate than `reduce_window`, but compile time grows with their number.
 """
@@ -38,14 +44,11 @@ def max_pool(x: jax.Array, window: Sizes, stride: Sizes, padding: Pairs, dilatio
     >>> print(max_pool(jnp.array([3.0, 1, 2, 5]).reshape(1, 4, 1), (2,), (2,), ((0, 0),), (1,)).ravel())
     [3. 5.]
     """
-    axes = zip(window, stride, padding, dilation, strict=True)
-    # The last axis first: so each row keeps its first maximum, and the first such row wins.
-    for axis, (size, step, pair, spread) in reversed(list(enumerate(axes, start=1))):
-        x = _pad(x, axis, pair, -jnp.inf)
+    for windows, size, spread in _passes(window, stride, padding, dilation):
         if size > SLICES_LIMIT and spread == 1:
-            x = _reduce_window(x, axis, size, step, -jnp.inf, lax.max)
+            x = _reduce_window(x, windows, -jnp.inf, lax.max)
         else:
-            x = functools.reduce(_first_maximum, _elements(x, axis, size, step, spread))
+            x = maxima(x, windows)
     return x
 
 
@@ -71,12 +74,8 @@ def avg_pool(x: jax.Array, window: Sizes, stride: Sizes, padding: Pairs, counted
     ones, spatial = (1,) * len(window), x.shape[1:-1]
     out = out_sizes(spatial, window, stride, padding, ones)
     y = _widen(x)
-    for axis, (size, step, pair) in enumerate(zip(window, stride, padding, strict=True), start=1):
-        y = _pad(y, axis, pair, 0.0)
-        if size > SLICES_LIMIT:
-            y = _reduce_window(y, axis, size, step, 0.0, lax.add)
-        else:
-            y = functools.reduce(operator.add, _elements(y, axis, size, step, 1))
+    for windows, size, _ in _passes(window, stride, padding, ones):
+        y = _reduce_window(y, windows, 0.0, lax.add) if size > SLICES_LIMIT else _sums(y, windows)
     counts = window_counts(spatial, window, stride, padding, ones, counted)
     if all(len(set(count)) == 1 for count in counts):
         return (y / math.prod(int(count[0]) for count in counts)).astype(x.dtype)
@@ -133,30 +132,38 @@ def _widen(x: jax.Array) -> jax.Array:
     return x.astype(jnp.float32) if x.dtype.itemsize < 4 else x
 
 
-def _first_maximum(best: jax.Array, new: jax.Array) -> jax.Array:
-    return jnp.where((best >= new) | jnp.isnan(best), best, new)
+def _passes(window: Sizes, step: Sizes, padding: Pairs, spread: Sizes) -> list[tuple[Windows, int, int]]:
+    """Return the windows of each pass over the array, the size of their longest axis, and its dilation.
+
+    The last axis first: so each row keeps its first maximum, and the first such row wins.
+    """
+    whole = Windows(window, step, padding, spread)
+    if math.prod(window) <= WHOLE_LIMIT and max(window) <= SLICES_LIMIT:
+        return [(whole, max(window), 1)]
+    rank, passes = len(window), []
+    for axis in reversed(range(rank)):
+        size, stride, dilation = (
+            (1,) * axis + (own[axis],) + (1,) * (rank - axis - 1) for own in (window, step, spread)
+        )
+        beyond = tuple(pair if k == axis else (0, 0) for k, pair in enumerate(padding))
+        passes.append((Windows(size, stride, beyond, dilation), window[axis], spread[axis]))
+    return passes
 
 
-def _elements(x: jax.Array, axis: int, size: int, stride: int, dilation: int) -> list[jax.Array]:
-    """Return the first elements of all windows along an axis, the second ones, and so on."""
-    (n,) = out_sizes((x.shape[axis],), (size,), (stride,), ((0, 0),), (dilation,))
-    if stride == size and dilation == 1:  # the windows tile the axis
-        tiles = lax.slice_in_dim(x, 0, n * size, axis=axis).reshape(*x.shape[:axis], n, size, *x.shape[axis + 1 :])
-        return [lax.index_in_dim(tiles, place, axis + 1, keepdims=False) for place in range(size)]
-    starts = range(0, size * dilation, dilation)
-    return [lax.slice_in_dim(x, start, start + (n - 1) * stride + 1, stride, axis) for start in starts]
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _sums(x: jax.Array, windows: Windows) -> jax.Array:
+    return functools.reduce(operator.add, under(x, windows, 0.0))
 
 
-def _reduce_window(x: jax.Array, axis: int, size: int, stride: int, initial: float, reduce: Callable) -> jax.Array:
-    sizes, strides = [1] * x.ndim, [1] * x.ndim
-    sizes[axis], strides[axis] = size, stride
-    return lax.reduce_window(x, np.asarray(initial, x.dtype), reduce, sizes, strides, "VALID")
+@_sums.defjvp
+def _(windows: Windows, primals: tuple[Any], tangents: tuple[Any]) -> tuple[Any, Any]:
+    return _sums(*primals, windows), summed(*tangents, windows)
 
 
-def _pad(x: jax.Array, axis: int, pair: tuple[int, int], value: float) -> jax.Array:
-    widths = [(0, 0)] * x.ndim
-    widths[axis] = pair
-    return jnp.pad(x, widths, constant_values=value) if any(pair) else x
+def _reduce_window(x: jax.Array, windows: Windows, initial: float, reduce: Callable) -> jax.Array:
+    sizes, strides = ((1, *each, 1) for each in (windows.size, windows.stride))
+    padding = ((0, 0), *windows.padding, (0, 0))
+    return lax.reduce_window(x, np.asarray(initial, x.dtype), reduce, sizes, strides, padding)
 
 
 def _averages(n: int, bins: int) -> np.ndarray:

@@ -47,7 +47,7 @@ def test_every_layer_by_hand():
     assert [row.output for row in account.rows] == [(shape,) for shape in shapes]
     assert [row.parameters for row in account.rows] == [224, 0, 0, 0, 0, 1290]
     assert [row.multiply_adds for row in account.rows] == [2 * 64 * 27 * 8, 0, 0, 0, 0, 2 * 1280]
-    assert [row.flops for row in account.rows] == [2 * 64 * (54 + 1) * 8, 1024, 3 * (512 + 256), 0, 0, 2 * 2560 + 20]
+    assert [row.flops for row in account.rows] == [2 * 64 * (54 + 1) * 8, 1024, 3 * 256, 0, 0, 2 * 2560 + 20]
     assert [row.memory for row in account.rows] == [4096, 4096, 1024, 0, 1024, 80]
     assert [row.receptive_field for row in account.rows] == [(3, 3), (3, 3), (4, 4), (4, 4), (4, 4), (10, 10)]
     total = account.total

@@ -90,6 +90,12 @@ def test_max_pool_hands_nan_on(grid):
     assert np.isinf(expected).any()
 
 
+def test_the_gradient_of_nan_goes_to_the_first_nan():
+    x = jnp.array([1.0, jnp.nan, 2, jnp.nan]).reshape(1, 4, 1)
+    dx = jax.grad(lambda x: ops.max_pool(x, (4,), (4,), ((0, 0),), (1,)).sum())(x)
+    np.testing.assert_array_equal(dx.ravel(), [0.0, 1, 0, 0])
+
+
 @pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
 def test_minus_infinity_is_a_value(grid):
     x = jnp.full((1, 12, 1), -jnp.inf)
@@ -105,6 +111,54 @@ def test_max_pool_has_every_derivative(grid):
         several = jnp.stack([x, -x])
         together, alone = jax.vmap(gradient)(several), [gradient(each) for each in several]
         np.testing.assert_array_equal(together, np.stack(alone))
+
+
+STEM = ((3, 3), (2, 2), ((1, 1), (1, 1)), (1, 1))  # as in ResNet
+
+
+@pytest.mark.parametrize("pool", [lambda x: ops.max_pool(x, *STEM), lambda x: ops.avg_pool(x, *STEM[:3])])
+def test_derivatives_under_transformations_are_the_same(pool):
+    def loss(x):
+        return (pool(x) ** 3).sum()
+
+    with jax.enable_x64(True):
+        x = jnp.asarray(np.random.default_rng(0).permutation(2 * 5 * 6 * 1).reshape(2, 5, 6, 1) / 10.0)
+        members = jnp.stack([x, -x])
+
+        @jax.jit
+        def compute(x, members):
+            in_loop = jax.lax.map(jax.grad(loss), members)
+            return jax.vmap(jax.grad(loss))(members), in_loop, jax.grad(jax.checkpoint(loss))(x), jax.hessian(loss)(x)
+
+        together, in_loop, checkpointed, hessian = compute(x, members)
+        np.testing.assert_allclose(together, in_loop, rtol=1e-14)
+        np.testing.assert_allclose(checkpointed, together[0], rtol=1e-14)
+        # pool(x) is homogeneous of degree 1, so the loss is of degree 3: ∇²L x = 2 ∇L, ∇L · x = 3 L.
+        np.testing.assert_allclose(np.tensordot(hessian, x, 4), 2 * checkpointed, atol=1e-9)
+        np.testing.assert_allclose(np.vdot(checkpointed, x), 3 * loss(x), rtol=1e-12)
+
+
+def test_exported_for_every_platform_and_any_batch():
+    (b,) = jax.export.symbolic_shape("b")
+    pools = jax.grad(lambda x: (ops.max_pool(x, *STEM) ** 2).sum() + (ops.avg_pool(x, *STEM[:3]) ** 2).sum())
+    shape = jax.ShapeDtypeStruct((b, 5, 6, 2), jnp.float32)
+    exported = jax.export.export(jax.jit(pools), platforms=["cpu", "cuda", "tpu"])(shape)
+    x = floats(3, 5, 6, 2)
+    np.testing.assert_allclose(exported.call(x), pools(x), rtol=1e-6)
+
+
+def test_maxima_of_half_precision_are_those_of_float32():
+    x = jnp.asarray(np.random.default_rng(0).permutation(120).reshape(2, 6, 5, 2), jnp.bfloat16)
+    both = jax.jit(jax.value_and_grad(lambda x: ops.max_pool(x, *STEM).astype(jnp.float32).sum()))
+    (y, dx), (wide, wide_dx) = both(x), both(x.astype(jnp.float32))
+    assert (y, dx.dtype) == (wide, jnp.bfloat16)
+    np.testing.assert_array_equal(dx.astype(jnp.float32), wide_dx)
+
+
+def test_the_backward_pass_keeps_a_byte_for_each_window():
+    x = jnp.ones((2, 8, 8, 3))
+    kept = jax.tree.leaves(jax.vjp(lambda x: ops.max_pool(x, *STEM), x)[1])
+    assert sum(each.nbytes for each in kept) < 2 * 5 * 5 * 3 + 200
 
 
 @pytest.mark.parametrize("window", [(3,), (9,)])
