@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from jaxnets import data, losses, metrics, regularizers, select, train
 from jaxnets.activations import hard_shrink, scaled_tanh, soft_shrink, tanh_shrink, threshold
+from jaxnets.allocator import tune_allocator
 from jaxnets.combinators import branches, concatenate, residual, serial
+from jaxnets.compilation_cache import enable_compilation_cache
 from jaxnets.errors import NetError
 from jaxnets.graphs import graph, side_heads
 from jaxnets.layers import (
@@ -82,6 +84,7 @@ __all__ = [
     "dropout",
     "dropout_channels",
     "embed",
+    "enable_compilation_cache",
     "ensemble",
     "flatten",
     "gaussian_noise",
@@ -126,6 +129,7 @@ __all__ = [
     "tanh_shrink",
     "threshold",
     "train",
+    "tune_allocator",
     "unflatten",
     "unroll",
     "unstack",
