@@ -8,12 +8,16 @@ from typing import Any, Protocol, overload
 import jax
 import jax.numpy as jnp
 
+from jaxnets.draws import gathered
 from jaxnets.errors import NetError, at
 from jaxnets.select import paths
 
 Params = Any  # nested dicts of arrays
 State = Any  # nested dicts of arrays
 Key = jax.Array
+
+DEEP = 20
+"""From how many layers initial values are drawn together."""
 
 
 class Apply(Protocol):
@@ -157,7 +161,7 @@ def outline(net: Net, key: Key, x: Any) -> tuple[Params, State, Any]:
     if net.build is not None:
         return net.build(key, x)
     params, state = net.init(key, x)
-    return params, state, jax.eval_shape(lambda p, s, x: net.apply(p, s, x)[0], params, state, x)
+    return params, state, jax.eval_shape(net.apply, params, state, x)[0]  # the same function: traced once a shape
 
 
 def compose(
@@ -178,7 +182,8 @@ def compose(
 
     def init_fn(key: Key, x: Any) -> tuple[Params, State]:
         check_key(key)
-        return build(key, spec(x))[:2]
+        x = spec(x)
+        return gathered(lambda key: build(key, x)[:2], key) if _layers(children) >= DEEP else build(key, x)[:2]
 
     def apply_fn(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
         try:
@@ -194,6 +199,10 @@ def compose(
             raise
 
     return Net(init_fn, apply_fn, label, children, build, cut, full_precision, copies)
+
+
+def _layers(children: Mapping[str, Net]) -> int:
+    return sum(_layers(child.children) if child.children else 1 for child in children.values())
 
 
 def _differences(build: Callable, params: Params, state: State, x: Any) -> str:
