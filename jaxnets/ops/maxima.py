@@ -14,6 +14,9 @@ from jax import lax
 
 from jaxnets.ops.windows import NONE, Windows, frame, pad, summed, under
 
+FEW = 16
+"""Below how many channels choices are computed apart; with more, again where they are needed is faster."""
+
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def maxima(x: jax.Array, windows: Windows) -> jax.Array:
@@ -76,5 +79,5 @@ def _first(y: jax.Array, elements: list[jax.Array]) -> jax.Array:
     choice = jnp.full(y.shape, len(elements) - 1, number)
     for each, element in reversed([*enumerate(elements[:-1])]):
         choice = jnp.where(element < least, choice, number(each))
-    # Changes nothing, but XLA holds a remainder expensive: it computes choices once, not for every place that asks.
-    return lax.rem(choice, number(np.iinfo(number).max))
+    # A remainder that changes nothing, but that XLA holds expensive: it does not compute choices for every place anew.
+    return lax.rem(choice, number(np.iinfo(number).max)) if y.shape[-1] < FEW else choice
