@@ -17,7 +17,7 @@ import numpy as np
 from jax import lax
 
 from experiments.benchmarks.timing import interleaved, timed
-from jaxnets.ops.choice import Form, choose, formulation
+from jaxnets.ops.choice import Form, applies, choose, formulation
 from jaxnets.ops.geometry import Geometry
 from jaxnets.ops.trilinear import MAPS
 
@@ -33,7 +33,7 @@ SHAPES = {
     "resnet50-stem": (16, 64, 3, 64, 7, 2, 3), "resnet50-64": (16, 16, 64, 64, 3, 1, 1),
     "resnet50-64-2": (2, 16, 64, 64, 3, 1, 1), "resnet50-512": (16, 2, 512, 512, 3, 1, 1),
 }  # fmt: skip
-FORMS: tuple[Form, ...] = ("native", "patches", "shifts")
+FORMS: tuple[Form, ...] = ("native", "eigen", "patches", "shifts")
 STEPS = 10  # a loop
 
 
@@ -51,7 +51,7 @@ def main(names: list[str], rounds: int = 5) -> None:
         given = {"forward": (x, kernel), "to_input": (dy, kernel), "to_kernel": (x, dy)}
         contestants: dict[str, Callable[[], float]] = {}
         for map_, form in itertools.product(MAPS, FORMS):
-            if form == "shifts" and not geometry.gathered:
+            if not applies(form, map_, geometry):
                 continue
             label = f"{map_} {form}{' *' if choose(map_, geometry) == form else ''}"
             contestants[label] = timed(looped(formulation(map_, geometry, batch, 4, form), *given[map_]))

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnets.errors import NetError
-from jaxnets.ops import depthwise, native, patches, shifts
+from jaxnets.ops import depthwise, eigen, native, patches, shifts
 from jaxnets.ops.geometry import Geometry
 
-Form = Literal["native", "patches", "shifts", "depthwise"]
+Form = Literal["native", "eigen", "patches", "shifts", "depthwise"]
 Map = Literal["forward", "to_input", "to_kernel"]  # x, w → y; dy, w → dx; x, dy → dw
 
 COLUMNS = 24
@@ -26,7 +26,7 @@ FEW = 8
 """Up to how many channels patches are always cut: with so few, XLA's own convolution is slow."""
 
 NARROW = 16
-"""Up to how many channels of what is made XLA's own convolution is faster than shifts."""
+"""Up to how many channels of what is made XLA's own convolution is the faster one as it is."""
 
 WIDE, SMALL = 256, 16
 """From how many channels shifts are no faster any more; up to how many places patches are faster then."""
@@ -42,17 +42,17 @@ Bilinear = Callable[[jax.Array, jax.Array], jax.Array]
 
 def formulation(map_: Map, geometry: Geometry, batch: int, itemsize: int, form: Form | None = None) -> Bilinear:
     """Return the function that computes one of the three maps on a CPU; `form` overrides the choice."""
-    g, name = geometry, form or choose(map_, geometry)
-    if not {"native": True, "patches": g.groups == 1, "shifts": g.gathered, "depthwise": g.groups == g.channels}[name]:
+    g, name = geometry, form or choose(map_, geometry, itemsize)
+    if not applies(name, map_, g):
         raise NetError(f"expects a convolution that the form {name!r} can compute, got {g}")
     if name in ("native", "depthwise"):
         return partial(getattr(native if name == "native" else depthwise, map_), geometry=g)
-    module: Any = patches if name == "patches" else shifts
+    module: Any = {"patches": patches, "shifts": shifts, "eigen": eigen}[name]
     settings = {"block": block(g)} if name == "patches" else {}
     if name == "patches" and map_ == "to_input":
         return partial(patches.to_input, geometry=g, **settings)
     other = g.turned() if map_ == "to_input" else g
-    pieces = _pieces(batch, module.written(other, **settings) * itemsize)
+    pieces = 1 if name == "eigen" else _pieces(batch, module.written(other, **settings) * itemsize)
     if map_ == "to_kernel":
         return in_pieces_added(partial(module.to_kernel, geometry=g, **settings), pieces)
     compute = partial(module.forward, geometry=other, **settings)
@@ -60,8 +60,16 @@ def formulation(map_: Map, geometry: Geometry, batch: int, itemsize: int, form: 
     return in_pieces((lambda dy, w: compute(dy, turn(w))) if map_ == "to_input" else compute, pieces)
 
 
-def choose(map_: Map, geometry: Geometry) -> Form:
-    """Return the name of the formulation that was fastest for such shapes."""
+def applies(form: Form, map_: Map, geometry: Geometry) -> bool:
+    """Tell whether a formulation can compute one of the three maps."""
+    g = geometry
+    if form == "eigen":
+        return eigen.suits(g.turned() if map_ == "to_input" and g.gathered else g)
+    return {"native": True, "patches": g.groups == 1, "shifts": g.gathered, "depthwise": g.groups == g.channels}[form]
+
+
+def choose(map_: Map, geometry: Geometry, itemsize: int = 4) -> Form:
+    """Return the name of the formulation that was fastest for such shapes, and numbers of so many bytes."""
     g = geometry
     if g.groups > 1:
         return "depthwise" if g.groups == g.channels and math.prod(g.window) <= TAPS else "native"
@@ -70,7 +78,9 @@ def choose(map_: Map, geometry: Geometry) -> Form:
     if min(g.channels, g.features) >= WIDE:
         return "patches" if math.prod(g.out) <= SMALL else "native"
     made = g.channels if map_ == "to_input" else g.features
-    return "native" if made <= NARROW else "shifts"
+    if made <= NARROW:
+        return "native"
+    return "eigen" if itemsize == 4 and applies("eigen", map_, g) else "shifts"
 
 
 def block(geometry: Geometry) -> int:

@@ -33,7 +33,8 @@ def _(windows: Windows, primals: tuple[Any], tangents: tuple[Any]) -> tuple[Any,
     y = maxima(x, windows)
     # The backward pass compares choices anew: cheaper than keeping a mask for every element.
     linear = jax.checkpoint(lambda dx, choice: summed(dx, windows, choice), prevent_cse=False)
-    return y, linear(dx, _choices(x, y, windows, frame(x.shape[1:-1], windows)))
+    choice = _choices(x, lax.optimization_barrier(y), windows, frame(x.shape[1:-1], windows))
+    return y, linear(dx, lax.optimization_barrier(choice))
 
 
 def _choices(x: jax.Array, y: jax.Array, windows: Windows, edges: Any, axis: int = 1) -> jax.Array:

@@ -14,7 +14,7 @@ from jaxnets.ops.geometry import Geometry
 def forward(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     """Return y, `(batch, *out, features)`."""
     g = geometry
-    return _conv(x, kernel, g.stride, g.padding, rhs_dilation=g.dilation, feature_group_count=g.groups)
+    return convolve(x, kernel, g.stride, g.padding, rhs_dilation=g.dilation, feature_group_count=g.groups)
 
 
 def to_input(dy: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
@@ -25,7 +25,7 @@ def to_input(dy: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     padding = []
     for n, out, stride, reach, (low, _) in zip(g.spatial, g.out, g.stride, g.reach, g.padding):
         padding.append((reach - 1 - low, n + low - (out - 1) * stride - 1))
-    return _conv(dy, turned, (1,) * len(g.window), padding, g.stride, g.dilation, g.groups)
+    return convolve(dy, turned, (1,) * len(g.window), padding, g.stride, g.dilation, g.groups)
 
 
 def to_kernel(x: jax.Array, dy: jax.Array, geometry: Geometry) -> jax.Array:
@@ -36,12 +36,15 @@ def to_kernel(x: jax.Array, dy: jax.Array, geometry: Geometry) -> jax.Array:
     for n, w, out, stride, d, (low, _) in zip(g.spatial, g.window, g.out, g.stride, g.dilation, g.padding):
         padding.append((low, (w - 1) * d + (out - 1) * stride + 1 - n - low))
     if g.groups == 1:
-        return jnp.moveaxis(_conv(moved, jnp.moveaxis(dy, 0, -2), g.dilation, padding, rhs_dilation=g.stride), 0, -2)
-    made = _conv(moved, jnp.moveaxis(dy, 0, -2), g.dilation, padding, rhs_dilation=g.stride, batch_group_count=g.groups)
+        return jnp.moveaxis(convolve(moved, jnp.moveaxis(dy, 0, -2), g.dilation, padding, rhs_dilation=g.stride), 0, -2)
+    made = convolve(
+        moved, jnp.moveaxis(dy, 0, -2), g.dilation, padding, rhs_dilation=g.stride, batch_group_count=g.groups
+    )
     return jnp.moveaxis(made, 0, -2)
 
 
-def _conv(x, kernel, stride, padding, lhs_dilation=None, rhs_dilation=None, feature_group_count=1, **settings):
+def convolve(x, kernel, stride, padding, lhs_dilation=None, rhs_dilation=None, feature_group_count=1, **settings):
+    """Convolve channels-last arrays."""
     spatial = "DHW"[-len(stride) :]
     layout = (f"N{spatial}C", f"{spatial}IO", f"N{spatial}C")
     return lax.conv_general_dilated(

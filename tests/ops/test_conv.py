@@ -105,8 +105,10 @@ def test_derivatives_are_those_of_the_native_convolution(spatial, window, rest, 
                 np.testing.assert_allclose(a, b, rtol=0, atol=1e-12 * max(1.0, float(jnp.abs(b).max())), err_msg=name)
 
 
+MADE_FOR_EIGEN = {"rows to spare": ((9, 7), (3, 3), ((1, 1), ((1, 1), (1, 1)), (1, 1)), 3, 4)}
 FORMS = {
     "native": CASES,
+    "eigen": MADE_FOR_EIGEN,
     "patches": [name for name in CASES if name not in ("depthwise", "groups")],
     "shifts": ("every place", "dilated", "3-D"),
     "depthwise": ("depthwise",),
@@ -115,7 +117,7 @@ FORMS = {
 
 @pytest.mark.parametrize(("form", "case"), [(form, case) for form, cases in FORMS.items() for case in cases])
 def test_every_formulation_computes_all_three_maps(form, case):
-    spatial, window, rest, channels, features = CASES[case]
+    spatial, window, rest, channels, features = {**CASES, **MADE_FOR_EIGEN}[case]
     geometry = Geometry(spatial, window, channels, features, *rest)
     with jax.enable_x64(True):
         x, kernel = (jnp.asarray(floats(*shape)) * 1.0 for shape in ((2, *spatial, channels), geometry.kernel))
@@ -131,7 +133,7 @@ def test_a_formulation_that_does_not_apply():
     x, kernel = jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2, 2))
     with pytest.raises(jn.NetError, match="expects a convolution that the form 'shifts' can compute"):
         ops.conv(x, kernel, (2, 2), ((0, 0),) * 2, (1, 1), form="shifts")
-    with pytest.raises(jn.NetError, match="expects a form among native, patches, shifts, depthwise, got 'fft'"):
+    with pytest.raises(jn.NetError, match="expects a form among native, eigen, patches, shifts, depthwise, got 'fft'"):
         ops.conv(x, kernel, (2, 2), ((0, 0),) * 2, (1, 1), form="fft")
 
 
@@ -185,7 +187,8 @@ def program(platform, window, channels=32, features=32, groups=1):
 
 
 def test_the_platform_chooses_the_formulation():
-    assert "stablehlo.convolution" not in program("cpu", 3)
+    assert "stablehlo.convolution" not in program("cpu", 3, channels=8)
+    assert "4x9x8x32xf32" in program("cpu", 3)  # with a row in vain, so that XLA leaves it to Eigen
     assert "stablehlo.convolution" in program("cpu", 3, features=16)
     assert "stablehlo.convolution" in program("cpu", 3, groups=2)
     assert "stablehlo.convolution" not in program("cpu", 3, groups=32)
@@ -196,6 +199,25 @@ def test_the_platform_chooses_the_formulation():
         text = program(platform, 1)
         assert "dot_general" in text
         assert "stablehlo.convolution" not in text
+
+
+def test_xla_leaves_convolutions_with_rows_in_vain_to_eigen():
+    x, kernel = jnp.asarray(floats(4, 8, 8, 32)), jnp.asarray(floats(3, 3, 32, 32))
+
+    def compiled(form):
+        def gradients(x, kernel):
+            return jax.grad(lambda x, k: (ops.conv(x, k, (1, 1), ((1, 1),) * 2, (1, 1), 1, form) ** 2).sum(), (0, 1))(
+                x, kernel
+            )
+
+        made = jax.jit(gradients).lower(x, kernel).compile()
+        return made.as_text() or "", made(x, kernel)
+
+    (text, found), (plain, expected) = compiled("eigen"), compiled("native")
+    assert sum("convolution(" in line for line in text.splitlines()) == 3
+    assert text.count("ynn") < plain.count("ynn")
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * float(jnp.abs(b).max()))
 
 
 def test_under_shard_map_what_is_equal_everywhere_is_cast():
