@@ -33,6 +33,7 @@ def _(windows: Windows, primals: tuple[Any], tangents: tuple[Any]) -> tuple[Any,
     y = maxima(x, windows)
     # The backward pass compares choices anew: cheaper than keeping a mask for every element.
     linear = jax.checkpoint(lambda dx, choice: summed(dx, windows, choice), prevent_cse=False)
+    # Without barriers XLA computes the maxima again for the choices, and parts of these twice.
     choice = _choices(x, lax.optimization_barrier(y), windows, frame(x.shape[1:-1], windows))
     return y, linear(dx, lax.optimization_barrier(choice))
 
