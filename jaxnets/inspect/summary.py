@@ -65,11 +65,11 @@ def summary(
     ───────────────────────────────────────────────────────────────────────────────────
     conv     conv      (1, 8, 8, 8)         224         13.8 k  28.2 k  2.00 KiB  3×3
     relu     relu      (1, 8, 8, 8)           0              0     512  2.00 KiB  3×3
-    pool     max_pool  (1, 4, 4, 8)           0              0  1.15 k     512 B  4×4
+    pool     max_pool  (1, 4, 4, 8)           0              0     384     512 B  4×4
     flatten  flatten   (1, 128)               0              0       0     512 B  4×4
     fc       dense     (1, 10)            1,290         1.28 k  2.57 k      40 B  10×10
     ───────────────────────────────────────────────────────────────────────────────────
-    total    serial    (1, 10)            1,514         15.1 k  32.4 k  5.04 KiB  10×10
+    total    serial    (1, 10)            1,514         15.1 k  31.6 k  5.04 KiB  10×10
     """
     if unknown := [name for name in columns or () if name not in COLUMNS]:
         raise NetError(
