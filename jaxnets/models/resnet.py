@@ -47,8 +47,9 @@ def resnet50(
         version: where a block that halves the size has its stride: "1.5" in the 3×3 convolution, as torchvision does
             (4.089 G multiply-adds), "1" in the first 1×1, as the paper does (3.858 G). Parameters are alike.
             Version 2 is `resnet50_v2`.
-        scan: whether the equal blocks of a stage are one `repeat`, which compiles faster. The function is the same;
-            `jn.unroll(net, params)` and `jn.roll` convert. Initial values are drawn alike, from other keys.
+        scan: whether the equal blocks of a stage are one `repeat`: a shorter program, whose steps may take longer on
+            CPU. At 50 layers it compiles slower; docs/how-it-is-fast.md has times at 50, 101 and 152. The function is
+            the same; `jn.unroll(net, params)` and `jn.roll` convert. Initial values are drawn alike, from other keys.
         zero_init_residual: whether the last scale of each block starts at 0, so that blocks start as the identity.
 
     Raises:
