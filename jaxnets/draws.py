@@ -198,22 +198,22 @@ def _needed(jaxpr: Jaxpr) -> tuple[list[Any], Counter[Any]]:
 
 def _gatherable(eqns: Sequence[Any]) -> list[Any]:
     """Return the draws whose values can be computed in pieces, those of a kind where there are enough."""
-    found = [eqn for eqn in eqns if eqn.params.get("name") in DRAWS and _is_plain(eqn)]
+    own = cache(_own)  # for this program alone: jax.clear_caches() makes JAX trace its draws anew
+    found = [eqn for eqn in eqns if eqn.params.get("name") in DRAWS and _is_plain(eqn, own)]
     kinds = Counter(map(_kind, found))
     found = [eqn for eqn in found if kinds[_kind(eqn)] >= ENOUGH]
     return found if sum(math.prod(eqn.outvars[0].aval.shape) for eqn in found) <= LARGEST else []
 
 
-def _is_plain(eqn: Any) -> bool:
+def _is_plain(eqn: Any, own: Callable[..., Any]) -> bool:
     """Tell whether an operation is JAX's own draw by a threefry key, and not another of the same name."""
     key, out = eqn.invars[0].aval, eqn.outvars[0].aval
     bounds = eqn.invars[1:]
     if not (str(key.dtype) == "key<fry>" and key.shape == () and out.dtype == jnp.float32 and out.size):
         return False
-    return all(isinstance(atom, Literal) for atom in bounds) and _own(*_kind(eqn), out.shape) is eqn.params["jaxpr"]
+    return all(isinstance(atom, Literal) for atom in bounds) and own(*_kind(eqn), out.shape) is eqn.params["jaxpr"]
 
 
-@cache
 def _own(name: str, bounds: tuple[Any, ...], shape: tuple[int, ...]) -> Any:
     """Return the program of JAX's own draw, which is traced once for each shape."""
     draw = partial(DRAWS[name], shape=shape, dtype=jnp.float32)
