@@ -17,7 +17,6 @@ import optax
 
 import jaxnets as jn
 from experiments.benchmarks.timing import interleaved
-from jaxnets.train.sweeps import members as many
 from jaxnets.train.sweeps.designs import design
 from jaxnets.train.sweeps.sweep import plan
 
@@ -54,7 +53,7 @@ def contestant(net: jn.Net, shape: tuple[int, ...], how: str) -> tuple[Callable[
 
     team = plan(study, design(grid={"lr": np.logspace(-4, -2, MEMBERS)}), strategy=how)  # pyright: ignore
     everyone, active = list(range(MEMBERS)), np.ones(MEMBERS, bool)
-    held = {"runs": team.layout.place(many.stack([team.start(member) for member in everyone]))}
+    held = {"runs": team.layout.place(team.start(everyone))}
 
     def turn() -> float:
         began = time.perf_counter()
