@@ -1,15 +1,92 @@
-"""The command `python -m experiments`: runs the default study, LeNet-5 on real digits."""
+"""The command `python -m experiments`: the default study, or those of the notes' claims.
+
+python -m experiments                    # LeNet-5 on real digits; `--help` lists its options
+python -m experiments list               # every study: claim, data, cost
+python -m experiments run NAME           # one of them; `--size quick`, and `--help` lists its options
+python -m experiments all --quick        # all of them, small; `--full` for the figures of the book
+python -m experiments report             # rebuild docs/claims from the results
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
 
 import tyro
 
-from experiments import lenet_digits
+from experiments import lenet_digits, report
+from experiments.running import conduct, show
+from experiments.study import Study, studies
 
 
-def main() -> None:
-    """Read the options and run the study."""
-    lenet_digits.run(
-        tyro.cli(lenet_digits.Config, prog="python -m experiments", description=lenet_digits.Config.__doc__)
-    )
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the options and run."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    commands = {"list": listing, "run": one, "all": everything, "report": report.main}
+    if given and given[0] in commands:
+        commands[given[0]](given[1:])
+    else:
+        description = f"{lenet_digits.Config.__doc__}\n\nOther commands: list, run NAME, all, report."
+        lenet_digits.run(
+            tyro.cli(lenet_digits.Config, prog="python -m experiments", description=description, args=given)
+        )
+
+
+def listing(arguments: Sequence[str]) -> None:
+    """Print every study."""
+    argparse.ArgumentParser(prog="python -m experiments list").parse_args(arguments)
+    for study in studies().values():
+        about = study.about
+        print(f"{study.name}\n  {about.claim}\n  data: {about.data}; {about.minutes:g} min on 2 cores\n")
+
+
+def one(arguments: Sequence[str]) -> None:
+    """Run one study."""
+    known = studies()
+    parser = argparse.ArgumentParser(prog="python -m experiments run", add_help=False)
+    parser.add_argument("name", choices=known, metavar="NAME", help=f"one of {', '.join(known)}")
+    parser.add_argument("--size", choices=("tiny", "quick", "full"), default="full")
+    parser.add_argument("--root", type=Path, default=Path("runs"))
+    if not arguments or arguments[0] in ("-h", "--help"):
+        parser.print_help()
+        return
+    options, rest = parser.parse_known_args(arguments)
+    study = known[options.name]
+    usual, program = study.config(options.size), f"python -m experiments run {study.name}"
+    config = tyro.cli(type(usual), prog=program, description=study.module.__doc__, default=usual, args=rest)
+    run_and_show(study, config, options.root, options.size if config == usual else None)
+
+
+def everything(arguments: Sequence[str]) -> None:
+    """Run all studies, or some of them, and print a line each."""
+    parser = argparse.ArgumentParser(prog="python -m experiments all")
+    size = parser.add_mutually_exclusive_group()
+    for name in ("tiny", "quick", "full"):
+        size.add_argument(f"--{name}", dest="size", action="store_const", const=name)
+    parser.set_defaults(size="quick")
+    parser.add_argument("--only", nargs="+", choices=studies(), metavar="NAME")
+    parser.add_argument("--root", type=Path, default=Path("runs"))
+    options = parser.parse_args(arguments)
+    failed = []
+    for name, study in studies().items():
+        if options.only and name not in options.only:
+            continue
+        try:
+            run_and_show(study, study.config(options.size), options.root, options.size)
+        except Exception as error:  # the others are worth running
+            failed.append(name)
+            print(f"{name}: failed, {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
+
+
+def run_and_show(study: Study, config: object, root: Path, size: object) -> None:
+    """Run a study and print what came of it, and the time it took."""
+    began = time.perf_counter()
+    folder, verdict = conduct(study, config, root, size)  # pyright: ignore[reportArgumentType]  # checked when read
+    show(study, verdict, folder)
+    print(f"  {time.perf_counter() - began:.0f} s\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,55 @@
+"""What the figures of all studies share: size, colours for every kind of colour vision, bands over seeds."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from experiments.study import bands
+from jaxnets.inspect.figures import canvas as canvas
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito (2008), those that stand out on white.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+def panels(columns: int, rows: int = 1, *, width: float = 4.2, height: float = 3.2) -> tuple["Figure", list["Axes"]]:
+    """Return a figure and its axes, row by row; three columns of the usual width fill a page."""
+    figure = canvas(width * columns, height * rows)
+    return figure, list(np.ravel(figure.subplots(rows, columns)))
+
+
+def line(axes: "Axes", x: Sequence[Any] | np.ndarray, values: Any, label: str, place: int, **how: Any) -> None:
+    """Draw the mean over seeds `(seeds, x)` with its 95 % band, in the colour and with the marker of a place."""
+    middle, low, high = bands(values)
+    colour = COLOURS[place % len(COLOURS)]
+    marker = {"marker": MARKERS[place % len(MARKERS)], "markersize": 4} if len(x) <= 12 else {}
+    axes.plot(x, middle, color=colour, label=label, linewidth=1.5, **(marker | how))
+    axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+
+
+def bars(axes: "Axes", labels: Sequence[str], values: Any, **how: Any) -> None:
+    """Draw means over seeds `(seeds, bars)` as points with their 95 % intervals, one above another."""
+    middle, low, high = bands(values)
+    places = np.arange(len(labels))[::-1]
+    for place, each, down, up, colour in zip(places, middle, low, high, COLOURS * len(labels)):
+        axes.errorbar(each, place, xerr=[[each - down], [up - each]], fmt="o", color=colour, capsize=3, **how)
+    axes.set_yticks(places, labels)
+    axes.set_ylim(-0.6, len(labels) - 0.4)
+
+
+def finish(axes: "Axes", title: str, x: str, y: str = "", *, legend: bool = True) -> None:
+    """Give a panel its title, axes and legend."""
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel(x, fontsize=9)
+    axes.set_ylabel(y, fontsize=9)
+    axes.tick_params(labelsize=8)
+    axes.grid(alpha=0.25, linewidth=0.5)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    if legend and axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=7.5, frameon=False)
