@@ -161,7 +161,7 @@ def mean(values: Any, *, draws: int = 10_000, seed: int = 0) -> tuple[float, flo
         raise ValueError(f"expected a number for each seed, got the shape {values.shape}")
     count = len(values)
     if count == 1:
-        return (float(values[0]),) * 3
+        return float(values[0]), float(values[0]), float(values[0])
     share = ndtr(-np.sqrt(count / (count - 1)) * stdtrit(count - 1, 0.975))
     places = np.random.default_rng(seed).integers(count, size=(draws, count))
     low, high = np.percentile(values[places].mean(1), [100 * share, 100 * (1 - share)])
