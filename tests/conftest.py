@@ -11,7 +11,8 @@ hypothesis.settings.load_profile("jaxnets")
 
 
 # By the durations of a whole run on two cores: what takes longest, and is checked on less elsewhere. Pages of the
-# documentation, each a session of its own, and networks that others stand for in the tests over every net.
+# documentation, each a session of its own, and networks that others stand for in the tests over every net. A name
+# without brackets stands for all of its cases.
 SLOW = (
     *(
         f"test_documentation.py::test_code_blocks_run[docs/{page}.md]"
@@ -24,8 +25,8 @@ SLOW = (
     *(
         f"test_every_net.py::{test}[{net}]"
         for test in (
-            *("test_no_tracer_leaks", "test_gradients_agree_with_finite_differences"),
-            *("test_jit_equals_eager", "test_vmapped_members_equal_a_loop"),
+            *("test_gradients_agree_with_finite_differences", "test_jit_equals_eager"),
+            "test_vmapped_members_equal_a_loop",
         )
         for net in (
             *("models/lenet5", "models/lenet5_smooth", "models/lenet5_parts", "models/fcn_tiny"),
@@ -58,7 +59,6 @@ SLOW = (
     "interop/test_torch_models.py::test_every_tensor_is_used_once_and_given_back[inception_v3]",
     "models/test_resnet.py::test_logits_and_gradients_are_the_peers[resnet50]",
     "models/test_resnet_cifar.py::test_small_nets_are_the_papers[A]",
-    "test_every_net.py::test_no_tracer_leaks[recurrent/cast]",
     "test_every_net.py::test_init_is_a_function_of_shapes[models/lenet5]",
     "test_every_net.py::test_gradients_agree_with_finite_differences[recurrent/ensemble]",
     "test_every_net.py::test_gradients_agree_with_finite_differences[combinators/repeat_leaf]",
@@ -71,13 +71,29 @@ SLOW = (
     "train/test_stopping.py::test_the_best_is_found_and_restored_in_all_ways[0.02]",
     "experiments/benchmarks/test_contestants.py::test_half_precision_is_for_those_who_do_it",
     "train/test_learning_rate.py::test_the_suggestion_trains_nearly_as_well_as_the_best_of_a_grid",
+    *(
+        f"experiments/test_studies.py::test_study_runs_and_is_judged[{study}]"
+        for study in (
+            *("vanishing_gradient", "convolution_against_dense", "linear_stack", "outliers"),
+            "squared_error_after_sigmoid",
+        )
+    ),
+    "experiments/test_lenet_digits.py::test_study_saves_everything_and_overwrites_nothing",
+    "test_every_net.py::test_no_tracer_leaks",
+    "train/test_stopping.py::test_the_best_is_found_and_restored_in_all_ways[0.0]",
+    "ops/test_recurrent.py::test_every_derivative_is_the_plain_loops[lstm-True]",
+    "test_draws.py::test_a_deep_network_draws_with_few_programs",
+    "train/test_sweep_kept.py::test_halving_broken_off_anywhere_ends_with_the_same_bits",
+    "train/test_sweep_kept.py::test_logs_of_members_are_their_histories_and_every_line_is_there_once",
+    "train/test_sweep.py::test_members_side_by_side_are_the_same[shared out]",
 )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what takes long."""
     for item in items:
-        if item.nodeid.removeprefix("tests/") in SLOW:
+        test = item.nodeid.removeprefix("tests/")
+        if test in SLOW or test.partition("[")[0] in SLOW:
             item.add_marker("slow")
 
 

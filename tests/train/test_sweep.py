@@ -222,8 +222,8 @@ def test_members_of_one_seed_share_their_batches():
     waited = sweep(chunk=3)
     assert len(drawn) == 2 * 3 * 4
     np.testing.assert_array_equal(shared.segments, [4, 4, 2, 2, 4, 4])
-    np.testing.assert_allclose(shared.history["loss"], waited.history["loss"], rtol=1e-6)
-    assert max(differences(shared.runs, waited.runs)) < 1e-6
+    np.testing.assert_allclose(shared.history["loss"], waited.history["loss"], rtol=1e-5)
+    assert max(differences(shared.runs, waited.runs)) < 1e-5
 
 
 def test_mapped_members_that_stopped_take_no_steps():
