@@ -298,7 +298,7 @@ def _bits(key: jax.Array, bit_width: int, shape: tuple[int, ...]) -> jax.Array:
 
 
 def _none(*_: Any) -> Any:
-    raise NotImplementedError
+    raise NotImplementedError  # these keys are made, drawn from once, and never handed out: nothing splits them
 
 
 _FROM = define_prng_impl(
