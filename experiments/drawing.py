@@ -42,6 +42,20 @@ def bars(axes: "Axes", labels: Sequence[str], values: Any, **how: Any) -> None:
     axes.set_ylim(-0.6, len(labels) - 0.4)
 
 
+def logarithmic(axes: "Axes", sides: str) -> None:
+    """Make "x", "y" or "xy" logarithmic, with ticks that are written as plain numbers where they span few decades."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    for side in sides:
+        axes.set(**{f"{side}scale": "log"})
+        axis = axes.xaxis if side == "x" else axes.yaxis
+        low, high = axis.get_view_interval()
+        if high < 100 * low:
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_minor_formatter(NullFormatter())
+
+
 def finish(axes: "Axes", title: str, x: str, y: str = "", *, legend: bool = True) -> None:
     """Give a panel its title, axes and legend."""
     axes.set_title(title, fontsize=10)

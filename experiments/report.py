@@ -3,11 +3,15 @@
 import argparse
 import json
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from experiments.running import written
 from experiments.study import Finding, Study, Verdict, studies, table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CLAIMS = Path(__file__).parent.parent / "docs" / "claims"
 SIGNS = {
@@ -64,8 +68,19 @@ def take_over(study: Study, root: Path) -> None:
         figures.mkdir(exist_ok=True)
         kept = {"run": run, "seconds": found["seconds"], "results": found["results"]}
         (own / f"{study.name}.json").write_text(json.dumps(kept, separators=(",", ":")) + "\n", encoding="utf-8")
-        study.figure(found["results"]).savefig(figures / f"{study.name}.png")
+        save_small(study.figure(found["results"]), figures / f"{study.name}.png")
         return
+
+
+def save_small(figure: "Figure", file: Path) -> None:
+    """Save a figure as PNG of 256 colours: the same to the eye, at a third of the size."""
+    from PIL import Image
+
+    drawn = BytesIO()
+    figure.savefig(drawn, format="png")
+    with Image.open(drawn) as image:
+        few = image.convert("RGB").quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        few.save(file, optimize=True)
 
 
 def written_pages() -> dict[str, str]:
