@@ -124,7 +124,7 @@ def run(config: Config) -> Results:
 
 def figure(results: Results) -> "Figure":
     """Draw accuracy and the likeness of features over the shift."""
-    drawn, (left, right) = panels(2, width=5)
+    drawn, (left, right) = panels(2, width=4.4, height=3.1)
     for place, kind in enumerate(KINDS):
         line(left, results["shifts"], results["accuracy"][kind], kind, place)
         line(right, results["shifts"], results["similarity"][kind], kind, place)
