@@ -1,6 +1,6 @@
 """What the figures of all studies share: size, colours for every kind of colour vision, bands over seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,6 +40,18 @@ def bars(axes: "Axes", labels: Sequence[str], values: Any, **how: Any) -> None:
         axes.errorbar(each, place, xerr=[[each - down], [up - each]], fmt="o", color=colour, capsize=3, **how)
     axes.set_yticks(places, labels)
     axes.set_ylim(-0.6, len(labels) - 0.4)
+
+
+def compared(axes: "Axes", labels: Sequence[str], kinds: Mapping[str, Any]) -> None:
+    """Draw a row a label, and in it the mean and 95 % interval of each kind, all of them `(seeds, labels)`."""
+    rows = np.arange(len(labels))[::-1]
+    for place, (kind, values) in enumerate(kinds.items()):
+        middle, low, high = bands(values)
+        at = rows + 0.15 * (len(kinds) - 1) - 0.3 * place
+        axes.errorbar(middle, at, xerr=[middle - low, high - middle], fmt=MARKERS[place], color=COLOURS[place],
+                      capsize=2, markersize=4, label=kind)  # fmt: skip
+    axes.set_yticks(rows, labels)
+    axes.set_ylim(-0.6, len(labels) + 0.45 * len(kinds))  # room for the legend
 
 
 def logarithmic(axes: "Axes", sides: str) -> None:
