@@ -53,7 +53,7 @@ SLOW = (
     "train/test_streamed.py::test_a_stream_in_the_datas_order_is_training_on_the_data[plain]",
     *(
         f"ops/test_conv.py::test_derivatives_are_those_of_the_native_convolution[{case}]"
-        for case in ("2-D", "3-D", "wide padding", "groups")
+        for case in ("2-D", "3-D", "wide padding", "groups", "thin groups")
     ),
     "ops/test_recurrent.py::test_every_derivative_is_the_plain_loops[gru-False]",
     "interop/test_torch_models.py::test_every_tensor_is_used_once_and_given_back[inception_v3]",

@@ -21,7 +21,7 @@ from jaxnets.ops.choice import Form, applies, choose, formulation
 from jaxnets.ops.geometry import Geometry
 from jaxnets.ops.trilinear import MAPS
 
-# batch, size, channels, features, window, stride, padding
+# batch, size, channels, features, window, stride, padding, and groups if there are any
 SHAPES = {
     "lenet1": (64, 28, 1, 6, 5, 1, 2), "lenet2": (64, 14, 6, 16, 5, 1, 0),
     "cnn1": (64, 28, 1, 32, 3, 1, 1), "cnn2": (64, 14, 32, 64, 3, 1, 1),
@@ -32,17 +32,20 @@ SHAPES = {
     "vgg-512": (32, 4, 512, 512, 3, 1, 1), "vgg-512-2": (32, 2, 512, 512, 3, 1, 1),
     "resnet50-stem": (16, 64, 3, 64, 7, 2, 3), "resnet50-64": (16, 16, 64, 64, 3, 1, 1),
     "resnet50-64-2": (2, 16, 64, 64, 3, 1, 1), "resnet50-512": (16, 2, 512, 512, 3, 1, 1),
+    "resnet50-128-2": (16, 16, 128, 128, 3, 2, 1), "autoencoder-32-64": (64, 14, 32, 64, 3, 2, 1),
+    "resnext-128": (8, 16, 128, 128, 3, 1, 1, 32), "resnext-512": (8, 4, 512, 512, 3, 1, 1, 32),
+    "alexnet-groups": (16, 13, 96, 256, 5, 1, 2, 2), "convnext-96": (8, 14, 96, 96, 7, 1, 3, 96),
 }  # fmt: skip
-FORMS: tuple[Form, ...] = ("native", "eigen", "patches", "shifts")
+FORMS: tuple[Form, ...] = ("native", "eigen", "patches", "shifts", "depthwise", "groups")
 STEPS = 10  # a loop
 
 
 def main(names: list[str], rounds: int = 5) -> None:
     """Time and print."""
     for name in names or SHAPES:
-        batch, size, channels, features, window, stride, padding = SHAPES[name]
+        batch, size, channels, features, window, stride, padding, *groups = SHAPES[name]
         pairs = ((padding, padding),) * 2
-        geometry = Geometry((size,) * 2, (window,) * 2, channels, features, (stride,) * 2, pairs, (1, 1))
+        geometry = Geometry((size,) * 2, (window,) * 2, channels, features, (stride,) * 2, pairs, (1, 1), *groups)
         draw = np.random.default_rng(0).standard_normal
         x, kernel, dy = (
             np.asarray(draw(shape), np.float32)
@@ -57,9 +60,10 @@ def main(names: list[str], rounds: int = 5) -> None:
             contestants[label] = timed(looped(formulation(map_, geometry, batch, 4, form), *given[map_]))
         took = {label: seconds / STEPS for label, seconds in interleaved(contestants, rounds=rounds).items()}
         if importlib.util.find_spec("torch") is not None:
-            took |= interleaved(_torch(x, kernel, dy, stride, padding), rounds=rounds)
+            took |= interleaved(_torch(x, kernel, dy, geometry), rounds=rounds)
         work = 2 * geometry.products(batch) / 1e9
-        print(f"\n{name}: {batch}×{size}²×{channels} → {features}, {window}²/{stride}; {work:.3f} GFLOP a pass")
+        kind = f"{window}²/{stride}" + (f" in {geometry.groups} groups" if groups else "")
+        print(f"\n{name}: {batch}×{size}²×{channels} → {features}, {kind}; {work:.3f} GFLOP a pass")
         for label, seconds in took.items():
             print(f"  {label:<22}{1000 * np.median(seconds):8.2f} ms")
 
@@ -76,7 +80,7 @@ def looped(compute: Callable[..., jax.Array], *operands: np.ndarray) -> Callable
     return lambda: jax.block_until_ready(loop(first))
 
 
-def _torch(x: np.ndarray, kernel: np.ndarray, dy: np.ndarray, stride: int, padding: int) -> dict[str, Any]:
+def _torch(x: np.ndarray, kernel: np.ndarray, dy: np.ndarray, geometry: Geometry) -> dict[str, Any]:
     import torch
 
     tensors = [torch.from_numpy(x.transpose(0, 3, 1, 2).copy()), torch.from_numpy(kernel.transpose(3, 2, 0, 1).copy())]
@@ -84,7 +88,8 @@ def _torch(x: np.ndarray, kernel: np.ndarray, dy: np.ndarray, stride: int, paddi
     leaves = [each.requires_grad_() for each in tensors]
 
     def forward() -> Any:
-        return torch.nn.functional.conv2d(leaves[0], leaves[1], stride=stride, padding=padding)
+        g = geometry
+        return torch.nn.functional.conv2d(*leaves, stride=g.stride, padding=g.padding[0][0], groups=g.groups)
 
     def without() -> None:
         with torch.no_grad():

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnets.errors import NetError
-from jaxnets.ops import depthwise, eigen, native, patches, shifts
+from jaxnets.ops import depthwise, eigen, groups, native, patches, phases, shifts
 from jaxnets.ops.geometry import Geometry
 
-Form = Literal["native", "eigen", "patches", "shifts", "depthwise"]
+Form = Literal["native", "eigen", "patches", "shifts", "depthwise", "groups"]
 Map = Literal["forward", "to_input", "to_kernel"]  # x, w → y; dy, w → dx; x, dy → dw
 
 COLUMNS = 24
@@ -31,7 +31,7 @@ NARROW = 16
 WIDE, SMALL = 256, 16
 """From how many channels shifts are no faster any more; up to how many places patches are faster then."""
 
-TAPS = 32
+TAPS = 64
 """Up to how many elements a depthwise kernel is a sum over them: compile time grows with their number."""
 
 PIECE = 32 * 2**20
@@ -47,10 +47,15 @@ def formulation(map_: Map, geometry: Geometry, batch: int, itemsize: int, form: 
         raise NetError(f"expects a convolution that the form {name!r} can compute, got {g}")
     if name in ("native", "depthwise"):
         return partial(getattr(native if name == "native" else depthwise, map_), geometry=g)
+    if name == "groups":
+        each = formulation(map_, groups.one(g), batch, itemsize)
+        return partial(getattr(groups, map_), geometry=g, compute=each)
     module: Any = {"patches": patches, "shifts": shifts, "eigen": eigen}[name]
     settings = {"block": block(g)} if name == "patches" else {}
     if name == "patches" and map_ == "to_input":
-        return partial(patches.to_input, geometry=g, **settings)
+        if g.gathered:
+            return partial(patches.to_input, geometry=g, **settings)
+        return in_pieces(partial(phases.to_input, geometry=g), _pieces(batch, phases.written(g) * itemsize))
     other = g.turned() if map_ == "to_input" else g
     pieces = 1 if name == "eigen" else _pieces(batch, module.written(other, **settings) * itemsize)
     if map_ == "to_kernel":
@@ -65,14 +70,20 @@ def applies(form: Form, map_: Map, geometry: Geometry) -> bool:
     g = geometry
     if form == "eigen":
         return eigen.suits(g.turned() if map_ == "to_input" and g.gathered else g)
-    return {"native": True, "patches": g.groups == 1, "shifts": g.gathered, "depthwise": g.groups == g.channels}[form]
+    return {
+        "native": True,
+        "patches": g.groups == 1,
+        "shifts": g.gathered,
+        "depthwise": g.groups == g.channels,
+        "groups": g.groups > 1,
+    }[form]
 
 
 def choose(map_: Map, geometry: Geometry, itemsize: int = 4) -> Form:
     """Return the name of the formulation that was fastest for such shapes, and numbers of so many bytes."""
     g = geometry
     if g.groups > 1:
-        return "depthwise" if g.groups == g.channels and math.prod(g.window) <= TAPS else "native"
+        return "depthwise" if g.groups == g.channels and math.prod(g.window) <= TAPS else "groups"
     if g.channels <= FEW or not g.gathered:
         return "patches"
     if min(g.channels, g.features) >= WIDE:

@@ -37,8 +37,8 @@ def conv(
         dilation: steps between the elements of one window.
         groups: into how many groups channels and features are split; group g of the features sees only
             group g of the channels.
-        form: the formulation on CPU, "native", "eigen", "patches", "shifts" or "depthwise", where it applies; chosen if
-            `None`.
+        form: the formulation on CPU, "native", "eigen", "patches", "shifts", "depthwise" or "groups", where it applies;
+            chosen if `None`.
 
     Returns:
         `(batch, *out, features)` with out = ⌊(n + padding − dilation (window − 1) − 1) / stride⌋ + 1.

@@ -54,6 +54,7 @@ CASES = {
     "wide padding": ((3, 2), (2, 2), ((1, 1), ((3, 2), (0, 2)), (1, 1)), 2, 2),
     "depthwise": ((5, 4), (3, 2), ((1, 2), ((1, 1), (0, 1)), (1, 1), 2), 2, 4),
     "groups": ((5, 4), (3, 2), ((2, 1), ((1, 1), (0, 1)), (1, 2), 2), 4, 4),
+    "thin groups": ((3, 4), (2, 2), ((1, 1), ((1, 0), (0, 1)), (1, 1), 8), 32, 16),
 }
 
 
@@ -105,13 +106,15 @@ def test_derivatives_are_those_of_the_native_convolution(spatial, window, rest, 
                 np.testing.assert_allclose(a, b, rtol=0, atol=1e-12 * max(1.0, float(jnp.abs(b).max())), err_msg=name)
 
 
+GROUPED = ("depthwise", "groups", "thin groups")
 MADE_FOR_EIGEN = {"rows to spare": ((9, 7), (3, 3), ((1, 1), ((1, 1), (1, 1)), (1, 1)), 3, 4)}
 FORMS = {
     "native": CASES,
     "eigen": MADE_FOR_EIGEN,
-    "patches": [name for name in CASES if name not in ("depthwise", "groups")],
+    "patches": [name for name in CASES if name not in GROUPED],
     "shifts": ("every place", "dilated", "3-D"),
     "depthwise": ("depthwise",),
+    "groups": GROUPED,
 }
 
 
@@ -133,7 +136,9 @@ def test_a_formulation_that_does_not_apply():
     x, kernel = jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2, 2))
     with pytest.raises(jn.NetError, match="expects a convolution that the form 'shifts' can compute"):
         ops.conv(x, kernel, (2, 2), ((0, 0),) * 2, (1, 1), form="shifts")
-    with pytest.raises(jn.NetError, match="expects a form among native, eigen, patches, shifts, depthwise, got 'fft'"):
+    with pytest.raises(
+        jn.NetError, match="expects a form among native, eigen, patches, shifts, depthwise, groups, got 'fft'"
+    ):
         ops.conv(x, kernel, (2, 2), ((0, 0),) * 2, (1, 1), form="fft")
 
 
