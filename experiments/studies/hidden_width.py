@@ -26,7 +26,7 @@ ABOUT = About(
     source="Cybenko (1989); Neyshabur, Tomioka and Srebro (2015); Karpathy, CS231n notes on neural networks",
     refuted_by="a narrow layer that fits as well as a wide one, or one that tests better than a wide one with penalty.",
     data="two half-circles with noise of 0.3, 100 points to learn from; 1,797 handwritten digits (scikit-learn)",
-    minutes=2.0,
+    minutes=2.5,
     concepts=("jn.dense", "jn.regularizers.l2", "jn.data.moons", "jn.train.sweep"),
 )
 ACROSS, UP = np.linspace(-1.8, 2.8, 60), np.linspace(-1.6, 2.1, 48)
@@ -125,26 +125,32 @@ def run(config: Config) -> Results:
 
 
 def boundaries(params: Any, hp: dict[str, jax.Array], config: Config) -> np.ndarray:
-    """Return whether points of the grid are of the second class, `(strengths, widths, points)`, by the first draw."""
+    """Return whether points of the grid are of the second class, for the pairs of `shown`, by the first draw."""
 
     def sides(params: Any, hp: dict[str, Any]) -> jax.Array:
         scores = network(config, hp, 2).apply(params, {}, GRID)[0]
         return (scores[:, 1] > scores[:, 0]).astype(jnp.int8)
 
-    first = jax.tree.map(lambda leaf: leaf[:: config.seeds], (params, hp))
-    found = np.asarray(jax.jit(jax.vmap(sides))(*first))
-    return found.reshape(len(config.strengths), len(config.widths), -1)
+    count = len(config.widths)
+    places = np.array([config.seeds * (strength * count + width) for strength, width in shown(config)])
+    return np.asarray(jax.jit(jax.vmap(sides))(*jax.tree.map(lambda leaf: leaf[places], (params, hp))))
+
+
+def shown(config: Config) -> list[tuple[int, int]]:
+    """Return places of strengths and widths whose boundaries are drawn: three widths, then the strongest penalty."""
+    last = len(config.widths) - 1
+    return [(0, 0), (0, len(config.widths) // 3), (0, last), (len(config.strengths) - 1, last)]
 
 
 def figure(results: Results) -> "Figure":
     """Draw boundaries of the first network of some widths, and errors over the width."""
     drawn, axes = panels(3, 2, width=3.6, height=2.9)
     widths, strengths = list(results["widths"]), results["strengths"]
-    shown = [(f"{widths[k]} neuron{'s'[: widths[k] != 1]}", results["drawn"][0][k]) for k in (0, len(widths) // 3, -1)]
-    shown.append((f"{widths[-1]} neurons, λ = {strengths[-1]:g}", results["drawn"][-1][-1]))
+    pairs = shown(Config(widths=tuple(widths), strengths=tuple(strengths)))
+    titles = [f"{widths[width]} neuron{'s' if widths[width] > 1 else ''}, λ = {strengths[k]:g}" for k, width in pairs]
     x, y = np.asarray(results["points"]["x"]), np.asarray(results["points"]["y"])
-    for panel, (title, scores) in zip(axes, shown, strict=False):
-        sides = np.reshape(scores, (len(UP), len(ACROSS)))
+    for panel, title, scores in zip(axes, titles, results["drawn"], strict=False):
+        sides = np.reshape(scores, (len(UP), -1))
         panel.contourf(ACROSS, UP, sides, levels=[-1, 0.5, 2], colors=COLOURS[:2], alpha=0.2)
         for label, marker in ((0, "o"), (1, "^")):
             panel.scatter(*x[y == label].T, s=9, marker=marker, color=COLOURS[label], linewidths=0)
