@@ -40,7 +40,7 @@ class Config:
     """How large the experiment is."""
 
     seeds: int = 8
-    """Draws of backgrounds, each with a network of its own."""
+    """Draws of backgrounds and shifts; all networks of a kind begin alike."""
     examples: int = 2000
     """Digits that are learned from."""
     tests: int = 500
