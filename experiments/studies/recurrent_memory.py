@@ -27,7 +27,7 @@ ABOUT = About(
     source="Hochreiter and Schmidhuber (1997); Cho et al. (2014); Jozefowicz, Zaremba and Sutskever (2015)",
     refuted_by="a plain RNN that adds over 40 steps as well as an LSTM, or a forget bias that gains nothing.",
     data="the adding problem, 2,000 rows of each length; JapaneseVowels, 270 utterances of nine men, 370 for the test",
-    minutes=3.0,
+    minutes=3.5,
     concepts=("jn.models.rnn", "jn.models.lstm", "jn.models.gru", "jn.lstm_cell", "jn.Padded", "jn.data.adding",
               "jn.data.japanese_vowels"),
 )  # fmt: skip
@@ -151,7 +151,7 @@ def vowels(name: str, config: Config) -> np.ndarray:
 
 def figure(results: Results) -> "Figure":
     """Draw what is learned by length, the forget biases, gradients through time, and vowels."""
-    drawn, (skill, biases, reach, vowel) = panels(2, 2, width=4.6)
+    drawn, (skill, biases, reach, vowel) = panels(2, 2, width=3.9, height=2.6)
     for place, (name, values) in enumerate(results["skill"].items()):
         line(skill, results["lengths"], values, name, place)
     skill.set_xscale("log")

@@ -129,7 +129,7 @@ def learn(name: str, whole: np.ndarray, learned: list, tested: list, config: Con
 
 def figure(results: Results) -> "Figure":
     """Draw errors by how far ahead and by stretch, and what shuffling makes of the last stretch."""
-    drawn, (ahead, stretch, split) = panels(3, width=3.6, height=3.3)
+    drawn, (ahead, stretch, split) = panels(3, width=3.5, height=2.9)
     years, starts = range(1, AHEAD + 1), results["years"]
     for place, (name, values) in enumerate(results["errors"].items()):
         found = np.asarray(values)
