@@ -127,8 +127,7 @@ def model_field(net: jn.Net, keys: jax.Array) -> dict[str, Any]:
 def learned(config: Config) -> Results:
     """Return the accuracies of networks with one 5×5 window and with two of 3×3, and their parameters."""
     images, labels = jn.data.digits()
-    first, second = jn.data.split(labels, (0.7, 0.3))
-    train, test = (images[first], labels[first]), (images[second], labels[second])
+    train, test = [(images[part], labels[part]) for part in jn.data.split(labels, (0.7, 0.3))]
 
     def study(hp: dict[str, Any]) -> jn.train.Program:
         one_of = jn.branches(lambda y: jnp.where(hp["kind"] == 0, *y.values()), **dict(zip("ab", WINDOWS.values())))
@@ -157,8 +156,8 @@ def figure(results: Results) -> "Figure":
     ticks = [each for each in (4, 8, 16, 32, 64) if each <= max(results["theoretical"])]
     left.set_yticks(ticks, [str(each) for each in ticks])
     field, side = np.asarray(results["map"]), results["theoretical"][-1]
-    edge = (len(field) - 1) / 2
-    shown = middle.imshow(field, cmap="viridis", extent=(-edge - 0.5, edge + 0.5, -edge - 0.5, edge + 0.5))
+    edge = len(field) / 2
+    shown = middle.imshow(field, cmap="viridis", extent=(-edge, edge, -edge, edge))
     effective = np.mean(results["effective"]["plain"], 0)[-1]
     for size, style in ((side, "--"), (effective, "-")):
         at = np.array([-1, 1, 1, -1, -1]) * size / 2
