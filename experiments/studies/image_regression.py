@@ -26,7 +26,7 @@ ABOUT = About(
     source="Toshev and Szegedy (2014); Tompson et al. (2014); Nibali et al. (2018)",
     refuted_by="errors of a pixel and more, or dense layers that err as little, also where nothing was learned.",
     data="drawn faces of 24×24 pixels with noise: 1,500 to learn from, 500 for each test",
-    minutes=3.0,
+    minutes=2.0,
     concepts=("jn.models.landmarks", "jn.models.soft_argmax", "jn.losses.squared_error", "jn.inspect.count_parameters"),
 )
 SIZE, ELSEWHERE = 24, 10.0
