@@ -51,7 +51,7 @@ class Config:
     """How long those that learn digits learn."""
 
 
-QUICK = Config(layers=(4, 16), models=(), epochs=5)
+QUICK = Config(layers=(4, 12), models=(), epochs=3)
 TINY = Config(seeds=2, layers=(2, 4), models=(), epochs=1)
 
 
