@@ -151,8 +151,9 @@ def figure(results: Results) -> "Figure":
     drawn, (skill, biases, reach, vowel) = panels(2, 2, width=3.9, height=2.6)
     for place, (name, values) in enumerate(results["skill"].items()):
         line(skill, results["lengths"], values, name, place)
-    skill.set_xscale("log", subs=[])  # no smaller ticks
+    skill.set_xscale("log")
     skill.set_xticks(results["lengths"], results["lengths"])
+    skill.minorticks_off()
     names = ("RNN", "LSTM, bias 1", "GRU")
     others = [name for name in results["gradients"] if name not in names]
     for place, name in enumerate((*names, *others)):
