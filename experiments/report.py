@@ -128,7 +128,7 @@ Verdict: **{verdict.outcome}**. Usually written in: {about.source}. It would be 
 
 {table(["finding", "measured", "as claimed"], rows)}
 
-Intervals are 95 %, by bootstrap over seeds. Data: {about.data}.{concepts}
+Intervals, and bands in the figure, are 95 %, by bootstrap over seeds. Data: {about.data}.{concepts}
 
 ```bash
 python -m experiments run {study.name}

@@ -1,11 +1,14 @@
 """Every study at its tiniest, and what judges it."""
 
+import functools
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import jaxnets as jn
 from experiments import report
 from experiments.__main__ import main
 from experiments.study import Finding, above, bands, below, judge, mean, studies
@@ -58,6 +61,16 @@ def test_intervals_cover_the_mean_of_a_normal_distribution():
 def test_pages_are_what_the_results_give():
     for name, text in report.written_pages().items():
         assert (report.CLAIMS / name).read_text(encoding="utf-8") == text, name
+
+
+def test_every_study_stands_with_a_concept_and_every_function_named_there_exists():
+    text = (report.CLAIMS.parent / "concepts.md").read_text(encoding="utf-8")
+    assert {*re.findall(r"claims/(\w+)\.md", text)} == {*studies()}
+    named = {*re.findall(r"`(jn\.[\w.]+)", text)} | {
+        name for study in studies().values() for name in study.about.concepts if name.startswith("jn.")
+    }
+    for name in named:
+        functools.reduce(getattr, name.split(".")[1:], jn)
 
 
 def test_the_list_names_every_study(capsys: pytest.CaptureFixture[str]):
