@@ -128,7 +128,7 @@ ROWS = (
     Row(
         "resnet20", "ResNet-20, 32×32, batch 64, epoch of 256", "epoch", partial(epochs, resnet20), EVERYBODY,
         quick=0, full=5,
-    ),  # fmt: skip
+    ),
     Row("vgg11", "VGG-11-BN, 32×32, batch 32, step", "step", partial(steps, vgg11), COMPILED, quick=0, full=5),
     Row(
         "resnet50-2", "ResNet-50, 64×64, batch 2, step", "step", partial(steps, partial(resnet50, 2, 4)), EAGER,
