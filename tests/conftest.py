@@ -34,6 +34,17 @@ SLOW = (
             *("recurrent/bidirectional_stacked", "recurrent/dropout_padded"),
         )
     ),
+    *(
+        f"test_every_net.py::test_gradients_agree_with_finite_differences[recurrent/{net}]"
+        for net in ("bidirectional_carry", "dropout", "bidirectional_last", "carry_through", "stacked", "bidirectional")
+    ),
+    *(
+        f"test_every_net.py::test_vmapped_members_equal_a_loop[recurrent/{net}]"
+        for net in ("dropout", "rnn", "carry_through", "ensemble")
+    ),
+    *(f"losses/test_sequences.py::test_padding_never_matters[{loss}-mean]" for loss in ("cosine", "soft")),
+    "train/test_streamed.py::test_a_stream_in_the_datas_order_is_training_on_the_data[much]",
+    "train/test_streamed.py::test_validation_may_be_a_stream_too",
     "models/test_inception.py::test_googlenet_and_its_heads_are_torchvisions",
     "models/test_inception.py::test_inception_v3_is_torchvisions",
     "models/test_resnet.py::test_twenty_steps_of_training_are_torchvisions",
@@ -75,7 +86,8 @@ SLOW = (
         f"experiments/test_studies.py::test_study_runs_and_is_judged[{study}]"
         for study in (
             *("vanishing_gradient", "convolution_against_dense", "linear_stack", "outliers"),
-            "squared_error_after_sigmoid",
+            *("squared_error_after_sigmoid", "depth", "classic_networks", "hidden_width", "deep_features"),
+            *("penalty_strength", "hyperparameter_search", "image_regression", "pooling", "padding"),
         )
     ),
     "experiments/test_lenet_digits.py::test_study_saves_everything_and_overwrites_nothing",

@@ -8,6 +8,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from jaxnets.inspect.costs import flops_of, has_rule
 from jaxnets.inspect.operation import Operation, Path, Place, Value
 
+TRANSPOSED = "conv_to_input"  # the primitive of `ops.trilinear` that transposed convolutions are
 POOL = "adaptive_avg_pool"  # the function of `ops.pool` that takes averages by a product where bins overlap
 
 
@@ -102,7 +103,9 @@ class Walk:
 def inside(place: Place, equation: Any) -> Place:
     """Return the place of an equation of a jaxpr that stands at `place`."""
     stack = equation.source_info.name_stack.stack
-    turned = any(type(part).__name__ == "Transform" and part.name == "transpose" for part in stack)
+    turned = equation.primitive.name == TRANSPOSED or any(
+        type(part).__name__ == "Transform" and part.name == "transpose" for part in stack
+    )
     pooled = equation.params.get("name") == POOL and "jaxpr" in equation.params
     return place._replace(
         path=_path(place.path, stack), transposed=place.transposed or turned, pooled=place.pooled or pooled
