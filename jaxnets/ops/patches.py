@@ -49,11 +49,17 @@ def cut(x: jax.Array, geometry: Geometry, block: int = 1) -> jax.Array:
     g, x = geometry, padded(x, geometry)
     if block == 1:
         return jnp.concatenate([under(x, g, place) for place in places(g.window)], -1)
-    axis, step, width, parts = x.ndim - 2, block * g.stride[-1], reach(g, block), []
+    # The last axis in pieces of as many columns as lie between blocks: a block sees its own piece and some that follow.
+    step, count, width = block * g.stride[-1], g.out[-1] // block, reach(g, block)
+    pieces = -(-width // step)
+    spare = (count + pieces - 1) * step - x.shape[-2]
+    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, spare * (axis == x.ndim - 2), 0) for axis in range(x.ndim)])
+    x = x.reshape(*x.shape[:-2], -1, step * g.channels)
+    parts = []
     for place in places(g.window[:-1]):
-        rows, starts = under(x, g, place), range(0, g.out[-1] * g.stride[-1], step)
-        blocks = [lax.slice_in_dim(rows, start, start + width, 1, axis) for start in starts]
-        parts.append(jnp.stack([each.reshape(*each.shape[:-2], -1) for each in blocks], axis))
+        rows = under(x, g, place)
+        for piece in range(pieces):
+            parts.append(rows[..., piece : piece + count, : (width - piece * step) * g.channels])
     return jnp.concatenate(parts, -1)
 
 
