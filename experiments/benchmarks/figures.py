@@ -44,6 +44,7 @@ def grows(results: Any) -> list[Any]:
 def growth(results: Any) -> Any:
     """Return a figure of time over work for each kind of growth, with a line of slope 1 through the largest size."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
     records = grows(results)
     figure = Figure(figsize=(2.4 * len(records), 2.8), layout="constrained", dpi=110)
@@ -55,5 +56,6 @@ def growth(results: Any) -> Any:
         for size, at in zip(record["contestants"], points):
             axis.annotate(size, at, textcoords="offset points", xytext=(4, -10), fontsize=7)
         axis.set(title=record["growth"], xlabel="FLOP")
+        axis.xaxis.set_minor_formatter(NullFormatter())  # where less than a decade is shown, they overlap
     figure.axes[0].set_ylabel("seconds a turn")
     return figure
