@@ -8,6 +8,7 @@ from experiments.benchmarks import analysis
 def ratios(results: Any) -> Any:
     """Return a figure of all ratios with their intervals and goals, on a logarithmic axis."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
     allocators = [name for name in ("default", "tuned") if any(analysis.of_allocator(results, name))]
     found = {name: list(analysis.verdicts(results, name)) for name in allocators}
@@ -29,10 +30,12 @@ def ratios(results: Any) -> Any:
         axis.axvline(1, color="grey", linewidth=0.8)
         axis.set(xscale="log", title=f"beside {'PyTorch' if group == 'PyTorch' else 'the best on JAX'}")
         axis.set_xlabel("its time / our time")
+        axis.set_xticks([0.5, 1, 2, 3, 5, 10, 20], ["½", "1", "2", "3", "5", "10", "20"])
+        axis.xaxis.set_minor_formatter(NullFormatter())
         axis.grid(axis="x", which="both", alpha=0.2)
     axes[0].set_yticks(range(len(titles)), titles)
     axes[0].invert_yaxis()
-    axes[1].legend(loc="lower right", fontsize="small")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower right", ncols=3, fontsize="small")
     return figure
 
 
