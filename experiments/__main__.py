@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax
 import tyro
 
 from experiments import lenet_digits, report
@@ -38,7 +39,9 @@ def listing(arguments: Sequence[str]) -> None:
     argparse.ArgumentParser(prog="python -m experiments list").parse_args(arguments)
     for study in studies().values():
         about = study.about
-        print(f"{study.name}\n  {about.claim}\n  data: {about.data}; {about.minutes:g} min on 2 cores\n")
+        on_gpu = "not measured" if about.gpu_minutes is None else f"{about.gpu_minutes:g} min"
+        print(f"{study.name}\n  {about.claim}\n  data: {about.data}")
+        print(f"  cost: {about.minutes:g} min on 2 cores; on a GPU {on_gpu}\n")
 
 
 def one(arguments: Sequence[str]) -> None:
@@ -77,6 +80,7 @@ def everything(arguments: Sequence[str]) -> None:
         except Exception as error:  # the others are worth running
             failed.append(name)
             print(f"{name}: failed, {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        jax.clear_caches()  # programs that nobody calls again: hundreds of megabytes by the end
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
 

@@ -30,6 +30,7 @@ class About:
         data: what it is tested on.
         minutes: what the full size takes on two cores, as measured.
         concepts: the functions of jaxnets that it is about, such as "jn.losses.hinge".
+        gpu_minutes: what the full size takes on one GPU, as measured; `None` until somebody has.
     """
 
     title: str
@@ -39,6 +40,7 @@ class About:
     data: str
     minutes: float
     concepts: tuple[str, ...] = ()
+    gpu_minutes: float | None = None
 
 
 @dataclass(frozen=True)

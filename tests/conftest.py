@@ -1,5 +1,9 @@
 """Settings for every test: strict types and ranks, several devices, no time limit on Hypothesis."""
 
+import gc
+import itertools
+from pathlib import Path
+
 import hypothesis
 import jax
 import pytest
@@ -107,6 +111,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         test = item.nodeid.removeprefix("tests/")
         if test in SLOW or test.partition("[")[0] in SLOW:
             item.add_marker("slow")
+
+
+MAPS = Path("/proc/self/maps")
+tests_begun = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def give_back():
+    """Drop compiled programs before they are too many: each holds three mappings, and Linux gives a process 65,530."""
+    if next(tests_begun) % 20 == 0 and MAPS.is_file() and MAPS.read_bytes().count(b"\n") > 20_000:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(autouse=True)
