@@ -27,7 +27,7 @@ class Watched:
         batch: what it learned from.
         key: the key that the network got.
         gradients: of the objective, with the parameters' structure; frozen ones are `None`.
-        updates: what was added to the parameters, likewise.
+        updates: what was added to the parameters, likewise; zeros where the step is not taken.
     """
 
     run: Run
@@ -132,14 +132,31 @@ def step(
         key = jax.random.fold_in(run.key, run.step)
         grads, (outputs, state, parts) = compute(run, batch, key)
         learned, frozen = split_frozen(run.params, options.freeze)
-        updates, opt_state = optimizer.update(grads, run.opt_state, learned)
-        params = join_frozen(optax.apply_updates(learned, updates), frozen)
-        new = replace(run, params=params, state=keep_state(state, run.state, options.freeze), opt_state=opt_state)
-        if options.average is not None:
-            new = replace(new, average=_averaged(run.average, params, options.average, run.step))
+
+        def moves() -> tuple[Any, Any]:
+            updates, opt_state = optimizer.update(grads, run.opt_state, learned)
+            params = optax.apply_updates(learned, updates)
+            average = run.average
+            if options.average is not None:
+                average = _averaged(average, join_frozen(params, frozen), options.average, run.step)
+            return (params, opt_state, average), updates if options.watch else None
+
+        def stays() -> tuple[Any, Any]:
+            shapes = jax.eval_shape(moves)[1]
+            return (learned, run.opt_state, run.average), jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+
+        new = replace(run, state=keep_state(state, run.state, options.freeze), step=run.step + 1)
+        if options.guard or options.loss_scale is not None:
+            finite = _all([jnp.isfinite(leaf).all() for leaf in (parts["loss"], *jax.tree.leaves(grads))])
+            new, taken = _verdict(options, run, new, finite)
+            # A branch, not a select for each leaf: twice as fast a step where parameters are many.
+            (params, opt_state, average), updates = jax.lax.cond(taken, moves, stays)
+        else:
+            (params, opt_state, average), updates = moves()
         if options.watch is not None:
             parts = {**parts, **options.watch(Watched(run, batch, key, grads, updates))}
-        return _taken(options, run, new, parts["loss"]), outputs, parts
+        params = join_frozen(params, frozen)
+        return replace(new, params=params, opt_state=opt_state, average=average), outputs, parts
 
     return step_fn
 
@@ -169,25 +186,21 @@ def _in_parts(gradients: Callable, parts: int) -> Callable:
     return compute
 
 
-def _taken(options: Options, run: Run, new: Run, loss: jax.Array) -> Run:
-    """Return the run after a step: the new one, or the old where the step is skipped or the run stands still."""
-    new = replace(new, step=run.step + 1)
-    if not options.guard and options.loss_scale is None:
-        return new
-    # A gradient that is not finite reaches the parameters, unless it is clipped.
-    finite = _all([jnp.isfinite(loss), *(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(new.params))])
+def _verdict(options: Options, run: Run, new: Run, finite: jax.Array) -> tuple[Run, jax.Array]:
+    """Return what comes after a step but for what the optimizer makes, and whether the optimizer's step is taken."""
     stands = jnp.zeros((), bool)
     if options.guard:
         # With a scale, gradients that overflow are its business until it can go down no further.
         gives_up = True if run.scale is None else run.scale.factor <= 1
         stands = (run.failed >= 0) | (~finite & gives_up)
         new = replace(new, failed=jnp.where(stands & (run.failed < 0), run.step, run.failed))
-    taken = jax.tree.map(lambda a, b: jnp.where(finite & ~stands, a, b), _learned(new), _learned(run))
-    new = replace(new, **taken, step=jnp.where(stands, run.step, new.step))
+    taken = finite & ~stands
+    state = jax.tree.map(lambda a, b: jnp.where(taken, a, b), new.state, run.state)
+    new = replace(new, state=state, step=jnp.where(stands, run.step, new.step))
     if options.loss_scale is not None and run.scale is not None:
         scale = options.loss_scale.update(run.scale, finite)
         new = replace(new, scale=jax.tree.map(lambda a, b: jnp.where(stands, b, a), scale, run.scale))
-    return new
+    return new, taken
 
 
 def _all(conditions: list[jax.Array]) -> jax.Array:
@@ -197,10 +210,6 @@ def _all(conditions: list[jax.Array]) -> jax.Array:
     there anew: with a select for each of ResNet-50's leaves compilation took three times as long. This it leaves alone.
     """
     return jnp.cumsum(~jnp.stack(conditions), dtype=jnp.int32)[-1] == 0
-
-
-def _learned(run: Run) -> dict[str, Any]:
-    return {"params": run.params, "state": run.state, "opt_state": run.opt_state, "average": run.average}
 
 
 def _averaged(average: Params, params: Params, decay: Any, step: jax.Array) -> Params:
