@@ -15,6 +15,7 @@ from jax import lax
 from jaxnets.errors import NetError
 from jaxnets.ops import depthwise, eigen, groups, native, patches, phases, shifts
 from jaxnets.ops.geometry import Geometry
+from jaxnets.ops.varying import alike
 
 Form = Literal["native", "eigen", "patches", "shifts", "depthwise", "groups"]
 Map = Literal["forward", "to_input", "to_kernel"]  # x, w → y; dy, w → dx; x, dy → dw
@@ -34,7 +35,7 @@ WIDE, SMALL = 256, 16
 TAPS = 64
 """Up to how many elements a depthwise kernel is a sum over them: compile time grows with their number."""
 
-PIECE = 32 * 2**20
+PIECE = 8 * 2**20
 """Bytes of patches up to which a batch is computed whole; beyond it in pieces, one after another."""
 
 Bilinear = Callable[[jax.Array, jax.Array], jax.Array]
@@ -90,7 +91,7 @@ def choose(map_: Map, geometry: Geometry, itemsize: int = 4) -> Form:
         return "patches" if math.prod(g.out) <= SMALL else "native"
     made = g.channels if map_ == "to_input" else g.features
     if made <= NARROW:
-        return "native"
+        return "shifts" if map_ == "to_kernel" and g.channels <= NARROW else "native"
     return "eigen" if itemsize == 4 and applies("eigen", map_, g) else "shifts"
 
 
@@ -128,10 +129,10 @@ def in_pieces_added(compute: Bilinear, pieces: int) -> Bilinear:
     """Return a bilinear map that sums over the batch, and takes it in equal pieces."""
 
     def computed(x: jax.Array, dy: jax.Array) -> jax.Array:
-        parts = [each.reshape(pieces, -1, *each.shape[1:]) for each in (x, dy)]
-        first = compute(*(part[0] for part in parts))
-        rest = [part[1:] for part in parts]
-        return lax.scan(lambda total, each: (total + compute(*each), None), first, tuple(rest))[0]
+        parts = tuple(each.reshape(pieces, -1, *each.shape[1:]) for each in (x, dy))
+        made = jax.eval_shape(compute, *(part[0] for part in parts))
+        zeros, _ = alike(jnp.zeros(made.shape, made.dtype), x)
+        return lax.scan(lambda total, each: (total + compute(*each), None), zeros, parts)[0]
 
     return compute if pieces == 1 else computed
 

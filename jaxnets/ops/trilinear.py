@@ -21,6 +21,7 @@ from jax.interpreters import ad, batching, mlir
 from jaxnets.ops import native
 from jaxnets.ops.choice import Form, Map, formulation
 from jaxnets.ops.geometry import Geometry
+from jaxnets.ops.varying import alike
 
 MAPS: tuple[Map, ...] = ("forward", "to_input", "to_kernel")
 
@@ -35,7 +36,7 @@ def bind(map_: Map, left: jax.Array, right: jax.Array, geometry: Geometry, form:
         geometry: of the convolution.
         form: the formulation on CPU; the fastest by measurement if `None`.
     """
-    left, right = _alike(left, right)
+    left, right = alike(left, right)
     members = left.ndim == len(geometry.window) + 3
     jaxpr = _meaning(map_, geometry, members, *((x.shape, str(x.dtype)) for x in (left, right)))
     return _primitives[map_].bind(left, right, geometry=geometry, form=form, jaxpr=jaxpr)
@@ -46,22 +47,6 @@ def _meaning(map_: Map, geometry: Geometry, members: bool, *operands: tuple[tupl
     """Return the map in plain operations."""
     plain: Any = partial(getattr(native, map_), geometry=geometry)
     return jax.make_jaxpr(jax.vmap(plain) if members else plain)(*(jax.ShapeDtypeStruct(*each) for each in operands))
-
-
-def _alike(left: jax.Array, right: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return both, varying over the same devices of a `shard_map`: what is equal on all is cast."""
-    over = [_varies(each) for each in (left, right)]
-    left, right = (
-        lax.pcast(each, tuple(sorted(other - own)), to="varying") if other - own else each
-        for each, own, other in zip((left, right), over, reversed(over), strict=True)
-    )
-    return left, right
-
-
-def _varies(x: jax.Array) -> frozenset[Any]:
-    """Return the axes of a `shard_map` over which an array varies; later versions of JAX keep them elsewhere."""
-    aval = jax.typeof(x)
-    return getattr(aval, "vma", None) or getattr(getattr(aval, "manual_axis_type", None), "varying", frozenset())
 
 
 def _abstract(left: Any, right: Any, *, geometry: Geometry, form: Form | None, jaxpr: ClosedJaxpr) -> Any:
