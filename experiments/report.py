@@ -33,6 +33,15 @@ python -m experiments all --quick                 # all of them, small
 python -m experiments report                      # these pages anew, from the results in runs/
 ```
 """
+GALLERY = """---
+hide: [navigation, toc]
+---
+
+# Gallery
+
+A figure from each [study](index.md), all drawn from committed results by `python -m experiments report`; a click leads to the
+claim, the numbers and the verdict. Drawings of networks are on the page of [models](../models.md).
+"""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -85,7 +94,7 @@ def save_small(figure: "Figure", file: Path) -> None:
 
 def written_pages() -> dict[str, str]:
     """Return every page by its file's name."""
-    rows, pages = [], {}
+    rows, pages, shown = [], {}, []
     for name, study in studies().items():
         file = CLAIMS / "results" / f"{name}.json"
         if not file.is_file():
@@ -93,6 +102,7 @@ def written_pages() -> dict[str, str]:
         found = json.loads(file.read_text(encoding="utf-8"))
         verdict = study.verdict(found["results"])
         pages[f"{name}.md"] = page(study, verdict, found)
+        shown.append(f"[![{study.about.title}](figures/{name}.png){{ loading=lazy }} {study.about.title}]({name}.md)")
         first = verdict.findings[0]
         rows.append(
             {
@@ -101,7 +111,10 @@ def written_pages() -> dict[str, str]:
                 "first finding": f"{first.statement}: {_value(first)}",
             }
         )
-    return {"index.md": f"{OPENING}\n{table(['claim', 'verdict', 'first finding'], rows)}\n", **pages}
+    pages["index.md"] = f"{OPENING}\n{table(['claim', 'verdict', 'first finding'], rows)}\n"
+    figures = "\n\n".join(shown)
+    pages["gallery.md"] = f'{GALLERY}\n<div class="gallery" markdown>\n\n{figures}\n\n</div>\n'
+    return pages
 
 
 def page(study: Study, verdict: Verdict, found: dict[str, Any]) -> str:
