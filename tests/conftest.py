@@ -86,14 +86,6 @@ SLOW = (
     "train/test_stopping.py::test_the_best_is_found_and_restored_in_all_ways[0.02]",
     "experiments/benchmarks/test_contestants.py::test_half_precision_is_for_those_who_do_it",
     "train/test_learning_rate.py::test_the_suggestion_trains_nearly_as_well_as_the_best_of_a_grid",
-    *(
-        f"experiments/test_studies.py::test_study_runs_and_is_judged[{study}]"
-        for study in (
-            *("vanishing_gradient", "convolution_against_dense", "linear_stack", "outliers"),
-            *("squared_error_after_sigmoid", "depth", "classic_networks", "hidden_width", "deep_features"),
-            *("penalty_strength", "hyperparameter_search", "image_regression", "pooling", "padding"),
-        )
-    ),
     "experiments/test_lenet_digits.py::test_study_saves_everything_and_overwrites_nothing",
     "test_every_net.py::test_no_tracer_leaks",
     "train/test_stopping.py::test_the_best_is_found_and_restored_in_all_ways[0.0]",
@@ -102,6 +94,23 @@ SLOW = (
     "train/test_sweep_kept.py::test_halving_broken_off_anywhere_ends_with_the_same_bits",
     "train/test_sweep_kept.py::test_logs_of_members_are_their_histories_and_every_line_is_there_once",
     "train/test_sweep.py::test_members_side_by_side_are_the_same[shared out]",
+    "layers/test_maxout.py::test_agrees_with_loops",
+    "train/test_program.py::test_a_hundred_seeds_are_one_vmap",
+    "train/test_program.py::test_hyperparameters_may_be_traced_and_differentiated",
+    "test_metrics.py::test_the_value_does_not_depend_on_the_batches",
+    "interop/test_torch_models.py::test_every_tensor_is_used_once_and_given_back[googlenet]",
+    "models/test_classics.py::test_vgg11_bn_agrees_with_torchvision",
+    "losses/test_sequences.py::test_ctc_is_the_sum_over_all_paths",
+    "losses/test_sequences.py::test_ctc_takes_arrays_and_every_precision",
+    "losses/test_sequences.py::test_padding_never_matters[cross_entropy-mean]",
+    "models/test_resnet_options.py::test_scanned_stages_compute_the_same",
+    "inspect/test_receptive_field.py::test_intervals_are_the_support",
+    "train/test_checkpoint_killed.py::test_a_full_disk_leaves_the_checkpoints_before_it[1000]",
+    "train/test_streamed.py::test_a_run_broken_off_in_the_middle_of_an_epoch_goes_on_from_the_one_before",
+    "data/test_folds.py::test_a_fold_is_scikit_learns",
+    "models/test_generate.py::test_a_tiny_model_learns_a_sentence_and_says_it",
+    "test_documentation.py::test_docstring_examples[jaxnets.train.greedy]",
+    "test_ignored.py::test_a_metric_leaves_places_out[None]",
 )
 
 
