@@ -36,9 +36,13 @@ def contestants(net: jn.Net, shape: tuple[int, ...], size: int, steps: int) -> d
         run = jn.train.start(net, adam, jax.random.key(0), batch.x, options)
         step = jn.train.step(net, objective, adam, options)
         one = jax.jit(lambda run, batch, step=step: step(run, batch)[0], donate_argnums=0).lower(run, batch).compile()
-        scanned = partial(jax.lax.scan, lambda run, _, step=step: (step(run, batch)[0], None), length=steps)
-        loop = jax.jit(lambda run, scanned=scanned: scanned(run)[0], donate_argnums=0).lower(run).compile()
-        print(f"  {name} the guard, {one.memory_analysis().temp_size_in_bytes / 2**20:.1f} MiB")
+
+        def scanned(run: jn.train.Run, step: Callable[..., Any] = step) -> jn.train.Run:
+            return jax.lax.scan(lambda run, _: (step(run, batch)[0], None), run, length=steps)[0]
+
+        loop, memory = jax.jit(scanned, donate_argnums=0).lower(run).compile(), one.memory_analysis()
+        assert memory is not None
+        print(f"  {name} the guard, {memory.temp_size_in_bytes / 2**20:.1f} MiB")
         made[f"step {name}"] = timed(partial(taken, lambda run, one=one: one(run, batch), [run], steps))
         made[f"scan {name}"] = timed(partial(taken, loop, [jax.tree.map(jnp.copy, run)], 1))
     return made
