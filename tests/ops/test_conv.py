@@ -225,7 +225,10 @@ def test_xla_leaves_convolutions_with_rows_in_vain_to_eigen():
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * float(jnp.abs(b).max()))
 
 
-def test_under_shard_map_what_is_equal_everywhere_is_cast():
+@pytest.mark.parametrize("piece", [choice.PIECE, 1])
+def test_under_shard_map_what_is_equal_everywhere_is_cast(piece: int, monkeypatch: pytest.MonkeyPatch):
+    """Also the zeros that pieces of a batch are added to."""
+    monkeypatch.setattr(choice, "PIECE", piece)
     mesh, spec = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("batch",)), jax.sharding.PartitionSpec
     x, kernel = jnp.asarray(floats(4, 5, 5, 9)), jnp.asarray(floats(3, 3, 9, 17))
 
