@@ -187,6 +187,17 @@ def test_a_skipped_step_changes_nothing_but_the_scale():
     assert float(after.scale.factor) == 2.0**14
 
 
+def test_a_step_that_is_not_taken_has_no_updates_to_watch():
+    def largest(seen: jn.train.Watched) -> dict[str, jax.Array]:
+        return {"largest": jnp.stack([jnp.abs(leaf).max() for leaf in jax.tree.leaves(seen.updates)]).max()}
+
+    model, options, sgd = plain(), jn.train.Options(guard=True, watch=largest), optax.sgd(0.1)
+    run, one = jn.train.start(model, sgd, KEY, X, options), jax.jit(jn.train.step(model, OBJECTIVE, sgd, options))
+    for x, moves in ((jnp.asarray(X), True), (jnp.asarray(X).at[0, 0].set(jnp.inf), False)):
+        _, _, parts = one(run, jn.train.Batch(x, jnp.asarray(Y), jnp.ones(N)))
+        assert bool(parts["largest"] > 0) == moves
+
+
 def test_the_guard_stands_still_at_the_last_good_step():
     bad = X.copy()
     bad[3] = np.inf
