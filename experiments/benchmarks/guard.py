@@ -19,14 +19,17 @@ import optax
 import jaxnets as jn
 from experiments.benchmarks.timing import interleaved, ratio, timed
 
-# a network, the shape of an example, the batch, steps a turn
+# a network, the shape of an example, the batch, steps a turn, members side by side or none
 NETWORKS = {
-    "MLP 64-64-10": (jn.serial(jn.dense(64), jax.nn.relu, jn.dense(10)), (64,), 32, 500),
-    "ResNet-50, 64×64": (jn.models.resnet50(1000), (64, 64, 3), 2, 3),
+    "MLP 64-64-10": (jn.serial(jn.dense(64), jax.nn.relu, jn.dense(10)), (64,), 32, 500, 0),
+    "64 MLPs 64-64-10 by vmap": (jn.serial(jn.dense(64), jax.nn.relu, jn.dense(10)), (64,), 32, 50, 64),
+    "ResNet-50, 64×64": (jn.models.resnet50(1000), (64, 64, 3), 2, 3, 0),
 }
 
 
-def contestants(net: jn.Net, shape: tuple[int, ...], size: int, steps: int) -> dict[str, Callable[[], float]]:
+def contestants(
+    net: jn.Net, shape: tuple[int, ...], size: int, steps: int, members: int
+) -> dict[str, Callable[[], float]]:
     """Return functions that run the steps and return the seconds they took, and print the memory."""
     batch = jn.train.Batch(jnp.ones((size, *shape)), jnp.zeros(size, int), jnp.ones(size))
     objective, adam = jn.objective(jn.losses.cross_entropy), optax.adam(1e-3)
@@ -34,7 +37,10 @@ def contestants(net: jn.Net, shape: tuple[int, ...], size: int, steps: int) -> d
     for name, guard in (("with", True), ("without", False)):
         options = jn.train.Options(guard=guard)
         run = jn.train.start(net, adam, jax.random.key(0), batch.x, options)
-        step = jn.train.step(net, objective, adam, options)
+        step: Any = jn.train.step(net, objective, adam, options)
+        if members:
+            run = jax.tree.map(lambda leaf: jnp.stack([leaf] * members), run)
+            step = jax.vmap(step, (0, None))
         one = jax.jit(lambda run, batch, step=step: step(run, batch)[0], donate_argnums=0).lower(run, batch).compile()
 
         def scanned(run: jn.train.Run, step: Callable[..., Any] = step) -> jn.train.Run:
@@ -57,9 +63,9 @@ def taken(step: Callable[..., Any], held: list[Any], times: int) -> None:
 
 def main(rounds: int) -> None:
     """Measure and print."""
-    for label, (net, shape, size, steps) in NETWORKS.items():
+    for label, (net, shape, size, steps, members) in NETWORKS.items():
         print(f"{label}, batch {size}")
-        took = interleaved(contestants(net, shape, size, steps), rounds=rounds)
+        took = interleaved(contestants(net, shape, size, steps, members), rounds=rounds)
         for way in ("step", "scan"):
             ours, plain = took[f"{way} with"], took[f"{way} without"]
             middle, low, high = ratio(ours, plain)

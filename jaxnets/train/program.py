@@ -202,8 +202,9 @@ def program(
         loss_scale: `LossScale()` for networks that compute in float16; skipped steps are reported as `skipped_steps`.
         stopping: `early_stopping(...)`.
         guard: whether the run stands still, at the parameters before it, when a step meets a loss or a gradient that
-            is not finite, even where the optimizer would clip it; `run.failed` has the step. An update that overflows
-            by itself is met by the next step's loss. Data are looked through for NaN, too, but for those of a stream.
+            is not finite, even where the optimizer would clip it, or gradients of one parameter whose sum overflows;
+            `run.failed` has the step. An update that overflows by itself is met by the next step's loss. Data are
+            looked through for NaN, too, but for those of a stream.
         watch: gives more to report of every step, such as `jn.train.norms()`.
 
     Raises:

@@ -1,5 +1,6 @@
 """What a step does beyond plain gradient descent: parts, patterns, averages, scales, weights, and the guard."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -244,6 +245,18 @@ def test_the_guard_looks_at_gradients_and_meets_what_an_update_makes_a_step_late
     )
     assert int(clipped.failed) == 0
     assert np.isfinite(clipped.params["kernel"]).all()
+
+
+@pytest.mark.parametrize(("dtype", "slope", "taken"), [("float16", 100, True), ("float32", 1e38, False)])
+def test_the_guard_sums_gradients_in_float32_at_least(dtype: str, slope: float, taken: bool):
+    """1,000 gradients whose sum is beyond float16, and then beyond float32; each of them is finite."""
+    x, options = jnp.full((1, 1000), slope, dtype), jn.train.Options(guard=True)
+    objective, sgd = jn.objective(lambda outputs, targets: outputs.sum(-1)), optax.sgd(1e-3)
+    run = jn.train.start(jn.dense(1), sgd, KEY, x, options)
+    run = dataclasses.replace(run, params=jax.tree.map(lambda leaf: jnp.zeros_like(leaf, dtype), run.params))
+    after, *_ = jn.train.step(jn.dense(1), objective, sgd, options)(run, jn.train.Batch(x, jnp.zeros(1), jnp.ones(1)))
+    assert (int(after.failed) == -1) == taken
+    assert (np.asarray(after.params["kernel"]) != 0).all() == taken
 
 
 def test_members_stand_still_alone():
