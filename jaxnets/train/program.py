@@ -12,6 +12,7 @@ from jaxnets.data.stream import Stream
 from jaxnets.errors import NetError, check_count, check_fraction, labelled_as
 from jaxnets.metrics import Metric
 from jaxnets.net import Key, Net, fold
+from jaxnets.ops.permutation import permutation
 from jaxnets.select import Pattern
 from jaxnets.train import tally
 from jaxnets.train.data import Data, check_data, check_metrics
@@ -251,7 +252,7 @@ def program(
     def epoch(run: Run, first: jax.Array, train: Data) -> tuple[jax.Array, jax.Array]:
         """Return the examples of each batch of the epoch that began at a step, and their weights."""
         key = fold(jax.random.fold_in(run.key, first), "order")
-        places = jax.random.permutation(key, examples) if order is None else order(key, train)
+        places = permutation(key, examples) if order is None else order(key, train)
         index, weights = tally.rows(examples, size)
         return places[index], weights
 
