@@ -58,7 +58,7 @@ def main(given: Sequence[str] | None = None) -> int:
             only=asked.only,
             allocators={first: [*(OTHER_WAYS if asked.full else ()), *peers]} | dict.fromkeys(others, few),
             rounds=asked.rounds,
-            command=[*(["--full"] if asked.full else []), *(["--only", *asked.only] if asked.only != ["*"] else [])],
+            command=written(asked),
         )
     except (ValueError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -66,6 +66,18 @@ def main(given: Sequence[str] | None = None) -> int:
     print(report.text(results))
     print(f"written: {asked.json}")
     return 0
+
+
+def written(asked: argparse.Namespace) -> list[str]:
+    """Return what was asked for as it is typed, but for the file."""
+    lists = {
+        "--only": [] if asked.only == ["*"] else asked.only,
+        "--allocators": asked.allocators,
+        "--peers": asked.peers,
+    }
+    given = [word for name, words in lists.items() if words for word in (name, *words)]
+    rounds = [] if asked.rounds is None else ["--rounds", str(asked.rounds)]
+    return [*(["--full"] if asked.full else []), *given, *rounds]
 
 
 if __name__ == "__main__":
