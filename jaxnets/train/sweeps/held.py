@@ -34,7 +34,7 @@ class Held:
         def copy(own: np.ndarray, new: Any) -> None:
             own[members] = (np.asarray(jax.random.key_data(new)) if many.is_key(new) else new)[: len(members)]
 
-        jax.tree.map(copy, self.arrays, many.on_host(runs))
+        jax.tree.map(copy, self.arrays, many.on_host(runs, view=True))
         self.begun[members] = True
 
     def take(self, members: Sequence[int] | np.ndarray) -> Run:

@@ -230,13 +230,18 @@ def finish(stopping: EarlyStopping, runs: Run) -> Run:
     return jax.vmap(stopping.finish)(runs)
 
 
-def on_host(tree: Any) -> Any:
-    """Return copies in the host's memory, as NumPy arrays, whole in each process; keys stay JAX's."""
+def on_host(tree: Any, *, view: bool = False) -> Any:
+    """Return copies in the host's memory, as NumPy arrays, whole in each process; keys stay JAX's.
+
+    Args:
+        tree: of arrays.
+        view: whether the result may share memory with them: to be read before theirs is given away.
+    """
     from jax.experimental.multihost_utils import process_allgather
 
     def one(leaf: Any) -> Any:
         if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable:
-            return leaf if is_key(leaf) else np.array(leaf)
+            return leaf if is_key(leaf) else np.asarray(leaf) if view else np.array(leaf)
         if is_key(leaf):
             return jax.random.wrap_key_data(one(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
         return np.array(process_allgather(leaf, tiled=True))
