@@ -58,13 +58,14 @@ class Ledger:
     def place(self, team: Team, inside: list[int], width: int) -> Run:
         """Put members' runs on the devices, places filled up with the first, and return them."""
         new = [member for member in inside if not self.held.begun[member]]
-        begun = team.start(new, places=team.width) if new else None
-        if new != inside or width != team.width:
-            if begun is not None:
-                self.held.put(new, begun)
-            begun = self.held.take(filled(inside, width))
-        self.inside, self.width = inside, width  # as they were made, if all are new: not by way of the host's memory
-        runs: Run = team.layout.place(begun)
+        if new == inside and width == team.width:  # as they are made, not by way of the host's memory
+            runs = team.start(new, places=width)
+        else:
+            if new:
+                self.held.put(new, team.start(new, places=team.width))
+            runs = self.held.take(filled(inside, width))
+        runs = team.layout.place(runs)
+        self.inside, self.width = inside, width
         self._placed = runs
         return runs
 
