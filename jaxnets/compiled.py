@@ -13,6 +13,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxnets.errors import is_traced
+
 KEPT = 24  # each holds some tens of memory mappings, and Linux gives a process 65,530
 FULL = 0.8  # of these mappings, from where on there is a warning
 
@@ -153,6 +155,13 @@ def compiled(
         for oldest in list(_kept)[:-KEPT]:
             _kept.pop(oldest, None)
     return Compiled(entry[1], key, tuple(static))
+
+
+def computed(function: Callable[..., Any], static: Sequence[Any], *arrays: Any) -> Any:
+    """Return `function(*static, *arrays)` by way of `compiled`, or traced into what is being compiled around it."""
+    if any(map(is_traced, jax.tree.leaves(arrays))):
+        return function(*static, *arrays)
+    return compiled(function, static, arrays)(*arrays)
 
 
 def _entry(function: Callable[..., Any], key: Key, donate: tuple[int, ...]) -> tuple[Key, Any, list[Any]]:
