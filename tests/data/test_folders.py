@@ -259,7 +259,7 @@ def test_slices_and_indices_are_folders_of_their_own(tmp_path):
     assert len(whole[1:][[0, 1]]) == 2
     for index in (6, -7, [6], [[0], [1]], 1.5):
         with pytest.raises((IndexError, TypeError)):
-            whole[index]
+            whole[index]  # pyright: ignore
 
 
 def test_a_program_asks_for_a_stream(tmp_path):
