@@ -24,8 +24,13 @@ from jaxnets.train.step import ObjectiveFunction, Options, Parts, Watched, start
 from jaxnets.train.stopping import EarlyStopping
 from jaxnets.train.streamed import Streamed, check_stream, refuse
 
+
+class _Usual(int):
+    """Examples a batch where no size is given: equal to a 64 that is given, but not the same object."""
+
+
 History = dict[str, Any]
-USUAL = 64  # examples a batch
+USUAL = _Usual(64)
 STATIC = {"static": True}  # what a compiled program is made for, rather than what it is given
 
 
@@ -233,7 +238,8 @@ def program(
             examples count alike, weights `(examples,)`, ≥ 0. They live on the device. Or a `jn.data.stream` of what
             does not fit there: it has its own batches and order, and only `fit` can run it.
         epochs: how often every example is seen, at least 1.
-        batch_size: examples a step; `None` for all of them, 1 for stochastic gradient descent proper.
+        batch_size: examples a step; `None` for all of them, 1 for stochastic gradient descent proper. A stream has its
+            own: leave this out, or give the same.
         validation: inputs and targets to report on after each epoch, likewise; a stream only beside a stream.
         metrics: `jn.metrics` by the names to report them under.
         augment: `(key, example) -> example`, such as `jn.data.shift(1)`, drawn anew for each example and step.

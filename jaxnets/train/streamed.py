@@ -176,17 +176,17 @@ def _through(reader: Stream, one: Callable[[Any, Batch], tuple[Any, jax.Array]],
     return carry
 
 
-def check_stream(stream: Stream, epochs: int, batch_size: int | None, usual: int, order: Any) -> int:
+def check_stream(stream: Stream, epochs: int, batch_size: int | None, usual: int | None, order: Any) -> int:
     """Return how many examples a stream has, which must suit what a program is asked for.
 
     Raises:
         NetError: if it ends too early, has batches of another size, or an order is asked for.
     """
     check_count("epochs", epochs)
-    own, given = stream.reading.epochs, stream.reading.batch_size
+    own, given = stream.epochs, stream.reading.batch_size
     if own not in (None, 1) and own < epochs:
         raise NetError(f"expects a stream of epochs={epochs} or None, got one that ends after {own}")
-    if batch_size not in (usual, given):
+    if batch_size is not usual and batch_size != given:
         raise NetError(f"takes batches as the stream gives them, {given} examples each, got batch_size={batch_size}")
     if order is not None:
         raise NetError("gets an order for a stream, which has its own; jn.data.stream(..., shuffle=, seed=) draws it")

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnets.data.contents import crc
 from jaxnets.data.stream import Stream
 from jaxnets.errors import NetError
 from jaxnets.train.program import Program, compiled_segment
@@ -122,17 +123,9 @@ def _streamed(stream: Stream) -> str:
     """Return what a stream reads, as far as can be told without reading it through."""
     reading = stream.reading
     how = ", ".join(f"{name}={value}" for name, value in reading.mark.items())
-    through = "".join(f", {getattr(each, '__qualname__', type(each).__name__)}" for each in reading.transforms)
-    return f"stream({how}{through}), CRC-32 of the first {_crc(jax.tree.leaves(reading.source[0]))}"
+    return f"stream({how}), {reading.contents['source']}, transforms {reading.contents['transforms']}"
 
 
 def _contents(data: Any) -> str:
     leaves = jax.tree.leaves(data)
-    return f"{len(leaves[0])} examples, CRC-32 {_crc(leaves)}" if leaves else "none"
-
-
-def _crc(leaves: list[Any]) -> str:
-    total = 0
-    for leaf in map(np.asarray, leaves):
-        total = zlib.crc32(f"{total} {leaf.dtype} {leaf.shape} {checksum(leaf)}".encode())
-    return f"{total:08x}"
+    return f"{len(leaves[0])} examples, CRC-32 {crc(leaves)}" if leaves else "none"
