@@ -46,7 +46,9 @@ def from_torch(
     Args:
         net: the network.
         source: a state dict (of tensors or NumPy arrays), a module that has one, or a path: of a `.safetensors` file,
-            or of any file that `torch.load(weights_only=True)` reads. `module.` before every name is dropped.
+            of a `.safetensors.index.json` with its parts beside it, or of any file that
+            `torch.load(weights_only=True)` reads. What `torch.compile`, `DataParallel` and FSDP put into the names,
+            `_orig_mod.module.`, is dropped.
         x: an input or its spec, as for `net.init`.
         fresh: patterns of paths, `"fc/**"`, whose arrays are drawn anew by `net.init`; their tensors are left out,
             whatever their shapes. So another number of classes is asked for.
@@ -78,7 +80,7 @@ def from_torch(
     >>> params["fc"]["bias"].shape
     (7,)
     """
-    tensors = without_wrappers(read_tensors(source, "from_torch"), net.children)
+    tensors = without_wrappers(read_tensors(source, "from_torch"), net.children, "from_torch")
     tensors = _without(renamed(tensors, rename or {}, ".", "from_torch"), ignore)
     skeleton = Skeleton(net, x)
     drawn = skeleton.matching(fresh, "fresh")
