@@ -1,9 +1,11 @@
 """ResNeXt and Wide ResNet: ResNet-50 with wider bottlenecks, in groups or not."""
 
+from jaxnets.models.images import takes_images
 from jaxnets.models.resnet import network
 from jaxnets.net import Net
 
 
+@takes_images
 def resnext50_32x4d(num_classes: int = 1000, *, scan: bool = False, zero_init_residual: bool = False) -> Net:
     """Return ResNeXt-50 (32×4d): the 3×3 convolutions of ResNet-50 twice as wide, in 32 groups.
 
@@ -18,6 +20,7 @@ def resnext50_32x4d(num_classes: int = 1000, *, scan: bool = False, zero_init_re
     return network(50, num_classes, scan, zero_init_residual, groups=32, widen=2)
 
 
+@takes_images
 def wide_resnet50_2(num_classes: int = 1000, *, scan: bool = False, zero_init_residual: bool = False) -> Net:
     """Return Wide ResNet-50-2: ResNet-50 whose 3×3 convolutions are twice as wide.
 

@@ -178,8 +178,8 @@ def test_every_size_down_to_one_place_is_taken_and_none_is_told(make: Callable[[
         x = jax.ShapeDtypeStruct(shape, jnp.float32)
         params, state = jax.eval_shape(net.init, key, x)
         assert jax.eval_shape(net.apply, params, state, x)[0].shape[0] == 2
-    for shape in ((2, 0, 32, 3), (2, 3072), (32, 32, 3)):
-        with pytest.raises(jn.NetError, match=r"^conv1: conv\(.* expects"):
+    for shape, place in (((2, 0, 32, 3), "conv1: conv"), ((2, 3072), "resnet"), ((32, 32, 3), "resnet")):
+        with pytest.raises(jn.NetError, match=rf"^{place}.* expects"):
             jax.eval_shape(net.init, key, jax.ShapeDtypeStruct(shape, jnp.float32))
 
 
