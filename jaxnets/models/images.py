@@ -87,15 +87,7 @@ def check_axes(spatial_axes: Any) -> None:
 
 
 def warn_of_channels_first(label: str, shape: tuple[int, ...]) -> None:
-    """Warn where images `(batch, *spatial, channels)` look like `(batch, channels, *spatial)`.
-
-    >>> import warnings
-    >>> with warnings.catch_warnings(record=True) as caught:
-    ...     warn_of_channels_first("cnn", (32, 3, 28, 28))
-    >>> print(caught[0].message)
-    cnn: (32, 3, 28, 28) looks like (batch, channels, height, width), but channels are the last axis here: \
-x.transpose(0, 2, 3, 1)
-    """
+    """Warn where images `(batch, *spatial, channels)` look like `(batch, channels, *spatial)`."""
     _, second, *rest = shape
     if second in (1, 3) and shape[-1] not in (1, 3) and min(rest) > second:
         order = (0, *range(2, len(shape)), 1)
