@@ -87,7 +87,7 @@ def test_parameters_may_be_traced_and_the_ends_must_differ():
     near(found[0], [0.2, 0.3, 0.5], 1e-6)
     near(found[1], [0.1, 0.56, 1.0], 1e-6)
     near(found[2], [0.5 * 0.2 * np.expm1(-2.0), 0.15, 2.5], 1e-6)
-    with pytest.raises(jn.NetError, match="hard_tanh expects low < high, got 1.0 and 1.0"):
+    with pytest.raises(jn.NetError, match=r"hard_tanh expects low < high, got 1.0 and 1.0"):
         jn.hard_tanh(x, 1.0)
 
 

@@ -90,8 +90,8 @@ def test_what_is_no_image_with_channels_in_front_is_not_warned_of():
 OTHER_AXES = [
     (lambda axes: models.cnn((4, 8), spatial_axes=axes), "cnn"),
     (lambda axes: models.unet(widths=(4, 8), spatial_axes=axes), "unet"),
-    (lambda axes: models.conv_autoencoder((8, 6, 4)[:axes] + (2,), (4,), 3), "conv_autoencoder"),
-    (lambda axes: models.conv_vae((8, 6, 4)[:axes] + (2,), (4,), 3), "conv_vae"),
+    (lambda axes: models.conv_autoencoder((*(8, 6, 4)[:axes], 2), (4,), 3), "conv_autoencoder"),
+    (lambda axes: models.conv_vae((*(8, 6, 4)[:axes], 2), (4,), 3), "conv_vae"),
 ]
 
 
