@@ -90,16 +90,16 @@ def concrete(value: Any) -> float | None:
         raise NetError(f"expects a real number, got {type(value).__name__} {value!r}") from None
 
 
-def check_fraction(name: str, value: Any) -> None:
-    """Check that a rate or decay lies in [0, 1) where its value is known.
+def check_fraction(name: str, value: Any, *, one: bool = False) -> None:
+    """Check that a rate or decay lies in [0, 1), or in [0, 1] with `one=True`, where its value is known.
 
     Raises:
         NetError: if it lies outside.
     """
     known = concrete(value)
-    if known is not None and not 0.0 <= known < 1.0:
+    if known is not None and not (0.0 <= known < 1.0 or (one and known == 1.0)):
         mend = f"; {known:g} % is {known / 100:g}" if 1.0 < known <= 100.0 else ""
-        raise NetError(f"expects {name} in [0, 1), got {known:g}{mend}")
+        raise NetError(f"expects {name} in [0, 1{']' if one else ')'}, got {known:g}{mend}")
 
 
 def check_positive(name: str, value: Any, *, zero: bool = False) -> None:

@@ -92,6 +92,8 @@ def bidirectional(
     forward_cell: Cell,
     backward_cell: Cell | None = None,
     *,
+    layers: int = 1,
+    dropout: Any = 0.0,
     merge: str | Callable[[jax.Array, jax.Array], jax.Array] = "concatenate",
     return_sequences: bool = True,
     return_carry: bool = False,
@@ -99,12 +101,15 @@ def bidirectional(
     """Run one cell forwards and one backwards over a sequence, and join their outputs step by step.
 
     The input is `x` or `(x, (carry, carry))`, as for `recurrent`; with `return_carry=True` the output is
-    `(y, (carry, carry))`, forward first. To stack bidirectional layers, put them in `jn.serial`.
+    `(y, (carry, carry))`, forward first. Several layers, each over the joined outputs of the one before, have a
+    tuple of such pairs, one a layer. Layers of different cells are stacked by `jn.serial`, without carries.
 
     Args:
         forward_cell: the cell that runs from the first step to the last real one.
         backward_cell: the cell that runs the other way; one like `forward_cell` if not given, with
             parameters of its own.
+        layers: how many layers there are.
+        dropout: rate in [0, 1) between layers, as for `recurrent`. May be traced.
         merge: how the outputs are joined: `"concatenate"` along the features, or a function of both, such as
             `jnp.add`.
         return_sequences: whether to give the outputs of all steps, or only what each direction ends with:
@@ -113,7 +118,8 @@ def bidirectional(
 
     Returns:
         A network from `(batch, time, in)` to `(batch, time, features)`, or `(batch, features)` with
-        `return_sequences=False`, with the parameters of the cells under `forward` and `backward`.
+        `return_sequences=False`, with the parameters of the cells under `forward` and `backward`, and with several
+        layers those of each under `0`, `1`, ….
 
     Raises:
         NetError: as `recurrent` does, and for another word in `merge`.
@@ -125,12 +131,34 @@ def bidirectional(
     >>> params, state = net.init(jax.random.key(0), jnp.ones((1, 10, 3)))
     >>> sorted(params), net.apply(params, state, jnp.ones((2, 10, 3)))[0].shape
     (['backward', 'forward'], (2, 10, 8))
+    >>> net = bidirectional(jn.gru_cell(4), layers=2, return_carry=True)
+    >>> params, state = net.init(jax.random.key(0), jnp.ones((1, 10, 3)))
+    >>> (y, carry), _ = net.apply(params, state, jnp.ones((2, 10, 3)))
+    >>> jax.tree.map(jnp.shape, carry)
+    (((2, 4), (2, 4)), ((2, 4), (2, 4)))
     """
     cells = (forward_cell, forward_cell if backward_cell is None else backward_cell)
     for cell in cells:
         _check_cell(cell)
     if isinstance(merge, str) and merge != "concatenate":
         raise NetError(f"expects merge 'concatenate' or a function of two arrays, got {merge!r}")
+    check_count("layers", layers)
+    between = dropout_layer(dropout)
+    if layers == 1:
+        if concrete(dropout) != 0.0:
+            raise NetError("has one layer, and dropout acts between layers; put jn.dropout(rate) after it")
+        return _both_ways(cells, merge, return_sequences, return_carry)
+    nets = [_both_ways(cells, merge, return_sequences or place < layers - 1, True) for place in range(layers)]
+    return _stacked((cells,) * layers, nets, between, return_carry)
+
+
+def _both_ways(
+    cells: tuple[Cell, Cell],
+    merge: str | Callable[[jax.Array, jax.Array], jax.Array],
+    return_sequences: bool,
+    return_carry: bool,
+) -> Net:
+    """Make the network of two cells that run in opposite directions."""
     children = {
         name: _scanned(cell, reverse=name == "backward", return_sequences=return_sequences, return_carry=True)
         for name, cell in zip(("forward", "backward"), cells, strict=True)
@@ -183,8 +211,8 @@ def _scanned(cell: Cell, *, reverse: bool, return_sequences: bool, return_carry:
     return Net(init_fn, apply_fn, cell.label)
 
 
-def _stacked(cells: tuple[Cell, ...], nets: list[Net], between: Net, return_carry: bool) -> Net:
-    """Make the network of several, each on the outputs of the one before."""
+def _stacked(cells: tuple[Any, ...], nets: list[Net], between: Net, return_carry: bool) -> Net:
+    """Make the network of several, each on the outputs of the one before; `cells` is a tuple like their carries."""
     children = {str(place): net for place, net in enumerate(nets)}
 
     def build(key: Key, x: Any) -> tuple[Params, State, Any]:
@@ -272,8 +300,8 @@ def _open(x: Any) -> tuple[Any, Carry]:
     return (x if isinstance(values, jax.ShapeDtypeStruct) else jax.tree.map(jnp.asarray, x)), carry
 
 
-def _start(cells: Cell | tuple[Cell, ...], given: Carry, x: Any) -> Any:
-    """Return the carry that a cell starts from, or a tuple of one a cell: that given, checked, or the initial one."""
+def _start(cells: Any, given: Carry, x: Any) -> Any:
+    """Return the carry that a cell starts from, or one a cell in tuples of them: given and checked, or the initial."""
     batch, dtype = values_of(x).shape[0], values_of(x).dtype
 
     def initial() -> Carry:
