@@ -233,8 +233,8 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
         ["stage/block: conv(4, 3)", "time"],
     ),
     "lengths of another batch": (
-        init(lambda: jn.recurrent(jn.gru_cell(3)), jn.Padded(STEPS, jnp.array([5, 3, 1]))),
-        ["stage/block: recurrent(", "lengths (batch,)", "(3,)"],
+        lambda: jn.Padded(STEPS, jnp.array([5, 3, 1])),
+        ["Padded expects values (batch, time, ...) and integer lengths (batch,), got values (2, 5, 4)", "(3,) int32"],
     ),
     # --- losses, penalties, patterns, metrics
     "column against vector": (
