@@ -101,6 +101,9 @@ def make_cell(
         return scan(params, carried, x, mask, reverse=reverse, unroll=unroll)
 
     def initial_carry(batch: int, dtype: Any) -> Carry:
+        if not jnp.issubdtype(dtype, jnp.floating):
+            mend = "give the dtype of the input, x.dtype"
+            raise NetError(f"expects a floating dtype, got {jnp.dtype(dtype)}; {mend}", label="initial_carry")
         like = carry(jax.ShapeDtypeStruct((batch, features), jnp.dtype(dtype)))
         return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
 
