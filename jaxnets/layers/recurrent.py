@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -84,7 +85,10 @@ def recurrent(
         _scanned(cell, reverse=reverse, unroll=unroll, **(last if place == len(cells) - 1 else inner))
         for place, cell in enumerate(cells)
     ]
-    return nets[0] if single else _stacked(cells, nets, between, return_carry)
+    if single:
+        return nets[0]
+    nets = [replace(net, arguments={**net.arguments, "dropout": dropout, "reverse": reverse}) for net in nets]
+    return _stacked(cells, nets, between, return_carry)
 
 
 @labelled
@@ -180,7 +184,7 @@ def _scanned(cell: Cell, *, reverse: bool, return_sequences: bool, return_carry:
             y = Padded(y, x.lengths) if isinstance(x, Padded) and return_sequences else y
             return ((y, carry) if return_carry else y), state
 
-    return Net(init_fn, apply_fn, cell.label)
+    return Net(init_fn, apply_fn, cell.label, arguments={"cells": (cell,)})
 
 
 def _stacked(cells: tuple[Cell, ...], nets: list[Net], between: Net, return_carry: bool) -> Net:
