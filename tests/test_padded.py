@@ -78,6 +78,47 @@ def test_layers_of_a_step_pass_it_on_and_others_refuse():
     ],
 )
 def test_wrong_shapes_are_named(values, lengths):
-    with pytest.raises(jn.NetError, match=r"expects Padded\(values, lengths\) with values .*, got values \("):
-        check_padded(Padded(values, lengths))
+    said = r"expects values \(batch, time, ...\) and integer lengths \(batch,\), got values \("
+    with pytest.raises(jn.NetError, match=f"^Padded {said}"):
+        Padded(values, lengths)
+    with pytest.raises(jn.NetError, match=f"^{said}"):
+        check_padded(Padded.tree_unflatten(None, (values, lengths)))
     check_padded(Padded(np.zeros((3, 4), np.float32), np.array([1, 2, 3])))
+
+
+@pytest.mark.parametrize(
+    ("values", "lengths", "message"),
+    [
+        ([[1, 2], [3]], [2, 1], r"unequal lengths; Padded.from_sequences\(sequences\)"),
+        (np.ones((2, 3)), np.array([4, 2]), "lengths from 0 to 3, the width of the values, got 4"),
+        (np.ones((2, 3)), jnp.array([-1, 2]), "lengths from 0 to 3, .*, got -1"),
+        (np.ones((5, 2, 3)), np.array([[1, 2]] * 4 + [[1, 9]]), "lengths from 0 to 3, .*, got 9"),
+        (np.ones((2, 3)), 2, r"integer lengths \(batch,\), got int 2"),
+        (np.ones((2, 3)), np.ones((2, 3), bool), r"got .* lengths \(2, 3\) bool; .* mask.sum\(1\)"),
+    ],
+)
+def test_lengths_that_do_not_fit_are_named(values, lengths, message):
+    with pytest.raises(jn.NetError, match=f"^Padded expects .*{message}"):
+        Padded(values, lengths)
+
+
+def test_transformations_put_in_what_they_like():
+    padded = Padded([[1.0, 2.0], [3.0, 4.0]], [1, 2])
+    assert jax.tree.map(np.shape, padded).values == (2, 2)
+    assert jax.vmap(lambda p: p.mask, in_axes=(Padded(0, 0),))(jax.tree.map(lambda a: a[None], padded)).shape == (
+        1,
+        2,
+        2,
+    )
+    pairs, _ = jax.tree_util.tree_flatten_with_path(padded)
+    assert [jax.tree_util.keystr(path) for path, _ in pairs] == [".values", ".lengths"]
+
+
+def test_sequences_are_filled_up():
+    padded = Padded.from_sequences([np.ones((2, 3), np.float32), np.ones((1, 3), np.float32), []], fill=np.nan)
+    assert padded.values.dtype == np.float32
+    np.testing.assert_array_equal(np.isfinite(padded.values).all(-1), [[True, True], [True, False], [False, False]])
+    np.testing.assert_array_equal(padded.mask, [[True, True], [True, False], [False, False]])
+    for wrong in ([], [[1], [[2]]], [1, 2], [[[1], [1, 2]]]):
+        with pytest.raises(jn.NetError, match="^Padded.* expects .*sequence"):
+            Padded.from_sequences(wrong)

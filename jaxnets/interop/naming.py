@@ -108,7 +108,7 @@ def _walk(
         own, start, ending = tuple(_join(each, shown) for each in names), 0, "_l0"
         if label.startswith("recurrent"):
             own, ending = names, f"_l{place}"
-        elif label.startswith("bidirectional"):
+        elif label.startswith("bidirectional") and not numbered:
             own, ending = names, suffix + ("_reverse" if name == "backward" else "")
         elif both_ways and len(inner) > 1 and name in inner:
             own, ending = names, f"_l{list(inner).index(name)}"

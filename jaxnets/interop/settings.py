@@ -61,6 +61,8 @@ def compare(label: str, pairs: Iterable[tuple[str, Net, Any]], mend: str) -> Non
                 found.append(f"{path or 'it'} is {kind} here and {there} there")
             continue
         for name, value in theirs.values.items():
+            if name == "dropout" and name not in ours.values:
+                continue  # layers that are stacked by hand may have one between them
             if not _same(ours.values.get(name), value):
                 have = f"got {ours.values[name]!r}" if name in ours.values else f"which {kind} does not have"
                 found.append(f"{path or 'it'}: {there} has {name}={value!r}, {have}")
@@ -219,7 +221,7 @@ def _torch_avg_pool(m: Any) -> dict[str, Any]:
 
 def _torch_cells(m: Any) -> dict[str, Any]:
     activation = {"activation": m.nonlinearity} if m.mode.startswith("RNN") else {}
-    return activation | ({"dropout": float(m.dropout)} if m.num_layers > 1 and not m.bidirectional else {})
+    return activation | ({"dropout": float(m.dropout)} if m.num_layers > 1 else {})
 
 
 _RATE = _read(rate="p")

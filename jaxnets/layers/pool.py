@@ -1,5 +1,6 @@
 """Pooling layers."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -76,10 +77,11 @@ def avg_pool(
     *,
     stride: Ints | None = None,
     padding: Padding = 0,
+    dilation: Ints = 1,
     count_include_pad: bool = True,
     ceil_mode: bool = False,
 ) -> Net:
-    """Take the mean of each channel over a sliding window: y[i] = (1/m) Σ_j x[i·stride + j − padding].
+    """Take the mean of each channel over a sliding window: y[i] = (1/m) Σ_j x[i·stride + j·dilation − padding].
 
     Sums are taken in float32 for narrower input.
 
@@ -87,6 +89,7 @@ def avg_pool(
         window: size of the window, as for `max_pool`.
         stride: steps between windows; the window itself if not given.
         padding: as for `max_pool`; zeros are added.
+        dilation: steps between the elements of one window.
         count_include_pad: whether places in the padding count in m, as in PyTorch by default; `False` takes the mean
             over true places alone, which with "SAME" is TensorFlow's rule. What `ceil_mode` reaches over the padded
             input never counts.
@@ -103,26 +106,27 @@ def avg_pool(
     >>> net.apply({}, {}, jnp.arange(16.0).reshape(1, 4, 4, 1))[0].ravel().tolist()
     [2.5, 4.5, 10.5, 12.5]
     """
-    windows = Windows(window, window if stride is None else stride, padding)
+    windows = Windows(window, window if stride is None else stride, padding, dilation)
 
     def apply(_: Any, x: Any) -> jax.Array:
         grid = windows.over(x, ceil=ceil_mode)
         _check_filled(x, grid)
         counted = windows.over(x).padding if count_include_pad else None
-        return ops.avg_pool(jnp.asarray(x), grid.size, grid.stride, grid.padding, counted)
+        return ops.avg_pool(jnp.asarray(x), *grid, counted)
 
     return refuse_padded(layer(None, apply))
 
 
 @labelled
-def adaptive_avg_pool(output_size: Ints) -> Net:
+def adaptive_avg_pool(output_size: int | Sequence[int | None]) -> Net:
     """Take the mean over nearly equal bins, so that the output has a given size whatever the input's is.
 
     Bin i of k over an axis of n places reaches from ⌊i n / k⌋ to ⌈(i + 1) n / k⌉, PyTorch's `AdaptiveAvgPool`. Sums
     are taken in float32 for narrower input.
 
     Args:
-        output_size: an integer for every spatial axis, or a tuple with one for each; may exceed the input's.
+        output_size: an integer for every spatial axis, or a tuple with one for each; may exceed the input's. `None` in
+            the tuple keeps the size of its axis.
 
     Returns:
         A network from `(batch, *spatial, channels)` to `(batch, *output_size, channels)`, of the same floating dtype.
@@ -134,10 +138,12 @@ def adaptive_avg_pool(output_size: Ints) -> Net:
     >>> adaptive_avg_pool(7).apply({}, {}, jnp.ones((2, 10, 12, 3)))[0].shape
     (2, 7, 7, 3)
     """
-    check_ints("output_size", output_size)
+    kept = isinstance(output_size, Sequence)
+    check_ints("output_size", [1 if size is None else size for size in output_size] if kept else output_size)
 
     def apply(_: Any, x: Any) -> jax.Array:
-        sizes = spread(output_size, _places("adaptive_avg_pool", x, common_rank(output_size=output_size)))
+        rank = _places("adaptive_avg_pool", x, common_rank(output_size=output_size))
+        sizes = tuple(size or n for size, n in zip(spread(output_size, rank), x.shape[1:-1], strict=True))
         return ops.adaptive_avg_pool(jnp.asarray(x), sizes)
 
     return refuse_padded(layer(None, apply))

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.errors import NetError, is_traced, labelled_as
+from jaxnets.errors import NetError, known, labelled_as
 from jaxnets.padded import Padded
 
 P = ParamSpec("P")
@@ -30,13 +30,6 @@ def name_of(function: Any) -> str:
     while isinstance(function, functools.partial):
         function = function.func
     return getattr(function, "__name__", type(function).__name__).strip("<>")
-
-
-def known(x: Any) -> np.ndarray | None:
-    """Return the values of an array that can be read now, `None` for one that is traced or lies on other hosts."""
-    if is_traced(x) or (isinstance(x, jax.Array) and not x.is_fully_addressable):
-        return None
-    return np.asarray(x)
 
 
 def refuse(x: Any, bad: Callable[[np.ndarray], Any], expects: str) -> None:

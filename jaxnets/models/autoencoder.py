@@ -8,6 +8,7 @@ from jaxnets.combinators import serial
 from jaxnets.errors import NetError
 from jaxnets.layers import dense
 from jaxnets.models.halves import conv_halves, dense_halves
+from jaxnets.models.images import of_images
 from jaxnets.net import Net
 
 
@@ -75,7 +76,7 @@ def conv_autoencoder(
     [(2, 4), (2, 9, 6, 1)]
     """
     encoder, decoder = conv_halves(shape, features, dense(code), activation)
-    return serial(encoder=encoder, decoder=decoder)
+    return of_images(serial(encoder=encoder, decoder=decoder), "conv_autoencoder", len(shape) - 1)
 
 
 def denoising_autoencoder(net: Net, noise: Net) -> Net:

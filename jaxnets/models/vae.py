@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxnets.combinators import branches
 from jaxnets.layers import dense
 from jaxnets.models.halves import conv_halves, dense_halves
+from jaxnets.models.images import of_images
 from jaxnets.models.variational import variational
 from jaxnets.net import Net
 
@@ -52,7 +53,7 @@ def conv_vae(
     >>> {name: leaf.shape for name, leaf in jax.eval_shape(net.apply, params, state, x)[0].items()}
     {'log_variance': (2, 2), 'mean': (2, 2), 'reconstruction': (2, 9, 6, 1)}
     """
-    return variational(*conv_halves(shape, features, _heads(code), activation))
+    return of_images(variational(*conv_halves(shape, features, _heads(code), activation)), "conv_vae", len(shape) - 1)
 
 
 def _heads(code: int) -> Net:

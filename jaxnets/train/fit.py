@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from signal import SIGINT, default_int_handler, getsignal, signal
 from threading import current_thread, main_thread
 from typing import Any
@@ -11,18 +10,14 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxnets.compiled import compiled
 from jaxnets.errors import NetError
 from jaxnets.net import Key, check_key
 from jaxnets.train.diagnostics.blame import blame
-from jaxnets.train.program import History, Program, halted
+from jaxnets.train.program import History, Program, begin, compiled_segment, halted
 from jaxnets.train.run import Run
 from jaxnets.train.stopping import EarlyStopping
 from jaxnets.train.streamed import epochs
-
-# Jitted once, so that programs that differ in their key or data alone compile once.
-_start = jax.jit(Program.start)
-_segment = jax.jit(Program.segment, donate_argnums=1)
-_finish = jax.jit(Program.finish)
 
 Row = dict[str, Any]
 
@@ -128,10 +123,21 @@ def fit(program: Program, key: Key, callbacks: Sequence[Callback | EarlyStopping
     return _finish(program, run), history
 
 
+def _start(program: Program, key: Key) -> Run:
+    return compiled(begin, [program.recipe, program.stopping, program.row], [key])(key)
+
+
+def _finish(program: Program, run: Run) -> Run:
+    if program.stopping is None:
+        return run
+    return compiled(EarlyStopping.finish, [program.stopping], [run])(run)
+
+
 def _segments(program: Program, run: Run) -> AbstractContextManager[Callable[[Run], tuple[Run, History]]]:
     """Give the function that takes the run through its next segment."""
     if program.stream is None:
-        return nullcontext(partial(_segment, program))
+        segment, data = compiled_segment(program, run), (program.train, program.validation)
+        return nullcontext(lambda run: segment(run, *data))
     return epochs(program.stream, program.segments, program.stopping, program.validation, run)
 
 

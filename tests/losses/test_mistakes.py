@@ -69,7 +69,12 @@ MISTAKES = {
         jn.Padded(M, I + 1),
         r"same lengths, got \[0 1 2 0\]",
     ),
-    "length too large": (losses.sequence(losses.hinge), jn.Padded(M, I + 2), M, "lengths from 0 to 3, got 4"),
+    "length too large": (
+        losses.sequence(losses.hinge),
+        jn.Padded.tree_unflatten(None, (M, I + 2)),
+        M,
+        "lengths from 0 to 3, got 4",
+    ),
     "step labels": (
         losses.sequence(losses.cross_entropy),
         jnp.ones((4, 2, 3)),

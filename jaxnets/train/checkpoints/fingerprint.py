@@ -6,24 +6,25 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnets.data.contents import crc
 from jaxnets.data.stream import Stream
 from jaxnets.errors import NetError
-from jaxnets.train.program import Program
+from jaxnets.train.program import Program, compiled_segment
 from jaxnets.train.run import Batch, Run
-from jaxnets.train.streamed import Streamed
 
 COMPUTED = "what is computed (optimizer, learning rate, ...)"
 NUMBERS = "numbers written into what is computed"
 FEW = 12  # numbers that changed, as many as can be read
 MACHINE = ("jax", "platform")  # with another of these the last bits may differ
 _NUMBER = re.compile(r"(?<![\w.])(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?):f\d+\[\]")  # a literal of a jaxpr
+_texts: WeakKeyDictionary[Any, str] = WeakKeyDictionary()  # of jaxprs
 _ADDRESS = re.compile(r"\b0x[0-9a-f]+")
 
 
@@ -50,13 +51,13 @@ def fingerprint(program: Program, key: Any) -> tuple[dict[str, str], Run, dict[s
     """
     if jax.process_count() > 1:
         raise NetError(f"saves runs of one process, and there are {jax.process_count()}", label="checkpoint")
-    run = jax.eval_shape(Program.start, program, key)
+    run = jax.eval_shape(lambda key: program.start(key), key)  # noqa: PLW0108 (JAX keeps the program of a method)
     if (stream := program.stream) is None:
-        segment = jax.jit(Program.segment, donate_argnums=1).trace(program, run)
+        segment = compiled_segment(program, run).trace(run, program.train, program.validation)
     else:
         # Batch by batch on the host, so that there is no segment as one function: one of a single batch stands for it.
-        in_one = jax.jit(Streamed.in_one, static_argnums=(0, 1))
-        segment = in_one.trace(stream, program.stopping, run, Batch(*stream.shapes), program.validation)
+        in_one = jax.jit(lambda *arrays: stream.in_one(program.stopping, *arrays))
+        segment = in_one.trace(run, Batch(*stream.shapes), program.validation)
     keys = {"key": f"{jax.random.key_impl(key)} {jax.random.key_data(key).tolist()}"}
     return described(program, segment.jaxpr) | keys, run, segment.out_info[1]
 
@@ -82,9 +83,10 @@ def described(program: Program, segment: Any) -> dict[str, str]:
     }
 
 
-@lru_cache(maxsize=8)
 def _text(jaxpr: Any) -> str:
-    return _ADDRESS.sub("", str(jaxpr))
+    if jaxpr not in _texts:
+        _texts[jaxpr] = _ADDRESS.sub("", str(jaxpr))
+    return _texts[jaxpr]
 
 
 def changes(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
@@ -121,17 +123,9 @@ def _streamed(stream: Stream) -> str:
     """Return what a stream reads, as far as can be told without reading it through."""
     reading = stream.reading
     how = ", ".join(f"{name}={value}" for name, value in reading.mark.items())
-    through = "".join(f", {getattr(each, '__qualname__', type(each).__name__)}" for each in reading.transforms)
-    return f"stream({how}{through}), CRC-32 of the first {_crc(jax.tree.leaves(reading.source[0]))}"
+    return f"stream({how}), {reading.contents['source']}, transforms {reading.contents['transforms']}"
 
 
 def _contents(data: Any) -> str:
     leaves = jax.tree.leaves(data)
-    return f"{len(leaves[0])} examples, CRC-32 {_crc(leaves)}" if leaves else "none"
-
-
-def _crc(leaves: list[Any]) -> str:
-    total = 0
-    for leaf in map(np.asarray, leaves):
-        total = zlib.crc32(f"{total} {leaf.dtype} {leaf.shape} {checksum(leaf)}".encode())
-    return f"{total:08x}"
+    return f"{len(leaves[0])} examples, CRC-32 {crc(leaves)}" if leaves else "none"

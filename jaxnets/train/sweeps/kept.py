@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnets.compiled import compiled
 from jaxnets.errors import NetError
 from jaxnets.train.checkpoints import archive
 from jaxnets.train.checkpoints.fingerprint import MACHINE, changes, described
@@ -129,7 +130,8 @@ def _shapes(team: Team) -> dict[str, Any]:
 def _settings(team: Team, design: Design, layout: dict[str, Any]) -> dict[str, str]:
     """Return what a sweep is made of, as short text by name."""
     first = jax.tree.map(lambda column: column[0], team.inputs)
-    one = many.alone.trace(team.build, team.given, team.shared.data, first, team.shared.run)
+    arrays = team.given, team.shared.data, first, team.shared.run
+    one = compiled(many.alone, [team.build], arrays).trace(*arrays)
     values = {name: ", ".join(f"{each:g}" for each in dict.fromkeys(rows.tolist())) for name, rows in design.hp.items()}
     labels = {name: ", ".join(map(str, dict.fromkeys(rows.tolist()))) for name, rows in design.labels.items()}
     table = hashlib.sha256(repr([rows.tolist() for rows in (*design.hp.values(), *design.labels.values())]).encode())
