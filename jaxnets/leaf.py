@@ -115,11 +115,31 @@ def lift(function: Any) -> Net:
     if not callable(function):
         mend = "; unpack it with *" if isinstance(function, list | tuple) else ""
         raise TypeError(f"expected a Net or a callable x -> y, got {type(function).__name__} {function!r}{mend}")
-    return layer(None, lambda _, x: function(x), label=_name(function))
+    net = layer(None, lambda _, x: function(x), label=_name(function))
+    return replace(net, constructor=function)
+
+
+def recorded(factory: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a function that makes a `Net` or a `Cell`: the record holds the constructor and its arguments."""
+    signature = inspect.signature(factory)
+
+    @functools.wraps(factory)
+    def make(*args: P.args, **kwargs: P.kwargs) -> R:
+        return _noted(factory(*args, **kwargs), make, signature.bind(*args, **kwargs))
+
+    return make
+
+
+def _noted(record: Any, constructor: Callable, given: inspect.BoundArguments) -> Any:
+    """Return a `Net` or a `Cell` with what made it; other records, of `jn.data`, as they are."""
+    if not hasattr(record, "arguments"):
+        return record
+    given.apply_defaults()
+    return replace(record, constructor=constructor, arguments=given.arguments)
 
 
 def labelled(factory: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a function that makes a `Net` or a `Cell`: label it as it was called, in print and in errors."""
+    """Decorate a constructor as `recorded` does, and label what it makes as it was called, in print and in errors."""
     signature = inspect.signature(factory)
 
     @functools.wraps(factory)
@@ -127,6 +147,7 @@ def labelled(factory: Callable[P, R]) -> Callable[P, R]:
         label = describe(factory.__name__, signature, args, kwargs)
         with labelled_as(label):
             record: Any = factory(*args, **kwargs)
+        record = _noted(record, make, signature.bind(*args, **kwargs))
 
         def claim(function: Callable) -> Callable:
             def call(*args: Any, **kwargs: Any) -> Any:
