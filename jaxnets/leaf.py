@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnets.errors import NetError, is_traced, labelled_as
+from jaxnets.keywords import check_arguments
 from jaxnets.net import Key, Net, Params, State, check_key, spec
 from jaxnets.padded import Padded, check_padded
 from jaxnets.select import paths
@@ -139,11 +140,15 @@ def _noted(record: Any, constructor: Callable, given: inspect.BoundArguments) ->
 
 
 def labelled(factory: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a constructor as `recorded` does, and label what it makes as it was called, in print and in errors."""
+    """Decorate a constructor as `recorded` does, and label what it makes as it was called, in print and in errors.
+
+    A keyword that it does not have is answered by the one that it has: see `jaxnets.keywords`.
+    """
     signature = inspect.signature(factory)
 
     @functools.wraps(factory)
     def make(*args: P.args, **kwargs: P.kwargs) -> R:
+        check_arguments(factory.__name__, signature, args, kwargs)
         label = describe(factory.__name__, signature, args, kwargs)
         with labelled_as(label):
             record: Any = factory(*args, **kwargs)

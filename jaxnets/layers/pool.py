@@ -1,7 +1,7 @@
 """Pooling layers."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, overload
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from jaxnets.layers.windows import (
     refuse_padded,
     spread,
 )
-from jaxnets.leaf import labelled, layer
+from jaxnets.leaf import labelled, layer, lift
 from jaxnets.net import Net
 from jaxnets.ops import pool as ops
 
@@ -149,10 +149,15 @@ def adaptive_avg_pool(output_size: int | Sequence[int | None]) -> Net:
     return refuse_padded(layer(None, apply))
 
 
-def global_avg_pool(x: Any) -> jax.Array:
+@overload
+def global_avg_pool(x: None = None) -> Net: ...
+@overload
+def global_avg_pool(x: Any) -> jax.Array: ...
+def global_avg_pool(x: Any = None) -> jax.Array | Net:
     """Take the mean of each channel over all places: `(batch, *spatial, channels)` to `(batch, channels)`.
 
-    Sums are taken in float32 for narrower input. Written without a call: `jn.serial(..., jn.global_avg_pool)`.
+    Sums are taken in float32 for narrower input. As a layer it is written with or without a call:
+    `jn.serial(..., jn.global_avg_pool)`.
 
     Raises:
         NetError: for input without spatial axes, without a place, or of integers.
@@ -163,15 +168,21 @@ def global_avg_pool(x: Any) -> jax.Array:
     >>> global_avg_pool(jnp.ones((2, 7, 7, 64))).shape
     (2, 64)
     """
+    if x is None:
+        return lift(global_avg_pool)
     rank = _places("global_avg_pool", x)
     x = jnp.asarray(x)
     return jnp.mean(x, axis=tuple(range(1, 1 + rank)), dtype=param_dtype(x)).astype(x.dtype)
 
 
-def global_max_pool(x: Any) -> jax.Array:
+@overload
+def global_max_pool(x: None = None) -> Net: ...
+@overload
+def global_max_pool(x: Any) -> jax.Array: ...
+def global_max_pool(x: Any = None) -> jax.Array | Net:
     """Take the maximum of each channel over all places: `(batch, *spatial, channels)` to `(batch, channels)`.
 
-    Equal maxima share the gradient equally, as in `jnp.max` and `torch.amax`. Written without a call.
+    Equal maxima share the gradient equally, as in `jnp.max` and `torch.amax`. Written with or without a call.
 
     Raises:
         NetError: for input without spatial axes, without a place, or of integers.
@@ -180,6 +191,8 @@ def global_max_pool(x: Any) -> jax.Array:
     >>> global_max_pool(jnp.ones((2, 7, 7, 64))).shape
     (2, 64)
     """
+    if x is None:
+        return lift(global_max_pool)
     rank = _places("global_max_pool", x)
     return jnp.max(jnp.asarray(x), axis=tuple(range(1, 1 + rank)))
 

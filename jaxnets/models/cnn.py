@@ -6,6 +6,7 @@ import jax
 
 from jaxnets.combinators import Layer, serial
 from jaxnets.errors import check_count, labelled_as
+from jaxnets.keywords import explained
 from jaxnets.layers import batch_norm as normalise
 from jaxnets.layers import conv, max_pool
 from jaxnets.models.images import check_axes, of_images
@@ -13,6 +14,7 @@ from jaxnets.models.mlp import mlp
 from jaxnets.net import Net
 
 
+@explained
 def cnn(
     widths: Sequence[int] = (32, 64),
     num_classes: int = 10,

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, ParamSpec
 
 from jaxnets.errors import NetError, labelled_as
+from jaxnets.keywords import explained
 from jaxnets.layers.windows import AXES, check_spatial
 from jaxnets.net import Apply, Key, Net, Params, State
 from jaxnets.padded import Padded
@@ -16,10 +17,11 @@ P = ParamSpec("P")
 
 def takes_images(factory: Callable[P, Net]) -> Callable[P, Net]:
     """Decorate the constructor of a model of images, `(batch, height, width, channels)`: see `of_images`."""
+    make_net = explained(factory)
 
     @functools.wraps(factory)
     def make(*args: P.args, **kwargs: P.kwargs) -> Net:
-        return of_images(factory(*args, **kwargs), factory.__name__)
+        return of_images(make_net(*args, **kwargs), factory.__name__)
 
     return make
 

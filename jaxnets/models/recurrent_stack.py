@@ -33,7 +33,7 @@ def recurrent_stack(
         )
     check_count("layers", layers)
     own = cell(hidden)
-    options = {"return_sequences": return_sequences, "return_carry": return_carry}
+    options: dict[str, Any] = {"return_sequences": return_sequences, "return_carry": return_carry}
     rate = 0.0 if layers == 1 else dropout
     if both_ways:
         return bidirectional(own, layers=layers, dropout=rate, **options)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxnets.combinators import Layer, concatenate, serial
 from jaxnets.errors import NetError, labelled_as
 from jaxnets.graphs import graph
+from jaxnets.keywords import explained
 from jaxnets.layers import batch_norm as normalise
 from jaxnets.layers import conv, conv_transpose, max_pool
 from jaxnets.layers import dropout as drop
@@ -16,6 +17,7 @@ from jaxnets.models.images import check_axes, of_images
 from jaxnets.net import Net
 
 
+@explained
 def unet(
     num_classes: int = 2,
     *,

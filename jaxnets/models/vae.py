@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets.combinators import branches
+from jaxnets.keywords import explained
 from jaxnets.layers import dense
 from jaxnets.models.halves import conv_halves, dense_halves
 from jaxnets.models.images import of_images
@@ -13,6 +14,7 @@ from jaxnets.models.variational import variational
 from jaxnets.net import Net
 
 
+@explained
 def vae(
     shape: Sequence[int], widths: Sequence[int] = (500,), code: int = 20, *, activation: Callable = jnp.tanh
 ) -> Net:
@@ -36,6 +38,7 @@ def vae(
     return variational(*dense_halves(shape, widths, _heads(code), activation))
 
 
+@explained
 def conv_vae(
     shape: Sequence[int], features: Sequence[int] = (32, 64), code: int = 20, *, activation: Callable = jax.nn.relu
 ) -> Net:

@@ -349,7 +349,8 @@ def test_layers_both_ways_are_a_serial_whose_carries_are_handed_on():
     params, _ = net.init(KEY, X)
     near(params, chain.init(KEY, X)[0], 0)
     for train in (False, True):
-        near(*(each.apply(params, {}, X, key=KEY, train=train)[0] for each in (net, chain)), 1e-6)
+        found, wanted = (each.apply(params, {}, X, key=KEY, train=train)[0] for each in (net, chain))
+        near(found, wanted, 1e-6)
     with pytest.raises(jn.NetError, match=r"rnn: bidirectional\(.*\) is random in training and needs a key"):
         jn.serial(rnn=net).apply({"rnn": params}, {}, X, train=True)
     net = jn.bidirectional(cell, layers=2, return_carry=True)

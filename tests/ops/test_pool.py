@@ -48,9 +48,9 @@ def test_max_pool_equals_loops_and_the_first_maximum_gets_the_gradient(drawn):
 
 @given(settings(), st.booleans())
 def test_avg_pool_equals_loops(drawn, include):
-    shape, *grid = drawn
-    x = floats(*shape).astype(np.float64)
-    counted = grid[2] if include else ((0, 0),) * len(grid[0])
+    shape, window, stride, padding, dilation = drawn
+    grid, x = (window, stride, padding, dilation), floats(*shape).astype(np.float64)
+    counted = padding if include else ((0, 0),) * len(window)
     g, y, dx = value_and_gradient(lambda x: ops.avg_pool(x, *grid, counted), x)
     expected, gradient = loops.avg_pool(x, *grid, counted, g)
     np.testing.assert_allclose(y, expected, atol=1e-12)
