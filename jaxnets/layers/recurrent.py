@@ -14,7 +14,7 @@ from jaxnets.layers.cell import Carry, Cell, match_carry
 from jaxnets.layers.dropout import dropout as dropout_layer
 from jaxnets.leaf import labelled, to_dtype
 from jaxnets.net import Key, Net, Params, State, apply_child, check_key, compose, fold, spec
-from jaxnets.padded import Padded
+from jaxnets.padded import Padded, step_check
 
 
 @labelled
@@ -168,8 +168,12 @@ def _both_ways(
         for name, cell in zip(("forward", "backward"), cells, strict=True)
     }
 
+    check_steps = step_check(lambda _, *both: merge(*both), merge)  # pyright: ignore[reportCallIssue]
+
     def join(forward: Any, backward: Any) -> Any:
         if isinstance(forward, Padded):
+            if callable(merge):
+                check_steps((), forward.values, backward.values)
             return Padded(join(forward.values, backward.values), forward.lengths)
         return merge(forward, backward) if callable(merge) else jnp.concatenate([forward, backward], axis=-1)
 
