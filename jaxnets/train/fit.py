@@ -199,6 +199,9 @@ class Interruption(list[int]):
 
     leaving: BaseException | None = None
 
+    def __bool__(self) -> bool:
+        return len(self) > 0 or self.leaving is not None
+
     def ask(self, callbacks: Sequence[Callback], number: int, run: Run, row: Row) -> bool:
         """Show all callbacks a segment, and return whether one of them asks for the run's end."""
         ends = False
@@ -209,7 +212,6 @@ class Interruption(list[int]):
                 if len(self) > 1:  # the second signal
                     raise
                 self.leaving = error
-                self.append(SIGINT)
         return ends
 
 

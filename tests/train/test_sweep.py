@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -333,6 +334,31 @@ def test_ctrl_c_returns_what_there_is(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(jn.NetError, match="member 4 has not begun"):
         result.run(4)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_callbacks_that_end_the_process_end_a_sweep_in_order(error: type[BaseException], tmp_path: Path):
+    def end(number: int, run: Any, row: Any) -> None:
+        if number == 1:
+            raise error
+
+    def sweep(**how: Any) -> jn.train.SweepResult:
+        return jn.train.sweep(
+            linear, grid={"lr": [0.1, 0.2, 0.3]}, strategy="vmap", mesh=ONE, checkpoint=tmp_path, overhead=1e-6, **how
+        )
+
+    def callbacks(member: dict[str, Any]) -> list[jn.train.Callback]:
+        return [jn.train.Callback(on_segment=end)]
+
+    if error is SystemExit:
+        with pytest.raises(SystemExit):
+            sweep(callbacks=callbacks)
+    else:
+        assert sweep(callbacks=callbacks).segments.tolist() == [2, 2, 2]
+    again = sweep()
+    assert again.segments.tolist() == [4, 4, 4]
+    expected = jn.train.sweep(linear, grid={"lr": [0.1, 0.2, 0.3]}, strategy="vmap", mesh=ONE)
+    np.testing.assert_array_equal(again.history["loss"], expected.history["loss"])
 
 
 def test_progress_prints_plain_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
