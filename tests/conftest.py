@@ -141,6 +141,13 @@ SLOW = (
     "models/test_generate.py::test_a_tiny_model_learns_a_sentence_and_says_it",
     "test_documentation.py::test_docstring_examples[jaxnets.train.greedy]",
     "test_ignored.py::test_a_metric_leaves_places_out[None]",
+    "data/test_stream.py::test_workers_name_an_example_too",
+    "coming_from/test_keras.py::test_row",
+    'coming_from/test_pytorch.py::test_row[nn.CTCLoss(reduction="none")]',
+    *(
+        f"coming_from/test_scikit_learn.py::test_row[linear_model.{name}]"
+        for name in ("Ridge(alpha=0.5)", "Lasso(alpha=0.1)", "LogisticRegression(C=2.0)")
+    ),
 )
 
 

@@ -1,0 +1,159 @@
+"""What the page says of Flax, on which the library depends."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+import jaxnets as jn
+from tests.coming_from.page import Checks, Row, apply, close, differ, images, rows
+from tests.oracle import floats, integers
+
+ROWS = rows("Flax")
+KEY = jax.random.key(0)
+checks = Checks()
+
+
+@pytest.mark.promotes
+@pytest.mark.parametrize("there", ROWS)
+def test_row(there: str):
+    checks[there](ROWS[there])
+
+
+def test_every_row_is_checked():
+    assert set(checks) == set(ROWS)
+
+
+def code(row: Row, **names: Any) -> Any:
+    return row.theirs(nn=nn, nnx=nnx, optax=optax, **names)
+
+
+@checks.row("nn.Dense(8)")
+@checks.row("nn.Conv(6, (3, 3))")
+@checks.row("nn.Conv(6, (3, 3), strides=2, padding=1)")
+@checks.row("nn.ConvTranspose(6, (4, 4), strides=(2, 2))")
+def weighted(row: Row):
+    x, module = images(), code(row)
+    params = {name: floats(*leaf.shape) for name, leaf in module.init(KEY, x)["params"].items()}
+    mine = params
+    if "Transpose" in row.there:
+        differ(apply(row.ours(), x, params), module.apply({"params": params}, x))
+        mine = params | {"kernel": params["kernel"][::-1, ::-1]}
+    close(apply(row.ours(), x, mine), module.apply({"params": params}, x))
+    if row.there == "nn.Conv(6, (3, 3))":
+        assert jax.tree.map(jnp.shape, nn.Conv(6, 3).init(KEY, x[0]))["params"]["kernel"] == (3, 3, 6)
+    if row.there == "nn.Dense(8)":
+        wide = images(1, 900)
+        theirs: Any = nn.Dense(900).init(KEY, wide)["params"]
+        ours, _ = jn.dense(900).init(KEY, wide)
+        close(theirs["kernel"].std() * 30, 1, 0.01)
+        close(ours["kernel"].std() * 30, 1, 0.01)
+        close(abs(ours["kernel"]).max(), abs(theirs["kernel"]).max(), 0.01)  # both are cut off at the same
+        assert not ours["bias"].any()
+        assert not theirs["bias"].any()
+
+
+@checks.row("nn.max_pool(x, (2, 2), strides=(2, 2))")
+@checks.row('nn.avg_pool(x, (3, 3), strides=(2, 2), padding="SAME")')
+def pool(row: Row):
+    x = images(2, 7, 7, 3)
+    close(apply(row.ours(), x), code(row, x=x))
+    assert nn.max_pool(x, (2, 2)).shape == nn.avg_pool(x, (2, 2)).shape == (2, 6, 6, 3)
+
+
+@checks.row("nn.BatchNorm(use_running_average=False)")
+@checks.row("nnx.BatchNorm(3, rngs=nnx.Rngs(0))")
+def batch_norm(row: Row):
+    x, module = images(2, 3, 3, 3), code(row)
+    if row.there.startswith("nnx"):
+        module.train()
+        want, theirs = module(x), {"mean": module.mean.get_value(), "var": module.var.get_value()}
+    else:
+        want, variables = module.apply(module.init(KEY, x), x, mutable=["batch_stats"])
+        theirs = variables["batch_stats"]
+    net = row.ours()
+    params, state = net.init(KEY, x)
+    y, new = net.apply(params, state, x, train=True)
+    close(y, want)
+    close(new["mean"], theirs["mean"])
+    spread = x.reshape(-1, 3).var(0)
+    close(theirs["var"], 0.99 + 0.01 * spread)
+    close(new["var"], 0.99 + 0.01 * spread * 18 / 17)
+    close(jn.batch_norm().apply(params, state, x, train=True)[1]["mean"], 10 * new["mean"])
+
+
+@checks.row("nn.LayerNorm()")
+@checks.row("nn.GroupNorm(num_groups=3)")
+def norm(row: Row):
+    x, module = 1e-3 * images(2, 4, 4, 6), code(row)
+    want = module.apply(module.init(KEY, x), x)
+    params = {"scale": np.ones(6, np.float32), "bias": np.zeros(6, np.float32)}
+    close(apply(row.ours(), x, params), want, 1e-4)
+    differ(apply(jn.layer_norm() if "Layer" in row.there else jn.group_norm(3), x, params), want, 0.1)
+
+
+@checks.row("nn.Dropout(0.2, deterministic=False)")
+def dropout(row: Row):
+    x = np.ones((100, 400), np.float32)
+    for y in (code(row).apply({}, x, rngs={"dropout": KEY}), apply(row.ours(), x, key=KEY, train=True)):
+        close(np.unique(y), [0, 1.25])
+        assert abs(float((y > 0).mean()) - 0.8) < 0.01
+
+
+@checks.row("nn.Embed(500, 20)")
+def embed(row: Row):
+    indices, module = integers(3, 4, high=500), code(row)
+    params = module.init(KEY, indices)["params"]
+    close(apply(row.ours(), indices, params), module.apply({"params": params}, indices))
+    close(params["embedding"].std(), 20**-0.5, 0.03)
+    close(row.ours().init(KEY, indices)[0]["embedding"].std(), 1, 0.03)
+
+
+@checks.row("nn.RNN(nn.LSTMCell(4), return_carry=True)")
+@checks.row("nn.RNN(nn.GRUCell(4))")
+def recurrent(row: Row):
+    x, module, net = floats(2, 5, 3), code(row), row.ours()
+    start = module.init(KEY, x)["params"]
+    params = jax.tree.map(lambda leaf: floats(*leaf.shape, seed=1), start)
+    theirs = module.apply({"params": params}, x)
+    mine, state = jn.interop.from_flax(net, {"params": params["cell"]}, x)
+    y = net.apply(mine, state, x)[0]
+    if "GRU" in row.there:
+        close(y, theirs)
+        return
+    (cell, hidden), want = theirs
+    close(y[0], want)
+    close(y[1].cell, cell)
+    close(y[1].hidden, hidden)
+    assert not any(leaf.any() for path, leaf in jn.select.paths(start).items() if path.endswith("bias"))
+    assert net.init(KEY, x)[0]["bias"].tolist() == [0] * 4 + [1] * 4 + [0] * 8
+
+
+@checks.row("nn.gelu")
+def gelu(row: Row):
+    x = np.linspace(-4, 4, 41, dtype=np.float32)
+    np.testing.assert_array_equal(row.ours()(x), code(row)(x))
+
+
+@checks.row("optax.softmax_cross_entropy_with_integer_labels")
+@checks.row("optax.sigmoid_binary_cross_entropy")
+@checks.row("optax.l2_loss")
+def loss(row: Row):
+    outputs = floats(2, 5, 4)
+    targets = integers(2, 5, high=4) if "labels" in row.there else np.abs(floats(2, 5, 4, seed=1)) / 4
+    want, found = code(row)(outputs, targets), row.ours()(outputs, targets)
+    assert found.shape == (2,)
+    close(found, want.reshape(2, -1).mean(1))
+
+
+@checks.row("nnx.Linear(3, 8, rngs=nnx.Rngs(0))")
+def linear(row: Row):
+    x, module = floats(5, 3), code(row)
+    params = {"kernel": module.kernel.get_value(), "bias": floats(8)}
+    module.bias.set_value(params["bias"])
+    close(apply(row.ours(), x, params), module(x))
