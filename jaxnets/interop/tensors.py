@@ -65,6 +65,19 @@ def without_wrappers(tensors: Mapping[str, Any], names: Container[str], label: s
     return found
 
 
+def modules_of(source: Any, names: Container[str], rules: Mapping[str, str]) -> dict[str, Any]:
+    """Return PyTorch's modules in one by the names that `without_wrappers` and `renamed` give their tensors."""
+    reserved = [name for name in _RESERVED if name not in names]
+    found: dict[str, Any] = {}
+    for name, module in source.named_modules() if hasattr(source, "named_modules") else ():
+        found[".".join(part for part in name.split(".") if part not in reserved)] = (
+            module  # the wrapped after its wrapper
+        )
+    while _MODULE not in names and [name for name in found if name and "." not in name] == [_MODULE]:
+        found = {name.removeprefix(_MODULE).removeprefix("."): module for name, module in found.items() if name}
+    return modules_renamed(found, rules, ".")
+
+
 def renamed(tensors: Mapping[str, Any], rules: Mapping[str, str], separator: str, label: str) -> dict[str, Any]:
     """Return tensors under other names: whole or up to a separator, by the longest rule that fits.
 
@@ -73,10 +86,8 @@ def renamed(tensors: Mapping[str, Any], rules: Mapping[str, str], separator: str
     """
     used, found = set(), {}
     for name, tensor in tensors.items():
-        if fitting := [old for old in rules if name == old or name.startswith(old + separator)]:
-            old = max(fitting, key=len)
-            used.add(old)
-            name = rules[old] + name.removeprefix(old)
+        name, old = _new_name(name, rules, separator)
+        used.add(old)
         if name in found:
             raise NetError(f"has two tensors for the name {name!r}; mend rename=", label=label)
         found[name] = tensor
@@ -84,6 +95,18 @@ def renamed(tensors: Mapping[str, Any], rules: Mapping[str, str], separator: str
         mend = f"there are: {shortened(list(tensors))}"
         raise NetError(f"finds nothing of the name {', '.join(idle)} in rename=; {mend}", label=label)
     return found
+
+
+def modules_renamed(modules: Mapping[str, Any], rules: Mapping[str, str], separator: str) -> dict[str, Any]:
+    """Return modules by the names that their tensors get."""
+    return {_new_name(name, rules, separator)[0]: module for name, module in modules.items()}
+
+
+def _new_name(name: str, rules: Mapping[str, str], separator: str) -> tuple[str, str | None]:
+    """Return a name by the longest rule that fits, and the rule."""
+    fitting = [old for old in rules if name == old or name.startswith(old + separator)]
+    old = max(fitting, key=len, default=None)
+    return (name, None) if old is None else (rules[old] + name.removeprefix(old), old)
 
 
 def warn_of_not_finite(tensors: Iterable[tuple[str, Any]], label: str) -> None:

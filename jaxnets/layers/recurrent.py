@@ -1,7 +1,7 @@
 """Networks over sequences: cells run along time, one way or both ways."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -14,7 +14,7 @@ from jaxnets.layers.cell import Carry, Cell, match_carry
 from jaxnets.layers.dropout import dropout as dropout_layer
 from jaxnets.leaf import labelled, to_dtype
 from jaxnets.net import Key, Net, Params, State, apply_child, check_key, compose, fold, spec
-from jaxnets.padded import Padded
+from jaxnets.padded import Padded, step_check
 
 
 @labelled
@@ -80,8 +80,9 @@ def recurrent(
         raise NetError("has one cell, and dropout acts between cells; put jn.dropout(rate) after it")
     last = {"return_sequences": return_sequences, "return_carry": return_carry or not single}
     inner = {"return_sequences": True, "return_carry": True}
+    noted = {"dropout": dropout, "reverse": reverse}
     nets = [
-        _scanned(cell, reverse=reverse, unroll=unroll, **(last if place == len(cells) - 1 else inner))
+        _scanned(cell, reverse=reverse, unroll=unroll, noted=noted, **(last if place == len(cells) - 1 else inner))
         for place, cell in enumerate(cells)
     ]
     return nets[0] if single else _stacked(cells, nets, between, return_carry)
@@ -148,7 +149,7 @@ def bidirectional(
         if concrete(dropout) != 0.0:
             raise NetError("has one layer, and dropout acts between layers; put jn.dropout(rate) after it")
         return _both_ways(cells, merge, return_sequences, return_carry)
-    nets = [_both_ways(cells, merge, return_sequences or place < layers - 1, True) for place in range(layers)]
+    nets = [_both_ways(cells, merge, return_sequences or place < layers - 1, True, dropout) for place in range(layers)]
     return _stacked((cells,) * layers, nets, between, return_carry)
 
 
@@ -157,15 +158,22 @@ def _both_ways(
     merge: str | Callable[[jax.Array, jax.Array], jax.Array],
     return_sequences: bool,
     return_carry: bool,
+    dropout: Any = None,
 ) -> Net:
     """Make the network of two cells that run in opposite directions."""
+    ends = {"return_sequences": return_sequences, "return_carry": True}
+    noted = {} if dropout is None else {"dropout": dropout}
     children = {
-        name: _scanned(cell, reverse=name == "backward", return_sequences=return_sequences, return_carry=True)
+        name: _scanned(cell, reverse=name == "backward", noted=noted, **ends)
         for name, cell in zip(("forward", "backward"), cells, strict=True)
     }
 
+    check_steps = step_check(lambda _, *both: merge(*both), merge)  # pyright: ignore[reportCallIssue]
+
     def join(forward: Any, backward: Any) -> Any:
         if isinstance(forward, Padded):
+            if callable(merge):
+                check_steps((), forward.values, backward.values)
             return Padded(join(forward.values, backward.values), forward.lengths)
         return merge(forward, backward) if callable(merge) else jnp.concatenate([forward, backward], axis=-1)
 
@@ -190,8 +198,16 @@ def _both_ways(
     return compose(build, apply, label="bidirectional", children=children)
 
 
-def _scanned(cell: Cell, *, reverse: bool, return_sequences: bool, return_carry: bool, unroll: int = 1) -> Net:
-    """Make the network of one cell."""
+def _scanned(
+    cell: Cell,
+    *,
+    reverse: bool,
+    return_sequences: bool,
+    return_carry: bool,
+    unroll: int = 1,
+    noted: Mapping[str, Any],
+) -> Net:
+    """Make the network of one cell; what is noted goes into its arguments."""
     # jitted so that calls outside `jit` compile the loop once, not anew each time; the cache goes with the network
     run = jax.jit(functools.partial(_scan, cell, reverse=reverse, sequences=return_sequences, unroll=unroll))
 
@@ -208,7 +224,7 @@ def _scanned(cell: Cell, *, reverse: bool, return_sequences: bool, return_carry:
             y = Padded(y, x.lengths) if isinstance(x, Padded) and return_sequences else y
             return ((y, carry) if return_carry else y), state
 
-    return Net(init_fn, apply_fn, cell.label)
+    return Net(init_fn, apply_fn, cell.label, arguments={"cells": (cell,), **noted})
 
 
 def _stacked(cells: tuple[Any, ...], nets: list[Net], between: Net, return_carry: bool) -> Net:

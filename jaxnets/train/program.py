@@ -195,6 +195,15 @@ def compiled_segment(program: Program, run: Any) -> Compiled:
     return compiled(advance, [program.recipe, program.stopping], arrays, donate=(0,))
 
 
+def traced_segment(program: Program, run: Any) -> Any:
+    """Return what `jax.jit` makes of a segment before it is compiled: its `jaxpr`, and `out_info`, `(run, row)`."""
+    if (stream := program.stream) is None:
+        return compiled_segment(program, run).trace(run, program.train, program.validation)
+    # Batch by batch on the host, so that there is no segment as one function: one of a single batch stands for it.
+    in_one = jax.jit(lambda *arrays: stream.in_one(program.stopping, *arrays))
+    return in_one.trace(run, Batch(*stream.shapes), program.validation)
+
+
 def halted(run: Run) -> jax.Array | None:
     """Tell whether a run goes no further: it has stopped, or stands still; `None` if it can do neither."""
     stopped = None if run.stopping is None else run.stopping.stopped

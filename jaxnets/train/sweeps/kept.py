@@ -1,6 +1,7 @@
 """A sweep in a folder: one that was killed goes on, and ends with the same bits."""
 
 import hashlib
+import warnings
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -39,7 +40,11 @@ class Kept:
         self.writer = Writer(Path(folder), overhead)
         self.found, self.unreadable = None, list[int]()
         if archive.numbers(self.writer.check_folder()):
-            self.found, self.unreadable = archive.newest(self.writer.folder)
+            try:
+                self.found, self.unreadable = archive.newest(self.writer.folder, "sweep")
+            except NetError:
+                self.writer.close()
+                raise
 
     def adopt(self, how: Computed) -> Computed:
         """Return how members are computed, with what was measured then, so that the bits stay."""
@@ -105,10 +110,12 @@ class Kept:
         """Refuse to go on with another sweep, and name what differs."""
         assert self.found is not None
         found = changes(self.found.about["settings"], self.about["settings"])
-        if wrong := {name: change for name, change in found.items() if name not in MACHINE}:
-            text = "".join(f"\n  {name}: {change}" for name, change in wrong.items())
-            place = f"checkpoint {self.found.number} in {self.writer.folder}"
+        place = f"checkpoint {self.found.number} in {self.writer.folder}"
+        text = "".join(f"\n  {name}: {change}" for name, change in found.items())
+        if any(name not in MACHINE for name in found):
             raise NetError(f"is of another sweep:{text}\ngive a new sweep another folder", label=place)
+        if found:
+            warnings.warn(f"{place} was written elsewhere, the last bits may differ from here on:{text}", stacklevel=5)
 
 
 def _shapes(team: Team) -> dict[str, Any]:
