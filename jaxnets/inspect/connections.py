@@ -30,7 +30,7 @@ def connections(model: Any, *inputs: Any, params: Any = None, state: Any = None)
 
     Args:
         model: a network, or what else `multiply_adds` takes; the layers of a function are its named scopes.
-        *inputs: arrays or `jax.ShapeDtypeStruct`s; the count is for the whole batch.
+        *inputs: arrays, `jax.ShapeDtypeStruct`s or shapes (of float32); the count is for the whole batch.
         params: as for `multiply_adds`; parameters that a function hides give no biases.
         state: likewise.
 

@@ -18,7 +18,7 @@ def count_parameters(model: Any, *inputs: Any, on: Pattern = "**") -> int:
 
     Args:
         model: a network or Flax module, with its input; or a tree of parameters alone.
-        *inputs: arrays or `jax.ShapeDtypeStruct`s; only shapes and dtypes are read.
+        *inputs: arrays, `jax.ShapeDtypeStruct`s or shapes (of float32); only shapes and dtypes are read.
         on: which parameters, a pattern over their paths (see `jn.select`).
 
     Raises:
@@ -51,7 +51,7 @@ def multiply_adds(
 
     Args:
         model: a network; a Flax module, Linen or NNX; or any function JAX can trace.
-        *inputs: arrays or `jax.ShapeDtypeStruct`s.
+        *inputs: arrays, `jax.ShapeDtypeStruct`s or shapes (of float32).
         params: a tree of parameters or of their shapes. A network or module is initialised, abstractly, if it is not
             given; a function gets it as its first argument.
         state: the state of a network with `params`, or the other collections of a Linen module.

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnets.errors import NetError
-from jaxnets.inspect.trace import model_of
+from jaxnets.inspect.trace import input_of, model_of
 from jaxnets.net import Net, describe
 from jaxnets.tracing.jaxprs import warn_assumed
 from jaxnets.tracing.reach import Reach, Value
@@ -91,7 +91,7 @@ def receptive_field(
 
     Args:
         model: a `Net`, a Flax Linen or NNX module, or a function of arrays.
-        x: an array or its spec, the first input.
+        x: an array, its spec, or a shape for float32; the first input.
         *more: the other inputs of a function or a module.
         axes: the spatial axes of `x`; if not given, all but the first and the last, or of integers all but the first.
         params: parameters of the network or module, if they are at hand; shapes will do. With them a function is
@@ -113,6 +113,7 @@ def receptive_field(
     >>> field.size, field.whole
     ((28, 28), True)
     """
+    x = input_of(x)
     if not (hasattr(x, "shape") and hasattr(x, "dtype")):
         raise NetError(f"expects one array or its spec as the input, got {type(x).__name__}", label="receptive_field")
     last = len(x.shape) - int(jnp.issubdtype(x.dtype, jnp.inexact))

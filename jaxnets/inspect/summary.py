@@ -39,7 +39,8 @@ def summary(
 
     Args:
         model: a network; a Flax module, Linen or NNX; or any function JAX can trace.
-        *inputs: arrays or `jax.ShapeDtypeStruct`s, batch axis first; one for a network.
+        *inputs: arrays, `jax.ShapeDtypeStruct`s, or shapes such as `(1, 28, 28, 1)` for float32, batch axis first; one
+            for a network.
         params: a tree of parameters or of their shapes. A network or module is initialised, abstractly, if it is not
             given; a function gets it as its first argument.
         state: the state of a network with `params`, or the other collections of a Linen module.

@@ -82,9 +82,18 @@ def same_shape(outputs: Any, targets: Any) -> tuple[jax.Array, jax.Array]:
         elif outputs.shape[:-1] == shape:
             mend = f"; for class indices take cross_entropy, or jax.nn.one_hot(targets, {outputs.shape[-1]})"
         else:
-            mend = ""
+            mend = of_places(outputs.shape, shape)
         raise NetError(f"expects outputs and targets of one shape, got {outputs.shape} and {shape}{mend}")
     return outputs, targets.astype(outputs.dtype)
+
+
+def of_places(outputs: tuple[int, ...], targets: tuple[int, ...]) -> str:
+    """Say what is missing where each place of an image, or each step, has an output, and each example one target."""
+    if len(outputs) < 3 or targets[:1] != outputs[:1] or targets[1:] not in ((), (1,), outputs[-1:]):
+        return ""
+    steps = "; of sequences take the last step, jn.recurrent(..., return_sequences=False)" if len(outputs) == 3 else ""
+    mend = "jn.flatten or jn.global_avg_pool in front of the last jn.dense joins them"
+    return f"; the network gives outputs for {' × '.join(map(str, outputs[1:-1]))} places: {mend}{steps}"
 
 
 def array(targets: Any) -> jax.Array:
@@ -119,7 +128,8 @@ def class_targets(outputs: Any, targets: Any) -> tuple[jax.Array, jax.Array]:
         check_probabilities(targets)
         return outputs, targets.astype(outputs.dtype)
     if targets.shape != outputs.shape[:-1]:
-        mend = "; drop the last axis, targets[..., 0]" if targets.shape == (*outputs.shape[:-1], 1) else ""
+        short = targets.shape == (*outputs.shape[:-1], 1)
+        mend = "; drop the last axis, targets[..., 0]" if short else of_places(outputs.shape, targets.shape)
         raise NetError(
             f"expects labels {outputs.shape[:-1]} or probabilities {outputs.shape} for outputs {outputs.shape}, "
             f"got {targets.shape}{mend}"
