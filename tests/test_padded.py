@@ -105,7 +105,11 @@ def test_lengths_that_do_not_fit_are_named(values, lengths, message):
 def test_transformations_put_in_what_they_like():
     padded = Padded([[1.0, 2.0], [3.0, 4.0]], [1, 2])
     assert jax.tree.map(np.shape, padded).values == (2, 2)
-    assert jax.vmap(lambda p: p.mask, in_axes=(Padded(0, 0),))(jax.tree.map(lambda a: a[None], padded)).shape == (1, 2, 2)
+    assert jax.vmap(lambda p: p.mask, in_axes=(Padded(0, 0),))(jax.tree.map(lambda a: a[None], padded)).shape == (
+        1,
+        2,
+        2,
+    )
     pairs, _ = jax.tree_util.tree_flatten_with_path(padded)
     assert [jax.tree_util.keystr(path) for path, _ in pairs] == [".values", ".lengths"]
 
@@ -116,5 +120,5 @@ def test_sequences_are_filled_up():
     np.testing.assert_array_equal(np.isfinite(padded.values).all(-1), [[True, True], [True, False], [False, False]])
     np.testing.assert_array_equal(padded.mask, [[True, True], [True, False], [False, False]])
     for wrong in ([], [[1], [[2]]], [1, 2], [[[1], [1, 2]]]):
-        with pytest.raises(jn.NetError, match="^Padded.* expects .*sequence"):
+        with pytest.raises(jn.NetError, match=r"^Padded.* expects .*sequence"):
             Padded.from_sequences(wrong)

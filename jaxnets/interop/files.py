@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.errors import NetError
+from jaxnets.errors import NetError, require
 from jaxnets.interop.tensors import warn_of_not_finite
 from jaxnets.net import Params, State
 from jaxnets.select import paths
@@ -48,8 +48,7 @@ def save(
     >>> params["fc"]["bias"].shape, state, metadata
     ((2,), {}, {'epochs': 3})
     """
-    from safetensors.numpy import save as to_bytes
-
+    to_bytes = require("safetensors.numpy", "experiments").save
     path = Path(path)
     tensors: dict[str, np.ndarray] = {}
     _flatten("params", params, tensors)
@@ -90,6 +89,7 @@ def load(path: str | Path) -> tuple[Params, State, dict[str, Any]]:
     >>> sorted(params), sorted(state), metadata
     (['bias'], ['mean'], {})
     """
+    require("safetensors", "experiments")
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)

@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.errors import NetError
+from jaxnets.errors import NetError, require
 
 Tensors = dict[str, np.ndarray]
 
@@ -83,6 +83,7 @@ def shortened(names: list[str], most: int = 24) -> str:
 
 
 def _from_safetensors(path: Path, label: str) -> Tensors:
+    require("safetensors", "experiments")
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -19,6 +19,7 @@ from jaxnets.losses.checks import (
     pick,
     refuse,
     same_shape,
+    warn_of_probabilities,
 )
 
 
@@ -49,6 +50,7 @@ def cross_entropy(outputs: Any, targets: Any, *, label_smoothing: Any = 0.0) -> 
     """
     check_fraction("label_smoothing", label_smoothing)
     outputs, targets = class_targets(outputs, targets)
+    warn_of_probabilities(outputs)
     alpha = option(label_smoothing, outputs)
     if targets.ndim == outputs.ndim:
         return over_batch(optax.losses.safe_softmax_cross_entropy(outputs, optax.losses.smooth_labels(targets, alpha)))
@@ -194,6 +196,7 @@ def softmax_focal(outputs: Any, targets: Any, *, gamma: Any = 2.0) -> jax.Array:
     """
     check_positive("gamma", gamma, zero=True)
     outputs, labels = integer_targets(outputs, targets)
+    warn_of_probabilities(outputs)
     log_p = jax.nn.log_softmax(outputs)
     rest = others(labels, outputs)
     log_rest = jax.nn.logsumexp(log_p, axis=-1, where=rest)  # log(1 - p_y) without cancellation

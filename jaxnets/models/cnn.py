@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import jax
 
 from jaxnets.combinators import Layer, serial
-from jaxnets.errors import check_count, labelled_as
+from jaxnets.errors import check_count, check_counts, labelled_as
 from jaxnets.layers import batch_norm as normalise
 from jaxnets.layers import conv, max_pool
 from jaxnets.models.mlp import mlp
@@ -59,6 +59,7 @@ def cnn(
     """
     with labelled_as("cnn"):
         check_count("convs", convs)
+        check_counts("widths", widths)
     he = jax.nn.initializers.he_normal()
     features: dict[str, Layer] = {}
     place = 0

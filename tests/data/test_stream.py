@@ -298,5 +298,5 @@ def test_a_position_of_another_stream_is_named(change, words):
 
 def test_says_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)
-    with pytest.raises(ModuleNotFoundError, match="extra 'stream'"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'jaxnets\[stream\]'"):
         jn.data.stream(arrays(5), 2)
