@@ -86,7 +86,8 @@ def test_lines_have_loss_metrics_speed_and_time_left(capsys):
 
 def test_the_time_left_leaves_compilation_out(capsys, monkeypatch):
     ticks = iter([0.0, 60.0, 62.0, 64.0])  # a minute to compile, then two seconds an epoch
-    monkeypatch.setattr("jaxnets.train.progress.time", types.SimpleNamespace(perf_counter=lambda: next(ticks)))
+    clock = types.SimpleNamespace(perf_counter=lambda: next(ticks))
+    monkeypatch.setattr(sys.modules["jaxnets.train.progress"], "time", clock)
     show, run = jn.train.progress(), PROGRAM.start(KEY)
     show.on_start(PROGRAM)
     for number in range(3):
