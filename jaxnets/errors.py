@@ -148,16 +148,16 @@ def concrete(value: Any, name: str = "") -> float | None:
         raise NetError(f"{what}, got {shown(value)}") from None
 
 
-def check_fraction(name: str, value: Any) -> None:
-    """Check that a rate or decay lies in [0, 1) where its value is known.
+def check_fraction(name: str, value: Any, *, one: bool = False) -> None:
+    """Check that a rate or decay lies in [0, 1), or in [0, 1] with `one=True`, where its value is known.
 
     Raises:
         NetError: if it lies outside.
     """
     number = concrete(value, name)
-    if number is not None and not 0.0 <= number < 1.0:
-        mend = f"; {number:g} % is {number / 100:g}" if 1.0 < number <= 100.0 else ""
-        raise NetError(f"expects {name} in [0, 1), got {number:g}{mend}")
+    if number is not None and not (0.0 <= number < 1.0 or (one and number == 1.0)):
+        hint = f"; {number:g} % is {number / 100:g}" if 1.0 < number <= 100.0 else ""
+        raise NetError(f"expects {name} in [0, 1{']' if one else ')'}, got {number:g}{hint}")
 
 
 def check_positive(name: str, value: Any, *, zero: bool = False) -> None:

@@ -1,6 +1,6 @@
 """Sequences of unequal length in one rectangular array."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,8 @@ class Padded:
 
     Example *i* is `values[i, :lengths[i]]`; what stands behind that never changes an output, a final
     carry or a gradient of a layer of this library. A `Padded` is a pytree, so it passes through `jit`,
-    `vmap`, `grad` and `scan` as an array does.
+    `vmap`, `grad` and `scan` as an array does. A plain function, or a layer made by `jn.layer`, is given the
+    values with zeros behind the end, and refused if it mixes them with what stands before.
 
     `Padded.from_sequences` makes one of arrays of unequal length. Attributes are looked at when one is made by hand,
     and lists made arrays; as a pytree it holds whatever a transformation puts in.
@@ -149,3 +150,31 @@ def _array(name: str, given: Any) -> np.ndarray:
     except ValueError:
         mend = "Padded.from_sequences(sequences) fills them up"
         raise NetError(f"expects {name} as one array, got a list of unequal lengths; {mend}", label="Padded") from None
+
+
+def step_check(function: Callable[..., Any], written: Any) -> Callable[..., None]:
+    """Return a check that `function(params, *sequences)`, of values of `Padded`, reads no padding for a real output.
+
+    `written` is the function as somebody wrote it; those of this library know what they do with padding. The check
+    traces the function, once for each set of shapes, and lets it pass where that does not tell.
+    """
+    own = (getattr(written, "__module__", None) or "").startswith("jaxnets.")
+    passed: set[Any] = set()
+
+    def check(params: Any, *sequences: Any) -> None:
+        leaves, structure = jax.tree.flatten((params, sequences))
+        shapes = structure, *((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+        if own or shapes in passed:
+            return
+        from jaxnets.tracing.steps import mixed  # read when it is asked for: few networks need it
+
+        specs = (jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)) for x in sequences)
+        if (what := mixed(lambda *sequences: function(params, *sequences), *specs)) is not None:
+            raise NetError(
+                f"expects a function of each step and those before it for Padded values {jnp.shape(sequences[0])}, got "
+                f"one that mixes {what}: padding would change its outputs; write jn.Net(init, apply), whose apply gets "
+                f"the Padded itself, and leave padding out by its mask"
+            )
+        passed.add(shapes)
+
+    return check

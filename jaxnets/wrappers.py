@@ -9,10 +9,11 @@ import jax.numpy as jnp
 
 from jaxnets.combinators import Layer
 from jaxnets.errors import NetError, shown
-from jaxnets.leaf import lift, to_dtype
+from jaxnets.leaf import lift, recorded, to_dtype
 from jaxnets.net import Apply, Key, Net, Params, State, compose, outline, spec
 
 
+@recorded
 def remat(net: Layer, *, policy: Callable[..., bool] | None = None) -> Net:
     """Keep none of a network's intermediate values for the backward pass: compute them again there.
 
@@ -66,6 +67,7 @@ class Policy:
                 raise NetError(f"{expects}, got {shown(dtype)}", label="Policy")
 
 
+@recorded
 def cast(net: Layer, policy: Policy | Any = Policy()) -> Net:
     """Run a network in mixed precision: parameters in one dtype, arithmetic in another.
 

@@ -200,6 +200,20 @@ def magnitude(x: jax.Array) -> jax.Array:
     return x * jax.lax.stop_gradient(jnp.sign(x))
 
 
+def at_least_zero(x: jax.Array) -> jax.Array:
+    """Return values that are ≥ 0 but for rounding with 0 for what lies below; their derivative stays."""
+    return x + jax.lax.stop_gradient(jnp.maximum(-x, 0))
+
+
+def binary_entropies(logits: jax.Array, targets: jax.Array) -> jax.Array:
+    """Return −t log σ(o) − (1 − t) log σ(−o) element by element; 0 · ∞ counts as 0, for logits of ±∞."""
+
+    def times(share: jax.Array, loss: jax.Array) -> jax.Array:
+        return share * jnp.where((share == 0) & jnp.isinf(loss), 0, loss)
+
+    return times(targets, jax.nn.softplus(-logits)) + times(1 - targets, jax.nn.softplus(logits))
+
+
 def over_batch(values: jax.Array) -> jax.Array:
     """Return the mean over all axes but the first: `(batch, ...)` to `(batch,)`."""
     return values.mean(axis=tuple(range(1, values.ndim)))

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxnets.compiled import computed
 from jaxnets.errors import labelled_as
 from jaxnets.foreign import arrays
 from jaxnets.metrics import Metric
@@ -110,7 +111,8 @@ def evaluate(
 ) -> dict[str, jax.Array]:
     """Return metrics, and the objective's parts if one is given, over every example of the data exactly once.
 
-    The values do not depend on the batch size but for rounding. It is a pure function: jit or vmap it.
+    The values do not depend on the batch size but for rounding. It is a pure function: jit or vmap it. Called on known
+    arrays it is compiled once for a network, metrics and shapes.
 
     Args:
         net: the network, run in evaluation.
@@ -134,12 +136,24 @@ def evaluate(
     with labelled_as("evaluate"):
         net, chosen, data = arguments.network(net), arguments.metrics_of(metrics), arguments.pair("data", data)
         objective = None if objective is None else arguments.objective_of(objective)
+    return computed(_evaluate, [net, chosen, objective, batch_size], params, state, data)
+
+
+def _evaluate(
+    net: Net,
+    metrics: Mapping[str, Metric],
+    objective: ObjectiveFunction | None,
+    batch_size: int,
+    params: Params,
+    state: State,
+    data: Data,
+) -> dict[str, jax.Array]:
     examples = len(jax.tree.leaves(data)[0])
 
     def one(_: None, batch: tuple[jax.Array, jax.Array]) -> tuple[None, Tally]:
-        return None, look(net, params, state, take(data, *batch), chosen, objective)
+        return None, look(net, params, state, take(data, *batch), metrics, objective)
 
-    return over_batches(chosen, one, None, rows(examples, min(batch_size, examples)))[1]
+    return over_batches(metrics, one, None, rows(examples, min(batch_size, examples)))[1]
 
 
 def predict(net: Net, params: Params, state: State, x: Any, *, batch_size: int = 256) -> Any:
@@ -159,6 +173,10 @@ def predict(net: Net, params: Params, state: State, x: Any, *, batch_size: int =
     """
     with labelled_as("predict"):
         net, x = arguments.network(net), arrays("x", x)
+    return computed(_predict, [net, batch_size], params, state, x)
+
+
+def _predict(net: Net, batch_size: int, params: Params, state: State, x: Any) -> Any:
     examples = len(jax.tree.leaves(x)[0])
     index, _ = rows(examples, min(batch_size, examples))
 
