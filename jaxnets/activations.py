@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxnets.errors import NetError, is_traced
+from jaxnets.errors import NetError, concrete, is_traced
 
 
 def scaled_tanh(x: jax.Array) -> jax.Array:
@@ -119,6 +119,7 @@ def hard_shrink(x: jax.Array, threshold: float | jax.Array = 0.5) -> jax.Array:
     >>> print(hard_shrink(jnp.array([-1.0, 0.5, 2.0])))
     [-1.  0.  2.]
     """
+    concrete(threshold, "threshold")
     return jnp.where(jnp.abs(x) <= jnp.asarray(threshold, x.dtype), jnp.zeros((), x.dtype), x)
 
 
@@ -138,6 +139,7 @@ def soft_shrink(x: jax.Array, threshold: float | jax.Array = 0.5) -> jax.Array:
     >>> print(soft_shrink(jnp.array([-1.0, 0.5, 2.0])))
     [-0.5  0.   1.5]
     """
+    concrete(threshold, "threshold")
     limit = jnp.asarray(threshold, x.dtype)
     return jnp.where(jnp.abs(x) <= limit, jnp.zeros((), x.dtype), x - jnp.sign(x) * limit)
 
@@ -175,4 +177,6 @@ def threshold(x: jax.Array, threshold: float | jax.Array = 1.0, value: float | j
     >>> print(threshold(jnp.array([0.5, 1.0, 2.0])))
     [0. 0. 2.]
     """
+    concrete(threshold, "threshold")
+    concrete(value, "value")
     return jnp.where(x <= jnp.asarray(threshold, x.dtype), jnp.asarray(value, x.dtype), x)

@@ -89,36 +89,46 @@ def known(x: Any) -> np.ndarray | None:
 def shown(value: Any) -> str:
     """Return a value in the few words that a message has room for.
 
-    >>> shown(np.zeros((178, 13))), shown("adam"), shown(list(range(100)))
-    ('ndarray (178, 13) float64', "str 'adam'", 'list [0, 1, 2, 3, 4, 5, ...]')
+    >>> shown(np.zeros((178, 13))), shown("adam"), shown(list(range(100))), shown(len)
+    ('ndarray (178, 13) float64', "str 'adam'", 'list', 'the function len')
     """
     kind = type(value).__name__
-    if hasattr(value, "shape") and hasattr(value, "dtype"):
-        return f"{kind} {tuple(value.shape)} {value.dtype}"
-    if callable(value) and hasattr(value, "__qualname__"):
-        return f"the {'class' if isinstance(value, type) else 'function'} {value.__qualname__}"
+    if hasattr(value, "shape"):
+        return f"{kind} {tuple(value.shape)} {getattr(value, 'dtype', '')}".rstrip()
+    if callable(value) and hasattr(value, "__name__"):
+        return f"the {'class' if isinstance(value, type) else 'function'} {value.__name__.strip('<>')}"
     text = reprlib.repr(value)
-    return f"{kind} {text}" if len(text) < 60 and "object at 0x" not in text else kind
+    if value is None:
+        return text
+    return kind if len(text) > 60 or "\n" in text or "object at 0x" in text or "..." in text else f"{kind} {text}"
 
 
-def require(package: str, extra: str) -> Any:
-    """Import a package that only some of the library needs.
+def missing(package: str, extra: str) -> ModuleNotFoundError:
+    """Return the error for a package that is not installed.
 
     Args:
         package: its name, dotted where a part of it is needed.
-        extra: which of our extras brings it; nothing where it is installed by its own name.
+        extra: which of our extras brings it.
+
+    >>> missing("orbax.checkpoint", "checkpoint")
+    ModuleNotFoundError("this needs the package orbax: pip install 'jaxnets[checkpoint]'")
+    """
+    root = package.partition(".")[0]
+    return ModuleNotFoundError(f"this needs the package {root}: pip install 'jaxnets[{extra}]'", name=root)
+
+
+def require(package: str, extra: str) -> Any:
+    """Import and return a package, likewise.
 
     Raises:
         ModuleNotFoundError: if it is not installed.
     """
-    root = package.partition(".")[0]
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] != root:
-            raise  # it is there, and lacks something itself
-        what = f"jaxnets[{extra}]" if extra else root
-        raise ModuleNotFoundError(f"needs the package {root}: pip install '{what}'", name=root) from None
+        if error.name and error.name.partition(".")[0] == package.partition(".")[0]:
+            raise missing(package, extra) from None
+        raise  # it is there, and lacks something itself
 
 
 def concrete(value: Any, name: str = "") -> float | None:
@@ -171,3 +181,15 @@ def check_count(name: str, value: Any) -> None:
         raise NetError(f"expects an integer for {name}, got {shown(value)}")
     if value < 1:
         raise NetError(f"expects {name} ≥ 1, got {value}")
+
+
+def check_counts(name: str, values: Any) -> None:
+    """Check that sizes such as the widths of layers are a sequence of such integers.
+
+    Raises:
+        NetError: if they are not.
+    """
+    if isinstance(values, str) or not hasattr(values, "__iter__"):
+        raise NetError(f"expects a sequence of integers for {name}, got {shown(values)}; write [{values}] for one")
+    for value in values:
+        check_count(name, value)

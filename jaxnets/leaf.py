@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.errors import NetError, is_traced, labelled_as
+from jaxnets.errors import NetError, is_traced, labelled_as, shown
+from jaxnets.foreign import refuse_network
 from jaxnets.keywords import check_arguments
 from jaxnets.net import Key, Net, Params, State, check_key, spec
 from jaxnets.padded import Padded, check_padded, step_check
@@ -109,6 +110,7 @@ def lift(function: Any) -> Net:
 
     Raises:
         TypeError: if it is neither, or a constructor that has not been called (`jn.dense` for `jn.dense(10)`).
+        NetError: for a layer, a network or a function of another library.
 
     >>> import jax, jax.numpy as jnp
     >>> net = lift(jax.nn.relu)
@@ -121,9 +123,11 @@ def lift(function: Any) -> Net:
         return function
     if getattr(function, "makes_net", False):
         raise TypeError(f"expected a layer, got the constructor {_name(function)}: call it, {_name(function)}(...)")
+    refuse_network(function)
     if not callable(function):
         mend = "; unpack it with *" if isinstance(function, list | tuple) else ""
-        raise TypeError(f"expected a Net or a callable x -> y, got {type(function).__name__} {function!r}{mend}")
+        mend = "; jax.nn has activations, jn has layers" if isinstance(function, str) else mend
+        raise TypeError(f"expected a Net or a callable x -> y, got {shown(function)}{mend}")
     net = _leaf(None, lambda _, x: function(x), _name(function), function)
     return replace(net, constructor=function)
 

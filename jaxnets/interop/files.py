@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.errors import NetError, is_traced
+from jaxnets.errors import NetError, is_traced, require
 from jaxnets.interop.tensors import DTYPES, Tensors, read_safetensors, warn_of_not_finite
 from jaxnets.net import Params, State
 from jaxnets.select import paths
@@ -60,8 +60,7 @@ def save(
     >>> params["fc"]["bias"].shape, state, metadata
     ((2,), {}, {'epochs': 3})
     """
-    from safetensors.numpy import save as to_bytes
-
+    to_bytes = require("safetensors.numpy", "experiments").save
     path = Path(path).expanduser()
     tensors: Tensors = {}
     if not isinstance(metadata, Mapping | None):

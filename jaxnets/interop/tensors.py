@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.errors import NetError
+from jaxnets.errors import NetError, require
 
 Tensors = dict[str, np.ndarray]
 
@@ -133,6 +133,7 @@ def read_safetensors(path: Path, label: str) -> tuple[Tensors, dict[str, str]]:
     Raises:
         NetError: for a file that is truncated or corrupt, a name that comes twice, or a dtype that NumPy can't hold.
     """
+    require("safetensors", "experiments")
     from safetensors import SafetensorError, safe_open
 
     tensors = {}

@@ -1,6 +1,7 @@
 """What losses share: what they ask of outputs and targets and say when they are wrong, and small array functions."""
 
 import functools
+import warnings
 from collections.abc import Callable
 from typing import Any, ParamSpec
 
@@ -177,6 +178,16 @@ def check_probabilities(targets: Any) -> None:
         refuse(
             totals, lambda s: np.abs(s - 1) > 0.01, f"expects probabilities that add up to 1, got a sum of {{}}{mend}"
         )
+
+
+def warn_of_probabilities(outputs: jax.Array) -> None:
+    """Warn where known logits are probabilities: all in [0, 1], rows that sum to 1, and not just zeros and ones."""
+    values = known(outputs)
+    if values is None or not ((values >= 0) & (values <= 1)).all() or (values % 1 == 0).all():
+        return
+    if (np.abs(values.sum(-1, dtype=np.float64) - 1) < 1e-3).all():
+        text = "the outputs are probabilities, and this loss takes logits: it applies softmax itself"
+        warnings.warn(f"{text}; leave softmax out, or take negative_log_likelihood of jnp.log", stacklevel=4)
 
 
 def check_log_probabilities(outputs: jax.Array) -> None:

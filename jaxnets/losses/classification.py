@@ -21,6 +21,7 @@ from jaxnets.losses.checks import (
     pick,
     refuse,
     same_shape,
+    warn_of_probabilities,
 )
 
 
@@ -51,6 +52,7 @@ def cross_entropy(outputs: Any, targets: Any, *, label_smoothing: Any = 0.0) -> 
     """
     check_fraction("label_smoothing", label_smoothing)
     outputs, targets = class_targets(outputs, targets)
+    warn_of_probabilities(outputs)
     alpha = option(label_smoothing, outputs)
     if targets.ndim == outputs.ndim:
         return over_batch(optax.losses.safe_softmax_cross_entropy(outputs, optax.losses.smooth_labels(targets, alpha)))
@@ -228,6 +230,7 @@ def softmax_focal(outputs: Any, targets: Any, *, gamma: Any = 2.0) -> jax.Array:
     """
     check_positive("gamma", gamma, zero=True)
     outputs, labels = integer_targets(outputs, targets)
+    warn_of_probabilities(outputs)
     log_p = jax.nn.log_softmax(outputs)
     log_true = pick(log_p, labels)
     rest = others(labels, outputs) & ~jnp.isneginf(log_p)

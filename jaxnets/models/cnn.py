@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import jax
 
 from jaxnets.combinators import Layer, serial
-from jaxnets.errors import check_count, labelled_as
+from jaxnets.errors import check_count, check_counts, labelled_as
 from jaxnets.keywords import explained
 from jaxnets.layers import batch_norm as normalise
 from jaxnets.layers import conv, max_pool
@@ -64,6 +64,7 @@ def cnn(
     """
     with labelled_as("cnn"):
         check_count("convs", convs)
+        check_counts("widths", widths)
         check_axes(spatial_axes)
     he = jax.nn.initializers.he_normal()
     features: dict[str, Layer] = {}

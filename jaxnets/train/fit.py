@@ -14,8 +14,9 @@ import jax
 import numpy as np
 
 from jaxnets.compiled import compiled
-from jaxnets.errors import NetError
+from jaxnets.errors import NetError, labelled_as, shown
 from jaxnets.net import Key, check_key
+from jaxnets.train.arguments import callback_hint, check_function
 from jaxnets.train.diagnostics.blame import blame
 from jaxnets.train.program import History, Program, begin, compiled_segment, halted, traced_segment
 from jaxnets.train.run import Run
@@ -50,6 +51,14 @@ class Callback:
     on_end: Callable[[], None] = _nothing
     restore: Callable[[Program, Key], tuple[Run, list[Row]] | None] = _nothing
     on_finish: Callable[[int, Run], None] = _nothing
+
+    def __post_init__(self) -> None:
+        with labelled_as("Callback"):
+            check_function("on_start", self.on_start, "(program) -> None")
+            check_function("on_segment", self.on_segment, "(number, run, row) -> bool or None")
+            check_function("on_end", self.on_end, "() -> None")
+            check_function("restore", self.restore, "(program, key) -> (run, rows) or None")
+            check_function("on_finish", self.on_finish, "(number, run) -> None")
 
 
 class Diverged(NetError):
@@ -97,9 +106,17 @@ def fit(program: Program, key: Key, callbacks: Sequence[Callback | EarlyStopping
     >>> history["loss"].shape
     (3,)
     """
-    check_key(key)
-    if not isinstance(callbacks, Sequence) or not all(isinstance(each, Callback | EarlyStopping) for each in callbacks):
-        raise NetError(f"expects a list of callbacks, [jn.train.progress(), ...], got {callbacks!r}", label="fit")
+    if not isinstance(program, Program):
+        mend = "jn.train.fit(jn.train.program(net, objective, optimizer, data, epochs=10), key)"
+        raise NetError(f"expects a program and a key, got {shown(program)} and {shown(key)}; {mend}", label="fit")
+    with labelled_as("fit"):
+        check_key(key)
+    listed = callbacks if isinstance(callbacks, list | tuple) else [callbacks]
+    wrong = [each for each in listed if not isinstance(each, Callback | EarlyStopping)]
+    if wrong or listed is not callbacks:
+        mend = callback_hint(wrong[0]) if wrong else "; put it in brackets, [callback]"
+        got = shown(wrong[0]) if wrong else type(callbacks).__name__
+        raise NetError(f"expects a list of callbacks, [jn.train.progress(), ...], got {got}{mend}", label="fit")
     rules = [each for each in callbacks if isinstance(each, EarlyStopping)]
     if len(rules) + (program.stopping is not None) > 1:
         raise NetError("gets several rules for early stopping; give one", label="fit")
@@ -123,8 +140,8 @@ def fit(program: Program, key: Key, callbacks: Sequence[Callback | EarlyStopping
                     run, row = segment(run)
                     # Copies: what `device_get` returns keeps the device's buffer.
                     rows.append({name: np.array(value) for name, value in jax.device_get(row).items()})
-                    shown = {name: float(value) if np.ndim(value) == 0 else value for name, value in rows[-1].items()}
-                    asked = interrupted.ask(watchers, len(rows) - 1, run, shown)
+                    values = {name: float(each) if np.ndim(each) == 0 else each for name, each in rows[-1].items()}
+                    asked = interrupted.ask(watchers, len(rows) - 1, run, values)
                     over = _agreed(asked or _is_over(run) or bool(interrupted))
             for callback in watchers:
                 callback.on_finish(len(rows), run)

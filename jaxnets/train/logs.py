@@ -1,7 +1,6 @@
 """Callbacks that write a run's scalars down, each as soon as it is known."""
 
 import csv as table
-import importlib
 import io
 import json
 import math
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnets.errors import NetError
+from jaxnets.errors import NetError, require
 from jaxnets.train.fit import Callback, Row
 from jaxnets.train.program import Program
 from jaxnets.train.run import Run
@@ -91,10 +90,7 @@ def tensorboard(folder: str | Path) -> Callback:
     live: dict[str, Any] = {}
 
     def on_start(program: Program) -> None:
-        try:
-            import tensorboardX
-        except ModuleNotFoundError:
-            raise ModuleNotFoundError("tensorboard needs tensorboardX: pip install 'jaxnets[tensorboard]'") from None
+        tensorboardX = require("tensorboardX", "tensorboard")
         live.update(make=tensorboardX.SummaryWriter, writer=None)
 
     def on_segment(number: int, run: Run, row: Row) -> None:
@@ -131,10 +127,7 @@ def wandb(project: str, *, config: Mapping[str, Any] | None = None, **options: A
     live: dict[str, Any] = {}
 
     def on_start(program: Program) -> None:
-        try:
-            wandb = importlib.import_module("wandb")
-        except ModuleNotFoundError:
-            raise ModuleNotFoundError("wandb is not installed: pip install 'jaxnets[wandb]'") from None
+        wandb = require("wandb", "wandb")
         settings = {**program.recipe.settings, **(config or {})}
         live["run"] = wandb.init(project=project, config=settings, **options)
 

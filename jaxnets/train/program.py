@@ -11,12 +11,12 @@ import optax
 from jaxnets.compiled import Compiled, compiled
 from jaxnets.data.stream import Stream
 from jaxnets.errors import NetError, check_count, check_fraction, labelled_as
-from jaxnets.metrics import Metric
-from jaxnets.net import Key, Net, fold
+from jaxnets.net import Key, Net, check_key, fold
+from jaxnets.objective import Loss
 from jaxnets.ops.permutation import permutation
-from jaxnets.select import Pattern
-from jaxnets.train import tally
-from jaxnets.train.data import Data, check_data, check_metrics
+from jaxnets.select import Pattern, but_for
+from jaxnets.train import arguments, tally
+from jaxnets.train.data import Data, check_data
 from jaxnets.train.epoch import Epoch
 from jaxnets.train.run import Batch, Run
 from jaxnets.train.scaling import LossScale
@@ -74,18 +74,21 @@ class Recipe(Epoch):
         """Return the examples of each batch of the epoch that began at a step, and their weights."""
         key = fold(jax.random.fold_in(run.key, first), "order")
         places = permutation(key, self.examples) if self.order is None else self.order(key, train)
+        if jnp.shape(places) != (self.examples,):
+            wrong = f"expects order to give indices ({self.examples},), got {jnp.shape(places)}"
+            raise NetError(wrong, label="program")
         index, weights = tally.rows(self.examples, self.batch_size)
         return places[index], weights
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Program:
     """A training run that has not begun: a pytree of its data, and the pure functions over it.
 
     `program(key)` is the whole run. As the data are leaves of the program, hand the program to `jit` as an
     argument, `jax.jit(lambda program, key: program(key))(program, key)`, and they are not baked into what is
-    compiled.
+    compiled, as they are by `jax.jit(program)(key)`, which does for small data.
 
     Attributes:
         train: inputs and targets that are learned from, on the device, and the weights of examples if any; nothing
@@ -106,6 +109,19 @@ class Program:
     stopping: EarlyStopping | None = field(default=None, metadata=STATIC)
     stream: Streamed | None = field(default=None, metadata=STATIC)
 
+    def __repr__(self) -> str:
+        settings = self.recipe.settings
+        parts = [
+            f"net {self.recipe.net.label}",
+            f"objective {settings['objective']}",
+            f"{self.examples} examples",
+            f"{self.segments} epochs",
+            f"batch_size {settings['batch_size']}",
+            *([f"metrics {settings['metrics']}"] if settings["metrics"] else []),
+            *(["validation"] if self.validation or (self.stream and self.stream.held_out) else []),
+        ]
+        return f"Program({', '.join(parts)})"
+
     @property
     def row(self) -> Any:
         """The shape and dtype of one input, as a batch of one."""
@@ -114,6 +130,7 @@ class Program:
 
     def start(self, key: Key) -> Run:
         """Return the run before its first step."""
+        check_key(key)
         return begin(self.recipe, self.stopping, self.row, key)
 
     def segment(self, run: Run) -> tuple[Run, History]:
@@ -212,20 +229,21 @@ def halted(run: Run) -> jax.Array | None:
 
 
 def program(
-    net: Net,
-    objective: ObjectiveFunction,
+    net: Net | Callable[[Any], Any],
+    objective: ObjectiveFunction | Loss,
     optimizer: optax.GradientTransformation,
     data: Any,
     *,
     epochs: int,
     batch_size: int | None = USUAL,
     validation: Any = None,
-    metrics: Mapping[str, Metric] | None = None,
+    metrics: arguments.Metrics = None,
     augment: Callable[[Key, Any], Any] | None = None,
     mix: Callable[[Key, Any, Any, jax.Array], tuple[Any, Any, jax.Array]] | None = None,
     order: Callable[[Key, Data], jax.Array] | None = None,
     accumulate: int = 1,
     freeze: Pattern | None = None,
+    but: Pattern | None = None,
     average: Any = None,
     loss_scale: LossScale | None = None,
     stopping: EarlyStopping | None = None,
@@ -241,16 +259,17 @@ def program(
 
     Args:
         net: the network.
-        objective: `(params, outputs, targets, weights) -> (scalar, parts)`, as `jn.objective` makes.
+        objective: `(params, outputs, targets, weights) -> (scalar, parts)`, as `jn.objective` makes, or a loss alone.
         optimizer: an Optax optimizer, with its schedule; `optax.chain(optax.clip_by_global_norm(1.0), ...)` clips.
         data: inputs and targets, pytrees with the examples along the first axis, and as a third, if not all
-            examples count alike, weights `(examples,)`, ≥ 0. They live on the device. Or a `jn.data.stream` of what
+            examples count alike, weights `(examples,)`, ≥ 0. A list, a table of numbers, a series or another library's
+            tensor is one array, as `np.asarray` makes it. They live on the device. Or a `jn.data.stream` of what
             does not fit there: it has its own batches and order, and only `fit` can run it.
         epochs: how often every example is seen, at least 1.
         batch_size: examples a step; `None` for all of them, 1 for stochastic gradient descent proper. A stream has its
             own: leave this out, or give the same.
         validation: inputs and targets to report on after each epoch, likewise; a stream only beside a stream.
-        metrics: `jn.metrics` by the names to report them under.
+        metrics: `jn.metrics` by the names to report them under; a list of them is reported by their own names.
         augment: `(key, example) -> example`, such as `jn.data.shift(1)`, drawn anew for each example and step.
         mix: `(key, x, y, weights) -> (x, y, weights)` over a whole batch, such as `jn.data.mixup(0.2)`, behind that.
         order: `(key, data) -> indices (examples,)`, the order of an epoch, such as `jn.data.balanced(10)`; a random
@@ -260,6 +279,7 @@ def program(
         freeze: a pattern over paths (see `jn.select`), `"features/**"`: what matches has no gradient and no memory in
             the optimizer, and the statistics of layers beneath it stay. Decay that the optimizer does itself spares
             it too.
+        but: which of the frozen learn all the same: `freeze="**", but="head/**"`.
         average: decay in [0, 1) of an exponential moving average of the parameters, θ̄ ← d θ̄ + (1 - d) θ with
             d = min(average, (1 + t) / (10 + t)) after step t; may be traced. `run.average` has it, and its evaluation
             is reported as `average/validation/…`, with batch-norm statistics estimated anew from the training inputs.
@@ -272,8 +292,9 @@ def program(
         watch: gives more to report of every step, such as `jn.train.norms()`.
 
     Raises:
-        NetError: for empty data, inputs and targets of different lengths, NaN among inputs, targets or weights, a
-            batch larger than the data or one that can't be divided in equal parts, or an option out of range.
+        NetError: for what is no network, loss, optimizer or data (the message says how to make it one), empty data,
+            inputs and targets of different lengths, NaN among inputs, targets or weights, a batch larger than the data
+            or one that can't be divided in equal parts, or an option out of range.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn, optax
     >>> x = jax.random.normal(jax.random.key(0), (100, 3))
@@ -284,7 +305,15 @@ def program(
     >>> history["loss"].shape, bool(history["accuracy"][-1] > 0.95)
     ((20,), True)
     """
-    metrics = dict(metrics or {})
+    with labelled_as("program"):
+        net, objective = arguments.network(net), arguments.objective_of(objective)
+        metrics = arguments.metrics_of(metrics)
+        arguments.check_optimizer(optimizer)
+        data, validation = arguments.pair("data", data), arguments.pair("validation", validation, needed=False)
+        arguments.check_options(augment=augment, mix=mix, order=order, watch=watch)
+        arguments.check_options(stopping=stopping, loss_scale=loss_scale, guard=guard)
+        freeze = but_for(freeze, but)
+    arguments.warn_of_probabilities(net, objective)
     stream = data if isinstance(data, Stream) else None
     with labelled_as("program"):
         if stream is None:
@@ -294,7 +323,6 @@ def program(
             examples, size = check_stream(stream, epochs, batch_size, USUAL, order), stream.reading.batch_size
         if validation is not None and not (isinstance(validation, Stream) and stream is not None):
             check_data("validation", validation, finite=guard)
-        check_metrics(metrics)
         for name, count in (("epochs", epochs), ("batch_size", size), ("accumulate", accumulate)):
             check_count(name, count)
         if size > examples:

@@ -423,7 +423,7 @@ class Unhashable:
         (lambda hp: linear({"lr": float(hp["lr"])}), "does not need to know a hyperparameter's value"),
         (lambda hp: jn.dense(hp["lr"]), "does not need to know a hyperparameter's value"),
         (lambda hp: linear(hp, epochs=0), "program expects epochs ≥ 1, got 0"),
-        (3, "expects a study, a function of hyperparameters, got int"),
+        (3, "expects for study a function (hp) -> program, got int 3"),
         (Unhashable(), "expects a study that has a hash, got Unhashable"),
     ],
 )

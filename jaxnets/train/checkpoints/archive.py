@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from jaxnets.errors import NetError
+from jaxnets.errors import NetError, require
 from jaxnets.select import paths
 from jaxnets.train.checkpoints.fingerprint import checksum, is_key, to_host
 
@@ -45,11 +45,7 @@ def orbax() -> Any:
     Raises:
         ModuleNotFoundError: if it is not installed.
     """
-    try:
-        import orbax.checkpoint
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError("checkpoints need orbax-checkpoint: pip install 'jaxnets[checkpoint]'") from None
-    return orbax.checkpoint
+    return require("orbax.checkpoint", "checkpoint")
 
 
 def manager(

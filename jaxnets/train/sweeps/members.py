@@ -34,6 +34,10 @@ class Plain:
         """Return the member's program."""
         try:
             return self.study(member)
+        except AttributeError as error:
+            if error.obj is member:
+                error.add_note(f"Hyperparameters are a dict: hp[{error.name!r}].")
+            raise
         except KeyError as error:
             if error.args and error.args[0] not in member:
                 there = ", ".join(member) or "none"
