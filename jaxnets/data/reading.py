@@ -150,4 +150,15 @@ class _Filled:
         else:
             x, y, *own = jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
         weights = (np.arange(self.size) < len(examples)).astype(np.float32)
-        return Batch(x, y, weights * np.asarray(own[0], np.float32) if own else weights)
+        if not own:
+            return Batch(x, y, weights)
+        weights = weights * np.asarray(own[0], np.float32)
+        return Batch(_weighted(x, weights > 0), y, weights)
+
+
+def _weighted(x: Any, real: np.ndarray) -> Any:
+    """Return inputs with another example's for those of weight 0: in derivatives of a network 0 · ∞ would be NaN."""
+    if real.all():
+        return x
+    rows = np.where(real, np.arange(len(real)), real.argmax())
+    return jax.tree.map(lambda leaf: leaf[rows] if real.any() else np.zeros_like(leaf), x)

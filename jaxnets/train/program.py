@@ -17,6 +17,7 @@ from jaxnets.select import Pattern
 from jaxnets.train import tally
 from jaxnets.train.data import Data, check_data, check_metrics
 from jaxnets.train.epoch import Epoch
+from jaxnets.train.names import Directions, check_names
 from jaxnets.train.run import Batch, Run
 from jaxnets.train.scaling import LossScale
 from jaxnets.train.step import ObjectiveFunction, Options, Parts, Watched, start, step
@@ -37,12 +38,14 @@ class Recipe:
         objective: what is minimised.
         options: what a step does beyond plain gradient descent.
         settings: how the program was written, as text by name.
+        directions: whether more or less of each reported value is better, as far as metrics and objective declare it.
     """
 
     net: Net
     objective: ObjectiveFunction
     options: Options
     settings: Mapping[str, str]
+    directions: Directions
 
 
 @jax.tree_util.register_dataclass
@@ -187,7 +190,7 @@ def program(
         epochs: how often every example is seen, at least 1.
         batch_size: examples a step; `None` for all of them, 1 for stochastic gradient descent proper.
         validation: inputs and targets to report on after each epoch, likewise; a stream only beside a stream.
-        metrics: `jn.metrics` by the names to report them under.
+        metrics: `jn.metrics` by the names to report them under, which no other value may have.
         augment: `(key, example) -> example`, such as `jn.data.shift(1)`, drawn anew for each example and step.
         mix: `(key, x, y, weights) -> (x, y, weights)` over a whole batch, such as `jn.data.mixup(0.2)`, behind that.
         order: `(key, data) -> indices (examples,)`, the order of an epoch, such as `jn.data.balanced(10)`; a random
@@ -210,7 +213,8 @@ def program(
 
     Raises:
         NetError: for empty data, inputs and targets of different lengths, NaN among inputs, targets or weights, a
-            batch larger than the data or one that can't be divided in equal parts, or an option out of range.
+            batch larger than the data or one that can't be divided in equal parts, two values under one name, or an
+            option out of range.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn, optax
     >>> x = jax.random.normal(jax.random.key(0), (100, 3))
@@ -232,6 +236,7 @@ def program(
         if validation is not None and not (isinstance(validation, Stream) and stream is not None):
             check_data("validation", validation, finite=guard)
         check_metrics(metrics)
+        check_names(metrics, objective, skipped=loss_scale is not None)
         for name, count in (("epochs", epochs), ("batch_size", size), ("accumulate", accumulate)):
             check_count(name, count)
         if size > examples:
@@ -276,7 +281,8 @@ def program(
         "metrics": ", ".join(sorted(metrics)), "options": repr(replace(options, watch=None, average=None)),
         "augment": _written(augment), "mix": _written(mix), "order": _written(order), "stopping": repr(stopping),
     }  # fmt: skip
-    recipe = Recipe(net, objective, options, settings)
+    recipe = Recipe(net, objective, options, settings, Directions.of(metrics, objective, watch))
+    stopping = None if stopping is None else stopping.settle(recipe.directions)
     streamed = None if stream is None else Streamed.of(stream, validation, parts)
     given = (() if isinstance(each, Stream) else each for each in (data, validation))
     train, held_out = (jax.tree.map(jnp.asarray, each) for each in given)

@@ -6,9 +6,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxnets.errors import check_count, labelled_as
+from jaxnets.losses.masking import stood_in
 from jaxnets.metrics import Metric
 from jaxnets.net import Net, Params, State
-from jaxnets.train.data import Data
+from jaxnets.ops.sums import add, as_sum, total
+from jaxnets.train.data import Data, check_data, check_examples, check_metrics
+from jaxnets.train.names import check_names, together
 from jaxnets.train.run import Batch
 from jaxnets.train.step import ObjectiveFunction
 
@@ -17,10 +21,10 @@ Tally = dict[str, Any]
 
 def measure(metrics: Mapping[str, Metric], outputs: Any, batch: Batch, parts: Mapping[str, jax.Array]) -> Tally:
     """Return what one batch adds: its weight, the parts of its objective times that, the metrics' sums."""
-    weight = batch.weights.sum()
+    weight = total(batch.weights)
     return {
         "weight": weight,
-        "parts": {name: part * weight for name, part in parts.items()},
+        "parts": {name: as_sum(part * weight.value) for name, part in parts.items()},
         "metrics": {name: metric.measure(outputs, batch.y, batch.weights) for name, metric in metrics.items()},
     }
 
@@ -38,7 +42,7 @@ def look(
     parts = {}
     if objective is not None:
         total, parts = objective(params, outputs, batch.y, batch.weights)
-        parts = {"loss": total, **parts}
+        parts = together({"loss": total}, parts)
     return measure(metrics, outputs, batch, parts)
 
 
@@ -51,15 +55,15 @@ def merge(metrics: Mapping[str, Metric], a: Tally, b: Tally) -> Tally:
     """Return the tally of two sets of batches together."""
     return {
         "weight": a["weight"] + b["weight"],
-        "parts": jax.tree.map(jnp.add, a["parts"], b["parts"]),
+        "parts": add(a["parts"], b["parts"]),
         "metrics": {name: metric.merge(a["metrics"][name], b["metrics"][name]) for name, metric in metrics.items()},
     }
 
 
 def value(metrics: Mapping[str, Metric], tally: Tally) -> dict[str, jax.Array]:
     """Return the means of the parts and the metrics' values, by name."""
-    means = {name: total / tally["weight"] for name, total in tally["parts"].items()}
-    return means | {name: metric.value(tally["metrics"][name]) for name, metric in metrics.items()}
+    means = {name: each.value / tally["weight"].value for name, each in tally["parts"].items()}
+    return together(means, {name: metric.value(tally["metrics"][name]) for name, metric in metrics.items()})
 
 
 def over_batches(
@@ -89,9 +93,15 @@ def rows(examples: int, batch_size: int) -> tuple[jax.Array, jax.Array]:
 
 
 def take(data: Data, index: jax.Array, weights: jax.Array) -> Batch:
-    """Return the examples at some indices as a batch; weights of the data, if any, multiply those given."""
+    """Return the examples at some indices as a batch; weights of the data, if any, multiply those given.
+
+    Inputs of weight 0 are replaced by another example's: in the network's derivatives 0 · ∞ would be NaN.
+    """
     x, y, *own = jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], data)
-    return Batch(x, y, weights * own[0].astype(weights.dtype) if own else weights)
+    if not own:
+        return Batch(x, y, weights)
+    weights = weights * own[0].astype(weights.dtype)
+    return Batch(jax.tree.map(lambda leaf: stood_in(weights > 0, leaf), x), y, weights)
 
 
 def evaluate(
@@ -117,6 +127,10 @@ def evaluate(
         objective: `(params, outputs, targets, weights) -> (scalar, parts)`.
         batch_size: how many examples are computed at once.
 
+    Raises:
+        NetError: for data without examples, inputs, targets and weights of different lengths, negative weights or none
+            above 0, a batch size below 1, what is no metric, or two values under one name.
+
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> net = jn.dense(2)
     >>> x, y = jnp.ones((5, 3)), jnp.zeros(5, int)
@@ -124,7 +138,11 @@ def evaluate(
     >>> sorted(evaluate(net, params, state, (x, y), {"accuracy": jn.metrics.accuracy}, batch_size=2))
     ['accuracy']
     """
-    examples = len(jax.tree.leaves(data)[0])
+    with labelled_as("evaluate"):
+        examples = check_data("data", data, finite=False)
+        check_count("batch_size", batch_size)
+        check_metrics(metrics)
+        check_names(metrics, objective)
 
     def one(_: None, batch: tuple[jax.Array, jax.Array]) -> tuple[None, Tally]:
         return None, look(net, params, state, take(data, *batch), metrics, objective)
@@ -142,12 +160,17 @@ def predict(net: Net, params: Params, state: State, x: Any, *, batch_size: int =
         x: inputs, a pytree with the examples along the first axis.
         batch_size: how many examples are computed at once.
 
+    Raises:
+        NetError: for no examples, arrays of different lengths, or a batch size below 1.
+
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> net, x = jn.dense(2), jnp.ones((5, 3))
     >>> predict(net, *net.init(jax.random.key(0), x), x, batch_size=2).shape
     (5, 2)
     """
-    examples = len(jax.tree.leaves(x)[0])
+    with labelled_as("predict"):
+        examples = check_examples("x", inputs=x)
+        check_count("batch_size", batch_size)
     index, _ = rows(examples, min(batch_size, examples))
 
     def one(rows: jax.Array) -> Any:
