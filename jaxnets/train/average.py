@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets.compiled import computed
-from jaxnets.errors import NetError
+from jaxnets.errors import NetError, check_count, labelled_as
 from jaxnets.net import Key, Net, Params, State
 from jaxnets.train import tally
+from jaxnets.train.data import check_examples
 from jaxnets.train.run import Run
 
 
@@ -74,7 +75,7 @@ def averaged(net: Net, run: Run, x: Any, *, batch_size: int = 256) -> tuple[Para
         batch_size: how many examples are computed at once.
 
     Raises:
-        NetError: if the run keeps no average.
+        NetError: if the run keeps no average, and for `x` and `batch_size` as `jn.train.predict`.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn, optax
     >>> net, data = jn.dense(2), (jnp.ones((8, 3)), jnp.zeros(8, int))
@@ -84,6 +85,9 @@ def averaged(net: Net, run: Run, x: Any, *, batch_size: int = 256) -> tuple[Para
     >>> params["kernel"].shape
     (3, 2)
     """
+    with labelled_as("averaged"):
+        check_examples("x", inputs=x)
+        check_count("batch_size", batch_size)
     if run.average is None:
         raise NetError("finds no average in the run; give the program average=0.999", label="averaged")
     return run.average, computed(_reestimate, [net, batch_size], run.average, run.state, x, run.key)

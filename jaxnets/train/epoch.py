@@ -15,6 +15,7 @@ from jaxnets.net import Key, Net, Params, State, fold
 from jaxnets.train import tally
 from jaxnets.train.average import reestimate
 from jaxnets.train.data import Data
+from jaxnets.train.names import SKIPPED, together
 from jaxnets.train.run import Batch, Run
 from jaxnets.train.step import ObjectiveFunction, Options, step
 from jaxnets.train.tally import Tally
@@ -92,6 +93,6 @@ class Epoch:
 
     def report(self, run: Run, row: Values, seen: Mapping[str, Values]) -> Values:
         """Return the epoch's values with those of evaluations, each under its name."""
-        skipped = {} if run.scale is None else {"skipped_steps": run.scale.skipped}
+        skipped = {} if run.scale is None else {SKIPPED: run.scale.skipped}
         held_out = {f"{front}/{name}": value for front, values in seen.items() for name, value in values.items()}
-        return row | skipped | held_out
+        return together(row, skipped, held_out)

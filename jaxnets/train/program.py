@@ -18,6 +18,7 @@ from jaxnets.select import Pattern, but_for
 from jaxnets.train import arguments, tally
 from jaxnets.train.data import Data, check_data
 from jaxnets.train.epoch import Epoch
+from jaxnets.train.names import Directions, check_names
 from jaxnets.train.run import Batch, Run
 from jaxnets.train.scaling import LossScale
 from jaxnets.train.step import ObjectiveFunction, Options, Parts, Watched, start
@@ -49,6 +50,11 @@ class Recipe(Epoch):
     examples: int
     batch_size: int
     settings: Mapping[str, str] = field(compare=False)
+
+    @property
+    def directions(self) -> Directions:
+        """Whether more or less of each reported value is better, as far as metrics and objective declare it."""
+        return Directions.of(self.metrics, self.objective, self.options.watch)
 
     def start(self, key: Key, x: Any) -> Run:
         """Return the run before its first step on inputs of some shape."""
@@ -269,7 +275,8 @@ def program(
         batch_size: examples a step; `None` for all of them, 1 for stochastic gradient descent proper. A stream has its
             own: leave this out, or give the same.
         validation: inputs and targets to report on after each epoch, likewise; a stream only beside a stream.
-        metrics: `jn.metrics` by the names to report them under; a list of them is reported by their own names.
+        metrics: `jn.metrics` by the names to report them under, which no other value may have; a list of them goes by
+            their own names.
         augment: `(key, example) -> example`, such as `jn.data.shift(1)`, drawn anew for each example and step.
         mix: `(key, x, y, weights) -> (x, y, weights)` over a whole batch, such as `jn.data.mixup(0.2)`, behind that.
         order: `(key, data) -> indices (examples,)`, the order of an epoch, such as `jn.data.balanced(10)`; a random
@@ -294,7 +301,7 @@ def program(
     Raises:
         NetError: for what is no network, loss, optimizer or data (the message says how to make it one), empty data,
             inputs and targets of different lengths, NaN among inputs, targets or weights, a batch larger than the data
-            or one that can't be divided in equal parts, or an option out of range.
+            or one that can't be divided in equal parts, two values under one name, or an option out of range.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn, optax
     >>> x = jax.random.normal(jax.random.key(0), (100, 3))
@@ -323,6 +330,7 @@ def program(
             examples, size = check_stream(stream, epochs, batch_size, USUAL, order), stream.reading.batch_size
         if validation is not None and not (isinstance(validation, Stream) and stream is not None):
             check_data("validation", validation, finite=guard)
+        check_names(metrics, objective, skipped=loss_scale is not None)
         for name, count in (("epochs", epochs), ("batch_size", size), ("accumulate", accumulate)):
             check_count(name, count)
         if size > examples:
@@ -342,6 +350,7 @@ def program(
     }  # fmt: skip
     own = net, objective, optimizer, metrics, options, augment, mix, order
     recipe = Recipe(*own, examples, size, settings)
+    stopping = None if stopping is None else stopping.settle(recipe.directions)
     streamed = None if stream is None else Streamed.of(stream, validation, recipe)
     given = (() if isinstance(each, Stream) else each for each in (data, validation))
     train, held_out = (jax.tree.map(jnp.asarray, each) for each in given)

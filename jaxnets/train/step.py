@@ -11,6 +11,7 @@ import optax
 from jaxnets.net import Key, Net, Params, State, fold, spec
 from jaxnets.select import Pattern
 from jaxnets.train.freezing import join_frozen, keep_state, split_frozen
+from jaxnets.train.names import together
 from jaxnets.train.run import Batch, Run
 from jaxnets.train.scaling import LossScale
 
@@ -121,7 +122,7 @@ def step(
             outputs, state = net.apply(params, run.state, batch.x, key=key, train=True)
             total, parts = objective(params, outputs, batch.y, batch.weights)
             scaled = total if run.scale is None else total * run.scale.factor.astype(total.dtype)
-            return scaled, (outputs, state, {"loss": total, **parts})
+            return scaled, (outputs, state, together({"loss": total}, parts))
 
         grads, found = jax.grad(loss, has_aux=True)(learned)
         return grads if run.scale is None else _over(grads, run.scale.factor), found
@@ -154,7 +155,7 @@ def step(
         else:
             (params, opt_state, average), updates = moves()
         if options.watch is not None:
-            parts = {**parts, **options.watch(Watched(run, batch, key, grads, updates))}
+            parts = together(parts, options.watch(Watched(run, batch, key, grads, updates)))
         params = join_frozen(params, frozen)
         return replace(new, params=params, opt_state=opt_state, average=average), outputs, parts
 
