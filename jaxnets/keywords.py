@@ -28,6 +28,8 @@ _NAMES = {  # ours: theirs, of Keras, PyTorch, Flax and Haiku; one that is not i
     "multiplier": "depth_multiplier channel_multiplier",
     "pieces": "num_pieces k num_units",
     "rate": "p prob probability drop_prob drop_rate dropout_rate dropout keep_prob",
+    "probability": "p prob rate",
+    "degrees": "angle angles factor rotation",
     "dropout": "rate p drop_rate dropout_rate",
     "scale": "stddev std sigma noise",
     "decay": "momentum decay_rate",

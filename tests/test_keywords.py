@@ -14,6 +14,7 @@ from jaxnets import keywords
 
 any_: Any = jn  # what is called wrongly here, a type checker would refuse
 models: Any = jn.models
+flip: Any = jn.data.flip
 CELL: Any = jn.lstm_cell(2)
 
 CALLS: dict[str, tuple[Callable[[], Any], str]] = {
@@ -65,6 +66,7 @@ CALLS: dict[str, tuple[Callable[[], Any], str]] = {
         "has no argument kernel_size: it is window here, which",
     ),
     "unknown": (lambda: any_.dropout(0.1, quantum=3), "has no argument quantum: there are rate, broadcast_axes"),
+    "torchvision's flip": (lambda: flip(p=0.5), "flip has no argument p: write probability=0.5"),
     "classes of a model": (lambda: models.resnet18(classes=7), "resnet18 has no argument classes: write num_classes=7"),
     "widths of a model": (lambda: models.mlp(hidden_layer_sizes=(8,)), "its name is widths here (a sequence of"),
     "dropout of a model": (lambda: models.cnn(dropout_rate=0.5), "cnn has no argument dropout_rate: write dropout=0.5"),
@@ -80,8 +82,8 @@ def test_arguments_of_other_libraries_are_answered_by_ours(name: str):
 
 
 def constructors() -> dict[str, inspect.Signature]:
-    """Return the signature of every public function that makes a network or a cell."""
-    public = [*((name, getattr(jn, name)) for name in jn.__all__), *vars(jn.models).items()]
+    """Return the signature of every public function that makes a network, a cell or an augmentation, and of others."""
+    public = [*((name, getattr(jn, name)) for name in jn.__all__), *vars(jn.models).items(), *vars(jn.data).items()]
     return {name: inspect.signature(make) for name, make in public if inspect.isfunction(make)}
 
 
