@@ -39,7 +39,12 @@ CALLS: dict[str, tuple[Callable[[], Any], str]] = {
     "keras dense": (
         lambda: any_.dense(units=10, activation="relu", kernel_initializer="he_normal"),
         "dense has no argument units: write features=10; has no argument activation: put it behind the layer: "
-        "jn.serial(layer, jax.nn.relu); has no argument kernel_initializer: write kernel_init='he_normal'",
+        "jn.serial(layer, jax.nn.relu); has no argument kernel_initializer: write kernel_init= with one of jax.nn.in",
+    ),
+    "shape of a norm": (lambda: any_.layer_norm(normalized_shape=8), "normalized_shape: leave it out: init reads"),
+    "activation of a cell": (
+        lambda: any_.lstm_cell(3, activation="relu"),
+        "has no argument activation: there are features",
     ),
     "regularizer": (lambda: any_.dense(3, kernel_regularizer=1), "give the objective a penalty: jn.objective(loss, jn"),
     "named": (lambda: any_.dense(3, name="fc"), "dense has no argument name: name it where it is used: jn.serial("),
