@@ -3,7 +3,7 @@
 import importlib.util
 import weakref
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +25,7 @@ class Stream(Iterator[Batch]):
     Attributes:
         batches: how many batches an epoch has.
         reading: what is read, and how.
+        inspect: called with every batch while it is on the host; it may raise.
 
     >>> import numpy as np
     >>> first = stream((np.arange(6.0), np.arange(6)), 2, shuffle=False)
@@ -41,6 +42,7 @@ class Stream(Iterator[Batch]):
         self._ahead, self._place, self._position = ahead, place, 0
         self._reader: Any = None
         self._waiting: deque[Batch] = deque()
+        self.inspect: Callable[[Batch], None] | None = None
 
     def __iter__(self) -> "Stream":
         return self
@@ -69,6 +71,8 @@ class Stream(Iterator[Batch]):
             self._reader = self.reading.open(self._position + len(self._waiting))
             self._closing = weakref.finalize(self, self._reader.close)  # also when the program ends
         batch = next(self._reader, None)
+        if batch is not None and self.inspect is not None:
+            self.inspect(batch)
         return None if batch is None else jax.device_put(jax.tree.map(_owned, batch), self._place)
 
     def __len__(self) -> int:

@@ -20,8 +20,10 @@ from jaxnets.losses.checks import (
     refuse,
     same_shape,
 )
+from jaxnets.losses.labels import takes_labels
 
 
+@takes_labels
 @named
 def cross_entropy(outputs: Any, targets: Any, *, label_smoothing: Any = 0.0) -> jax.Array:
     """Return the cross entropy −Σ_k t_k log softmax(o)_k of logits.
@@ -59,6 +61,7 @@ def cross_entropy(outputs: Any, targets: Any, *, label_smoothing: Any = 0.0) -> 
     return over_batch(values)
 
 
+@takes_labels
 @named
 def negative_log_likelihood(outputs: Any, targets: Any) -> jax.Array:
     """Return −Σ_k t_k o_k of log-probabilities, such as a network that ends in `jax.nn.log_softmax` gives.
@@ -85,6 +88,7 @@ def negative_log_likelihood(outputs: Any, targets: Any) -> jax.Array:
     return over_batch(-pick(outputs, targets))
 
 
+@takes_labels
 @named
 def maximum_a_posteriori(outputs: Any, targets: Any, *, rubbish: Any = 1.0) -> jax.Array:
     """Return LeNet's loss log(e^(−j) + Σ_k e^(o_k)) − o_y: cross entropy with one more class, of rubbish, at logit −j.
@@ -173,6 +177,7 @@ def focal(outputs: Any, targets: Any, *, gamma: Any = 2.0, alpha: Any = None) ->
     return over_batch(optax.losses.sigmoid_focal_loss(outputs, targets, gamma=option(gamma, outputs), alpha=alpha))
 
 
+@takes_labels
 @named
 def softmax_focal(outputs: Any, targets: Any, *, gamma: Any = 2.0) -> jax.Array:
     """Return the focal loss over classes, −(1 − p_y)^γ log p_y with p = softmax(o).

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from jaxnets.errors import labelled_as
 from jaxnets.losses.checks import name_of
+from jaxnets.losses.labels import labels_of, takes_labels
 from jaxnets.losses.masking import check_by_example, masked_rows, weighted_sum
 
 Sums = Any  # a pytree of arrays
@@ -93,7 +94,7 @@ def mean(loss: Callable[[Any, Any], jax.Array]) -> Metric:
             check_by_example(name, values, outputs)
         return sums(values, weights)
 
-    return Metric(measure, ratio, name)
+    return Metric(takes_labels(measure, labels_of(loss)), ratio, name)
 
 
 def divide(a: jax.Array, b: jax.Array) -> jax.Array:

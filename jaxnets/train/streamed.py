@@ -16,7 +16,9 @@ from jaxnets.net import spec
 from jaxnets.train import tally
 from jaxnets.train.data import Data
 from jaxnets.train.epoch import Epoch, Values
+from jaxnets.train.labels import Check, known_labels, label_check
 from jaxnets.train.run import Batch, Run
+from jaxnets.train.step import settled
 from jaxnets.train.stopping import EarlyStopping
 from jaxnets.train.tally import Tally
 
@@ -32,12 +34,14 @@ class Streamed:
         held_out: what is only looked at, where that is a stream too.
         epoch: the pure functions that all programs have.
         shapes: those of a batch's inputs, targets and weights, with dtypes.
+        check: what the labels of every batch have to pass, if anything.
     """
 
     batches: Stream
     held_out: Stream | None
     epoch: Epoch
     shapes: Data
+    check: Check | None
 
     @classmethod
     def of(cls, batches: Stream, validation: Any, epoch: Epoch) -> "Streamed":
@@ -56,7 +60,9 @@ class Streamed:
                 raise NetError(
                     f"can't evaluate the average of a network with state on a stream: {why}; {mend}", label="program"
                 )
-        return cls(batches, validation if isinstance(validation, Stream) else None, epoch, shapes)
+        integers = known_labels(first.y) is not None
+        check = label_check(epoch.net, epoch.objective, epoch.metrics, shapes[0]) if integers else None
+        return cls(batches, validation if isinstance(validation, Stream) else None, epoch, shapes, check)
 
     def at(self, run: Run) -> Data:
         """Read what the run's next step learns from: inputs, targets and weights."""
@@ -100,17 +106,20 @@ class Streamed:
         if held_out:
             values = self.epoch.evaluate(self.epoch.shown(run), held_out)
         row = self.epoch.report(run, tally.value(metrics, total), values)
+        run = self.epoch.close(run, row)
         return run if stopping is None else stopping.update(run, row), row
 
     def in_one(
         self, stopping: EarlyStopping | None, run: Run, batch: Batch, held_out: Data | None
     ) -> tuple[Run, Values]:
         """Return what an epoch of one batch would be: all that is computed, as one function."""
-        run, total, _ = self.learn(run, self.begin(run, batch), batch)
+        after, total, _ = self.learn(run, self.begin(run, batch), batch)
+        run = settled(run, after)
         looks = {} if self.held_out is None else self.look(run, None, batch)[0]
         return self.report(stopping, run, total, looks, held_out)
 
 
+_settled = jax.jit(settled, donate_argnums=1)
 _begin = jax.jit(Streamed.begin, static_argnums=0)
 _learn = jax.jit(Streamed.learn, static_argnums=0, donate_argnums=(1, 2))
 _look = jax.jit(Streamed.look, static_argnums=0, donate_argnums=2)
@@ -127,10 +136,12 @@ def epochs(
     """
     step = int(run.step)
     reader = stream.batches.again(step, epochs=segments)
+    reader.inspect = partial(_pass, stream.check, "data")
     looker = None
     if stream.held_out is not None:
         done = step // stream.batches.batches
         looker = stream.held_out.again(done * stream.held_out.batches, epochs=segments)
+        looker.inspect = partial(_pass, stream.check, "validation")
 
     def one(run: Run) -> tuple[Run, Values]:
         def learn(both: tuple[Run, Tally | None], batch: Batch) -> tuple[tuple[Run, Tally], jax.Array]:
@@ -138,7 +149,9 @@ def epochs(
             run, total, stands = _learn(stream, run, _begin(stream, run, batch) if total is None else total, batch)
             return (run, total), stands
 
+        before = None if run.failed is None else jax.tree.map(jnp.copy, run)  # steps are given the run's own memory
         run, total = _through(reader, learn, (run, None))
+        run = run if before is None else _settled(before, run)
         seen = {} if looker is None else _through(looker, partial(_look, stream, run), None)
         return _report(stream, stopping, run, total, seen, held_out)
 
@@ -148,6 +161,11 @@ def epochs(
         for each in (reader, looker):
             if each is not None:
                 each.close()
+
+
+def _pass(check: Check | None, name: str, batch: Batch) -> None:
+    if check is not None:
+        check(name, batch.y, batch.weights)
 
 
 def _through(reader: Stream, one: Callable[[Any, Batch], tuple[Any, jax.Array]], carry: Any) -> Any:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxnets.metrics import Metric
 from jaxnets.net import Net, Params, State
 from jaxnets.train.data import Data
+from jaxnets.train.labels import check_labels
 from jaxnets.train.run import Batch
 from jaxnets.train.step import ObjectiveFunction
 
@@ -125,6 +126,7 @@ def evaluate(
     ['accuracy']
     """
     examples = len(jax.tree.leaves(data)[0])
+    check_labels(net, objective, metrics, {"data": data})
 
     def one(_: None, batch: tuple[jax.Array, jax.Array]) -> tuple[None, Tally]:
         return None, look(net, params, state, take(data, *batch), metrics, objective)
