@@ -140,6 +140,9 @@ SLOW = (
     "models/test_generate.py::test_a_tiny_model_learns_a_sentence_and_says_it",
     "test_documentation.py::test_docstring_examples[jaxnets.train.greedy]",
     "test_ignored.py::test_a_metric_leaves_places_out[None]",
+    "train/test_optax.py::test_every_optimizer_learns",
+    "train/test_optax.py::test_lbfgs_is_that_of_optaxs_manual",
+    "train/test_labels.py::test_streams_are_looked_at_batch_by_batch",
 )
 
 
