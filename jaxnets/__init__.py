@@ -4,7 +4,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from jaxnets import losses, metrics, regularizers, select
-from jaxnets.activations import hard_shrink, scaled_tanh, soft_shrink, tanh_shrink, threshold
+from jaxnets.activations import (
+    hard_shrink,
+    hard_sigmoid,
+    hard_tanh,
+    scaled_tanh,
+    selu,
+    soft_shrink,
+    tanh_shrink,
+    threshold,
+)
 from jaxnets.allocator import tune_allocator
 from jaxnets.combinators import branches, concatenate, residual, serial
 from jaxnets.compilation_cache import enable_compilation_cache
@@ -97,6 +106,8 @@ __all__ = [
     "group_norm",
     "gru_cell",
     "hard_shrink",
+    "hard_sigmoid",
+    "hard_tanh",
     "inspect",
     "interop",
     "layer",
@@ -124,6 +135,7 @@ __all__ = [
     "save",
     "scaled_tanh",
     "select",
+    "selu",
     "serial",
     "side_heads",
     "soft_shrink",

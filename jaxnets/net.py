@@ -50,6 +50,9 @@ class Net:
         full_precision: whether `cast` leaves the parameters as they are (normalisation layers).
         copies: how many copies of the children the parameters hold, stacked along their first axis (`repeat` and
             `ensemble`); 0 where they are not stacked.
+        constructor: the function that made it, `jn.conv`, or the callable it was lifted from; `None` where it is not
+            known, as in a layer of one's own.
+        arguments: what that was called with, by name, defaults too.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> net = jn.serial(hidden=jn.dense(8), relu=jax.nn.relu, out=jn.dense(2))
@@ -72,6 +75,8 @@ class Net:
     cut: Callable[[tuple[str, ...]], Apply] | None = None
     full_precision: bool = False
     copies: int = 0
+    constructor: Callable[..., Any] | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:

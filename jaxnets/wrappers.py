@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets.combinators import Layer
-from jaxnets.leaf import lift, to_dtype
+from jaxnets.leaf import lift, recorded, to_dtype
 from jaxnets.net import Apply, Key, Net, Params, State, compose, outline, spec
 
 
+@recorded
 def remat(net: Layer, *, policy: Callable[..., bool] | None = None) -> Net:
     """Keep none of a network's intermediate values for the backward pass: compute them again there.
 
@@ -55,6 +56,7 @@ class Policy:
     output: Any = jnp.float32
 
 
+@recorded
 def cast(net: Layer, policy: Policy = Policy()) -> Net:
     """Run a network in mixed precision: parameters in one dtype, arithmetic in another.
 

@@ -3,17 +3,21 @@
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from threading import Thread
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
 
 from jaxnets.data.arrays import Arrays
 from jaxnets.data.batch import Batch
+from jaxnets.data.contents import contents
 from jaxnets.errors import NetError
+from jaxnets.select import paths
 
 Transform = Callable[[np.random.Generator, Any], Any]
 
@@ -34,7 +38,6 @@ class Reading:
         source: where examples come from.
         batch_size: examples a batch.
         seed: for the order and the transforms.
-        epochs: how often every example is seen; `None` never ends.
         shuffle: whether to draw an order.
         transforms: what each example goes through on the host.
         workers: processes that read.
@@ -44,7 +47,6 @@ class Reading:
     source: Source | Arrays
     batch_size: int
     seed: int
-    epochs: int | None
     shuffle: bool
     transforms: Sequence[Transform]
     workers: int
@@ -62,18 +64,23 @@ class Reading:
             "seed": self.seed, "batch_size": self.batch_size, "examples": len(self.source), "shuffle": self.shuffle,
         }  # fmt: skip
 
-    def open(self, position: int) -> Any:
-        """Return Grain's iterator over the batches from a position on, on the host."""
+    @cached_property
+    def contents(self) -> dict[str, str]:
+        """What tells the source and the transforms from others, by name; up to 256 rows of arrays are looked at."""
+        return contents(self.source, self.transforms, 256 if isinstance(self.source, Arrays) else 8)
+
+    def open(self, position: int, end: int | None) -> Any:
+        """Return Grain's iterator over the batches from a position up to an end, on the host."""
         import grain
 
         whole = self._whole()
         read = self._order()
         if whole is None:
-            read = read.map(self.source.__getitem__)
+            read = read.map(_Read(self.source))
         for transform in self.transforms:
             read = read.random_map(_Turned(transform))
         read = read.batch(self.batch_size, drop_remainder=False, batch_fn=_Filled(self.batch_size, whole))
-        read = read.repeat(self.epochs)[position:]
+        read = read.repeat(None)[position:end]
         read = read.to_iter_dataset(grain.ReadOptions(num_threads=self.threads, prefetch_buffer_size=2 * self.threads))
         if self.workers:
             from absl import flags
@@ -101,9 +108,10 @@ class Reading:
         return isinstance(example, tuple) and len(example) == 3
 
     def _example(self) -> Any:
-        example, generator = self.source[0], np.random.default_rng(0)
+        generator = np.random.default_rng(0)
+        example: Any = _Read(self.source)(0)
         for transform in self.transforms:
-            example = transform(generator, example)
+            example = _Turned(transform)(example, generator)
         return example
 
     def _order(self) -> Any:
@@ -131,14 +139,43 @@ def _serve(number: int, workers: int) -> None:
     Thread(target=follow, daemon=True).start()
 
 
+class _Numbered(NamedTuple):
+    """An example `(x, y)` or `(x, y, weight)`, and its number in the source."""
+
+    number: int
+    example: Any
+
+
+@contextmanager
+def _named(what: str, number: int) -> Iterator[None]:
+    """Say which example it was, whatever is raised."""
+    try:
+        yield
+    except Exception as error:
+        kind = "" if isinstance(error, NetError) else f"{type(error).__name__}: "
+        raise NetError(f"can't {what} example {number}: {kind}{error}", label="stream") from error
+
+
+class _Read:
+    """A source as a function of an example's number."""
+
+    def __init__(self, source: Any) -> None:
+        self.source = source
+
+    def __call__(self, number: int) -> _Numbered:
+        with _named("read", number):
+            return _Numbered(number, self.source[number])
+
+
 class _Turned:
     """A transform with its arguments in Grain's order."""
 
     def __init__(self, transform: Transform) -> None:
         self.transform = transform
 
-    def __call__(self, example: Any, generator: np.random.Generator) -> Any:
-        return self.transform(generator, example)
+    def __call__(self, each: _Numbered, generator: np.random.Generator) -> _Numbered:
+        with _named("transform", each.number):
+            return _Numbered(each.number, self.transform(generator, each.example))
 
 
 class _Filled:
@@ -154,9 +191,44 @@ class _Filled:
         rows = [examples[row % len(examples)] for row in range(self.size)]
         if self.arrays is not None:
             x, y, *own = self.arrays[np.array(rows)]
-        elif not isinstance(rows[0], tuple) or len(rows[0]) not in (2, 3):
-            raise NetError(f"expects examples (x, y), got {type(rows[0]).__name__}", label="stream")
         else:
-            x, y, *own = jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
+            check_alike(examples)
+            x, y, *own = jax.tree.map(lambda *leaves: np.stack(leaves), *(row.example for row in rows))
         weights = (np.arange(self.size) < len(examples)).astype(np.float32)
         return Batch(x, y, weights * np.asarray(own[0], np.float32) if own else weights)
+
+
+def check_alike(examples: Sequence[_Numbered]) -> None:
+    """Check that examples are pairs or triples, of one structure, and their arrays of one shape and type.
+
+    Raises:
+        NetError: if one is not; names it.
+    """
+    for number, example in examples:
+        if not isinstance(example, tuple) or len(example) not in (2, 3):
+            raise NetError(
+                f"expects examples (x, y), got {type(example).__name__} for example {number}", label="stream"
+            )
+    first, like = examples[0]
+    want = form(like)
+    for number, example in examples[1:]:
+        if (found := form(example)) != want:
+            raise NetError(
+                f"expects examples of one shape and type, got {differing(found, want)} in example {number}, "
+                f"and {differing(want, found)} in example {first}",
+                label="stream",
+            )
+
+
+def form(example: tuple[Any, ...]) -> dict[str, str]:
+    """Return the types and shapes of an example's arrays by path; of its weight, whose type is free, there is none."""
+    named = dict(zip(("x", "y", "weight"), example))
+    return {
+        path: "one number" if path == "weight" and np.ndim(leaf) == 0 else f"{np.asarray(leaf).dtype} {np.shape(leaf)}"
+        for path, leaf in paths(named).items()
+    }
+
+
+def differing(found: dict[str, str], other: dict[str, str]) -> str:
+    """Return what is not the same elsewhere, as text."""
+    return ", ".join(f"{path} {each}" for path, each in found.items() if other.get(path) != each) or "less"

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.errors import NetError, is_traced, labelled_as
+from jaxnets.errors import NetError, known, labelled_as
 from jaxnets.padded import Padded
 
 P = ParamSpec("P")
@@ -30,13 +30,6 @@ def name_of(function: Any) -> str:
     while isinstance(function, functools.partial):
         function = function.func
     return getattr(function, "__name__", type(function).__name__).strip("<>")
-
-
-def known(x: Any) -> np.ndarray | None:
-    """Return the values of an array that can be read now, `None` for one that is traced or lies on other hosts."""
-    if is_traced(x) or (isinstance(x, jax.Array) and not x.is_fully_addressable):
-        return None
-    return np.asarray(x)
 
 
 def refuse(x: Any, bad: Callable[[np.ndarray], Any], expects: str) -> None:
@@ -194,6 +187,20 @@ def option(value: Any, like: jax.Array) -> jax.Array:
 def magnitude(x: jax.Array) -> jax.Array:
     """Return |x| with the derivative 0 at 0, where that of `jnp.abs` is 1."""
     return x * jax.lax.stop_gradient(jnp.sign(x))
+
+
+def at_least_zero(x: jax.Array) -> jax.Array:
+    """Return values that are ≥ 0 but for rounding with 0 for what lies below; their derivative stays."""
+    return x + jax.lax.stop_gradient(jnp.maximum(-x, 0))
+
+
+def binary_entropies(logits: jax.Array, targets: jax.Array) -> jax.Array:
+    """Return −t log σ(o) − (1 − t) log σ(−o) element by element; 0 · ∞ counts as 0, for logits of ±∞."""
+
+    def times(share: jax.Array, loss: jax.Array) -> jax.Array:
+        return share * jnp.where((share == 0) & jnp.isinf(loss), 0, loss)
+
+    return times(targets, jax.nn.softplus(-logits)) + times(1 - targets, jax.nn.softplus(logits))
 
 
 def over_batch(values: jax.Array) -> jax.Array:

@@ -7,6 +7,7 @@ import jax
 
 from jaxnets.combinators import Layer, serial
 from jaxnets.errors import NetError, concrete
+from jaxnets.keywords import explained
 from jaxnets.layers import batch_norm, dense, flatten, layer_norm
 from jaxnets.layers import dropout as drop
 from jaxnets.net import Net
@@ -15,6 +16,7 @@ Initializer = jax.nn.initializers.Initializer
 NORMS = {"batch": batch_norm, "layer": layer_norm}
 
 
+@explained
 def mlp(
     widths: Sequence[int],
     num_classes: int = 10,

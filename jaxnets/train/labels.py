@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import jax
 import jax.numpy as jnp
@@ -36,8 +37,7 @@ def label_check(net: Net, objective: Any, metrics: Mapping[str, Metric], x: Any)
     wanted = [labels for taker in takers if (labels := labels_of(taker)) is not None]
     if not wanted:
         return None
-    row = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *jnp.shape(leaf)[1:]), jnp.result_type(leaf)), x)
-    outputs = jax.eval_shape(lambda key: outline(net, key, spec(row))[2], jax.random.key(0))
+    outputs = _outputs(net, x)
     if isinstance(outputs, Mapping):
         outputs = outputs.get("logits")
     outputs = outputs.values if isinstance(outputs, Padded) else outputs
@@ -50,6 +50,20 @@ def label_check(net: Net, objective: Any, metrics: Mapping[str, Metric], x: Any)
             _refuse(name, labels, shape, targets, weights)
 
     return check
+
+
+_seen: WeakKeyDictionary[Net, dict[Any, Any]] = WeakKeyDictionary()  # by network, as a trace may take seconds
+
+
+def _outputs(net: Net, x: Any) -> Any:
+    """Return the shapes and dtypes of what a network gives in evaluation for one row of inputs."""
+    row = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *jnp.shape(leaf)[1:]), jnp.result_type(leaf)), x)
+    leaves, structure = jax.tree.flatten(row)
+    kind = structure, *((leaf.shape, leaf.dtype) for leaf in leaves)
+    known_kinds = _seen.setdefault(net, {})
+    if kind not in known_kinds:
+        known_kinds[kind] = jax.eval_shape(lambda key: outline(net, key, spec(row))[2], jax.random.key(0))
+    return known_kinds[kind]
 
 
 def check_labels(net: Net, objective: Any, metrics: Mapping[str, Metric], sets: Mapping[str, Data]) -> None:

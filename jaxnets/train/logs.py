@@ -40,7 +40,7 @@ def jsonl(path: str | Path, **labels: Any) -> Callback:
     def write(row: Mapping[str, Any]) -> str:
         return json.dumps({name: _json(value) for name, value in row.items()}) + "\n"
 
-    return _file(Path(path), labels, parse, write, lambda value: json.loads(json.dumps(_json(value))))
+    return _file(Path(path).expanduser(), labels, parse, write, lambda value: json.loads(json.dumps(_json(value))))
 
 
 def csv(path: str | Path, **labels: Any) -> Callback:
@@ -58,7 +58,7 @@ def csv(path: str | Path, **labels: Any) -> Callback:
     >>> import tempfile
     >>> record = csv(tempfile.mkdtemp() + "/metrics.csv", seed=3)
     """
-    path = Path(path)
+    path = Path(path).expanduser()
 
     def parse(text: str) -> list[dict[str, Any]]:
         return list(table.DictReader(io.StringIO(text)))
@@ -101,7 +101,7 @@ def tensorboard(folder: str | Path) -> Callback:
         if live["writer"] is None:
             # Files are named by the second, and one of the same name would be written over.
             suffix = f".{os.getpid()}.{number}"
-            live["writer"] = live["make"](str(folder), purge_step=number + 1, filename_suffix=suffix)
+            live["writer"] = live["make"](str(Path(folder).expanduser()), purge_step=number + 1, filename_suffix=suffix)
         for name, value in _scalars(row).items():
             live["writer"].add_scalar(name, value, number + 1)
 

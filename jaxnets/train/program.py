@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxnets.compiled import Compiled, compiled
 from jaxnets.data.stream import Stream
 from jaxnets.errors import NetError, check_count, check_fraction, labelled_as
 from jaxnets.metrics import Metric
@@ -20,30 +21,65 @@ from jaxnets.train.epoch import Epoch
 from jaxnets.train.labels import check_labels
 from jaxnets.train.run import Batch, Run
 from jaxnets.train.scaling import LossScale
-from jaxnets.train.step import ObjectiveFunction, Options, Parts, Watched, settled, start, step
+from jaxnets.train.step import ObjectiveFunction, Options, Parts, Watched, settled, start
 from jaxnets.train.stopping import EarlyStopping
 from jaxnets.train.streamed import Streamed, check_stream, refuse
 
+
+class _Usual(int):
+    """Examples a batch where no size is given: equal to a 64 that is given, but not the same object."""
+
+
 History = dict[str, Any]
-USUAL = 64  # examples a batch
+USUAL = _Usual(64)
 STATIC = {"static": True}  # what a compiled program is made for, rather than what it is given
 
 
 @dataclass(frozen=True, eq=False)
-class Recipe:
-    """What a program was made of, for those who look into it.
+class Recipe(Epoch):
+    """What a program was made of, and the pure functions that follow from it.
 
     Attributes:
-        net: the network.
-        objective: what is minimised.
-        options: what a step does beyond plain gradient descent.
+        order: gives the order of an epoch, or `None`.
+        examples: how many examples one segment learns from.
+        batch_size: how many of them a step does.
         settings: how the program was written, as text by name.
     """
 
-    net: Net
-    objective: ObjectiveFunction
-    options: Options
-    settings: Mapping[str, str]
+    order: Callable[[Key, Data], jax.Array] | None
+    examples: int
+    batch_size: int
+    settings: Mapping[str, str] = field(compare=False)
+
+    def start(self, key: Key, x: Any) -> Run:
+        """Return the run before its first step on inputs of some shape."""
+        return start(self.net, self.optimizer, key, x, self.options)
+
+    def segment(self, run: Run, train: Data, held_out: Data | None) -> tuple[Run, History]:
+        """Return the run one epoch later, and what is reported of it."""
+
+        def one(run: Run, rows: tuple[jax.Array, jax.Array]) -> tuple[Run, tally.Tally]:
+            return self.learn(run, tally.take(train, *rows))
+
+        before = run
+        run, row = tally.over_batches(self.metrics, one, run, self.rows(run, run.step, train))
+        run = settled(before, run)
+        seen = {} if held_out is None else self.evaluate(self.shown(run, train), held_out)
+        row = self.report(run, row, seen)
+        return self.close(run, row), row
+
+    def next_batch(self, run: Run, train: Data) -> Batch:
+        """Return what the run's next step learns from, augmented and mixed."""
+        place = run.step % -(-self.examples // self.batch_size)
+        index, weights = self.rows(run, run.step - place, train)
+        return self.prepare(run, tally.take(train, index[place], weights[place]))
+
+    def rows(self, run: Run, first: jax.Array, train: Data) -> tuple[jax.Array, jax.Array]:
+        """Return the examples of each batch of the epoch that began at a step, and their weights."""
+        key = fold(jax.random.fold_in(run.key, first), "order")
+        places = permutation(key, self.examples) if self.order is None else self.order(key, train)
+        index, weights = tally.rows(self.examples, self.batch_size)
+        return places[index], weights
 
 
 @jax.tree_util.register_dataclass
@@ -59,9 +95,6 @@ class Program:
         train: inputs and targets that are learned from, on the device, and the weights of examples if any; nothing
             where these come from a stream.
         validation: likewise what is only looked at, or `None`.
-        start_fn: `(key, train) -> run`.
-        segment_fn: `(run, train, validation) -> (run, row)`, one epoch and what is reported of it.
-        batch_fn: `(run, train) -> batch`, what the run's next step learns from.
         segments: how many segments the run has.
         examples: how many examples one segment learns from.
         recipe: what the program was made of.
@@ -71,19 +104,21 @@ class Program:
 
     train: Data
     validation: Data | None
-    start_fn: Callable[..., Run] = field(metadata=STATIC)
-    segment_fn: Callable[..., tuple[Run, History]] = field(metadata=STATIC)
-    batch_fn: Callable[..., Batch] = field(metadata=STATIC)
     segments: int = field(metadata=STATIC)
     examples: int = field(metadata=STATIC)
     recipe: Recipe = field(metadata=STATIC)
     stopping: EarlyStopping | None = field(default=None, metadata=STATIC)
     stream: Streamed | None = field(default=None, metadata=STATIC)
 
+    @property
+    def row(self) -> Any:
+        """The shape and dtype of one input, as a batch of one."""
+        data = self.train if self.stream is None else self.stream.shapes
+        return jax.tree.map(_one_row, data[0])
+
     def start(self, key: Key) -> Run:
         """Return the run before its first step."""
-        run = self.start_fn(key, self.train if self.stream is None else self.stream.shapes)
-        return run if self.stopping is None else self.stopping.start(run)
+        return begin(self.recipe, self.stopping, self.row, key)
 
     def segment(self, run: Run) -> tuple[Run, History]:
         """Return the run one epoch later, and that epoch's values by name.
@@ -95,15 +130,7 @@ class Program:
         """
         if self.stream is not None:
             raise refuse()
-        new, row = self.segment_fn(run, self.train, self.validation)
-        if self.stopping is not None:
-            new = self.stopping.update(new, row)
-        over = halted(run)
-        if over is None:
-            return new, row
-        # A select, which `vmap` would make of a branch anyhow; `fit` never gets here with a run that is over.
-        still = run, jax.tree.map(_nothing, row)
-        return jax.tree.map(lambda stays, goes: jnp.where(over, stays, goes), still, (new, row))
+        return advance(self.recipe, self.stopping, run, self.train, self.validation)
 
     def finish(self, run: Run) -> Run:
         """Return the run as its last segment leaves it, or with the best parameters if stopping restores them."""
@@ -111,7 +138,9 @@ class Program:
 
     def next_batch(self, run: Run) -> Batch:
         """Return what the run's next step learns from, augmented and mixed; it is read, where there is a stream."""
-        return self.batch_fn(run, self.train if self.stream is None else self.stream.at(run))
+        if self.stream is not None:
+            return self.recipe.prepare(run, Batch(*self.stream.at(run)))
+        return self.recipe.next_batch(run, self.train)
 
     def __call__(self, key: Key) -> tuple[Run, History]:
         """Return the finished run, and the history: an array `(segments,)` a name.
@@ -141,6 +170,42 @@ class Program:
         empty = jax.tree.map(lambda leaf: jnp.broadcast_to(_nothing(leaf), (self.segments, *leaf.shape)), row)
         _, run, history = jax.lax.while_loop(goes_on, one, (jnp.int32(0), run, empty))
         return self.finish(run), history
+
+
+def begin(recipe: Recipe, stopping: EarlyStopping | None, row: Any, key: Key) -> Run:
+    """Return `Program.start` as a function of arrays."""
+    run = recipe.start(key, row)
+    return run if stopping is None else stopping.start(run)
+
+
+def advance(
+    recipe: Recipe, stopping: EarlyStopping | None, run: Run, train: Data, validation: Data | None
+) -> tuple[Run, History]:
+    """Return `Program.segment` as a function of arrays."""
+    new, row = recipe.segment(run, train, validation)
+    if stopping is not None:
+        new = stopping.update(new, row)
+    over = halted(run)
+    if over is None:
+        return new, row
+    # A select, which `vmap` would make of a branch anyhow; `fit` never gets here with a run that is over.
+    still = run, jax.tree.map(_nothing, row)
+    return jax.tree.map(lambda stays, goes: jnp.where(over, stays, goes), still, (new, row))
+
+
+def compiled_segment(program: Program, run: Any) -> Compiled:
+    """Return `advance` compiled, `(run, train, validation) -> (run, row)`; the run's memory is given away."""
+    arrays = run, program.train, program.validation
+    return compiled(advance, [program.recipe, program.stopping], arrays, donate=(0,))
+
+
+def traced_segment(program: Program, run: Any) -> Any:
+    """Return what `jax.jit` makes of a segment before it is compiled: its `jaxpr`, and `out_info`, `(run, row)`."""
+    if (stream := program.stream) is None:
+        return compiled_segment(program, run).trace(run, program.train, program.validation)
+    # Batch by batch on the host, so that there is no segment as one function: one of a single batch stands for it.
+    in_one = jax.jit(lambda *arrays: stream.in_one(program.stopping, *arrays))
+    return in_one.trace(run, Batch(*stream.shapes), program.validation)
 
 
 def halted(run: Run) -> jax.Array | None:
@@ -187,7 +252,8 @@ def program(
             examples count alike, weights `(examples,)`, ≥ 0. They live on the device. Or a `jn.data.stream` of what
             does not fit there: it has its own batches and order, and only `fit` can run it.
         epochs: how often every example is seen, at least 1.
-        batch_size: examples a step; `None` for all of them, 1 for stochastic gradient descent proper.
+        batch_size: examples a step; `None` for all of them, 1 for stochastic gradient descent proper. A stream has its
+            own: leave this out, or give the same.
         validation: inputs and targets to report on after each epoch, likewise; a stream only beside a stream.
         metrics: `jn.metrics` by the names to report them under.
         augment: `(key, example) -> example`, such as `jn.data.shift(1)`, drawn anew for each example and step.
@@ -260,36 +326,6 @@ def program(
     filled = bool(examples % size) or mix is not None
     weighted = filled or (len(data) == 3 if stream is None else stream.reading.weighted)
     options = Options(accumulate, freeze, average, loss_scale, guard, watch, weighted, plateau)
-    parts = Epoch(net, objective, metrics, options, step(net, objective, optimizer, options), augment, mix)
-
-    def start_fn(key: Key, train: Data) -> Run:
-        return start(net, optimizer, key, jax.tree.map(_one_row, train[0]), options)
-
-    def epoch(run: Run, first: jax.Array, train: Data) -> tuple[jax.Array, jax.Array]:
-        """Return the examples of each batch of the epoch that began at a step, and their weights."""
-        key = fold(jax.random.fold_in(run.key, first), "order")
-        places = permutation(key, examples) if order is None else order(key, train)
-        index, weights = tally.rows(examples, size)
-        return places[index], weights
-
-    def batch_fn(run: Run, train: Data) -> Batch:
-        if stream is not None:
-            return parts.prepare(run, Batch(*train))
-        place = run.step % -(-examples // size)
-        index, weights = epoch(run, run.step - place, train)
-        return parts.prepare(run, tally.take(train, index[place], weights[place]))
-
-    def segment_fn(run: Run, train: Data, held_out: Data | None) -> tuple[Run, History]:
-        def one(run: Run, rows: tuple[jax.Array, jax.Array]) -> tuple[Run, tally.Tally]:
-            return parts.learn(run, tally.take(train, *rows))
-
-        before = run
-        run, row = tally.over_batches(metrics, one, run, epoch(run, run.step, train))
-        run = settled(before, run)
-        seen = {} if held_out is None else parts.evaluate(parts.shown(run, train), held_out)
-        row = parts.report(run, row, seen)
-        return parts.close(run, row), row
-
     written = replace(options, watch=None, average=None, plateau=None)
     settings = {
         "net": repr(net), "objective": repr(objective), "epochs": str(epochs), "batch_size": str(size),
@@ -297,11 +333,12 @@ def program(
         "augment": _written(augment), "mix": _written(mix), "order": _written(order), "stopping": repr(stopping),
         "plateau": plateau[0] if plateau else "none",
     }  # fmt: skip
-    recipe = Recipe(net, objective, options, settings)
-    streamed = None if stream is None else Streamed.of(stream, validation, parts)
+    own = net, objective, optimizer, metrics, options, augment, mix, order
+    recipe = Recipe(*own, examples, size, settings)
+    streamed = None if stream is None else Streamed.of(stream, validation, recipe)
     given = (() if isinstance(each, Stream) else each for each in (data, validation))
     train, held_out = (jax.tree.map(jnp.asarray, each) for each in given)
-    return Program(train, held_out, start_fn, segment_fn, batch_fn, epochs, examples, recipe, stopping, streamed)
+    return Program(train, held_out, epochs, examples, recipe, stopping, streamed)
 
 
 def _one_row(leaf: Any) -> jax.ShapeDtypeStruct:

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxnets.compiled import Compiled, compiled
 from jaxnets.data.stream import Stream
 from jaxnets.errors import NetError, check_count
 from jaxnets.net import spec
@@ -76,54 +77,57 @@ class Streamed:
         numbers = self.batches.reading.numbers(int(run.step))
         return [numbers[row % len(numbers)] for row in range(self.batches.reading.batch_size)]
 
-    def begin(self, run: Run, batch: Batch) -> Tally:
-        """Return the tally of no batch yet."""
-        return tally.empty(jax.eval_shape(self.epoch.learn, run, batch)[1])
-
-    def learn(self, run: Run, total: Tally, batch: Batch) -> tuple[Run, Tally, jax.Array]:
-        """Return the run and the epoch's tally one batch later, and whether the run stands still."""
-        run, new = self.epoch.learn(run, batch)
-        stands = jnp.zeros((), bool) if run.failed is None else run.failed >= 0
-        return run, tally.merge(self.epoch.metrics, total, new), stands
-
-    def look(self, run: Run, total: dict[str, Tally] | None, batch: Batch) -> tuple[dict[str, Tally], jax.Array]:
-        """Return the tallies of evaluations one batch later, and something to wait for."""
-        epoch = self.epoch
-        new = {
-            name: tally.look(epoch.net, params, state, batch, epoch.metrics, epoch.objective)
-            for name, (params, state) in epoch.shown(run).items()
-        }
-        if total is not None:
-            new = {name: tally.merge(epoch.metrics, total[name], each) for name, each in new.items()}
-        return new, jnp.zeros((), bool)
-
-    def report(
-        self, stopping: EarlyStopping | None, run: Run, total: Tally, seen: dict[str, Tally], held_out: Data | None
-    ) -> tuple[Run, Values]:
-        """Return the run with what early stopping makes of the epoch, and the epoch's values."""
-        metrics = self.epoch.metrics
-        values = {name: tally.value(metrics, each) for name, each in seen.items()}
-        if held_out:
-            values = self.epoch.evaluate(self.epoch.shown(run), held_out)
-        row = self.epoch.report(run, tally.value(metrics, total), values)
-        run = self.epoch.close(run, row)
-        return run if stopping is None else stopping.update(run, row), row
-
     def in_one(
         self, stopping: EarlyStopping | None, run: Run, batch: Batch, held_out: Data | None
     ) -> tuple[Run, Values]:
         """Return what an epoch of one batch would be: all that is computed, as one function."""
-        after, total, _ = self.learn(run, self.begin(run, batch), batch)
+        after, total, _ = learn(self.epoch, run, begin(self.epoch, run, batch), batch)
         run = settled(run, after)
-        looks = {} if self.held_out is None else self.look(run, None, batch)[0]
-        return self.report(stopping, run, total, looks, held_out)
+        looks = {} if self.held_out is None else look(self.epoch, run, None, batch)[0]
+        return report(self.epoch, stopping, run, total, looks, held_out)
 
 
-_settled = jax.jit(settled, donate_argnums=1)
-_begin = jax.jit(Streamed.begin, static_argnums=0)
-_learn = jax.jit(Streamed.learn, static_argnums=0, donate_argnums=(1, 2))
-_look = jax.jit(Streamed.look, static_argnums=0, donate_argnums=2)
-_report = jax.jit(Streamed.report, static_argnums=(0, 1), donate_argnums=2)
+# What is compiled is made of the epoch alone, so that it does not keep the streams alive.
+
+
+def begin(epoch: Epoch, run: Run, batch: Batch) -> Tally:
+    """Return the tally of no batch yet."""
+    return tally.empty(jax.eval_shape(epoch.learn, run, batch)[1])
+
+
+def learn(epoch: Epoch, run: Run, total: Tally, batch: Batch) -> tuple[Run, Tally, jax.Array]:
+    """Return the run and the epoch's tally one batch later, and whether the run stands still."""
+    run, new = epoch.learn(run, batch)
+    stands = jnp.zeros((), bool) if run.failed is None else run.failed >= 0
+    return run, tally.merge(epoch.metrics, total, new), stands
+
+
+def look(epoch: Epoch, run: Run, total: dict[str, Tally] | None, batch: Batch) -> tuple[dict[str, Tally], jax.Array]:
+    """Return the tallies of evaluations one batch later, and something to wait for."""
+    new = {
+        name: tally.look(epoch.net, params, state, batch, epoch.metrics, epoch.objective)
+        for name, (params, state) in epoch.shown(run).items()
+    }
+    if total is not None:
+        new = {name: tally.merge(epoch.metrics, total[name], each) for name, each in new.items()}
+    return new, jnp.zeros((), bool)
+
+
+def report(
+    epoch: Epoch,
+    stopping: EarlyStopping | None,
+    run: Run,
+    total: Tally,
+    seen: dict[str, Tally],
+    held_out: Data | None,
+) -> tuple[Run, Values]:
+    """Return the run with what early stopping makes of the epoch, and the epoch's values."""
+    values = {name: tally.value(epoch.metrics, each) for name, each in seen.items()}
+    if held_out:
+        values = epoch.evaluate(epoch.shown(run), held_out)
+    row = epoch.report(run, tally.value(epoch.metrics, total), values)
+    run = epoch.close(run, row)
+    return run if stopping is None else stopping.update(run, row), row
 
 
 @contextmanager
@@ -143,17 +147,28 @@ def epochs(
         looker = stream.held_out.again(done * stream.held_out.batches, epochs=segments)
         looker.inspect = partial(_pass, stream.check, "validation")
 
+    epoch, functions = stream.epoch, dict[Any, Compiled]()
+
+    def call(function: Callable[..., Any], static: list[Any], *arrays: Any, donate: tuple[int, ...] = ()) -> Any:
+        if function not in functions:
+            functions[function] = compiled(function, static, arrays, donate=donate)
+        return functions[function](*arrays)
+
     def one(run: Run) -> tuple[Run, Values]:
-        def learn(both: tuple[Run, Tally | None], batch: Batch) -> tuple[tuple[Run, Tally], jax.Array]:
+        def step(both: tuple[Run, Tally | None], batch: Batch) -> tuple[tuple[Run, Tally], jax.Array]:
             run, total = both
-            run, total, stands = _learn(stream, run, _begin(stream, run, batch) if total is None else total, batch)
+            total = call(begin, [epoch], run, batch) if total is None else total
+            run, total, stands = call(learn, [epoch], run, total, batch, donate=(0, 1))
             return (run, total), stands
 
+        def seen_in(total: dict[str, Tally] | None, batch: Batch) -> tuple[dict[str, Tally], jax.Array]:
+            return call(look, [epoch], run, total, batch, donate=(1,))
+
         before = None if run.failed is None else jax.tree.map(jnp.copy, run)  # steps are given the run's own memory
-        run, total = _through(reader, learn, (run, None))
-        run = run if before is None else _settled(before, run)
-        seen = {} if looker is None else _through(looker, partial(_look, stream, run), None)
-        return _report(stream, stopping, run, total, seen, held_out)
+        run, total = _through(reader, step, (run, None))
+        run = run if before is None else call(settled, [], before, run, donate=(1,))
+        seen = {} if looker is None else _through(looker, seen_in, None)
+        return call(report, [epoch, stopping], run, total, seen, held_out, donate=(0,))
 
     try:
         yield one
@@ -179,17 +194,17 @@ def _through(reader: Stream, one: Callable[[Any, Batch], tuple[Any, jax.Array]],
     return carry
 
 
-def check_stream(stream: Stream, epochs: int, batch_size: int | None, usual: int, order: Any) -> int:
+def check_stream(stream: Stream, epochs: int, batch_size: int | None, usual: int | None, order: Any) -> int:
     """Return how many examples a stream has, which must suit what a program is asked for.
 
     Raises:
         NetError: if it ends too early, has batches of another size, or an order is asked for.
     """
     check_count("epochs", epochs)
-    own, given = stream.reading.epochs, stream.reading.batch_size
+    own, given = stream.epochs, stream.reading.batch_size
     if own not in (None, 1) and own < epochs:
         raise NetError(f"expects a stream of epochs={epochs} or None, got one that ends after {own}")
-    if batch_size not in (usual, given):
+    if batch_size is not usual and batch_size != given:
         raise NetError(f"takes batches as the stream gives them, {given} examples each, got batch_size={batch_size}")
     if order is not None:
         raise NetError("gets an order for a stream, which has its own; jn.data.stream(..., shuffle=, seed=) draws it")

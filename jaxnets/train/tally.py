@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxnets.compiled import computed
 from jaxnets.metrics import Metric
 from jaxnets.net import Net, Params, State
 from jaxnets.train.data import Data
@@ -107,7 +108,8 @@ def evaluate(
 ) -> dict[str, jax.Array]:
     """Return metrics, and the objective's parts if one is given, over every example of the data exactly once.
 
-    The values do not depend on the batch size but for rounding. It is a pure function: jit or vmap it.
+    The values do not depend on the batch size but for rounding. It is a pure function: jit or vmap it. Called on known
+    arrays it is compiled once for a network, metrics and shapes.
 
     Args:
         net: the network, run in evaluation.
@@ -125,8 +127,20 @@ def evaluate(
     >>> sorted(evaluate(net, params, state, (x, y), {"accuracy": jn.metrics.accuracy}, batch_size=2))
     ['accuracy']
     """
-    examples = len(jax.tree.leaves(data)[0])
     check_labels(net, objective, metrics, {"data": data})
+    return computed(_evaluate, [net, metrics, objective, batch_size], params, state, data)
+
+
+def _evaluate(
+    net: Net,
+    metrics: Mapping[str, Metric],
+    objective: ObjectiveFunction | None,
+    batch_size: int,
+    params: Params,
+    state: State,
+    data: Data,
+) -> dict[str, jax.Array]:
+    examples = len(jax.tree.leaves(data)[0])
 
     def one(_: None, batch: tuple[jax.Array, jax.Array]) -> tuple[None, Tally]:
         return None, look(net, params, state, take(data, *batch), metrics, objective)
@@ -149,6 +163,10 @@ def predict(net: Net, params: Params, state: State, x: Any, *, batch_size: int =
     >>> predict(net, *net.init(jax.random.key(0), x), x, batch_size=2).shape
     (5, 2)
     """
+    return computed(_predict, [net, batch_size], params, state, x)
+
+
+def _predict(net: Net, batch_size: int, params: Params, state: State, x: Any) -> Any:
     examples = len(jax.tree.leaves(x)[0])
     index, _ = rows(examples, min(batch_size, examples))
 

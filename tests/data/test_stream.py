@@ -267,13 +267,13 @@ def test_a_damaged_example_is_met_when_it_is_due_and_can_be_passed_over(ahead, t
 
         def __getitem__(self, index):
             if index == 5:
-                raise OSError("can't read example 5")
+                raise OSError("bad sector")
             return index, index
 
     stream = jn.data.stream(Damaged(), 2, shuffle=False, ahead=ahead, threads=threads)
     assert [np.asarray(next(stream).y).tolist() for _ in range(2)] == [[0, 1], [2, 3]]
     for _ in range(2):
-        with pytest.raises(OSError, match="example 5"):
+        with pytest.raises(jn.NetError, match=r"^stream can't read example 5: OSError: bad sector$"):
             next(stream)
     assert stream.get_state()["position"] == 2
     stream.set_state(stream.get_state() | {"position": 3})
@@ -286,14 +286,158 @@ def test_a_damaged_example_is_met_when_it_is_due_and_can_be_passed_over(ahead, t
         ({"seed": 1}, "with seed=0, got one with 1"),
         ({"batch_size": 3}, "with batch_size=2, got one with 3"),
         ({"examples": 7}, "with examples=5, got one with 7"),
-        ({"position": 4}, "position from 0 to 3, got 4"),
-        ({"position": None}, "position from 0 to 3, got None"),
+        ({"position": -1}, "position ≥ 0, got -1"),
+        ({"position": None}, "position ≥ 0, got None"),
     ],
 )
 def test_a_position_of_another_stream_is_named(change, words):
     stream = jn.data.stream(arrays(5), 2)
     with pytest.raises(jn.NetError, match=f"stream expects a? ?.*{words}"):
         stream.set_state(stream.get_state() | change)
+
+
+def test_each_loop_is_a_pass_in_an_order_of_its_own():
+    """Three loops over one epoch are one loop over three; a loop goes on where another broke off."""
+    stream = jn.data.stream(arrays(10), 4, seed=3)
+    assert [sum(1 for _ in stream) for _ in range(3)] == [3, 3, 3]
+    stream = jn.data.stream(arrays(10), 4, seed=3)
+    assert [*seen(stream), *seen(stream), *seen(stream)] == seen(jn.data.stream(arrays(10), 4, seed=3, epochs=3))
+    assert next(stream, None) is None
+    assert len(stream) == 0
+    first = next(iter(stream))
+    assert (len(stream), stream.epoch) == (2, 3)
+    assert len([first, *stream]) == 3
+    assert stream.get_state()["position"] == 12
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_position_in_a_later_pass_is_gone_on_from(epochs):
+    first = jn.data.stream(arrays(10), 4, epochs=epochs)
+    list(first)
+    taken = [next(iter(first)) for _ in range(2)]
+    again = jn.data.stream(arrays(10), 4, epochs=epochs)
+    again.set_state(first.get_state())
+    assert len(again) == len(first) == 3 * epochs - len(taken)
+    assert seen(again) == seen(first)
+    again.set_state(first.get_state())  # where a run was over, it is over when it goes on
+    assert [len(list(again)) for _ in range(2)] == [0, 3 * epochs]
+
+
+class Pairs:
+    """Examples that a function makes of their numbers."""
+
+    def __init__(self, make, length: int = 8) -> None:
+        self.make, self.length = make, length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int):
+        return self.make(index)
+
+
+def odd_width(index: int) -> tuple:
+    return np.zeros(3 if index == 5 else 2), index
+
+
+def broken(index: int) -> tuple:
+    return np.zeros(2)[index - 4 if index > 5 else 0], index
+
+
+def fussy(generator: np.random.Generator, example: tuple) -> tuple:
+    if example[1] == 6:
+        raise StopIteration
+    return example
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "words"),
+    [
+        (broken, {}, "can't read example 6: IndexError: index 2 is out of bounds"),
+        (lambda index: (index, index), {"transforms": [fussy]}, "can't transform example 6: StopIteration: $"),
+        (odd_width, {}, r"shape and type, got x float64 \(3,\) in example 5, and x float64 \(2,\) in example 4$"),
+        (odd_width, {"batch_size": 1}, r"got x float64 \(1, 3\) in the batch of example 5, and .* \(1, 2\) before"),
+        (
+            lambda index: ({"a": 1, "b" if index == 7 else "c": 1}, 0),
+            {},
+            "got x/b int64 .* in example 7, and x/c int64 .* 4",
+        ),
+        (lambda index: (np.ones(2, "u1" if index == 3 else "f4"), 0), {}, "x uint8 .* 3, and x float32 .* 0"),
+        (
+            lambda index: (1, 2, 3)[: 3 if index == 1 else 2],
+            {},
+            "got weight one number in example 1, and less in example 0",
+        ),
+        (lambda index: index if index == 3 else (1, 2), {}, r"expects examples \(x, y\), got int for example 3"),
+    ],
+)
+def test_an_example_that_is_not_like_the_others_is_named(make, options, words):
+    for threads in (0, 2):
+        stream = jn.data.stream(Pairs(make), **{"batch_size": 4, "shuffle": False, "threads": threads, **options})
+        with pytest.raises(jn.NetError, match=f"^stream .*{words}"):
+            list(stream)
+
+
+def test_weights_may_be_of_several_types():
+    source = Pairs(lambda index: (index, index, 1 if index % 2 else np.float64(0.5)))
+    batch = next(jn.data.stream(source, 4, shuffle=False))
+    np.testing.assert_array_equal(batch.weights, np.float32([0.5, 1.0, 0.5, 1.0]))
+
+
+def test_workers_name_an_example_too():
+    stream = jn.data.stream(Pairs(broken), 4, shuffle=False, workers=1)
+    with pytest.raises(Exception, match="can't read example 6: IndexError"):
+        list(stream)
+    stream.close()
+
+
+def noisier(generator: np.random.Generator, example: tuple) -> tuple:
+    return example[0] + 2 * generator.standard_normal(2).astype(np.float32), example[1]
+
+
+noisier.__qualname__ = "jitter"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"row": 0}, "source=CRC-32 of 20 examples .*leave 'source' out"),
+        ({"row": 11}, "source=CRC-32 of 20 examples .*leave 'source' out"),
+        ({"transforms": [noisier]}, "transforms=jitter, CRC-32 .*leave 'transforms' out"),
+        ({"transforms": []}, "transforms=none, got one with jitter, CRC-32"),
+        ({"transforms": [jitter, jitter]}, "transforms=jitter, jitter, CRC-32"),
+    ],
+)
+def test_a_position_in_another_source_is_refused(change, words):
+    def made(row: int | None = None, transforms=(jitter,)) -> jn.data.Stream:
+        x, y = arrays(20)
+        if row is not None:
+            x[row, 1] += 1
+        return jn.data.stream((x, y), 4, transforms=list(transforms))
+
+    state = json.loads(json.dumps(made().get_state()))
+    made().set_state(state)
+    other = made(**change)
+    with pytest.raises(jn.NetError, match=f"stream expects the position of a stream with {words}"):
+        other.set_state(state)
+    other.set_state({name: state[name] for name in state if name not in ("source", "transforms")})
+
+
+def test_what_tells_a_source_apart_is_cheap_and_takes_what_varies():
+    asked: list[int] = []
+    source = Pairs(lambda index: (asked.append(index), (index, index))[1], 1000)
+    stream = jn.data.stream(source, 10)
+    state = stream.get_state()
+    assert stream.again(3).get_state() == state | {"position": 3}
+    assert sorted({*asked}) == [0, 143, 285, 428, 571, 714, 856, 999]
+    assert len(asked) == 2 * 8
+    moved = Pairs(lambda index: (index, index + (index == 571)), 1000)
+    assert jn.data.stream(moved, 10).get_state() != state
+    generator = np.random.default_rng()  # as a source that augments by a generator of its own
+    varying = [jn.data.stream(Pairs(lambda index: (generator.random(), index)), 4).get_state() for _ in range(2)]
+    assert varying[0] == varying[1]
+    assert varying[0]["source"] == "CRC-32 of 8 examples that vary"
+    jn.data.stream(Pairs(broken), 4).get_state()  # an example that can't be read is no hindrance
 
 
 def test_says_what_to_install(monkeypatch):

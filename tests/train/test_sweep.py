@@ -12,9 +12,9 @@ import pytest
 from jax.sharding import Mesh
 
 import jaxnets as jn
-from jaxnets.train.sweeps import members as many
 from jaxnets.train.sweeps import strategy
 from jaxnets.train.sweeps.designs import design
+from jaxnets.train.sweeps.strategy import Team
 from jaxnets.train.sweeps.sweep import plan
 from tests.oracle import floats, integers
 
@@ -149,9 +149,8 @@ def test_data_are_no_constants():
     team = plan(study, design(grid={"lr": [0.1, 0.2]}), strategy="vmap", mesh=ONE)
     assert sum(leaf.size for leaf in team.shared.data) == 5000 * 17
     runs = team.start([0, 1])
-    text = many.segment.lower(
-        team.build, team.layout, team.given, team.shared.data, team.inputs, runs, np.ones(2, bool)
-    ).as_text()
+    function, arrays = team.compiled([0, 1], runs, np.ones(2, bool))
+    text = function.trace(*arrays).lower().as_text()
     assert len(text) < 100_000 < x.nbytes
 
 
@@ -177,13 +176,13 @@ def test_data_that_hyperparameters_choose_stay_with_their_member():
 
 def test_stopped_members_leave(monkeypatch: pytest.MonkeyPatch):
     """Of 32 members 28 can't get better and stop after two segments; the four that go on have 8 places."""
-    widths, segment = [], many.segment
+    widths, segment = [], Team.segment
 
-    def counted(build, layout, given, data, members, runs, active, **how):
+    def counted(team, members, runs, active):
         widths.append((len(active), int(np.sum(active))))
-        return segment(build, layout, given, data, members, runs, active, **how)
+        return segment(team, members, runs, active)
 
-    monkeypatch.setattr(many, "segment", counted)
+    monkeypatch.setattr(Team, "segment", counted)
 
     def study(hp):
         return linear(hp, epochs=5, stopping=jn.train.early_stopping("loss", patience=1))

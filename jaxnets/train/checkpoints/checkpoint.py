@@ -167,7 +167,9 @@ class _Keeper:
 
     def _position(self, packed: archive.Packed) -> dict[str, Any]:
         """Return where the stream stood: the run has taken one of its batches a step."""
-        return {} if self.stream is None else {"stream": self.stream.again(int(packed.arrays["run/step"])).get_state()}
+        if self.stream is None:
+            return {}
+        return {"stream": {"position": int(packed.arrays["run/step"]), **self.stream.reading.mark}}
 
     def _check_stream(self, checkpoint: Saved) -> None:
         """Refuse a position in another stream, which would mean other examples."""
