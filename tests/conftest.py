@@ -157,6 +157,9 @@ SLOW = (
         f"coming_from/test_scikit_learn.py::test_row[linear_model.{name}]"
         for name in ("Ridge(alpha=0.5)", "Lasso(alpha=0.1)", "LogisticRegression(C=2.0)")
     ),
+    "train/test_optax.py::test_every_optimizer_learns",
+    "train/test_optax.py::test_lbfgs_is_that_of_optaxs_manual",
+    "train/test_labels.py::test_streams_are_looked_at_batch_by_batch",
 )
 
 

@@ -98,11 +98,21 @@ class Reading:
 
     def first(self) -> Batch:
         """Return a batch of copies of the source's first example: the shapes and dtypes of all."""
-        whole, generator = self._whole(), np.random.default_rng(0)
-        example: Any = 0 if whole is not None else _Read(self.source)(0)
+        whole = self._whole()
+        return _Filled(self.batch_size, whole)([self._example() if whole is None else 0])
+
+    @property
+    def weighted(self) -> bool:
+        """Whether examples have weights of their own, by the first one."""
+        example = self._example()
+        return isinstance(example, tuple) and len(example) == 3
+
+    def _example(self) -> Any:
+        generator = np.random.default_rng(0)
+        example: Any = _Read(self.source)(0)
         for transform in self.transforms:
             example = _Turned(transform)(example, generator)
-        return _Filled(self.batch_size, whole)([example])
+        return example
 
     def _order(self) -> Any:
         import grain

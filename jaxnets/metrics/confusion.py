@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets.errors import NetError, check_count, labelled_as
+from jaxnets.losses.labels import takes_labels
 from jaxnets.metrics.metric import Metric, Sums, divide
 from jaxnets.metrics.scores import items
 from jaxnets.ops.sums import counts
@@ -27,7 +28,7 @@ def _counts(classes: int, name: str) -> Callable[..., Sums]:
         predicted = jnp.where(jnp.isnan(scores).any(axis=1), classes, scores.argmax(axis=1))
         return counts((labels, predicted), weights, (classes, classes + 1))
 
-    return measure
+    return takes_labels(measure)
 
 
 def confusion_matrix(classes: int) -> Metric:

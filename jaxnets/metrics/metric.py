@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from jaxnets.errors import labelled_as
 from jaxnets.losses.checks import name_of
+from jaxnets.losses.labels import labels_of, takes_labels
 from jaxnets.losses.masking import check_by_example, masked_rows
 from jaxnets.ops.sums import Sum, add, as_sum, rounded, total
 
@@ -114,7 +115,7 @@ def mean(loss: Callable[[Any, Any], jax.Array], *, higher_is_better: bool | None
             check_by_example(name, values, outputs)
         return sums(values, weights)
 
-    return Metric(measure, ratio, name, higher_is_better=higher_is_better)
+    return Metric(takes_labels(measure, labels_of(loss)), ratio, name, higher_is_better=higher_is_better)
 
 
 def divide(a: jax.Array, b: jax.Array) -> jax.Array:

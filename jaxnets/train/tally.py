@@ -16,6 +16,7 @@ from jaxnets.objective import Loss
 from jaxnets.ops.sums import add, as_sum, total
 from jaxnets.train import arguments
 from jaxnets.train.data import Data, check_data, check_examples
+from jaxnets.train.labels import check_labels
 from jaxnets.train.names import check_names, together
 from jaxnets.train.run import Batch
 from jaxnets.train.step import ObjectiveFunction
@@ -149,6 +150,7 @@ def evaluate(
         check_data("data", data, finite=False)
         check_count("batch_size", batch_size)
         check_names(chosen, objective)
+    check_labels(net, objective, chosen, {"data": data})
     return computed(_evaluate, [net, chosen, objective, batch_size], params, state, data)
 
 
