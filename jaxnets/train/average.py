@@ -4,15 +4,26 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding
 
 from jaxnets.compiled import computed
 from jaxnets.errors import NetError
 from jaxnets.net import Key, Net, Params, State
+from jaxnets.placement import automatic, laid, spread_of
 from jaxnets.train import tally
 from jaxnets.train.run import Run
 
 
-def reestimate(net: Net, params: Params, state: State, x: Any, *, key: Key, batch_size: int = 256) -> State:
+def reestimate(
+    net: Net,
+    params: Params,
+    state: State,
+    x: Any,
+    *,
+    key: Key,
+    batch_size: int = 256,
+    spread: NamedSharding | None = None,
+) -> State:
     """Return the state as plain means over batches of data: batch-norm statistics that belong to other parameters.
 
     In training a layer's state moves by s ← d s + (1 - d) b towards what a batch shows. Here each batch counts alike:
@@ -26,6 +37,7 @@ def reestimate(net: Net, params: Params, state: State, x: Any, *, key: Key, batc
         x: inputs, a pytree with the examples along the first axis.
         key: dropout's, if there is any.
         batch_size: how many examples are computed at once.
+        spread: how the rows of a batch are shared out to devices; as those of `x` where these are known arrays.
 
     Izmailov et al., "Averaging Weights Leads to Wider Optima and Better Generalization" (2018), section 3.3.
 
@@ -37,6 +49,8 @@ def reestimate(net: Net, params: Params, state: State, x: Any, *, key: Key, batc
     """
     if not jax.tree.leaves(state):
         return state
+    x = automatic(x)
+    spread = spread or spread_of(x)
     examples = len(jax.tree.leaves(x)[0])
     size = min(batch_size, examples)
     index, _ = tally.rows(examples, size)
@@ -48,7 +62,7 @@ def reestimate(net: Net, params: Params, state: State, x: Any, *, key: Key, batc
 
     def one(total: list[jax.Array], batch: tuple[jax.Array, jax.Array]) -> tuple[list[jax.Array], None]:
         rows, number = batch
-        chosen = jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], x)
+        chosen = laid(jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], x), spread)
 
         def after(before: list[jax.Array]) -> list[jax.Array]:
             given = iter(before)
@@ -86,8 +100,12 @@ def averaged(net: Net, run: Run, x: Any, *, batch_size: int = 256) -> tuple[Para
     """
     if run.average is None:
         raise NetError("finds no average in the run; give the program average=0.999", label="averaged")
-    return run.average, computed(_reestimate, [net, batch_size], run.average, run.state, x, run.key)
+    x = automatic(x)
+    static = [net, batch_size, spread_of(x)]
+    return run.average, computed(_reestimate, static, run.average, run.state, x, run.key)
 
 
-def _reestimate(net: Net, batch_size: int, params: Params, state: State, x: Any, key: Key) -> State:
-    return reestimate(net, params, state, x, key=key, batch_size=batch_size)
+def _reestimate(
+    net: Net, batch_size: int, spread: NamedSharding | None, params: Params, state: State, x: Any, key: Key
+) -> State:
+    return reestimate(net, params, state, x, key=key, batch_size=batch_size, spread=spread)

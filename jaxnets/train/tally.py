@@ -5,10 +5,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding
 
 from jaxnets.compiled import computed
 from jaxnets.metrics import Metric
 from jaxnets.net import Net, Params, State
+from jaxnets.placement import automatic, laid, parts_of, spread_of
 from jaxnets.train.data import Data
 from jaxnets.train.run import Batch
 from jaxnets.train.step import ObjectiveFunction
@@ -89,10 +91,13 @@ def rows(examples: int, batch_size: int) -> tuple[jax.Array, jax.Array]:
     return index % examples, (index < examples).astype(jnp.float32)
 
 
-def take(data: Data, index: jax.Array, weights: jax.Array) -> Batch:
-    """Return the examples at some indices as a batch; weights of the data, if any, multiply those given."""
+def take(data: Data, index: jax.Array, weights: jax.Array, spread: NamedSharding | None = None) -> Batch:
+    """Return the examples at some indices as a batch; weights of the data, if any, multiply those given.
+
+    With `spread` each device has its share of the rows.
+    """
     x, y, *own = jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], data)
-    return Batch(x, y, weights * own[0].astype(weights.dtype) if own else weights)
+    return laid(Batch(x, y, weights * own[0].astype(weights.dtype) if own else weights), spread)
 
 
 def evaluate(
@@ -104,6 +109,7 @@ def evaluate(
     objective: ObjectiveFunction | None = None,
     *,
     batch_size: int = 256,
+    spread: NamedSharding | None = None,
 ) -> dict[str, jax.Array]:
     """Return metrics, and the objective's parts if one is given, over every example of the data exactly once.
 
@@ -118,6 +124,7 @@ def evaluate(
         metrics: `jn.metrics` by the names to report.
         objective: `(params, outputs, targets, weights) -> (scalar, parts)`.
         batch_size: how many examples are computed at once.
+        spread: how the rows of a batch are shared out to devices; as those of the data where these are known arrays.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> net = jn.dense(2)
@@ -126,7 +133,8 @@ def evaluate(
     >>> sorted(evaluate(net, params, state, (x, y), {"accuracy": jn.metrics.accuracy}, batch_size=2))
     ['accuracy']
     """
-    return computed(_evaluate, [net, metrics, objective, batch_size], params, state, data)
+    data = automatic(data)
+    return computed(_evaluate, [net, metrics, objective, batch_size, spread or spread_of(data)], params, state, data)
 
 
 def _evaluate(
@@ -134,6 +142,7 @@ def _evaluate(
     metrics: Mapping[str, Metric],
     objective: ObjectiveFunction | None,
     batch_size: int,
+    spread: NamedSharding | None,
     params: Params,
     state: State,
     data: Data,
@@ -141,9 +150,15 @@ def _evaluate(
     examples = len(jax.tree.leaves(data)[0])
 
     def one(_: None, batch: tuple[jax.Array, jax.Array]) -> tuple[None, Tally]:
-        return None, look(net, params, state, take(data, *batch), metrics, objective)
+        return None, look(net, params, state, take(data, *batch, spread), metrics, objective)
 
-    return over_batches(metrics, one, None, rows(examples, min(batch_size, examples)))[1]
+    return over_batches(metrics, one, None, rows(examples, _size(batch_size, examples, spread)))[1]
+
+
+def _size(batch_size: int, examples: int, spread: NamedSharding | None) -> int:
+    """Return how many rows a batch has that is shared out evenly."""
+    parts = parts_of(spread)
+    return -(-min(batch_size, examples) // parts) * parts
 
 
 def predict(net: Net, params: Params, state: State, x: Any, *, batch_size: int = 256) -> Any:
@@ -161,15 +176,17 @@ def predict(net: Net, params: Params, state: State, x: Any, *, batch_size: int =
     >>> predict(net, *net.init(jax.random.key(0), x), x, batch_size=2).shape
     (5, 2)
     """
-    return computed(_predict, [net, batch_size], params, state, x)
+    x = automatic(x)
+    return computed(_predict, [net, batch_size, spread_of(x)], params, state, x)
 
 
-def _predict(net: Net, batch_size: int, params: Params, state: State, x: Any) -> Any:
+def _predict(net: Net, batch_size: int, spread: NamedSharding | None, params: Params, state: State, x: Any) -> Any:
     examples = len(jax.tree.leaves(x)[0])
-    index, _ = rows(examples, min(batch_size, examples))
+    index, _ = rows(examples, _size(batch_size, examples, spread))
 
     def one(rows: jax.Array) -> Any:
-        return net.apply(params, state, jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], x))[0]
+        chosen = laid(jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], x), spread)
+        return net.apply(params, state, chosen)[0]
 
     outputs = jax.lax.map(one, index)
     return jax.tree.map(lambda leaf: leaf.reshape((-1, *leaf.shape[2:]))[:examples], outputs)
