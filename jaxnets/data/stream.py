@@ -13,6 +13,7 @@ from jaxnets.data.arrays import Arrays
 from jaxnets.data.batch import Batch
 from jaxnets.data.reading import Reading, Source, Transform, differing, form
 from jaxnets.errors import NetError, check_count, labelled_as, missing
+from jaxnets.placement import automatic_sharding, check_divides, rows_of
 
 
 class Stream(Iterator[Batch]):
@@ -29,6 +30,7 @@ class Stream(Iterator[Batch]):
         epochs: how many epochs a pass has; `None` never ends.
         reading: what is read, and how.
         inspect: called with every batch while it is on the host; it may raise.
+        place: the device or sharding that batches are put to.
 
     >>> import numpy as np
     >>> first = stream((np.arange(6.0), np.arange(6)), 2, shuffle=False)
@@ -43,7 +45,7 @@ class Stream(Iterator[Batch]):
 
     def __init__(self, reading: Reading, epochs: int | None, ahead: int, place: Any) -> None:
         self.reading, self.epochs, self.batches = reading, epochs, reading.batches
-        self._ahead, self._place = ahead, place
+        self._ahead, self.place = ahead, automatic_sharding(place)
         self._reader: Any = None
         self._waiting: deque[Batch] = deque()
         self.inspect: Callable[[Batch], None] | None = None
@@ -102,7 +104,7 @@ class Stream(Iterator[Batch]):
         self._form = found
         if self.inspect is not None:
             self.inspect(batch)
-        return jax.device_put(jax.tree.map(_owned, batch), self._place)
+        return jax.device_put(jax.tree.map(_owned, batch), self.place)
 
     def __len__(self) -> int:
         """Return how many batches are left of this pass."""
@@ -161,7 +163,7 @@ class Stream(Iterator[Batch]):
         >>> [batch.y.tolist() for batch in once.again(2, epochs=2)]
         [[4, 5], [0, 1], [2, 3], [4, 5]]
         """
-        other = Stream(self.reading, epochs, self._ahead, self._place)
+        other = Stream(self.reading, epochs, self._ahead, self.place)
         other._stand_at(position)
         return other
 
@@ -221,9 +223,9 @@ def stream(
 
     Raises:
         ModuleNotFoundError: if Grain is not installed.
-        NetError: for an empty source, arrays of different lengths, a batch larger than the data, or a number out of
-            range; on reading, for an example that is no pair, can't be read, or has another shape than others, by its
-            number.
+        NetError: for an empty source, arrays of different lengths, a batch larger than the data or one that does not
+            divide over the devices, or a number out of range; on reading, for an example that is no pair, can't be
+            read, or has another shape than others, by its number.
 
     >>> import jax.numpy as jnp
     >>> batches = stream((jnp.arange(5.0), jnp.arange(5)), 2, seed=1)
@@ -243,6 +245,7 @@ def stream(
             raise NetError("expects at least one example, got none")
         if batch_size > len(examples):
             raise NetError(f"expects a batch no larger than the data, got {batch_size} for {len(examples)} examples")
+        check_divides("a batch", batch_size, rows_of(device))
 
     return Stream(Reading(examples, batch_size, seed, shuffle, transforms, workers, threads), epochs, ahead, device)
 

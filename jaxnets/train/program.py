@@ -14,6 +14,7 @@ from jaxnets.errors import NetError, check_count, check_fraction, labelled_as
 from jaxnets.net import Key, Net, check_key, fold
 from jaxnets.objective import Loss
 from jaxnets.ops.permutation import permutation
+from jaxnets.placement import Layout, automatic, check_divides, laid_as, layout, rows_of, spread_of
 from jaxnets.select import Pattern, but_for
 from jaxnets.train import arguments, tally
 from jaxnets.train.data import Data, check_data
@@ -65,7 +66,7 @@ class Recipe(Epoch):
         """Return the run one epoch later, and what is reported of it."""
 
         def one(run: Run, rows: tuple[jax.Array, jax.Array]) -> tuple[Run, tally.Tally]:
-            return self.learn(run, tally.take(train, *rows))
+            return self.learn(run, tally.take(train, *rows, self.spread))
 
         before = run
         run, row = tally.over_batches(self.metrics, one, run, self.rows(run, run.step, train))
@@ -78,7 +79,7 @@ class Recipe(Epoch):
         """Return what the run's next step learns from, augmented and mixed."""
         place = run.step % -(-self.examples // self.batch_size)
         index, weights = self.rows(run, run.step - place, train)
-        return self.prepare(run, tally.take(train, index[place], weights[place]))
+        return self.prepare(run, tally.take(train, index[place], weights[place], self.spread))
 
     def rows(self, run: Run, first: jax.Array, train: Data) -> tuple[jax.Array, jax.Array]:
         """Return the examples of each batch of the epoch that began at a step, and their weights."""
@@ -153,7 +154,7 @@ class Program:
         """
         if self.stream is not None:
             raise refuse()
-        return advance(self.recipe, self.stopping, run, self.train, self.validation)
+        return advance(self.recipe, self.stopping, layout(run.params), run, self.train, self.validation)
 
     def finish(self, run: Run) -> Run:
         """Return the run as its last segment leaves it, or with the best parameters if stopping restores them."""
@@ -202,10 +203,16 @@ def begin(recipe: Recipe, stopping: EarlyStopping | None, row: Any, key: Key) ->
 
 
 def advance(
-    recipe: Recipe, stopping: EarlyStopping | None, run: Run, train: Data, validation: Data | None
+    recipe: Recipe,
+    stopping: EarlyStopping | None,
+    where: Layout | None,
+    run: Run,
+    train: Data,
+    validation: Data | None,
 ) -> tuple[Run, History]:
-    """Return `Program.segment` as a function of arrays."""
+    """Return `Program.segment` as a function of arrays, with parameters that lie on the devices as is said."""
     new, row = recipe.segment(run, train, validation)
+    new = replace(new, params=laid_as(new.params, where))
     if stopping is not None:
         new = stopping.update(new, row)
     over = halted(run)
@@ -219,7 +226,7 @@ def advance(
 def compiled_segment(program: Program, run: Any) -> Compiled:
     """Return `advance` compiled, `(run, train, validation) -> (run, row)`; the run's memory is given away."""
     arrays = run, program.train, program.validation
-    return compiled(advance, [program.recipe, program.stopping], arrays, donate=(0,))
+    return compiled(advance, [program.recipe, program.stopping, layout(run.params)], arrays, donate=(0,))
 
 
 def traced_segment(program: Program, run: Any) -> Any:
@@ -310,8 +317,8 @@ def program(
     Raises:
         NetError: for what is no network, loss, optimizer or data (the message says how to make it one), empty data,
             inputs and targets of different lengths, NaN among inputs, targets or weights, a batch larger than the data
-            or one that can't be divided in equal parts, labels that the network has no output for, two values under
-            one name, or an option out of range.
+            or one that can't be divided in equal parts or over the devices that the data lie on, labels that the
+            network has no output for, two values under one name, or an option out of range.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn, optax
     >>> x = jax.random.normal(jax.random.key(0), (100, 3))
@@ -341,6 +348,9 @@ def program(
         if validation is not None and not (isinstance(validation, Stream) and stream is not None):
             check_data("validation", validation, finite=guard)
         check_names(metrics, objective, skipped=loss_scale is not None)
+        given = (() if isinstance(each, Stream) else each for each in (data, validation))
+        train, held_out = (automatic(jax.tree.map(jnp.asarray, each)) for each in given)
+        spread = spread_of(train) if stream is None else rows_of(stream.place)
         for name, count in (("epochs", epochs), ("batch_size", size), ("accumulate", accumulate)):
             check_count(name, count)
         if size > examples:
@@ -348,8 +358,10 @@ def program(
             raise NetError(
                 f"expects a batch no larger than the data, got batch_size={size} for {examples} examples; {mend}"
             )
+        check_divides("a batch", size, spread)
         if size % accumulate:
             raise NetError(f"expects a batch of equal parts, got batch_size={size} in accumulate={accumulate}")
+        check_divides("a part of a batch", size // accumulate, spread)
         if average is not None:
             check_fraction("average", average)
         if plateau is not None and not (
@@ -369,12 +381,10 @@ def program(
         "augment": _written(augment), "mix": _written(mix), "order": _written(order), "stopping": repr(stopping),
         "plateau": plateau[0] if plateau else "none",
     }  # fmt: skip
-    own = net, objective, optimizer, metrics, options, augment, mix, order
+    own = net, objective, optimizer, metrics, options, augment, mix, spread, spread_of(held_out), order
     recipe = Recipe(*own, examples, size, settings)
     stopping = None if stopping is None else stopping.settle(recipe.directions)
     streamed = None if stream is None else Streamed.of(stream, validation, recipe)
-    given = (() if isinstance(each, Stream) else each for each in (data, validation))
-    train, held_out = (jax.tree.map(jnp.asarray, each) for each in given)
     return Program(train, held_out, epochs, examples, recipe, stopping, streamed)
 
 

@@ -7,8 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import NamedSharding
 
 from jaxnets.net import Key, Net, Params, State, fold, spec
+from jaxnets.placement import laid
 from jaxnets.select import Pattern
 from jaxnets.train.freezing import join_frozen, keep_state, split_frozen
 from jaxnets.train.names import together
@@ -96,7 +98,12 @@ def start(net: Net, optimizer: optax.GradientTransformation, key: Key, x: Any, o
 
 
 def step(
-    net: Net, objective: ObjectiveFunction, optimizer: optax.GradientTransformation, options: Options = Options()
+    net: Net,
+    objective: ObjectiveFunction,
+    optimizer: optax.GradientTransformation,
+    options: Options = Options(),
+    *,
+    spread: NamedSharding | None = None,
 ) -> Callable[[Run, Batch], tuple[Run, Any, Parts]]:
     """Return the pure function of one step of gradient descent: `(run, batch) -> (run, outputs, parts)`.
 
@@ -108,6 +115,7 @@ def step(
         objective: `(params, outputs, targets, weights) -> (scalar, parts)`, as `jn.objective` makes.
         optimizer: the Optax optimizer.
         options: what a step does beyond; the run must have been started with the same.
+        spread: how the rows of a batch are shared out to devices, if they are and the batch is computed in parts.
 
     Returns:
         A function that gives the next run, the batch's outputs, and the parts of the objective by name,
@@ -141,7 +149,8 @@ def step(
     compute, again = gradients, evaluate
     if options.accumulate > 1:
         # An optimizer that searches along a line differentiates the value: each part anew, so that one is in memory.
-        compute, again = (_in_parts(each, options.accumulate) for each in (gradients, jax.checkpoint(evaluate)))
+        both = gradients, jax.checkpoint(evaluate)
+        compute, again = (_in_parts(each, options.accumulate, spread) for each in both)
 
     def step_fn(run: Run, batch: Batch) -> tuple[Run, Any, Parts]:
         key = jax.random.fold_in(run.key, run.step)
@@ -183,11 +192,11 @@ def step(
     return step_fn
 
 
-def _in_parts(gradients: Callable, parts: int) -> Callable:
+def _in_parts(gradients: Callable, parts: int, spread: NamedSharding | None) -> Callable:
     """Return a function like `gradients` that sees a batch in parts: means are weighted as in the whole batch."""
 
     def compute(run: Run, batch: Batch, key: Key) -> Any:
-        pieces = jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), batch)
+        pieces = laid(jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), batch), spread, axis=1)
         whole = batch.weights.sum()
         whole = jnp.where(whole == 0, jnp.ones_like(whole), whole)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding
 
 from jaxnets.compiled import computed
 from jaxnets.errors import check_count, labelled_as
@@ -14,6 +15,7 @@ from jaxnets.metrics import Metric
 from jaxnets.net import Net, Params, State
 from jaxnets.objective import Loss
 from jaxnets.ops.sums import add, as_sum, total
+from jaxnets.placement import automatic, laid, parts_of, spread_of
 from jaxnets.train import arguments
 from jaxnets.train.data import Data, check_data, check_examples
 from jaxnets.train.labels import check_labels
@@ -97,16 +99,17 @@ def rows(examples: int, batch_size: int) -> tuple[jax.Array, jax.Array]:
     return index % examples, (index < examples).astype(jnp.float32)
 
 
-def take(data: Data, index: jax.Array, weights: jax.Array) -> Batch:
+def take(data: Data, index: jax.Array, weights: jax.Array, spread: NamedSharding | None = None) -> Batch:
     """Return the examples at some indices as a batch; weights of the data, if any, multiply those given.
 
-    Inputs of weight 0 are replaced by another example's: in the network's derivatives 0 · ∞ would be NaN.
+    Inputs of weight 0 are replaced by another example's: in the network's derivatives 0 · ∞ would be NaN. With
+    `spread` each device has its share of the rows.
     """
     x, y, *own = jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], data)
-    if not own:
-        return Batch(x, y, weights)
-    weights = weights * own[0].astype(weights.dtype)
-    return Batch(jax.tree.map(lambda leaf: stood_in(weights > 0, leaf), x), y, weights)
+    if own:
+        weights = weights * own[0].astype(weights.dtype)
+        x = jax.tree.map(lambda leaf: stood_in(weights > 0, leaf), x)
+    return laid(Batch(x, y, weights), spread)
 
 
 def evaluate(
@@ -118,6 +121,7 @@ def evaluate(
     objective: ObjectiveFunction | Loss | None = None,
     *,
     batch_size: int = 256,
+    spread: NamedSharding | None = None,
 ) -> dict[str, jax.Array]:
     """Return metrics, and the objective's parts if one is given, over every example of the data exactly once.
 
@@ -132,6 +136,7 @@ def evaluate(
         metrics: `jn.metrics` by the names to report, or a list of them.
         objective: `(params, outputs, targets, weights) -> (scalar, parts)`, or a loss alone.
         batch_size: how many examples are computed at once.
+        spread: how the rows of a batch are shared out to devices; as those of the data where these are known arrays.
 
     Raises:
         NetError: for what `program` would not take: data without examples, inputs, targets and weights of different
@@ -151,7 +156,8 @@ def evaluate(
         check_count("batch_size", batch_size)
         check_names(chosen, objective)
     check_labels(net, objective, chosen, {"data": data})
-    return computed(_evaluate, [net, chosen, objective, batch_size], params, state, data)
+    data = automatic(data)
+    return computed(_evaluate, [net, chosen, objective, batch_size, spread or spread_of(data)], params, state, data)
 
 
 def _evaluate(
@@ -159,6 +165,7 @@ def _evaluate(
     metrics: Mapping[str, Metric],
     objective: ObjectiveFunction | None,
     batch_size: int,
+    spread: NamedSharding | None,
     params: Params,
     state: State,
     data: Data,
@@ -166,9 +173,15 @@ def _evaluate(
     examples = len(jax.tree.leaves(data)[0])
 
     def one(_: None, batch: tuple[jax.Array, jax.Array]) -> tuple[None, Tally]:
-        return None, look(net, params, state, take(data, *batch), metrics, objective)
+        return None, look(net, params, state, take(data, *batch, spread), metrics, objective)
 
-    return over_batches(metrics, one, None, rows(examples, min(batch_size, examples)))[1]
+    return over_batches(metrics, one, None, rows(examples, _size(batch_size, examples, spread)))[1]
+
+
+def _size(batch_size: int, examples: int, spread: NamedSharding | None) -> int:
+    """Return how many rows a batch has that is shared out evenly."""
+    parts = parts_of(spread)
+    return -(-min(batch_size, examples) // parts) * parts
 
 
 def predict(net: Net, params: Params, state: State, x: Any, *, batch_size: int = 256) -> Any:
@@ -193,15 +206,17 @@ def predict(net: Net, params: Params, state: State, x: Any, *, batch_size: int =
         net, x = arguments.network(net), arrays("x", x)
         check_examples("x", inputs=x)
         check_count("batch_size", batch_size)
-    return computed(_predict, [net, batch_size], params, state, x)
+    x = automatic(x)
+    return computed(_predict, [net, batch_size, spread_of(x)], params, state, x)
 
 
-def _predict(net: Net, batch_size: int, params: Params, state: State, x: Any) -> Any:
+def _predict(net: Net, batch_size: int, spread: NamedSharding | None, params: Params, state: State, x: Any) -> Any:
     examples = len(jax.tree.leaves(x)[0])
-    index, _ = rows(examples, min(batch_size, examples))
+    index, _ = rows(examples, _size(batch_size, examples, spread))
 
     def one(rows: jax.Array) -> Any:
-        return net.apply(params, state, jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], x))[0]
+        chosen = laid(jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], x), spread)
+        return net.apply(params, state, chosen)[0]
 
     outputs = jax.lax.map(one, index)
     return jax.tree.map(lambda leaf: leaf.reshape((-1, *leaf.shape[2:]))[:examples], outputs)

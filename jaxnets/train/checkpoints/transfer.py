@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxnets.errors import NetError, labelled_as
 from jaxnets.net import Key, Net, Params, State
+from jaxnets.placement import automatic, laid_as, layout
 from jaxnets.select import Pattern, matches, paths, select
 
 
@@ -66,13 +67,19 @@ def transfer(params: Params, source: Params, on: Pattern = "**", *, but: Pattern
                 f"\n  and {len(wrong) - 20} more" * (len(wrong) > 20)
             )
             raise NetError(f"finds that source and parameters differ:{text}\nLeave such out with but=...")
-    leaves = [jnp.asarray(there[path]).astype(leaf.dtype) if path in wanted else leaf for path, leaf in here.items()]
+    leaves = [_taken(there[path], leaf) if path in wanted else leaf for path, leaf in here.items()]
     return Transferred(
         jax.tree.unflatten(jax.tree.structure(params), leaves),
         tuple(wanted),
         tuple(path for path in here if path not in wanted),
         tuple(path for path in there if path not in wanted),
     )
+
+
+def _taken(source: Any, like: Any) -> jax.Array:
+    """Return values in the dtype of others, over the devices that they lie on."""
+    source = automatic(source)
+    return laid_as(jnp.asarray(source).astype(like.dtype), layout(source))  # in jit it would be a constant on each
 
 
 def pretrained(net: Net, params: Params, state: State | None = None, on: Pattern = "**", *, but: Pattern = ()) -> Net:
