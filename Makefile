@@ -1,4 +1,5 @@
-# Every target works on a fresh machine: it makes .venv and installs what it needs.
+# Every target works on a fresh machine: it makes .venv and installs what it needs. Another Python has an environment of
+# its own: `make test VENV=.venv-newest PYTHON=python3.13`.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -41,4 +42,4 @@ docs: $(VENV)/.installed-dev                   ## build the site, strictly
 check: lint types test docs                    ## all of the above
 
 clean:           ## remove what was built
-	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-newest build dist site .pytest_cache .ruff_cache .hypothesis

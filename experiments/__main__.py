@@ -2,7 +2,7 @@
 
 python -m experiments                    # LeNet-5 on real digits; `--help` lists its options
 python -m experiments list               # every study: claim, data, cost
-python -m experiments run NAME           # one of them; `--size quick`, and `--help` lists its options
+python -m experiments run NAME           # one of them; `--quick` or `--tiny`, and `--help` lists its options
 python -m experiments all --quick        # all of them, small; `--full` for the figures of the book
 python -m experiments report             # rebuild docs/claims from the results
 """
@@ -19,6 +19,8 @@ import tyro
 from experiments import lenet_digits, report
 from experiments.running import conduct, show
 from experiments.study import Study, studies
+
+SIZES = ("tiny", "quick", "full")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -49,7 +51,7 @@ def one(arguments: Sequence[str]) -> None:
     known = studies()
     parser = argparse.ArgumentParser(prog="python -m experiments run", add_help=False)
     parser.add_argument("name", choices=known, metavar="NAME", help=f"one of {', '.join(known)}")
-    parser.add_argument("--size", choices=("tiny", "quick", "full"), default="full")
+    add_sizes(parser, "full").add_argument("--size", choices=SIZES)
     parser.add_argument("--root", type=Path, default=Path("runs"))
     if not arguments or arguments[0] in ("-h", "--help"):
         parser.print_help()
@@ -64,10 +66,7 @@ def one(arguments: Sequence[str]) -> None:
 def everything(arguments: Sequence[str]) -> None:
     """Run all studies, or some of them, and print a line each."""
     parser = argparse.ArgumentParser(prog="python -m experiments all")
-    size = parser.add_mutually_exclusive_group()
-    for name in ("tiny", "quick", "full"):
-        size.add_argument(f"--{name}", dest="size", action="store_const", const=name)
-    parser.set_defaults(size="quick")
+    add_sizes(parser, "quick")
     parser.add_argument("--only", nargs="+", choices=studies(), metavar="NAME")
     parser.add_argument("--root", type=Path, default=Path("runs"))
     options = parser.parse_args(arguments)
@@ -83,6 +82,15 @@ def everything(arguments: Sequence[str]) -> None:
         jax.clear_caches()  # programs that nobody calls again: hundreds of megabytes by the end
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
+
+
+def add_sizes(parser: argparse.ArgumentParser, usual: str) -> argparse._MutuallyExclusiveGroup:
+    """Add the options `--tiny`, `--quick` and `--full`, one of them at a time, and return their group."""
+    group = parser.add_mutually_exclusive_group()
+    for name in SIZES:
+        group.add_argument(f"--{name}", dest="size", action="store_const", const=name)
+    parser.set_defaults(size=usual)
+    return group
 
 
 def run_and_show(study: Study, config: object, root: Path, size: object) -> None:

@@ -4,7 +4,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from jaxnets import losses, metrics, regularizers, select
-from jaxnets.activations import hard_shrink, scaled_tanh, soft_shrink, tanh_shrink, threshold
+from jaxnets.activations import (
+    hard_shrink,
+    hard_sigmoid,
+    hard_tanh,
+    scaled_tanh,
+    selu,
+    soft_shrink,
+    tanh_shrink,
+    threshold,
+)
 from jaxnets.allocator import tune_allocator
 from jaxnets.combinators import branches, concatenate, residual, serial
 from jaxnets.compilation_cache import enable_compilation_cache
@@ -97,6 +106,8 @@ __all__ = [
     "group_norm",
     "gru_cell",
     "hard_shrink",
+    "hard_sigmoid",
+    "hard_tanh",
     "inspect",
     "interop",
     "layer",
@@ -124,6 +135,7 @@ __all__ = [
     "save",
     "scaled_tanh",
     "select",
+    "selu",
     "serial",
     "side_heads",
     "soft_shrink",
@@ -141,10 +153,33 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        hint = _hint(name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}" + (f"; {hint}" if hint else ""))
     room = importlib.import_module(f"{__name__}.{_LATER[name] or name}")
     found = globals()[name] = getattr(room, name) if _LATER[name] else room
     return found
+
+
+_NAMES = {  # in other libraries, in lower case and without a number of dimensions
+    **{"linear": "dense", "embedding": "embed", "sequential": "serial", "lstm": "lstm_cell", "gru": "gru_cell"},
+    **{"batchnorm": "batch_norm", "layernorm": "layer_norm", "groupnorm": "group_norm"},
+    **{"maxpool": "max_pool", "avgpool": "avg_pool", "maxpooling": "max_pool", "averagepooling": "avg_pool"},
+}
+
+
+def _hint(name: str) -> str:
+    """Say where something that other libraries have by a name is to be found; "" if nowhere."""
+    if name.startswith("_"):
+        return ""
+    plain = name.lower().removesuffix("d").rstrip("123") if name[-2:-1].isdigit() else name.lower()
+    if plain in _NAMES or plain in __all__:
+        return f"jn.{_NAMES.get(plain, plain)}"
+    for room in ("train", "losses", "metrics", "models", "data", "regularizers", "inspect", "interop"):
+        if hasattr(importlib.import_module(f"{__name__}.{room}"), name):
+            return f"jn.{room}.{name}"
+    if plain in ("optim", "optimizers", "adam", "sgd"):
+        return "optimizers are Optax's, optax.adam(1e-3)"
+    return f"jax.nn.{plain}" if hasattr(importlib.import_module("jax.nn"), plain) else ""
 
 
 def __dir__() -> list[str]:

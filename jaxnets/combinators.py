@@ -208,8 +208,8 @@ def name_children(label: str, layers: tuple[Layer, ...], named: Mapping[str, Lay
             raise NetError(f"expects names without '/', got {name!r}: paths are joined by '/'", label=label)
         try:
             children[name] = lift(child)
-        except TypeError as error:
-            raise TypeError(f"{label}: child {name!r}: {error}") from None
+        except (TypeError, NetError) as error:
+            raise type(error)(f"{label}: child {name!r}: {error}") from None
     return children
 
 

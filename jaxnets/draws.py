@@ -19,6 +19,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from jax.extend.random import define_prng_impl, threefry_2x32
 
 from jaxnets.errors import is_traced
+from jaxnets.tracing import jaxprs
 
 ENOUGH = 8
 """How many draws of a kind are gathered: fewer compile about as fast one by one."""
@@ -90,8 +91,13 @@ class _Keys:
             if name in ("random_wrap", "random_unwrap"):
                 self.rows[out] = rows
             elif name == "slice":
-                edges = (eqn.params[key] or (1,) for key in ("start_indices", "limit_indices", "strides"))
-                self.rows[out] = rows[slice(*(edge[0] for edge in edges))]
+                params = eqn.params
+                ((start,), (end,), (step,)) = (
+                    params["start_indices"],
+                    params["limit_indices"],
+                    params["strides"] or (1,),
+                )
+                self.rows[out] = rows[start:end:step]
             elif name == "squeeze":
                 self.rows[out] = rows.reshape(())
             elif _derives(eqn):
@@ -148,9 +154,7 @@ def _evaluate(program: ClosedJaxpr, key: jax.Array) -> list[Any]:
         return data if atom.aval.dtype == jnp.uint32 else jax.random.wrap_key_data(data, impl="threefry2x32")
 
     def run(eqn: Any) -> None:
-        bound = eqn.primitive.get_bind_params(eqn.params)
-        made = eqn.primitive.bind(*map(read, eqn.invars), **bound)
-        values.update(zip(eqn.outvars, made if eqn.primitive.multiple_results else [made]))
+        values.update(zip(eqn.outvars, jaxprs.bind(eqn, *map(read, eqn.invars)), strict=True))
 
     waiting, uses = _needed(jaxpr)
     before = None
@@ -199,7 +203,7 @@ def _needed(jaxpr: Jaxpr) -> tuple[list[Any], Counter[Any]]:
 def _gatherable(eqns: Sequence[Any]) -> list[Any]:
     """Return the draws whose values can be computed in pieces, those of a kind where there are enough."""
     own = cache(_own)  # for this program alone: jax.clear_caches() makes JAX trace its draws anew
-    found = [eqn for eqn in eqns if eqn.params.get("name") in DRAWS and _is_plain(eqn, own)]
+    found = [eqn for eqn in eqns if jaxprs.called(eqn) in DRAWS and _is_plain(eqn, own)]
     kinds = Counter(map(_kind, found))
     found = [eqn for eqn in found if kinds[_kind(eqn)] >= ENOUGH]
     return found if sum(math.prod(eqn.outvars[0].aval.shape) for eqn in found) <= LARGEST else []
@@ -211,18 +215,18 @@ def _is_plain(eqn: Any, own: Callable[..., Any]) -> bool:
     bounds = eqn.invars[1:]
     if not (str(key.dtype) == "key<fry>" and key.shape == () and out.dtype == jnp.float32 and out.size):
         return False
-    return all(isinstance(atom, Literal) for atom in bounds) and own(*_kind(eqn), out.shape) is eqn.params["jaxpr"]
+    return all(isinstance(atom, Literal) for atom in bounds) and own(*_kind(eqn), out.shape) is jaxprs.body_of(eqn)
 
 
 def _own(name: str, bounds: tuple[Any, ...], shape: tuple[int, ...]) -> Any:
     """Return the program of JAX's own draw, which is traced once for each shape."""
     draw = partial(DRAWS[name], shape=shape, dtype=jnp.float32)
     (eqn, *_) = jax.make_jaxpr(lambda key: draw(key, *bounds))(jax.random.key(0)).eqns[-1:]
-    return eqn.params["jaxpr"]
+    return jaxprs.body_of(eqn)
 
 
 def _kind(eqn: Any) -> tuple[str, tuple[Any, ...]]:
-    return eqn.params["name"], tuple(np.asarray(atom.val).item() for atom in eqn.invars[1:])
+    return jaxprs.called(eqn) or "", tuple(np.asarray(atom.val).item() for atom in eqn.invars[1:])
 
 
 def _scaled(eqn: Any, draws: dict[Any, _Draw], known: Callable[[Any], bool]) -> tuple[Any, Any]:

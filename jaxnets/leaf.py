@@ -10,9 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.errors import NetError, is_traced, labelled_as
+from jaxnets.errors import NetError, is_traced, labelled_as, shown
+from jaxnets.foreign import refuse_network
+from jaxnets.keywords import check_arguments
 from jaxnets.net import Key, Net, Params, State, check_key, spec
-from jaxnets.padded import Padded, check_padded
+from jaxnets.padded import Padded, check_padded, step_check
 from jaxnets.select import paths
 
 P = ParamSpec("P")
@@ -47,7 +49,14 @@ def layer(
     >>> scale_shift().init(jax.random.key(0), jnp.ones((2, 3)))[0]["scale"].shape
     (3,)
     """
-    name = label or _name(apply)
+    return _leaf(init, apply, label or _name(apply), apply)
+
+
+def _leaf(
+    init: Callable[[Key, Any], Params] | None, apply: Callable[[Params, Any], Any], name: str, written: Any
+) -> Net:
+    """Make a stateless layer of a function that `written` stands for: what a user or this library has written."""
+    check_steps = step_check(lambda params, x: _call(apply, params, x), written)
 
     def init_fn(key: Key, x: Any) -> tuple[Params, State]:
         with labelled_as(name):
@@ -61,6 +70,7 @@ def layer(
             if not isinstance(x, Padded):
                 return _call(apply, params, x), state
             check_padded(x)
+            check_steps(params, x.values)
             values = _call(apply, params, x.zeroed())  # NaN behind the end would reach gradients as 0 · NaN
             if jnp.shape(values)[:2] != jnp.shape(x.values)[:2]:
                 raise NetError(
@@ -100,6 +110,7 @@ def lift(function: Any) -> Net:
 
     Raises:
         TypeError: if it is neither, or a constructor that has not been called (`jn.dense` for `jn.dense(10)`).
+        NetError: for a layer, a network or a function of another library.
 
     >>> import jax, jax.numpy as jnp
     >>> net = lift(jax.nn.relu)
@@ -112,21 +123,48 @@ def lift(function: Any) -> Net:
         return function
     if getattr(function, "makes_net", False):
         raise TypeError(f"expected a layer, got the constructor {_name(function)}: call it, {_name(function)}(...)")
+    refuse_network(function)
     if not callable(function):
         mend = "; unpack it with *" if isinstance(function, list | tuple) else ""
-        raise TypeError(f"expected a Net or a callable x -> y, got {type(function).__name__} {function!r}{mend}")
-    return layer(None, lambda _, x: function(x), label=_name(function))
+        mend = "; jax.nn has activations, jn has layers" if isinstance(function, str) else mend
+        raise TypeError(f"expected a Net or a callable x -> y, got {shown(function)}{mend}")
+    net = _leaf(None, lambda _, x: function(x), _name(function), function)
+    return replace(net, constructor=function)
 
 
-def labelled(factory: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a function that makes a `Net` or a `Cell`: label it as it was called, in print and in errors."""
+def recorded(factory: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a function that makes a `Net` or a `Cell`: the record holds the constructor and its arguments."""
     signature = inspect.signature(factory)
 
     @functools.wraps(factory)
     def make(*args: P.args, **kwargs: P.kwargs) -> R:
+        return _noted(factory(*args, **kwargs), make, signature.bind(*args, **kwargs))
+
+    return make
+
+
+def _noted(record: Any, constructor: Callable, given: inspect.BoundArguments) -> Any:
+    """Return a `Net` or a `Cell` with what made it; other records, of `jn.data`, as they are."""
+    if not hasattr(record, "arguments"):
+        return record
+    given.apply_defaults()
+    return replace(record, constructor=constructor, arguments=given.arguments)
+
+
+def labelled(factory: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a constructor as `recorded` does, and label what it makes as it was called, in print and in errors.
+
+    A keyword that it does not have is answered by the one that it has: see `jaxnets.keywords`.
+    """
+    signature = inspect.signature(factory)
+
+    @functools.wraps(factory)
+    def make(*args: P.args, **kwargs: P.kwargs) -> R:
+        check_arguments(factory.__name__, signature, args, kwargs)
         label = describe(factory.__name__, signature, args, kwargs)
         with labelled_as(label):
             record: Any = factory(*args, **kwargs)
+        record = _noted(record, make, signature.bind(*args, **kwargs))
 
         def claim(function: Callable) -> Callable:
             def call(*args: Any, **kwargs: Any) -> Any:

@@ -1,15 +1,18 @@
 """`Net`, a pair of pure functions, and what it takes to make one out of others."""
 
+import functools
+import inspect
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, overload
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, overload
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnets.draws import gathered
-from jaxnets.errors import NetError, at
+from jaxnets.errors import NetError, at, is_traced, labelled_as, shown
 from jaxnets.select import paths
 
 Params = Any  # nested dicts of arrays
@@ -50,6 +53,9 @@ class Net:
         full_precision: whether `cast` leaves the parameters as they are (normalisation layers).
         copies: how many copies of the children the parameters hold, stacked along their first axis (`repeat` and
             `ensemble`); 0 where they are not stacked.
+        constructor: the function that made it, `jn.conv`, or the callable it was lifted from; `None` where it is not
+            known, as in a layer of one's own.
+        arguments: what that was called with, by name, defaults too.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> net = jn.serial(hidden=jn.dense(8), relu=jax.nn.relu, out=jn.dense(2))
@@ -72,6 +78,27 @@ class Net:
     cut: Callable[[tuple[str, ...]], Apply] | None = None
     full_precision: bool = False
     copies: int = 0
+    constructor: Callable[..., Any] | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, function in (("init", self.init), ("apply", self.apply)):
+            object.__setattr__(self, name, _checked(function, name, self.label))
+
+    def __call__(self, *_: Any, **__: Any) -> NoReturn:
+        """Say how a network is run.
+
+        Raises:
+            NetError: always.
+        """
+        mend = f"{CALLS['init']}, then {CALLS['apply']}"
+        raise NetError(f"can't be called, as it holds no parameters: {mend}", label=self.kind)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            hint = ABSENT.get(name, "")
+            raise AttributeError(f"a Net has no {name!r}" + (f"; {hint}" if hint else ""), name=name, obj=self)
 
     @property
     def kind(self) -> str:
@@ -85,7 +112,7 @@ class Net:
             NetError: if there is none; the names there are listed.
         """
         net = self
-        for name in path.split("/"):
+        for name in str(path).split("/"):
             if name not in net.children:
                 names = ", ".join(net.children) or "none"
                 raise NetError(f"has no child {name!r} (in {path!r}); its children: {names}", label=net.label)
@@ -126,6 +153,60 @@ class Net:
         return "\n".join(lines)
 
 
+CALLS = {
+    "init": "params, state = net.init(key, x)",
+    "apply": "y, state = net.apply(params, state, x, key=key, train=True)",
+}
+_MAKES = f"parameters are no part of a network, {CALLS['init']} makes them"
+_RUNS = f"{CALLS['apply']} runs it, without train=True to evaluate"
+_TRAINS = "jn.train.fit(jn.train.program(net, objective, optimizer, data, epochs=10), key) trains it"
+ABSENT = {  # what networks of other libraries have
+    **dict.fromkeys(("params", "parameters", "weights", "variables", "state_dict", "get_weights"), _MAKES),
+    **dict.fromkeys(("fit", "compile", "train", "train_step", "backward"), _TRAINS),
+    **dict.fromkeys(("forward", "eval", "evaluate", "predict"), _RUNS),
+    **dict.fromkeys(("add", "append", "layers", "modules"), "jn.serial(...) makes it of layers, .children has them"),
+    **dict.fromkeys(("to", "cuda", "cpu", "half"), "jax.device_put(params) places parameters, jn.cast(net) casts"),
+    **dict.fromkeys(("summary", "count_params", "tabulate"), "jn.summary(net, x) shows it"),
+}
+
+
+def _checked(function: Callable, name: str, label: str) -> Callable:
+    """Return `init` or `apply` of a network so that it says what is amiss with its arguments."""
+    if getattr(function, "checked", False):
+        return function
+    needs, allowed = (2, ()) if name == "init" else (3, ("key", "train"))
+
+    @functools.wraps(function)
+    def call(*args: Any, **options: Any) -> Any:
+        if len(args) == needs and all(option in allowed for option in options):
+            with labelled_as(label):
+                if not isinstance(x := args[-1], jax.Array | np.ndarray | jax.ShapeDtypeStruct):
+                    _check_input(x)
+                if (key := options.get("key")) is not None:
+                    check_key(key)
+                if not isinstance(train := options.get("train", False), bool | np.bool_):
+                    mend = "; jit with static_argnames='train'" if is_traced(train) else ""
+                    raise NetError(f"expects train as True or False, got {shown(train)}{mend}")
+        else:
+            try:
+                inspect.signature(function).bind(*args, **options)
+            except TypeError as error:
+                raise NetError(f"is run by {CALLS[name]}; here there is {error}", label=label) from None
+        return function(*args, **options)
+
+    call.checked = True  # type: ignore[attr-defined]
+    return call
+
+
+def _check_input(x: Any) -> None:
+    for leaf in jax.tree.leaves(x):
+        if not isinstance(leaf, jax.Array | np.ndarray | np.generic | jax.ShapeDtypeStruct):
+            mend = "; np.asarray(x) makes one" if isinstance(x, list) or hasattr(x, "__array__") else ""
+            if isinstance(x, list | tuple) and isinstance(leaf, int):
+                mend = "; for a shape take jax.ShapeDtypeStruct(shape, jnp.float32), for values np.asarray(x)"
+            raise NetError(f"expects an array, got {shown(x)}{mend}")
+
+
 def spec(x: Any) -> Any:
     """Return shapes and dtypes as JAX sees them: the pytree `x` with a `jax.ShapeDtypeStruct` a leaf."""
     return jax.eval_shape(lambda x: x, x)
@@ -151,9 +232,12 @@ def check_key(key: Any) -> None:
     Raises:
         NetError: if it is not.
     """
-    dtype = getattr(key, "dtype", None)
-    if dtype is None or not (jnp.issubdtype(dtype, jax.dtypes.prng_key) or dtype == jnp.uint32):
-        raise NetError(f"expects a key such as jax.random.key(0), got {type(key).__name__} {key!r}")
+    dtype, rank = getattr(key, "dtype", None), getattr(key, "ndim", None)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    if not typed and (dtype != jnp.uint32 or rank == 0):
+        raise NetError(f"expects a key such as jax.random.key(0), got {shown(key)}")
+    if rank != (0 if typed else 1):
+        raise NetError(f"expects one key, got {key.shape if typed else key.shape[:-1]} of them; jax.vmap takes several")
 
 
 def outline(net: Net, key: Key, x: Any) -> tuple[Params, State, Any]:
@@ -189,7 +273,8 @@ def compose(
         try:
             for what, tree in (("parameters", params), ("state", state)):
                 if not isinstance(tree, Mapping):
-                    raise NetError(f"expects {what} as a dict, got {type(tree).__name__}", label=label)
+                    mend = "; a run has run.params and run.state" if hasattr(tree, "opt_state") else ""
+                    raise NetError(f"expects {what} as a dict, got {type(tree).__name__}{mend}", label=label)
                 if children and (extra := [name for name in tree if name not in children]):
                     raise NetError(f"gets {what} for unknown {', '.join(extra)}", label=label, names_differ=True)
             return apply(params, state, x, key=key, train=train)
@@ -210,6 +295,11 @@ def _differences(build: Callable, params: Params, state: State, x: Any) -> str:
     key = jax.random.key(0)
     wanted_trees = jax.eval_shape(lambda: build(key, spec(x))[:2])
     found: list[str] = []
+    mend = "; give it what its own init returned"
+    if paths(state) and paths(state).keys() == paths(wanted_trees[0]).keys():
+        mend = "; parameters and state stand in each other's place"
+    if isinstance(params, Mapping) and "params" in params and "params" not in wanted_trees[0]:
+        mend = "; the parameters alone are wanted, variables['params']"
     for what, wanted, given in zip(("parameters", "state"), wanted_trees, (params, state), strict=True):
         wanted, given = paths(wanted), paths(given)
         shape = {path: jnp.shape(leaf) for path, leaf in given.items()}
@@ -223,7 +313,6 @@ def _differences(build: Callable, params: Params, state: State, x: Any) -> str:
             ],
         }
         found += [f"{kind} {what} {', '.join(names)}" for kind, names in lists.items() if names]
-    mend = "; give it what its own init returned"
     return "gets the parameters or state of another net: " + "; ".join(found) + mend if found else ""
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from jaxnets.errors import NetError
+from jaxnets.errors import NetError, shown
 
 Pattern = str | Sequence[str]
 
@@ -28,7 +28,8 @@ def matches(pattern: Pattern, path: str) -> bool:
     `*` stands for any characters within one name, `?` for one of them, `[abc]` or `[a-c]` for one of a set,
     `[!abc]` for one of no such set, `**` in place of a name for any number of names (none included), and
     `{kernel,bias}` for alternatives, which may hold slashes and further braces. All else stands for itself.
-    The pattern must match the whole path.
+    The pattern must match the whole path. Of several patterns, one behind `!` takes out what it matches:
+    `("**", "!head/**")` is all but the head.
 
     Raises:
         NetError: for `**` beside other characters of a name, or a range that runs backwards.
@@ -37,10 +38,34 @@ def matches(pattern: Pattern, path: str) -> bool:
     (True, True)
     >>> matches("layer1/*/kernel", "layer1/0/conv1/kernel"), matches(("conv*/**", "fc/bias"), "fc/bias")
     (False, True)
+    >>> matches(("**", "!head/**"), "head/bias"), matches(("**", "!head/**"), "fc/bias")
+    (False, True)
     """
     patterns = [pattern] if isinstance(pattern, str) else pattern
     whole = path and path + "/"  # each name ends in a slash, so `**` is any number of such
-    return any(_expression(each).fullmatch(whole) for each in patterns)
+    met = [each.startswith("!") for each in patterns if _expression(each.removeprefix("!")).fullmatch(whole)]
+    return bool(met) and not any(met)
+
+
+def but_for(pattern: Pattern | None, but: Pattern | None) -> Pattern | None:
+    """Return a pattern for what one matches and another does not.
+
+    Raises:
+        NetError: for what is no pattern.
+
+    >>> but_for("**", "head/**")
+    ('**', '!head/**')
+    """
+    for each in (pattern, but):
+        texts = [each] if isinstance(each, str) else each
+        if texts is not None and not (isinstance(texts, Sequence) and all(isinstance(text, str) for text in texts)):
+            raise NetError(f"expects patterns of paths, such as 'features/**', got {shown(each)}")
+    if but is None or pattern is None:
+        if but is not None:
+            raise NetError(f"expects a pattern that {but!r} is an exception to, such as '**'")
+        return pattern
+    first, second = ([each] if isinstance(each, str) else each for each in (pattern, but))
+    return *first, *("!" + each for each in second)
 
 
 _TOKEN = re.compile(r"\*|\?|\[(!?+)(\]?+[^]]*)\]|.", re.DOTALL)
@@ -97,7 +122,7 @@ def select(tree: Any, pattern: Pattern) -> dict[str, Any]:
     """
     leaves = paths(tree)
     for each in [pattern] if isinstance(pattern, str) else pattern:
-        if not any(matches(each, path) for path in leaves):
+        if not any(matches(each.removeprefix("!"), path) for path in leaves):
             have = ", ".join(list(leaves)[:20]) + (", …" if len(leaves) > 20 else "")
             raise NetError(f"matches no parameter; the paths are: {have or 'none'}", label=f"pattern {each!r}")
     return {path: leaf for path, leaf in leaves.items() if matches(pattern, path)}

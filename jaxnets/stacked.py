@@ -9,10 +9,11 @@ import jax.numpy as jnp
 
 from jaxnets.combinators import Layer
 from jaxnets.errors import NetError, check_count
-from jaxnets.leaf import lift
+from jaxnets.leaf import lift, recorded
 from jaxnets.net import Key, Net, Params, State, compose, describe, outline, spec
 
 
+@recorded
 def repeat(net: Layer, n: int, *, unroll: int = 1) -> Net:
     """Run `n` copies of a network one after another by a scan over stacked parameters.
 
@@ -57,6 +58,7 @@ def repeat(net: Layer, n: int, *, unroll: int = 1) -> Net:
     return compose(build, apply, label=label, children=inner.children, full_precision=inner.full_precision, copies=n)
 
 
+@recorded
 def ensemble(net: Layer, n: int) -> Net:
     """Run `n` members of one network, each with parameters of its own, on the same input.
 

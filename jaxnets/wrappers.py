@@ -8,10 +8,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets.combinators import Layer
-from jaxnets.leaf import lift, to_dtype
+from jaxnets.errors import NetError, shown
+from jaxnets.leaf import lift, recorded, to_dtype
 from jaxnets.net import Apply, Key, Net, Params, State, compose, outline, spec
 
 
+@recorded
 def remat(net: Layer, *, policy: Callable[..., bool] | None = None) -> Net:
     """Keep none of a network's intermediate values for the backward pass: compute them again there.
 
@@ -54,13 +56,31 @@ class Policy:
     compute: Any = jnp.bfloat16
     output: Any = jnp.float32
 
+    def __post_init__(self) -> None:
+        for name, dtype in vars(self).items():
+            try:
+                fits = jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
+            except TypeError:
+                fits = False
+            if not fits:
+                expects = f"expects a floating dtype for {name}, such as jnp.bfloat16"
+                raise NetError(f"{expects}, got {shown(dtype)}", label="Policy")
 
-def cast(net: Layer, policy: Policy = Policy()) -> Net:
+
+@recorded
+def cast(net: Layer, policy: Policy | Any = Policy()) -> Net:
     """Run a network in mixed precision: parameters in one dtype, arithmetic in another.
 
     Floating inputs and parameters are lowered to `policy.compute` on the way in, outputs raised to
     `policy.output` on the way out; integers pass. Normalisation layers keep their parameters and statistics
     in float32 and reduce in it. Take losses outside, in float32. Gradients arrive in `policy.param`.
+
+    Args:
+        net: the network.
+        policy: the dtypes; a dtype alone, `jn.cast(net, jnp.bfloat16)`, is that of the arithmetic.
+
+    Raises:
+        NetError: for a dtype that is not floating.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> net = cast(jn.dense(3), jn.Policy(compute=jnp.bfloat16, output=jnp.bfloat16))
@@ -68,7 +88,7 @@ def cast(net: Layer, policy: Policy = Policy()) -> Net:
     >>> params["kernel"].dtype.name, net.apply(params, state, jnp.ones((1, 4)))[0].dtype.name
     ('float32', 'bfloat16')
     """
-    inner = lift(net)
+    inner, policy = lift(net), policy if isinstance(policy, Policy) else Policy(compute=policy)
 
     def around(apply_inner: Apply) -> Apply:
         def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:

@@ -101,6 +101,7 @@ SLOW = (
     ),
     "ops/test_recurrent.py::test_every_derivative_is_the_plain_loops[gru-False]",
     "interop/test_torch_models.py::test_every_tensor_is_used_once_and_given_back[inception_v3]",
+    "interop/test_torch.py::test_modules_of_pytorch_are_taken_however_they_are_wrapped",
     "models/test_resnet.py::test_logits_and_gradients_are_the_peers[resnet50]",
     "models/test_resnet_cifar.py::test_small_nets_are_the_papers[A]",
     "test_every_net.py::test_init_is_a_function_of_shapes[models/lenet5]",

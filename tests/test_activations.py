@@ -19,6 +19,15 @@ ACTIVATIONS = {
     "hard_shrink_2": (partial(jn.hard_shrink, threshold=2.0), lambda F, x: F.hardshrink(x, 2.0)),
     "soft_shrink": (jn.soft_shrink, lambda F, x: F.softshrink(x)),
     "soft_shrink_2": (partial(jn.soft_shrink, threshold=2.0), lambda F, x: F.softshrink(x, 2.0)),
+    "hard_tanh": (jn.hard_tanh, lambda F, x: F.hardtanh(x)),
+    "hard_tanh_ends": (partial(jn.hard_tanh, low=0.25, high=20.0), lambda F, x: F.hardtanh(x, 0.25, 20.0)),
+    "hard_sigmoid": (jn.hard_sigmoid, lambda F, x: F.relu6(x + 3) / 6),  # F.hardsigmoid has a slope of float32
+    "hard_sigmoid_slope": (
+        partial(jn.hard_sigmoid, slope=0.5, offset=0.25),
+        lambda F, x: F.hardtanh(0.5 * x + 0.25, 0.0, 1.0),
+    ),
+    "selu": (jn.selu, lambda F, x: F.selu(x)),
+    "selu_free": (partial(jn.selu, alpha=0.5, scale=3.0), lambda F, x: 3 * F.elu(x, 0.5)),
     "tanh_shrink": (jn.tanh_shrink, lambda F, x: F.tanhshrink(x)),
     "threshold": (jn.threshold, lambda F, x: F.threshold(x, 1.0, 0.0)),
     "threshold_value": (partial(jn.threshold, threshold=-0.5, value=7.0), lambda F, x: F.threshold(x, -0.5, 7.0)),
@@ -64,6 +73,22 @@ def test_thresholds_are_as_defined(x, limit, value):
 @jax.jit
 def _all(x, limit, value):
     return jn.hard_shrink(x, limit), jn.soft_shrink(x, limit), jn.threshold(x, limit, value)
+
+
+def test_the_defaults_are_those_of_jax():
+    x = jnp.linspace(-4.0, 4.0, 101)
+    for name in ("hard_tanh", "hard_sigmoid", "selu"):
+        near(getattr(jn, name)(x), getattr(jax.nn, name)(x), 1e-6)
+
+
+def test_parameters_may_be_traced_and_the_ends_must_differ():
+    x = jnp.array([-2.0, 0.3, 5.0])
+    found = jax.jit(lambda a, b: (jn.hard_tanh(x, a, b), jn.hard_sigmoid(x, a, b), jn.selu(x, a, b)))(0.2, 0.5)
+    near(found[0], [0.2, 0.3, 0.5], 1e-6)
+    near(found[1], [0.1, 0.56, 1.0], 1e-6)
+    near(found[2], [0.5 * 0.2 * np.expm1(-2.0), 0.15, 2.5], 1e-6)
+    with pytest.raises(jn.NetError, match=r"hard_tanh expects low < high, got 1.0 and 1.0"):
+        jn.hard_tanh(x, 1.0)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)

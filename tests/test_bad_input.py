@@ -160,7 +160,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     # --- numbers out of range, at construction
     "dropout in per cent": (lambda: jn.dropout(20), ["dropout(20) expects", "[0, 1)", "got 20", "0.2"]),
     "negative rate": (lambda: jn.dropout(-0.1), ["dropout(-0.1) expects", "[0, 1)"]),
-    "decay of one": (lambda: jn.batch_norm(decay=1.0), ["batch_norm(decay=1.0) expects", "[0, 1)"]),
+    "decay above one": (lambda: jn.batch_norm(decay=1.1), ["batch_norm(decay=1.1) expects", "[0, 1]"]),
     "width of zero": (lambda: jn.dense(0), ["dense(0) expects features ≥ 1"]),
     "width that is no integer": (lambda: jn.dense(HALF), ["dense(1.5) expects an integer for features"]),
     "stride of zero": (lambda: jn.conv(4, 3, stride=0), ["conv(4, 3, stride=0)", "stride"]),
@@ -233,8 +233,8 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
         ["stage/block: conv(4, 3)", "time"],
     ),
     "lengths of another batch": (
-        init(lambda: jn.recurrent(jn.gru_cell(3)), jn.Padded(STEPS, jnp.array([5, 3, 1]))),
-        ["stage/block: recurrent(", "lengths (batch,)", "(3,)"],
+        lambda: jn.Padded(STEPS, jnp.array([5, 3, 1])),
+        ["Padded expects values (batch, time, ...) and integer lengths (batch,), got values (2, 5, 4)", "(3,) int32"],
     ),
     # --- losses, penalties, patterns, metrics
     "column against vector": (

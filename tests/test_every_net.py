@@ -1,5 +1,7 @@
 """What every network keeps, over one table of networks."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -137,6 +139,15 @@ def test_precision_follows_the_input(case: Case):
     for a, b in zip(y16, y32, strict=True):
         a, b = np.asarray(a, np.float32), np.asarray(b, np.float32)
         np.testing.assert_allclose(a, b, rtol=0, atol=0.03 * max(1.0, float(np.max(np.abs(b), initial=1.0))))
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.random], ids=str)
+def test_random_numbers_have_32_bits_for_half_precision_too(case: Case):
+    """JAX draws bfloat16 from 8 bits: a probability of 0.0009 becomes one of 0.0078."""
+    net, x, params, state = start(case)
+    half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16) if leaf.dtype == jnp.float32 else leaf, x)
+    program = jax.make_jaxpr(lambda key: net.apply(params, state, half, key=key, train=True))(KEY)
+    assert set(re.findall(r"bit_width=(\d+)", str(program))) == {"32"}
 
 
 @each_case

@@ -43,7 +43,7 @@ def main(names: list[str], rounds: int = 9) -> None:
         ways: dict[str, Callable[[jax.Array], jax.Array]] = {
             "ours": (lambda x, s=settings: max_pool(x, *s, (1, 1)))
             if kind == "max"
-            else (lambda x, s=settings: avg_pool(x, *s, s[2])),
+            else (lambda x, s=settings: avg_pool(x, *s, (1, 1), s[2])),
             "slices": functools.partial(_slices, kind, settings),
             "reduce_window": functools.partial(_reduce_window, kind, settings),
         }

@@ -49,7 +49,7 @@ def main(rounds: int = 5) -> None:
     def bound(program: jn.train.Program, rate: jax.Array) -> jn.train.Program:
         own = study({"lr": rate})
         return jn.train.Program(
-            program.train, program.validation, own.start_fn, own.segment_fn, own.batch_fn, own.segments, own.examples,
+            program.train, program.validation, own.segments, own.examples,
             own.recipe,
         )  # fmt: skip
 

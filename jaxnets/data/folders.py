@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxnets.data import hub, local
 from jaxnets.data.decode import decode
-from jaxnets.errors import NetError, check_count, labelled_as
+from jaxnets.errors import NetError, check_count, labelled_as, missing
 
 ENDINGS = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}
 SYSTEM = {  # what systems leave behind in folders, in lower case; names that begin with a dot need no mention
@@ -265,7 +265,7 @@ def _check_sizes(size: int, resize: int | None) -> int:
     if resize < size:
         raise NetError(f"expects resize ≥ size={size}, got {resize}: a square of that size is cut out")
     if importlib.util.find_spec("PIL") is None:
-        raise ModuleNotFoundError("to decode pictures, install jaxnets with its extra 'data'", name="PIL")
+        raise missing("PIL", "data")
     return resize
 
 

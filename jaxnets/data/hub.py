@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxnets.errors import missing
+
 Part = tuple[np.ndarray, np.ndarray]
 
 
@@ -23,7 +25,7 @@ def load(repository: str, *, download: bool) -> dict[str, Any] | None:
     """
     if importlib.util.find_spec("datasets") is None:
         if download:
-            raise ModuleNotFoundError(f"to fetch {repository}, install jaxnets with its extra 'hub'", name="datasets")
+            raise missing("datasets", "hub")
         return None
     datasets = importlib.import_module("datasets")
     if download:

@@ -51,7 +51,7 @@ def absent(
     ]
     if repository is not None:
         lines.append(
-            f"Or install jaxnets with its extra 'hub' to read {repository} from the cache of Hugging Face datasets; "
+            f"Or pip install 'jaxnets[hub]' to read {repository} from the cache of Hugging Face datasets; "
             f"download=True fetches it into there."
         )
     return FileNotFoundError(" ".join(lines))

@@ -3,6 +3,8 @@
 import importlib.util
 from pathlib import Path
 
+from jaxnets.errors import missing
+
 
 def packaged(package: str, *parts: str, extra: str, what: str) -> Path:
     """Return the path of a file inside an installed package.
@@ -21,7 +23,9 @@ def packaged(package: str, *parts: str, extra: str, what: str) -> Path:
     """
     found = importlib.util.find_spec(package)
     if found is None or not found.submodule_search_locations:
-        raise ModuleNotFoundError(f"{what} ship inside {package}: install jaxnets with its extra '{extra}'")
+        error = missing(package, extra)
+        error.add_note(f"{what} ship inside it")
+        raise error
     file = Path(found.submodule_search_locations[0], *parts)
     if not file.is_file():
         raise ModuleNotFoundError(

@@ -12,7 +12,7 @@ import numpy as np
 from jaxnets.data.arrays import Arrays
 from jaxnets.data.batch import Batch
 from jaxnets.data.reading import Reading, Source, Transform, differing, form
-from jaxnets.errors import NetError, check_count, labelled_as
+from jaxnets.errors import NetError, check_count, labelled_as, missing
 
 
 class Stream(Iterator[Batch]):
@@ -227,7 +227,7 @@ def stream(
     [[1.0, 1.0], [1.0, 1.0], [1.0, 0.0]]
     """
     if importlib.util.find_spec("grain") is None:
-        raise ModuleNotFoundError("to stream data, install jaxnets with its extra 'stream'", name="grain")
+        raise missing("grain", "stream")
     with labelled_as("stream"):
         examples = Arrays(source) if isinstance(source, tuple) else source
         for name, value in (("batch_size", batch_size), ("epochs", 1 if epochs is None else epochs)):

@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnets.inspect import layers, trace
-from jaxnets.inspect.costs import flops_of
+from jaxnets.inspect.costs import assumed, flops_of
 from jaxnets.inspect.dependence import links
 from jaxnets.inspect.operation import Operation, Path, Value
 from jaxnets.inspect.trace import Model, Program
 from jaxnets.net import Net
+from jaxnets.tracing import jaxprs
 
 PRODUCTS = ("conv_general_dilated", "dot_general")
 REDUCTIONS = ("argmax", "argmin", "cum", "reduce_", "sort")
@@ -29,7 +30,7 @@ def connections(model: Any, *inputs: Any, params: Any = None, state: Any = None)
 
     Args:
         model: a network, or what else `multiply_adds` takes; the layers of a function are its named scopes.
-        *inputs: arrays or `jax.ShapeDtypeStruct`s; the count is for the whole batch.
+        *inputs: arrays, `jax.ShapeDtypeStruct`s or shapes (of float32); the count is for the whole batch.
         params: as for `multiply_adds`; parameters that a function hides give no biases.
         state: likewise.
 
@@ -41,7 +42,9 @@ def connections(model: Any, *inputs: Any, params: Any = None, state: Any = None)
     340908
     """
     model = trace.model_of(model, *inputs, params=params, state=state)
-    return by_layer(model, trace.forward(model))[()]
+    program = trace.forward(model)
+    jaxprs.warn_assumed(assumed(program.operations), stacklevel=2)
+    return by_layer(model, program)[()]
 
 
 def by_layer(model: Model, program: Program) -> dict[Path, int]:
@@ -129,10 +132,9 @@ def _nonzero(value: Value, maker: dict) -> np.ndarray:
             numbers = np.random.default_rng(value.size).uniform(0.5, 1.5, value.aval.shape)
             return jnp.asarray(numbers.astype(value.aval.dtype))
         operation = maker[value]
-        if operation.primitive is None:  # one step of a scan, or one device's part
+        if operation.equation is None:  # one step of a scan, or one device's part
             return jnp.ones(value.aval.shape, value.aval.dtype)
-        made = operation.primitive.bind(*map(compute, operation.inputs), **operation.params)
-        return made[operation.outputs.index(value)] if operation.primitive.multiple_results else made
+        return jaxprs.bind(operation.equation, *map(compute, operation.inputs))[operation.outputs.index(value)]
 
     plain = value
     while plain in maker and maker[plain].name in ("convert_element_type", "reshape", "rev", "transpose"):

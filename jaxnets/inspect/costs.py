@@ -4,6 +4,7 @@
 | --- | --- |
 | convolution, matrix product | 2 for each multiply-add |
 | arithmetic, comparison, selection, elementary function (`exp`, `tanh`, …) | 1 for each element of the output |
+| polynomial of degree n | 2 n for each element of the output |
 | sum, product, maximum, … over axes | elements read less elements given |
 | the same over sliding windows | window size less 1, for each element of the output |
 | running sum | 1 for each element |
@@ -12,26 +13,17 @@
 | sorting | ⌈log₂ n⌉ for each of n elements |
 | movement of data, conversion of types, random bits, integers | none |
 
-Anything else has no rule, and is told rather than guessed.
+Another operation that works element by element is taken to cost 1 for each element of its outputs, which the functions
+that count warn of. Anything else has no rule, and is told rather than guessed.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
-import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from jaxnets.inspect.operation import Operation, Value
-
-
-def has_rule(name: str) -> bool:
-    """Tell whether the cost of a primitive is known.
-
-    >>> has_rule("tanh"), has_rule("cholesky")
-    (True, False)
-    """
-    return name in RULES
+from jaxnets.tracing import jaxprs
 
 
 def multiply_adds_of(operation: Operation) -> int | None:
@@ -52,8 +44,18 @@ def flops_of(operation: Operation) -> int | None:
     """
     if not any(map(_floating, (*operation.inputs, *operation.outputs))):
         return 0
-    rule = RULES.get(operation.name)
-    return None if rule is None else rule(operation)
+    if operation.name in RULES:
+        return RULES[operation.name](operation)
+    return sum(value.size for value in operation.outputs) if _assumed(operation) else None
+
+
+def assumed(operations: Iterable[Operation]) -> set[str]:
+    """Return the primitives without a rule that are taken to work element by element on floating numbers."""
+    return {each.name for each in operations if each.name not in RULES and flops_of(each) and _assumed(each)}
+
+
+def _assumed(operation: Operation) -> bool:
+    return operation.equation is not None and jaxprs.is_elementwise(operation.equation)
 
 
 def _products(operation: Operation) -> int | None:
@@ -63,7 +65,8 @@ def _products(operation: Operation) -> int | None:
         return operation.outputs[0].size * math.prod(left[axis] for axis in contracted)
     if operation.name == "conv_general_dilated":
         return _convolution(operation)
-    return None if operation.name not in RULES and _holds_a_program(operation) else 0
+    hidden = operation.equation is not None and jaxprs.holds_program(operation.equation)
+    return None if operation.name not in RULES and hidden else 0
 
 
 def _convolution(operation: Operation) -> int:
@@ -79,11 +82,6 @@ def _convolution(operation: Operation) -> int:
         pairs *= min(n * k, n * m, k * m) if spread else k * m
     batch, features = (out.aval.shape[axis] for axis in numbers.out_spec[:2])
     return batch * features * pairs * kernel.aval.shape[numbers.rhs_spec[1]]  # the channels that a feature sees
-
-
-def _holds_a_program(operation: Operation) -> bool:
-    inside = jax.tree.leaves(dict(operation.params), is_leaf=lambda leaf: isinstance(leaf, Jaxpr | ClosedJaxpr))
-    return "call" in operation.name or any(isinstance(leaf, Jaxpr | ClosedJaxpr) for leaf in inside)
 
 
 def _sort(operation: Operation) -> int:
@@ -103,18 +101,11 @@ def _rules(table: Mapping[str, Callable[[Operation], int]]) -> dict[str, Callabl
     return {name: rule for names, rule in table.items() for name in names.split()}
 
 
-ELEMENTWISE = """
-abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil clamp complex conj
-cos cosh digamma div eq erf erf_inv erfc exp exp2 expm1 floor ge gt igamma igamma_grad_a igammac imag
-integer_pow is_finite le lgamma log log1p logistic lt max min mul ne neg nextafter not or polygamma pow
-random_gamma_grad real regularized_incomplete_beta rem round rsqrt select_n sign sin sinh sqrt square sub tan
-tanh xor zeta
-"""
-
 RULES = _rules(
     {
         "conv_general_dilated dot_general": lambda o: 2 * (_products(o) or 0),
-        ELEMENTWISE: lambda o: o.outputs[0].size,
+        " ".join(jaxprs.ELEMENTWISE): lambda o: o.outputs[0].size,
+        "polynomial": lambda o: 2 * (len(o.inputs) - 2) * o.outputs[0].size,  # of x and the coefficients, by Horner
         "argmax argmin reduce_and reduce_max reduce_min reduce_or reduce_prod reduce_sum reduce_xor": lambda o: (
             o.inputs[0].size - o.outputs[0].size
         ),
@@ -130,7 +121,7 @@ RULES = _rules(
         bitcast_convert_type broadcast_in_dim concatenate convert_element_type copy copy_p device_put dynamic_slice
         dynamic_update_slice empty empty2 expand_dims gather iota name optimization_barrier pad platform_index pvary
         random_bits random_clone random_fold_in random_seed random_split random_unwrap random_wrap reduce_precision
-        carry reshape rev scatter shard sharding_constraint slice split squeeze stack stop_gradient transpose
+        carry reshape rev scatter shard sharding_constraint slice split squeeze stack stop_gradient tile transpose
         unstack
         """: lambda o: 0,
     }

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from jaxnets.inspect.costs import ELEMENTWISE
 from jaxnets.inspect.operation import Operation, Value
+from jaxnets.tracing.jaxprs import ELEMENTWISE, is_elementwise
 
 Tables = tuple[np.ndarray, ...]
 Dependence = Mapping[Value, Tables]  # by input; one that plays no part is left out
@@ -23,22 +23,25 @@ def links(operations: Sequence[Operation], inputs: Sequence[Value], outputs: Seq
 
     Exact for windows, slices and reductions, whose dependence falls apart by axes; an upper bound for others.
     """
-    if all(_rule(each.name) in (_in_place, _broadcast, _reshape, _squeeze) for each in operations):
+    if all(_rule(each) in (_in_place, _broadcast, _reshape, _squeeze) for each in operations):
         return 0
     state: dict[Value, Dependence] = {value: {value: _own(value.aval.shape)} for value in inputs}
     for operation in operations:
         read = operation.inputs[:1] if operation.name in ("carry", "stack") else operation.inputs
         given = [(place, state[value]) for place, value in enumerate(read) if value in state]
         for number, value in enumerate(operation.outputs if given else ()):
-            rule = _rule(operation.name)
+            rule = _rule(operation)
             made = ({x: rule(t, operation, place, number) for x, t in each.items()} for place, each in given)
             state[value] = functools.reduce(_union, made)
     counts = [_count(tables, value.aval.shape) for value in outputs for tables in state.get(value, {}).values()]
     return sum(int(count.sum()) for count in counts) if any((count > 1).any() for count in counts) else 0
 
 
-def _rule(name: str) -> Callable[[Tables, Operation, int, int], Tables]:
-    return RULES.get(name, _everything)
+def _rule(operation: Operation) -> Callable[[Tables, Operation, int, int], Tables]:
+    if operation.name in RULES:
+        return RULES[operation.name]
+    known = operation.equation is not None and is_elementwise(operation.equation)
+    return _in_place if known else _everything
 
 
 def _own(shape: tuple[int, ...]) -> Tables:
@@ -138,7 +141,8 @@ def _unstack(tables: Tables, operation: Operation, place: int, number: int) -> T
 
 
 def _slice(tables: Tables, operation: Operation, place: int, number: int) -> Tables:
-    starts, ends, steps = (operation.params[name] for name in ("start_indices", "limit_indices", "strides"))
+    params = operation.params
+    starts, ends, steps = params["start_indices"], params["limit_indices"], params["strides"]
     for axis, (start, end) in enumerate(zip(starts, ends, strict=True)):
         tables = _take(tables, axis, np.arange(start, end, 1 if steps is None else steps[axis]))
     return tables
@@ -183,8 +187,9 @@ def _running(tables: Tables, operation: Operation, place: int, number: int) -> T
 
 def _windows(tables: Tables, operation: Operation, place: int, number: int) -> Tables:
     params, shape = operation.params, operation.outputs[number].aval.shape
-    names = ("window_dimensions", "window_strides", "padding", "base_dilation", "window_dilation")
-    for axis, (size, step, (low, _), base, spread) in enumerate(zip(*(params[name] for name in names), strict=True)):
+    settings = (params["window_dimensions"], params["window_strides"], params["padding"])
+    dilation = params["base_dilation"], params["window_dilation"]
+    for axis, (size, step, (low, _), base, spread) in enumerate(zip(*settings, *dilation, strict=True)):
         if (size, step, low, base) == (1, 1, 0, 1):
             continue
         n, parts = operation.inputs[place].aval.shape[axis], []
@@ -207,7 +212,7 @@ RULES: dict[str, Callable[[Tables, Operation, int, int], Tables]] = {
     "stack": _stack,
     "transpose": _transpose,
     "unstack": _unstack,
-    **dict.fromkeys((*ELEMENTWISE.split(), "carry", "convert_element_type", "copy", "stop_gradient"), _in_place),
+    **dict.fromkeys((*ELEMENTWISE, "carry", "convert_element_type", "copy", "stop_gradient"), _in_place),
     **dict.fromkeys(("reduce_max", "reduce_min", "reduce_prod", "reduce_sum"), _reduce),
     **dict.fromkeys(("cumlogsumexp", "cummax", "cummin", "cumprod", "cumsum"), _running),
     **dict.fromkeys(("reduce_window", "reduce_window_max", "reduce_window_min", "reduce_window_sum"), _windows),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxnets.errors import NetError
+from jaxnets.errors import NetError, require
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -134,9 +134,9 @@ def _picture(axes: "Axes", image: np.ndarray) -> None:
 
 def canvas(width: float, height: float) -> "Figure":
     """Return an empty figure of a size in inches, which a notebook shows."""
-    from matplotlib.figure import Figure
+    figure: Any = require("matplotlib.figure", "experiments")
 
-    class Shown(Figure):
+    class Shown(figure.Figure):
         def _repr_png_(self) -> bytes:
             file = io.BytesIO()
             self.savefig(file, format="png")

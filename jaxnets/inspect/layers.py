@@ -45,7 +45,7 @@ def total(program: Program, cost: Callable[[Operation], int | None]) -> int:
         NetError: if it is not known.
     """
     if found := unknowns(program, cost):
-        raise NetError("can't be counted: " + "; ".join(found))
+        raise NetError("can't be counted: " + "; ".join(found) + "; jn.summary counts what is known")
     return costs(program, cost)[()]
 
 

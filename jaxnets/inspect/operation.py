@@ -58,7 +58,7 @@ class Operation(NamedTuple):
         inputs: what it reads.
         outputs: what it makes.
         place: where it stands.
-        primitive: that of JAX, if it is one.
+        equation: that of JAX, if it is one.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Operation(NamedTuple):
     inputs: Sequence[Value]
     outputs: Sequence[Value]
     place: Place
-    primitive: Any = None
+    equation: Any = None
 
     @property
     def path(self) -> Path:

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnets.errors import NetError
-from jaxnets.inspect.reach import Reach, Value
-from jaxnets.inspect.spans import NEVER, Span, period
-from jaxnets.inspect.trace import model_of
+from jaxnets.inspect.trace import input_of, model_of
 from jaxnets.net import Net, describe
+from jaxnets.tracing.jaxprs import warn_assumed
+from jaxnets.tracing.reach import Reach, Value
+from jaxnets.tracing.spans import NEVER, Span, period, whole_input
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def receptive_field(
 
     Args:
         model: a `Net`, a Flax Linen or NNX module, or a function of arrays.
-        x: an array or its spec, the first input.
+        x: an array, its spec, or a shape for float32; the first input.
         *more: the other inputs of a function or a module.
         axes: the spatial axes of `x`; if not given, all but the first and the last, or of integers all but the first.
         params: parameters of the network or module, if they are at hand; shapes will do. With them a function is
@@ -112,6 +113,7 @@ def receptive_field(
     >>> field.size, field.whole
     ((28, 28), True)
     """
+    x = input_of(x)
     if not (hasattr(x, "shape") and hasattr(x, "dtype")):
         raise NetError(f"expects one array or its spec as the input, got {type(x).__name__}", label="receptive_field")
     last = len(x.shape) - int(jnp.issubdtype(x.dtype, jnp.inexact))
@@ -121,31 +123,23 @@ def receptive_field(
     closed = jax.make_jaxpr(lambda *args: known.call(*args, train=False)[0])(*args)
     number = len(jax.tree.leaves(args[:3]))
     found: list[dict[tuple[str, ...], Span]] = []
-    unknown: set[str] = set()
+    unknown, assumed = set(), set()
     for beyond in (True, False):  # where the pattern goes on beyond the edges, and of the input itself
         inputs = [Value(None)] * len(closed.jaxpr.invars)
-        inputs[number] = Value(_whole_input(tuple(x.shape), spatial, beyond))
+        inputs[number] = Value(whole_input(x.shape, spatial, beyond=beyond))
         reach = Reach()
         spans = [value.span for value in reach.run(closed, inputs, ())]
         if not spans or spans[0] is None:
             raise NetError(f"finds that the output does not depend on {describe(x)}", label="receptive_field")
         found.append({**reach.layers, (): spans[0]})
-        unknown |= reach.unknown
+        unknown, assumed = unknown | reach.unknown, assumed | reach.assumed
+    warn_assumed(assumed, stacklevel=2)
     fields = {"/".join(path): _field(span, found[1][path], spatial, x.shape) for path, span in found[0].items()}
     whole = fields.pop("")
     if known.net is not None:
-        ends = (_whole_input(tuple(x.shape), spatial, beyond) for beyond in (True, False))
+        ends = (whole_input(x.shape, spatial, beyond=beyond) for beyond in (True, False))
         fields = dict(_of_children(known.net, "", fields, _field(*ends, axes=spatial, shape=x.shape)))
     return replace(whole, layers=fields, unknown=tuple(sorted(unknown)))
-
-
-def _whole_input(shape: tuple[int, ...], axes: tuple[int, ...], beyond: bool) -> Span:
-    """Return the span of the input, each of whose elements depends on its own position."""
-    bounds = []
-    for axis in axes:
-        places = np.arange(shape[axis] + 1).reshape([-1 if each == axis else 1 for each in range(len(shape))])
-        bounds.append(np.stack([places, -places]))
-    return Span(shape, tuple(bounds), beyond)
 
 
 def _field(beyond: Span, inside: Span, axes: tuple[int, ...], shape: Sequence[int]) -> ReceptiveField:
@@ -156,26 +150,17 @@ def _field(beyond: Span, inside: Span, axes: tuple[int, ...], shape: Sequence[in
         if len(beyond.shape) >= len(shape) and endless.bounds[0].shape[axis + 1] > 1:  # the units have this axis too
             others.remove(axis)
             rows.append(_row(np.broadcast_to(endless.over(others).bounds[0], (2, beyond.shape[axis] + 1)).T))
-            intervals.append(np.broadcast_to(_interval(within.over(others)), (2, beyond.shape[axis])))
+            intervals.append(np.broadcast_to(within.over(others).interval(0), (2, beyond.shape[axis])))
             first, last = intervals[-1]
         else:
-            first, last = _interval(within).reshape(2, -1)
+            first, last = within.interval(0).reshape(2, -1)
             seen = np.flatnonzero(first <= last)[:1]
             start, end = (int(first[seen[0]]), int(last[seen[0]])) if len(seen) else (0, -1)
             rows.append((int((last - first + 1).max(initial=0)), None, -start, (start + end) / 2))
-            intervals.append(_interval(within.over(others))[:, None])
+            intervals.append(within.over(others).interval(0)[:, None])
         whole = whole and bool((first <= 0).all() and (last >= shape[axis] - 1).all())
     size, stride, padding, centre = zip(*rows, strict=True) if rows else ((), (), (), ())
     return ReceptiveField(size, stride, padding, centre, whole, tuple(intervals))
-
-
-def _interval(span: Span) -> np.ndarray:
-    """Return the first and the last position for each element, (1, 0) for nothing, without ghosts."""
-    (array,) = span.bounds
-    for axis, n in enumerate(span.shape, start=1):
-        array = np.take(array, range(n), axis) if array.shape[axis] > 1 else array
-    first, last = array[0], -array[1]
-    return np.stack([np.where(first > last, 1, first), np.where(first > last, 0, last)])
 
 
 def _row(line: np.ndarray) -> tuple[int, int | float | None, int, float]:

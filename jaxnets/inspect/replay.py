@@ -9,7 +9,8 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 from jaxnets.inspect.operation import Operation, Place, Value
-from jaxnets.inspect.walk import body_of, inside
+from jaxnets.inspect.walk import inside
+from jaxnets.tracing import jaxprs
 
 
 class Live(NamedTuple):
@@ -49,7 +50,7 @@ class Replay:
 
     def open(self, jaxpr: Jaxpr | ClosedJaxpr, inputs: Sequence[Live], place: Place) -> list[Live]:
         """Evaluate a jaxpr that stands at a place, and return its outputs."""
-        inner, constants = (jaxpr.jaxpr, jaxpr.consts) if isinstance(jaxpr, ClosedJaxpr) else (jaxpr, ())
+        inner, constants = jaxprs.opened(jaxpr)
         values = dict(zip(inner.invars, inputs, strict=True))
         values |= {var: self.live(array, "constant") for var, array in zip(inner.constvars, constants)}
         kept = {atom for atom in inner.outvars if _is_var(atom)}
@@ -66,20 +67,19 @@ class Replay:
         return [*map(read, inner.outvars)]
 
     def _made(self, equation: Any, given: list[Live], place: Place) -> list[Live]:
-        name, params = equation.primitive.name, equation.params
+        name = equation.primitive.name
         if name == "scan":
-            return (self._turn_by_turn if self.unrolled else self._scan)(params, given, place)
+            scan = jaxprs.scan_parts(equation)
+            return (self._turn_by_turn if self.unrolled else self._scan)(scan, given, place)
         if name == "while" and self.unrolled:
-            return self._while(params, given, place)
+            return self._while(jaxprs.while_parts(equation), given, place)
         if name == "cond" and self.unrolled:
-            return self.open(params["branches"][int(given[0].array)], given[1:], place)
-        body = body_of(equation)
+            branches = jaxprs.branches_of(equation, platforms=True)
+            return self.open(branches[int(given[0].array)], given[1:], place)
+        body = jaxprs.body_of(equation)
         if body is not None and name != "shard_map":
             return self.open(body, given, place)
-        with equation.ctx.manager:
-            bound = equation.primitive.get_bind_params(params)
-            arrays = equation.primitive.bind(*(each.array for each in given), **bound)
-        return self._note(name, given, arrays if equation.primitive.multiple_results else [arrays], place)
+        return self._note(name, given, jaxprs.bind(equation, *(each.array for each in given)), place)
 
     def _note(self, name: str, given: Sequence[Live], arrays: Sequence[Any], place: Place) -> list[Live]:
         made = [self._measured(Value(jax.typeof(array), place.path), array) for array in arrays]
@@ -93,9 +93,8 @@ class Replay:
             self.measured[value] = self.measure(jnp.asarray(array))
         return Live(value, array)
 
-    def _scan(self, params: Any, given: list[Live], place: Place) -> list[Live]:
-        consts, carries = params["num_consts"], params["num_carry"]
-        fixed, started, stacked = given[:consts], given[consts : consts + carries], given[consts + carries :]
+    def _scan(self, scan: jaxprs.Scan, given: list[Live], place: Place) -> list[Live]:
+        fixed, started, stacked = scan.inputs(given)
         before = len(self.operations)
         traced: dict[str, list[Live]] = {}
 
@@ -105,52 +104,50 @@ class Replay:
             cut = [
                 self._note("unstack", [whole], [part], place)[0] for whole, part in zip(stacked, slices, strict=True)
             ]
-            made = traced["made"] = self.open(params["jaxpr"], [*fixed, *carried, *cut], place)
+            made = traced["made"] = self.open(scan.body, [*fixed, *carried, *cut], place)
             inner = [value for each in self.operations[before:] for value in each.outputs if value in self.measured]
             measures = {number: self.measured.pop(value) for number, value in enumerate(inner)}
             traced["inner"] = [Live(value, None) for value in inner]
-            return [each.array for each in made[:carries]], ([each.array for each in made[carries:]], measures)
+            carry, stacks = scan.outputs([each.array for each in made])
+            return carry, (stacks, measures)
 
         last, (stacks, measures) = jax.lax.scan(
             turn,
             [each.array for each in started],
             [each.array for each in stacked],
-            length=params["length"],
-            reverse=params["reverse"],
+            length=scan.length,
+            reverse=scan.reverse,
         )
         self.measured |= {each.value: measures[number] for number, each in enumerate(traced["inner"])}
-        made = traced["made"]
-        ends = [self._note("carry", [one], [end], place)[0] for one, end in zip(made[:carries], last, strict=True)]
-        wholes = [self._note("stack", [one], [all_], place)[0] for one, all_ in zip(made[carries:], stacks)]
+        carried, ones = scan.outputs(traced["made"])
+        ends = [self._note("carry", [one], [end], place)[0] for one, end in zip(carried, last, strict=True)]
+        wholes = [self._note("stack", [one], [all_], place)[0] for one, all_ in zip(ones, stacks, strict=True)]
         return [*ends, *wholes]
 
-    def _turn_by_turn(self, params: Any, given: list[Live], place: Place) -> list[Live]:
-        consts, carries, length = params["num_consts"], params["num_carry"], params["length"]
-        fixed, carry, stacked = given[:consts], given[consts : consts + carries], given[consts + carries :]
-        body, outside = params["jaxpr"], self._turn
+    def _turn_by_turn(self, scan: jaxprs.Scan, given: list[Live], place: Place) -> list[Live]:
+        fixed, carry, stacked = scan.inputs(given)
+        outside, turns = self._turn, range(scan.length)
         rows: dict[int, list[Live]] = {}
-        for number in reversed(range(length)) if params["reverse"] else range(length):
+        for number in reversed(turns) if scan.reverse else turns:
             self._turn = (*outside, number)
             parts = [jax.lax.dynamic_index_in_dim(each.array, np.int32(number), keepdims=False) for each in stacked]
             slices = [self._note("unstack", [each], [part], place)[0] for each, part in zip(stacked, parts)]
-            made = self.open(body, [*fixed, *carry, *slices], place)
-            carry, rows[number] = made[:carries], made[carries:]
+            carry, rows[number] = scan.outputs(self.open(scan.body, [*fixed, *carry, *slices], place))
         self._turn = outside
         wholes = []
-        for column, aval in enumerate(body.out_avals[carries:]):
-            parts = [rows[number][column] for number in range(length)]
+        for column, aval in enumerate(scan.outputs(scan.body.out_avals)[1]):
+            parts = [rows[number][column] for number in turns]
             empty = jnp.zeros((0, *aval.shape), aval.dtype)
             whole = jnp.stack([each.array for each in parts]) if parts else empty
             wholes += self._note("stack", parts, [whole], place)
         return [*carry, *wholes]
 
-    def _while(self, params: Any, given: list[Live], place: Place) -> list[Live]:
-        split = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
-        asked, fixed, carry = given[: split[0]], given[split[0] : split[1]], given[split[1] :]
+    def _while(self, loop: jaxprs.While, given: list[Live], place: Place) -> list[Live]:
+        asked, fixed, carry = loop.inputs(given)
         outside, number = self._turn, 0
-        while bool(self.open(params["cond_jaxpr"], [*asked, *carry], place)[0].array):
+        while bool(self.open(loop.question, [*asked, *carry], place)[0].array):
             self._turn = (*outside, number)
-            carry, number = self.open(params["body_jaxpr"], [*fixed, *carry], place), number + 1
+            carry, number = self.open(loop.body, [*fixed, *carry], place), number + 1
         self._turn = outside
         return carry
 

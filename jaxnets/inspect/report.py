@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jaxnets.errors import require
+
 COLUMNS = {
     "kind": "kind",
     "output": "output",
@@ -112,6 +114,7 @@ class Summary:
         )
 
     def __rich__(self) -> Any:
+        require("rich", "experiments")
         from rich.box import SIMPLE
         from rich.table import Table
 

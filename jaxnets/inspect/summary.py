@@ -9,12 +9,13 @@ import jax.numpy as jnp
 from jaxnets.errors import NetError
 from jaxnets.inspect import layers, trace
 from jaxnets.inspect.connections import by_layer
-from jaxnets.inspect.costs import flops_of, multiply_adds_of
+from jaxnets.inspect.costs import assumed, flops_of, multiply_adds_of
 from jaxnets.inspect.operation import Path
 from jaxnets.inspect.receptive_field import receptive_field
 from jaxnets.inspect.report import COLUMNS, Row, Summary
 from jaxnets.net import Net
 from jaxnets.select import paths
+from jaxnets.tracing import jaxprs
 
 DEFAULT = ("kind", "output", "parameters", "multiply_adds", "flops", "memory", "receptive_field")
 
@@ -38,7 +39,8 @@ def summary(
 
     Args:
         model: a network; a Flax module, Linen or NNX; or any function JAX can trace.
-        *inputs: arrays or `jax.ShapeDtypeStruct`s, batch axis first; one for a network.
+        *inputs: arrays, `jax.ShapeDtypeStruct`s, or shapes such as `(1, 28, 28, 1)` for float32, batch axis first; one
+            for a network.
         params: a tree of parameters or of their shapes. A network or module is initialised, abstractly, if it is not
             given; a function gets it as its first argument.
         state: the state of a network with `params`, or the other collections of a Linen module.
@@ -82,10 +84,13 @@ def summary(
     program = trace.forward(model, train=train, trips=trips)
     found: dict[str, dict[Path, Any]] = {"parameters": _parameters(model)}
     unsure: dict[str, Path] = {}
+    guessed: set[str] = set()
     for column, cost in (("multiply_adds", multiply_adds_of), ("flops", flops_of)):
         if column in shown:
             found[column] = layers.costs(program, cost)
             unsure |= layers.unknowns(program, cost)
+    if "flops" in shown:
+        guessed |= assumed(program.operations)
     if "memory" in shown:
         found["memory"] = layers.activations(program)
     if "connections" in shown:
@@ -94,6 +99,8 @@ def summary(
         step = trace.training_step(model, trips=trips)
         found["train_flops"] = layers.costs(step, flops_of)
         unsure |= layers.unknowns(step, flops_of)
+        guessed |= assumed(step.operations)
+    jaxprs.warn_assumed(guessed, stacklevel=2)
     if "train_memory" in shown:
         found["train_memory"] = layers.kept(trace.residuals(model, trips=trips))
     if "receptive_field" in shown:

@@ -40,10 +40,12 @@ class Model:
 def model_of(model: Any, *inputs: Any, params: Any = None, state: Any = None) -> Model:
     """Return the function, the parameters and the state of a network, a Flax module or a plain function.
 
+    An input is an array, its spec, or a shape alone, which stands for float32.
+
     Raises:
         NetError: if it can't be called, or a network gets another number of inputs than one.
     """
-    inputs, key = spec(inputs), jax.eval_shape(lambda: jax.random.key(0))
+    inputs, key = spec(tuple(map(input_of, inputs))), jax.eval_shape(lambda: jax.random.key(0))
     homes = {cls.__module__.rpartition(".")[0] for cls in type(model).__mro__}
     if isinstance(model, Net):
         if len(inputs) != 1:
@@ -65,6 +67,17 @@ def model_of(model: Any, *inputs: Any, params: Any = None, state: Any = None) ->
     else:
         raise NetError(f"expects a net, a Flax module or a function, got {name} {model!r}")
     return Model(lambda p, s, k, *xs, train: (function(p, s, *xs), s), own, rest, inputs, None, name, scope)
+
+
+def input_of(x: Any) -> Any:
+    """Return a shape, `(1, 28, 28, 1)`, as the spec of a float32 array of it; any other input as it is.
+
+    >>> input_of((1, 28, 28, 1))
+    ShapeDtypeStruct(shape=(1, 28, 28, 1), dtype=float32)
+    """
+    if isinstance(x, tuple | list) and x and all(isinstance(n, int) and not isinstance(n, bool) for n in x):
+        return jax.ShapeDtypeStruct(tuple(x), jnp.float32)
+    return x
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,13 @@
 """A jaxpr as a flat list of operations: calls, loops and branches opened, each with its layer and how often it runs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-from jaxnets.inspect.costs import flops_of, has_rule
+from jaxnets.inspect.costs import flops_of
 from jaxnets.inspect.operation import Operation, Path, Place, Value
+from jaxnets.tracing import jaxprs
 
 TRANSPOSED = "conv_to_input"  # the primitive of `ops.trilinear` that transposed convolutions are
 POOL = "adaptive_avg_pool"  # the function of `ops.pool` that takes averages by a product where bins overlap
@@ -26,7 +27,7 @@ class Walk:
 
     def open(self, jaxpr: Jaxpr | ClosedJaxpr, inputs: Iterable[Value], place: Place) -> list[Value]:
         """Append the operations of a jaxpr that stands at a place, and return its outputs."""
-        inner, constants = (jaxpr.jaxpr, jaxpr.consts) if isinstance(jaxpr, ClosedJaxpr) else (jaxpr, ())
+        inner, constants = jaxprs.opened(jaxpr)
         values = dict(zip(inner.invars, inputs, strict=True))
         values |= {var: Value(var.aval, place.path, "constant", data) for var, data in zip(inner.constvars, constants)}
 
@@ -39,38 +40,39 @@ class Walk:
         return [*map(read, inner.outvars)]
 
     def _made(self, equation: Any, given: list[Value], place: Place) -> list[Value]:
-        name, params = equation.primitive.name, equation.params
+        name = equation.primitive.name
         if name == "scan":
-            return self._scan(params, given, equation.outvars, place)
+            return self._scan(jaxprs.scan_parts(equation), given, equation.outvars, place)
         if name == "while":
-            return self._while(params, given, place)
+            return self._while(jaxprs.while_parts(equation), given, place)
         if name == "cond":
-            return self._cond(params, given, place)
-        if (body := body_of(equation)) is None:
+            return self._cond(jaxprs.branches_of(equation), given, place)
+        if (body := jaxprs.body_of(equation)) is None:
             made = [Value(var.aval, place.path) for var in equation.outvars]
-            self.operations.append(Operation(name, params, given, made, place, equation.primitive))
+            self.operations.append(Operation(name, equation.params, given, made, place, equation))
             return made
         if name != "shard_map":
             return self.open(body, given, place)
-        shards = [Value(var.aval, place.path) for var in body.invars]  # one device's part of each input
+        inner, _ = jaxprs.opened(body)
+        shards = [Value(var.aval, place.path) for var in inner.invars]  # one device's part of each input
         self.operations.append(Operation("shard", {}, given, shards, place))
-        parts = self.open(body, shards, place._replace(times=place.times * params["mesh"].size))
+        parts = self.open(body, shards, place._replace(times=place.times * jaxprs.shards_of(equation)))
         whole = [Value(var.aval, part.path) for var, part in zip(equation.outvars, parts, strict=True)]
         self.operations.append(Operation("shard", {}, parts, whole, place))
         return whole
 
-    def _scan(self, params: Any, given: list[Value], outvars: Any, place: Place) -> list[Value]:
-        consts, carries = params["num_consts"], params["num_carry"]
-        fixed, started, stacked = given[:consts], given[consts : consts + carries], given[consts + carries :]
-        slices = [Value(var.aval, place.path) for var in params["jaxpr"].jaxpr.invars[consts + carries :]]
+    def _scan(self, scan: jaxprs.Scan, given: list[Value], outvars: Any, place: Place) -> list[Value]:
+        fixed, started, stacked = scan.inputs(given)
+        slices = [Value(var.aval, place.path) for var in scan.inputs(scan.body.jaxpr.invars)[2]]
         for whole, part in zip(stacked, slices, strict=True):
             self.operations.append(Operation("unstack", {}, [whole], [part], place))
         inputs = [*fixed, *self._carry(started, given, place), *slices]
-        made = self.open(params["jaxpr"], inputs, place._replace(times=place.times * params["length"]))
-        stacks = [Value(var.aval, one.path) for var, one in zip(outvars[carries:], made[carries:], strict=True)]
-        for one, whole in zip(made[carries:], stacks, strict=True):  # each step needs the carries of the one before
-            self.operations.append(Operation("stack", {}, [one, *made[:carries]], [whole], place))
-        return [*made[:carries], *stacks]  # a carry of the last step is the loop's
+        made = self.open(scan.body, inputs, place._replace(times=place.times * scan.length))
+        carried, ones = scan.outputs(made)
+        stacks = [Value(var.aval, one.path) for var, one in zip(scan.outputs(outvars)[1], ones, strict=True)]
+        for one, whole in zip(ones, stacks, strict=True):  # each step needs the carries of the one before
+            self.operations.append(Operation("stack", {}, [one, *carried], [whole], place))
+        return [*carried, *stacks]  # a carry of the last step is the loop's
 
     def _carry(self, started: list[Value], given: list[Value], place: Place) -> list[Value]:
         """Return what the steps of a loop get from the one before: it depends on all that the loop is given."""
@@ -79,19 +81,17 @@ class Walk:
             self.operations.append(Operation("carry", {}, [start, *given], [value], place))
         return carried
 
-    def _while(self, params: Any, given: list[Value], place: Place) -> list[Value]:
-        split = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
-        asked, fixed, started = given[: split[0]], given[split[0] : split[1]], given[split[1] :]
+    def _while(self, loop: jaxprs.While, given: list[Value], place: Place) -> list[Value]:
+        asked, fixed, started = loop.inputs(given)
         trips, known = (1, False) if self.trips is None else (self.trips, place.known)
         carried = self._carry(started, given, place)
         question = place._replace(times=place.times * (trips + 1), known=known)
-        self.open(params["cond_jaxpr"], [*asked, *carried], question)
-        return self.open(params["body_jaxpr"], [*fixed, *carried], question._replace(times=place.times * trips))
+        self.open(loop.question, [*asked, *carried], question)
+        return self.open(loop.body, [*fixed, *carried], question._replace(times=place.times * trips))
 
-    def _cond(self, params: Any, given: list[Value], place: Place) -> list[Value]:
-        branches, platforms = params["branches"], params.get("branches_platforms")
-        if platforms is not None:  # the branch for any platform that has no other
-            return self.open(branches[platforms.index(None) if None in platforms else -1], given[1:], place)
+    def _cond(self, branches: Sequence[ClosedJaxpr], given: list[Value], place: Place) -> list[Value]:
+        if len(branches) == 1:
+            return self.open(branches[0], given[1:], place)
         walks = [Walk(self.trips) for _ in branches]
         made = [walk.open(branch, given[1:], place) for walk, branch in zip(walks, branches, strict=True)]
         costs = [sum((flops_of(each) or 0) * each.times for each in walk.operations) for walk in walks]
@@ -102,39 +102,25 @@ class Walk:
 
 def inside(place: Place, equation: Any) -> Place:
     """Return the place of an equation of a jaxpr that stands at `place`."""
-    stack = equation.source_info.name_stack.stack
-    turned = equation.primitive.name == TRANSPOSED or any(
-        type(part).__name__ == "Transform" and part.name == "transpose" for part in stack
-    )
-    pooled = equation.params.get("name") == POOL and "jaxpr" in equation.params
+    stack = jaxprs.name_stack(equation)
+    turned = equation.primitive.name == TRANSPOSED or ("transpose", False) in stack
+    pooled = jaxprs.called(equation) == POOL
     return place._replace(
         path=_path(place.path, stack), transposed=place.transposed or turned, pooled=place.pooled or pooled
     )
 
 
-def body_of(equation: Any) -> Jaxpr | ClosedJaxpr | None:
-    """Return the jaxpr that a call runs on its own inputs; `None` for an operation."""
-    if has_rule(equation.primitive.name):  # a reduction carries the jaxpr of its two-argument function
-        return None
-    bodies = [value for value in equation.params.values() if isinstance(value, Jaxpr | ClosedJaxpr)]
-    if len(bodies) != 1:
-        return None
-    inner = bodies[0].jaxpr if isinstance(bodies[0], ClosedJaxpr) else bodies[0]
-    fits = len(inner.invars) == len(equation.invars) and len(inner.outvars) == len(equation.outvars)
-    return bodies[0] if fits else None
-
-
-def _path(path: Path, stack: tuple[Any, ...]) -> Path:
+def _path(path: Path, stack: Sequence[tuple[str, bool]]) -> Path:
     """Return the path that a name stack leads to from `path`.
 
     A backward pass under `jax.checkpoint` names its place twice, `transpose(jvp(layer1))/jvp(layer1)`.
     """
     inner: Path = ()
     part: Path = ()
-    for each in stack:
-        if type(each).__name__ == "Scope":
-            if each.name != "rematted_computation":
-                part = (*part, each.name)
+    for name, is_scope in stack:
+        if is_scope:
+            if name != "rematted_computation":
+                part = (*part, name)
         else:
             inner, part = _join(inner, part), ()
     return path + _join(inner, part)

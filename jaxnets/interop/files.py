@@ -1,20 +1,30 @@
-"""Parameters and state in one safetensors file: no pickle, nothing half-written, nothing overwritten unasked."""
+"""Parameters and state in one safetensors file: no pickle, nothing half-written, nothing overwritten unasked.
 
+Values come back to the bit. What safetensors has no dtype for is written as bytes, with its dtype in the header, which
+also has a SHA-256 of all the rest.
+"""
+
+import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.errors import NetError
-from jaxnets.interop.tensors import warn_of_not_finite
+from jaxnets.errors import NetError, is_traced, require
+from jaxnets.interop.tensors import DTYPES, Tensors, read_safetensors, warn_of_not_finite
 from jaxnets.net import Params, State
 from jaxnets.select import paths
 
-FORMAT = "jaxnets/1"
+FORMAT = "jaxnets/2"
+_FORMER = "jaxnets/1"  # had no checksum
+_DEEPEST = 100
+_LONGEST = 100_000_000  # bytes of a header that safetensors reads
 
 
 def save(
@@ -31,15 +41,17 @@ def save(
     their paths, `params/conv1/kernel`, so that any reader of safetensors can use them.
 
     Args:
-        path: the file, `.safetensors` by custom; its folder must exist.
-        params: nested dicts of arrays of any dtype but typed random keys.
+        path: the file, `.safetensors` by custom; its folder must exist. `~` is the user's home.
+        params: nested dicts of arrays: booleans, numbers of every dtype that JAX has, typed random keys.
         state: the same.
-        metadata: anything that JSON can hold, given back by `load`.
+        metadata: anything that JSON can hold, given back by `load`: tuples as lists, NumPy's and JAX's scalars as
+            Python's.
         overwrite: whether a file that is already there may be replaced.
 
     Raises:
         FileExistsError: if there is a file and `overwrite` is false.
-        NetError: if the trees hold something other than dicts of arrays, or a name contains `/`.
+        NetError: if the trees hold something other than dicts of such arrays, a name is empty or contains `/`, or
+            metadata are not for JSON, NaN and infinite numbers among them.
 
     >>> import tempfile, jax.numpy as jnp
     >>> file = tempfile.mkdtemp() + "/net.safetensors"
@@ -48,15 +60,20 @@ def save(
     >>> params["fc"]["bias"].shape, state, metadata
     ((2,), {}, {'epochs': 3})
     """
-    from safetensors.numpy import save as to_bytes
-
-    path = Path(path)
-    tensors: dict[str, np.ndarray] = {}
-    _flatten("params", params, tensors)
-    _flatten("state", state or {}, tensors)
+    to_bytes = require("safetensors.numpy", "experiments").save
+    path = Path(path).expanduser()
+    tensors: Tensors = {}
+    if not isinstance(metadata, Mapping | None):
+        raise NetError(f"expects metadata as a dict, got {type(metadata).__name__}", label="save")
+    header: dict[str, Any] = {"format": FORMAT, "metadata": _plain(metadata or {}, "metadata")}
+    header |= {"empty": [], "dtypes": {}, "keys": {}}
+    for kind, tree in (("params", params), ("state", state or {})):
+        _flatten(kind, tree, tensors, header)
+    header["sha256"] = _digest(header, tensors)
     # One entry alone: safetensors writes several in random order, and equal networks should give equal files.
-    header = {"jaxnets": json.dumps({"format": FORMAT, "metadata": dict(metadata or {})}, allow_nan=False)}
-    content = to_bytes(tensors, header)
+    content = to_bytes(tensors, {"jaxnets": json.dumps(header)})
+    if int.from_bytes(content[:8], "little") > _LONGEST:
+        raise NetError(f"expects names and metadata of at most {_LONGEST:,} bytes, got more", label="save")
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists; choose another name, or pass overwrite=True")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -76,9 +93,15 @@ def save(
 def load(path: str | Path) -> tuple[Params, State, dict[str, Any]]:
     """Read what `save` wrote: `(params, state, metadata)`, with the dtypes and values it was given.
 
+    Arrays of a dtype that JAX does not hold at present (`int64`, `float64` and such, unless `jax_enable_x64` is set)
+    are NumPy's.
+
+    Args:
+        path: the file. `~` is the user's home.
+
     Raises:
         FileNotFoundError: if there is no such file.
-        NetError: if the file is truncated, corrupt, or not one that `save` wrote.
+        NetError: if the file is truncated, corrupt to a single bit, or not one that `save` wrote.
 
     Warns:
         UserWarning: with the names of arrays that hold NaN or infinite numbers.
@@ -90,39 +113,125 @@ def load(path: str | Path) -> tuple[Params, State, dict[str, Any]]:
     >>> sorted(params), sorted(state), metadata
     (['bias'], ['mean'], {})
     """
-    from safetensors import SafetensorError, safe_open
-
-    path = Path(path)
+    path = Path(path).expanduser()
+    label = f"load {path}"
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    trees: dict[str, Any] = {"params": {}, "state": {}}
+    tensors, entries = read_safetensors(path, label)
     try:
-        with safe_open(path, framework="numpy") as file:
-            header = json.loads((file.metadata() or {}).get("jaxnets", "{}"))
-            if header.get("format") != FORMAT:
-                raise NetError(f"expects a file of format {FORMAT}, got {header.get('format')!r}", label=f"load {path}")
-            metadata = header["metadata"]
-            for name in file.keys():  # noqa: SIM118 (a file of tensors is no dict and does not iterate)
-                kind, *inner, leaf = name.split("/")
-                if kind not in trees:
-                    raise NetError(f"finds a tensor {name!r} that is neither params nor state", label=f"load {path}")
-                place = trees[kind]
-                for each in inner:
-                    place = place.setdefault(each, {})
-                place[leaf] = jnp.asarray(file.get_tensor(name))
-    except (SafetensorError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-        raise NetError(f"finds no whole safetensors file: {error}", label=f"load {path}") from error
-    warn_of_not_finite(paths(trees).items(), f"load {path}")
+        header = json.loads(entries.get("jaxnets", "{}"))
+        if header.get("format") not in (FORMAT, _FORMER):
+            raise NetError(f"expects a file of format {FORMAT}, got {header.get('format')!r}")
+        metadata = dict(header["metadata"])
+        if header["format"] == FORMAT and header.pop("sha256") != _digest(header, tensors):
+            raise NetError("finds a damaged file: what it holds has another SHA-256 than what was saved; fetch it anew")
+        trees: dict[str, Any] = {"params": {}, "state": {}}
+        for name, array in tensors.items():
+            *inner, leaf = name.split("/")
+            _place(trees, inner, name)[leaf] = _restored(name, array, header)
+        for name in header.get("empty", []):
+            _place(trees, name.split("/"), name)
+    except NetError as error:
+        raise NetError(error.message, label=label) from None
+    except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        raise NetError(f"finds a header that save did not write: {error!r}", label=label) from error
+    warn_of_not_finite(paths(trees).items(), label)
     return trees["params"], trees["state"], metadata
 
 
-def _flatten(path: str, tree: Any, into: dict[str, np.ndarray]) -> None:
+def _flatten(path: str, tree: Any, into: Tensors, header: dict[str, Any]) -> None:
+    """Enter the arrays of a tree by path, and in the header what safetensors does not say of them."""
     if not isinstance(tree, Mapping):
-        if not hasattr(tree, "dtype"):
-            raise NetError(f"expects arrays in nested dicts, got {type(tree).__name__} at {path}", label="save")
-        into[path] = np.ascontiguousarray(tree).reshape(np.shape(tree))
+        into[path] = _array(path, tree, header)
         return
+    if not tree and "/" in path:
+        header["empty"].append(path)
     for name, child in tree.items():
-        if not isinstance(name, str) or not name or "/" in name:
+        if not isinstance(name, str) or not name or "/" in name or not _is_text(name):
             raise NetError(f"expects names without '/', got {name!r} at {path}", label="save")
-        _flatten(f"{path}/{name}", child, into)
+        _flatten(f"{path}/{name}", child, into, header)
+
+
+def _array(path: str, leaf: Any, header: dict[str, Any]) -> np.ndarray:
+    """Return an array in one of safetensors' dtypes: a key as its data, what has no dtype there as bytes or int8."""
+    if not hasattr(leaf, "dtype") or is_traced(leaf):
+        mend = "; call it outside of jit" if is_traced(leaf) else "; jnp.asarray(...) makes one"
+        raise NetError(f"expects arrays in nested dicts, got {type(leaf).__name__} at {path}{mend}", label="save")
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        header["keys"][path] = jax.random.key_impl(leaf)
+        if not isinstance(header["keys"][path], str):
+            raise NetError(f"expects keys of JAX's own kinds, got {leaf.dtype} at {path}", label="save")
+        leaf = jax.random.key_data(leaf)
+    array = np.asarray(leaf, order="C")  # also where it is transposed, or a view
+    array = array.astype(array.dtype.newbyteorder("=")) if array.dtype.byteorder == ">" else array
+    name = array.dtype.name
+    if name in DTYPES.values():
+        return array
+    if not hasattr(jnp, name) or not jnp.issubdtype(array.dtype, np.number):
+        raise NetError(f"expects booleans, numbers or keys, got {name} at {path}", label="save")
+    header["dtypes"][path] = name
+    if jnp.issubdtype(array.dtype, np.integer):  # of 2 or 4 bits, in a byte each, whose other bits mean nothing
+        return array.astype(np.int8 if jnp.issubdtype(array.dtype, np.signedinteger) else np.uint8)
+    return np.frombuffer(array.tobytes(), np.uint8).reshape(*array.shape, array.itemsize)
+
+
+def _restored(name: str, array: np.ndarray, header: Mapping[str, Any]) -> Any:
+    """Return an array as it was given to `save`."""
+    if name in header.get("dtypes", {}):
+        dtype = jnp.dtype(header["dtypes"][name])
+        small = jnp.issubdtype(dtype, np.integer)
+        array = array.astype(dtype) if small else np.frombuffer(array.tobytes(), dtype).reshape(array.shape[:-1])
+    if name in header.get("keys", {}):
+        return jax.random.wrap_key_data(jnp.asarray(array), impl=header["keys"][name])
+    held = jax.dtypes.canonicalize_dtype(array.dtype) == array.dtype
+    return jnp.asarray(array) if held else array
+
+
+def _place(trees: dict[str, Any], names: list[str], name: str) -> dict[str, Any]:
+    """Return the dict at a path, made if need be."""
+    if not names or names[0] not in trees:
+        raise NetError(f"finds a tensor {name!r} that is neither params nor state")
+    place: Any = trees
+    for each in names:
+        place = place.setdefault(each, {})
+        if not isinstance(place, dict):
+            raise NetError(f"finds a tensor {name!r} inside another")
+    return place
+
+
+def _digest(header: Mapping[str, Any], tensors: Tensors) -> str:
+    """Return the SHA-256 of a header and of all tensors with their names, dtypes and shapes."""
+    whole = hashlib.sha256(json.dumps(header).encode())
+    for name, array in sorted(tensors.items()):
+        whole.update(json.dumps([name, array.dtype.name, array.shape]).encode())
+        whole.update(array.reshape(-1).view(np.uint8).data)
+    return whole.hexdigest()
+
+
+def _plain(value: Any, path: str, depth: int = 0) -> Any:
+    """Return metadata as JSON holds them.
+
+    Raises:
+        NetError: for what it does not hold, with its place.
+    """
+    if isinstance(value, np.generic | np.ndarray | jax.Array) and not is_traced(value) and value.ndim == 0:
+        value = value.item()
+    if depth > _DEEPEST:
+        raise NetError(f"expects metadata no deeper than {_DEEPEST} levels, got more at {path[:40]}…", label="save")
+    if isinstance(value, Mapping):
+        if wrong := [name for name in value if not isinstance(name, str)]:
+            raise NetError(f"expects text for names in JSON, got {wrong[0]!r} at {path}", label="save")
+        return {name: _plain(each, f"{path}/{name}", depth + 1) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each, f"{path}/{k}", depth + 1) for k, each in enumerate(value)]
+    if value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    mend = "; arrays belong into params or state, or go through .tolist()" if hasattr(value, "shape") else ""
+    raise NetError(f"expects what JSON can hold, got {type(value).__name__} {value!r} at {path}{mend}", label="save")
+
+
+def _is_text(name: str) -> bool:
+    try:
+        return bool(name.encode())
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False

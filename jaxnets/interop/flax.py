@@ -9,8 +9,9 @@ import numpy as np
 
 from jaxnets.errors import NetError
 from jaxnets.interop.naming import slashed, unwrapped
+from jaxnets.interop.settings import compare, flax_modules
 from jaxnets.interop.skeleton import Skeleton, nested
-from jaxnets.interop.tensors import renamed, shortened, warn_of_not_finite
+from jaxnets.interop.tensors import modules_renamed, renamed, shortened, warn_of_not_finite
 from jaxnets.net import Net, Params, State
 from jaxnets.select import paths
 
@@ -77,7 +78,13 @@ class _Theirs:
 
 
 def from_flax(
-    net: Net, variables: Mapping[str, Any], x: Any, *, rename: Mapping[str, str] | None = None, dtype: Any = None
+    net: Net,
+    variables: Mapping[str, Any],
+    x: Any,
+    *,
+    module: Any = None,
+    rename: Mapping[str, str] | None = None,
+    dtype: Any = None,
 ) -> tuple[Params, State]:
     """Return a network's parameters and state with the variables of its counterpart in Flax.
 
@@ -96,6 +103,9 @@ def from_flax(
             one, as `nnx.to_pure_dict(nnx.state(model, (nnx.Param, nnx.BatchStat)))` gives them (NNX's recurrent
             cells are not read).
         x: an input or its spec, as for `net.init`.
+        module: what the variables are of, a module of Linen or NNX: its settings that they do not show (ε, momentum,
+            padding, …) are compared with the network's. Of Linen it is called with `x`; where it takes more, pass
+            `functools.partial(module.init, train=False)`. Without it set them alike yourself: Flax's defaults differ.
         rename: Flax's paths and the network's in place of them, whole or up to a slash: `{"conv_init": "conv1",
             "ResNetBlock_0/conv_proj": "ResNetBlock_0/downsample/0"}`.
         dtype: of floating parameters, if not the one that `net.init` gives.
@@ -104,7 +114,7 @@ def from_flax(
         `(params, state)`, as `net.init` gives them.
 
     Raises:
-        NetError: for arrays missing, unexpected or misshapen, all in one list.
+        NetError: for arrays missing, unexpected or misshapen, or settings other than the module's, all in one list.
 
     Warns:
         UserWarning: with the names of arrays that hold NaN or infinite numbers.
@@ -121,17 +131,28 @@ def from_flax(
     """
     given = renamed(_flat(variables), rename or {}, "/", "from_flax")
     warn_of_not_finite(given.items(), "from_flax")
+    modules = {} if module is None else modules_renamed(flax_modules(module, x), rename or {}, "/")
     skeleton, theirs = Skeleton(net, x), _read("", nested(given))
     pairs: list[tuple[_Ours, _Theirs]] = []
     _match(_Ours(net, skeleton.tree), theirs, pairs)
     found: dict[str, dict[int, np.ndarray]] = {}
     unexpected = {slashed(module.path, name): None for module in _all(theirs) for name in module.arrays}
-    for own, module in pairs:
-        for name, array in module.arrays.items():
+    for own, part in pairs:
+        swapped = any(getattr(module, "transpose_kernel", False) for module in modules.get(part.path, ()))
+        for name, array in part.arrays.items():
             places = [tree + slashed(own.path, name) for tree in ("params/", "state/")]
             if path := next((place for place in places if place in skeleton.specs), ""):
-                found.setdefault(path, {})[own.copy] = _turned(array) if own.kind == "conv_transpose" else array
-                del unexpected[slashed(module.path, name)]
+                found.setdefault(path, {})[own.copy] = (
+                    _turned(array, swapped) if own.kind == "conv_transpose" else array
+                )
+                del unexpected[slashed(part.path, name)]
+    alike = [(own.path, own.net, part.path) for own, part in pairs]
+    alike += [(path, leaf, path) for path, leaf in _leaves(net) if path not in {own.path for own, _ in pairs}]
+    compare(
+        "from_flax",
+        [(path, leaf, module) for path, leaf, name in alike for module in modules.get(name, ())],
+        "leave out module=",
+    )
     return skeleton.trees(_assembled(skeleton, found, list(unexpected)), dtype)
 
 
@@ -156,6 +177,14 @@ def _match(ours: _Ours, theirs: _Theirs, pairs: list[tuple[_Ours, _Theirs]]) -> 
         alike = [module for module in modules.values() if module.arrays and _KINDS.get(module.stem) == kind]
         if len({module.stem for module in alike}) == 1:
             pairs += zip([own for own in rest if own.kind == kind and not own.net.children], _by_number(alike))
+
+
+def _leaves(net: Net, path: str = "") -> Iterator[tuple[str, Net]]:
+    """Yield the layers of a network by path."""
+    if not net.children:
+        yield path, net
+    for name, child in net.children.items():
+        yield from _leaves(child, slashed(path, name))
 
 
 def _opened(units: list[_Ours], blocks: int) -> list[_Ours]:
@@ -201,8 +230,13 @@ def _assembled(
     return arrays
 
 
-def _turned(array: np.ndarray) -> np.ndarray:
-    """Turn the windows of kernels round: Flax computes a convolution of the spread input, not a transpose."""
+def _turned(array: np.ndarray, swapped: bool) -> np.ndarray:
+    """Turn the windows of kernels round: Flax computes a convolution of the spread input, not a transpose.
+
+    With `transpose_kernel=True` it turns them itself, and its kernels are `(*window, out, in)`.
+    """
+    if swapped and array.ndim > 1:
+        return np.swapaxes(array, -1, -2)
     return np.flip(array, tuple(range(array.ndim - 2)))
 
 

@@ -37,14 +37,18 @@ class Layer:
         names: PyTorch's names of the module: several where the layer's arrays are stacked copies.
         stacked: whether they are.
         label: how it was written.
+        net: the network it is, `None` for a part of one.
         suffix: what PyTorch appends to the names of a recurrent layer's tensors, `_l0_reverse`.
+        bare: whether it has neither parameters nor state.
     """
 
     path: str
     names: tuple[str, ...]
     stacked: bool
     label: str
+    net: Net | None
     suffix: str = "_l0"
+    bare: bool = False
 
     @property
     def kind(self) -> str:
@@ -65,7 +69,7 @@ class Order(NamedTuple):
 
 
 def layers(net: Net, tree: Mapping[str, Any]) -> list[Layer]:
-    """Return the layers of a network that have parameters or state, in the order of the network.
+    """Return the layers of a network, in the order of the network.
 
     Args:
         net: the network.
@@ -82,15 +86,15 @@ def _walk(
 ) -> Iterator[Layer]:
     wrappers, label = unwrapped(net.label)
     copying = [name for name in wrappers if name in ("repeat", "ensemble")]
-    if "ensemble" in copying or len(copying) > 1 or (copying and stacked):
+    if tree and ("ensemble" in copying or len(copying) > 1 or (copying and stacked)):
         mend = "convert one member or one copy at a time, and stack them"
         raise _no_counterpart(path, net.label, mend)
     if net.copies:
         names, stacked = tuple(_join(name, str(first + k)) for name in names for k in range(net.copies)), True
     if not net.children:
-        for inside in _modules(tree):
+        for inside in _modules(tree) or [""]:
             own = tuple(_join(name, inside.replace("/", ".")) for name in names)
-            yield Layer(slashed(path, inside), own, stacked, label, suffix)
+            yield Layer(slashed(path, inside), own, stacked, label, None if inside else net, suffix, not tree)
         return
     if left_out := [name for name in tree if name not in net.children]:
         mend = "convert the whole network, whose parameters are the same"
@@ -101,17 +105,16 @@ def _walk(
     for place, (name, child) in enumerate(net.children.items()):
         numbered = name.isdigit()
         shown = str(int(name) + shift) if numbered else name
-        if name in inner:
-            own, start, ending = tuple(_join(each, shown) for each in names), 0, "_l0"
-            if label.startswith("recurrent"):
-                own, ending = names, f"_l{place}"
-            elif label.startswith("bidirectional"):
-                own, ending = names, suffix + ("_reverse" if name == "backward" else "")
-            elif both_ways and len(inner) > 1:
-                own, ending = names, f"_l{list(inner).index(name)}"
-            elif child.copies and numbered:
-                own, start = names, int(shown)
-            yield from _walk(child, tree[name], slashed(path, name), own, start, stacked, ending)
+        own, start, ending = tuple(_join(each, shown) for each in names), 0, "_l0"
+        if label.startswith("recurrent"):
+            own, ending = names, f"_l{place}"
+        elif label.startswith("bidirectional") and not numbered:
+            own, ending = names, suffix + ("_reverse" if name == "backward" else "")
+        elif both_ways and len(inner) > 1 and name in inner:
+            own, ending = names, f"_l{list(inner).index(name)}"
+        elif child.copies and numbered:
+            own, start = names, int(shown)
+        yield from _walk(child, tree.get(name, {}), slashed(path, name), own, start, stacked, ending)
         shift += child.copies - 1 if child.copies and numbered else 0
 
 

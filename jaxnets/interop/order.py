@@ -11,9 +11,11 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 from jaxnets.net import Net, Params, State, spec
 from jaxnets.select import paths
+from jaxnets.tracing import jaxprs
 
 Orders = Mapping[str, np.ndarray]
 
@@ -59,7 +61,7 @@ def feature_orders(net: Net, params: Params, state: State, x: Any, convolved: fr
 
         jaxpr = jax.make_jaxpr(program)(given, two).jaxpr
         walk.program(jaxpr, facts)
-        read = {atom for equation in jaxpr.eqns for atom in equation.invars if not hasattr(atom, "val")}
+        read = {atom for equation in jaxpr.eqns for atom in equation.invars if not isinstance(atom, Literal)}
         if read.issuperset(jaxpr.invars[: len(jax.tree.leaves(params))]):
             break  # no head runs in training only
     return walk.inputs, walk.outputs
@@ -71,11 +73,12 @@ class _Walk:
     outputs: dict[str, np.ndarray]
     convolved: frozenset[str]
 
-    def program(self, jaxpr: Any, given: Sequence[_Fact]) -> list[_Fact]:
+    def program(self, jaxpr: Jaxpr | ClosedJaxpr, given: Sequence[_Fact]) -> list[_Fact]:
+        jaxpr, _ = jaxprs.opened(jaxpr)
         facts: dict[Any, _Fact] = dict(zip(jaxpr.invars, given, strict=True))
 
         def read(atom: Any) -> _Fact:
-            return _Fact() if hasattr(atom, "val") else facts.get(atom, _Fact())
+            return _Fact() if isinstance(atom, Literal) else facts.get(atom, _Fact())
 
         for equation in jaxpr.eqns:
             facts |= zip(equation.outvars, self.equation(equation, [read(atom) for atom in equation.invars]))
@@ -86,10 +89,9 @@ class _Walk:
         shapes = [atom.aval.shape for atom in equation.invars]
         out = equation.outvars[0].aval.shape if equation.outvars else ()
         if name == "cond":  # its branches compute the same in other ways
-            return self.program(settings["branches"][-1].jaxpr, given[1:])
-        inner = settings.get("jaxpr", settings.get("call_jaxpr"))
-        if inner is not None and not name.startswith("reduce"):
-            return self.program(getattr(inner, "jaxpr", inner), given)
+            return self.program(jaxprs.branches_of(equation)[-1], given[1:])
+        if (body := jaxprs.scan_parts(equation).body if name == "scan" else jaxprs.body_of(equation)) is not None:
+            return self.program(body, given)
         special: Mapping[str, Callable[[], _Fact]] = {
             "dot_general": lambda: self.product(given, settings["dimension_numbers"], shapes),
             "conv_general_dilated": lambda: _Fact(True, None, given[1].parameters),

@@ -32,9 +32,14 @@ class Skeleton:
         self.specs = flat(self.params, self.state)
 
     @functools.cached_property
-    def layers(self) -> list[Layer]:
-        """The layers that have parameters or state, under PyTorch's names."""
+    def every_layer(self) -> list[Layer]:
+        """All layers, under PyTorch's names."""
         return layers(self.net, self.tree)
+
+    @functools.cached_property
+    def layers(self) -> list[Layer]:
+        """Those that have parameters or state."""
+        return [layer for layer in self.every_layer if not layer.bare]
 
     def own(self, layer: Layer) -> dict[str, str]:
         """Return the paths of a layer's arrays by name, in PyTorch's order: state last, biases behind the rest."""

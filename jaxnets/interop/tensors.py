@@ -1,18 +1,28 @@
 """Named tensors from wherever weights are kept: a mapping, a safetensors file, a PyTorch file."""
 
+import json
 import warnings
 from collections.abc import Container, Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.errors import NetError
+from jaxnets.errors import NetError, require
 
 Tensors = dict[str, np.ndarray]
 
-_WRAPPERS = ("module", "_orig_mod")  # of DataParallel and of torch.compile
+_MODULE = "module"  # in front of every name: DataParallel and its successor
+# PyTorch's own names, reserved, wherever a part of the network was wrapped: torch.compile, FSDP, checkpoint_wrapper
+_RESERVED = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+
+DTYPES = {
+    "BOOL": "bool", "U8": "uint8", "I8": "int8", "U16": "uint16", "I16": "int16", "U32": "uint32", "I32": "int32",
+    "U64": "uint64", "I64": "int64", "F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64",
+    "C64": "complex64", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "F8_E8M0": "float8_e8m0fnu",
+}  # fmt: skip
+"""Dtypes by their names in safetensors."""
 
 
 def read_tensors(source: Any, label: str) -> Tensors:
@@ -24,10 +34,7 @@ def read_tensors(source: Any, label: str) -> Tensors:
             something that holds no tensors by name.
     """
     if isinstance(source, str | Path):
-        path = Path(source)
-        if not path.is_file():
-            raise FileNotFoundError(f"there is no file {path}")
-        named = _from_safetensors(path, label) if path.suffix == ".safetensors" else _from_torch_file(path, label)
+        named = _from_file(Path(source).expanduser(), label)
     else:
         named = source.state_dict() if hasattr(source, "state_dict") else source
     if not isinstance(named, Mapping):
@@ -37,12 +44,38 @@ def read_tensors(source: Any, label: str) -> Tensors:
     return {name: _array(name, value, label) for name, value in named.items()}
 
 
-def without_wrappers(tensors: Tensors, names: Container[str]) -> Tensors:
-    """Return tensors without the `module.` or `_orig_mod.` that all of them begin with, but for a net's own name."""
-    for wrapper in _WRAPPERS:
-        if wrapper not in names and all(name.startswith(f"{wrapper}.") for name in tensors):
-            tensors = {name.removeprefix(f"{wrapper}."): tensor for name, tensor in tensors.items()}
-    return tensors
+def without_wrappers(tensors: Mapping[str, Any], names: Container[str], label: str) -> dict[str, Any]:
+    """Return tensors without what PyTorch's wrappers put into their names, nested in any order.
+
+    `_orig_mod`, `_fsdp_wrapped_module` and `_checkpoint_wrapped_module` are dropped anywhere; `module` in front, where
+    all names begin with it. The names of a net's own children stay.
+
+    Raises:
+        NetError: if two tensors get one name.
+    """
+    reserved = [name for name in _RESERVED if name not in names]
+    found: dict[str, Any] = {}
+    for name, tensor in tensors.items():
+        short = ".".join(part for part in name.split(".") if part not in reserved)
+        if short in found:
+            raise NetError(f"has two tensors for the name {short!r}, once without a wrapper's name", label=label)
+        found[short] = tensor
+    while found and _MODULE not in names and all(name.startswith(f"{_MODULE}.") for name in found):
+        found = {name.removeprefix(f"{_MODULE}."): tensor for name, tensor in found.items()}
+    return found
+
+
+def modules_of(source: Any, names: Container[str], rules: Mapping[str, str]) -> dict[str, Any]:
+    """Return PyTorch's modules in one by the names that `without_wrappers` and `renamed` give their tensors."""
+    reserved = [name for name in _RESERVED if name not in names]
+    found: dict[str, Any] = {}
+    for name, module in source.named_modules() if hasattr(source, "named_modules") else ():
+        found[".".join(part for part in name.split(".") if part not in reserved)] = (
+            module  # the wrapped after its wrapper
+        )
+    while _MODULE not in names and [name for name in found if name and "." not in name] == [_MODULE]:
+        found = {name.removeprefix(_MODULE).removeprefix("."): module for name, module in found.items() if name}
+    return modules_renamed(found, rules, ".")
 
 
 def renamed(tensors: Mapping[str, Any], rules: Mapping[str, str], separator: str, label: str) -> dict[str, Any]:
@@ -53,10 +86,8 @@ def renamed(tensors: Mapping[str, Any], rules: Mapping[str, str], separator: str
     """
     used, found = set(), {}
     for name, tensor in tensors.items():
-        if fitting := [old for old in rules if name == old or name.startswith(old + separator)]:
-            old = max(fitting, key=len)
-            used.add(old)
-            name = rules[old] + name.removeprefix(old)
+        name, old = _new_name(name, rules, separator)
+        used.add(old)
         if name in found:
             raise NetError(f"has two tensors for the name {name!r}; mend rename=", label=label)
         found[name] = tensor
@@ -64,6 +95,18 @@ def renamed(tensors: Mapping[str, Any], rules: Mapping[str, str], separator: str
         mend = f"there are: {shortened(list(tensors))}"
         raise NetError(f"finds nothing of the name {', '.join(idle)} in rename=; {mend}", label=label)
     return found
+
+
+def modules_renamed(modules: Mapping[str, Any], rules: Mapping[str, str], separator: str) -> dict[str, Any]:
+    """Return modules by the names that their tensors get."""
+    return {_new_name(name, rules, separator)[0]: module for name, module in modules.items()}
+
+
+def _new_name(name: str, rules: Mapping[str, str], separator: str) -> tuple[str, str | None]:
+    """Return a name by the longest rule that fits, and the rule."""
+    fitting = [old for old in rules if name == old or name.startswith(old + separator)]
+    old = max(fitting, key=len, default=None)
+    return (name, None) if old is None else (rules[old] + name.removeprefix(old), old)
 
 
 def warn_of_not_finite(tensors: Iterable[tuple[str, Any]], label: str) -> None:
@@ -82,14 +125,82 @@ def shortened(names: list[str], most: int = 24) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _from_safetensors(path: Path, label: str) -> Tensors:
+def read_safetensors(path: Path, label: str) -> tuple[Tensors, dict[str, str]]:
+    """Return the tensors of a safetensors file by name, in its dtypes, and its metadata.
+
+    The library checks the file; its bytes are read here, for it gives NumPy no float8.
+
+    Raises:
+        NetError: for a file that is truncated or corrupt, a name that comes twice, or a dtype that NumPy can't hold.
+    """
+    require("safetensors", "experiments")
     from safetensors import SafetensorError, safe_open
 
+    tensors = {}
     try:
-        with safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a file is no dict)
-    except (SafetensorError, KeyError, TypeError, AttributeError) as error:
+        with safe_open(path, framework="numpy"):  # raises unless all is well
+            pass
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(size), object_pairs_hook=_once)
+            metadata = header.pop("__metadata__", None) or {}
+            for name, entry in header.items():
+                if entry["dtype"] not in DTYPES:
+                    known = ", ".join(DTYPES)
+                    raise NetError(f"can't read {name!r} of dtype {entry['dtype']}; it reads {known}")
+                begin, end = entry["data_offsets"]
+                file.seek(8 + size + begin)
+                array = np.fromfile(file, np.uint8, end - begin).view(jnp.dtype(DTYPES[entry["dtype"]]))
+                tensors[name] = array.reshape(entry["shape"])
+    except NetError as error:
+        raise NetError(f"{error.message} (in {path})", label=label) from None
+    except (SafetensorError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise NetError(f"finds no whole safetensors file {path}: {error}", label=label) from error
+    return tensors, metadata
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object, in which no name may come twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise NetError(f"has the name {next(name for name in names if names.count(name) > 1)!r} twice")
+    return found
+
+
+def _from_file(path: Path, label: str) -> Any:
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    if path.suffix == ".json":
+        return _from_index(path, label)
+    return read_safetensors(path, label)[0] if path.suffix == ".safetensors" else _from_torch_file(path, label)
+
+
+def _from_index(path: Path, label: str) -> Any:
+    """Return the tensors of all files that an index names, each once.
+
+    Raises:
+        NetError: for an index that is none, a file that is missing or lies elsewhere, or tensors other than listed.
+    """
+    try:
+        listed = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_once)["weight_map"]
+        files = dict.fromkeys(PurePosixPath(file) for file in listed.values())
+    except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        wanted = 'an index {"weight_map": {tensor: file}}'
+        raise NetError(f"expects {wanted} in {path}, got another: {error}", label=label) from error
+    tensors: dict[str, Any] = {}
+    for file in files:
+        windows = PureWindowsPath(file)
+        if file.is_absolute() or windows.drive or windows.root or ".." in windows.parts or file.suffix == ".json":
+            raise NetError(f"expects files beside the index {path}, got {str(file)!r}", label=label)
+        if not (path.parent / file).is_file():
+            raise NetError(f"finds no file {str(file)!r} beside the index {path}; fetch all parts", label=label)
+        part = _from_file(path.parent / file, label)
+        other = [name for name in part if PurePosixPath(listed.get(name, "")) != file]
+        if other := other or [name for name in listed if PurePosixPath(listed[name]) == file and name not in part]:
+            raise NetError(f"finds other tensors in {str(file)!r} than {path} lists: {shortened(other)}", label=label)
+        tensors |= part
+    return tensors
 
 
 def _from_torch_file(path: Path, label: str) -> Any:

@@ -10,8 +10,17 @@ import numpy as np
 from jaxnets.errors import NetError
 from jaxnets.interop.naming import Arrays, Order, to_arrays, to_tensors
 from jaxnets.interop.order import feature_orders
+from jaxnets.interop.settings import compare
 from jaxnets.interop.skeleton import Skeleton, flat
-from jaxnets.interop.tensors import Tensors, read_tensors, renamed, shortened, warn_of_not_finite, without_wrappers
+from jaxnets.interop.tensors import (
+    Tensors,
+    modules_of,
+    read_tensors,
+    renamed,
+    shortened,
+    warn_of_not_finite,
+    without_wrappers,
+)
 from jaxnets.net import Key, Net, Params, State
 from jaxnets.select import Pattern, matches
 
@@ -45,8 +54,11 @@ def from_torch(
 
     Args:
         net: the network.
-        source: a state dict (of tensors or NumPy arrays), a module that has one, or a path: of a `.safetensors` file,
-            or of any file that `torch.load(weights_only=True)` reads. `module.` before every name is dropped.
+        source: a state dict (of tensors or NumPy arrays), a module, or a path: of a `.safetensors` file,
+            of a `.safetensors.index.json` with its parts beside it, or of any file that
+            `torch.load(weights_only=True)` reads. What `torch.compile`, `DataParallel` and FSDP put into the names,
+            `_orig_mod.module.`, is dropped. Of a module the settings that weights do not show (ε, momentum, padding,
+            activation, …) are compared with those of the network's layers of the same names.
         x: an input or its spec, as for `net.init`.
         fresh: patterns of paths, `"fc/**"`, whose arrays are drawn anew by `net.init`; their tensors are left out,
             whatever their shapes. So another number of classes is asked for.
@@ -60,8 +72,9 @@ def from_torch(
         `(params, state)`, as `net.init` gives them.
 
     Raises:
-        NetError: for tensors missing, unexpected or misshapen; a file that is truncated, corrupt or holds more than
-            tensors; a layer without a counterpart; a pattern or a name that matches nothing; `fresh` without `key`.
+        NetError: for tensors missing, unexpected or misshapen; settings other than the module's; a file that is
+            truncated, corrupt or holds more than tensors; a layer without a counterpart; a pattern or a name that
+            matches nothing; `fresh` without `key`.
         FileNotFoundError: if there is no such file.
 
     Warns:
@@ -78,7 +91,7 @@ def from_torch(
     >>> params["fc"]["bias"].shape
     (7,)
     """
-    tensors = without_wrappers(read_tensors(source, "from_torch"), net.children)
+    tensors = without_wrappers(read_tensors(source, "from_torch"), net.children, "from_torch")
     tensors = _without(renamed(tensors, rename or {}, ".", "from_torch"), ignore)
     skeleton = Skeleton(net, x)
     drawn = skeleton.matching(fresh, "fresh")
@@ -90,6 +103,13 @@ def from_torch(
         if name not in spare
     }
     _compare(wanted, tensors)
+    modules = modules_of(source, net.children, rename or {})
+    named = [(layer, modules[name]) for layer in skeleton.every_layer for name in layer.names if name in modules]
+    compare(
+        "from_torch",
+        [(layer.path, layer.net, module) for layer, module in named if layer.net is not None],
+        "pass module.state_dict(), which is taken as it is",
+    )
     warn_of_not_finite(tensors.items(), "from_torch")
     orders = _orders(skeleton)
     for layer in skeleton.layers:

@@ -21,6 +21,7 @@ def batch_norm(
     *,
     decay: float | jax.Array = 0.9,
     epsilon: float | jax.Array = 1e-5,
+    unbiased: bool = True,
     use_scale: bool = True,
     use_bias: bool = True,
     scale_init: Initializer = jax.nn.initializers.ones,
@@ -32,14 +33,16 @@ def batch_norm(
     also moves the running averages towards them, by the unbiased variance as in PyTorch:
 
         mean ← decay · mean + (1 - decay) · batch mean
-        var  ← decay · var  + (1 - decay) · Σ(x - batch mean)²/(n - 1)
+        var  ← decay · var  + (1 - decay) · Σ(x - batch mean)²/(n - 1)    (n with `unbiased=False`)
 
     In evaluation, mean and var are the running averages, and the state stays as it is. Statistics and all
     arithmetic are in float32, or in float64 for float64 input; `cast` leaves the parameters alone.
 
     Args:
-        decay: how much of the running average is kept, in [0, 1); PyTorch's momentum is 1 - decay. May be traced.
+        decay: how much of the running average is kept, in [0, 1]; PyTorch's momentum is 1 - decay. With 1 the
+            averages stay as they are. May be traced.
         epsilon: what keeps the divisor from zero, > 0.
+        unbiased: whether the running variance is that over n - 1; Flax and Keras divide by n.
         use_scale: whether there is a `scale`.
         use_bias: whether there is a `bias`.
         scale_init: how `scale` is made; `zeros` in the last layer of a residual body makes it start as the identity.
@@ -51,7 +54,7 @@ def batch_norm(
         the real steps count; padding comes out as zeros.
 
     Raises:
-        NetError: for `decay` outside [0, 1), integer input, one value a channel in training, or parameters or
+        NetError: for `decay` outside [0, 1], integer input, one value a channel in training, or parameters or
             state made for another number of channels. (Where the lengths of `Padded` sequences are traced and
             turn out to hold fewer than two values, the running averages stay as they were.)
 
@@ -67,7 +70,7 @@ def batch_norm(
     [[-1. -1.]
      [ 1.  1.]] [ 1.1 20.9]
     """
-    check_fraction("decay", decay)
+    check_fraction("decay", decay, one=True)
     check_positive("epsilon", epsilon)
     inits = affine(use_scale, scale_init, use_bias, bias_init)
 
@@ -87,7 +90,7 @@ def batch_norm(
             y, mean, variance = normalise(
                 values, **laid, epsilon=epsilon, axes=tuple(range(values.ndim - 1)), mask=mask
             )
-            state = _moved(state, mean.reshape(shape), variance.reshape(shape), count, decay)
+            state = _moved(state, mean.reshape(shape), variance.reshape(shape), count, decay, unbiased)
         else:
             y = _standardised(values, state, **laid, epsilon=epsilon)
         return narrowed(y, x), state
@@ -108,15 +111,15 @@ def _count(shape: tuple[int, ...], mask: jax.Array | None) -> Any:
     return count
 
 
-def _moved(state: State, mean: jax.Array, variance: jax.Array, count: Any, decay: Any) -> State:
+def _moved(state: State, mean: jax.Array, variance: jax.Array, count: Any, decay: Any, unbiased: bool) -> State:
     """Return the running averages after a batch of `count` values a channel."""
     n = jnp.asarray(count, mean.dtype)
-    batch = {"mean": mean, "var": variance * (n / jnp.maximum(n - 1, 1))}
+    batch = {"mean": mean, "var": variance * (n / jnp.maximum(n - 1, 1)) if unbiased else variance}
 
     def move(running: jax.Array, value: jax.Array) -> jax.Array:
         old, new = jnp.asarray(decay, running.dtype), jnp.asarray(1 - decay, running.dtype)
         value = jax.lax.stop_gradient(value).astype(running.dtype)
-        return jnp.where(n < 2, running, old * running + new * value)
+        return jnp.where((n < 2) | (new == 0), running, old * running + new * value)
 
     return {name: move(state[name], batch[name]) for name in ("mean", "var")}
 

@@ -1,7 +1,7 @@
 """What a recurrent cell is, and how one is made."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
@@ -35,6 +35,8 @@ class Cell:
             way than one after another, with `x` `(time, batch, in)`, `y` `(time, batch, features)` and a mask
             `(time, batch)` of the real steps or `None`; `None` if there is none.
         label: how the cell was written, `lstm_cell(64)`.
+        constructor: the function that made it, `jn.lstm_cell`, or `None` where that is not known.
+        arguments: what that was called with, by name, defaults too.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> cell = jn.gru_cell(3)
@@ -51,6 +53,8 @@ class Cell:
     features: int
     label: str = "cell"
     scan: Callable[..., tuple[Carry, jax.Array]] | None = None
+    constructor: Callable[..., Any] | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return self.label
@@ -101,6 +105,9 @@ def make_cell(
         return scan(params, carried, x, mask, reverse=reverse, unroll=unroll)
 
     def initial_carry(batch: int, dtype: Any) -> Carry:
+        if not jnp.issubdtype(dtype, jnp.floating):
+            mend = "give the dtype of the input, x.dtype"
+            raise NetError(f"expects a floating dtype, got {jnp.dtype(dtype)}; {mend}", label="initial_carry")
         like = carry(jax.ShapeDtypeStruct((batch, features), jnp.dtype(dtype)))
         return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
 

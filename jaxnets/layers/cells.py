@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxnets.errors import check_count
+from jaxnets.errors import check_count, concrete
 from jaxnets.layers.cell import Cell, Initializer, Part, make_cell
 from jaxnets.layers.checks import along_last
 from jaxnets.leaf import labelled
@@ -130,6 +130,7 @@ def lstm_cell(
     ((3, 8), [0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0])
     """
     check_count("features", features)
+    concrete(forget_bias, "forget_bias")
 
     def draw_bias(key: Key, shape: Any, dtype: Any = None, out_sharding: Any = None) -> jax.Array:
         b_i, b_g, b_o = (bias_init(each, (features,), dtype) for each in jax.random.split(key, 3))

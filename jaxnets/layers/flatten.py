@@ -7,12 +7,14 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxnets.errors import NetError, check_count
-from jaxnets.leaf import labelled, layer
+from jaxnets.leaf import labelled, layer, lift
 from jaxnets.net import Net, Params
 
 
-def flatten(x: Any) -> Any:
+def flatten(x: Any = None) -> Any:
     """Join all axes but the batch into one: `(batch, ...)` to `(batch, features)`, in row-major order.
+
+    As a layer it is written with or without a call: `jn.flatten()` is the network of this function.
 
     Raises:
         NetError: for an input without a batch axis.
@@ -21,6 +23,8 @@ def flatten(x: Any) -> Any:
     >>> flatten(jnp.ones((2, 3, 4, 5))).shape
     (2, 60)
     """
+    if x is None:
+        return lift(flatten)
     shape = jnp.shape(x)
     if not shape:
         raise NetError("expects (batch, ...), got a scalar", label="flatten")

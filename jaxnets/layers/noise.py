@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxnets.errors import NetError, check_fraction, check_positive
+from jaxnets.errors import NetError, check_fraction, check_positive, concrete
 from jaxnets.layers.affine import values_of
 from jaxnets.layers.checks import check_train_key, param_dtype
 from jaxnets.leaf import labelled
@@ -89,6 +89,8 @@ def salt_and_pepper(rate: float | jax.Array, *, low: float | jax.Array = 0.0, hi
     [0.0, 0.5, 1.0]
     """
     check_fraction("rate", rate)
+    concrete(low, "low")
+    concrete(high, "high")
 
     def corrupt(key: Key, x: jax.Array) -> jax.Array:
         where, which = jax.random.split(key)

@@ -1,6 +1,7 @@
 """Pooling layers."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, overload
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ from jaxnets.layers.windows import (
     refuse_padded,
     spread,
 )
-from jaxnets.leaf import labelled, layer
+from jaxnets.leaf import labelled, layer, lift
 from jaxnets.net import Net
 from jaxnets.ops import pool as ops
 
@@ -76,10 +77,11 @@ def avg_pool(
     *,
     stride: Ints | None = None,
     padding: Padding = 0,
+    dilation: Ints = 1,
     count_include_pad: bool = True,
     ceil_mode: bool = False,
 ) -> Net:
-    """Take the mean of each channel over a sliding window: y[i] = (1/m) Σ_j x[i·stride + j − padding].
+    """Take the mean of each channel over a sliding window: y[i] = (1/m) Σ_j x[i·stride + j·dilation − padding].
 
     Sums are taken in float32 for narrower input.
 
@@ -87,6 +89,7 @@ def avg_pool(
         window: size of the window, as for `max_pool`.
         stride: steps between windows; the window itself if not given.
         padding: as for `max_pool`; zeros are added.
+        dilation: steps between the elements of one window.
         count_include_pad: whether places in the padding count in m, as in PyTorch by default; `False` takes the mean
             over true places alone, which with "SAME" is TensorFlow's rule. What `ceil_mode` reaches over the padded
             input never counts.
@@ -103,26 +106,27 @@ def avg_pool(
     >>> net.apply({}, {}, jnp.arange(16.0).reshape(1, 4, 4, 1))[0].ravel().tolist()
     [2.5, 4.5, 10.5, 12.5]
     """
-    windows = Windows(window, window if stride is None else stride, padding)
+    windows = Windows(window, window if stride is None else stride, padding, dilation)
 
     def apply(_: Any, x: Any) -> jax.Array:
         grid = windows.over(x, ceil=ceil_mode)
         _check_filled(x, grid)
         counted = windows.over(x).padding if count_include_pad else None
-        return ops.avg_pool(jnp.asarray(x), grid.size, grid.stride, grid.padding, counted)
+        return ops.avg_pool(jnp.asarray(x), *grid, counted)
 
     return refuse_padded(layer(None, apply))
 
 
 @labelled
-def adaptive_avg_pool(output_size: Ints) -> Net:
+def adaptive_avg_pool(output_size: int | Sequence[int | None]) -> Net:
     """Take the mean over nearly equal bins, so that the output has a given size whatever the input's is.
 
     Bin i of k over an axis of n places reaches from ⌊i n / k⌋ to ⌈(i + 1) n / k⌉, PyTorch's `AdaptiveAvgPool`. Sums
     are taken in float32 for narrower input.
 
     Args:
-        output_size: an integer for every spatial axis, or a tuple with one for each; may exceed the input's.
+        output_size: an integer for every spatial axis, or a tuple with one for each; may exceed the input's. `None` in
+            the tuple keeps the size of its axis.
 
     Returns:
         A network from `(batch, *spatial, channels)` to `(batch, *output_size, channels)`, of the same floating dtype.
@@ -134,19 +138,26 @@ def adaptive_avg_pool(output_size: Ints) -> Net:
     >>> adaptive_avg_pool(7).apply({}, {}, jnp.ones((2, 10, 12, 3)))[0].shape
     (2, 7, 7, 3)
     """
-    check_ints("output_size", output_size)
+    kept = isinstance(output_size, Sequence)
+    check_ints("output_size", [1 if size is None else size for size in output_size] if kept else output_size)
 
     def apply(_: Any, x: Any) -> jax.Array:
-        sizes = spread(output_size, _places("adaptive_avg_pool", x, common_rank(output_size=output_size)))
+        rank = _places("adaptive_avg_pool", x, common_rank(output_size=output_size))
+        sizes = tuple(size or n for size, n in zip(spread(output_size, rank), x.shape[1:-1], strict=True))
         return ops.adaptive_avg_pool(jnp.asarray(x), sizes)
 
     return refuse_padded(layer(None, apply))
 
 
-def global_avg_pool(x: Any) -> jax.Array:
+@overload
+def global_avg_pool(x: None = None) -> Net: ...
+@overload
+def global_avg_pool(x: Any) -> jax.Array: ...
+def global_avg_pool(x: Any = None) -> jax.Array | Net:
     """Take the mean of each channel over all places: `(batch, *spatial, channels)` to `(batch, channels)`.
 
-    Sums are taken in float32 for narrower input. Written without a call: `jn.serial(..., jn.global_avg_pool)`.
+    Sums are taken in float32 for narrower input. As a layer it is written with or without a call:
+    `jn.serial(..., jn.global_avg_pool)`.
 
     Raises:
         NetError: for input without spatial axes, without a place, or of integers.
@@ -157,15 +168,21 @@ def global_avg_pool(x: Any) -> jax.Array:
     >>> global_avg_pool(jnp.ones((2, 7, 7, 64))).shape
     (2, 64)
     """
+    if x is None:
+        return lift(global_avg_pool)
     rank = _places("global_avg_pool", x)
     x = jnp.asarray(x)
     return jnp.mean(x, axis=tuple(range(1, 1 + rank)), dtype=param_dtype(x)).astype(x.dtype)
 
 
-def global_max_pool(x: Any) -> jax.Array:
+@overload
+def global_max_pool(x: None = None) -> Net: ...
+@overload
+def global_max_pool(x: Any) -> jax.Array: ...
+def global_max_pool(x: Any = None) -> jax.Array | Net:
     """Take the maximum of each channel over all places: `(batch, *spatial, channels)` to `(batch, channels)`.
 
-    Equal maxima share the gradient equally, as in `jnp.max` and `torch.amax`. Written without a call.
+    Equal maxima share the gradient equally, as in `jnp.max` and `torch.amax`. Written with or without a call.
 
     Raises:
         NetError: for input without spatial axes, without a place, or of integers.
@@ -174,6 +191,8 @@ def global_max_pool(x: Any) -> jax.Array:
     >>> global_max_pool(jnp.ones((2, 7, 7, 64))).shape
     (2, 64)
     """
+    if x is None:
+        return lift(global_max_pool)
     rank = _places("global_max_pool", x)
     return jnp.max(jnp.asarray(x), axis=tuple(range(1, 1 + rank)))
 

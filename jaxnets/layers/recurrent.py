@@ -1,7 +1,7 @@
 """Networks over sequences: cells run along time, one way or both ways."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -14,7 +14,7 @@ from jaxnets.layers.cell import Carry, Cell, match_carry
 from jaxnets.layers.dropout import dropout as dropout_layer
 from jaxnets.leaf import labelled, to_dtype
 from jaxnets.net import Key, Net, Params, State, apply_child, check_key, compose, fold, spec
-from jaxnets.padded import Padded
+from jaxnets.padded import Padded, step_check
 
 
 @labelled
@@ -80,8 +80,9 @@ def recurrent(
         raise NetError("has one cell, and dropout acts between cells; put jn.dropout(rate) after it")
     last = {"return_sequences": return_sequences, "return_carry": return_carry or not single}
     inner = {"return_sequences": True, "return_carry": True}
+    noted = {"dropout": dropout, "reverse": reverse}
     nets = [
-        _scanned(cell, reverse=reverse, unroll=unroll, **(last if place == len(cells) - 1 else inner))
+        _scanned(cell, reverse=reverse, unroll=unroll, noted=noted, **(last if place == len(cells) - 1 else inner))
         for place, cell in enumerate(cells)
     ]
     return nets[0] if single else _stacked(cells, nets, between, return_carry)
@@ -92,6 +93,8 @@ def bidirectional(
     forward_cell: Cell,
     backward_cell: Cell | None = None,
     *,
+    layers: int = 1,
+    dropout: Any = 0.0,
     merge: str | Callable[[jax.Array, jax.Array], jax.Array] = "concatenate",
     return_sequences: bool = True,
     return_carry: bool = False,
@@ -99,12 +102,15 @@ def bidirectional(
     """Run one cell forwards and one backwards over a sequence, and join their outputs step by step.
 
     The input is `x` or `(x, (carry, carry))`, as for `recurrent`; with `return_carry=True` the output is
-    `(y, (carry, carry))`, forward first. To stack bidirectional layers, put them in `jn.serial`.
+    `(y, (carry, carry))`, forward first. Several layers, each over the joined outputs of the one before, have a
+    tuple of such pairs, one a layer. Layers of different cells are stacked by `jn.serial`, without carries.
 
     Args:
         forward_cell: the cell that runs from the first step to the last real one.
         backward_cell: the cell that runs the other way; one like `forward_cell` if not given, with
             parameters of its own.
+        layers: how many layers there are.
+        dropout: rate in [0, 1) between layers, as for `recurrent`. May be traced.
         merge: how the outputs are joined: `"concatenate"` along the features, or a function of both, such as
             `jnp.add`.
         return_sequences: whether to give the outputs of all steps, or only what each direction ends with:
@@ -113,7 +119,8 @@ def bidirectional(
 
     Returns:
         A network from `(batch, time, in)` to `(batch, time, features)`, or `(batch, features)` with
-        `return_sequences=False`, with the parameters of the cells under `forward` and `backward`.
+        `return_sequences=False`, with the parameters of the cells under `forward` and `backward`, and with several
+        layers those of each under `0`, `1`, ….
 
     Raises:
         NetError: as `recurrent` does, and for another word in `merge`.
@@ -125,19 +132,48 @@ def bidirectional(
     >>> params, state = net.init(jax.random.key(0), jnp.ones((1, 10, 3)))
     >>> sorted(params), net.apply(params, state, jnp.ones((2, 10, 3)))[0].shape
     (['backward', 'forward'], (2, 10, 8))
+    >>> net = bidirectional(jn.gru_cell(4), layers=2, return_carry=True)
+    >>> params, state = net.init(jax.random.key(0), jnp.ones((1, 10, 3)))
+    >>> (y, carry), _ = net.apply(params, state, jnp.ones((2, 10, 3)))
+    >>> jax.tree.map(jnp.shape, carry)
+    (((2, 4), (2, 4)), ((2, 4), (2, 4)))
     """
     cells = (forward_cell, forward_cell if backward_cell is None else backward_cell)
     for cell in cells:
         _check_cell(cell)
     if isinstance(merge, str) and merge != "concatenate":
         raise NetError(f"expects merge 'concatenate' or a function of two arrays, got {merge!r}")
+    check_count("layers", layers)
+    between = dropout_layer(dropout)
+    if layers == 1:
+        if concrete(dropout) != 0.0:
+            raise NetError("has one layer, and dropout acts between layers; put jn.dropout(rate) after it")
+        return _both_ways(cells, merge, return_sequences, return_carry)
+    nets = [_both_ways(cells, merge, return_sequences or place < layers - 1, True, dropout) for place in range(layers)]
+    return _stacked((cells,) * layers, nets, between, return_carry)
+
+
+def _both_ways(
+    cells: tuple[Cell, Cell],
+    merge: str | Callable[[jax.Array, jax.Array], jax.Array],
+    return_sequences: bool,
+    return_carry: bool,
+    dropout: Any = None,
+) -> Net:
+    """Make the network of two cells that run in opposite directions."""
+    ends = {"return_sequences": return_sequences, "return_carry": True}
+    noted = {} if dropout is None else {"dropout": dropout}
     children = {
-        name: _scanned(cell, reverse=name == "backward", return_sequences=return_sequences, return_carry=True)
+        name: _scanned(cell, reverse=name == "backward", noted=noted, **ends)
         for name, cell in zip(("forward", "backward"), cells, strict=True)
     }
 
+    check_steps = step_check(lambda _, *both: merge(*both), merge)  # pyright: ignore[reportCallIssue]
+
     def join(forward: Any, backward: Any) -> Any:
         if isinstance(forward, Padded):
+            if callable(merge):
+                check_steps((), forward.values, backward.values)
             return Padded(join(forward.values, backward.values), forward.lengths)
         return merge(forward, backward) if callable(merge) else jnp.concatenate([forward, backward], axis=-1)
 
@@ -162,8 +198,16 @@ def bidirectional(
     return compose(build, apply, label="bidirectional", children=children)
 
 
-def _scanned(cell: Cell, *, reverse: bool, return_sequences: bool, return_carry: bool, unroll: int = 1) -> Net:
-    """Make the network of one cell."""
+def _scanned(
+    cell: Cell,
+    *,
+    reverse: bool,
+    return_sequences: bool,
+    return_carry: bool,
+    unroll: int = 1,
+    noted: Mapping[str, Any],
+) -> Net:
+    """Make the network of one cell; what is noted goes into its arguments."""
     # jitted so that calls outside `jit` compile the loop once, not anew each time; the cache goes with the network
     run = jax.jit(functools.partial(_scan, cell, reverse=reverse, sequences=return_sequences, unroll=unroll))
 
@@ -180,11 +224,11 @@ def _scanned(cell: Cell, *, reverse: bool, return_sequences: bool, return_carry:
             y = Padded(y, x.lengths) if isinstance(x, Padded) and return_sequences else y
             return ((y, carry) if return_carry else y), state
 
-    return Net(init_fn, apply_fn, cell.label)
+    return Net(init_fn, apply_fn, cell.label, arguments={"cells": (cell,), **noted})
 
 
-def _stacked(cells: tuple[Cell, ...], nets: list[Net], between: Net, return_carry: bool) -> Net:
-    """Make the network of several, each on the outputs of the one before."""
+def _stacked(cells: tuple[Any, ...], nets: list[Net], between: Net, return_carry: bool) -> Net:
+    """Make the network of several, each on the outputs of the one before; `cells` is a tuple like their carries."""
     children = {str(place): net for place, net in enumerate(nets)}
 
     def build(key: Key, x: Any) -> tuple[Params, State, Any]:
@@ -272,8 +316,8 @@ def _open(x: Any) -> tuple[Any, Carry]:
     return (x if isinstance(values, jax.ShapeDtypeStruct) else jax.tree.map(jnp.asarray, x)), carry
 
 
-def _start(cells: Cell | tuple[Cell, ...], given: Carry, x: Any) -> Any:
-    """Return the carry that a cell starts from, or a tuple of one a cell: that given, checked, or the initial one."""
+def _start(cells: Any, given: Carry, x: Any) -> Any:
+    """Return the carry that a cell starts from, or one a cell in tuples of them: given and checked, or the initial."""
     batch, dtype = values_of(x).shape[0], values_of(x).dtype
 
     def initial() -> Carry:

@@ -15,7 +15,14 @@ from jaxnets.losses.classification import (
 from jaxnets.losses.generative import energy_gap, gaussian_kl, negative_elbo
 from jaxnets.losses.heads import over_heads
 from jaxnets.losses.ignored import ignoring
-from jaxnets.losses.margins import exponential, hinge, multiclass_hinge, perceptron, squared_hinge
+from jaxnets.losses.margins import (
+    crammer_singer_hinge,
+    exponential,
+    hinge,
+    multiclass_hinge,
+    perceptron,
+    squared_hinge,
+)
 from jaxnets.losses.regression import (
     absolute_error,
     absolute_percentage_error,
@@ -28,12 +35,14 @@ from jaxnets.losses.regression import (
     squared_log_error,
 )
 from jaxnets.losses.sequences import ctc, sequence
+from jaxnets.losses.weighted import weighted
 
 __all__ = [
     "absolute_error",
     "absolute_percentage_error",
     "binary_cross_entropy",
     "cosine",
+    "crammer_singer_hinge",
     "cross_entropy",
     "ctc",
     "energy_gap",
@@ -58,4 +67,5 @@ __all__ = [
     "squared_error",
     "squared_hinge",
     "squared_log_error",
+    "weighted",
 ]

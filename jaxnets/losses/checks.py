@@ -1,6 +1,7 @@
 """What losses share: what they ask of outputs and targets and say when they are wrong, and small array functions."""
 
 import functools
+import warnings
 from collections.abc import Callable
 from typing import Any, ParamSpec
 
@@ -8,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.errors import NetError, is_traced, labelled_as
+from jaxnets.errors import NetError, known, labelled_as
 from jaxnets.padded import Padded
 
 P = ParamSpec("P")
@@ -30,13 +31,6 @@ def name_of(function: Any) -> str:
     while isinstance(function, functools.partial):
         function = function.func
     return getattr(function, "__name__", type(function).__name__).strip("<>")
-
-
-def known(x: Any) -> np.ndarray | None:
-    """Return the values of an array that can be read now, `None` for one that is traced or lies on other hosts."""
-    if is_traced(x) or (isinstance(x, jax.Array) and not x.is_fully_addressable):
-        return None
-    return np.asarray(x)
 
 
 def refuse(x: Any, bad: Callable[[np.ndarray], Any], expects: str) -> None:
@@ -89,9 +83,18 @@ def same_shape(outputs: Any, targets: Any) -> tuple[jax.Array, jax.Array]:
         elif outputs.shape[:-1] == shape:
             mend = f"; for class indices take cross_entropy, or jax.nn.one_hot(targets, {outputs.shape[-1]})"
         else:
-            mend = ""
+            mend = of_places(outputs.shape, shape)
         raise NetError(f"expects outputs and targets of one shape, got {outputs.shape} and {shape}{mend}")
     return outputs, targets.astype(outputs.dtype)
+
+
+def of_places(outputs: tuple[int, ...], targets: tuple[int, ...]) -> str:
+    """Say what is missing where each place of an image, or each step, has an output, and each example one target."""
+    if len(outputs) < 3 or targets[:1] != outputs[:1] or targets[1:] not in ((), (1,), outputs[-1:]):
+        return ""
+    steps = "; of sequences take the last step, jn.recurrent(..., return_sequences=False)" if len(outputs) == 3 else ""
+    mend = "jn.flatten or jn.global_avg_pool in front of the last jn.dense joins them"
+    return f"; the network gives outputs for {' × '.join(map(str, outputs[1:-1]))} places: {mend}{steps}"
 
 
 def array(targets: Any) -> jax.Array:
@@ -126,7 +129,8 @@ def class_targets(outputs: Any, targets: Any) -> tuple[jax.Array, jax.Array]:
         check_probabilities(targets)
         return outputs, targets.astype(outputs.dtype)
     if targets.shape != outputs.shape[:-1]:
-        mend = "; drop the last axis, targets[..., 0]" if targets.shape == (*outputs.shape[:-1], 1) else ""
+        short = targets.shape == (*outputs.shape[:-1], 1)
+        mend = "; drop the last axis, targets[..., 0]" if short else of_places(outputs.shape, targets.shape)
         raise NetError(
             f"expects labels {outputs.shape[:-1]} or probabilities {outputs.shape} for outputs {outputs.shape}, "
             f"got {targets.shape}{mend}"
@@ -176,6 +180,16 @@ def check_probabilities(targets: Any) -> None:
         )
 
 
+def warn_of_probabilities(outputs: jax.Array) -> None:
+    """Warn where known logits are probabilities: all in [0, 1], rows that sum to 1, and not just zeros and ones."""
+    values = known(outputs)
+    if values is None or not ((values >= 0) & (values <= 1)).all() or (values % 1 == 0).all():
+        return
+    if (np.abs(values.sum(-1, dtype=np.float64) - 1) < 1e-3).all():
+        text = "the outputs are probabilities, and this loss takes logits: it applies softmax itself"
+        warnings.warn(f"{text}; leave softmax out, or take negative_log_likelihood of jnp.log", stacklevel=4)
+
+
 def check_log_probabilities(outputs: jax.Array) -> None:
     """Check, where values are known, that outputs are logarithms of probabilities.
 
@@ -194,6 +208,20 @@ def option(value: Any, like: jax.Array) -> jax.Array:
 def magnitude(x: jax.Array) -> jax.Array:
     """Return |x| with the derivative 0 at 0, where that of `jnp.abs` is 1."""
     return x * jax.lax.stop_gradient(jnp.sign(x))
+
+
+def at_least_zero(x: jax.Array) -> jax.Array:
+    """Return values that are ≥ 0 but for rounding with 0 for what lies below; their derivative stays."""
+    return x + jax.lax.stop_gradient(jnp.maximum(-x, 0))
+
+
+def binary_entropies(logits: jax.Array, targets: jax.Array) -> jax.Array:
+    """Return −t log σ(o) − (1 − t) log σ(−o) element by element; 0 · ∞ counts as 0, for logits of ±∞."""
+
+    def times(share: jax.Array, loss: jax.Array) -> jax.Array:
+        return share * jnp.where((share == 0) & jnp.isinf(loss), 0, loss)
+
+    return times(targets, jax.nn.softplus(-logits)) + times(1 - targets, jax.nn.softplus(logits))
 
 
 def over_batch(values: jax.Array) -> jax.Array:

@@ -8,6 +8,8 @@ import optax
 
 from jaxnets.errors import check_fraction, check_positive
 from jaxnets.losses.checks import (
+    at_least_zero,
+    binary_entropies,
     check_log_probabilities,
     check_probabilities,
     class_targets,
@@ -19,6 +21,7 @@ from jaxnets.losses.checks import (
     pick,
     refuse,
     same_shape,
+    warn_of_probabilities,
 )
 
 
@@ -49,12 +52,14 @@ def cross_entropy(outputs: Any, targets: Any, *, label_smoothing: Any = 0.0) -> 
     """
     check_fraction("label_smoothing", label_smoothing)
     outputs, targets = class_targets(outputs, targets)
+    warn_of_probabilities(outputs)
     alpha = option(label_smoothing, outputs)
     if targets.ndim == outputs.ndim:
         return over_batch(optax.losses.safe_softmax_cross_entropy(outputs, optax.losses.smooth_labels(targets, alpha)))
     values = optax.losses.softmax_cross_entropy_with_integer_labels(outputs, targets)
     if not isinstance(label_smoothing, float | int) or label_smoothing:
         uniform = jax.nn.logsumexp(outputs, axis=-1) - outputs.mean(axis=-1)
+        uniform = jnp.where(jnp.isinf(uniform) & (alpha == 0), 0, uniform)  # logits of -inf
         values = (1 - alpha) * values + alpha * uniform
     return over_batch(values)
 
@@ -118,26 +123,48 @@ def maximum_a_posteriori(outputs: Any, targets: Any, *, rubbish: Any = 1.0) -> j
 
 
 @named
-def binary_cross_entropy(outputs: Any, targets: Any) -> jax.Array:
-    """Return the logistic loss of logits, −t log σ(o) − (1 − t) log σ(−o).
+def binary_cross_entropy(outputs: Any, targets: Any, *, from_logits: bool = True) -> jax.Array:
+    """Return the logistic loss of logits, −t log σ(o) − (1 − t) log σ(−o), or −t log p − (1 − t) log(1 − p) of p.
+
+    Logits are the better choice: probabilities lose what a sigmoid rounds to 0 or 1. Of these a logarithm counts as
+    −100 at least, as in PyTorch's `BCELoss`, so that the loss is finite, and its derivative is that of a probability of
+    10⁻¹² at least, so that it never vanishes. (Keras clips p to [10⁻⁷, 1 − 10⁻⁷] instead, at a loss of 16.1, and there
+    the derivative is 0.)
 
     Args:
         outputs: logits `(batch, ...)`, floating; one for each independent yes-or-no question.
         targets: probabilities of yes of the same shape, 0 and 1 as a rule; booleans and integers are taken.
+        from_logits: whether the outputs are logits rather than probabilities in [0, 1].
 
     Returns:
-        `(batch,)`, float32 or wider.
+        `(batch,)`, float32 or wider. Traced probabilities outside [0, 1] give NaN.
 
     Raises:
-        NetError: if the shapes differ or a known target lies outside [0, 1].
+        NetError: if the shapes differ or a known target or probability lies outside [0, 1].
 
     >>> import jax.numpy as jnp
     >>> print(binary_cross_entropy(jnp.array([0.0, 9.0]), jnp.array([1, 0])).round(4))
     [0.6931 9.0001]
+    >>> print(binary_cross_entropy(jnp.array([0.5, 0.0]), jnp.array([1, 1]), from_logits=False).round(4))
+    [  0.6931 100.    ]
     """
     outputs, targets = same_shape(outputs, targets)
     _check_zero_one(targets)
-    return over_batch(optax.losses.sigmoid_binary_cross_entropy(outputs, targets))
+    if from_logits:
+        return over_batch(binary_entropies(outputs, targets))
+    mend = "; outputs without a sigmoid are logits, from_logits=True"
+    refuse(outputs, lambda p: (p < 0) | (p > 1), f"expects probabilities from 0 to 1, got {{}}{mend}")
+    return over_batch(-targets * _log(outputs) - (1 - targets) * _log(1 - outputs))
+
+
+@jax.custom_jvp
+def _log(p: jax.Array) -> jax.Array:
+    return jnp.maximum(jnp.log(p), -100)
+
+
+@_log.defjvp
+def _log_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    return _log(*primals), tangents[0] / jnp.maximum(primals[0], 1e-12)
 
 
 @named
@@ -170,7 +197,16 @@ def focal(outputs: Any, targets: Any, *, gamma: Any = 2.0, alpha: Any = None) ->
     if alpha is not None:
         refuse(alpha, lambda a: (a < 0) | (a > 1), "expects alpha in [0, 1], got {}")
         alpha = option(alpha, outputs)
-    return over_batch(optax.losses.sigmoid_focal_loss(outputs, targets, gamma=option(gamma, outputs), alpha=alpha))
+    finite = jnp.clip(outputs, -1e30, 1e30)  # so that the factor of a logit of ±∞ has derivatives
+    log_rest = jax.nn.logsumexp(  # log(1 - p_t) without cancellation
+        jnp.stack([jax.nn.log_sigmoid(finite), jax.nn.log_sigmoid(-finite)], axis=-1),
+        axis=-1,
+        b=jnp.stack([1 - targets, targets], axis=-1),
+    )
+    entropies = binary_entropies(outputs, targets)
+    factor = jnp.where(jnp.isinf(entropies), 1, jnp.exp(option(gamma, outputs) * log_rest))  # as below
+    values = factor * entropies
+    return over_batch(values if alpha is None else (alpha * targets + (1 - alpha) * (1 - targets)) * values)
 
 
 @named
@@ -194,10 +230,16 @@ def softmax_focal(outputs: Any, targets: Any, *, gamma: Any = 2.0) -> jax.Array:
     """
     check_positive("gamma", gamma, zero=True)
     outputs, labels = integer_targets(outputs, targets)
+    warn_of_probabilities(outputs)
     log_p = jax.nn.log_softmax(outputs)
-    rest = others(labels, outputs)
-    log_rest = jax.nn.logsumexp(log_p, axis=-1, where=rest)  # log(1 - p_y) without cancellation
-    return over_batch(-jnp.exp(option(gamma, outputs) * log_rest) * pick(log_p, labels))
+    log_true = pick(log_p, labels)
+    rest = others(labels, outputs) & ~jnp.isneginf(log_p)
+    some = rest.any(axis=-1)  # if not, p_y is 1, and what stands in for a logarithm of 0 has a derivative
+    stand_in = jnp.where(rest | some[..., None], log_p, 0)
+    log_rest = jax.nn.logsumexp(stand_in, axis=-1, where=rest | ~some[..., None])  # log(1 - p_y) without cancellation
+    factor = jnp.where(some, jnp.exp(option(gamma, outputs) * log_rest), 0)
+    factor = jnp.where(jnp.isneginf(log_true), 1, factor)  # (1 - 0)^γ, whose derivative's limit is 0
+    return over_batch(-factor * log_true)
 
 
 @named
@@ -225,7 +267,12 @@ def kl_divergence(outputs: Any, targets: Any) -> jax.Array:
     check_log_probabilities(outputs)
     positive = targets > 0
     values = targets * (jnp.log(jnp.where(positive, targets, 1)) - jnp.where(positive, outputs, 0))
-    return over_batch(jnp.where(positive, values, 0).sum(axis=-1))
+    return over_batch(_rounded_up(jnp.where(positive, values, 0).sum(axis=-1)))
+
+
+def _rounded_up(divergence: jax.Array) -> jax.Array:
+    """Return a divergence with 0 for what rounding takes below it; what is well below is of no probabilities."""
+    return jnp.where(divergence > -1e-5, at_least_zero(divergence), divergence)
 
 
 def _check_zero_one(targets: jax.Array) -> None:

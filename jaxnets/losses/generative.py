@@ -6,10 +6,9 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from jaxnets.errors import NetError, check_positive
-from jaxnets.losses.checks import floating, named, option, refuse, same_shape
+from jaxnets.losses.checks import at_least_zero, binary_entropies, floating, named, option, refuse, same_shape
 
 
 @named
@@ -58,7 +57,7 @@ def negative_elbo(
     if likelihood == "bernoulli":
         mend = '; take likelihood="gaussian" for values of any size'
         refuse(t, lambda t: (t < 0) | (t > 1), f"expects targets from 0 to 1, got {{}}{mend}")
-        values = optax.losses.sigmoid_binary_cross_entropy(o, t)
+        values = binary_entropies(o, t)
     elif likelihood == "gaussian":
         width = option(variance, o)
         values = (jnp.square(o - t) / width + jnp.log(2 * math.pi * width)) / 2
@@ -88,7 +87,7 @@ def gaussian_kl(outputs: Any, targets: Any = None) -> jax.Array:
     [2.5]
     """
     mean, log_variance = same_shape(_entry(outputs, "mean"), _entry(outputs, "log_variance"))
-    return _total(jnp.square(mean) + jnp.expm1(log_variance) - log_variance) / 2
+    return _total(jnp.square(mean) + at_least_zero(jnp.expm1(log_variance) - log_variance)) / 2
 
 
 @named

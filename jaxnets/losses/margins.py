@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxnets.errors import check_positive
+from jaxnets.errors import NetError, concrete, is_traced
 from jaxnets.losses.checks import integer_targets, named, option, others, over_batch, pick, refuse, same_shape
 
 
@@ -103,22 +103,24 @@ def exponential(outputs: Any, targets: Any) -> jax.Array:
 
 
 @named
-def multiclass_hinge(outputs: Any, targets: Any, *, margin: Any = 1.0) -> jax.Array:
-    """Return the multi-class hinge loss Σ_{j≠y} max(0, o_j − o_y + Δ).
+def multiclass_hinge(outputs: Any, targets: Any, *, margin: Any = 1.0, power: Any = 1) -> jax.Array:
+    """Return the multi-class hinge loss Σ_{j≠y} max(0, o_j − o_y + Δ)^p.
 
-    Every class that comes nearer to the true one than the margin Δ counts (Weston and Watkins); Optax's loss
-    of this name counts the worst alone (Crammer and Singer).
+    Every class that comes nearer to the true one than the margin Δ counts (Weston and Watkins). PyTorch's
+    `MultiMarginLoss` divides it by the number of classes; Optax's loss of this name is `crammer_singer_hinge`. With
+    Δ = 0 equal scores for all cost nothing, and with Δ < 0 the true class may even lie behind.
 
     Args:
         outputs: scores `(batch, ..., classes)`, floating.
         targets: integer labels `(batch, ...)`. A traced label out of range gives NaN.
-        margin: Δ > 0; may be traced.
+        margin: Δ, any real number; may be traced.
+        power: p, 1 or 2. 2 has no kink.
 
     Returns:
-        `(batch,)`, float32 or wider.
+        `(batch,)`, float32 or wider. A class with score −∞ counts for nothing.
 
     Raises:
-        NetError: as `cross_entropy`, and for probabilities as targets or Δ ≤ 0.
+        NetError: as `cross_entropy`, and for probabilities as targets, a margin that is no real number, or another p.
 
     Weston and Watkins, "Support Vector Machines for Multi-Class Pattern Recognition" (1999).
 
@@ -126,11 +128,45 @@ def multiclass_hinge(outputs: Any, targets: Any, *, margin: Any = 1.0) -> jax.Ar
     >>> print(multiclass_hinge(jnp.array([[3.0, 2.5, 0.0], [3.0, 5.0, 3.0]]), jnp.array([0, 0])))
     [0.5 4. ]
     """
-    check_positive("margin", margin)
+    concrete(margin)
+    if is_traced(power) or power not in (1, 2):
+        raise NetError(f"expects power 1 or 2, got {power!r}")
     outputs, labels = integer_targets(outputs, targets)
-    rest = others(labels, outputs)
-    excess = jnp.maximum(outputs - pick(outputs, labels)[..., None] + option(margin, outputs), 0)
-    return over_batch(jnp.where(rest, excess, 0).sum(axis=-1))
+    rest = others(labels, outputs) & ~jnp.isneginf(outputs)
+    excess = jnp.where(rest, outputs - pick(outputs, labels)[..., None] + option(margin, outputs), 0)
+    excess = jnp.where(rest, jnp.maximum(excess, 0), 0)
+    return over_batch((excess if power == 1 else jnp.square(excess)).sum(axis=-1))
+
+
+@named
+def crammer_singer_hinge(outputs: Any, targets: Any, *, margin: Any = 1.0) -> jax.Array:
+    """Return the multi-class hinge loss max(0, max_{j≠y} o_j − o_y + Δ), in which the worst class alone counts.
+
+    It is scikit-learn's `hinge_loss` of several classes and Optax's `multiclass_hinge_loss`.
+
+    Args:
+        outputs: scores `(batch, ..., classes)`, floating.
+        targets: integer labels `(batch, ...)`. A traced label out of range gives NaN.
+        margin: Δ, any real number; may be traced.
+
+    Returns:
+        `(batch,)`, float32 or wider. A class with score −∞ counts for nothing.
+
+    Raises:
+        NetError: as `cross_entropy`, and for probabilities as targets or a margin that is no real number.
+
+    Crammer and Singer, "On the Algorithmic Implementation of Multiclass Kernel-based Vector Machines" (2001).
+
+    >>> import jax.numpy as jnp
+    >>> print(crammer_singer_hinge(jnp.array([[3.0, 2.5, 0.0], [3.0, 5.0, 3.0]]), jnp.array([0, 0])))
+    [0.5 3. ]
+    """
+    concrete(margin)
+    outputs, labels = integer_targets(outputs, targets)
+    worst = jnp.where(others(labels, outputs), outputs, -jnp.inf).max(axis=-1)
+    some = ~jnp.isneginf(worst)
+    excess = jnp.where(some, worst, 0) - pick(outputs, labels) + option(margin, outputs)
+    return over_batch(jnp.where(some, jnp.maximum(excess, 0), 0))
 
 
 def _signed(outputs: Any, targets: Any) -> tuple[jax.Array, jax.Array]:

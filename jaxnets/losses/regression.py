@@ -1,5 +1,6 @@
 """Losses between real numbers. Each returns one value an example: the mean over all axes but the batch."""
 
+import math
 from typing import Any
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxnets.errors import NetError, check_positive
-from jaxnets.losses.checks import magnitude, named, option, over_batch, refuse, same_shape
+from jaxnets.losses.checks import at_least_zero, magnitude, named, option, over_batch, refuse, same_shape
 
 
 @named
@@ -147,7 +148,11 @@ def log_cosh(outputs: Any, targets: Any) -> jax.Array:
     >>> print(log_cosh(jnp.array([0.0, 100.0]), jnp.zeros(2)).round(1))
     [ 0.  99.3]
     """
-    return over_batch(optax.losses.log_cosh(*same_shape(outputs, targets)))
+    outputs, targets = same_shape(outputs, targets)
+    error = outputs - targets
+    size, near = magnitude(error), jnp.abs(error) < 1
+    small = jnp.log1p(2 * jnp.square(jnp.sinh(jnp.where(near, error, 0) / 2)))  # without cancellation
+    return over_batch(jnp.where(near, small, size + jnp.log1p(jnp.exp(-2 * size)) - math.log(2)))
 
 
 @named
@@ -225,7 +230,7 @@ def cosine(outputs: Any, targets: Any) -> jax.Array:
     outputs, targets = same_shape(outputs, targets)
     if outputs.ndim < 2:
         raise NetError(f"expects (batch, ..., features), got {outputs.shape}; one number has no direction")
-    return over_batch(1 - (_direction(outputs) * _direction(targets)).sum(axis=-1))
+    return over_batch(at_least_zero(1 - (_direction(outputs) * _direction(targets)).sum(axis=-1)))
 
 
 def _direction(x: jax.Array) -> jax.Array:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxnets.errors import NetError, labelled_as
-from jaxnets.losses.checks import floating, name_of, named, refuse
+from jaxnets.losses.checks import at_least_zero, floating, name_of, named, refuse
 from jaxnets.losses.masking import blanked, check_weights, real_steps, stood_in, weighted_mean, weighted_sum
 from jaxnets.padded import Padded
 
@@ -84,7 +84,8 @@ def ctc(outputs: Any, targets: Any) -> jax.Array:
         targets: labels `(batch, labels)` from 1 to classes − 1, an integer array or `Padded`.
 
     Returns:
-        `(batch,)`, float32 or wider. Padding never matters, NaN in it neither.
+        `(batch,)`, float32 or wider, ≥ 0. It is a logarithm of probabilities added up in that dtype, so losses below
+        about 10⁻⁶ have no digit that is right. Padding never matters, NaN in it neither.
 
     Raises:
         NetError: for other ranks or batches, labels that are no integers, and known labels out of range.
@@ -121,4 +122,5 @@ def ctc(outputs: Any, targets: Any) -> jax.Array:
         jax.numpy_rank_promotion("allow"),
         jax.default_matmul_precision("highest"),  # Optax gathers by a matrix product, which a GPU would round
     ):
-        return optax.losses.ctc_loss(logits, paddings[0], labels, paddings[1], log_epsilon=-1e30)
+        values = optax.losses.ctc_loss(logits, paddings[0], labels, paddings[1], log_epsilon=-1e30)
+    return at_least_zero(values)

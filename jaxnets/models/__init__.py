@@ -28,7 +28,13 @@ from jaxnets.models.recurrent import gru, lstm, rnn
 from jaxnets.models.resnet import resnet18, resnet34, resnet50, resnet101, resnet152
 from jaxnets.models.resnet_cifar import plain_cifar, resnet_cifar
 from jaxnets.models.resnet_v2 import resnet18_v2, resnet34_v2, resnet50_v2, resnet101_v2, resnet152_v2
-from jaxnets.models.resnext import resnext50_32x4d, wide_resnet50_2
+from jaxnets.models.resnext import (
+    resnext50_32x4d,
+    resnext101_32x8d,
+    resnext101_64x4d,
+    wide_resnet50_2,
+    wide_resnet101_2,
+)
 from jaxnets.models.sequence_to_sequence import encoder_decoder
 from jaxnets.models.unet import unet
 from jaxnets.models.vae import conv_vae, vae
@@ -87,6 +93,8 @@ __all__ = [
     "resnet152_v2",
     "resnet_cifar",
     "resnext50_32x4d",
+    "resnext101_32x8d",
+    "resnext101_64x4d",
     "rnn",
     "soft_argmax",
     "unet",
@@ -98,4 +106,5 @@ __all__ = [
     "vgg16",
     "vgg19",
     "wide_resnet50_2",
+    "wide_resnet101_2",
 ]

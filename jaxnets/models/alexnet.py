@@ -5,9 +5,11 @@ import jax
 from jaxnets.combinators import serial
 from jaxnets.layers import adaptive_avg_pool, conv, dense, flatten, local_response_norm, max_pool
 from jaxnets.layers import dropout as drop
+from jaxnets.models.images import takes_images
 from jaxnets.net import Net
 
 
+@takes_images
 def alexnet(num_classes: int = 1000, *, hidden: int = 4096, dropout: float | jax.Array = 0.5) -> Net:
     """Return torchvision's AlexNet, the single tower of "One weird trick", with its names.
 
@@ -59,6 +61,7 @@ def alexnet(num_classes: int = 1000, *, hidden: int = 4096, dropout: float | jax
     return serial(features=features, avgpool=adaptive_avg_pool(6), flatten=flatten, classifier=classifier)
 
 
+@takes_images
 def alexnet_2012(num_classes: int = 1000, *, hidden: int = 4096, dropout: float | jax.Array = 0.5) -> Net:
     """Return AlexNet as published: two groups, local response normalisation, overlapping pools, its initial values.
 

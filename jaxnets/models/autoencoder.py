@@ -6,11 +6,14 @@ import jax
 
 from jaxnets.combinators import serial
 from jaxnets.errors import NetError
+from jaxnets.keywords import explained
 from jaxnets.layers import dense
 from jaxnets.models.halves import conv_halves, dense_halves
+from jaxnets.models.images import of_images
 from jaxnets.net import Net
 
 
+@explained
 def autoencoder(
     shape: Sequence[int], widths: Sequence[int] = (128,), code: int = 32, *, activation: Callable = jax.nn.relu
 ) -> Net:
@@ -45,6 +48,7 @@ def autoencoder(
     return serial(encoder=encoder, decoder=decoder)
 
 
+@explained
 def conv_autoencoder(
     shape: Sequence[int], features: Sequence[int] = (32, 64), code: int = 32, *, activation: Callable = jax.nn.relu
 ) -> Net:
@@ -75,7 +79,7 @@ def conv_autoencoder(
     [(2, 4), (2, 9, 6, 1)]
     """
     encoder, decoder = conv_halves(shape, features, dense(code), activation)
-    return serial(encoder=encoder, decoder=decoder)
+    return of_images(serial(encoder=encoder, decoder=decoder), "conv_autoencoder", len(shape) - 1)
 
 
 def denoising_autoencoder(net: Net, noise: Net) -> Net:

@@ -1,11 +1,11 @@
 """The target that an encoder–decoder writes, found by a beam of hypotheses."""
 
-import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from jaxnets.compiled import computed
 from jaxnets.errors import check_count, check_positive, labelled_as
 from jaxnets.models.decoding import Decoded, begin, step
 from jaxnets.net import Net, Params, State
@@ -58,22 +58,20 @@ def beam_decode(
     with labelled_as("beam_decode"):
         check_count("beam", beam)
         check_positive("length_penalty", length_penalty, zero=True)
-        decoder, carry, limits = begin(net, params, state, source, max_length, start, end)
-    return _beam(*decoder, carry, jnp.asarray(length_penalty), beam=beam, **limits)
+        decoder, limits, given = begin(net, params, state, source, max_length, start, end)
+    return computed(_beam, [decoder, beam, *limits], *given, jnp.asarray(length_penalty))
 
 
-@functools.partial(jax.jit, static_argnames=("decoder", "beam", "max_length", "start", "end"))
 def _beam(
     decoder: Net,
-    params: Params,
-    state: State,
-    carry: Any,
-    alpha: jax.Array,
-    *,
     beam: int,
     max_length: int,
     start: int,
     end: int,
+    params: Params,
+    state: State,
+    carry: Any,
+    alpha: jax.Array,
 ) -> Decoded:
     def goes_on(carried: tuple[Any, ...]) -> jax.Array:
         place, _, scores, ended, _ = carried

@@ -5,13 +5,16 @@ from collections.abc import Callable, Sequence
 import jax
 
 from jaxnets.combinators import Layer, serial
-from jaxnets.errors import check_count, labelled_as
+from jaxnets.errors import check_count, check_counts, labelled_as
+from jaxnets.keywords import explained
 from jaxnets.layers import batch_norm as normalise
 from jaxnets.layers import conv, max_pool
+from jaxnets.models.images import check_axes, of_images
 from jaxnets.models.mlp import mlp
 from jaxnets.net import Net
 
 
+@explained
 def cnn(
     widths: Sequence[int] = (32, 64),
     num_classes: int = 10,
@@ -23,6 +26,7 @@ def cnn(
     activation: Callable[[jax.Array], jax.Array] = jax.nn.relu,
     hidden: Sequence[int] = (128,),
     dropout: float | jax.Array = 0.0,
+    spatial_axes: int = 2,
 ) -> Net:
     """Return stages of convolution, activation and pooling, `features`, and a dense `classifier` on top.
 
@@ -39,14 +43,15 @@ def cnn(
         activation: after each convolution and each hidden dense layer.
         hidden: widths of the dense layers before the output; () for a linear classifier on the features.
         dropout: rate in [0, 1) behind each of these; may be traced.
+        spatial_axes: 2 for images; 1 for sequences `(batch, length, channels)`, 3 for volumes.
 
     Returns:
-        A network from `(batch, height, width, channels)`, or with one or three spatial axes, to logits
-        `(batch, num_classes)`. The dense layers are made for the size that `init` sees.
+        A network from `(batch, height, width, channels)` to logits `(batch, num_classes)`. The dense layers are made
+        for the size that `init` sees.
 
     Raises:
-        NetError: for settings out of range, integer input, or an input that one of the pools is larger than: at least
-            `pool` to the power of `len(widths)` is needed.
+        NetError: for settings out of range, input that is integer or of another number of axes, or one of the pools
+            being larger than its input: at least `pool` to the power of `len(widths)` is needed.
 
     LeCun et al., "Handwritten Digit Recognition with a Back-Propagation Network" (1989), for the idea; Simonyan and
     Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition" (2014), for the pattern.
@@ -59,6 +64,8 @@ def cnn(
     """
     with labelled_as("cnn"):
         check_count("convs", convs)
+        check_counts("widths", widths)
+        check_axes(spatial_axes)
     he = jax.nn.initializers.he_normal()
     features: dict[str, Layer] = {}
     place = 0
@@ -72,4 +79,4 @@ def cnn(
         if pool != 1:
             features[f"pool{stage}"] = max_pool(pool)
     classifier = mlp(hidden, num_classes, activation=activation, dropout=dropout)
-    return serial(features=serial(**features), classifier=classifier)
+    return of_images(serial(features=serial(**features), classifier=classifier), "cnn", spatial_axes)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from jaxnets.combinators import serial
 from jaxnets.errors import NetError
+from jaxnets.keywords import explained
 from jaxnets.layers import dense
 from jaxnets.models.contrastive import contrastive_divergence
 from jaxnets.models.energy import Visible
@@ -11,6 +12,7 @@ from jaxnets.models.rbm import rbm
 from jaxnets.net import Net, Params
 
 
+@explained
 def dbn(widths: Sequence[int], num_classes: int | None = None, *, visible: Visible = "bernoulli") -> Net:
     """Return a deep belief network as a network: each machine's hidden probabilities are the next one's input.
 

@@ -4,6 +4,8 @@ from typing import Any
 
 import jax
 
+from jaxnets.layers.checks import param_dtype
+from jaxnets.leaf import to_dtype
 from jaxnets.models.dbn import dbn, machine_names
 from jaxnets.models.energy import Visible, gibbs_step, visible_mean
 from jaxnets.net import Key, Params
@@ -11,6 +13,8 @@ from jaxnets.net import Key, Params
 
 def dbn_sample(key: Key, params: Params, v: jax.Array, *, steps: int, visible: Visible = "bernoulli") -> jax.Array:
     """Draw examples from a deep belief network: a Markov chain in its top machine, then down through the others.
+
+    Probabilities and draws are in float32 for narrower `v`.
 
     Args:
         key: of the draws.
@@ -36,7 +40,10 @@ def dbn_sample(key: Key, params: Params, v: jax.Array, *, steps: int, visible: V
     names = machine_names(params)
     kinds: list[Any] = [visible, *["bernoulli"] * (len(names) - 1)]
     widths = [params[name]["bias"].shape[0] for name in names]
-    x = v if len(names) == 1 else dbn(widths[:-1], visible=visible).apply({n: params[n] for n in names[:-1]}, {}, v)[0]
+    wide = param_dtype(v)
+    params, x = to_dtype(params, wide), v.astype(wide)
+    if len(names) > 1:
+        x, _ = dbn(widths[:-1], visible=visible).apply({n: params[n] for n in names[:-1]}, {}, x)
     first, *rest = jax.random.split(key, len(names))
 
     def move(x: jax.Array, key: Key) -> tuple[jax.Array, None]:
@@ -45,5 +52,5 @@ def dbn_sample(key: Key, params: Params, v: jax.Array, *, steps: int, visible: V
     x, _ = jax.lax.scan(move, x, jax.random.split(first, steps))
     for name, kind, each in zip(names[-2::-1], kinds[-2::-1], rest):
         mean = visible_mean(params[name], x, kind)
-        x = mean if name == names[0] else jax.random.bernoulli(each, mean).astype(v.dtype)
-    return x
+        x = mean if name == names[0] else jax.random.bernoulli(each, mean).astype(wide)
+    return x.astype(v.dtype)

@@ -1,11 +1,11 @@
 """The target that an encoder–decoder writes: what it is, and one written by the likeliest token each time."""
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from jaxnets.compiled import computed
 from jaxnets.errors import NetError, check_count, labelled_as
 from jaxnets.layers.checks import param_dtype
 from jaxnets.net import Net, Params, State, apply_child
@@ -54,14 +54,14 @@ def greedy_decode(
     ((2, 5), (2,))
     """
     with labelled_as("greedy_decode"):
-        decoder, carry, limits = begin(net, params, state, source, max_length, start, end)
-    return _greedy(*decoder, carry, **limits)
+        decoder, limits, given = begin(net, params, state, source, max_length, start, end)
+    return computed(_greedy, [decoder, *limits], *given)
 
 
 def begin(
     net: Net, params: Params, state: State, source: Any, max_length: int, start: Any, end: Any
-) -> tuple[tuple[Net, Params, State], Any, dict[str, int]]:
-    """Return the decoder with its parameters and state, the carry it starts from, and the checked limits by name."""
+) -> tuple[Net, tuple[int, int, int], tuple[Params, State, Any]]:
+    """Return the decoder, the checked limits, and the decoder's parameters, its state and the carry it starts from."""
     check_count("max_length", max_length)
     for name, token in (("start", start), ("end", end)):
         if isinstance(token, bool) or not hasattr(token, "__index__"):
@@ -69,8 +69,8 @@ def begin(
     if not {"encoder", "decoder"} <= set(net.children):
         raise NetError(f"expects a network with the children encoder and decoder, got {net.label}")
     carry, _ = apply_child(net["encoder"], "encoder", params, state, source, key=None, train=False)
-    limits = {"max_length": max_length, "start": int(start), "end": int(end)}
-    return (net["decoder"], params.get("decoder", {}), state.get("decoder", {})), carry, limits
+    limits = max_length, int(start), int(end)
+    return net["decoder"], limits, (params.get("decoder", {}), state.get("decoder", {}), carry)
 
 
 def step(
@@ -85,10 +85,7 @@ def step(
     return jax.nn.log_softmax(logits[:, 0].astype(param_dtype(logits))), carry
 
 
-@functools.partial(jax.jit, static_argnames=("decoder", "max_length", "start", "end"))
-def _greedy(
-    decoder: Net, params: Params, state: State, carry: Any, *, max_length: int, start: int, end: int
-) -> Decoded:
+def _greedy(decoder: Net, max_length: int, start: int, end: int, params: Params, state: State, carry: Any) -> Decoded:
     def one(carried: tuple[Any, ...], _: None) -> tuple[tuple[Any, ...], tuple[jax.Array, jax.Array]]:
         tokens, ended, carry = carried  # (batch,), (batch,)
         values, carry = step(decoder, params, state, tokens, carry, start, end)

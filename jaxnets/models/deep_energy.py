@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from jaxnets.layers.checks import along_last
+from jaxnets.layers.checks import along_last, param_dtype
+from jaxnets.leaf import to_dtype
 from jaxnets.net import Key, Params
 
 Layers = Sequence[jax.Array]  # visible units first, then each hidden layer: (batch, units)
@@ -74,6 +75,8 @@ def variational_bound(params: Params, v: jax.Array, means: Layers) -> jax.Array:
 def dbm_gibbs_step(key: Key, params: Params, layers: Sequence[jax.Array]) -> list[jax.Array]:
     """Draw the odd layers given the even ones, then the even given the odd: one step of a deep machine's chain.
 
+    Probabilities and draws are in float32 for narrower layers.
+
     Args:
         key: of the draws.
         params: of a `dbm`.
@@ -88,11 +91,12 @@ def dbm_gibbs_step(key: Key, params: Params, layers: Sequence[jax.Array]) -> lis
     >>> [units.shape for units in layers]
     [(5, 4), (5, 3), (5, 2)]
     """
-    layers, keys = list(layers), jax.random.split(key, len(layers))
+    keys, dtypes, wide = jax.random.split(key, len(layers)), [units.dtype for units in layers], param_dtype(layers[0])
+    params, layers = to_dtype(params, wide), [units.astype(wide) for units in layers]
     for place in (*range(1, len(layers), 2), *range(0, len(layers), 2)):
         p = jax.nn.sigmoid(field(params, layers, place))
-        layers[place] = jax.random.bernoulli(keys[place], p).astype(layers[place].dtype)
-    return layers
+        layers[place] = jax.random.bernoulli(keys[place], p).astype(wide)
+    return [units.astype(dtype) for units, dtype in zip(layers, dtypes, strict=True)]
 
 
 def energy(params: Params, layers: Layers) -> jax.Array:

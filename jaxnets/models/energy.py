@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets.errors import NetError
-from jaxnets.layers.checks import along_last, check_floating
+from jaxnets.layers.checks import along_last, check_floating, param_dtype
+from jaxnets.leaf import to_dtype
 from jaxnets.net import Key, Params
 
 Visible = Literal["bernoulli", "gaussian"]
@@ -41,6 +42,8 @@ def free_energy(params: Params, v: jax.Array, *, visible: Visible = "bernoulli")
 def gibbs_step(key: Key, params: Params, v: jax.Array, *, visible: Visible = "bernoulli") -> jax.Array:
     """Draw h from p(h|v), then v from p(v|h): one step of a Markov chain whose stationary distribution is p(v).
 
+    Probabilities and draws are in float32 for narrower input.
+
     Args:
         key: of the draws.
         params: of an `rbm`.
@@ -57,10 +60,12 @@ def gibbs_step(key: Key, params: Params, v: jax.Array, *, visible: Visible = "be
     """
     check_visible(visible)
     first, second = jax.random.split(key)
-    h = jax.random.bernoulli(first, jax.nn.sigmoid(hidden_field(params, v))).astype(v.dtype)
+    wide = param_dtype(v)  # JAX draws bfloat16 in steps of 1/128, and σ rounds to them
+    params = to_dtype(params, wide)
+    h = jax.random.bernoulli(first, jax.nn.sigmoid(hidden_field(params, v.astype(wide)))).astype(wide)
     mean = visible_mean(params, h, visible)
     if visible == "gaussian":
-        return mean + jax.random.normal(second, v.shape, v.dtype)
+        return (mean + jax.random.normal(second, v.shape, wide)).astype(v.dtype)
     return jax.random.bernoulli(second, mean).astype(v.dtype)
 
 

@@ -12,11 +12,13 @@ from jaxnets.graphs import graph
 from jaxnets.layers import bilinear_kernel, conv, conv_transpose
 from jaxnets.layers import dropout as drop
 from jaxnets.models.cnn import cnn
+from jaxnets.models.images import takes_images
 from jaxnets.net import Net
 
 ZEROS = jax.nn.initializers.zeros
 
 
+@takes_images
 def fcn(
     num_classes: int = 21,
     backbone: Net | None = None,

@@ -1,11 +1,11 @@
 """Text from a language model, token by token."""
 
-import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from jaxnets.compiled import computed
 from jaxnets.errors import NetError, check_count, check_positive, concrete, labelled_as
 from jaxnets.layers.checks import param_dtype
 from jaxnets.losses.checks import refuse
@@ -77,12 +77,11 @@ def generate(
     rows = jnp.arange(logits.shape[0])
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
     start = logits[rows, last], read[1]
-    return _draw_on(net, params, state, start, keys, jnp.asarray(temperature), steps=steps, top_k=top_k)
+    return computed(_draw_on, [net, steps, top_k], params, state, start, keys, jnp.asarray(temperature))
 
 
-@functools.partial(jax.jit, static_argnames=("net", "steps", "top_k"))
 def _draw_on(
-    net: Net, params: Params, state: State, start: Any, keys: Key, temperature: Any, *, steps: int, top_k: int | None
+    net: Net, steps: int, top_k: int | None, params: Params, state: State, start: Any, keys: Key, temperature: Any
 ) -> jax.Array:
     def one(carried: tuple[jax.Array, Any], step: jax.Array) -> tuple[tuple[jax.Array, Any], jax.Array]:
         logits, carry = carried  # (batch, vocabulary)

@@ -17,6 +17,7 @@ from jaxnets.layers import (
     max_pool,
 )
 from jaxnets.layers import dropout as drop
+from jaxnets.models.images import takes_images
 from jaxnets.net import Net
 
 Unit = Callable[..., Net]
@@ -36,6 +37,7 @@ BLOCKS = {  # 1×1, 3×3 reduce, 3×3, 5×5 reduce, 5×5, pool projection: table
 }
 
 
+@takes_images
 def googlenet(
     num_classes: int = 1000, *, auxiliary: bool = False, dropout: Any = 0.2, auxiliary_dropout: Any = 0.7
 ) -> Net:

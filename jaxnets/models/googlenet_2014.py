@@ -7,9 +7,11 @@ import jax
 from jaxnets.combinators import serial
 from jaxnets.layers import avg_pool, conv, local_response_norm
 from jaxnets.models.googlenet import HE, POOL, chain, with_heads
+from jaxnets.models.images import takes_images
 from jaxnets.net import Net
 
 
+@takes_images
 def googlenet_2014(
     num_classes: int = 1000, *, auxiliary: bool = False, dropout: Any = 0.4, auxiliary_dropout: Any = 0.7
 ) -> Net:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets.combinators import Layer, serial
-from jaxnets.errors import NetError, labelled_as
+from jaxnets.errors import NetError, check_counts, labelled_as
 from jaxnets.layers import conv, conv_transpose, dense, flatten, unflatten
 from jaxnets.leaf import lift
 from jaxnets.net import Key, Net, Params, State
@@ -19,6 +19,8 @@ _HE = jax.nn.initializers.he_normal()
 
 def dense_halves(shape: Sequence[int], widths: Sequence[int], head: Net, activation: Callable) -> tuple[Net, Net]:
     """Return a fully connected encoder that ends in `head`, and the decoder from there to `shape`."""
+    check_counts("shape", shape)
+    check_counts("widths", widths)
     inward = [layer for width in widths for layer in (dense(width, kernel_init=_HE), activation)]
     outward = [layer for width in reversed(widths) for layer in (dense(width, kernel_init=_HE), activation)]
     encoder = serial(_only(shape, lift(flatten)), *inward, head)
@@ -27,6 +29,8 @@ def dense_halves(shape: Sequence[int], widths: Sequence[int], head: Net, activat
 
 def conv_halves(shape: Sequence[int], features: Sequence[int], head: Net, activation: Callable) -> tuple[Net, Net]:
     """Return a convolutional encoder that ends in `head`, and the decoder from there to `shape`."""
+    check_counts("shape", shape)
+    check_counts("features", features)
     if not 2 <= len(shape) <= 4 or not features:
         raise NetError(
             f"expects a shape (*spatial, channels) and at least one number of features, got {tuple(shape)} and "

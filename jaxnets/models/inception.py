@@ -6,10 +6,12 @@ from jaxnets.combinators import serial
 from jaxnets.graphs import side_heads
 from jaxnets.layers import avg_pool, dense, global_avg_pool
 from jaxnets.layers import dropout as drop
+from jaxnets.models.images import takes_images
 from jaxnets.models.inception_blocks import HALVED, mixed_5, mixed_6, mixed_6a, mixed_7, mixed_7a, unit
 from jaxnets.net import Net
 
 
+@takes_images
 def inception_v3(num_classes: int = 1000, *, auxiliary: bool = False, dropout: Any = 0.5) -> Net:
     """Return Inception v3 as torchvision builds it.
 

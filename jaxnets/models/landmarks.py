@@ -13,10 +13,12 @@ from jaxnets.layers import conv
 from jaxnets.layers.checks import param_dtype
 from jaxnets.layers.windows import check_spatial
 from jaxnets.models.cnn import cnn
+from jaxnets.models.images import takes_images
 from jaxnets.models.mlp import mlp
 from jaxnets.net import Net
 
 
+@takes_images
 def landmarks(
     num_points: int,
     backbone: Layer | None = None,

@@ -7,12 +7,14 @@ import jax
 
 from jaxnets.combinators import build_child
 from jaxnets.errors import NetError, labelled_as
+from jaxnets.keywords import explained
 from jaxnets.layers import dense, embed, lstm_cell
 from jaxnets.layers import dropout as dropout_layer
 from jaxnets.models.recurrent_stack import MakeCell, recurrent_stack
 from jaxnets.net import Key, Net, Params, State, apply_child, compose
 
 
+@explained
 def language_model(
     vocabulary: int,
     hidden: int,

@@ -10,6 +10,7 @@ from jaxnets.activations import scaled_tanh
 from jaxnets.combinators import serial
 from jaxnets.errors import NetError
 from jaxnets.layers import conv, dense, flatten, max_pool
+from jaxnets.models.images import takes_images
 from jaxnets.models.lenet_parts import codes_for, connected_conv, fan_in_uniform, rbf, subsample
 from jaxnets.net import Net
 
@@ -22,6 +23,7 @@ C3_TABLE = (
 )
 
 
+@takes_images
 def lenet5(num_classes: int = 10, *, activation: Callable = jax.nn.relu, pool: Callable[..., Net] = max_pool) -> Net:
     """Return LeNet-5 as it is built today: full second convolution, plain pooling, a linear output.
 
@@ -60,6 +62,7 @@ def lenet5(num_classes: int = 10, *, activation: Callable = jax.nn.relu, pool: C
     )
 
 
+@takes_images
 def lenet5_1998(num_classes: int = 10, *, codes: Any = None, trainable_codes: bool = False, padding: int = 0) -> Net:
     """Return LeNet-5 as published: learned subsampling, a table of connections, scaled tanh, RBF units at the end.
 

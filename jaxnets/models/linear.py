@@ -1,10 +1,12 @@
 """The linear classifier."""
 
 from jaxnets.combinators import serial
+from jaxnets.keywords import explained
 from jaxnets.layers import dense, flatten
 from jaxnets.net import Net
 
 
+@explained
 def linear(num_classes: int = 10) -> Net:
     """Return the linear score function f(x; W) = x W + b: one template, and one score, for each class.
 

@@ -6,7 +6,8 @@ from typing import Literal
 import jax
 
 from jaxnets.combinators import Layer, serial
-from jaxnets.errors import NetError, concrete
+from jaxnets.errors import NetError, check_counts, concrete, labelled_as
+from jaxnets.keywords import explained
 from jaxnets.layers import batch_norm, dense, flatten, layer_norm
 from jaxnets.layers import dropout as drop
 from jaxnets.net import Net
@@ -15,6 +16,7 @@ Initializer = jax.nn.initializers.Initializer
 NORMS = {"batch": batch_norm, "layer": layer_norm}
 
 
+@explained
 def mlp(
     widths: Sequence[int],
     num_classes: int = 10,
@@ -54,6 +56,8 @@ def mlp(
     """
     if norm is not None and norm not in NORMS:
         raise NetError(f'expects norm "batch", "layer" or None, got {norm!r}', label="mlp")
+    with labelled_as("mlp"):
+        check_counts("widths", widths)
     layers: dict[str, Layer] = {"flatten": flatten}
     for place, width in enumerate(widths, start=1):
         layers[f"fc{place}"] = dense(width, kernel_init=kernel_init)

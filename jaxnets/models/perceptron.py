@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets.combinators import serial
+from jaxnets.keywords import explained
 from jaxnets.layers import dense, flatten
 from jaxnets.net import Net
 
@@ -15,6 +16,7 @@ def fires(x: jax.Array) -> jax.Array:
     return jnp.where(x > 0, jnp.ones((), x.dtype), -jnp.ones((), x.dtype))
 
 
+@explained
 def perceptron(num_classes: int = 1, *, activation: Callable[[jax.Array], jax.Array] = fires) -> Net:
     """Return threshold units side by side, y = 1 where x · w + b > 0 and -1 elsewhere.
 

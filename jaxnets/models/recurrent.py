@@ -4,12 +4,14 @@ from typing import Any
 
 from jaxnets.combinators import serial
 from jaxnets.errors import labelled_as
+from jaxnets.keywords import explained
 from jaxnets.layers import dense, gru_cell, lstm_cell, rnn_cell
 from jaxnets.layers import dropout as dropout_layer
 from jaxnets.models.recurrent_stack import MakeCell, look_up, one_width, recurrent_stack
 from jaxnets.net import Net
 
 
+@explained
 def lstm(
     hidden: int,
     num_classes: int | None = None,
@@ -59,6 +61,7 @@ def lstm(
         return serial(**first, lstm=stack, dropout=dropout_layer(dropout), fc=dense(width))
 
 
+@explained
 def gru(
     hidden: int,
     num_classes: int | None = None,
@@ -89,6 +92,7 @@ def gru(
         return serial(**first, gru=stack, dropout=dropout_layer(dropout), fc=dense(width))
 
 
+@explained
 def rnn(
     hidden: int,
     num_classes: int | None = None,

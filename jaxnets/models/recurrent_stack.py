@@ -3,10 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from jaxnets.combinators import serial
 from jaxnets.errors import NetError, check_count
 from jaxnets.layers import Cell, bidirectional, embed, recurrent
-from jaxnets.layers import dropout as dropout_layer
 from jaxnets.net import Net
 
 MakeCell = Callable[[int], Cell]
@@ -23,7 +21,7 @@ def recurrent_stack(
 ) -> Net:
     """Return `layers` cells of width `hidden`, each over the outputs of the one before, with dropout between.
 
-    Several are named `0`, `1`, …. Both ways, each is a pair of cells, and there is no carry to return.
+    Several are named `0`, `1`, …. Both ways, each is a pair of cells.
 
     Raises:
         NetError: for fewer than one layer, or something that makes no cell.
@@ -34,19 +32,12 @@ def recurrent_stack(
             f"functools.partial(jn.lstm_cell, peepholes=True), got {cell!r}"
         )
     check_count("layers", layers)
-    own, single = cell(hidden), layers == 1
-    if not both_ways:
-        rate = 0.0 if single else dropout
-        options = {"return_sequences": return_sequences, "return_carry": return_carry}
-        return recurrent(*[own] * layers, dropout=rate, **options)
-    if single:
-        return bidirectional(own, return_sequences=return_sequences)
-    stack: dict[str, Net] = {}
-    for place in range(layers):
-        if place:
-            stack[f"dropout{place}"] = dropout_layer(dropout)
-        stack[str(place)] = bidirectional(own, return_sequences=return_sequences or place < layers - 1)
-    return serial(**stack)
+    own = cell(hidden)
+    options: dict[str, Any] = {"return_sequences": return_sequences, "return_carry": return_carry}
+    rate = 0.0 if layers == 1 else dropout
+    if both_ways:
+        return bidirectional(own, layers=layers, dropout=rate, **options)
+    return recurrent(*[own] * layers, dropout=rate, **options)
 
 
 def look_up(vocabulary: int | None, embedding: int | None, hidden: int) -> dict[str, Net]:

@@ -8,12 +8,14 @@ from jaxnets.combinators import residual, serial
 from jaxnets.errors import NetError
 from jaxnets.layers import batch_norm, dense, global_avg_pool, max_pool
 from jaxnets.models.blocks import basic, bottleneck, projection, stages, stem
+from jaxnets.models.images import takes_images
 from jaxnets.net import Net
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 Version = Literal["1", "1.5"]
 
 
+@takes_images
 def resnet18(num_classes: int = 1000, *, scan: bool = False, zero_init_residual: bool = False) -> Net:
     """Return ResNet-18: blocks of two 3×3 convolutions; 11,689,512 parameters. Its options are those of `resnet50`.
 
@@ -23,6 +25,7 @@ def resnet18(num_classes: int = 1000, *, scan: bool = False, zero_init_residual:
     return network(18, num_classes, scan, zero_init_residual)
 
 
+@takes_images
 def resnet34(num_classes: int = 1000, *, scan: bool = False, zero_init_residual: bool = False) -> Net:
     """Return ResNet-34: blocks of two 3×3 convolutions; 21,797,672 parameters. Its options are those of `resnet50`.
 
@@ -32,6 +35,7 @@ def resnet34(num_classes: int = 1000, *, scan: bool = False, zero_init_residual:
     return network(34, num_classes, scan, zero_init_residual)
 
 
+@takes_images
 def resnet50(
     num_classes: int = 1000, *, version: Version = "1.5", scan: bool = False, zero_init_residual: bool = False
 ) -> Net:
@@ -68,6 +72,7 @@ def resnet50(
     return network(50, num_classes, scan, zero_init_residual, version)
 
 
+@takes_images
 def resnet101(
     num_classes: int = 1000, *, version: Version = "1.5", scan: bool = False, zero_init_residual: bool = False
 ) -> Net:
@@ -79,6 +84,7 @@ def resnet101(
     return network(101, num_classes, scan, zero_init_residual, version)
 
 
+@takes_images
 def resnet152(
     num_classes: int = 1000, *, version: Version = "1.5", scan: bool = False, zero_init_residual: bool = False
 ) -> Net:

@@ -12,11 +12,13 @@ from jaxnets.errors import NetError
 from jaxnets.layers import batch_norm, dense, global_avg_pool
 from jaxnets.leaf import layer
 from jaxnets.models.blocks import basic, projection, stages, stem
+from jaxnets.models.images import takes_images
 from jaxnets.net import Net
 
 Shortcut = Literal["A", "B", "C"]
 
 
+@takes_images
 def resnet_cifar(
     depth: int, num_classes: int = 10, *, shortcut: Shortcut = "A", scan: bool = False, zero_init_residual: bool = False
 ) -> Net:
@@ -60,6 +62,7 @@ def resnet_cifar(
     return _stem_and_head("resnet_cifar", depth, block, num_classes, scan)
 
 
+@takes_images
 def plain_cifar(depth: int, num_classes: int = 10, *, scan: bool = False) -> Net:
     """Return the plain network of `depth` = 6 n + 2 layers: `resnet_cifar` without its shortcuts.
 

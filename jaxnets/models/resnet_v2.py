@@ -7,10 +7,12 @@ from jax.nn import relu
 from jaxnets.combinators import residual, serial
 from jaxnets.layers import batch_norm, dense, global_avg_pool, max_pool
 from jaxnets.models.blocks import residual_behind, same_conv, stages, stem
+from jaxnets.models.images import takes_images
 from jaxnets.models.resnet import BLOCKS
 from jaxnets.net import Net
 
 
+@takes_images
 def resnet50_v2(num_classes: int = 1000, *, scan: bool = False, zero_init_residual: bool = False) -> Net:
     """Return ResNet-50 version 2: y = x + F(x), where F has its batch norms and ReLUs before its convolutions.
 
@@ -43,6 +45,7 @@ def resnet50_v2(num_classes: int = 1000, *, scan: bool = False, zero_init_residu
     return _network(50, num_classes, scan, zero_init_residual)
 
 
+@takes_images
 def resnet18_v2(num_classes: int = 1000, *, scan: bool = False, zero_init_residual: bool = False) -> Net:
     """Return ResNet-18 version 2, with pairs of 3×3 convolutions; 11,687,720 parameters. See `resnet50_v2`.
 
@@ -52,6 +55,7 @@ def resnet18_v2(num_classes: int = 1000, *, scan: bool = False, zero_init_residu
     return _network(18, num_classes, scan, zero_init_residual)
 
 
+@takes_images
 def resnet34_v2(num_classes: int = 1000, *, scan: bool = False, zero_init_residual: bool = False) -> Net:
     """Return ResNet-34 version 2, with pairs of 3×3 convolutions; 21,795,880 parameters. See `resnet50_v2`.
 
@@ -61,6 +65,7 @@ def resnet34_v2(num_classes: int = 1000, *, scan: bool = False, zero_init_residu
     return _network(34, num_classes, scan, zero_init_residual)
 
 
+@takes_images
 def resnet101_v2(num_classes: int = 1000, *, scan: bool = False, zero_init_residual: bool = False) -> Net:
     """Return ResNet-101 version 2, with bottlenecks; 44,541,480 parameters. See `resnet50_v2`.
 
@@ -70,6 +75,7 @@ def resnet101_v2(num_classes: int = 1000, *, scan: bool = False, zero_init_resid
     return _network(101, num_classes, scan, zero_init_residual)
 
 
+@takes_images
 def resnet152_v2(num_classes: int = 1000, *, scan: bool = False, zero_init_residual: bool = False) -> Net:
     """Return ResNet-152 version 2, with bottlenecks; 60,185,128 parameters. See `resnet50_v2`.
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from jaxnets.combinators import build_child, serial
 from jaxnets.errors import NetError, labelled_as
+from jaxnets.keywords import explained
 from jaxnets.layers import dropout as dropout_layer
 from jaxnets.layers import lstm_cell
 from jaxnets.leaf import layer
@@ -12,6 +13,7 @@ from jaxnets.models.recurrent_stack import MakeCell, look_up, recurrent_stack
 from jaxnets.net import Key, Net, Params, State, apply_child, compose
 
 
+@explained
 def encoder_decoder(
     source_vocabulary: int | None,
     target_vocabulary: int,

@@ -7,14 +7,17 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets.combinators import Layer, concatenate, serial
-from jaxnets.errors import NetError
+from jaxnets.errors import NetError, labelled_as
 from jaxnets.graphs import graph
+from jaxnets.keywords import explained
 from jaxnets.layers import batch_norm as normalise
 from jaxnets.layers import conv, conv_transpose, max_pool
 from jaxnets.layers import dropout as drop
+from jaxnets.models.images import check_axes, of_images
 from jaxnets.net import Net
 
 
+@explained
 def unet(
     num_classes: int = 2,
     *,
@@ -22,6 +25,7 @@ def unet(
     padding: Literal["SAME", "VALID"] = "SAME",
     batch_norm: bool = True,
     dropout: Any = 0.0,
+    spatial_axes: int = 2,
 ) -> Net:
     """Return U-Net: a class for each place of an image, from what lies near and what lies far.
 
@@ -37,14 +41,15 @@ def unet(
             paper's: only places that see no padding are kept, 388 of 572, and the bridges are cut to their middle.
         batch_norm: whether a batch norm stands behind each convolution, which then has no bias.
         dropout: at the end of the way down. May be traced.
+        spatial_axes: 2 for images; 1 for sequences `(batch, length, channels)`, 3 for volumes.
 
     Returns:
-        A network from `(batch, height, width, channels)`, or with one or three spatial axes, of any floating dtype, to
-        logits `(batch, height, width, num_classes)`; "VALID" gives fewer places. `jn.losses.cross_entropy` takes
+        A network from `(batch, height, width, channels)` of any floating dtype to logits
+        `(batch, height, width, num_classes)`; "VALID" gives fewer places. `jn.losses.cross_entropy` takes
         them with labels `(batch, height, width)`.
 
     Raises:
-        NetError: for fewer than two widths or another padding; by the layer, for input smaller than
+        NetError: for fewer than two widths or another padding; for input of another number of axes, or smaller than
             2^(len(widths) - 1) places, or with "VALID" for what the windows leave nothing of.
 
     Ronneberger, Fischer and Brox, "U-Net: Convolutional Networks for Biomedical Image Segmentation" (2015), figure 1.
@@ -55,10 +60,12 @@ def unet(
     >>> jax.eval_shape(net.apply, params, state, x)[0].shape
     (3, 100, 75, 2)
     """
-    if len(widths) < 2:
-        raise NetError(f"expects at least two widths, got {tuple(widths)!r}", label="unet")
-    if padding not in ("SAME", "VALID"):
-        raise NetError(f"expects padding 'SAME' or 'VALID', got {padding!r}", label="unet")
+    with labelled_as("unet"):
+        if len(widths) < 2:
+            raise NetError(f"expects at least two widths, got {tuple(widths)!r}")
+        if padding not in ("SAME", "VALID"):
+            raise NetError(f"expects padding 'SAME' or 'VALID', got {padding!r}")
+        check_axes(spatial_axes)
     he = jax.nn.initializers.he_normal()
     nodes: dict[str, Any] = {}
 
@@ -79,7 +86,7 @@ def unet(
         nodes[f"upconv{level}"] = conv_transpose(width, 2, stride=2, kernel_init=he)
         nodes[f"bridge{level}"] = (bridge, f"encoder{level}", f"upconv{level}")
         nodes[f"decoder{level}"] = pair(width)
-    return graph(**nodes, conv=conv(num_classes, 1))
+    return of_images(graph(**nodes, conv=conv(num_classes, 1)), "unet", spatial_axes)
 
 
 def bridge(pair: tuple[jax.Array, jax.Array]) -> jax.Array:

@@ -6,12 +6,15 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets.combinators import branches
+from jaxnets.keywords import explained
 from jaxnets.layers import dense
 from jaxnets.models.halves import conv_halves, dense_halves
+from jaxnets.models.images import of_images
 from jaxnets.models.variational import variational
 from jaxnets.net import Net
 
 
+@explained
 def vae(
     shape: Sequence[int], widths: Sequence[int] = (500,), code: int = 20, *, activation: Callable = jnp.tanh
 ) -> Net:
@@ -35,6 +38,7 @@ def vae(
     return variational(*dense_halves(shape, widths, _heads(code), activation))
 
 
+@explained
 def conv_vae(
     shape: Sequence[int], features: Sequence[int] = (32, 64), code: int = 20, *, activation: Callable = jax.nn.relu
 ) -> Net:
@@ -52,7 +56,7 @@ def conv_vae(
     >>> {name: leaf.shape for name, leaf in jax.eval_shape(net.apply, params, state, x)[0].items()}
     {'log_variance': (2, 2), 'mean': (2, 2), 'reconstruction': (2, 9, 6, 1)}
     """
-    return variational(*conv_halves(shape, features, _heads(code), activation))
+    return of_images(variational(*conv_halves(shape, features, _heads(code), activation)), "conv_vae", len(shape) - 1)
 
 
 def _heads(code: int) -> Net:

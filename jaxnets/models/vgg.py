@@ -8,11 +8,13 @@ from jaxnets.combinators import Layer, serial
 from jaxnets.layers import adaptive_avg_pool, conv, dense, flatten, max_pool
 from jaxnets.layers import batch_norm as normalise
 from jaxnets.layers import dropout as drop
+from jaxnets.models.images import takes_images
 from jaxnets.net import Net
 
 WIDTHS = (64, 128, 256, 512, 512)  # of the five stages; a pool stands behind each
 
 
+@takes_images
 def vgg11(
     num_classes: int = 1000, *, batch_norm: bool = False, hidden: int = 4096, dropout: float | jax.Array = 0.5
 ) -> Net:
@@ -50,6 +52,7 @@ def vgg11(
     return _vgg((1, 1, 2, 2, 2), num_classes, batch_norm, hidden, dropout)
 
 
+@takes_images
 def vgg13(
     num_classes: int = 1000, *, batch_norm: bool = False, hidden: int = 4096, dropout: float | jax.Array = 0.5
 ) -> Net:
@@ -61,6 +64,7 @@ def vgg13(
     return _vgg((2, 2, 2, 2, 2), num_classes, batch_norm, hidden, dropout)
 
 
+@takes_images
 def vgg16(
     num_classes: int = 1000, *, batch_norm: bool = False, hidden: int = 4096, dropout: float | jax.Array = 0.5
 ) -> Net:
@@ -72,6 +76,7 @@ def vgg16(
     return _vgg((2, 2, 3, 3, 3), num_classes, batch_norm, hidden, dropout)
 
 
+@takes_images
 def vgg19(
     num_classes: int = 1000, *, batch_norm: bool = False, hidden: int = 4096, dropout: float | jax.Array = 0.5
 ) -> Net:

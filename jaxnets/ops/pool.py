@@ -52,8 +52,10 @@ def max_pool(x: jax.Array, window: Sizes, stride: Sizes, padding: Pairs, dilatio
     return x
 
 
-@functools.partial(jax.jit, static_argnames=("window", "stride", "padding", "counted"))
-def avg_pool(x: jax.Array, window: Sizes, stride: Sizes, padding: Pairs, counted: Pairs | None = None) -> jax.Array:
+@functools.partial(jax.jit, static_argnames=("window", "stride", "padding", "dilation", "counted"))
+def avg_pool(
+    x: jax.Array, window: Sizes, stride: Sizes, padding: Pairs, dilation: Sizes, counted: Pairs | None = None
+) -> jax.Array:
     """Take the mean over each window: the sum of what lies in it divided by how many places count.
 
     Sums are taken in float32 for narrower input.
@@ -63,20 +65,22 @@ def avg_pool(x: jax.Array, window: Sizes, stride: Sizes, padding: Pairs, counted
         window: sizes of the window.
         stride: steps between windows.
         padding: how far windows reach over the edges, before and after each spatial axis, over zeros.
+        dilation: steps between the elements of one window.
         counted: how far over the edges places count in the mean; none of them if not given.
 
     Returns:
         `(batch, *out, channels)`, of the dtype of `x`.
 
-    >>> print(avg_pool(jnp.array([3.0, 1, 2, 5]).reshape(1, 4, 1), (2,), (2,), ((0, 0),)).ravel())
+    >>> print(avg_pool(jnp.array([3.0, 1, 2, 5]).reshape(1, 4, 1), (2,), (2,), ((0, 0),), (1,)).ravel())
     [2.  3.5]
     """
-    ones, spatial = (1,) * len(window), x.shape[1:-1]
-    out = out_sizes(spatial, window, stride, padding, ones)
+    spatial = x.shape[1:-1]
+    out = out_sizes(spatial, window, stride, padding, dilation)
     y = _widen(x)
-    for windows, size, _ in _passes(window, stride, padding, ones):
-        y = _reduce_window(y, windows, 0.0, lax.add) if size > SLICES_LIMIT else _sums(y, windows)
-    counts = window_counts(spatial, window, stride, padding, ones, counted)
+    for windows, size, spread in _passes(window, stride, padding, dilation):
+        long = size > SLICES_LIMIT and spread == 1
+        y = _reduce_window(y, windows, 0.0, lax.add) if long else _sums(y, windows)
+    counts = window_counts(spatial, window, stride, padding, dilation, counted)
     if all(len(set(count)) == 1 for count in counts):
         return (y / math.prod(int(count[0]) for count in counts)).astype(x.dtype)
     grid = functools.reduce(np.multiply.outer, counts).reshape(1, *out, 1)

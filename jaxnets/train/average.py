@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxnets.compiled import computed
 from jaxnets.errors import NetError
 from jaxnets.net import Key, Net, Params, State
 from jaxnets.train import tally
@@ -85,4 +86,8 @@ def averaged(net: Net, run: Run, x: Any, *, batch_size: int = 256) -> tuple[Para
     """
     if run.average is None:
         raise NetError("finds no average in the run; give the program average=0.999", label="averaged")
-    return run.average, reestimate(net, run.average, run.state, x, key=run.key, batch_size=batch_size)
+    return run.average, computed(_reestimate, [net, batch_size], run.average, run.state, x, run.key)
+
+
+def _reestimate(net: Net, batch_size: int, params: Params, state: State, x: Any, key: Key) -> State:
+    return reestimate(net, params, state, x, key=key, batch_size=batch_size)

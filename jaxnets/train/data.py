@@ -1,6 +1,5 @@
 """What a program takes as data: pairs of inputs and targets, or triples with the examples' weights."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -8,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnets.errors import NetError, is_traced
-from jaxnets.metrics import Metric
 from jaxnets.select import paths
 
 Data = tuple[Any, ...]
@@ -47,20 +45,6 @@ def check_data(name: str, data: Any, *, finite: bool = True) -> int:
         for what, part in zip(("inputs", "targets", "weights"), data):
             _check_numbers(f"the {what} of {name}", part)
     return shapes[0][0][0]
-
-
-def check_metrics(metrics: Mapping[str, Any]) -> None:
-    """Check that metrics are those of `jn.metrics`.
-
-    Raises:
-        NetError: if one is not.
-    """
-    for name, metric in metrics.items():
-        if not isinstance(metric, Metric):
-            raise NetError(
-                f"expects metrics from jn.metrics, got {type(metric).__name__} for {name!r}; "
-                f"jn.metrics.mean(loss) makes one of a loss"
-            )
 
 
 def _check_weights(name: str, weights: Any) -> None:

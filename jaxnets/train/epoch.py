@@ -1,11 +1,14 @@
 """What an epoch is made of: a batch made ready, learned from, and what is reported in the end."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any
 
 import jax
+import optax
 
+from jaxnets.compiled import Key as Ingredients
 from jaxnets.errors import at
 from jaxnets.metrics import Metric
 from jaxnets.net import Key, Net, Params, State, fold
@@ -13,7 +16,7 @@ from jaxnets.train import tally
 from jaxnets.train.average import reestimate
 from jaxnets.train.data import Data
 from jaxnets.train.run import Batch, Run
-from jaxnets.train.step import ObjectiveFunction, Options, Parts
+from jaxnets.train.step import ObjectiveFunction, Options, step
 from jaxnets.train.tally import Tally
 
 Values = dict[str, Any]
@@ -23,23 +26,36 @@ Values = dict[str, Any]
 class Epoch:
     """Pure functions over a run, wherever its batches come from; `program` describes each attribute.
 
+    Two of the same ingredients are equal, so that what is compiled for one serves the other.
+
     Attributes:
         net: the network.
         objective: what is minimised.
+        optimizer: the Optax optimizer.
         metrics: what is reported of outputs, by name.
         options: what a step does beyond plain gradient descent.
-        step: one step, `(run, batch) -> (run, outputs, parts)`.
         augment: what each example goes through.
         mix: what a batch goes through behind that.
     """
 
     net: Net
     objective: ObjectiveFunction
+    optimizer: optax.GradientTransformation
     metrics: Mapping[str, Metric]
     options: Options
-    step: Callable[[Run, Batch], tuple[Run, Any, Parts]]
     augment: Callable[[Key, Any], Any] | None
     mix: Callable[[Key, Any, Any, jax.Array], tuple[Any, Any, jax.Array]] | None
+
+    @cached_property
+    def ingredients(self) -> Ingredients:
+        """What it is compared by."""
+        return Ingredients(*(getattr(self, each.name) for each in fields(self) if each.compare))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Epoch) and self.ingredients == other.ingredients
+
+    def __hash__(self) -> int:
+        return hash(self.ingredients)
 
     def prepare(self, run: Run, batch: Batch) -> Batch:
         """Return a batch augmented and mixed, as the run's next step takes it."""
@@ -54,7 +70,8 @@ class Epoch:
     def learn(self, run: Run, batch: Batch) -> tuple[Run, Tally]:
         """Return the run one step later, and what the step adds to the epoch's tally."""
         batch = self.prepare(run, batch)
-        run, outputs, parts = self.step(run, batch)
+        one = step(self.net, self.objective, self.optimizer, self.options)
+        run, outputs, parts = one(run, batch)
         return run, tally.measure(self.metrics, outputs, batch, parts)
 
     def shown(self, run: Run, x: Any = None) -> dict[str, tuple[Params, State]]:

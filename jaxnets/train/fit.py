@@ -1,28 +1,27 @@
 """The host's loop around a program: the only place for what a person watches."""
 
+import os
+import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
-from signal import SIGINT, default_int_handler, getsignal, signal
+from signal import SIG_DFL, SIGINT, SIGTERM, default_int_handler, getsignal, signal
 from threading import current_thread, main_thread
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxnets.errors import NetError
+from jaxnets.compiled import compiled
+from jaxnets.errors import NetError, labelled_as, shown
 from jaxnets.net import Key, check_key
+from jaxnets.train.arguments import callback_hint, check_function
 from jaxnets.train.diagnostics.blame import blame
-from jaxnets.train.program import History, Program, halted
+from jaxnets.train.program import History, Program, begin, compiled_segment, halted, traced_segment
 from jaxnets.train.run import Run
 from jaxnets.train.stopping import EarlyStopping
 from jaxnets.train.streamed import epochs
-
-# Jitted once, so that programs that differ in their key or data alone compile once.
-_start = jax.jit(Program.start)
-_segment = jax.jit(Program.segment, donate_argnums=1)
-_finish = jax.jit(Program.finish)
 
 Row = dict[str, Any]
 
@@ -40,11 +39,11 @@ class Callback:
         on_segment: called after each segment with its number from 0, the run, and its values by name: scalars as
             `float`, all else as NumPy arrays. The run's buffers are given away to the next segment: copy what is to be
             kept. If it returns `True`, the run ends here.
-        on_end: called once at the end, also when the run is broken off by an exception.
+        on_end: called once at the end, also when the run is broken off by an exception, `on_start` by one too.
         restore: called with the program and the key before `on_start`; gives `(run, rows)` of an earlier
             `fit` to go on with, or `None`.
         on_finish: called with the number of segments done and the run, before `on_end`, when the run ends in order:
-            at its last segment, by early stopping, or by Ctrl-C.
+            at its last segment, by early stopping, by a signal, or by a callback that raises `SystemExit`.
     """
 
     on_start: Callable[[Program], None] = _nothing
@@ -52,6 +51,14 @@ class Callback:
     on_end: Callable[[], None] = _nothing
     restore: Callable[[Program, Key], tuple[Run, list[Row]] | None] = _nothing
     on_finish: Callable[[int, Run], None] = _nothing
+
+    def __post_init__(self) -> None:
+        with labelled_as("Callback"):
+            check_function("on_start", self.on_start, "(program) -> None")
+            check_function("on_segment", self.on_segment, "(number, run, row) -> bool or None")
+            check_function("on_end", self.on_end, "() -> None")
+            check_function("restore", self.restore, "(program, key) -> (run, rows) or None")
+            check_function("on_finish", self.on_finish, "(number, run) -> None")
 
 
 class Diverged(NetError):
@@ -70,8 +77,14 @@ class Diverged(NetError):
 def fit(program: Program, key: Key, callbacks: Sequence[Callback | EarlyStopping] = ()) -> tuple[Run, History]:
     """Run a program segment by segment from the host, and return what `program(key)` returns.
 
-    Each segment's memory is given to the next. Between segments the callbacks see the run. Ctrl-C ends the run after
-    the segment that is being computed, and what there is returned; a second one breaks it off.
+    Each segment's memory is given to the next. Between segments the callbacks see the run. Ctrl-C, or a callback that
+    raises `KeyboardInterrupt`, ends the run after the segment that is being computed, and what there is is returned. So
+    does SIGTERM, by which clusters end a job, but then `SystemExit(143)` is raised in place of a return, or the
+    handler called that the process had set; a `SystemExit` of a callback is raised again likewise. Whichever it was,
+    `checkpoint` has saved by then; a second signal breaks the run off. Signals are heeded in the main thread alone.
+
+    Of several processes that train together, all end after the same segment when one is told to. An exception in one
+    of them ends this process at once with exit status 1, as the others would wait for it for ever.
 
     Args:
         program: what to run.
@@ -93,9 +106,17 @@ def fit(program: Program, key: Key, callbacks: Sequence[Callback | EarlyStopping
     >>> history["loss"].shape
     (3,)
     """
-    check_key(key)
-    if not isinstance(callbacks, Sequence) or not all(isinstance(each, Callback | EarlyStopping) for each in callbacks):
-        raise NetError(f"expects a list of callbacks, [jn.train.progress(), ...], got {callbacks!r}", label="fit")
+    if not isinstance(program, Program):
+        mend = "jn.train.fit(jn.train.program(net, objective, optimizer, data, epochs=10), key)"
+        raise NetError(f"expects a program and a key, got {shown(program)} and {shown(key)}; {mend}", label="fit")
+    with labelled_as("fit"):
+        check_key(key)
+    listed = callbacks if isinstance(callbacks, list | tuple) else [callbacks]
+    wrong = [each for each in listed if not isinstance(each, Callback | EarlyStopping)]
+    if wrong or listed is not callbacks:
+        mend = callback_hint(wrong[0]) if wrong else "; put it in brackets, [callback]"
+        got = shown(wrong[0]) if wrong else type(callbacks).__name__
+        raise NetError(f"expects a list of callbacks, [jn.train.progress(), ...], got {got}{mend}", label="fit")
     rules = [each for each in callbacks if isinstance(each, EarlyStopping)]
     if len(rules) + (program.stopping is not None) > 1:
         raise NetError("gets several rules for early stopping; give one", label="fit")
@@ -104,34 +125,54 @@ def fit(program: Program, key: Key, callbacks: Sequence[Callback | EarlyStopping
     begun: list[Callback] = []
     with interrupts() as interrupted:
         try:
-            restored = next((found for each in watchers if (found := each.restore(program, key)) is not None), None)
+            restored = None
+            for callback in watchers:
+                if restored is None and callback.restore is not _nothing:
+                    begun.append(callback)
+                    restored = callback.restore(program, key)
             run, rows = restored or (_start(program, key), [])
             for callback in watchers:
                 callback.on_start(program)
-                begun.append(callback)
-            over = _is_over(run)
-            with _segments(program, run) as segment:
-                while len(rows) < program.segments and not over and not interrupted:
+                begun += [] if callback in begun else [callback]
+            with _together(), _segments(program, run) as segment:
+                over = _agreed(_is_over(run) or bool(interrupted))
+                while len(rows) < program.segments and not over:
                     run, row = segment(run)
-                    rows.append(jax.device_get(row))
-                    shown = {name: float(value) if np.ndim(value) == 0 else value for name, value in rows[-1].items()}
-                    asked = [callback.on_segment(len(rows) - 1, run, shown) for callback in watchers]
-                    over = _is_over(run) or any(asked)
+                    # Copies: what `device_get` returns keeps the device's buffer.
+                    rows.append({name: np.array(value) for name, value in jax.device_get(row).items()})
+                    values = {name: float(each) if np.ndim(each) == 0 else each for name, each in rows[-1].items()}
+                    asked = interrupted.ask(watchers, len(rows) - 1, run, values)
+                    over = _agreed(asked or _is_over(run) or bool(interrupted))
             for callback in watchers:
                 callback.on_finish(len(rows), run)
         finally:
             for callback in reversed(begun):
                 callback.on_end()
-    history = {name: np.stack([row[name] for row in rows]) for name in rows[0]} if rows else {}
+    if rows:
+        history = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    else:
+        shapes = traced_segment(program, run).out_info[1]
+        history = {name: np.zeros((0, *each.shape), each.dtype) for name, each in shapes.items()}
     if run.failed is not None and int(run.failed) >= 0:
         raise Diverged(_why(program, run), run, history)
     return _finish(program, run), history
 
 
+def _start(program: Program, key: Key) -> Run:
+    return compiled(begin, [program.recipe, program.stopping, program.row], [key])(key)
+
+
+def _finish(program: Program, run: Run) -> Run:
+    if program.stopping is None:
+        return run
+    return compiled(EarlyStopping.finish, [program.stopping], [run])(run)
+
+
 def _segments(program: Program, run: Run) -> AbstractContextManager[Callable[[Run], tuple[Run, History]]]:
     """Give the function that takes the run through its next segment."""
     if program.stream is None:
-        return nullcontext(partial(_segment, program))
+        segment, data = compiled_segment(program, run), (program.train, program.validation)
+        return nullcontext(lambda run: segment(run, *data))
     return epochs(program.stream, program.segments, program.stopping, program.validation, run)
 
 
@@ -147,21 +188,80 @@ def _why(program: Program, run: Run) -> str:
         return f"stops at step {int(run.failed)}, at a value that is not finite; looking for it failed: {error}"
 
 
+def _agreed(ends: bool) -> bool:
+    """Tell whether the run ends in any of the processes that train together."""
+    if jax.process_count() == 1:
+        return ends
+    from jax.experimental.multihost_utils import process_allgather
+
+    return bool(process_allgather(np.array(ends)).any())
+
+
 @contextmanager
-def interrupts() -> Iterator[list[int]]:
-    """Give a list that the first Ctrl-C fills; a second one raises. Outside the main thread nothing is changed."""
-    seen: list[int] = []
-    if current_thread() is not main_thread() or getsignal(SIGINT) is not default_int_handler:
-        yield seen
-        return
+def _together() -> Iterator[None]:
+    """End this process at an exception if others would wait for it: at the next exchange, or to leave JAX's service."""
+    try:
+        yield
+    except BaseException:
+        if jax.process_count() > 1:
+            traceback.print_exc()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(1)
+        raise
+
+
+class Interruption(list[int]):
+    """The signals that came, and the exception by which a callback ended the run."""
+
+    leaving: BaseException | None = None
+
+    def __bool__(self) -> bool:
+        return len(self) > 0 or self.leaving is not None
+
+    def ask(self, callbacks: Sequence[Callback], number: int, run: Run, row: Row) -> bool:
+        """Show all callbacks a segment, and return whether one of them asks for the run's end."""
+        ends = False
+        for callback in callbacks:
+            try:
+                ends |= bool(callback.on_segment(number, run, row))
+            except (KeyboardInterrupt, SystemExit) as error:
+                if len(self) > 1:  # the second signal
+                    raise
+                self.leaving = error
+        return ends
+
+
+@contextmanager
+def interrupts() -> Iterator[Interruption]:
+    """Give a list that the first SIGINT or SIGTERM fills; a second one raises. At the end SIGTERM has its effect.
+
+    Outside the main thread nothing is changed, nor is SIGINT where it does not raise `KeyboardInterrupt`.
+    """
+    seen, former = Interruption(), dict[int, Any]()
 
     def note(number: int, frame: Any) -> None:
-        if seen:
-            default_int_handler(number, frame)
         seen.append(number)
+        if len(seen) > 1:
+            leave(number, frame)
 
-    signal(SIGINT, note)
+    def leave(number: int, frame: Any) -> None:
+        if callable(former[number]):
+            former[number](number, frame)
+        else:
+            sys.exit(128 + number)
+
+    if current_thread() is main_thread():
+        if getsignal(SIGINT) is default_int_handler:
+            former[SIGINT] = signal(SIGINT, note)
+        if callable(handler := getsignal(SIGTERM)) or handler is SIG_DFL:
+            former[SIGTERM] = signal(SIGTERM, note)
     try:
         yield seen
     finally:
-        signal(SIGINT, default_int_handler)
+        for number, handler in former.items():
+            signal(number, handler)
+        if SIGTERM in seen:
+            leave(SIGTERM, None)
+    if isinstance(seen.leaving, SystemExit):
+        raise seen.leaving

@@ -1,7 +1,6 @@
 """Callbacks that write a run's scalars down, each as soon as it is known."""
 
 import csv as table
-import importlib
 import io
 import json
 import math
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnets.errors import NetError
+from jaxnets.errors import NetError, require
 from jaxnets.train.fit import Callback, Row
 from jaxnets.train.program import Program
 from jaxnets.train.run import Run
@@ -40,7 +39,7 @@ def jsonl(path: str | Path, **labels: Any) -> Callback:
     def write(row: Mapping[str, Any]) -> str:
         return json.dumps({name: _json(value) for name, value in row.items()}) + "\n"
 
-    return _file(Path(path), labels, parse, write, lambda value: json.loads(json.dumps(_json(value))))
+    return _file(Path(path).expanduser(), labels, parse, write, lambda value: json.loads(json.dumps(_json(value))))
 
 
 def csv(path: str | Path, **labels: Any) -> Callback:
@@ -58,7 +57,7 @@ def csv(path: str | Path, **labels: Any) -> Callback:
     >>> import tempfile
     >>> record = csv(tempfile.mkdtemp() + "/metrics.csv", seed=3)
     """
-    path = Path(path)
+    path = Path(path).expanduser()
 
     def parse(text: str) -> list[dict[str, Any]]:
         return list(table.DictReader(io.StringIO(text)))
@@ -91,17 +90,14 @@ def tensorboard(folder: str | Path) -> Callback:
     live: dict[str, Any] = {}
 
     def on_start(program: Program) -> None:
-        try:
-            import tensorboardX
-        except ModuleNotFoundError:
-            raise ModuleNotFoundError("tensorboard needs tensorboardX: pip install 'jaxnets[tensorboard]'") from None
+        tensorboardX = require("tensorboardX", "tensorboard")
         live.update(make=tensorboardX.SummaryWriter, writer=None)
 
     def on_segment(number: int, run: Run, row: Row) -> None:
         if live["writer"] is None:
             # Files are named by the second, and one of the same name would be written over.
             suffix = f".{os.getpid()}.{number}"
-            live["writer"] = live["make"](str(folder), purge_step=number + 1, filename_suffix=suffix)
+            live["writer"] = live["make"](str(Path(folder).expanduser()), purge_step=number + 1, filename_suffix=suffix)
         for name, value in _scalars(row).items():
             live["writer"].add_scalar(name, value, number + 1)
 
@@ -131,10 +127,7 @@ def wandb(project: str, *, config: Mapping[str, Any] | None = None, **options: A
     live: dict[str, Any] = {}
 
     def on_start(program: Program) -> None:
-        try:
-            wandb = importlib.import_module("wandb")
-        except ModuleNotFoundError:
-            raise ModuleNotFoundError("wandb is not installed: pip install 'jaxnets[wandb]'") from None
+        wandb = require("wandb", "wandb")
         settings = {**program.recipe.settings, **(config or {})}
         live["run"] = wandb.init(project=project, config=settings, **options)
 

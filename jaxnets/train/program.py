@@ -8,18 +8,19 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxnets.compiled import Compiled, compiled
 from jaxnets.data.stream import Stream
 from jaxnets.errors import NetError, check_count, check_fraction, labelled_as
-from jaxnets.metrics import Metric
-from jaxnets.net import Key, Net, fold
+from jaxnets.net import Key, Net, check_key, fold
+from jaxnets.objective import Loss
 from jaxnets.ops.permutation import permutation
-from jaxnets.select import Pattern
-from jaxnets.train import tally
-from jaxnets.train.data import Data, check_data, check_metrics
+from jaxnets.select import Pattern, but_for
+from jaxnets.train import arguments, tally
+from jaxnets.train.data import Data, check_data
 from jaxnets.train.epoch import Epoch
 from jaxnets.train.run import Batch, Run
 from jaxnets.train.scaling import LossScale
-from jaxnets.train.step import ObjectiveFunction, Options, Parts, Watched, start, step
+from jaxnets.train.step import ObjectiveFunction, Options, Parts, Watched, start
 from jaxnets.train.stopping import EarlyStopping
 from jaxnets.train.streamed import Streamed, check_stream, refuse
 
@@ -34,38 +35,65 @@ STATIC = {"static": True}  # what a compiled program is made for, rather than wh
 
 
 @dataclass(frozen=True, eq=False)
-class Recipe:
-    """What a program was made of, for those who look into it.
+class Recipe(Epoch):
+    """What a program was made of, and the pure functions that follow from it.
 
     Attributes:
-        net: the network.
-        objective: what is minimised.
-        options: what a step does beyond plain gradient descent.
+        order: gives the order of an epoch, or `None`.
+        examples: how many examples one segment learns from.
+        batch_size: how many of them a step does.
         settings: how the program was written, as text by name.
     """
 
-    net: Net
-    objective: ObjectiveFunction
-    options: Options
-    settings: Mapping[str, str]
+    order: Callable[[Key, Data], jax.Array] | None
+    examples: int
+    batch_size: int
+    settings: Mapping[str, str] = field(compare=False)
+
+    def start(self, key: Key, x: Any) -> Run:
+        """Return the run before its first step on inputs of some shape."""
+        return start(self.net, self.optimizer, key, x, self.options)
+
+    def segment(self, run: Run, train: Data, held_out: Data | None) -> tuple[Run, History]:
+        """Return the run one epoch later, and what is reported of it."""
+
+        def one(run: Run, rows: tuple[jax.Array, jax.Array]) -> tuple[Run, tally.Tally]:
+            return self.learn(run, tally.take(train, *rows))
+
+        run, row = tally.over_batches(self.metrics, one, run, self.rows(run, run.step, train))
+        seen = {} if held_out is None else self.evaluate(self.shown(run, train[0]), held_out)
+        return run, self.report(run, row, seen)
+
+    def next_batch(self, run: Run, train: Data) -> Batch:
+        """Return what the run's next step learns from, augmented and mixed."""
+        place = run.step % -(-self.examples // self.batch_size)
+        index, weights = self.rows(run, run.step - place, train)
+        return self.prepare(run, tally.take(train, index[place], weights[place]))
+
+    def rows(self, run: Run, first: jax.Array, train: Data) -> tuple[jax.Array, jax.Array]:
+        """Return the examples of each batch of the epoch that began at a step, and their weights."""
+        key = fold(jax.random.fold_in(run.key, first), "order")
+        places = permutation(key, self.examples) if self.order is None else self.order(key, train)
+        if jnp.shape(places) != (self.examples,):
+            wrong = f"expects order to give indices ({self.examples},), got {jnp.shape(places)}"
+            raise NetError(wrong, label="program")
+        index, weights = tally.rows(self.examples, self.batch_size)
+        return places[index], weights
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Program:
     """A training run that has not begun: a pytree of its data, and the pure functions over it.
 
     `program(key)` is the whole run. As the data are leaves of the program, hand the program to `jit` as an
     argument, `jax.jit(lambda program, key: program(key))(program, key)`, and they are not baked into what is
-    compiled.
+    compiled, as they are by `jax.jit(program)(key)`, which does for small data.
 
     Attributes:
         train: inputs and targets that are learned from, on the device, and the weights of examples if any; nothing
             where these come from a stream.
         validation: likewise what is only looked at, or `None`.
-        start_fn: `(key, train) -> run`.
-        segment_fn: `(run, train, validation) -> (run, row)`, one epoch and what is reported of it.
-        batch_fn: `(run, train) -> batch`, what the run's next step learns from.
         segments: how many segments the run has.
         examples: how many examples one segment learns from.
         recipe: what the program was made of.
@@ -75,19 +103,35 @@ class Program:
 
     train: Data
     validation: Data | None
-    start_fn: Callable[..., Run] = field(metadata=STATIC)
-    segment_fn: Callable[..., tuple[Run, History]] = field(metadata=STATIC)
-    batch_fn: Callable[..., Batch] = field(metadata=STATIC)
     segments: int = field(metadata=STATIC)
     examples: int = field(metadata=STATIC)
     recipe: Recipe = field(metadata=STATIC)
     stopping: EarlyStopping | None = field(default=None, metadata=STATIC)
     stream: Streamed | None = field(default=None, metadata=STATIC)
 
+    def __repr__(self) -> str:
+        settings = self.recipe.settings
+        parts = [
+            f"net {self.recipe.net.label}",
+            f"objective {settings['objective']}",
+            f"{self.examples} examples",
+            f"{self.segments} epochs",
+            f"batch_size {settings['batch_size']}",
+            *([f"metrics {settings['metrics']}"] if settings["metrics"] else []),
+            *(["validation"] if self.validation or (self.stream and self.stream.held_out) else []),
+        ]
+        return f"Program({', '.join(parts)})"
+
+    @property
+    def row(self) -> Any:
+        """The shape and dtype of one input, as a batch of one."""
+        data = self.train if self.stream is None else self.stream.shapes
+        return jax.tree.map(_one_row, data[0])
+
     def start(self, key: Key) -> Run:
         """Return the run before its first step."""
-        run = self.start_fn(key, self.train if self.stream is None else self.stream.shapes)
-        return run if self.stopping is None else self.stopping.start(run)
+        check_key(key)
+        return begin(self.recipe, self.stopping, self.row, key)
 
     def segment(self, run: Run) -> tuple[Run, History]:
         """Return the run one epoch later, and that epoch's values by name.
@@ -99,15 +143,7 @@ class Program:
         """
         if self.stream is not None:
             raise refuse()
-        new, row = self.segment_fn(run, self.train, self.validation)
-        if self.stopping is not None:
-            new = self.stopping.update(new, row)
-        over = halted(run)
-        if over is None:
-            return new, row
-        # A select, which `vmap` would make of a branch anyhow; `fit` never gets here with a run that is over.
-        still = run, jax.tree.map(_nothing, row)
-        return jax.tree.map(lambda stays, goes: jnp.where(over, stays, goes), still, (new, row))
+        return advance(self.recipe, self.stopping, run, self.train, self.validation)
 
     def finish(self, run: Run) -> Run:
         """Return the run as its last segment leaves it, or with the best parameters if stopping restores them."""
@@ -115,7 +151,9 @@ class Program:
 
     def next_batch(self, run: Run) -> Batch:
         """Return what the run's next step learns from, augmented and mixed; it is read, where there is a stream."""
-        return self.batch_fn(run, self.train if self.stream is None else self.stream.at(run))
+        if self.stream is not None:
+            return self.recipe.prepare(run, Batch(*self.stream.at(run)))
+        return self.recipe.next_batch(run, self.train)
 
     def __call__(self, key: Key) -> tuple[Run, History]:
         """Return the finished run, and the history: an array `(segments,)` a name.
@@ -147,6 +185,42 @@ class Program:
         return self.finish(run), history
 
 
+def begin(recipe: Recipe, stopping: EarlyStopping | None, row: Any, key: Key) -> Run:
+    """Return `Program.start` as a function of arrays."""
+    run = recipe.start(key, row)
+    return run if stopping is None else stopping.start(run)
+
+
+def advance(
+    recipe: Recipe, stopping: EarlyStopping | None, run: Run, train: Data, validation: Data | None
+) -> tuple[Run, History]:
+    """Return `Program.segment` as a function of arrays."""
+    new, row = recipe.segment(run, train, validation)
+    if stopping is not None:
+        new = stopping.update(new, row)
+    over = halted(run)
+    if over is None:
+        return new, row
+    # A select, which `vmap` would make of a branch anyhow; `fit` never gets here with a run that is over.
+    still = run, jax.tree.map(_nothing, row)
+    return jax.tree.map(lambda stays, goes: jnp.where(over, stays, goes), still, (new, row))
+
+
+def compiled_segment(program: Program, run: Any) -> Compiled:
+    """Return `advance` compiled, `(run, train, validation) -> (run, row)`; the run's memory is given away."""
+    arrays = run, program.train, program.validation
+    return compiled(advance, [program.recipe, program.stopping], arrays, donate=(0,))
+
+
+def traced_segment(program: Program, run: Any) -> Any:
+    """Return what `jax.jit` makes of a segment before it is compiled: its `jaxpr`, and `out_info`, `(run, row)`."""
+    if (stream := program.stream) is None:
+        return compiled_segment(program, run).trace(run, program.train, program.validation)
+    # Batch by batch on the host, so that there is no segment as one function: one of a single batch stands for it.
+    in_one = jax.jit(lambda *arrays: stream.in_one(program.stopping, *arrays))
+    return in_one.trace(run, Batch(*stream.shapes), program.validation)
+
+
 def halted(run: Run) -> jax.Array | None:
     """Tell whether a run goes no further: it has stopped, or stands still; `None` if it can do neither."""
     stopped = None if run.stopping is None else run.stopping.stopped
@@ -155,20 +229,21 @@ def halted(run: Run) -> jax.Array | None:
 
 
 def program(
-    net: Net,
-    objective: ObjectiveFunction,
+    net: Net | Callable[[Any], Any],
+    objective: ObjectiveFunction | Loss,
     optimizer: optax.GradientTransformation,
     data: Any,
     *,
     epochs: int,
     batch_size: int | None = USUAL,
     validation: Any = None,
-    metrics: Mapping[str, Metric] | None = None,
+    metrics: arguments.Metrics = None,
     augment: Callable[[Key, Any], Any] | None = None,
     mix: Callable[[Key, Any, Any, jax.Array], tuple[Any, Any, jax.Array]] | None = None,
     order: Callable[[Key, Data], jax.Array] | None = None,
     accumulate: int = 1,
     freeze: Pattern | None = None,
+    but: Pattern | None = None,
     average: Any = None,
     loss_scale: LossScale | None = None,
     stopping: EarlyStopping | None = None,
@@ -184,16 +259,17 @@ def program(
 
     Args:
         net: the network.
-        objective: `(params, outputs, targets, weights) -> (scalar, parts)`, as `jn.objective` makes.
+        objective: `(params, outputs, targets, weights) -> (scalar, parts)`, as `jn.objective` makes, or a loss alone.
         optimizer: an Optax optimizer, with its schedule; `optax.chain(optax.clip_by_global_norm(1.0), ...)` clips.
         data: inputs and targets, pytrees with the examples along the first axis, and as a third, if not all
-            examples count alike, weights `(examples,)`, ≥ 0. They live on the device. Or a `jn.data.stream` of what
+            examples count alike, weights `(examples,)`, ≥ 0. A list, a table of numbers, a series or another library's
+            tensor is one array, as `np.asarray` makes it. They live on the device. Or a `jn.data.stream` of what
             does not fit there: it has its own batches and order, and only `fit` can run it.
         epochs: how often every example is seen, at least 1.
         batch_size: examples a step; `None` for all of them, 1 for stochastic gradient descent proper. A stream has its
             own: leave this out, or give the same.
         validation: inputs and targets to report on after each epoch, likewise; a stream only beside a stream.
-        metrics: `jn.metrics` by the names to report them under.
+        metrics: `jn.metrics` by the names to report them under; a list of them is reported by their own names.
         augment: `(key, example) -> example`, such as `jn.data.shift(1)`, drawn anew for each example and step.
         mix: `(key, x, y, weights) -> (x, y, weights)` over a whole batch, such as `jn.data.mixup(0.2)`, behind that.
         order: `(key, data) -> indices (examples,)`, the order of an epoch, such as `jn.data.balanced(10)`; a random
@@ -203,6 +279,7 @@ def program(
         freeze: a pattern over paths (see `jn.select`), `"features/**"`: what matches has no gradient and no memory in
             the optimizer, and the statistics of layers beneath it stay. Decay that the optimizer does itself spares
             it too.
+        but: which of the frozen learn all the same: `freeze="**", but="head/**"`.
         average: decay in [0, 1) of an exponential moving average of the parameters, θ̄ ← d θ̄ + (1 - d) θ with
             d = min(average, (1 + t) / (10 + t)) after step t; may be traced. `run.average` has it, and its evaluation
             is reported as `average/validation/…`, with batch-norm statistics estimated anew from the training inputs.
@@ -215,8 +292,9 @@ def program(
         watch: gives more to report of every step, such as `jn.train.norms()`.
 
     Raises:
-        NetError: for empty data, inputs and targets of different lengths, NaN among inputs, targets or weights, a
-            batch larger than the data or one that can't be divided in equal parts, or an option out of range.
+        NetError: for what is no network, loss, optimizer or data (the message says how to make it one), empty data,
+            inputs and targets of different lengths, NaN among inputs, targets or weights, a batch larger than the data
+            or one that can't be divided in equal parts, or an option out of range.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn, optax
     >>> x = jax.random.normal(jax.random.key(0), (100, 3))
@@ -227,7 +305,15 @@ def program(
     >>> history["loss"].shape, bool(history["accuracy"][-1] > 0.95)
     ((20,), True)
     """
-    metrics = dict(metrics or {})
+    with labelled_as("program"):
+        net, objective = arguments.network(net), arguments.objective_of(objective)
+        metrics = arguments.metrics_of(metrics)
+        arguments.check_optimizer(optimizer)
+        data, validation = arguments.pair("data", data), arguments.pair("validation", validation, needed=False)
+        arguments.check_options(augment=augment, mix=mix, order=order, watch=watch)
+        arguments.check_options(stopping=stopping, loss_scale=loss_scale, guard=guard)
+        freeze = but_for(freeze, but)
+    arguments.warn_of_probabilities(net, objective)
     stream = data if isinstance(data, Stream) else None
     with labelled_as("program"):
         if stream is None:
@@ -237,7 +323,6 @@ def program(
             examples, size = check_stream(stream, epochs, batch_size, USUAL, order), stream.reading.batch_size
         if validation is not None and not (isinstance(validation, Stream) and stream is not None):
             check_data("validation", validation, finite=guard)
-        check_metrics(metrics)
         for name, count in (("epochs", epochs), ("batch_size", size), ("accumulate", accumulate)):
             check_count(name, count)
         if size > examples:
@@ -250,43 +335,17 @@ def program(
         if average is not None:
             check_fraction("average", average)
     options = Options(accumulate, freeze, average, loss_scale, guard, watch)
-    parts = Epoch(net, objective, metrics, options, step(net, objective, optimizer, options), augment, mix)
-
-    def start_fn(key: Key, train: Data) -> Run:
-        return start(net, optimizer, key, jax.tree.map(_one_row, train[0]), options)
-
-    def epoch(run: Run, first: jax.Array, train: Data) -> tuple[jax.Array, jax.Array]:
-        """Return the examples of each batch of the epoch that began at a step, and their weights."""
-        key = fold(jax.random.fold_in(run.key, first), "order")
-        places = permutation(key, examples) if order is None else order(key, train)
-        index, weights = tally.rows(examples, size)
-        return places[index], weights
-
-    def batch_fn(run: Run, train: Data) -> Batch:
-        if stream is not None:
-            return parts.prepare(run, Batch(*train))
-        place = run.step % -(-examples // size)
-        index, weights = epoch(run, run.step - place, train)
-        return parts.prepare(run, tally.take(train, index[place], weights[place]))
-
-    def segment_fn(run: Run, train: Data, held_out: Data | None) -> tuple[Run, History]:
-        def one(run: Run, rows: tuple[jax.Array, jax.Array]) -> tuple[Run, tally.Tally]:
-            return parts.learn(run, tally.take(train, *rows))
-
-        run, row = tally.over_batches(metrics, one, run, epoch(run, run.step, train))
-        seen = {} if held_out is None else parts.evaluate(parts.shown(run, train[0]), held_out)
-        return run, parts.report(run, row, seen)
-
     settings = {
         "net": repr(net), "objective": repr(objective), "epochs": str(epochs), "batch_size": str(size),
         "metrics": ", ".join(sorted(metrics)), "options": repr(replace(options, watch=None, average=None)),
         "augment": _written(augment), "mix": _written(mix), "order": _written(order), "stopping": repr(stopping),
     }  # fmt: skip
-    recipe = Recipe(net, objective, options, settings)
-    streamed = None if stream is None else Streamed.of(stream, validation, parts)
+    own = net, objective, optimizer, metrics, options, augment, mix, order
+    recipe = Recipe(*own, examples, size, settings)
+    streamed = None if stream is None else Streamed.of(stream, validation, recipe)
     given = (() if isinstance(each, Stream) else each for each in (data, validation))
     train, held_out = (jax.tree.map(jnp.asarray, each) for each in given)
-    return Program(train, held_out, start_fn, segment_fn, batch_fn, epochs, examples, recipe, stopping, streamed)
+    return Program(train, held_out, epochs, examples, recipe, stopping, streamed)
 
 
 def _one_row(leaf: Any) -> jax.ShapeDtypeStruct:

@@ -16,8 +16,8 @@ def progress(label: str = "training") -> Callback:
     """Show a bar with loss, metrics, speed and the time left; plain lines where there is no terminal.
 
     The bar is rich's, in terminals and in notebooks that have ipywidgets; without rich the lines are plain too. Speed
-    and the time left leave out the first epoch, which is compiled first. A run that goes on from a checkpoint begins
-    where it stood.
+    and the time left come with the second epoch: the first is compiled before it runs, and tells how long both took. A
+    run that goes on from a checkpoint begins where it stood.
 
     Args:
         label: what stands in front.
@@ -69,15 +69,17 @@ class _Shown:
 
     def on_segment(self, number: int, run: Run, row: Row) -> None:
         self.seen, now = number + 1, time.perf_counter()
-        seconds = (now - self.began) / max(1, self.counted)
-        if self.counted == 0:
-            self.began = now  # what comes after the first, which was compiled before, tells the pace
+        if self.counted:
+            seconds = (now - self.began) / self.counted
+            speed = f"{self.examples / seconds:,.0f} examples/s"
+            left = f"  {_clock(seconds * (self.total - self.seen))} left"
+        else:  # compiled before it ran: what comes after it tells the pace
+            speed, left = f"{now - self.began:.1f} s with compilation", ""
+            self.began = now
         self.counted += 1
-        speed = f"{self.examples / seconds:,.0f} examples/s"
         self.text = summary(row, self.names, short=self.bar is not None)
         if self.bar is None:
-            left = _clock(seconds * (self.total - self.seen))
-            print(f"{self.label}  epoch {self.seen}/{self.total}  {self.text}  {speed}  {left} left", flush=True)
+            print(f"{self.label}  epoch {self.seen}/{self.total}  {self.text}  {speed}{left}", flush=True)
         else:
             shown, task = self.bar
             shown.update(task, completed=self.seen, text=self.text, speed=speed)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from jaxnets.errors import NetError, check_count
+from jaxnets.errors import NetError, check_count, check_positive
 from jaxnets.train.run import Run
 
 RISING = ("accuracy", "f1", "precision", "recall", "r2", "top", "intersection", "evidence", "bound")
@@ -128,8 +128,7 @@ def early_stopping(
         check_count("patience", patience)
         if mode not in ("min", "max"):
             raise NetError(f"expects mode 'min' or 'max' for {metric!r}, whose name tells neither, got {mode!r}")
-        if min_delta < 0:
-            raise NetError(f"expects min_delta ≥ 0, got {min_delta}")
+        check_positive("min_delta", min_delta, zero=True)
     except NetError as error:
         error.label = "early_stopping"
         raise

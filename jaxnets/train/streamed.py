@@ -4,12 +4,12 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from jaxnets.compiled import Compiled, compiled
 from jaxnets.data.stream import Stream
 from jaxnets.errors import NetError, check_count
 from jaxnets.net import spec
@@ -70,51 +70,55 @@ class Streamed:
         numbers = self.batches.reading.numbers(int(run.step))
         return [numbers[row % len(numbers)] for row in range(self.batches.reading.batch_size)]
 
-    def begin(self, run: Run, batch: Batch) -> Tally:
-        """Return the tally of no batch yet."""
-        return tally.empty(jax.eval_shape(self.epoch.learn, run, batch)[1])
-
-    def learn(self, run: Run, total: Tally, batch: Batch) -> tuple[Run, Tally, jax.Array]:
-        """Return the run and the epoch's tally one batch later, and whether the run stands still."""
-        run, new = self.epoch.learn(run, batch)
-        stands = jnp.zeros((), bool) if run.failed is None else run.failed >= 0
-        return run, tally.merge(self.epoch.metrics, total, new), stands
-
-    def look(self, run: Run, total: dict[str, Tally] | None, batch: Batch) -> tuple[dict[str, Tally], jax.Array]:
-        """Return the tallies of evaluations one batch later, and something to wait for."""
-        epoch = self.epoch
-        new = {
-            name: tally.look(epoch.net, params, state, batch, epoch.metrics, epoch.objective)
-            for name, (params, state) in epoch.shown(run).items()
-        }
-        if total is not None:
-            new = {name: tally.merge(epoch.metrics, total[name], each) for name, each in new.items()}
-        return new, jnp.zeros((), bool)
-
-    def report(
-        self, stopping: EarlyStopping | None, run: Run, total: Tally, seen: dict[str, Tally], held_out: Data | None
-    ) -> tuple[Run, Values]:
-        """Return the run with what early stopping makes of the epoch, and the epoch's values."""
-        metrics = self.epoch.metrics
-        values = {name: tally.value(metrics, each) for name, each in seen.items()}
-        if held_out:
-            values = self.epoch.evaluate(self.epoch.shown(run), held_out)
-        row = self.epoch.report(run, tally.value(metrics, total), values)
-        return run if stopping is None else stopping.update(run, row), row
-
     def in_one(
         self, stopping: EarlyStopping | None, run: Run, batch: Batch, held_out: Data | None
     ) -> tuple[Run, Values]:
         """Return what an epoch of one batch would be: all that is computed, as one function."""
-        run, total, _ = self.learn(run, self.begin(run, batch), batch)
-        looks = {} if self.held_out is None else self.look(run, None, batch)[0]
-        return self.report(stopping, run, total, looks, held_out)
+        run, total, _ = learn(self.epoch, run, begin(self.epoch, run, batch), batch)
+        looks = {} if self.held_out is None else look(self.epoch, run, None, batch)[0]
+        return report(self.epoch, stopping, run, total, looks, held_out)
 
 
-_begin = jax.jit(Streamed.begin, static_argnums=0)
-_learn = jax.jit(Streamed.learn, static_argnums=0, donate_argnums=(1, 2))
-_look = jax.jit(Streamed.look, static_argnums=0, donate_argnums=2)
-_report = jax.jit(Streamed.report, static_argnums=(0, 1), donate_argnums=2)
+# What is compiled is made of the epoch alone, so that it does not keep the streams alive.
+
+
+def begin(epoch: Epoch, run: Run, batch: Batch) -> Tally:
+    """Return the tally of no batch yet."""
+    return tally.empty(jax.eval_shape(epoch.learn, run, batch)[1])
+
+
+def learn(epoch: Epoch, run: Run, total: Tally, batch: Batch) -> tuple[Run, Tally, jax.Array]:
+    """Return the run and the epoch's tally one batch later, and whether the run stands still."""
+    run, new = epoch.learn(run, batch)
+    stands = jnp.zeros((), bool) if run.failed is None else run.failed >= 0
+    return run, tally.merge(epoch.metrics, total, new), stands
+
+
+def look(epoch: Epoch, run: Run, total: dict[str, Tally] | None, batch: Batch) -> tuple[dict[str, Tally], jax.Array]:
+    """Return the tallies of evaluations one batch later, and something to wait for."""
+    new = {
+        name: tally.look(epoch.net, params, state, batch, epoch.metrics, epoch.objective)
+        for name, (params, state) in epoch.shown(run).items()
+    }
+    if total is not None:
+        new = {name: tally.merge(epoch.metrics, total[name], each) for name, each in new.items()}
+    return new, jnp.zeros((), bool)
+
+
+def report(
+    epoch: Epoch,
+    stopping: EarlyStopping | None,
+    run: Run,
+    total: Tally,
+    seen: dict[str, Tally],
+    held_out: Data | None,
+) -> tuple[Run, Values]:
+    """Return the run with what early stopping makes of the epoch, and the epoch's values."""
+    values = {name: tally.value(epoch.metrics, each) for name, each in seen.items()}
+    if held_out:
+        values = epoch.evaluate(epoch.shown(run), held_out)
+    row = epoch.report(run, tally.value(epoch.metrics, total), values)
+    return run if stopping is None else stopping.update(run, row), row
 
 
 @contextmanager
@@ -132,15 +136,26 @@ def epochs(
         done = step // stream.batches.batches
         looker = stream.held_out.again(done * stream.held_out.batches, epochs=segments)
 
+    epoch, functions = stream.epoch, dict[Any, Compiled]()
+
+    def call(function: Callable[..., Any], static: list[Any], *arrays: Any, donate: tuple[int, ...] = ()) -> Any:
+        if function not in functions:
+            functions[function] = compiled(function, static, arrays, donate=donate)
+        return functions[function](*arrays)
+
     def one(run: Run) -> tuple[Run, Values]:
-        def learn(both: tuple[Run, Tally | None], batch: Batch) -> tuple[tuple[Run, Tally], jax.Array]:
+        def step(both: tuple[Run, Tally | None], batch: Batch) -> tuple[tuple[Run, Tally], jax.Array]:
             run, total = both
-            run, total, stands = _learn(stream, run, _begin(stream, run, batch) if total is None else total, batch)
+            total = call(begin, [epoch], run, batch) if total is None else total
+            run, total, stands = call(learn, [epoch], run, total, batch, donate=(0, 1))
             return (run, total), stands
 
-        run, total = _through(reader, learn, (run, None))
-        seen = {} if looker is None else _through(looker, partial(_look, stream, run), None)
-        return _report(stream, stopping, run, total, seen, held_out)
+        def seen_in(total: dict[str, Tally] | None, batch: Batch) -> tuple[dict[str, Tally], jax.Array]:
+            return call(look, [epoch], run, total, batch, donate=(1,))
+
+        run, total = _through(reader, step, (run, None))
+        seen = {} if looker is None else _through(looker, seen_in, None)
+        return call(report, [epoch, stopping], run, total, seen, held_out, donate=(0,))
 
     try:
         yield one

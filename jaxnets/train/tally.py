@@ -6,8 +6,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxnets.compiled import computed
+from jaxnets.errors import labelled_as
+from jaxnets.foreign import arrays
 from jaxnets.metrics import Metric
 from jaxnets.net import Net, Params, State
+from jaxnets.objective import Loss
+from jaxnets.train import arguments
 from jaxnets.train.data import Data
 from jaxnets.train.run import Batch
 from jaxnets.train.step import ObjectiveFunction
@@ -89,7 +94,7 @@ def rows(examples: int, batch_size: int) -> tuple[jax.Array, jax.Array]:
 
 
 def take(data: Data, index: jax.Array, weights: jax.Array) -> Batch:
-    """Return the examples at some indices as a batch; weights of the data, if any, multiply those given."""
+    """Return the examples at some indices as a batch; weights of the data, if any, multiply those arguments."""
     x, y, *own = jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], data)
     return Batch(x, y, weights * own[0].astype(weights.dtype) if own else weights)
 
@@ -99,23 +104,27 @@ def evaluate(
     params: Params,
     state: State,
     data: Data,
-    metrics: Mapping[str, Metric],
-    objective: ObjectiveFunction | None = None,
+    metrics: arguments.Metrics,
+    objective: ObjectiveFunction | Loss | None = None,
     *,
     batch_size: int = 256,
 ) -> dict[str, jax.Array]:
     """Return metrics, and the objective's parts if one is given, over every example of the data exactly once.
 
-    The values do not depend on the batch size but for rounding. It is a pure function: jit or vmap it.
+    The values do not depend on the batch size but for rounding. It is a pure function: jit or vmap it. Called on known
+    arrays it is compiled once for a network, metrics and shapes.
 
     Args:
         net: the network, run in evaluation.
         params: its parameters.
         state: its state.
         data: inputs and targets, pytrees with the examples along the first axis, and the examples' weights if any.
-        metrics: `jn.metrics` by the names to report.
-        objective: `(params, outputs, targets, weights) -> (scalar, parts)`.
+        metrics: `jn.metrics` by the names to report, or a list of them.
+        objective: `(params, outputs, targets, weights) -> (scalar, parts)`, or a loss alone.
         batch_size: how many examples are computed at once.
+
+    Raises:
+        NetError: for what `program` would not take.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> net = jn.dense(2)
@@ -124,6 +133,21 @@ def evaluate(
     >>> sorted(evaluate(net, params, state, (x, y), {"accuracy": jn.metrics.accuracy}, batch_size=2))
     ['accuracy']
     """
+    with labelled_as("evaluate"):
+        net, chosen, data = arguments.network(net), arguments.metrics_of(metrics), arguments.pair("data", data)
+        objective = None if objective is None else arguments.objective_of(objective)
+    return computed(_evaluate, [net, chosen, objective, batch_size], params, state, data)
+
+
+def _evaluate(
+    net: Net,
+    metrics: Mapping[str, Metric],
+    objective: ObjectiveFunction | None,
+    batch_size: int,
+    params: Params,
+    state: State,
+    data: Data,
+) -> dict[str, jax.Array]:
     examples = len(jax.tree.leaves(data)[0])
 
     def one(_: None, batch: tuple[jax.Array, jax.Array]) -> tuple[None, Tally]:
@@ -139,7 +163,7 @@ def predict(net: Net, params: Params, state: State, x: Any, *, batch_size: int =
         net: the network.
         params: its parameters.
         state: its state.
-        x: inputs, a pytree with the examples along the first axis.
+        x: inputs, a pytree with the examples along the first axis, or what `np.asarray` makes one of.
         batch_size: how many examples are computed at once.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
@@ -147,6 +171,12 @@ def predict(net: Net, params: Params, state: State, x: Any, *, batch_size: int =
     >>> predict(net, *net.init(jax.random.key(0), x), x, batch_size=2).shape
     (5, 2)
     """
+    with labelled_as("predict"):
+        net, x = arguments.network(net), arrays("x", x)
+    return computed(_predict, [net, batch_size], params, state, x)
+
+
+def _predict(net: Net, batch_size: int, params: Params, state: State, x: Any) -> Any:
     examples = len(jax.tree.leaves(x)[0])
     index, _ = rows(examples, min(batch_size, examples))
 

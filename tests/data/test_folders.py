@@ -277,7 +277,7 @@ def test_a_program_asks_for_a_stream(tmp_path):
 
 def test_says_what_to_install(folder, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)
-    with pytest.raises(ModuleNotFoundError, match="extra 'data'"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'jaxnets\[data\]'"):
         jn.data.image_folder(folder)
 
 

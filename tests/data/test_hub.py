@@ -56,7 +56,7 @@ def test_the_hubs_cache_is_read_offline_unless_asked_otherwise(tmp_path, monkeyp
 def test_download_says_what_to_install(monkeypatch):
     monkeypatch.delenv(local.VARIABLE, raising=False)
     monkeypatch.setattr(hub.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match="extra 'hub'"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'jaxnets\[hub\]'"):
         jn.data.mnist(download=True)
     with pytest.raises(FileNotFoundError, match="mnist is not here"):
         jn.data.mnist()

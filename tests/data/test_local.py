@@ -145,7 +145,7 @@ def test_mnist_rejects(stem, array, words, tmp_path):
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10", "cifar100", "imagenet"])
 def test_absent_sets_say_what_was_expected_and_where(name, tmp_path, monkeypatch):
     load = getattr(jn.data, name)
-    with pytest.raises(FileNotFoundError, match=f"{name} is not here.*no folder.*{local.VARIABLE}.*extra 'hub'"):
+    with pytest.raises(FileNotFoundError, match=rf"{name} is not here.*no folder.*{local.VARIABLE}.*'jaxnets\[hub\]'"):
         load()
     with pytest.raises(FileNotFoundError, match=f"Expected: .*Looked in: {tmp_path}, {tmp_path}/{name}"):
         load(tmp_path)

@@ -57,7 +57,7 @@ def test_japanese_vowels_equal_sktimes():
 @pytest.mark.parametrize("name", ["digits", "iris", "wine", "diabetes", "sunspots", "japanese_vowels"])
 def test_says_what_to_install(name, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)
-    with pytest.raises(ModuleNotFoundError, match="extra 'data'"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'jaxnets\[data\]'"):
         getattr(jn.data, name)()
 
 

@@ -211,8 +211,10 @@ def test_boxes_of_units():
 
 
 def test_what_has_no_rule_is_taken_to_see_everything_and_told():
+    field = receptive_field(lambda x: jnp.linalg.cholesky(x[..., 0]), jnp.ones((1, 8, 8, 1)))
+    assert (field.unknown, field.size[0], field.stride[0]) == (("cholesky",), 8, None)
     field = receptive_field(lambda x: jnp.fft.fft(x, axis=1).real, jnp.ones((1, 8, 5, 1)))
-    assert (field.unknown, field.size[0], field.stride[0]) == (("fft",), 8, None)
+    assert (field.unknown, field.size, field.stride) == ((), (8, 1), (None, 1))
 
 
 def test_mistakes():

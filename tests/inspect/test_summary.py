@@ -234,3 +234,16 @@ def test_mistakes_are_told():
         jn.summary(SMALL, shaped(2, 10))
     with pytest.raises(jn.NetError, match=r"has no parameters to train"):
         jn.summary(jnp.tanh, X, columns=["train_flops"])
+
+
+def test_a_shape_stands_for_an_input_of_float32():
+    shape = (2, 10, 10, 3)
+    assert (
+        jn.summary(SMALL, shape).records() == jn.summary(SMALL, list(shape)).records() == jn.summary(SMALL, X).records()
+    )
+    assert multiply_adds(SMALL, shape) == multiply_adds(SMALL, X)
+    assert jn.inspect.count_parameters(SMALL, shape) == jn.inspect.count_parameters(SMALL, X)
+    assert jn.inspect.receptive_field(SMALL, shape).size == jn.inspect.receptive_field(SMALL, X).size
+    assert str(jn.inspect.diagram(SMALL, shape)) == str(jn.inspect.diagram(SMALL, X))
+    with pytest.raises(jn.NetError, match=r"conv: conv\(8, 3\) expects \(batch, .* got \(10, 10\)"):
+        jn.summary(SMALL, (10, 10))

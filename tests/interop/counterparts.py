@@ -127,6 +127,14 @@ def recurrent(kind: str, layers: int, both_ways: bool) -> Counterpart:
 
 
 RECURRENT = [recurrent(kind, n, both) for kind in ("LSTM", "GRU", "RNN") for n in (1, 2) for both in (False, True)]
+RECURRENT.append(
+    Counterpart(
+        "gru_3_both_ways_in_one",
+        lambda: jn.serial(rnn=jn.bidirectional(jn.gru_cell(3), layers=3), fc=jn.dense(2)),
+        lambda nn: named(nn, rnn=nn.GRU(3, 3, 3, batch_first=True, bidirectional=True), fc=nn.Linear(6, 2)),
+        SEQUENCES,
+    )
+)
 
 LAYERS = [
     Counterpart("dense", lambda: jn.dense(3), lambda nn: nn.Linear(6, 3), PAIR),

@@ -2,11 +2,17 @@
 
 import json
 import struct
+import tempfile
+from pathlib import Path
+from typing import Any
 
+import hypothesis
+import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import jaxnets as jn
 
@@ -39,18 +45,154 @@ def test_equal_networks_give_equal_files(tmp_path):
     assert len({file.read_bytes() for file in tmp_path.iterdir()}) == 1
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "int8", "int32", "uint32", "bool"])
-@pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 0, 3), (2, 3)])
-def test_every_dtype_and_shape(tmp_path, dtype, shape):
-    array = jnp.ones(shape, dtype)
-    jn.save(tmp_path / "x", {"a": array})
-    equal(jn.load(tmp_path / "x")[0], {"a": array})
+IN_SAFETENSORS = (
+    "bool int8 uint8 int16 uint16 int32 uint32 float16 bfloat16 float32 complex64 float8_e4m3fn float8_e5m2"
+)
+AS_BYTES = "int2 uint2 int4 uint4 float4_e2m1fn float8_e4m3b11fnuz float8_e4m3fnuz float8_e5m2fnuz float8_e8m0fnu"
+WIDE = "int64 uint64 float64 complex128"  # NumPy's alone without x64
+DTYPES = [jnp.dtype(name) for name in f"{IN_SAFETENSORS} {AS_BYTES} {WIDE}".split()]
 
 
-def test_transposed_arrays_keep_their_values(tmp_path):
-    array = np.arange(6.0, dtype=np.float32).reshape(2, 3).T
+def same_bits(left: Any, right: Any) -> None:
+    """Compare trees of arrays in dtype, shape and every bit, NaN's too."""
+    assert jax.tree.structure(left) == jax.tree.structure(right)
+    for a, b in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
+        assert (a.dtype, a.shape) == (b.dtype, b.shape)
+        whole = jnp.issubdtype(a.dtype, jnp.integer)  # those of 4 bits have 4 more that mean nothing
+        a, b = (np.asarray(each).astype(np.int64 if whole else each.dtype) for each in (a, b))
+        assert a.tobytes() == b.tobytes()
+
+
+NARROW = {"bool": (0, 2), "int2": (-2, 2), "uint2": (0, 4), "int4": (-8, 8), "uint4": (0, 16), "float4_e2m1fn": (0, 16)}
+
+
+def of_any_bits(dtype: np.dtype, shape: tuple[int, ...], seed: int) -> np.ndarray:
+    """Draw an array whose bits are random as far as its dtype has them: NaN, infinities and -0 among them."""
+    low, high = NARROW.get(dtype.name, (0, 256))
+    raw = np.random.default_rng(seed).integers(low, high, (*shape, dtype.itemsize), np.int16)
+    return np.frombuffer(raw.astype(np.uint8).tobytes(), dtype).reshape(shape)
+
+
+def arrays(draw: Any) -> np.ndarray:
+    array = of_any_bits(
+        draw(st.sampled_from(DTYPES)),
+        draw(st.lists(st.integers(0, 3), max_size=3).map(tuple)),
+        draw(st.integers(0, 999)),
+    )
+    form = draw(st.sampled_from(("whole", "transposed", "strided", "reversed")))
+    if array.ndim == 0 or form == "whole":
+        return array
+    return {"transposed": array.T, "strided": array[::2], "reversed": array[..., ::-1]}[form]
+
+
+NAMES = st.text(min_size=1, max_size=4).filter(lambda name: "/" not in name) | st.sampled_from(
+    ("params", ".", "é", "é")
+)
+TREES = st.recursive(
+    st.composite(arrays)(), lambda inner: st.dictionaries(NAMES, inner, max_size=3), max_leaves=6
+).filter(lambda tree: isinstance(tree, dict))
+
+
+@pytest.mark.filterwarnings("ignore:load .*NaN or infinite")
+@hypothesis.settings(max_examples=30)
+@hypothesis.given(TREES, TREES)
+def test_any_tree_comes_back_to_the_bit(params, state):
+    file = Path(tempfile.mkdtemp(), "tree")
+    jn.save(file, params, state)
+    same_bits(jn.load(file)[:2], (params, state))
+
+
+@pytest.mark.filterwarnings("ignore:load .*NaN or infinite")
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_every_dtype_keeps_its_bits(tmp_path, dtype):
+    array = of_any_bits(dtype, (5, 40), 1)
     jn.save(tmp_path / "x", {"a": array})
-    np.testing.assert_array_equal(jn.load(tmp_path / "x")[0]["a"], array)
+    found = jn.load(tmp_path / "x")[0]["a"]
+    same_bits(found, array)
+    assert isinstance(found, np.ndarray) == (dtype.name in WIDE.split())
+
+
+def test_numbers_wider_than_jax_holds_do_not_change(tmp_path):
+    jn.save(tmp_path / "x", {"n": np.array([2**40 + 1]), "x": np.array(1e300), "z": np.array(1e300j)})
+    found, _, _ = jn.load(tmp_path / "x")
+    assert found["n"].tolist() == [2**40 + 1]
+    assert (found["x"], found["z"]) == (1e300, 1e300j)
+    with jax.enable_x64():
+        assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(jn.load(tmp_path / "x")[0]))
+
+
+def test_big_endian_numbers_keep_their_values(tmp_path):
+    jn.save(tmp_path / "x", {"a": np.arange(3, dtype=">f4"), "b": np.arange(3, dtype=">c16")})
+    found, _, _ = jn.load(tmp_path / "x")
+    assert found["a"].tolist() == found["b"].tolist() == [0, 1, 2]
+    assert (found["a"].dtype, found["b"].dtype) == (np.dtype("<f4"), np.dtype("<c16"))
+
+
+@pytest.mark.parametrize("impl", ["threefry2x32", "rbg", "unsafe_rbg"])
+def test_keys_draw_the_same(tmp_path, impl):
+    keys = jax.random.split(jax.random.key(3, impl=impl), 2)
+    jn.save(tmp_path / "x", {}, {"key": keys, "old": jax.random.PRNGKey(1)})
+    found = jn.load(tmp_path / "x")[1]
+    assert found["key"].dtype == keys.dtype
+    np.testing.assert_array_equal(jax.random.bits(found["key"][1]), jax.random.bits(keys[1]))
+    equal(found["old"], jax.random.PRNGKey(1))
+
+
+def test_empty_dicts_come_back(tmp_path):
+    params = {"relu": {}, "block": {"a": {}, "b": {"c": {}}}, "fc": {"bias": jnp.ones(1)}}
+    jn.save(tmp_path / "x", params, {"relu": {}})
+    equal(jn.load(tmp_path / "x")[:2], (params, {"relu": {}}))
+
+
+def test_any_flipped_bit_is_noticed(tmp_path):
+    params = {"a": jnp.arange(3.0), "b": {}, "c": jnp.ones(3, jnp.int4), "k": jax.random.key(0), "n": jnp.arange(3)}
+    jn.save(tmp_path / "x", params, metadata={"epochs": 3})
+    whole = (tmp_path / "x").read_bytes()
+    for place in range(len(whole)):
+        flipped = whole[place] ^ (1 << place % 8)
+        (tmp_path / "y").write_bytes(whole[:place] + bytes([flipped]) + whole[place + 1 :])
+        with pytest.raises(jn.NetError, match=r"load .*y"):
+            jn.load(tmp_path / "y")
+    end = bytearray(whole)
+    end[-1] ^= 1
+    (tmp_path / "y").write_bytes(end)
+    with pytest.raises(jn.NetError, match="damaged file"):
+        jn.load(tmp_path / "y")
+
+
+def test_files_from_before_the_checksum_are_read(tmp_path):
+    header = {"jaxnets": json.dumps({"format": "jaxnets/1", "metadata": {"epochs": 3}})}
+    save_file({"params/a/b": np.arange(2, dtype=np.int32), "state/m": np.ones(1, np.float32)}, tmp_path / "x", header)
+    params, state, metadata = jn.load(tmp_path / "x")
+    equal((params, state), ({"a": {"b": jnp.arange(2)}}, {"m": jnp.ones(1)}))
+    assert metadata == {"epochs": 3}
+
+
+def test_a_home_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    jn.save("~/net", {"a": jnp.ones(1)})
+    assert (tmp_path / "net").is_file()
+    equal(jn.load("~/net")[0], {"a": jnp.ones(1)})
+
+
+def test_metadata_may_hold_numpys_scalars_and_nothing_else_that_json_does_not(tmp_path):
+    given = {"loss": np.float32(0.5), "n": np.int64(3), "best": jnp.asarray(2.0), "on": np.True_, "t": (1, {"u": None})}
+    jn.save(tmp_path / "x", {}, metadata=given)
+    assert jn.load(tmp_path / "x")[2] == {"loss": 0.5, "n": 3, "best": 2.0, "on": True, "t": [1, {"u": None}]}
+    loop: dict[str, Any] = {}
+    loop["a"] = loop
+    for wrong, message in (
+        ({"a": {"b": [1, np.ones(2)]}}, r"got ndarray .* at metadata/a/b/1; .*tolist"),
+        ({"a": float("inf")}, "got float inf at metadata/a"),
+        ({"a": np.float32("nan")}, "got float nan at metadata/a"),
+        ({"a": {1: 2}}, "expects text for names in JSON, got 1 at metadata/a"),
+        ({"a": Path("x")}, "at metadata/a"),
+        ([1], "expects metadata as a dict, got list"),
+        (loop, "no deeper than"),
+    ):
+        with pytest.raises(jn.NetError, match=f"^save .*{message}"):
+            jn.save(tmp_path / "y", {}, metadata=wrong)  # type: ignore[arg-type]
+    assert not (tmp_path / "y").exists()
 
 
 def test_nothing_is_overwritten_unasked(tmp_path):
@@ -84,14 +226,61 @@ def test_a_missing_folder_and_a_missing_file_are_named(tmp_path):
         jn.load(tmp_path / "net")
 
 
-def test_trees_of_something_else_are_rejected(tmp_path):
-    with pytest.raises(jn.NetError, match="list at params/a"):
-        jn.save(tmp_path / "x", {"a": [1.0]})
-    with pytest.raises(jn.NetError, match="without '/'"):
-        jn.save(tmp_path / "x", {"a/b": jnp.ones(1)})
-    with pytest.raises(ValueError, match="JSON"):
-        jn.save(tmp_path / "x", {"a": jnp.ones(1)}, metadata={"loss": float("nan")})
+@pytest.mark.parametrize(
+    ("leaf", "message"),
+    [
+        ([1.0], "got list at params/a; jnp.asarray"),
+        ((jnp.ones(1),), "got tuple at params/a"),
+        (None, "got NoneType at params/a"),
+        (1.0, "got float at params/a"),
+        (np.array(["x"]), "got str32 at params/a"),
+        (np.array([None]), "got object at params/a"),
+        (np.array(["2020"], "M8[D]"), r"got datetime64\[D\] at params/a"),
+        (np.ones(1, [("x", "f4")]), "got void32 at params/a"),
+    ],
+)
+def test_leaves_of_something_else_are_rejected(tmp_path, leaf, message):
+    with pytest.raises(jn.NetError, match=f"^save expects .*{message}"):
+        jn.save(tmp_path / "x", {"a": leaf})
     assert not list(tmp_path.iterdir())
+
+
+def test_names_that_are_none_are_rejected(tmp_path):
+    for name in ("a/b", "", 1, "\ud800"):
+        with pytest.raises(jn.NetError, match="without '/'"):
+            jn.save(tmp_path / "x", {name: jnp.ones(1)})
+    with pytest.raises(jn.NetError, match="JSON"):
+        jn.save(tmp_path / "x", {"a": jnp.ones(1)}, metadata={"loss": float("nan")})
+    with pytest.raises(jn.NetError, match="outside of jit"):
+        jax.jit(lambda a: jn.save(tmp_path / "x", {"a": a}))(jnp.ones(1))
+    assert not list(tmp_path.iterdir())
+
+
+def written(file: Path, header: str, data: bytes = b"") -> Path:
+    """Write a safetensors file by hand."""
+    file.write_bytes(struct.pack("<Q", len(header)) + header.encode() + data)
+    return file
+
+
+def test_odd_names_and_headers_are_rejected(tmp_path):
+    ours = {"jaxnets": '{"format": "jaxnets/1", "metadata": {}}'}
+    one = np.ones(1, np.float32)
+    for names, message in (
+        (("params",), "'params' that is neither"),
+        (("a",), "'a' that is neither"),
+        (("params/a", "params/a/b"), "finds a tensor 'params/a/b' inside another"),
+    ):
+        save_file(dict.fromkeys(names, one), tmp_path / "x", ours)
+        with pytest.raises(jn.NetError, match=f"^load .*{message}"):
+            jn.load(tmp_path / "x")
+    for entry in ("[]", '{"format": "jaxnets/1", "metadata": 1}', '{"format": "jaxnets/1"}', "{", "[" * 10**5, "1"):
+        save_file({}, tmp_path / "x", {"jaxnets": entry})
+        with pytest.raises(jn.NetError, match=r"^load .*header"):
+            jn.load(tmp_path / "x")
+    tensor = '"params/a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}'
+    for header in (f"{{{tensor}, {tensor}}}", f'{{"__metadata__": {{"jaxnets": {{"format": 1}}}}, {tensor}}}', "[]"):
+        with pytest.raises(jn.NetError, match=r"^load "):
+            jn.load(written(tmp_path / "x", header, b"\0" * 4))
 
 
 @pytest.mark.parametrize("keep", [0, 4, 9, 60, -1])
@@ -104,8 +293,6 @@ def test_truncated_files_are_rejected(tmp_path, keep):
 
 
 def test_other_files_are_rejected(tmp_path):
-    from safetensors.numpy import save_file
-
     save_file({"a": np.ones(2, np.float32)}, tmp_path / "foreign")
     with pytest.raises(jn.NetError, match="format"):
         jn.load(tmp_path / "foreign")

@@ -171,9 +171,31 @@ def test_heads_that_run_in_training_only_are_put_in_order_too():
 def test_prefixes_of_wrappers_are_dropped():
     net, x = jn.serial(jn.dense(3), jn.dense(2)), floats(1, 4)
     tensors = to_torch(net, *draw(net, x), x)
-    for prefix in ("module.", "_orig_mod.", "module._orig_mod."):
-        equal(
-            from_torch(net, {prefix + name: value for name, value in tensors.items()}, x), from_torch(net, tensors, x)
-        )
+    want = from_torch(net, tensors, x)
+    for prefix in (
+        "module.",
+        "_orig_mod.",
+        "module._orig_mod.",
+        "_orig_mod.module.",
+        "module.module.",
+        "_orig_mod." * 2,
+    ):
+        equal(from_torch(net, {prefix + name: value for name, value in tensors.items()}, x), want)
+    inner = {f"_fsdp_wrapped_module.{name.replace('.', '._fsdp_wrapped_module._orig_mod.')}" for name in tensors}
+    equal(from_torch(net, dict(zip(sorted(inner), (tensors[name] for name in sorted(tensors)))), x), want)
+    with pytest.raises(jn.NetError, match=r"two tensors for the name '0\.weight'"):
+        from_torch(net, tensors | {"_orig_mod.0.weight": tensors["0.weight"]}, x)
     inside = jn.serial(module=net)
     assert list(from_torch(inside, {f"module.{name}": value for name, value in tensors.items()}, x)[0]) == ["module"]
+
+
+def test_modules_of_pytorch_are_taken_however_they_are_wrapped():
+    torch = pytest.importorskip("torch")
+    net, x = jn.serial(jn.dense(3), jn.dense(2)), floats(1, 4)
+    module = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 2))
+    want = from_torch(net, module, x)
+    equal(from_torch(net, torch.compile(torch.nn.DataParallel(module), backend="eager"), x), want)
+    equal(from_torch(net, torch.nn.DataParallel(torch.compile(module, backend="eager")), x), want)
+    module[0] = torch.compile(module[0], backend="eager")
+    assert "0._orig_mod.weight" in module.state_dict()
+    equal(from_torch(net, module, x), want)

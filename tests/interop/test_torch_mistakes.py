@@ -1,5 +1,6 @@
 """What `from_torch` and `to_torch` say when they are given the wrong thing."""
 
+import json
 import re
 import struct
 import sys
@@ -113,6 +114,52 @@ def test_safetensors_are_read_directly(tmp_path: Path, dtype: str):
     save_file(tensors, tmp_path / "net.safetensors", {"format": "pt"})
     equal(from_torch(small(), tmp_path / "net.safetensors", X), from_torch(small(), tensors, X))
     equal(from_torch(small(), str(tmp_path / "net.safetensors"), X), from_torch(small(), tensors, X))
+
+
+def parts(folder: Path, files: dict[str, dict[str, np.ndarray]], listed: Any = None) -> Path:
+    """Write tensors into several files, and an index of them."""
+    from safetensors.numpy import save_file
+
+    for name, tensors in files.items():
+        save_file(tensors, folder / name)
+    found = {name: file for file, tensors in files.items() for name in tensors}
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {"total_size": 0}, "weight_map": found if listed is None else listed}))
+    return index
+
+
+def test_a_model_in_several_files_is_read_by_its_index(tmp_path: Path):
+    tensors = {name: value for name, value in weights().items() if "num_batches" not in name}
+    names = sorted(tensors)
+    first, second = ({name: tensors[name] for name in half} for half in (names[::2], names[1::2]))
+    index = parts(tmp_path, {"model-1-of-2.safetensors": first, "model-2-of-2.safetensors": second})
+    equal(from_torch(small(), index, X), from_torch(small(), tensors, X))
+
+    def listed(**changed: str) -> dict[str, str]:
+        return json.loads(index.read_text())["weight_map"] | changed
+
+    double = {"a.safetensors": first, "b.safetensors": second | {names[0]: tensors[names[0]]}}
+    rejected(f"other tensors in 'a.safetensors' than .* lists: {names[0]}", parts(tmp_path, double))
+    index = parts(tmp_path, {"a.safetensors": first, "b.safetensors": second})
+    parts(tmp_path, {}, listed(**{"x.weight": "a.safetensors"}))
+    rejected("other tensors in 'a.safetensors' than .* lists: x.weight", index)
+    parts(tmp_path, {}, {name: file for name, file in listed().items() if name not in ("x.weight", names[1])})
+    rejected(f"other tensors in 'b.safetensors' than .* lists: {names[1]}", index)
+    (tmp_path / "b.safetensors").unlink()
+    rejected(r"finds no file 'b\.safetensors' beside the index .*; fetch all parts", index)
+
+
+@pytest.mark.parametrize("file", ["../a.safetensors", "/a.safetensors", "b/../../a.safetensors", "..\\a", "C:\\a"])
+def test_an_index_reads_nothing_outside_its_folder(tmp_path: Path, file: str):
+    (tmp_path / "inside").mkdir()
+    parts(tmp_path, {"a.safetensors": {"w": np.ones(1)}})
+    rejected("expects files beside the index", parts(tmp_path / "inside", {}, {"w": file}))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"weight_map": []}', '{"weight_map": {"a": 1}}', "[" * 10**5])
+def test_an_index_that_is_none_is_rejected(tmp_path: Path, text: str):
+    (tmp_path / "index.json").write_text(text)
+    rejected("expects an index", tmp_path / "index.json")
 
 
 def test_truncated_corrupt_and_missing_files_are_rejected(tmp_path: Path):

@@ -73,7 +73,10 @@ CHECKED = [
     Peer("resnet18", models.resnet18),
     Peer("resnet50", partial(models.resnet50, scan=True)),
     Peer("resnext50_32x4d", models.resnext50_32x4d),
+    Peer("resnext101_32x8d", partial(models.resnext101_32x8d, scan=True)),
+    Peer("resnext101_64x4d", partial(models.resnext101_64x4d, scan=True)),
     Peer("wide_resnet50_2", partial(models.wide_resnet50_2, scan=True)),
+    Peer("wide_resnet101_2", partial(models.wide_resnet101_2, scan=True)),
     Peer("vgg11", models.vgg11, timm=True, rename=TIMM_VGG),
     Peer("resnetv2_50", partial(models.resnet50_v2, scan=True), timm=True, rename=TIMM_RESNETV2),
 ]

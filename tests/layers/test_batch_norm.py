@@ -1,3 +1,6 @@
+from typing import Any
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -130,6 +133,35 @@ def test_a_large_mean_costs_no_accuracy(mean):
         near(narrow, pull(net, params, state, *wide, train=True), 2e-6)
 
 
+@pytest.mark.parametrize("decay", [1.0, jnp.float32(1.0)])
+def test_with_decay_one_the_averages_stay_as_they_are(decay):
+    """PyTorch's momentum=0: the batch's statistics in training, those given in evaluation, even beside an infinity."""
+    net, x = jn.batch_norm(decay=decay), example((6, 2))
+    state = {"mean": jnp.array([3.0, -1.0]), "var": jnp.array([2.0, 5.0])}
+    params = {"scale": jnp.ones(2), "bias": jnp.zeros(2)}
+    y, after = jax.jit(lambda x: net.apply(params, state, x, train=True))(x)
+    near(after, state, 0)
+    near(y, (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5), 1e-5)
+    x[0] = np.inf
+    near(net.apply(params, state, x, train=True)[1], state, 0)
+
+
+def test_the_running_variance_may_be_the_biased_one():
+    """Keras' and Flax' rule, by hand in float64 and by Flax: 25 values a channel, over three steps."""
+    shape, theirs = (5, 5, 3), nn.BatchNorm(use_running_average=False, momentum=0.8)
+    net = jn.batch_norm(decay=0.8, unbiased=False)
+    params, state = net.init(KEY, example(shape))
+    stats: Any = theirs.init(KEY, example(shape))
+    expected = np.ones(3)
+    for k in range(3):
+        x = example(shape, k)
+        expected = 0.8 * expected + 0.2 * x.astype(np.float64).var((0, 1))
+        _, state = net.apply(params, state, jnp.asarray(x), train=True)
+        stats = stats | theirs.apply(stats, x, mutable=["batch_stats"])[1]
+    near(state["var"], expected, 1e-6)
+    near(state, dict(stats["batch_stats"]), 1e-6)
+
+
 def test_constant_channels_give_the_bias():
     net, x = jn.batch_norm(), jnp.full((7, 3), 12345.678)
     params, state = net.init(KEY, x)
@@ -243,7 +275,7 @@ def test_state_keeps_its_dtype_in_other_precision():
 
 
 MISTAKES = {
-    "decay": (lambda: jn.batch_norm(decay=1.0), r"batch_norm\(decay=1.0\) expects decay in \[0, 1\), got 1"),
+    "decay": (lambda: jn.batch_norm(decay=1.1), r"batch_norm\(decay=1.1\) expects decay in \[0, 1\], got 1.1"),
     "epsilon": (lambda: jn.batch_norm(epsilon=0.0), r"expects epsilon > 0, got 0"),
     "one value": (
         lambda: apply(jnp.ones((1, 2))),

@@ -177,3 +177,12 @@ MISTAKES = [
 def test_mistakes_are_named(mistake, message):
     with pytest.raises(jn.NetError, match=message):
         mistake()
+
+
+@pytest.mark.parametrize("make", [jn.rnn_cell, jn.gru_cell, jn.lstm_cell])
+@pytest.mark.parametrize("dtype", [jnp.int32, bool, jnp.complex64])
+def test_a_carry_is_floating(make, dtype):
+    with pytest.raises(
+        jn.NetError, match=f"initial_carry expects a floating dtype, got {jnp.dtype(dtype)}; give the dtype"
+    ):
+        make(3).initial_carry(2, dtype)

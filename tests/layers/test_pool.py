@@ -1,5 +1,6 @@
 """Pooling layers: values and gradients against PyTorch, and what they say when they are used wrong."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -117,6 +118,12 @@ ROWS = {
         ((0, 1), (2, 0)),
     ),
     "avg_2d_long": Row(jn.avg_pool((1, 11)), (2, 2, 13, 1), "avg_pool2d", {"kernel_size": (1, 11)}),
+    "avg_2d_dilated": Row(
+        jn.avg_pool((2, 3), stride=(1, 2), padding=1, dilation=(3, 2)),
+        (2, 6, 7, 2),
+        "unfold",
+        {"kernel_size": (2, 3), "stride": (1, 2), "padding": 1, "dilation": (3, 2)},
+    ),
     "avg_3d": Row(
         jn.avg_pool(2, padding=1, count_include_pad=False),
         (2, 3, 2, 4, 1),
@@ -126,6 +133,9 @@ ROWS = {
     "adaptive_1d": Row(jn.adaptive_avg_pool(3), (2, 7, 2), "adaptive_avg_pool1d", {"output_size": 3}),
     "adaptive_2d": Row(jn.adaptive_avg_pool((2, 5)), (2, 6, 7, 2), "adaptive_avg_pool2d", {"output_size": (2, 5)}),
     "adaptive_2d_up": Row(jn.adaptive_avg_pool(5), (2, 3, 4, 1), "adaptive_avg_pool2d", {"output_size": 5}),
+    "adaptive_2d_kept": Row(
+        jn.adaptive_avg_pool((None, 7)), (2, 6, 5, 2), "adaptive_avg_pool2d", {"output_size": (None, 7)}
+    ),
     "adaptive_3d": Row(jn.adaptive_avg_pool(2), (2, 3, 2, 5, 1), "adaptive_avg_pool3d", {"output_size": 2}),
     "global_avg": Row(jn.lift(jn.global_avg_pool), (2, 3, 4, 2), "mean", {"dim": (2, 3)}),
     "global_max": Row(jn.lift(jn.global_max_pool), (2, 3, 4, 2), "amax", {"dim": (2, 3)}, ties=True),
@@ -147,6 +157,9 @@ def test_values_and_gradients_are_pytorchs(name: str):
         padded = torch.nn.functional.pad(tx, flat, value=edge) if flat else tx
         y = getattr(torch.nn.functional, row.function, None) or getattr(torch, row.function)
         y = y(padded, **row.options)
+        if row.function == "unfold":  # (batch, channels · window, out)
+            shape = np.moveaxis(g, -1, 1).shape
+            y = y.reshape(*shape[:2], -1, math.prod(shape[2:])).mean(2).reshape(shape)
         y.backward(torch.tensor(np.moveaxis(g, -1, 1)))
         assert tx.grad is not None
         return {"y": np.moveaxis(y.detach().numpy(), 1, -1), "dx": np.moveaxis(tx.grad.numpy(), 1, -1)}
@@ -155,6 +168,31 @@ def test_values_and_gradients_are_pytorchs(name: str):
     ours = pull(row.net, {}, {}, x, g)
     assert ours.pop("state") == {}
     near(ours, answers, 1e-6)
+
+
+@pytest.mark.parametrize("include", [True, False])
+def test_dilated_means_by_hand(include: bool):
+    """In float64, on one axis, with the padding in the mean or not."""
+    x, out = floats(1, 7, 1), np.zeros(5)
+    for i in range(5):
+        seen = [i + j * 2 - 1 for j in range(3)]
+        inside = [float(x[0, place, 0]) for place in seen if 0 <= place < 7]
+        out[i] = sum(inside) / (3 if include else len(inside))
+    y, _ = jn.avg_pool(3, stride=1, padding=1, dilation=2, count_include_pad=include).apply({}, {}, x)
+    near(y[0, :, 0], out, 1e-6)
+
+
+def test_an_axis_of_none_keeps_its_size_whatever_that_is():
+    net = jn.adaptive_avg_pool((None, 1))
+    for shape in ((2, 5, 4, 3), (2, 1, 7, 3)):
+        x = floats(*shape)
+        near(net.apply({}, {}, x)[0], x.mean(2, keepdims=True), 1e-6)
+    assert repr(net) == "adaptive_avg_pool((None, 1))"
+    for wrong in (None, (None, 0), (None, "7"), (None, None, None, None)):
+        with pytest.raises(jn.NetError, match=r"expects output_size"):
+            jn.adaptive_avg_pool(wrong)  # type: ignore[arg-type]
+    with pytest.raises(jn.NetError, match=r"expects \(batch, height, width, channels\), got \(2, 5, 3\)"):
+        net.apply({}, {}, floats(2, 5, 3))
 
 
 def test_same_means_over_true_places_are_tensorflows():

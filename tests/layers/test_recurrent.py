@@ -331,7 +331,35 @@ MISTAKES = [
     ),
     (lambda: jn.recurrent(jn.rnn_cell(2), dropout=0.5), r"has one cell, and dropout acts between cells"),
     (lambda: jn.recurrent(jn.rnn_cell(2), unroll=0), r"expects unroll ≥ 1"),
+    (
+        lambda: jn.bidirectional(jn.rnn_cell(2), layers=0),
+        r"^bidirectional\(rnn_cell\(2\), layers=0\) expects layers ≥ 1",
+    ),
+    (lambda: jn.bidirectional(jn.rnn_cell(2), dropout=0.5), r"has one layer, and dropout acts between layers"),
+    (lambda: jn.bidirectional(jn.rnn_cell(2), layers=2, dropout=2), r"expects rate in \[0, 1\), got 2"),
 ]
+
+
+def test_layers_both_ways_are_a_serial_whose_carries_are_handed_on():
+    """The same parameters, outputs and dropout as by `serial`; values with carries are compared with PyTorch's."""
+    cell, rate = jn.gru_cell(2), 0.5
+    net = jn.bidirectional(cell, layers=2, dropout=rate, return_sequences=False)
+    both = [jn.bidirectional(cell), jn.bidirectional(cell, return_sequences=False)]
+    chain = jn.serial(**{"0": both[0], "dropout1": jn.dropout(rate), "1": both[1]})
+    params, _ = net.init(KEY, X)
+    near(params, chain.init(KEY, X)[0], 0)
+    for train in (False, True):
+        found, wanted = (each.apply(params, {}, X, key=KEY, train=train)[0] for each in (net, chain))
+        near(found, wanted, 1e-6)
+    with pytest.raises(jn.NetError, match=r"rnn: bidirectional\(.*\) is random in training and needs a key"):
+        jn.serial(rnn=net).apply({"rnn": params}, {}, X, train=True)
+    net = jn.bidirectional(cell, layers=2, return_carry=True)
+    (_, carry), _ = net.apply(params, {}, X)
+    assert jax.tree.map(jnp.shape, carry) == (((BATCH, 2),) * 2,) * 2
+    with pytest.raises(
+        jn.NetError, match=r"expects the carry \(\(\(3, 2\), \(3, 2\)\), \(\(3, 2\), .*got \(\(3, 2\), "
+    ):
+        net.apply(params, {}, (X, carry[0]))
 
 
 @pytest.mark.parametrize(("mistake", "message"), MISTAKES)
@@ -358,7 +386,6 @@ WRONG_INPUTS = [
     (TWO, X[0], r"^rnn: recurrent\(gru_cell\(2\), lstm_cell\(2\)\) expects \(batch, time, features\)"),
     (ONE, X.astype(np.int32), r"^rnn: recurrent.* expects floating input, got int32 .*jn.embed"),
     (ONE, Padded(X.astype(np.int32), np.array([1, 2, 3])), r"expects floating input"),
-    (ONE, Padded(X, np.array([1.0, 2.0, 3.0], np.float32)), r"integer lengths"),
     (ONE, [[1.0]], r"expects an array, got list"),
     (ONE, (X, H, H), r"expects x or \(x, carry\), got a tuple of 3"),
     (ONE, (X, H[:2]), r"^rnn: recurrent\(gru_cell\(2\)\) expects the carry \(3, 2\), got \(2, 2\); hand on"),

@@ -1,5 +1,7 @@
 """Recurrent networks against PyTorch's packed sequences: outputs, final carries, and every gradient, in float64."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -96,20 +98,25 @@ def by_jaxnets(kind, depth, directions):
             jn.LSTMCarry(cell=given["c"][k], hidden=given["h"][k]) if kind == "lstm" else given["h"][k]
             for k in range(depth * directions)
         ]
-        y, last = jn.Padded(given["x"], LENGTHS), []
+        y, places = jn.Padded(given["x"], LENGTHS), range(depth)
         if directions == 1:
             net = jn.recurrent(*[cell] * depth, return_carry=True)
-            params = {str(place): port(kind, weights, f"l{place}") for place in range(depth)}
-            single = depth == 1
-            (y, last), _ = net.apply(params["0"] if single else params, {}, (y, carry[0] if single else tuple(carry)))
-            last = [last] if single else last
+            params: Any = {str(place): port(kind, weights, f"l{place}") for place in places}
+            start = carry
         else:
-            net = jn.bidirectional(cell, return_carry=True)
-            for place in range(depth):
-                names = {"forward": f"l{place}", "backward": f"l{place}_reverse"}
-                params = {name: port(kind, weights, suffix) for name, suffix in names.items()}
-                (y, ends), _ = net.apply(params, {}, (y, tuple(carry[2 * place : 2 * place + 2])))
-                last += ends
+            net = jn.bidirectional(cell, layers=depth, return_carry=True)
+            params = {
+                str(place): {
+                    "forward": port(kind, weights, f"l{place}"),
+                    "backward": port(kind, weights, f"l{place}_reverse"),
+                }
+                for place in places
+            }
+            start = [tuple(carry[2 * place : 2 * place + 2]) for place in places]
+        single = depth == 1
+        (y, last), _ = net.apply(params["0"] if single else params, {}, (y, start[0] if single else tuple(start)))
+        last = [last] if single else last
+        last = [each for pair in last for each in pair] if directions == 2 else last
         if kind != "lstm":
             return {"y": y.values, "h": jnp.stack(last)}
         return {

@@ -91,6 +91,12 @@ def maximum_a_posteriori(torch: Any, o: Any, t: Any, rubbish: float = 1.0) -> An
     return per_example(given)
 
 
+def crammer_singer(torch: Any, o: Any, t: Any, margin: float = 1.0) -> Any:
+    true = torch.nn.functional.one_hot(t.long(), o.shape[-1]).bool()
+    worst = o.masked_fill(true, -np.inf).amax(dim=-1)
+    return per_example((worst - o[true].reshape(worst.shape) + margin).clamp(min=0))
+
+
 def multi_margin(torch: Any, o: Any, t: Any, margin: float = 1.0) -> Any:
     flat, labels = o.reshape(-1, o.shape[-1]), t.long().reshape(-1)
     given = torch.nn.functional.multi_margin_loss(flat, labels, margin=margin, reduction="none")
@@ -252,6 +258,10 @@ ROWS = [
         extreme=ends(MATRIX, 80.0),
     ),
     Row("multiclass_hinge", losses.multiclass_hinge, STEPS, STEP_LABELS, multi_margin, {"margin": 0.8}, ends(STEPS)),
+    Row("margin_below_0", losses.multiclass_hinge, STEPS, STEP_LABELS, multi_margin, {"margin": -0.4}, ends(STEPS)),
+    Row(
+        "crammer_singer", losses.crammer_singer_hinge, STEPS, STEP_LABELS, crammer_singer, {"margin": 0.8}, ends(STEPS)
+    ),
     Row(
         "kl_divergence",
         losses.kl_divergence,

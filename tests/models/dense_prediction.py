@@ -33,7 +33,7 @@ ROWS = [
     Row("landmarks_heatmap", lambda: models.landmarks(68, head="heatmap"), image(64, 1), 27_828, 10_305_536),
     Row(
         "unet_volume",
-        lambda: models.unet(2, widths=(4, 8)),
+        lambda: models.unet(2, widths=(4, 8), spatial_axes=3),
         jax.ShapeDtypeStruct((1, 8, 8, 8, 1), jnp.float32),
         # 27-place windows 1·4, 4·4, 4·8, 8·8, 8·4, 4·4; norms 2·(4+4+8+8+4+4); upconv 8·8·4 + 4; conv 4·2 + 2
         27 * (4 + 16 + 32 + 64 + 32 + 16) + 64 + 260 + 10,

@@ -19,7 +19,10 @@ ROWS = [
     Row("resnet101_v1", lambda: models.resnet101(version="1"), image(), 44_549_160, 7_801_405_440 - V1),
     Row("resnet152_v1", lambda: models.resnet152(version="1"), image(), 60_192_808, 11_513_626_624 - V1),
     Row("resnext50_32x4d", models.resnext50_32x4d, image(), 25_028_904, 4_230_479_872),
+    Row("resnext101_32x8d", models.resnext101_32x8d, image(), 88_791_336, 16_414_015_488),
+    Row("resnext101_64x4d", models.resnext101_64x4d, image(), 83_455_272, 15_460_270_080),
     Row("wide_resnet50_2", models.wide_resnet50_2, image(), 68_883_240, 11_398_021_120),
+    Row("wide_resnet101_2", models.wide_resnet101_2, image(), 126_886_696, 22_753_050_624),
     # timm's resnetv2_18 and so on; the convolutions are those of version 1.5.
     Row("resnet18_v2", models.resnet18_v2, image(), 11_687_720, 1_814_073_344),
     Row("resnet34_v2", models.resnet34_v2, image(), 21_795_880, 3_663_761_408),

@@ -178,8 +178,9 @@ def test_any_size_has_the_same_parameters_where_features_are_pooled():
 
 def test_cnn_takes_sequences_and_volumes():
     for x in (floats(2, 12, 3), floats(2, 4, 5, 6, 1)):
-        params, state = jax.eval_shape(models.cnn((4, 8)).init, jax.random.key(0), x)
-        assert jax.eval_shape(models.cnn((4, 8)).apply, params, state, x)[0].shape == (2, 10)
+        net = models.cnn((4, 8), spatial_axes=x.ndim - 2)
+        params, state = jax.eval_shape(net.init, jax.random.key(0), x)
+        assert jax.eval_shape(net.apply, params, state, x)[0].shape == (2, 10)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
 """What is known of every model without running it: its parameter tree and its counts."""
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 import jaxnets as jn
+from jaxnets import models
 from tests.models import classics, dense_prediction, generative, inceptions, lenets, recurrents, resnets
 from tests.models.row import Row
 from tests.oracle import golden
@@ -42,16 +44,68 @@ def test_parameter_tree_is_golden_and_counts_are_exact(row: Row):
 
 IMAGES_ALONE = [
     row
-    for row in (*classics.ROWS, *inceptions.ROWS, *lenets.ROWS, *resnets.ROWS)
-    if not row.name.startswith(("linear", "mlp", "perceptron", "cnn"))  # which take any axes
+    for row in (*classics.ROWS, *dense_prediction.ROWS, *inceptions.ROWS, *lenets.ROWS, *resnets.ROWS)
+    if not row.name.startswith(("linear", "mlp", "perceptron")) and len(row.x.shape) == 4  # which take any axes
 ]
+KEY = jax.random.key(0)
 
 
 @pytest.mark.parametrize("row", IMAGES_ALONE, ids=str)
 def test_a_forgotten_axis_is_told(row: Row):
     x = jax.ShapeDtypeStruct(row.x.shape[:-1], row.x.dtype)
-    words = (
-        r"^[\w/]+: conv\(.* expects \(batch, height, width, channels\), got \(1, \d+, \d+\); add the axis .* x\[None\]"
-    )
+    words = r"^\w+ expects \(batch, height, width, channels\), got \(1, \d+, \d+\); add the axis .* x\[\.\.\., None\]"
+    net = row.make()
     with pytest.raises(jn.NetError, match=words):
-        jax.eval_shape(row.make().init, jax.random.key(0), x)
+        jax.eval_shape(net.init, KEY, x)
+    with pytest.raises(jn.NetError, match="^pre/net: " + words[1:]):
+        jax.eval_shape(lambda x: jn.serial(pre=jn.serial(net=net)).apply({}, {}, x), x)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_channels_in_front_are_warned_of_with_the_transpose_to_write(channels: int):
+    net, x = models.resnet_cifar(8), jax.ShapeDtypeStruct((2, channels, 28, 28), jnp.float32)
+    said = (
+        rf"^resnet_cifar: \(2, {channels}, 28, 28\) looks like \(batch, channels, height, width\), but channels are "
+        r"the last axis here: x\.transpose\(0, 2, 3, 1\)$"
+    )
+    with pytest.warns(UserWarning, match=said) as caught:
+        params, state = jax.eval_shape(net.init, KEY, x)
+    assert len(caught) == 1
+    for applied in (net, net.upto("layer1")):
+        with pytest.warns(UserWarning, match=said) as caught:
+            jax.eval_shape(applied.apply, params, state, x)
+        assert len(caught) == 1
+    assert params["conv1"]["kernel"].shape == (3, 3, 28, 16)  # which is what went wrong without a word
+
+
+def test_what_is_no_image_with_channels_in_front_is_not_warned_of():
+    """Warnings are errors here: features of one place, stripes, grey images, colour of three rows."""
+    net = models.resnet_cifar(8)
+    for shape in ((2, 1, 1, 64), (2, 1, 40, 1), (2, 1, 1, 5), (2, 3, 3, 8), (2, 3, 50, 3), (2, 8, 8, 8)):
+        jax.eval_shape(net.init, KEY, jax.ShapeDtypeStruct(shape, jnp.float32))
+    with pytest.warns(UserWarning, match=r"\(batch, channels, length\).*x\.transpose\(0, 2, 1\)"):
+        jax.eval_shape(models.cnn((4,), spatial_axes=1).init, KEY, jax.ShapeDtypeStruct((2, 3, 40), jnp.float32))
+
+
+OTHER_AXES = [
+    (lambda axes: models.cnn((4, 8), spatial_axes=axes), "cnn"),
+    (lambda axes: models.unet(widths=(4, 8), spatial_axes=axes), "unet"),
+    (lambda axes: models.conv_autoencoder((*(8, 6, 4)[:axes], 2), (4,), 3), "conv_autoencoder"),
+    (lambda axes: models.conv_vae((*(8, 6, 4)[:axes], 2), (4,), 3), "conv_vae"),
+]
+
+
+@pytest.mark.parametrize(("make", "name"), OTHER_AXES)
+def test_sequences_and_volumes_are_taken_where_asked_for(make, name):
+    for axes in (1, 2, 3):
+        net = make(axes)
+        for other in (1, 2, 3):
+            x = jax.ShapeDtypeStruct((2, *(8, 6, 4)[:other], 2), jnp.float32)
+            if axes == other:
+                params, state = jax.eval_shape(net.init, KEY, x)
+                jax.eval_shape(net.apply, params, state, x)
+                continue
+            with pytest.raises(jn.NetError, match=rf"^{name} expects \(batch, [a-z, ]+\), got \(2, 8"):
+                jax.eval_shape(net.init, KEY, x)
+    with pytest.raises(jn.NetError, match=r"^(cnn|unet) expects spatial_axes 1, 2 or 3, got 4"):
+        (models.unet if name == "unet" else models.cnn)(spatial_axes=4)

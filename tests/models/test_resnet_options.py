@@ -24,6 +24,7 @@ SCANS: dict[str, Callable[..., Net]] = {
     "resnet34": models.resnet34,
     "resnet101": models.resnet101,
     "wide_resnet50_2": models.wide_resnet50_2,
+    "resnext101_32x8d": models.resnext101_32x8d,
     "resnet34_v2": models.resnet34_v2,
     "resnet152_v2": models.resnet152_v2,
     "resnet_cifar_a": lambda **options: models.resnet_cifar(20, **options),
@@ -106,7 +107,9 @@ ZEROED: dict[str, tuple[Callable[..., Net], str]] = {
     "resnet101": (models.resnet101, "bn3/scale"),
     "resnet152": (models.resnet152, "bn3/scale"),
     "resnext50_32x4d": (models.resnext50_32x4d, "bn3/scale"),
+    "resnext101_64x4d": (models.resnext101_64x4d, "bn3/scale"),
     "wide_resnet50_2": (models.wide_resnet50_2, "bn3/scale"),
+    "wide_resnet101_2": (models.wide_resnet101_2, "bn3/scale"),
     "resnet_cifar": (lambda **options: models.resnet_cifar(20, **options), "bn2/scale"),
     "resnet18_v2": (models.resnet18_v2, "conv2/kernel"),
     "resnet34_v2": (models.resnet34_v2, "conv2/kernel"),
@@ -178,8 +181,8 @@ def test_every_size_down_to_one_place_is_taken_and_none_is_told(make: Callable[[
         x = jax.ShapeDtypeStruct(shape, jnp.float32)
         params, state = jax.eval_shape(net.init, key, x)
         assert jax.eval_shape(net.apply, params, state, x)[0].shape[0] == 2
-    for shape in ((2, 0, 32, 3), (2, 3072), (32, 32, 3)):
-        with pytest.raises(jn.NetError, match=r"^conv1: conv\(.* expects"):
+    for shape, place in (((2, 0, 32, 3), "conv1: conv"), ((2, 3072), "resnet"), ((32, 32, 3), "resnet")):
+        with pytest.raises(jn.NetError, match=rf"^{place}.* expects"):
             jax.eval_shape(net.init, key, jax.ShapeDtypeStruct(shape, jnp.float32))
 
 

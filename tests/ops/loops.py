@@ -53,15 +53,15 @@ def max_pool(x, window, stride, padding, dilation, g):
     return y, _crop(dx, padding)
 
 
-def avg_pool(x, window, stride, padding, counted, g):
+def avg_pool(x, window, stride, padding, dilation, counted, g):
     """Return the means over the places that count, and the gradient of Σ g·y."""
     padded = np.pad(x, [(0, 0), *padding, (0, 0)])
     counts = np.pad(np.ones(x.shape[1:-1]), counted, constant_values=1.0)
     counts = np.pad(counts, [(p - c, q - d) for (p, q), (c, d) in zip(padding, counted)])
-    out = _sizes(padded, window, stride, (1,) * len(window))
+    out = _sizes(padded, window, stride, dilation)
     y, dx = np.empty((x.shape[0], *out, x.shape[-1])), np.zeros_like(padded)
     for place in np.ndindex(*out):
-        at = tuple(slice(p * s, p * s + w) for p, s, w in zip(place, stride, window))
+        at = tuple(slice(p * s, p * s + d * (w - 1) + 1, d) for p, s, w, d in zip(place, stride, window, dilation))
         whole, many = (slice(None), *at), counts[at].sum()
         y[(slice(None), *place)] = padded[whole].sum(tuple(range(1, 1 + len(out)))) / many
         share = g[(slice(None), *place)] / many

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import jaxnets as jn
 from jaxnets import Padded
 from jaxnets.ops.recurrent import gru_scan, lstm_scan, rnn_scan
+from jaxnets.tracing.jaxprs import scan_parts
 from tests.oracle import floats
 
 WIDTH, FEATURES = 3, 2
@@ -186,9 +187,10 @@ def test_weight_gradients_are_single_products(kind):
     params, carry = cell.init(jax.random.key(0), x[0]), cell.initial_carry(4, jnp.float32)
     program = jax.make_jaxpr(jax.grad(lambda p, x: scan(p, carry, x)[1].sum(), (0, 1)))(params, x)
     loops = [eqn for eqn in program.eqns if eqn.primitive.name == "scan"]
-    products = [str(loop.params["jaxpr"]).count("dot_general") for loop in loops]
+    scans = [scan_parts(loop) for loop in loops]
+    products = [str(each.body).count("dot_general") for each in scans]
     assert products == [2 if kind == "gru" else 1, 1]
-    carried = [v.aval.size for v in loops[1].params["jaxpr"].jaxpr.outvars[: loops[1].params["num_carry"]]]
+    carried = [aval.size for aval in scans[1].outputs(scans[1].body.out_avals)[0]]
     assert max(carried) == 4 * FEATURES  # no weight's gradient is among what the reverse scan carries
 
 

@@ -3,8 +3,11 @@
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +17,20 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import jaxnets as jn
-from jaxnets.train.checkpoints import archive
+from jaxnets.train.checkpoints import archive, fingerprint
 from jaxnets.train.checkpoints.fingerprint import to_host
+from jaxnets.train.checkpoints.lock import lock
 from jaxnets.train.checkpoints.restored import restored
 from tests.oracle import floats, integers
 
 pytestmark = pytest.mark.promotes
 KEY = jax.random.key(3)
 DATA = floats(10, 4), integers(10, high=3)
+OBJECTIVE = jn.objective(jn.losses.cross_entropy)
+dense, adam = cache(jn.dense), cache(optax.adam)  # so that equal programs compile once
 
 
 class Stop(Exception):
@@ -31,9 +38,7 @@ class Stop(Exception):
 
 
 def program(epochs: int = 4, *, rate: float = 0.1, width: int = 3, data: Any = DATA, **given: Any) -> jn.train.Program:
-    objective = jn.objective(jn.losses.cross_entropy)
-    adam = optax.adam(rate)
-    return jn.train.program(jn.dense(width), objective, adam, data, epochs=epochs, batch_size=4, **given)
+    return jn.train.program(dense(width), OBJECTIVE, adam(rate), data, epochs=epochs, batch_size=4, **given)
 
 
 PROGRAM = program(validation=(floats(6, 4, seed=1), integers(6, high=3, seed=1)))
@@ -268,6 +273,90 @@ def test_another_machine_is_said_and_no_obstacle(folder, monkeypatch):
     monkeypatch.setattr(jax, "__version__", "99.0")
     with pytest.warns(UserWarning, match=r"the last bits may differ from here on:\n  jax: \S+ → 99.0$"):
         jn.train.fit(PROGRAM, KEY, [save(folder, config={"seed": 3})])
+
+
+def test_as_many_cores_and_devices_are_said_too(folder, monkeypatch):
+    monkeypatch.setattr(fingerprint, "_cores", lambda: 99)
+    with pytest.warns(UserWarning, match=r"the last bits may differ from here on:\n  cores: \d+ → 99$"):
+        jn.train.fit(PROGRAM, KEY, [save(folder, config={"seed": 3})])
+    other = program(rate=0.2, validation=PROGRAM.validation)  # which cores do not hide
+    with pytest.raises(jn.NetError, match=r"learning rate.*-0.1 → -0.2"):
+        jn.train.fit(other, KEY, [save(folder, config={"seed": 3})])
+
+
+def test_a_run_goes_on_on_fewer_devices_and_says_so(tmp_path):  # their last bits differ
+    sharding = NamedSharding(Mesh(np.array(jax.devices()[:2]), ("data",)), PartitionSpec("data"))
+    with pytest.raises(Stop):
+        jn.train.fit(program(data=jax.device_put(DATA, sharding)), KEY, [save(tmp_path), stop_after(2)])
+    other = shutil.copytree(tmp_path, tmp_path / "other")
+    with pytest.warns(UserWarning, match=r"the last bits may differ from here on:\n  devices: 2 → 1$"):
+        run, history = jn.train.fit(program(), KEY, [save(tmp_path)])
+    with pytest.raises(jn.NetError, match=r"(?s)learning rate.*: -0.1 → -0.2\n  devices: 2 → 1"):
+        jn.train.fit(program(rate=0.2), KEY, [save(other)])
+    expected, losses = jn.train.fit(program(), KEY)
+    np.testing.assert_allclose(history["loss"], losses["loss"], rtol=1e-6)
+    np.testing.assert_allclose(run.params["kernel"], expected.params["kernel"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["7", "2"])
+def test_a_checkpoint_under_another_name_is_passed_over(undisturbed, folder, name):
+    if name == "2":
+        shutil.rmtree(folder / "2")
+    (folder / "3").rename(folder / name)
+    said = rf"checkpoint {name} can't be read \(it is checkpoint 3 under another name\); taking checkpoint"
+    with pytest.warns(UserWarning, match=said):
+        assert jn.train.load_checkpoint(folder)[2]["epoch"] == (2 if name == "7" else 1)
+    with pytest.warns(UserWarning, match=said):
+        found = jn.train.fit(PROGRAM, KEY, [save(folder, config={"seed": 3})])
+    assert_same(found, undisturbed)
+
+
+def test_a_sweep_and_a_run_are_told_apart(folder, tmp_path):
+    def sweep(folder: Path) -> Any:
+        return jn.train.sweep(lambda hp: program(2), seeds=2, strategy="vmap", checkpoint=folder, overhead=None)
+
+    sweep(tmp_path / "sweep")
+    for _ in range(2):  # nothing stays locked
+        with pytest.raises(jn.NetError, match=r"checkpoint 4 in .*sweep is of a sweep, not of a run; a run is for fit"):
+            jn.train.fit(PROGRAM, KEY, [save(tmp_path / "sweep")])
+        with pytest.raises(
+            jn.NetError, match=r"checkpoint 3 in .*run is of a run, not of a sweep; .*folder of its own"
+        ):
+            sweep(folder)
+    for which in ("last", 4):
+        with pytest.raises(jn.NetError, match="is of a sweep, not of a run"):
+            jn.train.load_checkpoint(tmp_path / "sweep", which)
+    sweep(tmp_path / "sweep")
+
+
+def test_one_writer_a_folder(folder, tmp_path):
+    holder = f"""
+import sys
+from pathlib import Path
+from jaxnets.train.checkpoints.lock import lock
+lock(Path({str(folder)!r}))
+print("locked", flush=True)
+sys.stdin.read()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", holder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]
+    ) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        said = rf"{folder} is being written to by process {other.pid} on \S+; give each run a folder of its own"
+        for _ in range(2):
+            with pytest.raises(jn.NetError, match=said):
+                jn.train.fit(PROGRAM, KEY, [save(folder, config={"seed": 3})])
+        assert jn.train.load_checkpoint(folder)[2]["epoch"] == 3  # which only reads
+        other.kill()
+    assert (folder / ".lock").is_file()
+    jn.train.fit(PROGRAM, KEY, [save(folder, config={"seed": 3})])  # the lock died with its holder
+    assert not (folder / ".lock").exists()
+    unlock = lock(tmp_path)
+    with pytest.raises(jn.NetError, match=f"process {os.getpid()} "):  # nor two threads of one process
+        lock(tmp_path)
+    unlock()
+    lock(tmp_path)()
 
 
 def test_ctrl_c_saves_and_the_run_goes_on(undisturbed, tmp_path):

@@ -73,7 +73,8 @@ def test_lines_have_loss_metrics_speed_and_time_left(capsys):
     for epoch, line in enumerate(lines):
         row = {name: values[epoch] for name, values in history.items()}
         percent = {part: f"{100 * row[f'{part}accuracy']:.2f} %" for part in ("", "validation/")}
-        found = re.fullmatch(rf"seed 1  epoch {epoch + 1}/4  (.*)  [\d,]+ examples/s  \d+:\d\d left", line)
+        pace = r"[\d,]+ examples/s  \d+:\d\d left" if epoch else r"\d+\.\d s with compilation"
+        found = re.fullmatch(rf"seed 1  epoch {epoch + 1}/4  (.*)  {pace}", line)
         assert found
         assert found[1] == (
             f"loss {row['loss']:.4f}  accuracy {percent['']}  macro_f1 {row['macro_f1']:.4f}  "
@@ -81,6 +82,18 @@ def test_lines_have_loss_metrics_speed_and_time_left(capsys):
             f"validation macro_f1 {row['validation/macro_f1']:.4f}"
         )
     assert lines[-1].endswith("  0:00 left")
+
+
+def test_the_time_left_leaves_compilation_out(capsys, monkeypatch):
+    ticks = iter([0.0, 60.0, 62.0, 64.0])  # a minute to compile, then two seconds an epoch
+    clock = types.SimpleNamespace(perf_counter=lambda: next(ticks))
+    monkeypatch.setattr(sys.modules["jaxnets.train.progress"], "time", clock)
+    show, run = jn.train.progress(), PROGRAM.start(KEY)
+    show.on_start(PROGRAM)
+    for number in range(3):
+        show.on_segment(number, run, {"loss": 1.0})
+    ends = [line.partition("loss 1.0000  ")[2] for line in capsys.readouterr().out.splitlines()]
+    assert ends == ["60.0 s with compilation", "4 examples/s  0:04 left", "4 examples/s  0:02 left"]
 
 
 def test_a_run_that_goes_on_begins_where_it_stood(capsys):

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,9 +13,9 @@ import pytest
 from jax.sharding import Mesh
 
 import jaxnets as jn
-from jaxnets.train.sweeps import members as many
 from jaxnets.train.sweeps import strategy
 from jaxnets.train.sweeps.designs import design
+from jaxnets.train.sweeps.strategy import Team
 from jaxnets.train.sweeps.sweep import plan
 from tests.oracle import floats, integers
 
@@ -149,9 +150,8 @@ def test_data_are_no_constants():
     team = plan(study, design(grid={"lr": [0.1, 0.2]}), strategy="vmap", mesh=ONE)
     assert sum(leaf.size for leaf in team.shared.data) == 5000 * 17
     runs = team.start([0, 1])
-    text = many.segment.lower(
-        team.build, team.layout, team.given, team.shared.data, team.inputs, runs, np.ones(2, bool)
-    ).as_text()
+    function, arrays = team.compiled([0, 1], runs, np.ones(2, bool))
+    text = function.trace(*arrays).lower().as_text()
     assert len(text) < 100_000 < x.nbytes
 
 
@@ -177,13 +177,13 @@ def test_data_that_hyperparameters_choose_stay_with_their_member():
 
 def test_stopped_members_leave(monkeypatch: pytest.MonkeyPatch):
     """Of 32 members 28 can't get better and stop after two segments; the four that go on have 8 places."""
-    widths, segment = [], many.segment
+    widths, segment = [], Team.segment
 
-    def counted(build, layout, given, data, members, runs, active, **how):
+    def counted(team, members, runs, active):
         widths.append((len(active), int(np.sum(active))))
-        return segment(build, layout, given, data, members, runs, active, **how)
+        return segment(team, members, runs, active)
 
-    monkeypatch.setattr(many, "segment", counted)
+    monkeypatch.setattr(Team, "segment", counted)
 
     def study(hp):
         return linear(hp, epochs=5, stopping=jn.train.early_stopping("loss", patience=1))
@@ -336,6 +336,31 @@ def test_ctrl_c_returns_what_there_is(monkeypatch: pytest.MonkeyPatch):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_callbacks_that_end_the_process_end_a_sweep_in_order(error: type[BaseException], tmp_path: Path):
+    def end(number: int, run: Any, row: Any) -> None:
+        if number == 1:
+            raise error
+
+    def sweep(**how: Any) -> jn.train.SweepResult:
+        return jn.train.sweep(
+            linear, grid={"lr": [0.1, 0.2, 0.3]}, strategy="vmap", mesh=ONE, checkpoint=tmp_path, overhead=1e-6, **how
+        )
+
+    def callbacks(member: dict[str, Any]) -> list[jn.train.Callback]:
+        return [jn.train.Callback(on_segment=end)]
+
+    if error is SystemExit:
+        with pytest.raises(SystemExit):
+            sweep(callbacks=callbacks)
+    else:
+        assert sweep(callbacks=callbacks).segments.tolist() == [2, 2, 2]
+    again = sweep()
+    assert again.segments.tolist() == [4, 4, 4]
+    expected = jn.train.sweep(linear, grid={"lr": [0.1, 0.2, 0.3]}, strategy="vmap", mesh=ONE)
+    np.testing.assert_array_equal(again.history["loss"], expected.history["loss"])
+
+
 def test_progress_prints_plain_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     jn.train.sweep(linear, grid={"lr": [0.1, 0.2, 0.3, 0.4]}, strategy="vmap", mesh=ONE, progress=True)
     lines = capsys.readouterr().out.splitlines()
@@ -398,7 +423,7 @@ class Unhashable:
         (lambda hp: linear({"lr": float(hp["lr"])}), "does not need to know a hyperparameter's value"),
         (lambda hp: jn.dense(hp["lr"]), "does not need to know a hyperparameter's value"),
         (lambda hp: linear(hp, epochs=0), "program expects epochs ≥ 1, got 0"),
-        (3, "expects a study, a function of hyperparameters, got int"),
+        (3, "expects for study a function (hp) -> program, got int 3"),
         (Unhashable(), "expects a study that has a hash, got Unhashable"),
     ],
 )

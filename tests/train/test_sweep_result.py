@@ -139,5 +139,5 @@ def test_mistakes_with_a_result(wrong: Any, says: str):
 
 def test_without_pandas_the_extra_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(__import__("sys").modules, "pandas", None)
-    with pytest.raises(ModuleNotFoundError, match="extra 'search'"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'jaxnets\[search\]'"):
         result().frame()

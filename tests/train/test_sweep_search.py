@@ -111,7 +111,7 @@ def test_metrics_that_nobody_reports():
 
 def test_without_optuna_the_extra_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(ModuleNotFoundError, match="extra 'search'"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'jaxnets\[search\]'"):
         jn.train.search(linear, {"lr": jn.train.uniform(0.01, 0.1)}, "loss", trials=2)
 
 

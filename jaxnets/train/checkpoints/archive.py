@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from jaxnets.errors import NetError
+from jaxnets.errors import NetError, require
 from jaxnets.select import paths
 from jaxnets.train.checkpoints.fingerprint import checksum, is_key, to_host
 
@@ -45,11 +45,7 @@ def orbax() -> Any:
     Raises:
         ModuleNotFoundError: if it is not installed.
     """
-    try:
-        import orbax.checkpoint
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError("checkpoints need orbax-checkpoint: pip install 'jaxnets[checkpoint]'") from None
-    return orbax.checkpoint
+    return require("orbax.checkpoint", "checkpoint")
 
 
 def manager(
@@ -73,7 +69,8 @@ def manager(
         preservation_policy=policies.AnyPreservationPolicy(kept),
         best_fn=better,
         cleanup_tmp_directories=True,
-        async_options=ocp.AsyncOptions(post_finalization_callback=finished),
+        # Made asynchronously, folders are waited for by signals of the whole process, those of other threads' too.
+        async_options=ocp.AsyncOptions(post_finalization_callback=finished, create_directories_asynchronously=False),
     )
     handlers = {"arrays": ocp.PyTreeCheckpointHandler(), "about": ocp.JsonCheckpointHandler()}
     return ocp.CheckpointManager(folder.absolute(), options=options, item_handlers=handlers)
@@ -107,7 +104,7 @@ def write(into: "CheckpointManager", packed: Packed, about: Mapping[str, Any], m
     """Begin to write a checkpoint, behind any that is being written."""
     ocp = orbax()
     listed = {name: [str(each.dtype), list(each.shape), checksum(each)] for name, each in packed.arrays.items()}
-    content = {**about, "keys": packed.keys, "arrays": listed}
+    content = {**about, "number": packed.number, "keys": packed.keys, "arrays": listed}
     note = {"format": FORMAT, "crc32": _crc(content), "content": content}
     filled = {name: each for name, each in packed.arrays.items() if each.size}  # Orbax takes no empty arrays
     items = ocp.args.Composite(arrays=ocp.args.PyTreeSave(filled), about=ocp.args.JsonSave(note))
@@ -134,6 +131,8 @@ def about(folder: Path, number: int) -> dict[str, Any]:
         raise ValueError(f"its format is {note['format']!r}, not {FORMAT!r}")
     if note["crc32"] != _crc(note["content"]):
         raise ValueError("its description is damaged")
+    if (inside := note["content"].get("number", number)) != number:
+        raise ValueError(f"it is checkpoint {inside} under another name")
     return note["content"]
 
 
@@ -170,11 +169,24 @@ def _arrays(folder: Path, names: list[str]) -> dict[str, np.ndarray]:
     return {name: np.asarray(each.result()) for name, each in arrays.items()}
 
 
-def newest(folder: Path) -> tuple[Saved, list[int]]:
+def check_kind(saved: Saved, kind: str, folder: Path) -> None:
+    """Check that a checkpoint is of a "run", or of a "sweep".
+
+    Raises:
+        NetError: if it is of the other.
+    """
+    found = "sweep" if "layout" in saved.about else "run"
+    if found != kind:
+        mend = "a run is for fit(..., [checkpoint(folder)]), a sweep for sweep(..., checkpoint=folder)"
+        place = f"checkpoint {saved.number} in {folder}"
+        raise NetError(f"is of a {found}, not of a {kind}; {mend}: give each a folder of its own", label=place)
+
+
+def newest(folder: Path, kind: str = "run") -> tuple[Saved, list[int]]:
     """Return the newest checkpoint that can be read, and the numbers of later ones that can't.
 
     Raises:
-        NetError: if none can be read.
+        NetError: if none can be read, or it is not of a "run", or a "sweep", as `kind` says.
 
     Warns:
         UserWarning: with what is wrong with those passed over.
@@ -188,6 +200,7 @@ def newest(folder: Path) -> tuple[Saved, list[int]]:
             unreadable.append(number)
             reasons.append(f"checkpoint {number} can't be read ({brief(error)})")
             continue
+        check_kind(saved, kind, folder)
         if reasons:
             warnings.warn(f"{folder}: {'; '.join(reasons)}; taking checkpoint {number}", stacklevel=2)
         return saved, unreadable

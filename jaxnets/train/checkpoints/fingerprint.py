@@ -2,12 +2,13 @@
 
 import hashlib
 import json
+import os
 import re
 import zlib
 from collections import Counter
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import jax
 import jax.numpy as jnp
@@ -16,15 +17,16 @@ import numpy as np
 from jaxnets.data.contents import crc
 from jaxnets.data.stream import Stream
 from jaxnets.errors import NetError
-from jaxnets.train.program import Program
-from jaxnets.train.run import Batch, Run
-from jaxnets.train.streamed import Streamed
+from jaxnets.train.program import Program, traced_segment
+from jaxnets.train.run import Run
 
 COMPUTED = "what is computed (optimizer, learning rate, ...)"
 NUMBERS = "numbers written into what is computed"
 FEW = 12  # numbers that changed, as many as can be read
-MACHINE = ("jax", "platform")  # with another of these the last bits may differ
+REWRITTEN = ("jax", "platform", "devices")  # with another of these what is computed is written otherwise
+MACHINE = (*REWRITTEN, "cores")  # with another of these the last bits may differ
 _NUMBER = re.compile(r"(?<![\w.])(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?):f\d+\[\]")  # a literal of a jaxpr
+_texts: WeakKeyDictionary[Any, str] = WeakKeyDictionary()  # of jaxprs
 _ADDRESS = re.compile(r"\b0x[0-9a-f]+")
 
 
@@ -51,13 +53,8 @@ def fingerprint(program: Program, key: Any) -> tuple[dict[str, str], Run, dict[s
     """
     if jax.process_count() > 1:
         raise NetError(f"saves runs of one process, and there are {jax.process_count()}", label="checkpoint")
-    run = jax.eval_shape(Program.start, program, key)
-    if (stream := program.stream) is None:
-        segment = jax.jit(Program.segment, donate_argnums=1).trace(program, run)
-    else:
-        # Batch by batch on the host, so that there is no segment as one function: one of a single batch stands for it.
-        in_one = jax.jit(Streamed.in_one, static_argnums=(0, 1))
-        segment = in_one.trace(stream, program.stopping, run, Batch(*stream.shapes), program.validation)
+    run = jax.eval_shape(lambda key: program.start(key), key)  # noqa: PLW0108 (JAX keeps the program of a method)
+    segment = traced_segment(program, run)
     keys = {"key": f"{jax.random.key_impl(key)} {jax.random.key_data(key).tolist()}"}
     return described(program, segment.jaxpr) | keys, run, segment.out_info[1]
 
@@ -80,12 +77,26 @@ def described(program: Program, segment: Any) -> dict[str, str]:
         NUMBERS: json.dumps(numbers),
         "jax": jax.__version__,
         "platform": jax.default_backend(),
+        "cores": str(_cores()) if jax.default_backend() == "cpu" else "any",
+        "devices": str(_devices(program)),
     }
 
 
-@lru_cache(maxsize=8)
+def _cores() -> int:
+    """Return how many processors this process may use, by which XLA parts what it computes on a CPU."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _devices(program: Program) -> int:
+    """Return how many devices the data lie on."""
+    arrays = [leaf for leaf in jax.tree.leaves(program.train) if isinstance(leaf, jax.Array)]
+    return max((len(leaf.devices()) for leaf in arrays), default=1)
+
+
 def _text(jaxpr: Any) -> str:
-    return _ADDRESS.sub("", str(jaxpr))
+    if jaxpr not in _texts:
+        _texts[jaxpr] = _ADDRESS.sub("", str(jaxpr))
+    return _texts[jaxpr]
 
 
 def changes(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
@@ -95,7 +106,8 @@ def changes(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]
     {'epochs': '10 → 20'}
     """
     names = [name for name in {**before, **now} if before.get(name) != now.get(name) and name != NUMBERS]
-    if any(name in MACHINE for name in names):  # what is computed is written otherwise there
+    rewritten = [name for name in names if name in REWRITTEN]
+    if rewritten and (rewritten != ["devices"] or before.get(NUMBERS) == now.get(NUMBERS)):
         names = [name for name in names if name != COMPUTED]
     found = {name: _change(before.get(name, "nothing"), now.get(name, "nothing")) for name in names}
     if COMPUTED in found and NUMBERS in before and NUMBERS in now:

@@ -53,6 +53,7 @@ def load_checkpoint(
         except Exception as error:  # whatever a damaged file leads its reader to
             text = f"can't read checkpoint {number}: {archive.brief(error)}"
             raise NetError(text, label=f"load_checkpoint {folder}") from None
+        archive.check_kind(saved, "run", folder)
     # As `fit` ends: the parameters that early stopping kept, if there was a best.
     has_best = saved.run.get("stopping/best_segment", -1) >= 0 and any("stopping/kept/" in path for path in saved.run)
     kept = "stopping/kept/" if which == "last" and has_best else ""
@@ -77,4 +78,5 @@ def _best(folder: Path, there: list[int]) -> int:
     if best is None:
         raise NetError("was written without checkpoint(best=...)", label=f"load_checkpoint {folder}")
     values = saved.history[best["metric"]]
+    there = [number for number in there if number <= saved.number]  # later ones can't be read
     return max(there, key=lambda number: archive.rank(best["mode"], values[number - 1]))

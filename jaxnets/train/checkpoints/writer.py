@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxnets.train.checkpoints import archive
+from jaxnets.train.checkpoints.lock import lock
 
 FIRST_GUESS = 0.1  # seconds that a save may take, before any was timed
 
@@ -23,13 +24,16 @@ class Writer:
     def __init__(self, folder: Path, overhead: float | None) -> None:
         self.folder, self.overhead = folder, overhead
         self.saved, self._took, self._broken = 0, FIRST_GUESS, False
+        self._manager: Any = None
+        self._lock: Any = None
         self._began = self._ended = time.perf_counter()
 
     def check_folder(self) -> Path:
-        """Make the folder if it is not there, check that it can be written to, and return it.
+        """Make the folder if it is not there, check that it can be written to, lock it, and return it.
 
         Raises:
-            OSError: if it can't.
+            OSError: if it can't be written to.
+            NetError: if another run is writing there.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -38,6 +42,7 @@ class Writer:
         except OSError as error:
             text = f"checkpoints can't be written there ({error.strerror}); choose a folder that can be written to"
             raise OSError(error.errno, text, str(self.folder)) from None
+        self._lock = lock(self.folder)
         return self.folder
 
     def open(self, keep: int, better: Callable[[Mapping[str, Any]], float] | None = None, saved: int = 0) -> None:
@@ -72,14 +77,20 @@ class Writer:
         self.saved = packed.number
 
     def close(self) -> None:
-        """Wait until the last is whole.
+        """Wait until the last is whole, and unlock the folder.
 
         Raises:
             OSError: if it could not be written.
         """
-        if not self._broken:
-            with self._errors():
-                self._manager.close()
+        try:
+            if self._manager is not None and not self._broken:
+                with self._errors():
+                    self._manager.close()
+        finally:
+            self._manager = None
+            if self._lock is not None:
+                self._lock()
+                self._lock = None
 
     def _finished(self) -> None:
         self._ended = time.perf_counter()

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnets.compiled import compiled
 from jaxnets.errors import NetError
 from jaxnets.select import paths
 from jaxnets.train.freezing import join_frozen, split_frozen
-from jaxnets.train.program import Program
+from jaxnets.train.program import Program, Recipe
 from jaxnets.train.run import Batch, Run
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ WORDS = {
     "select_n": "choice", "convert_element_type": "conversion",
 }  # fmt: skip
 
-_next_batch = jax.jit(lambda program, run: program.batch_fn(run, program.train))
 _least_and_largest = jax.jit(lambda array: jnp.stack([array.min(), array.max()]))
 
 
@@ -89,6 +89,15 @@ class _Pass(NamedTuple):
     given: dict["Value", str]
     bad: list["Value"]
     backward: bool
+
+
+def _next_batch(program: Program, run: Run) -> Batch:
+    """Return the batch of the failing step; that of a stream has been read into the program's data."""
+    if program.stream is not None:
+        arrays = run, Batch(*program.train)
+        return compiled(Recipe.prepare, [program.recipe], arrays)(*arrays)
+    arrays = run, program.train
+    return compiled(Recipe.next_batch, [program.recipe], arrays)(*arrays)
 
 
 def _passes(program: Program, run: Run, batch: Batch) -> Iterator[_Pass]:

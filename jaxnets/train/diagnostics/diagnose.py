@@ -116,6 +116,8 @@ def diagnose(history: Mapping[str, Any], *, of: str = "loss", baseline: float | 
     >>> print(diagnose({"loss": 1 / epochs, "validation/loss": 0.3 + 1 / epochs + epochs / 100}).verdict)
     overfitting
     """
+    if isinstance(history, tuple) and len(history) == 2:
+        raise NetError("expects a history, got a tuple; it is the second of what fit returns", label="diagnose")
     if of not in history:
         raise NetError(f"finds no {of!r}; the history has {', '.join(history) or 'nothing'}", label="diagnose")
     curves = {name: _values(name, history[name]) for name in (of, f"validation/{of}") if name in history}
@@ -141,6 +143,10 @@ def _judge(training: np.ndarray, validation: np.ndarray | None, baseline: float 
     if validation is not None and np.isfinite(validation).all():
         judged = _Curve("validation", validation)
         seen.append(judged.course())
+    elif validation is not None:
+        bad = int((~np.isfinite(validation)).sum())
+        mend = "look for NaN, infinities or labels out of range in the validation data"
+        seen.append(f"the validation loss is not finite in {bad} of {len(validation)} epochs and left out; {mend}")
     checks = (
         _ends_above(taught, baseline), _jumps(taught), _rises(judged), _falls(judged), _is_poor(taught, baseline),
         _stays_above(judged, taught, baseline),

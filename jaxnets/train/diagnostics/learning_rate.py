@@ -12,6 +12,7 @@ import optax
 from jaxnets.errors import NetError, check_count, check_positive, labelled_as
 from jaxnets.net import Key, Net, fold
 from jaxnets.train import tally
+from jaxnets.train.arguments import check_function, network, objective_of, pair
 from jaxnets.train.data import Data, check_data
 from jaxnets.train.run import Run
 from jaxnets.train.step import ObjectiveFunction, start, step
@@ -111,6 +112,8 @@ def find_learning_rate(
     True
     """
     with labelled_as("find_learning_rate"):
+        net, objective, data = network(net), objective_of(objective), pair("data", data)
+        check_function("optimizer_of", optimizer_of, "(rate) -> optimizer")
         examples = check_data("data", data)
         check_positive("low", low)
         for name, count in (("steps", steps), ("batch_size", batch_size)):

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jaxnets.errors import NetError
-from jaxnets.train.fit import Callback, interrupts
+from jaxnets.train.fit import Callback, Interruption, interrupts
 from jaxnets.train.sweeps import members as many
 from jaxnets.train.sweeps.designs import Design
 from jaxnets.train.sweeps.kept import Kept
@@ -46,7 +46,7 @@ def conduct(
     overhead: float | None,
     *,
     course: Course = Course(),
-    interrupted: Sequence[Any] | None = None,
+    interrupted: Interruption | None = None,
 ) -> SweepResult:
     """Run the members of a design.
 
@@ -60,36 +60,36 @@ def conduct(
         checkpoint: likewise.
         overhead: likewise.
         course: which of them run how far.
-        interrupted: holds something as soon as all are to stand where they are; on Ctrl-C if not given.
+        interrupted: holds something as soon as all are to stand where they are; on a signal if not given.
 
     Raises:
         NetError: as `sweep`.
         OSError: likewise.
     """
     kept = None if checkpoint is None else Kept(checkpoint, overhead)
-    team = planned(how if kept is None else kept.adopt(how))
-    ledger = Ledger(team)
-    if kept is not None:
-        team = kept.restore(team, design, ledger, course.settings())
-    total = ledger.segments * len(design)
-    with (
-        nullcontext() if kept is None else closing(kept.writer),
-        interrupts() if interrupted is None else nullcontext(interrupted) as stop,
-        showing(progress, label, total) as show,
-        closing(Watchers(callbacks, team, design, ledger)) as watchers,
-    ):
-        shown = standing(show)
-
-        def after(ledger: Ledger) -> None:
-            watchers.see(ledger)
-            if kept is not None:
-                kept.keep(team, ledger)
-            shown(ledger)
-
-        course.run(team, ledger, design, stop, after)
+    with nullcontext() if kept is None else closing(kept.writer):
+        team = planned(how if kept is None else kept.adopt(how))
+        ledger = Ledger(team)
         if kept is not None:
-            kept.keep(team, ledger, last=True)
-        watchers.finish(ledger)
+            team = kept.restore(team, design, ledger, course.settings())
+        total = ledger.segments * len(design)
+        with (
+            interrupts() if interrupted is None else nullcontext(interrupted) as stop,
+            showing(progress, label, total) as show,
+            closing(Watchers(callbacks, team, design, ledger, stop)) as watchers,
+        ):
+            shown = standing(show)
+
+            def after(ledger: Ledger) -> None:
+                watchers.see(ledger)
+                if kept is not None:
+                    kept.keep(team, ledger)
+                shown(ledger)
+
+            course.run(team, ledger, design, stop, after)
+            if kept is not None:
+                kept.keep(team, ledger, last=True)
+            watchers.finish(ledger)
     return collect(team, design, ledger)
 
 
@@ -100,11 +100,13 @@ class Watchers:
         NetError: for anything but a function of a member that gives callbacks.
     """
 
-    def __init__(self, make: Callbacks | None, team: Team, design: Design, ledger: Ledger) -> None:
+    def __init__(
+        self, make: Callbacks | None, team: Team, design: Design, ledger: Ledger, interrupted: Interruption
+    ) -> None:
         if make is not None and not callable(make):
             mend = 'callbacks=lambda member: [jn.train.jsonl("sweep.jsonl", **member)]'
             raise NetError(f"expects callbacks as a function of a member, got {type(make).__name__}: {mend}")
-        self.make, self.team, self.design = make, team, design
+        self.make, self.team, self.design, self.interrupted = make, team, design, interrupted
         self.seen = ledger.done.copy()
         if make is not None:
             first = jax.tree.map(lambda column: column[0], team.inputs)
@@ -120,8 +122,7 @@ class Watchers:
             number, run = int(ledger.done[member]) - 1, ledger.held.one(member)
             last = {name: rows[member, number] for name, rows in ledger.history.items()}
             row = {name: float(value) if np.ndim(value) == 0 else value for name, value in last.items()}
-            asked = [each.on_segment(number, run, row) for each in self._of(member)]
-            ledger.over[member] |= any(asked)
+            ledger.over[member] |= self.interrupted.ask(self._of(member), number, run, row)
             if not ledger.left(member, ledger.segments):
                 self._finish(member, ledger)
         self.seen = ledger.done.copy()

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Unpack
 
 import jax
 import numpy as np
 
+from jaxnets.compiled import Key as Ingredients
 from jaxnets.data.folds import fold, folds
 from jaxnets.errors import NetError
 from jaxnets.train.data import check_data
@@ -29,6 +31,11 @@ class Folded(Plain):
     """
 
     numbers: tuple[int, ...]
+
+    @cached_property
+    def ingredients(self) -> Ingredients:
+        """What it is compared by: a number for each example, not looked at one by one."""
+        return Ingredients(self.study, values=self.numbers)
 
     def __call__(self, given: Any, member: dict[str, Any]) -> Program:
         """Return the program of one fold."""

@@ -1,6 +1,7 @@
 """A sweep in a folder: one that was killed goes on, and ends with the same bits."""
 
 import hashlib
+import warnings
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnets.compiled import compiled
 from jaxnets.errors import NetError
 from jaxnets.train.checkpoints import archive
 from jaxnets.train.checkpoints.fingerprint import MACHINE, changes, described
@@ -38,7 +40,11 @@ class Kept:
         self.writer = Writer(Path(folder), overhead)
         self.found, self.unreadable = None, list[int]()
         if archive.numbers(self.writer.check_folder()):
-            self.found, self.unreadable = archive.newest(self.writer.folder)
+            try:
+                self.found, self.unreadable = archive.newest(self.writer.folder, "sweep")
+            except NetError:
+                self.writer.close()
+                raise
 
     def adopt(self, how: Computed) -> Computed:
         """Return how members are computed, with what was measured then, so that the bits stay."""
@@ -104,10 +110,12 @@ class Kept:
         """Refuse to go on with another sweep, and name what differs."""
         assert self.found is not None
         found = changes(self.found.about["settings"], self.about["settings"])
-        if wrong := {name: change for name, change in found.items() if name not in MACHINE}:
-            text = "".join(f"\n  {name}: {change}" for name, change in wrong.items())
-            place = f"checkpoint {self.found.number} in {self.writer.folder}"
+        place = f"checkpoint {self.found.number} in {self.writer.folder}"
+        text = "".join(f"\n  {name}: {change}" for name, change in found.items())
+        if any(name not in MACHINE for name in found):
             raise NetError(f"is of another sweep:{text}\ngive a new sweep another folder", label=place)
+        if found:
+            warnings.warn(f"{place} was written elsewhere, the last bits may differ from here on:{text}", stacklevel=5)
 
 
 def _shapes(team: Team) -> dict[str, Any]:
@@ -129,7 +137,8 @@ def _shapes(team: Team) -> dict[str, Any]:
 def _settings(team: Team, design: Design, layout: dict[str, Any]) -> dict[str, str]:
     """Return what a sweep is made of, as short text by name."""
     first = jax.tree.map(lambda column: column[0], team.inputs)
-    one = many.alone.trace(team.build, team.given, team.shared.data, first, team.shared.run)
+    arrays = team.given, team.shared.data, first, team.shared.run
+    one = compiled(many.alone, [team.build], arrays).trace(*arrays)
     values = {name: ", ".join(f"{each:g}" for each in dict.fromkeys(rows.tolist())) for name, rows in design.hp.items()}
     labels = {name: ", ".join(map(str, dict.fromkeys(rows.tolist()))) for name, rows in design.labels.items()}
     table = hashlib.sha256(repr([rows.tolist() for rows in (*design.hp.values(), *design.labels.values())]).encode())

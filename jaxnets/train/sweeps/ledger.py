@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnets.compiled import compiled
 from jaxnets.train.run import Run
 from jaxnets.train.stopping import EarlyStopping
 from jaxnets.train.sweeps import members as many
@@ -90,7 +91,9 @@ class Ledger:
             stopping: if the members end here, what may restore their best parameters.
         """
         runs = self.held.take(np.arange(len(self.done)))
-        return runs if stopping is None or not stopping.restore else many.on_host(many.finish(stopping, runs))
+        if stopping is None or not stopping.restore:
+            return runs
+        return many.on_host(compiled(many.finish, [stopping], [runs])(runs))
 
     def reported(self, stopping: EarlyStopping | None) -> np.ndarray:
         """Return the segment `(members,)` that each finished run's values are from, -1 if there is none."""

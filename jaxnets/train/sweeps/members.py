@@ -34,6 +34,10 @@ class Plain:
         """Return the member's program."""
         try:
             return self.study(member)
+        except AttributeError as error:
+            if error.obj is member:
+                error.add_note(f"Hyperparameters are a dict: hp[{error.name!r}].")
+            raise
         except KeyError as error:
             if error.args and error.args[0] not in member:
                 there = ", ".join(member) or "none"
@@ -151,42 +155,38 @@ def look(build: Plain, given: Any, member: Any, key: Key) -> Shared:
     return Shared(run=run, **seen)
 
 
-@partial(jax.jit, static_argnames="build")
 def start(build: Plain, given: Any, data: Sequence[Any], members: Any, keys: Key) -> Run:
     """Return stacked runs before their first step, each the bits that it has alone."""
     return jax.lax.map(lambda own: _bound(build, given, data, own[0]).start(own[1]), (members, keys))
 
 
-@partial(jax.jit, static_argnames="build")
 def alone(build: Plain, given: Any, data: Sequence[Any], member: Any, run: Run) -> tuple[Run, dict[str, Any]]:
     """Return one member's run one segment later, and what is reported of it."""
     return _bound(build, given, data, member).segment(run)
 
 
-@partial(jax.jit, static_argnames=("build", "layout", "seeds"), donate_argnames="runs")
 def segment(
     build: Plain,
     layout: Layout,
+    seeds: int,
     given: Any,
     data: Sequence[Any],
     members: Any,
     runs: Run,
     active: Any,
-    *,
-    seeds: int = 0,
 ) -> tuple[Run, dict[str, Any], Any]:
     """Return stacked runs one segment later, what is reported of each, and which go no further.
 
     Args:
         build: the study.
         layout: how members are computed together.
+        seeds: if not 0, the active runs have taken the same number of steps, and the places are `(configurations,
+            seeds)`, so that those of one seed learn from the same batches: side by side these are drawn once.
         given: what the study takes besides hyperparameters.
         data: the arrays of `look`.
         members: hyperparameters, stacked.
-        runs: stacked; their memory is given away.
+        runs: stacked.
         active: `(members,)`; a run that is not stays as it is.
-        seeds: if not 0, the active runs have taken the same number of steps, and the places are `(configurations,
-            seeds)`, so that those of one seed learn from the same batches: side by side these are drawn once.
     """
 
     def one(shared: Any, single: Any) -> tuple[Run, dict[str, Any], Any]:
@@ -224,7 +224,6 @@ def _in_step(one: Callable[[Any], Any], members: tuple[Any, Run, Any], seeds: in
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found)
 
 
-@partial(jax.jit, static_argnums=0)
 def finish(stopping: EarlyStopping, runs: Run) -> Run:
     """Return stacked runs with their best parameters, if stopping restores them."""
     return jax.vmap(stopping.finish)(runs)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.errors import NetError, labelled_as
+from jaxnets.errors import NetError, labelled_as, require
 from jaxnets.train.run import Run
 from jaxnets.train.stopping import FALLING, RISING
 from jaxnets.train.sweeps import members as many
@@ -130,10 +130,7 @@ class SweepResult:
         Raises:
             ModuleNotFoundError: if pandas is not installed.
         """
-        try:
-            import pandas
-        except ModuleNotFoundError:
-            raise ModuleNotFoundError("frame needs pandas: install jaxnets with its extra 'search'") from None
+        pandas = require("pandas", "search")
         return pandas.DataFrame(self.table()).set_index("member")
 
     def failures(self) -> list[dict[str, Any]]:

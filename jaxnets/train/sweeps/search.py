@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from jaxnets.errors import NetError, check_count
+from jaxnets.errors import NetError, check_count, require
 from jaxnets.train.fit import interrupts
 from jaxnets.train.sweeps.conduct import Callbacks, conduct
 from jaxnets.train.sweeps.designs import Design, Space, check_spaces, crossed, inputs, tidy
@@ -75,10 +75,7 @@ def search(
     >>> len(result), result.best("loss").hp["lr"] > 0.1
     (8, True)
     """
-    try:
-        import optuna
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError("search needs Optuna: install jaxnets with its extra 'search'") from None
+    optuna = require("optuna", "search")
     with named("search"):
         sign = sign_of(metric, mode)
         check_count("trials", trials)

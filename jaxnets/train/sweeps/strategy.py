@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxnets.compiled import Compiled, compiled
 from jaxnets.errors import NetError, check_count
 from jaxnets.train.run import Run
 from jaxnets.train.sweeps import members as many
@@ -66,7 +67,8 @@ class Team:
         """
         which = np.asarray(members + members[:1] * (places - len(members)))
         own = jax.tree.map(lambda column: column[which], self.inputs)
-        return many.start(self.build, self.given, self.shared.data, own, self.keys[which])
+        arrays = self.given, self.shared.data, own, self.keys[which]
+        return compiled(many.start, [self.build], arrays)(*arrays)
 
     def segment(self, members: list[int], runs: Run, active: np.ndarray) -> tuple[Run, dict[str, Any], Any]:
         """Return the runs one segment later, what is reported, and which go no further.
@@ -76,10 +78,16 @@ class Team:
             runs: stacked, on the devices; their memory is given away.
             active: which of them go on.
         """
+        function, arrays = self.compiled(members, runs, active)
+        return function(*arrays)
+
+    def compiled(self, members: list[int], runs: Run, active: np.ndarray) -> tuple[Compiled, tuple[Any, ...]]:
+        """Return the function that `segment` calls, and what it calls it with."""
         own = jax.tree.map(lambda column: column[np.asarray(members)], self.inputs)
         placed, goes = self.layout.place((own, active))
-        how = {"seeds": self._seeds(members)} if self.layout.strategy == "vmap" else {}
-        return many.segment(self.build, self.layout, self.given, self.shared.data, placed, runs, goes, **how)
+        arrays = self.given, self.shared.data, placed, runs, goes
+        seeds = self._seeds(members) if self.layout.strategy == "vmap" else 0
+        return compiled(many.segment, [self.build, self.layout, seeds], arrays, donate=(3,)), arrays
 
     def _seeds(self, members: list[int]) -> int:
         """Return how many seeds the places are laid out in, configuration by configuration; 0 if they are not.
@@ -223,12 +231,11 @@ def _faster(team: Team) -> Literal["vmap", "map"]:
 def _within(team: Team, budget: int, width: int, total: int) -> int:
     """Return how many members fit a budget of bytes a device, by what the compiler says a few of them need."""
     members, runs, active = _few(team)
-    own, goes = team.layout.place((jax.tree.map(lambda column: column[np.asarray(members)], team.inputs), active))
-    lowered = many.segment.lower(team.build, team.layout, team.given, team.shared.data, own, runs(), goes)
+    function, arrays = team.compiled(members, runs(), active)
     devices, each = team.layout.devices, len(members) // team.layout.devices
     whole = _bytes((team.shared.data, team.given))
     single = _bytes(team.shared.run)
-    needs = lowered.compile().memory_analysis()
+    needs = function.trace(*arrays).lower().compile().memory_analysis()
     scratch = 0 if needs is None else needs.temp_size_in_bytes
     if team.layout.strategy == "vmap":
         fixed, single = whole, 2 * single + scratch // each

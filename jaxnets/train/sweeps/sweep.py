@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 
 from jaxnets.errors import NetError
 from jaxnets.net import Key
+from jaxnets.train.arguments import check_function
 from jaxnets.train.program import Program
 from jaxnets.train.sweeps.conduct import Callbacks, conduct
 from jaxnets.train.sweeps.designs import Design, Space, design, inputs
@@ -150,8 +151,9 @@ def plan(study: Study, chosen: Design, **how: Unpack[Computed]) -> Team:
     Raises:
         NetError: as `sweep`.
     """
-    if not callable(study):
-        raise NetError(f"expects a study, a function of hyperparameters, got {type(study).__name__}")
+    if isinstance(study, Program):
+        raise NetError("expects a study, a function (hp) -> program, got a program; lambda hp: program is one")
+    check_function("study", study, "(hp) -> program")
     try:
         _ = weakref.ref(study), hash(study)
     except TypeError:

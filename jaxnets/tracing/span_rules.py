@@ -5,17 +5,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxnets.inspect.spans import Span, concatenate, supported, union
+from jaxnets.tracing.jaxprs import ELEMENTWISE
+from jaxnets.tracing.spans import Span, concatenate, supported, union
 
 Shape = tuple[int, ...]
 Made = Sequence[Span | None] | None  # one for each output; None where the rule does not hold
-ELEMENTWISE = """
-    abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil clamp complex conj cos
-    cosh digamma div eq eq_to erf erf_inv erfc exp exp2 expm1 floor ge gt igamma igamma_grad_a igammac imag integer_pow
-    is_finite le lgamma log log1p logistic lt max min mul ne neg nextafter not or polygamma population_count pow
-    random_gamma_grad real regularized_incomplete_beta rem round rsqrt select_n shift_left shift_right_arithmetic
-    shift_right_logical sign sin sinh sqrt square sub tan tanh xor zeta
-"""
 PASSED = """
     bitcast_convert_type convert_element_type copy copy_p device_put name opt_barrier optimization_barrier pvary
     reduce_precision sharding_constraint stop_gradient
@@ -40,9 +34,9 @@ class Step(NamedTuple):
     shapes: Sequence[Shape]
 
 
-def _elementwise(op: Step) -> Made:
-    shape = op.shapes[0]
-    return [union([s if s.shape == shape else s.place(shape, range(len(s.shape))) for s in op.spans if s])]
+def elementwise(spans: Sequence[Span | None], shape: Shape) -> Span:
+    """Join what the elements at each place depend upon."""
+    return union([s if s.shape == shape else s.place(shape, range(len(s.shape))) for s in spans if s])
 
 
 def _passed(op: Step) -> Made:
@@ -173,6 +167,15 @@ def _sort(op: Step) -> Made:
     return [_forget(whole, axis, shape[axis]) for shape in op.shapes]
 
 
+def _fft(op: Step) -> Made:
+    span, (shape,), rank = op.spans[0], op.shapes, len(op.params["fft_lengths"])
+    if span is None:
+        return None
+    for axis in range(len(shape) - rank, len(shape)):
+        span = _forget(span, axis, shape[axis])
+    return [span]
+
+
 def _forget(span: Span, axis: int, count: int) -> Span:
     """Return `count` elements along an axis, each of which may be any one of those there."""
     shape = (*span.shape[:axis], count, *span.shape[axis + 1 :])
@@ -197,6 +200,12 @@ def _slice(p: Mapping[str, Any], span: Span, shape: Shape) -> Span:
     return span
 
 
+def _tile(p: Mapping[str, Any], span: Span, shape: Shape) -> Span:
+    for axis, (n, count) in enumerate(zip(span.shape, p["reps"], strict=True)):
+        span = span.take(axis, np.arange(n * count + 1) % n) if count > 1 else span
+    return span
+
+
 def _reverse(p: Mapping[str, Any], span: Span, shape: Shape) -> Span:
     for axis in p["dimensions"]:
         span = span.take(axis, shape[axis] - 1 - np.arange(shape[axis] + 1))
@@ -204,7 +213,7 @@ def _reverse(p: Mapping[str, Any], span: Span, shape: Shape) -> Span:
 
 
 RULES: dict[str, Callable[[Step], Made]] = {
-    **dict.fromkeys(ELEMENTWISE.split(), _elementwise),
+    **dict.fromkeys(ELEMENTWISE, lambda op: [elementwise(op.spans, op.shapes[0])]),
     **dict.fromkeys(PASSED.split(), _passed),
     **dict.fromkeys(("argmax", "argmin", "reduce", "reduce_and", "reduce_max", "reduce_min", "reduce_or"), _reduce),
     **dict.fromkeys(
@@ -219,6 +228,7 @@ RULES: dict[str, Callable[[Step], Made]] = {
     "conv_general_dilated": _convolution,
     "dot_general": _product,
     "dynamic_slice": _dynamic_slice,
+    "fft": _fft,
     "gather": _gather,
     "pad": _pad,
     "reshape": _moved(lambda p, span, shape: span.reshape(shape)),
@@ -228,5 +238,6 @@ RULES: dict[str, Callable[[Step], Made]] = {
     "stack": _stack,
     "squeeze": _moved(lambda p, span, _: span.over(p["dimensions"])),
     "unstack": _unstack,
+    "tile": _moved(_tile),
     "transpose": _moved(lambda p, span, shape: span.place(shape, np.argsort(p["permutation"]).tolist())),
 }

@@ -1,15 +1,17 @@
 """A walk over a traced program that follows which part of the input each array depends upon, layer by layer."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-from jaxnets.inspect.span_rules import RULES, Step
-from jaxnets.inspect.spans import Span, stack, union
+from jaxnets.errors import is_traced
+from jaxnets.tracing import jaxprs
+from jaxnets.tracing.span_rules import RULES, Step, elementwise
+from jaxnets.tracing.spans import Span, stack, union
 
 Path = tuple[str, ...]  # the names of the layers, the outermost first
 
@@ -28,17 +30,20 @@ class Reach:
     Attributes:
         layers: by path, the last array that each layer handed out.
         unknown: primitives without a rule, whose outputs were taken to depend upon all of their inputs.
+        assumed: primitives without a rule that were taken to work element by element.
     """
 
     def __init__(self) -> None:
         self.layers: dict[Path, Span] = {}
         self.unknown: set[str] = set()
+        self.assumed: set[str] = set()
 
     def run(self, body: Jaxpr | ClosedJaxpr, inputs: Sequence[Value], path: Path) -> list[Value]:
         """Return the outputs of a jaxpr that stands in the layer `path`."""
-        inner, constants = (body.jaxpr, body.consts) if isinstance(body, ClosedJaxpr) else (body, ())
+        inner, constants = jaxprs.opened(body)
         values = dict(zip(inner.invars, (each._replace(path=path) for each in inputs), strict=True))
-        values |= {var: Value(None, lambda c=c: c, path) for var, c in zip(inner.constvars, constants)}
+        for var, constant in zip(inner.constvars, constants):  # one that a trace around this one makes is not known
+            values[var] = Value(None, None if is_traced(constant) else lambda c=constant: c, path)
 
         def read(atom: Any, place: Path) -> Value:
             if isinstance(atom, Literal):
@@ -47,7 +52,7 @@ class Reach:
             return values[atom]
 
         for equation in inner.eqns:
-            scopes = [part.name for part in equation.source_info.name_stack.stack if type(part).__name__ == "Scope"]
+            scopes = [name for name, is_scope in jaxprs.name_stack(equation) if is_scope]
             place = (*path, *scopes)
             made = self._made(equation, [read(atom, place) for atom in equation.invars], place)
             values |= {var: each._replace(path=place) for var, each in zip(equation.outvars, made, strict=True)}
@@ -63,43 +68,43 @@ class Reach:
                 self.layers[value.path[:depth]] = value.span
 
     def _made(self, equation: Any, inputs: list[Value], place: Path) -> Sequence[Value]:
-        name, params = equation.primitive.name, equation.params
+        name = equation.primitive.name
         if name == "scan":
-            return self._scan(params, inputs, place)
+            return self._scan(jaxprs.scan_parts(equation), inputs, place)
         if name == "cond":
-            return self._cond(params, inputs, place)
-        if name not in RULES and (body := _body(equation)) is not None:
+            return self._cond(jaxprs.branches_of(equation), inputs, place)
+        if name != "shard_map" and (body := jaxprs.body_of(equation)) is not None:
             return self.run(body, inputs, place)
         spans = [value.span for value in inputs]
         if not any(spans):
             return _constant(equation, inputs)
         given, shapes = ([getattr(v.aval, "shape", ()) for v in vs] for vs in (equation.invars, equation.outvars))
-        step = Step(params, spans, [value.known for value in inputs], given, shapes)
-        made = RULES[name](step) if name in RULES else None
+        step = Step(equation.params, spans, [value.known for value in inputs], given, shapes)
+        if name not in RULES and jaxprs.is_elementwise(equation):
+            self.assumed.add(name)
+            made = [elementwise(spans, shape) for shape in shapes]
+        else:
+            made = RULES[name](step) if name in RULES else None
         if made is None:
             self.unknown.add(name)
             made = [union([span.everything(shape) for span in spans if span]) for shape in shapes]
         return [Value(span) for span in made]
 
-    def _scan(self, params: Mapping[str, Any], inputs: list[Value], place: Path) -> list[Value]:
-        consts, carries = params["num_consts"], params["num_carry"]
-        fixed, carry, stacked = inputs[:consts], inputs[consts : consts + carries], inputs[consts + carries :]
-        steps = range(params["length"])
+    def _scan(self, scan: jaxprs.Scan, inputs: list[Value], place: Path) -> list[Value]:
+        fixed, carry, stacked = scan.inputs(inputs)
+        steps = range(scan.length)
         each: list[list[Value]] = []
-        for step in reversed(steps) if params["reverse"] else steps:
+        for step in reversed(steps) if scan.reverse else steps:
             slices = [_index(value, step) for value in stacked]
-            made = self.run(params["jaxpr"], [*fixed, *carry, *slices], place)
-            carry = made[:carries]
-            each.append(made[carries:])
-        if params["reverse"]:
+            carry, made = scan.outputs(self.run(scan.body, [*fixed, *carry, *slices], place))
+            each.append(made)
+        if scan.reverse:
             each.reverse()
         return [*carry, *(_stacked(line) for line in zip(*each, strict=True))]
 
-    def _cond(self, params: Mapping[str, Any], inputs: list[Value], place: Path) -> list[Value]:
-        branches, platforms, choice = params["branches"], params.get("branches_platforms"), inputs[0]
-        if platforms is not None:  # the branch for any platform that has no other
-            branches = [branches[platforms.index(None) if None in platforms else -1]]
-        elif choice.known is not None:
+    def _cond(self, branches: Sequence[ClosedJaxpr], inputs: list[Value], place: Path) -> list[Value]:
+        choice = inputs[0]
+        if choice.known is not None and len(branches) > 1:
             branches = [branches[int(np.clip(choice.known(), 0, len(branches) - 1))]]
         made = [self.run(branch, inputs[1:], place) for branch in branches]
         joined = []
@@ -112,16 +117,6 @@ class Reach:
         return joined
 
 
-def _body(equation: Any) -> Jaxpr | ClosedJaxpr | None:
-    """Return the jaxpr that a call runs on its own inputs; `None` for an operation."""
-    bodies = [value for value in equation.params.values() if isinstance(value, Jaxpr | ClosedJaxpr)]
-    if len(bodies) != 1 or equation.primitive.name in ("while", "shard_map"):
-        return None
-    inner = bodies[0].jaxpr if isinstance(bodies[0], ClosedJaxpr) else bodies[0]
-    fits = len(inner.invars) == len(equation.invars) and len(inner.outvars) == len(equation.outvars)
-    return bodies[0] if fits else None
-
-
 def _constant(equation: Any, inputs: list[Value]) -> list[Value]:
     """Return outputs that don't depend on the input: computed when asked for, if all inputs are known."""
     if any(value.known is None for value in inputs):
@@ -130,8 +125,7 @@ def _constant(equation: Any, inputs: list[Value]) -> list[Value]:
     @functools.cache
     def compute() -> list[Any]:
         with jax.ensure_compile_time_eval():
-            made = equation.primitive.bind(*(value.known() for value in inputs if value.known), **equation.params)
-        return list(made) if equation.primitive.multiple_results else [made]
+            return jaxprs.bind(equation, *(value.known() for value in inputs if value.known))
 
     return [Value(None, lambda number=number: compute()[number]) for number in range(len(equation.outvars))]
 

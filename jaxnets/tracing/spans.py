@@ -103,6 +103,14 @@ class Span:
         """Return an array each of whose elements depends on all elements of this one."""
         return self.over(range(len(self.shape))).place(shape, ())
 
+    def interval(self, axis: int) -> np.ndarray:
+        """Return the first and the last position along an axis of the input for each element, (1, 0) for nothing."""
+        array = self.bounds[axis]
+        for each, n in enumerate(self.shape, start=1):
+            array = np.take(array, range(n), each) if array.shape[each] > 1 else array
+        first, last = array[0], -array[1]
+        return np.stack([np.where(first > last, 1, first), np.where(first > last, 0, last)])
+
     def _new(self, shape: tuple[int, ...], bounds: Sequence[np.ndarray]) -> "Span":
         return replace(self, shape=shape, bounds=tuple(self._compressed(array) for array in bounds))
 
@@ -161,6 +169,15 @@ class Span:
         return array[(*(slice(None) for _ in range(at)), *index)]
 
 
+def whole_input(shape: Sequence[int], axes: Sequence[int], *, beyond: bool) -> Span:
+    """Return the span of an input, each of whose elements depends on its own position along some axes."""
+    bounds = []
+    for axis in axes:
+        places = np.arange(shape[axis] + 1).reshape([-1 if each == axis else 1 for each in range(len(shape))])
+        bounds.append(np.stack([places, -places]))
+    return Span(tuple(shape), tuple(bounds), beyond)
+
+
 def union(spans: Sequence[Span]) -> Span:
     """Join spans of one shape, element by element."""
     first = spans[0]
@@ -196,6 +213,9 @@ def stack(spans: Sequence[Span]) -> Span:
 
 def supported(span: Span, axis: int, support: np.ndarray) -> Span:
     """Join the elements along an axis that each of several outputs depends upon, `support` `(elements, outputs)`."""
+    if support.any(0).all() and all(array.shape[axis + 1] == 1 for array in span.bounds):  # all depend on the same
+        shape = (*span.shape[:axis], support.shape[1], *span.shape[axis + 1 :])
+        return span.over([axis]).place(shape, [each for each in range(len(shape)) if each != axis])
     parts = []
     for column in support.T:
         chosen = np.flatnonzero(column)

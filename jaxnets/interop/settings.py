@@ -1,0 +1,338 @@
+"""Settings that weights do not show, such as ε or a padding: a network's beside those of the module it came from."""
+
+import functools
+import inspect
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxnets.errors import NetError, concrete, is_traced
+from jaxnets.interop.tensors import shortened
+from jaxnets.layers.windows import spread
+from jaxnets.leaf import lift
+from jaxnets.net import Net, spec
+
+Read = Callable[[Any], dict[str, Any]]  # the settings of a module there, under their names here
+
+_WRAPPERS = ("remat", "cast", "repeat", "ensemble")
+_WINDOWED = ("conv", "conv_transpose", "max_pool", "avg_pool")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a layer was made with, in this library's terms.
+
+    Attributes:
+        kind: the name of the constructor here, `batch_norm`; "" where it may be any.
+        values: arguments by name; windows, paddings and such with a value for each axis.
+        rank: how many spatial axes it has, where it has windows.
+    """
+
+    kind: str
+    values: Mapping[str, Any]
+    rank: int = 0
+
+
+def compare(label: str, pairs: Iterable[tuple[str, Net, Any]], mend: str) -> None:
+    """Check that layers have the settings of the modules they belong to.
+
+    Args:
+        label: who asks.
+        pairs: the path of a layer here, its network, and the module there.
+        mend: what to do where the difference is meant.
+
+    Raises:
+        NetError: with the path of each that differs, the module's setting and the layer's.
+    """
+    found = []
+    for path, net, module in pairs:
+        theirs = theirs_of(module)
+        ours = theirs and ours_of(net, theirs.rank)
+        if not ours or not theirs:
+            continue
+        kind, there = ours.kind, type(module).__name__
+        if theirs.kind and kind != theirs.kind:
+            if kind in _KINDS:
+                found.append(f"{path or 'it'} is {kind} here and {there} there")
+            continue
+        for name, value in theirs.values.items():
+            if name == "dropout" and name not in ours.values:
+                continue  # layers that are stacked by hand may have one between them
+            if not _same(ours.values.get(name), value):
+                have = f"got {ours.values[name]!r}" if name in ours.values else f"which {kind} does not have"
+                found.append(f"{path or 'it'}: {there} has {name}={value!r}, {have}")
+    if found:
+        how = "write the network with what the module has"
+        raise NetError(f"finds other settings than the module has: {shortened(found)}; {how}, or {mend}", label=label)
+
+
+def flax_modules(module: Any, x: Any) -> dict[str, list[Any]]:
+    """Return the modules of Flax inside one by slash-joined path: of Linen as they are called for `x`, or of NNX.
+
+    Where a cell is, there is the `RNN` around it as well.
+
+    Raises:
+        NetError: if the module can't be called with `x` alone.
+    """
+    import flax.linen as nn
+    from flax import nnx
+
+    if isinstance(module, nnx.Module):
+        return {"/".join(map(str, path)): [inner] for path, inner in nnx.iter_modules(module)}
+    seen: dict[str, list[Any]] = {}
+    rnns: dict[str, Any] = {}
+
+    def note(call: Callable, args: tuple, kwargs: dict, context: Any) -> Any:
+        seen["/".join(context.module.path)] = [context.module]
+        if isinstance(context.module, nn.RNN):
+            rnns["/".join(context.module.cell.path)] = context.module
+        return call(*args, **kwargs)
+
+    call = module.init if isinstance(module, nn.Module) else module
+    try:
+        with nn.intercept_methods(note):
+            jax.eval_shape(call, jax.random.key(0), spec(x))
+    except TypeError as error:
+        mend = "where it takes more than x, pass module=functools.partial(module.init, train=False)"
+        raise NetError(f"can't call the module: {error}; {mend}", label="from_flax") from error
+    return {path: [*found, *([rnns[path]] if path in rnns else [])] for path, found in seen.items()}
+
+
+def ours_of(net: Net, rank: int) -> Settings | None:
+    """Return a layer's settings, where it is known how it was made."""
+    while getattr(net.constructor, "__name__", "") in _WRAPPERS:
+        net = lift(net.arguments["net"])
+    function, values = net.constructor, dict(net.arguments)
+    if "cells" in values:
+        cell = values["cells"][0]
+        function, values = cell.constructor, {"reverse": False, **values, **cell.arguments}
+    elif not values and function is not None:  # a plain callable
+        given = function.keywords if isinstance(function, functools.partial) else {}
+        function = function.func if isinstance(function, functools.partial) else function
+        values = _defaults(function) | given
+    kind = getattr(function, "__name__", "")
+    if "activation" in values:
+        values["activation"] = getattr(values["activation"], "__name__", values["activation"])
+    kind = "conv" if kind == "depthwise_conv" else {"silu": "swish", "hard_silu": "hard_swish"}.get(kind, kind)
+    if kind in _WINDOWED:
+        values |= _window(kind, values, rank)
+    return Settings(kind, values, rank) if kind else None
+
+
+def theirs_of(module: Any) -> Settings | None:
+    """Return the settings of a module of PyTorch or Flax that has a counterpart here."""
+    for cls in type(module).__mro__:
+        name, digit = re.fullmatch(r"(.*?)(?:([123])d)?", cls.__name__).groups()  # type: ignore[union-attr]
+        library = cls.__module__.partition(".")[0]
+        table = _TORCH if library == "torch" else _FLAX if library == "flax" else {}
+        kind, read = table.get(cls.__name__) or table.get(name) or (None, None)
+        if kind is None or read is None:
+            continue
+        values = read(module)
+        if kind not in _WINDOWED:
+            return Settings(kind, values)
+        rank = int(digit) if digit else len(spread(module.kernel_size, 1))
+        return Settings(kind, values | _window(kind, {"window": module.kernel_size, **values}, rank), rank)
+    return None
+
+
+def _window(kind: str, values: Mapping[str, Any], rank: int) -> dict[str, Any]:
+    """Return what a sliding window is made with, for each axis; padding in numbers wherever these are settled."""
+    size = spread(values["window"], rank)
+    stride = size if values.get("stride") is None and "pool" in kind else spread(values.get("stride") or 1, rank)
+    dilation = spread(values.get("dilation") or 1, rank)
+    found = {"window": tuple(size), "stride": tuple(stride), "dilation": tuple(dilation)}
+    reach = [d * (w - 1) + 1 for w, d in zip(size, dilation)]
+    padding = values.get("padding", 0)
+    if kind == "conv_transpose":
+        more = spread(values.get("output_padding", 0), rank)
+        if padding == "SAME":
+            more = [max(s - r, 0) for s, r in zip(stride, reach)]
+            pairs = [((r - s) // 2, r - s - (r - s) // 2) if r > s else (0, 0) for s, r in zip(stride, reach)]
+        else:
+            pairs = _pairs(padding, rank)
+        if isinstance(pairs, str):
+            return found | {"padding": pairs}
+        after = [high - m for (_, high), m in zip(pairs, more)]  # more of output is less cut off
+        pairs = tuple((low, max(a, 0)) for (low, _), a in zip(pairs, after))
+        return found | {"padding": pairs, "output_padding": tuple(max(-a, 0) for a in after)}
+    if padding == "SAME" and set(stride) == {1}:
+        return found | {"padding": tuple(((r - 1) // 2, r - 1 - (r - 1) // 2) for r in reach)}
+    if padding == "CAUSAL":
+        return found | {"padding": tuple((r - 1, 0) for r in reach)}
+    return found | {"padding": _pairs(padding, rank)}
+
+
+def _pairs(padding: Any, rank: int) -> Any:
+    """Return (before, after) for each axis; a word that stands for none stays."""
+    if padding == "VALID":
+        return ((0, 0),) * rank
+    if isinstance(padding, str):
+        return padding
+    return tuple(tuple(each) if isinstance(each, tuple | list) else (each, each) for each in spread(padding, rank))
+
+
+def _defaults(function: Any) -> dict[str, Any]:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # written in C
+        return {}
+    return {each.name: each.default for each in parameters if each.default is not each.empty}
+
+
+def _same(ours: Any, theirs: Any) -> bool:
+    if is_traced(ours):
+        return True
+    if isinstance(theirs, float) and ours is not None and not isinstance(ours, str):
+        known = concrete(ours)
+        return known is not None and math.isclose(known, theirs, rel_tol=1e-6, abs_tol=1e-12)
+    return bool(np.all(ours == theirs)) if isinstance(ours, jax.Array | np.ndarray) else ours == theirs
+
+
+def _unless(usual: Any, **values: Any) -> dict[str, Any]:
+    """Return what has no counterpart here, unless it is as usual."""
+    return {name: value for name, value in values.items() if value != usual}
+
+
+def _read(**names: str) -> Read:
+    """Read the settings that have these names there."""
+    return lambda m: {name: getattr(m, theirs) for name, theirs in names.items()}
+
+
+def _torch_conv(m: Any) -> dict[str, Any]:
+    padding = m.padding.upper() if isinstance(m.padding, str) else m.padding
+    settings = {"stride": m.stride, "padding": padding, "dilation": m.dilation}
+    return settings | _unless("zeros", padding_mode=m.padding_mode)
+
+
+def _torch_batch_norm(m: Any) -> dict[str, Any]:
+    return {"epsilon": m.eps, "decay": "a mean of all batches" if m.momentum is None else 1 - m.momentum}
+
+
+def _torch_avg_pool(m: Any) -> dict[str, Any]:
+    settings = {name: getattr(m, name) for name in ("stride", "padding", "ceil_mode", "count_include_pad")}
+    return settings | _unless(None, divisor_override=getattr(m, "divisor_override", None))
+
+
+def _torch_cells(m: Any) -> dict[str, Any]:
+    activation = {"activation": m.nonlinearity} if m.mode.startswith("RNN") else {}
+    return activation | ({"dropout": float(m.dropout)} if m.num_layers > 1 else {})
+
+
+_RATE = _read(rate="p")
+_TORCH: Mapping[str, tuple[str, Read]] = {
+    "Linear": ("dense", _read()),
+    "Conv": ("conv", _torch_conv),
+    "ConvTranspose": (
+        "conv_transpose",
+        _read(stride="stride", padding="padding", output_padding="output_padding", dilation="dilation"),
+    ),
+    "BatchNorm": ("batch_norm", _torch_batch_norm),
+    "SyncBatchNorm": ("batch_norm", _torch_batch_norm),
+    "LayerNorm": ("layer_norm", _read(epsilon="eps")),
+    "GroupNorm": ("group_norm", _read(groups="num_groups", epsilon="eps")),
+    "InstanceNorm": ("group_norm", _read(groups="num_features", epsilon="eps")),
+    "RMSNorm": ("rms_norm", _read()),
+    "Embedding": ("embed", lambda m: _unless(None, max_norm=m.max_norm)),
+    "PReLU": ("prelu", _read()),
+    "RNN": ("rnn_cell", _torch_cells),
+    "LSTM": ("lstm_cell", _torch_cells),
+    "GRU": ("gru_cell", _torch_cells),
+    "MaxPool": ("max_pool", _read(stride="stride", padding="padding", dilation="dilation", ceil_mode="ceil_mode")),
+    "AvgPool": ("avg_pool", _torch_avg_pool),
+    "Dropout": ("dropout", _RATE),
+    **{f"Dropout{n}d": ("dropout_channels", _RATE) for n in (1, 2, 3)},
+    "ReLU": ("relu", _read()),
+    "ReLU6": ("relu6", _read()),
+    "GELU": ("gelu", lambda m: {"approximate": m.approximate == "tanh"}),
+    "LeakyReLU": ("leaky_relu", _read(negative_slope="negative_slope")),
+    "ELU": ("elu", _read(alpha="alpha")),
+    "CELU": ("celu", _read(alpha="alpha")),
+    "SELU": ("selu", _read()),
+    "SiLU": ("swish", _read()),
+    "Mish": ("mish", _read()),
+    "Tanh": ("tanh", _read()),
+    "Sigmoid": ("sigmoid", _read()),
+    "LogSigmoid": ("log_sigmoid", _read()),
+    "Softplus": ("softplus", lambda m: _unless(1, beta=m.beta)),
+    "Softsign": ("soft_sign", _read()),
+    "Hardsigmoid": ("hard_sigmoid", _read()),
+    "Hardswish": ("hard_swish", _read()),
+    "Hardshrink": ("hard_shrink", _read(threshold="lambd")),
+    "Softshrink": ("soft_shrink", _read(threshold="lambd")),
+    "Tanhshrink": ("tanh_shrink", _read()),
+    "Threshold": ("threshold", _read(threshold="threshold", value="value")),
+}
+
+
+def _flax_conv(m: Any) -> dict[str, Any]:
+    holes = spread(m.input_dilation or 1, 1)
+    settings = {"stride": m.strides, "padding": m.padding, "dilation": m.kernel_dilation}
+    return settings | _unless(None, mask=m.mask) | _unless({1}, input_dilation=set(holes))
+
+
+def _flax_conv_transpose(m: Any) -> dict[str, Any]:
+    """Return what Flax makes by padding the spread input as the places that are cut off here."""
+    rank = len(spread(m.kernel_size, 1))
+    size, stride, dilation = (spread(each or 1, rank) for each in (m.kernel_size, m.strides, m.kernel_dilation))
+    settings = {"stride": stride, "dilation": dilation} | _unless(None, mask=m.mask)
+    reach = [d * (w - 1) + 1 for w, d in zip(size, dilation)]
+    padding = m.padding
+    if padding in ("SAME", "VALID"):  # as jax.lax.conv_transpose has it
+        total = [r + s - 2 + (max(r - s, 0) if padding == "VALID" else 0) for r, s in zip(reach, stride)]
+        first = [r - 1 if padding == "VALID" or s > r - 1 else -(-t // 2) for r, s, t in zip(reach, stride, total)]
+        padding = tuple((f, t - f) for f, t in zip(first, total))
+    pairs = _pairs(padding, rank)
+    if isinstance(pairs, str):
+        return settings | {"padding": pairs}
+    cut = [(r - 1 - low, r - 1 - high) for r, (low, high) in zip(reach, pairs)]
+    return settings | {
+        "padding": tuple((low, max(high, 0)) for low, high in cut),
+        "output_padding": tuple(max(-high, 0) for _, high in cut),
+    }
+
+
+def _flax_cell(m: Any) -> dict[str, Any]:
+    """Return what a cell with gates may have otherwise, where here its functions are settled."""
+    own, gate = (getattr(each, "__name__", each) for each in (m.activation_fn, m.gate_fn))
+    return _unless("tanh", activation_fn=own) | _unless("sigmoid", gate_fn=gate)
+
+
+def _flax_simple_cell(m: Any) -> dict[str, Any]:
+    return {"activation": getattr(m.activation_fn, "__name__", m.activation_fn)} | _unless(False, residual=m.residual)
+
+
+def _flax_rnn(m: Any) -> dict[str, Any]:
+    return {"reverse": m.reverse} | (_unless(True, keep_order=m.keep_order) if m.reverse else {})
+
+
+def _flax_groups(m: Any) -> dict[str, Any]:
+    return {"epsilon": m.epsilon} | _unless(None, groups=m.num_groups)
+
+
+_FLAX: Mapping[str, tuple[str, Read]] = {
+    "Dense": ("dense", _read()),
+    "Linear": ("dense", _read()),
+    "Conv": ("conv", _flax_conv),
+    "ConvTranspose": ("conv_transpose", _flax_conv_transpose),
+    "BatchNorm": ("batch_norm", _read(epsilon="epsilon", decay="momentum")),
+    "LayerNorm": ("layer_norm", _read(epsilon="epsilon")),
+    "GroupNorm": ("group_norm", _flax_groups),
+    "InstanceNorm": ("group_norm", _read(epsilon="epsilon")),
+    "RMSNorm": ("rms_norm", _read()),
+    "Embed": ("embed", _read()),
+    "PReLU": ("prelu", _read()),
+    "SimpleCell": ("rnn_cell", _flax_simple_cell),
+    "LSTMCell": ("lstm_cell", _flax_cell),
+    "OptimizedLSTMCell": ("lstm_cell", _flax_cell),
+    "GRUCell": ("gru_cell", _flax_cell),
+    "RNN": ("", _flax_rnn),
+    "Dropout": ("dropout", _read(rate="rate")),
+}
+
+_KINDS = {kind for table in (_TORCH, _FLAX) for kind, _ in table.values()}

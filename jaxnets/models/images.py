@@ -1,0 +1,100 @@
+"""What a model of images asks of its input: how many axes it has, and that channels come last."""
+
+import functools
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, ParamSpec
+
+from jaxnets.errors import NetError, labelled_as
+from jaxnets.keywords import explained
+from jaxnets.layers.windows import AXES, check_spatial
+from jaxnets.net import Apply, Key, Net, Params, State
+from jaxnets.padded import Padded
+
+P = ParamSpec("P")
+
+
+def takes_images(factory: Callable[P, Net]) -> Callable[P, Net]:
+    """Decorate the constructor of a model of images, `(batch, height, width, channels)`: see `of_images`."""
+    make_net = explained(factory)
+
+    @functools.wraps(factory)
+    def make(*args: P.args, **kwargs: P.kwargs) -> Net:
+        return of_images(make_net(*args, **kwargs), factory.__name__)
+
+    return make
+
+
+def of_images(net: Net, label: str, spatial_axes: int = 2) -> Net:
+    """Return a network that takes floating inputs `(batch, *spatial, channels)` of so many spatial axes alone.
+
+    Layers that slide a window take any number of axes: images `(batch, height, width)` without channels would be
+    read as sequences of `width` channels. An input whose second axis is 1 or 3, shorter than all behind it, looks
+    like channels in front, and is warned of.
+
+    Args:
+        net: the model; its children stay as they are.
+        label: its name in messages.
+        spatial_axes: 1 for sequences, 2 for images, 3 for volumes.
+
+    >>> import jax, jax.numpy as jnp, jaxnets as jn
+    >>> net = of_images(jn.serial(jn.conv(4, 3)), "small")
+    >>> net.init(jax.random.key(0), jnp.ones((1, 8, 8)))
+    Traceback (most recent call last):
+        ...
+    jaxnets.errors.NetError: small expects (batch, height, width, channels), got (1, 8, 8); add the axis that is \
+missing, x[None] for the batch or x[..., None] for the channels
+    """
+
+    def check(x: Any) -> None:
+        if isinstance(x, Padded):
+            return  # which the layers refuse, and say why
+        with labelled_as(label):
+            check_spatial(x, spatial_axes)
+        warn_of_channels_first(label, tuple(x.shape))
+
+    def init(key: Key, x: Any) -> tuple[Params, State]:
+        check(x)
+        return net.init(key, x)
+
+    def build(key: Key, x: Any) -> tuple[Params, State, Any]:
+        assert net.build is not None
+        check(x)
+        return net.build(key, x)
+
+    def checked(inner: Apply) -> Apply:
+        def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
+            check(x)
+            return inner(params, state, x, key=key, train=train)
+
+        return apply
+
+    def cut(path: tuple[str, ...]) -> Apply:
+        assert net.cut is not None
+        return checked(net.cut(path))
+
+    options = {"build": net.build and build, "cut": net.cut and cut}
+    return replace(net, init=init, apply=checked(net.apply), **options)
+
+
+def check_axes(spatial_axes: Any) -> None:
+    """Check that a number of spatial axes is 1, 2 or 3.
+
+    Raises:
+        NetError: if it is not.
+    """
+    if spatial_axes not in AXES:
+        raise NetError(f"expects spatial_axes 1, 2 or 3, got {spatial_axes!r}")
+
+
+def warn_of_channels_first(label: str, shape: tuple[int, ...]) -> None:
+    """Warn where images `(batch, *spatial, channels)` look like `(batch, channels, *spatial)`."""
+    _, second, *rest = shape
+    if second in (1, 3) and shape[-1] not in (1, 3) and min(rest) > second:
+        order = (0, *range(2, len(shape)), 1)
+        warnings.warn(
+            f"{label}: {shape} looks like (batch, channels, {', '.join(AXES[len(rest)])}), but channels are the last "
+            f"axis here: x.transpose{order}",
+            stacklevel=4,  # who calls init or apply
+        )

@@ -1,0 +1,260 @@
+"""What a user hands to training and evaluation: taken as it is meant where that is plain, explained where it is not."""
+
+import inspect
+import types
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from jaxnets import metrics as ours
+from jaxnets.data.stream import Stream
+from jaxnets.errors import NetError, shown
+from jaxnets.foreign import arrays, library
+from jaxnets.leaf import lift
+from jaxnets.losses.checks import name_of
+from jaxnets.metrics import Metric
+from jaxnets.net import Net
+from jaxnets.objective import Loss, Objective, objective
+from jaxnets.regularizers import Penalty
+from jaxnets.train.scaling import LossScale
+from jaxnets.train.step import ObjectiveFunction
+from jaxnets.train.stopping import EarlyStopping
+
+Metrics = Mapping[str, Metric] | Sequence[Metric] | Metric | None
+ON_LOGITS = {"softmax": ("cross_entropy", "softmax_focal"), "sigmoid": ("binary_cross_entropy", "focal")}
+
+
+def network(net: Any) -> Net:
+    """Return a `Net` for one, or for a function `x -> y`.
+
+    Raises:
+        NetError: for anything else.
+    """
+    try:
+        if _uncalled(net):
+            raise NetError(f"expects a Net, got {shown(net)}; call it, jn.models.{net.__name__}(...)")
+        return lift(net)
+    except TypeError as error:
+        raise NetError(str(error)) from None
+
+
+def objective_of(what: ObjectiveFunction | Loss) -> ObjectiveFunction:
+    """Return an objective; a bare loss, known by the two arguments that it must have, goes through `jn.objective`.
+
+    Raises:
+        NetError: for what is neither.
+    """
+    mends: dict[Any, str] = {
+        Penalty: "a regularizer is added to a loss, jn.objective(loss, regularizer)",
+        Metric: "metrics are reported, metrics=[...]; what is minimized is in jn.losses",
+        optax.GradientTransformation: "the order is program(net, objective, optimizer, data)",
+        list: "jn.objective(loss, regularizer) makes one of several terms",
+    }
+    if isinstance(what, (*mends, Net, type)) or not callable(what) or library(what):
+        mend = next((mend for kind, mend in mends.items() if isinstance(what, kind)), "such as jn.losses.cross_entropy")
+        raise NetError(f"expects an objective, or a loss (outputs, targets) of JAX arrays, got {shown(what)}; {mend}")
+    return objective(what) if not isinstance(what, Objective) and _needed(what) == 2 else what
+
+
+def metrics_of(metrics: Metrics) -> dict[str, Metric]:
+    """Return metrics by name; those of a list are called as they call themselves.
+
+    Raises:
+        NetError: if one is no metric, or two have one name.
+    """
+    if isinstance(metrics, Mapping):
+        named = dict(metrics)
+    else:
+        listed = [metrics] if isinstance(metrics, Metric | str) or callable(metrics) else list(metrics or ())
+        named = {each.name if isinstance(each, Metric) else f"number {n}": each for n, each in enumerate(listed)}
+        if len(named) < len(listed):
+            names = ", ".join(map(str, listed))
+            raise NetError(f"expects metrics of different names, got {names}; give a dict, {{name: metric}}")
+    for name, metric in named.items():
+        if isinstance(metric, str):
+            mend = f"jn.metrics.{metric}" if hasattr(ours, metric) else "jn.metrics has them"
+            raise NetError(f"expects metrics from jn.metrics, got str {metric!r}; {mend}")
+        if not isinstance(metric, Metric):
+            mend = "jn.metrics.mean(loss) makes one of a loss"
+            if _uncalled(metric):
+                mend = f"call it, jn.metrics.{metric.__name__}(...)"
+            raise NetError(f"expects metrics from jn.metrics, got {shown(metric)} for {name!r}; {mend}")
+    return named
+
+
+def check_optimizer(optimizer: Any) -> None:
+    """Check that an optimizer is Optax's, or built like one, and that its settings are numbers.
+
+    Raises:
+        NetError: if not.
+    """
+    if not all(callable(getattr(optimizer, name, None)) for name in ("init", "update")) or isinstance(optimizer, type):
+        mend = "optax.adam(1e-3)"
+        if isinstance(optimizer, types.FunctionType):
+            mend = f"call it, optax.{optimizer.__name__}(1e-3)" if hasattr(optax, optimizer.__name__) else mend
+            mend = f"{mend}; a schedule stands for the rate, optax.adam(schedule)" if optimizer.__closure__ else mend
+        elif isinstance(optimizer, str):
+            mend = f"optax.{optimizer}(1e-3)" if hasattr(optax, optimizer) else mend
+        raise NetError(f"expects an Optax optimizer, got {shown(optimizer)}; {mend}")
+    for name, text in _texts(optimizer.update, set()):
+        raise NetError(f"expects an optimizer whose settings are numbers, got text for {name}{text}; write no quotes")
+
+
+def _texts(function: Any, seen: set[int]) -> Iterator[tuple[str, str]]:
+    """Give the names of settings of an optimizer that are numbers in quotes; a rate of "0.1" times -1 is ""."""
+    if id(function) in seen:
+        return
+    seen.add(id(function))
+    if isinstance(function, tuple | list):
+        for each in function:
+            yield from _texts(each, seen)
+    names = getattr(getattr(function, "__code__", None), "co_freevars", ())
+    for name, cell in zip(names, getattr(function, "__closure__", None) or ()):
+        try:
+            held = cell.cell_contents
+        except ValueError:  # not filled yet
+            continue
+        if isinstance(held, str) and (not held or held.replace(".", "").replace("-", "").replace("e", "").isdigit()):
+            yield name, f", {held!r}" if held else ""
+        elif callable(held) or isinstance(held, tuple | list):
+            yield from _texts(held, seen)
+
+
+def pair(name: str, data: Any, *, needed: bool = True) -> Any:
+    """Return data as a tuple of inputs, targets and, if given, weights, each a tree of arrays.
+
+    Lists, tables and series, and the tensors of other libraries become arrays; a list of two or three is a tuple.
+
+    Raises:
+        NetError: for anything else; the way to make data of it is told.
+    """
+    if isinstance(data, Stream) or (data is None and not needed):
+        return data
+    if isinstance(data, list) and len(data) in (2, 3):
+        data = tuple(data)
+    if not isinstance(data, tuple) or len(data) not in (2, 3):
+        raise NetError(
+            f"expects {name} as (inputs, targets) or (inputs, targets, weights), got {shown(data)}{_way(name, data)}"
+        )
+    parts = zip(("inputs", "targets", "weights"), data)
+    return tuple(arrays(f"the {what} of {name}", part) for what, part in parts)
+
+
+def _way(name: str, data: Any) -> str:
+    """Return how data of another kind become a pair."""
+    if isinstance(data, tuple):
+        return "; for an autoencoder the inputs are the targets, (x, x)" if len(data) == 1 else ""
+    if isinstance(data, Mapping):
+        return f"; take its parts, (data[{next(iter(data), 'x')!r}], ...)"
+    if isinstance(data, str | Path):
+        return "; read the file first, or jn.data.image_folder(path) for a folder of images"
+    if isinstance(data, np.ndarray | jax.Array):
+        return "; targets are missing"
+    if name == "validation" and isinstance(data, float):
+        return "; jn.data.split keeps a share of the data out"
+    if isinstance(data, list) and data and isinstance(data[0], tuple):
+        return "; for a list of pairs, tuple(np.stack(part) for part in zip(*data))"
+    if hasattr(data, "columns"):
+        return "; take its columns apart, (data.drop(columns='y'), data['y'])"
+    if hasattr(data, "__getitem__") and hasattr(data, "__len__"):
+        return "; jn.data.stream(data, batch_size) reads what has a length and gives (input, target) by number"
+    if hasattr(data, "dataset"):
+        return "; jn.data.stream(loader.dataset, batch_size) reads what it loads"
+    if hasattr(data, "__iter__"):
+        return "; gather what it gives, tuple(np.stack(part) for part in zip(*data))"
+    return ""
+
+
+def check_function(name: str, function: Any, form: str) -> None:
+    """Check that an option is a function that takes what it will be given, or nothing.
+
+    Args:
+        name: the option.
+        function: what was given.
+        form: what is called and comes back, `(key, example) -> example`.
+
+    Raises:
+        NetError: if it can't be called so.
+    """
+    if function is None:
+        return
+    wanted = [each for each in form.partition(") ->")[0].strip("(").split(", ") if each]
+    fits = callable(function) and not isinstance(function, type) and not _uncalled(function)
+    if fits:
+        try:
+            inspect.signature(function).bind(*wanted)
+        except TypeError:
+            fits = False
+        except ValueError:  # one written in C tells nothing
+            fits = True
+    if not fits:
+        mend = f"; call it, {function.__name__}(...)" if _uncalled(function) else ""
+        raise NetError(f"expects for {name} a function {form}, got {shown(function)}{mend}")
+
+
+FORMS = {
+    "augment": "(key, example) -> example",
+    "mix": "(key, x, y, weights) -> (x, y, weights)",
+    "order": "(key, data) -> indices (examples,)",
+    "watch": "(watched) -> values by name",
+}
+KINDS = {
+    "stopping": (EarlyStopping, "jn.train.early_stopping('validation/loss', patience=5)"),
+    "loss_scale": (LossScale, "jn.train.LossScale()"),
+    "guard": (bool, "True or False"),
+}
+
+
+def check_options(**options: Any) -> None:
+    """Check options of `program` that are functions or records.
+
+    Raises:
+        NetError: if one is something else.
+    """
+    for name, value in options.items():
+        if name in FORMS:
+            check_function(name, value, FORMS[name])
+        elif value is not None and not isinstance(value, KINDS[name][0]):
+            raise NetError(f"expects {name}={KINDS[name][1]}, got {shown(value)}")
+
+
+def warn_of_probabilities(net: Net, objective: Any) -> None:
+    """Warn where a network ends in probabilities and the loss takes logits, as its function by name tells."""
+    while net.children and net.cut is not None:
+        net = net.children[list(net.children)[-1]]
+    loss = name_of(objective.loss) if isinstance(objective, Objective) else ""
+    if loss in ON_LOGITS.get(net.kind, ()):
+        text = f"the network ends in {net.kind}, and {loss} takes logits and applies it itself"
+        warnings.warn(f"{text}; leave {net.kind} out, and apply it to what the network predicts", stacklevel=3)
+
+
+def callback_hint(wrong: Any) -> str:
+    """Return what to write for something that is no callback."""
+    if _uncalled(wrong):
+        return f"; call it, jn.train.{wrong.__name__}(...)"
+    if callable(wrong):
+        return "; jn.train.Callback(on_segment=function) calls function(number, run, row) after every epoch"
+    return ""
+
+
+def _uncalled(thing: Any) -> bool:
+    """Tell whether a function of this library stands where what it returns is wanted."""
+    made_in = ("jaxnets.models", "jaxnets.metrics", "jaxnets.data", "jaxnets.train")
+    plain = isinstance(thing, types.FunctionType) and "<locals>" not in thing.__qualname__
+    return plain and thing.__module__.startswith(made_in) and not thing.__name__.startswith("_")
+
+
+def _needed(function: Any) -> int | None:
+    """Return how many arguments by place a function must have, `None` if it takes any number or does not tell."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    if any(each.kind is each.VAR_POSITIONAL for each in parameters):
+        return None
+    return sum(each.default is each.empty and each.kind is not each.KEYWORD_ONLY for each in parameters)

@@ -1,0 +1,61 @@
+"""A process that trains and evaluates all day: `python -m tests.train.long_lived [fits sweeps evaluations]`.
+
+Each fit and each sweep is of a new program. In the end it tells the memory mappings and the resident memory of the
+process, which must stay below what follows, and ends with status 1 where they do not.
+"""
+
+import resource
+import sys
+from pathlib import Path
+
+import jax
+import optax
+
+import jaxnets as jn
+from tests.oracle import floats, integers
+
+MAPPINGS, BYTES = 5_000, 1.2e9  # Linux gives a process 65,530 mappings
+DATA = floats(64, 4), integers(64, high=3)
+KEY = jax.random.key(0)
+
+
+def program(rate: object = 1e-2) -> jn.train.Program:
+    """Return a program that shares nothing with those before."""
+    objective = jn.objective(jn.losses.cross_entropy)
+    return jn.train.program(jn.models.mlp([8], 3), objective, optax.adam(rate), DATA, epochs=2, batch_size=32)  # pyright: ignore[reportArgumentType]
+
+
+def mappings() -> int:
+    """Return how many memory mappings the process has."""
+    return Path("/proc/self/maps").read_bytes().count(b"\n")
+
+
+def main(fits: int, sweeps: int, evaluations: int) -> int:
+    """Do as much, and return the exit status."""
+    most = 0
+
+    def tell(what: str, number: int) -> None:
+        nonlocal most
+        most = max(most, mappings())
+        if number % 50 == 0:
+            size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            print(f"{what} {number}: at most {most:,} mappings, {size / 1e6:,.0f} MB", flush=True)
+
+    for number in range(1, fits + 1):
+        jn.train.fit(program(), KEY)
+        tell("fit", number)
+    for number in range(1, sweeps + 1):
+        jn.train.sweep(lambda hp: program(hp["lr"]), grid={"lr": [0.01, 0.1]})
+        tell("sweep", number)
+    for number in range(1, evaluations + 1):
+        if number % 100 == 1:  # a new network now and then
+            net = jn.models.mlp([8], 3)
+            params, state = net.init(KEY, DATA[0])
+        jn.train.evaluate(net, params, state, DATA, {"accuracy": jn.metrics.accuracy})
+        tell("evaluation", number)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return int(most >= MAPPINGS or peak >= BYTES)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*map(int, sys.argv[1:] or ("400", "50", "2000"))))
