@@ -97,8 +97,8 @@ def image_folder(
 
     A picture is turned as its EXIF tag says and becomes red, green and blue, without transparency; its shorter side is
     scaled to `resize` (bilinear, antialiased), and the square in its middle is cut out: torchvision's
-    `Resize(resize)`, `CenterCrop(size)`. Gray pictures of 16 bits keep their depth; where values do not say which of
-    them is white, in TIFF files of floats or of 32 bits, a picture is refused.
+    `Resize(resize)`, `CenterCrop(size)`. Gray pictures of 16 bits keep their depth, of color ones the upper 8 bits are
+    read; where values do not say which of them is white, in TIFF files of floats or of 32 bits, a picture is refused.
 
     Args:
         folder: the folder.

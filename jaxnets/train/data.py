@@ -26,11 +26,7 @@ def check_data(name: str, data: Any, *, finite: bool = True) -> int:
     """
     if not isinstance(data, tuple) or len(data) not in (2, 3):
         got = f"a tuple of {len(data)}" if isinstance(data, tuple) else type(data).__name__
-        by_number = hasattr(data, "__getitem__") and not (
-            hasattr(data, "shape") or isinstance(data, tuple | list | dict | str)
-        )
-        hint = "; what gives examples by number goes through jn.data.stream(source, batch_size)" if by_number else ""
-        raise NetError(f"expects {name} as (inputs, targets) or (inputs, targets, weights), got {got}{hint}")
+        raise NetError(f"expects {name} as (inputs, targets) or (inputs, targets, weights), got {got}")
     parts = dict(zip(("inputs", "targets", "weights"), data))
     examples = check_examples(name, **parts)
     if len(data) == 3:

@@ -232,14 +232,16 @@ LIKE = np.abs(floats(6, 4, seed=1)) / 4
 @checks.row("nn.CrossEntropyLoss()")
 @checks.row("nn.CrossEntropyLoss(label_smoothing=0.1)")
 @checks.row("nn.BCEWithLogitsLoss()")
+@checks.row("nn.BCELoss()")
 @checks.row("nn.MSELoss()")
 @checks.row("nn.SmoothL1Loss(beta=0.5)")
 @checks.row("nn.MultiMarginLoss()")
 def loss(row: Row):
     labels = "Cross" in row.there or "Margin" in row.there
     targets = LABELS.astype(np.int64) if labels else LIKE
-    want = row.answers(lambda: {"mean": run(row, LOGITS, targets)})["mean"]
-    found = row.ours()(LOGITS, LABELS if labels else LIKE)
+    outputs = np.array(jax.nn.sigmoid(LOGITS)) if "BCELoss" in row.there else LOGITS
+    want = row.answers(lambda: {"mean": run(row, outputs, targets)})["mean"]
+    found = row.ours()(outputs, LABELS if labels else LIKE)
     assert found.shape == (6,)
     close(found.mean() / (4 if "Margin" in row.there else 1), want)
     if row.there == "nn.CrossEntropyLoss()":
