@@ -1,5 +1,6 @@
 """The record `Metric`, and the means of losses."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +38,7 @@ class Metric:
         value: `sums -> value`.
         name: what it is reported under.
         merge: `(sums, sums) -> sums`.
+        range: the least and the largest value it can have; figures draw no band beyond.
 
     >>> import jax.numpy as jnp, jaxnets as jn
     >>> accuracy = jn.metrics.accuracy
@@ -50,6 +52,7 @@ class Metric:
     value: Callable[[Sums], jax.Array]
     name: str
     merge: Callable[[Sums, Sums], Sums] = add
+    range: tuple[float, float] = (-math.inf, math.inf)
 
     def __call__(self, outputs: Any, targets: Any, weights: Any = None) -> jax.Array:
         """Return the value over the data at hand."""

@@ -1,5 +1,6 @@
 """Metrics of scores that are right or wrong: accuracies and perplexity."""
 
+import math
 from typing import Any
 
 import jax
@@ -81,7 +82,7 @@ def _top_k(k: int, name: str) -> Metric:
         right = (better.sum(axis=1) < k) & ~jnp.isnan(scores).any(axis=1) & ~jnp.isnan(true[:, 0])
         return sums(right.astype(weights.dtype), weights)
 
-    return Metric(measure, ratio, name)
+    return Metric(measure, ratio, name, range=(0.0, 1.0))
 
 
 accuracy: Metric = _top_k(1, "accuracy")
@@ -100,7 +101,7 @@ def _binary_accuracy(outputs: Any, targets: Any, weights: Any = None) -> Sums:
     return sums(over_batch(right), weights)
 
 
-binary_accuracy: Metric = Metric(_binary_accuracy, ratio, "binary_accuracy")
+binary_accuracy: Metric = Metric(_binary_accuracy, ratio, "binary_accuracy", range=(0.0, 1.0))
 """How often the sign of a logit is right, for outputs and targets of one shape `(batch, ...)`.
 
 Targets are 0 and 1 or −1 and 1. A logit of 0 says no; NaN counts as wrong. Weights are `(batch,)`, and the mean is over
@@ -114,7 +115,7 @@ def _perplexity(outputs: Any, targets: Any, weights: Any = None) -> Sums:
     return sums(losses.cross_entropy(logits, labels), weights)
 
 
-perplexity: Metric = Metric(_perplexity, lambda sums: jnp.exp(ratio(sums)), "perplexity")
+perplexity: Metric = Metric(_perplexity, lambda sums: jnp.exp(ratio(sums)), "perplexity", range=(0.0, math.inf))
 """The perplexity e^l, l being the mean cross entropy of all real tokens, not a mean over batches or sequences.
 
 Outputs are logits `(batch, ..., classes)`, labels as for `accuracy`. It is 1 for a model that knows, and the number of

@@ -134,8 +134,7 @@ def evaluate(
     ['accuracy']
     """
     with labelled_as("evaluate"):
-        net, chosen, data = arguments.network(net), arguments.metrics_of(metrics), arguments.pair("data", data)
-        objective = None if objective is None else arguments.objective_of(objective)
+        chosen, data = arguments.metrics_of(metrics), arguments.pair("data", data)
     return computed(_evaluate, [net, chosen, objective, batch_size], params, state, data)
 
 
@@ -148,6 +147,9 @@ def _evaluate(
     state: State,
     data: Data,
 ) -> dict[str, jax.Array]:
+    with labelled_as("evaluate"):  # here, so that what is compiled is found again by what was given
+        net = arguments.network(net)
+        objective = None if objective is None else arguments.objective_of(objective)
     examples = len(jax.tree.leaves(data)[0])
 
     def one(_: None, batch: tuple[jax.Array, jax.Array]) -> tuple[None, Tally]:
@@ -172,11 +174,13 @@ def predict(net: Net, params: Params, state: State, x: Any, *, batch_size: int =
     (5, 2)
     """
     with labelled_as("predict"):
-        net, x = arguments.network(net), arrays("x", x)
+        x = arrays("x", x)
     return computed(_predict, [net, batch_size], params, state, x)
 
 
 def _predict(net: Net, batch_size: int, params: Params, state: State, x: Any) -> Any:
+    with labelled_as("predict"):
+        net = arguments.network(net)
     examples = len(jax.tree.leaves(x)[0])
     index, _ = rows(examples, min(batch_size, examples))
 

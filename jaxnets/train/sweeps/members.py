@@ -1,6 +1,6 @@
 """Many runs of one study as one: pure functions over runs stacked along a first axis `(members, ...)`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -118,6 +118,7 @@ class Shared:
         stopping: when runs stop.
         run: the shapes of one run.
         network: the jaxpr of the network's application, as text.
+        ranges: between which values each metric lies.
     """
 
     data: list[Any]
@@ -126,6 +127,7 @@ class Shared:
     stopping: EarlyStopping | None
     run: Run
     network: str
+    ranges: Mapping[str, tuple[float, float]]
 
 
 def look(build: Plain, given: Any, member: Any, key: Key) -> Shared:
@@ -146,6 +148,7 @@ def look(build: Plain, given: Any, member: Any, key: Key) -> Shared:
                 "for each of those"
             ) from error
         seen.update(segments=program.segments, examples=program.examples, stopping=program.stopping)
+        seen["ranges"] = {name: metric.range for name, metric in program.recipe.metrics.items()}
         seen["data"] = [leaf for leaf in _leaves(program) if not is_traced(leaf)]
         run, x = program.start(key), jax.tree.map(lambda leaf: leaf[:1], program.train[0])
         seen["network"] = str(jax.make_jaxpr(program.recipe.net.apply)(run.params, run.state, x))
