@@ -492,7 +492,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     "a list of pairs": (train([(FLAT[0], 0)] * 9), ["got list; for a list of pairs, tuple(np.stack(part)"]),
     "a generator": (train(each for each in "ab"), ["got generator", "gather what it gives"]),
     "inputs alone": (train(FLAT), ["expects data as (inputs, targets)", "targets are missing"]),
-    "inputs in a tuple": (train((FLAT,)), ["got tuple", "for an autoencoder", "(x, x)"]),
+    "inputs in a tuple": (train((FLAT,)), ["got a tuple of 1", "for an autoencoder", "(x, x)"]),
     "a file for predict": (
         lambda: jn.train.predict(NET, {}, {}, "x.npy"),
         ["predict expects numbers in x, got str 'x.npy'"],

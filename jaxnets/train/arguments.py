@@ -138,8 +138,9 @@ def pair(name: str, data: Any, *, needed: bool = True) -> Any:
     if isinstance(data, list) and len(data) in (2, 3):
         data = tuple(data)
     if not isinstance(data, tuple) or len(data) not in (2, 3):
+        got = f"a tuple of {len(data)}" if isinstance(data, tuple) else shown(data)
         raise NetError(
-            f"expects {name} as (inputs, targets) or (inputs, targets, weights), got {shown(data)}{_way(name, data)}"
+            f"expects {name} as (inputs, targets) or (inputs, targets, weights), got {got}{_way(name, data)}"
         )
     parts = zip(("inputs", "targets", "weights"), data)
     return tuple(arrays(f"the {what} of {name}", part) for what, part in parts)
