@@ -103,7 +103,7 @@ def evaluate(
     net: Net,
     params: Params,
     state: State,
-    data: Data,
+    data: Any,
     metrics: arguments.Metrics,
     objective: ObjectiveFunction | Loss | None = None,
     *,

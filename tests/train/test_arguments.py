@@ -69,7 +69,7 @@ def test_tensors_of_pytorch_are_arrays():
 def test_a_program_can_be_jitted_and_prints_no_arrays():
     made = jn.train.program(jn.dense(3), OBJECTIVE, optax.sgd(0.1), (X, Y), epochs=1, batch_size=None)
     params = made.start(KEY).params
-    outputs = np.float64(X) @ np.float64(params["kernel"])  # the bias begins at 0
+    outputs = X.astype(np.float64) @ np.asarray(params["kernel"], np.float64)  # the bias begins at 0
     want = (np.log(np.exp(outputs).sum(1)) - outputs[np.arange(8), Y]).mean()
     np.testing.assert_allclose(jax.jit(made)(KEY)[1]["loss"], [want], rtol=1e-5)
     assert repr(program(metrics=[jn.metrics.accuracy], validation=(X, Y))) == (
@@ -140,9 +140,10 @@ def test_a_package_that_is_missing_is_named_with_an_extra_that_has_it():
     found = 0
     for file in (root / "jaxnets").rglob("*.py"):
         for call in ast.walk(ast.parse(file.read_text())):
-            function = getattr(call, "func", None)
-            if getattr(function, "id", "") in ("require", "missing") and isinstance(call.args[0], ast.Constant):
-                package, extra = (each.value.partition(".")[0] for each in call.args)
+            if not isinstance(call, ast.Call) or getattr(call.func, "id", "") not in ("require", "missing"):
+                continue
+            if all(isinstance(each, ast.Constant) for each in call.args):
+                package, extra = (ast.literal_eval(each).partition(".")[0] for each in call.args)
                 listed = {re.split(r"[\[<>=]", each)[0] for each in extras[extra]}
                 assert names.get(package, package) in listed, (file, package, extra)
                 found += 1
