@@ -71,7 +71,8 @@ def arrays(name: str, tree: Any) -> Any:
     return jax.tree.map(partial(_array, name), tree, is_leaf=lambda x: x is None or isinstance(x, list))
 
 
-def _array(name: str, x: Any) -> Any:
+def _array(name: str, given: Any) -> Any:
+    x: Any = given
     if isinstance(x, jax.Array | jax.ShapeDtypeStruct) or (isinstance(x, np.ndarray) and x.dtype.kind not in "OUSMm"):
         return x
     if isinstance(x, str | bytes | Path):
@@ -88,8 +89,9 @@ def _array(name: str, x: Any) -> Any:
         raise NetError(f"expects arrays in {name}, got {shown(x)}, which NumPy can't read: {error}") from None
     if found.dtype.kind not in "OUSMm":
         return found
-    if hasattr(x, "columns"):
-        wrong = [str(column) for column in x.columns if np.asarray(x[column]).dtype.kind not in "biuf"]
+    if (columns := getattr(x, "columns", None)) is not None:
+        table: Any = x
+        wrong = [str(column) for column in columns if np.asarray(table[column]).dtype.kind not in "biuf"]
         mend = "drop or number these, for text by pandas.factorize(column)[0]"
         raise NetError(f"expects numbers in {name}, got a table with {', '.join(wrong)}, which are none; {mend}")
     first = found.ravel()[0] if found.size else None

@@ -2,13 +2,17 @@
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import flax.linen as linen
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pandas
 import pytest
+from flax import nnx
 
 import jaxnets as jn
 from tests.oracle import floats, integers
@@ -19,7 +23,15 @@ FLAT = jnp.asarray(floats(2, 6))
 STEPS = jnp.asarray(floats(2, 5, 4))
 ZERO: Any = 0
 HALF: Any = 1.5
+QUOTED: Any = "0.5"
+TEXT: Any = "yes"
+NET: Any = jn.serial(fc=jn.dense(3))
 LOGITS = jnp.asarray(floats(4, 3))
+
+
+def untyped(value: Any) -> Any:
+    """Return a value of no type that a checker knows."""
+    return value
 
 
 def placed(layer: Any) -> jn.Net:
@@ -51,10 +63,21 @@ def given(layer: Callable[[], Any], change: Callable[[dict], dict], x: Any) -> C
 
 
 def train(data: Any = None, **options: Any) -> Callable[[], Any]:
-    objective = jn.objective(jn.losses.cross_entropy)
-    data = (floats(8, 6), integers(8, high=3)) if data is None else data
-    given: dict[str, Any] = {"epochs": 1, "batch_size": 4} | options
-    return lambda: jn.train.program(jn.dense(3), objective, optax.sgd(0.1), data, **given)
+    """Return what makes a program with something changed; an optimizer may come as a lambda that makes it."""
+    given: dict[str, Any] = {
+        "net": jn.dense(3),
+        "objective": jn.objective(jn.losses.cross_entropy),
+        "optimizer": optax.sgd(0.1),
+        "data": (floats(8, 6), integers(8, high=3)) if data is None else data,
+        "epochs": 1,
+        "batch_size": 4,
+    } | options
+
+    def make() -> jn.train.Program:
+        late = getattr(given["optimizer"], "__name__", "") == "<lambda>"
+        return jn.train.program(**given | ({"optimizer": given["optimizer"]()} if late else {}))
+
+    return make
 
 
 def fresh(tree: dict, path: str, value: Any) -> dict:
@@ -261,7 +284,258 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
         lambda: jn.regularizers.l2(0.1, on="**/kernels")(placed(jn.dense(3)).init(KEY, FLAT)[0]),
         ["**/kernels", "matches no parameter", "stage/block/kernel"],
     ),
+    # --- numbers in quotes
+    "rate in quotes": (lambda: jn.dropout(QUOTED), ["dropout('0.5') expects a real number for rate, got str '0.5'"]),
+    "strength in quotes": (
+        lambda: jn.regularizers.l2(QUOTED),
+        ["l2 expects a real number for strength, got str", "quotes"],
+    ),
+    "decay in quotes": (
+        lambda: jn.batch_norm(decay=QUOTED),
+        ["batch_norm(decay='0.5') expects a real number for decay"],
+    ),
+    "bias in quotes": (lambda: jn.lstm_cell(3, forget_bias=QUOTED), ["lstm_cell(", "real number for forget_bias"]),
+    "pepper in quotes": (lambda: jn.salt_and_pepper(0.5, low=QUOTED), ["salt_and_pepper(", "real number for low"]),
+    "threshold in quotes": (lambda: jn.soft_shrink(FLAT, QUOTED), ["a real number for threshold, got str '0.5'"]),
+    "delta in quotes": (
+        lambda: jn.losses.huber(FLAT, FLAT, delta=QUOTED),
+        ["huber expects a real number for delta, got str"],
+    ),
+    "patience in quotes": (
+        lambda: jn.train.early_stopping("loss", patience=QUOTED),
+        ["early_stopping expects an integer for patience"],
+    ),
+    "improvement in quotes": (
+        lambda: jn.train.early_stopping("loss", patience=1, min_delta=QUOTED),
+        ["early_stopping expects a real number for min_delta"],
+    ),
+    "epochs in quotes": (train(epochs="5"), ["program expects an integer for epochs, got str '5'"]),
+    "average in quotes": (train(average=QUOTED), ["program expects a real number for average, got str"]),
+    "learning rate in quotes": (
+        train(optimizer=lambda: optax.adam(QUOTED)),
+        ["program expects an optimizer whose settings are numbers, got text for"],
+    ),
+    "momentum in quotes": (
+        train(optimizer=lambda: optax.adam(0.1, b1=QUOTED)),
+        ["program expects an optimizer whose settings are numbers, got text for b1, '0.5'"],
+    ),
+    # --- how networks are run
+    "a network called": (
+        lambda: NET(FLAT),
+        ["serial can't be called, as it holds no parameters", "net.apply(params, state, x"],
+    ),
+    "no state given": (
+        lambda: NET.apply({}, FLAT),
+        ["serial is run by y, state = net.apply(", "missing a required argument: 'x'"],
+    ),
+    "no key given": (lambda: NET.init(FLAT), ["serial is run by params, state = net.init(key, x)", "missing"]),
+    "key by place": (
+        lambda: NET.apply(*NET.init(KEY, FLAT), FLAT, KEY),
+        ["net.apply(", "too many positional arguments"],
+    ),
+    "Flax's rngs": (lambda: NET.apply(*NET.init(KEY, FLAT), FLAT, rngs={}), ["net.apply(", "keyword argument 'rngs'"]),
+    "input before the key": (
+        lambda: NET.init(FLAT, KEY),
+        ["expects a key such as jax.random.key(0), got ArrayImpl (2, 6)"],
+    ),
+    "several keys": (lambda: NET.init(jax.random.split(KEY, 3), FLAT), ["expects one key, got (3,) of them; jax.vmap"]),
+    "a number for apply's key": (
+        lambda: NET.apply(*NET.init(KEY, FLAT), FLAT, key=ZERO, train=True),
+        ["serial expects a key such as jax.random.key(0), got int 0"],
+    ),
+    "a shape for the input": (
+        lambda: NET.init(KEY, (1, 6)),
+        ["expects an array, got tuple (1, 6)", "jax.ShapeDtypeStruct(shape"],
+    ),
+    "a list for the input": (
+        lambda: NET.init(KEY, [[1.0]]),
+        ["serial expects an array, got list [[1.0]]; np.asarray(x)"],
+    ),
+    "a table for the input": (lambda: NET.init(KEY, pandas.DataFrame([[1.0]])), ["got DataFrame (1, 1)", "np.asarray"]),
+    "train that is no bool": (
+        lambda: NET.apply(*NET.init(KEY, FLAT), FLAT, train=TEXT),
+        ["serial expects train as True or False, got str 'yes'"],
+    ),
+    "train that is traced": (
+        lambda: jax.jit(lambda t: NET.apply(*NET.init(KEY, FLAT), FLAT, train=t))(True),
+        ["serial expects train as True or False", "static_argnames='train'"],
+    ),
+    "a run for the parameters": (
+        lambda: NET.apply(jn.train.start(NET, optax.sgd(0.1), KEY, FLAT), {}, FLAT),
+        ["serial expects parameters as a dict, got Run; a run has run.params"],
+    ),
+    "parameters and state swapped": (
+        lambda: NET.apply({}, NET.init(KEY, FLAT)[0], FLAT),
+        ["another net", "parameters and state stand in each other's place"],
+    ),
+    "Flax's variables": (
+        lambda: NET.apply({"params": NET.init(KEY, FLAT)[0]}, {}, FLAT),
+        ["another net", "variables['params']"],
+    ),
+    "a network's parameters": (lambda: NET.params, ["a Net has no 'params'", "params, state = net.init(key, x)"]),
+    "a network that is fitted": (lambda: NET.fit(FLAT), ["a Net has no 'fit'", "jn.train.fit(jn.train.program("]),
+    "Keras's layer": (lambda: jn.Dense(3), ["has no attribute 'Dense'; jn.dense"]),
+    "PyTorch's layer": (lambda: jn.Conv2d(3, 3), ["has no attribute 'Conv2d'; jn.conv"]),
+    "an activation": (lambda: jn.relu, ["has no attribute 'relu'; jax.nn.relu"]),
+    "a function of another room": (
+        lambda: jn.cross_entropy,
+        ["has no attribute 'cross_entropy'; jn.losses.cross_entropy"],
+    ),
+    # --- other libraries
+    "a Linen module": (
+        lambda: placed(linen.Dense(3)),
+        ["child 'block'", "got Dense, a Flax Linen module", "jn.interop.from_flax"],
+    ),
+    "a Linen class": (lambda: placed(linen.Dense), ["child 'block'", "got Dense, a Flax Linen module"]),
+    "an NNX module": (
+        lambda: placed(nnx.Linear(6, 3, rngs=nnx.Rngs(0))),
+        ["child 'block'", "a Flax NNX module", "from_flax"],
+    ),
+    "a NumPy function": (lambda: placed(np.tanh), ["child 'block'", "got NumPy's tanh; take jax.numpy.tanh"]),
+    "a string for a layer": (lambda: placed("relu"), ["child 'block'", "got str 'relu'", "jax.nn"]),
+    "two functions for a network": (lambda: jn.lift((len, len)), ["expected a Net or a callable", "got tuple"]),
+    "a dtype that does not float": (
+        lambda: jn.cast(NET, jnp.int8),
+        ["Policy expects a floating dtype for compute", "int8"],
+    ),
+    "a dtype that is none": (
+        lambda: jn.cast(NET, "bf16"),
+        ["Policy expects a floating dtype for compute", "str 'bf16'"],
+    ),
+    "one width": (
+        lambda: jn.models.mlp(ZERO + 8),
+        ["mlp expects a sequence of integers for widths, got int 8; write [8]"],
+    ),
     # --- training
+    "an optimizer not called": (train(optimizer=optax.adam), ["got the function adam; call it, optax.adam(1e-3)"]),
+    "an optimizer's name": (
+        train(optimizer="adam"),
+        ["program expects an Optax optimizer, got str 'adam'; optax.adam(1e-3)"],
+    ),
+    "a rate for the optimizer": (train(optimizer=0.1), ["program expects an Optax optimizer, got float 0.1"]),
+    "a schedule for the optimizer": (
+        train(optimizer=lambda: optax.cosine_decay_schedule(0.1, 10)),
+        ["program expects an Optax optimizer, got the function schedule", "optax.adam(schedule)"],
+    ),
+    "optimizer before objective": (
+        train(objective=optax.sgd(0.1), optimizer=jn.losses.huber),
+        ["expects an objective", "program(net, objective, optimizer, data)"],
+    ),
+    "a regularizer for the objective": (
+        train(objective=jn.regularizers.l2(0.1)),
+        ["got Penalty l2(0.1", "jn.objective(loss"],
+    ),
+    "a metric for the objective": (train(objective=jn.metrics.accuracy), ["got Metric accuracy; metrics are reported"]),
+    "a loss's name": (train(objective="cross_entropy"), ["got str 'cross_entropy'", "jn.losses.cross_entropy"]),
+    "a mean for a loss": (
+        lambda: train(objective=lambda o, t: (o.sum(1) - t).mean())()(KEY),
+        ["objective expects data to give one value for each example, (4,), got ()"],
+    ),
+    "parameters for the network": (train(net={"kernel": FLAT}), ["program expected a Net or a callable", "got dict"]),
+    "a constructor for the network": (train(net=jn.models.mlp), ["got the function mlp; call it, jn.models.mlp(...)"]),
+    "a metric's name": (train(metrics=["accuracy"]), ["got str 'accuracy'; jn.metrics.accuracy"]),
+    "a metric not called": (
+        train(metrics={"f1": jn.metrics.f1}),
+        ["got the function f1 for 'f1'; call it, jn.metrics.f1(...)"],
+    ),
+    "a metric twice": (
+        train(metrics=[jn.metrics.accuracy] * 2),
+        ["metrics of different names, got accuracy, accuracy"],
+    ),
+    "augmentation not called": (
+        train(augment=jn.data.shift),
+        ["for augment a function (key, example) -> example", "call it"],
+    ),
+    "augmentation without a key": (
+        train(augment=lambda x: x),
+        ["expects for augment a function (key, example) -> example"],
+    ),
+    "mixing by a number": (train(mix=0.2), ["expects for mix a function (key, x, y, weights)", "float 0.2"]),
+    "shuffling as a bool": (train(order=True), ["expects for order a function (key, data) -> indices", "bool True"]),
+    "an order that is too short": (
+        lambda: train(order=lambda key, data: jnp.arange(3))()(KEY),
+        ["program expects order to give indices (8,), got (3,)"],
+    ),
+    "norms not called": (train(watch=jn.train.norms), ["expects for watch a function", "call it, norms(...)"]),
+    "patience for stopping": (train(stopping=5), ["stopping=jn.train.early_stopping(", "got int 5"]),
+    "guard that is no bool": (train(guard=TEXT), ["program expects guard=True or False, got str 'yes'"]),
+    "freezing everything by a bool": (train(freeze=True), ["program expects patterns of paths", "bool True"]),
+    "an exception to nothing": (train(but="head/**"), ["program expects a pattern that 'head/**' is an exception to"]),
+    "a share for validation": (
+        train(validation=0.2),
+        ["expects validation as (inputs, targets)", "float 0.2; jn.data.split"],
+    ),
+    # --- data
+    "string labels": (train((FLAT, ["red", "white"])), ["the targets of data, got text such as 'red'", "np.unique"]),
+    "labels of pandas": (
+        train((FLAT, pandas.Series(["red", "white"], dtype="category"))),
+        ["got text such as 'red'", "classes, y = np.unique(y, return_inverse=True)"],
+    ),
+    "a table with text": (
+        train((pandas.DataFrame({"a": [1, 2], "colour": ["red", "white"]}), [0, 1])),
+        ["numbers in the inputs of data, got a table with colour, which are none", "pandas.factorize"],
+    ),
+    "a table alone": (train(pandas.DataFrame({"x": [1.0]})), ["got DataFrame (1, 1)", "data.drop(columns='y')"]),
+    "ragged lists": (
+        train(([[1.0], [1.0, 2.0]], [0, 1])),
+        ["an array in the inputs of data, got sequences of 1, 2 values", "jn.Padded.from_sequences(sequences)"],
+    ),
+    "ragged arrays": (train(([np.ones(1), np.ones(2)], [0, 1])), ["got sequences of 1, 2 values", "from_sequences"]),
+    "dates": (
+        train((np.array(["2020-01-01"], "datetime64[D]"), [0])),
+        ["numbers in the inputs of data, got datetime64[D]"],
+    ),
+    "nothing for inputs": (train((None, [0, 1])), ["program expects arrays in the inputs of data, got None"]),
+    "a path": (train("train.csv"), ["got str 'train.csv'; read the file first"]),
+    "paths for inputs": (train((Path("x.npy"), [0])), ["expects numbers in the inputs of data", "np.load"]),
+    "a dict of data": (train({"x": FLAT}), ["data as (inputs, targets)", "got dict; take its parts, (data['x'], ...)"]),
+    "a list of pairs": (train([(FLAT[0], 0)] * 9), ["got list; for a list of pairs, tuple(np.stack(part)"]),
+    "a generator": (train(each for each in "ab"), ["got generator", "gather what it gives"]),
+    "inputs alone": (train(FLAT), ["expects data as (inputs, targets)", "targets are missing"]),
+    "inputs in a tuple": (train((FLAT,)), ["got a tuple of 1", "for an autoencoder", "(x, x)"]),
+    "a file for predict": (
+        lambda: jn.train.predict(NET, {}, {}, "x.npy"),
+        ["predict expects numbers in x, got str 'x.npy'"],
+    ),
+    "inputs alone for evaluate": (
+        lambda: jn.train.evaluate(NET, {}, {}, FLAT, None),  # type: ignore[arg-type]
+        ["evaluate expects data as (inputs, targets)", "targets are missing"],
+    ),
+    # --- fit and sweep
+    "a network for fit": (
+        lambda: jn.train.fit(NET, KEY),
+        ["fit expects a program and a key, got Net", "jn.train.program("],
+    ),
+    "a seed for fit": (
+        lambda: jn.train.fit(train()(), ZERO),
+        ["fit expects a key such as jax.random.key(0), got int 0"],
+    ),
+    "a seed for a program": (lambda: train()()(ZERO), ["expects a key such as jax.random.key(0), got int 0"]),
+    "a function for a callback": (
+        lambda: jn.train.fit(train()(), KEY, untyped([print])),
+        ["fit expects a list of callbacks", "got the function print; jn.train.Callback(on_segment=function)"],
+    ),
+    "a callback not called": (
+        lambda: jn.train.fit(train()(), KEY, untyped([jn.train.progress])),
+        ["got the function progress; call it, jn.train.progress(...)"],
+    ),
+    "a callback without brackets": (
+        lambda: jn.train.fit(train()(), KEY, untyped(jn.train.progress())),
+        ["got Callback; put it in brackets"],
+    ),
+    "a callback of another form": (
+        lambda: jn.train.Callback(on_segment=untyped(lambda run: None)),
+        ["Callback expects for on_segment a function (number, run, row) -> bool or None"],
+    ),
+    "a program for a sweep": (lambda: jn.train.sweep(untyped(train()())), ["sweep expects a study", "got a program"]),
+    "a study without hp": (
+        lambda: jn.train.sweep(untyped(lambda: None)),
+        ["sweep expects for study a function (hp) -> program"],
+    ),
+    "what fit returns for diagnose": (
+        lambda: jn.train.diagnose(untyped((0, {}))),
+        ["diagnose expects a history, got a tuple"],
+    ),
     "no data": (train((floats(0, 6), integers(0, high=3))), ["program expects at least one example"]),
     "more inputs than targets": (
         train((floats(8, 6), integers(7, high=3))),
@@ -285,7 +559,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
 @pytest.mark.parametrize("name", MISTAKES)
 def test_mistake_is_explained(name: str):
     do, words = MISTAKES[name]
-    with pytest.raises((jn.NetError, TypeError)) as caught:
+    with pytest.raises((jn.NetError, TypeError, AttributeError)) as caught:
         do()
     message = str(caught.value)
     assert re.search(".*".join(map(re.escape, words)), message, re.DOTALL), message

@@ -162,4 +162,4 @@ def _rates(name: str, classes: int, average: Any, rate: Callable[..., jax.Array]
             return divide((each * true).sum(), true.sum())
         return each if average is None else each.mean()
 
-    return Metric(_counts(classes, name), value, name, higher_is_better=True)
+    return Metric(_counts(classes, name), value, name, higher_is_better=True, range=(0.0, 1.0))

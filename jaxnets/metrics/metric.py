@@ -1,6 +1,7 @@
 """The record `Metric`, and the means of losses."""
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +43,7 @@ class Metric:
         merge: `(sums, sums) -> sums`.
         higher_is_better: what early stopping, checkpoints and sweeps go by; `None` if the value does not tell, and
             then they ask for `mode=`.
+        range: the least and the largest value it can have; figures draw no band beyond.
 
     >>> import jax.numpy as jnp, jaxnets as jn
     >>> accuracy = jn.metrics.accuracy
@@ -56,6 +58,7 @@ class Metric:
     name: str
     merge: Callable[[Sums, Sums], Sums] = add
     higher_is_better: bool | None = None
+    range: tuple[float, float] = (-math.inf, math.inf)
 
     def __post_init__(self) -> None:
         if self.merge is add:

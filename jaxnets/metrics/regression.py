@@ -1,5 +1,6 @@
 """Metrics of real numbers."""
 
+import math
 from typing import Any
 
 import jax
@@ -59,7 +60,7 @@ def _r2_value(sums: Sums) -> jax.Array:
     return jnp.where(sums["weight"].high > 0, each, jnp.nan)
 
 
-r2: Metric = Metric(_r2_sums, _r2_value, "r2", _r2_merge, higher_is_better=True)
+r2: Metric = Metric(_r2_sums, _r2_value, "r2", _r2_merge, higher_is_better=True, range=(-math.inf, 1.0))
 """The coefficient of determination R² = 1 − Σ w (t − o)² / Σ w (t − t̄)², for outputs and targets of one shape.
 
 Of several outputs `(batch, ...)` the mean of each one's R². Where the targets do not vary it is 1 if all outputs are

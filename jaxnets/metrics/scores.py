@@ -1,5 +1,6 @@
 """Metrics of scores that are right or wrong: accuracies and perplexity."""
 
+import math
 from typing import Any
 
 import jax
@@ -82,7 +83,7 @@ def _top_k(k: int, name: str) -> Metric:
         right = (better.sum(axis=1) < k) & ~jnp.isnan(scores).any(axis=1) & ~jnp.isnan(true[:, 0])
         return sums(right.astype(weights.dtype), weights)
 
-    return Metric(takes_labels(measure), ratio, name, higher_is_better=True)
+    return Metric(takes_labels(measure), ratio, name, higher_is_better=True, range=(0.0, 1.0))
 
 
 accuracy: Metric = _top_k(1, "accuracy")
@@ -101,7 +102,7 @@ def _binary_accuracy(outputs: Any, targets: Any, weights: Any = None) -> Sums:
     return sums(over_batch(right), weights)
 
 
-binary_accuracy: Metric = Metric(_binary_accuracy, ratio, "binary_accuracy", higher_is_better=True)
+binary_accuracy: Metric = Metric(_binary_accuracy, ratio, "binary_accuracy", higher_is_better=True, range=(0.0, 1.0))
 """How often the sign of a logit is right, for outputs and targets of one shape `(batch, ...)`.
 
 Targets are 0 and 1 or −1 and 1. A logit of 0 says no; NaN counts as wrong. Weights are `(batch,)`, and the mean is over
@@ -116,7 +117,11 @@ def _perplexity(outputs: Any, targets: Any, weights: Any = None) -> Sums:
 
 
 perplexity: Metric = Metric(
-    takes_labels(_perplexity), lambda sums: jnp.exp(ratio(sums)), "perplexity", higher_is_better=False
+    takes_labels(_perplexity),
+    lambda sums: jnp.exp(ratio(sums)),
+    "perplexity",
+    higher_is_better=False,
+    range=(0.0, math.inf),
 )
 """The perplexity e^l, l being the mean cross entropy of all real tokens, not a mean over batches or sequences.
 

@@ -19,7 +19,7 @@ from jaxnets.leaf import lift
 from jaxnets.losses.checks import name_of
 from jaxnets.metrics import Metric
 from jaxnets.net import Net
-from jaxnets.objective import Loss, Objective, objective
+from jaxnets.objective import Objective, objective
 from jaxnets.regularizers import Penalty
 from jaxnets.train.scaling import LossScale
 from jaxnets.train.step import ObjectiveFunction
@@ -43,7 +43,7 @@ def network(net: Any) -> Net:
         raise NetError(str(error)) from None
 
 
-def objective_of(what: ObjectiveFunction | Loss) -> ObjectiveFunction:
+def objective_of(what: Any) -> ObjectiveFunction:
     """Return an objective; a bare loss, known by the two arguments that it must have, goes through `jn.objective`.
 
     Raises:
@@ -58,7 +58,8 @@ def objective_of(what: ObjectiveFunction | Loss) -> ObjectiveFunction:
     if isinstance(what, (*mends, Net, type)) or not callable(what) or library(what):
         mend = next((mend for kind, mend in mends.items() if isinstance(what, kind)), "such as jn.losses.cross_entropy")
         raise NetError(f"expects an objective, or a loss (outputs, targets) of JAX arrays, got {shown(what)}; {mend}")
-    return objective(what) if not isinstance(what, Objective) and _needed(what) == 2 else what
+    function: Any = what
+    return objective(function) if not isinstance(what, Objective) and _needed(what) == 2 else function
 
 
 def metrics_of(metrics: Metrics) -> dict[str, Metric]:
@@ -67,6 +68,7 @@ def metrics_of(metrics: Metrics) -> dict[str, Metric]:
     Raises:
         NetError: if one is no metric, or two have one name.
     """
+    named: dict[str, Any]
     if isinstance(metrics, Mapping):
         named = dict(metrics)
     else:
@@ -138,8 +140,9 @@ def pair(name: str, data: Any, *, needed: bool = True) -> Any:
     if isinstance(data, list) and len(data) in (2, 3):
         data = tuple(data)
     if not isinstance(data, tuple) or len(data) not in (2, 3):
+        got = f"a tuple of {len(data)}" if isinstance(data, tuple) else shown(data)
         raise NetError(
-            f"expects {name} as (inputs, targets) or (inputs, targets, weights), got {shown(data)}{_way(name, data)}"
+            f"expects {name} as (inputs, targets) or (inputs, targets, weights), got {got}{_way(name, data)}"
         )
     parts = zip(("inputs", "targets", "weights"), data)
     return tuple(arrays(f"the {what} of {name}", part) for what, part in parts)

@@ -116,7 +116,7 @@ def evaluate(
     net: Net,
     params: Params,
     state: State,
-    data: Data,
+    data: Any,
     metrics: arguments.Metrics,
     objective: ObjectiveFunction | Loss | None = None,
     *,
@@ -150,12 +150,12 @@ def evaluate(
     ['accuracy']
     """
     with labelled_as("evaluate"):
-        net, chosen, data = arguments.network(net), arguments.metrics_of(metrics), arguments.pair("data", data)
-        objective = None if objective is None else arguments.objective_of(objective)
+        model, chosen, data = arguments.network(net), arguments.metrics_of(metrics), arguments.pair("data", data)
+        whole = None if objective is None else arguments.objective_of(objective)
         check_data("data", data, finite=False)
         check_count("batch_size", batch_size)
-        check_names(chosen, objective)
-    check_labels(net, objective, chosen, {"data": data})
+        check_names(chosen, whole)
+    check_labels(model, whole, chosen, {"data": data})
     data = automatic(data)
     return computed(_evaluate, [net, chosen, objective, batch_size, spread or spread_of(data)], params, state, data)
 
@@ -170,6 +170,8 @@ def _evaluate(
     state: State,
     data: Data,
 ) -> dict[str, jax.Array]:
+    # Made anew of what was given, by which what is compiled is found again.
+    net, objective = arguments.network(net), None if objective is None else arguments.objective_of(objective)
     examples = len(jax.tree.leaves(data)[0])
 
     def one(_: None, batch: tuple[jax.Array, jax.Array]) -> tuple[None, Tally]:
@@ -203,14 +205,16 @@ def predict(net: Net, params: Params, state: State, x: Any, *, batch_size: int =
     (5, 2)
     """
     with labelled_as("predict"):
-        net, x = arguments.network(net), arrays("x", x)
+        arguments.network(net)
+        x = arrays("x", x)
         check_examples("x", inputs=x)
         check_count("batch_size", batch_size)
     x = automatic(x)
     return computed(_predict, [net, batch_size, spread_of(x)], params, state, x)
 
 
-def _predict(net: Net, batch_size: int, spread: NamedSharding | None, params: Params, state: State, x: Any) -> Any:
+def _predict(net: Any, batch_size: int, spread: NamedSharding | None, params: Params, state: State, x: Any) -> Any:
+    net = arguments.network(net)
     examples = len(jax.tree.leaves(x)[0])
     index, _ = rows(examples, _size(batch_size, examples, spread))
 

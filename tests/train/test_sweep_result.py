@@ -100,6 +100,21 @@ def test_a_plot_shows_means_on_an_axis_that_suits():
     assert with_zero.axes[0].get_xscale() == "symlog"
 
 
+def test_bands_stay_within_the_range_that_a_metric_declares():
+    assert jn.metrics.accuracy.range == jn.metrics.f1(3).range == (0, 1)
+    ranges = {"accuracy": jn.metrics.accuracy.range}
+    wide = [[0.5, 0.99], [0.5, 0.41], [0.7, 0.9], [0.7, 0.1], [0.8, 0.95], [0.1, 0.9]]
+
+    def ends(x: str, **given: Any) -> tuple[float, float]:
+        bands: Any = result(wide, **given).plot(x, "validation/accuracy").axes[0].collections
+        heights = np.concatenate([path.vertices[:, 1] for band in bands for path in band.get_paths()])
+        return heights.min(), heights.max()
+
+    for x in ("lr", "epoch"):
+        assert ends(x, ranges=ranges) == (0, 100)
+        assert ends(x)[1] > 300
+
+
 def test_a_plot_of_random_draws_has_points():
     chosen = design(random={"lr": jn.train.log_uniform(1e-4, 0.1), "l2": jn.train.uniform(0, 1)}, samples=3, seeds=2)
     drawn = result()

@@ -31,7 +31,12 @@ def interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def by_hyperparameter(
-    x: str, values: np.ndarray, hp: dict[str, np.ndarray], config: np.ndarray, metric: str
+    x: str,
+    values: np.ndarray,
+    hp: dict[str, np.ndarray],
+    config: np.ndarray,
+    metric: str,
+    limits: tuple[float, float] = (-np.inf, np.inf),
 ) -> "Figure":
     """Draw a metric against a hyperparameter, a line for each combination of the others."""
     figure = canvas(5.6, 3.8)
@@ -44,12 +49,14 @@ def by_hyperparameter(
     lines = {each: sorted(s for s, c in zip(spots, combinations) if c == each) for each in dict.fromkeys(combinations)}
     if len(lines) > 1 and len(lines) == len(spots):  # drawn at random: no two share the others
         where, mean, half = map(np.array, zip(*spots, strict=True))
-        axes.errorbar(where, mean, half, fmt="o", color=COLOURS[0], markersize=4, elinewidth=1, alpha=0.8)
+        low, high = _band(mean, half, scale, limits)
+        ends = np.abs((mean - low, high - mean))
+        axes.errorbar(where, mean, ends, fmt="o", color=COLOURS[0], markersize=4, elinewidth=1, alpha=0.8)
     else:
         for number, (combination, line) in enumerate(lines.items()):
             where, mean, half = map(np.array, zip(*line, strict=True))
             text = _written(dict(zip(others, combination, strict=True)))
-            _line(axes, number, where, mean, half, text, marker="o")
+            _line(axes, number, where, mean, _band(mean, half, scale, limits), text, marker="o")
         if others:
             _legend(axes, len(lines))
     _spread(axes, np.unique(hp[x]))
@@ -59,7 +66,12 @@ def by_hyperparameter(
 
 
 def over_epochs(
-    rows: np.ndarray, values: np.ndarray, hp: dict[str, np.ndarray], config: np.ndarray, metric: str
+    rows: np.ndarray,
+    values: np.ndarray,
+    hp: dict[str, np.ndarray],
+    config: np.ndarray,
+    metric: str,
+    limits: tuple[float, float] = (-np.inf, np.inf),
 ) -> "Figure":
     """Draw a metric over epochs for configurations from the one with the most at the end to the one with the least."""
     from matplotlib.ticker import MaxNLocator
@@ -74,7 +86,7 @@ def over_epochs(
         mean, half = interval(scale * rows[config == each].astype(np.float64))
         member = int(np.flatnonzero(config == each)[0])
         text = _written({name: column[member].item() for name, column in hp.items() if len(np.unique(column)) > 1})
-        _line(axes, number, np.arange(1, rows.shape[1] + 1), mean, half, text)
+        _line(axes, number, np.arange(1, rows.shape[1] + 1), mean, _band(mean, half, scale, limits), text)
     if len(final) > 1:
         _legend(axes, len(chosen))
     low, high = axes.dataLim.intervaly
@@ -86,12 +98,26 @@ def over_epochs(
     return figure
 
 
+def _band(
+    mean: np.ndarray, half: np.ndarray, scale: float, limits: tuple[float, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ends of an interval, within what the metric can be."""
+    low, high = (scale * limit for limit in limits)
+    return np.maximum(mean - half, low), np.minimum(mean + half, high)
+
+
 def _line(
-    axes: "Axes", number: int, x: np.ndarray, mean: np.ndarray, half: np.ndarray, text: str, marker: str = ""
+    axes: "Axes",
+    number: int,
+    x: np.ndarray,
+    mean: np.ndarray,
+    band: tuple[np.ndarray, np.ndarray],
+    text: str,
+    marker: str = "",
 ) -> None:
     colour, style = COLOURS[number % len(COLOURS)], ("-", "--", ":")[number // len(COLOURS) % 3]
     axes.plot(x, mean, style, color=colour, label=text, marker=marker, markersize=4)
-    axes.fill_between(x, mean - half, mean + half, color=colour, alpha=0.15, linewidth=0)
+    axes.fill_between(x, *band, color=colour, alpha=0.15, linewidth=0)
 
 
 def _spread(axes: "Axes", x: np.ndarray) -> None:

@@ -1,6 +1,6 @@
 """Many runs of one study as one: pure functions over runs stacked along a first axis `(members, ...)`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -120,6 +120,7 @@ class Shared:
         directions: whether more or less of each reported value is better.
         run: the shapes of one run.
         network: the jaxpr of the network's application, as text.
+        ranges: between which values each metric lies.
     """
 
     data: list[Any]
@@ -129,6 +130,7 @@ class Shared:
     directions: Directions
     run: Run
     network: str
+    ranges: Mapping[str, tuple[float, float]]
 
 
 def look(build: Plain, given: Any, member: Any, key: Key) -> Shared:
@@ -150,6 +152,7 @@ def look(build: Plain, given: Any, member: Any, key: Key) -> Shared:
             ) from error
         seen.update(segments=program.segments, examples=program.examples, stopping=program.stopping)
         seen["directions"] = program.recipe.directions
+        seen["ranges"] = {name: metric.range for name, metric in program.recipe.metrics.items()}
         seen["data"] = [leaf for leaf in _leaves(program) if not is_traced(leaf)]
         run, x = program.start(key), jax.tree.map(lambda leaf: leaf[:1], program.train[0])
         seen["network"] = str(jax.make_jaxpr(program.recipe.net.apply)(run.params, run.state, x))

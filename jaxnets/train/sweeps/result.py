@@ -1,6 +1,6 @@
 """What comes of a sweep: each member's history and run, and what they say together."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -58,6 +58,7 @@ class SweepResult:
         dropped: `(members,)`, whether `halving` left a member out.
         layout: how members were computed together: "vmap" or "map", and on which devices.
         directions: whether more or less of each reported value is better, as the programs declare it.
+        ranges: between which values each metric lies, as it declares.
     """
 
     history: dict[str, np.ndarray]
@@ -72,6 +73,7 @@ class SweepResult:
     dropped: np.ndarray
     layout: many.Layout = field(repr=False)
     directions: Directions | None = field(default=None, repr=False)
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.config)
@@ -171,9 +173,9 @@ class SweepResult:
     def plot(self, x: str, metric: str) -> "Figure":
         """Draw a metric's mean over seeds, with a 95 % band: by a hyperparameter, or over epochs.
 
-        The band is the t interval of the mean, m ± t s / √n. By a hyperparameter there is a line for each combination
-        of the others; points with bars where these were drawn at random. The axis is logarithmic where the values
-        are spread so.
+        The band is the t interval of the mean, m ± t s / √n, as far as the metric's range goes. By a hyperparameter
+        there is a line for each combination of the others; points with bars where these were drawn at random. The axis
+        is logarithmic where the values are spread so.
 
         Args:
             x: a hyperparameter, or "epoch" for the curves of up to eight configurations, evenly chosen by where they
@@ -189,9 +191,10 @@ class SweepResult:
             if x != "epoch" and x not in self.hp:
                 raise NetError(f"finds no hyperparameter {x!r}; the sweep has {', '.join(['epoch', *self.hp])}")
             values = self.value(metric)
+        limits = self.ranges.get(metric.rpartition("validation/")[2], (-np.inf, np.inf))
         if x == "epoch":
-            return figure.over_epochs(self.history[metric], values, self.hp, self.config, metric)
-        return figure.by_hyperparameter(x, values, self.hp, self.config, metric)
+            return figure.over_epochs(self.history[metric], values, self.hp, self.config, metric, limits)
+        return figure.by_hyperparameter(x, values, self.hp, self.config, metric, limits)
 
     def _of(self, member: int) -> dict[str, Any]:
         return {name: column[member].item() for name, column in (self.labels | self.hp).items()}
@@ -203,6 +206,7 @@ def collect(team: Team, design: Design, ledger: Ledger) -> SweepResult:
     return SweepResult(
         ledger.history, design.hp, design.labels, design.config, design.keys, ledger.stacked(stopping=stopping),
         ledger.done, ledger.reported(stopping), ledger.failed(), ledger.dropped, team.layout, team.shared.directions,
+        team.shared.ranges,
     )  # fmt: skip
 
 
@@ -215,7 +219,7 @@ def joined(results: Sequence[SweepResult]) -> SweepResult:
         return jax.tree.map(many.concatenate, *[getattr(each, name) for each in results])
 
     names = ("history", "hp", "labels", "keys", "runs", "segments", "reported", "failed", "dropped")
-    own = {"layout": first.layout, "directions": first.directions}
+    own = {"layout": first.layout, "directions": first.directions, "ranges": first.ranges}
     return SweepResult(config=config, **own, **{name: whole(name) for name in names})
 
 
