@@ -199,7 +199,10 @@ def equation_of(function: Callable[..., Any], name: str) -> Any:
     raise AssertionError(f"no {name} in {waiting[0]}")
 
 
-@pytest.mark.parametrize("name", PARAMS)
+LATER = {"stack", "unstack"}  # primitives from JAX 0.10.1 or 0.10.2 on
+
+
+@pytest.mark.parametrize("name", [name for name in PARAMS if name not in LATER or hasattr(lax, f"{name}_p")])
 def test_primitives_have_the_parameters_that_are_read(name: str):
     keys, function = PARAMS[name]
     equation = equation_of(function, name)

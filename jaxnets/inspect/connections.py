@@ -139,7 +139,7 @@ def _nonzero(value: Value, maker: dict) -> np.ndarray:
     plain = value
     while plain in maker and maker[plain].name in ("convert_element_type", "reshape", "rev", "transpose"):
         (plain,) = maker[plain].inputs
-    if plain.source == "params" or (plain in maker and maker[plain].name == "unstack"):
+    if plain.source == "params" or (plain in maker and maker[plain].name == "scan_slice"):
         return np.ones(value.aval.shape, bool)
     return np.asarray(compute(value)) != 0
 

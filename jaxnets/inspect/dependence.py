@@ -27,7 +27,7 @@ def links(operations: Sequence[Operation], inputs: Sequence[Value], outputs: Seq
         return 0
     state: dict[Value, Dependence] = {value: {value: _own(value.aval.shape)} for value in inputs}
     for operation in operations:
-        read = operation.inputs[:1] if operation.name in ("carry", "stack") else operation.inputs
+        read = operation.inputs[:1] if operation.name in ("carry", "scan_stack") else operation.inputs
         given = [(place, state[value]) for place, value in enumerate(read) if value in state]
         for number, value in enumerate(operation.outputs if given else ()):
             rule = _rule(operation)
@@ -133,10 +133,20 @@ def _reverse(tables: Tables, operation: Operation, place: int, number: int) -> T
 
 
 def _stack(tables: Tables, operation: Operation, place: int, number: int) -> Tables:
-    return tuple(table[None] for table in tables)
+    axis, at = operation.params["axis"], np.arange(len(operation.inputs))
+    return _take(tuple(np.expand_dims(table, axis) for table in tables), axis, np.where(at == place, 0, -1))
 
 
 def _unstack(tables: Tables, operation: Operation, place: int, number: int) -> Tables:
+    axis = operation.params["axis"]
+    return _any(_take(tables, axis, np.array([number])), (axis,))
+
+
+def _scan_stack(tables: Tables, operation: Operation, place: int, number: int) -> Tables:
+    return tuple(table[None] for table in tables)
+
+
+def _scan_slice(tables: Tables, operation: Operation, place: int, number: int) -> Tables:
     return _any(tables, (0,))
 
 
@@ -206,6 +216,8 @@ RULES: dict[str, Callable[[Tables, Operation, int, int], Tables]] = {
     "pad": _pad,
     "reshape": _reshape,
     "rev": _reverse,
+    "scan_slice": _scan_slice,
+    "scan_stack": _scan_stack,
     "slice": _slice,
     "split": _split,
     "squeeze": _squeeze,

@@ -114,7 +114,7 @@ def kinds(program: Program) -> dict[Value, str]:
     """Tell of each value what it depends upon: "input" (or a key), or else "params", or else "constant"."""
     found = {value: "constant" if value.source == "state" else value.source for value in program.inputs}
     for operation in program.operations:
-        inputs = operation.inputs[:1] if operation.name == "stack" else operation.inputs
+        inputs = operation.inputs[:1] if operation.name == "scan_stack" else operation.inputs
         given = {found.get(value, "constant") for value in inputs}
         kind = next((kind for kind in ("input", "params") if kind in given), "constant")
         found |= dict.fromkeys(operation.outputs, kind)

@@ -52,7 +52,7 @@ class Operation(NamedTuple):
     """One operation of the program.
 
     Attributes:
-        name: of the primitive; "unstack", "carry" and "stack" are what a scan does with its inputs, its
+        name: of the primitive; "scan_slice", "carry" and "scan_stack" are what a scan does with its inputs, its
             carries and its outputs, "shard" what a shard map does with either.
         params: of the primitive.
         inputs: what it reads.

@@ -102,7 +102,7 @@ class Replay:
             del self.operations[before:], self.turns[before:]  # a body may be traced more than once
             carried = [Live(each.value, array) for each, array in zip(started, carry, strict=True)]
             cut = [
-                self._note("unstack", [whole], [part], place)[0] for whole, part in zip(stacked, slices, strict=True)
+                self._note("scan_slice", [whole], [part], place)[0] for whole, part in zip(stacked, slices, strict=True)
             ]
             made = traced["made"] = self.open(scan.body, [*fixed, *carried, *cut], place)
             inner = [value for each in self.operations[before:] for value in each.outputs if value in self.measured]
@@ -121,7 +121,7 @@ class Replay:
         self.measured |= {each.value: measures[number] for number, each in enumerate(traced["inner"])}
         carried, ones = scan.outputs(traced["made"])
         ends = [self._note("carry", [one], [end], place)[0] for one, end in zip(carried, last, strict=True)]
-        wholes = [self._note("stack", [one], [all_], place)[0] for one, all_ in zip(ones, stacks, strict=True)]
+        wholes = [self._note("scan_stack", [one], [all_], place)[0] for one, all_ in zip(ones, stacks, strict=True)]
         return [*ends, *wholes]
 
     def _turn_by_turn(self, scan: jaxprs.Scan, given: list[Live], place: Place) -> list[Live]:
@@ -131,7 +131,7 @@ class Replay:
         for number in reversed(turns) if scan.reverse else turns:
             self._turn = (*outside, number)
             parts = [jax.lax.dynamic_index_in_dim(each.array, np.int32(number), keepdims=False) for each in stacked]
-            slices = [self._note("unstack", [each], [part], place)[0] for each, part in zip(stacked, parts)]
+            slices = [self._note("scan_slice", [each], [part], place)[0] for each, part in zip(stacked, parts)]
             carry, rows[number] = scan.outputs(self.open(scan.body, [*fixed, *carry, *slices], place))
         self._turn = outside
         wholes = []
@@ -139,7 +139,7 @@ class Replay:
             parts = [rows[number][column] for number in turns]
             empty = jnp.zeros((0, *aval.shape), aval.dtype)
             whole = jnp.stack([each.array for each in parts]) if parts else empty
-            wholes += self._note("stack", parts, [whole], place)
+            wholes += self._note("scan_stack", parts, [whole], place)
         return [*carry, *wholes]
 
     def _while(self, loop: jaxprs.While, given: list[Live], place: Place) -> list[Live]:

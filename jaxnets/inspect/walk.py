@@ -65,13 +65,13 @@ class Walk:
         fixed, started, stacked = scan.inputs(given)
         slices = [Value(var.aval, place.path) for var in scan.inputs(scan.body.jaxpr.invars)[2]]
         for whole, part in zip(stacked, slices, strict=True):
-            self.operations.append(Operation("unstack", {}, [whole], [part], place))
+            self.operations.append(Operation("scan_slice", {}, [whole], [part], place))
         inputs = [*fixed, *self._carry(started, given, place), *slices]
         made = self.open(scan.body, inputs, place._replace(times=place.times * scan.length))
         carried, ones = scan.outputs(made)
         stacks = [Value(var.aval, one.path) for var, one in zip(scan.outputs(outvars)[1], ones, strict=True)]
         for one, whole in zip(ones, stacks, strict=True):  # each step needs the carries of the one before
-            self.operations.append(Operation("stack", {}, [one, *carried], [whole], place))
+            self.operations.append(Operation("scan_stack", {}, [one, *carried], [whole], place))
         return [*carried, *stacks]  # a carry of the last step is the loop's
 
     def _carry(self, started: list[Value], given: list[Value], place: Place) -> list[Value]:

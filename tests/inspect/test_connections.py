@@ -134,3 +134,11 @@ def test_a_hidden_bias_counts_and_a_distance_has_none():
         return jnp.square(y[:, None] - params["codes"][None]).sum(-1)
 
     assert connections(jn.layer(init, apply), shaped(1, 4)) == 12 + 3 + 6
+
+
+def test_arrays_put_together_and_taken_apart_keep_what_they_depend_on():
+    """What each sum reads: one number of every array that is stacked, along whichever axis."""
+    x = shaped(1, 3, 4)
+    assert connections(lambda x: jnp.stack([x[:, 0], x[:, 1]], -1).sum(-1), x) == 4 * 2
+    assert connections(lambda x: jnp.stack([x[:, 0], x[:, 1], x[:, 2]], 1).sum(2), x) == 3 * 4
+    assert connections(lambda x: sum(jnp.unstack(x, axis=2)), x) == 3 * 4
