@@ -40,11 +40,11 @@ class Objective:
             params: the network's parameters.
             outputs: its outputs, an array or a pytree of arrays with the batch axis first.
             targets: likewise.
-            weights: `(batch,)`, ≥ 0; all 1 if not given.
+            weights: `(batch,)`, ≥ 0; all 1 if not given. A traced negative one makes the result NaN.
 
         Raises:
-            NetError: for weights of another shape, negative ones, a loss that gives anything but one value an
-                example, or a penalty of parameters that gives no scalar.
+            NetError: for weights of another shape, negative ones, outputs and targets of other batches, a loss that gives
+                anything but one value an example, or a penalty of parameters that gives no scalar.
         """
         with labelled_as("objective"):
             outputs, targets, weights = masked_rows(outputs, targets, weights)
@@ -76,7 +76,9 @@ def objective(loss: Loss, *penalties: Penalty | Callable[[Any], jax.Array]) -> O
     whatever stands in it, NaN or a label out of range too, and so a mean over data of any size is exact. To that
     end such rows are replaced before the loss sees them, outputs by zeros and targets by another row's, and
     nothing passes back to them. One gap is left: if the loss of zeros is not finite, so are derivatives with
-    respect to what the loss holds itself, such as a traced option. With all weights 0 the mean is 0.
+    respect to what the loss holds itself, such as a traced option. With all weights 0 the mean is 0, and with a traced
+    negative one it is NaN. What is not finite in the *inputs* of such a row has to be replaced before the network, in
+    whose derivatives 0 · ∞ is NaN; `jn.train` does so.
 
     Args:
         loss: `(outputs, targets) -> (batch,)`, one of `jn.losses`, a `functools.partial` of one, or your own.

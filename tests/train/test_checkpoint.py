@@ -443,7 +443,7 @@ def test_wrong_arguments(folder, tmp_path):
         ({"every": 0}, "checkpoint expects every ≥ 1, got 0"),
         ({"keep": 0}, "checkpoint expects keep ≥ 1, got 0"),
         ({"overhead": 1.0}, r"checkpoint expects overhead in \[0, 1\), got 1"),
-        ({"best": "swiftness"}, "checkpoint expects mode 'min' or 'max' for 'swiftness'"),
+        ({"best": "loss", "mode": "most"}, "checkpoint expects mode 'min' or 'max' for 'loss', got 'most'"),
         ({"config_change": "yes"}, "checkpoint expects config_change 'refuse' or 'accept', got 'yes'"),
         ({"config": {"net": jn.dense(3)}}, "checkpoint expects a config that JSON can hold"),
     ]:
