@@ -37,7 +37,7 @@ def label_check(net: Net, objective: Any, metrics: Mapping[str, Metric], x: Any)
     wanted = [labels for taker in takers if (labels := labels_of(taker)) is not None]
     if not wanted:
         return None
-    outputs = _outputs(net, x)
+    outputs: Any = _outputs(net, x)
     if isinstance(outputs, Mapping):
         outputs = outputs.get("logits")
     outputs = outputs.values if isinstance(outputs, Padded) else outputs

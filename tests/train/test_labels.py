@@ -94,7 +94,7 @@ def test_what_is_no_label_passes():
     padding = np.where(np.arange(5) < np.array(lengths)[:, None], 1, 99)
     program((jn.Padded(places, lengths), jn.Padded(padding, lengths)), steps)
     with pytest.raises(jn.NetError, match="labels of data range from 1 to 99"):
-        program((jn.Padded(places, lengths), jn.Padded(padding, lengths + 1)), steps)
+        program((jn.Padded(places, lengths), jn.Padded(padding, jnp.minimum(lengths + 1, 5))), steps)
     blank = jn.objective(jn.losses.ctc)
     program((places, np.array([[1, 2]] * 4)), blank)
     with pytest.raises(jn.NetError, match=r"from 0 to 2, .* counted from 1 to 2 \(0 is the blank\)"):
