@@ -14,10 +14,11 @@ from jaxnets.errors import NetError, check_count, check_fraction, labelled_as
 from jaxnets.net import Key, Net, check_key, fold
 from jaxnets.objective import Loss
 from jaxnets.ops.permutation import permutation
-from jaxnets.select import Pattern, but_for
+from jaxnets.select import Pattern
 from jaxnets.train import arguments, tally
 from jaxnets.train.data import Data, check_data
 from jaxnets.train.epoch import Epoch
+from jaxnets.train.freezing import but_for
 from jaxnets.train.run import Batch, Run
 from jaxnets.train.scaling import LossScale
 from jaxnets.train.step import ObjectiveFunction, Options, Parts, Watched, start
