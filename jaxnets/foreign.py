@@ -72,13 +72,11 @@ def arrays(name: str, tree: Any) -> Any:
 
 
 def _array(name: str, given: Any) -> Any:
-    x: Any = given
+    x: Any = given.detach().cpu() if library(given) == "torch" and hasattr(given, "detach") else given
     if isinstance(x, jax.Array | jax.ShapeDtypeStruct) or (isinstance(x, np.ndarray) and x.dtype.kind not in "OUSMm"):
         return x
     if isinstance(x, str | bytes | Path):
         raise NetError(f"expects numbers in {name}, got {shown(x)}; read the file first, by np.load or np.loadtxt")
-    if library(x) == "torch" and hasattr(x, "detach"):
-        x = x.detach().cpu()
     if x is None or not (hasattr(x, "__array__") or isinstance(x, list | int | float | complex)):
         raise NetError(f"expects arrays in {name}, got {shown(x)}")
     try:

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from jaxnets.errors import NetError, shown
+from jaxnets.errors import NetError
 
 Pattern = str | Sequence[str]
 
@@ -45,27 +45,6 @@ def matches(pattern: Pattern, path: str) -> bool:
     whole = path and path + "/"  # each name ends in a slash, so `**` is any number of such
     met = [each.startswith("!") for each in patterns if _expression(each.removeprefix("!")).fullmatch(whole)]
     return bool(met) and not any(met)
-
-
-def but_for(pattern: Pattern | None, but: Pattern | None) -> Pattern | None:
-    """Return a pattern for what one matches and another does not.
-
-    Raises:
-        NetError: for what is no pattern.
-
-    >>> but_for("**", "head/**")
-    ('**', '!head/**')
-    """
-    for each in (pattern, but):
-        texts = [each] if isinstance(each, str) else each
-        if texts is not None and not (isinstance(texts, Sequence) and all(isinstance(text, str) for text in texts)):
-            raise NetError(f"expects patterns of paths, such as 'features/**', got {shown(each)}")
-    if but is None or pattern is None:
-        if but is not None:
-            raise NetError(f"expects a pattern that {but!r} is an exception to, such as '**'")
-        return pattern
-    first, second = ([each] if isinstance(each, str) else each for each in (pattern, but))
-    return *first, *("!" + each for each in second)
 
 
 _TOKEN = re.compile(r"\*|\?|\[(!?+)(\]?+[^]]*)\]|.", re.DOTALL)

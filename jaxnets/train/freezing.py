@@ -1,13 +1,35 @@
 """Parameters by pattern: some that stay as they are, some that learn at another rate."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import optax
 
+from jaxnets.errors import NetError, shown
 from jaxnets.net import Params, State
 from jaxnets.select import Pattern, matches, paths, select
+
+
+def but_for(pattern: Pattern | None, but: Pattern | None) -> Pattern | None:
+    """Return a pattern for what one matches and another does not.
+
+    Raises:
+        NetError: for what is no pattern.
+
+    >>> but_for("**", "head/**")
+    ('**', '!head/**')
+    """
+    for each in (pattern, but):
+        texts = [each] if isinstance(each, str) else each
+        if texts is not None and not (isinstance(texts, Sequence) and all(isinstance(text, str) for text in texts)):
+            raise NetError(f"expects patterns of paths, such as 'features/**', got {shown(each)}")
+    if but is None or pattern is None:
+        if but is not None:
+            raise NetError(f"expects a pattern that {but!r} is an exception to, such as '**'")
+        return pattern
+    first, second = ([each] if isinstance(each, str) else each for each in (pattern, but))
+    return *first, *("!" + each for each in second)
 
 
 def split_frozen(params: Params, pattern: Pattern | None) -> tuple[Any, Any]:

@@ -15,10 +15,11 @@ from jaxnets.net import Key, Net, check_key, fold
 from jaxnets.objective import Loss
 from jaxnets.ops.permutation import permutation
 from jaxnets.placement import Layout, automatic, check_divides, laid_as, layout, rows_of, spread_of
-from jaxnets.select import Pattern, but_for
+from jaxnets.select import Pattern
 from jaxnets.train import arguments, tally
 from jaxnets.train.data import Data, check_data
 from jaxnets.train.epoch import Epoch
+from jaxnets.train.freezing import but_for
 from jaxnets.train.labels import check_labels
 from jaxnets.train.names import Directions, check_names
 from jaxnets.train.run import Batch, Run
