@@ -12,11 +12,11 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _NAMES = {  # ours: theirs, of Keras, PyTorch, Flax and Haiku; one that is not in the signature is passed over
-    "window": "kernel_size kernel_shape pool_size window_size window_shape filter_size filter_shape kernel",
+    "window": "kernel_size kernel_shape pool_size window_size window_shape filter_size filter_shape kernel size",
     "output_size": "size target_size",
     "size": "window n depth_radius",
     "features": "filters channels out_channels out_features output_channels output_size output_dim units hidden_size "
-    "hidden_dim hidden embedding_dim embed_dim dim width size n_features num_features",
+    "hidden_dim hidden embedding_dim embed_dim dim width n_features",
     "hidden": "units hidden_size hidden_dim features width",
     "widths": "hidden_sizes hidden_layer_sizes layers hidden features units",
     "num_classes": "classes n_classes classes_num num_labels num_outputs output_dim out_features units",
@@ -28,6 +28,8 @@ _NAMES = {  # ours: theirs, of Keras, PyTorch, Flax and Haiku; one that is not i
     "multiplier": "depth_multiplier channel_multiplier",
     "pieces": "num_pieces k num_units",
     "rate": "p prob probability drop_prob drop_rate dropout_rate dropout keep_prob",
+    "probability": "p prob rate",
+    "degrees": "angle angles factor rotation",
     "dropout": "rate p drop_rate dropout_rate",
     "scale": "stddev std sigma noise",
     "decay": "momentum decay_rate",
@@ -36,7 +38,9 @@ _NAMES = {  # ours: theirs, of Keras, PyTorch, Flax and Haiku; one that is not i
     "use_bias": "bias with_bias center create_offset use_offset b",
     "use_scale": "scale create_scale gamma",
     "per_channel": "num_parameters",
-    "axis": "axes reduction_axes normalized_shape",
+    "axis": "axes reduction_axes",
+    "shape": "target_shape unflattened_size size",
+    "bias": "k",
     "kernel_init": "kernel_initializer w_init weight_init weight_initializer",
     "bias_init": "bias_initializer b_init beta_initializer beta_init",
     "scale_init": "gamma_initializer scale_initializer gamma_init",
@@ -60,11 +64,13 @@ _IN_OTHER_WORDS = {  # what is said besides the name
     "keep_prob": "rate is 1 - keep_prob",
     "num_parameters": "True for a slope for each channel",
     "hidden_layer_sizes": "a sequence of widths",
+    "noise_shape": "the axes along which values share a draw",
+    "unit_forget_bias": "a number, 1.0 by default",
 }
 
 _LEFT_OUT = {  # what to do in place of an argument: theirs
     "leave it out: init reads the input's size from the input": "input_shape in_features in_channels input_size "
-    "input_dim in_size num_features batch_input_shape n_inputs in_dim",
+    "input_dim in_size num_features num_channels normalized_shape batch_input_shape n_inputs in_dim",
     "put it behind the layer: jn.serial(layer, jax.nn.relu)": "activation act activation_fn nonlinearity",
     "name it where it is used: jn.serial(name=layer)": "name",
     "leave it out: channels are the last axis": "data_format channel_axis channels_last",
@@ -72,7 +78,8 @@ _LEFT_OUT = {  # what to do in place of an argument: theirs
     "leave it out: precision follows the input, and jn.cast changes it": "dtype param_dtype device precision",
     "leave it out: net.init and net.apply take the key": "rngs rng key seed",
     "leave it out: net.apply(..., train=True) says so": "training train deterministic use_running_average inference "
-    "is_training trainable track_running_stats",
+    "is_training",
+    "freeze it in training: jn.train.program(..., freeze=pattern)": "trainable requires_grad",
     "give the objective a penalty: jn.objective(loss, jn.regularizers.l2(1e-4))": "kernel_regularizer "
     "bias_regularizer activity_regularizer weight_decay",
     "give use_scale= and use_bias=": "affine elementwise_affine",
@@ -136,9 +143,9 @@ def _instead(name: str, value: Any, ours: Sequence[str], given: Set[str]) -> str
                 return f"its name is {own} here ({_IN_OTHER_WORDS[name]})"
             if own in given:
                 return f"it is {own} here, which is given"
-            return f"write {own}{written}"
+            return f"write {own}= with one of jax.nn.initializers" if own.endswith("_init") else f"write {own}{written}"
     for mend, theirs in _LEFT_OUT.items():
-        if name in theirs.split():
+        if name in theirs.split() and not ("serial(layer" in mend and "recurrent_init" in ours):  # a cell has it inside
             return mend
     left = [own for own in ours if own not in given]
     if near := difflib.get_close_matches(name, left, 1, 0.7):

@@ -18,6 +18,15 @@ hypothesis.settings.load_profile("jaxnets")
 # documentation, each a session of its own, and networks that others stand for in the tests over every net. A name
 # without brackets stands for all of its cases.
 SLOW = (
+    "test_metrics.py::test_more_pixels_than_float32_can_count",
+    *(
+        f"test_names.py::{test}"
+        for test in (
+            "test_stopping_in_fit_and_the_best_checkpoint_follow_the_metric",
+            "test_the_best_of_a_sweep_follows_the_metric",
+            "test_what_stands_in_rows_of_weight_0_never_matters[True]",
+        )
+    ),
     *(
         f"test_documentation.py::test_code_blocks_run[docs/{page}.md]"
         for page in (
@@ -148,6 +157,9 @@ SLOW = (
         f"coming_from/test_scikit_learn.py::test_row[linear_model.{name}]"
         for name in ("Ridge(alpha=0.5)", "Lasso(alpha=0.1)", "LogisticRegression(C=2.0)")
     ),
+    "train/test_optax.py::test_every_optimizer_learns",
+    "train/test_optax.py::test_lbfgs_is_that_of_optaxs_manual",
+    "train/test_labels.py::test_streams_are_looked_at_batch_by_batch",
 )
 
 

@@ -14,6 +14,7 @@ from jaxnets import keywords
 
 any_: Any = jn  # what is called wrongly here, a type checker would refuse
 models: Any = jn.models
+flip: Any = jn.data.flip
 CELL: Any = jn.lstm_cell(2)
 
 CALLS: dict[str, tuple[Callable[[], Any], str]] = {
@@ -38,7 +39,12 @@ CALLS: dict[str, tuple[Callable[[], Any], str]] = {
     "keras dense": (
         lambda: any_.dense(units=10, activation="relu", kernel_initializer="he_normal"),
         "dense has no argument units: write features=10; has no argument activation: put it behind the layer: "
-        "jn.serial(layer, jax.nn.relu); has no argument kernel_initializer: write kernel_init='he_normal'",
+        "jn.serial(layer, jax.nn.relu); has no argument kernel_initializer: write kernel_init= with one of jax.nn.in",
+    ),
+    "shape of a norm": (lambda: any_.layer_norm(normalized_shape=8), "normalized_shape: leave it out: init reads"),
+    "activation of a cell": (
+        lambda: any_.lstm_cell(3, activation="relu"),
+        "has no argument activation: there are features",
     ),
     "regularizer": (lambda: any_.dense(3, kernel_regularizer=1), "give the objective a penalty: jn.objective(loss, jn"),
     "named": (lambda: any_.dense(3, name="fc"), "dense has no argument name: name it where it is used: jn.serial("),
@@ -65,6 +71,7 @@ CALLS: dict[str, tuple[Callable[[], Any], str]] = {
         "has no argument kernel_size: it is window here, which",
     ),
     "unknown": (lambda: any_.dropout(0.1, quantum=3), "has no argument quantum: there are rate, broadcast_axes"),
+    "torchvision's flip": (lambda: flip(p=0.5), "flip has no argument p: write probability=0.5"),
     "classes of a model": (lambda: models.resnet18(classes=7), "resnet18 has no argument classes: write num_classes=7"),
     "widths of a model": (lambda: models.mlp(hidden_layer_sizes=(8,)), "its name is widths here (a sequence of"),
     "dropout of a model": (lambda: models.cnn(dropout_rate=0.5), "cnn has no argument dropout_rate: write dropout=0.5"),
@@ -80,8 +87,8 @@ def test_arguments_of_other_libraries_are_answered_by_ours(name: str):
 
 
 def constructors() -> dict[str, inspect.Signature]:
-    """Return the signature of every public function that makes a network or a cell."""
-    public = [*((name, getattr(jn, name)) for name in jn.__all__), *vars(jn.models).items()]
+    """Return the signature of every public function that makes a network, a cell or an augmentation, and of others."""
+    public = [*((name, getattr(jn, name)) for name in jn.__all__), *vars(jn.models).items(), *vars(jn.data).items()]
     return {name: inspect.signature(make) for name, make in public if inspect.isfunction(make)}
 
 

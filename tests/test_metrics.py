@@ -132,6 +132,75 @@ def test_sums_pass_through_scan_and_vmap(name):
         np.testing.assert_allclose(members[k], alone, rtol=3e-6, atol=1e-6)
 
 
+@each_case
+def test_sums_are_exact_up_to_a_million_millions(name):
+    """40 · 2³⁵ items of the same kind, and one more, which float32 would not notice."""
+    metric, outputs, targets = CASES[name]
+    measure, merge, value = compiled[name]
+    sums = measure(outputs, targets)
+    many = jax.jit(lambda sums: jax.lax.fori_loop(0, 35, lambda _, sums: metric.merge(sums, sums), sums))(sums)
+    np.testing.assert_allclose(value(many), np.asarray(metric(outputs, targets)) * scale_of(name, 2.0**35), rtol=1e-6)
+    more = merge(many, measure(outputs[:1], targets[:1]))
+    counted = more["weight"] if isinstance(more, dict) else more
+    assert (np.asarray(counted.high, np.float64) + np.asarray(counted.low)).sum() == N * 2**35 + 1
+
+
+def scale_of(name: str, times: float) -> float:
+    return times if name == "confusion_matrix" else 1.0
+
+
+def test_more_pixels_than_float32_can_count():
+    """48 images of 640 × 640, of which 42 are predicted right everywhere: 42 / 48, and 0 for the class that is not."""
+    net = jn.serial(lambda x: jnp.broadcast_to(x[:, None, None], (len(x), 640, 640, 2)))
+    x = np.where(np.arange(48)[:, None] < 42, [1.0, 0.0], [0.0, 1.0]).astype(np.float32)
+    y, iou = np.zeros((48, 640, 640), np.int8), metrics.intersection_over_union(2, average=None)
+    found = jax.jit(lambda data: jn.train.evaluate(net, {}, {}, data, {"iou": iou}))((x, y))
+    assert found["iou"].tolist() == [0.875, 0.0]
+
+
+def test_integers_and_floats_of_a_metric_of_ones_own_are_exact_too():
+    def measure(outputs, targets, weights=None):
+        return {"right": (outputs > targets).sum(), "items": jnp.float32(outputs.size)}
+
+    share = metrics.Metric(measure, lambda sums: sums["right"] / sums["items"], "share")
+    start = share.measure(jnp.zeros(3), jnp.array([-1.0, -1.0, 1.0]))
+    sums = jax.jit(lambda sums: jax.lax.fori_loop(0, 35, lambda _, sums: share.merge(sums, sums), sums))(start)
+    assert share.value(sums) == pytest.approx(2 / 3)
+    assert float(sums["right"].high) == 2 * 2**35
+
+
+def test_r2_of_many_batches():
+    """2²⁶ batches and one more, far away: as float64 has it."""
+    targets, outputs = np.float32([1.0, 2.0, 4.0, 5.0]), np.float32([1.5, 2.0, 4.0, 5.5])
+    measure, merge, value = compiled["r2"]
+    sums = jax.jit(lambda s: jax.lax.fori_loop(0, 26, lambda _, s: metrics.r2.merge(s, s), s))(
+        measure(targets[:, None], outputs[:, None])
+    )
+    sums = merge(sums, measure(np.full((4, 1), 9e3, np.float32), np.full((4, 1), 8e3, np.float32)))
+    times = np.array([2.0**26] * 4 + [1.0] * 4)
+    t, o = np.append(outputs, [8e3] * 4).astype(np.float64), np.append(targets, [9e3] * 4).astype(np.float64)
+    assert float(value(sums)) == pytest.approx(by_sklearn.r2_score(t, o, sample_weight=times), abs=1e-6)
+
+
+def test_which_is_better_is_declared():
+    rising = {"accuracy", "top_k", "binary_accuracy", "precision", "recall", "f1", "intersection_over_union", "r2"}
+    for name, (metric, *_) in CASES.items():
+        assert metric.higher_is_better is (None if name == "confusion_matrix" else name in rising)
+        if name not in ("r2", "mean", "mean_squared_error", "mean_absolute_error", "binary_accuracy"):
+            assert metrics.ignoring(metric, 255).higher_is_better is metric.higher_is_better
+    assert metrics.mean(losses.huber, higher_is_better=True).higher_is_better
+
+
+@each_case
+def test_traced_negative_weights_have_no_value(name):
+    """Known ones are refused; what is found at run time is NaN rather than wrong."""
+    metric, outputs, targets = CASES[name]
+    weights = np.where(np.arange(N) == 1, -1.0, 1.0).astype(np.float32)
+    assert np.isnan(compiled[name][2](compiled[name][0](outputs, targets, weights))).all()
+    with pytest.raises(jn.NetError, match="expects weights ≥ 0, got -1"):
+        metric(outputs, targets, weights)
+
+
 def test_r2_does_not_cancel():
     """Around a mean of 1e4, in float32, merged from many parts; E[t²] - E[t]² would give noise."""
     rng = np.random.default_rng(0)

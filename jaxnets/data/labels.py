@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 from jaxnets.errors import NetError
+from jaxnets.keywords import check_arguments
 from jaxnets.leaf import describe
 
 P = ParamSpec("P")
@@ -21,6 +22,7 @@ def labelled_function(factory: Callable[P, Made]) -> Callable[P, Made]:
 
     @functools.wraps(factory)
     def make(*args: P.args, **kwargs: P.kwargs) -> Made:
+        check_arguments(factory.__name__, signature, args, kwargs)
         label = describe(factory.__name__, signature, args, kwargs)
 
         def claim(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -98,11 +98,21 @@ class Reading:
 
     def first(self) -> Batch:
         """Return a batch of copies of the source's first example: the shapes and dtypes of all."""
-        whole, generator = self._whole(), np.random.default_rng(0)
-        example: Any = 0 if whole is not None else _Read(self.source)(0)
+        whole = self._whole()
+        return _Filled(self.batch_size, whole)([self._example() if whole is None else 0])
+
+    @property
+    def weighted(self) -> bool:
+        """Whether examples have weights of their own, by the first one."""
+        example = self._example()
+        return isinstance(example, tuple) and len(example) == 3
+
+    def _example(self) -> Any:
+        generator = np.random.default_rng(0)
+        example: Any = _Read(self.source)(0)
         for transform in self.transforms:
             example = _Turned(transform)(example, generator)
-        return _Filled(self.batch_size, whole)([example])
+        return example
 
     def _order(self) -> Any:
         import grain
@@ -185,7 +195,10 @@ class _Filled:
             check_alike(examples)
             x, y, *own = jax.tree.map(lambda *leaves: np.stack(leaves), *(row.example for row in rows))
         weights = (np.arange(self.size) < len(examples)).astype(np.float32)
-        return Batch(x, y, weights * np.asarray(own[0], np.float32) if own else weights)
+        if not own:
+            return Batch(x, y, weights)
+        weights = weights * np.asarray(own[0], np.float32)
+        return Batch(_weighted(x, weights > 0), y, weights)
 
 
 def check_alike(examples: Sequence[_Numbered]) -> None:
@@ -222,3 +235,11 @@ def form(example: tuple[Any, ...]) -> dict[str, str]:
 def differing(found: dict[str, str], other: dict[str, str]) -> str:
     """Return what is not the same elsewhere, as text."""
     return ", ".join(f"{path} {each}" for path, each in found.items() if other.get(path) != each) or "less"
+
+
+def _weighted(x: Any, real: np.ndarray) -> Any:
+    """Return inputs with another example's for those of weight 0: in derivatives of a network 0 · ∞ would be NaN."""
+    if real.all():
+        return x
+    rows = np.where(real, np.arange(len(real)), real.argmax())
+    return jax.tree.map(lambda leaf: leaf[rows] if real.any() else np.zeros_like(leaf), x)

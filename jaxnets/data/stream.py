@@ -3,7 +3,7 @@
 import importlib.util
 import weakref
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -28,6 +28,7 @@ class Stream(Iterator[Batch]):
         batches: how many batches an epoch has.
         epochs: how many epochs a pass has; `None` never ends.
         reading: what is read, and how.
+        inspect: called with every batch while it is on the host; it may raise.
 
     >>> import numpy as np
     >>> first = stream((np.arange(6.0), np.arange(6)), 2, shuffle=False)
@@ -45,6 +46,7 @@ class Stream(Iterator[Batch]):
         self._ahead, self._place = ahead, place
         self._reader: Any = None
         self._waiting: deque[Batch] = deque()
+        self.inspect: Callable[[Batch], None] | None = None
         self._form: Any = None
         self._stand_at(0)
 
@@ -98,6 +100,8 @@ class Stream(Iterator[Batch]):
                 label="stream",
             )
         self._form = found
+        if self.inspect is not None:
+            self.inspect(batch)
         return jax.device_put(jax.tree.map(_owned, batch), self._place)
 
     def __len__(self) -> int:

@@ -12,6 +12,7 @@ from jaxnets.layers.checks import along_last, check_params, check_state, param_d
 from jaxnets.leaf import labelled
 from jaxnets.net import Key, Net, Params, State
 from jaxnets.ops.normalise import normalise
+from jaxnets.weighting import weights_of
 
 Initializer = jax.nn.initializers.Initializer
 
@@ -37,6 +38,12 @@ def batch_norm(
 
     In evaluation, mean and var are the running averages, and the state stays as it is. Statistics and all
     arithmetic are in float32, or in float64 for float64 input; `cast` leaves the parameters alone.
+
+    In a training step, and wherever else `jaxnets.weighting.example_weights` gives them, examples count by their
+    weights w: mean = Σ w x / Σ w, var = Σ w (x - mean)² / Σ w, and n = (Σ w)² / Σ w², the number of examples where all
+    weights are 0 or 1; a factor in all weights changes nothing. So examples of weight 0 and the rows that fill up an
+    epoch's last batch count for nothing. Where fewer than two values count, var is 0, y the bias, and the running
+    averages stay as they were.
 
     Args:
         decay: how much of the running average is kept, in [0, 1]; PyTorch's momentum is 1 - decay. With 1 the
@@ -86,6 +93,8 @@ def batch_norm(
         values, mask = zeroed(x)
         laid = laid_out(params, (1,) * (values.ndim - 1) + shape)
         if train:
+            if (weights := weights_of(values)) is not None:
+                values, mask = _weighed(values, mask, weights)
             count = _count(values.shape, mask)
             y, mean, variance = normalise(
                 values, **laid, epsilon=epsilon, axes=tuple(range(values.ndim - 1)), mask=mask
@@ -101,14 +110,26 @@ def batch_norm(
 def _count(shape: tuple[int, ...], mask: jax.Array | None) -> Any:
     """Return how many values each channel has, once there are known to be at least two."""
     count: Any = math.prod(shape[:-1])
-    if mask is not None:
+    if mask is not None and mask.dtype == bool:
         count = jnp.sum(mask, dtype=jnp.int32) * math.prod(shape[2:-1])
+    elif mask is not None:  # of weights
+        weights = mask / jnp.maximum(mask.max(), jnp.finfo(mask.dtype).tiny)  # their squares stay in range
+        squares = jnp.square(weights).sum()
+        places = math.prod(shape[:-1]) // mask.size
+        return places * jnp.square(weights.sum()) / jnp.where(squares > 0, squares, 1)
     if not is_traced(count) and count < 2:
         raise NetError(
             f"expects more than one value for each channel in training, got {count} in {shape}; take a larger "
             f"batch, or jn.layer_norm, which needs none"
         )
     return count
+
+
+def _weighed(values: jax.Array, mask: jax.Array | None, weights: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return values with zeros in the examples of weight 0, and the weight of each place."""
+    weights = weights.reshape(-1, *(1,) * (values.ndim - 1)).astype(param_dtype(values))
+    values = jnp.where(weights > 0, values, jnp.zeros((), values.dtype))
+    return values, weights if mask is None else jnp.where(mask, weights, jnp.zeros((), weights.dtype))
 
 
 def _moved(state: State, mean: jax.Array, variance: jax.Array, count: Any, decay: Any, unbiased: bool) -> State:

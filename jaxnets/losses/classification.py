@@ -23,8 +23,10 @@ from jaxnets.losses.checks import (
     same_shape,
     warn_of_probabilities,
 )
+from jaxnets.losses.labels import takes_labels
 
 
+@takes_labels
 @named
 def cross_entropy(outputs: Any, targets: Any, *, label_smoothing: Any = 0.0) -> jax.Array:
     """Return the cross entropy −Σ_k t_k log softmax(o)_k of logits.
@@ -64,6 +66,7 @@ def cross_entropy(outputs: Any, targets: Any, *, label_smoothing: Any = 0.0) -> 
     return over_batch(values)
 
 
+@takes_labels
 @named
 def negative_log_likelihood(outputs: Any, targets: Any) -> jax.Array:
     """Return −Σ_k t_k o_k of log-probabilities, such as a network that ends in `jax.nn.log_softmax` gives.
@@ -90,6 +93,7 @@ def negative_log_likelihood(outputs: Any, targets: Any) -> jax.Array:
     return over_batch(-pick(outputs, targets))
 
 
+@takes_labels
 @named
 def maximum_a_posteriori(outputs: Any, targets: Any, *, rubbish: Any = 1.0) -> jax.Array:
     """Return LeNet's loss log(e^(−j) + Σ_k e^(o_k)) − o_y: cross entropy with one more class, of rubbish, at logit −j.
@@ -209,6 +213,7 @@ def focal(outputs: Any, targets: Any, *, gamma: Any = 2.0, alpha: Any = None) ->
     return over_batch(values if alpha is None else (alpha * targets + (1 - alpha) * (1 - targets)) * values)
 
 
+@takes_labels
 @named
 def softmax_focal(outputs: Any, targets: Any, *, gamma: Any = 2.0) -> jax.Array:
     """Return the focal loss over classes, −(1 − p_y)^γ log p_y with p = softmax(o).

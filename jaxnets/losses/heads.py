@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxnets.errors import NetError, check_positive
 from jaxnets.losses.checks import name_of, option
+from jaxnets.losses.labels import labels_of, takes_labels
 from jaxnets.losses.sequences import Loss
 
 
@@ -59,4 +60,4 @@ def over_heads(loss: Loss, /, **weights: Any) -> Loss:
         return total
 
     heads_loss.__name__ = name
-    return heads_loss
+    return takes_labels(heads_loss, labels_of(loss))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from jaxnets.errors import NetError
 from jaxnets.losses.checks import name_of
+from jaxnets.losses.labels import but, labels_of, takes_labels
 from jaxnets.losses.sequences import Loss, sequence
 
 
@@ -49,4 +50,4 @@ def ignoring(loss: Loss, label: int) -> Loss:
         return over_places(flat, rows, (rows != label).astype(jnp.float32))
 
     labelled_loss.__name__ = name
-    return labelled_loss
+    return takes_labels(labelled_loss, but(labels_of(loss), label))

@@ -8,6 +8,7 @@ import optax
 
 from jaxnets.errors import NetError, concrete, is_traced
 from jaxnets.losses.checks import integer_targets, named, option, others, over_batch, pick, refuse, same_shape
+from jaxnets.losses.labels import takes_labels
 
 
 @named
@@ -102,6 +103,7 @@ def exponential(outputs: Any, targets: Any) -> jax.Array:
     return over_batch(jnp.exp(-targets * outputs))
 
 
+@takes_labels
 @named
 def multiclass_hinge(outputs: Any, targets: Any, *, margin: Any = 1.0, power: Any = 1) -> jax.Array:
     """Return the multi-class hinge loss Σ_{j≠y} max(0, o_j − o_y + Δ)^p.

@@ -11,7 +11,7 @@ from jaxnets.padded import Padded, check_padded
 
 
 def check_weights(weights: Any, shape: tuple[int, ...]) -> jax.Array:
-    """Return weights of a shape as floating numbers.
+    """Return weights of a shape as floating numbers; a traced one that is negative becomes NaN, and so does their mean.
 
     Raises:
         NetError: if they have another shape, or a known one is negative.
@@ -20,7 +20,8 @@ def check_weights(weights: Any, shape: tuple[int, ...]) -> jax.Array:
     if weights.shape != shape:
         raise NetError(f"expects weights {shape}, got {weights.shape}; one for each value, 0 to mask it")
     refuse(weights, lambda w: w < 0, "expects weights ≥ 0, got {}")
-    return wide(weights)
+    weights = wide(weights)
+    return jnp.where(weights < 0, jnp.nan, weights) if known(weights) is None else weights
 
 
 def check_by_example(name: str, values: Any, outputs: Any) -> None:
@@ -63,16 +64,12 @@ def masked_rows(outputs: Any, targets: Any, weights: Any) -> tuple[Any, Any, jax
         NetError: if weights are not `(batch,)` and ≥ 0, or a leaf has another batch axis.
     """
     if weights is None:
+        _check_batch("outputs", jnp.shape(jax.tree.leaves(outputs)[0])[:1], outputs=outputs, targets=targets)
         return outputs, targets, None
     weights = jnp.asarray(weights)
     weights = check_weights(weights, (len(weights),) if weights.ndim else jnp.shape(jax.tree.leaves(outputs)[0])[:1])
     real = weights > 0
-    for name, tree in (("outputs", outputs), ("targets", targets)):
-        for leaf in jax.tree.leaves(tree):
-            if jnp.shape(leaf)[:1] != real.shape:
-                raise NetError(
-                    f"expects {name} with the batch axis of the weights, {real.shape}, got {jnp.shape(leaf)}"
-                )
+    _check_batch("weights", real.shape, outputs=outputs, targets=targets)
 
     def harmless(x: Any) -> jax.Array:  # integers, such as lengths, have to stay valid
         return blanked(real, x) if jnp.issubdtype(jnp.result_type(x), jnp.inexact) else stood_in(real, x)
@@ -83,14 +80,14 @@ def masked_rows(outputs: Any, targets: Any, weights: Any) -> tuple[Any, Any, jax
 def weighted_sum(values: jax.Array, weights: jax.Array) -> jax.Array:
     """Return Σ w v of values `(*weights.shape, ...)` over the axes of the weights; 0 · NaN counts as 0."""
     spread = _spread(weights.astype(values.dtype), values)
-    return jnp.where(spread > 0, spread * values, 0).sum(axis=tuple(range(weights.ndim)))
+    return jnp.where(spread == 0, 0, spread * values).sum(axis=tuple(range(weights.ndim)))
 
 
 def weighted_mean(values: jax.Array, weights: jax.Array, axis: int = 0) -> jax.Array:
     """Return Σ w v / Σ w along an axis of two arrays of one shape; 0 where all weights are 0."""
     weights = weights.astype(values.dtype)
     total = weights.sum(axis=axis)
-    return jnp.where(weights > 0, weights * values, 0).sum(axis=axis) / jnp.where(total > 0, total, 1)
+    return jnp.where(weights == 0, 0, weights * values).sum(axis=axis) / jnp.where(total == 0, 1, total)
 
 
 def real_steps(outputs: Any, targets: Any) -> jax.Array | None:
@@ -113,6 +110,13 @@ def real_steps(outputs: Any, targets: Any) -> jax.Array | None:
     if lengths is not None and others is not None and (lengths != others).any():
         raise NetError(f"expects outputs and targets of the same lengths, got {lengths} and {others}")
     return sequences[0].mask & sequences[1].mask
+
+
+def _check_batch(of: str, batch: tuple[int, ...], **trees: Any) -> None:
+    for name, tree in trees.items():
+        for leaf in jax.tree.leaves(tree):
+            if jnp.shape(leaf)[:1] != batch:
+                raise NetError(f"expects {name} with the batch axis of the {of}, {batch}, got {jnp.shape(leaf)}")
 
 
 def _spread(mask: jax.Array, x: jax.Array) -> jax.Array:

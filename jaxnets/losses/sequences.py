@@ -1,6 +1,7 @@
 """Losses of whole sequences, in which padding counts for nothing."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -9,6 +10,7 @@ import optax
 
 from jaxnets.errors import NetError, labelled_as
 from jaxnets.losses.checks import at_least_zero, floating, name_of, named, refuse
+from jaxnets.losses.labels import Labels, labels_of, takes_labels
 from jaxnets.losses.masking import blanked, check_weights, real_steps, stood_in, weighted_mean, weighted_sum
 from jaxnets.padded import Padded
 
@@ -68,9 +70,10 @@ def sequence(loss: Loss, reduction: Literal["mean", "sum"] = "mean") -> Loss:
         return jax.vmap(weighted_sum)(values, weights)
 
     sequence_loss.__name__ = name
-    return sequence_loss
+    return takes_labels(sequence_loss, labels_of(loss))
 
 
+@partial(takes_labels, labels=Labels(first=1))
 @named
 def ctc(outputs: Any, targets: Any) -> jax.Array:
     """Return the connectionist temporal classification loss, −log of the probability of all paths to the labels.

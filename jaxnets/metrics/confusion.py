@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets.errors import NetError, check_count, labelled_as
+from jaxnets.losses.labels import takes_labels
 from jaxnets.metrics.metric import Metric, Sums, divide
 from jaxnets.metrics.scores import items
+from jaxnets.ops.sums import counts
 
 Average = Literal["macro", "micro", "weighted"]
 
@@ -24,9 +26,9 @@ def _counts(classes: int, name: str) -> Callable[..., Sums]:
             if scores.shape[1] != classes:
                 raise NetError(f"expects {classes} classes, got outputs of {scores.shape[1]}")
         predicted = jnp.where(jnp.isnan(scores).any(axis=1), classes, scores.argmax(axis=1))
-        return jnp.zeros((classes, classes + 1), weights.dtype).at[labels, predicted].add(weights, mode="drop")
+        return counts((labels, predicted), weights, (classes, classes + 1))
 
-    return measure
+    return takes_labels(measure)
 
 
 def confusion_matrix(classes: int) -> Metric:
@@ -39,7 +41,7 @@ def confusion_matrix(classes: int) -> Metric:
 
     Returns:
         A metric of outputs `(batch, ..., classes)` and labels; its value is `(classes, classes)`, floating
-        since weights count.
+        since weights count. Counts are exact up to 10¹², and rounded once, to the 24 bits of a float32.
 
     Raises:
         NetError: for `classes` < 1; when measured, if the outputs have another number.
@@ -160,4 +162,4 @@ def _rates(name: str, classes: int, average: Any, rate: Callable[..., jax.Array]
             return divide((each * true).sum(), true.sum())
         return each if average is None else each.mean()
 
-    return Metric(_counts(classes, name), value, name)
+    return Metric(_counts(classes, name), value, name, higher_is_better=True)

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from jaxnets.losses.labels import but, labels_of, takes_labels
 from jaxnets.losses.masking import check_weights
 from jaxnets.metrics.metric import Metric, Sums
 
@@ -37,4 +38,4 @@ def ignoring(metric: Metric, label: int) -> Metric:
             real = real * weights.reshape(weights.shape + (1,) * (real.ndim - weights.ndim))
         return metric.measure(outputs, targets, real)
 
-    return replace(metric, measure=measure)
+    return replace(metric, measure=takes_labels(measure, but(labels_of(metric.measure), label)))

@@ -1,5 +1,6 @@
 """The record `Metric`, and the means of losses."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,14 +10,11 @@ import jax.numpy as jnp
 
 from jaxnets.errors import labelled_as
 from jaxnets.losses.checks import name_of
-from jaxnets.losses.masking import check_by_example, masked_rows, weighted_sum
+from jaxnets.losses.labels import labels_of, takes_labels
+from jaxnets.losses.masking import check_by_example, masked_rows
+from jaxnets.ops.sums import Sum, add, as_sum, rounded, total
 
-Sums = Any  # a pytree of arrays
-
-
-def add(a: Sums, b: Sums) -> Sums:
-    """Return the sums of two sets of data together."""
-    return jax.tree.map(jnp.add, a, b)
+Sums = Any  # a pytree of arrays, or of `Sum`s
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -27,9 +25,14 @@ class Metric:
     are the neutral element of `merge`, so a `lax.scan` can start from them. Called directly, a metric gives the
     value over the data at hand: `accuracy(outputs, targets, weights=None)`.
 
+    A metric made without `merge` adds its sums, and loses nothing: each array of numbers that `measure` returns is
+    kept as a pair (`jaxnets.ops.sums.Sum`), exact for counts up to 10¹², and `value` is handed each pair as one
+    floating array again.
+
     What has weight 0 counts for nothing, NaN in it neither. Weights are `(batch,)`, and for metrics that look
     at single steps or pixels also `(batch, ...)`, of the shape of the labels. There, outputs and targets may
-    be `Padded`. The value over no data at all is NaN. Of the dict that `jn.side_heads` gives in training, metrics of
+    be `Padded`. The value over no data at all, or where all weights are 0, is NaN; and so it is where a traced
+    weight is negative, while a known one is refused. Of the dict that `jn.side_heads` gives in training, metrics of
     logits look at the main output, its `logits`.
 
     Attributes:
@@ -37,6 +40,8 @@ class Metric:
         value: `sums -> value`.
         name: what it is reported under.
         merge: `(sums, sums) -> sums`.
+        higher_is_better: what early stopping, checkpoints and sweeps go by; `None` if the value does not tell, and
+            then they ask for `mode=`.
 
     >>> import jax.numpy as jnp, jaxnets as jn
     >>> accuracy = jn.metrics.accuracy
@@ -50,6 +55,18 @@ class Metric:
     value: Callable[[Sums], jax.Array]
     name: str
     merge: Callable[[Sums, Sums], Sums] = add
+    higher_is_better: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.merge is add:
+            measure, value = self.measure, self.value
+
+            @functools.wraps(measure)
+            def exactly(*data: Any, **named: Any) -> Sums:
+                return _each(as_sum, measure(*data, **named))
+
+            object.__setattr__(self, "measure", exactly)
+            object.__setattr__(self, "value", lambda sums: value(_each(rounded, sums)))
 
     def __call__(self, outputs: Any, targets: Any, weights: Any = None) -> jax.Array:
         """Return the value over the data at hand."""
@@ -62,7 +79,7 @@ class Metric:
 def sums(values: jax.Array, weights: jax.Array | None) -> Sums:
     """Return what a mean is made of, from values and weights of one shape."""
     weights = jnp.ones_like(values) if weights is None else weights.astype(values.dtype)
-    return {"weight": weights.sum(), "total": weighted_sum(values, weights)}
+    return {"weight": total(weights), "total": total(values, weights)}
 
 
 def ratio(sums: Sums) -> jax.Array:
@@ -70,11 +87,16 @@ def ratio(sums: Sums) -> jax.Array:
     return sums["total"] / sums["weight"]
 
 
-def mean(loss: Callable[[Any, Any], jax.Array]) -> Metric:
+def _each(function: Callable[[Any], Any], sums: Sums) -> Sums:
+    return jax.tree.map(function, sums, is_leaf=lambda leaf: isinstance(leaf, Sum))
+
+
+def mean(loss: Callable[[Any, Any], jax.Array], *, higher_is_better: bool | None = False) -> Metric:
     """Make a metric of a loss: the weighted mean of its values, Σ w l / Σ w.
 
     Args:
         loss: `(outputs, targets) -> (batch,)`, one of `jn.losses` as a rule.
+        higher_is_better: as in `Metric`; of a loss less is better.
 
     Returns:
         A metric of the loss's name, with weights `(batch,)`.
@@ -93,9 +115,9 @@ def mean(loss: Callable[[Any, Any], jax.Array]) -> Metric:
             check_by_example(name, values, outputs)
         return sums(values, weights)
 
-    return Metric(measure, ratio, name)
+    return Metric(takes_labels(measure, labels_of(loss)), ratio, name, higher_is_better=higher_is_better)
 
 
 def divide(a: jax.Array, b: jax.Array) -> jax.Array:
     """Return a / b, 0 where b is 0."""
-    return jnp.where(b > 0, a / jnp.where(b > 0, b, 1), 0)
+    return jnp.where(b == 0, 0, a / jnp.where(b == 0, 1, b))

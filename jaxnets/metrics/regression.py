@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jaxnets import losses
 from jaxnets.errors import labelled_as
 from jaxnets.losses.checks import same_shape
-from jaxnets.losses.masking import masked_rows, weighted_sum
+from jaxnets.losses.masking import masked_rows
 from jaxnets.metrics.metric import Metric, Sums, divide, mean
+from jaxnets.ops.sums import as_sum, total
 
 mean_squared_error: Metric = mean(losses.squared_error)
 """The mean of (t − o)², for outputs and targets of one shape `(batch, ...)` and weights `(batch,)`."""
@@ -23,41 +24,42 @@ def _r2_sums(outputs: Any, targets: Any, weights: Any = None) -> Sums:
         outputs, targets, weights = masked_rows(outputs, targets, weights)
         outputs, targets = same_shape(outputs, targets)
     weights = jnp.ones(len(outputs), outputs.dtype) if weights is None else weights.astype(outputs.dtype)
-    weight = weights.sum()
-    pivot = divide(weighted_sum(targets, weights), weight)
+    weight = total(weights)
+    pivot = divide(total(targets, weights).value, weight.value)
     away = targets - pivot[None]
-    mean = divide(weighted_sum(away, weights), weight)
+    mean = divide(total(away, weights).value, weight.value)
     return {
         "weight": weight,
         "pivot": pivot,
-        "mean": mean,
-        "spread": weighted_sum(jnp.square(away - mean[None]), weights),
-        "error": weighted_sum(jnp.square(targets - outputs), weights),
+        "mean": as_sum(mean),  # of targets less the pivot
+        "spread": total(jnp.square(away - mean[None]), weights),
+        "error": total(jnp.square(targets - outputs), weights),
     }
 
 
 def _r2_merge(a: Sums, b: Sums) -> Sums:
     weight = a["weight"] + b["weight"]
-    apart = (b["pivot"] - a["pivot"]) + (b["mean"] - a["mean"])
-    share = divide(b["weight"], weight)
-    empty = a["weight"] == 0
+    apart = (b["pivot"] - a["pivot"]) + (b["mean"].value - a["mean"].value)
+    share = divide(b["weight"].value, weight.value)
+    empty = a["weight"].high == 0
+    moved = a["mean"] + as_sum(apart * share)
     return {
         "weight": weight,
         "pivot": jnp.where(empty, b["pivot"], a["pivot"]),
-        "mean": jnp.where(empty, b["mean"], a["mean"] + apart * share),
-        "spread": a["spread"] + b["spread"] + jnp.square(apart) * a["weight"] * share,
+        "mean": jax.tree.map(lambda first, other: jnp.where(empty, first, other), b["mean"], moved),
+        "spread": a["spread"] + b["spread"] + as_sum(jnp.square(apart) * a["weight"].value * share),
         "error": a["error"] + b["error"],
     }
 
 
 def _r2_value(sums: Sums) -> jax.Array:
-    spread, error = sums["spread"], sums["error"]
+    spread, error = sums["spread"].value, sums["error"].value
     flat = jnp.where(error > 0, 0.0, 1.0).astype(spread.dtype)
     each = jnp.where(spread > 0, 1 - error / jnp.where(spread > 0, spread, 1), flat).mean()
-    return jnp.where(sums["weight"] > 0, each, jnp.nan)
+    return jnp.where(sums["weight"].high > 0, each, jnp.nan)
 
 
-r2: Metric = Metric(_r2_sums, _r2_value, "r2", _r2_merge)
+r2: Metric = Metric(_r2_sums, _r2_value, "r2", _r2_merge, higher_is_better=True)
 """The coefficient of determination R² = 1 − Σ w (t − o)² / Σ w (t − t̄)², for outputs and targets of one shape.
 
 Of several outputs `(batch, ...)` the mean of each one's R². Where the targets do not vary it is 1 if all outputs are

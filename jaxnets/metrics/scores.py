@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxnets import losses
 from jaxnets.errors import NetError, check_count, labelled_as
 from jaxnets.losses.checks import array, class_targets, floating, over_batch, same_shape
+from jaxnets.losses.labels import takes_labels
 from jaxnets.losses.masking import blanked, check_weights, masked_rows, real_steps, stood_in
 from jaxnets.metrics.metric import Metric, Sums, ratio, sums
 from jaxnets.padded import Padded
@@ -81,7 +82,7 @@ def _top_k(k: int, name: str) -> Metric:
         right = (better.sum(axis=1) < k) & ~jnp.isnan(scores).any(axis=1) & ~jnp.isnan(true[:, 0])
         return sums(right.astype(weights.dtype), weights)
 
-    return Metric(measure, ratio, name)
+    return Metric(takes_labels(measure), ratio, name, higher_is_better=True)
 
 
 accuracy: Metric = _top_k(1, "accuracy")
@@ -100,7 +101,7 @@ def _binary_accuracy(outputs: Any, targets: Any, weights: Any = None) -> Sums:
     return sums(over_batch(right), weights)
 
 
-binary_accuracy: Metric = Metric(_binary_accuracy, ratio, "binary_accuracy")
+binary_accuracy: Metric = Metric(_binary_accuracy, ratio, "binary_accuracy", higher_is_better=True)
 """How often the sign of a logit is right, for outputs and targets of one shape `(batch, ...)`.
 
 Targets are 0 and 1 or −1 and 1. A logit of 0 says no; NaN counts as wrong. Weights are `(batch,)`, and the mean is over
@@ -114,7 +115,9 @@ def _perplexity(outputs: Any, targets: Any, weights: Any = None) -> Sums:
     return sums(losses.cross_entropy(logits, labels), weights)
 
 
-perplexity: Metric = Metric(_perplexity, lambda sums: jnp.exp(ratio(sums)), "perplexity")
+perplexity: Metric = Metric(
+    takes_labels(_perplexity), lambda sums: jnp.exp(ratio(sums)), "perplexity", higher_is_better=False
+)
 """The perplexity e^l, l being the mean cross entropy of all real tokens, not a mean over batches or sequences.
 
 Outputs are logits `(batch, ..., classes)`, labels as for `accuracy`. It is 1 for a model that knows, and the number of

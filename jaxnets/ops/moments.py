@@ -22,8 +22,9 @@ def moments(x: jax.Array, axes: Sequence[int], mask: jax.Array | None = None) ->
     Args:
         x: floating, any shape; the sums are taken in its dtype, float32 or better.
         axes: what to average over.
-        mask: booleans of the rank of `x` that broadcast to it, true where a value counts; values outside
-            must be finite. Where nothing counts, all three are zero. The guess is then the mean of all.
+        mask: booleans of the rank of `x` that broadcast to it, true where a value counts, or weights ≥ 0, in the
+            dtype of `x`; values that count for nothing must be finite. Where nothing counts, all three are zero. The
+            guess is then the mean of all.
 
     Returns:
         K, the mean of x - K, and the variance, ≥ 0, with axes of length 1.
@@ -48,12 +49,20 @@ def moments(x: jax.Array, axes: Sequence[int], mask: jax.Array | None = None) ->
 
 
 def average(values: jax.Array, axes: Sequence[int], mask: jax.Array | None = None) -> jax.Array:
-    """Return the mean of the values that count, zero where none does, with axes of length 1.
+    """Return the mean of the values that count, by their weights, zero where none does, with axes of length 1.
 
     >>> print(average(jnp.array([1.0, 2.0, 6.0]), (0,), jnp.array([True, True, False])))
     [1.5]
     """
     if mask is None:
         return jnp.mean(values, axes, keepdims=True)
+    if mask.dtype != bool:
+        return jnp.sum(values * mask, axes, keepdims=True) / total(mask, values.shape, axes)
     count = jnp.sum(jnp.broadcast_to(mask, values.shape), axes, dtype=values.dtype, keepdims=True)
     return jnp.sum(values, axes, keepdims=True, where=mask) / jnp.maximum(count, 1)
+
+
+def total(weights: jax.Array, shape: Sequence[int], axes: Sequence[int]) -> jax.Array:
+    """Return the sum of weights over axes of `shape`, to which they broadcast, with axes of length 1; 1 for 0."""
+    whole = jnp.sum(jnp.broadcast_to(weights, shape), axes, keepdims=True)
+    return jnp.where(whole > 0, whole, 1)

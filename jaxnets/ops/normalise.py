@@ -6,8 +6,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 
-from jaxnets.ops.moments import average, moments
+from jaxnets.ops.moments import average, moments, total
 
 
 @partial(jax.jit, static_argnames="axes")
@@ -37,7 +38,8 @@ def normalise(
         bias: likewise; `None` for 0.
         epsilon: ε > 0.
         axes: what to average over.
-        mask: booleans of the rank of `x` that broadcast to it, true where a value counts; see `moments`.
+        mask: booleans of the rank of `x` that broadcast to it, true where a value counts, or floating weights, which
+            have derivatives too; see `moments`.
 
     Returns:
         y of the shape of `x`, and mean and variance with axes of length 1, in float32 or float64.
@@ -53,6 +55,8 @@ def normalise(
         jnp.full((1,) * x.ndim, default, dtype) if given is None else given.astype(dtype)
         for given, default in ((scale, 1), (bias, 0))
     )
+    if mask is not None and mask.dtype != bool:
+        mask = mask.astype(dtype)
     y, near, rest, variance = _normalise(tuple(axes), x, scale, bias, jnp.asarray(epsilon, dtype), mask)
     return y, near + rest, variance
 
@@ -65,25 +69,32 @@ def _normalise(axes: tuple[int, ...], x: Any, scale: Any, bias: Any, epsilon: An
     return y, near, rest, variance
 
 
-@_normalise.defjvp
+@partial(_normalise.defjvp, symbolic_zeros=True)
 def _(axes: tuple[int, ...], primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
     x, scale, _, epsilon, mask = primals
     y, near, rest, variance = _normalise(axes, *primals)
     inverse = jax.lax.rsqrt(variance + epsilon)
+    *others, dweights = (None if isinstance(each, SymbolicZero) else each for each in tangents)
+    others = [jnp.zeros_like(own) if each is None else each for own, each in zip(primals, others)]
     # The backward pass takes x - near anew: cheaper than keeping it in float32 beside x.
     linear = jax.checkpoint(partial(_tangents, axes), prevent_cse=False)
-    dy, drest, dvariance = linear(x, scale, mask, near, rest, inverse, *tangents[:4])
+    dy, drest, dvariance = linear(x, scale, mask, near, rest, inverse, *others, dweights)
     return (y, near, rest, variance), (dy, jnp.zeros_like(near), drest, dvariance)
 
 
 def _tangents(
     axes: tuple[int, ...], x: Any, scale: Any, mask: Any, near: Any, rest: Any, inverse: Any, *tangents: Any
 ) -> tuple[Any, Any, Any]:
-    """Return the tangents of y, the mean and the variance: linear in those of x, scale, bias and epsilon."""
-    dx, dscale, dbias, depsilon = tangents
+    """Return the tangents of y, the mean and the variance: linear in those of x, scale, bias, epsilon and weights."""
+    dx, dscale, dbias, depsilon, dweights = tangents
     deviation, dx = x.astype(scale.dtype) - near, dx.astype(scale.dtype)
     along = average(dx, axes, mask)
     across = average(deviation * dx, axes, mask) - rest * along  # E[(x - mean) dx], half the variance's tangent
+    if dweights is not None:
+        centred, share = deviation - rest, dweights / total(mask, deviation.shape, axes)
+        excess = jnp.square(centred) - average(jnp.square(centred), axes, mask)
+        along = along + jnp.sum(share * centred, axes, keepdims=True)
+        across = across + jnp.sum(share * excess, axes, keepdims=True) / 2
     slope = jnp.square(inverse) * (across + depsilon / 2)
     if all(scale.shape[axis] == 1 for axis in axes):  # everything but dx is one number for each group of values
         steepness = inverse * (dscale - scale * slope)

@@ -6,13 +6,17 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets.compiled import computed
-from jaxnets.errors import NetError
+from jaxnets.errors import NetError, check_count, labelled_as
 from jaxnets.net import Key, Net, Params, State
 from jaxnets.train import tally
+from jaxnets.train.data import check_examples
 from jaxnets.train.run import Run
+from jaxnets.weighting import example_weights
 
 
-def reestimate(net: Net, params: Params, state: State, x: Any, *, key: Key, batch_size: int = 256) -> State:
+def reestimate(
+    net: Net, params: Params, state: State, x: Any, *, key: Key, batch_size: int = 256, weights: Any = None
+) -> State:
     """Return the state as plain means over batches of data: batch-norm statistics that belong to other parameters.
 
     In training a layer's state moves by s ← d s + (1 - d) b towards what a batch shows. Here each batch counts alike:
@@ -26,6 +30,7 @@ def reestimate(net: Net, params: Params, state: State, x: Any, *, key: Key, batc
         x: inputs, a pytree with the examples along the first axis.
         key: dropout's, if there is any.
         batch_size: how many examples are computed at once.
+        weights: of the examples, `(examples,)`, ≥ 0, if not all count alike; a batch then counts by their sum.
 
     Izmailov et al., "Averaging Weights Leads to Wider Optima and Better Generalization" (2018), section 3.3.
 
@@ -46,25 +51,30 @@ def reestimate(net: Net, params: Params, state: State, x: Any, *, key: Key, batc
     moving = [jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in leaves]
     zeros = [jnp.zeros_like(leaf) for leaf, moves in zip(leaves, moving) if moves]
 
-    def one(total: list[jax.Array], batch: tuple[jax.Array, jax.Array]) -> tuple[list[jax.Array], None]:
+    def one(sums: list[Any], batch: tuple[jax.Array, jax.Array]) -> tuple[list[Any], None]:
         rows, number = batch
         chosen = jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], x)
+        own_weights = None if weights is None else jnp.asarray(weights)[rows]
+        share = 1 if own_weights is None else own_weights.sum()
 
         def after(before: list[jax.Array]) -> list[jax.Array]:
             given = iter(before)
             own = structure.unflatten([next(given) if moves else leaf for leaf, moves in zip(leaves, moving)])
-            _, new = net.apply(params, own, chosen, key=jax.random.fold_in(key, number), train=True)
+            with example_weights(own_weights):
+                _, new = net.apply(params, own, chosen, key=jax.random.fold_in(key, number), train=True)
             return [leaf for leaf, moves in zip(jax.tree.leaves(new), moving) if moves]
 
         moved, decay = jax.jvp(after, (zeros,), ([jnp.ones_like(leaf) for leaf in zeros],))  # (1 - d) b and d
-        return [t + m / (1 - d) for t, m, d in zip(total, moved, decay)], None
+        counted = [jnp.where(d < 1, jnp.asarray(share, d.dtype), 0) for d in decay]  # not where too little moves it
+        means = [jnp.where(d < 1, m / (1 - d), 0) for m, d in zip(moved, decay)]
+        return [(total + c * m, count + c) for (total, count), c, m in zip(sums, counted, means)], None
 
-    total, _ = jax.lax.scan(one, zeros, (index, jnp.arange(len(index))))
-    means = iter([t / len(index) for t in total])
+    sums, _ = jax.lax.scan(one, [(zero, zero) for zero in zeros], (index, jnp.arange(len(index))))
+    means = iter([total / count for total, count in sums])
     return structure.unflatten([next(means) if moves else leaf for leaf, moves in zip(leaves, moving)])
 
 
-def averaged(net: Net, run: Run, x: Any, *, batch_size: int = 256) -> tuple[Params, State]:
+def averaged(net: Net, run: Run, x: Any, *, batch_size: int = 256, weights: Any = None) -> tuple[Params, State]:
     """Return the moving average of a run's parameters, with batch-norm statistics that belong to it.
 
     Args:
@@ -72,9 +82,10 @@ def averaged(net: Net, run: Run, x: Any, *, batch_size: int = 256) -> tuple[Para
         run: a run of a program with `average=`.
         x: the training inputs.
         batch_size: how many examples are computed at once.
+        weights: of the examples, `(examples,)`, if not all count alike.
 
     Raises:
-        NetError: if the run keeps no average.
+        NetError: if the run keeps no average, and for `x` and `batch_size` as `jn.train.predict`.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn, optax
     >>> net, data = jn.dense(2), (jnp.ones((8, 3)), jnp.zeros(8, int))
@@ -84,10 +95,13 @@ def averaged(net: Net, run: Run, x: Any, *, batch_size: int = 256) -> tuple[Para
     >>> params["kernel"].shape
     (3, 2)
     """
+    with labelled_as("averaged"):
+        check_examples("x", inputs=x)
+        check_count("batch_size", batch_size)
     if run.average is None:
         raise NetError("finds no average in the run; give the program average=0.999", label="averaged")
-    return run.average, computed(_reestimate, [net, batch_size], run.average, run.state, x, run.key)
+    return run.average, computed(_reestimate, [net, batch_size], run.average, run.state, x, run.key, weights)
 
 
-def _reestimate(net: Net, batch_size: int, params: Params, state: State, x: Any, key: Key) -> State:
-    return reestimate(net, params, state, x, key=key, batch_size=batch_size)
+def _reestimate(net: Net, batch_size: int, params: Params, state: State, x: Any, key: Key, weights: Any) -> State:
+    return reestimate(net, params, state, x, key=key, batch_size=batch_size, weights=weights)

@@ -21,41 +21,65 @@ def check_data(name: str, data: Any, *, finite: bool = True) -> int:
         finite: whether NaN is an error; infinity never is, as it may stand for something.
 
     Raises:
-        NetError: for anything else, no examples, several lengths, weights of another shape, negative ones, or NaN.
+        NetError: for anything else, no examples, several lengths, weights of another shape, negative ones or none above
+            0, or NaN in what has weight.
     """
     if not isinstance(data, tuple) or len(data) not in (2, 3):
         got = f"a tuple of {len(data)}" if isinstance(data, tuple) else type(data).__name__
         raise NetError(f"expects {name} as (inputs, targets) or (inputs, targets, weights), got {got}")
-    shapes = [[jnp.shape(leaf) for leaf in jax.tree.leaves(part)] for part in data]
-    lengths = {shape[:1] for part in shapes for shape in part}
-    if () in lengths or not all(shapes):
-        raise NetError(f"expects arrays with the examples along the first axis in {name}")
-    if len(lengths) > 1:
-        found = ", ".join(f"{what} {shape}" for what, shape in zip(("inputs", "targets", "weights"), shapes))
-        raise NetError(f"expects as many inputs as targets in {name}, got {found}")
-    if (0,) in lengths:
-        raise NetError(f"expects at least one example in {name}, got none")
+    parts = dict(zip(("inputs", "targets", "weights"), data))
+    examples = check_examples(name, **parts)
     if len(data) == 3:
         _check_weights(name, data[2])
     if finite:
-        for what, part in zip(("inputs", "targets", "weights"), data):
-            _check_numbers(f"the {what} of {name}", part)
-    return shapes[0][0][0]
+        for what, part in parts.items():
+            _check_numbers(f"the {what} of {name}", part, parts.get("weights"))
+    return examples
+
+
+def check_examples(name: str, **parts: Any) -> int:
+    """Return how many examples there are in pytrees of arrays.
+
+    Args:
+        name: what they are called in an error.
+        **parts: pytrees by what they are, `inputs=x, targets=y`.
+
+    Raises:
+        NetError: for no examples, several lengths, or an array without an axis of examples.
+    """
+    shapes = {what: [jnp.shape(leaf) for leaf in jax.tree.leaves(part)] for what, part in parts.items()}
+    lengths = {shape[:1] for part in shapes.values() for shape in part}
+    if () in lengths or not all(shapes.values()):
+        raise NetError(f"expects arrays with the examples along the first axis in {name}")
+    if len(lengths) > 1:
+        found = ", ".join(f"{what} {shape}" for what, shape in shapes.items())
+        raise NetError(f"expects as many {' as '.join(list(parts)[:2])} in {name}, got {found}")
+    if (0,) in lengths:
+        raise NetError(f"expects at least one example in {name}, got none")
+    return lengths.pop()[0]
 
 
 def _check_weights(name: str, weights: Any) -> None:
     if jnp.ndim(weights) != 1:
         raise NetError(f"expects weights (examples,) in {name}, got {jnp.shape(weights)}")
-    if not is_traced(weights) and (least := float(jnp.min(weights))) < 0:
+    if is_traced(weights):
+        return
+    if (least := float(jnp.min(weights))) < 0:
         raise NetError(f"expects weights ≥ 0 in {name}, got {least}")
+    if float(jnp.max(weights)) == 0:
+        raise NetError(f"expects some weight above 0 in {name}, got 0 for every example: there is nothing to average")
 
 
-def _check_numbers(name: str, part: Any) -> None:
+def _check_numbers(name: str, part: Any, weights: Any = None) -> None:
+    """Check that there is no NaN, but for examples of weight 0."""
+    excluded = None if weights is None or is_traced(weights) else weights == 0
     for path, leaf in paths(part).items():
         if is_traced(leaf) or not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
             continue
         whole = not isinstance(leaf, jax.Array) or leaf.is_fully_addressable
         bad = np.isnan(np.asarray(leaf)) if whole else jnp.isnan(leaf)  # of several processes none can see it whole
+        if excluded is not None:
+            bad = bad & ~excluded.reshape(-1, *[1] * (bad.ndim - 1))
         if bad.any():
             first = int(bad.reshape(len(bad), -1).any(1).argmax())
             where = f"{name}" + (f" ({path})" if path else "")

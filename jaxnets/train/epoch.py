@@ -6,15 +6,17 @@ from functools import cached_property
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from jaxnets.compiled import Key as Ingredients
-from jaxnets.errors import at
+from jaxnets.errors import NetError, at
 from jaxnets.metrics import Metric
 from jaxnets.net import Key, Net, Params, State, fold
 from jaxnets.train import tally
 from jaxnets.train.average import reestimate
 from jaxnets.train.data import Data
+from jaxnets.train.names import SKIPPED, together
 from jaxnets.train.run import Batch, Run
 from jaxnets.train.step import ObjectiveFunction, Options, step
 from jaxnets.train.tally import Tally
@@ -74,11 +76,16 @@ class Epoch:
         run, outputs, parts = one(run, batch)
         return run, tally.measure(self.metrics, outputs, batch, parts)
 
-    def shown(self, run: Run, x: Any = None) -> dict[str, tuple[Params, State]]:
-        """Return what is evaluated, by the name in front: the run, and the average with statistics from inputs."""
+    def shown(self, run: Run, train: Data | None = None) -> dict[str, tuple[Params, State]]:
+        """Return what is evaluated, by the name in front: the run, and the average with statistics from the data."""
         found = {"validation": (run.params, run.state)}
         if run.average is not None:
-            state = run.state if x is None else reestimate(self.net, run.average, run.state, x, key=run.key)
+            state = run.state
+            if train is not None:
+                x, _, *weights = train
+                state = reestimate(
+                    self.net, run.average, state, x, key=run.key, weights=weights[0] if weights else None
+                )
             found["average/validation"] = run.average, state
         return found
 
@@ -90,8 +97,22 @@ class Epoch:
                 for name, (params, state) in shown.items()
             }
 
+    def close(self, run: Run, row: Values) -> Run:
+        """Return the run with what `reduce_on_plateau` makes of the epoch's values.
+
+        Raises:
+            NetError: if the value that it looks at is not reported, or no scalar.
+        """
+        if self.options.plateau is None:
+            return run
+        name, transformation = self.options.plateau
+        if name not in row or jnp.shape(row[name]):
+            scalars = ", ".join(key for key, value in row.items() if not jnp.shape(value))
+            raise NetError(f"finds no scalar {name!r} in the history; it has {scalars}", label="plateau")
+        return replace(run, plateau=transformation.update({}, run.plateau, value=row[name])[1])
+
     def report(self, run: Run, row: Values, seen: Mapping[str, Values]) -> Values:
         """Return the epoch's values with those of evaluations, each under its name."""
-        skipped = {} if run.scale is None else {"skipped_steps": run.scale.skipped}
+        skipped = {} if run.scale is None else {SKIPPED: run.scale.skipped}
         held_out = {f"{front}/{name}": value for front, values in seen.items() for name, value in values.items()}
-        return row | skipped | held_out
+        return together(row, skipped, held_out)

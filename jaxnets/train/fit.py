@@ -120,7 +120,7 @@ def fit(program: Program, key: Key, callbacks: Sequence[Callback | EarlyStopping
     rules = [each for each in callbacks if isinstance(each, EarlyStopping)]
     if len(rules) + (program.stopping is not None) > 1:
         raise NetError("gets several rules for early stopping; give one", label="fit")
-    program = replace(program, stopping=rules[0]) if rules else program
+    program = replace(program, stopping=rules[0].settle(program.recipe.directions)) if rules else program
     watchers = [each for each in callbacks if isinstance(each, Callback)]
     begun: list[Callback] = []
     with interrupts() as interrupted:

@@ -18,9 +18,11 @@ from jaxnets.select import Pattern, but_for
 from jaxnets.train import arguments, tally
 from jaxnets.train.data import Data, check_data
 from jaxnets.train.epoch import Epoch
+from jaxnets.train.labels import check_labels
+from jaxnets.train.names import Directions, check_names
 from jaxnets.train.run import Batch, Run
 from jaxnets.train.scaling import LossScale
-from jaxnets.train.step import ObjectiveFunction, Options, Parts, Watched, start
+from jaxnets.train.step import ObjectiveFunction, Options, Parts, Watched, settled, start
 from jaxnets.train.stopping import EarlyStopping
 from jaxnets.train.streamed import Streamed, check_stream, refuse
 
@@ -50,6 +52,11 @@ class Recipe(Epoch):
     batch_size: int
     settings: Mapping[str, str] = field(compare=False)
 
+    @property
+    def directions(self) -> Directions:
+        """Whether more or less of each reported value is better, as far as metrics and objective declare it."""
+        return Directions.of(self.metrics, self.objective, self.options.watch)
+
     def start(self, key: Key, x: Any) -> Run:
         """Return the run before its first step on inputs of some shape."""
         return start(self.net, self.optimizer, key, x, self.options)
@@ -60,9 +67,12 @@ class Recipe(Epoch):
         def one(run: Run, rows: tuple[jax.Array, jax.Array]) -> tuple[Run, tally.Tally]:
             return self.learn(run, tally.take(train, *rows))
 
+        before = run
         run, row = tally.over_batches(self.metrics, one, run, self.rows(run, run.step, train))
-        seen = {} if held_out is None else self.evaluate(self.shown(run, train[0]), held_out)
-        return run, self.report(run, row, seen)
+        run = settled(before, run)
+        seen = {} if held_out is None else self.evaluate(self.shown(run, train), held_out)
+        row = self.report(run, row, seen)
+        return self.close(run, row), row
 
     def next_batch(self, run: Run, train: Data) -> Batch:
         """Return what the run's next step learns from, augmented and mixed."""
@@ -247,6 +257,7 @@ def program(
     average: Any = None,
     loss_scale: LossScale | None = None,
     stopping: EarlyStopping | None = None,
+    plateau: tuple[str, optax.GradientTransformationExtraArgs] | None = None,
     guard: bool = True,
     watch: Callable[[Watched], Parts] | None = None,
 ) -> Program:
@@ -269,7 +280,8 @@ def program(
         batch_size: examples a step; `None` for all of them, 1 for stochastic gradient descent proper. A stream has its
             own: leave this out, or give the same.
         validation: inputs and targets to report on after each epoch, likewise; a stream only beside a stream.
-        metrics: `jn.metrics` by the names to report them under; a list of them is reported by their own names.
+        metrics: `jn.metrics` by the names to report them under, which no other value may have; a list of them goes by
+            their own names.
         augment: `(key, example) -> example`, such as `jn.data.shift(1)`, drawn anew for each example and step.
         mix: `(key, x, y, weights) -> (x, y, weights)` over a whole batch, such as `jn.data.mixup(0.2)`, behind that.
         order: `(key, data) -> indices (examples,)`, the order of an epoch, such as `jn.data.balanced(10)`; a random
@@ -285,16 +297,21 @@ def program(
             is reported as `average/validation/…`, with batch-norm statistics estimated anew from the training inputs.
         loss_scale: `LossScale()` for networks that compute in float16; skipped steps are reported as `skipped_steps`.
         stopping: `early_stopping(...)`.
+        plateau: what `optax.contrib.reduce_on_plateau` looks at after every epoch, `("validation/loss",
+            optax.contrib.reduce_on_plateau(patience=5))`, any value of the history that is better the lower; its factor
+            then holds for the updates of the next epoch. (In the optimizer's own chain it sees each batch's loss.)
         guard: whether the run stands still, at the parameters before it, when a step meets a loss or a gradient that
             is not finite, even where the optimizer would clip it, or gradients of one parameter whose sum overflows;
-            `run.failed` has the step. An update that overflows by itself is met by the next step's loss. Data are
-            looked through for NaN, too, but for those of a stream.
+            `run.failed` has the step. Parameters that an update makes infinite are met by the next step's loss, or at
+            the end of the epoch: the run is then that of the epoch's beginning. Data are looked through for NaN, too,
+            but for those of a stream.
         watch: gives more to report of every step, such as `jn.train.norms()`.
 
     Raises:
         NetError: for what is no network, loss, optimizer or data (the message says how to make it one), empty data,
             inputs and targets of different lengths, NaN among inputs, targets or weights, a batch larger than the data
-            or one that can't be divided in equal parts, or an option out of range.
+            or one that can't be divided in equal parts, labels that the network has no output for, two values under
+            one name, or an option out of range.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn, optax
     >>> x = jax.random.normal(jax.random.key(0), (100, 3))
@@ -323,6 +340,7 @@ def program(
             examples, size = check_stream(stream, epochs, batch_size, USUAL, order), stream.reading.batch_size
         if validation is not None and not (isinstance(validation, Stream) and stream is not None):
             check_data("validation", validation, finite=guard)
+        check_names(metrics, objective, skipped=loss_scale is not None)
         for name, count in (("epochs", epochs), ("batch_size", size), ("accumulate", accumulate)):
             check_count(name, count)
         if size > examples:
@@ -334,14 +352,26 @@ def program(
             raise NetError(f"expects a batch of equal parts, got batch_size={size} in accumulate={accumulate}")
         if average is not None:
             check_fraction("average", average)
-    options = Options(accumulate, freeze, average, loss_scale, guard, watch)
+        if plateau is not None and not (
+            isinstance(plateau, tuple) and len(plateau) == 2 and isinstance(plateau[0], str)
+        ):
+            mend = '("validation/loss", optax.contrib.reduce_on_plateau(patience=5))'
+            raise NetError(f"expects plateau={mend}, got {plateau!r}")
+    sets = {"data": data, "validation": validation}
+    check_labels(net, objective, metrics, {name: each for name, each in sets.items() if isinstance(each, tuple)})
+    filled = bool(examples % size) or mix is not None
+    weighted = filled or (len(data) == 3 if stream is None else stream.reading.weighted)
+    options = Options(accumulate, freeze, average, loss_scale, guard, watch, weighted, plateau)
+    written = replace(options, watch=None, average=None, plateau=None)
     settings = {
         "net": repr(net), "objective": repr(objective), "epochs": str(epochs), "batch_size": str(size),
-        "metrics": ", ".join(sorted(metrics)), "options": repr(replace(options, watch=None, average=None)),
+        "metrics": ", ".join(sorted(metrics)), "options": repr(written),
         "augment": _written(augment), "mix": _written(mix), "order": _written(order), "stopping": repr(stopping),
+        "plateau": plateau[0] if plateau else "none",
     }  # fmt: skip
     own = net, objective, optimizer, metrics, options, augment, mix, order
     recipe = Recipe(*own, examples, size, settings)
+    stopping = None if stopping is None else stopping.settle(recipe.directions)
     streamed = None if stream is None else Streamed.of(stream, validation, recipe)
     given = (() if isinstance(each, Stream) else each for each in (data, validation))
     train, held_out = (jax.tree.map(jnp.asarray, each) for each in given)

@@ -25,6 +25,7 @@ class Run:
         failed: the step at which a value was not finite and the run stood still, int32, -1 if there was none; `None`
             in a run without guard.
         stopping: what early stopping remembers, a `Stopping`.
+        plateau: what Optax's `reduce_on_plateau` remembers from epoch to epoch, where it looks at a reported value.
     """
 
     params: Params
@@ -36,3 +37,4 @@ class Run:
     scale: Any = None
     failed: Any = None
     stopping: Any = None
+    plateau: Any = None

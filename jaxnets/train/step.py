@@ -11,8 +11,11 @@ import optax
 from jaxnets.net import Key, Net, Params, State, fold, spec
 from jaxnets.select import Pattern
 from jaxnets.train.freezing import join_frozen, keep_state, split_frozen
+from jaxnets.train.names import together
+from jaxnets.train.optimizers import begin, descend, unrounded, widened
 from jaxnets.train.run import Batch, Run
 from jaxnets.train.scaling import LossScale
+from jaxnets.weighting import example_weights
 
 Parts = Mapping[str, jax.Array]
 ObjectiveFunction = Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
@@ -48,6 +51,8 @@ class Options:
         loss_scale: dynamic scaling of the loss.
         guard: whether a value that is not finite makes the run stand still.
         watch: gives more to report, by name.
+        weighted: whether examples may have different weights, which batch statistics then go by.
+        plateau: what is reported, by name, and Optax's `reduce_on_plateau` that looks at it after every epoch.
     """
 
     accumulate: int = 1
@@ -56,6 +61,8 @@ class Options:
     loss_scale: LossScale | None = None
     guard: bool = False
     watch: Callable[[Watched], Parts] | None = None
+    weighted: bool = True
+    plateau: tuple[str, optax.GradientTransformationExtraArgs] | None = None
 
 
 def start(net: Net, optimizer: optax.GradientTransformation, key: Key, x: Any, options: Options = Options()) -> Run:
@@ -74,15 +81,17 @@ def start(net: Net, optimizer: optax.GradientTransformation, key: Key, x: Any, o
     (0, (3, 2))
     """
     params, state = net.init(fold(key, "init"), spec(x))
+    learned = split_frozen(params, options.freeze)[0]
     return Run(
         params,
         state,
-        optimizer.init(split_frozen(params, options.freeze)[0]),
+        begin(optimizer, learned),
         fold(key, "train"),
         jnp.zeros((), jnp.int32),
-        average=None if options.average is None else jax.tree.map(jnp.copy, params),
+        average=None if options.average is None else jax.tree.map(jnp.copy, widened(params)),
         scale=None if options.loss_scale is None else options.loss_scale.start(),
         failed=jnp.full((), -1, jnp.int32) if options.guard else None,
+        plateau=None if options.plateau is None else options.plateau[1].init(widened(learned)),
     )
 
 
@@ -113,48 +122,61 @@ def step(
     (1, ['cross_entropy', 'loss'])
     """
 
+    def evaluate(run: Run, batch: Batch, key: Key) -> tuple[jax.Array, tuple[Any, State, dict[str, jax.Array]]]:
+        with example_weights(batch.weights if options.weighted else None):
+            outputs, state = net.apply(run.params, run.state, batch.x, key=key, train=True)
+        total, parts = objective(run.params, outputs, batch.y, batch.weights)
+        return total, (outputs, state, together({"loss": total}, parts))
+
     def gradients(run: Run, batch: Batch, key: Key) -> tuple[Any, tuple[Any, State, dict[str, jax.Array]]]:
         learned, frozen = split_frozen(run.params, options.freeze)
 
         def loss(learned: Any) -> tuple[jax.Array, tuple]:
-            params = join_frozen(learned, frozen)
-            outputs, state = net.apply(params, run.state, batch.x, key=key, train=True)
-            total, parts = objective(params, outputs, batch.y, batch.weights)
-            scaled = total if run.scale is None else total * run.scale.factor.astype(total.dtype)
-            return scaled, (outputs, state, {"loss": total, **parts})
+            total, found = evaluate(replace(run, params=join_frozen(learned, frozen)), batch, key)
+            return total if run.scale is None else total * run.scale.factor.astype(total.dtype), found
 
         grads, found = jax.grad(loss, has_aux=True)(learned)
         return grads if run.scale is None else _over(grads, run.scale.factor), found
 
-    compute = gradients if options.accumulate == 1 else _in_parts(gradients, options.accumulate)
+    compute, again = gradients, evaluate
+    if options.accumulate > 1:
+        # An optimizer that searches along a line differentiates the value: each part anew, so that one is in memory.
+        compute, again = (_in_parts(each, options.accumulate) for each in (gradients, jax.checkpoint(evaluate)))
 
     def step_fn(run: Run, batch: Batch) -> tuple[Run, Any, Parts]:
         key = jax.random.fold_in(run.key, run.step)
         grads, (outputs, state, parts) = compute(run, batch, key)
         learned, frozen = split_frozen(run.params, options.freeze)
 
+        def value(learned: Any) -> jax.Array:
+            return again(replace(run, params=join_frozen(learned, frozen)), batch, key)[0]
+
         def moves() -> tuple[Any, Any]:
-            updates, opt_state = optimizer.update(grads, run.opt_state, learned)
-            params = optax.apply_updates(learned, updates)
+            factor = None if run.plateau is None else run.plateau.scale
+            params, opt_state, updates = descend(
+                optimizer, grads, run.opt_state, learned, parts["loss"], value, factor=factor
+            )
             average = run.average
             if options.average is not None:
-                average = _averaged(average, join_frozen(params, frozen), options.average, run.step)
+                exact = join_frozen(unrounded(opt_state, params), frozen)
+                average = _averaged(average, exact, options.average, run.step)
             return (params, opt_state, average), updates if options.watch else None
 
         def stays() -> tuple[Any, Any]:
-            shapes = jax.eval_shape(moves)[1]
+            shapes = jax.eval_shape(moves)[1] if options.watch else None
             return (learned, run.opt_state, run.average), jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
 
         new = replace(run, state=keep_state(state, run.state, options.freeze), step=run.step + 1)
         if options.guard or options.loss_scale is not None:
             finite = _all_finite([parts["loss"], *jax.tree.leaves(grads)])
-            new, taken = _verdict(options, run, new, finite)
+            new, taken = _verdict(options, run, new, parts["loss"], finite)
             # A branch, not a select for each leaf, which would hold old and new of all of them and read them again.
             (params, opt_state, average), updates = jax.lax.cond(taken, moves, stays)
         else:
             (params, opt_state, average), updates = moves()
         if options.watch is not None:
-            parts = {**parts, **options.watch(Watched(run, batch, key, grads, updates))}
+            with example_weights(batch.weights if options.weighted else None):
+                parts = together(parts, options.watch(Watched(run, batch, key, grads, updates)))
         params = join_frozen(params, frozen)
         return replace(new, params=params, opt_state=opt_state, average=average), outputs, parts
 
@@ -186,12 +208,25 @@ def _in_parts(gradients: Callable, parts: int) -> Callable:
     return compute
 
 
-def _verdict(options: Options, run: Run, new: Run, finite: jax.Array) -> tuple[Run, jax.Array]:
+def settled(before: Run, run: Run) -> Run:
+    """Return the run at an epoch's end, or, if its parameters are not finite any more, that at its beginning, failed.
+
+    Within an epoch the next step's loss shows such parameters. Only at its end they would be reported and saved.
+    """
+    if run.failed is None:
+        return run
+    finite = _all_finite(jax.tree.leaves((run.params, run.average)))
+    failed = jnp.where(finite | (run.failed >= 0), run.failed, run.step - 1)
+    both = replace(run, failed=failed), replace(before, failed=failed)
+    return jax.tree.map(lambda after, first: jnp.where(finite, after, first), *both)
+
+
+def _verdict(options: Options, run: Run, new: Run, loss: jax.Array, finite: jax.Array) -> tuple[Run, jax.Array]:
     """Return what comes after a step but for what the optimizer makes, and whether the optimizer's step is taken."""
     stands = jnp.zeros((), bool)
     if options.guard:
-        # With a scale, gradients that overflow are its business until it can go down no further.
-        gives_up = True if run.scale is None else run.scale.factor <= 1
+        # With a scale, gradients that overflow are its business until it can go down no further; a loss is not.
+        gives_up = True if run.scale is None else (run.scale.factor <= 1) | ~jnp.isfinite(loss)
         stands = (run.failed >= 0) | (~finite & gives_up)
         new = replace(new, failed=jnp.where(stands & (run.failed < 0), run.step, run.failed))
     taken = finite & ~stands
@@ -219,7 +254,12 @@ def _averaged(average: Params, params: Params, decay: Any, step: jax.Array) -> P
     """Return the moving average one step on; its decay begins at 0.1, so that first values soon count for little."""
     count = step.astype(jnp.float32)
     keep = jnp.minimum(jnp.asarray(decay, jnp.float32), (1 + count) / (10 + count))
-    return jax.tree.map(lambda old, new: new + (old - new) * keep.astype(new.dtype), average, params)
+
+    def move(old: jax.Array, new: jax.Array) -> jax.Array:
+        new = new.astype(old.dtype)  # float32 at least: in half precision a small step is lost
+        return new + (old - new) * keep.astype(old.dtype)
+
+    return jax.tree.map(move, average, params)
 
 
 def _over(tree: Any, factor: jax.Array) -> Any:

@@ -1,16 +1,14 @@
 """Early stopping as part of a pure run: the best is kept inside it, and restored when it ends."""
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxnets.errors import NetError, check_count, check_positive
+from jaxnets.errors import NetError, check_count, check_positive, labelled_as
+from jaxnets.train.names import Directions, Mode, settled
 from jaxnets.train.run import Run
-
-RISING = ("accuracy", "f1", "precision", "recall", "r2", "top", "intersection", "evidence", "bound")
-FALLING = ("loss", "error", "entropy", "perplexity", "divergence", "energy", "elbo")
 
 
 @jax.tree_util.register_dataclass
@@ -40,16 +38,25 @@ class EarlyStopping:
     Attributes:
         metric: what is looked at, by its name in the history.
         patience: how many segments without a better value are waited for.
-        mode: whether "min" or "max" is better.
+        mode: whether "min" or "max" is better; `None` until a program that has the metric takes the rule up.
         min_delta: by how much a value must be better to count.
         restore: whether the finished run has the best segment's parameters, state and average.
     """
 
     metric: str
     patience: int
-    mode: Literal["min", "max"]
+    mode: Mode | None = None
     min_delta: float = 0.0
     restore: bool = True
+
+    def settle(self, directions: Directions) -> "EarlyStopping":
+        """Return the rule for a program, with the mode that its metrics and objective declare if it has none.
+
+        Raises:
+            NetError: if they declare none.
+        """
+        with labelled_as("early_stopping"):
+            return replace(self, mode=settled(self.metric, self.mode, directions))
 
     def start(self, run: Run) -> Run:
         """Return a run that has not begun, with nothing seen yet."""
@@ -68,8 +75,10 @@ class EarlyStopping:
         if self.metric not in row or jnp.shape(row[self.metric]):
             scalars = ", ".join(name for name, value in row.items() if not jnp.shape(value))
             raise NetError(f"finds no scalar {self.metric!r} in the history; it has {scalars}", label="early_stopping")
+        with labelled_as("early_stopping"):
+            mode = settled(self.metric, self.mode, None)
         value, seen = row[self.metric].astype(jnp.float32), run.stopping
-        gain = value - seen.best if self.mode == "max" else seen.best - value
+        gain = value - seen.best if mode == "max" else seen.best - value
         better = (gain > self.min_delta) | (jnp.isnan(seen.best) & ~jnp.isnan(value))
         best_segment = jnp.where(better, seen.segment, seen.best_segment)
         kept = seen.kept
@@ -97,7 +106,7 @@ def early_stopping(
     metric: str,
     *,
     patience: int,
-    mode: Literal["min", "max"] | None = None,
+    mode: Mode | None = None,
     min_delta: float = 0.0,
     restore: bool = True,
 ) -> EarlyStopping:
@@ -109,29 +118,25 @@ def early_stopping(
     Args:
         metric: its name in the history, `"validation/loss"` or `"average/validation/accuracy"`.
         patience: how many segments (epochs) in a row may pass without a better value.
-        mode: whether "min" or "max" is better; read off the name if not given.
+        mode: whether "min" or "max" is better. If not given, what the program's metric of that name declares
+            (`Metric.higher_is_better`); "min" for its loss and the parts of its objective.
         min_delta: by how much a value must be better to count, ≥ 0.
         restore: whether the finished run has the best segment's parameters, state and average.
 
     Raises:
-        NetError: for a patience below 1, a negative `min_delta`, or a name that does not tell the mode.
+        NetError: for a patience below 1, a negative `min_delta` or another mode; from `program` or `fit`, if no mode is
+            given and none declared, as for what `watch=` reports.
 
     Prechelt, "Early Stopping – But When?" (1998), criterion UP.
 
-    >>> early_stopping("validation/loss", patience=5).mode
-    'min'
+    >>> early_stopping("validation/loss", patience=5)
+    EarlyStopping(metric='validation/loss', patience=5, mode=None, min_delta=0.0, restore=True)
     """
-    name = metric.rpartition("/")[2]
-    if mode is None:
-        mode = "max" if any(word in name for word in RISING) else "min" if any(w in name for w in FALLING) else None
-    try:
+    with labelled_as("early_stopping"):
         check_count("patience", patience)
-        if mode not in ("min", "max"):
-            raise NetError(f"expects mode 'min' or 'max' for {metric!r}, whose name tells neither, got {mode!r}")
+        if mode is not None:
+            settled(metric, mode, None)
         check_positive("min_delta", min_delta, zero=True)
-    except NetError as error:
-        error.label = "early_stopping"
-        raise
     return EarlyStopping(metric, patience, mode, min_delta, restore)
 
 

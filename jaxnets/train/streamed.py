@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,7 +17,9 @@ from jaxnets.net import spec
 from jaxnets.train import tally
 from jaxnets.train.data import Data
 from jaxnets.train.epoch import Epoch, Values
+from jaxnets.train.labels import Check, known_labels, label_check
 from jaxnets.train.run import Batch, Run
+from jaxnets.train.step import settled
 from jaxnets.train.stopping import EarlyStopping
 from jaxnets.train.tally import Tally
 
@@ -32,12 +35,14 @@ class Streamed:
         held_out: what is only looked at, where that is a stream too.
         epoch: the pure functions that all programs have.
         shapes: those of a batch's inputs, targets and weights, with dtypes.
+        check: what the labels of every batch have to pass, if anything.
     """
 
     batches: Stream
     held_out: Stream | None
     epoch: Epoch
     shapes: Data
+    check: Check | None
 
     @classmethod
     def of(cls, batches: Stream, validation: Any, epoch: Epoch) -> "Streamed":
@@ -56,7 +61,9 @@ class Streamed:
                 raise NetError(
                     f"can't evaluate the average of a network with state on a stream: {why}; {mend}", label="program"
                 )
-        return cls(batches, validation if isinstance(validation, Stream) else None, epoch, shapes)
+        integers = known_labels(first.y) is not None
+        check = label_check(epoch.net, epoch.objective, epoch.metrics, shapes[0]) if integers else None
+        return cls(batches, validation if isinstance(validation, Stream) else None, epoch, shapes, check)
 
     def at(self, run: Run) -> Data:
         """Read what the run's next step learns from: inputs, targets and weights."""
@@ -74,7 +81,8 @@ class Streamed:
         self, stopping: EarlyStopping | None, run: Run, batch: Batch, held_out: Data | None
     ) -> tuple[Run, Values]:
         """Return what an epoch of one batch would be: all that is computed, as one function."""
-        run, total, _ = learn(self.epoch, run, begin(self.epoch, run, batch), batch)
+        after, total, _ = learn(self.epoch, run, begin(self.epoch, run, batch), batch)
+        run = settled(run, after)
         looks = {} if self.held_out is None else look(self.epoch, run, None, batch)[0]
         return report(self.epoch, stopping, run, total, looks, held_out)
 
@@ -118,6 +126,7 @@ def report(
     if held_out:
         values = epoch.evaluate(epoch.shown(run), held_out)
     row = epoch.report(run, tally.value(epoch.metrics, total), values)
+    run = epoch.close(run, row)
     return run if stopping is None else stopping.update(run, row), row
 
 
@@ -131,10 +140,12 @@ def epochs(
     """
     step = int(run.step)
     reader = stream.batches.again(step, epochs=segments)
+    reader.inspect = partial(_pass, stream.check, "data")
     looker = None
     if stream.held_out is not None:
         done = step // stream.batches.batches
         looker = stream.held_out.again(done * stream.held_out.batches, epochs=segments)
+        looker.inspect = partial(_pass, stream.check, "validation")
 
     epoch, functions = stream.epoch, dict[Any, Compiled]()
 
@@ -153,7 +164,9 @@ def epochs(
         def seen_in(total: dict[str, Tally] | None, batch: Batch) -> tuple[dict[str, Tally], jax.Array]:
             return call(look, [epoch], run, total, batch, donate=(1,))
 
+        before = None if run.failed is None else jax.tree.map(jnp.copy, run)  # steps are given the run's own memory
         run, total = _through(reader, step, (run, None))
+        run = run if before is None else call(settled, [], before, run, donate=(1,))
         seen = {} if looker is None else _through(looker, seen_in, None)
         return call(report, [epoch, stopping], run, total, seen, held_out, donate=(0,))
 
@@ -163,6 +176,11 @@ def epochs(
         for each in (reader, looker):
             if each is not None:
                 each.close()
+
+
+def _pass(check: Check | None, name: str, batch: Batch) -> None:
+    if check is not None:
+        check(name, batch.y, batch.weights)
 
 
 def _through(reader: Stream, one: Callable[[Any, Batch], tuple[Any, jax.Array]], carry: Any) -> Any:

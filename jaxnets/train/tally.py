@@ -7,13 +7,17 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets.compiled import computed
-from jaxnets.errors import labelled_as
+from jaxnets.errors import check_count, labelled_as
 from jaxnets.foreign import arrays
+from jaxnets.losses.masking import stood_in
 from jaxnets.metrics import Metric
 from jaxnets.net import Net, Params, State
 from jaxnets.objective import Loss
+from jaxnets.ops.sums import add, as_sum, total
 from jaxnets.train import arguments
-from jaxnets.train.data import Data
+from jaxnets.train.data import Data, check_data, check_examples
+from jaxnets.train.labels import check_labels
+from jaxnets.train.names import check_names, together
 from jaxnets.train.run import Batch
 from jaxnets.train.step import ObjectiveFunction
 
@@ -22,10 +26,10 @@ Tally = dict[str, Any]
 
 def measure(metrics: Mapping[str, Metric], outputs: Any, batch: Batch, parts: Mapping[str, jax.Array]) -> Tally:
     """Return what one batch adds: its weight, the parts of its objective times that, the metrics' sums."""
-    weight = batch.weights.sum()
+    weight = total(batch.weights)
     return {
         "weight": weight,
-        "parts": {name: part * weight for name, part in parts.items()},
+        "parts": {name: as_sum(part * weight.value) for name, part in parts.items()},
         "metrics": {name: metric.measure(outputs, batch.y, batch.weights) for name, metric in metrics.items()},
     }
 
@@ -43,7 +47,7 @@ def look(
     parts = {}
     if objective is not None:
         total, parts = objective(params, outputs, batch.y, batch.weights)
-        parts = {"loss": total, **parts}
+        parts = together({"loss": total}, parts)
     return measure(metrics, outputs, batch, parts)
 
 
@@ -56,15 +60,15 @@ def merge(metrics: Mapping[str, Metric], a: Tally, b: Tally) -> Tally:
     """Return the tally of two sets of batches together."""
     return {
         "weight": a["weight"] + b["weight"],
-        "parts": jax.tree.map(jnp.add, a["parts"], b["parts"]),
+        "parts": add(a["parts"], b["parts"]),
         "metrics": {name: metric.merge(a["metrics"][name], b["metrics"][name]) for name, metric in metrics.items()},
     }
 
 
 def value(metrics: Mapping[str, Metric], tally: Tally) -> dict[str, jax.Array]:
     """Return the means of the parts and the metrics' values, by name."""
-    means = {name: total / tally["weight"] for name, total in tally["parts"].items()}
-    return means | {name: metric.value(tally["metrics"][name]) for name, metric in metrics.items()}
+    means = {name: each.value / tally["weight"].value for name, each in tally["parts"].items()}
+    return together(means, {name: metric.value(tally["metrics"][name]) for name, metric in metrics.items()})
 
 
 def over_batches(
@@ -94,9 +98,15 @@ def rows(examples: int, batch_size: int) -> tuple[jax.Array, jax.Array]:
 
 
 def take(data: Data, index: jax.Array, weights: jax.Array) -> Batch:
-    """Return the examples at some indices as a batch; weights of the data, if any, multiply those arguments."""
+    """Return the examples at some indices as a batch; weights of the data, if any, multiply those given.
+
+    Inputs of weight 0 are replaced by another example's: in the network's derivatives 0 · ∞ would be NaN.
+    """
     x, y, *own = jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], data)
-    return Batch(x, y, weights * own[0].astype(weights.dtype) if own else weights)
+    if not own:
+        return Batch(x, y, weights)
+    weights = weights * own[0].astype(weights.dtype)
+    return Batch(jax.tree.map(lambda leaf: stood_in(weights > 0, leaf), x), y, weights)
 
 
 def evaluate(
@@ -124,7 +134,8 @@ def evaluate(
         batch_size: how many examples are computed at once.
 
     Raises:
-        NetError: for what `program` would not take.
+        NetError: for what `program` would not take: data without examples, inputs, targets and weights of different
+            lengths, negative weights or none above 0, a batch size below 1, or two values under one name.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> net = jn.dense(2)
@@ -136,6 +147,10 @@ def evaluate(
     with labelled_as("evaluate"):
         net, chosen, data = arguments.network(net), arguments.metrics_of(metrics), arguments.pair("data", data)
         objective = None if objective is None else arguments.objective_of(objective)
+        check_data("data", data, finite=False)
+        check_count("batch_size", batch_size)
+        check_names(chosen, objective)
+    check_labels(net, objective, chosen, {"data": data})
     return computed(_evaluate, [net, chosen, objective, batch_size], params, state, data)
 
 
@@ -166,6 +181,9 @@ def predict(net: Net, params: Params, state: State, x: Any, *, batch_size: int =
         x: inputs, a pytree with the examples along the first axis, or what `np.asarray` makes one of.
         batch_size: how many examples are computed at once.
 
+    Raises:
+        NetError: for no examples, arrays of different lengths, or a batch size below 1.
+
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> net, x = jn.dense(2), jnp.ones((5, 3))
     >>> predict(net, *net.init(jax.random.key(0), x), x, batch_size=2).shape
@@ -173,6 +191,8 @@ def predict(net: Net, params: Params, state: State, x: Any, *, batch_size: int =
     """
     with labelled_as("predict"):
         net, x = arguments.network(net), arrays("x", x)
+        check_examples("x", inputs=x)
+        check_count("batch_size", batch_size)
     return computed(_predict, [net, batch_size], params, state, x)
 
 

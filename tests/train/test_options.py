@@ -310,3 +310,69 @@ def test_mistakes_are_named(name: str):
 def test_scales_out_of_range_are_named(options: Any):
     with pytest.raises(jn.NetError, match="LossScale expects initial ≥ 1, period ≥ 1 and growth > 1"):
         jn.train.LossScale(**options)
+
+
+def test_parameters_that_the_last_step_makes_infinite_are_neither_reported_nor_saved():
+    """An update of 3e38 times the gradient, in the last step of an epoch: the run is that of the epoch's beginning."""
+    for options in ({"batch_size": None}, {"batch_size": 5, "validation": (X, Y), "average": 0.9}):
+        one = program(jn.serial(out=jn.dense(3)), (50 * X, Y), optax.sgd(3e38), epochs=2, **options)
+        seen: list[Any] = []
+
+        def watched(number: int, run: jn.train.Run, row: Any, seen: list[Any] = seen) -> None:
+            seen.append(jax.device_get(run.params))
+
+        watch = jn.train.Callback(on_segment=watched)
+        with pytest.raises(jn.train.Diverged, match="parameters that are not") as caught:
+            jn.train.fit(one, KEY, [watch])
+        equal(caught.value.run.params, one.start(KEY).params)
+        assert len(seen) == 1
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(seen))
+        assert np.isfinite(caught.value.history.get("validation/loss", np.zeros(1))).all()
+        assert int(caught.value.run.failed) == (0 if options["batch_size"] is None else 1)
+
+
+def test_an_infinite_loss_is_no_matter_of_its_scale():
+    bad = X.copy()
+    bad[3] = np.inf
+    one = program(jn.serial(head=jn.dense(3)), (bad, Y), batch_size=5, loss_scale=jn.train.LossScale())
+    run, _ = whole(one, KEY)
+    assert 0 <= int(run.failed) < 2
+    assert int(run.scale.skipped) == 0
+    with pytest.raises(jn.train.Diverged, match="example 3 of the data has a value that is not finite"):
+        jn.train.fit(one, KEY)
+
+
+def test_half_precision_learns_as_float32_does():
+    """Adam's moments and the average are kept in float32, small steps add up in masters of the parameters."""
+    runs = {}
+    for dtype in ("float32", "bfloat16"):
+        model = jn.cast(jn.dense(3), jn.Policy(param=jnp.dtype(dtype), compute=jnp.float32))
+        one = jn.train.program(model, jn.objective(jn.losses.squared_error), optax.adam(1e-3), (X, X[:, :3]),
+                               epochs=3000, batch_size=None, average=0.999)  # fmt: skip
+        runs[dtype], history = whole(one, KEY)
+        assert history["loss"][-1] < 1e-3 * history["loss"][0]
+    half, full = runs["bfloat16"], runs["float32"]
+    assert half.params["kernel"].dtype == jnp.bfloat16
+    assert {leaf.dtype.name for leaf in jax.tree.leaves((half.opt_state, half.average))} == {"float32", "int32"}
+    wide = half.opt_state.params
+    np.testing.assert_allclose(wide["kernel"], full.params["kernel"], atol=5e-3)
+    np.testing.assert_array_equal(wide["kernel"].astype(jnp.bfloat16), half.params["kernel"])
+    np.testing.assert_allclose(half.average["kernel"], full.average["kernel"], atol=5e-3)
+    # Parameters that are put in place, such as pretrained ones, are what is learned from.
+    placed = dataclasses.replace(half, params=jax.tree.map(lambda leaf: jnp.full_like(leaf, 3), half.params))
+    step = jax.jit(jn.train.step(jn.dense(3), jn.objective(jn.losses.squared_error), optax.adam(0.0),
+                                 jn.train.Options(average=0.999)))  # fmt: skip
+    after, _, _ = step(placed, jn.train.Batch(jnp.asarray(X), jnp.asarray(X[:, :3]), jnp.ones(N)))
+    equal(after.opt_state.params["kernel"], jnp.full((4, 3), 3.0))
+
+
+def test_the_average_of_bfloat16_parameters_moves():
+    """One parameter that rises to 1: its average with decay 0.999 follows, where bfloat16 would round each move off."""
+    policy = jn.Policy(param=jnp.bfloat16, compute=jnp.bfloat16)
+    model = jn.cast(jn.dense(1, use_bias=False, kernel_init=jax.nn.initializers.zeros), policy)
+    one = jn.train.program(model, jn.objective(jn.losses.squared_error), optax.sgd(1e-3), (np.ones((4, 1)),) * 2,
+                           epochs=9000, batch_size=None, average=0.999)  # fmt: skip
+    run, _ = whole(one, KEY)
+    assert abs(float(run.params["kernel"][0, 0]) - 1) < 0.004
+    assert abs(float(run.average["kernel"][0, 0]) - 1) < 0.004
+    assert run.average["kernel"].dtype == jnp.float32

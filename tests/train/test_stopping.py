@@ -90,12 +90,6 @@ def test_averages_are_restored_too():
     equal(run.average, upto.average)
 
 
-def test_modes_are_read_off_names():
-    assert jn.train.early_stopping("validation/accuracy", patience=1).mode == "max"
-    assert jn.train.early_stopping("cross_entropy", patience=1).mode == "min"
-    assert jn.train.early_stopping("validation/whim", patience=1, mode="max").mode == "max"
-
-
 def test_rising_metrics_are_followed():
     rule = jn.train.early_stopping("accuracy", patience=4)
     run, history = whole(program.__wrapped__(rule, metrics={"accuracy": jn.metrics.accuracy}), KEYS[1])
@@ -107,7 +101,10 @@ def test_rising_metrics_are_followed():
 MISTAKES = {
     "unknown": (lambda: program(jn.train.early_stopping("validation/los", patience=1, mode="min"))(KEYS[0]),
                 "early_stopping finds no scalar 'validation/los' in the history; it has .*validation/loss"),
-    "mode": (lambda: jn.train.early_stopping("whim", patience=1), "expects mode 'min' or 'max' for 'whim'"),
+    "mode": (lambda: jn.train.early_stopping("loss", patience=1, mode="most"),  # pyright: ignore
+             "early_stopping expects mode 'min' or 'max' for 'loss', got 'most'"),
+    "undeclared": (lambda: program(jn.train.early_stopping("whim", patience=1)),
+                   "early_stopping expects mode 'min' or 'max' for 'whim': nothing declares"),
     "patience": (lambda: jn.train.early_stopping("loss", patience=0), "early_stopping expects patience ≥ 1, got 0"),
     "delta": (lambda: jn.train.early_stopping("loss", patience=1, min_delta=-1), "expects min_delta ≥ 0"),
     "two": (lambda: jn.train.fit(program(RULE), KEYS[0], [RULE]), "fit gets several rules"),

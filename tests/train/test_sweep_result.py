@@ -7,6 +7,7 @@ import pytest
 import scipy.stats
 
 import jaxnets as jn
+from jaxnets.train.names import Directions
 from jaxnets.train.sweeps.designs import design
 from jaxnets.train.sweeps.figure import interval
 from jaxnets.train.sweeps.members import Layout
@@ -26,6 +27,7 @@ def result(values: Any = ACCURACY, grid: dict[str, Any] | None = None, **changed
         "failed": np.where(np.isnan(rows).any(1), 5, -1),
         "dropped": np.zeros(len(rows), bool),
         "runs": None,
+        "directions": Directions({"accuracy": True}, (), watched=False),
     }
     fields |= changed
     return jn.train.SweepResult(
@@ -123,7 +125,7 @@ def test_curves_over_epochs_are_of_configurations():
             "best finds no scalar 'accuracy' in the history; it has validation/accuracy",
         ),
         (lambda: result().best("confusion", "max"), "finds no scalar 'confusion'"),
-        (lambda: result().best("l2"), "best expects mode 'min' or 'max' for 'l2', whose name tells neither, got None"),
+        (lambda: result().best("l2"), "best expects mode 'min' or 'max' for 'l2': nothing declares"),
         (lambda: result().best("validation/accuracy", "most"), "expects mode 'min' or 'max'"),  # pyright: ignore
         (lambda: result().best("validation/accuracy", by="seed"), "expects by 'config' or 'member'"),  # pyright: ignore
         (lambda: result().plot("rate", "l2"), "plot finds no hyperparameter 'rate'; the sweep has epoch, lr, l2"),

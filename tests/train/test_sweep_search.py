@@ -102,7 +102,11 @@ def test_metrics_that_nobody_reports():
     with pytest.raises(jn.NetError, match="search finds no scalar 'validation/loss' in the history; it has loss"):
         jn.train.search(linear, {"lr": jn.train.uniform(0.01, 0.1)}, "validation/loss", trials=8, **HOW)
     with pytest.raises(jn.NetError, match="halving finds no scalar 'accuracy' in the history; it has loss"):
+        jn.train.halving(linear, "accuracy", grid={"lr": RATES}, mode="max", **HOW)
+    with pytest.raises(jn.NetError, match="halving expects mode 'min' or 'max' for 'accuracy': nothing declares"):
         jn.train.halving(linear, "accuracy", grid={"lr": RATES}, **HOW)
+    with pytest.raises(jn.NetError, match=r"search expects mode .* for 'accuracy': nothing .* are loss, sq"):
+        jn.train.search(linear, {"lr": jn.train.uniform(0.01, 0.1)}, "accuracy", trials=8, **HOW)
     with pytest.raises(jn.NetError, match="halving expects factor ≥ 2, got 1"):
         jn.train.halving(linear, "loss", grid={"lr": RATES}, factor=1)
     with pytest.raises(TypeError, match="unexpected keyword argument 'chunks'"):

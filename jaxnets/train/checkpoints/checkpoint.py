@@ -4,13 +4,13 @@ import json
 import math
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from jaxnets.errors import NetError, check_count, check_fraction
+from jaxnets.errors import NetError, check_count, check_fraction, labelled_as
 from jaxnets.net import Key
 from jaxnets.train.checkpoints import archive
 from jaxnets.train.checkpoints.archive import Saved
@@ -18,6 +18,7 @@ from jaxnets.train.checkpoints.fingerprint import MACHINE, changes, fingerprint
 from jaxnets.train.checkpoints.restored import restored, row_of
 from jaxnets.train.checkpoints.writer import Writer
 from jaxnets.train.fit import Callback, Row
+from jaxnets.train.names import Mode, settled
 from jaxnets.train.program import Program
 from jaxnets.train.run import Run
 from jaxnets.train.stopping import EarlyStopping, early_stopping
@@ -29,7 +30,7 @@ def checkpoint(
     every: int = 1,
     keep: int = 3,
     best: str | None = None,
-    mode: Literal["min", "max"] | None = None,
+    mode: Mode | None = None,
     overhead: float | None = 0.02,
     config: Mapping[str, Any] | None = None,
     config_change: Literal["refuse", "accept"] = "refuse",
@@ -50,7 +51,7 @@ def checkpoint(
         keep: how many of the last checkpoints are kept.
         best: a scalar of the history, `"validation/loss"`. The checkpoint of the segment with the best is kept too,
             whatever `every` says.
-        mode: whether "min" or "max" of it is better; read off the name if not given.
+        mode: whether "min" or "max" of it is better; what the program's metrics and objective declare if not given.
         overhead: which share of the time saving may take, in [0, 1): checkpoints that come too soon are left out, and
             the best waits in the host's memory until it is its turn. `None` leaves out none.
         config: what else the run depends on, as JSON can hold it; kept, and compared when the run goes on.
@@ -109,10 +110,14 @@ class _Keeper:
     def restore(self, program: Program, key: Key) -> tuple[Run, list[Row]] | None:
         folder = self.writer.check_folder()
         settings, like, self.row = fingerprint(program, key)
+        if self.rule is not None:
+            with labelled_as("checkpoint"):
+                self._check_metric()
+                mode = settled(self.rule.metric, self.rule.mode, program.recipe.directions)
+            self.rule = replace(self.rule, mode=mode)
         best = None if self.rule is None else {"metric": self.rule.metric, "mode": self.rule.mode}
         self.about = {"settings": settings, "config": self.config, "best": best}
         self.stream = None if program.stream is None else program.stream.batches
-        self._check_metric()
         self.rows, self.best, saved, found = [], None, 0, None
         if archive.numbers(folder):
             checkpoint, unreadable = archive.newest(folder)
@@ -158,7 +163,9 @@ class _Keeper:
         self.best = None
 
     def _rank(self, row: Mapping[str, Any]) -> float:
-        return -math.inf if self.rule is None else archive.rank(self.rule.mode, row.get(self.rule.metric, math.nan))
+        if self.rule is None or self.rule.mode is None:
+            return -math.inf
+        return archive.rank(self.rule.mode, row.get(self.rule.metric, math.nan))
 
     def _check_metric(self) -> None:
         if self.rule is not None and (self.rule.metric not in self.row or self.row[self.rule.metric].shape):

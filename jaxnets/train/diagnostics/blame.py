@@ -14,6 +14,7 @@ from jaxnets.select import paths
 from jaxnets.train.freezing import join_frozen, split_frozen
 from jaxnets.train.program import Program, Recipe
 from jaxnets.train.run import Batch, Run
+from jaxnets.weighting import example_weights
 
 if TYPE_CHECKING:
     from jaxnets.inspect.operation import Operation, Value
@@ -68,15 +69,22 @@ def blame(program: Program, run: Run) -> str:
         program = replace(program, train=program.stream.at(run))
     batch, step = _next_batch(program, run), int(run.failed)
     epoch = step // -(-program.examples // len(batch.weights)) + 1
+    if step > int(run.step):
+        why = (
+            f"an update makes parameters that are not finite; the run is that of the epoch's beginning; {_growth(run)}"
+        )
+        return f"stops at step {step} (epoch {epoch}), where {why}"
     one = None
     for one in _passes(program, run, batch):
         if one.bad:
             break
     loss = float("nan") if one is None else one.loss
-    what = f"the loss is {loss:.4g}" + (" and its gradient not finite" if np.isfinite(loss) else "")
+    what = f"the loss is {loss:.4g}"
     if one is None or not one.bad:
-        why = f"computed again, every value is finite, so one was at the edge of its range; {_growth(run)}"
+        edge = "so the update makes parameters that are not, or a value is at the edge of its range"
+        why = f"computed again, every value is finite, {edge}; {_growth(run)}"
     else:
+        what += " and its gradient not finite" if np.isfinite(loss) else ""
         why = _story(program, run, one)
     return f"stops at step {step} (epoch {epoch}), where {what}: {why}"
 
@@ -111,7 +119,8 @@ def _passes(program: Program, run: Run, batch: Batch) -> Iterator[_Pass]:
 
     def forward(learned: Any, frozen: Any, state: Any, batch: Batch, key: Any) -> Any:
         params = join_frozen(learned, frozen)
-        with jax.named_scope(NETWORK):
+        weights = batch.weights if recipe.options.weighted else None
+        with jax.named_scope(NETWORK), example_weights(weights):
             outputs, state = recipe.net.apply(params, state, batch.x, key=key, train=True)
         with jax.named_scope(OBJECTIVE):
             loss, parts = recipe.objective(params, outputs, batch.y, batch.weights)

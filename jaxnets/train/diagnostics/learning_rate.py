@@ -15,7 +15,7 @@ from jaxnets.train import tally
 from jaxnets.train.arguments import check_function, network, objective_of, pair
 from jaxnets.train.data import Data, check_data
 from jaxnets.train.run import Run
-from jaxnets.train.step import ObjectiveFunction, start, step
+from jaxnets.train.step import ObjectiveFunction, Options, start, step
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -135,7 +135,7 @@ def find_learning_rate(
         def one(run: Run, place: tuple[jax.Array, jax.Array]) -> tuple[Run, jax.Array]:
             rate, rows = place
             batch = tally.take(data, rows, jnp.ones(batch_size, jnp.float32))
-            run, _, parts = step(net, objective, optimizer_of(rate))(run, batch)
+            run, _, parts = step(net, objective, optimizer_of(rate), Options(weighted=False))(run, batch)
             return run, parts["loss"]
 
         run = start(net, optimizer_of(rates[0]), key, jax.tree.map(lambda leaf: leaf[:1], data[0]))

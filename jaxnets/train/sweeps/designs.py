@@ -31,6 +31,12 @@ class Space:
     high: float
     options: tuple[float, ...] = ()
 
+    def least(self) -> np.ndarray:
+        """Return the least value, or the first of a choice, `(1,)`."""
+        if self.options:
+            return np.asarray(self.options[:1])
+        return np.asarray([int(self.low) if self.kind == "integers" else float(self.low)])
+
     def draw(self, key: Key, samples: int) -> np.ndarray:
         """Return independent draws `(samples,)`: a pure function of the key."""
         if self.kind in ("integers", "choice"):

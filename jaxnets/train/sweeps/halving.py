@@ -8,10 +8,11 @@ from typing import Any, Unpack
 import numpy as np
 
 from jaxnets.errors import NetError, check_count
+from jaxnets.train.names import settled
 from jaxnets.train.sweeps.conduct import Callbacks, Course, conduct
 from jaxnets.train.sweeps.designs import Design
 from jaxnets.train.sweeps.ledger import Ledger, advance
-from jaxnets.train.sweeps.result import Mode, SweepResult, means, sign_of
+from jaxnets.train.sweeps.result import Mode, SweepResult, means
 from jaxnets.train.sweeps.strategy import Computed, Team
 from jaxnets.train.sweeps.sweep import Options, Study, named, parted, plan
 
@@ -38,7 +39,7 @@ def halving(
     Args:
         study: as in `sweep`; its epochs are what the winner runs.
         metric: what is judged by, such as "validation/accuracy".
-        mode: whether "min" or "max" is better; read off the name if not given.
+        mode: whether "min" or "max" is better; what the programs' metrics and objective declare if not given.
         first: r, how many segments each member runs, at least 1.
         factor: η, at least 2.
         progress: whether to show a bar.
@@ -66,7 +67,8 @@ def halving(
     ([1, 1, 2, 4], {'lr': 0.3})
     """
     with named("halving"):
-        sign = sign_of(metric, mode)
+        if mode is not None:
+            settled(metric, mode, None)
         check_count("first", first)
         check_count("factor", factor)
         if factor < 2:
@@ -76,7 +78,7 @@ def halving(
         def planned(how: Computed) -> Team:
             return plan(study, design, **how)
 
-        course = Rungs(metric, sign, first, factor)
+        course = Rungs(metric, mode, first, factor)
         return conduct("halving", planned, how, design, progress, callbacks, checkpoint, overhead, course=course)
 
 
@@ -86,13 +88,13 @@ class Rungs(Course):
 
     Attributes:
         metric: what is judged by.
-        sign: 1 if more of it is better, else -1.
+        mode: whether "min" or "max" of it is better, or `None` for what the programs declare.
         first: r.
         factor: η.
     """
 
     metric: str
-    sign: int
+    mode: Mode | None
     first: int
     factor: int
 
@@ -104,13 +106,14 @@ class Rungs(Course):
         self, team: Team, ledger: Ledger, design: Design, interrupted: Sequence[Any], show: Callable[[Ledger], None]
     ) -> None:
         """Run the members rung by rung, from the one that was not judged yet."""
+        sign = 1 if settled(self.metric, self.mode, team.shared.directions) == "max" else -1
         rung = min(max(self.first, ledger.judged * self.factor), ledger.segments)
         while True:
             going = np.flatnonzero(~ledger.dropped)
             advance(team, ledger, going.tolist(), rung, interrupted=interrupted, show=show)
             if interrupted or rung == ledger.segments:
                 break
-            scores = self.sign * _scores(design, ledger, self.metric, ledger.reported(team.shared.stopping))
+            scores = sign * _scores(design, ledger, self.metric, ledger.reported(team.shared.stopping))
             configs = np.unique(design.config[going])
             best = configs[np.argsort(-scores[configs])]  # NaN comes last
             stays = np.isin(design.config[going], best[: max(1, len(configs) // self.factor)])

@@ -12,6 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxnets.errors import NetError, is_traced
 from jaxnets.net import Key
+from jaxnets.train.names import Directions
 from jaxnets.train.program import Program, halted
 from jaxnets.train.run import Run
 from jaxnets.train.stopping import EarlyStopping
@@ -116,6 +117,7 @@ class Shared:
         segments: how many segments a run has.
         examples: how many examples a segment learns from.
         stopping: when runs stop.
+        directions: whether more or less of each reported value is better.
         run: the shapes of one run.
         network: the jaxpr of the network's application, as text.
     """
@@ -124,6 +126,7 @@ class Shared:
     segments: int
     examples: int
     stopping: EarlyStopping | None
+    directions: Directions
     run: Run
     network: str
 
@@ -146,6 +149,7 @@ def look(build: Plain, given: Any, member: Any, key: Key) -> Shared:
                 "for each of those"
             ) from error
         seen.update(segments=program.segments, examples=program.examples, stopping=program.stopping)
+        seen["directions"] = program.recipe.directions
         seen["data"] = [leaf for leaf in _leaves(program) if not is_traced(leaf)]
         run, x = program.start(key), jax.tree.map(lambda leaf: leaf[:1], program.train[0])
         seen["network"] = str(jax.make_jaxpr(program.recipe.net.apply)(run.params, run.state, x))

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnets.errors import NetError, labelled_as, require
+from jaxnets.train.names import Directions, Mode, settled
 from jaxnets.train.run import Run
-from jaxnets.train.stopping import FALLING, RISING
 from jaxnets.train.sweeps import members as many
 from jaxnets.train.sweeps.designs import Design, Values
 from jaxnets.train.sweeps.ledger import Ledger
@@ -19,8 +19,6 @@ from jaxnets.train.sweeps.strategy import Team
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
-
-Mode = Literal["min", "max"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +57,7 @@ class SweepResult:
         failed: `(members,)`, the step at which a value was not finite, -1 if there was none.
         dropped: `(members,)`, whether `halving` left a member out.
         layout: how members were computed together: "vmap" or "map", and on which devices.
+        directions: whether more or less of each reported value is better, as the programs declare it.
     """
 
     history: dict[str, np.ndarray]
@@ -72,6 +71,7 @@ class SweepResult:
     failed: np.ndarray
     dropped: np.ndarray
     layout: many.Layout = field(repr=False)
+    directions: Directions | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.config)
@@ -147,17 +147,17 @@ class SweepResult:
 
         Args:
             metric: its name in the history, such as "validation/accuracy".
-            mode: whether "min" or "max" is better; read off the name if not given.
+            mode: whether "min" or "max" is better; what the programs' metrics and objective declare if not given.
             by: "member" for the single best member.
 
         Raises:
-            NetError: for a metric that was not reported, a name that does not tell the mode, or no finite value.
+            NetError: for a metric that was not reported, one of which nothing declares the mode, or no finite value.
         """
         with labelled_as("best"):
             if by not in ("config", "member"):
                 raise NetError(f"expects by 'config' or 'member', got {by!r}")
             values = np.where(self.dropped, np.nan, self.value(metric))
-            sign = sign_of(metric, mode)
+            sign = 1 if settled(metric, mode, self.directions) == "max" else -1
             groups = self.config if by == "config" else np.arange(len(self))
             scores = sign * means(values, groups)
             if not np.isfinite(scores).any():
@@ -202,7 +202,7 @@ def collect(team: Team, design: Design, ledger: Ledger) -> SweepResult:
     stopping = team.shared.stopping
     return SweepResult(
         ledger.history, design.hp, design.labels, design.config, design.keys, ledger.stacked(stopping=stopping),
-        ledger.done, ledger.reported(stopping), ledger.failed(), ledger.dropped, team.layout,
+        ledger.done, ledger.reported(stopping), ledger.failed(), ledger.dropped, team.layout, team.shared.directions,
     )  # fmt: skip
 
 
@@ -215,23 +215,10 @@ def joined(results: Sequence[SweepResult]) -> SweepResult:
         return jax.tree.map(many.concatenate, *[getattr(each, name) for each in results])
 
     names = ("history", "hp", "labels", "keys", "runs", "segments", "reported", "failed", "dropped")
-    return SweepResult(config=config, layout=first.layout, **{name: whole(name) for name in names})
+    own = {"layout": first.layout, "directions": first.directions}
+    return SweepResult(config=config, **own, **{name: whole(name) for name in names})
 
 
 def means(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Return each group's mean; NaN if one of its values is."""
     return np.array([values[groups == group].mean() for group in range(groups.max() + 1)])
-
-
-def sign_of(metric: str, mode: Mode | None) -> int:
-    """Return 1 if more of a metric is better, -1 if less is; read off its name if `mode` is not given.
-
-    Raises:
-        NetError: if the name does not tell.
-    """
-    name = metric.rpartition("/")[2]
-    if mode is None:
-        mode = "max" if any(word in name for word in RISING) else "min" if any(w in name for w in FALLING) else None
-    if mode not in ("min", "max"):
-        raise NetError(f"expects mode 'min' or 'max' for {metric!r}, whose name tells neither, got {mode!r}")
-    return 1 if mode == "max" else -1

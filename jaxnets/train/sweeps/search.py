@@ -9,10 +9,12 @@ import numpy as np
 
 from jaxnets.errors import NetError, check_count, require
 from jaxnets.train.fit import interrupts
+from jaxnets.train.names import settled
 from jaxnets.train.sweeps.conduct import Callbacks, conduct
 from jaxnets.train.sweeps.designs import Design, Space, check_spaces, crossed, inputs, tidy
+from jaxnets.train.sweeps.members import Plain, look
 from jaxnets.train.sweeps.progress import showing
-from jaxnets.train.sweeps.result import Mode, SweepResult, joined, means, sign_of
+from jaxnets.train.sweeps.result import Mode, SweepResult, joined, means
 from jaxnets.train.sweeps.strategy import Computed, Team
 from jaxnets.train.sweeps.sweep import Study, named, plan
 
@@ -46,7 +48,7 @@ def search(
         trials: how many configurations are tried in all.
         batch: how many are suggested at a time, before any of them is known.
         seeds: as in `sweep`, for each configuration.
-        mode: whether "min" or "max" is better; read off the name if not given.
+        mode: whether "min" or "max" is better; what the programs' metrics and objective declare if not given.
         seed: of Optuna's own randomness.
         sampler: Optuna's; a `TPESampler` (tree-structured Parzen estimator) if not given.
         progress: whether to show a bar.
@@ -77,16 +79,22 @@ def search(
     """
     optuna = require("optuna", "search")
     with named("search"):
-        sign = sign_of(metric, mode)
         check_count("trials", trials)
         check_count("batch", batch)
         if not space:
             raise NetError("expects at least one hyperparameter in space, got none")
         check_spaces("space", space)
+        directions = None
+        if mode is None:  # Optuna has to know before it suggests anything
+            some = crossed({name: each.least() for name, each in space.items()}, 1)
+            one = {name: column[0] for name, column in inputs(some.hp).items()}
+            directions = look(Plain(study), (), one, some.keys[0]).directions
+        mode = settled(metric, mode, directions)
     spoken = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     found = optuna.create_study(
-        direction="maximize" if sign > 0 else "minimize", sampler=sampler or optuna.samplers.TPESampler(seed=seed)
+        direction="maximize" if mode == "max" else "minimize",
+        sampler=sampler or optuna.samplers.TPESampler(seed=seed),
     )
     optuna.logging.set_verbosity(spoken)
     spaces = {name: _distribution(each) for name, each in space.items()}

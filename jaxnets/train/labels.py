@@ -1,0 +1,117 @@
+"""Labels held against the outputs of a network, before a run is begun."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnets.errors import NetError
+from jaxnets.losses.checks import known
+from jaxnets.losses.labels import Labels, labels_of
+from jaxnets.metrics import Metric
+from jaxnets.net import Net, outline, spec
+from jaxnets.padded import Padded
+from jaxnets.train.data import Data
+
+Check = Callable[[str, Any, Any], None]  # of a name, targets and weights
+
+
+def label_check(net: Net, objective: Any, metrics: Mapping[str, Metric], x: Any) -> Check | None:
+    """Return the function `(name, targets, weights)` that refuses labels which the network has no output for.
+
+    Args:
+        net: the network.
+        objective: what is minimised, if anything.
+        metrics: what is reported.
+        x: inputs, read for their shapes alone.
+
+    Returns:
+        The function, or `None` where neither loss nor metrics take labels (see `jn.losses.labels`). It raises a
+        `NetError` for known integer targets out of range, unless padding, a weight of 0 or a label that stands for
+        none takes them out.
+    """
+    takers = [getattr(objective, "loss", objective), *(metric.measure for metric in metrics.values())]
+    wanted = [labels for taker in takers if (labels := labels_of(taker)) is not None]
+    if not wanted:
+        return None
+    outputs = _outputs(net, x)
+    if isinstance(outputs, Mapping):
+        outputs = outputs.get("logits")
+    outputs = outputs.values if isinstance(outputs, Padded) else outputs
+    if not hasattr(outputs, "shape") or len(outputs.shape) < 2 or outputs.shape[-1] < 2:
+        return None  # what the loss makes of it, it says itself
+    shape = outputs.shape
+
+    def check(name: str, targets: Any, weights: Any) -> None:
+        for labels in dict.fromkeys(wanted):
+            _refuse(name, labels, shape, targets, weights)
+
+    return check
+
+
+_seen: WeakKeyDictionary[Net, dict[Any, Any]] = WeakKeyDictionary()  # by network, as a trace may take seconds
+
+
+def _outputs(net: Net, x: Any) -> Any:
+    """Return the shapes and dtypes of what a network gives in evaluation for one row of inputs."""
+    row = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *jnp.shape(leaf)[1:]), jnp.result_type(leaf)), x)
+    leaves, structure = jax.tree.flatten(row)
+    kind = structure, *((leaf.shape, leaf.dtype) for leaf in leaves)
+    known_kinds = _seen.setdefault(net, {})
+    if kind not in known_kinds:
+        known_kinds[kind] = jax.eval_shape(lambda key: outline(net, key, spec(row))[2], jax.random.key(0))
+    return known_kinds[kind]
+
+
+def check_labels(net: Net, objective: Any, metrics: Mapping[str, Metric], sets: Mapping[str, Data]) -> None:
+    """Check the labels of sets of data by name, all with inputs of one kind.
+
+    Raises:
+        NetError: as `label_check` says.
+    """
+    sets = {name: data for name, data in sets.items() if known_labels(data[1]) is not None}
+    check = label_check(net, objective, metrics, next(iter(sets.values()))[0]) if sets else None
+    if check is not None:
+        for name, data in sets.items():
+            check(name, data[1], data[2] if len(data) > 2 else None)
+
+
+def known_labels(targets: Any) -> np.ndarray | None:
+    """Return targets that are one array of integers whose values are known; those of `Padded` in (batch, time)."""
+    targets = targets.values if isinstance(targets, Padded) else targets
+    if isinstance(targets, Mapping | tuple | list) or not jnp.issubdtype(jnp.result_type(targets), jnp.integer):
+        return None
+    return known(targets)
+
+
+def _refuse(name: str, labels: Labels, shape: tuple[int, ...], targets: Any, weights: Any) -> None:
+    found, classes = known_labels(targets), shape[-1]
+    if found is None or (labels.first == 0 and found.ndim != len(shape) - 1):
+        return
+    counted: Any = ~np.isin(found, labels.none) if labels.none else np.ones((), bool)
+    for real in (targets.mask if isinstance(targets, Padded) else None, None if weights is None else weights):
+        if real is not None:
+            real = known(real)
+            if real is None:
+                return
+            counted = counted & (real > 0).reshape(real.shape + (1,) * (found.ndim - real.ndim))
+    kept = found if not np.ndim(counted) else found[np.broadcast_to(counted, found.shape)]
+    if not kept.size:
+        return
+    low, high, first = int(kept.min()), int(kept.max()), labels.first
+    if low >= first and high < classes:
+        return
+    if low > first and high - low < classes - first:
+        mend = f"subtract {low - first}"
+    elif low >= first:
+        mend = f"give the network {high + 1} outputs"
+    else:
+        mend = "leave out what has no label, by weights of 0 or jn.losses.ignoring(loss, label)"
+    blank = " (0 is the blank)" if first else ""
+    raise NetError(
+        f"labels of {name} range from {low} to {high}, but the network has {classes} outputs; classes are counted from "
+        f"{first} to {classes - 1}{blank}: {mend}"
+    )
