@@ -43,8 +43,8 @@ class Objective:
             weights: `(batch,)`, ≥ 0; all 1 if not given. A traced negative one makes the result NaN.
 
         Raises:
-            NetError: for weights of another shape, negative ones, outputs and targets of other batches, a loss that gives
-                anything but one value an example, or a penalty of parameters that gives no scalar.
+            NetError: for weights of another shape, negative ones, outputs and targets of other batches, a loss that
+                gives anything but one value an example, or a penalty of parameters that gives no scalar.
         """
         with labelled_as("objective"):
             outputs, targets, weights = masked_rows(outputs, targets, weights)
