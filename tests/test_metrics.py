@@ -171,7 +171,7 @@ def test_integers_and_floats_of_a_metric_of_ones_own_are_exact_too():
 
 def test_r2_of_many_batches():
     """2²⁶ batches and one more, far away: as float64 has it."""
-    targets, outputs = np.float32([1.0, 2.0, 4.0, 5.0]), np.float32([1.5, 2.0, 4.0, 5.5])
+    targets, outputs = (np.array(row, np.float32) for row in ([1.0, 2.0, 4.0, 5.0], [1.5, 2.0, 4.0, 5.5]))
     measure, merge, value = compiled["r2"]
     sums = jax.jit(lambda s: jax.lax.fori_loop(0, 26, lambda _, s: metrics.r2.merge(s, s), s))(
         measure(targets[:, None], outputs[:, None])

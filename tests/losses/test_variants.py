@@ -152,7 +152,7 @@ def test_no_loss_is_negative_by_rounding():
     assert losses.kl_divergence(log_p, np.exp(log_p)).min() >= 0
     codes = {"mean": np.zeros((200, 7), np.float32), "log_variance": (1e-4 * x).astype(np.float32)}
     assert losses.gaussian_kl(codes).min() >= 0
-    small = np.float32([1e-4, -3e-3, 0.2, 30.0])
+    small = np.array([1e-4, -3e-3, 0.2, 30.0], np.float32)
     np.testing.assert_allclose(losses.log_cosh(small, 0 * small), np.log(np.cosh(small.astype(np.float64))), rtol=2e-6)
 
 

@@ -37,7 +37,7 @@ def test_counts_go_on_beyond_two_to_the_24th():
 def test_real_numbers_lose_nothing_over_many_batches():
     found = merged(as_sum(jnp.float32(0)), jnp.full(10**6, 0.1, jnp.float32))
     assert exact(found) == pytest.approx(10**6 * float(np.float32(0.1)), rel=1e-13)
-    signs = np.tile(np.float32([1e8, 1.0, -1e8]), 50)
+    signs = np.tile(np.array([1e8, 1.0, -1e8], np.float32), 50)
     assert exact(merged(as_sum(jnp.float32(0)), signs)) == 50
 
 

@@ -19,7 +19,7 @@ METRICS = {"top_error": jn.metrics.mean(jn.losses.cross_entropy), "elbo": jn.met
            "confusion": jn.metrics.confusion_matrix(3)}  # fmt: skip
 
 
-def program(data: Any = (X, Y), objective: Any = OBJECTIVE, **options: Any) -> jn.train.Program:
+def program(data: Any = (X, Y), objective: Any = OBJECTIVE, **options: Any) -> Any:
     given = {"epochs": 2, "batch_size": 6, "metrics": METRICS} | options
     return jn.train.program(NET, objective, optax.sgd(0.1), data, **given)
 
@@ -61,7 +61,7 @@ def test_parts_of_an_objective_of_ones_own():
 def test_stopping_in_fit_and_the_best_checkpoint_follow_the_metric(tmp_path):
     """A metric named `top_error` that falls: the best is the least."""
     rule = jn.train.early_stopping("validation/top_error", patience=9)
-    rate = optax.sgd(lambda step: jnp.where(step < 6, 0.5, -2.0))  # better for three epochs, then worse
+    rate = optax.sgd(lambda step: jnp.where(jnp.asarray(step) < 6, 0.5, -2.0))  # better for three epochs, then worse
     given = {"epochs": 6, "validation": (X, Y), "metrics": METRICS, "batch_size": 6}
     learn = jn.train.program(NET, OBJECTIVE, rate, (X, Y), **given)
     keep = jn.train.checkpoint(tmp_path, best="validation/top_error", overhead=None)
