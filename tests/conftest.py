@@ -97,6 +97,8 @@ SLOW = (
     "layers/test_recurrent.py::test_two_pieces_with_the_carry_handed_on_equal_the_whole[stacked]",
     "test_graphs.py::test_a_net_with_heads_trains_and_metrics_read_its_logits",
     "train/test_hosts.py::test_a_run_and_a_sweep_over_two_processes_are_those_of_one",
+    "train/test_hosts.py::test_an_error_in_one_process_ends_both",
+    "test_compiled.py::test_new_programs_sweeps_and_evaluations_leave_no_mappings[sweeps]",
     "train/test_sweep_kept.py::test_a_cross_validation_broken_off_ends_with_the_same_bits",
     "train/test_checkpoint_killed.py::test_a_run_killed_ten_times_ends_with_the_same_bits",
     "train/test_checkpoint_killed.py::test_a_stream_killed_in_the_middle_of_epochs_goes_on_to_the_same_bits",

@@ -173,32 +173,35 @@ def mappings() -> int:
     return Path("/proc/self/maps").read_bytes().count(b"\n")
 
 
+def one_sweep(number):
+    def study(hp):
+        return jn.train.program(jn.dense(3), OBJECTIVE, optax.sgd(hp["lr"]), DATA, epochs=1, batch_size=4)
+
+    jn.train.sweep(study, grid={"lr": [0.1, 0.2]}, strategy="vmap")
+
+
+NETS = [jn.dense(3) for _ in range(3)]
+PARAMS, STATE = NETS[0].init(KEY, DATA[0])
+# What is done, how often until all that is shared has been compiled, and how often then.
+OFTEN = {
+    "fits": (lambda number: jn.train.fit(program(), KEY), 1, 2),
+    "sweeps": (one_sweep, 1, 2),
+    "evaluations": (
+        lambda number: jn.train.evaluate(NETS[number % 3], PARAMS, STATE, DATA, {"loss": jn.metrics.accuracy}), 3, 60,
+    ),
+}  # fmt: skip
+
+
 @pytest.mark.skipif(not Path("/proc/self/maps").is_file(), reason="Linux lists a process's memory mappings")
-def test_new_programs_sweeps_and_evaluations_leave_no_mappings():
-    """For 400 fits, 50 sweeps and 2,000 evaluations to stay under 5,000; a fit left 340 once, a sweep 430, these 43."""
-    networks = [jn.dense(3) for _ in range(3)]
-    params, state = networks[0].init(KEY, DATA[0])
-
-    def fits(count):
-        for _ in range(count):
-            jn.train.fit(program(), KEY)
-
-    def sweeps(count):
-        for _ in range(count):
-
-            def study(hp):
-                return jn.train.program(jn.dense(3), OBJECTIVE, optax.sgd(hp["lr"]), DATA, epochs=1, batch_size=4)
-
-            jn.train.sweep(study, grid={"lr": [0.1, 0.2]}, strategy="vmap")
-
-    def evaluations(count):
-        for number in range(count):
-            jn.train.evaluate(networks[number % 3], params, state, DATA, {"accuracy": jn.metrics.accuracy})
-
-    for some, few, many in ((fits, 1, 2), (sweeps, 1, 1), (evaluations, 3, 60)):
-        some(few)  # what all of them share
-        gc.collect()
-        before = mappings()
-        some(many)
-        gc.collect()
-        assert mappings() - before < 10, some.__name__
+@pytest.mark.parametrize("what", OFTEN)
+def test_new_programs_sweeps_and_evaluations_leave_no_mappings(what):
+    """A fit left 340 once, a sweep 430, an evaluation 43; `tests/train/long_lived.py` does hundreds of each."""
+    do, few, many = OFTEN[what]
+    for number in range(few):
+        do(number)
+    gc.collect()
+    before = mappings()
+    for number in range(many):
+        do(number)
+    gc.collect()
+    assert mappings() - before < 10
