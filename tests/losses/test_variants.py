@@ -31,7 +31,7 @@ def by_torch() -> dict[str, np.ndarray]:
     found = {
         "weighted": bce.detach(),
         "weighted gradient": torch.autograd.grad(bce.mean(), p)[0],
-        "ends": F.binary_cross_entropy(*ends, reduction="none"),
+        "ends": F.binary_cross_entropy(ends[0], ends[1], reduction="none"),
         "logits": F.binary_cross_entropy_with_logits(p.detach(), bits, weight=w),
     }
     for power, margin in itertools.product((1, 2), (1.0, 0.0, -0.5)):
