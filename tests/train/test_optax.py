@@ -60,7 +60,9 @@ MADE: dict[str, Callable[[Any], optax.GradientTransformation]] = {
     "scale_by_madgrad": lambda make: make(0.05),
     "scale_by_backtracking_linesearch": lambda make: optax.chain(SGD, make(10)),
     "scale_by_learning_rate": lambda make: make(0.1),
-    "scale_by_muon": lambda make: optax.chain(optax.masked(make(weight_dimension_numbers=axes), matrices), optax.scale(-0.05)),
+    "scale_by_muon": lambda make: optax.chain(
+        optax.masked(make(weight_dimension_numbers=axes), matrices), optax.scale(-0.05)
+    ),
     "scale_by_schedule": lambda make: make(lambda step: -0.1),
     "scale_by_zoom_linesearch": lambda make: optax.chain(optax.scale(-1.0), make(10)),
     "schedule_free": lambda make: make(SGD, 0.1),
