@@ -21,6 +21,15 @@ OBJECTIVE = jn.objective(jn.losses.cross_entropy, jn.regularizers.l2(0.01, on="*
 SGD = optax.sgd(0.1)
 HALF = {"hidden": True, "out": False}
 
+
+def matrices(params: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf.ndim == 2, params)
+
+
+def axes(params: Any) -> Any:
+    return jax.tree.map(lambda _: contrib.MuonDimensionNumbers(), params)
+
+
 # How to make those that don't come of a learning rate, or of nothing, alone.
 MADE: dict[str, Callable[[Any], optax.GradientTransformation]] = {
     "adadelta": lambda make: make(1.0),
@@ -47,8 +56,13 @@ MADE: dict[str, Callable[[Any], optax.GradientTransformation]] = {
     "reduce_on_plateau": lambda make: optax.chain(SGD, make()),
     "sam": lambda make: make(SGD, optax.chain(contrib.normalize(), optax.sgd(0.05)), opaque_mode=True),
     "scale": lambda make: make(-0.1),
+    "scale_by_cocob": lambda make: make(),  # it descends by itself
+    "scale_by_madgrad": lambda make: make(0.05),
     "scale_by_backtracking_linesearch": lambda make: optax.chain(SGD, make(10)),
     "scale_by_learning_rate": lambda make: make(0.1),
+    "scale_by_muon": lambda make: optax.chain(
+        optax.masked(make(weight_dimension_numbers=axes), matrices), optax.scale(-0.05)
+    ),
     "scale_by_schedule": lambda make: make(lambda step: -0.1),
     "scale_by_zoom_linesearch": lambda make: optax.chain(optax.scale(-1.0), make(10)),
     "schedule_free": lambda make: make(SGD, 0.1),
