@@ -47,8 +47,10 @@ def main(fits: int, sweeps: int, evaluations: int) -> int:
     for number in range(1, sweeps + 1):
         jn.train.sweep(lambda hp: program(hp["lr"]), grid={"lr": [0.01, 0.1]})
         tell("sweep", number)
+    net = jn.models.mlp([8], 3)
+    params, state = net.init(KEY, DATA[0])
     for number in range(1, evaluations + 1):
-        if number % 100 == 1:  # a new network now and then
+        if number % 100 == 0:  # a new network now and then
             net = jn.models.mlp([8], 3)
             params, state = net.init(KEY, DATA[0])
         jn.train.evaluate(net, params, state, DATA, {"accuracy": jn.metrics.accuracy})

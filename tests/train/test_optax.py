@@ -148,7 +148,7 @@ def spy() -> optax.GradientTransformationExtraArgs:
         gaps += [abs(value - value_fn(params)), abs(value - obj_fn(params))]
         return jax.tree.map(lambda leaf: -0.5 * leaf, grads), jnp.maximum(state, jnp.stack(gaps).max())
 
-    return optax.GradientTransformationExtraArgs(lambda params: jnp.zeros(()), update)
+    return optax.GradientTransformationExtraArgs(lambda params: jnp.zeros(()), update)  # pyright: ignore[reportArgumentType]
 
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -193,7 +193,7 @@ def test_what_it_can_not_have_is_named():
     def update(grads: Any, state: Any, params: Any = None, *, batch: Any) -> Any:
         return grads, state
 
-    wants = optax.GradientTransformationExtraArgs(lambda params: (), update)
+    wants = optax.GradientTransformationExtraArgs(lambda params: (), update)  # pyright: ignore[reportArgumentType]
     grows = optax.chain(optax.monitor({"norm": optax.measure_with_ema(optax.global_norm, 0.9)}), SGD)
     with pytest.raises(jn.NetError, match="the optimizer has a memory of another structure after a step"):
         jax.eval_shape(program(grows), KEY)
