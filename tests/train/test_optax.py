@@ -194,8 +194,11 @@ def test_what_it_can_not_have_is_named():
         return grads, state
 
     wants = optax.GradientTransformationExtraArgs(lambda params: (), update)  # pyright: ignore[reportArgumentType]
-    # As `optax.monitor` does, which Optax 0.2.6 lacks.
-    grows = optax.GradientTransformation(lambda params: {}, lambda grads, *_: (grads, {"seen": grads}))
+
+    def grow(updates: Any, state: Any, params: Any = None) -> Any:
+        return updates, {"seen": updates}  # as `optax.monitor` does, which Optax 0.2.6 lacks
+
+    grows = optax.GradientTransformation(lambda params: {}, grow)
     with pytest.raises(jn.NetError, match="the optimizer has a memory of another structure after a step"):
         jax.eval_shape(program(grows), KEY)
     with pytest.raises(jn.NetError, match=r"the optimizer can't be updated: .*'batch'; .* may ask for value, grad"):
