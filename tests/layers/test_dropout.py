@@ -151,7 +151,7 @@ MISTAKES = {
     "one": (lambda: jn.dropout(1.0), r"dropout\(1.0\) expects rate in \[0, 1\), got 1"),
     "per cent": (lambda: jn.dropout(50), r"expects rate in \[0, 1\), got 50; 50 % is 0.5"),
     "negative": (lambda: jn.dropout_channels(-0.1), r"dropout_channels\(-0.1\) expects rate in \[0, 1\)"),
-    "no number": (lambda: jn.dropout("half"), r"expects a real number, got str"),  # type: ignore[arg-type]
+    "no number": (lambda: jn.dropout("half"), r"expects a real number for rate, got str"),  # type: ignore[arg-type]
     "no key": (lambda: jn.dropout(0.5).apply({}, {}, X, train=True), r"is random in training and needs a key"),
     "integers": (lambda: jn.dropout(0.5).apply({}, {}, jnp.ones((2, 3), int)), r"expects floating input, got int32"),
     "axis": (

@@ -119,7 +119,7 @@ MISTAKES = {
         r"expects indices in \[0, 3\), got 5",
     ),
     "scalar": (lambda: given_to(jnp.array(1)), r"expects \(batch, ...\), got a scalar"),
-    "list": (lambda: given_to([0, 1]), r"expects an array of integers, got list"),
+    "list": (lambda: given_to([0, 1]), r"expects an array, got list"),
     "vocabulary": (lambda: jn.embed(0, 2), r"embed\(0, 2\) expects vocabulary_size ≥ 1, got 0"),
     "features": (lambda: jn.embed(3, 2.5), r"expects an integer for features, got float 2.5"),  # type: ignore[arg-type]
     "other size": (
