@@ -109,9 +109,9 @@ def test_fields_of_the_library_s_resnets(make, side, layer, size):
 
 def test_resnet152_takes_a_moment():
     net = jn.models.resnet152()
-    started = time.perf_counter()
+    started = time.process_time()
     assert receptive_field(net, image(224, 224)).whole
-    assert time.perf_counter() - started < 10  # 1.4 s on a quiet core
+    assert time.process_time() - started < 10  # of the processor, whatever else runs; about 2
 
 
 def test_every_layer_has_a_field_and_dense_layers_see_everything():
