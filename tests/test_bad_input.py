@@ -22,6 +22,7 @@ IMAGE = jnp.asarray(floats(2, 8, 8, 3))
 FLAT = jnp.asarray(floats(2, 6))
 STEPS = jnp.asarray(floats(2, 5, 4))
 ZERO: Any = 0
+ZEROS = np.zeros((2, 1))
 HALF: Any = 1.5
 QUOTED: Any = "0.5"
 TEXT: Any = "yes"
@@ -546,6 +547,40 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     "a loss for a metric": (
         train(metrics={"a": jn.losses.huber}),
         ["program expects metrics", "'a'", "jn.metrics.mean"],
+    ),
+    "labels 1 and 2 for a binary loss in training": (
+        train((FLAT, ZEROS + 2), net=jn.dense(1), objective=jn.losses.binary_cross_entropy, batch_size=2),
+        ["binary_cross_entropy, of the targets of data, expects targets from 0 to 1, got 2"],
+    ),
+    "labels 0 and 1 for a hinge in validation": (
+        train((FLAT, ZEROS + 1), net=jn.dense(1), objective=jn.losses.hinge, batch_size=2, validation=(FLAT, ZEROS)),
+        ["hinge, of the targets of validation, expects targets -1 or 1, got 0; turn 0 and 1"],
+    ),
+    "soft targets that add up to 2": (
+        train((FLAT, np.ones((2, 3), int)), batch_size=2),
+        ["cross_entropy, of the targets of data, expects probabilities that add up to 1, got a sum of 3"],
+    ),
+    "labels 1 and 2 for binary accuracy": (
+        lambda: jn.metrics.binary_accuracy(jnp.ones(2), jnp.array([1, 2])),
+        ["binary_accuracy expects targets 0 and 1, or -1 and 1, got 2; turn 1 and 2"],
+    ),
+    "labels 1 and 2 for binary accuracy in training": (
+        train(
+            (FLAT, ZEROS + 2),
+            net=jn.dense(1),
+            objective=jn.losses.huber,
+            metrics=[jn.metrics.binary_accuracy],
+            batch_size=2,
+        ),
+        ["binary_accuracy, of the targets of data, expects targets 0 and 1"],
+    ),
+    "a plateau of an accuracy": (
+        train(plateau=("accuracy", optax.contrib.reduce_on_plateau()), metrics=jn.metrics.accuracy),
+        ["program expects plateau to look at a loss or an error, got 'accuracy'"],
+    ),
+    "a callback that returns the run": (
+        lambda: jn.train.fit(train()(), KEY, [jn.train.Callback(on_segment=lambda number, run, row: run)]),
+        ["Callback expects on_segment to return True, False or None, got Run"],
     ),
     "data that is no pair": (train(np.ones((8, 6))), ["program expects data as (inputs, targets)", "ndarray"]),
     "wrong targets in training": (

@@ -211,6 +211,18 @@ def _together() -> Iterator[None]:
         raise
 
 
+def _ends(said: Any) -> bool:
+    """Tell whether a callback asks for the run's end by what it returns.
+
+    Raises:
+        NetError: for anything but a bool or `None`: a value that is handed back by the way would end the run.
+    """
+    if said is None or isinstance(said, bool | np.bool_) or (isinstance(said, jax.Array) and said.dtype == bool):
+        return bool(said)
+    mend = "True ends the run; leave out the return"
+    raise NetError(f"expects on_segment to return True, False or None, got {shown(said)}; {mend}", label="Callback")
+
+
 class Interruption(list[int]):
     """The signals that came, and the exception by which a callback ended the run."""
 
@@ -224,7 +236,7 @@ class Interruption(list[int]):
         ends = False
         for callback in callbacks:
             try:
-                ends |= bool(callback.on_segment(number, run, row))
+                ends |= _ends(callback.on_segment(number, run, row))
             except (KeyboardInterrupt, SystemExit) as error:
                 if len(self) > 1:  # the second signal
                     raise

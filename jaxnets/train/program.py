@@ -385,6 +385,9 @@ def program(
     own = net, objective, optimizer, metrics, options, augment, mix, spread, spread_of(held_out), order
     recipe = Recipe(*own, examples, size, settings)
     stopping = None if stopping is None else stopping.settle(recipe.directions)
+    if plateau is not None and recipe.directions.mode(plateau[0]) == "max":
+        mend = 'take what is better the lower, ("validation/loss", ...)'
+        raise NetError(f"expects plateau to look at a loss or an error, got {plateau[0]!r}; {mend}", label="program")
     streamed = None if stream is None else Streamed.of(stream, validation, recipe)
     return Program(train, held_out, epochs, examples, recipe, stopping, streamed)
 
