@@ -116,6 +116,7 @@ def mean(loss: Callable[[Any, Any], jax.Array], *, higher_is_better: bool | None
         values = loss(outputs, targets)
         with labelled_as("mean"):
             check_by_example(name, values, outputs)
+            values = values if jnp.issubdtype(values.dtype, jnp.floating) else values.astype(jnp.float32)
         return sums(values, weights)
 
     if (check := targets_check_of(loss)) is not None:

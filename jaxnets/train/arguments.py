@@ -38,6 +38,8 @@ def network(net: Any) -> Net:
     try:
         if _uncalled(net):
             raise NetError(f"expects a Net, got {shown(net)}; call it, jn.models.{net.__name__}(...)")
+        if hasattr(net, "recipe"):
+            raise NetError(f"expects a Net, got {shown(net)}; take its network, program.recipe.net")
         return lift(net)
     except TypeError as error:
         raise NetError(str(error)) from None
@@ -233,7 +235,7 @@ def warn_of_probabilities(net: Net, objective: Any) -> None:
     loss = name_of(objective.loss) if isinstance(objective, Objective) else ""
     if loss in ON_LOGITS.get(net.kind, ()):
         text = f"the network ends in {net.kind}, and {loss} takes logits and applies it itself"
-        warnings.warn(f"{text}; leave {net.kind} out, and apply it to what the network predicts", stacklevel=3)
+        warnings.warn(f"{text}; leave {net.kind} out, and apply it to what the network predicts", stacklevel=4)
 
 
 def callback_hint(wrong: Any) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxnets.compiled import compiled
 from jaxnets.errors import NetError, labelled_as, shown
+from jaxnets.keywords import explained
 from jaxnets.net import Key, check_key
 from jaxnets.train.arguments import callback_hint, check_function
 from jaxnets.train.diagnostics.blame import blame
@@ -74,6 +75,7 @@ class Diverged(NetError):
         self.run, self.history = run, history
 
 
+@explained
 def fit(program: Program, key: Key, callbacks: Sequence[Callback | EarlyStopping] = ()) -> tuple[Run, History]:
     """Run a program segment by segment from the host, and return what `program(key)` returns.
 
