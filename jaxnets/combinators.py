@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnets.errors import NetError, at
+from jaxnets.errors import NetError, at, shown
 from jaxnets.leaf import lift
 from jaxnets.net import Apply, Key, Net, Params, State, apply_child, compose, describe, fold, outline, spec
 
@@ -147,6 +147,11 @@ def branches(merge: Callable[[dict[str, Any]], Any], *layers: Layer, **named: La
     >>> net.apply(params, state, jnp.ones((3, 4)))[0].shape
     (3, 10)
     """
+    if isinstance(merge, Net) or not callable(merge) or getattr(merge, "makes_net", False):
+        mend = "jn.branches(jn.concatenate, ...)"
+        raise NetError(
+            f"expects first a function that merges the outputs, got {shown(merge)}; {mend}", label="branches"
+        )
     children = name_children("branches", layers, named)
 
     def build(key: Key, x: Any) -> tuple[Params, State, Any]:

@@ -73,6 +73,9 @@ def arrays(name: str, tree: Any) -> Any:
 
 def _array(name: str, given: Any) -> Any:
     x: Any = given.detach().cpu() if library(given) == "torch" and hasattr(given, "detach") else given
+    if isinstance(x, np.ma.MaskedArray):
+        mend = "fill them by .filled(value), or leave such examples out"
+        raise NetError(f"expects arrays in {name}, got {shown(x)} with {np.ma.count_masked(x)} masked values; {mend}")
     if isinstance(x, jax.Array | jax.ShapeDtypeStruct) or (isinstance(x, np.ndarray) and x.dtype.kind not in "OUSMm"):
         return x
     if isinstance(x, str | bytes | Path):

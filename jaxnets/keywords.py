@@ -6,7 +6,9 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any, ParamSpec, TypeVar
 
-from jaxnets.errors import NetError
+import jax
+
+from jaxnets.errors import NetError, shown
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -39,6 +41,11 @@ _NAMES = {  # ours: theirs, of Keras, PyTorch, Flax and Haiku; one that is not i
     "use_scale": "scale create_scale gamma",
     "per_channel": "num_parameters",
     "axis": "axes reduction_axes",
+    "validation": "validation_data val_data valid_data eval_data eval_set",
+    "metric": "monitor",
+    "restore": "restore_best_weights restore_best",
+    "epochs": "num_epochs n_epochs max_epochs max_iter",
+    "transforms": "transform",
     "shape": "target_shape unflattened_size size",
     "bias": "k",
     "kernel_init": "kernel_initializer w_init weight_init weight_initializer",
@@ -86,6 +93,17 @@ _LEFT_OUT = {  # what to do in place of an argument: theirs
     "take jn.bidirectional(cell)": "bidirectional",
     "pad with jnp.pad in front of it": "padding_mode",
     "leave it out: nothing is changed in place": "inplace",
+    "give it to the optimizer: optax.adam(1e-3)": "lr learning_rate",
+    "give it to jn.train.fit": "callbacks",
+    "give it to jn.train.program": "epochs batch_size validation validation_data metrics stopping",
+    "leave it out: jn.train.progress() among the callbacks of jn.train.fit shows the run": "verbose",
+    "leave it out: each epoch has an order of its own, and order= gives another": "shuffle",
+    "leave it out: the last batch is filled up with rows of weight 0": "drop_last drop_remainder",
+    "weigh examples: data=(x, y, weights), and jn.data.class_weights and example_weights make such": "class_weight "
+    "class_weights sample_weight sample_weights weight pos_weight",
+    "leave it out: a loss gives one value an example, and objectives average": "reduction reduce size_average",
+    "leave it out: it takes logits; of probabilities take negative_log_likelihood of their logarithm": "from_logits",
+    "wrap the loss: jn.losses.ignoring(loss, label)": "ignore_index ignore_class",
 }
 
 
@@ -128,15 +146,44 @@ def check_arguments(label: str, signature: inspect.Signature, args: Sequence[Any
         plain = [p.name for p in parameters.values() if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
         if len(args) > len(plain):
             said = f"takes {len(plain)} unnamed argument{'s' * (len(plain) != 1)}, got {len(args)}"
-            mend = "; sizes of the input are left out, init reads them"
+            sizes = any(
+                name in parameters for name in ("features", "window", "shape", "axis", "use_bias", "num_classes")
+            )
+            mend = "; sizes of the input are left out, init reads them" * sizes
         else:
             said, mend = f"is called with the wrong arguments, {error}", ""
         raise NetError(f"{said}{mend}; it takes {_listed(signature)}", label=label) from None
 
 
+def check_initializers(arguments: Mapping[str, Any]) -> None:
+    """Check that what draws parameters, the arguments `kernel_init`, `bias_init` and such, can be called to do so.
+
+    Raises:
+        NetError: for a name, a number, an array, or a maker of JAX's that was not called.
+    """
+    for name, given in arguments.items():
+        if not name.endswith("_init"):
+            continue
+        own = getattr(given, "__name__", "")
+        if not callable(given):
+            mend = f"jax.nn.initializers.{given}()" if isinstance(given, str) else "jax.nn.initializers has them"
+            mend = f"jax.nn.initializers.constant({given})" if isinstance(given, int | float) else mend
+        elif getattr(jax.nn.initializers, own, None) is given and "key" not in inspect.signature(given).parameters:
+            mend = f"call it, jax.nn.initializers.{own}()"
+        else:
+            try:
+                inspect.signature(given).bind("key", "shape", "dtype")
+                continue
+            except ValueError:  # one written in C tells nothing
+                continue
+            except TypeError:
+                mend = "jax.nn.initializers has them"
+        raise NetError(f"expects for {name} a function (key, shape, dtype) -> array, got {shown(given)}; {mend}")
+
+
 def _instead(name: str, value: Any, ours: Sequence[str], given: Set[str]) -> str:
     """Say what to write in place of a keyword."""
-    written = f"={value!r}" if isinstance(value, int | float | str | tuple) else "="
+    written = f"={value!r}" if isinstance(value, int | float | str | tuple) and len(repr(value)) < 40 else "="
     for own, theirs in _NAMES.items():
         if own in ours and name in theirs.split():
             if name in _IN_OTHER_WORDS:

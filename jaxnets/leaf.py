@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxnets.errors import NetError, is_traced, labelled_as, shown
 from jaxnets.foreign import refuse_network
-from jaxnets.keywords import check_arguments
+from jaxnets.keywords import check_arguments, check_initializers
 from jaxnets.net import Key, Net, Params, State, check_key, spec
 from jaxnets.padded import Padded, check_padded, step_check
 from jaxnets.select import paths
@@ -127,6 +127,7 @@ def lift(function: Any) -> Net:
     if not callable(function):
         mend = "; unpack it with *" if isinstance(function, list | tuple) else ""
         mend = "; jax.nn has activations, jn has layers" if isinstance(function, str) else mend
+        mend = f"; jn.recurrent({function}) runs it over time" if hasattr(function, "initial_carry") else mend
         raise TypeError(f"expected a Net or a callable x -> y, got {shown(function)}{mend}")
     net = _leaf(None, lambda _, x: function(x), _name(function), function)
     return replace(net, constructor=function)
@@ -163,8 +164,10 @@ def labelled(factory: Callable[P, R]) -> Callable[P, R]:
         check_arguments(factory.__name__, signature, args, kwargs)
         label = describe(factory.__name__, signature, args, kwargs)
         with labelled_as(label):
+            given = signature.bind(*args, **kwargs)
+            check_initializers(given.arguments)
             record: Any = factory(*args, **kwargs)
-        record = _noted(record, make, signature.bind(*args, **kwargs))
+        record = _noted(record, make, given)
 
         def claim(function: Callable) -> Callable:
             def call(*args: Any, **kwargs: Any) -> Any:

@@ -181,7 +181,7 @@ def _checked(function: Callable, name: str, label: str) -> Callable:
         if len(args) == needs and all(option in allowed for option in options):
             with labelled_as(label):
                 if not isinstance(x := args[-1], jax.Array | np.ndarray | jax.ShapeDtypeStruct):
-                    _check_input(x)
+                    check_input(x)
                 if (key := options.get("key")) is not None:
                     check_key(key)
                 if not isinstance(train := options.get("train", False), bool | np.bool_):
@@ -198,7 +198,12 @@ def _checked(function: Callable, name: str, label: str) -> Callable:
     return call
 
 
-def _check_input(x: Any) -> None:
+def check_input(x: Any) -> None:
+    """Check that an input is a pytree of arrays or of their specs.
+
+    Raises:
+        NetError: if it is a list, a tensor of another library or anything else.
+    """
     for leaf in jax.tree.leaves(x):
         if not isinstance(leaf, jax.Array | np.ndarray | np.generic | jax.ShapeDtypeStruct):
             mend = "; np.asarray(x) makes one" if isinstance(x, list) or hasattr(x, "__array__") else ""

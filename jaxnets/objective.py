@@ -7,7 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnets.errors import NetError, is_traced, labelled_as
+from jaxnets import losses
+from jaxnets.errors import NetError, is_traced, labelled_as, shown
+from jaxnets.foreign import library
+from jaxnets.keywords import explained
 from jaxnets.losses.checks import name_of
 from jaxnets.losses.masking import check_by_example, masked_rows, weighted_mean
 from jaxnets.regularizers import Penalty
@@ -52,6 +55,9 @@ class Objective:
         def averaged(name: str, values: jax.Array) -> jax.Array:
             with labelled_as("objective"):
                 check_by_example(name, values, outputs)
+                if not jnp.issubdtype(jnp.result_type(values), jnp.floating):
+                    mend = "what is only counted has no gradient, and is a metric, jn.metrics.mean(function)"
+                    raise NetError(f"expects {name} to give real numbers, got {jnp.result_type(values)}; {mend}")
             return values.mean() if weights is None else weighted_mean(values, weights)
 
         data = averaged(self.names[0], self.loss(outputs, targets))
@@ -69,6 +75,7 @@ class Objective:
         return f"objective({', '.join([_written(self.loss), *map(repr, self.penalties)])})"
 
 
+@explained
 def objective(loss: Loss, *penalties: Penalty | Callable[[Any], jax.Array]) -> Objective:
     """Compose a loss and penalties into what training minimises: Σ_i w_i l_i / Σ_i w_i + Σ_j penalty_j.
 
@@ -103,7 +110,15 @@ def objective(loss: Loss, *penalties: Penalty | Callable[[Any], jax.Array]) -> O
     """
     for what in (loss, *penalties):
         if not callable(what):
-            raise NetError(f"expects a loss and penalties, got {type(what).__name__} {what!r}", label="objective")
+            mend = "; unpack it with *" if isinstance(what, list | tuple) else ""
+            mend = f"; jn.losses.{what}" if isinstance(what, str) and hasattr(losses, what) else mend
+            raise NetError(f"expects a loss and penalties, got {shown(what)}{mend}", label="objective")
+        if library(what):
+            raise NetError(f"expects functions of JAX arrays, got {shown(what)} of {library(what)}", label="objective")
+    for penalty in penalties:
+        if getattr(penalty, "__module__", "").startswith("jaxnets.losses"):
+            mend = "add them up, lambda outputs, targets: one(outputs, targets) + other(outputs, targets)"
+            raise NetError(f"takes one loss, got another, {name_of(penalty)}; {mend}", label="objective")
     if isinstance(loss, Penalty):
         raise NetError(f"expects the loss first, got the penalty {loss!r}", label="objective")
     terms = [p if isinstance(p, Penalty) else Penalty(p, name_of(p), label=_written(p)) for p in penalties]

@@ -22,6 +22,7 @@ IMAGE = jnp.asarray(floats(2, 8, 8, 3))
 FLAT = jnp.asarray(floats(2, 6))
 STEPS = jnp.asarray(floats(2, 5, 4))
 ZERO: Any = 0
+ZEROS = np.zeros((2, 1))
 HALF: Any = 1.5
 QUOTED: Any = "0.5"
 TEXT: Any = "yes"
@@ -546,6 +547,174 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     "a loss for a metric": (
         train(metrics={"a": jn.losses.huber}),
         ["program expects metrics", "'a'", "jn.metrics.mean"],
+    ),
+    "labels 1 and 2 for a binary loss in training": (
+        train((FLAT, ZEROS + 2), net=jn.dense(1), objective=jn.losses.binary_cross_entropy, batch_size=2),
+        ["binary_cross_entropy, of the targets of data, expects targets from 0 to 1, got 2"],
+    ),
+    "labels 0 and 1 for a hinge in validation": (
+        train((FLAT, ZEROS + 1), net=jn.dense(1), objective=jn.losses.hinge, batch_size=2, validation=(FLAT, ZEROS)),
+        ["hinge, of the targets of validation, expects targets -1 or 1, got 0; turn 0 and 1"],
+    ),
+    "soft targets that add up to 2": (
+        train((FLAT, np.ones((2, 3), int)), batch_size=2),
+        ["cross_entropy, of the targets of data, expects probabilities that add up to 1, got a sum of 3"],
+    ),
+    "labels 1 and 2 for binary accuracy": (
+        lambda: jn.metrics.binary_accuracy(jnp.ones(2), jnp.array([1, 2])),
+        ["binary_accuracy expects targets 0 and 1, or -1 and 1, got 2; turn 1 and 2"],
+    ),
+    "labels 1 and 2 for binary accuracy in training": (
+        train(
+            (FLAT, ZEROS + 2),
+            net=jn.dense(1),
+            objective=jn.losses.huber,
+            metrics=[jn.metrics.binary_accuracy],
+            batch_size=2,
+        ),
+        ["binary_accuracy, of the targets of data, expects targets 0 and 1"],
+    ),
+    "a plateau of an accuracy": (
+        train(plateau=("accuracy", optax.contrib.reduce_on_plateau()), metrics=jn.metrics.accuracy),
+        ["program expects plateau to look at a loss or an error, got 'accuracy'"],
+    ),
+    "a callback that returns the run": (
+        lambda: jn.train.fit(train()(), KEY, [jn.train.Callback(on_segment=lambda number, run, row: run)]),
+        ["Callback expects on_segment to return True, False or None, got Run"],
+    ),
+    "an order of places that are none": (
+        train(order=lambda key, data: jnp.arange(8) + 5),
+        ["program expects order to give indices below 8, got 12"],
+    ),
+    "an order by a mask": (
+        train(order=lambda key, data: jnp.ones(8, bool)),
+        ["program expects order to give integers, got bool"],
+    ),
+    "a loss that counts": (
+        lambda: jn.objective(lambda o, y: o.argmax(-1) != y)({}, LOGITS, jnp.zeros(4, int)),
+        ["objective expects data to give real numbers, got bool", "jn.metrics.mean(function)"],
+    ),
+    "two losses": (
+        lambda: jn.objective(jn.losses.cross_entropy, untyped(jn.losses.huber)),
+        ["objective takes one loss, got another, huber; add them up"],
+    ),
+    "a list for an objective": (
+        lambda: jn.objective(untyped([jn.losses.huber])),
+        ["objective expects a loss and penalties, got list", "unpack it with *"],
+    ),
+    "PyTorch's loss": (
+        lambda: jn.objective(untyped(type("Loss", (), {"__module__": "torch.nn", "__call__": len})())),
+        ["objective expects functions of JAX arrays, got Loss of torch"],
+    ),
+    "a file for transfer": (
+        lambda: jn.train.transfer({"kernel": FLAT}, untyped("net.safetensors")),
+        ["transfer expects parameters in nested dicts, got str 'net.safetensors'; params, state, metadata = jn.load"],
+    ),
+    "a module for Flax's variables": (
+        lambda: jn.interop.from_flax(NET, untyped(linen.Dense(3)), FLAT),
+        ["from_flax expects arrays in nested dicts, got Dense; pass module.init(key, x)"],
+    ),
+    "an NNX module for Flax's variables": (
+        lambda: jn.interop.from_flax(NET, untyped(nnx.Linear(6, 3, rngs=nnx.Rngs(0))), FLAT),
+        ["got Linear; pass nnx.to_pure_dict(nnx.state(module))"],
+    ),
+    "an initializer's name": (
+        lambda: jn.dense(3, kernel_init=untyped("glorot_uniform")),
+        ["dense(3) expects for kernel_init a function (key, shape, dtype)", "jax.nn.initializers.glorot_uniform()"],
+    ),
+    "an initializer not called": (
+        lambda: jn.lstm_cell(3, recurrent_init=untyped(jax.nn.initializers.orthogonal)),
+        ["lstm_cell(3) expects for recurrent_init", "call it, jax.nn.initializers.orthogonal()"],
+    ),
+    "a number for an initializer": (
+        lambda: jn.conv(3, 3, bias_init=untyped(0.1)),
+        ["conv(3, 3) expects for bias_init", "got float 0.1; jax.nn.initializers.constant(0.1)"],
+    ),
+    "NumPy's zeros for an initializer": (
+        lambda: jn.layer_norm(scale_init=untyped(jnp.zeros)),
+        ["layer_norm() expects for scale_init a function (key, shape, dtype)", "got the function zeros"],
+    ),
+    "a cell for a layer": (
+        lambda: placed(jn.lstm_cell(4)),
+        ["child 'block'", "got Cell lstm_cell(4); jn.recurrent(lstm_cell(4)) runs it over time"],
+    ),
+    "branches that nothing merges": (
+        lambda: jn.branches(untyped(jn.dense(3)), jn.dense(3)),
+        ["branches expects first a function that merges the outputs, got Net dense(3); jn.branches(jn.concatenate"],
+    ),
+    "masked values": (
+        train((np.ma.masked_greater(np.arange(6.0).reshape(2, 3), 4), np.array([0, 1]))),
+        ["the inputs of data, got MaskedArray (2, 3) float64 with 1 masked values; fill them by .filled(value)"],
+    ),
+    "Keras's name of a value": (
+        lambda: jn.train.fit(train()(), KEY, [jn.train.early_stopping("val_loss", patience=2)]),
+        ["early_stopping finds no 'val_loss'; there are loss, cross_entropy", "write validation/loss"],
+    ),
+    "a label to ignore of an example": (
+        lambda: jn.losses.ignoring(jn.losses.cross_entropy, -1)(LOGITS, jnp.zeros(4, int)),
+        ["ignoring(cross_entropy, -1) expects outputs (batch, places", "weight 0, data=(x, y, y != label)"],
+    ),
+    "the label to ignore first": (
+        lambda: jn.losses.ignoring(untyped(-1), untyped(jn.losses.huber)),
+        ["ignoring expects a loss first, then a label, got int -1"],
+    ),
+    "a program for a network": (
+        lambda: jn.train.evaluate(untyped(train()()), {}, {}, (FLAT, FLAT), []),
+        ["evaluate expects a Net, got Program; take its network, program.recipe.net"],
+    ),
+    "Keras's validation_data": (
+        train(validation_data=None),
+        ["program has no argument validation_data: write validation="],
+    ),
+    "Keras's shuffle": (train(shuffle=True), ["program has no argument shuffle: leave it out"]),
+    "epochs for fit": (
+        lambda: untyped(jn.train.fit)(train()(), KEY, epochs=3),
+        ["fit has no argument epochs: give it to jn.train.program"],
+    ),
+    "Keras's monitor": (
+        lambda: untyped(jn.train.early_stopping)(monitor="loss", patience=3),
+        ["early_stopping has no argument monitor: write metric='loss'"],
+    ),
+    "PyTorch's reduction": (
+        lambda: untyped(jn.losses.huber)(LOGITS, LOGITS, reduction="mean"),
+        ["huber has no argument reduction: leave it out: a loss gives one value an example"],
+    ),
+    "class weights for an objective": (
+        lambda: untyped(jn.objective)(jn.losses.huber, class_weight={}),
+        ["objective has no argument class_weight: weigh examples"],
+    ),
+    "one share for a split": (lambda: jn.data.split([0, 1], untyped(0.8)), ["split expects a fraction for each part"]),
+    "a list for a grid": (
+        lambda: jn.train.sweep(lambda hp: train()(), grid=untyped([{"lr": 0.1}])),
+        ["sweep expects grid as a dict of lists", "members= takes a list of dicts"],
+    ),
+    "a word for a depth": (
+        lambda: jn.summary(NET, FLAT, depth=untyped("all")),
+        ["summary expects depth as an integer ≥ 0, got 'all'"],
+    ),
+    "an array for a log's label": (
+        lambda: jn.train.jsonl("log.jsonl", seeds=np.ones(3)),
+        ["jsonl expects numbers or text for labels, got ndarray (3,) float64 for seeds"],
+    ),
+    "a generator for a stream": (
+        lambda: jn.data.stream(untyped(each for each in "ab"), 2),
+        ["stream expects a source with a length and examples by number, got generator; list(source)"],
+    ),
+    "a size for a stream's shuffle": (
+        lambda: jn.data.stream((FLAT, FLAT), 2, shuffle=untyped(1000)),
+        ["stream expects shuffle=True or False, got int 1000"],
+    ),
+    "a run to save": (
+        lambda: jn.save("net.safetensors", jn.train.fit(train()(), KEY)[0]),
+        ["save expects parameters in nested dicts, got Run; of a run, run.params, run.state"],
+    ),
+    "parameters before the path": (
+        lambda: jn.save(untyped({}), untyped("net.safetensors")),
+        ["save expects a path first, then params and state, got dict"],
+    ),
+    "a tensor for from_torch's input": (
+        lambda: jn.interop.from_torch(NET, {}, type("Tensor", (), {"shape": (1,), "__array__": len})()),
+        ["x expects an array, got Tensor (1,)", "np.asarray(x) makes one"],
     ),
     "data that is no pair": (train(np.ones((8, 6))), ["program expects data as (inputs, targets)", "ndarray"]),
     "wrong targets in training": (

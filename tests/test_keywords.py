@@ -93,7 +93,8 @@ def constructors() -> dict[str, inspect.Signature]:
 
 
 def test_every_name_that_is_offered_is_an_argument_of_some_constructor():
-    ours = {name for signature in constructors().values() for name in signature.parameters}
+    more = map(inspect.signature, (jn.train.program, jn.train.early_stopping, jn.data.stream))
+    ours = {name for signature in (*constructors().values(), *more) for name in signature.parameters}
     assert set(keywords._NAMES) <= ours
 
 

@@ -338,3 +338,8 @@ def test_a_mistake_is_explained(name: str):
     make, message = MISTAKES[name]
     with pytest.raises(jn.NetError, match=message):
         make()
+
+
+def test_a_mean_counts_what_is_true():
+    wrong = jn.metrics.mean(lambda scores, labels: scores.argmax(-1) != labels)
+    assert wrong(jnp.eye(4), jnp.array([0, 1, 3, 3])) == 0.25

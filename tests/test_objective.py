@@ -197,7 +197,7 @@ MISTAKES = {
     ),
     "scalar weights": (lambda: WHOLE(*ALL, 1.0), r"expects weights \(5,\), got \(\)"),
     "negative weights": (lambda: WHOLE(*ALL, jnp.array([1, 1, -1, 1, 1.0])), "expects weights ≥ 0, got -1"),
-    "no loss": (lambda: jn.objective(None), "expects a loss and penalties, got NoneType"),  # type: ignore[arg-type]
+    "no loss": (lambda: jn.objective(None), "expects a loss and penalties, got None"),  # type: ignore[arg-type]
     "a number": (lambda: jn.objective(losses.huber, 0.1), "expects a loss and penalties, got float 0.1"),  # type: ignore[arg-type]
     "a penalty first": (lambda: jn.objective(regularizers.l2(0.1)), r"expects the loss first, got the penalty l2\(0.1"),  # type: ignore[arg-type]
     "a pattern without match": (

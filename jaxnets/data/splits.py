@@ -119,6 +119,8 @@ def shares_of(fractions: Sequence[float]) -> np.ndarray:
     Raises:
         NetError: if they are not positive with sum 1.
     """
+    if np.ndim(fractions) != 1:
+        raise NetError(f"expects a fraction for each part, such as (0.8, 0.2), got {fractions}")
     shares = np.asarray(fractions, np.float64)
     if shares.ndim != 1 or (shares <= 0).any() or not np.isclose(shares.sum(), 1.0):
         raise NetError(f"expects positive fractions with sum 1, got {list(fractions)}")

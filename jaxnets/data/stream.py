@@ -12,7 +12,7 @@ import numpy as np
 from jaxnets.data.arrays import Arrays
 from jaxnets.data.batch import Batch
 from jaxnets.data.reading import Reading, Source, Transform, differing, form
-from jaxnets.errors import NetError, check_count, labelled_as, missing
+from jaxnets.errors import NetError, check_count, labelled_as, missing, shown
 from jaxnets.placement import automatic_sharding, check_divides, rows_of
 
 
@@ -236,6 +236,13 @@ def stream(
         raise missing("grain", "stream")
     with labelled_as("stream"):
         examples = Arrays(source) if isinstance(source, tuple) else source
+        if not (hasattr(examples, "__len__") and hasattr(examples, "__getitem__")):
+            mend = "list(source) is one, where it fits into memory"
+            raise NetError(f"expects a source with a length and examples by number, got {shown(examples)}; {mend}")
+        if callable(transforms):
+            raise NetError(f"expects a list of transforms, got {shown(transforms)}; put it in brackets")
+        if not isinstance(shuffle, bool | np.bool_):
+            raise NetError(f"expects shuffle=True or False, got {shown(shuffle)}")
         for name, value in (("batch_size", batch_size), ("epochs", 1 if epochs is None else epochs)):
             check_count(name, value)
         for name, value in (("workers", workers), ("threads", threads), ("ahead", ahead)):

@@ -77,8 +77,8 @@ def summary(
         raise NetError(
             f"has no column {', '.join(map(repr, unknown))}; there are {', '.join(COLUMNS)}", label="summary"
         )
-    if depth is not None and depth < 0:
-        raise NetError(f"expects depth ≥ 0, got {depth}", label="summary")
+    if depth is not None and not (hasattr(depth, "__index__") and depth >= 0):
+        raise NetError(f"expects depth as an integer ≥ 0, got {depth!r}; None shows all", label="summary")
     model = trace.model_of(model, *inputs, params=params, state=state)
     shown = tuple(columns or (DEFAULT if model.net is not None else DEFAULT[1:]))
     program = trace.forward(model, train=train, trips=trips)

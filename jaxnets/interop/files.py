@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.errors import NetError, is_traced, require
+from jaxnets.errors import NetError, is_traced, require, shown
 from jaxnets.interop.tensors import DTYPES, Tensors, read_safetensors, warn_of_not_finite
-from jaxnets.net import Params, State
+from jaxnets.net import Net, Params, State
 from jaxnets.select import paths
 
 FORMAT = "jaxnets/2"
@@ -49,6 +49,7 @@ def save(
         overwrite: whether a file that is already there may be replaced.
 
     Raises:
+        FileNotFoundError: if there is no such folder.
         FileExistsError: if there is a file and `overwrite` is false.
         NetError: if the trees hold something other than dicts of such arrays, a name is empty or contains `/`, or
             metadata are not for JSON, NaN and infinite numbers among them.
@@ -61,7 +62,16 @@ def save(
     ((2,), {}, {'epochs': 3})
     """
     to_bytes = require("safetensors.numpy", "experiments").save
+    if not isinstance(path, str | Path):
+        raise NetError(f"expects a path first, then params and state, got {shown(path)}", label="save")
     path = Path(path).expanduser()
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent}; make it first")
+    if not isinstance(params, Mapping):
+        mend = "; of a run, run.params, run.state" if hasattr(params, "params") else ""
+        mend = "; params and state are two arguments" if isinstance(params, tuple) else mend
+        mend = "; those that net.init returned" if isinstance(params, Net) else mend
+        raise NetError(f"expects parameters in nested dicts, got {shown(params)}{mend}", label="save")
     tensors: Tensors = {}
     if not isinstance(metadata, Mapping | None):
         raise NetError(f"expects metadata as a dict, got {type(metadata).__name__}", label="save")
@@ -116,7 +126,8 @@ def load(path: str | Path) -> tuple[Params, State, dict[str, Any]]:
     path = Path(path).expanduser()
     label = f"load {path}"
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
+        mend = ", but a folder; jn.train.load_checkpoint reads one of checkpoints" if path.is_dir() else ""
+        raise FileNotFoundError(f"there is no file {path}{mend}")
     tensors, entries = read_safetensors(path, label)
     try:
         header = json.loads(entries.get("jaxnets", "{}"))

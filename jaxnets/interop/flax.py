@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxnets.errors import NetError
+from jaxnets.foreign import library
 from jaxnets.interop.naming import slashed, unwrapped
 from jaxnets.interop.settings import compare, flax_modules
 from jaxnets.interop.skeleton import Skeleton, nested
@@ -89,7 +90,9 @@ def from_flax(
     """Return a network's parameters and state with the variables of its counterpart in Flax.
 
     Modules that have the same names here and there belong together. Of the others, those that Flax named by itself,
-    `Conv_0`, `Conv_1`, … in the order they were made in, belong to the network's layers of that kind in their order; a
+    `Conv_0`, `Conv_1`, …, belong to the network's layers of that kind in their order: in the order of their calls where
+    `module` is given, else of their numbers, that in which they were made (in `Dense(2)(Dense(8)(x))` the outer is
+    `Dense_0`); a
     module with modules inside, `ResNetBlock_0`, belongs to the next block, a `jn.residual` say, or where there are
     as many `jn.serial`s, to the next of these, and what is inside is matched likewise. Copies in a `jn.repeat` count
     as layers one after another, and take stacked variables under their own name. All else is said by `rename`.
@@ -129,12 +132,16 @@ def from_flax(
     >>> bool(jnp.allclose(ours.apply(params, state, x)[0], theirs.apply(variables, x)))
     True
     """
+    if not isinstance(variables, Mapping):
+        way = "nnx.to_pure_dict(nnx.state(module))" if library(variables) == "flax.nnx" else "module.init(key, x)"
+        way = "its params" if hasattr(variables, "params") and not library(variables) else way
+        raise NetError(f"expects arrays in nested dicts, got {type(variables).__name__}; pass {way}", label="from_flax")
     given = renamed(_flat(variables), rename or {}, "/", "from_flax")
     warn_of_not_finite(given.items(), "from_flax")
     modules = {} if module is None else modules_renamed(flax_modules(module, x), rename or {}, "/")
     skeleton, theirs = Skeleton(net, x), _read("", nested(given))
     pairs: list[tuple[_Ours, _Theirs]] = []
-    _match(_Ours(net, skeleton.tree), theirs, pairs)
+    _match(_Ours(net, skeleton.tree), theirs, pairs, {path: place for place, path in enumerate(modules)})
     found: dict[str, dict[int, np.ndarray]] = {}
     unexpected = {slashed(module.path, name): None for module in _all(theirs) for name in module.arrays}
     for own, part in pairs:
@@ -156,27 +163,30 @@ def from_flax(
     return skeleton.trees(_assembled(skeleton, found, list(unexpected)), dtype)
 
 
-def _match(ours: _Ours, theirs: _Theirs, pairs: list[tuple[_Ours, _Theirs]]) -> None:
-    """Enter which of our layers and which of Flax's modules belong together, inside two that do."""
+def _match(ours: _Ours, theirs: _Theirs, pairs: list[tuple[_Ours, _Theirs]], called: Mapping[str, int]) -> None:
+    """Enter which of our layers and which of Flax's modules belong together, inside two that do.
+
+    `called` has the place of each module among the calls by path, where it is known.
+    """
     if not ours.net.children:
         pairs.append((ours, theirs))
         return
     modules, rest = dict(theirs.inside), []
     for own in ours.inside():
         if (name := own.path.rpartition("/")[2]) in modules:
-            _match(own, modules.pop(name), pairs)
+            _match(own, modules.pop(name), pairs, called)
         else:
             rest += own.written_out()
     blocks = [module for module in modules.values() if not module.arrays]
     rest = _opened(rest, len(blocks))
     composed = [own for own in rest if own.net.children]
     if len(composed) == len(blocks) and len({block.stem for block in blocks}) < 2:
-        for own, block in zip(composed, _by_number(blocks)):
-            _match(own, block, pairs)
+        for own, block in zip(composed, _in_order(blocks, called)):
+            _match(own, block, pairs, called)
     for kind in dict.fromkeys(own.kind for own in rest if not own.net.children):
         alike = [module for module in modules.values() if module.arrays and _KINDS.get(module.stem) == kind]
         if len({module.stem for module in alike}) == 1:
-            pairs += zip([own for own in rest if own.kind == kind and not own.net.children], _by_number(alike))
+            pairs += zip([own for own in rest if own.kind == kind and not own.net.children], _in_order(alike, called))
 
 
 def _leaves(net: Net, path: str = "") -> Iterator[tuple[str, Net]]:
@@ -201,7 +211,13 @@ def _opened(units: list[_Ours], blocks: int) -> list[_Ours]:
         units = [one for inside in opening for own in inside for one in own.written_out()]
 
 
-def _by_number(modules: list[_Theirs]) -> list[_Theirs]:
+def _in_order(modules: list[_Theirs], called: Mapping[str, int]) -> list[_Theirs]:
+    """Return modules in the order of their calls, or of their numbers where that is not known.
+
+    Linen numbers them as they are made: in `Dense(2)(Dense(8)(x))` the outer one, which is called last, is `Dense_0`.
+    """
+    if all(module.path in called for module in modules):
+        return sorted(modules, key=lambda module: called[module.path])
     return sorted(modules, key=lambda module: int(module.path.rpartition("_")[2]) if module.stem else 0)
 
 
@@ -226,6 +242,9 @@ def _assembled(
     if any(lists.values()):
         listed = "; ".join(f"{kind} {shortened(names)}" for kind, names in lists.items() if names)
         mend = "take the variables of the same network, or say by rename= which module is which"
+        if misshapen and not missing and not unexpected:
+            mend += "; Linen numbers modules as they are made, in Dense(2)(Dense(8)(x)) the outer first: module= has "
+            mend += "them matched as they are called"
         raise NetError(f"finds other arrays than the network has: {listed}; {mend}", label="from_flax")
     return arrays
 

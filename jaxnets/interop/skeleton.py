@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.errors import NetError
+from jaxnets.errors import NetError, labelled_as
 from jaxnets.interop.naming import Layer, layers
 from jaxnets.interop.tensors import shortened
-from jaxnets.net import Key, Net, Params, State
+from jaxnets.net import Key, Net, Params, State, check_input
 from jaxnets.select import Pattern, matches, paths
 
 
@@ -26,6 +26,8 @@ class Skeleton:
     """
 
     def __init__(self, net: Net, x: Any) -> None:
+        with labelled_as("x"):
+            check_input(x)
         self.net, self.x = net, x
         self.params, self.state = jax.eval_shape(net.init, jax.random.key(0), x)
         self.tree = _merged(self.params, self.state)

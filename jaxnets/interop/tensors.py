@@ -2,6 +2,7 @@
 
 import json
 import warnings
+import zipfile
 from collections.abc import Container, Iterable, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -155,7 +156,8 @@ def read_safetensors(path: Path, label: str) -> tuple[Tensors, dict[str, str]]:
     except NetError as error:
         raise NetError(f"{error.message} (in {path})", label=label) from None
     except (SafetensorError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise NetError(f"finds no whole safetensors file {path}: {error}", label=label) from error
+        mend = "; jn.interop.from_torch reads PyTorch's" if zipfile.is_zipfile(path) else ""
+        raise NetError(f"finds no whole safetensors file {path}: {error}{mend}", label=label) from error
     return tensors, metadata
 
 

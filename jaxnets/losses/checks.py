@@ -1,6 +1,7 @@
 """What losses share: what they ask of outputs and targets and say when they are wrong, and small array functions."""
 
 import functools
+import inspect
 import warnings
 from collections.abc import Callable
 from typing import Any, ParamSpec
@@ -10,16 +11,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnets.errors import NetError, known, labelled_as
+from jaxnets.keywords import check_arguments
 from jaxnets.padded import Padded
 
 P = ParamSpec("P")
 
 
 def named(function: Callable[P, jax.Array]) -> Callable[P, jax.Array]:
-    """Decorate a loss so that its name stands in front of its errors."""
+    """Decorate a loss so that its name stands in front of its errors, and arguments it does not have are explained."""
+    signature = inspect.signature(function)
 
     @functools.wraps(function)
     def loss(*args: P.args, **kwargs: P.kwargs) -> jax.Array:
+        check_arguments(name_of(function), signature, args, kwargs)
         with labelled_as(name_of(function)):
             return function(*args, **kwargs)
 

@@ -23,9 +23,15 @@ from jaxnets.losses.checks import (
     same_shape,
     warn_of_probabilities,
 )
-from jaxnets.losses.labels import takes_labels
+from jaxnets.losses.labels import takes_labels, takes_targets
 
 
+def _check_zero_one(targets: Any) -> None:
+    mend = "; turn -1 and 1 into 0 and 1 by (targets + 1) / 2"
+    refuse(targets, lambda t: (t < 0) | (t > 1), f"expects targets from 0 to 1, got {{}}{mend}")
+
+
+@takes_targets(check_probabilities)
 @takes_labels
 @named
 def cross_entropy(outputs: Any, targets: Any, *, label_smoothing: Any = 0.0) -> jax.Array:
@@ -66,6 +72,7 @@ def cross_entropy(outputs: Any, targets: Any, *, label_smoothing: Any = 0.0) -> 
     return over_batch(values)
 
 
+@takes_targets(check_probabilities)
 @takes_labels
 @named
 def negative_log_likelihood(outputs: Any, targets: Any) -> jax.Array:
@@ -126,6 +133,7 @@ def maximum_a_posteriori(outputs: Any, targets: Any, *, rubbish: Any = 1.0) -> j
     return over_batch(total - pick(outputs, labels))
 
 
+@takes_targets(_check_zero_one)
 @named
 def binary_cross_entropy(outputs: Any, targets: Any, *, from_logits: bool = True) -> jax.Array:
     """Return the logistic loss of logits, −t log σ(o) − (1 − t) log σ(−o), or −t log p − (1 − t) log(1 − p) of p.
@@ -171,6 +179,7 @@ def _log_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax
     return _log(*primals), tangents[0] / jnp.maximum(primals[0], 1e-12)
 
 
+@takes_targets(_check_zero_one)
 @named
 def focal(outputs: Any, targets: Any, *, gamma: Any = 2.0, alpha: Any = None) -> jax.Array:
     """Return the focal loss of logits, −α_t (1 − p_t)^γ log p_t: cross entropy with easy examples turned down.
@@ -247,6 +256,7 @@ def softmax_focal(outputs: Any, targets: Any, *, gamma: Any = 2.0) -> jax.Array:
     return over_batch(-factor * log_true)
 
 
+@takes_targets(check_probabilities)
 @named
 def kl_divergence(outputs: Any, targets: Any) -> jax.Array:
     """Return the Kullback–Leibler divergence Σ_k t_k (log t_k − o_k) of log-probabilities o from probabilities t.
@@ -278,8 +288,3 @@ def kl_divergence(outputs: Any, targets: Any) -> jax.Array:
 def _rounded_up(divergence: jax.Array) -> jax.Array:
     """Return a divergence with 0 for what rounding takes below it; what is well below is of no probabilities."""
     return jnp.where(divergence > -1e-5, at_least_zero(divergence), divergence)
-
-
-def _check_zero_one(targets: jax.Array) -> None:
-    mend = "; turn -1 and 1 into 0 and 1 by (targets + 1) / 2"
-    refuse(targets, lambda t: (t < 0) | (t > 1), f"expects targets from 0 to 1, got {{}}{mend}")

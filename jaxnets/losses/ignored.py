@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnets.errors import NetError
+from jaxnets.errors import NetError, shown
 from jaxnets.losses.checks import name_of
 from jaxnets.losses.labels import but, labels_of, takes_labels
 from jaxnets.losses.sequences import Loss, sequence
@@ -34,15 +34,19 @@ def ignoring(loss: Loss, label: int) -> Loss:
     >>> print(ignoring(jn.losses.cross_entropy, 255)(logits, labels).round(4))
     [1.3863]
     """
+    if not callable(loss):
+        raise NetError(f"expects a loss first, then a label, got {shown(loss)}", label="ignoring")
     name = name_of(loss)
     over_places = sequence(loss)
 
     def labelled_loss(outputs: Any, targets: Any) -> jax.Array:
         outputs, targets = jnp.asarray(outputs), jnp.asarray(targets)
         if targets.ndim < 2 or outputs.shape[:-1] != targets.shape or not jnp.issubdtype(targets.dtype, jnp.integer):
+            mend = "; of one label an example those left out get weight 0, data=(x, y, y != label)"
+            mend = mend if targets.ndim == 1 else ""
             raise NetError(
-                f"expects outputs (batch, ..., classes) and integer labels (batch, ...), got {outputs.shape} and "
-                f"{targets.dtype} {targets.shape}",
+                f"expects outputs (batch, places, ..., classes) and integer labels (batch, places, ...), got "
+                f"{outputs.shape} and {targets.dtype} {targets.shape}{mend}",
                 label=f"ignoring({name}, {label})",
             )
         rows = targets.reshape(len(targets), -1)

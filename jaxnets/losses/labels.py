@@ -34,6 +34,26 @@ def takes_labels(function: F, labels: Labels | None = Labels()) -> F:
     return function
 
 
+def takes_targets(check: Callable[[Any], None]) -> Callable[[F], F]:
+    """Decorate a function of `(outputs, targets)` with what raises for known targets that it can't take, and return it.
+
+    So `jn.train` can look at them before a run, in which they are traced.
+    """
+
+    def note(function: F) -> F:
+        function.check_targets = check  # pyright: ignore
+        return function
+
+    return note
+
+
+def targets_check_of(function: Any) -> Callable[[Any], None] | None:
+    """Return what a function, or a `functools.partial` of it, asks of its targets' values, if anything."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return getattr(function, "check_targets", None)
+
+
 def labels_of(function: Any) -> Labels | None:
     """Return what a function, or a `functools.partial` of it, says of its labels; `None` where it says nothing."""
     while isinstance(function, functools.partial):

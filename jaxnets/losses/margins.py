@@ -8,9 +8,15 @@ import optax
 
 from jaxnets.errors import NetError, concrete, is_traced
 from jaxnets.losses.checks import integer_targets, named, option, others, over_batch, pick, refuse, same_shape
-from jaxnets.losses.labels import takes_labels
+from jaxnets.losses.labels import takes_labels, takes_targets
 
 
+def _check_signs(targets: Any) -> None:
+    mend = "; turn 0 and 1 into these by 2 * targets - 1"
+    refuse(targets, lambda t: (t != 1) & (t != -1), f"expects targets -1 or 1, got {{}}{mend}")
+
+
+@takes_targets(_check_signs)
 @named
 def hinge(outputs: Any, targets: Any) -> jax.Array:
     """Return the hinge loss max(0, 1 − t o) of a score, that of support vector machines.
@@ -32,6 +38,7 @@ def hinge(outputs: Any, targets: Any) -> jax.Array:
     return over_batch(optax.losses.hinge_loss(*_signed(outputs, targets)))
 
 
+@takes_targets(_check_signs)
 @named
 def squared_hinge(outputs: Any, targets: Any) -> jax.Array:
     """Return the squared hinge loss max(0, 1 − t o)², which has no kink.
@@ -53,6 +60,7 @@ def squared_hinge(outputs: Any, targets: Any) -> jax.Array:
     return over_batch(jnp.square(optax.losses.hinge_loss(*_signed(outputs, targets))))
 
 
+@takes_targets(_check_signs)
 @named
 def perceptron(outputs: Any, targets: Any) -> jax.Array:
     """Return the perceptron's loss max(0, −t o), zero wherever the sign is right.
@@ -76,6 +84,7 @@ def perceptron(outputs: Any, targets: Any) -> jax.Array:
     return over_batch(optax.losses.perceptron_loss(*_signed(outputs, targets)))
 
 
+@takes_targets(_check_signs)
 @named
 def exponential(outputs: Any, targets: Any) -> jax.Array:
     """Return the exponential loss e^(−t o), that of AdaBoost.
@@ -173,6 +182,5 @@ def crammer_singer_hinge(outputs: Any, targets: Any, *, margin: Any = 1.0) -> ja
 
 def _signed(outputs: Any, targets: Any) -> tuple[jax.Array, jax.Array]:
     outputs, targets = same_shape(outputs, targets)
-    mend = "; turn 0 and 1 into these by 2 * targets - 1"
-    refuse(targets, lambda t: (t != 1) & (t != -1), f"expects targets -1 or 1, got {{}}{mend}")
+    _check_signs(targets)
     return outputs, targets

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jaxnets.errors import labelled_as
 from jaxnets.losses.checks import name_of
-from jaxnets.losses.labels import labels_of, takes_labels
+from jaxnets.losses.labels import labels_of, takes_labels, takes_targets, targets_check_of
 from jaxnets.losses.masking import check_by_example, masked_rows
 from jaxnets.ops.sums import Sum, add, as_sum, rounded, total
 
@@ -116,8 +116,11 @@ def mean(loss: Callable[[Any, Any], jax.Array], *, higher_is_better: bool | None
         values = loss(outputs, targets)
         with labelled_as("mean"):
             check_by_example(name, values, outputs)
+            values = values if jnp.issubdtype(values.dtype, jnp.floating) else values.astype(jnp.float32)
         return sums(values, weights)
 
+    if (check := targets_check_of(loss)) is not None:
+        takes_targets(check)(measure)
     return Metric(takes_labels(measure, labels_of(loss)), ratio, name, higher_is_better=higher_is_better)
 
 

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 
 from jaxnets import losses
 from jaxnets.errors import NetError, check_count, labelled_as
-from jaxnets.losses.checks import array, class_targets, floating, over_batch, same_shape
-from jaxnets.losses.labels import takes_labels
+from jaxnets.losses.checks import array, class_targets, floating, over_batch, refuse, same_shape
+from jaxnets.losses.labels import takes_labels, takes_targets
 from jaxnets.losses.masking import blanked, check_weights, masked_rows, real_steps, stood_in
 from jaxnets.metrics.metric import Metric, Sums, ratio, sums
 from jaxnets.padded import Padded
@@ -94,10 +94,17 @@ scores counts as wrong: `argmax` would take the NaN for a prediction.
 """
 
 
+def _check_binary(targets: Any) -> None:
+    mend = "; turn 1 and 2 into 0 and 1 by targets - 1"
+    refuse(targets, lambda t: (t != 0) & (abs(t) != 1), f"expects targets 0 and 1, or -1 and 1, got {{}}{mend}")
+
+
+@takes_targets(_check_binary)
 def _binary_accuracy(outputs: Any, targets: Any, weights: Any = None) -> Sums:
     with labelled_as("binary_accuracy"):
         outputs, targets, weights = masked_rows(main_output(outputs), targets, weights)
         logits, truth = same_shape(outputs, targets)
+        _check_binary(truth)
     right = jnp.where(jnp.isnan(logits), False, (logits > 0) == (truth > 0)).astype(logits.dtype)
     return sums(over_batch(right), weights)
 

@@ -38,6 +38,8 @@ def network(net: Any) -> Net:
     try:
         if _uncalled(net):
             raise NetError(f"expects a Net, got {shown(net)}; call it, jn.models.{net.__name__}(...)")
+        if hasattr(net, "recipe"):
+            raise NetError(f"expects a Net, got {shown(net)}; take its network, program.recipe.net")
         return lift(net)
     except TypeError as error:
         raise NetError(str(error)) from None
@@ -233,7 +235,7 @@ def warn_of_probabilities(net: Net, objective: Any) -> None:
     loss = name_of(objective.loss) if isinstance(objective, Objective) else ""
     if loss in ON_LOGITS.get(net.kind, ()):
         text = f"the network ends in {net.kind}, and {loss} takes logits and applies it itself"
-        warnings.warn(f"{text}; leave {net.kind} out, and apply it to what the network predicts", stacklevel=3)
+        warnings.warn(f"{text}; leave {net.kind} out, and apply it to what the network predicts", stacklevel=4)
 
 
 def callback_hint(wrong: Any) -> str:
@@ -248,7 +250,8 @@ def callback_hint(wrong: Any) -> str:
 def _uncalled(thing: Any) -> bool:
     """Tell whether a function of this library stands where what it returns is wanted."""
     made_in = ("jaxnets.models", "jaxnets.metrics", "jaxnets.data", "jaxnets.train")
-    plain = isinstance(thing, types.FunctionType) and "<locals>" not in thing.__qualname__
+    named = getattr(thing, "__qualname__", "")  # a function that a call has made bears the call, `flip(1)`
+    plain = isinstance(thing, types.FunctionType) and "<locals>" not in named and "(" not in named
     return plain and thing.__module__.startswith(made_in) and not thing.__name__.startswith("_")
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxnets.compiled import compiled
 from jaxnets.errors import NetError, labelled_as, shown
+from jaxnets.keywords import explained
 from jaxnets.net import Key, check_key
 from jaxnets.train.arguments import callback_hint, check_function
 from jaxnets.train.diagnostics.blame import blame
@@ -74,6 +75,7 @@ class Diverged(NetError):
         self.run, self.history = run, history
 
 
+@explained
 def fit(program: Program, key: Key, callbacks: Sequence[Callback | EarlyStopping] = ()) -> tuple[Run, History]:
     """Run a program segment by segment from the host, and return what `program(key)` returns.
 
@@ -211,6 +213,18 @@ def _together() -> Iterator[None]:
         raise
 
 
+def _ends(said: Any) -> bool:
+    """Tell whether a callback asks for the run's end by what it returns.
+
+    Raises:
+        NetError: for anything but a bool or `None`: a value that is handed back by the way would end the run.
+    """
+    if said is None or isinstance(said, bool | np.bool_) or (isinstance(said, jax.Array) and said.dtype == bool):
+        return bool(said)
+    mend = "True ends the run; leave out the return"
+    raise NetError(f"expects on_segment to return True, False or None, got {shown(said)}; {mend}", label="Callback")
+
+
 class Interruption(list[int]):
     """The signals that came, and the exception by which a callback ended the run."""
 
@@ -224,7 +238,7 @@ class Interruption(list[int]):
         ends = False
         for callback in callbacks:
             try:
-                ends |= bool(callback.on_segment(number, run, row))
+                ends |= _ends(callback.on_segment(number, run, row))
             except (KeyboardInterrupt, SystemExit) as error:
                 if len(self) > 1:  # the second signal
                     raise

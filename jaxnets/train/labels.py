@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.errors import NetError
-from jaxnets.losses.checks import known
-from jaxnets.losses.labels import Labels, labels_of
+from jaxnets.errors import NetError, known, labelled_as
+from jaxnets.losses.checks import name_of
+from jaxnets.losses.labels import Labels, labels_of, targets_check_of
 from jaxnets.metrics import Metric
 from jaxnets.net import Net, outline, spec
 from jaxnets.padded import Padded
@@ -72,11 +72,39 @@ def check_labels(net: Net, objective: Any, metrics: Mapping[str, Metric], sets: 
     Raises:
         NetError: as `label_check` says.
     """
+    takers = [getattr(objective, "loss", objective), *(metric.measure for metric in metrics.values())]
+    asking = {name_of(each).strip("_"): check for each in takers if (check := targets_check_of(each)) is not None}
+    if asking:
+        for name, data in sets.items():
+            _check_values(name, asking, _outputs(net, data[0]), *data[1:])
     sets = {name: data for name, data in sets.items() if known_labels(data[1]) is not None}
     check = label_check(net, objective, metrics, next(iter(sets.values()))[0]) if sets else None
     if check is not None:
         for name, data in sets.items():
             check(name, data[1], data[2] if len(data) > 2 else None)
+
+
+def _check_values(name: str, checks: Mapping[str, Callable], outputs: Any, targets: Any, weights: Any = None) -> None:
+    """Check what losses and metrics ask of their targets' values, where they are known, those of weight 0 left out.
+
+    Raises:
+        NetError: as a loss does when it is called by itself, with the name of the data.
+    """
+    outputs = outputs.get("logits") if isinstance(outputs, Mapping) else outputs
+    if (
+        isinstance(targets, Padded | Mapping | tuple | list)
+        or jnp.shape(targets)[1:] != getattr(outputs, "shape", ())[1:]
+    ):
+        return  # what the loss makes of another shape, it says itself
+    found, counted = known(targets), np.ones(()) if weights is None else known(weights)
+    if found is None or counted is None:
+        return
+    kept = found[counted > 0] if counted.ndim else found
+    if np.isnan(kept).any():  # said before, unless they are meant to be there
+        return
+    for taker, check in checks.items():
+        with labelled_as(f"{taker}, of the targets of {name},"):
+            check(kept)
 
 
 def known_labels(targets: Any) -> np.ndarray | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnets.errors import NetError, require
+from jaxnets.errors import NetError, require, shown
 from jaxnets.train.fit import Callback, Row
 from jaxnets.train.program import Program
 from jaxnets.train.run import Run
@@ -25,7 +25,7 @@ def jsonl(path: str | Path, **labels: Any) -> Callback:
     the same run, killed before its first checkpoint.
 
     Args:
-        path: the file; its folder must exist.
+        path: the file; its folder is made where there is none.
         **labels: written into every line, such as `seed=3`. A value that has a label's name, as the part `l2` of an
             objective may, is called `reported/l2`.
 
@@ -48,7 +48,7 @@ def csv(path: str | Path, **labels: Any) -> Callback:
     Rows are added to what is there, each once, as in `jsonl`. Numbers are written so that they read back to the bit.
 
     Args:
-        path: the file; its folder must exist.
+        path: the file; its folder is made where there is none.
         **labels: columns in front, such as `seed=3`.
 
     Raises:
@@ -147,7 +147,16 @@ def _file(
     write: Callable[[Mapping[str, Any]], str],
     read: Callable[[Any], Any],
 ) -> Callback:
-    """Return a callback that appends rows to a file, whatever its format; `read` gives a value as it is read back."""
+    """Return a callback that appends rows to a file, whatever its format; `read` gives a value as it is read back.
+
+    Raises:
+        NetError: for a label that is no number or text.
+    """
+    scalars = {name: value for name, value in labels.items() if np.ndim(value) == 0 and hasattr(value, "item")}
+    labels = {**labels, **{name: value.item() for name, value in scalars.items()}}
+    for name, value in labels.items():
+        if not isinstance(value, str | int | float | None):
+            raise NetError(f"expects numbers or text for labels, got {shown(value)} for {name}", label=path.suffix[1:])
     live: dict[str, bool] = {}
 
     def on_start(program: Program) -> None:

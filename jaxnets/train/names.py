@@ -44,6 +44,13 @@ class Directions:
         untold = self.parts is None and name != SKIPPED and (bool(front) or not self.watched)
         return "min" if untold else None  # nothing else has a name there
 
+    def may_have(self, metric: str) -> bool:
+        """Tell whether a value may have this name: objectives of one's own and `watch` report under any."""
+        front = next((front for front in FRONTS if metric.startswith(front)), "")
+        name = metric.removeprefix(front)
+        told = self.parts is not None and (bool(front) or not self.watched)
+        return not told or name in ("loss", SKIPPED, *(self.parts or ()), *self.metrics)
+
     def names(self) -> list[str]:
         """Return the names that declare it."""
         return ["loss", *(self.parts or ()), *(name for name, higher in self.metrics.items() if higher is not None)]
@@ -60,6 +67,9 @@ def settled(metric: str, mode: Any, directions: Directions | None) -> Mode:
     if found := mode or (directions and directions.mode(metric)):
         return found
     known = "" if directions is None else f"; there are {', '.join(directions.names())}"
+    if directions is not None and not directions.may_have(metric):
+        mend = f"; write {FRONTS[1]}{metric[4:]}" if metric.startswith("val_") else ""
+        raise NetError(f"finds no {metric!r}{known}, with {FRONTS[1]} in front of the validation set's{mend}")
     raise NetError(
         f"expects mode 'min' or 'max' for {metric!r}: nothing declares whether higher is better, as a metric does by "
         f"Metric(..., higher_is_better=True) and for the objective is no question{known}"

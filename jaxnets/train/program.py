@@ -10,7 +10,8 @@ import optax
 
 from jaxnets.compiled import Compiled, compiled
 from jaxnets.data.stream import Stream
-from jaxnets.errors import NetError, check_count, check_fraction, labelled_as
+from jaxnets.errors import NetError, check_count, check_fraction, known, labelled_as
+from jaxnets.keywords import explained
 from jaxnets.net import Key, Net, check_key, fold
 from jaxnets.objective import Loss
 from jaxnets.ops.permutation import permutation
@@ -85,10 +86,10 @@ class Recipe(Epoch):
     def rows(self, run: Run, first: jax.Array, train: Data) -> tuple[jax.Array, jax.Array]:
         """Return the examples of each batch of the epoch that began at a step, and their weights."""
         key = fold(jax.random.fold_in(run.key, first), "order")
-        places = permutation(key, self.examples) if self.order is None else self.order(key, train)
-        if jnp.shape(places) != (self.examples,):
-            wrong = f"expects order to give indices ({self.examples},), got {jnp.shape(places)}"
-            raise NetError(wrong, label="program")
+        if self.order is None:
+            places = permutation(key, self.examples)
+        else:
+            places = _indices(self.order(key, train), self.examples)
         index, weights = tally.rows(self.examples, self.batch_size)
         return places[index], weights
 
@@ -246,6 +247,7 @@ def halted(run: Run) -> jax.Array | None:
     return failed if stopped is None else stopped if failed is None else stopped | failed
 
 
+@explained
 def program(
     net: Net | Callable[[Any], Any],
     objective: ObjectiveFunction | Loss,
@@ -354,6 +356,8 @@ def program(
         spread = spread_of(train) if stream is None else rows_of(stream.place)
         for name, count in (("epochs", epochs), ("batch_size", size), ("accumulate", accumulate)):
             check_count(name, count)
+        if order is not None:
+            _indices(order(jax.random.key(0), train), examples)  # one epoch's, while values are known
         if size > examples:
             mend = "batch_size=None takes them all at once"
             raise NetError(
@@ -385,8 +389,29 @@ def program(
     own = net, objective, optimizer, metrics, options, augment, mix, spread, spread_of(held_out), order
     recipe = Recipe(*own, examples, size, settings)
     stopping = None if stopping is None else stopping.settle(recipe.directions)
+    if plateau is not None and recipe.directions.mode(plateau[0]) == "max":
+        mend = 'take what is better the lower, ("validation/loss", ...)'
+        raise NetError(f"expects plateau to look at a loss or an error, got {plateau[0]!r}; {mend}", label="program")
     streamed = None if stream is None else Streamed.of(stream, validation, recipe)
     return Program(train, held_out, epochs, examples, recipe, stopping, streamed)
+
+
+def _indices(places: Any, examples: int) -> jax.Array:
+    """Return the order of an epoch as an array.
+
+    Raises:
+        NetError: if it is not as many integers as there are examples, or a known one is none of them, of which an array
+            would give the last example.
+    """
+    places = jnp.asarray(places)
+    with labelled_as("program"):
+        if places.shape != (examples,):
+            raise NetError(f"expects order to give indices ({examples},), got {places.shape}")
+        if not jnp.issubdtype(places.dtype, jnp.integer):
+            raise NetError(f"expects order to give integers, got {places.dtype}")
+        if (values := known(places)) is not None and ((values < -examples) | (values >= examples)).any():
+            raise NetError(f"expects order to give indices below {examples}, got {values.max()}")
+    return places
 
 
 def _one_row(leaf: Any) -> jax.ShapeDtypeStruct:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets.errors import NetError, check_count, check_positive, labelled_as
+from jaxnets.keywords import explained
 from jaxnets.train.names import Directions, Mode, settled
 from jaxnets.train.run import Run
 
@@ -102,6 +103,7 @@ class EarlyStopping:
         return replace(run, **best)
 
 
+@explained
 def early_stopping(
     metric: str,
     *,

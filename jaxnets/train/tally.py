@@ -10,6 +10,7 @@ from jax.sharding import NamedSharding
 from jaxnets.compiled import computed
 from jaxnets.errors import check_count, labelled_as
 from jaxnets.foreign import arrays
+from jaxnets.keywords import explained
 from jaxnets.losses.masking import stood_in
 from jaxnets.metrics import Metric
 from jaxnets.net import Net, Params, State
@@ -112,6 +113,7 @@ def take(data: Data, index: jax.Array, weights: jax.Array, spread: NamedSharding
     return laid(Batch(x, y, weights), spread)
 
 
+@explained
 def evaluate(
     net: Net,
     params: Params,
@@ -186,6 +188,7 @@ def _size(batch_size: int, examples: int, spread: NamedSharding | None) -> int:
     return -(-min(batch_size, examples) // parts) * parts
 
 
+@explained
 def predict(net: Net, params: Params, state: State, x: Any, *, batch_size: int = 256) -> Any:
     """Return a network's outputs in evaluation for every example, computed batch by batch.
 

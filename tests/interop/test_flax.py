@@ -236,3 +236,19 @@ def test_numbers_that_are_not_finite_are_named_and_precision_is_asked_for():
     with pytest.warns(UserWarning, match=r"from_flax: NaN or infinite numbers in fc/kernel$"):
         params, _ = from_flax(net, given, floats(1, 4), dtype=jnp.bfloat16)
     assert params["fc"]["bias"].dtype == jnp.bfloat16
+
+
+class Nested(nn.Module):
+    """Two layers in one expression: the outer one is made first, and called last."""
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(4)(nn.relu(nn.Dense(4)(x)))
+
+
+def test_modules_that_are_called_in_another_order_than_made():
+    x = jnp.asarray(floats(3, 4))
+    variables = Nested().init(KEY, x)
+    ours = jn.serial(jn.dense(4), jax.nn.relu, jn.dense(4))
+    params, state = jn.interop.from_flax(ours, variables, x, module=Nested())
+    np.testing.assert_allclose(ours.apply(params, state, x)[0], np.asarray(Nested().apply(variables, x)), atol=1e-6)

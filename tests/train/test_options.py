@@ -376,3 +376,13 @@ def test_the_average_of_bfloat16_parameters_moves():
     assert abs(float(run.params["kernel"][0, 0]) - 1) < 0.004
     assert abs(float(run.average["kernel"][0, 0]) - 1) < 0.004
     assert run.average["kernel"].dtype == jnp.float32
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"augment": jn.data.noise(0.1)}, {"mix": jn.data.mixup(0.4, num_classes=3)}, {"order": jn.data.balanced(3)}],
+)
+def test_what_data_makes_is_an_option(option: dict[str, Any]):
+    """The functions that `jn.data` makes are not taken for makers that nobody has called."""
+    _, history = whole(program(plain(), **option), KEY)
+    assert np.isfinite(history["loss"]).all()

@@ -1,12 +1,14 @@
 """Fine-tuning: parameters of another run taken over by pattern, the rest begun anew."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxnets.errors import NetError, labelled_as
+from jaxnets.errors import NetError, labelled_as, shown
 from jaxnets.net import Key, Net, Params, State
 from jaxnets.placement import automatic, laid_as, layout
 from jaxnets.select import Pattern, matches, paths, select
@@ -53,6 +55,11 @@ def transfer(params: Params, source: Params, on: Pattern = "**", *, but: Pattern
     (('body/kernel',), ('head/kernel',), 4.0)
     """
     with labelled_as("transfer"):
+        if not isinstance(source, Mapping):
+            mend = "; run.params" if hasattr(source, "params") else ""
+            mend = "; params, state, metadata = jn.load(path)" if isinstance(source, str | Path) else mend
+            mend = "; the first of a pair (params, state)" if isinstance(source, tuple) else mend
+            raise NetError(f"expects parameters in nested dicts, got {shown(source)}{mend}")
         here, there = paths(params), paths(source)
         spared = select(params, but) if but else {}
         wanted = [path for path in select(params, on) if path not in spared]

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.errors import NetError, check_count
+from jaxnets.errors import NetError, check_count, shown
 from jaxnets.net import Key, fold
 
 Values = dict[str, np.ndarray]
@@ -226,6 +226,9 @@ def _column(name: str, values: Any) -> np.ndarray:
 
 
 def _combined(grid: Mapping[str, Any]) -> Values:
+    if not isinstance(grid, Mapping):
+        mend = "; members= takes a list of dicts" if isinstance(grid, list) else ""
+        raise NetError(f"expects grid as a dict of lists, {{'lr': [0.1, 0.01]}}, got {shown(grid)}{mend}")
     if not grid:
         raise NetError("expects at least one hyperparameter in grid, got none")
     columns = {name: _column(f"{name!r} in grid", values) for name, values in grid.items()}
