@@ -78,11 +78,7 @@ def input_of(x: Any) -> Any:
     >>> input_of((1, 28, 28, 1))
     ShapeDtypeStruct(shape=(1, 28, 28, 1), dtype=float32)
     """
-    if (
-        isinstance(x, tuple | list)
-        and x
-        and all(n is None or (isinstance(n, int) and not isinstance(n, bool)) for n in x)
-    ):
+    if isinstance(x, tuple | list) and x and all(n is None or type(n) is int for n in x):
         if None in x:
             sizes = tuple(1 if n is None else n for n in x)
             raise NetError(f"expects a whole shape, got {tuple(x)}; a batch of one will do, {sizes}")
