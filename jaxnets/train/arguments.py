@@ -263,7 +263,9 @@ def callback_hint(wrong: Any) -> str:
 def _uncalled(thing: Any) -> bool:
     """Tell whether a function of this library stands where what it returns is wanted."""
     made_in = ("jaxnets.models", "jaxnets.metrics", "jaxnets.data", "jaxnets.train")
-    plain = isinstance(thing, types.FunctionType) and "<locals>" not in thing.__qualname__
+    plain = (
+        isinstance(thing, types.FunctionType) and "<locals>" not in thing.__qualname__ and thing.__name__.isidentifier()
+    )
     return plain and thing.__module__.startswith(made_in) and not thing.__name__.startswith("_")
 
 

@@ -79,6 +79,10 @@ def test_a_program_can_be_jitted_and_prints_no_arrays():
     )
 
 
+def test_what_a_function_of_the_library_returned_is_not_called_again():
+    assert program(augment=jn.data.noise(0.1)).recipe.augment is not None
+
+
 def test_all_but_the_head_is_frozen():
     params = {"body": {"bias": 1.0, "kernel": 2.0}, "head": {"bias": 3.0, "kernel": 4.0}}
     made = program(freeze="**", but="head/**")
