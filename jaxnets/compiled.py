@@ -4,7 +4,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from threading import RLock
 from types import MethodType
@@ -25,8 +25,9 @@ _lock = RLock()
 class Key:
     """What static arguments are compared by, without keeping them alive.
 
-    Tuples, mappings and dataclasses are compared by their parts, other values by their own equality, and what has none,
-    such as a function, by identity. An object may name its parts itself, by a key as its attribute `ingredients`.
+    Tuples, mappings, dataclasses and `functools.partial` are compared by their parts, other values by their own
+    equality, and what has none, such as a function, by identity. An object may name its parts itself, by a key as its
+    attribute `ingredients`.
     `values` are taken as they are.
 
     >>> def double(x):
@@ -51,6 +52,8 @@ class Key:
             return kind, *map(self._part, thing)
         if isinstance(thing, Mapping):
             return kind, *((self._part(name), self._part(value)) for name, value in thing.items())
+        if kind is partial:
+            return kind, self._part(thing.func), self._part(thing.args), self._part(thing.keywords)
         if isinstance(thing, MethodType):
             return kind, thing.__func__, self._part(thing.__self__)
         if is_dataclass(kind) and kind.__dataclass_params__.eq:  # pyright: ignore[reportAttributeAccessIssue]

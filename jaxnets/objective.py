@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxnets import losses
+from jaxnets.compiled import Key as Ingredients
 from jaxnets.errors import NetError, is_traced, labelled_as, shown
 from jaxnets.foreign import library
 from jaxnets.keywords import explained
@@ -22,7 +24,8 @@ Loss = Callable[[Any, Any], jax.Array]
 class Objective:
     """A loss and penalties, called as `(params, outputs, targets, weights=None) -> (scalar, parts)`.
 
-    `objective` makes it.
+    `objective` makes it. Two of the same loss and penalties are equal, so that what is compiled for one serves the
+    other.
 
     Attributes:
         loss: `(outputs, targets) -> (batch,)`.
@@ -33,6 +36,17 @@ class Objective:
     loss: Loss
     penalties: tuple[Penalty, ...]
     names: tuple[str, ...]
+
+    @cached_property
+    def ingredients(self) -> Ingredients:
+        """What it is compared by."""
+        return Ingredients(self.loss, self.penalties, self.names)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Objective) and self.ingredients == other.ingredients
+
+    def __hash__(self) -> int:
+        return hash(self.ingredients)
 
     def __call__(
         self, params: Any, outputs: Any, targets: Any, weights: Any = None

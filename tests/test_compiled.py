@@ -61,6 +61,8 @@ def test_what_a_key_is_made_of():
     assert Key(options) == Key(jn.train.early_stopping("loss", patience=2)) != Key(None)
     array = np.zeros(2)  # neither hashable nor with one answer to ==: by identity
     assert Key(array) == Key(array) != Key(np.zeros(2))
+    power = partial(pow, exp=2)
+    assert Key(power) == Key(partial(pow, exp=2)) != Key(partial(pow, exp=3))
     before = Key(one)
     del one
     assert before == before != Key(other)
@@ -150,6 +152,8 @@ def test_programs_of_the_same_parts_compile_once():
     assert set(module._kept) == kept
     np.testing.assert_array_equal(history[:2], expected)
     assert same(2).recipe == same(3).recipe != program(net).recipe
+    bare = [jn.train.program(net, jn.losses.cross_entropy, optimizer, DATA, epochs=2, batch_size=4) for _ in range(2)]
+    assert bare[0].recipe == bare[1].recipe
     with jax.no_tracing():
         jn.train.fit(same(2), KEY)
 

@@ -39,6 +39,14 @@ def test_the_whole_is_the_sum_of_its_parts_by_name():
     np.testing.assert_allclose(total, sum(expected.values()), rtol=1e-6)
 
 
+def test_two_of_the_same_terms_are_equal():
+    weak, loss = jn.regularizers.l2(0.1), partial(jn.losses.multiclass_hinge, margin=2.0)
+    assert jn.objective(loss, weak) == jn.objective(partial(jn.losses.multiclass_hinge, margin=2.0), weak)
+    assert hash(jn.objective(loss, weak)) == hash(jn.objective(loss, weak))
+    others = jn.objective(loss), jn.objective(jn.losses.multiclass_hinge, weak), jn.objective(loss, weak, weak)
+    assert jn.objective(loss, weak) not in others
+
+
 def test_it_prints_as_it_was_written():
     whole = jn.objective(partial(losses.cross_entropy, label_smoothing=0.1), regularizers.l2(0.1))
     assert isinstance(whole, Objective)

@@ -115,7 +115,7 @@ def read_idx(file: str | Path) -> np.ndarray:
     array([7, 8, 9], dtype=uint8)
     """
     with labelled_as("read_idx"):
-        return _array(_content(Path(file)), file)
+        return _array(_content(Path(file).expanduser()), file)
 
 
 def _content(file: Path) -> bytes:

@@ -102,7 +102,7 @@ def read_ts(file: str | Path) -> tuple[list[np.ndarray], list[str]]:
     >>> [each.shape for each in series], labels
     ([(3, 2), (1, 2)], ['yes', 'no'])
     """
-    lines = [line.strip() for line in Path(file).read_text(encoding="utf-8").splitlines()]
+    lines = [line.strip() for line in Path(file).expanduser().read_text(encoding="utf-8").splitlines()]
     begin = next((number for number, line in enumerate(lines) if line.lower() == "@data"), None)
     if begin is None:
         raise NetError(f"expects a line '@data' in {file}, found none", label="read_ts")

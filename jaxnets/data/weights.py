@@ -10,6 +10,7 @@ from jaxnets.data.labels import labelled_function
 from jaxnets.errors import NetError, check_count, labelled_as
 from jaxnets.losses.checks import refuse, wide
 from jaxnets.net import Key
+from jaxnets.ops.sums import counts
 
 
 def class_weights(labels: Any, num_classes: int, *, weights: Any = None) -> jax.Array:
@@ -36,7 +37,7 @@ def class_weights(labels: Any, num_classes: int, *, weights: Any = None) -> jax.
     """
     with labelled_as("class_weights"):
         labels = _labels(labels, num_classes)
-        sizes = _sizes(labels, num_classes, weights)
+        sizes = counts((labels,), _counted(labels, weights), (num_classes,)).value
     there = sizes > 0
     return jnp.where(there, sizes.sum() / (there.sum().astype(sizes.dtype) * jnp.where(there, sizes, 1)), 0)
 
@@ -91,7 +92,8 @@ def balanced_order(key: Key, labels: Any, size: int, num_classes: int, *, weight
     with labelled_as("balanced_order"):
         check_count("size", size)
         labels = _labels(labels, num_classes)
-        sizes = _sizes(labels, num_classes, None if weights is None else wide(weights) > 0).astype(jnp.int32)
+        shown = (_counted(labels, weights) > 0).astype(jnp.int32)
+        sizes = jnp.zeros(num_classes, jnp.int32).at[labels].add(shown, mode="drop")
     if weights is not None:
         labels = jnp.where(wide(weights) > 0, labels, num_classes)  # behind all classes
     among, between, last = jax.random.split(key, 3)
@@ -150,9 +152,9 @@ def _labels(labels: Any, num_classes: int) -> jax.Array:
     return jnp.where((labels < 0) | (labels >= num_classes), num_classes, labels)
 
 
-def _sizes(labels: jax.Array, num_classes: int, weights: Any) -> jax.Array:
-    """Return the weight of all examples of each class, floating `(num_classes,)`."""
+def _counted(labels: jax.Array, weights: Any) -> jax.Array:
+    """Return how often each example counts, floating `(examples,)`."""
     counted = jnp.ones(labels.shape) if weights is None else wide(weights)
     if counted.shape != labels.shape:
         raise NetError(f"expects weights {labels.shape}, got {counted.shape}; one for each example")
-    return jnp.zeros(num_classes, counted.dtype).at[labels].add(counted, mode="drop")
+    return counted

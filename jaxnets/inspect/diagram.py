@@ -56,7 +56,7 @@ class Drawing:
         Raises:
             FileExistsError: if there is one already, and `overwrite` is not set.
         """
-        path = Path(path)
+        path = Path(path).expanduser()
         with path.open("w" if overwrite else "x", encoding="utf-8") as file:
             file.write(self.svg)
         return path

@@ -72,10 +72,16 @@ def model_of(model: Any, *inputs: Any, params: Any = None, state: Any = None) ->
 def input_of(x: Any) -> Any:
     """Return a shape, `(1, 28, 28, 1)`, as the spec of a float32 array of it; any other input as it is.
 
+    Raises:
+        NetError: for a shape with `None` in it.
+
     >>> input_of((1, 28, 28, 1))
     ShapeDtypeStruct(shape=(1, 28, 28, 1), dtype=float32)
     """
-    if isinstance(x, tuple | list) and x and all(isinstance(n, int) and not isinstance(n, bool) for n in x):
+    if isinstance(x, tuple | list) and x and all(n is None or type(n) is int for n in x):
+        if None in x:
+            sizes = tuple(1 if n is None else n for n in x)
+            raise NetError(f"expects a whole shape, got {tuple(x)}; a batch of one will do, {sizes}")
         return jax.ShapeDtypeStruct(tuple(x), jnp.float32)
     return x
 

@@ -95,7 +95,7 @@ def save(
         if overwrite:
             temporary.replace(path)
         else:
-            path.hardlink_to(temporary)  # fails where a file has appeared meanwhile
+            _move(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -148,6 +148,25 @@ def load(path: str | Path) -> tuple[Params, State, dict[str, Any]]:
         raise NetError(f"finds a header that save did not write: {error!r}", label=label) from error
     warn_of_not_finite(paths(trees).items(), label)
     return trees["params"], trees["state"], metadata
+
+
+def _move(temporary: Path, path: Path) -> None:
+    """Give a file another name, unless there has appeared one of that name meanwhile.
+
+    Raises:
+        FileExistsError: if there has.
+    """
+    try:
+        path.hardlink_to(temporary)
+    except FileExistsError:
+        raise
+    except (OSError, NotImplementedError):  # exFAT, and some network drives, have no hard links
+        path.touch(exist_ok=False)  # no other can take the name any more
+        try:
+            temporary.replace(path)
+        except BaseException:
+            path.unlink()
+            raise
 
 
 def _flatten(path: str, tree: Any, into: Tensors, header: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ import inspect
 import types
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import jax
 import numpy as np
 import optax
 
+from jaxnets import losses
 from jaxnets import metrics as ours
 from jaxnets.data.stream import Stream
 from jaxnets.errors import NetError, shown
@@ -26,7 +28,10 @@ from jaxnets.train.step import ObjectiveFunction
 from jaxnets.train.stopping import EarlyStopping
 
 Metrics = Mapping[str, Metric] | Sequence[Metric] | Metric | None
-ON_LOGITS = {"softmax": ("cross_entropy", "softmax_focal"), "sigmoid": ("binary_cross_entropy", "focal")}
+ON_LOGITS: dict[Any, tuple[Any, ...]] = {
+    jax.nn.softmax: (losses.cross_entropy, losses.softmax_focal),
+    jax.nn.sigmoid: (losses.binary_cross_entropy, losses.focal),
+}
 
 
 def network(net: Any) -> Net:
@@ -229,13 +234,23 @@ def check_options(**options: Any) -> None:
 
 
 def warn_of_probabilities(net: Net, objective: Any) -> None:
-    """Warn where a network ends in probabilities and the loss takes logits, as its function by name tells."""
+    """Warn where a network ends in probabilities and the loss takes logits."""
     while net.children and net.cut is not None:
         net = net.children[list(net.children)[-1]]
-    loss = name_of(objective.loss) if isinstance(objective, Objective) else ""
-    if loss in ON_LOGITS.get(net.kind, ()):
-        text = f"the network ends in {net.kind}, and {loss} takes logits and applies it itself"
-        warnings.warn(f"{text}; leave {net.kind} out, and apply it to what the network predicts", stacklevel=4)
+    last, given = _inside(net.constructor), getattr(objective, "loss", None)
+    loss, options = _inside(given), given.keywords if isinstance(given, partial) else {}
+    takes_it = any(last is function and loss in taking for function, taking in ON_LOGITS.items())
+    if takes_it and options.get("from_logits", True):
+        name = name_of(last)
+        text = f"the network ends in {name}, and {name_of(loss)} takes logits and applies it itself"
+        warnings.warn(f"{text}; leave {name} out, and apply it to what the network predicts", stacklevel=4)
+
+
+def _inside(function: Any) -> Any:
+    """Return the function inside a `functools.partial`."""
+    while isinstance(function, partial):
+        function = function.func
+    return function
 
 
 def callback_hint(wrong: Any) -> str:

@@ -9,6 +9,7 @@ from jax.sharding import NamedSharding
 from jaxnets.compiled import computed
 from jaxnets.errors import NetError, check_count, labelled_as
 from jaxnets.net import Key, Net, Params, State
+from jaxnets.ops.sums import add, as_sum
 from jaxnets.placement import automatic, laid, spread_of
 from jaxnets.train import tally
 from jaxnets.train.data import check_examples
@@ -64,7 +65,7 @@ def reestimate(
     moving = [jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in leaves]
     zeros = [jnp.zeros_like(leaf) for leaf, moves in zip(leaves, moving) if moves]
 
-    def one(sums: list[Any], batch: tuple[jax.Array, jax.Array]) -> tuple[list[Any], None]:
+    def one(sums: Any, batch: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
         rows, number = batch
         chosen = laid(jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], x), spread)
         own_weights = None if weights is None else jnp.asarray(weights)[rows]
@@ -80,10 +81,11 @@ def reestimate(
         moved, decay = jax.jvp(after, (zeros,), ([jnp.ones_like(leaf) for leaf in zeros],))  # (1 - d) b and d
         counted = [jnp.where(d < 1, jnp.asarray(share, d.dtype), 0) for d in decay]  # not where too little moves it
         means = [jnp.where(d < 1, m / (1 - d), 0) for m, d in zip(moved, decay)]
-        return [(total + c * m, count + c) for (total, count), c, m in zip(sums, counted, means)], None
+        return add(sums, [(as_sum(c * m), as_sum(c)) for c, m in zip(counted, means)]), None
 
-    sums, _ = jax.lax.scan(one, [(zero, zero) for zero in zeros], (index, jnp.arange(len(index))))
-    means = iter([total / count for total, count in sums])
+    nothing = [(as_sum(zero), as_sum(zero)) for zero in zeros]
+    sums, _ = jax.lax.scan(one, nothing, (index, jnp.arange(len(index))))
+    means = iter([(total.value / count.value).astype(zero.dtype) for (total, count), zero in zip(sums, zeros)])
     return structure.unflatten([next(means) if moves else leaf for leaf, moves in zip(leaves, moving)])
 
 

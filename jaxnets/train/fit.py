@@ -97,7 +97,8 @@ def fit(program: Program, key: Key, callbacks: Sequence[Callback | EarlyStopping
         The finished run, and the history: a NumPy array `(segments,)` for each name reported, as long as the run went.
 
     Raises:
-        NetError: if `key` is no random key, `callbacks` no list of them, or there are several rules for stopping.
+        NetError: if `key` is no random key, `callbacks` no list of them, or there are several rules for stopping,
+            or callbacks that a run goes on from.
         Diverged: if a value was not finite; with the last good run and the history.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn, optax
@@ -124,6 +125,9 @@ def fit(program: Program, key: Key, callbacks: Sequence[Callback | EarlyStopping
         raise NetError("gets several rules for early stopping; give one", label="fit")
     program = replace(program, stopping=rules[0].settle(program.recipe.directions)) if rules else program
     watchers = [each for each in callbacks if isinstance(each, Callback)]
+    if sum(each.restore is not _nothing for each in watchers) > 1:
+        mend = "one checkpoint(folder, keep=3, best='validation/loss') keeps the last and the best"
+        raise NetError(f"gets several callbacks that a run goes on from; give one: {mend}", label="fit")
     begun: list[Callback] = []
     with interrupts() as interrupted:
         try:

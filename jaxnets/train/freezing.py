@@ -38,12 +38,15 @@ def split_frozen(params: Params, pattern: Pattern | None) -> tuple[Any, Any]:
     JAX sees no leaf in `None`, so the frozen have no gradient and no memory in the optimizer.
 
     Raises:
-        NetError: if a pattern matches nothing.
+        NetError: if a pattern matches nothing, or everything.
     """
     if pattern is None:
         return params, None
     frozen, structure = select(params, pattern), jax.tree.structure(params)
     leaves = paths(params)
+    if len(frozen) == len(leaves):
+        mend = "name what learns all the same, but='head/**', or evaluate the network without training"
+        raise NetError(f"freezes all parameters by {pattern!r}, so that nothing would learn; {mend}", label="program")
     learned = jax.tree.unflatten(structure, [None if path in frozen else leaf for path, leaf in leaves.items()])
     return learned, jax.tree.unflatten(structure, [frozen.get(path) for path in leaves])
 

@@ -66,13 +66,16 @@ def settled(metric: str, mode: Any, directions: Directions | None) -> Mode:
         raise NetError(f"expects mode 'min' or 'max' for {metric!r}, got {mode!r}")
     if found := mode or (directions and directions.mode(metric)):
         return found
-    known = "" if directions is None else f"; there are {', '.join(directions.names())}"
+    names = "" if directions is None else ", ".join(directions.names())
     if directions is not None and not directions.may_have(metric):
         mend = f"; write {FRONTS[1]}{metric[4:]}" if metric.startswith("val_") else ""
-        raise NetError(f"finds no {metric!r}{known}, with {FRONTS[1]} in front of the validation set's{mend}")
+        raise NetError(
+            f"finds no {metric!r}; there are {names}, with {FRONTS[1]} in front of the validation set's{mend}"
+        )
+    known = f" (it is for {names})" if names else ""
     raise NetError(
-        f"expects mode 'min' or 'max' for {metric!r}: nothing declares whether higher is better, as a metric does by "
-        f"Metric(..., higher_is_better=True) and for the objective is no question{known}"
+        f"expects mode 'min' or 'max' for {metric!r}: nothing declares whether higher is better{known}; give mode=, or "
+        f"let the metric declare it, Metric(..., higher_is_better=True)"
     )
 
 
@@ -98,7 +101,8 @@ def check_names(metrics: Iterable[str], objective: Any, *, skipped: bool = False
         NetError: if one is called as the loss, a part of the objective or the count of skipped steps, or as if it were
             of the validation set.
     """
-    taken = {"loss", *(getattr(objective, "names", None) or ()), *([SKIPPED] if skipped else [])}
+    whole = [] if objective is None else ["loss"]
+    taken = {*whole, *(getattr(objective, "names", None) or ()), *([SKIPPED] if skipped else [])}
     for name in metrics:
         if name in taken:
             raise _taken(name)

@@ -10,7 +10,7 @@ import optax
 
 from jaxnets.compiled import Compiled, compiled
 from jaxnets.data.stream import Stream
-from jaxnets.errors import NetError, check_count, check_fraction, known, labelled_as
+from jaxnets.errors import NetError, check_count, check_fraction, known, labelled_as, shown
 from jaxnets.keywords import explained
 from jaxnets.net import Key, Net, check_key, fold
 from jaxnets.objective import Loss
@@ -373,7 +373,7 @@ def program(
             isinstance(plateau, tuple) and len(plateau) == 2 and isinstance(plateau[0], str)
         ):
             mend = '("validation/loss", optax.contrib.reduce_on_plateau(patience=5))'
-            raise NetError(f"expects plateau={mend}, got {plateau!r}")
+            raise NetError(f"expects plateau={mend}, got {shown(plateau)}")
     sets = {"data": data, "validation": validation}
     check_labels(net, objective, metrics, {name: each for name, each in sets.items() if isinstance(each, tuple)})
     filled = bool(examples % size) or mix is not None

@@ -4,11 +4,11 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnets.compiled import Compiled, compiled
 from jaxnets.data.stream import Stream
@@ -140,12 +140,12 @@ def epochs(
     """
     step = int(run.step)
     reader = stream.batches.again(step, epochs=segments)
-    reader.inspect = partial(_pass, stream.check, "data")
-    looker = None
+    reader.inspect = learned = _Inspection(stream.check, "data")
+    looker, looked = None, _Inspection(stream.check, "validation")
     if stream.held_out is not None:
         done = step // stream.batches.batches
         looker = stream.held_out.again(done * stream.held_out.batches, epochs=segments)
-        looker.inspect = partial(_pass, stream.check, "validation")
+        looker.inspect = looked
 
     epoch, functions = stream.epoch, dict[Any, Compiled]()
 
@@ -166,8 +166,12 @@ def epochs(
 
         before = None if run.failed is None else jax.tree.map(jnp.copy, run)  # steps are given the run's own memory
         run, total = _through(reader, step, (run, None))
+        learned.check_weights()
         run = run if before is None else call(settled, [], before, run, donate=(1,))
-        seen = {} if looker is None else _through(looker, seen_in, None)
+        seen = {}
+        if looker is not None:
+            seen = _through(looker, seen_in, None)
+            looked.check_weights()
         return call(report, [epoch, stopping], run, total, seen, held_out, donate=(0,))
 
     try:
@@ -178,9 +182,24 @@ def epochs(
                 each.close()
 
 
-def _pass(check: Check | None, name: str, batch: Batch) -> None:
-    if check is not None:
-        check(name, batch.y, batch.weights)
+@dataclass(eq=False)
+class _Inspection:
+    """What looks at every batch that is read: at its labels, and whether any example counts."""
+
+    check: Check | None
+    name: str
+    counts: bool = False
+
+    def __call__(self, batch: Batch) -> None:
+        if self.check is not None:
+            self.check(self.name, batch.y, batch.weights)
+        self.counts = self.counts or bool((np.asarray(batch.weights) > 0).any())
+
+    def check_weights(self) -> None:
+        """Refuse an epoch in which nothing counted; of several processes one may have read such rows alone."""
+        if not self.counts and jax.process_count() == 1:
+            text = f"expects some weight above 0 in {self.name}, got 0 for every example: there is nothing to average"
+            raise NetError(text, label="fit")
 
 
 def _through(reader: Stream, one: Callable[[Any, Batch], tuple[Any, jax.Array]], carry: Any) -> Any:

@@ -59,6 +59,12 @@ def check_digits(found, arrays) -> None:
         np.testing.assert_array_equal(labels, arrays[f"{prefix}-labels-idx1-ubyte"])
 
 
+def test_read_idx_finds_a_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "array").write_bytes(packed(np.arange(3, dtype="u1"), "u1"))
+    np.testing.assert_array_equal(jn.data.read_idx("~/array"), [0, 1, 2])
+
+
 @given(st.lists(st.integers(0, 5), max_size=4), st.sampled_from(sorted(CODES)), st.booleans())
 def test_read_idx_gives_back_what_was_packed(tmp_path_factory, shape, kind, zipped):
     array = np.random.default_rng(0).integers(-100, 100, shape).astype(kind)

@@ -38,6 +38,12 @@ def test_rows_that_fill_up_do_not_count():
     np.testing.assert_array_equal(lost, [1.0, np.nan, np.nan])
 
 
+def test_classes_of_more_than_2_to_the_24_examples():
+    y = np.zeros(2**24 + 2**22, np.int8)
+    y[:5] = 1
+    np.testing.assert_allclose(jn.data.class_weights(y, 2), len(y) / 2 / np.array([len(y) - 5, 5.0]), rtol=3e-7)
+
+
 @functools.cache
 def order(size: int) -> Callable[..., Any]:
     return jax.jit(lambda key, y, w: jn.data.balanced_order(key, y, size, CLASSES, weights=w))

@@ -247,3 +247,10 @@ def test_a_shape_stands_for_an_input_of_float32():
     assert str(jn.inspect.diagram(SMALL, shape)) == str(jn.inspect.diagram(SMALL, X))
     with pytest.raises(jn.NetError, match=r"conv: conv\(8, 3\) expects \(batch, .* got \(10, 10\)"):
         jn.summary(SMALL, (10, 10))
+
+
+def test_a_batch_of_no_size_is_explained():
+    with pytest.raises(
+        jn.NetError, match=r"expects a whole shape, got \(None, 13\); a batch of one will do, \(1, 13\)"
+    ):
+        jn.summary(jn.dense(3), (None, 13))

@@ -175,6 +175,23 @@ def test_a_home_is_found(tmp_path, monkeypatch):
     equal(jn.load("~/net")[0], {"a": jnp.ones(1)})
 
 
+@pytest.mark.parametrize("refusal", [PermissionError(1, "Operation not permitted"), NotImplementedError()])
+def test_a_drive_without_hard_links_will_do(tmp_path, monkeypatch, refusal):
+    def refuse(self, target):
+        raise refusal
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    jn.save(tmp_path / "net", {"a": jnp.ones(1)})
+    equal(jn.load(tmp_path / "net")[0], {"a": jnp.ones(1)})
+    with pytest.raises(FileExistsError, match="exists"):
+        jn.save(tmp_path / "net", {"a": jnp.zeros(1)})
+    monkeypatch.setattr(Path, "exists", lambda self: False)  # one that appears meanwhile
+    with pytest.raises(FileExistsError):
+        jn.save(tmp_path / "net", {"a": jnp.zeros(1)})
+    equal(jn.load(tmp_path / "net")[0], {"a": jnp.ones(1)})
+    assert [each.name for each in tmp_path.iterdir()] == ["net"]
+
+
 def test_metadata_may_hold_numpys_scalars_and_nothing_else_that_json_does_not(tmp_path):
     given = {"loss": np.float32(0.5), "n": np.int64(3), "best": jnp.asarray(2.0), "on": np.True_, "t": (1, {"u": None})}
     jn.save(tmp_path / "x", {}, metadata=given)

@@ -4,6 +4,7 @@ import ast
 import re
 import tomllib
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,10 @@ def test_a_program_can_be_jitted_and_prints_no_arrays():
     )
 
 
+def test_what_a_function_of_the_library_returned_is_not_called_again():
+    assert program(augment=jn.data.noise(0.1)).recipe.augment is not None
+
+
 def test_all_but_the_head_is_frozen():
     params = {"body": {"bias": 1.0, "kernel": 2.0}, "head": {"bias": 3.0, "kernel": 4.0}}
     made = program(freeze="**", but="head/**")
@@ -89,6 +94,14 @@ def test_all_but_the_head_is_frozen():
     assert list(paths(split_frozen(params, ("**", "!head/**", "!*/bias"))[1])) == ["body/kernel"]
     with pytest.raises(jn.NetError, match=r"pattern '!tail/\*\*' matches no parameter"):
         program(freeze="**", but="tail/**").start(KEY)
+    for everything in ("**", ("*/kernel", "**/bias")):
+        with pytest.raises(jn.NetError, match=r"program freezes all parameters by .*; name what learns .* but='head"):
+            program(freeze=everything).start(KEY)
+
+
+def softmax(x: Any) -> Any:
+    """Not what it is called."""
+    return x
 
 
 def test_probabilities_for_a_loss_of_logits_are_noticed():
@@ -97,6 +110,9 @@ def test_probabilities_for_a_loss_of_logits_are_noticed():
         program(net=ends)
     with pytest.warns(UserWarning, match="the network ends in sigmoid, and binary_cross_entropy takes logits"):
         program(net=jn.serial(NET, jax.nn.sigmoid), objective=jn.losses.binary_cross_entropy)
+    smoothed = partial(jn.losses.cross_entropy, label_smoothing=0.1)
+    with pytest.warns(UserWarning, match="the network ends in softmax, and cross_entropy takes logits"):
+        program(net=jn.serial(NET, partial(jax.nn.softmax, axis=-1)), objective=smoothed)
     odds = np.exp(X[:, :3])
     probabilities = odds / odds.sum(1, keepdims=True)
     for loss in (jn.losses.cross_entropy, jn.losses.softmax_focal):
@@ -105,6 +121,9 @@ def test_probabilities_for_a_loss_of_logits_are_noticed():
         assert seen[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        program(net=jn.serial(NET, softmax))
+        of_probabilities = partial(jn.losses.binary_cross_entropy, from_logits=False)
+        program(net=jn.serial(NET, jax.nn.sigmoid), objective=of_probabilities)
         program(net=ends, objective=jn.losses.squared_error, data=(X, np.eye(3, dtype=np.float32)[Y]))
         jn.losses.cross_entropy(np.eye(3, dtype=np.float32), np.arange(3))  # zeros and ones may be logits
         jn.losses.cross_entropy(X[:, :3], Y)

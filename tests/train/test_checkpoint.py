@@ -44,7 +44,7 @@ def program(epochs: int = 4, *, rate: float = 0.1, width: int = 3, data: Any = D
 PROGRAM = program(validation=(floats(6, 4, seed=1), integers(6, high=3, seed=1)))
 
 
-def save(folder: Path, **given: Any) -> jn.train.Callback:
+def save(folder: Path | str, **given: Any) -> jn.train.Callback:
     return jn.train.checkpoint(folder, **{"overhead": None, **given})
 
 
@@ -327,6 +327,19 @@ def test_a_sweep_and_a_run_are_told_apart(folder, tmp_path):
         with pytest.raises(jn.NetError, match="is of a sweep, not of a run"):
             jn.train.load_checkpoint(tmp_path / "sweep", which)
     sweep(tmp_path / "sweep")
+
+
+def test_a_home_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    jn.train.fit(PROGRAM, KEY, [save("~/run")])
+    assert jn.train.load_checkpoint("~/run")[2]["epoch"] == PROGRAM.segments
+    assert (tmp_path / "run").is_dir()
+
+
+def test_only_one_callback_is_gone_on_from(tmp_path):
+    with pytest.raises(jn.NetError, match=r"fit gets several callbacks that a run goes on from; .*best="):
+        jn.train.fit(PROGRAM, KEY, [save(tmp_path / "a"), save(tmp_path / "b")])
+    assert not list(tmp_path.iterdir())
 
 
 def test_one_writer_a_folder(folder, tmp_path):

@@ -127,7 +127,7 @@ UNFIT = {
     "evaluate no batch": (lambda: evaluate((X, Y), batch_size=0), "evaluate expects batch_size ≥ 1, got 0"),
     "evaluate half a batch": (lambda: evaluate((X, Y), batch_size=2.5), "evaluate expects an integer for batch_size"),
     "evaluate a loss": (lambda: jn.train.evaluate(NET, PARAMS, STATE, (X, Y), {"a": jn.losses.hinge}),  # pyright: ignore
-                        "evaluate expects metrics from jn.metrics, got function"),
+                        "evaluate expects metrics from jn.metrics, got the function hinge for 'a'"),
     "evaluate weightless": (lambda: evaluate((X, Y, 0 * W)), "evaluate expects some weight above 0 in data, got 0"),
     "program weightless": (lambda: program((X, Y, 0 * W)), "program expects some weight above 0 in data"),
     "validation weightless": (lambda: program(validation=(X, Y, 0 * W)), "program expects some weight above 0 in v"),
@@ -172,6 +172,11 @@ def test_traced_negative_weights_of_an_objective_give_nan():
     assert jax.jit(objective)({}, loss, 0 * loss, 0 * weights)[0] == 0
     with pytest.raises(jn.NetError, match="objective expects weights ≥ 0, got -1"):
         objective({}, loss, 0 * loss, weights)
+
+
+def test_without_an_objective_a_metric_may_be_called_loss():
+    found = jn.train.evaluate(NET, PARAMS, STATE, (X, Y), {"loss": jn.metrics.mean(jn.losses.cross_entropy)})
+    assert list(found) == ["loss"]
 
 
 def test_weights_and_losses_are_summed_exactly():

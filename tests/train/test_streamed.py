@@ -271,3 +271,13 @@ def test_a_stream_made_for_one_pass_is_read_as_often_as_the_program_says():
     run, history = jn.train.fit(program(stream(epochs=1), batch_size=4), KEY)
     assert int(run.step) == 9
     assert history["confusion"].sum((1, 2)).tolist() == [N] * 3
+
+
+def test_an_epoch_in_which_nothing_counts_is_refused():
+    nothing, all_but_one = np.zeros(N, np.float32), np.eye(N, dtype=np.float32)[-1]
+    with pytest.raises(jn.NetError, match="fit expects some weight above 0 in data, got 0 for every example"):
+        jn.train.fit(program(stream((X, Y, nothing))), KEY)
+    with pytest.raises(jn.NetError, match="fit expects some weight above 0 in validation, got 0 for every example"):
+        jn.train.fit(program(stream(), validation=stream((X, Y, nothing), shuffle=False)), KEY)
+    _, history = jn.train.fit(program(stream((X, Y, all_but_one))), KEY)
+    assert np.isfinite(history["loss"]).all()

@@ -218,6 +218,10 @@ def test_a_search_broken_off_goes_on_from_its_batches(tmp_path: Path):
             study, space, "validation/loss", checkpoint=tmp_path, overhead=None, callbacks=breaking(16), **how
         )
     again = jn.train.search(study, space, "validation/loss", checkpoint=tmp_path, callbacks=watch, **how)
+    with pytest.raises(jn.NetError, match=r"holds a search, not a run or a sweep; .*folder of its own"):
+        jn.train.sweep(study, grid={"lr": [0.1]}, strategy="vmap", checkpoint=tmp_path)
+    with pytest.raises(jn.NetError, match=r"holds checkpoints of a run or a sweep \(.*\), not a search; "):
+        jn.train.search(study, space, "validation/loss", checkpoint=tmp_path / "0000", **how)
     assert dict(bits(again)) == dict(bits(expected))
     assert again.hp["lr"].tolist() == expected.hp["lr"].tolist()
     assert set(ran) <= {2, 3, 4, 5}  # the first batch was known

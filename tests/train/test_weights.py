@@ -148,6 +148,14 @@ def test_estimated_statistics_go_by_weights():
     close(estimate(X[rows], weights=some[rows], batch_size=2), jax.tree.map(jnp.add, first, second), 1e-5)
 
 
+def test_estimated_statistics_of_many_batches():
+    """A thousand times 1 after 2²⁴: in float32 alone they would be lost."""
+    x = jnp.ones((2002, 1)).at[:2].set(2.0**24)
+    net = jn.batch_norm()
+    state = jn.train.reestimate(net, *net.init(KEY, x), x, key=KEY, batch_size=2)
+    close(state["mean"], np.full(1, (2**24 + 1000) / 1001, np.float32), 1e-6)
+
+
 def test_a_net_compiled_inside_sees_the_weights_of_its_own_step():
     inner = jn.serial(fc=jn.dense(5), bn=jn.batch_norm())
     net = jn.Net(inner.init, jax.jit(inner.apply, static_argnames="train"))

@@ -115,7 +115,35 @@ def numbers(folder: Path) -> list[int]:
     """Return the numbers of the whole checkpoints in a folder, ascending."""
     if not folder.is_dir():
         return []
-    return sorted(orbax().utils.checkpoint_steps(folder.absolute()))
+    found = orbax().utils.checkpoint_steps(folder.absolute())
+    return sorted(number for number in found if (folder / str(number)).is_dir())  # not 0007, a batch of a search
+
+
+def batch_of(folder: Path, number: int) -> Path:
+    """Return the folder in which a search keeps one of its batches."""
+    return folder / f"{number:04d}"
+
+
+def check_no_search(folder: Path) -> None:
+    """Check that a folder for the checkpoints of a run or a sweep does not have those of a search.
+
+    Raises:
+        NetError: if it has.
+    """
+    if batch_of(folder, 0).is_dir():
+        mend = "it goes on by the same search(..., checkpoint=folder); give each run and each sweep a folder of its own"
+        raise NetError(f"holds a search, not a run or a sweep; {mend}", label=str(folder))
+
+
+def check_search(folder: Path) -> None:
+    """Check that a folder for a search does not have the checkpoints of a run or a sweep.
+
+    Raises:
+        NetError: if it has.
+    """
+    if numbers(folder):
+        text = f"holds checkpoints of a run or a sweep ({listed(folder)}), not a search"
+        raise NetError(f"{text}; give each a folder of its own", label=str(folder))
 
 
 def about(folder: Path, number: int) -> dict[str, Any]:

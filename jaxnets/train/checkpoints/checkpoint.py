@@ -46,7 +46,7 @@ def checkpoint(
     whole. A run that stands still at a value that is not finite is not saved.
 
     Args:
-        folder: where to; made if it is not there. One run a folder.
+        folder: where to; made if it is not there. One run a folder. `~` is the user's home.
         every: how many segments (epochs) lie between two checkpoints. The last is always saved.
         keep: how many of the last checkpoints are kept.
         best: a scalar of the history, `"validation/loss"`. The checkpoint of the segment with the best is kept too,
@@ -88,7 +88,7 @@ def checkpoint(
     except NetError as error:
         error.label = "checkpoint"
         raise
-    keeper = _Keeper(Writer(Path(folder), overhead), every, keep, rule, written, config_change == "accept")
+    keeper = _Keeper(Writer(Path(folder).expanduser(), overhead), every, keep, rule, written, config_change == "accept")
     return Callback(
         on_segment=keeper.on_segment, on_end=keeper.writer.close, restore=keeper.restore, on_finish=keeper.on_finish
     )

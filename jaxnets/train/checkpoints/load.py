@@ -39,7 +39,7 @@ def load_checkpoint(
     >>> bool((params["kernel"] == run.params["kernel"]).all()), about["epoch"], about["config"]
     (True, 2, {'seed': 0})
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     if not (there := archive.numbers(folder)):
         raise FileNotFoundError(f"there is no checkpoint in {folder}")
     if which == "last":

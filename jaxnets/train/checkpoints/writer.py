@@ -33,7 +33,7 @@ class Writer:
 
         Raises:
             OSError: if it can't be written to.
-            NetError: if another run is writing there.
+            NetError: if another run is writing there, or a search is kept there.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -42,6 +42,7 @@ class Writer:
         except OSError as error:
             text = f"checkpoints can't be written there ({error.strerror}); choose a folder that can be written to"
             raise OSError(error.errno, text, str(self.folder)) from None
+        archive.check_no_search(self.folder)
         self._lock = lock(self.folder)
         return self.folder
 

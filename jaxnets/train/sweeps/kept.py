@@ -37,7 +37,7 @@ class Kept:
     def __init__(self, folder: str | Path, overhead: float | None) -> None:
         if jax.process_count() > 1:
             raise NetError(f"saves sweeps of one process, and there are {jax.process_count()}", label="checkpoint")
-        self.writer = Writer(Path(folder), overhead)
+        self.writer = Writer(Path(folder).expanduser(), overhead)
         self.found, self.unreadable = None, list[int]()
         if archive.numbers(self.writer.check_folder()):
             try:

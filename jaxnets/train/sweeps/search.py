@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from jaxnets.errors import NetError, check_count, require
+from jaxnets.train.checkpoints import archive
 from jaxnets.train.fit import interrupts
 from jaxnets.train.names import settled
 from jaxnets.train.sweeps.conduct import Callbacks, conduct
@@ -62,7 +63,7 @@ def search(
         As `sweep`, configurations in the order in which they were suggested. One that failed is told to have.
 
     Raises:
-        NetError: as `sweep`, for a metric that is not reported, or a space that is none.
+        NetError: as `sweep`, for a metric that is not reported, a space that is none, or a folder of something else.
         ModuleNotFoundError: if Optuna is not installed.
 
     Akiba et al., "Optuna: A Next-generation Hyperparameter Optimization Framework" (2019); Bergstra et al.,
@@ -90,6 +91,9 @@ def search(
             one = {name: column[0] for name, column in inputs(some.hp).items()}
             directions = look(Plain(study), (), one, some.keys[0]).directions
         mode = settled(metric, mode, directions)
+    place = None if checkpoint is None else Path(checkpoint).expanduser()
+    if place is not None:
+        archive.check_search(place)
     spoken = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     found = optuna.create_study(
@@ -111,7 +115,7 @@ def search(
                     return teams[-1]
 
                 watch = None if callbacks is None else _numbered_on(callbacks, sum(map(len, results)))
-                folder = None if checkpoint is None else Path(checkpoint) / f"{begin // batch:04d}"
+                folder = None if place is None else archive.batch_of(place, begin // batch)
                 results.append(
                     conduct("search", planned, how, design, False, watch, folder, overhead, interrupted=interrupted)
                 )
