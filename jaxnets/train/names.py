@@ -68,8 +68,8 @@ def settled(metric: str, mode: Any, directions: Directions | None) -> Mode:
         return found
     known = "" if directions is None else f"; there are {', '.join(directions.names())}"
     if directions is not None and not directions.may_have(metric):
-        mend = f"; write {FRONTS[1]}{metric[4:]}" if metric.startswith("val_") else ""
-        raise NetError(f"finds no {metric!r}{known}, with {FRONTS[1]} in front of the validation set's{mend}")
+        known += "; the program reports nothing of this name"
+        known += f", write {FRONTS[1]}{metric[4:]}" if metric.startswith("val_") else ""
     raise NetError(
         f"expects mode 'min' or 'max' for {metric!r}: nothing declares whether higher is better, as a metric does by "
         f"Metric(..., higher_is_better=True) and for the objective is no question{known}"
