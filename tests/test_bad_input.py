@@ -648,7 +648,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "Keras's name of a value": (
         lambda: jn.train.fit(train()(), KEY, [jn.train.early_stopping("val_loss", patience=2)]),
-        ["early_stopping finds no 'val_loss'; there are loss, cross_entropy", "write validation/loss"],
+        ["for 'val_loss': nothing declares", "the program reports nothing of this name, write validation/loss"],
     ),
     "a label to ignore of an example": (
         lambda: jn.losses.ignoring(jn.losses.cross_entropy, -1)(LOGITS, jnp.zeros(4, int)),

@@ -66,13 +66,10 @@ def settled(metric: str, mode: Any, directions: Directions | None) -> Mode:
         raise NetError(f"expects mode 'min' or 'max' for {metric!r}, got {mode!r}")
     if found := mode or (directions and directions.mode(metric)):
         return found
-    names = "" if directions is None else ", ".join(directions.names())
+    known = "" if directions is None else f" (it is for {', '.join(directions.names())})"
     if directions is not None and not directions.may_have(metric):
-        mend = f"; write {FRONTS[1]}{metric[4:]}" if metric.startswith("val_") else ""
-        raise NetError(
-            f"finds no {metric!r}; there are {names}, with {FRONTS[1]} in front of the validation set's{mend}"
-        )
-    known = f" (it is for {names})" if names else ""
+        known += "; the program reports nothing of this name"
+        known += f", write {FRONTS[1]}{metric[4:]}" if metric.startswith("val_") else ""
     raise NetError(
         f"expects mode 'min' or 'max' for {metric!r}: nothing declares whether higher is better{known}; give mode=, or "
         f"let the metric declare it, Metric(..., higher_is_better=True)"

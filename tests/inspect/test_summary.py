@@ -228,7 +228,7 @@ def test_nothing_is_compiled_or_allocated(compiled: list[str]):
 def test_mistakes_are_told():
     with pytest.raises(jn.NetError, match=r"summary has no column 'params'; there are kind, output, parameters"):
         jn.summary(SMALL, X, columns=["params"])
-    with pytest.raises(jn.NetError, match=r"expects depth ≥ 0, got -1"):
+    with pytest.raises(jn.NetError, match=r"expects depth as an integer ≥ 0, got -1"):
         jn.summary(SMALL, X, depth=-1)
     with pytest.raises(jn.NetError, match=r"conv: conv\(8, 3\) expects"):
         jn.summary(SMALL, shaped(2, 10))
