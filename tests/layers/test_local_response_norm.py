@@ -74,7 +74,7 @@ MISTAKES = {
     "size": (lambda: jn.local_response_norm(0), r"local_response_norm\(size=0\) expects size ≥ 1"),
     "alpha": (lambda: jn.local_response_norm(alpha=-1.0), r"expects alpha ≥ 0, got -1"),
     "bias": (lambda: jn.local_response_norm(bias=0.0), r"expects bias > 0, got 0"),
-    "beta": (lambda: jn.local_response_norm(beta="a"), r"expects a real number for beta, got str"),  # type: ignore[arg-type]
+    "beta": (lambda: jn.local_response_norm(beta="a"), r"expects a real number, got str 'a'; write it without quotes"),  # type: ignore[arg-type]
     "integers": (lambda: given_to(jnp.ones((2, 4), int)), r"floating input"),
     "rank": (lambda: given_to(jnp.ones(4)), r"expects \(batch, ..., channels\)"),
     "parameters": (lambda: given_to(jnp.ones((2, 4)), {"scale": 1}), r"has no parameters, got"),

@@ -152,7 +152,7 @@ def test_data_are_no_constants():
     runs = team.start([0, 1])
     function, arrays = team.compiled([0, 1], runs, np.ones(2, bool))
     text = function.trace(*arrays).lower().as_text()
-    assert len(text) < 100_000 < x.nbytes
+    assert 2 * len(text) < x.nbytes
 
 
 def test_data_that_hyperparameters_choose_stay_with_their_member():
