@@ -220,7 +220,8 @@ def test_xla_leaves_convolutions_with_rows_in_vain_to_eigen():
 
     (text, found), (plain, expected) = compiled("eigen"), compiled("native")
     assert sum("convolution(" in line for line in text.splitlines()) == 3
-    assert text.count("ynn") < plain.count("ynn")
+    # JAX 0.10.0 gives YNNPACK no convolutions, later versions do.
+    assert text.count("ynn") < plain.count("ynn") or "ynn" not in text + plain
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * float(jnp.abs(b).max()))
 
