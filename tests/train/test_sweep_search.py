@@ -105,7 +105,7 @@ def test_metrics_that_nobody_reports():
         jn.train.halving(linear, "accuracy", grid={"lr": RATES}, mode="max", **HOW)
     with pytest.raises(jn.NetError, match="halving expects mode 'min' or 'max' for 'accuracy': nothing declares"):
         jn.train.halving(linear, "accuracy", grid={"lr": RATES}, **HOW)
-    with pytest.raises(jn.NetError, match=r"search expects mode .* for 'accuracy': nothing .* are loss, sq"):
+    with pytest.raises(jn.NetError, match=r"search expects mode .* for 'accuracy': nothing .* is for loss, sq"):
         jn.train.search(linear, {"lr": jn.train.uniform(0.01, 0.1)}, "accuracy", trials=8, **HOW)
     with pytest.raises(jn.NetError, match="halving expects factor ≥ 2, got 1"):
         jn.train.halving(linear, "loss", grid={"lr": RATES}, factor=1)
