@@ -1,6 +1,7 @@
 """What a user hands to training and evaluation: taken as it is meant where that is plain, explained where it is not."""
 
 import inspect
+import sys
 import types
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -264,10 +265,11 @@ def callback_hint(wrong: Any) -> str:
 
 def _uncalled(thing: Any) -> bool:
     """Tell whether a function of this library stands where what it returns is wanted."""
+    if not isinstance(thing, types.FunctionType):
+        return False
     made_in = ("jaxnets.models", "jaxnets.metrics", "jaxnets.data", "jaxnets.train")
-    named = getattr(thing, "__qualname__", "")  # a function that a call has made bears the call, `flip(1)`
-    plain = isinstance(thing, types.FunctionType) and "<locals>" not in named and "(" not in named
-    return plain and thing.__module__.startswith(made_in) and not thing.__name__.startswith("_")
+    public = getattr(sys.modules.get(thing.__module__), thing.__name__, None)  # not one that a call has made
+    return thing.__module__.startswith(made_in) and public is thing and not thing.__name__.startswith("_")
 
 
 def _needed(function: Any) -> int | None:
