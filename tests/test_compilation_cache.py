@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 import jaxnets as jn
 from jaxnets import compilation_probe
 
+OLD = jax.__version_info__ < (0, 10, 2)  # refuses what the same machine compiled, on processors with AVX-512
 SETTINGS = (
     "jax_compilation_cache_dir",
     "jax_enable_compilation_cache",
@@ -40,7 +42,11 @@ def compiled(number: int) -> None:
 
 
 def test_a_second_process_finds_what_this_one_compiled(tmp_path: Path):
-    found = jn.enable_compilation_cache(tmp_path / "new" / "folder")
+    with warnings.catch_warnings(action="ignore" if OLD else "error"):
+        found = jn.enable_compilation_cache(tmp_path / "new" / "folder")
+    if OLD and not found.works:
+        assert "jax#38445" in found.reason
+        return
     assert found.works is True
     assert found.reason == ""
     assert found.folder == str(tmp_path / "new" / "folder")
