@@ -232,7 +232,7 @@ MISTAKES = {
     "negative strength": (lambda: regularizers.l2(-1e-4), "l2 expects strength ≥ 0, got -0.0001"),
     "negative l1": (lambda: regularizers.elastic_net(-1, 0), "elastic_net expects l1 ≥ 0, got -1"),
     "negative confidence": (lambda: regularizers.confidence(-1), "confidence expects strength ≥ 0"),
-    "strength no number": (lambda: regularizers.l1(None), "l1 expects a real number, got NoneType"),
+    "strength no number": (lambda: regularizers.l1(None), "l1 expects a real number for strength, got None"),
     "nothing matches": (
         lambda: regularizers.l2(0.1, on="**/weight")(PARAMS),
         r"l2\(0.1, on='\*\*/weight'\) matches no parameter; the paths are: conv/bias, conv/kernel",
