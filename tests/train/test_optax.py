@@ -33,6 +33,7 @@ def axes(params: Any) -> Any:
 # How to make those that don't come of a learning rate, or of nothing, alone.
 MADE: dict[str, Callable[[Any], optax.GradientTransformation]] = {
     "adadelta": lambda make: make(1.0),
+    "adafactor": lambda make: make(0.02),
     "adaptive_grad_clip": lambda make: optax.chain(make(0.1), SGD),
     "add_noise": lambda make: optax.chain(make(1e-4, 0.5, jax.random.key(0)), SGD),
     "apply_if_finite": lambda make: make(SGD, 3),
