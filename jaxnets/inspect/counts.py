@@ -154,9 +154,9 @@ def memory(model: Any, *inputs: Any, params: Any = None, state: Any = None, opti
         state: likewise.
         optimizer: an Optax optimizer, whose state is counted.
 
-    >>> import jax.numpy as jnp, jaxnets as jn, optax
-    >>> memory(jn.serial(jn.dense(10), jnp.tanh), jnp.ones((32, 100)), optimizer=optax.adam(1e-3))
-    Memory(parameters=4040, state=0, activations=2560, residuals=2560, optimizer=8084)
+    >>> import jax, jax.numpy as jnp, jaxnets as jn, optax
+    >>> memory(jn.serial(jn.dense(10), jax.nn.relu), jnp.ones((32, 100)), optimizer=optax.adam(1e-3))
+    Memory(parameters=4040, state=0, activations=2560, residuals=320, optimizer=8084)
     """
     model = trace.model_of(model, *inputs, params=params, state=state)
     own = None if optimizer is None or model.params is None else jax.eval_shape(optimizer.init, model.params)

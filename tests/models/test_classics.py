@@ -202,7 +202,7 @@ def test_a_size_too_small_names_the_layer(net, size, words):
 MISTAKES = {
     "norm": (lambda: models.mlp((3,), norm="group"), r'mlp expects norm "batch", "layer" or None, got \'group\''),  # type: ignore[arg-type]
     "rate": (lambda: models.mlp((3,), dropout=50), r"dropout\(50\) expects rate in \[0, 1\), got 50; 50 % is 0.5"),
-    "width": (lambda: models.mlp((0,)), r"dense\(0\) expects features ≥ 1"),
+    "width": (lambda: models.mlp((0,)), r"mlp expects widths ≥ 1, got 0"),
     "classes": (lambda: models.vgg11(0), r"dense\(0\) expects features ≥ 1"),
     "convs": (lambda: models.cnn(convs=0), r"cnn expects convs ≥ 1"),
     "rate of cnn": (lambda: models.cnn(dropout=-0.1), r"expects rate in \[0, 1\), got -0.1"),
