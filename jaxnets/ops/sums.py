@@ -102,8 +102,14 @@ def _add(a: tuple[Any, Any], b: tuple[Any, Any]) -> tuple[jax.Array, jax.Array]:
 
 @jax.custom_jvp
 def _total(values: jax.Array) -> tuple[jax.Array, jax.Array]:
-    zero = jnp.zeros((), values.dtype)
-    return tuple(jax.lax.reduce((values, jnp.zeros_like(values)), (zero, zero), _add, (0,)))
+    # Halves are added in turn: XLA's reduce of pairs gave a wrong sum on CPU at its optimization level 1.
+    high, low = values, jnp.zeros_like(values)
+    while (items := len(high)) > 1:
+        half, odd = items // 2, items % 2
+        first, second = ((high[k * half :][:half], low[k * half :][:half]) for k in range(2))
+        rest = high[items - odd :], low[items - odd :]
+        high, low = (jnp.concatenate(pair) if odd else pair[0] for pair in zip(_add(first, second), rest))
+    return (high[0], low[0]) if len(high) else (jnp.zeros(values.shape[1:], values.dtype),) * 2
 
 
 @_total.defjvp
