@@ -109,7 +109,8 @@ def _total(values: jax.Array) -> tuple[jax.Array, jax.Array]:
         first, second = ((high[k * half :][:half], low[k * half :][:half]) for k in range(2))
         rest = high[items - odd :], low[items - odd :]
         high, low = (jnp.concatenate(pair) if odd else pair[0] for pair in zip(_add(first, second), rest))
-    return (high[0], low[0]) if len(high) else (jnp.zeros(values.shape[1:], values.dtype),) * 2
+    nothing = jnp.zeros(values.shape[1:], values.dtype)
+    return (high[0], low[0]) if len(high) else (nothing, nothing)
 
 
 @_total.defjvp
