@@ -14,14 +14,14 @@
 #   static, then dropped          20
 #   after jax.clear_caches()      0
 set -euo pipefail
-for versions in "${PYTHON:-python3} 0.10.2" "${NEWER_PYTHON:-python3.13} 0.12.0.1"; do
-  read -r python jax <<<"$versions"
-  scratch=$(mktemp -d)
-  trap 'rm -rf "$scratch"' EXIT
-  "$python" -m venv "$scratch/venv"
-  "$scratch/venv/bin/pip" install --quiet "jax==$jax" "jaxlib==$jax"
-  echo "jax $jax"
-  JAX_PLATFORMS=cpu "$scratch/venv/bin/python" - <<'PYTHON'
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+"${PYTHON:-python3}" -m venv "$scratch/older"
+"$scratch/older/bin/pip" install --quiet jax==0.10.2 jaxlib==0.10.2
+"${NEWER_PYTHON:-python3.13}" -m venv "$scratch/newer"
+"$scratch/newer/bin/pip" install --quiet jax==0.12.0.1 jaxlib==0.12.0.1
+for each in older newer; do
+  JAX_PLATFORMS=cpu "$scratch/$each/bin/python" - <<'PYTHON'
 import gc, weakref
 import jax, jax.numpy as jnp
 
@@ -55,6 +55,7 @@ for _ in range(20):
     outer(function, x)
     static.append(ref)
 del function
+print(f"jax {jax.__version__}")
 found = [alive(decorated), alive(static)]
 jax.clear_caches()
 found.append(alive(static))
@@ -62,5 +63,4 @@ for what, count in zip(("decorated, then dropped", "static, then dropped", "afte
     print(f"  {what:28}  {count}")
 assert found[0] <= 1 and found[1] >= 19 and found[2] == 0, found
 PYTHON
-  rm -rf "$scratch"
 done
