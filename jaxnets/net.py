@@ -194,7 +194,7 @@ def _checked(function: Callable, name: str, label: str) -> Callable:
                 raise NetError(f"is run by {CALLS[name]}; here there is {error}", label=label) from None
         return function(*args, **options)
 
-    call.checked = True  # type: ignore[attr-defined]
+    call.checked = True  # type: ignore[attr-defined]  # read above: a net made of a net is wrapped once
     return call
 
 

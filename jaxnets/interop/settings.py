@@ -127,7 +127,7 @@ def ours_of(net: Net, rank: int) -> Settings | None:
 def theirs_of(module: Any) -> Settings | None:
     """Return the settings of a module of PyTorch or Flax that has a counterpart here."""
     for cls in type(module).__mro__:
-        name, digit = re.fullmatch(r"(.*?)(?:([123])d)?", cls.__name__).groups()  # type: ignore[union-attr]
+        name, digit = re.fullmatch(r"(.*?)(?:([123])d)?", cls.__name__).groups()  # type: ignore[union-attr]  # any name matches
         library = cls.__module__.partition(".")[0]
         table = _TORCH if library == "torch" else _FLAX if library == "flax" else {}
         kind, read = table.get(cls.__name__) or table.get(name) or (None, None)
