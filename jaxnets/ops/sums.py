@@ -38,6 +38,10 @@ class Sum:
         return _plus(self, other)
 
 
+SHORT = 512
+"""Up to so many items are summed plainly: counts stay exact, and only the sums of batches pile up."""
+
+
 @jax.jit
 def total(values: jax.Array, weights: jax.Array | None = None) -> Sum:
     """Return Σ w v of values `(items, ...)` along the first axis; what has weight 0 counts for nothing, NaN neither."""
@@ -102,6 +106,9 @@ def _add(a: tuple[Any, Any], b: tuple[Any, Any]) -> tuple[jax.Array, jax.Array]:
 
 @jax.custom_jvp
 def _total(values: jax.Array) -> tuple[jax.Array, jax.Array]:
+    if len(values) <= SHORT:
+        plain = values.sum(axis=0)
+        return plain, jnp.zeros_like(plain)
     # Halves are added in turn: XLA's reduce of pairs gave a wrong sum on CPU at its optimization level 1.
     high, low = values, jnp.zeros_like(values)
     while (items := len(high)) > 1:
@@ -109,8 +116,7 @@ def _total(values: jax.Array) -> tuple[jax.Array, jax.Array]:
         first, second = ((high[k * half :][:half], low[k * half :][:half]) for k in range(2))
         rest = high[items - odd :], low[items - odd :]
         high, low = (jnp.concatenate(pair) if odd else pair[0] for pair in zip(_add(first, second), rest))
-    nothing = jnp.zeros(values.shape[1:], values.dtype)
-    return (high[0], low[0]) if len(high) else (nothing, nothing)
+    return high[0], low[0]
 
 
 @_total.defjvp
