@@ -11,7 +11,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxnets.errors import NetError, is_traced
 
-Layout = tuple[NamedSharding | None, ...]  # of each leaf, None where the compiler may choose
+Shardings = tuple[NamedSharding | None, ...]  # of each leaf, None where the compiler may choose
 
 
 def automatic(tree: Any) -> Any:
@@ -38,10 +38,10 @@ def automatic_sharding(sharding: Any) -> Any:
     return NamedSharding(Mesh(devices, sharding.mesh.axis_names), sharding.spec)
 
 
-def spread_of(data: Any) -> NamedSharding | None:
+def batch_sharding_of(data: Any) -> NamedSharding | None:
     """Return how the first axis of some data is shared out to devices, `None` if it is not, or that is not known."""
     found = (rows_of(own) for leaf in jax.tree.leaves(data) if (own := _sharding(leaf)) is not None)
-    return next((spread for spread in found if spread is not None), None)
+    return next((sharding for sharding in found if sharding is not None), None)
 
 
 def rows_of(sharding: Any) -> NamedSharding | None:
@@ -52,21 +52,21 @@ def rows_of(sharding: Any) -> NamedSharding | None:
     return rows if parts_of(rows) > 1 else None
 
 
-def parts_of(spread: NamedSharding | None) -> int:
+def parts_of(batch_sharding: NamedSharding | None) -> int:
     """Return into how many parts the rows are cut."""
-    if spread is None:
+    if batch_sharding is None:
         return 1
-    names = spread.spec[0]
-    return math.prod(spread.mesh.shape[name] for name in (names if isinstance(names, tuple) else (names,)))
+    names = batch_sharding.spec[0]
+    return math.prod(batch_sharding.mesh.shape[name] for name in (names if isinstance(names, tuple) else (names,)))
 
 
-def check_divides(what: str, size: int, spread: NamedSharding | None) -> None:
+def check_divides(what: str, size: int, batch_sharding: NamedSharding | None) -> None:
     """Check that so many rows can be shared out evenly.
 
     Raises:
         NetError: if they can't.
     """
-    parts = parts_of(spread)
+    parts = parts_of(batch_sharding)
     if size % parts:
         less, more = size // parts * parts, -(-size // parts) * parts
         near = f"{less} or {more}" if less else f"{more}"
@@ -76,37 +76,37 @@ def check_divides(what: str, size: int, spread: NamedSharding | None) -> None:
         )
 
 
-def laid(tree: Any, spread: NamedSharding | None, axis: int = 0) -> Any:
+def constrained(tree: Any, batch_sharding: NamedSharding | None, axis: int = 0) -> Any:
     """Return arrays of which one axis is shared out as rows are, where its length allows."""
-    if spread is None or jax.sharding.get_abstract_mesh().manual_axes:  # inside a shard_map each has its own
+    if batch_sharding is None or jax.sharding.get_abstract_mesh().manual_axes:  # inside a shard_map each has its own
         return tree
     free = PartitionSpec.UNCONSTRAINED
 
     def lay(leaf: Any) -> Any:
-        if leaf.ndim <= axis or leaf.shape[axis] % parts_of(spread):
+        if leaf.ndim <= axis or leaf.shape[axis] % parts_of(batch_sharding):
             return leaf
-        spec = PartitionSpec(*[free] * axis, spread.spec[0], *[free] * (leaf.ndim - axis - 1))
-        return jax.lax.with_sharding_constraint(leaf, NamedSharding(spread.mesh, spec))
+        spec = PartitionSpec(*[free] * axis, batch_sharding.spec[0], *[free] * (leaf.ndim - axis - 1))
+        return jax.lax.with_sharding_constraint(leaf, NamedSharding(batch_sharding.mesh, spec))
 
     return jax.tree.map(lay, tree)
 
 
-def layout(tree: Any) -> Layout | None:
+def shardings_of(tree: Any) -> Shardings | None:
     """Return how leaves lie over several devices, `None` if all lie whole."""
     found = tuple(_sharding(leaf) for leaf in jax.tree.leaves(tree))
     return None if all(own is None or own.is_fully_replicated for own in found) else found
 
 
-def laid_as(tree: Any, where: Layout | None) -> Any:
-    """Return leaves that lie as a layout says."""
+def constrained_as(tree: Any, where: Shardings | None) -> Any:
+    """Return leaves constrained to given shardings."""
     if where is None:
         return tree
     leaves, structure = jax.tree.flatten(tree)
-    laid_out = [
+    constrained_leaves = [
         leaf if own is None else jax.lax.with_sharding_constraint(leaf, own)
         for leaf, own in zip(leaves, where, strict=True)
     ]
-    return jax.tree.unflatten(structure, laid_out)
+    return jax.tree.unflatten(structure, constrained_leaves)
 
 
 def _sharding(leaf: Any) -> NamedSharding | None:

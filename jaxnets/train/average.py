@@ -10,7 +10,7 @@ from jaxnets.compiled import computed
 from jaxnets.errors import NetError, check_count, labelled_as
 from jaxnets.net import Key, Net, Params, State
 from jaxnets.ops.sums import add, as_sum
-from jaxnets.placement import automatic, laid, spread_of
+from jaxnets.placement import automatic, batch_sharding_of, constrained
 from jaxnets.train import tally
 from jaxnets.train.data import check_examples
 from jaxnets.train.run import Run
@@ -26,7 +26,7 @@ def reestimate(
     key: Key,
     batch_size: int = 256,
     weights: Any = None,
-    spread: NamedSharding | None = None,
+    batch_sharding: NamedSharding | None = None,
 ) -> State:
     """Return the state as plain means over batches of data: batch-norm statistics that belong to other parameters.
 
@@ -42,7 +42,7 @@ def reestimate(
         key: dropout's, if there is any.
         batch_size: how many examples are computed at once.
         weights: of the examples, `(examples,)`, ≥ 0, if not all count alike; a batch then counts by their sum.
-        spread: how the rows of a batch are shared out to devices; as those of `x` where these are known arrays.
+        batch_sharding: how the rows of a batch are shared out to devices; as those of `x` where these are known arrays.
 
     Izmailov et al., "Averaging Weights Leads to Wider Optima and Better Generalization" (2018), section 3.3.
 
@@ -55,7 +55,7 @@ def reestimate(
     if not jax.tree.leaves(state):
         return state
     x = automatic(x)
-    spread = spread or spread_of(x)
+    batch_sharding = batch_sharding or batch_sharding_of(x)
     examples = len(jax.tree.leaves(x)[0])
     size = min(batch_size, examples)
     index, _ = tally.rows(examples, size)
@@ -67,7 +67,7 @@ def reestimate(
 
     def one(sums: Any, batch: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
         rows, number = batch
-        chosen = laid(jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], x), spread)
+        chosen = constrained(jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], x), batch_sharding)
         own_weights = None if weights is None else jnp.asarray(weights)[rows]
         share = 1 if own_weights is None else own_weights.sum()
 
@@ -116,18 +116,20 @@ def averaged(net: Net, run: Run, x: Any, *, batch_size: int = 256, weights: Any 
     if run.average is None:
         raise NetError("finds no average in the run; give the program average=0.999", label="averaged")
     x = automatic(x)
-    static = [net, batch_size, spread_of(x)]
+    static = [net, batch_size, batch_sharding_of(x)]
     return run.average, computed(_reestimate, static, run.average, run.state, x, run.key, weights)
 
 
 def _reestimate(
     net: Net,
     batch_size: int,
-    spread: NamedSharding | None,
+    batch_sharding: NamedSharding | None,
     params: Params,
     state: State,
     x: Any,
     key: Key,
     weights: Any,
 ) -> State:
-    return reestimate(net, params, state, x, key=key, batch_size=batch_size, weights=weights, spread=spread)
+    return reestimate(
+        net, params, state, x, key=key, batch_size=batch_size, weights=weights, batch_sharding=batch_sharding
+    )

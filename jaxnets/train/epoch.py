@@ -39,8 +39,8 @@ class Epoch:
         options: what a step does beyond plain gradient descent.
         augment: what each example goes through.
         mix: what a batch goes through behind that.
-        spread: how the rows of a batch are shared out to devices, `None` if they are not.
-        held_out_spread: likewise those of the data that are only looked at.
+        batch_sharding: how the rows of a batch are shared out to devices, `None` if they are not.
+        held_out_sharding: likewise those of the data that are only looked at.
     """
 
     net: Net
@@ -50,8 +50,8 @@ class Epoch:
     options: Options
     augment: Callable[[Key, Any], Any] | None
     mix: Callable[[Key, Any, Any, jax.Array], tuple[Any, Any, jax.Array]] | None
-    spread: NamedSharding | None
-    held_out_spread: NamedSharding | None
+    batch_sharding: NamedSharding | None
+    held_out_sharding: NamedSharding | None
 
     @cached_property
     def ingredients(self) -> Ingredients:
@@ -77,7 +77,7 @@ class Epoch:
     def learn(self, run: Run, batch: Batch) -> tuple[Run, Tally]:
         """Return the run one step later, and what the step adds to the epoch's tally."""
         batch = self.prepare(run, batch)
-        one = step(self.net, self.objective, self.optimizer, self.options, spread=self.spread)
+        one = step(self.net, self.objective, self.optimizer, self.options, batch_sharding=self.batch_sharding)
         run, outputs, parts = one(run, batch)
         return run, tally.measure(self.metrics, outputs, batch, parts)
 
@@ -89,16 +89,20 @@ class Epoch:
             if train is not None:
                 x, _, *weights = train
                 own = weights[0] if weights else None
-                state = reestimate(self.net, run.average, state, x, key=run.key, weights=own, spread=self.spread)
+                state = reestimate(
+                    self.net, run.average, state, x, key=run.key, weights=own, batch_sharding=self.batch_sharding
+                )
             found["average/validation"] = run.average, state
         return found
 
     def evaluate(self, shown: Mapping[str, tuple[Params, State]], held_out: Data) -> dict[str, Values]:
         """Return the values of each that is shown, over all the data."""
-        spread = self.held_out_spread
+        batch_sharding = self.held_out_sharding
         with at("validation"):
             return {
-                name: tally.evaluate(self.net, *shown_one, held_out, self.metrics, self.objective, spread=spread)
+                name: tally.evaluate(
+                    self.net, *shown_one, held_out, self.metrics, self.objective, batch_sharding=batch_sharding
+                )
                 for name, shown_one in shown.items()
             }
 

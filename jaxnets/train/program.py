@@ -15,7 +15,15 @@ from jaxnets.keywords import explained
 from jaxnets.net import Key, Net, check_key, fold
 from jaxnets.objective import Loss
 from jaxnets.ops.permutation import permutation
-from jaxnets.placement import Layout, automatic, check_divides, laid_as, layout, rows_of, spread_of
+from jaxnets.placement import (
+    Shardings,
+    automatic,
+    batch_sharding_of,
+    check_divides,
+    constrained_as,
+    rows_of,
+    shardings_of,
+)
 from jaxnets.select import Pattern
 from jaxnets.train import arguments, tally
 from jaxnets.train.data import Data, check_data
@@ -68,7 +76,7 @@ class Recipe(Epoch):
         """Return the run one epoch later, and what is reported of it."""
 
         def one(run: Run, rows: tuple[jax.Array, jax.Array]) -> tuple[Run, tally.Tally]:
-            return self.learn(run, tally.take(train, *rows, self.spread))
+            return self.learn(run, tally.take(train, *rows, self.batch_sharding))
 
         before = run
         run, row = tally.over_batches(self.metrics, one, run, self.rows(run, run.step, train))
@@ -81,7 +89,7 @@ class Recipe(Epoch):
         """Return what the run's next step learns from, augmented and mixed."""
         place = run.step % -(-self.examples // self.batch_size)
         index, weights = self.rows(run, run.step - place, train)
-        return self.prepare(run, tally.take(train, index[place], weights[place], self.spread))
+        return self.prepare(run, tally.take(train, index[place], weights[place], self.batch_sharding))
 
     def rows(self, run: Run, first: jax.Array, train: Data) -> tuple[jax.Array, jax.Array]:
         """Return the examples of each batch of the epoch that began at a step, and their weights."""
@@ -156,7 +164,7 @@ class Program:
         """
         if self.stream is not None:
             raise refuse()
-        return advance(self.recipe, self.stopping, layout(run.params), run, self.train, self.validation)
+        return advance(self.recipe, self.stopping, shardings_of(run.params), run, self.train, self.validation)
 
     def finish(self, run: Run) -> Run:
         """Return the run as its last segment leaves it, or with the best parameters if stopping restores them."""
@@ -207,14 +215,14 @@ def begin(recipe: Recipe, stopping: EarlyStopping | None, row: Any, key: Key) ->
 def advance(
     recipe: Recipe,
     stopping: EarlyStopping | None,
-    where: Layout | None,
+    where: Shardings | None,
     run: Run,
     train: Data,
     validation: Data | None,
 ) -> tuple[Run, History]:
     """Return `Program.segment` as a function of arrays, with parameters that lie on the devices as is said."""
     new, row = recipe.segment(run, train, validation)
-    new = replace(new, params=laid_as(new.params, where))
+    new = replace(new, params=constrained_as(new.params, where))
     if stopping is not None:
         new = stopping.update(new, row)
     over = halted(run)
@@ -228,7 +236,7 @@ def advance(
 def compiled_segment(program: Program, run: Any) -> Compiled:
     """Return `advance` compiled, `(run, train, validation) -> (run, row)`; the run's memory is given away."""
     arrays = run, program.train, program.validation
-    return compiled(advance, [program.recipe, program.stopping, layout(run.params)], arrays, donate=(0,))
+    return compiled(advance, [program.recipe, program.stopping, shardings_of(run.params)], arrays, donate=(0,))
 
 
 def traced_segment(program: Program, run: Any) -> Any:
@@ -353,7 +361,7 @@ def program(
         check_names(metrics, objective, skipped=loss_scale is not None)
         given = (() if isinstance(each, Stream) else each for each in (data, validation))
         train, held_out = (automatic(jax.tree.map(jnp.asarray, each)) for each in given)
-        spread = spread_of(train) if stream is None else rows_of(stream.place)
+        batch_sharding = batch_sharding_of(train) if stream is None else rows_of(stream.place)
         for name, count in (("epochs", epochs), ("batch_size", size), ("accumulate", accumulate)):
             check_count(name, count)
         if order is not None:
@@ -363,10 +371,10 @@ def program(
             raise NetError(
                 f"expects a batch no larger than the data, got batch_size={size} for {examples} examples; {mend}"
             )
-        check_divides("a batch", size, spread)
+        check_divides("a batch", size, batch_sharding)
         if size % accumulate:
             raise NetError(f"expects a batch of equal parts, got batch_size={size} in accumulate={accumulate}")
-        check_divides("a part of a batch", size // accumulate, spread)
+        check_divides("a part of a batch", size // accumulate, batch_sharding)
         if average is not None:
             check_fraction("average", average)
         if plateau is not None and not (
@@ -386,7 +394,7 @@ def program(
         "augment": _written(augment), "mix": _written(mix), "order": _written(order), "stopping": repr(stopping),
         "plateau": plateau[0] if plateau else "none",
     }  # fmt: skip
-    own = net, objective, optimizer, metrics, options, augment, mix, spread, spread_of(held_out), order
+    own = net, objective, optimizer, metrics, options, augment, mix, batch_sharding, batch_sharding_of(held_out), order
     recipe = Recipe(*own, examples, size, settings)
     stopping = None if stopping is None else stopping.settle(recipe.directions)
     if plateau is not None and recipe.directions.mode(plateau[0]) == "max":

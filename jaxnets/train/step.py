@@ -10,7 +10,7 @@ import optax
 from jax.sharding import NamedSharding
 
 from jaxnets.net import Key, Net, Params, State, fold, spec
-from jaxnets.placement import laid
+from jaxnets.placement import constrained
 from jaxnets.select import Pattern
 from jaxnets.train.freezing import join_frozen, keep_state, split_frozen
 from jaxnets.train.names import together
@@ -103,7 +103,7 @@ def step(
     optimizer: optax.GradientTransformation,
     options: Options = Options(),
     *,
-    spread: NamedSharding | None = None,
+    batch_sharding: NamedSharding | None = None,
 ) -> Callable[[Run, Batch], tuple[Run, Any, Parts]]:
     """Return the pure function of one step of gradient descent: `(run, batch) -> (run, outputs, parts)`.
 
@@ -115,7 +115,7 @@ def step(
         objective: `(params, outputs, targets, weights) -> (scalar, parts)`, as `jn.objective` makes.
         optimizer: the Optax optimizer.
         options: what a step does beyond; the run must have been started with the same.
-        spread: how the rows of a batch are shared out to devices, if they are and the batch is computed in parts.
+        batch_sharding: how the rows of a batch lie on the devices, if it is sharded and computed in parts.
 
     Returns:
         A function that gives the next run, the batch's outputs, and the parts of the objective by name,
@@ -150,7 +150,7 @@ def step(
     if options.accumulate > 1:
         # An optimizer that searches along a line differentiates the value: each part anew, so that one is in memory.
         both = gradients, jax.checkpoint(evaluate)
-        compute, again = (_in_parts(each, options.accumulate, spread) for each in both)
+        compute, again = (_in_parts(each, options.accumulate, batch_sharding) for each in both)
 
     def step_fn(run: Run, batch: Batch) -> tuple[Run, Any, Parts]:
         key = jax.random.fold_in(run.key, run.step)
@@ -192,11 +192,13 @@ def step(
     return step_fn
 
 
-def _in_parts(gradients: Callable, parts: int, spread: NamedSharding | None) -> Callable:
+def _in_parts(gradients: Callable, parts: int, batch_sharding: NamedSharding | None) -> Callable:
     """Return a function like `gradients` that sees a batch in parts: means are weighted as in the whole batch."""
 
     def compute(run: Run, batch: Batch, key: Key) -> Any:
-        pieces = laid(jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), batch), spread, axis=1)
+        pieces = constrained(
+            jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), batch), batch_sharding, axis=1
+        )
         whole = batch.weights.sum()
         whole = jnp.where(whole == 0, jnp.ones_like(whole), whole)
 

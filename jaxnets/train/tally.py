@@ -16,7 +16,7 @@ from jaxnets.metrics import Metric
 from jaxnets.net import Net, Params, State
 from jaxnets.objective import Loss
 from jaxnets.ops.sums import add, as_sum, total
-from jaxnets.placement import automatic, laid, parts_of, spread_of
+from jaxnets.placement import automatic, batch_sharding_of, constrained, parts_of
 from jaxnets.train import arguments
 from jaxnets.train.data import Data, check_data, check_examples
 from jaxnets.train.labels import check_labels
@@ -100,17 +100,17 @@ def rows(examples: int, batch_size: int) -> tuple[jax.Array, jax.Array]:
     return index % examples, (index < examples).astype(jnp.float32)
 
 
-def take(data: Data, index: jax.Array, weights: jax.Array, spread: NamedSharding | None = None) -> Batch:
+def take(data: Data, index: jax.Array, weights: jax.Array, batch_sharding: NamedSharding | None = None) -> Batch:
     """Return the examples at some indices as a batch; weights of the data, if any, multiply those given.
 
     Inputs of weight 0 are replaced by another example's: in the network's derivatives 0 · ∞ would be NaN. With
-    `spread` each device has its share of the rows.
+    `batch_sharding` each device has its share of the rows.
     """
     x, y, *own = jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], data)
     if own:
         weights = weights * own[0].astype(weights.dtype)
         x = jax.tree.map(lambda leaf: stood_in(weights > 0, leaf), x)
-    return laid(Batch(x, y, weights), spread)
+    return constrained(Batch(x, y, weights), batch_sharding)
 
 
 @explained
@@ -123,7 +123,7 @@ def evaluate(
     objective: ObjectiveFunction | Loss | None = None,
     *,
     batch_size: int = 256,
-    spread: NamedSharding | None = None,
+    batch_sharding: NamedSharding | None = None,
 ) -> dict[str, jax.Array]:
     """Return metrics, and the objective's parts if one is given, over every example of the data exactly once.
 
@@ -138,7 +138,7 @@ def evaluate(
         metrics: `jn.metrics` by the names to report, or a list of them.
         objective: `(params, outputs, targets, weights) -> (scalar, parts)`, or a loss alone.
         batch_size: how many examples are computed at once.
-        spread: how the rows of a batch are shared out to devices; as those of the data where these are known arrays.
+        batch_sharding: how the rows of a batch lie on the devices; as those of the data where these are known arrays.
 
     Raises:
         NetError: for what `program` would not take: data without examples, inputs, targets and weights of different
@@ -159,7 +159,9 @@ def evaluate(
         check_names(chosen, whole)
     check_labels(model, whole, chosen, {"data": data})
     data = automatic(data)
-    return computed(_evaluate, [net, chosen, objective, batch_size, spread or spread_of(data)], params, state, data)
+    return computed(
+        _evaluate, [net, chosen, objective, batch_size, batch_sharding or batch_sharding_of(data)], params, state, data
+    )
 
 
 def _evaluate(
@@ -167,7 +169,7 @@ def _evaluate(
     metrics: Mapping[str, Metric],
     objective: ObjectiveFunction | None,
     batch_size: int,
-    spread: NamedSharding | None,
+    batch_sharding: NamedSharding | None,
     params: Params,
     state: State,
     data: Data,
@@ -177,14 +179,14 @@ def _evaluate(
     examples = len(jax.tree.leaves(data)[0])
 
     def one(_: None, batch: tuple[jax.Array, jax.Array]) -> tuple[None, Tally]:
-        return None, look(net, params, state, take(data, *batch, spread), metrics, objective)
+        return None, look(net, params, state, take(data, *batch, batch_sharding), metrics, objective)
 
-    return over_batches(metrics, one, None, rows(examples, _size(batch_size, examples, spread)))[1]
+    return over_batches(metrics, one, None, rows(examples, _size(batch_size, examples, batch_sharding)))[1]
 
 
-def _size(batch_size: int, examples: int, spread: NamedSharding | None) -> int:
+def _size(batch_size: int, examples: int, batch_sharding: NamedSharding | None) -> int:
     """Return how many rows a batch has that is shared out evenly."""
-    parts = parts_of(spread)
+    parts = parts_of(batch_sharding)
     return -(-min(batch_size, examples) // parts) * parts
 
 
@@ -213,16 +215,18 @@ def predict(net: Net, params: Params, state: State, x: Any, *, batch_size: int =
         check_examples("x", inputs=x)
         check_count("batch_size", batch_size)
     x = automatic(x)
-    return computed(_predict, [net, batch_size, spread_of(x)], params, state, x)
+    return computed(_predict, [net, batch_size, batch_sharding_of(x)], params, state, x)
 
 
-def _predict(net: Any, batch_size: int, spread: NamedSharding | None, params: Params, state: State, x: Any) -> Any:
+def _predict(
+    net: Any, batch_size: int, batch_sharding: NamedSharding | None, params: Params, state: State, x: Any
+) -> Any:
     net = arguments.network(net)
     examples = len(jax.tree.leaves(x)[0])
-    index, _ = rows(examples, _size(batch_size, examples, spread))
+    index, _ = rows(examples, _size(batch_size, examples, batch_sharding))
 
     def one(rows: jax.Array) -> Any:
-        chosen = laid(jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], x), spread)
+        chosen = constrained(jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], x), batch_sharding)
         return net.apply(params, state, chosen)[0]
 
     outputs = jax.lax.map(one, index)

@@ -14,7 +14,7 @@ NAME = ".lock"
 def lock(folder: Path) -> Callable[[], None]:
     """Lock a folder, and return the function that unlocks it.
 
-    The system drops the lock when the process dies, whatever of. Where there are no such locks, on Windows and some
+    The system drops the lock when the process dies, however it dies. Where there are no such locks, on Windows and some
     network drives, nothing is locked; over NFS they hold from one machine to another.
 
     Raises:

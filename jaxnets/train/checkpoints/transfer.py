@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxnets.errors import NetError, labelled_as, shown
 from jaxnets.net import Key, Net, Params, State
-from jaxnets.placement import automatic, laid_as, layout
+from jaxnets.placement import automatic, constrained_as, shardings_of
 from jaxnets.select import Pattern, matches, paths, select
 
 
@@ -86,7 +86,9 @@ def transfer(params: Params, source: Params, on: Pattern = "**", *, but: Pattern
 def _taken(source: Any, like: Any) -> jax.Array:
     """Return values in the dtype of others, over the devices that they lie on."""
     source = automatic(source)
-    return laid_as(jnp.asarray(source).astype(like.dtype), layout(source))  # in jit it would be a constant on each
+    return constrained_as(
+        jnp.asarray(source).astype(like.dtype), shardings_of(source)
+    )  # in jit it would be a constant on each
 
 
 def pretrained(net: Net, params: Params, state: State | None = None, on: Pattern = "**", *, but: Pattern = ()) -> Net:

@@ -11,7 +11,7 @@ import optax
 
 from jaxnets.errors import NetError, check_count, check_positive, labelled_as
 from jaxnets.net import Key, Net, fold
-from jaxnets.placement import automatic, spread_of
+from jaxnets.placement import automatic, batch_sharding_of
 from jaxnets.train import tally
 from jaxnets.train.arguments import check_function, network, objective_of, pair
 from jaxnets.train.data import Data, check_data
@@ -127,7 +127,7 @@ def find_learning_rate(
             raise NetError(f"expects a batch no larger than the data, got batch_size={batch_size} for {examples}")
     rates = np.geomspace(low, high, steps)
     device = automatic(jax.tree.map(jnp.asarray, tuple(data)))
-    spread = spread_of(device)
+    batch_sharding = batch_sharding_of(device)
 
     @jax.jit
     def test(data: Data, rates: jax.Array, key: Key) -> jax.Array:
@@ -136,7 +136,7 @@ def find_learning_rate(
 
         def one(run: Run, place: tuple[jax.Array, jax.Array]) -> tuple[Run, jax.Array]:
             rate, rows = place
-            batch = tally.take(data, rows, jnp.ones(batch_size, jnp.float32), spread)
+            batch = tally.take(data, rows, jnp.ones(batch_size, jnp.float32), batch_sharding)
             run, _, parts = step(net, objective, optimizer_of(rate), Options(weighted=False))(run, batch)
             return run, parts["loss"]
 
