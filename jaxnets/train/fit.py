@@ -6,8 +6,6 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from signal import SIG_DFL, SIGINT, SIGTERM, default_int_handler, getsignal, signal
-from threading import current_thread, main_thread
 from typing import Any
 
 import jax
@@ -19,6 +17,7 @@ from jaxnets.keywords import explained
 from jaxnets.net import Key, check_key
 from jaxnets.train.arguments import callback_hint, check_function
 from jaxnets.train.diagnostics.blame import blame
+from jaxnets.train.interruption import Interruption, interrupts
 from jaxnets.train.program import History, Program, begin, compiled_segment, halted, traced_segment
 from jaxnets.train.run import Run
 from jaxnets.train.stopping import EarlyStopping
@@ -139,7 +138,8 @@ def fit(program: Program, key: Key, callbacks: Sequence[Callback | EarlyStopping
             run, rows = restored or (_start(program, key), [])
             for callback in watchers:
                 callback.on_start(program)
-                begun += [] if callback in begun else [callback]
+                if callback not in begun:
+                    begun.append(callback)
             with _together(), _segments(program, run) as segment:
                 over = _agreed(_is_over(run) or bool(interrupted))
                 while len(rows) < program.segments and not over:
@@ -147,7 +147,7 @@ def fit(program: Program, key: Key, callbacks: Sequence[Callback | EarlyStopping
                     # Copies: what `device_get` returns keeps the device's buffer.
                     rows.append({name: np.array(value) for name, value in jax.device_get(row).items()})
                     values = {name: float(each) if np.ndim(each) == 0 else each for name, each in rows[-1].items()}
-                    asked = interrupted.ask(watchers, len(rows) - 1, run, values)
+                    asked = ask(interrupted, watchers, len(rows) - 1, run, values)
                     over = _agreed(asked or _is_over(run) or bool(interrupted))
             for callback in watchers:
                 callback.on_finish(len(rows), run)
@@ -229,57 +229,10 @@ def _ends(said: Any) -> bool:
     raise NetError(f"expects on_segment to return True, False or None, got {shown(said)}; {mend}", label="Callback")
 
 
-class Interruption(list[int]):
-    """The signals that came, and the exception by which a callback ended the run."""
-
-    leaving: BaseException | None = None
-
-    def __bool__(self) -> bool:
-        return len(self) > 0 or self.leaving is not None
-
-    def ask(self, callbacks: Sequence[Callback], number: int, run: Run, row: Row) -> bool:
-        """Show all callbacks a segment, and return whether one of them asks for the run's end."""
-        ends = False
-        for callback in callbacks:
-            try:
-                ends |= _ends(callback.on_segment(number, run, row))
-            except (KeyboardInterrupt, SystemExit) as error:
-                if len(self) > 1:  # the second signal
-                    raise
-                self.leaving = error
-        return ends
-
-
-@contextmanager
-def interrupts() -> Iterator[Interruption]:
-    """Give a list that the first SIGINT or SIGTERM fills; a second one raises. At the end SIGTERM has its effect.
-
-    Outside the main thread nothing is changed, nor is SIGINT where it does not raise `KeyboardInterrupt`.
-    """
-    seen, former = Interruption(), dict[int, Any]()
-
-    def note(number: int, frame: Any) -> None:
-        seen.append(number)
-        if len(seen) > 1:
-            leave(number, frame)
-
-    def leave(number: int, frame: Any) -> None:
-        if callable(former[number]):
-            former[number](number, frame)
-        else:
-            sys.exit(128 + number)
-
-    if current_thread() is main_thread():
-        if getsignal(SIGINT) is default_int_handler:
-            former[SIGINT] = signal(SIGINT, note)
-        if callable(handler := getsignal(SIGTERM)) or handler is SIG_DFL:
-            former[SIGTERM] = signal(SIGTERM, note)
-    try:
-        yield seen
-    finally:
-        for number, handler in former.items():
-            signal(number, handler)
-        if SIGTERM in seen:
-            leave(SIGTERM, None)
-    if isinstance(seen.leaving, SystemExit):
-        raise seen.leaving
+def ask(interruption: Interruption, callbacks: Sequence[Callback], number: int, run: Run, row: Row) -> bool:
+    """Show all callbacks a segment, and return whether one of them asks for the run's end."""
+    ends = False
+    for callback in callbacks:
+        with interruption.noting():
+            ends |= _ends(callback.on_segment(number, run, row))
+    return ends

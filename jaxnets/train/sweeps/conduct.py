@@ -9,7 +9,8 @@ import jax
 import numpy as np
 
 from jaxnets.errors import NetError
-from jaxnets.train.fit import Callback, Interruption, interrupts
+from jaxnets.train.fit import Callback, ask
+from jaxnets.train.interruption import Interruption, interrupts
 from jaxnets.train.sweeps import members as many
 from jaxnets.train.sweeps.designs import Design
 from jaxnets.train.sweeps.kept import Kept
@@ -29,7 +30,7 @@ class Course:
         return {}
 
     def run(
-        self, team: Team, ledger: Ledger, design: Design, interrupted: Sequence[Any], show: Callable[[Ledger], None]
+        self, team: Team, ledger: Ledger, design: Design, interrupted: Interruption, show: Callable[[Ledger], None]
     ) -> None:
         """Run the members from where they stand; the last two are as in `advance`."""
         advance(team, ledger, range(len(design)), ledger.segments, interrupted=interrupted, show=show)
@@ -60,7 +61,7 @@ def conduct(
         checkpoint: likewise.
         overhead: likewise.
         course: which of them run how far.
-        interrupted: holds something as soon as all are to stand where they are; on a signal if not given.
+        interrupted: true as soon as all are to stand where they are; on a signal if not given.
 
     Raises:
         NetError: as `sweep`.
@@ -122,7 +123,7 @@ class Watchers:
             number, run = int(ledger.done[member]) - 1, ledger.held.one(member)
             last = {name: rows[member, number] for name, rows in ledger.history.items()}
             row = {name: float(value) if np.ndim(value) == 0 else value for name, value in last.items()}
-            ledger.over[member] |= self.interrupted.ask(self._of(member), number, run, row)
+            ledger.over[member] |= ask(self.interrupted, self._of(member), number, run, row)
             if not ledger.left(member, ledger.segments):
                 self._finish(member, ledger)
         self.seen = ledger.done.copy()

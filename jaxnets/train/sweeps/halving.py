@@ -1,13 +1,14 @@
 """Successive halving: many members begin, the better ones go on."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
 import numpy as np
 
 from jaxnets.errors import NetError, check_count
+from jaxnets.train.interruption import Interruption
 from jaxnets.train.names import settled
 from jaxnets.train.sweeps.conduct import Callbacks, Course, conduct
 from jaxnets.train.sweeps.designs import Design
@@ -103,7 +104,7 @@ class Rungs(Course):
         return {"halving": repr(self)}
 
     def run(
-        self, team: Team, ledger: Ledger, design: Design, interrupted: Sequence[Any], show: Callable[[Ledger], None]
+        self, team: Team, ledger: Ledger, design: Design, interrupted: Interruption, show: Callable[[Ledger], None]
     ) -> None:
         """Run the members rung by rung, from the one that was not judged yet."""
         sign = 1 if settled(self.metric, self.mode, team.shared.directions) == "max" else -1

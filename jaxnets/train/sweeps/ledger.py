@@ -1,12 +1,12 @@
 """What the host knows of each member of a sweep while it runs."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from jaxnets.compiled import compiled
+from jaxnets.train.interruption import Interruption
 from jaxnets.train.run import Run
 from jaxnets.train.stopping import EarlyStopping
 from jaxnets.train.sweeps import members as many
@@ -120,7 +120,7 @@ def advance(
     members: Iterable[int],
     until: int,
     *,
-    interrupted: Sequence[Any] = (),
+    interrupted: Interruption | None = None,
     show: Callable[[Ledger], None] = lambda ledger: None,
 ) -> None:
     """Run members up to a segment, as many at a time as the team's width.
@@ -133,7 +133,7 @@ def advance(
         ledger: where the members stand; it is written on.
         members: who is to run.
         until: up to which segment.
-        interrupted: holds something as soon as the members are to stand where they are.
+        interrupted: true as soon as the members are to stand where they are.
         show: called after each segment.
     """
     waiting = [member for member in members if ledger.left(member, until) and member not in ledger.inside]

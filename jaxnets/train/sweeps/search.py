@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxnets.errors import NetError, check_count, require
 from jaxnets.train.checkpoints import archive
-from jaxnets.train.fit import interrupts
+from jaxnets.train.interruption import interrupts
 from jaxnets.train.names import settled
 from jaxnets.train.sweeps.conduct import Callbacks, conduct
 from jaxnets.train.sweeps.designs import Design, Space, check_spaces, crossed, inputs, tidy

@@ -1,0 +1,70 @@
+"""What tells a run to end after its current segment: a signal, or a callback that raises."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from signal import SIG_DFL, SIGINT, SIGTERM, default_int_handler, getsignal, signal
+from threading import current_thread, main_thread
+from typing import Any
+
+
+@dataclass
+class Interruption:
+    """What has told a run to end; true as soon as something has.
+
+    Attributes:
+        signals: the numbers of the signals that came.
+        leaving: the exception by which a callback ended the run.
+    """
+
+    signals: list[int] = field(default_factory=list)
+    leaving: BaseException | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.signals) or self.leaving is not None
+
+    @contextmanager
+    def noting(self) -> Iterator[None]:
+        """Note a `KeyboardInterrupt` or `SystemExit` of a callback instead of raising it."""
+        try:
+            yield
+        except (KeyboardInterrupt, SystemExit) as error:
+            if len(self.signals) > 1:  # raised by the second signal
+                raise
+            self.leaving = error
+
+
+@contextmanager
+def interrupts() -> Iterator[Interruption]:
+    """Give what the first SIGINT or SIGTERM is noted in; a second one raises. At the end SIGTERM has its effect.
+
+    Outside the main thread nothing is changed, nor is SIGINT where it does not raise `KeyboardInterrupt`.
+    """
+    seen, former = Interruption(), dict[int, Any]()
+
+    def note(number: int, frame: Any) -> None:
+        seen.signals.append(number)
+        if len(seen.signals) > 1:
+            leave(number, frame)
+
+    def leave(number: int, frame: Any) -> None:
+        if callable(former[number]):
+            former[number](number, frame)
+        else:
+            sys.exit(128 + number)
+
+    if current_thread() is main_thread():
+        if getsignal(SIGINT) is default_int_handler:
+            former[SIGINT] = signal(SIGINT, note)
+        if callable(handler := getsignal(SIGTERM)) or handler is SIG_DFL:
+            former[SIGTERM] = signal(SIGTERM, note)
+    try:
+        yield seen
+    finally:
+        for number, handler in former.items():
+            signal(number, handler)
+        if SIGTERM in seen.signals:
+            leave(SIGTERM, None)
+    if isinstance(seen.leaving, SystemExit):
+        raise seen.leaving
