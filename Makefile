@@ -22,12 +22,11 @@ install: $(VENV)/.installed-dev                ## .venv with everything a develo
 demo: $(VENV)/.installed-experiments           ## train LeNet-5 on 5,000 real digits, show and save the results
 	$(BIN)/python -m experiments
 
-# At LLVM's first level: tests compile many small programs and run each once. The slow ones are compiled as users' are.
 test: $(VENV)/.installed-test                  ## run the tests
-	XLA_FLAGS="--xla_backend_optimization_level=1 $(XLA_FLAGS)" $(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-slow: $(VENV)/.installed-test             ## run the tests that take long
-	$(BIN)/python -m pytest -n 2 -m slow
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 lint: $(VENV)/.installed-dev                   ## check format and lint rules
 	$(BIN)/ruff format --check .

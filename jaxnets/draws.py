@@ -90,16 +90,11 @@ class _Keys:
             name, rows, (out,) = eqn.primitive.name, self.rows[eqn.invars[0]], eqn.outvars[:1]
             if name in ("random_wrap", "random_unwrap"):
                 self.rows[out] = rows
-            elif name == "slice":
+            elif name == "slice" and _is_of_rows(eqn):
                 params = eqn.params
-                ((start,), (end,), (step,)) = (
-                    params["start_indices"],
-                    params["limit_indices"],
-                    params["strides"] or (1,),
-                )
-                self.rows[out] = rows[start:end:step]
+                self.rows[out] = rows[params["start_indices"][0] : params["limit_indices"][0]]
             elif name == "squeeze":
-                self.rows[out] = rows.reshape(())
+                self.rows[out] = rows.reshape(out.aval.shape[: out.aval.ndim - (out.aval.dtype == jnp.uint32)])
             elif _derives(eqn):
                 data = np.arange(out.aval.size) if name == "random_split" else np.array([eqn.invars[1].val])
                 self.rows[out] = np.arange(self.size, self.size + data.size).reshape(out.aval.shape)
@@ -129,6 +124,13 @@ class _Keys:
 def _has(eqn: Any, rows: dict[Any, Any]) -> bool:
     """Tell whether an operation's first operand is among some."""
     return not isinstance(eqn.invars[0], Literal) and eqn.invars[0] in rows
+
+
+def _is_of_rows(eqn: Any) -> bool:
+    """Tell whether a slice takes neighboring keys whole: those of old style have an axis for their two numbers."""
+    typed = jnp.issubdtype(eqn.outvars[0].aval.dtype, jax.dtypes.prng_key)
+    whole = eqn.invars[0].aval.shape[1:] == eqn.outvars[0].aval.shape[1:] == (() if typed else (2,))
+    return whole and set(eqn.params["strides"] or ()) <= {1}
 
 
 def _derives(eqn: Any) -> bool:

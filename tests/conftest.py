@@ -2,10 +2,12 @@
 
 import gc
 import itertools
+import os
 from pathlib import Path
 
 import hypothesis
 import jax
+import jaxlib.version
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 4)
@@ -164,6 +166,19 @@ SLOW = (
     "train/test_optax.py::test_lbfgs_is_that_of_optaxs_manual",
     "train/test_labels.py::test_streams_are_looked_at_batch_by_batch",
 )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile the quick tests quickly: they compile many small programs, run each once, and wait mostly for LLVM.
+
+    One module a program, without optimization, and by XLA's older emitters where it still has them: half the time.
+    The slow tests, and those that are asked for by name, are compiled as users' programs are.
+    """
+    if config.option.markexpr == "not slow" and "XLA_FLAGS" not in os.environ:
+        flags = ["--xla_backend_optimization_level=0", "--xla_cpu_parallel_codegen_split_count=1"]
+        if jaxlib.version.__version_info__ < (0, 11):  # later an unknown flag, at which XLA ends the process
+            flags.append("--xla_cpu_use_fusion_emitters=false")
+        os.environ["XLA_FLAGS"] = " ".join(flags)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

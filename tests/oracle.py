@@ -44,7 +44,9 @@ def witness(
     with np.load(file, allow_pickle=False) as stored:
         assert set(stored) == set(live), f"{name}: write the witness anew with JAXNETS_UPDATE=1"
         for key, value in live.items():
-            np.testing.assert_allclose(stored[key], value, rtol=1e-4, atol=1e-5, err_msg=f"{name}: {key}")
+            # Among large values a small one may be what is left of a sum: by its own size it differs between machines.
+            atol = 1e-5 * max(1.0, float(np.max(np.abs(value), initial=0.0, where=np.isfinite(value))))
+            np.testing.assert_allclose(stored[key], value, rtol=1e-4, atol=atol, err_msg=f"{name}: {key}")
     return live
 
 

@@ -101,10 +101,18 @@ def scaled(row: Row):
 
 @checks.row("model_selection.train_test_split(x, y, test_size=0.25, stratify=y)")
 def split(row: Row):
-    want = row.answers(lambda: {"sizes": np.array([np.bincount(each, minlength=3) for each in code(row)[2:]])})["sizes"]
+    """As many in each part as theirs, and of each class its share within one; theirs draws which classes round up."""
+    shares = np.outer([0.75, 0.25], np.bincount(Y))
+
+    def counts(parts: Any) -> np.ndarray:
+        each = np.array([np.bincount(part, minlength=3) for part in parts])
+        assert abs(each - shares).max() < 1
+        return each.sum(1)
+
     parts = row.ours(y=Y)
-    sizes = np.array([np.bincount(Y[part], minlength=3) for part in parts])
-    assert abs(sizes - want).max() <= 1
+    np.testing.assert_array_equal(
+        counts([Y[part] for part in parts]), row.answers(lambda: {"n": counts(code(row)[2:])})["n"]
+    )
     np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(N))
 
 
