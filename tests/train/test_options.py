@@ -63,8 +63,7 @@ def test_what_is_frozen_stays_without_gradient_or_memory():
     one = program(net(), optimizer=adamw, freeze="features/**")
     before = one.start(KEY)
     run, _ = whole(one, KEY)
-    for path, leaf in jn.select.paths(run.params["features"]).items():  # drawn in another program: the last bit differs
-        np.testing.assert_allclose(leaf, jn.select.paths(before.params["features"])[path], rtol=1e-6)
+    equal(run.params["features"], before.params["features"])
     equal(run.state, before.state)
     assert np.abs(run.params["head"]["kernel"] - before.params["head"]["kernel"]).max() > 0.01
     memory = jax.tree.leaves(adamw.init({"head": before.params["head"]}))
