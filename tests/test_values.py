@@ -80,7 +80,7 @@ DIFFERENT = {
 }
 
 
-def constant(value, key, shape, dtype=jnp.float32):
+def constant(value, key, shape, dtype=jnp.float32, out_sharding=None):
     return jnp.broadcast_to(value, shape).astype(dtype)
 
 
@@ -104,8 +104,8 @@ def test_functions_of_ones_own_are_compared_by_identity():
     twice = made(2)
     assert jn.lift(twice) == jn.lift(twice) != jn.lift(made(2))
     assert jn.serial(twice, jn.dense(2)) == jn.serial(twice, jn.dense(2))
-    init, apply = lambda key, x: {}, lambda params, x: x
-    assert jn.layer(init, apply) == jn.layer(init, apply) != jn.layer(init, twice)
+    init, apply, other = lambda key, x: {}, lambda params, x: x, lambda params, x: x
+    assert jn.layer(init, apply) == jn.layer(init, apply) != jn.layer(init, other)
 
 
 def test_a_net_that_is_changed_is_another():
