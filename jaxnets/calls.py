@@ -1,4 +1,4 @@
-"""A network as the calls that make it: what is pickled, so that functions need no more than a name."""
+"""A network as the calls that make it: what is pickled and saved, so that functions need no more than a name."""
 
 import importlib
 import inspect
@@ -94,8 +94,8 @@ def _of_record(record: Any) -> Call:
     """Return the call that made a `Net` or a `Cell`."""
     if record.constructor is None:
         raise NetError(
-            "can't be pickled, since nothing says what made it; make it inside a function of a module, and pickle "
-            "what that function is called with, or make it by jn.layer(init, apply)",
+            "can't be pickled or saved, since nothing says what made it; make it by jn.layer(init, apply) of functions "
+            "in a module, or keep what your own function that makes it was called with",
             label=record.label,
         )
     given = inspect.BoundArguments(inspect.signature(record.constructor), OrderedDict(record.arguments))
@@ -149,4 +149,5 @@ def _remade(function: Callable[..., Any]) -> Call | None:
 
 def _nameless(function: Callable[..., Any]) -> NetError:
     name = getattr(function, "__qualname__", repr(function))
-    return NetError(f"can't pickle the function {name}, which no module has by that name; define it in one with def")
+    hint = "define it in one with def"
+    return NetError(f"can't be pickled or saved: no module has the function {name} under its name; {hint}")
