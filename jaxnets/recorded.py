@@ -16,7 +16,7 @@ def recorded(factory: Callable[P, R]) -> Callable[P, R]:
     >>> import jaxnets as jn
     >>> net = jn.conv(6, 5)
     >>> net.constructor is jn.conv, net.arguments["features"], net.arguments["padding"]
-    (True, 6, 'SAME')
+    (True, 6, 'VALID')
     """
     signature = inspect.signature(factory)
 

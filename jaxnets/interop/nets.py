@@ -58,7 +58,7 @@ def write(net: Net) -> Any:
         NetError: for a function outside of the table, an array, or what else JSON does not hold, with its place.
 
     >>> write(jn.serial(fc=jn.dense(3), act=jax.nn.relu))["kwargs"]["act"]
-    {'call': 'jn.lift', 'args': [{'name': 'jax.nn.relu'}], 'kwargs': {}}
+    {'name': 'jax.nn.relu'}
     >>> read(write(jn.dense(3))) == jn.dense(3)
     True
     """

@@ -47,6 +47,7 @@ def test_study_saves_everything_and_overwrites_nothing(tmp_path: Path, capsys):
 
     params, state, metadata, net = jn.load(first["folder"] / "params-0.safetensors")
     assert metadata == {"seed": 0}
+    assert net is not None
     assert net == jn.models.lenet5()
     images, labels = jn.data.mnist5k()
     test = jn.data.split(labels, (0.8, 0.1, 0.1))[2]

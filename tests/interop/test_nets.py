@@ -67,7 +67,7 @@ def test_a_file_gives_the_net_back(name, tmp_path):
 
 
 def test_numbers_of_numpy_come_back_as_pythons():
-    net = jn.serial(jn.dense(np.int64(3)), jn.dropout(np.float32(0.25)))
+    net = jn.serial(jn.dense(np.int64(3)), jn.dropout(np.float32(0.25)))  # pyright: ignore[reportArgumentType]
     assert read(json.loads(json.dumps(write(net)))) == jn.serial(jn.dense(3), jn.dropout(0.25))
 
 
