@@ -78,7 +78,7 @@ def run(config: Config) -> dict[str, Any]:
         result, history = jn.train.fit(program, jax.random.key(seed), [watch, record])
         histories.append(history)
         probabilities.append(np.asarray(predict(result.params, result.state, jnp.asarray(test[0]))))
-        jn.save(folder / f"params-{seed}.safetensors", result.params, result.state, {"net": "lenet5", "seed": seed})
+        jn.save(folder / f"params-{seed}.safetensors", result.params, result.state, {"seed": seed}, net=net)
         first_kernel = result.params["conv1"]["kernel"] if first_kernel is None else first_kernel
 
     right = np.stack([each.argmax(-1) == test[1] for each in probabilities])  # (seeds, test digits)

@@ -9,10 +9,12 @@ import jax.numpy as jnp
 from jaxnets.errors import NetError, at, shown
 from jaxnets.leaf import lift
 from jaxnets.net import Apply, Key, Net, Params, State, apply_child, compose, describe, fold, outline, spec
+from jaxnets.recorded import recorded
 
 Layer = Net | Callable[[Any], Any]
 
 
+@recorded
 def serial(*layers: Layer, **named: Layer) -> Net:
     """Run networks one after another, each on the output of the one before.
 
@@ -62,6 +64,7 @@ def serial(*layers: Layer, **named: Layer) -> Net:
     return compose(build, whole, label="serial", children=children, cut=cut)
 
 
+@recorded
 def residual(body: Layer, shortcut: Layer | None = None, activation: Callable | None = None) -> Net:
     """Add a shortcut around a network: y = σ(body(x) + shortcut(x)).
 
@@ -129,6 +132,7 @@ def _without_shortcut(inner: Net) -> Callable[[tuple[str, ...]], Apply]:
     return cut
 
 
+@recorded
 def branches(merge: Callable[[dict[str, Any]], Any], *layers: Layer, **named: Layer) -> Net:
     """Run networks side by side on the same input, and merge what they give.
 

@@ -2,89 +2,24 @@
 
 import warnings
 import weakref
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
-from functools import cache, partial
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from threading import RLock
-from types import MethodType
 from typing import Any
 
 import jax
 import numpy as np
 
 from jaxnets.errors import is_traced
+from jaxnets.ingredients import Ingredients
 
 KEPT = 24  # each holds some tens of memory mappings, and Linux gives a process 65,530
 FULL = 0.8  # of these mappings, from where on there is a warning
 
-_kept: dict["Key", tuple["Key", Any, list[Any]]] = {}  # the least recently used first
+_kept: dict[Ingredients, tuple[Ingredients, Any, list[Any]]] = {}  # the least recently used first
 _lock = RLock()
-
-
-class Key:
-    """What static arguments are compared by, without keeping them alive.
-
-    Tuples, mappings, dataclasses and `functools.partial` are compared by their parts, other values by their own
-    equality, and what has none, such as a function, by identity. An object may name its parts itself, by a key as its
-    attribute `ingredients`.
-    `values` are taken as they are.
-
-    >>> def double(x):
-    ...     return 2 * x
-    >>> Key(double, [1, 2.0]) == Key(double, [1, 2.0]), Key(double) == Key(lambda x: 2 * x)
-    (True, False)
-    """
-
-    def __init__(self, *things: Any, values: Hashable = ()) -> None:
-        self.held: list[_Same] = []
-        self.parts = *map(self._part, things), values
-        self._hash = hash(self.parts)
-
-    def _part(self, thing: Any) -> Any:
-        kind = type(thing)
-        if thing is None:
-            return None
-        if isinstance(own := getattr(thing, "ingredients", None), Key):
-            self.held += own.held
-            return kind, own.parts
-        if isinstance(thing, tuple | list):
-            return kind, *map(self._part, thing)
-        if isinstance(thing, Mapping):
-            return kind, *((self._part(name), self._part(value)) for name, value in thing.items())
-        if kind is partial:
-            return kind, self._part(thing.func), self._part(thing.args), self._part(thing.keywords)
-        if isinstance(thing, MethodType):
-            return kind, thing.__func__, self._part(thing.__self__)
-        if is_dataclass(kind) and kind.__dataclass_params__.eq:  # pyright: ignore[reportAttributeAccessIssue]
-            return kind, *(self._part(getattr(thing, each.name)) for each in fields(thing) if each.compare)
-        if kind.__eq__ is not object.__eq__ and kind.__hash__ is not None:
-            return kind, thing
-        self.held.append(_Same(thing))
-        return self.held[-1]
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Key) and self.parts == other.parts
-
-
-class _Same:
-    """An object compared by identity, by a weak reference where it takes one."""
-
-    def __init__(self, thing: Any) -> None:
-        self._id = id(thing)
-        try:
-            self.get = weakref.ref(thing)
-        except TypeError:
-            self.get = lambda: thing
-
-    def __hash__(self) -> int:
-        return self._id
-
-    def __eq__(self, other: object) -> bool:
-        return self is other or (isinstance(other, _Same) and self.get() is not None and self.get() is other.get())
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +27,7 @@ class Compiled:
     """A compiled function of arrays, with its static arguments at hand in case that it must be traced."""
 
     jitted: Any
-    key: Key
+    key: Ingredients
     static: tuple[Any, ...]
 
     def __call__(self, *arrays: Any) -> Any:
@@ -114,7 +49,7 @@ class Compiled:
 class _Lent:
     """Static arguments for the time of one call: JAX keeps the object, and it would keep them alive."""
 
-    def __init__(self, key: Key, static: tuple[Any, ...]) -> None:
+    def __init__(self, key: Ingredients, static: tuple[Any, ...]) -> None:
         self.key, self.static = key, static
 
     def __hash__(self) -> int:
@@ -129,9 +64,9 @@ def compiled(
 ) -> Compiled:
     """Return `function(*static, *arrays)` as a compiled function of arrays of these shapes.
 
-    The same compiled function is returned for equal static arguments (see `Key`), as long as those of them that are
-    compared by identity live, and it is among the last `KEPT` that were asked for. `jax.jit` would keep it, and the
-    arguments with all that they hold, for the rest of the process.
+    The same compiled function is returned for equal static arguments (see `Ingredients`), as long as those of them
+    that are compared by identity live, and it is among the last `KEPT` that were asked for. `jax.jit` would keep it,
+    and the arguments with all that they hold, for the rest of the process.
 
     Args:
         function: a pure function, of a module rather than a closure.
@@ -151,7 +86,7 @@ def compiled(
     """
     leaves, structure = jax.tree.flatten(tuple(arrays))
     shapes = tuple((np.shape(leaf), getattr(leaf, "dtype", type(leaf))) for leaf in leaves)
-    key = Key(function, tuple(static), values=(donate, structure, shapes))
+    key = Ingredients(function, tuple(static), values=(donate, structure, shapes))
     with _lock:
         entry = _kept.pop(key, None) or _entry(function, key, donate)
         _kept[entry[0]] = entry
@@ -167,7 +102,9 @@ def computed(function: Callable[..., Any], static: Sequence[Any], *arrays: Any) 
     return compiled(function, static, arrays)(*arrays)
 
 
-def _entry(function: Callable[..., Any], key: Key, donate: tuple[int, ...]) -> tuple[Key, Any, list[Any]]:
+def _entry(
+    function: Callable[..., Any], key: Ingredients, donate: tuple[int, ...]
+) -> tuple[Ingredients, Any, list[Any]]:
     """Return a key, its function, and references that drop both when the first of the key's objects dies."""
     _check_mappings()
 

@@ -6,12 +6,14 @@ from typing import Any
 from jaxnets.combinators import Layer, build_child, name_children
 from jaxnets.errors import NetError
 from jaxnets.net import Apply, Key, Net, Params, State, apply_child, compose
+from jaxnets.recorded import recorded
 
 Node = Layer | tuple[Any, ...]
 
 _INPUT, _MAIN = "input", "logits"
 
 
+@recorded
 def graph(**nodes: Node) -> Net:
     """Run networks in the order given, each on the outputs of the nodes it names.
 
@@ -72,6 +74,7 @@ def graph(**nodes: Node) -> Net:
     return compose(build, cut((last,)), label="graph", children=children, cut=cut)
 
 
+@recorded
 def side_heads(body: Net, /, **heads: tuple[Layer, str]) -> Net:
     """Put heads beside a chain of layers that have outputs of their own in training.
 

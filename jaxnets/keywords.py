@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 import jax
 
 from jaxnets.errors import NetError, shown
+from jaxnets.recorded import recorded
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -116,7 +117,7 @@ def explained(factory: Callable[P, R]) -> Callable[P, R]:
         check_arguments(factory.__name__, signature, args, kwargs)
         return factory(*args, **kwargs)
 
-    return make
+    return recorded(make)
 
 
 def check_arguments(label: str, signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:

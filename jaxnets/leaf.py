@@ -15,12 +15,14 @@ from jaxnets.foreign import refuse_network
 from jaxnets.keywords import check_arguments, check_initializers
 from jaxnets.net import Key, Net, Params, State, check_key, spec
 from jaxnets.padded import Padded, check_padded, step_check
+from jaxnets.recorded import made_by, recorded
 from jaxnets.select import paths
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
+@recorded
 def layer(
     init: Callable[[Key, Any], Params] | None,
     apply: Callable[[Params, Any], Any],
@@ -130,26 +132,7 @@ def lift(function: Any) -> Net:
         mend = f"; jn.recurrent({function}) runs it over time" if hasattr(function, "initial_carry") else mend
         raise TypeError(f"expected a Net or a callable x -> y, got {shown(function)}{mend}")
     net = _leaf(None, lambda _, x: function(x), _name(function), function)
-    return replace(net, constructor=function)
-
-
-def recorded(factory: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a function that makes a `Net` or a `Cell`: the record holds the constructor and its arguments."""
-    signature = inspect.signature(factory)
-
-    @functools.wraps(factory)
-    def make(*args: P.args, **kwargs: P.kwargs) -> R:
-        return _noted(factory(*args, **kwargs), make, signature.bind(*args, **kwargs))
-
-    return make
-
-
-def _noted(record: Any, constructor: Callable, given: inspect.BoundArguments) -> Any:
-    """Return a `Net` or a `Cell` with what made it; other records, of `jn.data`, as they are."""
-    if not hasattr(record, "arguments"):
-        return record
-    given.apply_defaults()
-    return replace(record, constructor=constructor, arguments=given.arguments)
+    return made_by(net, lift, {"function": function})
 
 
 def labelled(factory: Callable[P, R]) -> Callable[P, R]:
@@ -167,7 +150,6 @@ def labelled(factory: Callable[P, R]) -> Callable[P, R]:
             given = signature.bind(*args, **kwargs)
             check_initializers(given.arguments)
             record: Any = factory(*args, **kwargs)
-        record = _noted(record, make, given)
 
         def claim(function: Callable) -> Callable:
             def call(*args: Any, **kwargs: Any) -> Any:
@@ -177,7 +159,9 @@ def labelled(factory: Callable[P, R]) -> Callable[P, R]:
             return call
 
         functions = {name: getattr(record, name) for name in ("init", "apply", "step") if hasattr(record, name)}
-        return replace(record, label=label, **{name: claim(function) for name, function in functions.items()})
+        record = replace(record, label=label, **{name: claim(function) for name, function in functions.items()})
+        given.apply_defaults()
+        return made_by(record, make, given.arguments)
 
     make.makes_net = True  # type: ignore[attr-defined]  # read by `lift`
     return make

@@ -5,14 +5,18 @@ import inspect
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnets.calls import made, portable
 from jaxnets.draws import gathered
 from jaxnets.errors import NetError, at, is_traced, labelled_as, shown
+from jaxnets.ingredients import Ingredients
+from jaxnets.recorded import made_by
 from jaxnets.select import paths
 
 Params = Any  # nested dicts of arrays
@@ -40,6 +44,9 @@ class Net:
     Parameters and state are plain nested dicts of arrays; a network without any carries `{}`. `apply`
     returns state of the same structure, shapes and dtypes as it was given.
 
+    A network is a value: two that are built alike are equal, and what was compiled for one serves the other. Functions
+    and arrays among the arguments are compared by identity, functions that Optax and JAX make by their settings.
+
     Attributes:
         init: `(key, x) -> (params, state)`; `x` is an array or a `jax.ShapeDtypeStruct`, batch axis first.
             Only its shape and dtype are read.
@@ -53,8 +60,8 @@ class Net:
         full_precision: whether `cast` leaves the parameters as they are (normalisation layers).
         copies: how many copies of the children the parameters hold, stacked along their first axis (`repeat` and
             `ensemble`); 0 where they are not stacked.
-        constructor: the function that made it, `jn.conv`, or the callable it was lifted from; `None` where it is not
-            known, as in a layer of one's own.
+        constructor: the function that made it, `jn.conv`; `None` where it is not known, as in a layer of one's own.
+            `dataclasses.replace` forgets it, for what it makes is something else.
         arguments: what that was called with, by name, defaults too.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
@@ -68,6 +75,8 @@ class Net:
     >>> y, state = net.apply(params, state, jnp.ones((32, 4)))
     >>> y.shape, params["out"]["kernel"].shape
     ((32, 2), (8, 2))
+    >>> net == jn.serial(hidden=jn.dense(8), relu=jax.nn.relu, out=jn.dense(2))
+    True
     """
 
     init: Callable[[Key, Any], tuple[Params, State]]
@@ -78,8 +87,8 @@ class Net:
     cut: Callable[[tuple[str, ...]], Apply] | None = None
     full_precision: bool = False
     copies: int = 0
-    constructor: Callable[..., Any] | None = None
-    arguments: Mapping[str, Any] = field(default_factory=dict)
+    constructor: Callable[..., Any] | None = field(default=None, init=False)
+    arguments: Mapping[str, Any] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         for name, function in (("init", self.init), ("apply", self.apply)):
@@ -99,6 +108,25 @@ class Net:
         def __getattr__(self, name: str) -> Any:
             hint = ABSENT.get(name, "")
             raise AttributeError(f"a Net has no {name!r}" + (f"; {hint}" if hint else ""), name=name, obj=self)
+
+    @cached_property
+    def ingredients(self) -> Ingredients:
+        """What it is compared by: what made it, or its functions where that is not known."""
+        if self.constructor is None:
+            return Ingredients(self.init, self.apply, self.build, self.cut, self.children)
+        return Ingredients(self.constructor, self.arguments)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Net) and self.ingredients == other.ingredients
+
+    def __hash__(self) -> int:
+        return hash(self.ingredients)
+
+    def __reduce__(self) -> tuple[Callable, tuple[Any]]:
+        return made, (portable(self),)
+
+    def __deepcopy__(self, _: Any) -> "Net":
+        return self  # a value
 
     @property
     def kind(self) -> str:
@@ -141,7 +169,8 @@ class Net:
             return params, state, jax.eval_shape(lambda p, s, x: apply(p, s, x)[0], params, state, x)
 
         cut = compose(build, apply, label=f"{self.label} up to {path}", children=children, cut=self.cut)
-        return replace(cut, apply=apply)  # parameters of the children left out are no mistake
+        cut = replace(cut, apply=apply)  # parameters of the children left out are no mistake
+        return made_by(cut, Net.upto, {"self": self, "path": path})
 
     def __repr__(self) -> str:
         lines = [self.label]

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets import losses
-from jaxnets.compiled import Key as Ingredients
 from jaxnets.errors import NetError, is_traced, labelled_as, shown
 from jaxnets.foreign import library
+from jaxnets.ingredients import Ingredients
 from jaxnets.keywords import explained
 from jaxnets.losses.checks import name_of
 from jaxnets.losses.masking import check_by_example, masked_rows, weighted_mean

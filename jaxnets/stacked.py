@@ -9,8 +9,9 @@ import jax.numpy as jnp
 
 from jaxnets.combinators import Layer
 from jaxnets.errors import NetError, check_count
-from jaxnets.leaf import lift, recorded
+from jaxnets.leaf import lift
 from jaxnets.net import Key, Net, Params, State, compose, describe, outline, spec
+from jaxnets.recorded import recorded
 
 
 @recorded

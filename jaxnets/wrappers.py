@@ -9,8 +9,9 @@ import jax.numpy as jnp
 
 from jaxnets.combinators import Layer
 from jaxnets.errors import NetError, shown
-from jaxnets.leaf import lift, recorded, to_dtype
+from jaxnets.leaf import lift, to_dtype
 from jaxnets.net import Apply, Key, Net, Params, State, compose, outline, spec
+from jaxnets.recorded import recorded
 
 
 @recorded

@@ -608,7 +608,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "a file for transfer": (
         lambda: jn.train.transfer({"kernel": FLAT}, untyped("net.safetensors")),
-        ["transfer expects parameters in nested dicts, got str 'net.safetensors'; params, state, metadata = jn.load"],
+        ["transfer expects parameters in nested dicts, got str 'net.safetensors'; params, state, "],
     ),
     "a module for Flax's variables": (
         lambda: jn.interop.from_flax(NET, untyped(linen.Dense(3)), FLAT),

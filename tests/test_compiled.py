@@ -13,7 +13,8 @@ import pytest
 
 import jaxnets as jn
 from jaxnets import compiled as module
-from jaxnets.compiled import Key, compiled, computed
+from jaxnets.compiled import compiled, computed
+from jaxnets.ingredients import Ingredients
 from tests.oracle import floats, integers
 
 pytestmark = pytest.mark.promotes
@@ -56,16 +57,16 @@ def test_what_a_key_is_made_of():
 
     one, other = Table(), Table()
     options = jn.train.early_stopping("loss", patience=2)
-    assert Key(one.look) == Key(one.look) != Key(other.look)
-    assert Key({"a": [one, 1]}) == Key({"a": [one, 1]}) != Key({"a": [other, 1]})
-    assert Key(options) == Key(jn.train.early_stopping("loss", patience=2)) != Key(None)
+    assert Ingredients(one.look) == Ingredients(one.look) != Ingredients(other.look)
+    assert Ingredients({"a": [one, 1]}) == Ingredients({"a": [one, 1]}) != Ingredients({"a": [other, 1]})
+    assert Ingredients(options) == Ingredients(jn.train.early_stopping("loss", patience=2)) != Ingredients(None)
     array = np.zeros(2)  # neither hashable nor with one answer to ==: by identity
-    assert Key(array) == Key(array) != Key(np.zeros(2))
+    assert Ingredients(array) == Ingredients(array) != Ingredients(np.zeros(2))
     power = partial(pow, exp=2)
-    assert Key(power) == Key(partial(pow, exp=2)) != Key(partial(pow, exp=3))
-    before = Key(one)
+    assert Ingredients(power) == Ingredients(partial(pow, exp=2)) != Ingredients(partial(pow, exp=3))
+    before = Ingredients(one)
     del one
-    assert before == before != Key(other)
+    assert before == before != Ingredients(other)
 
 
 def test_no_more_than_so_many_are_kept_and_the_oldest_go():
@@ -75,7 +76,9 @@ def test_no_more_than_so_many_are_kept_and_the_oldest_go():
         computed(applied, [functions[0]], jnp.ones(1))
     assert len(module._kept) == module.KEPT
     kept = [
-        function for function in functions if Key(applied, (function,)).parts[:2] in {k.parts[:2] for k in module._kept}
+        function
+        for function in functions
+        if Ingredients(applied, (function,)).parts[:2] in {k.parts[:2] for k in module._kept}
     ]
     assert kept == [functions[0], *functions[3:]]
 

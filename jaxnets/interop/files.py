@@ -10,13 +10,14 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxnets.errors import NetError, is_traced, require, shown
+from jaxnets.interop import nets
 from jaxnets.interop.tensors import DTYPES, Tensors, read_safetensors, warn_of_not_finite
 from jaxnets.net import Net, Params, State
 from jaxnets.select import paths
@@ -33,6 +34,7 @@ def save(
     state: State | None = None,
     metadata: Mapping[str, Any] | None = None,
     *,
+    net: Net | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write parameters and state into one safetensors file.
@@ -46,20 +48,24 @@ def save(
         state: the same.
         metadata: anything that JSON can hold, given back by `load`: tuples as lists, NumPy's and JAX's scalars as
             Python's.
+        net: the network that these belong to, which `load` gives back: it is written as the calls of `jn` that make
+            it, so no function of one's own may be in it.
         overwrite: whether a file that is already there may be replaced.
 
     Raises:
         FileNotFoundError: if there is no such folder.
         FileExistsError: if there is a file and `overwrite` is false.
         NetError: if the trees hold something other than dicts of such arrays, a name is empty or contains `/`, or
-            metadata are not for JSON, NaN and infinite numbers among them.
+            metadata are not for JSON, NaN and infinite numbers among them, or the network holds a function or an
+            array that can't be written.
 
-    >>> import tempfile, jax.numpy as jnp
-    >>> file = tempfile.mkdtemp() + "/net.safetensors"
-    >>> save(file, {"fc": {"bias": jnp.ones(2)}}, metadata={"epochs": 3})
-    >>> params, state, metadata = load(file)
-    >>> params["fc"]["bias"].shape, state, metadata
-    ((2,), {}, {'epochs': 3})
+    >>> import tempfile, jax, jax.numpy as jnp, jaxnets as jn
+    >>> file, net = tempfile.mkdtemp() + "/net.safetensors", jn.serial(fc=jn.dense(2), act=jax.nn.relu)
+    >>> params, state = net.init(jax.random.key(0), jnp.ones((1, 3)))
+    >>> save(file, params, state, {"epochs": 3}, net=net)
+    >>> saved = load(file)
+    >>> saved.net == net, saved.params["fc"]["kernel"].shape, saved.state, saved.metadata
+    (True, (3, 2), {}, {'epochs': 3})
     """
     to_bytes = require("safetensors.numpy", "experiments").save
     if not isinstance(path, str | Path):
@@ -77,6 +83,8 @@ def save(
         raise NetError(f"expects metadata as a dict, got {type(metadata).__name__}", label="save")
     header: dict[str, Any] = {"format": FORMAT, "metadata": _plain(metadata or {}, "metadata")}
     header |= {"empty": [], "dtypes": {}, "keys": {}}
+    if net is not None:
+        header["net"] = nets.write(net)
     for kind, tree in (("params", params), ("state", state or {})):
         _flatten(kind, tree, tensors, header)
     header["sha256"] = _digest(header, tensors)
@@ -100,11 +108,28 @@ def save(
         temporary.unlink(missing_ok=True)
 
 
-def load(path: str | Path) -> tuple[Params, State, dict[str, Any]]:
-    """Read what `save` wrote: `(params, state, metadata)`, with the dtypes and values it was given.
+class Saved(NamedTuple):
+    """What a file of `save` holds.
 
-    Arrays of a dtype that JAX does not hold at present (`int64`, `float64` and such, unless `jax_enable_x64` is set)
-    are NumPy's.
+    Attributes:
+        params: the parameters.
+        state: the state, `{}` if none was saved.
+        metadata: what was saved with them.
+        net: the network, `None` if none was saved.
+    """
+
+    params: Params
+    state: State
+    metadata: dict[str, Any]
+    net: Net | None
+
+
+def load(path: str | Path) -> Saved:
+    """Read what `save` wrote: `(params, state, metadata, net)`, with the dtypes and values it was given.
+
+    A network is made anew by the library's own constructors, which are looked up in a fixed table: nothing in a file
+    is imported or run. Arrays of a dtype that JAX does not hold at present (`int64`, `float64` and such, unless
+    `jax_enable_x64` is set) are NumPy's.
 
     Args:
         path: the file. `~` is the user's home.
@@ -119,9 +144,9 @@ def load(path: str | Path) -> tuple[Params, State, dict[str, Any]]:
     >>> import tempfile, jax.numpy as jnp
     >>> file = tempfile.mkdtemp() + "/net.safetensors"
     >>> save(file, {"bias": jnp.ones(2)}, {"mean": jnp.zeros(2)})
-    >>> params, state, metadata = load(file)
-    >>> sorted(params), sorted(state), metadata
-    (['bias'], ['mean'], {})
+    >>> params, state, metadata, net = load(file)
+    >>> sorted(params), sorted(state), metadata, net
+    (['bias'], ['mean'], {}, None)
     """
     path = Path(path).expanduser()
     label = f"load {path}"
@@ -142,12 +167,13 @@ def load(path: str | Path) -> tuple[Params, State, dict[str, Any]]:
             _place(trees, inner, name)[leaf] = _restored(name, array, header)
         for name in header.get("empty", []):
             _place(trees, name.split("/"), name)
+        net = nets.read(header["net"]) if "net" in header else None
     except NetError as error:
         raise NetError(error.message, label=label) from None
     except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise NetError(f"finds a header that save did not write: {error!r}", label=label) from error
     warn_of_not_finite(paths(trees).items(), label)
-    return trees["params"], trees["state"], metadata
+    return Saved(trees["params"], trees["state"], metadata, net)
 
 
 def _move(temporary: Path, path: Path) -> None:

@@ -111,7 +111,8 @@ def ours_of(net: Net, rank: int) -> Settings | None:
     if "cells" in values:
         cell = values["cells"][0]
         function, values = cell.constructor, {"reverse": False, **values, **cell.arguments}
-    elif not values and function is not None:  # a plain callable
+    elif function is lift:
+        function = values["function"]
         given = function.keywords if isinstance(function, functools.partial) else {}
         function = function.func if isinstance(function, functools.partial) else function
         values = _defaults(function) | given

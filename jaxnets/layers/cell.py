@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from jaxnets.calls import made, portable
 from jaxnets.errors import NetError
+from jaxnets.ingredients import Ingredients
 from jaxnets.layers.checks import check_floating, check_params, param_dtype
 from jaxnets.leaf import to_dtype
 from jaxnets.net import Key, Params, check_key, spec
@@ -53,8 +56,27 @@ class Cell:
     features: int
     label: str = "cell"
     scan: Callable[..., tuple[Carry, jax.Array]] | None = None
-    constructor: Callable[..., Any] | None = None
-    arguments: Mapping[str, Any] = field(default_factory=dict)
+    constructor: Callable[..., Any] | None = field(default=None, init=False)
+    arguments: Mapping[str, Any] = field(default_factory=dict, init=False)
+
+    @cached_property
+    def ingredients(self) -> Ingredients:
+        """What it is compared by: what made it, or its functions where that is not known."""
+        if self.constructor is None:
+            return Ingredients(self.init, self.step, self.initial_carry, self.features, self.scan)
+        return Ingredients(self.constructor, self.arguments)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Cell) and self.ingredients == other.ingredients
+
+    def __hash__(self) -> int:
+        return hash(self.ingredients)
+
+    def __reduce__(self) -> tuple[Callable, tuple[Any]]:
+        return made, (portable(self),)
+
+    def __deepcopy__(self, _: Any) -> "Cell":
+        return self  # a value
 
     def __repr__(self) -> str:
         return self.label

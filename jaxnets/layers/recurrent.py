@@ -15,6 +15,7 @@ from jaxnets.layers.dropout import dropout as dropout_layer
 from jaxnets.leaf import labelled, to_dtype
 from jaxnets.net import Key, Net, Params, State, apply_child, check_key, compose, fold, spec
 from jaxnets.padded import Padded, step_check
+from jaxnets.recorded import made_by
 
 
 @labelled
@@ -224,7 +225,7 @@ def _scanned(
             y = Padded(y, x.lengths) if isinstance(x, Padded) and return_sequences else y
             return ((y, carry) if return_carry else y), state
 
-    return Net(init_fn, apply_fn, cell.label, arguments={"cells": (cell,), **noted})
+    return made_by(Net(init_fn, apply_fn, cell.label), None, {"cells": (cell,), **noted})
 
 
 def _stacked(cells: tuple[Any, ...], nets: list[Net], between: Net, return_carry: bool) -> Net:

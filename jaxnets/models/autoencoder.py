@@ -11,6 +11,7 @@ from jaxnets.layers import dense
 from jaxnets.models.halves import conv_halves, dense_halves
 from jaxnets.models.images import of_images
 from jaxnets.net import Net
+from jaxnets.recorded import recorded
 
 
 @explained
@@ -82,6 +83,7 @@ def conv_autoencoder(
     return of_images(serial(encoder=encoder, decoder=decoder), "conv_autoencoder", len(shape) - 1)
 
 
+@recorded
 def denoising_autoencoder(net: Net, noise: Net) -> Net:
     """Return an autoencoder that sees a corrupted input in training, to be compared with the clean one.
 

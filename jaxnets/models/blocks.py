@@ -9,6 +9,7 @@ from jax.nn import relu
 from jaxnets.combinators import residual, serial
 from jaxnets.layers import batch_norm, conv
 from jaxnets.net import Apply, Key, Net, Params, State, compose, outline
+from jaxnets.recorded import recorded
 from jaxnets.stacked import repeat
 
 HE = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -77,6 +78,7 @@ def stages(counts: Sequence[int], width: int, block: Callable[[int, int, bool], 
     return named
 
 
+@recorded
 def residual_behind(before: Net, body: Net, shortcut: Net) -> Net:
     """Return a `residual` whose body and shortcut both start from the output of `before`, with all names flat."""
     after = residual(body, shortcut)

@@ -13,6 +13,7 @@ from jaxnets.errors import NetError, check_counts, labelled_as
 from jaxnets.layers import conv, conv_transpose, dense, flatten, unflatten
 from jaxnets.leaf import lift
 from jaxnets.net import Key, Net, Params, State
+from jaxnets.recorded import recorded
 
 _HE = jax.nn.initializers.he_normal()
 
@@ -55,6 +56,7 @@ def _double(width: int, size: tuple[int, ...], **options: Any) -> Net:
     return conv_transpose(width, 3, stride=2, padding=1, output_padding=tuple(1 - n % 2 for n in size), **options)
 
 
+@recorded
 def _only(shape: Sequence[int], layer: Net) -> Net:
     """Return a layer that takes examples of one shape alone."""
 

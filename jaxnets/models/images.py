@@ -11,6 +11,7 @@ from jaxnets.keywords import explained
 from jaxnets.layers.windows import AXES, check_spatial
 from jaxnets.net import Apply, Key, Net, Params, State
 from jaxnets.padded import Padded
+from jaxnets.recorded import recorded
 
 P = ParamSpec("P")
 
@@ -23,7 +24,7 @@ def takes_images(factory: Callable[P, Net]) -> Callable[P, Net]:
     def make(*args: P.args, **kwargs: P.kwargs) -> Net:
         return of_images(make_net(*args, **kwargs), factory.__name__)
 
-    return make
+    return recorded(make)
 
 
 def of_images(net: Net, label: str, spatial_axes: int = 2) -> Net:

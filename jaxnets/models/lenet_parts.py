@@ -14,6 +14,7 @@ from jaxnets.layers.checks import along_last, check_floating, check_params, para
 from jaxnets.layers.windows import check_spatial
 from jaxnets.leaf import layer
 from jaxnets.net import Net, Params
+from jaxnets.recorded import recorded
 
 # Ours, drawn as figure 3 of the paper draws its characters: strokes two wide on 7 × 12.
 DIGITS = """
@@ -50,6 +51,7 @@ def fan_in_uniform(key: jax.Array, shape: Any, dtype: Any = None, out_sharding: 
     return jax.random.uniform(key, shape, dtype, -limit, limit, out_sharding=out_sharding)
 
 
+@recorded
 def subsample(window: int) -> Net:
     """Add up each channel over tiles, y = scale · Σ x + bias: a gain and a bias to learn for each channel."""
     pool = avg_pool(window)
@@ -71,6 +73,7 @@ def subsample(window: int) -> Net:
     return layer(init, apply, label=f"subsample({window})")
 
 
+@recorded
 def connected_conv(table: Sequence[Sequence[int]], window: int) -> Net:
     """Convolve with one kernel for each connection: output f sees the channels `table[f]`, in that order.
 
@@ -101,6 +104,7 @@ def connected_conv(table: Sequence[Sequence[int]], window: int) -> Net:
     return layer(init, apply, label=f"connected_conv({features}, {window})")
 
 
+@recorded
 def rbf(codes: Any, *, trainable: bool) -> Net:
     """Return squared distances to codes, y_i = Σ_j (x_j - codes_ij)²; the codes are a parameter or stay fixed."""
 

@@ -11,8 +11,10 @@ from jaxnets.errors import NetError, labelled_as
 from jaxnets.layers.checks import check_train_key, param_dtype
 from jaxnets.leaf import lift
 from jaxnets.net import Apply, Key, Net, Params, State, apply_child, compose, fold
+from jaxnets.recorded import recorded
 
 
+@recorded
 def variational(encoder: Layer, decoder: Layer) -> Net:
     """Return the variational autoencoder of an encoder and a decoder: q(z|x) = N(mean, e^log_variance), p(x|z).
 

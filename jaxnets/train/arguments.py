@@ -238,7 +238,7 @@ def warn_of_probabilities(net: Net, objective: Any) -> None:
     """Warn where a network ends in probabilities and the loss takes logits."""
     while net.children and net.cut is not None:
         net = net.children[list(net.children)[-1]]
-    last, given = _inside(net.constructor), getattr(objective, "loss", None)
+    last, given = _inside(net.arguments.get("function")), getattr(objective, "loss", None)
     loss, options = _inside(given), given.keywords if isinstance(given, partial) else {}
     takes_it = any(last is function and loss in taking for function, taking in ON_LOGITS.items())
     if takes_it and options.get("from_logits", True):

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding
 
-from jaxnets.compiled import Key as Ingredients
 from jaxnets.errors import NetError, at
+from jaxnets.ingredients import Ingredients
 from jaxnets.metrics import Metric
 from jaxnets.net import Key, Net, Params, State, fold
 from jaxnets.train import tally

@@ -45,11 +45,13 @@ def test_study_saves_everything_and_overwrites_nothing(tmp_path: Path, capsys):
     line = json.loads(content["metrics.jsonl"].splitlines()[0])
     assert {"seed", "epoch", "step", "loss", "accuracy", "validation/loss", "validation/accuracy"} <= set(line)
 
-    params, state, metadata = jn.load(first["folder"] / "params-0.safetensors")
-    assert metadata == {"net": "lenet5", "seed": 0}
+    params, state, metadata, net = jn.load(first["folder"] / "params-0.safetensors")
+    assert metadata == {"seed": 0}
+    assert net is not None
+    assert net == jn.models.lenet5()
     images, labels = jn.data.mnist5k()
     test = jn.data.split(labels, (0.8, 0.1, 0.1))[2]
-    logits = jn.train.predict(jn.models.lenet5(), params, state, images[test])
+    logits = jn.train.predict(net, params, state, images[test])
     np.testing.assert_allclose((np.asarray(logits).argmax(-1) == labels[test]).mean(), first["test_accuracy"])
 
 

@@ -57,7 +57,7 @@ def transfer(params: Params, source: Params, on: Pattern = "**", *, but: Pattern
     with labelled_as("transfer"):
         if not isinstance(source, Mapping):
             mend = "; run.params" if hasattr(source, "params") else ""
-            mend = "; params, state, metadata = jn.load(path)" if isinstance(source, str | Path) else mend
+            mend = "; params, state, metadata, net = jn.load(path)" if isinstance(source, str | Path) else mend
             mend = "; the first of a pair (params, state)" if isinstance(source, tuple) else mend
             raise NetError(f"expects parameters in nested dicts, got {shown(source)}{mend}")
         here, there = paths(params), paths(source)

@@ -9,9 +9,9 @@ from typing import Any, Unpack
 import jax
 import numpy as np
 
-from jaxnets.compiled import Key as Ingredients
 from jaxnets.data.folds import fold, folds
 from jaxnets.errors import NetError
+from jaxnets.ingredients import Ingredients
 from jaxnets.train.data import check_data
 from jaxnets.train.program import Program
 from jaxnets.train.sweeps.conduct import Callbacks, conduct

@@ -1,0 +1,128 @@
+"""What two things are compared by, so that what is compiled for one serves an equal one that was made anew."""
+
+import weakref
+from collections.abc import Hashable, Mapping
+from dataclasses import fields, is_dataclass
+from functools import partial
+from types import CellType, FunctionType, MethodType
+from typing import Any
+
+import jax
+import numpy as np
+
+LIBRARIES = ("jaxnets", "optax", "jax", "flax")
+"""Whose functions are compared by their code and what they close over: they close over settings, never over state."""
+
+
+class Ingredients:
+    """Things compared by their parts, without keeping them alive.
+
+    Tuples, lists, mappings, dataclasses that are frozen or have an equality, `functools.partial`, and functions made
+    inside a function of one of the `LIBRARIES`, are compared by their parts, so that `optax.adam(1e-3)` equals
+    another. Other values are compared by their type and their own equality; arrays, and what has no equality, such as
+    a function of one's own, by identity. An object may name its parts itself by an attribute `ingredients`.
+    `values` are taken as they are.
+
+    >>> import optax
+    >>> def double(x):
+    ...     return 2 * x
+    >>> Ingredients(double, [1, 2.0]) == Ingredients(double, [1, 2.0])
+    True
+    >>> Ingredients(double) == Ingredients(lambda x: 2 * x)
+    False
+    >>> Ingredients(optax.adam(1e-3)) == Ingredients(optax.adam(1e-3))
+    True
+    >>> Ingredients(optax.adam(1e-3)) == Ingredients(optax.adam(1e-2))
+    False
+    """
+
+    def __init__(self, *things: Any, values: Hashable = ()) -> None:
+        self.held: list[_Same] = []
+        self.parts = *map(self._part, things), values
+        self._hash = hash(self.parts)
+
+    def _part(self, thing: Any, outer: tuple[Any, ...] = ()) -> Any:
+        """Return something hashable that is equal for equal things; `outer` are the functions that it is part of."""
+        kind = type(thing)
+        if thing is None:
+            return None
+        if isinstance(own := getattr(thing, "ingredients", None), Ingredients):
+            self.held += own.held
+            return kind, own.parts
+        if isinstance(thing, jax.Array | np.ndarray):
+            return self._same(thing)
+        if isinstance(thing, tuple | list):
+            return kind, *(self._part(each, outer) for each in thing)
+        if isinstance(thing, Mapping):
+            return kind, *((self._part(name, outer), self._part(value, outer)) for name, value in thing.items())
+        if kind is partial:
+            return kind, *(self._part(each, outer) for each in (thing.func, thing.args, thing.keywords))
+        if kind is MethodType:
+            return kind, thing.__func__, self._part(thing.__self__, outer)
+        if kind is FunctionType and is_made(thing):
+            return self._function(thing, outer)
+        if is_dataclass(kind) and _is_record(kind):
+            return kind, *(self._part(getattr(thing, each.name), outer) for each in fields(thing) if each.compare)
+        if kind.__eq__ is not object.__eq__ and kind.__hash__ is not None:
+            return kind, thing
+        return self._same(thing)
+
+    def _function(self, function: FunctionType, outer: tuple[Any, ...]) -> Any:
+        if function in outer:  # it calls itself, or calls what calls it
+            return FunctionType, outer.index(function)
+        outer = (*outer, function)
+        closed_over = [self._part(_contents(cell), outer) for cell in function.__closure__ or ()]
+        rest = (function.__defaults__, function.__kwdefaults__, {**vars(function), "__wrapped__": None})
+        return (
+            FunctionType,
+            function.__globals__["__name__"],
+            function.__code__,
+            *closed_over,
+            *(self._part(each, outer) for each in rest),
+        )
+
+    def _same(self, thing: Any) -> "_Same":
+        self.held.append(_Same(thing))
+        return self.held[-1]
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Ingredients) and self.parts == other.parts
+
+
+def is_made(function: FunctionType) -> bool:
+    """Tell whether a function was made inside a function of one of the `LIBRARIES`, as Optax makes its updates."""
+    library = str(function.__globals__.get("__name__")).partition(".")[0]  # whatever it is called: wraps() renames
+    return library in LIBRARIES and "<locals>" in function.__code__.co_qualname
+
+
+def _is_record(kind: Any) -> bool:
+    """Tell whether the fields of a dataclass are what it is."""
+    params = kind.__dataclass_params__
+    return params.eq or params.frozen
+
+
+def _contents(cell: CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not assigned yet
+        return None
+
+
+class _Same:
+    """An object compared by identity, by a weak reference where it takes one."""
+
+    def __init__(self, thing: Any) -> None:
+        self._id = id(thing)
+        try:
+            self.get = weakref.ref(thing)
+        except TypeError:
+            self.get = lambda: thing
+
+    def __hash__(self) -> int:
+        return self._id
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, _Same) and self.get() is not None and self.get() is other.get())
