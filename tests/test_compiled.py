@@ -114,8 +114,8 @@ def test_near_the_limit_of_mappings_there_is_one_warning(monkeypatch):
     computed(scaled, [3.0], jnp.ones(1))  # a second warning would be an error
 
 
-def program(net=None, **given):
-    optimizer = optax.sgd(0.1)
+def program(net=None, rate=0.1, **given):
+    optimizer = optax.sgd(rate)
     return jn.train.program(net or jn.dense(3), OBJECTIVE, optimizer, DATA, epochs=1, batch_size=4, **given)
 
 
@@ -187,11 +187,11 @@ def one_sweep(number):
     jn.train.sweep(study, grid={"lr": [0.1, 0.2]}, strategy="vmap")
 
 
-NETS = [jn.dense(3) for _ in range(3)]
+NETS = [jn.repeat(jn.dense(4), 1, unroll=number) for number in (1, 2, 3)]
 PARAMS, STATE = NETS[0].init(KEY, DATA[0])
 # What is done, how often until all that is shared has been compiled, and how often then.
 OFTEN = {
-    "fits": (lambda number: jn.train.fit(program(), KEY), 1, 2),
+    "fits": (lambda number: jn.train.fit(program(rate=0.1 + number), KEY), 2, 2),
     "sweeps": (one_sweep, 1, 2),
     "evaluations": (
         lambda number: jn.train.evaluate(NETS[number % 3], PARAMS, STATE, DATA, {"loss": jn.metrics.accuracy}), 3, 60,
@@ -201,14 +201,15 @@ OFTEN = {
 
 @pytest.mark.skipif(not Path("/proc/self/maps").is_file(), reason="Linux lists a process's memory mappings")
 @pytest.mark.parametrize("what", OFTEN)
-def test_new_programs_sweeps_and_evaluations_leave_no_mappings(what):
+def test_new_programs_sweeps_and_evaluations_leave_no_mappings(what, monkeypatch):
     """A fit left 340 once, a sweep 430, an evaluation 43; `tests/train/long_lived.py` does hundreds of each."""
+    monkeypatch.setattr(module, "KEPT", 4)
     do, few, many = OFTEN[what]
     for number in range(few):
         do(number)
     gc.collect()
     before = mappings()
-    for number in range(many):
+    for number in range(few, few + many):
         do(number)
     gc.collect()
     assert mappings() - before < 10

@@ -1,11 +1,12 @@
 """A process that trains and evaluates all day: `python -m tests.train.long_lived [fits sweeps evaluations]`.
 
-Each fit and each sweep is of a new program. In the end it tells the memory mappings and the resident memory of the
-process, which must stay below what follows, and ends with status 1 where they do not.
+Each fit and each sweep is of a program unlike those before. In the end it tells the memory mappings and the resident
+memory of the process, which must stay below what follows, and ends with status 1 where they do not.
 """
 
 import resource
 import sys
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -19,10 +20,15 @@ DATA = floats(64, 4), integers(64, high=3)
 KEY = jax.random.key(0)
 
 
-def program(rate: object = 1e-2) -> jn.train.Program:
-    """Return a program that shares nothing with those before."""
-    objective = jn.objective(jn.losses.cross_entropy)
+def program(number: int, rate: object = 1e-2) -> jn.train.Program:
+    """Return a program that is compiled anew for each number."""
+    objective = jn.objective(jn.losses.cross_entropy, jn.regularizers.l2(1e-6 * number))
     return jn.train.program(jn.models.mlp([8], 3), objective, optax.adam(rate), DATA, epochs=2, batch_size=32)  # pyright: ignore[reportArgumentType]
+
+
+def swept(number: int, hp: dict[str, object]) -> jn.train.Program:
+    """Return the program of a sweep."""
+    return program(number, hp["lr"])
 
 
 def mappings() -> int:
@@ -42,16 +48,14 @@ def main(fits: int, sweeps: int, evaluations: int) -> int:
             print(f"{what} {number}: at most {most:,} mappings, {size / 1e6:,.0f} MB", flush=True)
 
     for number in range(1, fits + 1):
-        jn.train.fit(program(), KEY)
+        jn.train.fit(program(number), KEY)
         tell("fit", number)
     for number in range(1, sweeps + 1):
-        jn.train.sweep(lambda hp: program(hp["lr"]), grid={"lr": [0.01, 0.1]})
+        jn.train.sweep(partial(swept, number), grid={"lr": [0.01, 0.1]})
         tell("sweep", number)
-    net = jn.models.mlp([8], 3)
-    params, state = net.init(KEY, DATA[0])
     for number in range(1, evaluations + 1):
-        if number % 100 == 0:  # a new network now and then
-            net = jn.models.mlp([8], 3)
+        if number % 100 == 1:  # a new network now and then
+            net = jn.models.mlp([8 + number // 100], 3)
             params, state = net.init(KEY, DATA[0])
         jn.train.evaluate(net, params, state, DATA, {"accuracy": jn.metrics.accuracy})
         tell("evaluation", number)
