@@ -159,7 +159,8 @@ def labelled(factory: Callable[P, R]) -> Callable[P, R]:
             return call
 
         functions = {name: getattr(record, name) for name in ("init", "apply", "step") if hasattr(record, name)}
-        record = replace(record, label=label, **{name: claim(function) for name, function in functions.items()})
+        kind = {"kind": factory.__name__} if hasattr(record, "kind") else {}
+        record = replace(record, label=label, **kind, **{name: claim(own) for name, own in functions.items()})
         given.apply_defaults()
         return made_by(record, make, given.arguments)
 

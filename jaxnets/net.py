@@ -52,7 +52,7 @@ class Net:
             Only its shape and dtype are read.
         apply: `(params, state, x, *, key=None, train=False) -> (y, state)`. `key` is needed in training
             where a layer is random; `train` is a Python bool.
-        label: how the network was written, `conv(64, 3)`.
+        label: how the network was written, `conv(64, 3)`, for display alone.
         children: the networks inside by name; the names are those in `params`.
         build: `(key, x) -> (params, state, y)` for a network made of others, with `x` and `y` as
             `jax.ShapeDtypeStruct`, so that every leaf is traced once however deep it lies.
@@ -60,6 +60,8 @@ class Net:
         full_precision: whether `cast` leaves the parameters as they are (normalisation layers).
         copies: how many copies of the children the parameters hold, stacked along their first axis (`repeat` and
             `ensemble`); 0 where they are not stacked.
+        kind: what sort of network it is, `conv`; the label where none is given.
+        inner: the network that `remat`, `cast`, `repeat` or `ensemble` runs, `None` in others.
         constructor: the function that made it, `jn.conv`; `None` where it is not known, as in a layer of one's own.
             `dataclasses.replace` forgets it, for what it makes is something else.
         arguments: what that was called with, by name, defaults too.
@@ -87,12 +89,15 @@ class Net:
     cut: Callable[[tuple[str, ...]], Apply] | None = None
     full_precision: bool = False
     copies: int = 0
+    kind: str = ""
+    inner: "Net | None" = None
     constructor: Callable[..., Any] | None = field(default=None, init=False)
     arguments: Mapping[str, Any] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         for name, function in (("init", self.init), ("apply", self.apply)):
             object.__setattr__(self, name, _checked(function, name, self.label))
+        object.__setattr__(self, "kind", self.kind or self.label)
 
     def __call__(self, *_: Any, **__: Any) -> NoReturn:
         """Say how a network is run.
@@ -127,11 +132,6 @@ class Net:
 
     def __deepcopy__(self, _: Any) -> "Net":
         return self  # a value
-
-    @property
-    def kind(self) -> str:
-        """What sort of network it is, its label without the settings: `conv` for `conv(64, 3)`."""
-        return self.label.partition("(")[0]
 
     def __getitem__(self, path: str) -> "Net":
         """Return the child at a slash-joined path.
@@ -168,7 +168,7 @@ class Net:
             params, state, _ = outline(self, key, x)
             return params, state, jax.eval_shape(lambda p, s, x: apply(p, s, x)[0], params, state, x)
 
-        cut = compose(build, apply, label=f"{self.label} up to {path}", children=children, cut=self.cut)
+        cut = compose(build, apply, label=f"{self.label} up to {path}", children=children, cut=self.cut, kind=self.kind)
         cut = replace(cut, apply=apply)  # parameters of the children left out are no mistake
         return made_by(cut, Net.upto, {"self": self, "path": path})
 
@@ -291,6 +291,8 @@ def compose(
     cut: Callable[[tuple[str, ...]], Apply] | None = None,
     full_precision: bool = False,
     copies: int = 0,
+    kind: str = "",
+    inner: Net | None = None,
 ) -> Net:
     """Make a network out of others, with parameters checked by name: every combinator ends here.
 
@@ -317,7 +319,7 @@ def compose(
                 raise NetError(differences, label=label, names_differ=True) from error
             raise
 
-    return Net(init_fn, apply_fn, label, children, build, cut, full_precision, copies)
+    return Net(init_fn, apply_fn, label, children, build, cut, full_precision, copies, kind, inner)
 
 
 def _layers(children: Mapping[str, Net]) -> int:

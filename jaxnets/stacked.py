@@ -56,7 +56,7 @@ def repeat(net: Layer, n: int, *, unroll: int = 1) -> Net:
 
         return jax.lax.scan(step, x, (params, state, _keys(key, n)), length=n, unroll=unroll)
 
-    return compose(build, apply, label=label, children=inner.children, full_precision=inner.full_precision, copies=n)
+    return compose(build, apply, label=label, kind="repeat", inner=inner, copies=n, **_as_inside(inner))
 
 
 @recorded
@@ -98,7 +98,11 @@ def ensemble(net: Layer, n: int) -> Net:
 
         return jax.vmap(member, out_axes=(1, 0), axis_size=n)(params, state, _keys(key, n))
 
-    return compose(build, apply, label=label, children=inner.children, full_precision=inner.full_precision, copies=n)
+    return compose(build, apply, label=label, kind="ensemble", inner=inner, copies=n, **_as_inside(inner))
+
+
+def _as_inside(inner: Net) -> dict[str, Any]:
+    return {"children": inner.children, "full_precision": inner.full_precision}
 
 
 def stack(params: Params) -> Params:

@@ -117,10 +117,11 @@ def _places(net: Net, task: str) -> list[_Place]:
 
 def _runs_in_depth(net: Net) -> bool:
     """Tell whether the copies of a network run one after another, as in `repeat`, or side by side, as in `ensemble`."""
-    kind = next(word for word in net.label.split("(") if word not in ("remat", "cast"))
-    if kind not in ("repeat", "ensemble"):
-        raise NetError("has copies, but no sign whether they are of repeat or of ensemble", label=net.label)
-    return kind == "repeat"
+    while net.kind not in ("repeat", "ensemble"):
+        if net.inner is None:
+            raise NetError("has copies, but no sign whether they are of repeat or of ensemble", label=net.label)
+        net = net.inner
+    return net.kind == "repeat"
 
 
 def _listed(tree: Params) -> str:

@@ -40,7 +40,7 @@ def remat(net: Layer, *, policy: Callable[..., bool] | None = None) -> Net:
 
         return apply
 
-    return _wrap(inner, around, lambda key, x: outline(inner, key, x), f"remat({inner.label})")
+    return _wrap("remat", inner, around, lambda key, x: outline(inner, key, x), f"remat({inner.label})")
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def cast(net: Layer, policy: Policy | Any = Policy()) -> Net:
         return _lower(inner, params, policy.param), state, spec_in(y, policy.output)
 
     label = f"cast({inner.label}, {jnp.dtype(policy.compute).name})"
-    return _wrap(inner, around, build, label)
+    return _wrap("cast", inner, around, build, label)
 
 
 def spec_in(x: Any, dtype: Any) -> Any:
@@ -122,7 +122,7 @@ def _lower(net: Net, params: Params, dtype: Any) -> Params:
     return to_dtype(params, dtype)
 
 
-def _wrap(inner: Net, around: Callable[[Apply], Apply], build: Callable, label: str) -> Net:
+def _wrap(kind: str, inner: Net, around: Callable[[Apply], Apply], build: Callable, label: str) -> Net:
     cut = inner.cut
     return compose(
         build,
@@ -132,4 +132,6 @@ def _wrap(inner: Net, around: Callable[[Apply], Apply], build: Callable, label: 
         cut=None if cut is None else lambda path: around(cut(path)),
         full_precision=inner.full_precision,
         copies=inner.copies,
+        kind=kind,
+        inner=inner,
     )

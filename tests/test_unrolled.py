@@ -156,6 +156,8 @@ def test_positions_inside_a_repeat_must_be_named():
 
 
 def test_copies_of_unknown_making_are_refused():
-    net = jn.serial(replace(jn.repeat(block(), 2), label="my_blocks"))
+    net = jn.serial(replace(jn.repeat(block(), 2), label="my_blocks", kind="", inner=None))
+    relabelled = jn.serial(replace(jn.repeat(block(), 2), label="my_blocks"))  # a label is for display
+    assert list(jn.unroll(relabelled, relabelled.init(KEY, X)[0])) == ["0", "1"]
     with pytest.raises(jn.NetError, match="my_blocks has copies, but no sign"):
         jn.unroll(net, net.init(KEY, X)[0])

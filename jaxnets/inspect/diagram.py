@@ -145,7 +145,7 @@ def _drawn(placed: Placed, x: float, y: float) -> list[str]:
     if box.children:
         parts += [_text("name", x + 10, y + 16, name, *lines), _text("soft", x + width - 10, y + 16, shape, right=True)]
     else:
-        colour = next((colour for word, colour in STRIPES.items() if word in _word(box.label)), None)
+        colour = next((colour for word, colour in STRIPES.items() if word in _word(box.kind)), None)
         if colour is not None:
             parts.append(f'<rect x="{x:.1f}" y="{y:.1f}" width="4" height="{height:.1f}" rx="1.5" fill="{colour}"/>')
         parts += [_text("name", x + 12, y + 17, name), _text("soft", x + width - 10, y + 17, shape, right=True)]
@@ -157,10 +157,9 @@ def _drawn(placed: Placed, x: float, y: float) -> list[str]:
     return parts
 
 
-def _word(label: str) -> str:
+def _word(kind: str) -> str:
     """Return the kind of a layer by a word of `STRIPES`."""
-    word = label.partition("(")[0]
-    return {"bidirectional": "recurrent", "depthwise_conv": "conv", "maxout": "dense", "embed": "dense"}.get(word, word)
+    return {"bidirectional": "recurrent", "depthwise_conv": "conv", "maxout": "dense", "embed": "dense"}.get(kind, kind)
 
 
 def _rect(kind: str, x: float, y: float, width: float, height: float) -> str:

@@ -24,6 +24,8 @@ class Box:
     Attributes:
         name: its own name.
         label: how it was written; for a meeting, the sign of what is done.
+        kind: what sort of network it is, without `remat` and the like around it.
+        one: the label of one copy where there are several.
         shape: that of what it gives, without the batch, for the outermost behind that of what it gets; "" where it is
             not known.
         children: the boxes in it by name, in order.
@@ -39,11 +41,13 @@ class Box:
     lines: dict[tuple[str, str], None] = field(default_factory=dict)
     copies: int = 0
     meeting: bool = False
+    kind: str = ""
+    one: str = ""
 
     @property
     def written(self) -> str:
-        """The label of one copy."""
-        return re.sub(r"^(repeat|ensemble)\((.*), \d+\)$", r"\2", self.label) if self.copies else self.label
+        """The label, of one copy where there are several."""
+        return self.one or self.label
 
 
 def traced(model: Any, x: Any, *, depth: int | None) -> Box:
@@ -69,9 +73,12 @@ def untraced(net: Net, *, depth: int | None) -> Box:
 
 
 def _layers(net: Net, name: str) -> Box:
-    return Box(
-        name, net.label, children={key: _layers(child, key) for key, child in net.children.items()}, copies=net.copies
-    )
+    label, copies = net.label, net.copies
+    children = {key: _layers(child, key) for key, child in net.children.items()}
+    one = net.inner.label if net.inner is not None and net.kind in ("repeat", "ensemble") else ""
+    while net.inner is not None:
+        net = net.inner
+    return Box(name, label, children=children, copies=copies, kind=net.kind, one=one)
 
 
 def _scopes(program: Program, name: str) -> Box:
@@ -197,7 +204,7 @@ def _contents(box: Box) -> str:
 
 
 def _by_kind(box: Box) -> None:
-    kind = re.split(r"\W", re.sub(r"^((repeat|remat|cast|ensemble)\()+", "", box.label))[0]
+    kind = box.kind
     names = [name for name in box.children if name != "downsample" or kind != "residual"]
     if kind in ("serial", "residual"):
         chain = [INPUT, *names]

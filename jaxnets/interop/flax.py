@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxnets.errors import NetError
 from jaxnets.foreign import library
-from jaxnets.interop.naming import slashed, unwrapped
+from jaxnets.interop.naming import cell_of, slashed, unwrapped
 from jaxnets.interop.settings import compare, flax_modules
 from jaxnets.interop.skeleton import Skeleton, nested
 from jaxnets.interop.tensors import modules_renamed, renamed, shortened, warn_of_not_finite
@@ -46,9 +46,9 @@ class _Ours:
 
     @property
     def kind(self) -> str:
-        label = unwrapped(self.net.label)[1]
-        cell = re.search(r"(\w+_cell)\(", label)
-        kind = cell[1] if cell and not self.net.children else label.partition("(")[0]
+        _, net = unwrapped(self.net)
+        cell = cell_of(net)
+        kind = getattr(cell.constructor, "__name__", "") if cell is not None else net.kind
         return "conv" if kind == "depthwise_conv" else kind
 
     def inside(self) -> list["_Ours"]:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxnets.errors import NetError
+from jaxnets.layers import Cell, gru_cell
 from jaxnets.net import Net
 
 Arrays = dict[str, Any]
@@ -17,7 +18,6 @@ TIMM_VGG = {"pre_logits.fc1": "classifier.0", "pre_logits.fc2": "classifier.3", 
 TIMM_RESNETV2 = {"stem.conv": "conv1", "head.fc": "fc"} | {f"stages.{k}.blocks": f"layer{k + 1}" for k in range(4)}
 """timm's names in a `resnetv2`, and ours."""
 
-_WRAPPERS = ("remat", "cast", "repeat", "ensemble")
 _NAMES = {
     "kernel": "weight",
     "scale": "weight",
@@ -36,8 +36,8 @@ class Layer:
         path: where its arrays are, `layer1/0/conv1`.
         names: PyTorch's names of the module: several where the layer's arrays are stacked copies.
         stacked: whether they are.
-        label: how it was written.
-        net: the network it is, `None` for a part of one.
+        within: the network that it is, or is a part of, without `remat` and the like around it.
+        net: the network it is, as it stands there; `None` for a part of one.
         suffix: what PyTorch appends to the names of a recurrent layer's tensors, `_l0_reverse`.
         bare: whether it has neither parameters nor state.
     """
@@ -45,7 +45,7 @@ class Layer:
     path: str
     names: tuple[str, ...]
     stacked: bool
-    label: str
+    within: Net
     net: Net | None
     suffix: str = "_l0"
     bare: bool = False
@@ -53,7 +53,12 @@ class Layer:
     @property
     def kind(self) -> str:
         """What sort of layer it is."""
-        return self.label.partition("(")[0]
+        return self.within.kind
+
+    @property
+    def cell(self) -> Cell | None:
+        """The cell of the library's that it runs along time, if it does."""
+        return cell_of(self.within)
 
 
 class Order(NamedTuple):
@@ -84,7 +89,7 @@ def layers(net: Net, tree: Mapping[str, Any]) -> list[Layer]:
 def _walk(
     net: Net, tree: Any, path: str, names: tuple[str, ...], first: int, stacked: bool, suffix: str = "_l0"
 ) -> Iterator[Layer]:
-    wrappers, label = unwrapped(net.label)
+    wrappers, within = unwrapped(net)
     copying = [name for name in wrappers if name in ("repeat", "ensemble")]
     if tree and ("ensemble" in copying or len(copying) > 1 or (copying and stacked)):
         mend = "convert one member or one copy at a time, and stack them"
@@ -94,21 +99,21 @@ def _walk(
     if not net.children:
         for inside in _modules(tree) or [""]:
             own = tuple(_join(name, inside.replace("/", ".")) for name in names)
-            yield Layer(slashed(path, inside), own, stacked, label, None if inside else net, suffix, not tree)
+            yield Layer(slashed(path, inside), own, stacked, within, None if inside else net, suffix, not tree)
         return
     if left_out := [name for name in tree if name not in net.children]:
         mend = "convert the whole network, whose parameters are the same"
         raise NetError(f"leaves out {', '.join(left_out)}; {mend}", label=net.label)
     inner = {name: child for name, child in net.children.items() if tree.get(name)}
-    both_ways = all(_kind(child) == "bidirectional" and name.isdigit() for name, child in inner.items())
+    both_ways = all(unwrapped(child)[1].kind == "bidirectional" and name.isdigit() for name, child in inner.items())
     shift = 0
     for place, (name, child) in enumerate(net.children.items()):
         numbered = name.isdigit()
         shown = str(int(name) + shift) if numbered else name
         own, start, ending = tuple(_join(each, shown) for each in names), 0, "_l0"
-        if label.startswith("recurrent"):
+        if within.kind == "recurrent":
             own, ending = names, f"_l{place}"
-        elif label.startswith("bidirectional") and not numbered:
+        elif within.kind == "bidirectional" and not numbered:
             own, ending = names, suffix + ("_reverse" if name == "backward" else "")
         elif both_ways and len(inner) > 1 and name in inner:
             own, ending = names, f"_l{list(inner).index(name)}"
@@ -129,8 +134,8 @@ def to_tensors(layer: Layer, arrays: Arrays, order: Order = Order()) -> Arrays:
     Raises:
         NetError: for an array that PyTorch's layer does not have.
     """
-    if _is_cell(layer):
-        return _cell_to_tensors(layer, arrays)
+    if layer.cell is not None:
+        return _cell_to_tensors(layer, layer.cell, arrays)
     tensors = {}
     for name, array in arrays.items():
         if name == "kernel":
@@ -155,8 +160,8 @@ def to_arrays(layer: Layer, tensors: Arrays, like: Arrays, order: Order = Order(
         like: the specs of the arrays wanted, by name.
         order: where its features stand in PyTorch.
     """
-    if _is_cell(layer):
-        return _cell_to_arrays(layer, tensors, like)
+    if layer.cell is not None:
+        return _cell_to_arrays(layer, layer.cell, tensors, like)
     arrays = {}
     for name in like:
         array = tensors[_NAMES.get(name, name)]
@@ -172,7 +177,7 @@ def to_arrays(layer: Layer, tensors: Arrays, like: Arrays, order: Order = Order(
 def _kernel_axes(layer: Layer) -> tuple[tuple[int, int], tuple[int, int]]:
     """Return which axes of our kernel are the first two of PyTorch's weight."""
     if layer.kind == "maxout":
-        raise _no_counterpart(layer.path, layer.label)
+        raise _no_counterpart(layer.path, layer.within.label)
     return ((-2, -1), (0, 1)) if layer.kind == "conv_transpose" else ((-1, -2), (0, 1))
 
 
@@ -181,14 +186,10 @@ def _placed(array: Any, order: Any, axis: int) -> Any:
     return array if order is None else np.take(array, np.argsort(order), axis)
 
 
-def _is_cell(layer: Layer) -> bool:
-    return "_cell(" in layer.label
-
-
-def _cell_to_tensors(layer: Layer, arrays: Arrays) -> Arrays:
+def _cell_to_tensors(layer: Layer, cell: Cell, arrays: Arrays) -> Arrays:
     """Split the biases: PyTorch's second one is zero, but for what a GRU's reset gate acts on."""
-    if "reset_after=False" in layer.label or "peephole" in arrays:
-        raise _no_counterpart(layer.path, layer.label)
+    if not cell.arguments.get("reset_after", True) or "peephole" in arrays:
+        raise _no_counterpart(layer.path, layer.within.label)
     tensors = {}
     for name, array in arrays.items():
         if name == "bias":
@@ -201,14 +202,14 @@ def _cell_to_tensors(layer: Layer, arrays: Arrays) -> Arrays:
     return {name + layer.suffix: tensor for name, tensor in tensors.items()}
 
 
-def _cell_to_arrays(layer: Layer, tensors: Arrays, like: Arrays) -> Arrays:
+def _cell_to_arrays(layer: Layer, cell: Cell, tensors: Arrays, like: Arrays) -> Arrays:
     arrays = {}
     for name in like:
         if name in ("kernel", "recurrent_kernel"):
             arrays[name] = tensors[("weight_ih" if name == "kernel" else "weight_hh") + layer.suffix].T
             continue
         first, second = tensors["bias_ih" + layer.suffix], tensors["bias_hh" + layer.suffix]
-        if "gru_cell(" in layer.label:
+        if cell.constructor is gru_cell:
             new = first.shape[0] // 3
             if name == "recurrent_bias":
                 arrays[name] = second[-new:]
@@ -218,17 +219,19 @@ def _cell_to_arrays(layer: Layer, tensors: Arrays, like: Arrays) -> Arrays:
     return arrays
 
 
-def unwrapped(label: str) -> tuple[list[str], str]:
-    """Return the wrappers in a label, outermost first, and what they hold."""
+def unwrapped(net: Net) -> tuple[list[str], Net]:
+    """Return the kinds of what is wrapped around a network, outermost first, and the network inside."""
     wrappers = []
-    while (kind := label.partition("(")[0]) in _WRAPPERS and "(" in label:
-        wrappers.append(kind)
-        label = label[len(kind) + 1 : -1]
-    return wrappers, label
+    while net.inner is not None:
+        wrappers.append(net.kind)
+        net = net.inner
+    return wrappers, net
 
 
-def _kind(net: Net) -> str:
-    return unwrapped(net.label)[1].partition("(")[0]
+def cell_of(net: Net) -> Cell | None:
+    """Return the cell that a network without children runs along time, where it is one of the library's."""
+    cells = () if net.children else net.arguments.get("cells", ())
+    return cells[0] if len(cells) == 1 and cells[0].constructor is not None else None
 
 
 def _modules(tree: Mapping[str, Any]) -> list[str]:

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from jaxnets.errors import NetError, concrete, is_traced
+from jaxnets.interop.naming import unwrapped
 from jaxnets.interop.tensors import shortened
 from jaxnets.layers.windows import spread
 from jaxnets.leaf import lift
@@ -19,7 +20,6 @@ from jaxnets.net import Net, spec
 
 Read = Callable[[Any], dict[str, Any]]  # the settings of a module there, under their names here
 
-_WRAPPERS = ("remat", "cast", "repeat", "ensemble")
 _WINDOWED = ("conv", "conv_transpose", "max_pool", "avg_pool")
 
 
@@ -105,8 +105,7 @@ def flax_modules(module: Any, x: Any) -> dict[str, list[Any]]:
 
 def ours_of(net: Net, rank: int) -> Settings | None:
     """Return a layer's settings, where it is known how it was made."""
-    while getattr(net.constructor, "__name__", "") in _WRAPPERS:
-        net = lift(net.arguments["net"])
+    _, net = unwrapped(net)
     function, values = net.constructor, dict(net.arguments)
     if "cells" in values:
         cell = values["cells"][0]

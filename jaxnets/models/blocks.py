@@ -108,4 +108,4 @@ def residual_behind(before: Net, body: Net, shortcut: Net) -> Net:
 
     children = dict(before.children) | dict(after.children)
     label = f"residual(behind {list(before.children)[-1]})"
-    return compose(build, chain(before.apply, after.apply), label=label, children=children, cut=cut)
+    return compose(build, chain(before.apply, after.apply), label=label, children=children, cut=cut, kind="residual")
