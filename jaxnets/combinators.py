@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxnets.errors import NetError, at, shown
 from jaxnets.leaf import lift
-from jaxnets.net import Apply, Key, Net, Params, State, apply_child, compose, describe, fold, outline, spec
+from jaxnets.net import Apply, Key, Net, Params, State, apply_child, compose, describe, fold, spec
 from jaxnets.recorded import recorded
 
 Layer = Net | Callable[[Any], Any]
@@ -95,7 +95,7 @@ def residual(body: Layer, shortcut: Layer | None = None, activation: Callable | 
     children = dict(inner.children) | ({} if side is None else {"downsample": side})
 
     def build(key: Key, x: Any) -> tuple[Params, State, Any]:
-        params, state, y = outline(inner, key, x)
+        params, state, y = inner.init_with_output(key, x)
         params, state = dict(params), dict(state)
         r = x if side is None else build_child(side, "downsample", key, x, params, state)
         return params, state, jax.eval_shape(add, y, r)
@@ -195,7 +195,7 @@ def concatenate(outputs: Mapping[str, Any] | Sequence[Any]) -> jax.Array:
 def build_child(child: Net, name: str, key: Key, x: Any, params: dict, state: dict) -> Any:
     """Build a child on the spec `x` under its name, enter what it has, and return its output's spec."""
     with at(name):
-        own, own_state, y = outline(child, fold(key, name), x)
+        own, own_state, y = child.init_with_output(fold(key, name), x)
     if own:
         params[name] = own
     if own_state:

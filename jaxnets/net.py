@@ -133,6 +133,29 @@ class Net:
     def __deepcopy__(self, _: Any) -> "Net":
         return self  # a value
 
+    def init_with_output(self, key: Key, x: Any) -> tuple[Params, State, Any]:
+        """Return initial parameters and state, and what the network makes of an input: `(params, state, y)`.
+
+        Every network made of others is built by it, child by child, so that each leaf is traced once however deep it
+        lies.
+
+        Args:
+            key: a random key.
+            x: an array or a `jax.ShapeDtypeStruct`, or a pytree of them; only shapes and dtypes are read.
+
+        Returns:
+            What `init` returns, and `y` as a pytree of `jax.ShapeDtypeStruct`.
+
+        >>> import jax, jax.numpy as jnp, jaxnets as jn
+        >>> net = jn.serial(jn.conv(6, 5), jn.flatten)
+        >>> net.init_with_output(jax.random.key(0), jnp.ones((2, 8, 8, 1)))[2]
+        ShapeDtypeStruct(shape=(2, 96), dtype=float32)
+        """
+        if self.build is not None:
+            return self.build(key, x if _is_spec(x) else spec(x))
+        params, state = self.init(key, x)
+        return params, state, jax.eval_shape(self.apply, params, state, x)[0]  # the same function: traced once a shape
+
     def __getitem__(self, path: str) -> "Net":
         """Return the child at a slash-joined path.
 
@@ -165,7 +188,7 @@ class Net:
                 break
 
         def build(key: Key, x: Any) -> tuple[Params, State, Any]:
-            params, state, _ = outline(self, key, x)
+            params, state, _ = self.init_with_output(key, x)
             return params, state, jax.eval_shape(lambda p, s, x: apply(p, s, x)[0], params, state, x)
 
         cut = compose(build, apply, label=f"{self.label} up to {path}", children=children, cut=self.cut, kind=self.kind)
@@ -241,6 +264,10 @@ def check_input(x: Any) -> None:
             raise NetError(f"expects an array, got {shown(x)}{mend}")
 
 
+def _is_spec(x: Any) -> bool:
+    return all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(x))
+
+
 def spec(x: Any) -> Any:
     """Return shapes and dtypes as JAX sees them: the pytree `x` with a `jax.ShapeDtypeStruct` a leaf."""
     return jax.eval_shape(lambda x: x, x)
@@ -272,14 +299,6 @@ def check_key(key: Any) -> None:
         raise NetError(f"expects a key such as jax.random.key(0), got {shown(key)}")
     if rank != (0 if typed else 1):
         raise NetError(f"expects one key, got {key.shape if typed else key.shape[:-1]} of them; jax.vmap takes several")
-
-
-def outline(net: Net, key: Key, x: Any) -> tuple[Params, State, Any]:
-    """Initialise a network and tell the shapes of its outputs: `(params, state, y)` for the spec `x`."""
-    if net.build is not None:
-        return net.build(key, x)
-    params, state = net.init(key, x)
-    return params, state, jax.eval_shape(net.apply, params, state, x)[0]  # the same function: traced once a shape
 
 
 def compose(

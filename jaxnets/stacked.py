@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxnets.combinators import Layer
 from jaxnets.errors import NetError, check_count
 from jaxnets.leaf import lift
-from jaxnets.net import Key, Net, Params, State, compose, describe, outline, spec
+from jaxnets.net import Key, Net, Params, State, compose, describe, spec
 from jaxnets.recorded import recorded
 
 
@@ -153,7 +153,7 @@ def _stacked_build(inner: Net, n: int, key: Key, x: Any) -> tuple[Params, State,
     out: dict[str, Any] = {}
 
     def one(key: Key) -> tuple[Params, State]:
-        params, state, out["y"] = outline(inner, key, x)
+        params, state, out["y"] = inner.init_with_output(key, x)
         return params, state
 
     params, state = jax.vmap(one)(keys)

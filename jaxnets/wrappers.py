@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxnets.combinators import Layer
 from jaxnets.errors import NetError, shown
 from jaxnets.leaf import lift, to_dtype
-from jaxnets.net import Apply, Key, Net, Params, State, compose, outline, spec
+from jaxnets.net import Apply, Key, Net, Params, State, compose, spec
 from jaxnets.recorded import recorded
 
 
@@ -40,7 +40,7 @@ def remat(net: Layer, *, policy: Callable[..., bool] | None = None) -> Net:
 
         return apply
 
-    return _wrap("remat", inner, around, lambda key, x: outline(inner, key, x), f"remat({inner.label})")
+    return _wrap("remat", inner, around, inner.init_with_output, f"remat({inner.label})")
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def cast(net: Layer, policy: Policy | Any = Policy()) -> Net:
         return apply
 
     def build(key: Key, x: Any) -> tuple[Params, State, Any]:
-        params, state, y = outline(inner, key, spec_in(x, policy.compute))
+        params, state, y = inner.init_with_output(key, spec_in(x, policy.compute))
         return _lower(inner, params, policy.param), state, spec_in(y, policy.output)
 
     label = f"cast({inner.label}, {jnp.dtype(policy.compute).name})"

@@ -8,7 +8,7 @@ from jax.nn import relu
 
 from jaxnets.combinators import residual, serial
 from jaxnets.layers import batch_norm, conv
-from jaxnets.net import Apply, Key, Net, Params, State, compose, outline
+from jaxnets.net import Apply, Key, Net, Params, State, compose
 from jaxnets.recorded import recorded
 from jaxnets.stacked import repeat
 
@@ -87,8 +87,8 @@ def residual_behind(before: Net, body: Net, shortcut: Net) -> Net:
         return {name: own for name, own in tree.items() if name in net.children}
 
     def build(key: Key, x: Any) -> tuple[Params, State, Any]:
-        params, state, h = outline(before, key, x)
-        more, more_state, y = outline(after, key, h)
+        params, state, h = before.init_with_output(key, x)
+        more, more_state, y = after.init_with_output(key, h)
         return params | more, state | more_state, y
 
     def chain(first: Apply, second: Apply | None) -> Apply:

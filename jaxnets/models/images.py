@@ -60,9 +60,8 @@ missing, x[None] for the batch or x[..., None] for the channels
         return net.init(key, x)
 
     def build(key: Key, x: Any) -> tuple[Params, State, Any]:
-        assert net.build is not None
         check(x)
-        return net.build(key, x)
+        return net.init_with_output(key, x)
 
     def checked(inner: Apply) -> Apply:
         def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
@@ -75,8 +74,7 @@ missing, x[None] for the batch or x[..., None] for the channels
         assert net.cut is not None
         return checked(net.cut(path))
 
-    options = {"build": net.build and build, "cut": net.cut and cut}
-    return replace(net, init=init, apply=checked(net.apply), **options)
+    return replace(net, init=init, apply=checked(net.apply), build=build, cut=net.cut and cut)
 
 
 def check_axes(spatial_axes: Any) -> None:

@@ -12,7 +12,7 @@ from jaxnets.errors import NetError, known, labelled_as
 from jaxnets.losses.checks import name_of
 from jaxnets.losses.labels import Labels, labels_of, targets_check_of
 from jaxnets.metrics import Metric
-from jaxnets.net import Net, outline, spec
+from jaxnets.net import Net, spec
 from jaxnets.padded import Padded
 from jaxnets.train.data import Data
 
@@ -62,7 +62,7 @@ def _outputs(net: Net, x: Any) -> Any:
     kind = structure, *((leaf.shape, leaf.dtype) for leaf in leaves)
     known_kinds = _seen.setdefault(net, {})
     if kind not in known_kinds:
-        known_kinds[kind] = jax.eval_shape(lambda key: outline(net, key, spec(row))[2], jax.random.key(0))
+        known_kinds[kind] = jax.eval_shape(lambda key: net.init_with_output(key, spec(row))[2], jax.random.key(0))
     return known_kinds[kind]
 
 

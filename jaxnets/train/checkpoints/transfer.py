@@ -126,8 +126,7 @@ def pretrained(net: Net, params: Params, state: State | None = None, on: Pattern
         return taken(*net.init(key, x))
 
     def build_fn(key: Key, x: Any) -> tuple[Params, State, Any]:
-        assert net.build is not None
-        made, own, y = net.build(key, x)
+        made, own, y = net.init_with_output(key, x)
         return *taken(made, own), y
 
-    return replace(net, init=init_fn, build=None if net.build is None else build_fn)
+    return replace(net, init=init_fn, build=build_fn)
