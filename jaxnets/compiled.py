@@ -15,7 +15,7 @@ import numpy as np
 from jaxnets.errors import is_traced
 from jaxnets.ingredients import Ingredients
 
-KEPT = 24  # each holds some tens of memory mappings, and Linux gives a process 65,530
+KEPT = 16  # each holds some 200 memory mappings, and Linux gives a process 65,530
 FULL = 0.8  # of these mappings, from where on there is a warning
 
 _kept: dict[Ingredients, tuple[Ingredients, Any, list[Any]]] = {}  # the least recently used first

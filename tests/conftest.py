@@ -171,15 +171,14 @@ SLOW = (
 def pytest_configure(config: pytest.Config) -> None:
     """Compile the quick tests quickly: they compile many small programs, run each once, and wait mostly for LLVM.
 
-    One module a program, hardly optimized, and by XLA's older emitters where it still has them: half the time. The
-    slow tests, and those that are asked for by name, are compiled as users' programs are.
+    One module a program, hardly optimized, and by XLA's older emitters where it still has them. The slow tests, and
+    those that are asked for by name, are compiled as users' programs are.
     """
     if config.option.markexpr == "not slow" and "XLA_FLAGS" not in os.environ:
-        flags = ["--xla_cpu_parallel_codegen_split_count=1"]
-        if jaxlib.version.__version_info__ < (0, 11):
-            flags += ["--xla_backend_optimization_level=0", "--xla_cpu_use_fusion_emitters=false"]
-        else:  # which has the newer emitters alone, and with level 0 one value in two programs differs by its last bit
-            flags += ["--xla_backend_optimization_level=1"]
+        # At level 0 a value that two programs compute may differ by its last bit.
+        flags = ["--xla_backend_optimization_level=1", "--xla_cpu_parallel_codegen_split_count=1"]
+        if jaxlib.version.__version_info__ < (0, 11):  # later an unknown flag, at which XLA ends the process
+            flags.append("--xla_cpu_use_fusion_emitters=false")
         os.environ["XLA_FLAGS"] = " ".join(flags)
 
 
