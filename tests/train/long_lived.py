@@ -8,6 +8,7 @@ import resource
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import optax
@@ -29,6 +30,12 @@ def program(number: int, rate: object = 1e-2) -> jn.train.Program:
 def swept(number: int, hp: dict[str, object]) -> jn.train.Program:
     """Return the program of a sweep."""
     return program(number, hp["lr"])
+
+
+def begun(number: int) -> tuple[jn.Net, Any, Any]:
+    """Return a network with parameters and state, another for each number."""
+    net = jn.models.mlp([8 + number], 3)
+    return net, *net.init(KEY, DATA[0])
 
 
 def mappings() -> int:
@@ -53,10 +60,10 @@ def main(fits: int, sweeps: int, evaluations: int) -> int:
     for number in range(1, sweeps + 1):
         jn.train.sweep(partial(swept, number), grid={"lr": [0.01, 0.1]})
         tell("sweep", number)
+    net, params, state = begun(0)
     for number in range(1, evaluations + 1):
-        if number % 100 == 1:  # a new network now and then
-            net = jn.models.mlp([8 + number // 100], 3)
-            params, state = net.init(KEY, DATA[0])
+        if number % 100 == 0:  # another network now and then
+            net, params, state = begun(number // 100)
         jn.train.evaluate(net, params, state, DATA, {"accuracy": jn.metrics.accuracy})
         tell("evaluation", number)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
