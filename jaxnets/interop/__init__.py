@@ -1,8 +1,8 @@
 """Files, and other libraries' weights."""
 
-from jaxnets.interop.files import load, save
+from jaxnets.interop.files import Saved, load, save
 from jaxnets.interop.flax import from_flax
 from jaxnets.interop.naming import TIMM_RESNETV2, TIMM_VGG
 from jaxnets.interop.torch import from_torch, to_torch
 
-__all__ = ["TIMM_RESNETV2", "TIMM_VGG", "from_flax", "from_torch", "load", "save", "to_torch"]
+__all__ = ["TIMM_RESNETV2", "TIMM_VGG", "Saved", "from_flax", "from_torch", "load", "save", "to_torch"]
