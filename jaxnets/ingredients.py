@@ -1,10 +1,14 @@
 """What two things are compared by, so that what is compiled for one serves an equal one that was made anew."""
 
+import sys
+import sysconfig
 import weakref
+import zlib
 from collections.abc import Hashable, Mapping
 from dataclasses import fields, is_dataclass
 from functools import partial
-from types import CellType, FunctionType, MethodType
+from pathlib import Path
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import jax
@@ -13,15 +17,18 @@ import numpy as np
 LIBRARIES = ("jaxnets", "optax", "jax", "flax")
 """Whose functions are compared by their code and what they close over: they close over settings, never over state."""
 
+_STANDARD = sysconfig.get_paths()["stdlib"]
+
 
 class Ingredients:
     """Things compared by their parts, without keeping them alive.
 
     Tuples, lists, mappings, dataclasses that are frozen or have an equality, `functools.partial`, and functions made
     inside a function of one of the `LIBRARIES`, are compared by their parts, so that `optax.adam(1e-3)` equals
-    another. Other values are compared by their type and their own equality; arrays, and what has no equality, such as
-    a function of one's own, by identity. An object may name its parts itself by an attribute `ingredients`.
-    `values` are taken as they are.
+    another. Other values are compared by their type and their own equality, and what has no equality by identity.
+    That alone would not do for what may change: of a function of one's own the variables that it reads are compared
+    as well, of an object its attributes, of a NumPy array its bytes. An object may name its parts itself by an
+    attribute `ingredients`. `values` are taken as they are.
 
     >>> import optax
     >>> def double(x):
@@ -49,8 +56,10 @@ class Ingredients:
         if isinstance(own := getattr(thing, "ingredients", None), Ingredients):
             self.held += own.held
             return kind, own.parts
-        if isinstance(thing, jax.Array | np.ndarray):
+        if isinstance(thing, jax.Array):
             return self._same(thing)
+        if isinstance(thing, np.ndarray):
+            return self._same(thing), _checksum(thing)
         if isinstance(thing, tuple | list):
             return kind, *(self._part(each, outer) for each in thing)
         if isinstance(thing, Mapping):
@@ -58,13 +67,15 @@ class Ingredients:
         if kind is partial:
             return kind, *(self._part(each, outer) for each in (thing.func, thing.args, thing.keywords))
         if kind is MethodType:
-            return kind, thing.__func__, self._part(thing.__self__, outer)
-        if kind is FunctionType and is_made(thing):
+            return kind, self._part(thing.__func__, outer), self._part(thing.__self__, outer)
+        if kind is FunctionType:
             return self._function(thing, outer)
         if is_dataclass(kind) and _is_record(kind):
             return kind, *(self._part(getattr(thing, each.name), outer) for each in fields(thing) if each.compare)
         if kind.__eq__ is not object.__eq__ and kind.__hash__ is not None:
             return kind, thing
+        if hasattr(thing, "__dict__") and not isinstance(thing, type | ModuleType) and not _is_installed(kind):
+            return self._same(thing), *((name, self._attribute(each)) for name, each in vars(thing).items())
         return self._same(thing)
 
     def _function(self, function: FunctionType, outer: tuple[Any, ...]) -> Any:
@@ -72,6 +83,9 @@ class Ingredients:
             return FunctionType, outer.index(function)
         outer = (*outer, function)
         closed_over = [self._part(_contents(cell), outer) for cell in function.__closure__ or ()]
+        if not is_made(function):
+            read = {} if _is_installed(function) else _globals(function)
+            return self._same(function), *closed_over, *((name, self._part(each, outer)) for name, each in read.items())
         rest = (function.__defaults__, function.__kwdefaults__, {**vars(function), "__wrapped__": None})
         return (
             FunctionType,
@@ -80,6 +94,10 @@ class Ingredients:
             *closed_over,
             *(self._part(each, outer) for each in rest),
         )
+
+    def _attribute(self, value: Any) -> Any:
+        plain = isinstance(value, bool | int | float | complex | str | np.generic | np.ndarray | None)
+        return self._part(value) if plain else self._same(value)
 
     def _same(self, thing: Any) -> "_Same":
         self.held.append(_Same(thing))
@@ -96,6 +114,32 @@ def is_made(function: FunctionType) -> bool:
     """Tell whether a function was made inside a function of one of the `LIBRARIES`, as Optax makes its updates."""
     library = str(function.__globals__.get("__name__")).partition(".")[0]  # whatever it is called: wraps() renames
     return library in LIBRARIES and "<locals>" in function.__code__.co_qualname
+
+
+def _is_installed(thing: Any) -> bool:
+    """Tell whether a function or a class is of an installed package, whose variables are taken not to change."""
+    module = sys.modules.get(thing.__module__)
+    if isinstance(thing, FunctionType):
+        file, name = thing.__code__.co_filename, str(thing.__globals__.get("__name__"))
+    else:
+        file, name = getattr(module, "__file__", None) or "", str(thing.__module__)
+    built_in = module is not None and not file and name != "__main__"
+    packaged = file.startswith(_STANDARD) or not {"site-packages", "dist-packages"}.isdisjoint(Path(file).parts)
+    return built_in or packaged or name.partition(".")[0] in LIBRARIES
+
+
+def _globals(function: FunctionType) -> dict[str, Any]:
+    """Return the global variables that a function, or one inside it, may read."""
+    names, codes = set(), [function.__code__]
+    while codes:
+        code = codes.pop()
+        names.update(code.co_names)
+        codes += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    return {name: function.__globals__[name] for name in sorted(names) if name in function.__globals__}
+
+
+def _checksum(array: np.ndarray) -> int:
+    return 0 if array.dtype.hasobject else zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
 
 def _is_record(kind: Any) -> bool:

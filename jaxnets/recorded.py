@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, ParamSpec, TypeVar
 
+import numpy as np
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -36,5 +38,14 @@ def made_by(record: Any, constructor: Callable[..., Any] | None, arguments: Mapp
         return record
     record = replace(record)
     object.__setattr__(record, "constructor", constructor)
-    object.__setattr__(record, "arguments", arguments)
+    object.__setattr__(record, "arguments", {name: _as_it_is(value) for name, value in arguments.items()})
     return record
+
+
+def _as_it_is(value: Any) -> Any:
+    """Return an argument so that it stays as it is, whatever becomes of the caller's list or array."""
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if type(value) in (tuple, list):
+        return type(value)(map(_as_it_is, value))
+    return {name: _as_it_is(each) for name, each in value.items()} if type(value) is dict else value

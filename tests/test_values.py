@@ -214,3 +214,66 @@ def test_a_pickled_net_computes_the_same():
     for a, b in zip(*map(jax.tree.leaves, trees), strict=True):
         np.testing.assert_array_equal(a, b)
     np.testing.assert_array_equal(net.apply(*trees[0], x)[0], again.apply(*trees[0], x)[0])
+
+
+def doubled(x):
+    return scale * x
+
+
+scale = 2.0
+
+
+class Scaled:
+    def __init__(self, by):
+        self.by = by
+
+    def __call__(self, x):
+        return self.by * x
+
+
+def test_what_a_function_reads_is_compared_as_well():
+    """A net that is built anew after a variable has changed must not get what was compiled before."""
+    global scale  # noqa: PLW0603  # what is tested
+    x = floats(2, 3)
+
+    def outputs(function):
+        net = jn.serial(function)  # built anew, as in a cell of a notebook that runs again
+        return net, jn.train.predict(net, *net.init(KEY, x), x)
+
+    factor, table, object_, numbers = 2.0, np.full((2, 3), 2.0, np.float32), Scaled(2.0), [2.0]
+
+    def closed(x):
+        return factor * x
+
+    def looked_up(x):
+        return jnp.asarray(table) * x
+
+    def first(x):
+        return numbers[0] * x
+
+    def nested(x):
+        return jax.vmap(lambda row: doubled(row) + 0)(x)
+
+    functions = doubled, nested, closed, looked_up, object_, object_.__call__, first
+    before = [outputs(function) for function in functions]
+    again = [outputs(function) for function in functions]
+    scale = factor = object_.by = numbers[0] = 3.0
+    table[:] = 3.0
+    after = [outputs(function) for function in functions]
+    scale = 2.0
+    for (old, y), (same, same_y), (new, other) in zip(before, again, after, strict=True):
+        assert old == same != new
+        np.testing.assert_array_equal(y, 2 * x)
+        np.testing.assert_array_equal(same_y, 2 * x)
+        np.testing.assert_array_equal(other, 3 * x)
+
+
+def test_what_becomes_of_an_argument_later_is_no_matter():
+    widths, codes = [8], np.sign(floats(7, 84))
+    net, other = jn.models.mlp(widths, 3), jn.models.lenet5_1998(7, codes=codes)
+    widths.append(4)
+    codes *= -1
+    assert net == jn.models.mlp([8], 3) != jn.models.mlp(widths, 3)
+    assert repr(pickle.loads(pickle.dumps(net))) == repr(net)
+    assert other != jn.models.lenet5_1998(7, codes=codes)
+    np.testing.assert_array_equal(other.arguments["codes"], -codes)

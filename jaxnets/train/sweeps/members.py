@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import jax
@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxnets.errors import NetError, is_traced
+from jaxnets.ingredients import Ingredients
 from jaxnets.net import Key
 from jaxnets.train.names import Directions
 from jaxnets.train.program import Program, halted
@@ -30,6 +31,11 @@ class Plain:
     """A study as it is given: it takes a member's hyperparameters."""
 
     study: Callable[..., Program]
+
+    @cached_property
+    def ingredients(self) -> Ingredients:
+        """What it is compared by, as it is now: a sweep asks in every segment."""
+        return Ingredients(self.study)
 
     def __call__(self, given: Any, member: dict[str, Any]) -> Program:
         """Return the member's program."""
