@@ -187,6 +187,7 @@ def _limit(box: Box, depth: int | None) -> None:
     if depth == 0:
         if box.label == "serial":  # which by itself says nothing
             box.label = _contents(box)
+            box.kind = next((child.kind for child in box.children.values()), "")
         box.children, box.lines = {}, {}
     for child in box.children.values():
         _limit(child, None if depth is None else depth - 1)
