@@ -59,6 +59,7 @@ MADE: dict[str, Callable[[Any], optax.GradientTransformation]] = {
     "scale": lambda make: make(-0.1),
     "scale_by_cocob": lambda make: make(),  # it descends by itself
     "scale_by_madgrad": lambda make: make(0.05),
+    "scale_by_distance_over_gradients": lambda make: optax.chain(make(reps_rel=0.1), optax.scale(-1.0)),
     "scale_by_backtracking_linesearch": lambda make: optax.chain(SGD, make(10)),
     "scale_by_learning_rate": lambda make: make(0.1),
     "scale_by_muon": lambda make: optax.chain(
