@@ -45,7 +45,7 @@ def main(before: Path, rounds: int = 5) -> None:
     for name, values in took.items():
         print(f"{FITS} fits, {name:6s} {np.median(values):6.2f} s")
     middle, low, high = ratio(took["before"], took["now"])
-    print(f"ratio {middle:.1f} (95 % interval {low:.1f} to {high:.1f}; the house asks for 8)")
+    print(f"ratio {middle:.1f} (95 % interval {low:.1f} to {high:.1f}; goal: 8)")
 
 
 if __name__ == "__main__":
