@@ -85,6 +85,7 @@ class Ingredients:
         closed_over = [self._part(_contents(cell), outer) for cell in function.__closure__ or ()]
         if not is_made(function):
             read = {} if _is_installed(function) else _globals(function)
+            read = {**read, "__defaults__": function.__defaults__, "__kwdefaults__": function.__kwdefaults__}
             return self._same(function), *closed_over, *((name, self._part(each, outer)) for name, each in read.items())
         rest = (function.__defaults__, function.__kwdefaults__, {**vars(function), "__wrapped__": None})
         return (

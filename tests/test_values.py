@@ -254,7 +254,10 @@ def test_what_a_function_reads_is_compared_as_well():
     def nested(x):
         return jax.vmap(lambda row: doubled(row) + 0)(x)
 
-    functions = doubled, nested, closed, looked_up, object_, object_.__call__, first
+    def by_default(x, table=table):
+        return jnp.asarray(table) * x
+
+    functions = doubled, nested, closed, looked_up, by_default, object_, object_.__call__, first
     before = [outputs(function) for function in functions]
     again = [outputs(function) for function in functions]
     scale = factor = object_.by = numbers[0] = 3.0
