@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from operator import attrgetter
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +39,24 @@ class Call:
     function: Name
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Value:
+    """A record that is compared by its `ingredients`, and pickled as the call that made it."""
+
+    ingredients: Any
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and self.ingredients == getattr(other, "ingredients", None)
+
+    def __hash__(self) -> int:
+        return hash(self.ingredients)
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any]]:
+        return made, (portable(self),)
+
+    def __deepcopy__(self, _: Any) -> Self:
+        return self
 
 
 def portable(thing: Any) -> Any:

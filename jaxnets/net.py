@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.calls import made, portable
+from jaxnets.calls import Value
 from jaxnets.draws import gathered
 from jaxnets.errors import NetError, at, is_traced, labelled_as, shown
 from jaxnets.ingredients import Ingredients
@@ -38,7 +38,7 @@ class Apply(Protocol):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Net:
+class Net(Value):
     """A network: the pair of pure functions `init` and `apply`, and what is needed to print and cut it.
 
     Parameters and state are plain nested dicts of arrays; a network without any carries `{}`. `apply`
@@ -120,18 +120,6 @@ class Net:
         if self.constructor is None:
             return Ingredients(self.init, self.apply, self.build, self.cut, self.children)
         return Ingredients(self.constructor, self.arguments)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Net) and self.ingredients == other.ingredients
-
-    def __hash__(self) -> int:
-        return hash(self.ingredients)
-
-    def __reduce__(self) -> tuple[Callable, tuple[Any]]:
-        return made, (portable(self),)
-
-    def __deepcopy__(self, _: Any) -> "Net":
-        return self  # a value
 
     def init_with_output(self, key: Key, x: Any) -> tuple[Params, State, Any]:
         """Return initial parameters and state, and what the network makes of an input: `(params, state, y)`.

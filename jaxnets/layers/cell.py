@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxnets.calls import made, portable
+from jaxnets.calls import Value
 from jaxnets.errors import NetError
 from jaxnets.ingredients import Ingredients
 from jaxnets.layers.checks import check_floating, check_params, param_dtype
@@ -20,7 +20,7 @@ Carry = Any  # a pytree of arrays, batch axis first
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Cell:
+class Cell(Value):
     """One step of a recurrence, as pure functions; `jn.recurrent(cell)` makes a network of it.
 
     What a cell remembers is data that goes in and out, not a network's state: a pytree of arrays, batch
@@ -65,18 +65,6 @@ class Cell:
         if self.constructor is None:
             return Ingredients(self.init, self.step, self.initial_carry, self.features, self.scan)
         return Ingredients(self.constructor, self.arguments)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Cell) and self.ingredients == other.ingredients
-
-    def __hash__(self) -> int:
-        return hash(self.ingredients)
-
-    def __reduce__(self) -> tuple[Callable, tuple[Any]]:
-        return made, (portable(self),)
-
-    def __deepcopy__(self, _: Any) -> "Cell":
-        return self  # a value
 
     def __repr__(self) -> str:
         return self.label
