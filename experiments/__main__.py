@@ -16,9 +16,10 @@ from pathlib import Path
 import jax
 import tyro
 
-from experiments import lenet_digits, report
-from experiments.running import conduct, show
-from experiments.study import Study, studies
+from experiments import lenet_digits
+from experiments.framework import report
+from experiments.framework.running import conduct, show
+from experiments.framework.study import Study, studies
 
 SIZES = ("tiny", "quick", "full")
 

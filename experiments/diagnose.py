@@ -14,7 +14,7 @@ import numpy as np
 import optax
 
 import jaxnets as jn
-from jaxnets.inspect.figures import BLUE, ORANGE, canvas
+from jaxnets.plot.images import BLUE, ORANGE, canvas
 
 KEY = jax.random.key(0)
 CLASSES = jn.objective(jn.losses.cross_entropy)
@@ -73,7 +73,7 @@ def draw_verdicts(folder: Path) -> None:
         "1,200 digits": (mlp(32), (x, y), held_out, 1e-3, 60),
         "the same, 8 epochs": (mlp(32), (x, y), held_out, 1e-3, 8),
         "three pixels of each": (mlp(32), (x[:, pixels], y), (held_out[0][:, pixels], held_out[1]), 3e-3, 60),
-        "60 digits, a fifth mislabelled": (mlp(256), (x[:60], few), held_out, 1e-2, 60),
+        "60 digits, a fifth mislabeled": (mlp(256), (x[:60], few), held_out, 1e-2, 60),
     }
     figure = canvas(9.2, 6.0)
     for axes, (name, (net, data, validation, rate, epochs)) in zip(figure.subplots(2, 2).flat, runs.items()):
@@ -83,9 +83,9 @@ def draw_verdicts(folder: Path) -> None:
         history = jax.device_get(whole(program, KEY)[1])
         found = jn.train.diagnose(history, baseline=np.log(10))
         print(f"\n{name}: {found}")
-        for part, colour in (("", BLUE), ("validation/", ORANGE)):
+        for part, color in (("", BLUE), ("validation/", ORANGE)):
             label = part.removesuffix("/") or "training"
-            axes.plot(np.arange(1, epochs + 1), history[f"{part}loss"], color=colour, label=label)
+            axes.plot(np.arange(1, epochs + 1), history[f"{part}loss"], color=color, label=label)
         axes.axhline(np.log(10), color="0.6", linestyle=":", label="a constant")
         axes.set_title(f"{name}: {found.verdict}", fontsize=10)
         axes.set_xlabel("epoch")
@@ -101,13 +101,13 @@ def draw_norms(folder: Path) -> None:
     data, _ = split(1200)
     figure = canvas(9.2, 3.4)
     panels = figure.subplots(1, 2)
-    for name, act, colour in (("sigmoid", jax.nn.sigmoid, BLUE), ("relu", jax.nn.relu, ORANGE)):
+    for name, act, color in (("sigmoid", jax.nn.sigmoid, BLUE), ("relu", jax.nn.relu, ORANGE)):
         net = mlp(*[32] * 8, act=act)
-        program = jn.train.program(net, CLASSES, optax.adam(1e-3), data, epochs=1, watch=jn.train.norms(net))
+        program = jn.train.program(net, CLASSES, optax.adam(1e-3), data, epochs=1, monitor=jn.train.norms(net))
         history = jax.device_get(whole(program, KEY)[1])
         for axes, what in zip(panels, ("gradient_norm", "activation_norm")):
             values = [float(history[f"{what}/fc{number}"][0]) for number in range(1, 9)]
-            axes.semilogy(range(1, 9), values, "o-", color=colour, label=name)
+            axes.semilogy(range(1, 9), values, "o-", color=color, label=name)
             axes.set_xlabel("layer")
             axes.set_ylabel(what.replace("_", " "))
             axes.grid(alpha=0.3)

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 import jaxnets as jn
-from experiments.results import bootstrap, new_folder, write_config, write_json
+from experiments.framework.results import bootstrap, new_folder, write_config, write_json
 
 
 @dataclass(frozen=True)
@@ -107,9 +107,9 @@ def figures(folder: Path, histories: list, test: tuple, probabilities: np.ndarra
     images, labels = test
     matrix = jn.metrics.confusion_matrix(10)(probabilities, labels)
     for name, figure in {
-        "curves": jn.inspect.curves(histories, ["loss", "accuracy"]),
-        "confusion": jn.inspect.confusion(np.asarray(matrix)),
-        "misclassified": jn.inspect.misclassified(images, labels, probabilities),
-        "kernels": jn.inspect.kernels(kernel),
+        "curves": jn.plot.curves(histories, ["loss", "accuracy"]),
+        "confusion": jn.plot.confusion(np.asarray(matrix)),
+        "misclassified": jn.plot.misclassified(images, labels, probabilities),
+        "kernels": jn.plot.kernels(kernel),
     }.items():
         figure.savefig(folder / f"{name}.png")

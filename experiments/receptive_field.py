@@ -18,7 +18,7 @@ def main(path: Path) -> None:
     params, state = net.init(jax.random.key(0), image)
     unit = (12, 6)
     counts = jn.inspect.effective_field(net, params, state, image, *unit)
-    figure = jn.inspect.draw_receptive_field(image, jn.inspect.receptive_field(net, image), *unit, effective=counts)
+    figure = jn.plot.draw_receptive_field(image, jn.inspect.receptive_field(net, image), *unit, effective=counts)
     figure.savefig(path)
     print(f"written: {path}")
 

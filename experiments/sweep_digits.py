@@ -15,10 +15,10 @@ import numpy as np
 import optax
 
 import jaxnets as jn
-from jaxnets.train.sweeps.figure import interval
+from jaxnets.plot.sweeps import interval
 
 
-def main(folder: Path) -> jn.train.SweepResult:
+def main(folder: Path) -> jn.sweeps.SweepResult:
     """Train, print what was found, and draw it."""
     images, labels = jn.data.digits()
     split = jn.data.split(labels, (0.6, 0.2, 0.2))
@@ -40,10 +40,10 @@ def main(folder: Path) -> jn.train.SweepResult:
 
     began = time.perf_counter()
     grid = {"lr": np.logspace(-4, -1, 7), "l2": [0.0, 1e-4, 1e-3]}
-    result = jn.train.sweep(study, seeds=8, grid=grid, strategy="vmap", progress=True)
+    result = jn.sweeps.sweep(study, seeds=8, grid=grid, strategy="vmap", progress=True)
     seconds = time.perf_counter() - began
     best = result.best("validation/accuracy")
-    tested = [jax.jit(accuracy, static_argnums=0)(net, result.run(member), test) for member in best.members]
+    tested = [jax.jit(accuracy, static_argnums=0)(net, result.run(trial), test) for trial in best.trials]
     mean, half = interval(100 * np.array(tested))
     shown = ", ".join(f"{name} {value:.2g}" for name, value in best.hp.items())
     print(f"\n{len(result)} networks in {seconds:.0f} s")
@@ -58,7 +58,7 @@ def main(folder: Path) -> jn.train.SweepResult:
     return result
 
 
-def accuracy(net: jn.Net, run: jn.train.Run, data: tuple) -> jax.Array:
+def accuracy(net: jn.Net, run: jn.train.TrainState, data: tuple) -> jax.Array:
     """Return the accuracy of a finished run on data."""
     data = jax.tree.map(jnp.asarray, data)
     return jn.train.evaluate(net, run.params, run.state, data, {"accuracy": jn.metrics.accuracy})["accuracy"]

@@ -3,22 +3,19 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from jaxnets import losses, metrics, regularizers, select
-from jaxnets.activations import (
-    hard_shrink,
-    hard_sigmoid,
-    hard_tanh,
-    scaled_tanh,
-    selu,
-    soft_shrink,
-    tanh_shrink,
-    threshold,
-)
+from jaxnets import activations, initializers, losses, metrics, regularizers
 from jaxnets.allocator import tune_allocator
-from jaxnets.combinators import branches, concatenate, residual, serial
+from jaxnets.combinators.graph import auxiliary_heads, graph
+from jaxnets.combinators.precision import Policy, cast
+from jaxnets.combinators.remat import remat
+from jaxnets.combinators.repeat import ensemble, repeat, stack, to_stacked, to_unstacked, unstack
+from jaxnets.combinators.serial import branches, concatenate, residual, serial
 from jaxnets.compilation_cache import enable_compilation_cache
-from jaxnets.errors import NetError
-from jaxnets.graphs import graph, side_heads
+from jaxnets.core import paths
+from jaxnets.core.errors import NetError
+from jaxnets.core.layer import as_net, layer
+from jaxnets.core.net import Net
+from jaxnets.core.padded import Padded
 from jaxnets.layers import (
     Cell,
     LSTMCarry,
@@ -26,13 +23,11 @@ from jaxnets.layers import (
     avg_pool,
     batch_norm,
     bidirectional,
-    bilinear_kernel,
     conv,
     conv_transpose,
     dense,
     depthwise_conv,
     dropout,
-    dropout_channels,
     embed,
     flatten,
     gaussian_noise,
@@ -50,27 +45,22 @@ from jaxnets.layers import (
     recurrent,
     rnn_cell,
     salt_and_pepper,
+    spatial_dropout,
     unflatten,
 )
-from jaxnets.leaf import layer, lift
-from jaxnets.net import Net
-from jaxnets.objective import objective
-from jaxnets.padded import Padded
-from jaxnets.stacked import ensemble, repeat, stack, unstack
-from jaxnets.unrolled import roll, unroll
-from jaxnets.wrappers import Policy, cast, remat
 
 if TYPE_CHECKING:
-    from jaxnets import data, inspect, interop, models, train
+    from jaxnets import data, decoding, inspect, interop, models, plot, sweeps, train
     from jaxnets.inspect.summary import summary
     from jaxnets.interop import load, save
+    from jaxnets.train.objective import objective
 
 __version__ = "0.1.0"
 
 # Rooms that many programs never enter are read when they are first asked for: two thirds of the time of the import.
 _LATER = {
-    **dict.fromkeys(("data", "inspect", "interop", "models", "train"), ""),
-    **{"load": "interop", "save": "interop", "summary": "inspect"},
+    **dict.fromkeys(("data", "decoding", "inspect", "interop", "models", "plot", "sweeps", "train"), ""),
+    **{"load": "interop", "objective": "train.objective", "save": "interop", "summary": "inspect"},
 }
 
 __all__ = [
@@ -80,21 +70,23 @@ __all__ = [
     "NetError",
     "Padded",
     "Policy",
+    "activations",
     "adaptive_avg_pool",
+    "as_net",
+    "auxiliary_heads",
     "avg_pool",
     "batch_norm",
     "bidirectional",
-    "bilinear_kernel",
     "branches",
     "cast",
     "concatenate",
     "conv",
     "conv_transpose",
     "data",
+    "decoding",
     "dense",
     "depthwise_conv",
     "dropout",
-    "dropout_channels",
     "embed",
     "enable_compilation_cache",
     "ensemble",
@@ -105,14 +97,11 @@ __all__ = [
     "graph",
     "group_norm",
     "gru_cell",
-    "hard_shrink",
-    "hard_sigmoid",
-    "hard_tanh",
+    "initializers",
     "inspect",
     "interop",
     "layer",
     "layer_norm",
-    "lift",
     "load",
     "local_response_norm",
     "losses",
@@ -123,6 +112,8 @@ __all__ = [
     "metrics",
     "models",
     "objective",
+    "paths",
+    "plot",
     "prelu",
     "recurrent",
     "regularizers",
@@ -130,23 +121,18 @@ __all__ = [
     "repeat",
     "residual",
     "rnn_cell",
-    "roll",
     "salt_and_pepper",
     "save",
-    "scaled_tanh",
-    "select",
-    "selu",
     "serial",
-    "side_heads",
-    "soft_shrink",
+    "spatial_dropout",
     "stack",
     "summary",
-    "tanh_shrink",
-    "threshold",
+    "sweeps",
+    "to_stacked",
+    "to_unstacked",
     "train",
     "tune_allocator",
     "unflatten",
-    "unroll",
     "unstack",
 ]
 
@@ -174,7 +160,22 @@ def _hint(name: str) -> str:
     plain = name.lower().removesuffix("d").rstrip("123") if name[-2:-1].isdigit() else name.lower()
     if plain in _NAMES or plain in __all__:
         return f"jn.{_NAMES.get(plain, plain)}"
-    for room in ("train", "losses", "metrics", "models", "data", "regularizers", "inspect", "interop"):
+    for room in (
+        "train",
+        "sweeps",
+        "losses",
+        "metrics",
+        "models",
+        "decoding",
+        "data",
+        "regularizers",
+        "inspect",
+        "plot",
+        "interop",
+        "activations",
+        "initializers",
+        "paths",
+    ):
         if hasattr(importlib.import_module(f"{__name__}.{room}"), name):
             return f"jn.{room}.{name}"
     if plain in ("optim", "optimizers", "adam", "sgd"):

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxnets.errors import NetError, concrete, is_traced
+from jaxnets.core.errors import NetError, concrete, is_traced
 
 
 def scaled_tanh(x: jax.Array) -> jax.Array:

@@ -14,23 +14,29 @@ from tests.oracle import floats, witness
 SIZES = [2.0**-10, 0.25, 0.5, 1.0, 2.0, 20.0, 300.0, 2.0**100]  # all of them exact in bfloat16
 GRID = np.array([*(-size for size in reversed(SIZES)), 0.0, *SIZES])
 ACTIVATIONS = {
-    "scaled_tanh": (jn.scaled_tanh, lambda F, x: 1.7159 * (x * 2 / 3).tanh()),
-    "hard_shrink": (jn.hard_shrink, lambda F, x: F.hardshrink(x)),
-    "hard_shrink_2": (partial(jn.hard_shrink, threshold=2.0), lambda F, x: F.hardshrink(x, 2.0)),
-    "soft_shrink": (jn.soft_shrink, lambda F, x: F.softshrink(x)),
-    "soft_shrink_2": (partial(jn.soft_shrink, threshold=2.0), lambda F, x: F.softshrink(x, 2.0)),
-    "hard_tanh": (jn.hard_tanh, lambda F, x: F.hardtanh(x)),
-    "hard_tanh_ends": (partial(jn.hard_tanh, low=0.25, high=20.0), lambda F, x: F.hardtanh(x, 0.25, 20.0)),
-    "hard_sigmoid": (jn.hard_sigmoid, lambda F, x: F.relu6(x + 3) / 6),  # F.hardsigmoid has a slope of float32
+    "scaled_tanh": (jn.activations.scaled_tanh, lambda F, x: 1.7159 * (x * 2 / 3).tanh()),
+    "hard_shrink": (jn.activations.hard_shrink, lambda F, x: F.hardshrink(x)),
+    "hard_shrink_2": (partial(jn.activations.hard_shrink, threshold=2.0), lambda F, x: F.hardshrink(x, 2.0)),
+    "soft_shrink": (jn.activations.soft_shrink, lambda F, x: F.softshrink(x)),
+    "soft_shrink_2": (partial(jn.activations.soft_shrink, threshold=2.0), lambda F, x: F.softshrink(x, 2.0)),
+    "hard_tanh": (jn.activations.hard_tanh, lambda F, x: F.hardtanh(x)),
+    "hard_tanh_ends": (partial(jn.activations.hard_tanh, low=0.25, high=20.0), lambda F, x: F.hardtanh(x, 0.25, 20.0)),
+    "hard_sigmoid": (
+        jn.activations.hard_sigmoid,
+        lambda F, x: F.relu6(x + 3) / 6,
+    ),  # F.hardsigmoid has a slope of float32
     "hard_sigmoid_slope": (
-        partial(jn.hard_sigmoid, slope=0.5, offset=0.25),
+        partial(jn.activations.hard_sigmoid, slope=0.5, offset=0.25),
         lambda F, x: F.hardtanh(0.5 * x + 0.25, 0.0, 1.0),
     ),
-    "selu": (jn.selu, lambda F, x: F.selu(x)),
-    "selu_free": (partial(jn.selu, alpha=0.5, scale=3.0), lambda F, x: 3 * F.elu(x, 0.5)),
-    "tanh_shrink": (jn.tanh_shrink, lambda F, x: F.tanhshrink(x)),
-    "threshold": (jn.threshold, lambda F, x: F.threshold(x, 1.0, 0.0)),
-    "threshold_value": (partial(jn.threshold, threshold=-0.5, value=7.0), lambda F, x: F.threshold(x, -0.5, 7.0)),
+    "selu": (jn.activations.selu, lambda F, x: F.selu(x)),
+    "selu_free": (partial(jn.activations.selu, alpha=0.5, scale=3.0), lambda F, x: 3 * F.elu(x, 0.5)),
+    "tanh_shrink": (jn.activations.tanh_shrink, lambda F, x: F.tanhshrink(x)),
+    "threshold": (jn.activations.threshold, lambda F, x: F.threshold(x, 1.0, 0.0)),
+    "threshold_value": (
+        partial(jn.activations.threshold, threshold=-0.5, value=7.0),
+        lambda F, x: F.threshold(x, -0.5, 7.0),
+    ),
 }
 
 
@@ -72,7 +78,11 @@ def test_thresholds_are_as_defined(x, limit, value):
 
 @jax.jit
 def _all(x, limit, value):
-    return jn.hard_shrink(x, limit), jn.soft_shrink(x, limit), jn.threshold(x, limit, value)
+    return (
+        jn.activations.hard_shrink(x, limit),
+        jn.activations.soft_shrink(x, limit),
+        jn.activations.threshold(x, limit, value),
+    )
 
 
 def test_the_defaults_are_those_of_jax():
@@ -83,12 +93,18 @@ def test_the_defaults_are_those_of_jax():
 
 def test_parameters_may_be_traced_and_the_ends_must_differ():
     x = jnp.array([-2.0, 0.3, 5.0])
-    found = jax.jit(lambda a, b: (jn.hard_tanh(x, a, b), jn.hard_sigmoid(x, a, b), jn.selu(x, a, b)))(0.2, 0.5)
+    found = jax.jit(
+        lambda a, b: (
+            jn.activations.hard_tanh(x, a, b),
+            jn.activations.hard_sigmoid(x, a, b),
+            jn.activations.selu(x, a, b),
+        )
+    )(0.2, 0.5)
     near(found[0], [0.2, 0.3, 0.5], 1e-6)
     near(found[1], [0.1, 0.56, 1.0], 1e-6)
     near(found[2], [0.5 * 0.2 * np.expm1(-2.0), 0.15, 2.5], 1e-6)
     with pytest.raises(jn.NetError, match=r"hard_tanh expects low < high, got 1.0 and 1.0"):
-        jn.hard_tanh(x, 1.0)
+        jn.activations.hard_tanh(x, 1.0)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -97,13 +113,15 @@ def test_what_is_no_number_stays_so(name):
 
 
 def test_scaled_tanh_has_the_fixed_points_of_the_paper():
-    near(jn.scaled_tanh(jnp.array([-1.0, 1.0])), [-1.0, 1.0], 1e-4)
-    curvature = jax.vmap(jax.grad(jax.grad(jn.scaled_tanh)))(jnp.linspace(0.0, 3.0, 301))
+    near(jn.activations.scaled_tanh(jnp.array([-1.0, 1.0])), [-1.0, 1.0], 1e-4)
+    curvature = jax.vmap(jax.grad(jax.grad(jn.activations.scaled_tanh)))(jnp.linspace(0.0, 3.0, 301))
     assert abs(float(jnp.argmax(jnp.abs(curvature))) / 100 - 1) < 0.03
 
 
 def test_labels_in_a_net():
-    net = jn.serial(jn.scaled_tanh, partial(jn.hard_shrink, threshold=2.0), jn.prelu(per_channel=True))
+    net = jn.serial(
+        jn.activations.scaled_tanh, partial(jn.activations.hard_shrink, threshold=2.0), jn.prelu(per_channel=True)
+    )
     assert [child.label for child in net.children.values()] == [
         "scaled_tanh",
         "hard_shrink(threshold=2.0)",

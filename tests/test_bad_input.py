@@ -1,4 +1,4 @@
-"""Mistakes and what the library says to them: where, what was expected, what came, the likely mend."""
+"""Mistakes and what the library says to them: where, what was expected, what came, the likely hint."""
 
 import re
 from collections.abc import Callable
@@ -297,7 +297,10 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "bias in quotes": (lambda: jn.lstm_cell(3, forget_bias=QUOTED), ["lstm_cell(", "real number for forget_bias"]),
     "pepper in quotes": (lambda: jn.salt_and_pepper(0.5, low=QUOTED), ["salt_and_pepper(", "real number for low"]),
-    "threshold in quotes": (lambda: jn.soft_shrink(FLAT, QUOTED), ["a real number for threshold, got str '0.5'"]),
+    "threshold in quotes": (
+        lambda: jn.activations.soft_shrink(FLAT, QUOTED),
+        ["a real number for threshold, got str '0.5'"],
+    ),
     "delta in quotes": (
         lambda: jn.losses.huber(FLAT, FLAT, delta=QUOTED),
         ["huber expects a real number for delta, got str"],
@@ -311,7 +314,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
         ["early_stopping expects a real number for min_delta"],
     ),
     "epochs in quotes": (train(epochs="5"), ["program expects an integer for epochs, got str '5'"]),
-    "average in quotes": (train(average=QUOTED), ["program expects a real number for average, got str"]),
+    "average in quotes": (train(ema_decay=QUOTED), ["program expects a real number for average, got str"]),
     "learning rate in quotes": (
         train(optimizer=lambda: optax.adam(QUOTED)),
         ["program expects an optimizer whose settings are numbers, got text for"],
@@ -363,7 +366,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "a run for the parameters": (
         lambda: NET.apply(jn.train.start(NET, optax.sgd(0.1), KEY, FLAT), {}, FLAT),
-        ["serial expects parameters as a dict, got Run; a run has run.params"],
+        ["serial expects parameters as a dict, got TrainState; a run has run.params"],
     ),
     "parameters and state swapped": (
         lambda: NET.apply({}, NET.init(KEY, FLAT)[0], FLAT),
@@ -394,7 +397,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "a NumPy function": (lambda: placed(np.tanh), ["child 'block'", "got NumPy's tanh; take jax.numpy.tanh"]),
     "a string for a layer": (lambda: placed("relu"), ["child 'block'", "got str 'relu'", "jax.nn"]),
-    "two functions for a network": (lambda: jn.lift((len, len)), ["expected a Net or a callable", "got tuple"]),
+    "two functions for a network": (lambda: jn.as_net((len, len)), ["expected a Net or a callable", "got tuple"]),
     "a dtype that does not float": (
         lambda: jn.cast(NET, jnp.int8),
         ["Policy expects a floating dtype for compute", "int8"],
@@ -451,15 +454,21 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
         train(augment=lambda x: x),
         ["expects for augment a function (key, example) -> example"],
     ),
-    "mixing by a number": (train(mix=0.2), ["expects for mix a function (key, x, y, weights)", "float 0.2"]),
-    "shuffling as a bool": (train(order=True), ["expects for order a function (key, data) -> indices", "bool True"]),
-    "an order that is too short": (
-        lambda: train(order=lambda key, data: jnp.arange(3))()(KEY),
-        ["program expects order to give indices (8,), got (3,)"],
+    "mixing by a number": (train(batch_augment=0.2), ["expects for mix a function (key, x, y, weights)", "float 0.2"]),
+    "shuffling as a bool": (
+        train(sampler=True),
+        ["expects for sampler a function (key, data) -> indices", "bool True"],
     ),
-    "norms not called": (train(watch=jn.train.norms), ["expects for watch a function", "call it, norms(...)"]),
+    "an order that is too short": (
+        lambda: train(sampler=lambda key, data: jnp.arange(3))()(KEY),
+        ["program expects sampler to give indices (8,), got (3,)"],
+    ),
+    "norms not called": (train(monitor=jn.train.norms), ["expects for watch a function", "call it, norms(...)"]),
     "patience for stopping": (train(stopping=5), ["stopping=jn.train.early_stopping(", "got int 5"]),
-    "guard that is no bool": (train(guard=TEXT), ["program expects guard=True or False, got str 'yes'"]),
+    "guard that is no bool": (
+        train(halt_on_nonfinite=TEXT),
+        ["program expects halt_on_nonfinite=True or False, got str 'yes'"],
+    ),
     "freezing everything by a bool": (train(freeze=True), ["program expects patterns of paths", "bool True"]),
     "an exception to nothing": (train(but="head/**"), ["program expects a pattern that 'head/**' is an exception to"]),
     "a share for validation": (
@@ -473,8 +482,8 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
         ["got text such as 'red'", "classes, y = np.unique(y, return_inverse=True)"],
     ),
     "a table with text": (
-        train((pandas.DataFrame({"a": [1, 2], "colour": ["red", "white"]}), [0, 1])),
-        ["numbers in the inputs of data, got a table with colour, which are none", "pandas.factorize"],
+        train((pandas.DataFrame({"a": [1, 2], "color": ["red", "white"]}), [0, 1])),
+        ["numbers in the inputs of data, got a table with color, which are none", "pandas.factorize"],
     ),
     "a table alone": (train(pandas.DataFrame({"x": [1.0]})), ["got DataFrame (1, 1)", "data.drop(columns='y')"]),
     "ragged lists": (
@@ -514,7 +523,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     "a seed for a program": (lambda: train()()(ZERO), ["expects a key such as jax.random.key(0), got int 0"]),
     "a function for a callback": (
         lambda: jn.train.fit(train()(), KEY, untyped([print])),
-        ["fit expects a list of callbacks", "got the function print; jn.train.Callback(on_segment=function)"],
+        ["fit expects a list of callbacks", "got the function print; jn.train.Callback(on_epoch_end=function)"],
     ),
     "a callback not called": (
         lambda: jn.train.fit(train()(), KEY, untyped([jn.train.progress])),
@@ -525,12 +534,12 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
         ["got Callback; put it in brackets"],
     ),
     "a callback of another form": (
-        lambda: jn.train.Callback(on_segment=untyped(lambda run: None)),
-        ["Callback expects for on_segment a function (number, run, row) -> bool or None"],
+        lambda: jn.train.Callback(on_epoch_end=untyped(lambda run: None)),
+        ["Callback expects for on_epoch_end a function (number, run, row) -> bool or None"],
     ),
-    "a program for a sweep": (lambda: jn.train.sweep(untyped(train()())), ["sweep expects a study", "got a program"]),
+    "a program for a sweep": (lambda: jn.sweeps.sweep(untyped(train()())), ["sweep expects a study", "got a program"]),
     "a study without hp": (
-        lambda: jn.train.sweep(untyped(lambda: None)),
+        lambda: jn.sweeps.sweep(untyped(lambda: None)),
         ["sweep expects for study a function (hp) -> program"],
     ),
     "what fit returns for diagnose": (
@@ -579,16 +588,16 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
         ["program expects plateau to look at a loss or an error, got 'accuracy'"],
     ),
     "a callback that returns the run": (
-        lambda: jn.train.fit(train()(), KEY, [jn.train.Callback(on_segment=lambda number, run, row: run)]),
-        ["Callback expects on_segment to return True, False or None, got Run"],
+        lambda: jn.train.fit(train()(), KEY, [jn.train.Callback(on_epoch_end=lambda number, run, row: run)]),
+        ["Callback expects on_epoch_end to return True, False or None, got TrainState"],
     ),
     "an order of places that are none": (
-        train(order=lambda key, data: jnp.arange(8) + 5),
-        ["program expects order to give indices below 8, got 12"],
+        train(sampler=lambda key, data: jnp.arange(8) + 5),
+        ["program expects sampler to give indices below 8, got 12"],
     ),
     "an order by a mask": (
-        train(order=lambda key, data: jnp.ones(8, bool)),
-        ["program expects order to give integers, got bool"],
+        train(sampler=lambda key, data: jnp.ones(8, bool)),
+        ["program expects sampler to give integers, got bool"],
     ),
     "a loss that counts": (
         lambda: jn.objective(lambda o, y: o.argmax(-1) != y)({}, LOGITS, jnp.zeros(4, int)),
@@ -685,7 +694,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "one share for a split": (lambda: jn.data.split([0, 1], untyped(0.8)), ["split expects a fraction for each part"]),
     "a list for a grid": (
-        lambda: jn.train.sweep(lambda hp: train()(), grid=untyped([{"lr": 0.1}])),
+        lambda: jn.sweeps.sweep(lambda hp: train()(), grid=untyped([{"lr": 0.1}])),
         ["sweep expects grid as a dict of lists", "members= takes a list of dicts"],
     ),
     "a word for a depth": (
@@ -706,7 +715,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "a run to save": (
         lambda: jn.save("net.safetensors", jn.train.fit(train()(), KEY)[0]),
-        ["save expects parameters in nested dicts, got Run; of a run, run.params, run.state"],
+        ["save expects parameters in nested dicts, got TrainState; of a run, run.params, run.state"],
     ),
     "parameters before the path": (
         lambda: jn.save(untyped({}), untyped("net.safetensors")),

@@ -9,7 +9,7 @@ import pytest
 from jax.test_util import check_grads
 
 import jaxnets as jn
-from jaxnets.net import spec
+from jaxnets.core.net import spec
 from tests.cases import (
     combinators,
     layers,
@@ -83,7 +83,7 @@ def test_state_keeps_its_spec(case: Case):
 
 
 @each_case
-def test_vmapped_members_equal_a_loop(case: Case):
+def test_vmapped_trials_equal_a_loop(case: Case):
     net, x, _, _ = start(case)
 
     def member(key):
@@ -157,7 +157,7 @@ def test_parameter_tree_is_golden(case: Case):
     rows = [
         f"{kind} {path} {leaf.shape} {leaf.dtype}"
         for kind, tree in (("params", params), ("state", state))
-        for path, leaf in jn.select.paths(tree).items()
+        for path, leaf in jn.paths.paths(tree).items()
     ]
     golden(case.name, "\n".join([repr(net), *rows]) + "\n")
 

@@ -44,7 +44,7 @@ def test_a_loss_leaves_places_out_as_pytorch_does():
 
 @pytest.mark.parametrize("weights", [None, np.array([1.0, 0.5, 2.0], np.float32)])
 def test_a_metric_leaves_places_out(weights):
-    """Against the metric of the labelled places alone."""
+    """Against the metric of the labeled places alone."""
     real = LABELS != 255
     place_weights = np.broadcast_to(np.ones(3) if weights is None else weights, (5, 4, 3)).T[real].astype(np.float32)
     for metric in (jn.metrics.accuracy, jn.metrics.intersection_over_union(6), jn.metrics.perplexity):

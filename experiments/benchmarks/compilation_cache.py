@@ -53,7 +53,7 @@ def first_step(folder: str) -> list[float]:
         jn.enable_compilation_cache(folder, verify=False)
     work = resnet50(2, 1)
     net, objective, optimizer = ours.net_of(work), jn.objective(jn.losses.cross_entropy), stepping.optimizer(work)
-    step = jn.train.step(net, objective, optimizer)
+    step = jn.train.make_train_step(net, objective, optimizer)
     batch = jn.train.Batch(jnp.asarray(work.x), jnp.asarray(work.y), jnp.ones(2))
     run = jax.block_until_ready(jax.jit(partial(jn.train.start, net, optimizer))(jax.random.key(0), batch.x))
     times = [time.perf_counter()]

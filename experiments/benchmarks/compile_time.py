@@ -73,7 +73,7 @@ def _ours(depth: int, *, scan: bool) -> tuple[Callable[..., Any], Callable[..., 
 
     make = {50: jn.models.resnet50, 101: jn.models.resnet101, 152: jn.models.resnet152}[depth]
     net, optimizer = make(scan=scan), optax.sgd(1e-3, 0.9)
-    one = jn.train.step(net, jn.objective(jn.losses.cross_entropy), optimizer)
+    one = jn.train.make_train_step(net, jn.objective(jn.losses.cross_entropy), optimizer)
     return (
         lambda run, x, y: one(run, jn.train.Batch(x, y, jnp.ones(len(y))))[0],
         partial(jn.train.start, net, optimizer),

@@ -1,4 +1,4 @@
-"""A segment of training with and without a compiler option, beside each other: whether the option pays.
+"""An epoch of training with and without a compiler option, beside each other: whether the option pays.
 
     python -m experiments.benchmarks.compiler_options [NAME ...] [--rounds 5] [--step]
 
@@ -26,7 +26,7 @@ from experiments.benchmarks.work import Work
 
 EIGEN = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE,LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
 
-# What is trained, and how many steps a segment has.
+# What is trained, and how many steps a epoch_fn has.
 WORKS: dict[str, tuple[Callable[[], Work], int]] = {
     "mlp": (training.mlp, 56), "lenet": (training.lenet, 16), "cnn": (training.cnn, 8),
     "resnet20": (training.resnet20, 3), "vgg11": (training.vgg11, 3),
@@ -65,10 +65,10 @@ def trained(work: Work, options: dict[str, Any] | None) -> Callable[[], object]:
     run = jax.jit(jn.train.Program.start)(program, jax.random.key(0))
     held = [jax.tree.map(jnp.copy, run)]
     if len(work.x) > work.batch_size:
-        segment = jax.jit(jn.train.Program.segment, donate_argnums=1, compiler_options=options)
-        call: Callable[[Any], tuple[Any, ...]] = partial(segment, program)
+        epoch_fn = jax.jit(jn.train.Program.run_epoch, donate_argnums=1, compiler_options=options)
+        call: Callable[[Any], tuple[Any, ...]] = partial(epoch_fn, program)
     else:
-        one = jn.train.step(program.recipe.net, program.recipe.objective, stepping.optimizer(work))
+        one = jn.train.make_train_step(program.recipe.net, program.recipe.objective, stepping.optimizer(work))
         batch = jn.train.Batch(jnp.asarray(work.x), jnp.asarray(work.y), jnp.ones(len(work.x)))
         stepped = jax.jit(lambda run, batch: one(run, batch)[:1], donate_argnums=0, compiler_options=options)
         call = partial(_swapped, stepped, batch)

@@ -1,4 +1,4 @@
-"""Each formulation of a convolution and its gradients, in a loop as in training: the table behind `jaxnets.ops.choice`.
+"""Each formulation of a convolution and its gradients, in a loop as in training: the table of `ops.conv.dispatch`.
 
     python -m experiments.benchmarks.convolutions [NAME ...] [--rounds 5]
 
@@ -17,9 +17,9 @@ import numpy as np
 from jax import lax
 
 from experiments.benchmarks.timing import interleaved, timed
-from jaxnets.ops.choice import Form, applies, choose, formulation
+from jaxnets.ops.conv.dispatch import Form, applies, choose, formulation
+from jaxnets.ops.conv.primitives import MAPS
 from jaxnets.ops.geometry import Geometry
-from jaxnets.ops.trilinear import MAPS
 
 # batch, size, channels, features, window, stride, padding, and groups if there are any
 SHAPES = {

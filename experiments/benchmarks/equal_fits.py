@@ -19,7 +19,7 @@ CODE = f"""
 import time
 import jax, optax, jaxnets as jn
 x, y = jn.data.wine()
-x = jn.data.standardise(x)(x)
+x = jn.data.standardize(x)(x)
 began = time.perf_counter()
 for number in range({FITS}):
     objective = jn.objective(jn.losses.cross_entropy, jn.regularizers.l2(1e-4))

@@ -16,18 +16,18 @@ def ratios(results: Any) -> Any:
     figure = Figure(figsize=(9, 1.2 + 0.42 * len(titles)), layout="constrained", dpi=110)
     axes = figure.subplots(1, 2, sharey=True)
     for axis, group in zip(axes, analysis.GROUPS):
-        for shift, (allocator, colour) in enumerate(zip(allocators, ("C0", "C1"))):
+        for shift, (allocator, color) in enumerate(zip(allocators, ("C0", "C1"))):
             own = [each for each in found[allocator] if each.group == group]
             places = [titles.index(each.title) + 0.22 * shift for each in own]
             times = [each.times for each in own]
             spread = [[each.times - each.low for each in own], [each.high - each.times for each in own]]
             axis.errorbar(
-                times, places, xerr=spread, fmt="o", color=colour, label=f"{allocator} allocator", markersize=4
+                times, places, xerr=spread, fmt="o", color=color, label=f"{allocator} allocator", markersize=4
             )
             if shift == 0:
                 aims = [(each.goal, place) for each, place in zip(own, places) if each.goal is not None]
                 axis.plot(*zip(*aims, strict=True), "|", color="black", markersize=12, label="goal") if aims else None
-        axis.axvline(1, color="grey", linewidth=0.8)
+        axis.axvline(1, color="gray", linewidth=0.8)
         axis.set(xscale="log", title=f"beside {'PyTorch' if group == 'PyTorch' else 'the best on JAX'}")
         axis.set_xlabel("its time / our time")
         axis.set_xticks([0.5, 1, 2, 3, 5, 10, 20], ["½", "1", "2", "3", "5", "10", "20"])
@@ -55,7 +55,7 @@ def growth(results: Any) -> Any:
         points = analysis.growth(record)
         work, seconds = zip(*points, strict=True)
         axis.loglog(work, seconds, "o-", markersize=4)
-        axis.loglog(work, [seconds[-1] * each / work[-1] for each in work], ":", color="grey")
+        axis.loglog(work, [seconds[-1] * each / work[-1] for each in work], ":", color="gray")
         for size, at in zip(record["contestants"], points):
             axis.annotate(size, at, textcoords="offset points", xytext=(4, -10), fontsize=7)
         axis.set(title=record["growth"], xlabel="FLOP")

@@ -36,4 +36,4 @@ GOALS = {
 }
 SCAN = 1.0  # a step inside a scan takes at most this many times a step outside
 GROWTH = 1.1  # time grows at most by this power of the work; 1 is linear
-START = 3.0  # seconds that the first initialisation of ResNet-152 takes at most
+START = 3.0  # seconds that the first initialization of ResNet-152 takes at most

@@ -1,6 +1,6 @@
 """What the guard of a training run costs: a step with it and without.
 
-    python -m experiments.benchmarks.guard [--rounds 7]
+    python -m experiments.benchmarks.halt_on_nonfinite [--rounds 7]
 
 Milliseconds a step with Adam, one call each and in a scan, medians of interleaved rounds, the ratio with a 95 %
 interval; the memory that a step takes beside what it is given.
@@ -19,7 +19,7 @@ import optax
 import jaxnets as jn
 from experiments.benchmarks.timing import interleaved, ratio, timed
 
-# a network, the shape of an example, the batch, steps a turn, members side by side or none
+# a network, the shape of an example, the batch, steps a turn, trials side by side or none
 NETWORKS = {
     "MLP 64-64-10": (jn.serial(jn.dense(64), jax.nn.relu, jn.dense(10)), (64,), 32, 500, 0),
     "64 MLPs 64-64-10 by vmap": (jn.serial(jn.dense(64), jax.nn.relu, jn.dense(10)), (64,), 32, 50, 64),
@@ -28,22 +28,22 @@ NETWORKS = {
 
 
 def contestants(
-    net: jn.Net, shape: tuple[int, ...], size: int, steps: int, members: int
+    net: jn.Net, shape: tuple[int, ...], size: int, steps: int, trials: int
 ) -> dict[str, Callable[[], float]]:
     """Return functions that run the steps and return the seconds they took, and print the memory."""
     batch = jn.train.Batch(jnp.ones((size, *shape)), jnp.zeros(size, int), jnp.ones(size))
     objective, adam = jn.objective(jn.losses.cross_entropy), optax.adam(1e-3)
     made = {}
-    for name, guard in (("with", True), ("without", False)):
-        options = jn.train.Options(guard=guard)
+    for name, halt_on_nonfinite in (("with", True), ("without", False)):
+        options = jn.train.Options(halt_on_nonfinite=halt_on_nonfinite)
         run = jn.train.start(net, adam, jax.random.key(0), batch.x, options)
-        step: Any = jn.train.step(net, objective, adam, options)
-        if members:
-            run = jax.tree.map(lambda leaf: jnp.stack([leaf] * members), run)
+        step: Any = jn.train.make_train_step(net, objective, adam, options)
+        if trials:
+            run = jax.tree.map(lambda leaf: jnp.stack([leaf] * trials), run)
             step = jax.vmap(step, (0, None))
         one = jax.jit(lambda run, batch, step=step: step(run, batch)[0], donate_argnums=0).lower(run, batch).compile()
 
-        def scanned(run: jn.train.Run, step: Callable[..., Any] = step) -> jn.train.Run:
+        def scanned(run: jn.train.TrainState, step: Callable[..., Any] = step) -> jn.train.TrainState:
             return jax.lax.scan(lambda run, _: (step(run, batch)[0], None), run, length=steps)[0]
 
         loop, memory = jax.jit(scanned, donate_argnums=0).lower(run).compile(), one.memory_analysis()
@@ -63,9 +63,9 @@ def taken(step: Callable[..., Any], held: list[Any], times: int) -> None:
 
 def main(rounds: int) -> None:
     """Measure and print."""
-    for label, (net, shape, size, steps, members) in NETWORKS.items():
+    for label, (net, shape, size, steps, trials) in NETWORKS.items():
         print(f"{label}, batch {size}")
-        took = interleaved(contestants(net, shape, size, steps, members), rounds=rounds)
+        took = interleaved(contestants(net, shape, size, steps, trials), rounds=rounds)
         for way in ("step", "scan"):
             ours, plain = took[f"{way} with"], took[f"{way} without"]
             middle, low, high = ratio(ours, plain)

@@ -91,12 +91,12 @@ def counts(row: Row, contestant: Contestant, flops: dict[int, int]) -> dict[str,
     """Return what a contestant's turn consists of; `flops` keeps what was counted, by the work's identity."""
     work = contestant.work
     per = {"epoch": work.epochs, "step": work.steps}.get(row.unit, 1)
-    if row.unit == "initialisation":
+    if row.unit == "initialization":
         flops[id(work)] = 0
     elif id(work) not in flops:  # most contestants of a row share their work
         flops[id(work)] = ours.flops(work)
     return {
-        "units": per, "steps": work.steps, "members": contestant.members, "flops": contestant.members * flops[id(work)],
+        "units": per, "steps": work.steps, "trials": contestant.trials, "flops": contestant.trials * flops[id(work)],
         "parameters": contestant.parameters, "multiply_adds": contestant.multiply_adds, "precision": work.precision,
     }  # fmt: skip
 

@@ -29,7 +29,7 @@ def main(names: list[str], peer: str | None, most: int, *, compiles: bool) -> No
     """Profile and print."""
     for name in names:
         contestant = ROWS[name].makers([peer] if peer else [])[peer or OURS]()
-        turn, steps = contestant.turn, 1 if compiles else contestant.work.steps * contestant.members
+        turn, steps = contestant.turn, 1 if compiles else contestant.work.steps * contestant.trials
         if compiles:
             jax.clear_caches()
         else:

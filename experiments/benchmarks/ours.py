@@ -1,4 +1,4 @@
-"""Our side, as a user would write it: a program's segment, or a jitted step in a loop; `jn.train.sweep`."""
+"""Our side, as a user would write it: a program's epoch_fn, or a jitted step in a loop; `jn.sweeps.sweep`."""
 
 from functools import partial
 from typing import Any
@@ -61,13 +61,13 @@ def train(work: Work, *, scan: bool) -> Contestant:
 
 
 def sweep(work: Work, rates: np.ndarray) -> Contestant:
-    """Return us, training a member for each rate; side by side or in turn, whichever `sweep` measures to be faster."""
+    """Return us, training a trial for each rate; side by side or in turn, whichever `sweep` measures to be faster."""
 
     def study(hp: dict[str, Any]) -> jn.train.Program:
         return _program(work, hp["lr"])
 
     params, _ = jax.eval_shape(net_of(work).init, jax.random.key(0), stepping.batch(work))
-    return _contestant(work, lambda: jn.train.sweep(study, grid={"lr": rates}), params, len(rates))
+    return _contestant(work, lambda: jn.sweeps.sweep(study, grid={"lr": rates}), params, len(rates))
 
 
 def start(work: Work, *, jit: bool) -> Contestant:
@@ -91,20 +91,20 @@ def _program(work: Work, rate: Any = 1e-3) -> jn.train.Program:
     return jn.train.program(net_of(work), objective, optimizer, data, epochs=work.epochs, batch_size=work.batch_size)
 
 
-def _epochs(work: Work, program: jn.train.Program, run: jn.train.Run) -> Any:
-    segment, held = jax.jit(jn.train.Program.segment, donate_argnums=1), [run]
+def _epochs(work: Work, program: jn.train.Program, run: jn.train.TrainState) -> Any:
+    epoch_fn, held = jax.jit(jn.train.Program.run_epoch, donate_argnums=1), [run]
 
     def turn() -> None:
         for _ in range(work.epochs):
-            held[0], _ = segment(program, held[0])
+            held[0], _ = epoch_fn(program, held[0])
         jax.block_until_ready(held[0])
 
     return turn
 
 
-def _steps(work: Work, run: jn.train.Run) -> Any:
+def _steps(work: Work, run: jn.train.TrainState) -> Any:
     recipe = _program(work).recipe
-    one = jn.train.step(recipe.net, recipe.objective, stepping.optimizer(work), recipe.options)
+    one = jn.train.make_train_step(recipe.net, recipe.objective, stepping.optimizer(work), recipe.options)
 
     @partial(jax.jit, donate_argnums=0)
     def step(run: Any, x: jax.Array, y: jax.Array, chosen: jax.Array) -> tuple[Any]:
@@ -113,6 +113,6 @@ def _steps(work: Work, run: jn.train.Run) -> Any:
     return stepping.looped(work, step, (run,))
 
 
-def _contestant(work: Work, turn: Any, params: Any, members: int = 1) -> Contestant:
+def _contestant(work: Work, turn: Any, params: Any, trials: int = 1) -> Contestant:
     counted, parameters = jn.inspect.multiply_adds(net_of(work), stepping.batch(work)), stepping.count(params)
-    return Contestant(work, turn, parameters, counted, BIASES, members)
+    return Contestant(work, turn, parameters, counted, BIASES, trials)

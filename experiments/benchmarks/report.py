@@ -187,7 +187,7 @@ def _start(results: Any, allocator: str) -> str:
         return ""
     seconds = analysis.median(record, OURS)
     reached = "reached" if seconds <= START else "not reached"
-    return f"The first initialisation of ResNet-152 takes {seconds:.1f} s; the goal of {START:g} s is {reached}.\n"
+    return f"The first initialization of ResNet-152 takes {seconds:.1f} s; the goal of {START:g} s is {reached}.\n"
 
 
 def _growth(name: str, results: Any) -> list[str]:

@@ -17,7 +17,7 @@ import optax
 
 import jaxnets as jn
 from experiments.benchmarks.timing import interleaved, ratio
-from jaxnets.train.sweeps import strategy
+from jaxnets.sweeps import strategy
 
 RATES, SEEDS, EPOCHS = np.logspace(-4, -1, 8), 8, 20
 
@@ -49,12 +49,12 @@ def main(rounds: int = 5) -> None:
     def bound(program: jn.train.Program, rate: jax.Array) -> jn.train.Program:
         own = study({"lr": rate})
         return jn.train.Program(
-            program.train, program.validation, own.segments, own.examples,
+            program.train, program.validation, own.epochs, own.examples,
             own.recipe,
         )  # fmt: skip
 
     def all_at_once(how: str) -> Callable[[], object]:
-        return lambda: jn.train.sweep(study, seeds=SEEDS, grid={"lr": RATES}, strategy=how)  # pyright: ignore
+        return lambda: jn.sweeps.sweep(study, seeds=SEEDS, grid={"lr": RATES}, strategy=how)  # pyright: ignore
 
     programs = [study({"lr": rate}) for rate in RATES]
     every = jnp.asarray(np.repeat(RATES, SEEDS), jnp.float32), jnp.concatenate([keys] * len(RATES))

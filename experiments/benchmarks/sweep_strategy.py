@@ -1,9 +1,9 @@
-"""How 16 members of a sweep are computed faster, side by side or in turn, on small networks of several kinds.
+"""How 16 trials of a sweep are computed faster, side by side or in turn, on small networks of several kinds.
 
     python -m experiments.benchmarks.sweep_strategy [name ...]
 
-A segment of each, batches of 32, everything compiled before; the two take turns, and medians are printed. It is where
-the rule comes from by which a sweep on a CPU chooses (`jaxnets/train/sweeps/strategy.py`). A minute and a half on two
+An epoch of each, batches of 32, everything compiled before; the two take turns, and medians are printed. It is where
+the rule comes from by which a sweep on a CPU chooses (`jaxnets/sweeps/strategy.py`). A minute and a half on two
 cores.
 """
 
@@ -17,8 +17,8 @@ import optax
 
 import jaxnets as jn
 from experiments.benchmarks.timing import interleaved
-from jaxnets.train.sweeps.designs import design
-from jaxnets.train.sweeps.sweep import plan
+from jaxnets.sweeps.space import design
+from jaxnets.sweeps.sweep import plan
 
 MEMBERS, BATCH, BATCHES = 16, 32, 8
 WIDTHS = ((64, 64), (64, 128, 128), (784, 32, 32), (256, 128, 128), (64, 256, 256), (784, 256, 128))
@@ -43,7 +43,7 @@ NETS = {f"MLP {'-'.join(map(str, widths))}-10": (mlp(*widths[1:]), widths[:1]) f
 
 
 def contestant(net: jn.Net, shape: tuple[int, ...], how: str) -> tuple[Callable[[], float], int]:
-    """Return a function that gives the milliseconds a member and step took, and how many parameters there are."""
+    """Return a function that gives the milliseconds a trial and step took, and how many parameters there are."""
     random, examples = np.random.default_rng(0), BATCH * BATCHES
     data = random.normal(size=(examples, *shape)).astype(np.float32), random.integers(0, 9, examples)
 
@@ -57,7 +57,7 @@ def contestant(net: jn.Net, shape: tuple[int, ...], how: str) -> tuple[Callable[
 
     def turn() -> float:
         began = time.perf_counter()
-        held["runs"], _, _ = jax.block_until_ready(team.segment(everyone, held["runs"], active))
+        held["runs"], _, _ = jax.block_until_ready(team.run_epoch(everyone, held["runs"], active))
         return 1e3 * (time.perf_counter() - began) / MEMBERS / BATCHES
 
     return turn, sum(leaf.size for leaf in jax.tree.leaves(team.shared.run.params))
@@ -65,7 +65,7 @@ def contestant(net: jn.Net, shape: tuple[int, ...], how: str) -> tuple[Callable[
 
 def main(names: list[str], rounds: int = 15) -> None:
     """Time and print."""
-    print(f"ms a member and step of {MEMBERS}; {jax.devices()[0].device_kind}, {rounds} rounds\n")
+    print(f"ms a trial and step of {MEMBERS}; {jax.devices()[0].device_kind}, {rounds} rounds\n")
     print(f"{'':<22}{'parameters':>11}{'vmap':>8}{'map':>8}")
     for name in names or NETS:
         net, shape = NETS[name]

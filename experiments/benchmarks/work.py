@@ -82,7 +82,7 @@ class Contestant:
         parameters: how many the network has, as built.
         multiply_adds: of a forward pass over one batch, as traced.
         biases: how many bias vectors its recurrent cells have.
-        members: how many networks it trains.
+        trials: how many networks it trains.
     """
 
     work: Work
@@ -90,7 +90,7 @@ class Contestant:
     parameters: int
     multiply_adds: int
     biases: Mapping[str, int]
-    members: int = 1
+    trials: int = 1
 
     def check(self) -> None:
         """Check that it built the network that was described, by arithmetic.

@@ -1,7 +1,7 @@
 """Sigmoids give positive numbers alone, which slows learning; ReLUs die of large steps; what each costs to compute.
 
 Networks with two hidden layers learn digits by plain descent, with seven activations and a grid of learning rates; the
-activation is a hyperparameter, so that all are one program. A sigmoid less ½ is the same function but for its centre.
+activation is a hyperparameter, so that all are one program. A sigmoid less ½ is the same function but for its center.
 Measured are the outputs' mean over their spread, how many units have all their weights pushed the same way by an
 example, how many units are off for every example, and the time that an activation and its gradient take.
 """
@@ -17,20 +17,20 @@ import numpy as np
 import optax
 
 import jaxnets as jn
-from experiments.drawing import COLOURS, finish, line, logarithmic, panels
-from experiments.study import About, Results, Verdict, above, bands, below, judge
+from experiments.framework.drawing import COLORS, finish, line, logarithmic, panels
+from experiments.framework.study import About, Results, Verdict, above, bands, below, judge
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ABOUT = About(
     title="Activations",
-    claim="Outputs that are not centred slow a sigmoid down; large steps kill ReLUs, not leaky ones; ReLU is cheap.",
+    claim="Outputs that are not centered slow a sigmoid down; large steps kill ReLUs, not leaky ones; ReLU is cheap.",
     source="LeCun et al., Efficient BackProp (1998); Glorot, Bordes and Bengio (2011); Maas et al. (2013); Lu (2020)",
     refuted_by="a sigmoid that learns as fast as the same less ½, or ReLUs of which large steps kill none.",
     data="1,797 handwritten digits of 8×8 pixels (scikit-learn)",
     minutes=0.5,
-    concepts=("jn.dense", "jn.train.sweep", "jax.nn.relu", "jax.nn.elu"),
+    concepts=("jn.dense", "jn.sweeps.sweep", "jax.nn.relu", "jax.nn.elu"),
 )
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "sigmoid": jax.nn.sigmoid,
@@ -91,7 +91,7 @@ def run(config: Config) -> Results:
         return jn.train.program(network(config, hp["kind"]), objective, optax.sgd(hp["lr"]), data, epochs=config.epochs)
 
     kinds = list(range(len(config.activations)))
-    result = jn.train.sweep(study, seeds=config.seeds, grid={"kind": kinds, "lr": config.rates}, strategy="vmap")
+    result = jn.sweeps.sweep(study, seeds=config.seeds, grid={"kind": kinds, "lr": config.rates}, strategy="vmap")
     shape = (len(kinds), len(config.rates), config.seeds)
     courses = np.nan_to_num(result.history["loss"], nan=9.0).reshape(*shape, -1)
     best = courses[..., -1].mean(-1).argmin(-1)
@@ -106,7 +106,7 @@ def run(config: Config) -> Results:
         "losses": named(config, np.round([each[place] for each, place in zip(courses, best, strict=True)], 4)),
         "off": named(config, np.round(100 * off.transpose(0, 2, 1), 2)),  # (seeds, rates)
         "off before": named(config, np.round(100 * first["off"], 2)),
-        "centre": named(config, np.round(first["centre"], 4)),
+        "center": named(config, np.round(first["center"], 4)),
         "one way": named(config, np.round(100 * first["one way"], 2)),
         "seconds": named(config, [seconds(ACTIVATIONS[name], config) for name in config.activations]),
     }
@@ -118,7 +118,7 @@ def named(config: Config, rows: Any) -> dict[str, Any]:
 
 
 def units(net: jn.Net, params: Any, x: jax.Array, y: jax.Array) -> dict[str, jax.Array]:
-    """Return the centre of hidden outputs, and the shares of units that are off, and of gradients of one sign.
+    """Return the center of hidden outputs, and the shares of units that are off, and of gradients of one sign.
 
     A unit is off if no example moves it: its outputs' spread is 0 up to rounding, or they are below 0 throughout.
     """
@@ -128,7 +128,7 @@ def units(net: jn.Net, params: Any, x: jax.Array, y: jax.Array) -> dict[str, jax
     # The gradient of unit j's weights for one example is δ_j times these, so it has one sign if these have.
     same = (below_ >= 0).all(1) | (below_ <= 0).all(1)
     dead = (before < 0).all(0) & (jnp.ptp(hidden, axis=0) < 1e-6)
-    return {"centre": jnp.abs(hidden.mean(0)).mean() / hidden.std(0).mean(), "one way": same.mean(), "off": dead.mean()}
+    return {"center": jnp.abs(hidden.mean(0)).mean() / hidden.std(0).mean(), "one way": same.mean(), "off": dead.mean()}
 
 
 def seconds(activation: Callable[[jax.Array], jax.Array], config: Config) -> np.ndarray:
@@ -148,19 +148,19 @@ def seconds(activation: Callable[[jax.Array], jax.Array], config: Config) -> np.
 
 
 def figure(results: Results) -> "Figure":
-    """Draw losses, units that are off, centres, and time."""
+    """Draw losses, units that are off, centers, and time."""
     drawn, axes = panels(2, 2, width=4.2, height=3.1)
     names = list(results["losses"])
     for place, name in enumerate(names):
         losses = np.asarray(results["losses"][name])
         line(axes[0], range(1, losses.shape[1] + 1), losses, name, place)
         line(axes[1], results["rates"], results["off"][name], name, place)
-    for panel, kind in zip(axes[2:], ("centre", "seconds"), strict=True):
+    for panel, kind in zip(axes[2:], ("center", "seconds"), strict=True):
         middle, low, high = bands(np.stack([results[kind][name] for name in names], 1))
         places = np.arange(len(names))[::-1]
         for each in range(len(names)):
             spread = [[middle[each] - low[each]], [high[each] - middle[each]]]
-            panel.errorbar(middle[each], places[each], xerr=spread, fmt="o", color=COLOURS[each], capsize=3)
+            panel.errorbar(middle[each], places[each], xerr=spread, fmt="o", color=COLORS[each], capsize=3)
         panel.set_yticks(places, names)
         panel.set_xlim(0)
     logarithmic(axes[0], "y")
@@ -173,15 +173,15 @@ def figure(results: Results) -> "Figure":
 
 
 def verdict(results: Results) -> Verdict:
-    """Judge by centres and losses at the best rate, by units that are off at the largest rate, and by times."""
+    """Judge by centers and losses at the best rate, by units that are off at the largest rate, and by times."""
     last = {name: np.log2(np.asarray(each)[:, -1]) for name, each in results["losses"].items()}
     off = {name: np.asarray(each) for name, each in results["off"].items()}
     cost = {name: np.log2(each) for name, each in results["seconds"].items()}
-    centre, way = ({name: np.asarray(each) for name, each in results[kind].items()} for kind in ("centre", "one way"))
+    center, way = ({name: np.asarray(each) for name, each in results[kind].items()} for kind in ("center", "one way"))
     top, killed = results["rates"][-1], off["ReLU"] - np.asarray(results["off before"]["ReLU"])[:, None]
     return judge(
-        above("mean over spread of hidden outputs, sigmoid", centre["sigmoid"], 1),
-        above("the same, sigmoid over tanh", centre["sigmoid"] / centre["tanh"], 2),
+        above("mean over spread of hidden outputs, sigmoid", center["sigmoid"], 1),
+        above("the same, sigmoid over tanh", center["sigmoid"] / center["tanh"], 2),
         above("examples that push all of a unit's weights one way, sigmoid less tanh",
               way["sigmoid"] - way["tanh"], 90, "%"),
         above("final loss, sigmoid over the same less ½, log2", last["sigmoid"] - last["sigmoid − ½"]),

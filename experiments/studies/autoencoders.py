@@ -3,7 +3,7 @@
 Autoencoders of handwritten digits with codes of several widths learn beside PCA. One program has them all: the code has
 32 numbers, of which a hyperparameter leaves the first few. Others learn from inputs of which half of the pixels are
 masked. A variational autoencoder draws digits from its prior; so do PCA and the plain autoencoder from a normal
-distribution fitted to their codes. How well drawn digits pass is asked of the nearest neighbour, who guesses for each
+distribution fitted to their codes. How well drawn digits pass is asked of the nearest neighbor, who guesses for each
 image whether it was written or drawn by what the image nearest to it is: 50 % would be perfect.
 """
 
@@ -17,8 +17,8 @@ import optax
 from scipy.special import expit
 
 import jaxnets as jn
-from experiments.drawing import COLOURS, bars, finish, line, panels
-from experiments.study import About, Results, Verdict, above, below, judge
+from experiments.framework.drawing import COLORS, bars, finish, line, panels
+from experiments.framework.study import About, Results, Verdict, above, below, judge
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -82,8 +82,8 @@ def run(config: Config) -> Results:
     def study(hp: dict[str, Any]) -> jn.train.Program:
         return program(autoencoder(hp["code"], hp["noise"]), jn.losses.squared_error)
 
-    members = [{"code": code, "noise": 0.0} for code in config.codes] + [{"code": WIDEST, "noise": MASKED}]
-    plain = jn.train.sweep(study, seeds=config.seeds, members=members, strategy="vmap")
+    trials = [{"code": code, "noise": 0.0} for code in config.codes] + [{"code": WIDEST, "noise": MASKED}]
+    plain = jn.sweeps.sweep(study, seeds=config.seeds, trials=trials, strategy="vmap")
     spread = 100 / np.square(test - train.mean(0)).mean()  # errors in percent of the variance
     errors = spread * plain.history["validation/loss"][:, -1].reshape(-1, config.seeds)[:-1]
 
@@ -93,8 +93,8 @@ def run(config: Config) -> Results:
         lost, drawing = jax.random.split(jax.random.key(0))
         damaged, _ = jn.masking_noise(MASKED).apply({}, {}, x, key=lost, train=True)
 
-        def one(member: tuple[Any, jax.Array]) -> tuple[jax.Array, jax.Array]:
-            params, code = member
+        def one(trial: tuple[Any, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            params, code = trial
             net = autoencoder(code, 0.0)
             seen, _ = net.upto("encoder").apply(params, {}, jnp.asarray(train))
             spread = jnp.cov(seen, rowvar=False) + 1e-6 * jnp.eye(WIDEST)
@@ -111,7 +111,7 @@ def run(config: Config) -> Results:
     draws = {"autoencoder": list(drawn[eight]), "PCA": pca["drawn"]}
     if config.variational:
         vae = jn.models.vae((flat.shape[1],), (config.width,), 8)
-        learned = jn.train.sweep(lambda hp: program(vae, jn.losses.negative_elbo), seeds=config.seeds, strategy="vmap")
+        learned = jn.sweeps.sweep(lambda hp: program(vae, jn.losses.negative_elbo), seeds=config.seeds, strategy="vmap")
         z = jax.random.normal(jax.random.key(0), (config.drawn, 8))
         decoder = jax.jit(jax.vmap(lambda params: vae["decoder"].apply(params["decoder"], {}, z)[0]))
         draws["VAE"] = list(expit(np.asarray(decoder(learned.runs.params))))
@@ -154,12 +154,12 @@ def figure(results: Results) -> "Figure":
     """Draw errors by width of the code, repair, how draws pass, and digits."""
     drawn, (left, middle, right) = panels(3, width=3.7, height=3.4)
     line(left, results["codes"], results["errors"]["autoencoder"], "autoencoder", 0)
-    left.plot(results["codes"], results["errors"]["PCA"], "--s", color=COLOURS[1], label="PCA", markersize=4)
+    left.plot(results["codes"], results["errors"]["PCA"], "--s", color=COLORS[1], label="PCA", markersize=4)
     left.set_xscale("log", base=2)
     left.set_xticks(results["codes"], results["codes"])
     left.set_ylim(0)
     bars(middle, list(results["told"]), np.transpose(list(results["told"].values())))
-    middle.axvline(50, color=COLOURS[-1], linestyle=":", linewidth=1)
+    middle.axvline(50, color=COLORS[-1], linestyle=":", linewidth=1)
     middle.set_xlim(45, 101)
     names, count = list(results["strips"]), len(results["strips"])
     strips = np.pad(np.reshape(list(results["strips"].values()), (count, 8, 14, 14)), ((0, 0), (0, 0), (1, 1), (1, 1)))

@@ -15,8 +15,8 @@ import numpy as np
 import optax
 
 import jaxnets as jn
-from experiments.drawing import COLOURS, finish, line, panels
-from experiments.study import About, Results, Verdict, above, judge
+from experiments.framework.drawing import COLORS, finish, line, panels
+from experiments.framework.study import About, Results, Verdict, above, judge
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,7 +28,7 @@ ABOUT = About(
     refuted_by="a plain network that learns at rates as large and as soon, or batches of two that cost both the same.",
     data="1,797 handwritten digits of 8×8 pixels (scikit-learn)",
     minutes=2.5,
-    concepts=("jn.batch_norm", "jn.train.sweep", "jn.data.digits"),
+    concepts=("jn.batch_norm", "jn.sweeps.sweep", "jn.data.digits"),
 )
 KINDS = ("plain", "batch norm")
 ENOUGH = 90.0  # %, the accuracy of a network that has learned
@@ -83,11 +83,11 @@ def run(config: Config) -> Results:
             return jn.train.program(
                 network(hp["norm"], config), jn.objective(jn.losses.cross_entropy), optax.sgd(hp["lr"]), train,
                 epochs=config.epochs, batch_size=size, validation=validation,
-                metrics={"accuracy": jn.metrics.accuracy}, guard=False,
+                metrics={"accuracy": jn.metrics.accuracy}, halt_on_nonfinite=False,
             )  # fmt: skip
 
         grid = {"norm": [0, 1], "lr": config.rates}
-        result = jn.train.sweep(study, seeds=config.seeds, grid=grid, strategy="vmap")
+        result = jn.sweeps.sweep(study, seeds=config.seeds, grid=grid, strategy="vmap")
         found = 100 * np.nan_to_num(result.history["validation/accuracy"], nan=0)  # diverged: 0
         accuracy.append(np.round(found, 2).reshape(2, len(config.rates), config.seeds, -1))
     by_kind = dict(zip(KINDS, np.swapaxes(accuracy, 0, 1), strict=True))
@@ -108,7 +108,7 @@ def figure(results: Results) -> "Figure":
         line(left, results["rates"], found[0, :, :, -1].T, kind, place)
         line(middle, range(1, found.shape[-1] + 1), best[0], kind, place)
         line(right, results["batches"], best[..., -1].T, kind, place)
-    middle.axhline(ENOUGH, color=COLOURS[-1], linestyle=":", linewidth=1)
+    middle.axhline(ENOUGH, color=COLORS[-1], linestyle=":", linewidth=1)
     for panel in (left, middle, right):
         panel.set_ylim(-2, 102)
     left.set_xscale("log")

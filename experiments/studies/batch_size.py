@@ -16,8 +16,8 @@ import numpy as np
 import optax
 
 import jaxnets as jn
-from experiments.drawing import COLOURS, finish, line, logarithmic, panels
-from experiments.study import About, Results, Verdict, above, below, judge
+from experiments.framework.drawing import COLORS, finish, line, logarithmic, panels
+from experiments.framework.study import About, Results, Verdict, above, below, judge
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,7 +29,7 @@ ABOUT = About(
     refuted_by="a full batch or single examples that come to the same loss in as little time as mini-batches.",
     data="1,797 handwritten digits of 8×8 pixels (scikit-learn), 1,024 of them to learn from",
     minutes=1.0,
-    concepts=("jn.train.program", "jn.train.sweep", "optax.MultiSteps"),
+    concepts=("jn.train.program", "jn.sweeps.sweep", "optax.MultiSteps"),
 )
 PART = 16  # examples whose gradient is computed at once, in batches that are not smaller
 
@@ -78,7 +78,7 @@ def run(config: Config) -> Results:
             )  # fmt: skip
 
         grid = {"batch": sizes, "lr": config.rates}
-        result = jn.train.sweep(study, seeds=config.seeds, grid=grid, strategy="vmap")
+        result = jn.sweeps.sweep(study, seeds=config.seeds, grid=grid, strategy="vmap")
         right = jax.jit(jax.vmap(lambda params: (NET.apply(params, {}, test[0])[0].argmax(-1) == test[1]).mean()))
         shape = (len(sizes), len(config.rates), config.seeds)
         course = np.nan_to_num(result.history["validation/loss"], nan=9.0).reshape(*shape, -1)
@@ -151,7 +151,7 @@ def figure(results: Results) -> "Figure":
     last, courses = np.asarray(results["last"]), np.asarray(results["courses"])
     line(axes[0], batches, results["noise"], "measured", 0)
     middle = np.asarray(results["noise"])[:, 0].mean()
-    axes[0].plot(batches, middle * np.sqrt(batches[0] / batches), ":", color=COLOURS[-1], label="1/√batch")
+    axes[0].plot(batches, middle * np.sqrt(batches[0] / batches), ":", color=COLORS[-1], label="1/√batch")
     for place, size in enumerate(batches):
         line(axes[1], rates, np.minimum(last[:, place], 3), f"batch {size}", place)
         line(axes[2], range(1, courses.shape[-1] + 1), courses[:, place], f"batch {size}", place)

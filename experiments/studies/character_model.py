@@ -15,8 +15,8 @@ import numpy as np
 import optax
 
 import jaxnets as jn
-from experiments.drawing import COLOURS, finish, line, panels
-from experiments.study import About, Results, Verdict, above, judge
+from experiments.framework.drawing import COLORS, finish, line, panels
+from experiments.framework.study import About, Results, Verdict, above, judge
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,7 +28,7 @@ ABOUT = About(
     refuted_by="counts that need as few bits a character, or words written that are no more often words than theirs.",
     data="the Python language reference as a–z and spaces: 250,000 characters to learn from, 30,000 for the test",
     minutes=2.0,
-    concepts=("jn.models.language_model", "jn.models.generate", "jn.losses.sequence", "jn.data.text"),
+    concepts=("jn.models.language_model", "jn.decoding.sample", "jn.losses.sequence", "jn.data.text"),
 )
 LETTERS, TEST = 27, 30_000
 
@@ -74,13 +74,13 @@ def run(config: Config) -> Results:
             batch_size=50, validation=held_out,
         )  # fmt: skip
 
-    result = jn.train.sweep(study, seeds=config.seeds, strategy="map")
+    result = jn.sweeps.sweep(study, seeds=config.seeds, strategy="map")
 
     @jax.jit
     def write(params: Any, keys: jax.Array, temperatures: jax.Array) -> jax.Array:
         def one(params: Any, key: jax.Array, temperature: jax.Array) -> jax.Array:
             start = jnp.zeros((1, 1), jnp.int32)  # a space
-            return jn.models.generate(net, params, {}, start, config.written, key=key, temperature=temperature)[0]
+            return jn.decoding.sample(net, params, {}, start, config.written, key=key, temperature=temperature)[0]
 
         return jax.vmap(jax.vmap(one, (None, None, 0)), (0, 0, None))(params, keys, temperatures)
 
@@ -153,9 +153,9 @@ def figure(results: Results) -> "Figure":
     line(right, results["temperatures"], results["words"], "LSTM", 0)
     for k, (cost, words) in enumerate(zip(results["group bits"], results["group words"], strict=True)):
         if k:
-            colour = COLOURS[k % len(COLOURS)]
-            left.axhline(cost, color=colour, linestyle="--", linewidth=1.2, label=f"counts, groups of {k}")
-            right.axhline(np.mean(words), color=colour, linestyle="--", linewidth=1.2)
+            color = COLORS[k % len(COLORS)]
+            left.axhline(cost, color=color, linestyle="--", linewidth=1.2, label=f"counts, groups of {k}")
+            right.axhline(np.mean(words), color=color, linestyle="--", linewidth=1.2)
     left.set_ylim(1.6, 5)
     right.set_ylim(0, 102)
     finish(left, "Unseen text", "epoch", "bits that a character costs")

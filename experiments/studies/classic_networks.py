@@ -15,8 +15,8 @@ import numpy as np
 import optax
 
 import jaxnets as jn
-from experiments.drawing import COLOURS, MARKERS, finish, line, panels
-from experiments.study import About, Results, Verdict, above, bands, below, judge
+from experiments.framework.drawing import COLORS, MARKERS, finish, line, panels
+from experiments.framework.study import About, Results, Verdict, above, bands, below, judge
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -121,7 +121,7 @@ def run(config: Config) -> Results:
                 batch_size=50, validation=test, metrics={"accuracy": jn.metrics.accuracy},
             )  # fmt: skip
 
-        result = jn.train.sweep(study, seeds=config.seeds, strategy="map")
+        result = jn.sweeps.sweep(study, seeds=config.seeds, strategy="map")
         found["accuracy"][name] = np.round(100 * result.history["validation/accuracy"].astype(float), 2)
     return found
 
@@ -133,7 +133,7 @@ def figure(results: Results) -> "Figure":
         found = np.asarray(values)
         middle, low, high = (float(each) for each in bands(found[:, -1]))
         label = f"{name}, {results['multiply-adds'][name] / 1e3:.0f} thousand"
-        how = {"fmt": MARKERS[place], "color": COLOURS[place], "capsize": 3, "label": label}
+        how = {"fmt": MARKERS[place], "color": COLORS[place], "capsize": 3, "label": label}
         left.errorbar(results["parameters"][name] / 1e3, middle, yerr=[[middle - low], [high - middle]], **how)
         line(right, range(1, found.shape[1] + 1), 100 - found, name, place)
     right.set_yscale("log")

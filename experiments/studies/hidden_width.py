@@ -14,8 +14,8 @@ import numpy as np
 import optax
 
 import jaxnets as jn
-from experiments.drawing import COLOURS, finish, line, logarithmic, panels
-from experiments.study import About, Results, Verdict, above, judge
+from experiments.framework.drawing import COLORS, finish, line, logarithmic, panels
+from experiments.framework.study import About, Results, Verdict, above, judge
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,7 +27,7 @@ ABOUT = About(
     refuted_by="a narrow layer that fits as well as a wide one, or one that tests better than a wide one with penalty.",
     data="two half-circles with noise of 0.3, 100 points to learn from; 1,797 handwritten digits (scikit-learn)",
     minutes=2.5,
-    concepts=("jn.dense", "jn.regularizers.l2", "jn.data.moons", "jn.train.sweep"),
+    concepts=("jn.dense", "jn.regularizers.l2", "jn.data.moons", "jn.sweeps.sweep"),
 )
 ACROSS, UP = np.linspace(-1.8, 2.8, 60), np.linspace(-1.6, 2.1, 48)
 GRID = np.stack(np.meshgrid(ACROSS, UP), -1).reshape(-1, 2).astype(np.float32)
@@ -103,17 +103,17 @@ def run(config: Config) -> Results:
             return jn.train.program(net, objective, optax.adam(rate), given, epochs=epochs, batch_size=size)
 
         grid = {"strength": config.strengths, "width": config.widths, "draw": list(range(config.seeds))}
-        result = jn.train.sweep(study, grid=grid, strategy="vmap")
+        result = jn.sweeps.sweep(study, grid=grid, strategy="vmap")
         hp = {each: jnp.asarray(values) for each, values in result.hp.items()}
 
-        def errors(member: Any, sets: Any, outputs: int = outputs) -> list[jax.Array]:
-            params, hp = member
+        def errors(trial: Any, sets: Any, outputs: int = outputs) -> list[jax.Array]:
+            params, hp = trial
             net = network(config, hp, outputs)
             pairs = [(x[hp["draw"]], y[hp["draw"]]) for x, y in sets]
             return [(net.apply(params, {}, x)[0].argmax(-1) != y).mean() for x, y in pairs]
 
-        def mapped(members: Any, sets: Any, errors: Any = errors) -> list[jax.Array]:
-            return jax.lax.map(lambda member: errors(member, sets), members)
+        def mapped(trials: Any, sets: Any, errors: Any = errors) -> list[jax.Array]:
+            return jax.lax.map(lambda trial: errors(trial, sets), trials)
 
         wrong = jax.jit(mapped)((result.runs.params, hp), ((x, y), (test_x, test_y)))
         for part, each in zip(("train", "test"), wrong, strict=True):
@@ -151,9 +151,9 @@ def figure(results: Results) -> "Figure":
     x, y = np.asarray(results["points"]["x"]), np.asarray(results["points"]["y"])
     for panel, title, scores in zip(axes, titles, results["drawn"], strict=False):
         sides = np.reshape(scores, (len(UP), -1))
-        panel.contourf(ACROSS, UP, sides, levels=[-1, 0.5, 2], colors=COLOURS[:2], alpha=0.2)
+        panel.contourf(ACROSS, UP, sides, levels=[-1, 0.5, 2], colors=COLORS[:2], alpha=0.2)
         for label, marker in ((0, "o"), (1, "^")):
-            panel.scatter(*x[y == label].T, s=9, marker=marker, color=COLOURS[label], linewidths=0)
+            panel.scatter(*x[y == label].T, s=9, marker=marker, color=COLORS[label], linewidths=0)
         finish(panel, title, "first feature", "second feature")
     for panel, name in zip(axes[4:], ("half-circles", "digits"), strict=True):
         for place, strength in enumerate(strengths):
@@ -171,13 +171,13 @@ def verdict(results: Results) -> Verdict:
     for name in ("half-circles", "digits"):
         train, test = (np.asarray(results[f"{name}, {part}"]) for part in ("train", "test"))
         plain, best = test[:, 0], test[:, 0].mean(0).argmin()
-        penalised = test[:, 1 + test[:, 1:, -1].mean(0).argmin(), -1]
+        penalized = test[:, 1 + test[:, 1:, -1].mean(0).argmin(), -1]
         findings += [
             above(f"{name}: training error, {widths[0]} neuron less {widths[-1]}",
                   train[:, 0, 0] - train[:, 0, -1], 5, "%"),
             above(f"{name}: test error, the same", plain[:, 0] - plain[:, -1], 0, "%"),
             above(f"{name}: test error, the best width without penalty less {widths[-1]} neurons with one",
-                  plain[:, best] - penalised, 0, "%"),
+                  plain[:, best] - penalized, 0, "%"),
             above(f"{name}: test error without penalty, {widths[-1]} neurons less the best width",
                   plain[:, -1] - plain[:, best], 0, "%", core=False),
         ]  # fmt: skip

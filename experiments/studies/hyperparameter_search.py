@@ -15,8 +15,8 @@ import numpy as np
 import optax
 
 import jaxnets as jn
-from experiments.drawing import bars, finish, line, panels
-from experiments.study import About, Results, Verdict, above, judge
+from experiments.framework.drawing import bars, finish, line, panels
+from experiments.framework.study import About, Results, Verdict, above, judge
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,7 +28,7 @@ ABOUT = About(
     refuted_by="a grid whose choice tests as well as random search's, or a winner that tests as it was validated.",
     data="1,797 handwritten digits of 8×8 pixels (scikit-learn): 500 to learn from, 100 to choose by, 600 for the test",
     minutes=2.5,
-    concepts=("jn.train.sweep", "jn.train.search", "jn.train.halving", "jn.regularizers.l2", "jn.dropout"),
+    concepts=("jn.sweeps.sweep", "jn.sweeps.search", "jn.sweeps.halving", "jn.regularizers.l2", "jn.dropout"),
 )
 
 
@@ -109,7 +109,7 @@ def bank(config: Config) -> tuple[np.ndarray, np.ndarray]:
     rates, penalties, dropouts = config.values
     axes = {"rate": np.geomspace(1e-3, 1, rates), "l2": np.geomspace(1e-5, 1e-1, penalties),
             "dropout": np.linspace(0, 0.8, dropouts), "draw": np.arange(config.seeds)}  # fmt: skip
-    history = jn.train.sweep(study, grid=axes, strategy="vmap", chunk=1024).history
+    history = jn.sweeps.sweep(study, grid=axes, strategy="vmap", chunk=1024).history
     found = (history[f"validation/{name}"] for name in ("own", "tested"))
     own, tested = (np.nan_to_num(100 * each).reshape(*config.values, config.seeds, -1) for each in found)
     return np.moveaxis(own, 3, 0), np.moveaxis(tested, 3, 0)
@@ -160,7 +160,7 @@ def tpe(bank: np.ndarray, config: Config, seed: int) -> Any:
 
 
 def halving(bank: np.ndarray, config: Config, seed: int) -> Any:
-    """Return the winner of successive halving by thirds, as `jn.train.halving` does it, with no more epochs in all."""
+    """Return the winner of successive halving by thirds, as `jn.sweeps.halving` does it, with no more epochs in all."""
     rungs = 3 ** np.arange(round(np.log(config.epochs) / np.log(3)) + 1)
     spent = np.diff(rungs, prepend=0) / rungs  # epochs a rung costs for each that begins
     places = draws(bank, int(config.side**3 * config.epochs / spent.sum()), seed)

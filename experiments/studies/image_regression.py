@@ -14,8 +14,8 @@ import numpy as np
 import optax
 
 import jaxnets as jn
-from experiments.drawing import COLOURS, bars, finish, line, panels
-from experiments.study import About, Results, Verdict, above, below, judge
+from experiments.framework.drawing import COLORS, bars, finish, line, panels
+from experiments.framework.study import About, Results, Verdict, above, below, judge
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -85,7 +85,7 @@ def run(config: Config) -> Results:
                 metrics={"near": error(False), "elsewhere": error(True)},
             )  # fmt: skip
 
-        result = jn.train.sweep(study, seeds=config.seeds, strategy="map")
+        result = jn.sweeps.sweep(study, seeds=config.seeds, strategy="map")
         for kind in ("near", "elsewhere"):
             found[kind][head] = result.history[f"validation/{kind}"]
         found["parameters"][head] = jn.inspect.count_parameters(result.run(0).params)
@@ -128,7 +128,7 @@ def figure(results: Results) -> "Figure":
         label = f"{head}, {results['parameters'][head]:,} parameters"
         line(left, range(1, np.shape(values)[1] + 1), values, label, place)
     left.set_ylim(0, 1.4 * results["guess"][0])
-    left.axhline(results["guess"][0], color=COLOURS[-1], linestyle=":", linewidth=1)
+    left.axhline(results["guess"][0], color=COLORS[-1], linestyle=":", linewidth=1)
     last = {f"{head}, {kind}": np.asarray(results[key][head])[:, -1] for key, kind in
             (("near", "as learned"), ("elsewhere", "elsewhere")) for head in results["near"]}  # fmt: skip
     bars(middle, list(last), np.transpose(list(last.values())))
@@ -137,7 +137,7 @@ def figure(results: Results) -> "Figure":
     for k, (picture, points) in enumerate(zip(results["pictures"], results["points"], strict=True)):
         right.imshow(picture, cmap="gray_r", extent=(-1, 1, 1 + 2.1 * k, 2.1 * k - 1))
         across, down = np.transpose(points)
-        right.plot(across, down + 2.1 * k, "x", color=COLOURS[1])
+        right.plot(across, down + 2.1 * k, "x", color=COLORS[1])
     right.set_ylim(5.2, -1)
     finish(right, "Drawings and their points", "")
     right.set_xticks([])

@@ -13,8 +13,8 @@ import numpy as np
 import optax
 
 import jaxnets as jn
-from experiments.drawing import COLOURS, finish, panels
-from experiments.study import About, Results, Verdict, above, below, judge
+from experiments.framework.drawing import COLORS, finish, panels
+from experiments.framework.study import About, Results, Verdict, above, below, judge
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,16 +72,16 @@ def run(config: Config) -> Results:
                 validation=test, metrics={"accuracy": jn.metrics.accuracy},
             )  # fmt: skip
 
-        result = jn.train.sweep(study, seeds=config.seeds, strategy="vmap")
+        result = jn.sweeps.sweep(study, seeds=config.seeds, strategy="vmap")
         accuracy[kind] = 100 * result.value("validation/accuracy")
         first = result.run(0)
         drawn[kind] = np.round(np.asarray(jax.nn.softmax(net.apply(first.params, first.state, GRID)[0])[:, 1]), 3)
         if kind == "five linear layers":
-            apart = [difference(net, result.run(member)) for member in range(config.seeds)]
+            apart = [difference(net, result.run(trial)) for trial in range(config.seeds)]
     return {"accuracy": accuracy, "drawn": drawn, "apart": apart, "test": {"x": np.round(test[0], 3), "y": test[1]}}
 
 
-def difference(net: jn.Net, run: jn.train.Run) -> float:
+def difference(net: jn.Net, run: jn.train.TrainState) -> float:
     """Return how far a stack is from the one matrix and bias that it is the product of, at most, on the grid."""
     matrix, bias = jnp.eye(2), jnp.zeros(2)
     for layer in run.params.values():
@@ -100,7 +100,7 @@ def figure(results: Results) -> "Figure":
         panel.contourf(across, up, shares, levels=np.linspace(0, 1, 11), cmap="PuOr", alpha=0.6)
         panel.contour(across, up, shares, levels=[0.5], colors="black", linewidths=1)
         for label, marker in ((0, "o"), (1, "^")):
-            panel.scatter(*x[y == label].T, s=7, marker=marker, color=COLOURS[label], linewidths=0)
+            panel.scatter(*x[y == label].T, s=7, marker=marker, color=COLORS[label], linewidths=0)
         finish(panel, f"{kind}: {np.mean(results['accuracy'][kind]):.1f} %", "first feature", "second feature")
     return figure
 

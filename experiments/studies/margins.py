@@ -14,8 +14,8 @@ import numpy as np
 import optax
 
 import jaxnets as jn
-from experiments.drawing import finish, line, panels
-from experiments.study import About, Results, Verdict, above, below, judge
+from experiments.framework.drawing import finish, line, panels
+from experiments.framework.study import About, Results, Verdict, above, below, judge
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,7 +24,7 @@ ABOUT = About(
     title="Templates and margins",
     claim="Weights are templates of classes; the hinge loss is content with a margin Δ, cross entropy never is.",
     source="Crammer and Singer (2001); Weston and Watkins (1999); Karpathy, CS231n notes on linear classification",
-    refuted_by="a hinge loss to which all examples matter to the end, or a Δ that changes which digits are recognised.",
+    refuted_by="a hinge loss to which all examples matter to the end, or a Δ that changes which digits are recognized.",
     data="1,797 handwritten digits of 8×8 pixels (scikit-learn)",
     minutes=1.0,
     concepts=("jn.models.linear", "jn.losses.multiclass_hinge", "jn.losses.cross_entropy", "jn.regularizers.l2"),
@@ -66,7 +66,7 @@ def run(config: Config) -> Results:
     train = jnp.asarray(x[first]), jnp.asarray(labels[first])
     kinds = {f"hinge, Δ = {margin:g}": (1.0, margin, config.strength / margin) for margin in config.margins}
     kinds |= dict(zip(KINDS, ((1.0, 1.0, 0.0), (0.0, 1.0, 0.0), (0.0, 1.0, config.strength)), strict=True))
-    members = [{"hinge": hinge, "margin": margin, "strength": strength, "draw": draw}
+    trials = [{"hinge": hinge, "margin": margin, "strength": strength, "draw": draw}
                for hinge, margin, strength in kinds.values() for draw in range(config.seeds)]  # fmt: skip
 
     def study(hp: dict[str, Any]) -> jn.train.Program:
@@ -74,16 +74,18 @@ def run(config: Config) -> Results:
             hinge = jn.losses.multiclass_hinge(scores, y, margin=hp["margin"])
             return jnp.where(hp["hinge"] == 1, hinge, jn.losses.cross_entropy(scores, y))
 
-        def watched(seen: jn.train.Watched) -> dict[str, jax.Array]:
+        def watched(seen: jn.train.StepInfo) -> dict[str, jax.Array]:
             scores, y = NET.apply(seen.run.params, {}, seen.batch.x)[0], seen.batch.y
             return {"margin": margins_of(scores, y).mean(), "content": (loss(scores, y) == 0).mean()}
 
         objective = jn.objective(loss, jn.regularizers.l2(hp["strength"]))
         given = train[0][hp["draw"]], train[1][hp["draw"]]
         optimizer = optax.adam(0.01 * hp["margin"])  # as large as weights become
-        return jn.train.program(NET, objective, optimizer, given, epochs=config.epochs, batch_size=None, watch=watched)
+        return jn.train.program(
+            NET, objective, optimizer, given, epochs=config.epochs, batch_size=None, monitor=watched
+        )
 
-    result = jn.train.sweep(study, members=members, strategy="vmap")
+    result = jn.sweeps.sweep(study, trials=trials, strategy="vmap")
     shape = (len(kinds), config.seeds)
     weights = np.asarray(result.runs.params["fc"]["kernel"]).reshape(*shape, 64, 10)
     biases = np.asarray(result.runs.params["fc"]["bias"]).reshape(*shape, 1, 10)

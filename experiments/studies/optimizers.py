@@ -15,8 +15,8 @@ import numpy as np
 import optax
 
 import jaxnets as jn
-from experiments.drawing import COLOURS, compared, finish, logarithmic, panels
-from experiments.study import About, Results, Verdict, above, judge
+from experiments.framework.drawing import COLORS, compared, finish, logarithmic, panels
+from experiments.framework.study import About, Results, Verdict, above, judge
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,7 +28,7 @@ ABOUT = About(
     refuted_by="plain descent that needs no more steps than momentum, or learns as fast as Adam at its best rate.",
     data="a quadratic function of condition 100; 1,797 handwritten digits of 8×8 pixels (scikit-learn)",
     minutes=1.0,
-    concepts=("jn.train.program", "jn.train.sweep", "jn.models.mlp", "jn.models.cnn", "optax.adam"),
+    concepts=("jn.train.program", "jn.sweeps.sweep", "jn.models.mlp", "jn.models.cnn", "optax.adam"),
 )
 OPTIMIZERS: dict[str, tuple[Callable[[Any], optax.GradientTransformation], float]] = {  # and the usual rate
     "descent": (optax.sgd, 0.1),
@@ -112,7 +112,7 @@ def run(config: Config) -> Results:
             return jn.train.program(net, objective, optimizer, train, epochs=config.epochs)
 
         grid = {"kind": list(range(len(usual))), "factor": config.factors}
-        history = jn.train.sweep(study, seeds=config.seeds, grid=grid, strategy="map").history["loss"]
+        history = jn.sweeps.sweep(study, seeds=config.seeds, grid=grid, strategy="map").history["loss"]
         losses = np.nan_to_num(history, nan=9.0).reshape(len(usual), len(config.factors), config.seeds, -1)
         best = losses[..., -1].mean(-1).argmin(-1)
         found["best"][name] = [config.factors[place] for place in best]
@@ -164,7 +164,7 @@ def figure(results: Results) -> "Figure":
                     linewidths=0.7)  # fmt: skip
     for place, name in enumerate(DRAWN):
         axes[0].plot(
-            *paths[names.index(name)].T, color=COLOURS[place], label=name, linewidth=1, marker=".", markersize=4
+            *paths[names.index(name)].T, color=COLORS[place], label=name, linewidth=1, marker=".", markersize=4
         )
     axes[0].plot(0, 0, "k*", markersize=9)
     axes[0].set(xlim=(-1.2, 0.5), ylim=(-1.2, 0.5), aspect="equal")

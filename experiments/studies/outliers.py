@@ -13,8 +13,8 @@ import numpy as np
 import optax
 
 import jaxnets as jn
-from experiments.drawing import finish, line, panels
-from experiments.study import About, Results, Verdict, above, below, judge
+from experiments.framework.drawing import finish, line, panels
+from experiments.framework.study import About, Results, Verdict, above, below, judge
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -108,10 +108,10 @@ def descent(net: jn.Net, loss: Any, x: Any, y: Any, rate: float, config: Config)
     return jn.train.program(net, jn.objective(loss), optimizer, data, epochs=config.epochs, batch_size=None)
 
 
-def swept(study: Any, config: Config) -> jn.train.Run:
+def swept(study: Any, config: Config) -> jn.train.TrainState:
     """Return finished runs for each share and each draw of the data, shares first."""
     grid = {"share": config.shares, "draw": np.arange(config.seeds)}
-    return jn.train.sweep(study, grid=grid, strategy="vmap").runs
+    return jn.sweeps.sweep(study, grid=grid, strategy="vmap").runs
 
 
 def figure(results: Results) -> "Figure":

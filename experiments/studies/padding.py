@@ -16,15 +16,15 @@ import numpy as np
 import optax
 
 import jaxnets as jn
-from experiments.drawing import COLOURS, finish, line, panels
-from experiments.study import About, Results, Verdict, above, below, judge
+from experiments.framework.drawing import COLORS, finish, line, panels
+from experiments.framework.study import About, Results, Verdict, above, below, judge
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ABOUT = About(
     title="Padding and borders",
-    claim="Without padding convolutions see little of the border, and what lies there is recognised less well.",
+    claim="Without padding convolutions see little of the border, and what lies there is recognized less well.",
     source="Dumoulin and Visin, A Guide to Convolution Arithmetic (2016); Goodfellow et al. (2016), section 9.5",
     refuted_by="outputs of another size than ⌊(n + 2p - d(k - 1) - 1)/s⌋ + 1, or a corner that padding does not help.",
     data="2,000 digits of MNIST, 10×10 pixels each on a canvas of 14×14, to learn from, 1,000 for the test",
@@ -95,10 +95,10 @@ def run(config: Config) -> Results:
             epochs=config.epochs, augment=anywhere,
         )  # fmt: skip
 
-    result = jn.train.sweep(study, seeds=config.seeds, grid={"padded": [1, 0]}, strategy="map")
+    result = jn.sweeps.sweep(study, seeds=config.seeds, grid={"padded": [1, 0]}, strategy="map")
 
-    def right(member: tuple[jax.Array, Any]) -> jax.Array:
-        padded, params = member
+    def right(trial: tuple[jax.Array, Any]) -> jax.Array:
+        padded, params = trial
         scores = jax.lax.map(lambda x: network(padded).apply(params, {}, x)[0], tests)
         return (scores.argmax(-1) == labels[second]).mean(-1)
 
@@ -139,14 +139,14 @@ def figure(results: Results) -> "Figure":
     drawn, (left, middle, right) = panels(3, width=3.8)
     for place, kind in enumerate(KINDS):
         edge = 100 * np.asarray(results["use"][kind])[CANVAS // 2]
-        left.plot(range(1, CANVAS + 1), edge, color=COLOURS[place], marker="os"[place], markersize=4, label=kind)
+        left.plot(range(1, CANVAS + 1), edge, color=COLORS[place], marker="os"[place], markersize=4, label=kind)
         values = np.asarray(results["accuracy"][kind])
         line(middle, np.arange(values.shape[1])[::-1], values, kind, place)
     for place, kernel in enumerate((3, 5, 7)):
         sizes = [28]
         while sizes[-1] >= kernel:
             sizes.append(jn.inspect.output_size(sizes[-1], kernel))
-        right.plot(range(len(sizes)), sizes, color=COLOURS[place], marker="os^"[place], markersize=4,
+        right.plot(range(len(sizes)), sizes, color=COLORS[place], marker="os^"[place], markersize=4,
                    label=f"{kernel}×{kernel}")  # fmt: skip
     left.set_ylim(0, None)
     middle.set_xticks(range((CANVAS - DIGIT) // 2 + 1))

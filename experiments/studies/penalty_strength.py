@@ -1,4 +1,4 @@
-"""The L1 penalty makes weights zero, the L2 penalty makes them small; in between lies a strength that generalises best.
+"""The L1 penalty makes weights zero, the L2 penalty makes them small; in between lies a strength that generalizes best.
 
 A wide network learns from a few noisy points of two interleaved half-circles, with penalties of many strengths in one
 sweep. A weight counts as zero below a thousandth of the largest weight that any network without penalty has.
@@ -13,8 +13,8 @@ import numpy as np
 import optax
 
 import jaxnets as jn
-from experiments.drawing import finish, line, panels
-from experiments.study import About, Results, Verdict, above, judge
+from experiments.framework.drawing import finish, line, panels
+from experiments.framework.study import About, Results, Verdict, above, judge
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,7 +26,7 @@ ABOUT = About(
     refuted_by="as many zeros with L2 as with L1, or a gap between training and test that a penalty does not narrow.",
     data="80 points on two half-circles with noise of 0.35 to learn from, 1,000 for the test",
     minutes=0.5,
-    concepts=("jn.regularizers.l1", "jn.regularizers.l2", "jn.train.sweep", "jn.data.moons"),
+    concepts=("jn.regularizers.l1", "jn.regularizers.l2", "jn.sweeps.sweep", "jn.data.moons"),
 )
 PENALTIES = {"L1": jn.regularizers.l1, "L2": jn.regularizers.l2}
 
@@ -63,12 +63,12 @@ def run(config: Config) -> Results:
                 optax.adam(optax.cosine_decay_schedule(3e-3, steps)), train, epochs=steps, batch_size=None,
             )  # fmt: skip
 
-        result = jn.train.sweep(study, seeds=config.seeds, grid={"strength": config.strengths}, strategy="vmap")
+        result = jn.sweeps.sweep(study, seeds=config.seeds, grid={"strength": config.strengths}, strategy="vmap")
         apply = jax.jit(jax.vmap(lambda params, x: net.apply(params, {}, x)[0], (0, None)))
         for part, (x, y) in (("train", train), ("test", test)):
             right = np.asarray(apply(result.runs.params, jnp.asarray(x))).argmax(-1) == y
             found[part][name] = by_strength(100 * (1 - right.mean(1)), config)
-        kernels = [leaf for path, leaf in jn.select.paths(result.runs.params).items() if path.endswith("kernel")]
+        kernels = [leaf for path, leaf in jn.paths.paths(result.runs.params).items() if path.endswith("kernel")]
         weights = np.abs(np.concatenate([kernel.reshape(len(kernel), -1) for kernel in kernels], 1))
         small = 1e-3 * weights[: config.seeds].max()
         found["zeros"][name] = by_strength(100 * (weights < small).mean(1), config)
@@ -77,7 +77,7 @@ def run(config: Config) -> Results:
 
 
 def by_strength(values: np.ndarray, config: Config) -> np.ndarray:
-    """Return a number of each member as `(seeds, strengths)`."""
+    """Return a number of each trial as `(seeds, strengths)`."""
     return values.reshape(len(config.strengths), config.seeds).T
 
 

@@ -1,6 +1,6 @@
 """Pooling is said to make a network tolerate shifts: max pooling more than average, and both more than strides.
 
-Networks of two stages, each a convolution and a halving, learn centred digits. What halves differs: the maximum of
+Networks of two stages, each a convolution and a halving, learn centered digits. What halves differs: the maximum of
 2 × 2 places, their mean, or a stride of 2, which looks at every second place alone. Then all are tested on digits that
 were moved, and it is measured how much of the learned features is as it was. A fourth one, with strides, learns from
 digits moved at random. What halves is a hyperparameter, so that all are one program.
@@ -15,8 +15,8 @@ import numpy as np
 import optax
 
 import jaxnets as jn
-from experiments.drawing import finish, line, panels
-from experiments.study import About, Results, Verdict, above, judge
+from experiments.framework.drawing import finish, line, panels
+from experiments.framework.study import About, Results, Verdict, above, judge
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -99,10 +99,10 @@ def run(config: Config) -> Results:
             augment=jitter,
         )  # fmt: skip
 
-    result = jn.train.sweep(study, seeds=config.seeds, grid={"kind": list(range(len(KINDS)))}, strategy="map")
+    result = jn.sweeps.sweep(study, seeds=config.seeds, grid={"kind": list(range(len(KINDS)))}, strategy="map")
 
-    def tested(member: tuple[jax.Array, Any], x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        kind, params = member
+    def tested(trial: tuple[jax.Array, Any], x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        kind, params = trial
         net = network(kind)
 
         def one(x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -114,7 +114,7 @@ def run(config: Config) -> Results:
         return (logits.argmax(-1) == answers).mean(-1), alike.mean(-1)
 
     kinds = jnp.repeat(jnp.arange(len(KINDS)), config.seeds)
-    found = jax.jit(lambda members, x: jax.lax.map(lambda each: tested(each, x), members))(
+    found = jax.jit(lambda trials, x: jax.lax.map(lambda each: tested(each, x), trials))(
         (kinds, result.runs.params), jnp.asarray(tests)
     )
     right, alike = (np.asarray(each).reshape(len(KINDS), config.seeds, -1) for each in found)
@@ -129,7 +129,7 @@ def figure(results: Results) -> "Figure":
         line(left, results["shifts"], results["accuracy"][kind], kind, place)
         line(right, results["shifts"], results["similarity"][kind], kind, place)
     label = "shift of the digit, in pixels of 28"
-    finish(left, "Learned from centred digits, tested on moved ones", label, "test accuracy, %")
+    finish(left, "Learned from centered digits, tested on moved ones", label, "test accuracy, %")
     finish(right, "Features behind the second stage", label, "cosine with the digit in place", legend=False)
     return drawn
 

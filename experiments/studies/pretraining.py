@@ -15,8 +15,8 @@ import numpy as np
 import optax
 
 import jaxnets as jn
-from experiments.drawing import finish, line, panels
-from experiments.study import About, Results, Verdict, above, judge
+from experiments.framework.drawing import finish, line, panels
+from experiments.framework.study import About, Results, Verdict, above, judge
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,7 +42,7 @@ class Config:
     """Networks of each kind, each with its own labels."""
     widths: tuple[int, ...] = (64, 32)
     """Hidden units of the machines."""
-    unlabelled: int = 3000
+    unlabeled: int = 3000
     """Digits that the machines learn from."""
     epochs: int = 20
     """How long each machine learns."""
@@ -53,7 +53,7 @@ class Config:
 
 
 QUICK = Config(epochs=8, labels=(10, 30, 300), steps=100)
-TINY = Config(seeds=2, widths=(8,), unlabelled=200, epochs=1, labels=(10, 20), steps=2)
+TINY = Config(seeds=2, widths=(8,), unlabeled=200, epochs=1, labels=(10, 20), steps=2)
 
 
 def run(config: Config) -> Results:
@@ -61,7 +61,7 @@ def run(config: Config) -> Results:
     images, labels = jn.data.mnist5k()
     x = jnp.asarray(images.reshape(-1, 14, 2, 14, 2).mean((2, 4)).reshape(len(images), -1))
     learn, test = jn.data.split(labels, (0.8, 0.2))
-    learn = learn[: config.unlabelled]
+    learn = learn[: config.unlabeled]
     keys = jax.random.split(jax.random.key(0), config.seeds)
 
     @jax.jit
@@ -97,9 +97,9 @@ def run(config: Config) -> Results:
             validation=(x[test], jnp.asarray(labels)[test]), metrics={"accuracy": jn.metrics.accuracy},
         )  # fmt: skip
 
-    members = [{"given": pre, "relu": relu, "labels": count, "draw": draw}
+    trials = [{"given": pre, "relu": relu, "labels": count, "draw": draw}
                for pre, relu in KINDS.values() for count in config.labels for draw in range(config.seeds)]  # fmt: skip
-    history = jn.train.sweep(study, members=members, strategy="vmap").history["validation/accuracy"]
+    history = jn.sweeps.sweep(study, trials=trials, strategy="vmap").history["validation/accuracy"]
     errors = 100 * (1 - history.reshape(len(KINDS), len(config.labels), config.seeds, -1))
     every = max(config.steps // 25, 1)
     return {

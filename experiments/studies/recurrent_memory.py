@@ -15,8 +15,8 @@ import numpy as np
 import optax
 
 import jaxnets as jn
-from experiments.drawing import bars, finish, line, panels
-from experiments.study import About, Results, Verdict, above, judge
+from experiments.framework.drawing import bars, finish, line, panels
+from experiments.framework.study import About, Results, Verdict, above, judge
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -90,16 +90,16 @@ def run(config: Config) -> Results:
                 epochs=config.epochs, batch_size=50, validation=unseen,
             )  # fmt: skip
 
-        members = [{"which": k, "rate": rate, "bias": 1.0} for k in range(longest + 1) for rate in config.rates]
+        trials = [{"which": k, "rate": rate, "bias": 1.0} for k in range(longest + 1) for rate in config.rates]
         biased = [{"which": longest, "rate": usual, "bias": bias} for bias in config.biases] if name == "LSTM" else []
-        result = jn.train.sweep(study, seeds=config.seeds, members=members + biased, strategy="map")
-        skill = 100 * (1 - result.history["validation/loss"] / GUESSING)  # (members × seeds, epochs)
+        result = jn.sweeps.sweep(study, seeds=config.seeds, trials=trials + biased, strategy="map")
+        skill = 100 * (1 - result.history["validation/loss"] / GUESSING)  # (trials × seeds, epochs)
         skill = skill.reshape(-1, config.seeds, config.epochs)
-        adding = skill[: len(members)].reshape(longest + 1, len(config.rates), config.seeds, -1)
+        adding = skill[: len(trials)].reshape(longest + 1, len(config.rates), config.seeds, -1)
         best = adding[..., -1].mean(-1).argmax(1)
         found["skill"][name] = np.stack([each[place, :, -1] for each, place in zip(adding, best, strict=True)], 1)
         if biased:
-            found["curves"] = {f"{bias:g}": each for bias, each in zip(config.biases, skill[len(members) :])}
+            found["curves"] = {f"{bias:g}": each for bias, each in zip(config.biases, skill[len(trials) :])}
     found["gradients"] = gradients(test[0][longest, :100], config)
     found["vowels"] = {name: vowels(name, config) for name in config.vowel_cells}
     return found
@@ -143,7 +143,7 @@ def vowels(name: str, config: Config) -> np.ndarray:
             batch_size=30, validation=test, metrics={"accuracy": jn.metrics.accuracy},
         )  # fmt: skip
 
-    return 100 * jn.train.sweep(study, seeds=config.seeds, strategy="map").history["validation/accuracy"][:, -1]
+    return 100 * jn.sweeps.sweep(study, seeds=config.seeds, strategy="map").history["validation/accuracy"][:, -1]
 
 
 def figure(results: Results) -> "Figure":

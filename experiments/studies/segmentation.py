@@ -15,8 +15,8 @@ import numpy as np
 import optax
 
 import jaxnets as jn
-from experiments.drawing import COLOURS, finish, line, panels
-from experiments.study import About, Results, Verdict, above, judge
+from experiments.framework.drawing import COLORS, finish, line, panels
+from experiments.framework.study import About, Results, Verdict, above, judge
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -88,8 +88,8 @@ def run(config: Config) -> Results:
             validation=held_out, metrics={"overlap": jn.metrics.intersection_over_union(2, average=None)},
         )  # fmt: skip
 
-    members = [{"bridges": bridges, "coarse": coarse} for bridges, coarse in KINDS.values()]
-    result = jn.train.sweep(study, seeds=config.seeds, members=members, strategy="map")
+    trials = [{"bridges": bridges, "coarse": coarse} for bridges, coarse in KINDS.values()]
+    result = jn.sweeps.sweep(study, seeds=config.seeds, trials=trials, strategy="map")
     overlap = 100 * result.history["validation/overlap"][..., 1].reshape(len(KINDS), config.seeds, -1)
     few = held_out[0][: config.pictures]
     pictures = {"image": np.round(few[..., 0].astype(float), 2), "digit": held_out[1][: config.pictures]}
@@ -127,7 +127,7 @@ def figure(results: Results) -> "Figure":
     drawn, (left, right) = panels(2, width=5, height=3.6)
     for place, (name, values) in enumerate(results["overlap"].items()):
         line(left, range(1, np.shape(values)[1] + 1), values, name, place)
-    left.axhline(results["all ink"], color=COLOURS[-1], linestyle=":", linewidth=1)
+    left.axhline(results["all ink"], color=COLORS[-1], linestyle=":", linewidth=1)
     left.set_ylim(0, 100)
     finish(left, "Unseen images (dotted: all ink is marked)", "epoch", "overlap with the digit (IoU), %")
     right.set_axis_off()

@@ -14,8 +14,8 @@ import numpy as np
 import optax
 
 import jaxnets as jn
-from experiments.drawing import finish, line, panels
-from experiments.study import About, Results, Verdict, above, judge
+from experiments.framework.drawing import finish, line, panels
+from experiments.framework.study import About, Results, Verdict, above, judge
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,7 +27,12 @@ ABOUT = About(
     refuted_by="a saturated neuron that squared error corrects as soon as cross entropy does.",
     data="one neuron with one input; 1,797 handwritten digits of 8×8 pixels (scikit-learn)",
     minutes=1.0,
-    concepts=("jn.losses.squared_error", "jn.losses.binary_cross_entropy", "jn.losses.cross_entropy", "jn.train.sweep"),
+    concepts=(
+        "jn.losses.squared_error",
+        "jn.losses.binary_cross_entropy",
+        "jn.losses.cross_entropy",
+        "jn.sweeps.sweep",
+    ),
 )
 LOSSES = {
     "squared error": lambda logits, y: jn.losses.squared_error(jax.nn.sigmoid(logits), y),
@@ -71,8 +76,8 @@ def run(config: Config) -> Results:
                 epochs=config.epochs, validation=validation, metrics={"accuracy": jn.metrics.accuracy},
             )  # fmt: skip
 
-        result = jn.train.sweep(study, seeds=config.seeds, grid={"lr": config.rates}, strategy="vmap")
-        best = list(result.best("validation/accuracy").members)
+        result = jn.sweeps.sweep(study, seeds=config.seeds, grid={"lr": config.rates}, strategy="vmap")
+        best = list(result.best("validation/accuracy").trials)
         errors[name] = 100 * (1 - result.history["validation/accuracy"][best])
     return {"neuron": neuron, "errors": errors}
 

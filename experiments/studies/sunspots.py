@@ -16,8 +16,8 @@ import numpy as np
 import optax
 
 import jaxnets as jn
-from experiments.drawing import finish, line, panels
-from experiments.study import About, Results, Verdict, above, judge
+from experiments.framework.drawing import finish, line, panels
+from experiments.framework.study import About, Results, Verdict, above, judge
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -122,7 +122,7 @@ def learn(name: str, whole: np.ndarray, learned: list, tested: list, config: Con
             validation=(x, y, there), metrics={"squared": squared},
         )  # fmt: skip
 
-    result = jn.train.sweep(study, seeds=config.seeds, grid={"split": np.arange(len(learned))}, strategy="map")
+    result = jn.sweeps.sweep(study, seeds=config.seeds, grid={"split": np.arange(len(learned))}, strategy="map")
     found = result.history["validation/squared"]
     return found.reshape(len(learned), config.seeds, config.epochs, AHEAD).swapaxes(0, 1)
 

@@ -1,4 +1,4 @@
-"""Gradients shrink from layer to layer through sigmoids, and hardly through ReLUs; batch norm and skips mend it.
+"""Gradients shrink from layer to layer through sigmoids, and hardly through ReLUs; batch norm and skips hint it.
 
 A network of equal layers looks at handwritten digits. Before any training, the norm of the loss's gradient by each
 layer's kernel is measured, for several activations and depths; then networks are trained, and their losses compared.
@@ -13,8 +13,8 @@ import numpy as np
 import optax
 
 import jaxnets as jn
-from experiments.drawing import finish, line, panels
-from experiments.study import About, Results, Verdict, above, below, judge
+from experiments.framework.drawing import finish, line, panels
+from experiments.framework.study import About, Results, Verdict, above, below, judge
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,7 +26,7 @@ ABOUT = About(
     refuted_by="a gradient as large in the first layer as in the last of ten sigmoid layers, or as small with ReLU.",
     data="1,797 handwritten digits of 8×8 pixels (scikit-learn)",
     minutes=1.0,
-    concepts=("jn.serial", "jn.residual", "jn.batch_norm", "jn.train.sweep"),
+    concepts=("jn.serial", "jn.residual", "jn.batch_norm", "jn.sweeps.sweep"),
 )
 ACTIVATIONS = {
     "sigmoid": jax.nn.sigmoid,
@@ -87,7 +87,7 @@ def run(config: Config) -> Results:
             objective = jn.objective(jn.losses.cross_entropy)
             return jn.train.program(network(kind, config), objective, optax.adam(1e-3), (x, y), epochs=config.epochs)
 
-        losses[kind] = jn.train.sweep(study, seeds=config.seeds, strategy="vmap").history["loss"]
+        losses[kind] = jn.sweeps.sweep(study, seeds=config.seeds, strategy="vmap").history["loss"]
     return {"gradients": gradients, "losses": losses}
 
 
@@ -101,7 +101,7 @@ def norms_of(kind: str, config: Config, x: jax.Array, y: jax.Array) -> Any:
         def loss(params: Any) -> jax.Array:
             return jn.losses.cross_entropy(net.apply(params, state, x, train=True)[0], y).mean()
 
-        found = jn.select.paths(jax.grad(loss)(params))
+        found = jn.paths.paths(jax.grad(loss)(params))
         kernels = [found[path] for path in found if path.startswith("hidden") and path.endswith("kernel")]
         return jnp.stack([jnp.linalg.norm(kernel) for kernel in kernels])
 

@@ -1,26 +1,19 @@
 """Data that is at hand, in a folder or in a stream, honest splits of it, and augmentation."""
 
-from jaxnets.data.augment import compose, noise
-from jaxnets.data.cifar import cifar10, cifar100
-from jaxnets.data.cutout import cutout
-from jaxnets.data.digits import digits, mnist5k
-from jaxnets.data.folders import ImageFolder, image_folder, imagenet
-from jaxnets.data.folds import fold, folds, group_folds
-from jaxnets.data.geometry import flip, random_crop, rotate, shift
-from jaxnets.data.idx import fashion_mnist, mnist, read_idx
-from jaxnets.data.in_time import split_in_time, walk_forward
-from jaxnets.data.mixing import cutmix, mixup
-from jaxnets.data.mnist1d import mnist1d
-from jaxnets.data.problems import adding, copy_memory
-from jaxnets.data.series import japanese_vowels, read_ts, sunspots
-from jaxnets.data.splits import split, split_groups
-from jaxnets.data.standardise import Scaling, rescale, standardise
-from jaxnets.data.stream import Stream, stream
-from jaxnets.data.tables import diabetes, iris, wine
-from jaxnets.data.text import decode_text, encode_text, text
-from jaxnets.data.toys import blobs, checkerboard, circles, moons, spirals, xor
-from jaxnets.data.weights import balanced, balanced_order, class_weights, example_weights
-from jaxnets.data.windows import windows
+from jaxnets.data.augment.mixing import cutmix, mixup
+from jaxnets.data.augment.transforms import compose, cutout, flip, noise, random_crop, rotate, shift
+from jaxnets.data.class_balance import balanced, balanced_order, class_weights, example_weights
+from jaxnets.data.datasets.cifar import cifar10, cifar100
+from jaxnets.data.datasets.image_folder import ImageFolder, image_folder, imagenet
+from jaxnets.data.datasets.mnist import fashion_mnist, mnist, read_idx
+from jaxnets.data.datasets.mnist1d import mnist1d
+from jaxnets.data.datasets.packaged import diabetes, digits, iris, japanese_vowels, mnist5k, read_ts, sunspots, wine
+from jaxnets.data.datasets.sequences import adding, copy_memory
+from jaxnets.data.datasets.text import decode_text, encode_text, text
+from jaxnets.data.datasets.toys import blobs, checkerboard, circles, moons, spirals, xor
+from jaxnets.data.loader import Stream, stream
+from jaxnets.data.scaling import Scaling, rescale, standardize
+from jaxnets.data.splits import fold, folds, group_folds, split, split_groups, split_in_time, walk_forward, windows
 
 __all__ = [
     "ImageFolder",
@@ -69,7 +62,7 @@ __all__ = [
     "split",
     "split_groups",
     "split_in_time",
-    "standardise",
+    "standardize",
     "stream",
     "sunspots",
     "text",

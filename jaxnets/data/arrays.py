@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxnets.errors import NetError
+from jaxnets.core.errors import NetError
 
 
 class Arrays:

@@ -7,13 +7,12 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.inspect import layers, trace
-from jaxnets.inspect.costs import assumed, flops_of
-from jaxnets.inspect.dependence import links
-from jaxnets.inspect.operation import Operation, Path, Value
-from jaxnets.inspect.trace import Model, Program
-from jaxnets.net import Net
-from jaxnets.tracing import jaxprs
+from jaxnets.core.net import Net
+from jaxnets.tracing import jaxprs, layers, trace
+from jaxnets.tracing.costs import assumed, flops_of
+from jaxnets.tracing.dependence import links
+from jaxnets.tracing.operation import Operation, Path, Value
+from jaxnets.tracing.trace import Model, Program
 
 PRODUCTS = ("conv_general_dilated", "dot_general")
 REDUCTIONS = ("argmax", "argmin", "cum", "reduce_", "sort")

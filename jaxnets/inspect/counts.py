@@ -5,12 +5,11 @@ from typing import Any
 
 import jax
 
-from jaxnets.errors import NetError
-from jaxnets.inspect import layers, trace
-from jaxnets.inspect.costs import assumed, flops_of, multiply_adds_of
-from jaxnets.net import spec
-from jaxnets.select import Pattern, select
-from jaxnets.tracing import jaxprs
+from jaxnets.core.errors import NetError
+from jaxnets.core.net import spec
+from jaxnets.core.paths import Pattern, select
+from jaxnets.tracing import jaxprs, layers, trace
+from jaxnets.tracing.costs import assumed, flops_of, multiply_adds_of
 
 
 def count_parameters(model: Any, *inputs: Any, on: Pattern = "**") -> int:
@@ -19,7 +18,7 @@ def count_parameters(model: Any, *inputs: Any, on: Pattern = "**") -> int:
     Args:
         model: a network or Flax module, with its input; or a tree of parameters alone.
         *inputs: arrays, `jax.ShapeDtypeStruct`s or shapes (of float32); only shapes and dtypes are read.
-        on: which parameters, a pattern over their paths (see `jn.select`).
+        on: which parameters, a pattern over their paths (see `jn.paths`).
 
     Raises:
         NetError: for a function, whose parameters are not known, or a pattern that matches nothing.
@@ -52,7 +51,7 @@ def multiply_adds(
     Args:
         model: a network; a Flax module, Linen or NNX; or any function JAX can trace.
         *inputs: arrays, `jax.ShapeDtypeStruct`s or shapes (of float32).
-        params: a tree of parameters or of their shapes. A network or module is initialised, abstractly, if it is not
+        params: a tree of parameters or of their shapes. A network or module is initialized, abstractly, if it is not
             given; a function gets it as its first argument.
         state: the state of a network with `params`, or the other collections of a Linen module.
         train: whether the network runs in training mode.
@@ -84,7 +83,7 @@ def flops(
 
     A multiply-add is two. Arithmetic, comparisons and elementary functions (one each, `exp` too) are one for each
     element of their output; a reduction of n numbers is n - 1; moving data, converting types, random bits and
-    arithmetic of integers are none; `jaxnets.inspect.costs` has the whole table. The program is counted as it is
+    arithmetic of integers are none; `jaxnets.tracing.costs` has the whole table. The program is counted as it is
     written, before a compiler simplifies it, and with the formulations described at `multiply_adds`. A primitive of JAX
     that the table lacks counts as one for each element if it works element by element, with a warning.
 

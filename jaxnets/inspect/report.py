@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jaxnets.errors import require
+from jaxnets.core.errors import require
 
 COLUMNS = {
     "kind": "kind",

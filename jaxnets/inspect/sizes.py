@@ -6,7 +6,7 @@ from typing import overload
 import jax
 import jax.numpy as jnp
 
-from jaxnets.errors import NetError, labelled_as
+from jaxnets.core.errors import NetError, labeled_as
 from jaxnets.layers import conv_transpose
 from jaxnets.layers.windows import Ints, Padding, Windows
 from jaxnets.ops.geometry import out_sizes
@@ -79,7 +79,7 @@ def output_size(
     224
     """
     single = not isinstance(size, Sequence)
-    with labelled_as("output_size"):
+    with labeled_as("output_size"):
         spatial = (size,) if single else tuple(size)
         for each in spatial:
             if isinstance(each, bool) or not hasattr(each, "__index__") or each < 1:

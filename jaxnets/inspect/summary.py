@@ -6,16 +6,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnets.errors import NetError
-from jaxnets.inspect import layers, trace
+from jaxnets.core.errors import NetError
+from jaxnets.core.net import Net
+from jaxnets.core.paths import paths
 from jaxnets.inspect.connections import by_layer
-from jaxnets.inspect.costs import assumed, flops_of, multiply_adds_of
-from jaxnets.inspect.operation import Path
-from jaxnets.inspect.receptive_field import receptive_field
+from jaxnets.inspect.receptive_field.field import receptive_field
 from jaxnets.inspect.report import COLUMNS, Row, Summary
-from jaxnets.net import Net
-from jaxnets.select import paths
-from jaxnets.tracing import jaxprs
+from jaxnets.tracing import jaxprs, layers, trace
+from jaxnets.tracing.costs import assumed, flops_of, multiply_adds_of
+from jaxnets.tracing.operation import Path
 
 DEFAULT = ("kind", "output", "parameters", "multiply_adds", "flops", "memory", "receptive_field")
 
@@ -41,7 +40,7 @@ def summary(
         model: a network; a Flax module, Linen or NNX; or any function JAX can trace.
         *inputs: arrays, `jax.ShapeDtypeStruct`s, or shapes such as `(1, 28, 28, 1)` for float32, batch axis first; one
             for a network.
-        params: a tree of parameters or of their shapes. A network or module is initialised, abstractly, if it is not
+        params: a tree of parameters or of their shapes. A network or module is initialized, abstractly, if it is not
             given; a function gets it as its first argument.
         state: the state of a network with `params`, or the other collections of a Linen module.
         depth: how many levels of layers to show; all if not given, and the total alone for 0.

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from jaxnets.errors import NetError
-from jaxnets.foreign import library
-from jaxnets.interop.naming import cell_of, slashed, unwrapped
+from jaxnets.core.errors import NetError
+from jaxnets.core.foreign import library
+from jaxnets.core.net import Net, Params, State
+from jaxnets.core.paths import paths
 from jaxnets.interop.settings import compare, flax_modules
-from jaxnets.interop.skeleton import Skeleton, nested
+from jaxnets.interop.spec import Skeleton, nested
 from jaxnets.interop.tensors import modules_renamed, renamed, shortened, warn_of_not_finite
-from jaxnets.net import Net, Params, State
-from jaxnets.select import paths
+from jaxnets.interop.torch_names import cell_of, slashed, unwrapped
 
 _KINDS = {
     "BatchNorm": "batch_norm",
@@ -241,11 +241,11 @@ def _assembled(
     lists = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
     if any(lists.values()):
         listed = "; ".join(f"{kind} {shortened(names)}" for kind, names in lists.items() if names)
-        mend = "take the variables of the same network, or say by rename= which module is which"
+        hint = "take the variables of the same network, or say by rename= which module is which"
         if misshapen and not missing and not unexpected:
-            mend += "; Linen numbers modules as they are made, in Dense(2)(Dense(8)(x)) the outer first: module= has "
-            mend += "them matched as they are called"
-        raise NetError(f"finds other arrays than the network has: {listed}; {mend}", label="from_flax")
+            hint += "; Linen numbers modules as they are made, in Dense(2)(Dense(8)(x)) the outer first: module= has "
+            hint += "them matched as they are called"
+        raise NetError(f"finds other arrays than the network has: {listed}; {hint}", label="from_flax")
     return arrays
 
 

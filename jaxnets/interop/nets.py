@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxnets as jn
-from jaxnets.calls import Call, Name, portable
-from jaxnets.errors import NetError, at
+from jaxnets.core.errors import NetError, at
+from jaxnets.core.net import Net
+from jaxnets.core.value import Call, Name, portable
 from jaxnets.models.perceptron import fires
-from jaxnets.net import Net
 
 _ACTIVATIONS = (
     "celu elu gelu glu hard_sigmoid hard_silu hard_swish hard_tanh identity leaky_relu log_sigmoid log_softmax mish "

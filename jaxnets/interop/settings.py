@@ -11,12 +11,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxnets.errors import NetError, concrete, is_traced
-from jaxnets.interop.naming import unwrapped
+from jaxnets.core.errors import NetError, concrete, is_traced
+from jaxnets.core.layer import as_net
+from jaxnets.core.net import Net, spec
 from jaxnets.interop.tensors import shortened
+from jaxnets.interop.torch_names import unwrapped
 from jaxnets.layers.windows import spread
-from jaxnets.leaf import lift
-from jaxnets.net import Net, spec
 
 Read = Callable[[Any], dict[str, Any]]  # the settings of a module there, under their names here
 
@@ -38,13 +38,13 @@ class Settings:
     rank: int = 0
 
 
-def compare(label: str, pairs: Iterable[tuple[str, Net, Any]], mend: str) -> None:
+def compare(label: str, pairs: Iterable[tuple[str, Net, Any]], hint: str) -> None:
     """Check that layers have the settings of the modules they belong to.
 
     Args:
         label: who asks.
         pairs: the path of a layer here, its network, and the module there.
-        mend: what to do where the difference is meant.
+        hint: what to do where the difference is meant.
 
     Raises:
         NetError: with the path of each that differs, the module's setting and the layer's.
@@ -68,7 +68,7 @@ def compare(label: str, pairs: Iterable[tuple[str, Net, Any]], mend: str) -> Non
                 found.append(f"{path or 'it'}: {there} has {name}={value!r}, {have}")
     if found:
         how = "write the network with what the module has"
-        raise NetError(f"finds other settings than the module has: {shortened(found)}; {how}, or {mend}", label=label)
+        raise NetError(f"finds other settings than the module has: {shortened(found)}; {how}, or {hint}", label=label)
 
 
 def flax_modules(module: Any, x: Any) -> dict[str, list[Any]]:
@@ -98,8 +98,8 @@ def flax_modules(module: Any, x: Any) -> dict[str, list[Any]]:
         with nn.intercept_methods(note):
             jax.eval_shape(call, jax.random.key(0), spec(x))
     except TypeError as error:
-        mend = "where it takes more than x, pass module=functools.partial(module.init, train=False)"
-        raise NetError(f"can't call the module: {error}; {mend}", label="from_flax") from error
+        hint = "where it takes more than x, pass module=functools.partial(module.init, train=False)"
+        raise NetError(f"can't call the module: {error}; {hint}", label="from_flax") from error
     return {path: [*found, *([rnns[path]] if path in rnns else [])] for path, found in seen.items()}
 
 
@@ -110,7 +110,7 @@ def ours_of(net: Net, rank: int) -> Settings | None:
     if "cells" in values:
         cell = values["cells"][0]
         function, values = cell.constructor, {"reverse": False, **values, **cell.arguments}
-    elif function is lift:
+    elif function is as_net:
         function = values["function"]
         given = function.keywords if isinstance(function, functools.partial) else {}
         function = function.func if isinstance(function, functools.partial) else function
@@ -246,7 +246,7 @@ _TORCH: Mapping[str, tuple[str, Read]] = {
     "MaxPool": ("max_pool", _read(stride="stride", padding="padding", dilation="dilation", ceil_mode="ceil_mode")),
     "AvgPool": ("avg_pool", _torch_avg_pool),
     "Dropout": ("dropout", _RATE),
-    **{f"Dropout{n}d": ("dropout_channels", _RATE) for n in (1, 2, 3)},
+    **{f"Dropout{n}d": ("spatial_dropout", _RATE) for n in (1, 2, 3)},
     "ReLU": ("relu", _read()),
     "ReLU6": ("relu6", _read()),
     "GELU": ("gelu", lambda m: {"approximate": m.approximate == "tanh"}),

@@ -10,7 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.errors import NetError, require
+from jaxnets.core.errors import NetError, require
 
 Tensors = dict[str, np.ndarray]
 
@@ -90,11 +90,11 @@ def renamed(tensors: Mapping[str, Any], rules: Mapping[str, str], separator: str
         name, old = _new_name(name, rules, separator)
         used.add(old)
         if name in found:
-            raise NetError(f"has two tensors for the name {name!r}; mend rename=", label=label)
+            raise NetError(f"has two tensors for the name {name!r}; hint rename=", label=label)
         found[name] = tensor
     if idle := [old for old in rules if old not in used]:
-        mend = f"there are: {shortened(list(tensors))}"
-        raise NetError(f"finds nothing of the name {', '.join(idle)} in rename=; {mend}", label=label)
+        hint = f"there are: {shortened(list(tensors))}"
+        raise NetError(f"finds nothing of the name {', '.join(idle)} in rename=; {hint}", label=label)
     return found
 
 
@@ -156,8 +156,8 @@ def read_safetensors(path: Path, label: str) -> tuple[Tensors, dict[str, str]]:
     except NetError as error:
         raise NetError(f"{error.message} (in {path})", label=label) from None
     except (SafetensorError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        mend = "; jn.interop.from_torch reads PyTorch's" if zipfile.is_zipfile(path) else ""
-        raise NetError(f"finds no whole safetensors file {path}: {error}{mend}", label=label) from error
+        hint = "; jn.interop.from_torch reads PyTorch's" if zipfile.is_zipfile(path) else ""
+        raise NetError(f"finds no whole safetensors file {path}: {error}{hint}", label=label) from error
     return tensors, metadata
 
 
@@ -211,8 +211,8 @@ def _from_torch_file(path: Path, label: str) -> Any:
     try:
         import torch
     except ImportError as error:
-        mend = "install torch, or save the weights as safetensors"
-        raise NetError(f"needs PyTorch to read {path}: {mend}", label=label) from error
+        hint = "install torch, or save the weights as safetensors"
+        raise NetError(f"needs PyTorch to read {path}: {hint}", label=label) from error
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:

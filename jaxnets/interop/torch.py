@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from jaxnets.errors import NetError
-from jaxnets.interop.naming import Arrays, Order, to_arrays, to_tensors
-from jaxnets.interop.order import feature_orders
+from jaxnets.core.errors import NetError
+from jaxnets.core.net import Key, Net, Params, State
+from jaxnets.core.paths import Pattern, matches
+from jaxnets.interop.channel_order import feature_orders
 from jaxnets.interop.settings import compare
-from jaxnets.interop.skeleton import Skeleton, flat
+from jaxnets.interop.spec import Skeleton, flat
 from jaxnets.interop.tensors import (
     Tensors,
     modules_of,
@@ -21,8 +22,7 @@ from jaxnets.interop.tensors import (
     warn_of_not_finite,
     without_wrappers,
 )
-from jaxnets.net import Key, Net, Params, State
-from jaxnets.select import Pattern, matches
+from jaxnets.interop.torch_names import Arrays, Order, to_arrays, to_tensors
 
 _COUNT = "num_batches_tracked"
 
@@ -200,13 +200,13 @@ def _compare(wanted: Mapping[str, tuple[tuple[int, ...], str]], tensors: Tensors
     }
     if not any(lists.values()):
         return
-    mend = "take the weights of the same network, or say how they differ by rename= or ignore="
+    hint = "take the weights of the same network, or say how they differ by rename= or ignore="
     if not lists["missing"] and not lists["unexpected"]:
         where = list(dict.fromkeys(f'"{wanted[name][1]}/**"'.replace('"/', '"') for name in misshapen))
         pattern = where[0] if len(where) == 1 else f"({', '.join(where)})"
-        mend = f"where another number of classes is meant, pass fresh={pattern}, key=key"
+        hint = f"where another number of classes is meant, pass fresh={pattern}, key=key"
     found = "; ".join(f"{kind} {shortened(names)}" for kind, names in lists.items() if names)
-    raise NetError(f"finds other tensors than the network has: {found}; {mend}", label="from_torch")
+    raise NetError(f"finds other tensors than the network has: {found}; {hint}", label="from_torch")
 
 
 def _orders(skeleton: Skeleton) -> dict[str, Order]:

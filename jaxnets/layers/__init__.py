@@ -1,13 +1,12 @@
 """Layers: the leaves of every network."""
 
 from jaxnets.layers.batch_norm import batch_norm
-from jaxnets.layers.bilinear import bilinear_kernel
 from jaxnets.layers.cell import Cell
 from jaxnets.layers.cells import LSTMCarry, gru_cell, lstm_cell, rnn_cell
 from jaxnets.layers.conv import conv, depthwise_conv
 from jaxnets.layers.conv_transpose import conv_transpose
 from jaxnets.layers.dense import dense
-from jaxnets.layers.dropout import dropout, dropout_channels
+from jaxnets.layers.dropout import dropout, spatial_dropout
 from jaxnets.layers.embed import embed
 from jaxnets.layers.flatten import flatten, unflatten
 from jaxnets.layers.maxout import maxout
@@ -24,13 +23,11 @@ __all__ = [
     "avg_pool",
     "batch_norm",
     "bidirectional",
-    "bilinear_kernel",
     "conv",
     "conv_transpose",
     "dense",
     "depthwise_conv",
     "dropout",
-    "dropout_channels",
     "embed",
     "flatten",
     "gaussian_noise",
@@ -48,5 +45,6 @@ __all__ = [
     "recurrent",
     "rnn_cell",
     "salt_and_pepper",
+    "spatial_dropout",
     "unflatten",
 ]

@@ -1,4 +1,4 @@
-"""What the normalisation layers share: a learned scale and bias, and padding left out."""
+"""What the normalization layers share: a learned scale and bias, and padding left out."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,10 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnets.errors import NetError
-from jaxnets.layers.checks import check_floating, param_dtype
-from jaxnets.net import Params, check_key
-from jaxnets.padded import Padded, check_padded
+from jaxnets.core.checks import check_floating, param_dtype
+from jaxnets.core.errors import NetError
+from jaxnets.core.net import Params, check_key
+from jaxnets.core.padded import Padded, check_padded
 
 Initializer = jax.nn.initializers.Initializer
 
@@ -45,8 +45,8 @@ def channels_of(x: Any) -> tuple[int]:
     shape, padded = values_of(x).shape, isinstance(x, Padded)
     if len(shape) < 2 + padded:
         wanted = "Padded values (batch, time, ..., channels)" if padded else "(batch, ..., channels)"
-        mend = "a channel axis with values[..., None]" if padded else "a batch axis with x[None]"
-        raise NetError(f"expects {wanted}, got {shape}; add {mend}")
+        hint = "a channel axis with values[..., None]" if padded else "a batch axis with x[None]"
+        raise NetError(f"expects {wanted}, got {shape}; add {hint}")
     return shape[-1:]
 
 

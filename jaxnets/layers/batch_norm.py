@@ -1,4 +1,4 @@
-"""Batch normalisation."""
+"""Batch normalization."""
 
 import math
 from typing import Any
@@ -6,18 +6,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnets.errors import NetError, check_fraction, check_positive, is_traced
+from jaxnets.core.checks import along_last, check_params, check_state, param_dtype
+from jaxnets.core.errors import NetError, check_fraction, check_positive, is_traced
+from jaxnets.core.example_weights import weights_of
+from jaxnets.core.layer import labeled
+from jaxnets.core.net import Key, Net, Params, State
 from jaxnets.layers.affine import affine, channels_of, init_affine, laid_out, narrowed, values_of, zeroed
-from jaxnets.layers.checks import along_last, check_params, check_state, param_dtype
-from jaxnets.leaf import labelled
-from jaxnets.net import Key, Net, Params, State
-from jaxnets.ops.normalise import normalise
-from jaxnets.weighting import weights_of
+from jaxnets.ops.norm import normalize
 
 Initializer = jax.nn.initializers.Initializer
 
 
-@labelled
+@labeled
 def batch_norm(
     *,
     decay: float | jax.Array = 0.9,
@@ -28,7 +28,7 @@ def batch_norm(
     scale_init: Initializer = jax.nn.initializers.ones,
     bias_init: Initializer = jax.nn.initializers.zeros,
 ) -> Net:
-    """Normalise each channel over the batch and all places: y = scale · (x - mean) / √(var + ε) + bias.
+    """Normalize each channel over the batch and all places: y = scale · (x - mean) / √(var + ε) + bias.
 
     In training, mean and var are those of the batch, var the biased one, Σ(x - mean)²/n. Each training call
     also moves the running averages towards them, by the unbiased variance as in PyTorch:
@@ -39,7 +39,7 @@ def batch_norm(
     In evaluation, mean and var are the running averages, and the state stays as it is. Statistics and all
     arithmetic are in float32, or in float64 for float64 input; `cast` leaves the parameters alone.
 
-    In a training step, and wherever else `jaxnets.weighting.example_weights` gives them, examples count by their
+    In a training step, and wherever else `example_weights` of `jaxnets.core` gives them, examples count by their
     weights w: mean = Σ w x / Σ w, var = Σ w (x - mean)² / Σ w, and n = (Σ w)² / Σ w², the number of examples where all
     weights are 0 or 1; a factor in all weights changes nothing. So examples of weight 0 and the rows that fill up an
     epoch's last batch count for nothing. Where fewer than two values count, var is 0, y the bias, and the running
@@ -96,12 +96,12 @@ def batch_norm(
             if (weights := weights_of(values)) is not None:
                 values, mask = _weighed(values, mask, weights)
             count = _count(values.shape, mask)
-            y, mean, variance = normalise(
+            y, mean, variance = normalize(
                 values, **laid, epsilon=epsilon, axes=tuple(range(values.ndim - 1)), mask=mask
             )
             state = _moved(state, mean.reshape(shape), variance.reshape(shape), count, decay, unbiased)
         else:
-            y = _standardised(values, state, **laid, epsilon=epsilon)
+            y = _standardized(values, state, **laid, epsilon=epsilon)
         return narrowed(y, x), state
 
     return Net(init, apply, full_precision=True)
@@ -145,7 +145,7 @@ def _moved(state: State, mean: jax.Array, variance: jax.Array, count: Any, decay
     return {name: move(state[name], batch[name]) for name in ("mean", "var")}
 
 
-def _standardised(x: jax.Array, state: State, scale: Any, bias: Any, epsilon: Any) -> jax.Array:
+def _standardized(x: jax.Array, state: State, scale: Any, bias: Any, epsilon: Any) -> jax.Array:
     """Return y by the running averages."""
     dtype = param_dtype(x)
     factor = jax.lax.rsqrt(along_last(state["var"].astype(dtype), x) + jnp.asarray(epsilon, dtype))

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxnets.calls import Value
-from jaxnets.errors import NetError
-from jaxnets.ingredients import Ingredients
-from jaxnets.layers.checks import check_floating, check_params, param_dtype
-from jaxnets.leaf import to_dtype
-from jaxnets.net import Key, Params, check_key, spec
+from jaxnets.core.checks import check_floating, check_params, param_dtype
+from jaxnets.core.equality import Ingredients
+from jaxnets.core.errors import NetError
+from jaxnets.core.layer import to_dtype
+from jaxnets.core.net import Key, Params, check_key, spec
+from jaxnets.core.value import Value
 
 Initializer = jax.nn.initializers.Initializer
 Carry = Any  # a pytree of arrays, batch axis first
@@ -116,8 +116,8 @@ def make_cell(
 
     def initial_carry(batch: int, dtype: Any) -> Carry:
         if not jnp.issubdtype(dtype, jnp.floating):
-            mend = "give the dtype of the input, x.dtype"
-            raise NetError(f"expects a floating dtype, got {jnp.dtype(dtype)}; {mend}", label="initial_carry")
+            hint = "give the dtype of the input, x.dtype"
+            raise NetError(f"expects a floating dtype, got {jnp.dtype(dtype)}; {hint}", label="initial_carry")
         like = carry(jax.ShapeDtypeStruct((batch, features), jnp.dtype(dtype)))
         return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
 

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxnets.errors import check_count, concrete
+from jaxnets.core.checks import along_last
+from jaxnets.core.errors import check_count, concrete
+from jaxnets.core.layer import labeled
+from jaxnets.core.net import Key, Params
 from jaxnets.layers.cell import Cell, Initializer, Part, make_cell
-from jaxnets.layers.checks import along_last
-from jaxnets.leaf import labelled
-from jaxnets.net import Key, Params
 from jaxnets.ops.recurrent import gru_scan, lstm_scan, rnn_scan
 
 _GLOROT = jax.nn.initializers.glorot_uniform()
@@ -31,7 +31,7 @@ class LSTMCarry(NamedTuple):
     hidden: Any
 
 
-@labelled
+@labeled
 def rnn_cell(
     features: int,
     *,
@@ -81,7 +81,7 @@ def rnn_cell(
     return make_cell(parts, step, features, scan=scan)
 
 
-@labelled
+@labeled
 def lstm_cell(
     features: int,
     *,
@@ -166,7 +166,7 @@ def lstm_cell(
     return make_cell(parts, step, features, carry, scan=None if peepholes else scan)
 
 
-@labelled
+@labeled
 def gru_cell(
     features: int,
     *,

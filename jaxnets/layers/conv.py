@@ -5,17 +5,17 @@ from typing import Any
 
 import jax
 
-from jaxnets.errors import NetError, check_count
-from jaxnets.layers.checks import along_last, check_params, param_dtype
+from jaxnets.core.checks import along_last, check_params, param_dtype
+from jaxnets.core.errors import NetError, check_count
+from jaxnets.core.layer import labeled, layer
+from jaxnets.core.net import Net, Params
 from jaxnets.layers.windows import Ints, Padding, Windows, zero_behind
-from jaxnets.leaf import labelled, layer
-from jaxnets.net import Net, Params
-from jaxnets.ops import conv as ops
+from jaxnets.ops.conv import forward as ops
 
 Initializer = jax.nn.initializers.Initializer
 
 
-@labelled
+@labeled
 def conv(
     features: int,
     window: Ints,
@@ -77,7 +77,7 @@ def conv(
     return _convolution(lambda _: (features, groups), windows, use_bias, kernel_init, bias_init)
 
 
-@labelled
+@labeled
 def depthwise_conv(
     window: Ints,
     multiplier: int = 1,

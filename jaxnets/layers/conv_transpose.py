@@ -4,8 +4,10 @@ from typing import Any
 
 import jax
 
-from jaxnets.errors import NetError, check_count
-from jaxnets.layers.checks import along_last, check_params, param_dtype
+from jaxnets.core.checks import along_last, check_params, param_dtype
+from jaxnets.core.errors import NetError, check_count
+from jaxnets.core.layer import labeled, layer
+from jaxnets.core.net import Net, Params
 from jaxnets.layers.conv import Initializer, draw
 from jaxnets.layers.windows import (
     AXES,
@@ -19,12 +21,10 @@ from jaxnets.layers.windows import (
     spread,
     zero_behind,
 )
-from jaxnets.leaf import labelled, layer
-from jaxnets.net import Net, Params
-from jaxnets.ops import conv_transpose as ops
+from jaxnets.ops.conv import transpose as ops
 
 
-@labelled
+@labeled
 def conv_transpose(
     features: int,
     window: Ints,

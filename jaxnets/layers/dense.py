@@ -5,15 +5,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnets.errors import NetError, check_count
-from jaxnets.layers.checks import along_last, check_floating, check_params, param_dtype
-from jaxnets.leaf import labelled, layer
-from jaxnets.net import Net, Params
+from jaxnets.core.checks import along_last, check_floating, check_params, param_dtype
+from jaxnets.core.errors import NetError, check_count
+from jaxnets.core.layer import labeled, layer
+from jaxnets.core.net import Net, Params
 
 Initializer = jax.nn.initializers.Initializer
 
 
-@labelled
+@labeled
 def dense(
     features: int,
     *,

@@ -6,17 +6,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnets.errors import NetError, check_fraction, concrete
+from jaxnets.core.checks import check_train_key, param_dtype
+from jaxnets.core.errors import NetError, check_fraction, concrete
+from jaxnets.core.layer import labeled
+from jaxnets.core.net import Key, Net, Params, State
+from jaxnets.core.padded import Padded
+from jaxnets.core.paths import paths
 from jaxnets.layers.affine import values_of
-from jaxnets.layers.checks import check_train_key, param_dtype
-from jaxnets.leaf import labelled
-from jaxnets.net import Key, Net, Params, State
-from jaxnets.ops.drop import survivors
-from jaxnets.padded import Padded
-from jaxnets.select import paths
+from jaxnets.ops.dropout_mask import survivors
 
 
-@labelled
+@labeled
 def dropout(rate: float | jax.Array, *, broadcast_axes: Sequence[int] = ()) -> Net:
     """Set each value to zero with probability `rate` in training, and scale the rest up: E[y] = x.
 
@@ -58,11 +58,11 @@ def dropout(rate: float | jax.Array, *, broadcast_axes: Sequence[int] = ()) -> N
     return _dropout(rate, shared)
 
 
-@labelled
-def dropout_channels(rate: float | jax.Array) -> Net:
+@labeled
+def spatial_dropout(rate: float | jax.Array) -> Net:
     """Set whole channels of an example to zero with probability `rate` in training, and scale the rest up.
 
-    The same as `dropout(rate)` with one draw for all places of a channel: neighbouring places of a feature map
+    The same as `dropout(rate)` with one draw for all places of a channel: neighboring places of a feature map
     say nearly the same, so that dropping one of them takes away little.
 
     Args:
@@ -80,7 +80,7 @@ def dropout_channels(rate: float | jax.Array) -> Net:
     (2015), section 3.2, there called SpatialDropout.
 
     >>> import jax, jax.numpy as jnp
-    >>> net, x = dropout_channels(0.5), jnp.ones((4, 3, 3, 2))
+    >>> net, x = spatial_dropout(0.5), jnp.ones((4, 3, 3, 2))
     >>> y, _ = net.apply({}, {}, x, key=jax.random.key(0), train=True)
     >>> bool((y == y[:, :1, :1]).all())
     True

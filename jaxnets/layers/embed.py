@@ -6,15 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.errors import NetError, check_count, is_traced
-from jaxnets.layers.checks import check_params
-from jaxnets.leaf import labelled, layer
-from jaxnets.net import Net, Params
+from jaxnets.core.checks import check_params
+from jaxnets.core.errors import NetError, check_count, is_traced
+from jaxnets.core.layer import labeled, layer
+from jaxnets.core.net import Net, Params
 
 Initializer = jax.nn.initializers.Initializer
 
 
-@labelled
+@labeled
 def embed(
     vocabulary_size: int,
     features: int,

@@ -6,9 +6,9 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxnets.errors import NetError, check_count
-from jaxnets.leaf import labelled, layer, lift
-from jaxnets.net import Net, Params
+from jaxnets.core.errors import NetError, check_count
+from jaxnets.core.layer import as_net, labeled, layer
+from jaxnets.core.net import Net, Params
 
 
 def flatten(x: Any = None) -> Any:
@@ -24,14 +24,14 @@ def flatten(x: Any = None) -> Any:
     (2, 60)
     """
     if x is None:
-        return lift(flatten)
+        return as_net(flatten)
     shape = jnp.shape(x)
     if not shape:
         raise NetError("expects (batch, ...), got a scalar", label="flatten")
     return jnp.reshape(x, (shape[0], math.prod(shape[1:])))
 
 
-@labelled
+@labeled
 def unflatten(shape: Sequence[int]) -> Net:
     """Give the features of each example a shape, in row-major order: the inverse of `flatten`.
 

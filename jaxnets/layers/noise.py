@@ -5,16 +5,16 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxnets.errors import NetError, check_fraction, check_positive, concrete
+from jaxnets.core.checks import check_train_key, param_dtype
+from jaxnets.core.errors import NetError, check_fraction, check_positive, concrete
+from jaxnets.core.layer import labeled
+from jaxnets.core.net import Key, Net, Params, State
+from jaxnets.core.padded import Padded
+from jaxnets.core.paths import paths
 from jaxnets.layers.affine import values_of
-from jaxnets.layers.checks import check_train_key, param_dtype
-from jaxnets.leaf import labelled
-from jaxnets.net import Key, Net, Params, State
-from jaxnets.padded import Padded
-from jaxnets.select import paths
 
 
-@labelled
+@labeled
 def masking_noise(rate: float | jax.Array) -> Net:
     """Set each value to zero with probability `rate` in training, and leave the rest as it is.
 
@@ -42,7 +42,7 @@ def masking_noise(rate: float | jax.Array) -> Net:
     return _noise(lambda key, x: jnp.where(_chosen(key, rate, x), jnp.zeros((), x.dtype), x))
 
 
-@labelled
+@labeled
 def gaussian_noise(scale: float | jax.Array) -> Net:
     """Add Gaussian noise of a standard deviation to each value in training: y = x + scale · ε, ε ~ N(0, 1).
 
@@ -66,7 +66,7 @@ def gaussian_noise(scale: float | jax.Array) -> Net:
     return _noise(lambda key, x: x + jnp.asarray(scale, x.dtype) * jax.random.normal(key, x.shape, x.dtype))
 
 
-@labelled
+@labeled
 def salt_and_pepper(rate: float | jax.Array, *, low: float | jax.Array = 0.0, high: float | jax.Array = 1.0) -> Net:
     """Set each value to the lowest or the highest there is in training, each with probability `rate` / 2.
 

@@ -1,4 +1,4 @@
-"""Normalisation of each example by itself: over a layer, over groups of channels, over neighbouring channels."""
+"""Normalization of each example by itself: over a layer, over groups of channels, over neighboring channels."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,18 +7,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.errors import NetError, check_count, check_positive, concrete
+from jaxnets.core.checks import check_floating, check_params, param_dtype
+from jaxnets.core.errors import NetError, check_count, check_positive, concrete
+from jaxnets.core.layer import labeled, layer
+from jaxnets.core.net import Key, Net, Params, State
+from jaxnets.core.padded import Padded
 from jaxnets.layers.affine import affine, channels_of, init_affine, laid_out, narrowed, values_of, zeroed
-from jaxnets.layers.checks import check_floating, check_params, param_dtype
-from jaxnets.leaf import labelled, layer
-from jaxnets.net import Key, Net, Params, State
-from jaxnets.ops.normalise import normalise
-from jaxnets.padded import Padded
+from jaxnets.ops.norm import normalize
 
 Initializer = jax.nn.initializers.Initializer
 
 
-@labelled
+@labeled
 def layer_norm(
     *,
     axis: int | Sequence[int] = -1,
@@ -28,13 +28,13 @@ def layer_norm(
     scale_init: Initializer = jax.nn.initializers.ones,
     bias_init: Initializer = jax.nn.initializers.zeros,
 ) -> Net:
-    """Normalise each example over some of its axes: y = scale · (x - mean) / √(var + ε) + bias.
+    """Normalize each example over some of its axes: y = scale · (x - mean) / √(var + ε) + bias.
 
     mean and var = Σ(x - mean)²/n are taken over `axis`, in float32 or better; so is the arithmetic, and `cast`
     leaves the parameters alone. Training and evaluation are the same.
 
     Args:
-        axis: what to normalise over: any axes but that of the batch.
+        axis: what to normalize over: any axes but that of the batch.
         epsilon: what keeps the divisor from zero, > 0.
         use_scale: whether there is a `scale`.
         use_bias: whether there is a `bias`.
@@ -44,7 +44,7 @@ def layer_norm(
     Returns:
         A network from `(batch, ...)` to the same shape and dtype, with parameters `scale` and `bias` of the
         lengths of the axes, in their order: `(features,)` for the last one. `Padded` sequences may be
-        normalised over any axes behind time; padding comes out as zeros.
+        normalized over any axes behind time; padding comes out as zeros.
 
     Raises:
         NetError: for integer input, an axis that the input lacks or that is the batch's (or the time of `Padded`
@@ -67,7 +67,7 @@ def layer_norm(
         if not places or len(places) < len(given) or not places <= set(range(first, rank)):
             kept = "batch and time are" if first == 2 else "the batch is"
             raise NetError(
-                f"normalises over axis {axis}, but {values_of(x).shape} has the axes {first} to {rank - 1} to choose "
+                f"normalizes over axis {axis}, but {values_of(x).shape} has the axes {first} to {rank - 1} to choose "
                 f"from: {kept} left out, and each is named once"
             )
         return tuple(sorted(places))
@@ -78,12 +78,12 @@ def layer_norm(
     def over(params: Params, values: jax.Array, mask: jax.Array | None, x: Any) -> jax.Array:
         places = axes(x)
         laid = laid_out(params, [length if place in places else 1 for place, length in enumerate(values.shape)])
-        return normalise(values, **laid, epsilon=epsilon, axes=places)[0]
+        return normalize(values, **laid, epsilon=epsilon, axes=places)[0]
 
     return _norm(affine(use_scale, scale_init, use_bias, bias_init), shape_of, over)
 
 
-@labelled
+@labeled
 def group_norm(
     groups: int,
     *,
@@ -93,11 +93,11 @@ def group_norm(
     scale_init: Initializer = jax.nn.initializers.ones,
     bias_init: Initializer = jax.nn.initializers.zeros,
 ) -> Net:
-    """Normalise each example over groups of neighbouring channels and all places.
+    """Normalize each example over groups of neighboring channels and all places.
 
     y = scale · (x - mean) / √(var + ε) + bias with mean and var = Σ(x - mean)²/n taken over one group of one
     example, in float32 or better; so is the arithmetic, and `cast` leaves the parameters alone. One group for
-    each channel is instance normalisation; one group for all is layer normalisation over all axes, with a
+    each channel is instance normalization; one group for all is layer normalization over all axes, with a
     scale for each channel. Training and evaluation are the same.
 
     Args:
@@ -141,7 +141,7 @@ def group_norm(
         laid = laid_out(params, (1,) * (values.ndim - 1) + cut.shape[-2:])
         places = tuple(place for place in range(1, cut.ndim) if place != cut.ndim - 2)
         mask = None if mask is None else mask[..., None]
-        return normalise(cut, **laid, epsilon=epsilon, axes=places, mask=mask)[0].reshape(values.shape)
+        return normalize(cut, **laid, epsilon=epsilon, axes=places, mask=mask)[0].reshape(values.shape)
 
     return _norm(affine(use_scale, scale_init, use_bias, bias_init), shape_of, over)
 
@@ -149,21 +149,21 @@ def group_norm(
 def _norm(
     inits: dict[str, Initializer],
     shape_of: Callable[[Any], tuple[int, ...]],
-    normalised: Callable[[Params, jax.Array, jax.Array | None, Any], jax.Array],
+    normalized: Callable[[Params, jax.Array, jax.Array | None, Any], jax.Array],
 ) -> Net:
-    """Make a stateless normalisation from the shape of its parameters and a function of values and their mask."""
+    """Make a stateless normalization from the shape of its parameters and a function of values and their mask."""
 
     def init(key: Key, x: Any) -> tuple[Params, State]:
         return init_affine(inits, key, shape_of(x), values_of(x)), {}
 
     def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
         check_params(params, dict.fromkeys(inits, shape_of(x)), values_of(x))
-        return narrowed(normalised(params, *zeroed(x), x), x), state
+        return narrowed(normalized(params, *zeroed(x), x), x), state
 
     return Net(init, apply, full_precision=True)
 
 
-@labelled
+@labeled
 def local_response_norm(
     size: int = 5,
     *,
@@ -171,7 +171,7 @@ def local_response_norm(
     beta: float | jax.Array = 0.75,
     bias: float | jax.Array = 1.0,
 ) -> Net:
-    """Divide by the activity of neighbouring channels: y_c = x_c / (bias + alpha/size · Σ x_i²)^beta.
+    """Divide by the activity of neighboring channels: y_c = x_c / (bias + alpha/size · Σ x_i²)^beta.
 
     The sum runs over the `size` channels from c - ⌊size/2⌋ to c + ⌈size/2⌉ - 1, as far as they exist. The
     arithmetic is in float32 or better.
@@ -180,7 +180,7 @@ def local_response_norm(
     `local_response_norm(5, alpha=5e-4, beta=0.75, bias=2.0)` here.
 
     Args:
-        size: number of neighbouring channels n, the channel itself among them.
+        size: number of neighboring channels n, the channel itself among them.
         alpha: weight of their mean square, ≥ 0. May be traced, as may the next two.
         beta: exponent.
         bias: k, > 0.

@@ -6,8 +6,10 @@ from typing import Any, overload
 import jax
 import jax.numpy as jnp
 
-from jaxnets.errors import NetError
-from jaxnets.layers.checks import param_dtype
+from jaxnets.core.checks import param_dtype
+from jaxnets.core.errors import NetError
+from jaxnets.core.layer import as_net, labeled, layer
+from jaxnets.core.net import Net
 from jaxnets.layers.windows import (
     AXES,
     Grid,
@@ -20,12 +22,10 @@ from jaxnets.layers.windows import (
     refuse_padded,
     spread,
 )
-from jaxnets.leaf import labelled, layer, lift
-from jaxnets.net import Net
 from jaxnets.ops import pool as ops
 
 
-@labelled
+@labeled
 def max_pool(
     window: Ints,
     *,
@@ -71,7 +71,7 @@ def max_pool(
     return refuse_padded(layer(None, apply))
 
 
-@labelled
+@labeled
 def avg_pool(
     window: Ints,
     *,
@@ -117,7 +117,7 @@ def avg_pool(
     return refuse_padded(layer(None, apply))
 
 
-@labelled
+@labeled
 def adaptive_avg_pool(output_size: int | Sequence[int | None]) -> Net:
     """Take the mean over nearly equal bins, so that the output has a given size whatever the input's is.
 
@@ -169,7 +169,7 @@ def global_avg_pool(x: Any = None) -> jax.Array | Net:
     (2, 64)
     """
     if x is None:
-        return lift(global_avg_pool)
+        return as_net(global_avg_pool)
     rank = _places("global_avg_pool", x)
     x = jnp.asarray(x)
     return jnp.mean(x, axis=tuple(range(1, 1 + rank)), dtype=param_dtype(x)).astype(x.dtype)
@@ -192,7 +192,7 @@ def global_max_pool(x: Any = None) -> jax.Array | Net:
     (2, 64)
     """
     if x is None:
-        return lift(global_max_pool)
+        return as_net(global_max_pool)
     rank = _places("global_max_pool", x)
     return jnp.max(jnp.asarray(x), axis=tuple(range(1, 1 + rank)))
 

@@ -5,15 +5,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnets.errors import NetError
-from jaxnets.layers.checks import along_last, check_floating, check_params, param_dtype
-from jaxnets.leaf import labelled, layer
-from jaxnets.net import Net, Params
+from jaxnets.core.checks import along_last, check_floating, check_params, param_dtype
+from jaxnets.core.errors import NetError
+from jaxnets.core.layer import labeled, layer
+from jaxnets.core.net import Net, Params
 
 Initializer = jax.nn.initializers.Initializer
 
 
-@labelled
+@labeled
 def prelu(*, per_channel: bool = False, slope_init: Initializer = jax.nn.initializers.constant(0.25)) -> Net:
     """Scale negative values by a learned slope: y = x for x > 0, a · x otherwise.
 

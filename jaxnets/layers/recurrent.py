@@ -7,18 +7,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnets.combinators import build_child
-from jaxnets.errors import NetError, check_count, concrete, labelled_as
+from jaxnets.combinators.serial import build_child
+from jaxnets.core.errors import NetError, check_count, concrete, labeled_as
+from jaxnets.core.layer import labeled, to_dtype
+from jaxnets.core.net import Key, Net, Params, State, apply_child, check_key, compose, fold, spec
+from jaxnets.core.padded import Padded, step_check
+from jaxnets.core.value import made_by
 from jaxnets.layers.affine import values_of
 from jaxnets.layers.cell import Carry, Cell, match_carry
 from jaxnets.layers.dropout import dropout as dropout_layer
-from jaxnets.leaf import labelled, to_dtype
-from jaxnets.net import Key, Net, Params, State, apply_child, check_key, compose, fold, spec
-from jaxnets.padded import Padded, step_check
-from jaxnets.recorded import made_by
 
 
-@labelled
+@labeled
 def recurrent(
     *cells: Cell,
     dropout: Any = 0.0,
@@ -89,7 +89,7 @@ def recurrent(
     return nets[0] if single else _stacked(cells, nets, between, return_carry)
 
 
-@labelled
+@labeled
 def bidirectional(
     forward_cell: Cell,
     backward_cell: Cell | None = None,
@@ -213,13 +213,13 @@ def _scanned(
     run = jax.jit(functools.partial(_scan, cell, reverse=reverse, sequences=return_sequences, unroll=unroll))
 
     def init_fn(key: Key, x: Any) -> tuple[Params, State]:
-        with labelled_as(cell.label):
+        with labeled_as(cell.label):
             check_key(key)
             values = values_of(_open(spec(x))[0])
             return cell.init(key, jax.ShapeDtypeStruct((values.shape[0], values.shape[2]), values.dtype)), {}
 
     def apply_fn(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
-        with labelled_as(cell.label):
+        with labeled_as(cell.label):
             x, given = _open(x)
             carry, y = run(params, _start(cell, given, x), x)
             y = Padded(y, x.lengths) if isinstance(x, Padded) and return_sequences else y
@@ -335,5 +335,5 @@ def _check_cell(cell: Any) -> None:
         raise NetError(f"expects cells such as jn.lstm_cell(64), got the constructor {name}: call it, {name}(...)")
     if isinstance(cell, Net):
         raise NetError(f"expects cells such as jn.lstm_cell(64), got the network {cell.label}; put it in jn.serial")
-    mend = "; unpack it with *" if isinstance(cell, list | tuple) else ""
-    raise NetError(f"expects cells such as jn.lstm_cell(64), got {type(cell).__name__} {cell!r}{mend}")
+    hint = "; unpack it with *" if isinstance(cell, list | tuple) else ""
+    raise NetError(f"expects cells such as jn.lstm_cell(64), got {type(cell).__name__} {cell!r}{hint}")

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from jaxnets.errors import NetError
-from jaxnets.layers.checks import check_floating
-from jaxnets.net import Key, Net, Params, State
+from jaxnets.core.checks import check_floating
+from jaxnets.core.errors import NetError
+from jaxnets.core.net import Key, Net, Params, State
+from jaxnets.core.padded import Padded
 from jaxnets.ops.geometry import Pairs, Sizes, out_sizes
-from jaxnets.padded import Padded
 
 Ints = int | Sequence[int]
 Padding = str | int | Sequence[int] | Sequence[tuple[int, int]]
@@ -145,12 +145,12 @@ def check_spatial(x: Any, rank: int | None = None) -> int:
     listed = " or ".join([", ".join(forms[:-1]), forms[-1]]) if len(forms) > 1 else forms[0]
     if len(shape) == 2:
         axes = ", ".join(AXES[rank or 2])
-        mend = f"; give flat rows their axes back, x.reshape(len(x), {axes}, channels), or use jn.dense"
+        hint = f"; give flat rows their axes back, x.reshape(len(x), {axes}, channels), or use jn.dense"
     elif len(shape) - 1 == rank:
-        mend = "; add the axis that is missing, x[None] for the batch or x[..., None] for the channels"
+        hint = "; add the axis that is missing, x[None] for the batch or x[..., None] for the channels"
     else:
-        mend = "; a window given as a tuple fixes the number of spatial axes" if rank else ""
-    raise NetError(f"expects {listed}, got {shape}{mend}")
+        hint = "; a window given as a tuple fixes the number of spatial axes" if rank else ""
+    raise NetError(f"expects {listed}, got {shape}{hint}")
 
 
 def zero_behind(net: Net) -> Net:
@@ -179,8 +179,8 @@ def _check_padding(padding: Any) -> None:
         return
     forms = 'expects padding "SAME", "VALID", an integer ≥ 0, one for each axis, or (before, after) for each axis'
     if isinstance(padding, str):
-        mend = f'; write "{padding.upper()}"' if padding.upper() in ("SAME", "VALID") else ""
-        raise NetError(f"{forms}, got {padding!r}{mend}")
+        hint = f'; write "{padding.upper()}"' if padding.upper() in ("SAME", "VALID") else ""
+        raise NetError(f"{forms}, got {padding!r}{hint}")
     pairs = [_pair(each) for each in padding] if isinstance(padding, Sequence) else [_pair(padding)]
     whole = all(hasattr(p, "__index__") and not isinstance(p, bool) and p >= 0 for pair in pairs for p in pair)
     if not whole or len(pairs) not in AXES or any(len(pair) != 2 for pair in pairs):

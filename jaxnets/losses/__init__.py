@@ -13,7 +13,7 @@ from jaxnets.losses.classification import (
     softmax_focal,
 )
 from jaxnets.losses.generative import energy_gap, gaussian_kl, negative_elbo
-from jaxnets.losses.heads import over_heads
+from jaxnets.losses.heads import auxiliary_loss
 from jaxnets.losses.ignored import ignoring
 from jaxnets.losses.margins import (
     crammer_singer_hinge,
@@ -40,6 +40,7 @@ from jaxnets.losses.weighted import weighted
 __all__ = [
     "absolute_error",
     "absolute_percentage_error",
+    "auxiliary_loss",
     "binary_cross_entropy",
     "cosine",
     "crammer_singer_hinge",
@@ -59,7 +60,6 @@ __all__ = [
     "multiclass_hinge",
     "negative_elbo",
     "negative_log_likelihood",
-    "over_heads",
     "perceptron",
     "sequence",
     "smooth_l1",

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.errors import NetError, known, labelled_as
-from jaxnets.keywords import check_arguments
-from jaxnets.padded import Padded
+from jaxnets.core.errors import NetError, known, labeled_as
+from jaxnets.core.keywords import check_arguments
+from jaxnets.core.padded import Padded
 
 P = ParamSpec("P")
 
@@ -24,7 +24,7 @@ def named(function: Callable[P, jax.Array]) -> Callable[P, jax.Array]:
     @functools.wraps(function)
     def loss(*args: P.args, **kwargs: P.kwargs) -> jax.Array:
         check_arguments(name_of(function), signature, args, kwargs)
-        with labelled_as(name_of(function)):
+        with labeled_as(name_of(function)):
             return function(*args, **kwargs)
 
     return loss
@@ -59,10 +59,10 @@ def floating(outputs: Any) -> jax.Array:
     if isinstance(outputs, Padded):
         raise NetError("expects an array, got Padded; wrap the loss, jn.losses.sequence(loss), to average over steps")
     if isinstance(outputs, dict | tuple) or outputs is None:
-        mend = "choose one of several outputs, lambda outputs, targets: loss(outputs['name'], targets['name'])"
+        hint = "choose one of several outputs, lambda outputs, targets: loss(outputs['name'], targets['name'])"
         if isinstance(outputs, dict) and "logits" in outputs:
-            mend = "for auxiliary heads wrap the loss, jn.losses.over_heads(loss, aux1=0.3)"
-        raise NetError(f"expects an array, got {type(outputs).__name__}; {mend}")
+            hint = "for auxiliary heads wrap the loss, jn.losses.auxiliary_loss(loss, aux1=0.3)"
+        raise NetError(f"expects an array, got {type(outputs).__name__}; {hint}")
     outputs = jnp.asarray(outputs)
     if not jnp.issubdtype(outputs.dtype, jnp.floating):
         raise NetError(f"expects floating outputs, got {outputs.dtype} {outputs.shape}; is it (targets, outputs)?")
@@ -81,14 +81,14 @@ def same_shape(outputs: Any, targets: Any) -> tuple[jax.Array, jax.Array]:
     shape = targets.shape
     if outputs.shape != shape:
         if outputs.shape == (*shape, 1):
-            mend = "; drop the last axis, outputs[..., 0]"
+            hint = "; drop the last axis, outputs[..., 0]"
         elif shape == (*outputs.shape, 1):
-            mend = "; drop the last axis, targets[..., 0]"
+            hint = "; drop the last axis, targets[..., 0]"
         elif outputs.shape[:-1] == shape:
-            mend = f"; for class indices take cross_entropy, or jax.nn.one_hot(targets, {outputs.shape[-1]})"
+            hint = f"; for class indices take cross_entropy, or jax.nn.one_hot(targets, {outputs.shape[-1]})"
         else:
-            mend = of_places(outputs.shape, shape)
-        raise NetError(f"expects outputs and targets of one shape, got {outputs.shape} and {shape}{mend}")
+            hint = of_places(outputs.shape, shape)
+        raise NetError(f"expects outputs and targets of one shape, got {outputs.shape} and {shape}{hint}")
     return outputs, targets.astype(outputs.dtype)
 
 
@@ -97,8 +97,8 @@ def of_places(outputs: tuple[int, ...], targets: tuple[int, ...]) -> str:
     if len(outputs) < 3 or targets[:1] != outputs[:1] or targets[1:] not in ((), (1,), outputs[-1:]):
         return ""
     steps = "; of sequences take the last step, jn.recurrent(..., return_sequences=False)" if len(outputs) == 3 else ""
-    mend = "jn.flatten or jn.global_avg_pool in front of the last jn.dense joins them"
-    return f"; the network gives outputs for {' × '.join(map(str, outputs[1:-1]))} places: {mend}{steps}"
+    hint = "jn.flatten or jn.global_avg_pool in front of the last jn.dense joins them"
+    return f"; the network gives outputs for {' × '.join(map(str, outputs[1:-1]))} places: {hint}{steps}"
 
 
 def array(targets: Any) -> jax.Array:
@@ -108,8 +108,8 @@ def array(targets: Any) -> jax.Array:
         NetError: for `Padded`, a dict, a tuple or nothing.
     """
     if isinstance(targets, Padded | dict | tuple) or targets is None:
-        mend = "; wrap the loss, jn.losses.sequence(loss)" if isinstance(targets, Padded) else ""
-        raise NetError(f"expects an array of targets, got {type(targets).__name__}{mend}")
+        hint = "; wrap the loss, jn.losses.sequence(loss)" if isinstance(targets, Padded) else ""
+        raise NetError(f"expects an array of targets, got {type(targets).__name__}{hint}")
     return jnp.asarray(targets)
 
 
@@ -134,10 +134,10 @@ def class_targets(outputs: Any, targets: Any) -> tuple[jax.Array, jax.Array]:
         return outputs, targets.astype(outputs.dtype)
     if targets.shape != outputs.shape[:-1]:
         short = targets.shape == (*outputs.shape[:-1], 1)
-        mend = "; drop the last axis, targets[..., 0]" if short else of_places(outputs.shape, targets.shape)
+        hint = "; drop the last axis, targets[..., 0]" if short else of_places(outputs.shape, targets.shape)
         raise NetError(
             f"expects labels {outputs.shape[:-1]} or probabilities {outputs.shape} for outputs {outputs.shape}, "
-            f"got {targets.shape}{mend}"
+            f"got {targets.shape}{hint}"
         )
     if not jnp.issubdtype(targets.dtype, jnp.integer):
         raise NetError(f"expects integer labels, got {targets.dtype}; convert them, targets.astype(jnp.int32)")
@@ -175,12 +175,12 @@ def check_probabilities(targets: Any) -> None:
         NetError: if one is negative or they do not add up to 1.
     """
     refuse(targets, lambda p: p < 0, "expects probabilities as targets, got {}")
-    mend = "; for labels that exclude nothing take binary_cross_entropy"
+    hint = "; for labels that exclude nothing take binary_cross_entropy"
     values = known(targets)
     if values is not None:
         totals = values.astype(np.float64).sum(axis=-1)
         refuse(
-            totals, lambda s: np.abs(s - 1) > 0.01, f"expects probabilities that add up to 1, got a sum of {{}}{mend}"
+            totals, lambda s: np.abs(s - 1) > 0.01, f"expects probabilities that add up to 1, got a sum of {{}}{hint}"
         )
 
 
@@ -200,8 +200,8 @@ def check_log_probabilities(outputs: jax.Array) -> None:
     Raises:
         NetError: if one is positive.
     """
-    mend = "; pass jax.nn.log_softmax(logits)"
-    refuse(outputs, lambda q: q > 1e-2, f"expects log-probabilities, at most 0, got {{}}{mend}")
+    hint = "; pass jax.nn.log_softmax(logits)"
+    refuse(outputs, lambda q: q > 1e-2, f"expects log-probabilities, at most 0, got {{}}{hint}")
 
 
 def option(value: Any, like: jax.Array) -> jax.Array:

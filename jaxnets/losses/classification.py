@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxnets.errors import check_fraction, check_positive
+from jaxnets.core.errors import check_fraction, check_positive
 from jaxnets.losses.checks import (
     at_least_zero,
     binary_entropies,
@@ -27,8 +27,8 @@ from jaxnets.losses.labels import takes_labels, takes_targets
 
 
 def _check_zero_one(targets: Any) -> None:
-    mend = "; turn -1 and 1 into 0 and 1 by (targets + 1) / 2"
-    refuse(targets, lambda t: (t < 0) | (t > 1), f"expects targets from 0 to 1, got {{}}{mend}")
+    hint = "; turn -1 and 1 into 0 and 1 by (targets + 1) / 2"
+    refuse(targets, lambda t: (t < 0) | (t > 1), f"expects targets from 0 to 1, got {{}}{hint}")
 
 
 @takes_targets(check_probabilities)
@@ -164,8 +164,8 @@ def binary_cross_entropy(outputs: Any, targets: Any, *, from_logits: bool = True
     _check_zero_one(targets)
     if from_logits:
         return over_batch(binary_entropies(outputs, targets))
-    mend = "; outputs without a sigmoid are logits, from_logits=True"
-    refuse(outputs, lambda p: (p < 0) | (p > 1), f"expects probabilities from 0 to 1, got {{}}{mend}")
+    hint = "; outputs without a sigmoid are logits, from_logits=True"
+    refuse(outputs, lambda p: (p < 0) | (p > 1), f"expects probabilities from 0 to 1, got {{}}{hint}")
     return over_batch(-targets * _log(outputs) - (1 - targets) * _log(1 - outputs))
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from jaxnets.errors import NetError, check_positive
+from jaxnets.core.errors import NetError, check_positive
 from jaxnets.losses.checks import at_least_zero, binary_entropies, floating, named, option, refuse, same_shape
 
 
@@ -55,8 +55,8 @@ def negative_elbo(
         raise NetError(f"expects outputs with a reconstruction, got {', '.join(outputs)}")
     o, t = same_shape(outputs["reconstruction"], targets)
     if likelihood == "bernoulli":
-        mend = '; take likelihood="gaussian" for values of any size'
-        refuse(t, lambda t: (t < 0) | (t > 1), f"expects targets from 0 to 1, got {{}}{mend}")
+        hint = '; take likelihood="gaussian" for values of any size'
+        refuse(t, lambda t: (t < 0) | (t > 1), f"expects targets from 0 to 1, got {{}}{hint}")
         values = binary_entropies(o, t)
     elif likelihood == "gaussian":
         width = option(variance, o)

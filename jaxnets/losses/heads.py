@@ -6,14 +6,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnets.errors import NetError, check_positive
+from jaxnets.core.errors import NetError, check_positive
 from jaxnets.losses.checks import name_of, option
 from jaxnets.losses.labels import labels_of, takes_labels
 from jaxnets.losses.sequences import Loss
 
 
-def over_heads(loss: Loss, /, **weights: Any) -> Loss:
-    """Add up a loss over the outputs of `jn.side_heads`: l(logits) + Σ_k w_k l(head k).
+def auxiliary_loss(loss: Loss, /, **weights: Any) -> Loss:
+    """Add up a loss over the outputs of `jn.auxiliary_heads`: l(logits) + Σ_k w_k l(head k).
 
     In evaluation, where the output is the logits alone, it is the loss of these. A training run that reports both
     thus compares the whole sum in training with the main output's share in evaluation.
@@ -32,13 +32,13 @@ def over_heads(loss: Loss, /, **weights: Any) -> Loss:
     Szegedy and others, "Going Deeper with Convolutions" (2015), section 5, with w = 0.3.
 
     >>> import jax.numpy as jnp, jaxnets as jn
-    >>> loss = over_heads(jn.losses.cross_entropy, aux1=0.3, aux2=0.3)
+    >>> loss = auxiliary_loss(jn.losses.cross_entropy, aux1=0.3, aux2=0.3)
     >>> logits, labels = jnp.zeros((2, 4)), jnp.array([0, 3])
     >>> print(loss(logits, labels).round(2), loss({"logits": logits, "aux1": logits, "aux2": logits}, labels).round(2))
     [1.39 1.39] [2.22 2.22]
     """
     name = name_of(loss)
-    label = f"over_heads({name})"
+    label = f"auxiliary_loss({name})"
     if not weights:
         raise NetError("expects a weight for each head, aux1=0.3", label=label)
     for head, weight in weights.items():

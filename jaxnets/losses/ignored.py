@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnets.errors import NetError, shown
+from jaxnets.core.errors import NetError, shown
 from jaxnets.losses.checks import name_of
 from jaxnets.losses.labels import but, labels_of, takes_labels
 from jaxnets.losses.sequences import Loss, sequence
@@ -39,19 +39,19 @@ def ignoring(loss: Loss, label: int) -> Loss:
     name = name_of(loss)
     over_places = sequence(loss)
 
-    def labelled_loss(outputs: Any, targets: Any) -> jax.Array:
+    def labeled_loss(outputs: Any, targets: Any) -> jax.Array:
         outputs, targets = jnp.asarray(outputs), jnp.asarray(targets)
         if targets.ndim < 2 or outputs.shape[:-1] != targets.shape or not jnp.issubdtype(targets.dtype, jnp.integer):
-            mend = "; of one label an example those left out get weight 0, data=(x, y, y != label)"
-            mend = mend if targets.ndim == 1 else ""
+            hint = "; of one label an example those left out get weight 0, data=(x, y, y != label)"
+            hint = hint if targets.ndim == 1 else ""
             raise NetError(
                 f"expects outputs (batch, places, ..., classes) and integer labels (batch, places, ...), got "
-                f"{outputs.shape} and {targets.dtype} {targets.shape}{mend}",
+                f"{outputs.shape} and {targets.dtype} {targets.shape}{hint}",
                 label=f"ignoring({name}, {label})",
             )
         rows = targets.reshape(len(targets), -1)
         flat = outputs.reshape(*rows.shape, outputs.shape[-1])
         return over_places(flat, rows, (rows != label).astype(jnp.float32))
 
-    labelled_loss.__name__ = name
-    return takes_labels(labelled_loss, but(labels_of(loss), label))
+    labeled_loss.__name__ = name
+    return takes_labels(labeled_loss, but(labels_of(loss), label))

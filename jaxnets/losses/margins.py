@@ -6,14 +6,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxnets.errors import NetError, concrete, is_traced
+from jaxnets.core.errors import NetError, concrete, is_traced
 from jaxnets.losses.checks import integer_targets, named, option, others, over_batch, pick, refuse, same_shape
 from jaxnets.losses.labels import takes_labels, takes_targets
 
 
 def _check_signs(targets: Any) -> None:
-    mend = "; turn 0 and 1 into these by 2 * targets - 1"
-    refuse(targets, lambda t: (t != 1) & (t != -1), f"expects targets -1 or 1, got {{}}{mend}")
+    hint = "; turn 0 and 1 into these by 2 * targets - 1"
+    refuse(targets, lambda t: (t != 1) & (t != -1), f"expects targets -1 or 1, got {{}}{hint}")
 
 
 @takes_targets(_check_signs)
@@ -90,7 +90,7 @@ def exponential(outputs: Any, targets: Any) -> jax.Array:
     """Return the exponential loss e^(−t o), that of AdaBoost.
 
     It is not clamped: with t o below about −88 it overflows float32 to ∞ (−709 in float64), its gradient too.
-    `binary_cross_entropy` has the same minimiser, up to a factor 2, and grows linearly.
+    `binary_cross_entropy` has the same minimizer, up to a factor 2, and grows linearly.
 
     Args:
         outputs: scores `(batch, ...)`, floating.

@@ -5,9 +5,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnets.errors import NetError
+from jaxnets.core.errors import NetError
+from jaxnets.core.padded import Padded, check_padded
 from jaxnets.losses.checks import known, refuse, wide
-from jaxnets.padded import Padded, check_padded
 
 
 def check_weights(weights: Any, shape: tuple[int, ...]) -> jax.Array:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxnets.errors import NetError, check_positive
+from jaxnets.core.errors import NetError, check_positive
 from jaxnets.losses.checks import at_least_zero, magnitude, named, option, over_batch, refuse, same_shape
 
 

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxnets.errors import NetError, labelled_as
+from jaxnets.core.errors import NetError, labeled_as
+from jaxnets.core.padded import Padded
 from jaxnets.losses.checks import at_least_zero, floating, name_of, named, refuse
 from jaxnets.losses.labels import Labels, labels_of, takes_labels
 from jaxnets.losses.masking import blanked, check_weights, real_steps, stood_in, weighted_mean, weighted_sum
-from jaxnets.padded import Padded
 
 Loss = Callable[..., jax.Array]
 
@@ -46,7 +46,7 @@ def sequence(loss: Loss, reduction: Literal["mean", "sum"] = "mean") -> Loss:
         raise NetError(f"expects reduction 'mean' or 'sum', got {reduction!r}", label="sequence")
 
     def sequence_loss(outputs: Any, targets: Any, weights: Any = None) -> jax.Array:
-        with labelled_as(f"sequence({name})"):
+        with labeled_as(f"sequence({name})"):
             mask = real_steps(outputs, targets)
             outputs, targets = (jnp.asarray(x.values if isinstance(x, Padded) else x) for x in (outputs, targets))
             steps = outputs.shape[:2]

@@ -5,7 +5,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from jaxnets.errors import NetError, labelled_as
+from jaxnets.core.errors import NetError, labeled_as
 from jaxnets.losses.checks import array, name_of
 from jaxnets.losses.masking import blanked, check_weights, stood_in, weighted_mean
 from jaxnets.losses.sequences import Loss
@@ -49,7 +49,7 @@ def weighted(loss: Loss, reduction: Literal["mean", "weighted mean", "sum", "non
         raise NetError(f"expects reduction 'mean', 'weighted mean', 'sum' or 'none', got {reduction!r}", label=label)
 
     def weighted_loss(outputs: Any, targets: Any, weights: Any = None) -> jax.Array:
-        with labelled_as(label):
+        with labeled_as(label):
             if weights is None:
                 if not isinstance(targets, tuple | list) or len(targets) != 2:
                     raise NetError(f"expects targets as a pair (targets, weights), got {type(targets).__name__}")

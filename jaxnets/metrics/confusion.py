@@ -6,7 +6,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from jaxnets.errors import NetError, check_count, labelled_as
+from jaxnets.core.errors import NetError, check_count, labeled_as
 from jaxnets.losses.labels import takes_labels
 from jaxnets.metrics.metric import Metric, Sums, divide
 from jaxnets.metrics.scores import items
@@ -17,11 +17,11 @@ Average = Literal["macro", "micro", "weighted"]
 
 def _counts(classes: int, name: str) -> Callable[..., Sums]:
     """Return the `measure` that counts true classes (rows) against predicted ones; a last column for NaN."""
-    with labelled_as(name):
+    with labeled_as(name):
         check_count("classes", classes)
 
     def measure(outputs: Any, targets: Any, weights: Any = None) -> Sums:
-        with labelled_as(name):
+        with labeled_as(name):
             scores, labels, weights = items(outputs, targets, weights)
             if scores.shape[1] != classes:
                 raise NetError(f"expects {classes} classes, got outputs of {scores.shape[1]}")

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnets.errors import labelled_as
+from jaxnets.core.errors import labeled_as
 from jaxnets.losses.checks import name_of
 from jaxnets.losses.labels import labels_of, takes_labels, takes_targets, targets_check_of
 from jaxnets.losses.masking import check_by_example, masked_rows
@@ -33,7 +33,7 @@ class Metric:
     What has weight 0 counts for nothing, NaN in it neither. Weights are `(batch,)`, and for metrics that look
     at single steps or pixels also `(batch, ...)`, of the shape of the labels. There, outputs and targets may
     be `Padded`. The value over no data at all, or where all weights are 0, is NaN; and so it is where a traced
-    weight is negative, while a known one is refused. Of the dict that `jn.side_heads` gives in training, metrics of
+    weight is negative, while a known one is refused. Of the dict that `jn.auxiliary_heads` gives, metrics of
     logits look at the main output, its `logits`.
 
     Attributes:
@@ -111,10 +111,10 @@ def mean(loss: Callable[[Any, Any], jax.Array], *, higher_is_better: bool | None
     name = name_of(loss)
 
     def measure(outputs: Any, targets: Any, weights: Any = None) -> Sums:
-        with labelled_as(name):
+        with labeled_as(name):
             outputs, targets, weights = masked_rows(outputs, targets, weights)
         values = loss(outputs, targets)
-        with labelled_as("mean"):
+        with labeled_as("mean"):
             check_by_example(name, values, outputs)
             values = values if jnp.issubdtype(values.dtype, jnp.floating) else values.astype(jnp.float32)
         return sums(values, weights)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets import losses
-from jaxnets.errors import labelled_as
+from jaxnets.core.errors import labeled_as
 from jaxnets.losses.checks import same_shape
 from jaxnets.losses.masking import masked_rows
 from jaxnets.metrics.metric import Metric, Sums, divide, mean
@@ -21,7 +21,7 @@ mean_absolute_error: Metric = mean(losses.absolute_error)
 
 
 def _r2_sums(outputs: Any, targets: Any, weights: Any = None) -> Sums:
-    with labelled_as("r2"):
+    with labeled_as("r2"):
         outputs, targets, weights = masked_rows(outputs, targets, weights)
         outputs, targets = same_shape(outputs, targets)
     weights = jnp.ones(len(outputs), outputs.dtype) if weights is None else weights.astype(outputs.dtype)

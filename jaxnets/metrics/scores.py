@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets import losses
-from jaxnets.errors import NetError, check_count, labelled_as
+from jaxnets.core.errors import NetError, check_count, labeled_as
+from jaxnets.core.padded import Padded
 from jaxnets.losses.checks import array, class_targets, floating, over_batch, refuse, same_shape
 from jaxnets.losses.labels import takes_labels, takes_targets
 from jaxnets.losses.masking import blanked, check_weights, masked_rows, real_steps, stood_in
 from jaxnets.metrics.metric import Metric, Sums, ratio, sums
-from jaxnets.padded import Padded
 
 
 def main_output(outputs: Any) -> Any:
@@ -66,14 +66,14 @@ def top_k(k: int) -> Metric:
     >>> top_k(2)(jnp.array([[0.5, 0.3, 0.2], [0.5, 0.3, 0.2]]), jnp.array([1, 2])).item()
     0.5
     """
-    with labelled_as("top_k"):
+    with labeled_as("top_k"):
         check_count("k", k)
     return _top_k(k, f"top_{k}")
 
 
 def _top_k(k: int, name: str) -> Metric:
     def measure(outputs: Any, targets: Any, weights: Any = None) -> Sums:
-        with labelled_as(name):
+        with labeled_as(name):
             scores, labels, weights = items(outputs, targets, weights)
             if k > scores.shape[1]:
                 raise NetError(f"expects at least {k} classes, got {scores.shape[1]}")
@@ -95,13 +95,13 @@ scores counts as wrong: `argmax` would take the NaN for a prediction.
 
 
 def _check_binary(targets: Any) -> None:
-    mend = "; turn 1 and 2 into 0 and 1 by targets - 1"
-    refuse(targets, lambda t: (t != 0) & (abs(t) != 1), f"expects targets 0 and 1, or -1 and 1, got {{}}{mend}")
+    hint = "; turn 1 and 2 into 0 and 1 by targets - 1"
+    refuse(targets, lambda t: (t != 0) & (abs(t) != 1), f"expects targets 0 and 1, or -1 and 1, got {{}}{hint}")
 
 
 @takes_targets(_check_binary)
 def _binary_accuracy(outputs: Any, targets: Any, weights: Any = None) -> Sums:
-    with labelled_as("binary_accuracy"):
+    with labeled_as("binary_accuracy"):
         outputs, targets, weights = masked_rows(main_output(outputs), targets, weights)
         logits, truth = same_shape(outputs, targets)
         _check_binary(truth)
@@ -118,7 +118,7 @@ all other axes.
 
 
 def _perplexity(outputs: Any, targets: Any, weights: Any = None) -> Sums:
-    with labelled_as("perplexity"):
+    with labeled_as("perplexity"):
         logits, labels, weights = items(outputs, targets, weights)
     return sums(losses.cross_entropy(logits, labels), weights)
 

@@ -2,51 +2,45 @@
 
 from jaxnets.models.alexnet import alexnet, alexnet_2012
 from jaxnets.models.autoencoder import autoencoder, conv_autoencoder, denoising_autoencoder
-from jaxnets.models.beam import beam_decode
+from jaxnets.models.boltzmann.dbm import dbm, mean_field_learning
+from jaxnets.models.boltzmann.dbn import dbn, dbn_sample, dbn_stages, dbn_to_mlp
+from jaxnets.models.boltzmann.deep_energy import dbm_gibbs_step, mean_field, variational_bound
+from jaxnets.models.boltzmann.energy import free_energy, gibbs_step, reconstruct
+from jaxnets.models.boltzmann.rbm import contrastive_divergence, rbm
 from jaxnets.models.cnn import cnn
-from jaxnets.models.contrastive import contrastive_divergence
-from jaxnets.models.dbm import dbm
-from jaxnets.models.dbn import dbn, dbn_stages, dbn_to_mlp
-from jaxnets.models.dbn_sample import dbn_sample
-from jaxnets.models.decoding import Decoded, greedy_decode
-from jaxnets.models.deep_energy import dbm_gibbs_step, mean_field, variational_bound
-from jaxnets.models.energy import free_energy, gibbs_step, reconstruct
 from jaxnets.models.fcn import fcn
-from jaxnets.models.generate import generate
-from jaxnets.models.googlenet import googlenet
-from jaxnets.models.googlenet_2014 import googlenet_2014
+from jaxnets.models.googlenet import googlenet, googlenet_2014
 from jaxnets.models.inception import inception_v3
 from jaxnets.models.landmarks import landmarks, soft_argmax
 from jaxnets.models.language_model import language_model
 from jaxnets.models.lenet import lenet5, lenet5_1998
 from jaxnets.models.linear import linear
-from jaxnets.models.mean_field_learning import mean_field_learning
 from jaxnets.models.mlp import mlp
 from jaxnets.models.perceptron import perceptron
-from jaxnets.models.rbm import rbm
 from jaxnets.models.recurrent import gru, lstm, rnn
-from jaxnets.models.resnet import resnet18, resnet34, resnet50, resnet101, resnet152
-from jaxnets.models.resnet_cifar import plain_cifar, resnet_cifar
-from jaxnets.models.resnet_v2 import resnet18_v2, resnet34_v2, resnet50_v2, resnet101_v2, resnet152_v2
-from jaxnets.models.resnext import (
+from jaxnets.models.resnet import (
+    resnet18,
+    resnet34,
+    resnet50,
+    resnet101,
+    resnet152,
     resnext50_32x4d,
     resnext101_32x8d,
     resnext101_64x4d,
     wide_resnet50_2,
     wide_resnet101_2,
 )
+from jaxnets.models.resnet_cifar import plain_cifar, resnet_cifar
+from jaxnets.models.resnet_v2 import resnet18_v2, resnet34_v2, resnet50_v2, resnet101_v2, resnet152_v2
 from jaxnets.models.sequence_to_sequence import encoder_decoder
 from jaxnets.models.unet import unet
-from jaxnets.models.vae import conv_vae, vae
-from jaxnets.models.variational import variational
+from jaxnets.models.vae import conv_vae, vae, variational
 from jaxnets.models.vgg import vgg11, vgg13, vgg16, vgg19
 
 __all__ = [
-    "Decoded",
     "alexnet",
     "alexnet_2012",
     "autoencoder",
-    "beam_decode",
     "cnn",
     "contrastive_divergence",
     "conv_autoencoder",
@@ -61,11 +55,9 @@ __all__ = [
     "encoder_decoder",
     "fcn",
     "free_energy",
-    "generate",
     "gibbs_step",
     "googlenet",
     "googlenet_2014",
-    "greedy_decode",
     "gru",
     "inception_v3",
     "landmarks",

@@ -2,11 +2,11 @@
 
 import jax
 
-from jaxnets.combinators import serial
+from jaxnets.combinators.serial import serial
+from jaxnets.core.net import Net
 from jaxnets.layers import adaptive_avg_pool, conv, dense, flatten, local_response_norm, max_pool
 from jaxnets.layers import dropout as drop
 from jaxnets.models.images import takes_images
-from jaxnets.net import Net
 
 
 @takes_images
@@ -63,7 +63,7 @@ def alexnet(num_classes: int = 1000, *, hidden: int = 4096, dropout: float | jax
 
 @takes_images
 def alexnet_2012(num_classes: int = 1000, *, hidden: int = 4096, dropout: float | jax.Array = 0.5) -> Net:
-    """Return AlexNet as published: two groups, local response normalisation, overlapping pools, its initial values.
+    """Return AlexNet as published: two groups, local response normalization, overlapping pools, its initial values.
 
     The groups are the halves that lived on two GPUs. It takes `(batch, 227, 227, channels)`, or any size of at least
     67 × 67 that `init` sees, and gives logits `(batch, num_classes)`; with three channels and 1,000 classes it has

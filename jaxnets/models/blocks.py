@@ -6,11 +6,11 @@ from typing import Any
 import jax
 from jax.nn import relu
 
-from jaxnets.combinators import residual, serial
+from jaxnets.combinators.repeat import repeat
+from jaxnets.combinators.serial import residual, serial
+from jaxnets.core.net import Apply, Key, Net, Params, State, compose
+from jaxnets.core.value import recorded
 from jaxnets.layers import batch_norm, conv
-from jaxnets.net import Apply, Key, Net, Params, State, compose
-from jaxnets.recorded import recorded
-from jaxnets.stacked import repeat
 
 HE = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 ZEROS, ONES = jax.nn.initializers.zeros, jax.nn.initializers.ones

@@ -4,14 +4,14 @@ from collections.abc import Callable, Sequence
 
 import jax
 
-from jaxnets.combinators import Layer, serial
-from jaxnets.errors import check_count, check_counts, labelled_as
-from jaxnets.keywords import explained
-from jaxnets.layers import batch_norm as normalise
+from jaxnets.combinators.serial import Layer, serial
+from jaxnets.core.errors import check_count, check_counts, labeled_as
+from jaxnets.core.keywords import explained
+from jaxnets.core.net import Net
+from jaxnets.layers import batch_norm as normalize
 from jaxnets.layers import conv, max_pool
 from jaxnets.models.images import check_axes, of_images
 from jaxnets.models.mlp import mlp
-from jaxnets.net import Net
 
 
 @explained
@@ -62,7 +62,7 @@ def cnn(
     >>> net.upto("features").apply(params, state, jnp.ones((2, 12, 12, 1)))[0].shape
     (2, 3, 3, 16)
     """
-    with labelled_as("cnn"):
+    with labeled_as("cnn"):
         check_count("convs", convs)
         check_counts("widths", widths)
         check_axes(spatial_axes)
@@ -74,7 +74,7 @@ def cnn(
             place += 1
             features[f"conv{place}"] = conv(width, window, padding="SAME", use_bias=not batch_norm, kernel_init=he)
             if batch_norm:
-                features[f"bn{place}"] = normalise()
+                features[f"bn{place}"] = normalize()
             features[f"act{place}"] = activation
         if pool != 1:
             features[f"pool{stage}"] = max_pool(pool)

@@ -7,13 +7,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnets.errors import NetError, check_count
-from jaxnets.graphs import graph
-from jaxnets.layers import bilinear_kernel, conv, conv_transpose
+from jaxnets.combinators.graph import graph
+from jaxnets.core.errors import NetError, check_count
+from jaxnets.core.net import Net
+from jaxnets.initializers import bilinear_kernel
+from jaxnets.layers import conv, conv_transpose
 from jaxnets.layers import dropout as drop
 from jaxnets.models.cnn import cnn
 from jaxnets.models.images import takes_images
-from jaxnets.net import Net
 
 ZEROS = jax.nn.initializers.zeros
 

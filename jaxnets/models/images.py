@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ParamSpec
 
-from jaxnets.errors import NetError, labelled_as
-from jaxnets.keywords import explained
+from jaxnets.core.errors import NetError, labeled_as
+from jaxnets.core.keywords import explained
+from jaxnets.core.net import Apply, Key, Net, Params, State
+from jaxnets.core.padded import Padded
+from jaxnets.core.value import recorded
 from jaxnets.layers.windows import AXES, check_spatial
-from jaxnets.net import Apply, Key, Net, Params, State
-from jaxnets.padded import Padded
-from jaxnets.recorded import recorded
 
 P = ParamSpec("P")
 
@@ -44,14 +44,14 @@ def of_images(net: Net, label: str, spatial_axes: int = 2) -> Net:
     >>> net.init(jax.random.key(0), jnp.ones((1, 8, 8)))
     Traceback (most recent call last):
         ...
-    jaxnets.errors.NetError: small expects (batch, height, width, channels), got (1, 8, 8); add the axis that is \
+    jaxnets.core.errors.NetError: small expects (batch, height, width, channels), got (1, 8, 8); add the axis that is \
 missing, x[None] for the batch or x[..., None] for the channels
     """
 
     def check(x: Any) -> None:
         if isinstance(x, Padded):
             return  # which the layers refuse, and say why
-        with labelled_as(label):
+        with labeled_as(label):
             check_spatial(x, spatial_axes)
         warn_of_channels_first(label, tuple(x.shape))
 

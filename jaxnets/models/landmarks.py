@@ -7,15 +7,15 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from jaxnets.combinators import Layer, serial
-from jaxnets.errors import NetError, check_count
+from jaxnets.combinators.serial import Layer, serial
+from jaxnets.core.checks import param_dtype
+from jaxnets.core.errors import NetError, check_count
+from jaxnets.core.net import Net
 from jaxnets.layers import conv
-from jaxnets.layers.checks import param_dtype
 from jaxnets.layers.windows import check_spatial
 from jaxnets.models.cnn import cnn
 from jaxnets.models.images import takes_images
 from jaxnets.models.mlp import mlp
-from jaxnets.net import Net
 
 
 @takes_images

@@ -5,13 +5,13 @@ from typing import Any
 
 import jax
 
-from jaxnets.combinators import build_child
-from jaxnets.errors import NetError, labelled_as
-from jaxnets.keywords import explained
+from jaxnets.combinators.serial import build_child
+from jaxnets.core.errors import NetError, labeled_as
+from jaxnets.core.keywords import explained
+from jaxnets.core.net import Key, Net, Params, State, apply_child, compose
 from jaxnets.layers import dense, embed, lstm_cell
 from jaxnets.layers import dropout as dropout_layer
-from jaxnets.models.recurrent_stack import MakeCell, recurrent_stack
-from jaxnets.net import Key, Net, Params, State, apply_child, compose
+from jaxnets.models.recurrent import MakeCell, recurrent_stack
 
 
 @explained
@@ -64,7 +64,7 @@ def language_model(
     ((2, 5, 27), True)
     """
     width = hidden if embedding is None else embedding
-    with labelled_as("language_model"):
+    with labeled_as("language_model"):
         if tie_weights and width != hidden:
             raise NetError(f"ties weights of one width, got embedding={width} and hidden={hidden}")
         init = {"embedding_init": jax.nn.initializers.normal(width**-0.5)} if tie_weights else {}

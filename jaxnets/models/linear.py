@@ -1,9 +1,9 @@
 """The linear classifier."""
 
-from jaxnets.combinators import serial
-from jaxnets.keywords import explained
+from jaxnets.combinators.serial import serial
+from jaxnets.core.keywords import explained
+from jaxnets.core.net import Net
 from jaxnets.layers import dense, flatten
-from jaxnets.net import Net
 
 
 @explained

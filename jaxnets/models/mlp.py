@@ -5,12 +5,12 @@ from typing import Literal
 
 import jax
 
-from jaxnets.combinators import Layer, serial
-from jaxnets.errors import NetError, check_counts, concrete, labelled_as
-from jaxnets.keywords import explained
+from jaxnets.combinators.serial import Layer, serial
+from jaxnets.core.errors import NetError, check_counts, concrete, labeled_as
+from jaxnets.core.keywords import explained
+from jaxnets.core.net import Net
 from jaxnets.layers import batch_norm, dense, flatten, layer_norm
 from jaxnets.layers import dropout as drop
-from jaxnets.net import Net
 
 Initializer = jax.nn.initializers.Initializer
 NORMS = {"batch": batch_norm, "layer": layer_norm}
@@ -26,7 +26,7 @@ def mlp(
     norm: Literal["batch", "layer"] | None = None,
     kernel_init: Initializer = jax.nn.initializers.he_normal(),
 ) -> Net:
-    """Return a stack of fully connected layers: dense, normalised, activated, dropped, for each width; then dense.
+    """Return a stack of fully connected layers: dense, normalized, activated, dropped, for each width; then dense.
 
     Names are numbered from 1, `fc1`, `norm1`, `act1`, `drop1`, so that turning a norm or dropout on moves no other
     parameter and changes no other initial value.
@@ -56,7 +56,7 @@ def mlp(
     """
     if norm is not None and norm not in NORMS:
         raise NetError(f'expects norm "batch", "layer" or None, got {norm!r}', label="mlp")
-    with labelled_as("mlp"):
+    with labeled_as("mlp"):
         check_counts("widths", widths)
     layers: dict[str, Layer] = {"flatten": flatten}
     for place, width in enumerate(widths, start=1):

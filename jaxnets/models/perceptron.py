@@ -5,10 +5,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxnets.combinators import serial
-from jaxnets.keywords import explained
+from jaxnets.combinators.serial import serial
+from jaxnets.core.keywords import explained
+from jaxnets.core.net import Net
 from jaxnets.layers import dense, flatten
-from jaxnets.net import Net
 
 
 def fires(x: jax.Array) -> jax.Array:

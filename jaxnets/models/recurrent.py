@@ -1,14 +1,75 @@
-"""Recurrent networks that read a sequence and answer: classifiers and regressors."""
+"""What recurrent models share: cells in depth over a sequence, one way or both ways, and a table before them."""
 
+from collections.abc import Callable
 from typing import Any
 
-from jaxnets.combinators import serial
-from jaxnets.errors import labelled_as
-from jaxnets.keywords import explained
-from jaxnets.layers import dense, gru_cell, lstm_cell, rnn_cell
+from jaxnets.combinators.serial import serial
+from jaxnets.core.errors import NetError, check_count, labeled_as
+from jaxnets.core.keywords import explained
+from jaxnets.core.net import Net
+from jaxnets.layers import Cell, bidirectional, dense, embed, gru_cell, lstm_cell, recurrent, rnn_cell
 from jaxnets.layers import dropout as dropout_layer
-from jaxnets.models.recurrent_stack import MakeCell, look_up, one_width, recurrent_stack
-from jaxnets.net import Net
+
+MakeCell = Callable[[int], Cell]
+
+
+def recurrent_stack(
+    cell: MakeCell,
+    hidden: int,
+    layers: int,
+    dropout: Any,
+    both_ways: bool = False,
+    return_sequences: bool = True,
+    return_carry: bool = False,
+) -> Net:
+    """Return `layers` cells of width `hidden`, each over the outputs of the one before, with dropout between.
+
+    Several are named `0`, `1`, …. Both ways, each is a pair of cells.
+
+    Raises:
+        NetError: for fewer than one layer, or something that makes no cell.
+    """
+    if isinstance(cell, Cell) or not callable(cell):
+        raise NetError(
+            f"expects for cell what makes one of a width, such as jn.lstm_cell or "
+            f"functools.partial(jn.lstm_cell, peepholes=True), got {cell!r}"
+        )
+    check_count("layers", layers)
+    own = cell(hidden)
+    options: dict[str, Any] = {"return_sequences": return_sequences, "return_carry": return_carry}
+    rate = 0.0 if layers == 1 else dropout
+    if both_ways:
+        return bidirectional(own, layers=layers, dropout=rate, **options)
+    return recurrent(*[own] * layers, dropout=rate, **options)
+
+
+def look_up(vocabulary: int | None, embedding: int | None, hidden: int) -> dict[str, Net]:
+    """Return the table of a vocabulary under its name, of width `hidden` if not said; nothing without a vocabulary.
+
+    Raises:
+        NetError: for a width without a vocabulary.
+    """
+    if vocabulary is not None:
+        return {"embedding": embed(vocabulary, hidden if embedding is None else embedding)}
+    if embedding is not None:
+        raise NetError(f"looks up tokens where vocabulary= says how many there are, got only embedding={embedding}")
+    return {}
+
+
+def one_width(num_classes: int | None, num_outputs: int | None) -> int:
+    """Return the width of the answer: that of a classifier or that of a regressor.
+
+    Raises:
+        NetError: unless exactly one of the two is given.
+    """
+    if num_classes is not None and num_outputs is None:
+        return num_classes
+    if num_outputs is not None and num_classes is None:
+        return num_outputs
+    raise NetError(
+        f"expects num_classes for a classifier or num_outputs for a regressor, one of the two, "
+        f"got num_classes={num_classes} and num_outputs={num_outputs}"
+    )
 
 
 @explained
@@ -55,7 +116,7 @@ def lstm(
     >>> sum(leaf.size for leaf in jax.tree.leaves(params))
     24458
     """
-    with labelled_as("lstm"):
+    with labeled_as("lstm"):
         first, width = look_up(vocabulary, embedding, hidden), one_width(num_classes, num_outputs)
         stack = recurrent_stack(cell, hidden, layers, dropout, bidirectional, return_sequences)
         return serial(**first, lstm=stack, dropout=dropout_layer(dropout), fc=dense(width))
@@ -86,7 +147,7 @@ def gru(
     >>> net.apply(*net.init(jax.random.key(0), x), x)[0].shape
     (4, 1)
     """
-    with labelled_as("gru"):
+    with labeled_as("gru"):
         first, width = look_up(vocabulary, embedding, hidden), one_width(num_classes, num_outputs)
         stack = recurrent_stack(cell, hidden, layers, dropout, bidirectional, return_sequences)
         return serial(**first, gru=stack, dropout=dropout_layer(dropout), fc=dense(width))
@@ -115,7 +176,7 @@ def rnn(
     >>> list(rnn(32, 5, vocabulary=100).children)
     ['embedding', 'rnn', 'dropout', 'fc']
     """
-    with labelled_as("rnn"):
+    with labeled_as("rnn"):
         first, width = look_up(vocabulary, embedding, hidden), one_width(num_classes, num_outputs)
         stack = recurrent_stack(cell, hidden, layers, dropout, bidirectional, return_sequences)
         return serial(**first, rnn=stack, dropout=dropout_layer(dropout), fc=dense(width))

@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 from jax.nn import relu
 
-from jaxnets.combinators import residual, serial
-from jaxnets.errors import NetError
+from jaxnets.combinators.serial import residual, serial
+from jaxnets.core.errors import NetError
+from jaxnets.core.layer import layer
+from jaxnets.core.net import Net
 from jaxnets.layers import batch_norm, dense, global_avg_pool
-from jaxnets.leaf import layer
 from jaxnets.models.blocks import basic, projection, stages, stem
 from jaxnets.models.images import takes_images
-from jaxnets.net import Net
 
 Shortcut = Literal["A", "B", "C"]
 
@@ -48,8 +48,8 @@ def resnet_cifar(
     272474
     """
     if shortcut not in ("A", "B", "C"):
-        mend = "; without shortcuts it is plain_cifar" if not shortcut else ""
-        raise NetError(f'expects shortcut "A", "B" or "C", got {shortcut!r}{mend}', label="resnet_cifar")
+        hint = "; without shortcuts it is plain_cifar" if not shortcut else ""
+        raise NetError(f'expects shortcut "A", "B" or "C", got {shortcut!r}{hint}', label="resnet_cifar")
 
     def block(features: int, stride: int, first: bool) -> Net:
         change = None

@@ -1,15 +1,15 @@
-"""ResNet version 2: normalisation and activation stand before each convolution, and nothing after the sum."""
+"""ResNet version 2: normalization and activation stand before each convolution, and nothing after the sum."""
 
 from typing import Any
 
 from jax.nn import relu
 
-from jaxnets.combinators import residual, serial
+from jaxnets.combinators.serial import residual, serial
+from jaxnets.core.net import Net
 from jaxnets.layers import batch_norm, dense, global_avg_pool, max_pool
 from jaxnets.models.blocks import residual_behind, same_conv, stages, stem
 from jaxnets.models.images import takes_images
 from jaxnets.models.resnet import BLOCKS
-from jaxnets.net import Net
 
 
 @takes_images

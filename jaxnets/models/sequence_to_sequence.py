@@ -2,15 +2,15 @@
 
 from typing import Any
 
-from jaxnets.combinators import build_child, serial
-from jaxnets.errors import NetError, labelled_as
-from jaxnets.keywords import explained
+from jaxnets.combinators.serial import build_child, serial
+from jaxnets.core.errors import NetError, labeled_as
+from jaxnets.core.keywords import explained
+from jaxnets.core.layer import layer
+from jaxnets.core.net import Key, Net, Params, State, apply_child, compose
 from jaxnets.layers import dropout as dropout_layer
 from jaxnets.layers import lstm_cell
-from jaxnets.leaf import layer
 from jaxnets.models.language_model import language_model
-from jaxnets.models.recurrent_stack import MakeCell, look_up, recurrent_stack
-from jaxnets.net import Key, Net, Params, State, apply_child, compose
+from jaxnets.models.recurrent import MakeCell, look_up, recurrent_stack
 
 
 @explained
@@ -30,7 +30,7 @@ def encoder_decoder(
     other way between them. The input is `(source, target_in)`, and the output `(batch, target time,
     target_vocabulary)`. In training `target_in` is the target one step late, behind a token that stands for the
     start ("teacher forcing"), and the loss is `jn.losses.sequence(jn.losses.cross_entropy)` with the target
-    itself, its end token included. `greedy_decode` and `beam_decode` write targets of their own.
+    itself, its end token included. `greedy` and `beam_search` write targets of their own.
 
     The source is integers `(batch, time)`, or floating `(batch, time, features)` where it has no vocabulary; it
     and `target_in` are arrays or `Padded`. The children are `encoder`, from the source to the carry, and `decoder`,
@@ -59,7 +59,7 @@ def encoder_decoder(
     >>> sum(leaf.size for leaf in jax.tree.leaves(params))
     384112000
     """
-    with labelled_as("encoder_decoder"):
+    with labeled_as("encoder_decoder"):
         table = {} if source_vocabulary is None else look_up(source_vocabulary, embedding, hidden)
         encoder = serial(
             **table,
@@ -90,6 +90,6 @@ def encoder_decoder(
 
 def _open(x: Any) -> tuple[Any, Any]:
     if not isinstance(x, tuple) or len(x) != 2:
-        mend = "; to write a target, take jn.models.greedy_decode or beam_decode"
-        raise NetError(f"expects (source, target_in), got {type(x).__name__}{mend}", label="encoder_decoder")
+        hint = "; to write a target, take jn.decoding.greedy or beam_search"
+        raise NetError(f"expects (source, target_in), got {type(x).__name__}{hint}", label="encoder_decoder")
     return x

@@ -6,15 +6,15 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from jaxnets.combinators import Layer, concatenate, serial
-from jaxnets.errors import NetError, labelled_as
-from jaxnets.graphs import graph
-from jaxnets.keywords import explained
-from jaxnets.layers import batch_norm as normalise
+from jaxnets.combinators.graph import graph
+from jaxnets.combinators.serial import Layer, concatenate, serial
+from jaxnets.core.errors import NetError, labeled_as
+from jaxnets.core.keywords import explained
+from jaxnets.core.net import Net
+from jaxnets.layers import batch_norm as normalize
 from jaxnets.layers import conv, conv_transpose, max_pool
 from jaxnets.layers import dropout as drop
 from jaxnets.models.images import check_axes, of_images
-from jaxnets.net import Net
 
 
 @explained
@@ -60,7 +60,7 @@ def unet(
     >>> jax.eval_shape(net.apply, params, state, x)[0].shape
     (3, 100, 75, 2)
     """
-    with labelled_as("unet"):
+    with labeled_as("unet"):
         if len(widths) < 2:
             raise NetError(f"expects at least two widths, got {tuple(widths)!r}")
         if padding not in ("SAME", "VALID"):
@@ -73,7 +73,7 @@ def unet(
         layers: dict[str, Layer] = {}
         for place in (1, 2):
             layers[f"conv{place}"] = conv(features, 3, padding=padding, use_bias=not batch_norm, kernel_init=he)
-            layers |= {f"bn{place}": normalise()} if batch_norm else {}
+            layers |= {f"bn{place}": normalize()} if batch_norm else {}
             layers[f"relu{place}"] = jax.nn.relu
         return serial(**layers)
 

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import jax
 
-from jaxnets.combinators import Layer, serial
+from jaxnets.combinators.serial import Layer, serial
+from jaxnets.core.net import Net
 from jaxnets.layers import adaptive_avg_pool, conv, dense, flatten, max_pool
-from jaxnets.layers import batch_norm as normalise
+from jaxnets.layers import batch_norm as normalize
 from jaxnets.layers import dropout as drop
 from jaxnets.models.images import takes_images
-from jaxnets.net import Net
 
 WIDTHS = (64, 128, 256, 512, 512)  # of the five stages; a pool stands behind each
 
@@ -88,7 +88,7 @@ def vgg19(
     return _vgg((2, 2, 4, 4, 4), num_classes, batch_norm, hidden, dropout)
 
 
-def _vgg(convs: Sequence[int], num_classes: int, normalised: bool, hidden: int, rate: float | jax.Array) -> Net:
+def _vgg(convs: Sequence[int], num_classes: int, normalized: bool, hidden: int, rate: float | jax.Array) -> Net:
     """Return the network with so many convolutions in each stage."""
     relu, normal = jax.nn.relu, jax.nn.initializers.normal(0.01)
     he = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -96,7 +96,7 @@ def _vgg(convs: Sequence[int], num_classes: int, normalised: bool, hidden: int, 
     for width, count in zip(WIDTHS, convs, strict=True):
         for _ in range(count):
             window = 3 if features else (3, 3)  # a pair: for images alone
-            features += [conv(width, window, padding=1, kernel_init=he), *([normalise()] if normalised else []), relu]
+            features += [conv(width, window, padding=1, kernel_init=he), *([normalize()] if normalized else []), relu]
         features.append(max_pool(2))
     classifier = serial(
         dense(hidden, kernel_init=normal),

@@ -3,7 +3,7 @@
 JAX sorts places by random keys, keys and places together, and again until the keys of all sorts tell all places apart.
 On CPU XLA sorts several arrays by a comparison that is called for each pair, and one array in a fraction of the time.
 So each place is written into the low bits of its key, and one array is sorted: by the high bits, where these are equal
-by the place. What is out of order then are neighbours with equal high bits, few of them. They are exchanged, odd pairs
+by the place. What is out of order then are neighbors with equal high bits, few of them. They are exchanged, odd pairs
 and even pairs in turn, until the whole keys ascend; equal keys keep the order of their places, as in a stable sort.
 """
 

@@ -1,6 +1,6 @@
 """Penalties that an objective adds to a loss, of parameters chosen by path or of outputs; and the max-norm constraint.
 
-A strength may be a traced value, so that many are trained at once. Patterns are those of `jaxnets.select`.
+A strength may be a traced value, so that many are trained at once. Patterns are those of `jaxnets.core.paths`.
 """
 
 from jaxnets.regularizers.constraints import max_norm

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxnets.errors import NetError, check_positive, labelled_as
+from jaxnets.core.errors import NetError, check_positive, labeled_as
+from jaxnets.core.paths import Pattern, mask, select
 from jaxnets.losses.checks import wide
 from jaxnets.regularizers.penalty import axes_within, described, norm
-from jaxnets.select import Pattern, mask, select
 
 
 def max_norm(limit: Any, on: Pattern = "**/kernel", axis: int | tuple[int, ...] = -1) -> optax.GradientTransformation:
@@ -20,7 +20,7 @@ def max_norm(limit: Any, on: Pattern = "**/kernel", axis: int | tuple[int, ...] 
 
     Args:
         limit: c > 0; may be traced.
-        on: the paths of the parameters, see `jaxnets.select`.
+        on: the paths of the parameters, see `jaxnets.core.paths`.
         axis: what numbers the units, as in `group_lasso`.
 
     Returns:
@@ -39,12 +39,12 @@ def max_norm(limit: Any, on: Pattern = "**/kernel", axis: int | tuple[int, ...] 
     [[1.5 0.5]
      [2.  0.5]]
     """
-    with labelled_as("max_norm"):
+    with labeled_as("max_norm"):
         check_positive("limit", limit)
     label = described("max_norm", {"limit": limit}, on)
 
     def init_fn(params: Any) -> optax.EmptyState:
-        with labelled_as(label):
+        with labeled_as(label):
             select(params, on)
         return optax.EmptyState()
 
@@ -58,7 +58,7 @@ def max_norm(limit: Any, on: Pattern = "**/kernel", axis: int | tuple[int, ...] 
             within = wanted * (ceiling / jnp.where(above, size, 1)) - wide(param)
             return jnp.where(above, within, wide(update)).astype(update.dtype)
 
-        with labelled_as(label):
+        with labeled_as(label):
             if params is None:
                 raise NetError("needs the parameters; call update(updates, state, params)")
             return jax.tree.map(constrain, mask(on)(params), params, updates), state

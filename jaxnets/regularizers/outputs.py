@@ -6,10 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnets.errors import NetError
+from jaxnets.core.errors import NetError
+from jaxnets.core.padded import Padded, check_padded
 from jaxnets.losses.checks import floating, magnitude, over_batch
 from jaxnets.losses.masking import weighted_mean
-from jaxnets.padded import Padded, check_padded
 from jaxnets.regularizers.penalty import Penalty, penalty, times
 
 

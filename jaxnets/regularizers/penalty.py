@@ -7,8 +7,8 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from jaxnets.errors import NetError, check_positive, concrete, labelled_as
-from jaxnets.select import Pattern
+from jaxnets.core.errors import NetError, check_positive, concrete, labeled_as
+from jaxnets.core.paths import Pattern
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -33,7 +33,7 @@ class Penalty:
 
     def __call__(self, x: Any) -> jax.Array:
         """Return the penalty of parameters or outputs."""
-        with labelled_as(self.label or self.name):
+        with labeled_as(self.label or self.name):
             return self.function(x)
 
     def __repr__(self) -> str:
@@ -59,7 +59,7 @@ def penalty(
     Raises:
         NetError: if a known strength is negative.
     """
-    with labelled_as(name):
+    with labeled_as(name):
         for key, strength in strengths.items():
             check_positive(key, strength, zero=True)
     return Penalty(function, name, of, described(name, strengths, on))

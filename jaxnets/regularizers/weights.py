@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnets.errors import NetError
+from jaxnets.core.errors import NetError
+from jaxnets.core.paths import Pattern, select
 from jaxnets.losses.checks import magnitude, wide
 from jaxnets.regularizers.penalty import Penalty, axes_within, norm, penalty, times
-from jaxnets.select import Pattern, select
 
 
 def l1(strength: Any, on: Pattern = "**/kernel") -> Penalty:
@@ -18,7 +18,7 @@ def l1(strength: Any, on: Pattern = "**/kernel") -> Penalty:
 
     Args:
         strength: λ ≥ 0; may be traced.
-        on: the paths of the parameters, see `jaxnets.select`.
+        on: the paths of the parameters, see `jaxnets.core.paths`.
 
     Returns:
         A penalty of parameters. The derivative at w = 0 is 0.
@@ -42,11 +42,11 @@ def l2(strength: Any, on: Pattern = "**/kernel") -> Penalty:
     give λ, so halve theirs. In plain gradient descent with rate η a step multiplies w by 1 − 2 η λ, which is a
     decoupled weight decay of 2 λ. In Adam the two differ: here the penalty's gradient is divided by the root of
     the second moment with the rest, so that weights with large gradients are shrunk less; AdamW multiplies all
-    by 1 − η λ, beside the gradient. For that take `optax.adamw(η, weight_decay=λ, mask=jn.select.mask(on))`.
+    by 1 − η λ, beside the gradient. For that take `optax.adamw(η, weight_decay=λ, mask=jn.paths.mask(on))`.
 
     Args:
         strength: λ ≥ 0; may be traced.
-        on: the paths of the parameters, see `jaxnets.select`.
+        on: the paths of the parameters, see `jaxnets.core.paths`.
 
     Returns:
         A penalty of parameters.
@@ -69,7 +69,7 @@ def elastic_net(l1: Any, l2: Any, on: Pattern = "**/kernel") -> Penalty:
     Args:
         l1: λ₁ ≥ 0; may be traced.
         l2: λ₂ ≥ 0; may be traced.
-        on: the paths of the parameters, see `jaxnets.select`.
+        on: the paths of the parameters, see `jaxnets.core.paths`.
 
     Returns:
         A penalty of parameters.
@@ -97,7 +97,7 @@ def group_lasso(strength: Any, on: Pattern = "**/kernel", axis: int | tuple[int,
 
     Args:
         strength: λ ≥ 0; may be traced.
-        on: the paths of the parameters, see `jaxnets.select`.
+        on: the paths of the parameters, see `jaxnets.core.paths`.
         axis: what numbers the groups: −1, the last axis, for the weights into each output unit or channel; −2
             for those out of each input; several axes for each of their combinations, `(0, -1)` for kernels that
             `repeat` or `ensemble` has stacked.
@@ -133,7 +133,7 @@ def orthogonality(strength: Any, on: Pattern = "**/kernel") -> Penalty:
 
     Args:
         strength: λ ≥ 0; may be traced.
-        on: the paths of the parameters, see `jaxnets.select`; not for kernels stacked by `repeat`.
+        on: the paths of the parameters, see `jaxnets.core.paths`; not for kernels stacked by `repeat`.
 
     Returns:
         A penalty of parameters.

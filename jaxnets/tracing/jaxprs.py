@@ -3,7 +3,7 @@
 JAX documents `Jaxpr`, `ClosedJaxpr` and `Literal` (`jax.extend.core`), and how their equations are evaluated ("Writing
 custom Jaxpr interpreters"), but not the parameters of its primitives. Those of loops, branches and calls differ from
 version to version and are read here alone; the rules for single operations read those that are named as the arguments
-of the function in `jax.lax`. `tests/test_jaxprs.py` lists everything that is relied upon.
+of the function in `jax.lax`. `tests/tracing/test_jaxprs.py` lists everything that is relied upon.
 """
 
 import warnings

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-from jaxnets.errors import is_traced
+from jaxnets.core.errors import is_traced
 from jaxnets.tracing import jaxprs
 from jaxnets.tracing.span_rules import RULES, Step, elementwise
 from jaxnets.tracing.spans import Span, stack, union

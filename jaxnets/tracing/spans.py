@@ -258,7 +258,7 @@ def _join(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _groups(old: tuple[int, ...], new: tuple[int, ...]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Return the least groups of neighbouring axes that hold the same elements before and after a reshape."""
+    """Return the least groups of neighboring axes that hold the same elements before and after a reshape."""
     groups, i, j = [], 0, 0
     while i < len(old) or j < len(new):
         a, b = i, j

@@ -1,55 +1,43 @@
 """Training runs as pure programs, and the host's loop around them."""
 
-from jaxnets.train.average import averaged, reestimate
-from jaxnets.train.checkpoints.checkpoint import checkpoint
-from jaxnets.train.checkpoints.load import load_checkpoint
-from jaxnets.train.checkpoints.transfer import Transferred, pretrained, transfer
-from jaxnets.train.diagnostics.blame import blame
-from jaxnets.train.diagnostics.diagnose import Diagnosis, diagnose
-from jaxnets.train.diagnostics.learning_rate import LearningRates, find_learning_rate
-from jaxnets.train.diagnostics.watch import norms
-from jaxnets.train.fit import Callback, Diverged, fit
+from jaxnets.train.callbacks.early_stopping import EarlyStopping, Stopping, early_stopping
+from jaxnets.train.callbacks.loggers import csv, jsonl, tensorboard, wandb
+from jaxnets.train.callbacks.progress import progress
+from jaxnets.train.checkpoint.callback import checkpoint, load_checkpoint
+from jaxnets.train.debug.fit_diagnosis import Diagnosis, diagnose
+from jaxnets.train.debug.lr_finder import LearningRates, find_learning_rate
+from jaxnets.train.debug.nonfinite import blame
+from jaxnets.train.debug.norms import norms
+from jaxnets.train.ema import averaged, reestimate
+from jaxnets.train.evaluation import evaluate, predict
+from jaxnets.train.finetune import Transferred, pretrained, transfer
+from jaxnets.train.fit import Callback, NonFiniteError, fit
 from jaxnets.train.freezing import multiply_updates
 from jaxnets.train.greedy import greedy
-from jaxnets.train.logs import csv, jsonl, tensorboard, wandb
+from jaxnets.train.loss_scale import LossScale, Scale
 from jaxnets.train.program import Program, Recipe, program
-from jaxnets.train.progress import progress
-from jaxnets.train.run import Batch, Run
-from jaxnets.train.scaling import LossScale, Scale
-from jaxnets.train.step import Options, Watched, start, step
-from jaxnets.train.stopping import EarlyStopping, Stopping, early_stopping
-from jaxnets.train.sweeps.cross_validation import cross_validate
-from jaxnets.train.sweeps.designs import Space, choice, integers, log_uniform, uniform
-from jaxnets.train.sweeps.halving import halving
-from jaxnets.train.sweeps.result import Best, SweepResult
-from jaxnets.train.sweeps.search import search
-from jaxnets.train.sweeps.sweep import sweep
-from jaxnets.train.tally import evaluate, predict
+from jaxnets.train.state import Batch, TrainState
+from jaxnets.train.step import Options, StepInfo, make_train_step, start
 
 __all__ = [
     "Batch",
-    "Best",
     "Callback",
     "Diagnosis",
-    "Diverged",
     "EarlyStopping",
     "LearningRates",
     "LossScale",
+    "NonFiniteError",
     "Options",
     "Program",
     "Recipe",
-    "Run",
     "Scale",
-    "Space",
+    "StepInfo",
     "Stopping",
-    "SweepResult",
+    "TrainState",
     "Transferred",
-    "Watched",
     "averaged",
     "blame",
     "checkpoint",
-    "choice",
-    "cross_validate",
     "csv",
     "diagnose",
     "early_stopping",
@@ -57,11 +45,9 @@ __all__ = [
     "find_learning_rate",
     "fit",
     "greedy",
-    "halving",
-    "integers",
     "jsonl",
     "load_checkpoint",
-    "log_uniform",
+    "make_train_step",
     "multiply_updates",
     "norms",
     "predict",
@@ -69,12 +55,8 @@ __all__ = [
     "program",
     "progress",
     "reestimate",
-    "search",
     "start",
-    "step",
-    "sweep",
     "tensorboard",
     "transfer",
-    "uniform",
     "wandb",
 ]

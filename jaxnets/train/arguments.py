@@ -15,18 +15,18 @@ import optax
 
 from jaxnets import losses
 from jaxnets import metrics as ours
-from jaxnets.data.stream import Stream
-from jaxnets.errors import NetError, shown
-from jaxnets.foreign import arrays, library
-from jaxnets.leaf import lift
+from jaxnets.core.errors import NetError, shown
+from jaxnets.core.foreign import arrays, library
+from jaxnets.core.layer import as_net
+from jaxnets.core.net import Net
+from jaxnets.data.loader import Stream
 from jaxnets.losses.checks import name_of
 from jaxnets.metrics import Metric
-from jaxnets.net import Net
-from jaxnets.objective import Objective, objective
 from jaxnets.regularizers import Penalty
-from jaxnets.train.scaling import LossScale
+from jaxnets.train.callbacks.early_stopping import EarlyStopping
+from jaxnets.train.loss_scale import LossScale
+from jaxnets.train.objective import Objective, objective
 from jaxnets.train.step import ObjectiveFunction
-from jaxnets.train.stopping import EarlyStopping
 
 Metrics = Mapping[str, Metric] | Sequence[Metric] | Metric | None
 ON_LOGITS: dict[Any, tuple[Any, ...]] = {
@@ -46,7 +46,7 @@ def network(net: Any) -> Net:
             raise NetError(f"expects a Net, got {shown(net)}; call it, jn.models.{net.__name__}(...)")
         if hasattr(net, "recipe"):
             raise NetError(f"expects a Net, got {shown(net)}; take its network, program.recipe.net")
-        return lift(net)
+        return as_net(net)
     except TypeError as error:
         raise NetError(str(error)) from None
 
@@ -57,15 +57,15 @@ def objective_of(what: Any) -> ObjectiveFunction:
     Raises:
         NetError: for what is neither.
     """
-    mends: dict[Any, str] = {
+    hints: dict[Any, str] = {
         Penalty: "a regularizer is added to a loss, jn.objective(loss, regularizer)",
         Metric: "metrics are reported, metrics=[...]; what is minimized is in jn.losses",
         optax.GradientTransformation: "the order is program(net, objective, optimizer, data)",
         list: "jn.objective(loss, regularizer) makes one of several terms",
     }
-    if isinstance(what, (*mends, Net, type)) or not callable(what) or library(what):
-        mend = next((mend for kind, mend in mends.items() if isinstance(what, kind)), "such as jn.losses.cross_entropy")
-        raise NetError(f"expects an objective, or a loss (outputs, targets) of JAX arrays, got {shown(what)}; {mend}")
+    if isinstance(what, (*hints, Net, type)) or not callable(what) or library(what):
+        hint = next((hint for kind, hint in hints.items() if isinstance(what, kind)), "such as jn.losses.cross_entropy")
+        raise NetError(f"expects an objective, or a loss (outputs, targets) of JAX arrays, got {shown(what)}; {hint}")
     function: Any = what
     return objective(function) if not isinstance(what, Objective) and _needed(what) == 2 else function
 
@@ -87,13 +87,13 @@ def metrics_of(metrics: Metrics) -> dict[str, Metric]:
             raise NetError(f"expects metrics of different names, got {names}; give a dict, {{name: metric}}")
     for name, metric in named.items():
         if isinstance(metric, str):
-            mend = f"jn.metrics.{metric}" if hasattr(ours, metric) else "jn.metrics has them"
-            raise NetError(f"expects metrics from jn.metrics, got str {metric!r}; {mend}")
+            hint = f"jn.metrics.{metric}" if hasattr(ours, metric) else "jn.metrics has them"
+            raise NetError(f"expects metrics from jn.metrics, got str {metric!r}; {hint}")
         if not isinstance(metric, Metric):
-            mend = "jn.metrics.mean(loss) makes one of a loss"
+            hint = "jn.metrics.mean(loss) makes one of a loss"
             if _uncalled(metric):
-                mend = f"call it, jn.metrics.{metric.__name__}(...)"
-            raise NetError(f"expects metrics from jn.metrics, got {shown(metric)} for {name!r}; {mend}")
+                hint = f"call it, jn.metrics.{metric.__name__}(...)"
+            raise NetError(f"expects metrics from jn.metrics, got {shown(metric)} for {name!r}; {hint}")
     return named
 
 
@@ -104,13 +104,13 @@ def check_optimizer(optimizer: Any) -> None:
         NetError: if not.
     """
     if not all(callable(getattr(optimizer, name, None)) for name in ("init", "update")) or isinstance(optimizer, type):
-        mend = "optax.adam(1e-3)"
+        hint = "optax.adam(1e-3)"
         if isinstance(optimizer, types.FunctionType):
-            mend = f"call it, optax.{optimizer.__name__}(1e-3)" if hasattr(optax, optimizer.__name__) else mend
-            mend = f"{mend}; a schedule stands for the rate, optax.adam(schedule)" if optimizer.__closure__ else mend
+            hint = f"call it, optax.{optimizer.__name__}(1e-3)" if hasattr(optax, optimizer.__name__) else hint
+            hint = f"{hint}; a schedule stands for the rate, optax.adam(schedule)" if optimizer.__closure__ else hint
         elif isinstance(optimizer, str):
-            mend = f"optax.{optimizer}(1e-3)" if hasattr(optax, optimizer) else mend
-        raise NetError(f"expects an Optax optimizer, got {shown(optimizer)}; {mend}")
+            hint = f"optax.{optimizer}(1e-3)" if hasattr(optax, optimizer) else hint
+        raise NetError(f"expects an Optax optimizer, got {shown(optimizer)}; {hint}")
     for name, text in _texts(optimizer.update, set()):
         raise NetError(f"expects an optimizer whose settings are numbers, got text for {name}{text}; write no quotes")
 
@@ -204,8 +204,8 @@ def check_function(name: str, function: Any, form: str) -> None:
         except ValueError:  # one written in C tells nothing
             fits = True
     if not fits:
-        mend = f"; call it, {function.__name__}(...)" if _uncalled(function) else ""
-        raise NetError(f"expects for {name} a function {form}, got {shown(function)}{mend}")
+        hint = f"; call it, {function.__name__}(...)" if _uncalled(function) else ""
+        raise NetError(f"expects for {name} a function {form}, got {shown(function)}{hint}")
 
 
 FORMS = {
@@ -259,7 +259,7 @@ def callback_hint(wrong: Any) -> str:
     if _uncalled(wrong):
         return f"; call it, jn.train.{wrong.__name__}(...)"
     if callable(wrong):
-        return "; jn.train.Callback(on_segment=function) calls function(number, run, row) after every epoch"
+        return "; jn.train.Callback(on_epoch_end=function) calls function(number, run, row) after every epoch"
     return ""
 
 

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.errors import NetError, is_traced
-from jaxnets.select import paths
+from jaxnets.core.errors import NetError, is_traced
+from jaxnets.core.paths import paths
 
 Data = tuple[Any, ...]
 
@@ -83,5 +83,5 @@ def _check_numbers(name: str, part: Any, weights: Any = None) -> None:
         if bad.any():
             first = int(bad.reshape(len(bad), -1).any(1).argmax())
             where = f"{name}" + (f" ({path})" if path else "")
-            mend = "leave such examples out or fill them in; guard=False takes them as they are"
-            raise NetError(f"finds {int(bad.sum())} NaN in {where}, the first in example {first}; {mend}")
+            hint = "leave such examples out or fill them in; halt_on_nonfinite=False takes them as they are"
+            raise NetError(f"finds {int(bad.sum())} NaN in {where}, the first in example {first}; {hint}")

@@ -10,17 +10,17 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding
 
-from jaxnets.errors import NetError, at
-from jaxnets.ingredients import Ingredients
+from jaxnets.core.equality import Ingredients
+from jaxnets.core.errors import NetError, at
+from jaxnets.core.net import Key, Net, Params, State, fold
 from jaxnets.metrics import Metric
-from jaxnets.net import Key, Net, Params, State, fold
-from jaxnets.train import tally
-from jaxnets.train.average import reestimate
+from jaxnets.train import evaluation
 from jaxnets.train.data import Data
+from jaxnets.train.ema import reestimate
+from jaxnets.train.evaluation import Tally
 from jaxnets.train.names import SKIPPED, together
-from jaxnets.train.run import Batch, Run
-from jaxnets.train.step import ObjectiveFunction, Options, step
-from jaxnets.train.tally import Tally
+from jaxnets.train.state import Batch, TrainState
+from jaxnets.train.step import ObjectiveFunction, Options, make_train_step
 
 Values = dict[str, Any]
 
@@ -33,12 +33,12 @@ class Epoch:
 
     Attributes:
         net: the network.
-        objective: what is minimised.
+        objective: what is minimized.
         optimizer: the Optax optimizer.
         metrics: what is reported of outputs, by name.
         options: what a step does beyond plain gradient descent.
         augment: what each example goes through.
-        mix: what a batch goes through behind that.
+        batch_augment: what a batch goes through behind that.
         batch_sharding: how the rows of a batch are shared out to devices, `None` if they are not.
         held_out_sharding: likewise those of the data that are only looked at.
     """
@@ -49,7 +49,7 @@ class Epoch:
     metrics: Mapping[str, Metric]
     options: Options
     augment: Callable[[Key, Any], Any] | None
-    mix: Callable[[Key, Any, Any, jax.Array], tuple[Any, Any, jax.Array]] | None
+    batch_augment: Callable[[Key, Any, Any, jax.Array], tuple[Any, Any, jax.Array]] | None
     batch_sharding: NamedSharding | None
     held_out_sharding: NamedSharding | None
 
@@ -64,35 +64,37 @@ class Epoch:
     def __hash__(self) -> int:
         return hash(self.ingredients)
 
-    def prepare(self, run: Run, batch: Batch) -> Batch:
+    def prepare(self, run: TrainState, batch: Batch) -> Batch:
         """Return a batch augmented and mixed, as the run's next step takes it."""
         key = jax.random.fold_in(run.key, run.step)
         if self.augment is not None:
             keys = jax.random.split(fold(key, "augment"), len(batch.weights))
             batch = replace(batch, x=jax.vmap(self.augment)(keys, batch.x))
-        if self.mix is not None:
-            batch = Batch(*self.mix(fold(key, "mix"), batch.x, batch.y, batch.weights))
+        if self.batch_augment is not None:
+            batch = Batch(*self.batch_augment(fold(key, "mix"), batch.x, batch.y, batch.weights))
         return batch
 
-    def learn(self, run: Run, batch: Batch) -> tuple[Run, Tally]:
+    def learn(self, run: TrainState, batch: Batch) -> tuple[TrainState, Tally]:
         """Return the run one step later, and what the step adds to the epoch's tally."""
         batch = self.prepare(run, batch)
-        one = step(self.net, self.objective, self.optimizer, self.options, batch_sharding=self.batch_sharding)
+        one = make_train_step(
+            self.net, self.objective, self.optimizer, self.options, batch_sharding=self.batch_sharding
+        )
         run, outputs, parts = one(run, batch)
-        return run, tally.measure(self.metrics, outputs, batch, parts)
+        return run, evaluation.measure(self.metrics, outputs, batch, parts)
 
-    def shown(self, run: Run, train: Data | None = None) -> dict[str, tuple[Params, State]]:
+    def shown(self, run: TrainState, train: Data | None = None) -> dict[str, tuple[Params, State]]:
         """Return what is evaluated, by the name in front: the run, and the average with statistics from the data."""
         found = {"validation": (run.params, run.state)}
-        if run.average is not None:
+        if run.ema is not None:
             state = run.state
             if train is not None:
                 x, _, *weights = train
                 own = weights[0] if weights else None
                 state = reestimate(
-                    self.net, run.average, state, x, key=run.key, weights=own, batch_sharding=self.batch_sharding
+                    self.net, run.ema, state, x, key=run.key, weights=own, batch_sharding=self.batch_sharding
                 )
-            found["average/validation"] = run.average, state
+            found["ema/validation"] = run.ema, state
         return found
 
     def evaluate(self, shown: Mapping[str, tuple[Params, State]], held_out: Data) -> dict[str, Values]:
@@ -100,13 +102,13 @@ class Epoch:
         batch_sharding = self.held_out_sharding
         with at("validation"):
             return {
-                name: tally.evaluate(
+                name: evaluation.evaluate(
                     self.net, *shown_one, held_out, self.metrics, self.objective, batch_sharding=batch_sharding
                 )
                 for name, shown_one in shown.items()
             }
 
-    def close(self, run: Run, row: Values) -> Run:
+    def close(self, run: TrainState, row: Values) -> TrainState:
         """Return the run with what `reduce_on_plateau` makes of the epoch's values.
 
         Raises:
@@ -120,7 +122,7 @@ class Epoch:
             raise NetError(f"finds no scalar {name!r} in the history; it has {scalars}", label="plateau")
         return replace(run, plateau=transformation.update({}, run.plateau, value=row[name])[1])
 
-    def report(self, run: Run, row: Values, seen: Mapping[str, Values]) -> Values:
+    def report(self, run: TrainState, row: Values, seen: Mapping[str, Values]) -> Values:
         """Return the epoch's values with those of evaluations, each under its name."""
         skipped = {} if run.scale is None else {SKIPPED: run.scale.skipped}
         held_out = {f"{front}/{name}": value for front, values in seen.items() for name, value in values.items()}

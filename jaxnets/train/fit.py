@@ -11,17 +11,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxnets.compiled import compiled
-from jaxnets.errors import NetError, labelled_as, shown
-from jaxnets.keywords import explained
-from jaxnets.net import Key, check_key
+from jaxnets.core.compiled import compiled
+from jaxnets.core.errors import NetError, labeled_as, shown
+from jaxnets.core.keywords import explained
+from jaxnets.core.net import Key, check_key
 from jaxnets.train.arguments import callback_hint, check_function
-from jaxnets.train.diagnostics.blame import blame
+from jaxnets.train.callbacks.early_stopping import EarlyStopping
+from jaxnets.train.debug.nonfinite import blame
 from jaxnets.train.interruption import Interruption, interrupts
-from jaxnets.train.program import History, Program, begin, compiled_segment, halted, traced_segment
-from jaxnets.train.run import Run
-from jaxnets.train.stopping import EarlyStopping
-from jaxnets.train.streamed import epochs
+from jaxnets.train.program import History, Program, begin, compiled_epoch, halted, traced_epoch
+from jaxnets.train.state import TrainState
+from jaxnets.train.streaming import epochs
 
 Row = dict[str, Any]
 
@@ -32,36 +32,36 @@ def _nothing(*_: object) -> None:
 
 @dataclass(frozen=True)
 class Callback:
-    """What the host does around the segments of a run.
+    """What the host does around the epochs of a run.
 
     Attributes:
-        on_start: called with the program before the first segment.
-        on_segment: called after each segment with its number from 0, the run, and its values by name: scalars as
-            `float`, all else as NumPy arrays. The run's buffers are given away to the next segment: copy what is to be
+        on_start: called with the program before the first epoch.
+        on_epoch_end: called after each epoch with its number from 0, the run, and its values by name: scalars as
+            `float`, all else as NumPy arrays. The run's buffers are given away to the next epoch: copy what is to be
             kept. If it returns `True`, the run ends here.
         on_end: called once at the end, also when the run is broken off by an exception, `on_start` by one too.
         restore: called with the program and the key before `on_start`; gives `(run, rows)` of an earlier
             `fit` to go on with, or `None`.
-        on_finish: called with the number of segments done and the run, before `on_end`, when the run ends in order:
-            at its last segment, by early stopping, by a signal, or by a callback that raises `SystemExit`.
+        on_finish: called with the number of epochs done and the run, before `on_end`, when the run ends in order:
+            at its last epoch, by early stopping, by a signal, or by a callback that raises `SystemExit`.
     """
 
     on_start: Callable[[Program], None] = _nothing
-    on_segment: Callable[[int, Run, Row], Any] = _nothing
+    on_epoch_end: Callable[[int, TrainState, Row], Any] = _nothing
     on_end: Callable[[], None] = _nothing
-    restore: Callable[[Program, Key], tuple[Run, list[Row]] | None] = _nothing
-    on_finish: Callable[[int, Run], None] = _nothing
+    restore: Callable[[Program, Key], tuple[TrainState, list[Row]] | None] = _nothing
+    on_finish: Callable[[int, TrainState], None] = _nothing
 
     def __post_init__(self) -> None:
-        with labelled_as("Callback"):
+        with labeled_as("Callback"):
             check_function("on_start", self.on_start, "(program) -> None")
-            check_function("on_segment", self.on_segment, "(number, run, row) -> bool or None")
+            check_function("on_epoch_end", self.on_epoch_end, "(number, run, row) -> bool or None")
             check_function("on_end", self.on_end, "() -> None")
             check_function("restore", self.restore, "(program, key) -> (run, rows) or None")
             check_function("on_finish", self.on_finish, "(number, run) -> None")
 
 
-class Diverged(NetError):
+class NonFiniteError(NetError):
     """A value was not finite, and the run stood still before it.
 
     Attributes:
@@ -69,22 +69,22 @@ class Diverged(NetError):
         history: what was reported up to there.
     """
 
-    def __init__(self, message: str, run: Run, history: History) -> None:
+    def __init__(self, message: str, run: TrainState, history: History) -> None:
         super().__init__(message, label="fit")
         self.run, self.history = run, history
 
 
 @explained
-def fit(program: Program, key: Key, callbacks: Sequence[Callback | EarlyStopping] = ()) -> tuple[Run, History]:
-    """Run a program segment by segment from the host, and return what `program(key)` returns.
+def fit(program: Program, key: Key, callbacks: Sequence[Callback | EarlyStopping] = ()) -> tuple[TrainState, History]:
+    """Run a program epoch by epoch from the host, and return what `program(key)` returns.
 
-    Each segment's memory is given to the next. Between segments the callbacks see the run. Ctrl-C, or a callback that
-    raises `KeyboardInterrupt`, ends the run after the segment that is being computed, and what there is is returned. So
+    Each epoch's memory is given to the next. Between epochs the callbacks see the run. Ctrl-C, or a callback that
+    raises `KeyboardInterrupt`, ends the run after the epoch that is being computed, and what there is is returned. So
     does SIGTERM, by which clusters end a job, but then `SystemExit(143)` is raised in place of a return, or the
     handler called that the process had set; a `SystemExit` of a callback is raised again likewise. Whichever it was,
     `checkpoint` has saved by then; a second signal breaks the run off. Signals are heeded in the main thread alone.
 
-    Of several processes that train together, all end after the same segment when one is told to. An exception in one
+    Of several processes that train together, all end after the same epoch when one is told to. An exception in one
     of them ends this process at once with exit status 1, as the others would wait for it for ever.
 
     Args:
@@ -93,12 +93,12 @@ def fit(program: Program, key: Key, callbacks: Sequence[Callback | EarlyStopping
         callbacks: `progress()`, `checkpoint(folder)`, `jsonl(path)`, `early_stopping(...)`, or any `Callback`.
 
     Returns:
-        The finished run, and the history: a NumPy array `(segments,)` for each name reported, as long as the run went.
+        The finished run, and the history: a NumPy array `(epochs,)` for each name reported, as long as the run went.
 
     Raises:
         NetError: if `key` is no random key, `callbacks` no list of them, or there are several rules for stopping,
             or callbacks that a run goes on from.
-        Diverged: if a value was not finite; with the last good run and the history.
+        NonFiniteError: if a value was not finite; with the last good run and the history.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn, optax
     >>> x, y = jnp.ones((10, 3)), jnp.zeros(10, int)
@@ -109,24 +109,24 @@ def fit(program: Program, key: Key, callbacks: Sequence[Callback | EarlyStopping
     (3,)
     """
     if not isinstance(program, Program):
-        mend = "jn.train.fit(jn.train.program(net, objective, optimizer, data, epochs=10), key)"
-        raise NetError(f"expects a program and a key, got {shown(program)} and {shown(key)}; {mend}", label="fit")
-    with labelled_as("fit"):
+        hint = "jn.train.fit(jn.train.program(net, objective, optimizer, data, epochs=10), key)"
+        raise NetError(f"expects a program and a key, got {shown(program)} and {shown(key)}; {hint}", label="fit")
+    with labeled_as("fit"):
         check_key(key)
     listed = callbacks if isinstance(callbacks, list | tuple) else [callbacks]
     wrong = [each for each in listed if not isinstance(each, Callback | EarlyStopping)]
     if wrong or listed is not callbacks:
-        mend = callback_hint(wrong[0]) if wrong else "; put it in brackets, [callback]"
+        hint = callback_hint(wrong[0]) if wrong else "; put it in brackets, [callback]"
         got = shown(wrong[0]) if wrong else type(callbacks).__name__
-        raise NetError(f"expects a list of callbacks, [jn.train.progress(), ...], got {got}{mend}", label="fit")
+        raise NetError(f"expects a list of callbacks, [jn.train.progress(), ...], got {got}{hint}", label="fit")
     rules = [each for each in callbacks if isinstance(each, EarlyStopping)]
     if len(rules) + (program.stopping is not None) > 1:
         raise NetError("gets several rules for early stopping; give one", label="fit")
     program = replace(program, stopping=rules[0].settle(program.recipe.directions)) if rules else program
     watchers = [each for each in callbacks if isinstance(each, Callback)]
     if sum(each.restore is not _nothing for each in watchers) > 1:
-        mend = "one checkpoint(folder, keep=3, best='validation/loss') keeps the last and the best"
-        raise NetError(f"gets several callbacks that a run goes on from; give one: {mend}", label="fit")
+        hint = "one checkpoint(folder, keep=3, best='validation/loss') keeps the last and the best"
+        raise NetError(f"gets several callbacks that a run goes on from; give one: {hint}", label="fit")
     begun: list[Callback] = []
     with interrupts() as interrupted:
         try:
@@ -140,10 +140,10 @@ def fit(program: Program, key: Key, callbacks: Sequence[Callback | EarlyStopping
                 callback.on_start(program)
                 if callback not in begun:
                     begun.append(callback)
-            with _together(), _segments(program, run) as segment:
+            with _together(), _epochs(program, run) as run_epoch:
                 over = _agreed(_is_over(run) or bool(interrupted))
-                while len(rows) < program.segments and not over:
-                    run, row = segment(run)
+                while len(rows) < program.epochs and not over:
+                    run, row = run_epoch(run)
                     # Copies: what `device_get` returns keeps the device's buffer.
                     rows.append({name: np.array(value) for name, value in jax.device_get(row).items()})
                     values = {name: float(each) if np.ndim(each) == 0 else each for name, each in rows[-1].items()}
@@ -157,37 +157,39 @@ def fit(program: Program, key: Key, callbacks: Sequence[Callback | EarlyStopping
     if rows:
         history = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
     else:
-        shapes = traced_segment(program, run).out_info[1]
+        shapes = traced_epoch(program, run).out_info[1]
         history = {name: np.zeros((0, *each.shape), each.dtype) for name, each in shapes.items()}
     if run.failed is not None and int(run.failed) >= 0:
-        raise Diverged(_why(program, run), run, history)
+        raise NonFiniteError(_why(program, run), run, history)
     return _finish(program, run), history
 
 
-def _start(program: Program, key: Key) -> Run:
+def _start(program: Program, key: Key) -> TrainState:
     return compiled(begin, [program.recipe, program.stopping, program.row], [key])(key)
 
 
-def _finish(program: Program, run: Run) -> Run:
+def _finish(program: Program, run: TrainState) -> TrainState:
     if program.stopping is None:
         return run
     return compiled(EarlyStopping.finish, [program.stopping], [run])(run)
 
 
-def _segments(program: Program, run: Run) -> AbstractContextManager[Callable[[Run], tuple[Run, History]]]:
-    """Give the function that takes the run through its next segment."""
+def _epochs(
+    program: Program, run: TrainState
+) -> AbstractContextManager[Callable[[TrainState], tuple[TrainState, History]]]:
+    """Give the function that takes the run through its next epoch."""
     if program.stream is None:
-        segment, data = compiled_segment(program, run), (program.train, program.validation)
-        return nullcontext(lambda run: segment(run, *data))
-    return epochs(program.stream, program.segments, program.stopping, program.validation, run)
+        run_epoch, data = compiled_epoch(program, run), (program.train, program.validation)
+        return nullcontext(lambda run: run_epoch(run, *data))
+    return epochs(program.stream, program.epochs, program.stopping, program.validation, run)
 
 
-def _is_over(run: Run) -> bool:
+def _is_over(run: TrainState) -> bool:
     over = halted(run)
     return over is not None and bool(over)
 
 
-def _why(program: Program, run: Run) -> str:
+def _why(program: Program, run: TrainState) -> str:
     try:
         return blame(program, run)
     except Exception as error:  # out of memory, say: the run is worth more than its explanation
@@ -225,14 +227,14 @@ def _ends(said: Any) -> bool:
     """
     if said is None or isinstance(said, bool | np.bool_) or (isinstance(said, jax.Array) and said.dtype == bool):
         return bool(said)
-    mend = "True ends the run; leave out the return"
-    raise NetError(f"expects on_segment to return True, False or None, got {shown(said)}; {mend}", label="Callback")
+    hint = "True ends the run; leave out the return"
+    raise NetError(f"expects on_epoch_end to return True, False or None, got {shown(said)}; {hint}", label="Callback")
 
 
-def ask(interruption: Interruption, callbacks: Sequence[Callback], number: int, run: Run, row: Row) -> bool:
-    """Show all callbacks a segment, and return whether one of them asks for the run's end."""
+def ask(interruption: Interruption, callbacks: Sequence[Callback], number: int, run: TrainState, row: Row) -> bool:
+    """Show all callbacks a epoch, and return whether one of them asks for the run's end."""
     ends = False
     for callback in callbacks:
         with interruption.noting():
-            ends |= _ends(callback.on_segment(number, run, row))
+            ends |= _ends(callback.on_epoch_end(number, run, row))
     return ends

@@ -6,9 +6,9 @@ from typing import Any
 import jax
 import optax
 
-from jaxnets.errors import NetError, shown
-from jaxnets.net import Params, State
-from jaxnets.select import Pattern, matches, paths, select
+from jaxnets.core.errors import NetError, shown
+from jaxnets.core.net import Params, State
+from jaxnets.core.paths import Pattern, matches, paths, select
 
 
 def but_for(pattern: Pattern | None, but: Pattern | None) -> Pattern | None:
@@ -45,8 +45,8 @@ def split_frozen(params: Params, pattern: Pattern | None) -> tuple[Any, Any]:
     frozen, structure = select(params, pattern), jax.tree.structure(params)
     leaves = paths(params)
     if len(frozen) == len(leaves):
-        mend = "name what learns all the same, but='head/**', or evaluate the network without training"
-        raise NetError(f"freezes all parameters by {pattern!r}, so that nothing would learn; {mend}", label="program")
+        hint = "name what learns all the same, but='head/**', or evaluate the network without training"
+        raise NetError(f"freezes all parameters by {pattern!r}, so that nothing would learn; {hint}", label="program")
     learned = jax.tree.unflatten(structure, [None if path in frozen else leaf for path, leaf in leaves.items()])
     return learned, jax.tree.unflatten(structure, [frozen.get(path) for path in leaves])
 
@@ -74,7 +74,7 @@ def multiply_updates(factors: Mapping[str, Any]) -> optax.GradientTransformation
     several patterns match, the factors multiply; where none does, the update stays as it is.
 
     Args:
-        factors: a real number for each pattern over paths (see `jn.select`); may be traced.
+        factors: a real number for each pattern over paths (see `jn.paths`); may be traced.
 
     Raises:
         NetError: when the optimizer starts, if a pattern matches nothing.

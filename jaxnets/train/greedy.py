@@ -5,12 +5,12 @@ from typing import Any
 
 import optax
 
-from jaxnets.errors import NetError
+from jaxnets.core.errors import NetError
+from jaxnets.core.net import Key, Net, Params, fold
 from jaxnets.metrics import Metric
-from jaxnets.net import Key, Net, Params, fold
+from jaxnets.train.evaluation import predict
 from jaxnets.train.program import History, program
 from jaxnets.train.step import ObjectiveFunction
-from jaxnets.train.tally import predict
 
 
 def greedy(

@@ -1,4 +1,4 @@
-"""What tells a run to end after its current segment: a signal, or a callback that raises."""
+"""What tells a run to end after its current epoch: a signal, or a callback that raises."""
 
 import sys
 from collections.abc import Iterator

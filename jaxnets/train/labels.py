@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.errors import NetError, known, labelled_as
+from jaxnets.core.errors import NetError, known, labeled_as
+from jaxnets.core.net import Net, spec
+from jaxnets.core.padded import Padded
 from jaxnets.losses.checks import name_of
 from jaxnets.losses.labels import Labels, labels_of, targets_check_of
 from jaxnets.metrics import Metric
-from jaxnets.net import Net, spec
-from jaxnets.padded import Padded
 from jaxnets.train.data import Data
 
 Check = Callable[[str, Any, Any], None]  # of a name, targets and weights
@@ -24,7 +24,7 @@ def label_check(net: Net, objective: Any, metrics: Mapping[str, Metric], x: Any)
 
     Args:
         net: the network.
-        objective: what is minimised, if anything.
+        objective: what is minimized, if anything.
         metrics: what is reported.
         x: inputs, read for their shapes alone.
 
@@ -103,7 +103,7 @@ def _check_values(name: str, checks: Mapping[str, Callable], outputs: Any, targe
     if np.isnan(kept).any():  # said before, unless they are meant to be there
         return
     for taker, check in checks.items():
-        with labelled_as(f"{taker}, of the targets of {name},"):
+        with labeled_as(f"{taker}, of the targets of {name},"):
             check(kept)
 
 
@@ -133,13 +133,13 @@ def _refuse(name: str, labels: Labels, shape: tuple[int, ...], targets: Any, wei
     if low >= first and high < classes:
         return
     if low > first and high - low < classes - first:
-        mend = f"subtract {low - first}"
+        hint = f"subtract {low - first}"
     elif low >= first:
-        mend = f"give the network {high + 1} outputs"
+        hint = f"give the network {high + 1} outputs"
     else:
-        mend = "leave out what has no label, by weights of 0 or jn.losses.ignoring(loss, label)"
+        hint = "leave out what has no label, by weights of 0 or jn.losses.ignoring(loss, label)"
     blank = " (0 is the blank)" if first else ""
     raise NetError(
         f"labels of {name} range from {low} to {high}, but the network has {classes} outputs; classes are counted from "
-        f"{first} to {classes - 1}{blank}: {mend}"
+        f"{first} to {classes - 1}{blank}: {hint}"
     )

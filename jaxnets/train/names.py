@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from jaxnets.errors import NetError
+from jaxnets.core.errors import NetError
 from jaxnets.metrics import Metric
 
 Mode = Literal["min", "max"]
 SKIPPED = "skipped_steps"
-FRONTS = ("average/validation/", "validation/")  # of what is evaluated
+FRONTS = ("ema/validation/", "validation/")  # of what is evaluated
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Directions:
     Attributes:
         metrics: whether higher is better, by name; `None` where a metric does not say.
         parts: the names of the objective's parts; `None` for an objective of one's own, which does not tell them.
-        watched: whether `watch` reports more.
+        watched: whether `monitor` reports more.
     """
 
     metrics: Mapping[str, bool | None]
@@ -27,10 +27,10 @@ class Directions:
     watched: bool
 
     @classmethod
-    def of(cls, metrics: Mapping[str, Metric], objective: Any, watch: Callable | None) -> "Directions":
+    def of(cls, metrics: Mapping[str, Metric], objective: Any, monitor: Callable | None) -> "Directions":
         """Return what metrics and an objective declare."""
         higher = {name: metric.higher_is_better for name, metric in metrics.items()}
-        return cls(higher, getattr(objective, "names", None), watch is not None)
+        return cls(higher, getattr(objective, "names", None), monitor is not None)
 
     def mode(self, metric: str) -> Mode | None:
         """Return whether less or more of a value is better: less of a loss and its parts; `None` if unknown."""
@@ -45,7 +45,7 @@ class Directions:
         return "min" if untold else None  # nothing else has a name there
 
     def may_have(self, metric: str) -> bool:
-        """Tell whether a value may have this name: objectives of one's own and `watch` report under any."""
+        """Tell whether a value may have this name: objectives of one's own and `monitor` report under any."""
         front = next((front for front in FRONTS if metric.startswith(front)), "")
         name = metric.removeprefix(front)
         told = self.parts is not None and (bool(front) or not self.watched)
@@ -110,5 +110,5 @@ def check_names(metrics: Iterable[str], objective: Any, *, skipped: bool = False
 def _taken(name: str) -> NetError:
     return NetError(
         f"reports two values under one name, {name!r}, of which one would hide the other; give the metric (or what "
-        f"watch= returns) another name than the objective, its parts and the rest have"
+        f"monitor= returns) another name than the objective, its parts and the rest have"
     )

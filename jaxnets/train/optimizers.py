@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxnets.errors import NetError
+from jaxnets.core.errors import NetError
 
 REFUSED = (
     (

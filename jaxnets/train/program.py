@@ -1,4 +1,4 @@
-"""A whole training run as a pair of pure functions, `start` and `segment`."""
+"""A whole training run as a pair of pure functions, `start` and `epoch`."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -8,14 +8,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxnets.compiled import Compiled, compiled
-from jaxnets.data.stream import Stream
-from jaxnets.errors import NetError, check_count, check_fraction, known, labelled_as, shown
-from jaxnets.keywords import explained
-from jaxnets.net import Key, Net, check_key, fold
-from jaxnets.objective import Loss
-from jaxnets.ops.permutation import permutation
-from jaxnets.placement import (
+from jaxnets.core.compiled import Compiled, compiled
+from jaxnets.core.errors import NetError, check_count, check_fraction, known, labeled_as, shown
+from jaxnets.core.keywords import explained
+from jaxnets.core.net import Key, Net, check_key, fold
+from jaxnets.core.paths import Pattern
+from jaxnets.core.sharding import (
     Shardings,
     automatic,
     batch_sharding_of,
@@ -24,18 +22,20 @@ from jaxnets.placement import (
     rows_of,
     shardings_of,
 )
-from jaxnets.select import Pattern
-from jaxnets.train import arguments, tally
+from jaxnets.data.loader import Stream
+from jaxnets.ops.permutation import permutation
+from jaxnets.train import arguments, evaluation
+from jaxnets.train.callbacks.early_stopping import EarlyStopping
 from jaxnets.train.data import Data, check_data
 from jaxnets.train.epoch import Epoch
 from jaxnets.train.freezing import but_for
 from jaxnets.train.labels import check_labels
+from jaxnets.train.loss_scale import LossScale
 from jaxnets.train.names import Directions, check_names
-from jaxnets.train.run import Batch, Run
-from jaxnets.train.scaling import LossScale
-from jaxnets.train.step import ObjectiveFunction, Options, Parts, Watched, settled, start
-from jaxnets.train.stopping import EarlyStopping
-from jaxnets.train.streamed import Streamed, check_stream, refuse
+from jaxnets.train.objective import Loss
+from jaxnets.train.state import Batch, TrainState
+from jaxnets.train.step import ObjectiveFunction, Options, Parts, StepInfo, settled, start
+from jaxnets.train.streaming import Streamed, check_stream, refuse
 
 
 class _Usual(int):
@@ -52,13 +52,13 @@ class Recipe(Epoch):
     """What a program was made of, and the pure functions that follow from it.
 
     Attributes:
-        order: gives the order of an epoch, or `None`.
-        examples: how many examples one segment learns from.
+        sampler: gives the order of an epoch, or `None`.
+        examples: how many examples one epoch learns from.
         batch_size: how many of them a step does.
         settings: how the program was written, as text by name.
     """
 
-    order: Callable[[Key, Data], jax.Array] | None
+    sampler: Callable[[Key, Data], jax.Array] | None
     examples: int
     batch_size: int
     settings: Mapping[str, str] = field(compare=False)
@@ -66,39 +66,39 @@ class Recipe(Epoch):
     @property
     def directions(self) -> Directions:
         """Whether more or less of each reported value is better, as far as metrics and objective declare it."""
-        return Directions.of(self.metrics, self.objective, self.options.watch)
+        return Directions.of(self.metrics, self.objective, self.options.monitor)
 
-    def start(self, key: Key, x: Any) -> Run:
+    def start(self, key: Key, x: Any) -> TrainState:
         """Return the run before its first step on inputs of some shape."""
         return start(self.net, self.optimizer, key, x, self.options)
 
-    def segment(self, run: Run, train: Data, held_out: Data | None) -> tuple[Run, History]:
+    def run_epoch(self, run: TrainState, train: Data, held_out: Data | None) -> tuple[TrainState, History]:
         """Return the run one epoch later, and what is reported of it."""
 
-        def one(run: Run, rows: tuple[jax.Array, jax.Array]) -> tuple[Run, tally.Tally]:
-            return self.learn(run, tally.take(train, *rows, self.batch_sharding))
+        def one(run: TrainState, rows: tuple[jax.Array, jax.Array]) -> tuple[TrainState, evaluation.Tally]:
+            return self.learn(run, evaluation.take(train, *rows, self.batch_sharding))
 
         before = run
-        run, row = tally.over_batches(self.metrics, one, run, self.rows(run, run.step, train))
+        run, row = evaluation.over_batches(self.metrics, one, run, self.rows(run, run.step, train))
         run = settled(before, run)
         seen = {} if held_out is None else self.evaluate(self.shown(run, train), held_out)
         row = self.report(run, row, seen)
         return self.close(run, row), row
 
-    def next_batch(self, run: Run, train: Data) -> Batch:
+    def next_batch(self, run: TrainState, train: Data) -> Batch:
         """Return what the run's next step learns from, augmented and mixed."""
         place = run.step % -(-self.examples // self.batch_size)
         index, weights = self.rows(run, run.step - place, train)
-        return self.prepare(run, tally.take(train, index[place], weights[place], self.batch_sharding))
+        return self.prepare(run, evaluation.take(train, index[place], weights[place], self.batch_sharding))
 
-    def rows(self, run: Run, first: jax.Array, train: Data) -> tuple[jax.Array, jax.Array]:
+    def rows(self, run: TrainState, first: jax.Array, train: Data) -> tuple[jax.Array, jax.Array]:
         """Return the examples of each batch of the epoch that began at a step, and their weights."""
         key = fold(jax.random.fold_in(run.key, first), "order")
-        if self.order is None:
+        if self.sampler is None:
             places = permutation(key, self.examples)
         else:
-            places = _indices(self.order(key, train), self.examples)
-        index, weights = tally.rows(self.examples, self.batch_size)
+            places = _indices(self.sampler(key, train), self.examples)
+        index, weights = evaluation.rows(self.examples, self.batch_size)
         return places[index], weights
 
 
@@ -115,16 +115,16 @@ class Program:
         train: inputs and targets that are learned from, on the device, and the weights of examples if any; nothing
             where these come from a stream.
         validation: likewise what is only looked at, or `None`.
-        segments: how many segments the run has.
-        examples: how many examples one segment learns from.
+        epochs: how many epochs the run has.
+        examples: how many examples one epoch learns from.
         recipe: what the program was made of.
-        stopping: when to stop before the last segment, or `None`.
+        stopping: when to stop before the last epoch, or `None`.
         stream: what is done with the batches of a stream, or `None`. Then `fit` alone can run it.
     """
 
     train: Data
     validation: Data | None
-    segments: int = field(metadata=STATIC)
+    epochs: int = field(metadata=STATIC)
     examples: int = field(metadata=STATIC)
     recipe: Recipe = field(metadata=STATIC)
     stopping: EarlyStopping | None = field(default=None, metadata=STATIC)
@@ -136,7 +136,7 @@ class Program:
             f"net {self.recipe.net.label}",
             f"objective {settings['objective']}",
             f"{self.examples} examples",
-            f"{self.segments} epochs",
+            f"{self.epochs} epochs",
             f"batch_size {settings['batch_size']}",
             *([f"metrics {settings['metrics']}"] if settings["metrics"] else []),
             *(["validation"] if self.validation or (self.stream and self.stream.held_out) else []),
@@ -149,12 +149,12 @@ class Program:
         data = self.train if self.stream is None else self.stream.shapes
         return jax.tree.map(_one_row, data[0])
 
-    def start(self, key: Key) -> Run:
+    def start(self, key: Key) -> TrainState:
         """Return the run before its first step."""
         check_key(key)
         return begin(self.recipe, self.stopping, self.row, key)
 
-    def segment(self, run: Run) -> tuple[Run, History]:
+    def run_epoch(self, run: TrainState) -> tuple[TrainState, History]:
         """Return the run one epoch later, and that epoch's values by name.
 
         A run that has stopped, or stands still at a value that was not finite, stays as it is, with NaN for values.
@@ -166,18 +166,18 @@ class Program:
             raise refuse()
         return advance(self.recipe, self.stopping, shardings_of(run.params), run, self.train, self.validation)
 
-    def finish(self, run: Run) -> Run:
-        """Return the run as its last segment leaves it, or with the best parameters if stopping restores them."""
+    def finish(self, run: TrainState) -> TrainState:
+        """Return the run as its last epoch leaves it, or with the best parameters if stopping restores them."""
         return run if self.stopping is None else self.stopping.finish(run)
 
-    def next_batch(self, run: Run) -> Batch:
+    def next_batch(self, run: TrainState) -> Batch:
         """Return what the run's next step learns from, augmented and mixed; it is read, where there is a stream."""
         if self.stream is not None:
             return self.recipe.prepare(run, Batch(*self.stream.at(run)))
         return self.recipe.next_batch(run, self.train)
 
-    def __call__(self, key: Key) -> tuple[Run, History]:
-        """Return the finished run, and the history: an array `(segments,)` a name.
+    def __call__(self, key: Key) -> tuple[TrainState, History]:
+        """Return the finished run, and the history: an array `(epochs,)` a name.
 
         With `stopping` the loop ends when the run does (under `vmap`, when all have), the history's rest is NaN, and
         derivatives are in forward mode alone.
@@ -189,24 +189,24 @@ class Program:
             raise refuse()
         run = self.start(key)
         if self.stopping is None:
-            return jax.lax.scan(lambda run, _: self.segment(run), run, length=self.segments)
+            return jax.lax.scan(lambda run, _: self.run_epoch(run), run, length=self.epochs)
 
-        def goes_on(carry: tuple[jax.Array, Run, History]) -> jax.Array:
+        def goes_on(carry: tuple[jax.Array, TrainState, History]) -> jax.Array:
             number, run, _ = carry
-            return (number < self.segments) & ~jnp.asarray(halted(run))
+            return (number < self.epochs) & ~jnp.asarray(halted(run))
 
-        def one(carry: tuple[jax.Array, Run, History]) -> tuple[jax.Array, Run, History]:
+        def one(carry: tuple[jax.Array, TrainState, History]) -> tuple[jax.Array, TrainState, History]:
             number, run, history = carry
-            run, row = self.segment(run)
+            run, row = self.run_epoch(run)
             return number + 1, run, jax.tree.map(lambda rows, value: rows.at[number].set(value), history, row)
 
-        row = jax.eval_shape(self.segment, run)[1]
-        empty = jax.tree.map(lambda leaf: jnp.broadcast_to(_nothing(leaf), (self.segments, *leaf.shape)), row)
+        row = jax.eval_shape(self.run_epoch, run)[1]
+        empty = jax.tree.map(lambda leaf: jnp.broadcast_to(_nothing(leaf), (self.epochs, *leaf.shape)), row)
         _, run, history = jax.lax.while_loop(goes_on, one, (jnp.int32(0), run, empty))
         return self.finish(run), history
 
 
-def begin(recipe: Recipe, stopping: EarlyStopping | None, row: Any, key: Key) -> Run:
+def begin(recipe: Recipe, stopping: EarlyStopping | None, row: Any, key: Key) -> TrainState:
     """Return `Program.start` as a function of arrays."""
     run = recipe.start(key, row)
     return run if stopping is None else stopping.start(run)
@@ -216,12 +216,12 @@ def advance(
     recipe: Recipe,
     stopping: EarlyStopping | None,
     where: Shardings | None,
-    run: Run,
+    run: TrainState,
     train: Data,
     validation: Data | None,
-) -> tuple[Run, History]:
-    """Return `Program.segment` as a function of arrays, with parameters that lie on the devices as is said."""
-    new, row = recipe.segment(run, train, validation)
+) -> tuple[TrainState, History]:
+    """Return `Program.run_epoch` as a function of arrays, with parameters that lie on the devices as is said."""
+    new, row = recipe.run_epoch(run, train, validation)
     new = replace(new, params=constrained_as(new.params, where))
     if stopping is not None:
         new = stopping.update(new, row)
@@ -233,22 +233,22 @@ def advance(
     return jax.tree.map(lambda stays, goes: jnp.where(over, stays, goes), still, (new, row))
 
 
-def compiled_segment(program: Program, run: Any) -> Compiled:
+def compiled_epoch(program: Program, run: Any) -> Compiled:
     """Return `advance` compiled, `(run, train, validation) -> (run, row)`; the run's memory is given away."""
     arrays = run, program.train, program.validation
     return compiled(advance, [program.recipe, program.stopping, shardings_of(run.params)], arrays, donate=(0,))
 
 
-def traced_segment(program: Program, run: Any) -> Any:
-    """Return what `jax.jit` makes of a segment before it is compiled: its `jaxpr`, and `out_info`, `(run, row)`."""
+def traced_epoch(program: Program, run: Any) -> Any:
+    """Return what `jax.jit` makes of a epoch before it is compiled: its `jaxpr`, and `out_info`, `(run, row)`."""
     if (stream := program.stream) is None:
-        return compiled_segment(program, run).trace(run, program.train, program.validation)
-    # Batch by batch on the host, so that there is no segment as one function: one of a single batch stands for it.
+        return compiled_epoch(program, run).trace(run, program.train, program.validation)
+    # Batch by batch on the host, so that there is no epoch as one function: one of a single batch stands for it.
     in_one = jax.jit(lambda *arrays: stream.in_one(program.stopping, *arrays))
     return in_one.trace(run, Batch(*stream.shapes), program.validation)
 
 
-def halted(run: Run) -> jax.Array | None:
+def halted(run: TrainState) -> jax.Array | None:
     """Tell whether a run goes no further: it has stopped, or stands still; `None` if it can do neither."""
     stopped = None if run.stopping is None else run.stopping.stopped
     failed = None if run.failed is None else run.failed >= 0
@@ -267,17 +267,17 @@ def program(
     validation: Any = None,
     metrics: arguments.Metrics = None,
     augment: Callable[[Key, Any], Any] | None = None,
-    mix: Callable[[Key, Any, Any, jax.Array], tuple[Any, Any, jax.Array]] | None = None,
-    order: Callable[[Key, Data], jax.Array] | None = None,
+    batch_augment: Callable[[Key, Any, Any, jax.Array], tuple[Any, Any, jax.Array]] | None = None,
+    sampler: Callable[[Key, Data], jax.Array] | None = None,
     accumulate: int = 1,
     freeze: Pattern | None = None,
     but: Pattern | None = None,
-    average: Any = None,
+    ema_decay: Any = None,
     loss_scale: LossScale | None = None,
     stopping: EarlyStopping | None = None,
     plateau: tuple[str, optax.GradientTransformationExtraArgs] | None = None,
-    guard: bool = True,
-    watch: Callable[[Watched], Parts] | None = None,
+    halt_on_nonfinite: bool = True,
+    monitor: Callable[[StepInfo], Parts] | None = None,
 ) -> Program:
     """Return the program that trains a network by mini-batch gradient descent.
 
@@ -301,29 +301,30 @@ def program(
         metrics: `jn.metrics` by the names to report them under, which no other value may have; a list of them goes by
             their own names.
         augment: `(key, example) -> example`, such as `jn.data.shift(1)`, drawn anew for each example and step.
-        mix: `(key, x, y, weights) -> (x, y, weights)` over a whole batch, such as `jn.data.mixup(0.2)`, behind that.
-        order: `(key, data) -> indices (examples,)`, the order of an epoch, such as `jn.data.balanced(10)`; a random
+        batch_augment: `(key, x, y, weights) -> (x, y, weights)` of a whole batch, after `augment`, such as
+            `jn.data.mixup(0.2)`.
+        sampler: `(key, data) -> indices (examples,)`, the order of an epoch, such as `jn.data.balanced(10)`; a random
             permutation if not given.
         accumulate: how many equal parts of a batch are computed one after another, their gradients summed: less
             memory, the same step but for layers that look at the whole batch.
-        freeze: a pattern over paths (see `jn.select`), `"features/**"`: what matches has no gradient and no memory in
+        freeze: a pattern over paths (see `jn.paths`), `"features/**"`: what matches has no gradient and no memory in
             the optimizer, and the statistics of layers beneath it stay. Decay that the optimizer does itself spares
             it too.
         but: which of the frozen learn all the same: `freeze="**", but="head/**"`.
-        average: decay in [0, 1) of an exponential moving average of the parameters, θ̄ ← d θ̄ + (1 - d) θ with
-            d = min(average, (1 + t) / (10 + t)) after step t; may be traced. `run.average` has it, and its evaluation
-            is reported as `average/validation/…`, with batch-norm statistics estimated anew from the training inputs.
+        ema_decay: decay in [0, 1) of an exponential moving average of the parameters, θ̄ ← d θ̄ + (1 - d) θ with
+            d = min(ema_decay, (1 + t) / (10 + t)) after step t; may be traced. `run.ema` has it, and its evaluation
+            is reported as `ema/validation/…`, with batch-norm statistics estimated anew from the training inputs.
         loss_scale: `LossScale()` for networks that compute in float16; skipped steps are reported as `skipped_steps`.
         stopping: `early_stopping(...)`.
         plateau: what `optax.contrib.reduce_on_plateau` looks at after every epoch, `("validation/loss",
             optax.contrib.reduce_on_plateau(patience=5))`, any value of the history that is better the lower; its factor
             then holds for the updates of the next epoch. (In the optimizer's own chain it sees each batch's loss.)
-        guard: whether the run stands still, at the parameters before it, when a step meets a loss or a gradient that
+        halt_on_nonfinite: whether the run stands still, at the parameters before it, when a step meets a loss or a gradient that
             is not finite, even where the optimizer would clip it, or gradients of one parameter whose sum overflows;
             `run.failed` has the step. Parameters that an update makes infinite are met by the next step's loss, or at
             the end of the epoch: the run is then that of the epoch's beginning. Data are looked through for NaN, too,
             but for those of a stream.
-        watch: gives more to report of every step, such as `jn.train.norms()`.
+        monitor: gives more to report of every step, such as `jn.train.norms()`.
 
     Raises:
         NetError: for what is no network, loss, optimizer or data (the message says how to make it one), empty data,
@@ -340,66 +341,78 @@ def program(
     >>> history["loss"].shape, bool(history["accuracy"][-1] > 0.95)
     ((20,), True)
     """
-    with labelled_as("program"):
+    with labeled_as("program"):
         net, objective = arguments.network(net), arguments.objective_of(objective)
         metrics = arguments.metrics_of(metrics)
         arguments.check_optimizer(optimizer)
         data, validation = arguments.pair("data", data), arguments.pair("validation", validation, needed=False)
-        arguments.check_options(augment=augment, mix=mix, order=order, watch=watch)
-        arguments.check_options(stopping=stopping, loss_scale=loss_scale, guard=guard)
+        arguments.check_options(augment=augment, batch_augment=batch_augment, sampler=sampler, monitor=monitor)
+        arguments.check_options(stopping=stopping, loss_scale=loss_scale, halt_on_nonfinite=halt_on_nonfinite)
         freeze = but_for(freeze, but)
     arguments.warn_of_probabilities(net, objective)
     stream = data if isinstance(data, Stream) else None
-    with labelled_as("program"):
+    with labeled_as("program"):
         if stream is None:
-            examples = check_data("data", data, finite=guard)
+            examples = check_data("data", data, finite=halt_on_nonfinite)
             size = examples if batch_size is None else batch_size
         else:
-            examples, size = check_stream(stream, epochs, batch_size, USUAL, order), stream.reading.batch_size
+            examples, size = check_stream(stream, epochs, batch_size, USUAL, sampler), stream.reading.batch_size
         if validation is not None and not (isinstance(validation, Stream) and stream is not None):
-            check_data("validation", validation, finite=guard)
+            check_data("validation", validation, finite=halt_on_nonfinite)
         check_names(metrics, objective, skipped=loss_scale is not None)
         given = (() if isinstance(each, Stream) else each for each in (data, validation))
         train, held_out = (automatic(jax.tree.map(jnp.asarray, each)) for each in given)
         batch_sharding = batch_sharding_of(train) if stream is None else rows_of(stream.place)
         for name, count in (("epochs", epochs), ("batch_size", size), ("accumulate", accumulate)):
             check_count(name, count)
-        if order is not None:
-            _indices(order(jax.random.key(0), train), examples)  # one epoch's, while values are known
+        if sampler is not None:
+            _indices(sampler(jax.random.key(0), train), examples)  # one epoch's, while values are known
         if size > examples:
-            mend = "batch_size=None takes them all at once"
+            hint = "batch_size=None takes them all at once"
             raise NetError(
-                f"expects a batch no larger than the data, got batch_size={size} for {examples} examples; {mend}"
+                f"expects a batch no larger than the data, got batch_size={size} for {examples} examples; {hint}"
             )
         check_divides("a batch", size, batch_sharding)
         if size % accumulate:
             raise NetError(f"expects a batch of equal parts, got batch_size={size} in accumulate={accumulate}")
         check_divides("a part of a batch", size // accumulate, batch_sharding)
-        if average is not None:
-            check_fraction("average", average)
+        if ema_decay is not None:
+            check_fraction("ema_decay", ema_decay)
         if plateau is not None and not (
             isinstance(plateau, tuple) and len(plateau) == 2 and isinstance(plateau[0], str)
         ):
-            mend = '("validation/loss", optax.contrib.reduce_on_plateau(patience=5))'
-            raise NetError(f"expects plateau={mend}, got {shown(plateau)}")
+            hint = '("validation/loss", optax.contrib.reduce_on_plateau(patience=5))'
+            raise NetError(f"expects plateau={hint}, got {shown(plateau)}")
     sets = {"data": data, "validation": validation}
     check_labels(net, objective, metrics, {name: each for name, each in sets.items() if isinstance(each, tuple)})
-    filled = bool(examples % size) or mix is not None
+    filled = bool(examples % size) or batch_augment is not None
     weighted = filled or (len(data) == 3 if stream is None else stream.reading.weighted)
-    options = Options(accumulate, freeze, average, loss_scale, guard, watch, weighted, plateau)
-    written = replace(options, watch=None, average=None, plateau=None)
+    options = Options(accumulate, freeze, ema_decay, loss_scale, halt_on_nonfinite, monitor, weighted, plateau)
+    written = replace(options, monitor=None, ema_decay=None, plateau=None)
     settings = {
         "net": repr(net), "objective": repr(objective), "epochs": str(epochs), "batch_size": str(size),
         "metrics": ", ".join(sorted(metrics)), "options": repr(written),
-        "augment": _written(augment), "mix": _written(mix), "order": _written(order), "stopping": repr(stopping),
+        "augment": _written(augment), "batch_augment": _written(batch_augment), "sampler": _written(sampler),
+        "stopping": repr(stopping),
         "plateau": plateau[0] if plateau else "none",
     }  # fmt: skip
-    own = net, objective, optimizer, metrics, options, augment, mix, batch_sharding, batch_sharding_of(held_out), order
+    own = (
+        net,
+        objective,
+        optimizer,
+        metrics,
+        options,
+        augment,
+        batch_augment,
+        batch_sharding,
+        batch_sharding_of(held_out),
+        sampler,
+    )
     recipe = Recipe(*own, examples, size, settings)
     stopping = None if stopping is None else stopping.settle(recipe.directions)
     if plateau is not None and recipe.directions.mode(plateau[0]) == "max":
-        mend = 'take what is better the lower, ("validation/loss", ...)'
-        raise NetError(f"expects plateau to look at a loss or an error, got {plateau[0]!r}; {mend}", label="program")
+        hint = 'take what is better the lower, ("validation/loss", ...)'
+        raise NetError(f"expects plateau to look at a loss or an error, got {plateau[0]!r}; {hint}", label="program")
     streamed = None if stream is None else Streamed.of(stream, validation, recipe)
     return Program(train, held_out, epochs, examples, recipe, stopping, streamed)
 
@@ -412,13 +425,13 @@ def _indices(places: Any, examples: int) -> jax.Array:
             would give the last example.
     """
     places = jnp.asarray(places)
-    with labelled_as("program"):
+    with labeled_as("program"):
         if places.shape != (examples,):
-            raise NetError(f"expects order to give indices ({examples},), got {places.shape}")
+            raise NetError(f"expects sampler to give indices ({examples},), got {places.shape}")
         if not jnp.issubdtype(places.dtype, jnp.integer):
-            raise NetError(f"expects order to give integers, got {places.dtype}")
+            raise NetError(f"expects sampler to give integers, got {places.dtype}")
         if (values := known(places)) is not None and ((values < -examples) | (values >= examples)).any():
-            raise NetError(f"expects order to give indices below {examples}, got {values.max()}")
+            raise NetError(f"expects sampler to give indices below {examples}, got {values.max()}")
     return places
 
 

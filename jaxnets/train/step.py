@@ -9,23 +9,23 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding
 
-from jaxnets.net import Key, Net, Params, State, fold, spec
-from jaxnets.placement import constrained
-from jaxnets.select import Pattern
+from jaxnets.core.example_weights import example_weights
+from jaxnets.core.net import Key, Net, Params, State, fold, spec
+from jaxnets.core.paths import Pattern
+from jaxnets.core.sharding import constrained
 from jaxnets.train.freezing import join_frozen, keep_state, split_frozen
+from jaxnets.train.loss_scale import LossScale
 from jaxnets.train.names import together
 from jaxnets.train.optimizers import begin, descend, unrounded, widened
-from jaxnets.train.run import Batch, Run
-from jaxnets.train.scaling import LossScale
-from jaxnets.weighting import example_weights
+from jaxnets.train.state import Batch, TrainState
 
 Parts = Mapping[str, jax.Array]
 ObjectiveFunction = Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
 
 
 @dataclass(frozen=True)
-class Watched:
-    """What `watch` may look at in a step.
+class StepInfo:
+    """What `monitor` may look at in a step.
 
     Attributes:
         run: the run before the step.
@@ -35,7 +35,7 @@ class Watched:
         updates: what was added to the parameters, likewise; zeros where the step is not taken.
     """
 
-    run: Run
+    run: TrainState
     batch: Batch
     key: Any
     gradients: Any
@@ -49,25 +49,27 @@ class Options:
     Attributes:
         accumulate: how many parts of the batch are computed one after another.
         freeze: which parameters stay as they are.
-        average: decay of the parameters' moving average.
+        ema_decay: decay of the parameters' moving average.
         loss_scale: dynamic scaling of the loss.
-        guard: whether a value that is not finite makes the run stand still.
-        watch: gives more to report, by name.
+        halt_on_nonfinite: whether a value that is not finite makes the run stand still.
+        monitor: gives more to report, by name.
         weighted: whether examples may have different weights, which batch statistics then go by.
         plateau: what is reported, by name, and Optax's `reduce_on_plateau` that looks at it after every epoch.
     """
 
     accumulate: int = 1
     freeze: Pattern | None = None
-    average: Any = None
+    ema_decay: Any = None
     loss_scale: LossScale | None = None
-    guard: bool = False
-    watch: Callable[[Watched], Parts] | None = None
+    halt_on_nonfinite: bool = False
+    monitor: Callable[[StepInfo], Parts] | None = None
     weighted: bool = True
     plateau: tuple[str, optax.GradientTransformationExtraArgs] | None = None
 
 
-def start(net: Net, optimizer: optax.GradientTransformation, key: Key, x: Any, options: Options = Options()) -> Run:
+def start(
+    net: Net, optimizer: optax.GradientTransformation, key: Key, x: Any, options: Options = Options()
+) -> TrainState:
     """Return the run before its first step.
 
     Args:
@@ -84,27 +86,27 @@ def start(net: Net, optimizer: optax.GradientTransformation, key: Key, x: Any, o
     """
     params, state = net.init(fold(key, "init"), spec(x))
     learned = split_frozen(params, options.freeze)[0]
-    return Run(
+    return TrainState(
         params,
         state,
         begin(optimizer, learned),
         fold(key, "train"),
         jnp.zeros((), jnp.int32),
-        average=None if options.average is None else jax.tree.map(jnp.copy, widened(params)),
+        ema=None if options.ema_decay is None else jax.tree.map(jnp.copy, widened(params)),
         scale=None if options.loss_scale is None else options.loss_scale.start(),
-        failed=jnp.full((), -1, jnp.int32) if options.guard else None,
+        failed=jnp.full((), -1, jnp.int32) if options.halt_on_nonfinite else None,
         plateau=None if options.plateau is None else options.plateau[1].init(widened(learned)),
     )
 
 
-def step(
+def make_train_step(
     net: Net,
     objective: ObjectiveFunction,
     optimizer: optax.GradientTransformation,
     options: Options = Options(),
     *,
     batch_sharding: NamedSharding | None = None,
-) -> Callable[[Run, Batch], tuple[Run, Any, Parts]]:
+) -> Callable[[TrainState, Batch], tuple[TrainState, Any, Parts]]:
     """Return the pure function of one step of gradient descent: `(run, batch) -> (run, outputs, parts)`.
 
     θ ← θ + u(∇ L(θ)), where L is the objective on the batch and u the optimizer's update. The network's
@@ -123,20 +125,20 @@ def step(
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn, optax
     >>> net, adam = jn.dense(2), optax.adam(1e-2)
-    >>> one = jax.jit(step(net, jn.objective(jn.losses.cross_entropy), adam))
+    >>> one = jax.jit(make_train_step(net, jn.objective(jn.losses.cross_entropy), adam))
     >>> run = start(net, adam, jax.random.key(0), jnp.ones((4, 3)))
     >>> run, outputs, parts = one(run, Batch(jnp.ones((4, 3)), jnp.zeros(4, int), jnp.ones(4)))
     >>> int(run.step), sorted(parts)
     (1, ['cross_entropy', 'loss'])
     """
 
-    def evaluate(run: Run, batch: Batch, key: Key) -> tuple[jax.Array, tuple[Any, State, dict[str, jax.Array]]]:
+    def evaluate(run: TrainState, batch: Batch, key: Key) -> tuple[jax.Array, tuple[Any, State, dict[str, jax.Array]]]:
         with example_weights(batch.weights if options.weighted else None):
             outputs, state = net.apply(run.params, run.state, batch.x, key=key, train=True)
         total, parts = objective(run.params, outputs, batch.y, batch.weights)
         return total, (outputs, state, together({"loss": total}, parts))
 
-    def gradients(run: Run, batch: Batch, key: Key) -> tuple[Any, tuple[Any, State, dict[str, jax.Array]]]:
+    def gradients(run: TrainState, batch: Batch, key: Key) -> tuple[Any, tuple[Any, State, dict[str, jax.Array]]]:
         learned, frozen = split_frozen(run.params, options.freeze)
 
         def loss(learned: Any) -> tuple[jax.Array, tuple]:
@@ -152,7 +154,7 @@ def step(
         both = gradients, jax.checkpoint(evaluate)
         compute, again = (_in_parts(each, options.accumulate, batch_sharding) for each in both)
 
-    def step_fn(run: Run, batch: Batch) -> tuple[Run, Any, Parts]:
+    def step_fn(run: TrainState, batch: Batch) -> tuple[TrainState, Any, Parts]:
         key = jax.random.fold_in(run.key, run.step)
         grads, (outputs, state, parts) = compute(run, batch, key)
         learned, frozen = split_frozen(run.params, options.freeze)
@@ -165,29 +167,29 @@ def step(
             params, opt_state, updates = descend(
                 optimizer, grads, run.opt_state, learned, parts["loss"], value, factor=factor
             )
-            average = run.average
-            if options.average is not None:
+            ema = run.ema
+            if options.ema_decay is not None:
                 exact = join_frozen(unrounded(opt_state, params), frozen)
-                average = _averaged(average, exact, options.average, run.step)
-            return (params, opt_state, average), updates if options.watch else None
+                ema = _averaged(ema, exact, options.ema_decay, run.step)
+            return (params, opt_state, ema), updates if options.monitor else None
 
         def stays() -> tuple[Any, Any]:
-            shapes = jax.eval_shape(moves)[1] if options.watch else None
-            return (learned, run.opt_state, run.average), jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+            shapes = jax.eval_shape(moves)[1] if options.monitor else None
+            return (learned, run.opt_state, run.ema), jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
 
         new = replace(run, state=keep_state(state, run.state, options.freeze), step=run.step + 1)
-        if options.guard or options.loss_scale is not None:
+        if options.halt_on_nonfinite or options.loss_scale is not None:
             finite = _all_finite([parts["loss"], *jax.tree.leaves(grads)])
             new, taken = _verdict(options, run, new, parts["loss"], finite)
             # A branch, not a select for each leaf, which would hold old and new of all of them and read them again.
-            (params, opt_state, average), updates = jax.lax.cond(taken, moves, stays)
+            (params, opt_state, ema), updates = jax.lax.cond(taken, moves, stays)
         else:
-            (params, opt_state, average), updates = moves()
-        if options.watch is not None:
+            (params, opt_state, ema), updates = moves()
+        if options.monitor is not None:
             with example_weights(batch.weights if options.weighted else None):
-                parts = together(parts, options.watch(Watched(run, batch, key, grads, updates)))
+                parts = together(parts, options.monitor(StepInfo(run, batch, key, grads, updates)))
         params = join_frozen(params, frozen)
-        return replace(new, params=params, opt_state=opt_state, average=average), outputs, parts
+        return replace(new, params=params, opt_state=opt_state, ema=ema), outputs, parts
 
     return step_fn
 
@@ -195,7 +197,7 @@ def step(
 def _in_parts(gradients: Callable, parts: int, batch_sharding: NamedSharding | None) -> Callable:
     """Return a function like `gradients` that sees a batch in parts: means are weighted as in the whole batch."""
 
-    def compute(run: Run, batch: Batch, key: Key) -> Any:
+    def compute(run: TrainState, batch: Batch, key: Key) -> Any:
         pieces = constrained(
             jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), batch), batch_sharding, axis=1
         )
@@ -219,23 +221,25 @@ def _in_parts(gradients: Callable, parts: int, batch_sharding: NamedSharding | N
     return compute
 
 
-def settled(before: Run, run: Run) -> Run:
+def settled(before: TrainState, run: TrainState) -> TrainState:
     """Return the run at an epoch's end, or, if its parameters are not finite any more, that at its beginning, failed.
 
     Within an epoch the next step's loss shows such parameters. Only at its end they would be reported and saved.
     """
     if run.failed is None:
         return run
-    finite = _all_finite(jax.tree.leaves((run.params, run.average)))
+    finite = _all_finite(jax.tree.leaves((run.params, run.ema)))
     failed = jnp.where(finite | (run.failed >= 0), run.failed, run.step - 1)
     both = replace(run, failed=failed), replace(before, failed=failed)
     return jax.tree.map(lambda after, first: jnp.where(finite, after, first), *both)
 
 
-def _verdict(options: Options, run: Run, new: Run, loss: jax.Array, finite: jax.Array) -> tuple[Run, jax.Array]:
+def _verdict(
+    options: Options, run: TrainState, new: TrainState, loss: jax.Array, finite: jax.Array
+) -> tuple[TrainState, jax.Array]:
     """Return what comes after a step but for what the optimizer makes, and whether the optimizer's step is taken."""
     stands = jnp.zeros((), bool)
-    if options.guard:
+    if options.halt_on_nonfinite:
         # With a scale, gradients that overflow are its business until it can go down no further; a loss is not.
         gives_up = True if run.scale is None else (run.scale.factor <= 1) | ~jnp.isfinite(loss)
         stands = (run.failed >= 0) | (~finite & gives_up)

@@ -1,4 +1,4 @@
-"""Normalisation, dropout, embedding, maxout, activations."""
+"""Normalization, dropout, embedding, maxout, activations."""
 
 import numpy as np
 
@@ -23,7 +23,7 @@ CASES = [
     Case("layers/dropout", lambda: jn.dropout(0.3), IMAGES, random=True),
     Case("layers/dropout_shared", lambda: jn.dropout(0.5, broadcast_axes=(1, -2)), floats(6, 3, 2, 4), random=True),
     Case("layers/dropout_padded", lambda: jn.dropout(0.5), SEQUENCES, random=True),
-    Case("layers/dropout_channels", lambda: jn.dropout_channels(0.5), IMAGES, random=True),
+    Case("layers/spatial_dropout", lambda: jn.spatial_dropout(0.5), IMAGES, random=True),
     # Integers carry no precision: the output's is the table's, and its gradient is tested in test_embed.
     Case("layers/embed", lambda: jn.embed(7, 3), integers(4, 2, high=7), differentiable=False, half=False),
     Case("layers/embed_padded", lambda: jn.embed(6, 3), TOKENS, differentiable=False, half=False),
@@ -31,6 +31,6 @@ CASES = [
     Case("layers/maxout_no_bias", lambda: jn.maxout(3, use_bias=False), floats(4, 2, 5)),
     Case("layers/prelu", jn.prelu, floats(4, 5)),
     Case("layers/prelu_per_channel", lambda: jn.prelu(per_channel=True), IMAGES),
-    Case("layers/scaled_tanh", lambda: jn.lift(jn.scaled_tanh), floats(4, 5)),
-    Case("layers/tanh_shrink", lambda: jn.lift(jn.tanh_shrink), floats(4, 5)),
+    Case("layers/scaled_tanh", lambda: jn.as_net(jn.activations.scaled_tanh), floats(4, 5)),
+    Case("layers/tanh_shrink", lambda: jn.as_net(jn.activations.tanh_shrink), floats(4, 5)),
 ]

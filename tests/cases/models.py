@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 import jaxnets as jn
-from jaxnets.models.lenet_parts import connected_conv, rbf, subsample
+from jaxnets.models.lenet import connected_conv, rbf, subsample
 from tests.cases.case import Case
 from tests.oracle import floats
 

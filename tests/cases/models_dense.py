@@ -21,9 +21,9 @@ def _graph() -> jn.Net:
     )
 
 
-def _side_heads() -> jn.Net:
+def _auxiliary_heads() -> jn.Net:
     body = jn.serial(a=jn.dense(5), norm=jn.batch_norm(), tanh=jnp.tanh, out=jn.dense(2))
-    return jn.side_heads(body, late=(jn.dense(2), "tanh"), early=(jn.serial(jn.dropout(0.3), jn.dense(2)), "a"))
+    return jn.auxiliary_heads(body, late=(jn.dense(2), "tanh"), early=(jn.serial(jn.dropout(0.3), jn.dense(2)), "a"))
 
 
 def _fcn() -> jn.Net:
@@ -33,7 +33,7 @@ def _fcn() -> jn.Net:
 
 CASES = [
     Case("combinators/graph", _graph, X, random=True),
-    Case("combinators/side_heads", _side_heads, X, random=True),
+    Case("combinators/auxiliary_heads", _auxiliary_heads, X, random=True),
     # Kinks are many, so finite differences are left to PyTorch's gradients.
     Case("models/fcn_tiny", _fcn, floats(3, 5, 4, 2), random=True, differentiable=False),
     Case(

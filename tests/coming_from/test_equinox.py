@@ -163,8 +163,8 @@ def cell(row: Row):
 def mlp(row: Row):
     x, net = floats(5, 3), row.ours()
     params = jax.tree.map(lambda leaf: floats(*leaf.shape), net.init(KEY, x)[0])
-    kernels = [leaf for path, leaf in jn.select.paths(params).items() if path.endswith("kernel")]
-    biases = [leaf for path, leaf in jn.select.paths(params).items() if path.endswith("bias")]
+    kernels = [leaf for path, leaf in jn.paths.paths(params).items() if path.endswith("kernel")]
+    biases = [leaf for path, leaf in jn.paths.paths(params).items() if path.endswith("bias")]
 
     def theirs():
         import equinox as eqx

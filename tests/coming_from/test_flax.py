@@ -130,7 +130,7 @@ def recurrent(row: Row):
     close(y[0], want)
     close(y[1].cell, cell)
     close(y[1].hidden, hidden)
-    assert not any(leaf.any() for path, leaf in jn.select.paths(start).items() if path.endswith("bias"))
+    assert not any(leaf.any() for path, leaf in jn.paths.paths(start).items() if path.endswith("bias"))
     assert net.init(KEY, x)[0]["bias"].tolist() == [0] * 4 + [1] * 4 + [0] * 8
 
 

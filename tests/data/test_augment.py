@@ -112,7 +112,7 @@ def test_rotation_is_scipys():
 
 def test_angles_are_uniform():
     places = np.stack(np.meshgrid(np.arange(-2.0, 3), np.arange(-2.0, 3), indexing="ij"), -1)  # (row, column)
-    turned = many(jn.data.rotate(jnp.float32(20.0)), places.astype(np.float32))[:, 2, 3]  # right of the centre
+    turned = many(jn.data.rotate(jnp.float32(20.0)), places.astype(np.float32))[:, 2, 3]  # right of the center
     angles = np.rad2deg(np.arctan2(turned[:, 0], turned[:, 1]))
     assert scipy.stats.kstest(angles, scipy.stats.uniform(-20, 40).cdf).pvalue > 0.01
 

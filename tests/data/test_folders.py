@@ -12,11 +12,11 @@ import pytest
 from PIL import Image, ImageOps
 
 import jaxnets as jn
-from jaxnets.data import hub
+from jaxnets.data.datasets import local
 from tests.oracle import integers, witness
 from tests.peers import PEERS, torchvision_models
 
-# Upright, wide, grey, with transparency, and one deeper inside its class's folder: (file, height, width, mode)
+# Upright, wide, gray, with transparency, and one deeper inside its class's folder: (file, height, width, mode)
 PICTURES = [
     ("cat/z.png", 40, 30, "RGB"),
     ("cat/deep/b.PNG", 21, 55, "L"),
@@ -313,7 +313,7 @@ def test_imagenet_from_the_hubs_cache(monkeypatch):
                 return [1, 0]
             return {"image": Image.fromarray(pixels[which])}
 
-    monkeypatch.setattr(hub, "load", lambda repository, download: {"train": Rows(), "validation": Rows()})
+    monkeypatch.setattr(local, "load", lambda repository, download: {"train": Rows(), "validation": Rows()})
     monkeypatch.delenv("JAXNETS_DATA", raising=False)
     train, validation = jn.data.imagenet(size=14, resize=20)
     assert (len(train), train.classes) == (2, ("fish", "shark"))

@@ -65,8 +65,8 @@ def test_a_fold_is_scikit_learns(of: list[int]):
     numbers = np.array(of)
     data, weights = rows(12), jnp.arange(1.0, 13.0)
     train, validation = jax.vmap(lambda number: jn.data.fold((*data, weights), numbers, number))(jnp.arange(3))
-    for number, (learnt, held_out) in enumerate(PredefinedSplit(numbers).split()):
-        for (x, y, weight), want in (train, learnt), (validation, held_out):
+    for number, (learned, held_out) in enumerate(PredefinedSplit(numbers).split()):
+        for (x, y, weight), want in (train, learned), (validation, held_out):
             real = np.asarray(weight[number]) > 0
             np.testing.assert_array_equal(x["a"][number][real], want)
             np.testing.assert_array_equal(x["b"][number][real], np.asarray(data[0]["b"])[want])
@@ -79,7 +79,7 @@ def test_a_fold_is_scikit_learns(of: list[int]):
 
 
 def test_cross_validation_is_one_map():
-    """Ridge regression on five folds at once, standardised by each training part, against the loop over folds."""
+    """Ridge regression on five folds at once, standardized by each training part, against the loop over folds."""
     x, y = floats(23, 3) * np.array([1, 10, 100], np.float32), floats(23, seed=1)
     numbers = jn.data.folds(23, 5)
 
@@ -87,7 +87,7 @@ def test_cross_validation_is_one_map():
     @jax.vmap
     def score(number: jax.Array) -> jax.Array:
         train, validation = jn.data.fold((x, y), numbers, number)
-        scaling = jn.data.standardise(train[0], weights=train[2])
+        scaling = jn.data.standardize(train[0], weights=train[2])
         z, weights = scaling(train[0]), train[2][:, None]
         beta = jnp.linalg.solve(z.T @ (weights * z) + jnp.eye(3), z.T @ (train[1] * train[2]))
         error = (scaling(validation[0]) @ beta - validation[1]) ** 2

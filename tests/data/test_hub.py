@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import jaxnets as jn
-from jaxnets.data import hub, local
+from jaxnets.data.datasets import local
 
 STAND_IN = """
 from types import SimpleNamespace
@@ -16,8 +16,8 @@ from PIL import Image
 config = SimpleNamespace(HF_HUB_OFFLINE=False)
 asked = []
 
-def rows(examples, colours):
-    shape = (4, 4, 3) if colours else (4, 4)
+def rows(examples, colors):
+    shape = (4, 4, 3) if colors else (4, 4)
     pixels = np.arange(examples * np.prod(shape)).reshape(examples, *shape).astype(np.uint8)
     return {"image": [Image.fromarray(each) for each in pixels], "label": list(range(examples))}
 
@@ -55,7 +55,7 @@ def test_the_hubs_cache_is_read_offline_unless_asked_otherwise(tmp_path, monkeyp
 
 def test_download_says_what_to_install(monkeypatch):
     monkeypatch.delenv(local.VARIABLE, raising=False)
-    monkeypatch.setattr(hub.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(local.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'jaxnets\[hub\]'"):
         jn.data.mnist(download=True)
     with pytest.raises(FileNotFoundError, match="mnist is not here"):

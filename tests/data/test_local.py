@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jaxnets as jn
-from jaxnets.data import cifar, hub, idx, local
+from jaxnets.data.datasets import cifar, local, mnist
 
-STEMS = list(idx.SUMS["mnist"])
+STEMS = list(mnist.SUMS["mnist"])
 CODES = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}
 
 
@@ -24,7 +24,7 @@ CODES = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}
 def nothing_elsewhere(monkeypatch):
     """No set of the machine's own gets into a test."""
     monkeypatch.delenv(local.VARIABLE, raising=False)
-    monkeypatch.setattr(hub, "load", lambda repository, download: None)
+    monkeypatch.setattr(local, "load", lambda repository, download: None)
 
 
 def packed(array: np.ndarray, kind: str = "u1") -> bytes:
@@ -114,11 +114,11 @@ def test_the_variable_names_the_folder_of_all_sets(tmp_path, monkeypatch):
 
 
 def test_sums_are_checked_and_sets_of_one_name_told_apart(tmp_path, monkeypatch):
-    sums = {name: {} for name in idx.SUMS}
+    sums = {name: {} for name in mnist.SUMS}
     for seed, name in enumerate(sums):
         for stem, array in digits(seed).items():
             sums[name][stem] = hashlib.md5(packed(array)).hexdigest()
-    monkeypatch.setattr(idx, "SUMS", sums)
+    monkeypatch.setattr(mnist, "SUMS", sums)
     folder = written(tmp_path, digits(0), end=".gz", pack=gzip.compress)
     check_digits(jn.data.mnist(folder), digits(0))  # the sum of the content, so gzip's own header does not matter
     with pytest.raises(jn.NetError, match=r"fashion_mnist .*it is the file of mnist, which bears the same name"):
@@ -187,7 +187,7 @@ def records(name: str, images: int = 2) -> dict[str, tuple[np.ndarray, np.ndarra
 def packed_records(labels: np.ndarray, pixels: np.ndarray) -> bytes:
     """Write each image as the format's description says: labels, then the red, the green and the blue plane."""
     return b"".join(
-        bytes(label.tolist()) + b"".join(bytes(image[:, :, colour].ravel().tolist()) for colour in range(3))
+        bytes(label.tolist()) + b"".join(bytes(image[:, :, color].ravel().tolist()) for color in range(3))
         for label, image in zip(labels, pixels, strict=True)
     )
 

@@ -11,7 +11,7 @@ import pytest
 import scipy.stats
 
 import jaxnets as jn
-from jaxnets.data.mixing import _partners
+from jaxnets.data.augment.mixing import _partners
 from tests.oracle import floats, witness
 
 KEY = jax.random.key(2)
@@ -91,7 +91,7 @@ def test_cutmix_pastes_boxes_as_the_paper_does():
             assert (images[row][box] == others[row] + 1).all()
         place = (rows[0], rows[-1], columns[0], columns[-1])
         boxes[place] = boxes.get(place, 0) + 1
-    # The published algorithm, enumerated: λ uniform, sides rounded down, any centre, cut off at the edges.
+    # The published algorithm, enumerated: λ uniform, sides rounded down, any center, cut off at the edges.
     law: dict[tuple, float] = {}
     for lam in (np.arange(2000) + 0.5) / 2000:
         high, wide = int(6 * np.sqrt(1 - lam)) // 2, int(4 * np.sqrt(1 - lam)) // 2

@@ -212,9 +212,9 @@ def test_training_on_a_stream_equals_training_on_its_batches():
     x = np.random.default_rng(0).standard_normal((10, 3)).astype(np.float32)
     y = (x[:, 0] > 0).astype(np.int32)
     net, adam = jn.dense(2), optax.adam(0.1)
-    step = jax.jit(jn.train.step(net, jn.objective(jn.losses.cross_entropy), adam))
+    step = jax.jit(jn.train.make_train_step(net, jn.objective(jn.losses.cross_entropy), adam))
 
-    def learn(batches) -> jn.train.Run:
+    def learn(batches) -> jn.train.TrainState:
         run = jn.train.start(net, adam, jax.random.key(0), x[:1])
         for batch in batches:
             run, _, _ = step(run, batch)

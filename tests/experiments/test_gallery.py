@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import gallery
+from experiments.framework import gallery
 from jaxnets import Net, models
 from tests.models.test_every_model import ROWS
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import jaxnets as jn
+from experiments.framework.results import bootstrap, new_folder
 from experiments.lenet_digits import Config, run
-from experiments.results import bootstrap, new_folder
 
 pytestmark = pytest.mark.promotes
 FILES = {

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import jaxnets as jn
-from experiments import report
 from experiments.__main__ import main
-from experiments.study import Finding, above, bands, below, judge, mean, studies
+from experiments.framework import report
+from experiments.framework.study import Finding, above, bands, below, judge, mean, studies
 
 pytestmark = pytest.mark.promotes
 

@@ -86,7 +86,7 @@ def long_window(x: jax.Array) -> jax.Array:
     ],
 )
 def test_layers_without_products_join_what_they_depend_on(layer: Any):
-    net = jn.lift(layer)
+    net = jn.as_net(layer)
     assert connections(net, shaped(1, 6, 6, 4)) == read(lambda x: net.apply({}, {}, x)[0], 1, 6, 6, 4)
 
 
@@ -101,7 +101,7 @@ def test_a_dependence_that_does_not_fall_apart_by_axes_is_bounded():
 def test_layers_that_work_element_by_element_join_nothing():
     x = shaped(1, 6, 6, 4)
     for layer in (jnp.tanh, jn.flatten, lambda x: x * x + 2.0, lambda x: x[:, :, ::2], jn.dropout(0.5), jn.max_pool(1)):
-        assert connections(jn.lift(layer), x) == 0
+        assert connections(jn.as_net(layer), x) == 0
     assert connections(jn.batch_norm(), x) == 144  # its biases
     assert connections(jn.prelu(), x) == 0
 

@@ -71,7 +71,7 @@ def test_published_fields(name):
     net, size, stride, padding = PUBLISHED[name]
     field = receptive_field(net, image(224, 224))
     assert (field.size, field.stride, field.padding) == ((size, size), (stride, stride), (padding, padding))
-    assert field.centre == (((size - 1) / 2 - padding),) * 2
+    assert field.center == (((size - 1) / 2 - padding),) * 2
     assert field.unknown == ()
 
 

@@ -244,7 +244,7 @@ def test_a_shape_stands_for_an_input_of_float32():
     assert multiply_adds(SMALL, shape) == multiply_adds(SMALL, X)
     assert jn.inspect.count_parameters(SMALL, shape) == jn.inspect.count_parameters(SMALL, X)
     assert jn.inspect.receptive_field(SMALL, shape).size == jn.inspect.receptive_field(SMALL, X).size
-    assert str(jn.inspect.diagram(SMALL, shape)) == str(jn.inspect.diagram(SMALL, X))
+    assert str(jn.plot.diagram(SMALL, shape)) == str(jn.plot.diagram(SMALL, X))
     with pytest.raises(jn.NetError, match=r"conv: conv\(8, 3\) expects \(batch, .* got \(10, 10\)"):
         jn.summary(SMALL, (10, 10))
 

@@ -12,8 +12,8 @@ import pytest
 from flax import nnx
 
 import jaxnets as jn
+from jaxnets.core.paths import paths
 from jaxnets.interop import from_flax
-from jaxnets.select import paths
 from tests.oracle import floats, integers
 
 KEY = jax.random.key(0)

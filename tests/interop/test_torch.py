@@ -160,7 +160,7 @@ def test_arrays_of_a_layer_of_ones_own_keep_name_and_layout():
 
 def test_heads_that_run_in_training_only_are_put_in_order_too():
     body = jn.serial(conv=jn.conv(3, 2), flatten=jn.flatten, fc=jn.dense(2))
-    net = jn.side_heads(body, aux=(jn.serial(flatten=jn.flatten, fc=jn.dense(2)), "conv"))
+    net = jn.auxiliary_heads(body, aux=(jn.serial(flatten=jn.flatten, fc=jn.dense(2)), "conv"))
     x = floats(2, 4, 5, 1)
     tensors = to_torch(net, *draw(net, x), x)
     tensors["aux.fc.weight"] = tensors["fc.weight"]

@@ -149,7 +149,7 @@ def test_logits_are_torchvisions_and_scanned_stages_unroll():
     np.testing.assert_allclose(logits, want, rtol=0, atol=1e-5 * np.ptp(want))
     back = to_torch(net, params, state, x)
     equal(back, {name: tensors[name] for name in back})
-    equal(jn.unroll(net, params), from_torch(models.resnet18(10), tensors, x)[0])
+    equal(jn.to_unstacked(net, params), from_torch(models.resnet18(10), tensors, x)[0])
 
 
 def test_models_of_sequences_have_pytorchs_names():

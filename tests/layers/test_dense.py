@@ -110,7 +110,7 @@ def test_flatten_agrees_with_torch():
         return {"y": y.detach().numpy(), "dx": x.grad.numpy()}
 
     expected = witness("layers/flatten", compute)
-    out = pull(jn.lift(jn.flatten), {}, {}, floats(2, 3, 4, 2), floats(2, 24, seed=1))
+    out = pull(jn.as_net(jn.flatten), {}, {}, floats(2, 3, 4, 2), floats(2, 24, seed=1))
     near(out, {**expected, "state": {}}, 0)
 
 

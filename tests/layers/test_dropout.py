@@ -54,7 +54,7 @@ def test_the_mean_over_keys_is_the_input():
 
 
 def test_draws_are_independent():
-    """Neighbours share a random word, examples a call, steps a key: none of them is correlated."""
+    """Neighbors share a random word, examples a call, steps a key: none of them is correlated."""
     kept = np.stack([drop(jn.dropout(0.5), np.ones((200, 9)), key) for key in jax.random.split(KEY, 8)]) != 0
     for a, b in ((kept[..., 1:], kept[..., :-1]), (kept[:, 1:], kept[:, :-1]), (kept[1:], kept[:-1])):
         assert_binomial((a == b).sum(), a.size, 0.5)
@@ -87,7 +87,7 @@ def test_axes_that_are_not_shared_differ():
 @pytest.mark.parametrize("places", [(5,), (3, 4), (2, 2, 2)])
 def test_whole_channels(places):
     x = np.abs(floats(40, *places, 30)) + 1
-    y = drop(jn.dropout_channels(0.3), x)
+    y = drop(jn.spatial_dropout(0.3), x)
     kept = (y != 0).reshape(40, -1, 30)
     assert (kept == kept[:, :1]).all()
     assert_binomial(kept[:, 0].sum(), 40 * 30, 0.7)
@@ -95,7 +95,7 @@ def test_whole_channels(places):
     near(y, np.where(y == 0, 0, x / true_keep), 1e-6)
 
 
-@pytest.mark.parametrize("make", [jn.dropout, jn.dropout_channels])
+@pytest.mark.parametrize("make", [jn.dropout, jn.spatial_dropout])
 def test_rates_may_be_traced_and_mapped_over(make):
     """A member of a sweep draws what it draws alone, and what a rate written in the code draws."""
     x = jnp.asarray(floats(4, 6, 3))
@@ -118,11 +118,11 @@ def test_the_gradient_is_the_mask_times_the_scale():
         assert (out["y"] == 0).any() == (train and net.label == "dropout(0.4)")
 
 
-@pytest.mark.parametrize("net", [jn.dropout(0.5), jn.dropout_channels(0.5)], ids=str)
+@pytest.mark.parametrize("net", [jn.dropout(0.5), jn.spatial_dropout(0.5)], ids=str)
 def test_evaluation_and_rate_zero_leave_the_input_alone(net):
     x = jnp.asarray(floats(2, 3, 4))
     near(net.apply({}, {}, x)[0], x, 0)
-    for off in (jn.dropout(0.0), jn.dropout(0), jn.dropout_channels(0.0)):
+    for off in (jn.dropout(0.0), jn.dropout(0), jn.spatial_dropout(0.0)):
         near(off.apply({}, {}, x, train=True)[0], x, 0)
         assert "random_bits" not in str(
             jax.make_jaxpr(lambda x, off=off: off.apply({}, {}, x, key=KEY, train=True)[0])(x)
@@ -150,7 +150,7 @@ X = jnp.ones((2, 3))
 MISTAKES = {
     "one": (lambda: jn.dropout(1.0), r"dropout\(1.0\) expects rate in \[0, 1\), got 1"),
     "per cent": (lambda: jn.dropout(50), r"expects rate in \[0, 1\), got 50; 50 % is 0.5"),
-    "negative": (lambda: jn.dropout_channels(-0.1), r"dropout_channels\(-0.1\) expects rate in \[0, 1\)"),
+    "negative": (lambda: jn.spatial_dropout(-0.1), r"spatial_dropout\(-0.1\) expects rate in \[0, 1\)"),
     "no number": (lambda: jn.dropout("half"), r"expects a real number for rate, got str"),  # type: ignore[arg-type]
     "no key": (lambda: jn.dropout(0.5).apply({}, {}, X, train=True), r"is random in training and needs a key"),
     "integers": (lambda: jn.dropout(0.5).apply({}, {}, jnp.ones((2, 3), int)), r"expects floating input, got int32"),
@@ -160,7 +160,7 @@ MISTAKES = {
     ),
     "axis at init": (lambda: jn.dropout(0.5, broadcast_axes=(-3,)).init(KEY, X), r"along the axes \(-3,\)"),
     "no places": (
-        lambda: jn.dropout_channels(0.5).init(KEY, X),
+        lambda: jn.spatial_dropout(0.5).init(KEY, X),
         r"with an axis of places, got \(2, 3\); take jn.dropout",
     ),
     "parameters": (lambda: jn.dropout(0.5).apply({"scale": X}, {}, X), r"has no parameters, got scale"),

@@ -77,7 +77,7 @@ def test_group_norm_agrees_with_torch(name, dtype):
 
 
 def by_hand(x, places, epsilon):
-    """Normalise the values at `places` (an iterable of lists of indices) list by list, in float64."""
+    """Normalize the values at `places` (an iterable of lists of indices) list by list, in float64."""
     y = np.zeros(x.shape)
     for indices in places:
         values = [float(x[index]) for index in indices]
@@ -237,7 +237,7 @@ X = jnp.ones((2, 4))
 MISTAKES = {
     "batch": (lambda: given_to(jn.layer_norm(axis=0), X), r"over axis 0, but \(2, 4\) has the axes 1 to 1 .*batch"),
     "far": (lambda: given_to(jn.layer_norm(axis=(1, 2)), X), r"over axis \(1, 2\), but \(2, 4\) has"),
-    "far behind": (lambda: given_to(jn.layer_norm(axis=-2), X), r"layer_norm\(axis=-2\) normalises over axis -2"),
+    "far behind": (lambda: given_to(jn.layer_norm(axis=-2), X), r"layer_norm\(axis=-2\) normalizes over axis -2"),
     "twice": (lambda: given_to(jn.layer_norm(axis=(1, -1)), X), r"each is named once"),
     "none": (lambda: given_to(jn.layer_norm(axis=()), X), r"over axis \(\)"),
     "time": (lambda: given_to(jn.layer_norm(axis=(1, 2)), SEQUENCES), r"has the axes 2 to 2 .* batch and time"),

@@ -137,8 +137,8 @@ ROWS = {
         jn.adaptive_avg_pool((None, 7)), (2, 6, 5, 2), "adaptive_avg_pool2d", {"output_size": (None, 7)}
     ),
     "adaptive_3d": Row(jn.adaptive_avg_pool(2), (2, 3, 2, 5, 1), "adaptive_avg_pool3d", {"output_size": 2}),
-    "global_avg": Row(jn.lift(jn.global_avg_pool), (2, 3, 4, 2), "mean", {"dim": (2, 3)}),
-    "global_max": Row(jn.lift(jn.global_max_pool), (2, 3, 4, 2), "amax", {"dim": (2, 3)}, ties=True),
+    "global_avg": Row(jn.as_net(jn.global_avg_pool), (2, 3, 4, 2), "mean", {"dim": (2, 3)}),
+    "global_max": Row(jn.as_net(jn.global_max_pool), (2, 3, 4, 2), "amax", {"dim": (2, 3)}, ties=True),
 }
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import jaxnets as jn
 from jaxnets import Padded
-from jaxnets.net import spec
+from jaxnets.core.net import spec
 from tests.layers.near import call, near
 from tests.oracle import floats, integers
 

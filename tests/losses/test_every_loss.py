@@ -36,7 +36,7 @@ def test_the_table_has_every_loss():
     assert {row.loss.__name__ for row in ROWS} == set(losses.__all__) - {
         "sequence",
         "ctc",
-        "over_heads",
+        "auxiliary_loss",
         "ignoring",
         "weighted",
         *GENERATIVE,

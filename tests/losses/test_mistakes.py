@@ -1,4 +1,4 @@
-"""What losses, objectives and metrics say when they are used wrongly: what was expected, what came, the mend."""
+"""What losses, objectives and metrics say when they are used wrongly: what was expected, what came, the hint."""
 
 from functools import partial
 

@@ -8,7 +8,7 @@ import pytest
 
 import jaxnets as jn
 from jaxnets import models
-from jaxnets.net import fold
+from jaxnets.core.net import fold
 from tests.models.weights import draw
 from tests.oracle import floats, witness
 
@@ -55,7 +55,7 @@ def by_torch(name):
     whole = nn.Sequential()
     whole.encoder, whole.decoder = nn.Sequential(*encoder), nn.Sequential(*decoder)
     net, x = NETS[name]
-    weights = {path: to_torch(path, leaf) for path, leaf in jn.select.paths(draw(net, x)[0]).items()}
+    weights = {path: to_torch(path, leaf) for path, leaf in jn.paths.paths(draw(net, x)[0]).items()}
     names = {path: path.replace("/", ".").replace("kernel", "weight") for path in weights}
     whole.load_state_dict({names[path]: torch.from_numpy(leaf) for path, leaf in weights.items()})
     images = torch.from_numpy(x).permute(0, 3, 1, 2)
@@ -83,7 +83,7 @@ def test_values_and_gradients_are_torchs(name):
         return jax.grad(loss, has_aux=True)(params), net.upto("encoder").apply(params, state, x)[0]
 
     (gradients, y), code = run(params, jnp.asarray(x))
-    found = {path: to_torch(path, np.asarray(leaf)) for path, leaf in jn.select.paths(gradients).items()}
+    found = {path: to_torch(path, np.asarray(leaf)) for path, leaf in jn.paths.paths(gradients).items()}
     found |= {"code": code, "y": y}
     assert set(found) == set(want)
     for path, theirs in want.items():

@@ -84,7 +84,7 @@ def test_vgg11_bn_agrees_with_torchvision():
 
 
 def test_alexnet_2012_agrees_with_the_paper_written_in_torch():
-    net, x = models.alexnet_2012(7, hidden=24), 20 * floats(2, 83, 99, 3)  # large, so that responses are normalised
+    net, x = models.alexnet_2012(7, hidden=24), 20 * floats(2, 83, 99, 3)  # large, so that responses are normalized
     make = partial(alexnet_of_the_paper, 24, 7, 2 * 256)
     assert_like_torch("alexnet_2012", net, make, x, flattened={"fc6": (1, 2, 256)})
 

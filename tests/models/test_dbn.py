@@ -8,7 +8,7 @@ import pytest
 
 import jaxnets as jn
 from jaxnets import models
-from jaxnets.net import fold
+from jaxnets.core.net import fold
 from tests.models import enumerated
 from tests.models.enumerated import states
 from tests.oracle import integers
@@ -69,8 +69,8 @@ def test_pretraining_and_fine_tuning_on_digits():
 def tune(net, params, x, y, steps=60):
     """Return parameters after full-batch steps of Adam from given ones."""
     adam, total = optax.adam(0.01), jn.objective(jn.losses.cross_entropy)
-    step = jn.train.step(net, total, adam)
-    run = jn.train.Run(params, {}, adam.init(params), KEY, jnp.zeros((), jnp.int32))
+    step = jn.train.make_train_step(net, total, adam)
+    run = jn.train.TrainState(params, {}, adam.init(params), KEY, jnp.zeros((), jnp.int32))
     batch = jn.train.Batch(x, y, jnp.ones(len(x)))
     return jax.jit(lambda run: jax.lax.scan(lambda run, _: (step(run, batch)[0], None), run, length=steps)[0])(
         run

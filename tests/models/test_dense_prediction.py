@@ -174,16 +174,16 @@ def test_upsampling_starts_as_pytorchs_bilinear_interpolation(scale: int):
 
 
 def test_bilinear_kernel_keeps_channels_and_groups_apart():
-    kernel = jn.bilinear_kernel(None, (4, 2, 2))
+    kernel = jn.initializers.bilinear_kernel(None, (4, 2, 2))
     np.testing.assert_array_equal(kernel[:, 0, 1], 0)
     np.testing.assert_array_equal(kernel[:, 1, 1], [0.25, 0.75, 0.75, 0.25])
     x = jnp.asarray(floats(1, 4, 3))
-    options = {"stride": 2, "padding": 1, "use_bias": False, "kernel_init": jn.bilinear_kernel}
+    options = {"stride": 2, "padding": 1, "use_bias": False, "kernel_init": jn.initializers.bilinear_kernel}
     whole, apart = jn.conv_transpose(3, 4, **options), jn.conv_transpose(3, 4, groups=3, **options)
     left, right = (net.apply(net.init(KEY, x)[0], {}, x)[0] for net in (whole, apart))
     np.testing.assert_allclose(left, right, atol=1e-6)
     with pytest.raises(jn.NetError, match="bilinear_kernel expects as many features as channels, got 3 and 2"):
-        jn.bilinear_kernel(None, (4, 2, 3))
+        jn.initializers.bilinear_kernel(None, (4, 2, 3))
 
 
 @pytest.mark.parametrize("ceil", [False, True])

@@ -34,7 +34,7 @@ def test_parameter_tree_is_golden_and_counts_are_exact(row: Row):
     rows = [
         f"{kind} {path} {leaf.shape} {leaf.dtype}"
         for kind, tree in (("params", params), ("state", state))
-        for path, leaf in jn.select.paths(tree).items()
+        for path, leaf in jn.paths.paths(tree).items()
     ]
     golden(f"models/{row.name}", "\n".join([repr(net), *rows]) + "\n")
     assert jn.inspect.count_parameters(params) == row.parameters
@@ -79,7 +79,7 @@ def test_channels_in_front_are_warned_of_with_the_transpose_to_write(channels: i
 
 
 def test_what_is_no_image_with_channels_in_front_is_not_warned_of():
-    """Warnings are errors here: features of one place, stripes, grey images, colour of three rows."""
+    """Warnings are errors here: features of one place, stripes, gray images, color of three rows."""
     net = models.resnet_cifar(8)
     for shape in ((2, 1, 1, 64), (2, 1, 40, 1), (2, 1, 1, 5), (2, 3, 3, 8), (2, 3, 50, 3), (2, 8, 8, 8)):
         jax.eval_shape(net.init, KEY, jax.ShapeDtypeStruct(shape, jnp.float32))

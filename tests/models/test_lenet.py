@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxnets as jn
-from jaxnets.models.lenet_parts import codes_for, fan_in_uniform
+from jaxnets.models.lenet import codes_for, fan_in_uniform
 from tests.layers.near import near
 from tests.models.weights import digest, draw, from_torch, to_torch
 from tests.oracle import floats, integers, witness
@@ -67,7 +67,7 @@ def test_lenet5_1998_is_the_papers():
     params, _ = draw(net, x)
     params["output"]["codes"] = CODES
     params["f6"]["kernel"] *= 3  # so that some distances are small and some large
-    tensors = {path.replace("/", "."): leaf for path, leaf in jn.select.paths(params).items()}
+    tensors = {path.replace("/", "."): leaf for path, leaf in jn.paths.paths(params).items()}
     expected = witness("models/lenet5_1998", lambda: by_the_paper(x, tensors))
 
     @jax.jit
@@ -82,7 +82,7 @@ def test_lenet5_1998_is_the_papers():
     (dparams, dx), (y, loss) = ours(params, jnp.asarray(x))
     near(y, expected["y"], 1e-6)
     near(loss, expected["loss"], 1e-6)
-    found = {"dx": dx} | {f"d{path}".replace("/", "."): leaf for path, leaf in jn.select.paths(dparams).items()}
+    found = {"dx": dx} | {f"d{path}".replace("/", "."): leaf for path, leaf in jn.paths.paths(dparams).items()}
     assert {f"d{name}" for name in tensors} | {"dx"} == set(found)
     for name, value in found.items():
         value = np.asarray(value)

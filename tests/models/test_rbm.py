@@ -85,12 +85,12 @@ def test_the_chain_of_real_units_reaches_the_distribution():
     """p(v) is a mixture of a normal around a + h W for each h: means, and second moments."""
     v = run_chains("gaussian")
     kernel, bias, a = (PARAMS[name].astype(np.float64) for name in ("kernel", "bias", "visible_bias"))
-    centres = a + states(3) @ kernel.T
-    scores = states(3) @ bias + ((centres**2).sum(1) - a @ a) / 2
+    centers = a + states(3) @ kernel.T
+    scores = states(3) @ bias + ((centers**2).sum(1) - a @ a) / 2
     p = np.exp(scores - np.logaddexp.reduce(scores))
-    second = np.einsum("s,si,sj->ij", p, centres, centres) + np.eye(4)
+    second = np.einsum("s,si,sj->ij", p, centers, centers) + np.eye(4)
     products = np.einsum("si,sj->sij", v, v)
-    for sample, expected in ((v, p @ centres), (products, second)):
+    for sample, expected in ((v, p @ centers), (products, second)):
         assert (np.abs(sample.mean(0) - expected) < 5 * sample.std(0) / len(v) ** 0.5).all()
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import jaxnets as jn
-from jaxnets.net import Net
-from jaxnets.select import paths
+from jaxnets.core.net import Net
+from jaxnets.core.paths import paths
 from tests.models.weights import digest, draw, from_torch, to_torch
 from tests.oracle import floats, integers, witness
 from tests.peers import PEERS, timm_model, torchvision_models
@@ -101,7 +101,7 @@ def test_logits_and_gradients_are_the_peers(name: str):
     expected = witness(f"models/{name}", compute, installed=PEERS)
 
     def logits(params: Any, state: Any, x: Any) -> Any:
-        return short.apply(jn.roll(short, params), jn.roll(short, state), x)[0]
+        return short.apply(jn.to_stacked(short, params), jn.to_stacked(short, state), x)[0]
 
     def run(params: Any, state: Any, x: Any) -> Any:
         y, back = jax.vjp(lambda params, x: logits(params, state, x), params, x)

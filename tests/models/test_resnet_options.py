@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import jaxnets as jn
+from jaxnets.core.net import Net, spec
 from jaxnets.models.blocks import basic, projection, stages, stem
-from jaxnets.net import Net, spec
 from tests.models.row import image
 from tests.models.weights import draw
 from tests.oracle import floats
@@ -39,8 +39,8 @@ def test_scanned_stages_have_the_parameters_of_unrolled_ones(name: str):
     make, key = SCANS[name], jax.random.key(0)
     short, long = make(scan=True), make()
     trees, wanted = jax.eval_shape(short.init, key, image(32)), jax.eval_shape(long.init, key, image(32))
-    assert jax.eval_shape(lambda trees: tuple(jn.unroll(short, tree) for tree in trees), trees) == wanted
-    assert jax.eval_shape(lambda trees: tuple(jn.roll(short, tree) for tree in trees), wanted) == trees
+    assert jax.eval_shape(lambda trees: tuple(jn.to_unstacked(short, tree) for tree in trees), trees) == wanted
+    assert jax.eval_shape(lambda trees: tuple(jn.to_stacked(short, tree) for tree in trees), wanted) == trees
 
 
 def test_scanned_stages_compute_the_same():
@@ -62,8 +62,8 @@ def test_scanned_stages_compute_the_same():
 
     with jax.enable_x64(True):
         params, state, x = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), (*draw(long, x), x))
-        (dparams, dx), (y, after) = run(short, jn.roll(short, params), jn.roll(short, state), x)
-        found = (jn.unroll(short, dparams), dx), (y, jn.unroll(short, after))
+        (dparams, dx), (y, after) = run(short, jn.to_stacked(short, params), jn.to_stacked(short, state), x)
+        found = (jn.to_unstacked(short, dparams), dx), (y, jn.to_unstacked(short, after))
         expected = run(long, params, state, x)
     assert spec(found) == spec(expected)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):

@@ -27,7 +27,7 @@ def noise_of(key, shape):
 def by_torch():
     import torch
 
-    params = jn.select.paths(draw(NET, X)[0])
+    params = jn.paths.paths(draw(NET, X)[0])
     leaves = {path: torch.tensor(leaf, requires_grad=True) for path, leaf in params.items()}
 
     def linear(name, x):
@@ -59,7 +59,7 @@ def test_values_and_gradients_are_torchs(monkeypatch):
         return values.mean(), {"loss": values, "logits": y["reconstruction"]}
 
     gradients, found = jax.jit(jax.grad(loss, has_aux=True))(params)
-    found |= jn.select.paths(gradients)
+    found |= jn.paths.paths(gradients)
     assert set(found) == set(want)
     for path, theirs in want.items():
         np.testing.assert_allclose(found[path], theirs, rtol=0, atol=2e-6 * max(1.0, np.abs(theirs).max()))

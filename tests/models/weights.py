@@ -11,7 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxnets import Net, select
+from jaxnets import Net
+from jaxnets.core import paths
 from tests.oracle import floats
 
 Tensors = dict[str, np.ndarray]
@@ -26,8 +27,8 @@ def draw(net: Net, x: Any) -> tuple[dict, dict]:
     A leaf's numbers follow from its path and shape alone.
     """
     params, state = jax.eval_shape(net.init, jax.random.key(0), x)
-    return _nest({path: _draw(path, leaf.shape) for path, leaf in select.paths(params).items()}), _nest(
-        {path: _draw(path, leaf.shape) for path, leaf in select.paths(state).items()}
+    return _nest({path: _draw(path, leaf.shape) for path, leaf in paths.paths(params).items()}), _nest(
+        {path: _draw(path, leaf.shape) for path, leaf in paths.paths(state).items()}
     )
 
 
@@ -41,7 +42,7 @@ def to_torch(params: Any, state: Any = {}, *, flattened: Shapes = {}) -> Tensors
             images have their channels first.
     """
     tensors = {}
-    for path, leaf in (select.paths(params) | select.paths(state)).items():
+    for path, leaf in (paths.paths(params) | paths.paths(state)).items():
         module, _, name = path.rpartition("/")
         value = np.asarray(leaf)
         if name == "kernel":
@@ -77,7 +78,7 @@ def digest(tree: Any) -> np.ndarray:
     Gradients are compared through it with a peer's, where storing them whole would take megabytes.
     """
     rows = []
-    for path, leaf in sorted(select.paths(tree).items()):
+    for path, leaf in sorted(paths.paths(tree).items()):
         flat = np.asarray(leaf, np.float64).ravel()
         rows.append(floats(3, flat.size, seed=zlib.crc32(path.encode())) @ flat / math.sqrt(flat.size))
     return np.stack(rows)

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jaxnets as jn
-from jaxnets.ops import choice
-from jaxnets.ops import conv as ops
-from jaxnets.ops.choice import formulation
+from jaxnets.ops.conv import dispatch
+from jaxnets.ops.conv import forward as ops
+from jaxnets.ops.conv.dispatch import formulation
+from jaxnets.ops.conv.primitives import MAPS
 from jaxnets.ops.geometry import Geometry
-from jaxnets.ops.trilinear import MAPS
 from tests.ops import loops
 from tests.oracle import floats
 
@@ -172,7 +172,7 @@ def test_a_batch_in_pieces(monkeypatch):
         return y, *backward(y)
 
     whole = jax.jit(both)(x, kernel)
-    monkeypatch.setattr(choice, "PIECE", 7 * 5 * (3 * 12 + 3 * 20) * 4 * 2)  # two examples a piece, at most
+    monkeypatch.setattr(dispatch, "PIECE", 7 * 5 * (3 * 12 + 3 * 20) * 4 * 2)  # two examples a piece, at most
     pieces = jax.jit(lambda x, kernel: both(x, kernel)[::-1])
     assert pieces.lower(x, kernel).as_text().count("stablehlo.while") == 3
     for a, b in zip(pieces(x, kernel)[::-1], whole):
@@ -226,10 +226,10 @@ def test_xla_leaves_convolutions_with_rows_in_vain_to_eigen():
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * float(jnp.abs(b).max()))
 
 
-@pytest.mark.parametrize("piece", [choice.PIECE, 1])
+@pytest.mark.parametrize("piece", [dispatch.PIECE, 1])
 def test_under_shard_map_what_is_equal_everywhere_is_cast(piece: int, monkeypatch: pytest.MonkeyPatch):
     """Also the zeros that pieces of a batch are added to."""
-    monkeypatch.setattr(choice, "PIECE", piece)
+    monkeypatch.setattr(dispatch, "PIECE", piece)
     mesh, spec = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("batch",)), jax.sharding.PartitionSpec
     x, kernel = jnp.asarray(floats(4, 5, 5, 9)), jnp.asarray(floats(3, 3, 9, 17))
 

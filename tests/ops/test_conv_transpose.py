@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from jaxnets.ops import conv_transpose as ops
+from jaxnets.ops.conv import transpose as ops
 from tests.ops import loops
 from tests.ops.derivatives import check_second
 from tests.oracle import floats

@@ -42,7 +42,7 @@ def results(mesh: Mesh) -> dict[str, np.ndarray]:
         return jax.make_array_from_callback(array.shape, sharding, array.__getitem__)
 
     run, history = jn.train.fit(program((placed(DATA[0]), placed(DATA[1]))), jax.random.key(1))
-    found = jn.train.sweep(
+    found = jn.sweeps.sweep(
         lambda hp: program(DATA, hp["lr"]), grid={"lr": [0.01, 0.1, 0.2, 0.3, 1e30]}, strategy="vmap", mesh=mesh
     )
     return {
@@ -58,7 +58,7 @@ def results(mesh: Mesh) -> dict[str, np.ndarray]:
 def ends(number: int, act: Callable[[], object]) -> jn.train.Callback:
     """Return a callback that does something after the second epoch, in one of the processes alone."""
     here = number == jax.process_index()
-    return jn.train.Callback(on_segment=lambda epoch, run, row: act() if here and epoch == 1 else None)
+    return jn.train.Callback(on_epoch_end=lambda epoch, run, row: act() if here and epoch == 1 else None)
 
 
 def broken() -> None:

@@ -58,7 +58,7 @@ def main(fits: int, sweeps: int, evaluations: int) -> int:
         jn.train.fit(program(number), KEY)
         tell("fit", number)
     for number in range(1, sweeps + 1):
-        jn.train.sweep(partial(swept, number), grid={"lr": [0.01, 0.1]})
+        jn.sweeps.sweep(partial(swept, number), grid={"lr": [0.01, 0.1]})
         tell("sweep", number)
     net, params, state = begun(0)
     for number in range(1, evaluations + 1):

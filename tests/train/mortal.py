@@ -56,14 +56,14 @@ def program(epochs: int = EPOCHS) -> jn.train.Program:
         metrics={"confusion": jn.metrics.confusion_matrix(3)},
         validation=(floats(6, 4, seed=1), integers(6, high=3, seed=1)),
         stopping=jn.train.early_stopping("validation/loss", patience=epochs),
-        average=0.9,
+        ema_decay=0.9,
     )
 
 
-def arrays(run: jn.train.Run, history: dict[str, np.ndarray], one: jn.train.Program) -> dict[str, np.ndarray]:
+def arrays(run: jn.train.TrainState, history: dict[str, np.ndarray], one: jn.train.Program) -> dict[str, np.ndarray]:
     """Return every bit of what came of a run, and the batch that would come next."""
     everything = {"run": run, "history": history, "next": one.next_batch(run)}
-    leaves = jn.select.paths(everything)
+    leaves = jn.paths.paths(everything)
     return {
         path: np.asarray(jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf)
         for path, leaf in leaves.items()

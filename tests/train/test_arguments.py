@@ -16,7 +16,7 @@ import pytest
 
 import jaxnets as jn
 from experiments.__main__ import main
-from jaxnets.select import paths
+from jaxnets.core.paths import paths
 from jaxnets.train.freezing import split_frozen
 from tests.oracle import floats, integers
 

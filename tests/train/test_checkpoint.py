@@ -20,10 +20,10 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import jaxnets as jn
-from jaxnets.train.checkpoints import archive, fingerprint
-from jaxnets.train.checkpoints.fingerprint import to_host
-from jaxnets.train.checkpoints.lock import lock
-from jaxnets.train.checkpoints.restored import restored
+from jaxnets.train.checkpoint import compatibility, storage
+from jaxnets.train.checkpoint.callback import restored
+from jaxnets.train.checkpoint.compatibility import to_host
+from jaxnets.train.checkpoint.storage import lock
 from tests.oracle import floats, integers
 
 pytestmark = pytest.mark.promotes
@@ -49,24 +49,24 @@ def save(folder: Path | str, **given: Any) -> jn.train.Callback:
 
 
 def stop_after(epochs: int) -> jn.train.Callback:
-    def on_segment(number: int, run: Any, row: Any) -> None:
+    def on_epoch_end(number: int, run: Any, row: Any) -> None:
         if number + 1 == epochs:
             raise Stop
 
-    return jn.train.Callback(on_segment=on_segment)
+    return jn.train.Callback(on_epoch_end=on_epoch_end)
 
 
 def assert_same(found: tuple, expected: tuple) -> None:
     for a, b in zip(found, expected, strict=True):
         assert jax.tree.structure(a) == jax.tree.structure(b)
-        for path, leaf in jn.select.paths(b).items():
-            other = jn.select.paths(a)[path]
+        for path, leaf in jn.paths.paths(b).items():
+            other = jn.paths.paths(a)[path]
             assert other.dtype == leaf.dtype, path
             assert to_host(other).tobytes() == to_host(leaf).tobytes(), path
 
 
 def numbers(folder: Path) -> list[int]:
-    return archive.numbers(folder)
+    return storage.numbers(folder)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def folder(three: Path, tmp_path: Path) -> Path:
 
 def test_a_run_goes_on_to_the_same_bits(undisturbed, folder):
     seen = []
-    watch = jn.train.Callback(on_segment=lambda number, run, row: seen.append(number))
+    watch = jn.train.Callback(on_epoch_end=lambda number, run, row: seen.append(number))
     found = jn.train.fit(PROGRAM, KEY, [save(folder, config={"seed": 3}), watch])
     assert seen == [3]
     assert_same(found, undisturbed)
@@ -100,23 +100,23 @@ def test_a_run_goes_on_to_the_same_bits(undisturbed, folder):
 def test_a_finished_run_comes_back_at_once(undisturbed, folder):
     for epochs in ([3], []):
         seen = []
-        watch = jn.train.Callback(on_segment=lambda number, run, row, seen=seen: seen.append(number))
+        watch = jn.train.Callback(on_epoch_end=lambda number, run, row, seen=seen: seen.append(number))
         found = jn.train.fit(PROGRAM, KEY, [watch, save(folder, config={"seed": 3})])
         assert seen == epochs
         assert_same(found, undisturbed)
 
 
 def test_the_restored_run_has_the_types_that_a_run_starts_with(folder):
-    saved = archive.read(folder, 2)
+    saved = storage.read(folder, 2)
     schedule = optax.inject_hyperparams(optax.sgd)(learning_rate=0.1)
     net, objective = jn.dense(3), jn.objective(jn.losses.cross_entropy)
     one = jn.train.program(net, objective, schedule, DATA, epochs=2, batch_size=5)
     like = jax.eval_shape(jn.train.Program.start, one, KEY)
     start = one.start(KEY)
-    leaves = {path: to_host(leaf) for path, leaf in jn.select.paths(start).items()}
-    found = restored(archive.Saved(2, leaves, {}, saved.about), like, "here")
-    for path, leaf in jn.select.paths(start).items():
-        other = jn.select.paths(found)[path]
+    leaves = {path: to_host(leaf) for path, leaf in jn.paths.paths(start).items()}
+    found = restored(storage.Saved(2, leaves, {}, saved.about), like, "here")
+    for path, leaf in jn.paths.paths(start).items():
+        other = jn.paths.paths(found)[path]
         assert (other.dtype, other.shape) == (leaf.dtype, leaf.shape)
         assert getattr(other, "weak_type", None) == getattr(leaf, "weak_type", None), path
 
@@ -144,11 +144,11 @@ def test_arrays_of_every_type_come_back_bit_for_bit_and_plain_orbax_reads_them(t
         params[kind] = jnp.asarray(bits.view(kind).reshape(2, -1) if whole is None else whole)
     params |= {"scalar": jnp.float32(-0.0), "none of them": jnp.zeros((0, 3)), "nan": jnp.array([jnp.nan, jnp.inf])}
     keys = {"rbg": jax.random.key(5, impl="rbg"), "several": jax.random.split(KEY, 3)}
-    run = jn.train.Run(params, {"äö.x": jnp.ones(2)}, (), keys, jnp.int32(7), scale=None)
-    manager = archive.manager(tmp_path, 1, None, lambda: None)
-    archive.write(manager, archive.pack(5, run, {"validation/loss": np.array([1.0, np.nan])}), {"settings": {}}, {})
+    run = jn.train.TrainState(params, {"äö.x": jnp.ones(2)}, (), keys, jnp.int32(7), scale=None)
+    manager = storage.manager(tmp_path, 1, None, lambda: None)
+    storage.write(manager, storage.pack(5, run, {"validation/loss": np.array([1.0, np.nan])}), {"settings": {}}, {})
     manager.close()
-    saved = archive.read(tmp_path, 5)
+    saved = storage.read(tmp_path, 5)
     assert_same((restored(saved, jax.eval_shape(lambda: run), "here"),), (run,))
     np.testing.assert_array_equal(saved.history["validation/loss"], [1.0, np.nan])
     plain = ocp.PyTreeCheckpointer().restore(tmp_path / "5" / "arrays")
@@ -276,7 +276,7 @@ def test_another_machine_is_said_and_no_obstacle(folder, monkeypatch):
 
 
 def test_as_many_cores_and_devices_are_said_too(folder, monkeypatch):
-    monkeypatch.setattr(fingerprint, "_cores", lambda: 99)
+    monkeypatch.setattr(compatibility, "_cores", lambda: 99)
     with pytest.warns(UserWarning, match=r"the last bits may differ from here on:\n  cores: \d+ → 99$"):
         jn.train.fit(PROGRAM, KEY, [save(folder, config={"seed": 3})])
     other = program(rate=0.2, validation=PROGRAM.validation)  # which cores do not hide
@@ -313,7 +313,7 @@ def test_a_checkpoint_under_another_name_is_passed_over(undisturbed, folder, nam
 
 def test_a_sweep_and_a_run_are_told_apart(folder, tmp_path):
     def sweep(folder: Path) -> Any:
-        return jn.train.sweep(lambda hp: program(2), seeds=2, strategy="vmap", checkpoint=folder, overhead=None)
+        return jn.sweeps.sweep(lambda hp: program(2), seeds=2, strategy="vmap", checkpoint=folder, overhead=None)
 
     sweep(tmp_path / "sweep")
     for _ in range(2):  # nothing stays locked
@@ -332,7 +332,7 @@ def test_a_sweep_and_a_run_are_told_apart(folder, tmp_path):
 def test_a_home_is_found(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     jn.train.fit(PROGRAM, KEY, [save("~/run")])
-    assert jn.train.load_checkpoint("~/run")[2]["epoch"] == PROGRAM.segments
+    assert jn.train.load_checkpoint("~/run")[2]["epoch"] == PROGRAM.epochs
     assert (tmp_path / "run").is_dir()
 
 
@@ -346,7 +346,7 @@ def test_one_writer_a_folder(folder, tmp_path):
     holder = f"""
 import sys
 from pathlib import Path
-from jaxnets.train.checkpoints.lock import lock
+from jaxnets.train.checkpoint.storage import lock
 lock(Path({str(folder)!r}))
 print("locked", flush=True)
 sys.stdin.read()
@@ -379,7 +379,7 @@ def test_ctrl_c_saves_and_the_run_goes_on(undisturbed, tmp_path):
 
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    interrupt = jn.train.Callback(on_segment=press)
+    interrupt = jn.train.Callback(on_epoch_end=press)
     _, history = jn.train.fit(PROGRAM, KEY, [interrupt, save(tmp_path, overhead=1e-6)])
     assert len(history["loss"]) == 2
     assert numbers(tmp_path) == [2]
@@ -406,7 +406,7 @@ def test_a_run_that_stands_still_is_not_saved(tmp_path):
     net, objective = jn.dense(3), jn.objective(jn.losses.cross_entropy)
     one = jn.train.program(net, objective, optax.chain(optax.sgd(0.1), broken), DATA, epochs=4, batch_size=4)
     for _ in range(2):  # the second time from the checkpoint
-        with pytest.raises(jn.train.Diverged):
+        with pytest.raises(jn.train.NonFiniteError):
             jn.train.fit(one, KEY, [save(tmp_path)])
         assert numbers(tmp_path) == [1, 2]
     params, _, _ = jn.train.load_checkpoint(tmp_path)
@@ -444,7 +444,7 @@ def test_what_a_folder_holds_can_be_read_without_the_program(undisturbed, folder
     run, history = jn.train.fit(PROGRAM, KEY, [save(folder, config={"seed": 3}, best="validation/loss")])
     params, state, about = jn.train.load_checkpoint(folder)
     assert_same((params, state, about["history"]), (run.params, run.state, history))
-    assert (about["epoch"], about["step"], about["average"], about["config"]) == (4, 12, None, {"seed": 3})
+    assert (about["epoch"], about["step"], about["ema"], about["config"]) == (4, 12, None, {"seed": 3})
     assert about["settings"]["net"] == "dense(3)"
     assert len(jn.train.load_checkpoint(folder, 3)[2]["history"]["loss"]) == 3
     best = jn.train.load_checkpoint(folder, "best")[2]["epoch"]

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxnets.train.checkpoints import archive
+from jaxnets.train.checkpoint import storage
 from tests.train.mortal import EPOCHS
 
 ROOT = Path(__file__).parent.parent.parent
@@ -72,7 +72,7 @@ def assert_same_bits(found: dict[str, np.ndarray], expected: dict[str, np.ndarra
 
 
 def newest(folder: Path) -> int:
-    return max(archive.numbers(folder / "checkpoints"), default=0)
+    return max(storage.numbers(folder / "checkpoints"), default=0)
 
 
 def wait_for(condition) -> None:
@@ -150,14 +150,14 @@ def test_a_full_disk_leaves_the_checkpoints_before_it(processes, undisturbed, ro
     for source in (root / "undisturbed" / "checkpoints").iterdir():
         if int(source.name) < EPOCHS:
             shutil.copytree(source, folder / "checkpoints" / source.name)
-    there = archive.numbers(folder / "checkpoints")
+    there = storage.numbers(folder / "checkpoints")
     processes.start(folder, room)
     said = processes.stdout.readline()
     assert re.match(
         rf"a checkpoint could not be written to .*; whole are: {', '.join(map(str, there))}\. With room", said
     )
     assert processes.end() == 3
-    assert archive.numbers(folder / "checkpoints") == there
+    assert storage.numbers(folder / "checkpoints") == there
     processes.start(folder)
     assert processes.end() == 0
     assert_same_bits(result(folder), expected)

@@ -11,7 +11,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxnets as jn
-from jaxnets.train.program import advance, compiled_segment
+from jaxnets.train.program import advance, compiled_epoch
 from tests.oracle import floats, integers
 
 KEY = jax.random.key(0)
@@ -45,7 +45,7 @@ def rows(traced: Any) -> set[int]:
 def test_each_device_computes_its_share_of_a_batch(parts: int, share: int):
     one = program(split(X, Y), accumulate=parts, validation=split(X[:256], Y[:256]))
     run = jax.eval_shape(one.start, KEY)
-    assert rows(compiled_segment(one, run).trace(run, one.train, one.validation)) == {64, share}
+    assert rows(compiled_epoch(one, run).trace(run, one.train, one.validation)) == {64, share}
     whole = program((X, Y), accumulate=parts, validation=(X[:256], Y[:256]))
     sharded = whole.recipe, None, None, run, one.train, one.validation  # rows as before: what the test would see
     assert rows(jax.jit(advance, static_argnums=(0, 1, 2)).trace(*sharded)) == {256, 256 // parts}
@@ -99,10 +99,10 @@ def test_parameters_that_lie_on_several_devices_stay_there(kind: AxisType):
     data = jax.device_put((X, Y), NamedSharding(grid, P("data"))) if kind is AxisType.Auto else (X, Y)
     seen = []
 
-    def look(number: int, run: jn.train.Run, row: Any) -> None:
+    def look(number: int, run: jn.train.TrainState, row: Any) -> None:
         seen.append(run.params["hidden"]["kernel"].sharding.spec)
 
-    run, _ = jn.train.fit(program(data, jn.train.pretrained(NET, params)), KEY, [jn.train.Callback(on_segment=look)])
+    run, _ = jn.train.fit(program(data, jn.train.pretrained(NET, params)), KEY, [jn.train.Callback(on_epoch_end=look)])
     assert [*seen, run.opt_state[0].trace["hidden"]["kernel"].sharding.spec] == [columns.spec] * 3
     assert run.params["out"]["kernel"].sharding.is_fully_replicated
     for ours, theirs in zip(jax.tree.leaves(run.params), jax.tree.leaves(want.params), strict=True):
@@ -114,5 +114,5 @@ def test_a_sweep_takes_data_that_lie_on_several_devices():
     def trial(data: Any) -> Any:
         return lambda hp: jn.train.program(NET, OBJECTIVE, optax.sgd(hp["lr"]), data, epochs=1, batch_size=128)
 
-    got, want = (jn.train.sweep(trial(data), grid={"lr": [0.1, 0.2]}, seeds=2) for data in (split(X, Y), (X, Y)))
+    got, want = (jn.sweeps.sweep(trial(data), grid={"lr": [0.1, 0.2]}, seeds=2) for data in (split(X, Y), (X, Y)))
     np.testing.assert_allclose(got.history["loss"], want.history["loss"], rtol=1e-4)

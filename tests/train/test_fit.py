@@ -30,7 +30,7 @@ def test_callbacks_are_called_in_order():
 
     def named(name: str) -> jn.train.Callback:
         return jn.train.Callback(
-            lambda program: calls.append((name, "start", program.segments)),
+            lambda program: calls.append((name, "start", program.epochs)),
             lambda number, run, row: calls.append((name, number, int(run.step))),
             lambda: calls.append((name, "end")),
         )
@@ -50,14 +50,14 @@ def test_a_broken_run_ends_its_callbacks():
     def stop(number, run, row):
         raise ZeroDivisionError
 
-    callbacks = [jn.train.Callback(on_end=lambda: ended.append(1)), jn.train.Callback(on_segment=stop)]
+    callbacks = [jn.train.Callback(on_end=lambda: ended.append(1)), jn.train.Callback(on_epoch_end=stop)]
     with pytest.raises(ZeroDivisionError):
         jn.train.fit(program(), jax.random.key(0), callbacks)
     assert ended == [1]
 
 
 def at_the_second(act) -> jn.train.Callback:
-    return jn.train.Callback(on_segment=lambda number, run, row: act() if number == 1 else None)
+    return jn.train.Callback(on_epoch_end=lambda number, run, row: act() if number == 1 else None)
 
 
 def raising(error):
@@ -151,7 +151,7 @@ def test_an_epoch_leaves_its_numbers_alone():
     jn.train.fit(one, jax.random.key(0))
     tracemalloc.start()
     try:
-        jn.train.fit(one, jax.random.key(0), [jn.train.Callback(on_segment=look)])
+        jn.train.fit(one, jax.random.key(0), [jn.train.Callback(on_epoch_end=look)])
     finally:
         tracemalloc.stop()
     (first, arrays), (last, then) = sizes[50], sizes[250]
@@ -184,7 +184,7 @@ def test_a_log_makes_its_folder_before_the_first_epoch(tmp_path):
     jn.train.fit(program(), jax.random.key(0), [jn.train.jsonl(tmp_path / "a" / "b" / "log.jsonl")])
     assert len((tmp_path / "a" / "b" / "log.jsonl").read_text().splitlines()) == 3
     calls = []
-    watcher = jn.train.Callback(on_segment=lambda *_: calls.append(1))
+    watcher = jn.train.Callback(on_epoch_end=lambda *_: calls.append(1))
     with pytest.raises(OSError, match=r"log\.jsonl"):
         jn.train.fit(program(), jax.random.key(0), [jn.train.jsonl(tmp_path / "a/b/log.jsonl/log.jsonl"), watcher])
     assert not calls
@@ -208,7 +208,7 @@ def test_jsonl_writes_null_for_nan(tmp_path):
         (X * np.nan, Y),
         epochs=1,
         batch_size=4,
-        guard=False,
+        halt_on_nonfinite=False,
     )
     jn.train.fit(bad, jax.random.key(0), [jn.train.jsonl(tmp_path / "m.jsonl")])
     assert json.loads((tmp_path / "m.jsonl").read_text())["loss"] is None

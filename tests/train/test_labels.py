@@ -55,7 +55,7 @@ NAMED = {
     "lenet": jn.losses.maximum_a_posteriori,
     "focal": jn.losses.softmax_focal,
     "hinge": jn.losses.multiclass_hinge,
-    "heads": jn.losses.over_heads(jn.losses.cross_entropy, side=0.3),
+    "heads": jn.losses.auxiliary_loss(jn.losses.cross_entropy, side=0.3),
 }
 
 

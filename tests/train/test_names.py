@@ -35,13 +35,13 @@ def watch(watched: Any) -> dict[str, jax.Array]:
 
 @pytest.mark.parametrize(
     ("name", "mode"),
-    [("loss", "min"), ("validation/loss", "min"), ("average/validation/l2", "min"), ("cross_entropy", "min"),
-     ("validation/top_error", "min"), ("elbo", "max"), ("average/validation/elbo", "max"), ("confusion", None),
+    [("loss", "min"), ("validation/loss", "min"), ("ema/validation/l2", "min"), ("cross_entropy", "min"),
+     ("validation/top_error", "min"), ("elbo", "max"), ("ema/validation/elbo", "max"), ("confusion", None),
      ("validation/accuracy", None), ("skipped_steps", None), ("rise", None)],
 )  # fmt: skip
 def test_directions_are_what_metrics_and_the_objective_declare(name: str, mode: str | None):
     """Whatever they are called: `top_error` falls, `elbo` rises here."""
-    assert program(watch=watch).recipe.directions.mode(name) == mode
+    assert program(monitor=watch).recipe.directions.mode(name) == mode
     rule = jn.train.early_stopping(name, patience=3)
     if mode is None:
         with pytest.raises(jn.NetError, match=f"early_stopping expects mode 'min' or 'max' for '{name}': nothing"):
@@ -54,7 +54,7 @@ def test_directions_are_what_metrics_and_the_objective_declare(name: str, mode: 
 def test_parts_of_an_objective_of_ones_own():
     told = program(objective=own).recipe.directions
     assert (told.mode("evidence"), told.mode("elbo"), told.mode("skipped_steps")) == ("min", "max", None)
-    beside = program(objective=own, watch=watch).recipe.directions
+    beside = program(objective=own, monitor=watch).recipe.directions
     assert (beside.mode("validation/evidence"), beside.mode("evidence"), beside.mode("rise")) == ("min", None, None)
 
 
@@ -83,7 +83,7 @@ def test_the_best_of_a_sweep_follows_the_metric():
     def study(hp: dict[str, Any]) -> jn.train.Program:
         return jn.train.program(NET, OBJECTIVE, optax.sgd(hp["lr"]), (X, Y), epochs=2, batch_size=12, metrics=METRICS)
 
-    result = jn.train.sweep(study, grid={"lr": [0.5, 1e-4]}, strategy="vmap")
+    result = jn.sweeps.sweep(study, grid={"lr": [0.5, 1e-4]}, strategy="vmap")
     assert result.best("top_error").hp == {"lr": 0.5}
     assert result.best("elbo").value == result.value("elbo").max()
     result.history["whim"] = result.history["loss"]
@@ -100,8 +100,8 @@ SHADOWED = {
                 "program " + TWICE.format("skipped_steps")),
     "validation": (lambda: program(metrics={"validation/a": ACCURACY}), "without 'validation/' in front"),
     "own part": (lambda: program(objective=own, metrics={"evidence": ACCURACY})(KEY), TWICE.format("evidence")),
-    "watched": (lambda: program(metrics={"rise": ACCURACY}, watch=watch)(KEY), TWICE.format("rise")),
-    "watched loss": (lambda: program(watch=lambda _: {"loss": jnp.float32(0)})(KEY), TWICE.format("loss")),
+    "watched": (lambda: program(metrics={"rise": ACCURACY}, monitor=watch)(KEY), TWICE.format("rise")),
+    "watched loss": (lambda: program(monitor=lambda _: {"loss": jnp.float32(0)})(KEY), TWICE.format("loss")),
     "own loss": (lambda: program(objective=lambda p, o, t, w: (o.sum(), {"loss": o.sum()}))(KEY), TWICE.format("loss")),
     "evaluate": (lambda: jn.train.evaluate(NET, PARAMS, STATE, (X, Y), {"loss": ACCURACY}, OBJECTIVE),
                  "evaluate " + TWICE.format("loss")),

@@ -127,7 +127,7 @@ def learned(one: jn.train.Program) -> Any:
 @pytest.mark.parametrize("guard", [True, False])
 @pytest.mark.parametrize("name", sorted(set(transformations()) - set(REFUSED) - set(STILL)))
 def test_every_optimizer_learns(name: str, guard: bool):
-    run, history = learned(program(made(name), guard=guard))
+    run, history = learned(program(made(name), halt_on_nonfinite=guard))
     assert history["loss"][-1] < history["loss"][0] - 1e-3
     assert jnp.isfinite(run.params["out"]["kernel"]).all()
 

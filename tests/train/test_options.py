@@ -99,8 +99,8 @@ def test_rates_by_pattern_are_pytorchs_parameter_groups():
 
     expected = witness("train/groups", compute)
     optimizer = optax.chain(optax.adam(0.2), jn.train.multiply_updates({"hidden/**": 0.1}))
-    step = jax.jit(jn.train.step(model, jn.objective(jn.losses.cross_entropy), optimizer))
-    run = jn.train.Run(params, {}, optimizer.init(params), KEY, jnp.zeros((), jnp.int32))
+    step = jax.jit(jn.train.make_train_step(model, jn.objective(jn.losses.cross_entropy), optimizer))
+    run = jn.train.TrainState(params, {}, optimizer.init(params), KEY, jnp.zeros((), jnp.int32))
     for _ in range(5):
         run, _, _ = step(run, jn.train.Batch(jnp.asarray(X), jnp.asarray(Y), jnp.ones(N)))
     np.testing.assert_allclose(run.params["hidden"]["kernel"], expected["hidden"], atol=2e-6)
@@ -110,18 +110,18 @@ def test_rates_by_pattern_are_pytorchs_parameter_groups():
 
 
 def test_the_average_is_that_of_a_loop():
-    one = program(plain(), average=0.3, validation=(X[:4], Y[:4]), batch_size=None, epochs=4)
+    one = program(plain(), ema_decay=0.3, validation=(X[:4], Y[:4]), batch_size=None, epochs=4)
     run, history = whole(one, KEY)
-    shadow, step = one.start(KEY).params, jax.jit(one.segment)
+    shadow, step = one.start(KEY).params, jax.jit(one.run_epoch)
     own = one.start(KEY)
     for t in range(4):
         own, _ = step(own)
         decay = min(0.3, (1 + t) / (10 + t))
         shadow = optax.incremental_update(own.params, shadow, 1 - decay)
-    close(run.average, shadow, 1e-6)
+    close(run.ema, shadow, 1e-6)
     seen = jn.train.evaluate(plain(), shadow, {}, (X[:4], Y[:4]), {}, OBJECTIVE)
-    np.testing.assert_allclose(history["average/validation/loss"][-1], seen["loss"], atol=1e-6)
-    assert history["average/validation/loss"][-1] != history["validation/loss"][-1]
+    np.testing.assert_allclose(history["ema/validation/loss"][-1], seen["loss"], atol=1e-6)
+    assert history["ema/validation/loss"][-1] != history["validation/loss"][-1]
 
 
 def test_statistics_of_other_parameters_are_pytorchs():
@@ -149,11 +149,11 @@ def test_statistics_of_other_parameters_are_pytorchs():
 
 
 def test_average_and_statistics_go_together():
-    one = program(net(), average=0.5, validation=(X, Y))
+    one = program(net(), ema_decay=0.5, validation=(X, Y))
     run, history = whole(one, KEY)
     params, state = jn.train.averaged(net(), run, X)
     seen = jn.train.evaluate(net(), params, state, (X, Y), {}, OBJECTIVE)
-    np.testing.assert_allclose(history["average/validation/loss"][-1], seen["loss"], rtol=1e-5)
+    np.testing.assert_allclose(history["ema/validation/loss"][-1], seen["loss"], rtol=1e-5)
     with pytest.raises(jn.NetError, match="no average in the run"):
         jn.train.averaged(net(), program(net()).start(KEY), X)
 
@@ -178,22 +178,25 @@ def test_a_scaled_loss_takes_the_same_steps_and_skips_what_overflows():
 
 
 def test_a_skipped_step_changes_nothing_but_the_scale():
-    model, options = plain(), jn.train.Options(loss_scale=jn.train.LossScale(), guard=True)
+    model, options = plain(), jn.train.Options(loss_scale=jn.train.LossScale(), halt_on_nonfinite=True)
     adam = optax.adam(0.1)
     run = jn.train.start(model, adam, KEY, X, options)
     batch = jn.train.Batch(jnp.asarray(X).at[0, 0].set(jnp.inf), jnp.asarray(Y), jnp.ones(N))
-    after, _, _ = jax.jit(jn.train.step(model, OBJECTIVE, adam, options))(run, batch)
+    after, _, _ = jax.jit(jn.train.make_train_step(model, OBJECTIVE, adam, options))(run, batch)
     equal((after.params, after.opt_state), (run.params, run.opt_state))
     assert (int(after.step), int(after.failed), int(after.scale.skipped)) == (1, -1, 1)
     assert float(after.scale.factor) == 2.0**14
 
 
 def test_a_step_that_is_not_taken_has_no_updates_to_watch():
-    def largest(seen: jn.train.Watched) -> dict[str, jax.Array]:
+    def largest(seen: jn.train.StepInfo) -> dict[str, jax.Array]:
         return {"largest": jnp.stack([jnp.abs(leaf).max() for leaf in jax.tree.leaves(seen.updates)]).max()}
 
-    model, options, sgd = plain(), jn.train.Options(guard=True, watch=largest), optax.sgd(0.1)
-    run, one = jn.train.start(model, sgd, KEY, X, options), jax.jit(jn.train.step(model, OBJECTIVE, sgd, options))
+    model, options, sgd = plain(), jn.train.Options(halt_on_nonfinite=True, monitor=largest), optax.sgd(0.1)
+    run, one = (
+        jn.train.start(model, sgd, KEY, X, options),
+        jax.jit(jn.train.make_train_step(model, OBJECTIVE, sgd, options)),
+    )
     for x, moves in ((jnp.asarray(X), True), (jnp.asarray(X).at[0, 0].set(jnp.inf), False)):
         _, _, parts = one(run, jn.train.Batch(x, jnp.asarray(Y), jnp.ones(N)))
         assert bool(parts["largest"] > 0) == moves
@@ -207,13 +210,13 @@ def test_the_guard_stands_still_at_the_last_good_step():
     step = int(run.failed)
     assert 0 <= step == int(run.step) < 5
     assert np.isinf(np.asarray(one.next_batch(run).x)).any()
-    own, by_hand = one.start(KEY), jax.jit(jn.train.step(plain(), OBJECTIVE, optax.sgd(0.1, momentum=0.9)))
+    own, by_hand = one.start(KEY), jax.jit(jn.train.make_train_step(plain(), OBJECTIVE, optax.sgd(0.1, momentum=0.9)))
     for _ in range(step):
         own, _, _ = by_hand(own, one.next_batch(own))
     close(run.params, own.params, 1e-6)
     assert np.isnan(history["loss"]).all()
     assert np.isfinite(history["validation/loss"][0])  # of the last good parameters
-    with pytest.raises(jn.train.Diverged, match=rf"step {step}\b") as caught:
+    with pytest.raises(jn.train.NonFiniteError, match=rf"step {step}\b") as caught:
         jn.train.fit(one, KEY)
     equal(caught.value.run, run)
     assert len(caught.value.history["loss"]) == 1
@@ -250,23 +253,25 @@ def test_the_guard_looks_at_gradients_and_meets_what_an_update_makes_a_step_late
 @pytest.mark.parametrize(("dtype", "slope", "taken"), [("float16", 100, True), ("float32", 1e38, False)])
 def test_the_guard_sums_gradients_in_float32_at_least(dtype: str, slope: float, taken: bool):
     """1,000 gradients whose sum is beyond float16, and then beyond float32; each of them is finite."""
-    x, options = jnp.full((1, 1000), slope, dtype), jn.train.Options(guard=True)
+    x, options = jnp.full((1, 1000), slope, dtype), jn.train.Options(halt_on_nonfinite=True)
     objective, sgd = jn.objective(lambda outputs, targets: outputs.sum(-1)), optax.sgd(1e-3)
     run = jn.train.start(jn.dense(1), sgd, KEY, x, options)
     run = dataclasses.replace(run, params=jax.tree.map(lambda leaf: jnp.zeros_like(leaf, dtype), run.params))
-    after, *_ = jn.train.step(jn.dense(1), objective, sgd, options)(run, jn.train.Batch(x, jnp.zeros(1), jnp.ones(1)))
+    after, *_ = jn.train.make_train_step(jn.dense(1), objective, sgd, options)(
+        run, jn.train.Batch(x, jnp.zeros(1), jnp.ones(1))
+    )
     assert (int(after.failed) == -1) == taken
     assert (np.asarray(after.params["kernel"]) != 0).all() == taken
 
 
-def test_members_stand_still_alone():
+def test_trials_stand_still_alone():
     """One of three learning rates is far too large."""
 
-    def member(rate: Any) -> Any:
+    def trial(rate: Any) -> Any:
         objective = jn.objective(jn.losses.squared_error)
         return jn.train.program(jn.dense(1), objective, optax.sgd(rate), (X, X[:, :1]), epochs=60, batch_size=5)(KEY)
 
-    runs, history = jax.jit(jax.vmap(member))(jnp.array([0.01, 1e4, 0.1]))
+    runs, history = jax.jit(jax.vmap(trial))(jnp.array([0.01, 1e4, 0.1]))
     assert (np.asarray(runs.failed) >= 0).tolist() == [False, True, False]
     assert np.isfinite(history["loss"][::2]).all()
     assert np.isfinite(runs.params["kernel"]).all()
@@ -279,7 +284,7 @@ def test_orders_and_mixing_are_used():
     def swap(key: Any, x: Any, y: Any, weights: Any) -> Any:
         return x[::-1], y[::-1], weights[::-1]
 
-    one = program(plain(), order=backwards, mix=swap, batch_size=4)
+    one = program(plain(), sampler=backwards, batch_augment=swap, batch_size=4)
     run = one.start(KEY)
     np.testing.assert_array_equal(one.next_batch(run).y, Y[::-1][:4][::-1])
     half_done = jax.tree.map(lambda leaf: leaf, run)
@@ -318,11 +323,11 @@ def test_parameters_that_the_last_step_makes_infinite_are_neither_reported_nor_s
         one = program(jn.serial(out=jn.dense(3)), (50 * X, Y), optax.sgd(3e38), epochs=2, **options)
         seen: list[Any] = []
 
-        def watched(number: int, run: jn.train.Run, row: Any, seen: list[Any] = seen) -> None:
+        def watched(number: int, run: jn.train.TrainState, row: Any, seen: list[Any] = seen) -> None:
             seen.append(jax.device_get(run.params))
 
-        watch = jn.train.Callback(on_segment=watched)
-        with pytest.raises(jn.train.Diverged, match="parameters that are not") as caught:
+        watch = jn.train.Callback(on_epoch_end=watched)
+        with pytest.raises(jn.train.NonFiniteError, match="parameters that are not") as caught:
             jn.train.fit(one, KEY, [watch])
         equal(caught.value.run.params, one.start(KEY).params)
         assert len(seen) == 1
@@ -338,7 +343,7 @@ def test_an_infinite_loss_is_no_matter_of_its_scale():
     run, _ = whole(one, KEY)
     assert 0 <= int(run.failed) < 2
     assert int(run.scale.skipped) == 0
-    with pytest.raises(jn.train.Diverged, match="example 3 of the data has a value that is not finite"):
+    with pytest.raises(jn.train.NonFiniteError, match="example 3 of the data has a value that is not finite"):
         jn.train.fit(one, KEY)
 
 
@@ -348,20 +353,20 @@ def test_half_precision_learns_as_float32_does():
     for dtype in ("float32", "bfloat16"):
         model = jn.cast(jn.dense(3), jn.Policy(param=jnp.dtype(dtype), compute=jnp.float32))
         one = jn.train.program(model, jn.objective(jn.losses.squared_error), optax.adam(1e-3), (X, X[:, :3]),
-                               epochs=3000, batch_size=None, average=0.999)  # fmt: skip
+                               epochs=3000, batch_size=None, ema_decay=0.999)  # fmt: skip
         runs[dtype], history = whole(one, KEY)
         assert history["loss"][-1] < 1e-3 * history["loss"][0]
     half, full = runs["bfloat16"], runs["float32"]
     assert half.params["kernel"].dtype == jnp.bfloat16
-    assert {leaf.dtype.name for leaf in jax.tree.leaves((half.opt_state, half.average))} == {"float32", "int32"}
+    assert {leaf.dtype.name for leaf in jax.tree.leaves((half.opt_state, half.ema))} == {"float32", "int32"}
     wide = half.opt_state.params
     np.testing.assert_allclose(wide["kernel"], full.params["kernel"], atol=5e-3)
     np.testing.assert_array_equal(wide["kernel"].astype(jnp.bfloat16), half.params["kernel"])
-    np.testing.assert_allclose(half.average["kernel"], full.average["kernel"], atol=5e-3)
+    np.testing.assert_allclose(half.ema["kernel"], full.ema["kernel"], atol=5e-3)
     # Parameters that are put in place, such as pretrained ones, are what is learned from.
     placed = dataclasses.replace(half, params=jax.tree.map(lambda leaf: jnp.full_like(leaf, 3), half.params))
-    step = jax.jit(jn.train.step(jn.dense(3), jn.objective(jn.losses.squared_error), optax.adam(0.0),
-                                 jn.train.Options(average=0.999)))  # fmt: skip
+    step = jax.jit(jn.train.make_train_step(jn.dense(3), jn.objective(jn.losses.squared_error), optax.adam(0.0),
+                                 jn.train.Options(ema_decay=0.999)))  # fmt: skip
     after, _, _ = step(placed, jn.train.Batch(jnp.asarray(X), jnp.asarray(X[:, :3]), jnp.ones(N)))
     equal(after.opt_state.params["kernel"], jnp.full((4, 3), 3.0))
 
@@ -371,11 +376,11 @@ def test_the_average_of_bfloat16_parameters_moves():
     policy = jn.Policy(param=jnp.bfloat16, compute=jnp.bfloat16)
     model = jn.cast(jn.dense(1, use_bias=False, kernel_init=jax.nn.initializers.zeros), policy)
     one = jn.train.program(model, jn.objective(jn.losses.squared_error), optax.sgd(1e-3), (np.ones((4, 1)),) * 2,
-                           epochs=9000, batch_size=None, average=0.999)  # fmt: skip
+                           epochs=9000, batch_size=None, ema_decay=0.999)  # fmt: skip
     run, _ = whole(one, KEY)
     assert abs(float(run.params["kernel"][0, 0]) - 1) < 0.004
-    assert abs(float(run.average["kernel"][0, 0]) - 1) < 0.004
-    assert run.average["kernel"].dtype == jnp.float32
+    assert abs(float(run.ema["kernel"][0, 0]) - 1) < 0.004
+    assert run.ema["kernel"].dtype == jnp.float32
 
 
 @pytest.mark.parametrize(

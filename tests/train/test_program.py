@@ -78,9 +78,9 @@ def test_gradient_descent_follows_pytorch():
     want = witness("train/sgd_momentum_l2", torch_run)
     net, sgd = jn.dense(3), optax.sgd(0.1, momentum=0.9)
     objective = jn.objective(jn.losses.cross_entropy, jn.regularizers.l2(0.01))
-    step = jax.jit(jn.train.step(net, objective, sgd))
+    step = jax.jit(jn.train.make_train_step(net, objective, sgd))
     params = {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(bias)}
-    run = jn.train.Run(params, {}, sgd.init(params), KEY, jnp.zeros((), jnp.int32))
+    run = jn.train.TrainState(params, {}, sgd.init(params), KEY, jnp.zeros((), jnp.int32))
     losses = []
     for _ in range(20):
         run, _, parts = step(run, jn.train.Batch(jnp.asarray(X), jnp.asarray(Y), jnp.ones(N)))

@@ -14,7 +14,7 @@ import rich
 from rich.console import Console
 
 import jaxnets as jn
-from jaxnets.train.progress import summary
+from jaxnets.train.callbacks.progress import summary
 from tests.oracle import floats, integers
 
 pytestmark = pytest.mark.promotes
@@ -63,7 +63,7 @@ def restored(epochs: int) -> jn.train.Callback:
 
 
 def stop_after(epochs: int) -> jn.train.Callback:
-    return jn.train.Callback(on_segment=lambda number, run, row: number + 1 == epochs)
+    return jn.train.Callback(on_epoch_end=lambda number, run, row: number + 1 == epochs)
 
 
 def test_lines_have_loss_metrics_speed_and_time_left(capsys):
@@ -87,11 +87,11 @@ def test_lines_have_loss_metrics_speed_and_time_left(capsys):
 def test_the_time_left_leaves_compilation_out(capsys, monkeypatch):
     ticks = iter([0.0, 60.0, 62.0, 64.0])  # a minute to compile, then two seconds an epoch
     clock = types.SimpleNamespace(perf_counter=lambda: next(ticks))
-    monkeypatch.setattr(sys.modules["jaxnets.train.progress"], "time", clock)
+    monkeypatch.setattr(sys.modules["jaxnets.train.callbacks.progress"], "time", clock)
     show, run = jn.train.progress(), PROGRAM.start(KEY)
     show.on_start(PROGRAM)
     for number in range(3):
-        show.on_segment(number, run, {"loss": 1.0})
+        show.on_epoch_end(number, run, {"loss": 1.0})
     ends = [line.partition("loss 1.0000  ")[2] for line in capsys.readouterr().out.splitlines()]
     assert ends == ["60.0 s with compilation", "4 examples/s  0:04 left", "4 examples/s  0:02 left"]
 

@@ -11,7 +11,7 @@ import optax
 import pytest
 
 import jaxnets as jn
-from jaxnets.weighting import example_weights
+from jaxnets.core.example_weights import example_weights
 from tests.oracle import floats, integers
 
 KEY = jax.random.key(2)

@@ -94,7 +94,7 @@ def train(work: Work) -> Contestant:
 
 
 def sweep(work: Work, rates: np.ndarray) -> Contestant:
-    """Return a contestant that trains a member for each rate, side by side by `eqx.filter_vmap` over the step."""
+    """Return a contestant that trains a trial for each rate, side by side by `eqx.filter_vmap` over the step."""
     own, make = _channels_first(work), _make(work)
     x, y, generator = jnp.asarray(own.x), jnp.asarray(own.y), np.random.default_rng(0)
 
@@ -150,7 +150,7 @@ def _channels_first(work: Work) -> Work:
     return replace(work, x=turned[0], y=turned[1])
 
 
-def _contestant(work: Work, turn: Callable[[], None], model: Any, state: Any, members: int = 1) -> Contestant:
+def _contestant(work: Work, turn: Callable[[], None], model: Any, state: Any, trials: int = 1) -> Contestant:
     params = eqx.filter(model, eqx.is_inexact_array)
     counted = stepping.multiply_adds(_channels_first(work), lambda x: _batched(model)(x, state)[0])
-    return Contestant(work, turn, stepping.count(params), counted, BIASES, members)
+    return Contestant(work, turn, stepping.count(params), counted, BIASES, trials)

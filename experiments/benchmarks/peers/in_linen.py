@@ -71,7 +71,7 @@ def train(work: Work) -> Contestant:
 
 
 def sweep(work: Work, rates: np.ndarray) -> Contestant:
-    """Return a contestant that trains a member for each rate, side by side by `jax.vmap` over the step."""
+    """Return a contestant that trains a trial for each rate, side by side by `jax.vmap` over the step."""
     module = network(work.layers, jnp.dtype(work.precision))
     x, y, generator = jnp.asarray(work.x), jnp.asarray(work.y), np.random.default_rng(0)
 
@@ -114,12 +114,12 @@ def _step(work: Work, rate: Any = 1e-3) -> Any:
     return step
 
 
-def _contestant(work: Work, turn: Any, module: nn.Module, variables: Any, members: int = 1) -> Contestant:
+def _contestant(work: Work, turn: Any, module: nn.Module, variables: Any, trials: int = 1) -> Contestant:
     def forward(variables: Any, x: jax.Array) -> Any:
         return module.apply(variables, x, mutable=["batch_stats"])[0]
 
     parameters = stepping.count(variables["params"])
-    return Contestant(work, turn, parameters, stepping.multiply_adds(work, forward, variables), BIASES, members)
+    return Contestant(work, turn, parameters, stepping.multiply_adds(work, forward, variables), BIASES, trials)
 
 
 def start(work: Work) -> Contestant:

@@ -90,7 +90,7 @@ def train(work: Work, *, compiled: bool) -> Contestant:
 
 
 def sweep(work: Work, rates: np.ndarray, *, compiled: bool) -> Contestant:
-    """Return a contestant that trains a member for each rate, one after another."""
+    """Return a contestant that trains a trial for each rate, one after another."""
     data, generator = _data(work), np.random.default_rng(0)
 
     def turn() -> None:
@@ -139,7 +139,7 @@ def _lies_last(work: Work) -> bool:
     return DEVICE == "cuda" and len(work.shape) == 3
 
 
-def _contestant(work: Work, turn: Callable[[], None], members: int = 1) -> Contestant:
+def _contestant(work: Work, turn: Callable[[], None], trials: int = 1) -> Contestant:
     net = network(work.layers, work.shape)
     x = torch.zeros((work.batch_size, *(work.shape[-1:] + work.shape[:-1] if len(work.shape) == 3 else work.shape)))
     with warnings.catch_warnings():
@@ -148,4 +148,4 @@ def _contestant(work: Work, turn: Callable[[], None], members: int = 1) -> Conte
         with torch.backends.mkldnn.flags(enabled=False), FlopCounterMode(display=False) as counter, torch.no_grad():
             net(x)
     parameters = sum(parameter.numel() for parameter in net.parameters())
-    return Contestant(work, turn, parameters, counter.get_total_flops() // 2, BIASES, members)
+    return Contestant(work, turn, parameters, counter.get_total_flops() // 2, BIASES, trials)

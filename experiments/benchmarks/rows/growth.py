@@ -1,4 +1,4 @@
-"""How time grows with depth, width, batch, length and members: ours alone, each size a contestant."""
+"""How time grows with depth, width, batch, length and trials: ours alone, each size a contestant."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -40,7 +40,7 @@ def lstm(length: int) -> Work:
     return Work(networks.sequence("lstm", 128), x, data.noise(64, length, 128), 32, "sgd")
 
 
-def members(count: int) -> Contestant:
+def trials(count: int) -> Contestant:
     """Return a sweep of so many MLPs."""
     return ours.sweep(mlp(), np.logspace(-4, -2, count))
 
@@ -63,5 +63,5 @@ ROWS = (
     _row("width", "Three convolutions", partial(_step, wide), 8, 16, 32, 64, 128),
     _row("batch", "LeNet-5", partial(_step, lenet), 16, 32, 64, 128, 256, 512),
     _row("length", "LSTM, B32 D64 H128", partial(_step, lstm), 32, 64, 128, 256, 512),
-    _row("members", "Sweep of MLPs, 4 epochs", members, 8, 16, 32, 64, 128, unit="sweep"),
+    _row("trials", "Sweep of MLPs, 4 epochs", trials, 8, 16, 32, 64, 128, unit="sweep"),
 )

@@ -8,7 +8,7 @@ from experiments.benchmarks.work import Contestant
 
 OURS, SCANNED, LOOPED = "jaxnets", "jaxnets, scanned", "jaxnets, step by step"
 OTHER_WAYS = (SCANNED, LOOPED)  # ours written the other way, beside the one that a row is about
-Unit = Literal["epoch", "step", "sweep", "first step", "initialisation"]
+Unit = Literal["epoch", "step", "sweep", "first step", "initialization"]
 Makers = Mapping[str, Callable[[], Contestant]]
 
 

@@ -14,9 +14,9 @@ from jaxnets import models
 PEERS_OF_SWEEPS = ("PyTorch", "Flax Linen", "Equinox")
 
 
-def sweep(members: int, work: Callable[[], Work], names: Sequence[str]) -> Makers:
-    """Return us and the peers, each with as many learning rates as there are members."""
-    work, rates = cache(work), np.logspace(-4, -2, members)
+def sweep(trials: int, work: Callable[[], Work], names: Sequence[str]) -> Makers:
+    """Return us and the peers, each with as many learning rates as there are trials."""
+    work, rates = cache(work), np.logspace(-4, -2, trials)
     peers = {name: lambda peer=PEERS[name]: peer.call("sweep", work(), rates) for name in names}
     return {OURS: lambda: ours.sweep(work(), rates), **peers}
 
@@ -36,8 +36,8 @@ def cnn() -> Work:
     return Work(networks.cnn(32, 64), *data.mnist(320), 64, net=models.cnn)
 
 
-def _row(name: str, title: str, members: int, work: Callable[[], Work], quick: int, full: int) -> Row:
-    return Row(name, title, "sweep", partial(sweep, members, work), PEERS_OF_SWEEPS, quick, full)
+def _row(name: str, title: str, trials: int, work: Callable[[], Work], quick: int, full: int) -> Row:
+    return Row(name, title, "sweep", partial(sweep, trials, work), PEERS_OF_SWEEPS, quick, full)
 
 
 ROWS = (
@@ -46,8 +46,8 @@ ROWS = (
     _row("sweep-cnn", "Sweep of 8 CNNs, 5 steps", 8, cnn, 0, 3),
 )
 POPULATIONS = tuple(
-    Row(f"population-{members}-{name}s", f"Population of {members} {title}", "sweep", partial(sweep, members, work),
+    Row(f"population-{trials}-{name}s", f"Population of {trials} {title}", "sweep", partial(sweep, trials, work),
         PEERS_OF_SWEEPS, full=3, platform="gpu")
     for name, title, work in (("mlp", "MLPs, 4 epochs", mlp), ("cnn", "CNNs, 5 steps", cnn))
-    for members in (8, 32, 128, 512)
+    for trials in (8, 32, 128, 512)
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Training one network: epochs and steps, the first step with its compilation, and initialisation."""
+"""Training one network: epochs and steps, the first step with its compilation, and initialization."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -165,7 +165,7 @@ FIRSTS = (
         partial(firsts, partial(resnet50, 2, 1, depth=152)), ON_JAX, quick=0, full=1, forgets=True,
     ),
     Row(
-        "start-152", "First initialisation, ResNet-152", "initialisation",
+        "start-152", "First initialization, ResNet-152", "initialization",
         partial(starts, partial(resnet50, 2, 1, depth=152)), ("Flax Linen", "Haiku"), quick=0, full=2, forgets=True,
     ),
 )  # fmt: skip

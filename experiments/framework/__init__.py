@@ -1,0 +1,1 @@
+"""What all studies share: running, results, reports, figures."""

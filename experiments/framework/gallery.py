@@ -1,0 +1,206 @@
+"""The gallery of models: writes the tables and drawings of docs/models.md from the networks themselves.
+
+    python -m experiments.framework.gallery            # rewrites between the markers, and docs/figures/models/*.svg
+    python -m experiments.framework.gallery --check    # writes nothing; fails if the page is out of date
+
+Takes about ten seconds on one core; nothing is trained, compiled or allocated.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+import jaxnets as jn
+from jaxnets import Net, models
+
+DOCS = Path(__file__).parent.parent / "docs"
+PAGE, FIGURES = DOCS / "models.md", DOCS / "figures" / "models"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of a table.
+
+    Attributes:
+        call: how the network is written, an expression over `jn.models`.
+        shape: of one input, without the batch axis; a pair of shapes for a pair of inputs.
+        source: where it was published; "after" where its layers are not quite those of the paper.
+        dtype: of the input.
+        shown: what stands in the table for a long call.
+    """
+
+    call: str
+    shape: tuple[Any, ...]
+    source: str = ""
+    dtype: Any = jnp.float32
+    shown: str = ""
+
+    @property
+    def net(self) -> Net:
+        """The network that the call makes."""
+        return eval(self.call, vars(models).copy())
+
+    @property
+    def x(self) -> Any:
+        """The spec of a batch of one."""
+        return spec(self.shape, self.dtype)
+
+    @property
+    def size(self) -> str:
+        """The shape as a cell of the table."""
+        shapes = self.shape if isinstance(self.shape[0], tuple) else [self.shape]
+        return ", ".join("×".join(map(str, shape)) for shape in shapes)
+
+
+def spec(shape: tuple[Any, ...], dtype: Any = jnp.float32) -> Any:
+    """Return the spec of one input of a shape, or a tuple of them."""
+    if isinstance(shape[0], tuple):
+        return tuple(spec(each, dtype) for each in shape)
+    return jax.ShapeDtypeStruct((1, *shape), dtype)
+
+
+def versions(names: str, shape: tuple[int, ...], source: str) -> list[Entry]:
+    """Return a row for each of several names."""
+    return [Entry(f"{name}()", shape, source) for name in names.split()]
+
+
+DIGIT, LARGE, CIFAR = (28, 28, 1), (224, 224, 3), (32, 32, 3)
+PIXELS, STEPS, TOKENS = (784,), (50, 12), (64,)
+LECUN, SIMONYAN = "LeCun et al. 1998", "Simonyan & Zisserman 2014"
+SZEGEDY, RETHINKING = "Szegedy et al. 2015", "Szegedy et al. 2016"
+HE, PREACTIVATION = "He et al. 2015", "He et al. 2016"
+HOCHREITER = "Hochreiter & Schmidhuber 1997"
+HINTON, KINGMA = "Hinton & Salakhutdinov 2006", "Kingma & Welling 2014"
+FCN8S = 'fcn(21, vgg16()["features"], skips=("23", "16"), features=4096, window=7)'
+TABLES: dict[str, list[Entry]] = {
+    "dense": [
+        Entry("linear(10)", DIGIT, "Cox 1958"),
+        Entry("perceptron(10)", DIGIT, "Rosenblatt 1958"),
+        Entry("mlp((300, 100), 10)", DIGIT, "Rumelhart et al. 1986"),
+    ],
+    "convolutional": [
+        Entry("lenet5_1998()", (32, 32, 1), LECUN),
+        Entry("lenet5()", DIGIT, f"after {LECUN}"),
+        Entry("cnn((32, 64), 10)", DIGIT, "after LeCun et al. 1989"),
+        Entry("alexnet_2012()", (227, 227, 3), "Krizhevsky et al. 2012"),
+        Entry("alexnet()", LARGE, "after Krizhevsky 2014"),
+        *versions("vgg11 vgg13 vgg16 vgg19", LARGE, SIMONYAN),
+        Entry("vgg16(batch_norm=True)", LARGE, f"after {SIMONYAN}"),
+        Entry("googlenet_2014()", LARGE, SZEGEDY),
+        Entry("googlenet()", LARGE, f"after {SZEGEDY}"),
+        Entry("googlenet(auxiliary=True)", LARGE, f"after {SZEGEDY}"),
+        Entry("inception_v3()", (299, 299, 3), RETHINKING),
+        Entry("inception_v3(auxiliary=True)", (299, 299, 3), RETHINKING),
+    ],
+    "residual": [
+        *versions("resnet18 resnet34", LARGE, HE),
+        *versions("resnet50 resnet101 resnet152", LARGE, f"after {HE}"),
+        Entry('resnet50(version="1")', LARGE, HE),
+        *versions("resnet18_v2 resnet34_v2 resnet50_v2 resnet101_v2 resnet152_v2", LARGE, PREACTIVATION),
+        *versions("resnext50_32x4d resnext101_32x8d resnext101_64x4d", LARGE, "Xie et al. 2016"),
+        *versions("wide_resnet50_2 wide_resnet101_2", LARGE, "Zagoruyko & Komodakis 2016"),
+        *[Entry(f"resnet_cifar({depth})", CIFAR, HE) for depth in (20, 32, 44, 56, 110)],
+        Entry('resnet_cifar(56, shortcut="B")', CIFAR, HE),
+        Entry('resnet_cifar(56, shortcut="C")', CIFAR, HE),
+        Entry("plain_cifar(56)", CIFAR, HE),
+    ],
+    "sequences": [
+        Entry("rnn(128, 9)", STEPS, "Elman 1990"),
+        Entry("lstm(128, 9)", STEPS, HOCHREITER),
+        Entry("gru(128, 9)", STEPS, "Cho et al. 2014"),
+        Entry("lstm(128, num_outputs=1, bidirectional=True)", STEPS, f"after {HOCHREITER}"),
+        Entry("language_model(256, 512, layers=2)", TOKENS, "after Mikolov et al. 2010", jnp.int32),
+        Entry("encoder_decoder(256, 256, 512)", (TOKENS, TOKENS), "Sutskever et al. 2014", jnp.int32),
+    ],
+    "generative": [
+        Entry("autoencoder((28, 28, 1), (1000, 500, 250), 30)", DIGIT, f"after {HINTON}"),
+        Entry("conv_autoencoder((28, 28, 1))", DIGIT, "after Masci et al. 2011"),
+        Entry("vae((28, 28, 1))", DIGIT, KINGMA),
+        Entry("conv_vae((28, 28, 1))", DIGIT, f"after {KINGMA}"),
+        Entry("rbm(500)", PIXELS, "Hinton 2002"),
+        Entry("dbn((500, 500, 2000), 10)", PIXELS, "Hinton et al. 2006"),
+        Entry("dbm((500, 1000))", PIXELS, "Salakhutdinov & Hinton 2009"),
+    ],
+    "pictures": [
+        Entry("unet(2)", (256, 256, 1), "after Ronneberger et al. 2015"),
+        Entry("fcn(21)", LARGE, "after Long et al. 2015"),
+        Entry(FCN8S, LARGE, "Long et al. 2015", shown='fcn(21, vgg16()["features"], …)'),
+        Entry("landmarks(5)", (96, 96, 1), "after Toshev & Szegedy 2014"),
+        Entry('landmarks(5, head="heatmap")', (96, 96, 1), "after Nibali et al. 2018"),
+    ],
+}
+INCEPTION = 'googlenet()["inception3a"]', (28, 28, 192)
+DRAWINGS: dict[str, tuple[Entry, int]] = {  # and how many levels of boxes are opened
+    "lenet5_1998": (Entry("lenet5_1998()", (32, 32, 1)), 1),
+    "googlenet-inception3a": (Entry(*INCEPTION), 2),
+    "resnet18-layer2": (Entry('resnet18()["layer2"]', (56, 56, 64)), 3),
+    "unet": (Entry("unet(2, widths=(64, 128, 256))", (256, 256, 1)), 1),
+}
+
+
+def counts(entry: Entry) -> tuple[int, int]:
+    """Return how many parameters and multiply-adds a network has."""
+    net, x = entry.net, entry.x
+    params, state = jax.eval_shape(net.init, jax.random.key(0), x)
+    return jn.inspect.count_parameters(params), jn.inspect.multiply_adds(net, x, params=params, state=state)
+
+
+def row(entry: Entry) -> str:
+    """Return a line of a table, in markdown."""
+    parameters, products = counts(entry)
+    return f"| `{entry.shown or entry.call}` | {entry.size} | {parameters:,} | {products:,} | {entry.source} |"
+
+
+def table(entries: list[Entry]) -> str:
+    """Return a table in markdown."""
+    head = "| network | input | parameters | multiply-adds | source |\n| --- | --- | ---: | ---: | --- |"
+    return "\n".join([head, *map(row, entries)])
+
+
+def module_table() -> str:
+    """Return the account of GoogLeNet's first module in markdown."""
+    entry = Entry(*INCEPTION)
+    return jn.summary(entry.net, entry.x, depth=2, columns=("output", "parameters", "multiply_adds")).markdown()
+
+
+def drawing(name: str) -> str:
+    """Return a drawing as SVG."""
+    entry, depth = DRAWINGS[name]
+    return jn.plot.diagram(entry.net, entry.x, depth=depth).svg
+
+
+def between(page: str, name: str, text: str) -> str:
+    """Return a page with a text between its markers `<!-- name -->` and `<!-- /name -->`."""
+    begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+    before, rest = page.split(begin)
+    _, after = rest.split(end)
+    return f"{before}{begin}\n{text}\n\n{end}{after}"
+
+
+def files() -> dict[Path, str]:
+    """Return what the page and its drawings should hold."""
+    page = PAGE.read_text(encoding="utf-8")
+    for name, entries in TABLES.items():
+        page = between(page, name, table(entries))
+    page = between(page, "inception3a", module_table())
+    return {PAGE: page} | {FIGURES / f"{name}.svg": drawing(name) for name in DRAWINGS}
+
+
+def main(check: bool) -> int:
+    """Write the page and its drawings, or tell whether they are as they should be."""
+    wanted = files()
+    stale = [file for file, text in wanted.items() if not file.is_file() or file.read_text(encoding="utf-8") != text]
+    for file in stale:
+        print(f"{'out of date' if check else 'written'}: {file.relative_to(DOCS.parent)}")
+        if not check:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(wanted[file], encoding="utf-8")
+    return int(check and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main("--check" in sys.argv[1:]))

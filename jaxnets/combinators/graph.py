@@ -1,0 +1,206 @@
+"""Networks that are not a chain: nodes that name what they read, and heads beside a chain for training."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jaxnets.combinators.serial import Layer, build_child, name_children
+from jaxnets.core.errors import NetError
+from jaxnets.core.net import Apply, Key, Net, Params, State, apply_child, compose
+from jaxnets.core.value import recorded
+
+Node = Layer | tuple[Any, ...]
+
+_INPUT, _MAIN = "input", "logits"
+
+
+@recorded
+def graph(**nodes: Node) -> Net:
+    """Run networks in the order given, each on the outputs of the nodes it names.
+
+    A node is a layer, which reads the node before it as in `serial`, or a tuple `(layer, "name", ...)`, which reads
+    the nodes named; `"input"` is the input of the whole. One that reads several gets a tuple of their outputs, in
+    the order named: `jn.concatenate` joins them, `sum` adds them up. The last node's output is the output. Each node
+    runs once, whoever reads it, and the names stay flat: Inception's branches and U-Net's bridges are written this
+    way with the names that their weights have elsewhere.
+
+    Args:
+        **nodes: the nodes by name.
+
+    Raises:
+        NetError: for a name that holds `/` or is `input`, a node that reads one which does not stand before it, or
+            one that nothing reads though it is not the last.
+        TypeError: for something that is neither a `Net` nor callable.
+
+    >>> import jax, jax.numpy as jnp, jaxnets as jn
+    >>> net = graph(
+    ...     wide=jn.dense(8),
+    ...     narrow1=(jn.dense(2), "input"),
+    ...     narrow2=jn.dense(4),
+    ...     join=(jn.concatenate, "wide", "narrow2"),
+    ... )
+    >>> params, state = net.init(jax.random.key(0), jnp.ones((1, 3)))
+    >>> net.apply(params, state, jnp.ones((5, 3)))[0].shape, params["narrow2"]["kernel"].shape
+    ((5, 12), (2, 4))
+    """
+    children = name_children("graph", (), {name: _layer(node) for name, node in nodes.items()})
+    sources = _sources(nodes)
+    last = [_INPUT, *children][-1]
+
+    def build(key: Key, x: Any) -> tuple[Params, State, Any]:
+        params, state, values = {}, {}, {_INPUT: x}
+        for name, child in children.items():
+            values[name] = build_child(child, name, key, _read(values, sources[name]), params, state)
+        return params, state, values[last]
+
+    def cut(path: tuple[str, ...]) -> Apply:
+        end, *inside = path
+        needed = _before(end, sources)
+
+        def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
+            values, new_state = {_INPUT: x}, dict(state)
+            for name, child in children.items():
+                if name not in needed:
+                    continue
+                if name == end and inside:
+                    child = child.upto("/".join(inside))
+                y = _read(values, sources[name])
+                values[name], inner = apply_child(child, name, params, state, y, key=key, train=train)
+                if inner:
+                    new_state[name] = inner
+            return values[end], new_state
+
+        return apply
+
+    return compose(build, cut((last,)), label="graph", children=children, cut=cut)
+
+
+@recorded
+def auxiliary_heads(body: Net, /, **heads: tuple[Layer, str]) -> Net:
+    """Put heads beside a chain of layers that have outputs of their own in training.
+
+    In evaluation the network is `body` alone, and the heads are not run. In training its output is the dict
+    `{"logits": output of the body, "aux1": output of the head aux1, ...}`; `jn.losses.auxiliary_loss` makes a loss of
+    it, and the metrics of `jn.metrics` that look at classes read its `logits`. Each layer of the body runs once. The
+    body's names stay as they are, and those of the heads stand beside them: `net["aux1"]` is a head, and
+    `net.upto("aux1")` ends in it.
+
+    Args:
+        body: a `serial`.
+        **heads: `(layer, "name")` for each: the head, and the child of the body whose output it reads.
+
+    Raises:
+        NetError: for a body that is no `serial`, a head that has a name of the body or the name `logits`, one that
+            reads no child of the body, or none at all.
+
+    Szegedy and others, "Going Deeper with Convolutions" (2015), section 5.
+
+    >>> import jax, jax.numpy as jnp, jaxnets as jn
+    >>> net = auxiliary_heads(jn.serial(a=jn.dense(8), relu=jax.nn.relu, out=jn.dense(3)), aux1=(jn.dense(3), "relu"))
+    >>> x = jnp.ones((5, 4))
+    >>> params, state = net.init(jax.random.key(0), x)
+    >>> net.apply(params, state, x)[0].shape
+    (5, 3)
+    >>> {name: y.shape for name, y in net.apply(params, state, x, train=True)[0].items()}
+    {'logits': (5, 3), 'aux1': (5, 3)}
+    """
+    if not isinstance(body, Net) or body.kind != "serial" or not body.children or body.cut is None:
+        came = body.label if isinstance(body, Net) else type(body).__name__
+        raise NetError(f"expects a serial with layers as its body, got {came}", label="auxiliary_heads")
+    sides = name_children("auxiliary_heads", (), {name: _layer(node) for name, node in heads.items()})
+    places = _places(body, heads)
+    children, last, cut_body = {**body.children, **sides}, list(body.children)[-1], body.cut
+    after = {name: [head for head, place in places.items() if place == name] for name in body.children}
+
+    def build(key: Key, x: Any) -> tuple[Params, State, Any]:
+        params, state = {}, {}
+        for name, child in body.children.items():
+            x = build_child(child, name, key, x, params, state)
+            for head in after[name]:
+                build_child(sides[head], head, key, x, params, state)
+        return params, state, x
+
+    def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
+        if not train:
+            return cut_body((last,))(params, state, x, key=key)
+        outputs, new_state = {}, dict(state)
+        for name, child in body.children.items():
+            x, new_state[name] = apply_child(child, name, params, state, x, key=key, train=train)
+            for head in after[name]:
+                outputs[head], new_state[head] = apply_child(sides[head], head, params, state, x, key=key, train=train)
+        ordered = {_MAIN: x} | {head: outputs[head] for head in sides}
+        return ordered, {name: inner for name, inner in new_state.items() if inner}
+
+    def cut(path: tuple[str, ...]) -> Apply:
+        if path[0] not in sides:
+            return cut_body(path)
+        head, *inside = path
+        child = sides[head].upto("/".join(inside)) if inside else sides[head]
+
+        def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
+            x, new_state = cut_body((places[head],))(params, state, x, key=key, train=train)
+            y, inner = apply_child(child, head, params, state, x, key=key, train=train)
+            return y, new_state | ({head: inner} if inner else {})
+
+        return apply
+
+    return compose(build, apply, label="auxiliary_heads", children=children, cut=cut)
+
+
+def _layer(node: Any) -> Any:
+    return node[0] if isinstance(node, tuple) and node else node
+
+
+def _read(values: Mapping[str, Any], names: tuple[str, ...]) -> Any:
+    return values[names[0]] if len(names) == 1 else tuple(values[name] for name in names)
+
+
+def _sources(nodes: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Return what each node reads, once everything it reads stands before it."""
+    sources: dict[str, tuple[str, ...]] = {}
+    before = [_INPUT]
+    for name, node in nodes.items():
+        read = node[1:] if isinstance(node, tuple) else before[-1:]
+        if name == _INPUT:
+            raise NetError("keeps the name 'input' for its own input; name the node otherwise", label="graph")
+        if not read:
+            raise NetError(f'expects (layer, "name", ...) with what {name!r} reads, got no name', label="graph")
+        for source in read:
+            if source not in before:
+                listed = ", ".join(before)
+                raise NetError(f"has no {source!r} before {name!r}, which reads it; there are: {listed}", label="graph")
+        sources[name] = tuple(read)
+        before.append(name)
+    read_by_some = {source for read in sources.values() for source in read}
+    if idle := [name for name in before[1:-1] if name not in read_by_some]:
+        raise NetError(f"has nodes that nothing reads: {', '.join(idle)}; name them, or leave them out", label="graph")
+    return sources
+
+
+def _before(end: str, sources: Mapping[str, tuple[str, ...]]) -> set[str]:
+    """Return a node, and all that have to run before it."""
+    needed, new = set(), {end}
+    while new:
+        needed |= new
+        new = {source for name in new for source in sources.get(name, ())} - needed
+    return needed
+
+
+def _places(body: Net, heads: Mapping[str, Any]) -> dict[str, str]:
+    """Return the child of the body that each head reads."""
+    if not heads:
+        raise NetError('expects at least one head, aux=(layer, "name")', label="auxiliary_heads")
+    places = {}
+    for name, head in heads.items():
+        if name in body.children or name == _MAIN:
+            owner = "the main output" if name == _MAIN else "a layer of the body"
+            raise NetError(
+                f"has the name {name!r} for a head and for {owner}; name the head otherwise", label="auxiliary_heads"
+            )
+        if not isinstance(head, tuple) or len(head) != 2 or head[1] not in body.children:
+            listed, came = ", ".join(body.children), head[1:] if isinstance(head, tuple) else type(head).__name__
+            raise NetError(
+                f"expects the head {name!r} as (layer, name) with a child of the body, {listed}; got {came}",
+                label="auxiliary_heads",
+            )
+        places[name] = head[1]
+    return places

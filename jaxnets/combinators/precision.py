@@ -1,0 +1,94 @@
+"""Mixed precision: a network whose parameters and arithmetic have different dtypes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnets.combinators.remat import wrap
+from jaxnets.combinators.serial import Layer
+from jaxnets.core.errors import NetError, shown
+from jaxnets.core.layer import as_net, to_dtype
+from jaxnets.core.net import Apply, Key, Net, Params, State, spec
+from jaxnets.core.value import recorded
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Which dtypes a network keeps its parameters in, computes in, and hands out.
+
+    Attributes:
+        param: dtype of the parameters that `init` makes.
+        compute: dtype of inputs and parameters inside.
+        output: dtype of the outputs.
+    """
+
+    param: Any = jnp.float32
+    compute: Any = jnp.bfloat16
+    output: Any = jnp.float32
+
+    def __post_init__(self) -> None:
+        for name, dtype in vars(self).items():
+            try:
+                fits = jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
+            except TypeError:
+                fits = False
+            if not fits:
+                expects = f"expects a floating dtype for {name}, such as jnp.bfloat16"
+                raise NetError(f"{expects}, got {shown(dtype)}", label="Policy")
+
+
+@recorded
+def cast(net: Layer, policy: Policy | Any = Policy()) -> Net:
+    """Run a network in mixed precision: parameters in one dtype, arithmetic in another.
+
+    Floating inputs and parameters are lowered to `policy.compute` on the way in, outputs raised to
+    `policy.output` on the way out; integers pass. Normalization layers keep their parameters and statistics
+    in float32 and reduce in it. Take losses outside, in float32. Gradients arrive in `policy.param`.
+
+    Args:
+        net: the network.
+        policy: the dtypes; a dtype alone, `jn.cast(net, jnp.bfloat16)`, is that of the arithmetic.
+
+    Raises:
+        NetError: for a dtype that is not floating.
+
+    >>> import jax, jax.numpy as jnp, jaxnets as jn
+    >>> net = cast(jn.dense(3), jn.Policy(compute=jnp.bfloat16, output=jnp.bfloat16))
+    >>> params, state = net.init(jax.random.key(0), jnp.ones((1, 4)))
+    >>> params["kernel"].dtype.name, net.apply(params, state, jnp.ones((1, 4)))[0].dtype.name
+    ('float32', 'bfloat16')
+    """
+    inner, policy = as_net(net), policy if isinstance(policy, Policy) else Policy(compute=policy)
+
+    def around(apply_inner: Apply) -> Apply:
+        def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
+            params, x = _lower(inner, params, policy.compute), to_dtype(x, policy.compute)
+            y, state = apply_inner(params, state, x, key=key, train=train)
+            return to_dtype(y, policy.output), state
+
+        return apply
+
+    def build(key: Key, x: Any) -> tuple[Params, State, Any]:
+        params, state, y = inner.init_with_output(key, spec_in(x, policy.compute))
+        return _lower(inner, params, policy.param), state, spec_in(y, policy.output)
+
+    label = f"cast({inner.label}, {jnp.dtype(policy.compute).name})"
+    return wrap("cast", inner, around, build, label)
+
+
+def spec_in(x: Any, dtype: Any) -> Any:
+    """Return the spec of `x` with its floating leaves in `dtype`."""
+    return jax.eval_shape(lambda x: to_dtype(x, dtype), spec(x))
+
+
+def _lower(net: Net, params: Params, dtype: Any) -> Params:
+    """Cast parameters, child by child, but for layers that need full precision."""
+    if net.full_precision:
+        return params
+    if net.children and isinstance(params, Mapping):
+        known = net.children
+        return {name: _lower(known[name], own, dtype) if name in known else own for name, own in params.items()}
+    return to_dtype(params, dtype)

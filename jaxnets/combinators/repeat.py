@@ -1,0 +1,296 @@
+"""Many copies of one network with their parameters stacked: in depth by `repeat`, side by side by `ensemble`."""
+
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxnets.combinators.serial import Layer
+from jaxnets.core.errors import NetError, at, check_count
+from jaxnets.core.layer import as_net
+from jaxnets.core.net import Key, Net, Params, State, compose, describe, spec
+from jaxnets.core.value import recorded
+
+
+@recorded
+def repeat(net: Layer, n: int, *, unroll: int = 1) -> Net:
+    """Run `n` copies of a network one after another by a scan over stacked parameters.
+
+    The program's size, and so the compile time, does not grow with `n`. Copy *k* draws its initial values,
+    and its randomness in training, from the key folded by the name `k`: the same as
+    `serial(net, net, ...)`, whose parameters `stack` and `unstack` convert.
+
+    Args:
+        net: a network whose output has the shape and dtype of its input.
+        n: how many copies, at least 1.
+        unroll: how many copies one iteration of the scan holds.
+
+    Raises:
+        NetError: if the output differs from the input in shape or dtype, or `n` < 1.
+
+    >>> import jax, jax.numpy as jnp, jaxnets as jn
+    >>> net = repeat(jn.serial(fc=jn.dense(4), relu=jax.nn.relu), 8)
+    >>> params, _ = net.init(jax.random.key(0), jnp.ones((1, 4)))
+    >>> params["fc"]["kernel"].shape
+    (8, 4, 4)
+    """
+    inner = as_net(net)
+    label = f"repeat({inner.label}, {n})"
+    _check_copies(n, label)
+
+    def build(key: Key, x: Any) -> tuple[Params, State, Any]:
+        params, state, y = _stacked_build(inner, n, key, x)
+        if spec(y) != spec(x):
+            raise NetError(f"needs an output like its input: {describe(x)} becomes {describe(y)}", label=label)
+        return params, state, y
+
+    def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
+        def step(x: Any, member: tuple) -> tuple[Any, State]:
+            own_params, own_state, own_key = member
+            y, new_state = inner.apply(own_params, own_state, x, key=own_key, train=train)
+            if spec(y) != spec(x):
+                raise NetError(f"needs an output like its input: {describe(x)} becomes {describe(y)}", label=label)
+            return y, new_state
+
+        return jax.lax.scan(step, x, (params, state, _keys(key, n)), length=n, unroll=unroll)
+
+    return compose(build, apply, label=label, kind="repeat", inner=inner, copies=n, **_as_inside(inner))
+
+
+@recorded
+def ensemble(net: Layer, n: int) -> Net:
+    """Run `n` members of one network, each with parameters of its own, on the same input.
+
+    Member *k* draws its initial values, and its randomness in training, from the key folded by the name `k`.
+    Members share no parameters and are computed together by `vmap`.
+
+    Args:
+        net: the network of one member.
+        n: how many members, at least 1.
+
+    Returns:
+        A network from `(batch, ...)` to `(batch, n, ...)`; average by
+        `serial(ensemble(net, 5), lambda y: y.mean(1))`.
+
+    Raises:
+        NetError: if `n` < 1.
+
+    >>> import jax, jax.numpy as jnp, jaxnets as jn
+    >>> net = ensemble(jn.dense(3), 5)
+    >>> params, state = net.init(jax.random.key(0), jnp.ones((1, 4)))
+    >>> params["kernel"].shape, net.apply(params, state, jnp.ones((2, 4)))[0].shape
+    ((5, 4, 3), (2, 5, 3))
+    """
+    inner = as_net(net)
+    label = f"ensemble({inner.label}, {n})"
+    _check_copies(n, label)
+
+    def build(key: Key, x: Any) -> tuple[Params, State, Any]:
+        params, state, y = _stacked_build(inner, n, key, x)
+        beside = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((*leaf.shape[:1], n, *leaf.shape[1:]), leaf.dtype), y)
+        return params, state, beside
+
+    def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
+        def member(params: Params, state: State, key: Key | None) -> tuple[Any, State]:
+            return inner.apply(params, state, x, key=key, train=train)
+
+        return jax.vmap(member, out_axes=(1, 0), axis_size=n)(params, state, _keys(key, n))
+
+    return compose(build, apply, label=label, kind="ensemble", inner=inner, copies=n, **_as_inside(inner))
+
+
+def _as_inside(inner: Net) -> dict[str, Any]:
+    return {"children": inner.children, "full_precision": inner.full_precision}
+
+
+def stack(params: Params) -> Params:
+    """Turn the parameters of `serial(net, net, ...)` into those of `repeat(net, n)`, without loss.
+
+    Args:
+        params: `{"0": tree, "1": tree, ...}` with trees of equal structure; state converts the same way.
+
+    Returns:
+        One tree whose leaves have the copies along a new first axis.
+
+    Raises:
+        NetError: if the names are not 0 … n-1, or the trees differ.
+
+    >>> import jax.numpy as jnp
+    >>> stack({"0": {"bias": jnp.zeros(3)}, "1": {"bias": jnp.ones(3)}})["bias"].shape
+    (2, 3)
+    """
+    names = [str(place) for place in range(len(params))]
+    if set(params) != set(names):
+        raise NetError(f"expects the names 0 to n-1, got {', '.join(map(str, params))}", label="stack")
+    shapes = {name: spec(params[name]) for name in names}
+    for name in names:
+        if shapes[name] != shapes["0"]:
+            raise NetError(f"expects equal trees, but {name!r} differs from '0'", label="stack")
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *(params[name] for name in names)) if names else {}
+
+
+def unstack(params: Params) -> Params:
+    """Turn the parameters of `repeat(net, n)` into those of `serial(net, net, ...)`, the inverse of `stack`.
+
+    Raises:
+        NetError: if the leaves have no first axis of one length.
+
+    >>> import jax.numpy as jnp
+    >>> sorted(unstack({"bias": jnp.zeros((2, 3))}))
+    ['0', '1']
+    """
+    lengths = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(params)}
+    if len(lengths) > 1 or () in lengths:
+        raise NetError("expects every leaf to have the copies along its first axis", label="unstack")
+    n = next(iter(lengths))[0] if lengths else 0
+    return {str(place): jax.tree.map(lambda leaf, place=place: leaf[place], params) for place in range(n)}
+
+
+def _stacked_build(inner: Net, n: int, key: Key, x: Any) -> tuple[Params, State, Any]:
+    keys = _keys(key, n)
+    out: dict[str, Any] = {}
+
+    def one(key: Key) -> tuple[Params, State]:
+        params, state, out["y"] = inner.init_with_output(key, x)
+        return params, state
+
+    params, state = jax.vmap(one)(keys)
+    return params, state, out["y"]
+
+
+def _keys(key: Key | None, n: int) -> Any:
+    if key is None:
+        return None
+    names = jnp.array([zlib.crc32(str(place).encode()) for place in range(n)], jnp.uint32)
+    fold: Callable = jax.random.fold_in
+    return jax.vmap(fold, (None, 0))(key, names)
+
+
+def _check_copies(n: Any, label: str) -> None:
+    try:
+        check_count("the number of copies", n)
+    except NetError as error:
+        error.label = label
+        raise
+
+
+def to_unstacked(net: Net, tree: Params) -> Params:
+    """Turn parameters or state of a network into those of the same network without `repeat`, without loss.
+
+    A `repeat(block, n)` among the positional children of a `serial`, at position k, becomes the children k … k+n-1,
+    and later positions move by n-1: `serial(a, repeat(b, 2), c)` becomes `serial(a, b, b, c)`. Anywhere else, under a
+    name, in `branches` or by itself, it becomes a `serial` of n. `ensemble` keeps its members stacked.
+
+    Args:
+        net: the network with `repeat`s, however deep inside `serial`, `residual`, `branches`, `remat`, `cast` and
+            each other.
+        tree: its parameters or its state, or anything of the same structure: gradients, averages.
+
+    Returns:
+        Nested dicts of the same arrays, those of a `repeat` cut along their first axis.
+
+    Raises:
+        NetError: for a name that the network does not have; for stacked arrays without the copies along their first
+            axis; where a `repeat` has a position inside another whose children's order can't be told: name it.
+
+    >>> import jax, jax.numpy as jnp, jaxnets as jn
+    >>> block = jn.serial(fc=jn.dense(4), relu=jax.nn.relu)
+    >>> net = jn.serial(jn.dense(4), jn.repeat(block, 2), jn.dense(3))
+    >>> params, _ = net.init(jax.random.key(0), jnp.ones((1, 4)))
+    >>> list(params), list(to_unstacked(net, params))
+    (['0', '1', '2'], ['0', '1', '2', '3'])
+    """
+    return _convert(net, tree, "to_unstacked")
+
+
+def to_stacked(net: Net, tree: Params) -> Params:
+    """Turn parameters or state of a network without `repeat` into those of `net`, which has them: undo `to_unstacked`.
+
+    Args:
+        net: the network with `repeat`s.
+        tree: parameters or state of the same network written out, or anything of the same structure.
+
+    Raises:
+        NetError: for a name that the written-out network does not have; where some copies of a `repeat` are missing
+            or differ in structure, shapes or dtypes; as `to_unstacked`.
+
+    >>> import jax, jax.numpy as jnp, jaxnets as jn
+    >>> short, long = jn.serial(jn.repeat(jn.dense(4), 2)), jn.serial(jn.dense(4), jn.dense(4))
+    >>> params, _ = long.init(jax.random.key(0), jnp.ones((1, 4)))
+    >>> to_stacked(short, params)["0"]["kernel"].shape
+    (2, 4, 4)
+    """
+    return _convert(net, tree, "to_stacked")
+
+
+class _Place(NamedTuple):
+    """A child, and the names it has where the network is written out: n of them for a `repeat` in a row of layers."""
+
+    name: str
+    child: Net
+    written: tuple[str, ...]
+    in_row: bool
+
+
+def _convert(net: Net, tree: Params, task: str) -> Params:
+    if not net.copies or not tree:
+        return _convert_children(net, tree, task)
+    in_depth, names = _runs_in_depth(net), [str(place) for place in range(net.copies)]
+    copies = tree if task == "to_stacked" and in_depth else unstack(tree)
+    if not isinstance(copies, Mapping) or set(copies) != set(names):
+        raise NetError(f"expects {net.copies} copies, got {_listed(copies)}", label=task)
+    converted = {name: _convert_children(net, copies[name], task) for name in names}
+    return converted if task == "to_unstacked" and in_depth else stack(converted)
+
+
+def _convert_children(net: Net, tree: Params, task: str) -> Params:
+    if not net.children:
+        return tree
+    places, converted = _places(net, task), {}
+    known = [name for place in places for name in ((place.name,) if task == "to_unstacked" else place.written)]
+    if not isinstance(tree, Mapping) or not set(tree) <= set(known):
+        raise NetError(f"expects no other names than {', '.join(known)}, got {_listed(tree)}", label=task)
+    for place in places:
+        with at(place.name):
+            if task == "to_stacked":
+                there = {str(k): tree[name] for k, name in enumerate(place.written) if name in tree}
+                if there:
+                    converted[place.name] = _convert(place.child, there if place.in_row else there["0"], task)
+            elif place.name in tree:
+                own = _convert(place.child, tree[place.name], task)
+                converted |= {place.written[int(k)]: each for k, each in (own if place.in_row else {"0": own}).items()}
+    return converted
+
+
+def _places(net: Net, task: str) -> list[_Place]:
+    places: list[_Place] = []
+    positional, behind = True, 0
+    for place, (name, child) in enumerate(net.children.items()):
+        positional = positional and name == str(place)
+        with at(name):
+            in_row = positional and child.copies > 0 and _runs_in_depth(child)
+        if in_row and net.copies:
+            hint = f"give it a name, serial(..., blocks={child.label})"
+            raise NetError(f"can't tell in which order child {name!r}, a repeat, runs there; {hint}", label=task)
+        if positional and net.cut is not None:  # its children run one after another
+            n = child.copies if in_row else 1
+            places.append(_Place(name, child, tuple(str(behind + k) for k in range(n)), in_row))
+            behind += n
+        else:
+            places.append(_Place(name, child, (name,), False))
+    return places
+
+
+def _runs_in_depth(net: Net) -> bool:
+    """Tell whether the copies of a network run one after another, as in `repeat`, or side by side, as in `ensemble`."""
+    while net.kind not in ("repeat", "ensemble"):
+        if net.inner is None:
+            raise NetError("has copies, but no sign whether they are of repeat or of ensemble", label=net.label)
+        net = net.inner
+    return net.kind == "repeat"
+
+
+def _listed(tree: Params) -> str:
+    return ", ".join(map(str, tree)) if isinstance(tree, Mapping) else type(tree).__name__

@@ -1,0 +1,226 @@
+"""Networks made of networks: one after another, around a shortcut, side by side."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnets.core.errors import NetError, at, shown
+from jaxnets.core.layer import as_net
+from jaxnets.core.net import Apply, Key, Net, Params, State, apply_child, compose, describe, fold, spec
+from jaxnets.core.value import recorded
+
+Layer = Net | Callable[[Any], Any]
+
+
+@recorded
+def serial(*layers: Layer, **named: Layer) -> Net:
+    """Run networks one after another, each on the output of the one before.
+
+    Positional layers are named `0`, `1`, …; keywords name theirs. Each child draws its initial values
+    from the key folded by its *name*, so that a layer put in between changes no other.
+
+    Args:
+        *layers: networks, or plain callables `x -> y` such as `jax.nn.relu`.
+        **named: the same with names, after the positional ones.
+
+    Raises:
+        NetError: for a name used twice or containing `/`.
+        TypeError: for something that is neither a `Net` nor callable.
+
+    >>> import jax, jax.numpy as jnp, jaxnets as jn
+    >>> net = serial(jn.flatten, jn.dense(16), jax.nn.relu, out=jn.dense(10))
+    >>> params, state = net.init(jax.random.key(0), jnp.ones((1, 4, 4, 1)))
+    >>> sorted(params)
+    ['1', 'out']
+    """
+    children = name_children("serial", layers, named)
+
+    def build(key: Key, x: Any) -> tuple[Params, State, Any]:
+        params, state = {}, {}
+        for name, child in children.items():
+            x = build_child(child, name, key, x, params, state)
+        return params, state, x
+
+    def cut(path: tuple[str, ...]) -> Apply:
+        last, *inside = path
+
+        def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
+            new_state = dict(state)
+            for name, child in children.items():
+                if name == last and inside:
+                    child = _cut_inside(child, tuple(inside))
+                x, inner = apply_child(child, name, params, state, x, key=key, train=train)
+                if inner:
+                    new_state[name] = inner
+                if name == last:
+                    break
+            return x, new_state
+
+        return apply
+
+    whole = cut((list(children)[-1],)) if children else lambda params, state, x, **_: (x, state)
+    return compose(build, whole, label="serial", children=children, cut=cut)
+
+
+@recorded
+def residual(body: Layer, shortcut: Layer | None = None, activation: Callable | None = None) -> Net:
+    """Add a shortcut around a network: y = σ(body(x) + shortcut(x)).
+
+    The body's names stay as they are, and the shortcut is named `downsample`, as in torchvision; a body
+    that is a single layer is named `0`.
+
+    Args:
+        body: the network F in y = F(x) + x.
+        shortcut: a projection of `x` to the body's output shape; the identity if not given.
+        activation: σ, applied to the sum; none if not given.
+
+    Raises:
+        NetError: if the two sides differ in shape, or the body has a child `downsample`.
+
+    He, Zhang, Ren and Sun, "Deep Residual Learning for Image Recognition" (2015), equations 1 and 2.
+
+    >>> import jax, jax.numpy as jnp, jaxnets as jn
+    >>> block = residual(serial(fc=jn.dense(8)), shortcut=jn.dense(8), activation=jax.nn.relu)
+    >>> params, _ = block.init(jax.random.key(0), jnp.ones((1, 4)))
+    >>> sorted(params)
+    ['downsample', 'fc']
+    """
+    inner = as_net(body)
+    inner = inner if inner.children else serial(inner)
+    if "downsample" in inner.children:
+        raise NetError("needs the name 'downsample' for its shortcut, but the body has it", label="residual")
+    side = None if shortcut is None else as_net(shortcut)
+    children = dict(inner.children) | ({} if side is None else {"downsample": side})
+
+    def build(key: Key, x: Any) -> tuple[Params, State, Any]:
+        params, state, y = inner.init_with_output(key, x)
+        params, state = dict(params), dict(state)
+        r = x if side is None else build_child(side, "downsample", key, x, params, state)
+        return params, state, jax.eval_shape(add, y, r)
+
+    def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
+        own_params, own_state = ({k: v for k, v in t.items() if k != "downsample"} for t in (params, state))
+        y, new_state = inner.apply(own_params, own_state, x, key=key, train=train)
+        if side is not None:
+            x, shortcut_state = apply_child(side, "downsample", params, state, x, key=key, train=train)
+            new_state = new_state | ({"downsample": shortcut_state} if shortcut_state else {})
+        return add(y, x), new_state
+
+    def add(y: Any, r: Any) -> Any:
+        if spec(y) != spec(r):
+            raise NetError(
+                f"adds {describe(y)} from the body to {describe(r)} from the shortcut, which must be alike; "
+                f"give shortcut= a projection such as jn.conv(channels, 1, stride=...)",
+                label="residual",
+            )
+        total = jax.tree.map(jnp.add, y, r)
+        return total if activation is None else activation(total)
+
+    cut = None if inner.cut is None else _without_shortcut(inner)
+    return compose(build, apply, label="residual", children=children, cut=cut)
+
+
+def _without_shortcut(inner: Net) -> Callable[[tuple[str, ...]], Apply]:
+    def cut(path: tuple[str, ...]) -> Apply:
+        assert inner.cut is not None
+        if path[0] == "downsample":
+            raise NetError("has its shortcut beside the body, so it can't stop after it", label="residual")
+        return inner.cut(path)
+
+    return cut
+
+
+@recorded
+def branches(merge: Callable[[dict[str, Any]], Any], *layers: Layer, **named: Layer) -> Net:
+    """Run networks side by side on the same input, and merge what they give.
+
+    Args:
+        merge: a function of a dict of outputs by name, in the order given: `jn.concatenate` joins the
+            last axes (Inception), `dict` keeps all (several heads), `lambda y: y["a"] * y["b"]` gates.
+        *layers: networks or callables, named `0`, `1`, ….
+        **named: the same with names.
+
+    Raises:
+        NetError: for a name used twice or containing `/`.
+
+    >>> import jax, jax.numpy as jnp, jaxnets as jn
+    >>> net = branches(jn.concatenate, wide=jn.dense(8), narrow=jn.dense(2))
+    >>> params, state = net.init(jax.random.key(0), jnp.ones((1, 4)))
+    >>> net.apply(params, state, jnp.ones((3, 4)))[0].shape
+    (3, 10)
+    """
+    if isinstance(merge, Net) or not callable(merge) or getattr(merge, "makes_net", False):
+        hint = "jn.branches(jn.concatenate, ...)"
+        raise NetError(
+            f"expects first a function that merges the outputs, got {shown(merge)}; {hint}", label="branches"
+        )
+    children = name_children("branches", layers, named)
+
+    def build(key: Key, x: Any) -> tuple[Params, State, Any]:
+        params, state = {}, {}
+        outputs = {name: build_child(child, name, key, x, params, state) for name, child in children.items()}
+        return params, state, jax.eval_shape(lambda *leaves: merge(dict(zip(outputs, leaves))), *outputs.values())
+
+    def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
+        outputs, new_state = {}, dict(state)
+        for name, child in children.items():
+            outputs[name], inner = apply_child(child, name, params, state, x, key=key, train=train)
+            if inner:
+                new_state[name] = inner
+        return merge(outputs), new_state
+
+    return compose(build, apply, label="branches", children=children)
+
+
+def concatenate(outputs: Mapping[str, Any] | Sequence[Any]) -> jax.Array:
+    """Join the outputs of `branches`, or what a node of `graph` reads, along their last axis, in the order given.
+
+    Raises:
+        NetError: if the outputs differ in any other axis.
+
+    >>> import jax.numpy as jnp
+    >>> concatenate({"a": jnp.ones((2, 3)), "b": jnp.ones((2, 1))}).shape
+    (2, 4)
+    """
+    named = outputs if isinstance(outputs, Mapping) else {str(place): y for place, y in enumerate(outputs)}
+    shapes = {name: jnp.shape(y) for name, y in named.items()}
+    if len({shape[:-1] for shape in shapes.values()}) != 1:
+        listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise NetError(f"joins outputs that are equal but for the last axis, got {listed}", label="concatenate")
+    return jnp.concatenate(list(named.values()), axis=-1)
+
+
+def build_child(child: Net, name: str, key: Key, x: Any, params: dict, state: dict) -> Any:
+    """Build a child on the spec `x` under its name, enter what it has, and return its output's spec."""
+    with at(name):
+        own, own_state, y = child.init_with_output(fold(key, name), x)
+    if own:
+        params[name] = own
+    if own_state:
+        state[name] = own_state
+    return y
+
+
+def name_children(label: str, layers: tuple[Layer, ...], named: Mapping[str, Layer]) -> dict[str, Net]:
+    """Return lifted children by name: positional ones by number, then the named ones.
+
+    Raises:
+        NetError: for a name used twice, empty or containing `/`.
+    """
+    children: dict[str, Net] = {}
+    for name, child in [*((str(place), child) for place, child in enumerate(layers)), *named.items()]:
+        if name in children:
+            raise NetError(f"has the name {name!r} twice; name the layers apart", label=label)
+        if not name or "/" in name:
+            raise NetError(f"expects names without '/', got {name!r}: paths are joined by '/'", label=label)
+        try:
+            children[name] = as_net(child)
+        except (TypeError, NetError) as error:
+            raise type(error)(f"{label}: child {name!r}: {error}") from None
+    return children
+
+
+def _cut_inside(child: Net, path: tuple[str, ...]) -> Net:
+    return child.upto("/".join(path))

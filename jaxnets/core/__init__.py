@@ -1,0 +1,1 @@
+"""What everything rests on: the record `Net`, errors, paths, padded sequences, values and their equality."""

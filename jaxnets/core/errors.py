@@ -1,0 +1,195 @@
+"""Errors that name their place: the path to the layer, what it expected, what came, the likely hint."""
+
+import importlib
+import reprlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import numpy as np
+from jax.core import Tracer
+
+
+class NetError(ValueError):
+    """A mistake in the use of a network, a loss or a penalty.
+
+    Its text reads `layer1/0/conv1: conv(64, 3) expects (batch, height, width, channels), got (32, 784)`.
+    Whoever finds the mistake gives the message; the label and the path are added on the way up.
+
+    Attributes:
+        message: what was expected, what came, and the likely hint.
+        label: the layer as it was written, `conv(64, 3)`; empty until a layer claims the error.
+        path: names of the children from the outermost network down to the layer.
+        names_differ: whether parameter *names* are missing or unexpected, which lets the outermost
+            network answer with the whole list.
+    """
+
+    def __init__(self, message: str, *, label: str = "", names_differ: bool = False) -> None:
+        super().__init__(message)
+        self.message = message
+        self.label = label
+        self.path: tuple[str, ...] = ()
+        self.names_differ = names_differ
+
+    def __str__(self) -> str:
+        where = "/".join(self.path)
+        return (f"{where}: " if where else "") + (f"{self.label} " if self.label else "") + self.message
+
+
+_NOTE = "in layer "
+
+
+@contextmanager
+def at(name: str) -> Iterator[None]:
+    """Run a child under its name: a named scope for the compiler, a path for any error.
+
+    A `NetError` gets the name in front of its path; any other exception carries one note with the path.
+    """
+    try:
+        with jax.named_scope(name):
+            yield
+    except NetError as error:
+        error.path = (name, *error.path)
+        raise
+    except Exception as error:  # whatever a layer raises gets its place, and goes on
+        notes = getattr(error, "__notes__", [])
+        for place, note in enumerate(notes):
+            if note.startswith(_NOTE):
+                notes[place] = f"{_NOTE}{name}/{note.removeprefix(_NOTE)}"
+                break
+        else:
+            error.add_note(_NOTE + name)
+        raise
+
+
+@contextmanager
+def labeled_as(label: str) -> Iterator[None]:
+    """Put `label` in front of a `NetError` that comes from this very layer, not from a child of it."""
+    try:
+        yield
+    except NetError as error:
+        if not error.path:
+            error.label = label
+        raise
+
+
+def is_traced(value: Any) -> bool:
+    """Tell whether a value is known only when the program runs."""
+    return isinstance(value, Tracer)
+
+
+def known(x: Any) -> np.ndarray | None:
+    """Return the values of an array that can be read now, `None` for one that is traced or lies on other hosts."""
+    if is_traced(x) or (isinstance(x, jax.Array) and not x.is_fully_addressable):
+        return None
+    return np.asarray(x)
+
+
+def shown(value: Any) -> str:
+    """Return a value in the few words that a message has room for.
+
+    >>> shown(np.zeros((178, 13))), shown("adam"), shown(list(range(100))), shown(len)
+    ('ndarray (178, 13) float64', "str 'adam'", 'list', 'the function len')
+    """
+    kind = type(value).__name__
+    if hasattr(value, "shape"):
+        return f"{kind} {tuple(value.shape)} {getattr(value, 'dtype', '')}".rstrip()
+    if callable(value) and hasattr(value, "__name__"):
+        return f"the {'class' if isinstance(value, type) else 'function'} {value.__name__.strip('<>')}"
+    text = reprlib.repr(value)
+    if value is None:
+        return text
+    return kind if len(text) > 60 or "\n" in text or "object at 0x" in text or "..." in text else f"{kind} {text}"
+
+
+def missing(package: str, extra: str) -> ModuleNotFoundError:
+    """Return the error for a package that is not installed.
+
+    Args:
+        package: its name, dotted where a part of it is needed.
+        extra: which of our extras brings it.
+
+    >>> missing("orbax.checkpoint", "checkpoint")
+    ModuleNotFoundError("this needs the package orbax: pip install 'jaxnets[checkpoint]'")
+    """
+    root = package.partition(".")[0]
+    return ModuleNotFoundError(f"this needs the package {root}: pip install 'jaxnets[{extra}]'", name=root)
+
+
+def require(package: str, extra: str) -> Any:
+    """Import and return a package, likewise.
+
+    Raises:
+        ModuleNotFoundError: if it is not installed.
+    """
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name and error.name.partition(".")[0] == package.partition(".")[0]:
+            raise missing(package, extra) from None
+        raise  # it is there, and lacks something itself
+
+
+def concrete(value: Any, name: str = "") -> float | None:
+    """Return a real number as a `float` where its value is known, `None` where it is traced.
+
+    Raises:
+        NetError: if the value is no real scalar; text is none, whatever number it holds.
+    """
+    if is_traced(value):
+        return None
+    what = "expects a real number" + (f" for {name}" if name else "")
+    if isinstance(value, str | bytes):
+        raise NetError(f"{what}, got {shown(value)}; write it without quotes")
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise NetError(f"{what}, got {shown(value)}") from None
+
+
+def check_fraction(name: str, value: Any, *, one: bool = False) -> None:
+    """Check that a rate or decay lies in [0, 1), or in [0, 1] with `one=True`, where its value is known.
+
+    Raises:
+        NetError: if it lies outside.
+    """
+    number = concrete(value, name)
+    if number is not None and not (0.0 <= number < 1.0 or (one and number == 1.0)):
+        hint = f"; {number:g} % is {number / 100:g}" if 1.0 < number <= 100.0 else ""
+        raise NetError(f"expects {name} in [0, 1{']' if one else ')'}, got {number:g}{hint}")
+
+
+def check_positive(name: str, value: Any, *, zero: bool = False) -> None:
+    """Check that a number is positive (or not negative, with `zero=True`) where its value is known.
+
+    Raises:
+        NetError: if it is not.
+    """
+    number = concrete(value, name)
+    if number is not None and not (number >= 0.0 if zero else number > 0.0):
+        raise NetError(f"expects {name} {'≥' if zero else '>'} 0, got {number:g}")
+
+
+def check_count(name: str, value: Any) -> None:
+    """Check that a size such as a width or a number of members is an integer of at least 1.
+
+    Raises:
+        NetError: if it is not.
+    """
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise NetError(f"expects an integer for {name}, got {shown(value)}")
+    if value < 1:
+        raise NetError(f"expects {name} ≥ 1, got {value}")
+
+
+def check_counts(name: str, values: Any) -> None:
+    """Check that sizes such as the widths of layers are a sequence of such integers.
+
+    Raises:
+        NetError: if they are not.
+    """
+    if isinstance(values, str) or not hasattr(values, "__iter__"):
+        raise NetError(f"expects a sequence of integers for {name}, got {shown(values)}; write [{values}] for one")
+    for value in values:
+        check_count(name, value)

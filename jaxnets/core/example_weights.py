@@ -1,0 +1,59 @@
+"""Example weights for layers that look at the whole batch, while a training step traces the network."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnets.core.errors import NetError
+
+_weights: ContextVar[Any] = ContextVar("example weights", default=None)
+# A part of the keys of JAX's caches: what was traced with the weights of one step is never taken for another's.
+_step = jax.make_user_context()
+
+
+@contextmanager
+def example_weights(weights: Any) -> Iterator[None]:
+    """Let layers see the weights of the examples while a network is applied; `None` for examples that count alike.
+
+    A training step does so, and so may whoever applies a network in training by hand.
+
+    Args:
+        weights: `(batch,)`, ≥ 0, in the order of the batch axis; 0 leaves an example out. May be traced.
+
+    >>> import jax, jax.numpy as jnp, jaxnets as jn
+    >>> net, x = jn.batch_norm(decay=0.0), jnp.array([[1.0], [3.0], [1e4]])
+    >>> params, state = net.init(jax.random.key(0), x)
+    >>> with example_weights(jnp.array([1.0, 1.0, 0.0])):
+    ...     _, state = net.apply(params, state, x, train=True)
+    >>> state["mean"].item(), state["var"].item()
+    (2.0, 2.0)
+    """
+    if weights is None:
+        yield
+        return
+    before = _weights.set(jnp.asarray(weights))
+    try:
+        with _step(object()):
+            yield
+    finally:
+        _weights.reset(before)
+
+
+def weights_of(values: Any) -> Any:
+    """Return the weights of the examples in `values` `(batch, ...)`, or `None` where all count alike.
+
+    Raises:
+        NetError: if the first axis is not that of the examples.
+    """
+    weights = _weights.get()
+    if weights is not None and weights.shape != values.shape[:1]:
+        hint = "keep the examples along the first axis, or give no weights and a batch_size that divides the examples"
+        raise NetError(
+            f"weighs examples, of which there are {len(weights)}, and can't tell which of them the rows of "
+            f"{values.shape} belong to; {hint}"
+        )
+    return weights

@@ -1,0 +1,111 @@
+"""What comes from other libraries, told by the module of its class: nothing is imported for it."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxnets.core.errors import NetError, shown
+
+_WEIGHTS = "build it of jn's layers and take over its weights by "
+_WRAPPED = "build it of jn's layers, or wrap its functions as jn.Net(init, apply)"
+NETWORKS = {
+    "flax.linen": ("a Flax Linen module", _WEIGHTS + "jn.interop.from_flax(net, variables, x)"),
+    "flax.nnx": ("a Flax NNX module", _WEIGHTS + "jn.interop.from_flax(net, nnx.to_pure_dict(nnx.state(module)), x)"),
+    "torch": ("of PyTorch", _WEIGHTS + "jn.interop.from_torch(net, module, x)"),
+    "equinox": ("an Equinox module", _WRAPPED),
+    "haiku": ("of Haiku", _WRAPPED),
+    "keras": ("of Keras", "build it of jn's layers"),
+    "tensorflow": ("of TensorFlow", "build it of jn's layers"),
+}
+_TENSORS = ("torch", "keras", "tensorflow")  # where functions, too, take other arrays than JAX's
+
+
+def library(x: Any) -> str:
+    """Return which of `NETWORKS` an object, or the class behind it, comes from; "" for none of them.
+
+    >>> import flax.linen as nn
+    >>> library(nn.Dense(3)), library(nn.Dense), library(nn.relu)
+    ('flax.linen', 'flax.linen', '')
+    """
+    modules = [kind.__module__ for kind in (x.__mro__ if isinstance(x, type) else type(x).__mro__)]
+    own = str(getattr(x, "__module__", None) or "")
+    for name in NETWORKS:
+        if any(f"{each}.".startswith(f"{name}.") for each in (*modules, *([own] if name in _TENSORS else []))):
+            return name
+    return ""
+
+
+def refuse_network(x: Any) -> None:
+    """Raise for what is a network, a layer or a function in another library.
+
+    Raises:
+        NetError: with the way over, if there is one.
+    """
+    own = x.__name__ if hasattr(x, "__name__") else type(x).__name__
+    if isinstance(x, np.ufunc):
+        raise NetError(f"expects a function of JAX arrays, got NumPy's {own}; take jax.numpy.{own}")
+    if name := library(x):
+        what, way = NETWORKS[name]
+        way = f"take jax.nn.{own}" if hasattr(jax.nn, own) else way
+        raise NetError(f"expects a Net or a function of JAX arrays, got {own}, {what}; {way}")
+
+
+def arrays(name: str, tree: Any) -> Any:
+    """Return data with an array in place of every list, table, series or tensor of another library.
+
+    Dicts and tuples are trees of arrays. A list is one array, as `np.asarray` makes it.
+
+    Args:
+        name: what the data are called in an error.
+        tree: the data.
+
+    Raises:
+        NetError: for text, dates, mixed columns, sequences of unequal length, paths, and all that is no array.
+
+    >>> arrays("inputs", {"a": [[1.0, 2.0]], "b": np.ones(3)})["a"].shape
+    (1, 2)
+    """
+    return jax.tree.map(partial(_array, name), tree, is_leaf=lambda x: x is None or isinstance(x, list))
+
+
+def _array(name: str, given: Any) -> Any:
+    x: Any = given.detach().cpu() if library(given) == "torch" and hasattr(given, "detach") else given
+    if isinstance(x, np.ma.MaskedArray):
+        hint = "fill them by .filled(value), or leave such examples out"
+        raise NetError(f"expects arrays in {name}, got {shown(x)} with {np.ma.count_masked(x)} masked values; {hint}")
+    if isinstance(x, jax.Array | jax.ShapeDtypeStruct) or (isinstance(x, np.ndarray) and x.dtype.kind not in "OUSMm"):
+        return x
+    if isinstance(x, str | bytes | Path):
+        raise NetError(f"expects numbers in {name}, got {shown(x)}; read the file first, by np.load or np.loadtxt")
+    if x is None or not (hasattr(x, "__array__") or isinstance(x, list | int | float | complex)):
+        raise NetError(f"expects arrays in {name}, got {shown(x)}")
+    try:
+        found = np.asarray(x)
+    except (ValueError, TypeError) as error:
+        if isinstance(x, list):
+            raise _ragged(name, x) from None
+        raise NetError(f"expects arrays in {name}, got {shown(x)}, which NumPy can't read: {error}") from None
+    if found.dtype.kind not in "OUSMm":
+        return found
+    if (columns := getattr(x, "columns", None)) is not None:
+        table: Any = x
+        wrong = [str(column) for column in columns if np.asarray(table[column]).dtype.kind not in "biuf"]
+        hint = "drop or number these, for text by pandas.factorize(column)[0]"
+        raise NetError(f"expects numbers in {name}, got a table with {', '.join(wrong)}, which are none; {hint}")
+    first = found.ravel()[0] if found.size else None
+    if isinstance(first, str):
+        hint = "number the classes, classes, y = np.unique(y, return_inverse=True)"
+        raise NetError(f"expects numbers in {name}, got text such as {str(first)!r}; {hint}")
+    if found.dtype.kind == "O" and isinstance(first, list | np.ndarray):
+        raise _ragged(name, list(found))
+    raise NetError(f"expects numbers in {name}, got {found.dtype}, such as {shown(first)}; convert it, .astype(float)")
+
+
+def _ragged(name: str, rows: list[Any]) -> NetError:
+    lengths = sorted({len(row) for row in rows if hasattr(row, "__len__")})
+    found = f" of {', '.join(map(str, lengths[:5]))}{', …' if len(lengths) > 5 else ''} values" if lengths[1:] else ""
+    hint = "jn.Padded.from_sequences(sequences) fills them up"
+    return NetError(f"expects an array in {name}, got sequences{found}, which are no rectangle; {hint}")

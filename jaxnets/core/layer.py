@@ -1,0 +1,206 @@
+"""Leaves: `layer` makes one from two functions, `as_net` from a plain callable, `labeled` names a constructor."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, ParamSpec, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnets.core.errors import NetError, is_traced, labeled_as, shown
+from jaxnets.core.foreign import refuse_network
+from jaxnets.core.keywords import check_arguments, check_initializers
+from jaxnets.core.net import Key, Net, Params, State, check_key, spec
+from jaxnets.core.padded import Padded, check_padded, step_check
+from jaxnets.core.paths import paths
+from jaxnets.core.value import made_by, recorded
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@recorded
+def layer(
+    init: Callable[[Key, Any], Params] | None,
+    apply: Callable[[Params, Any], Any],
+    *,
+    label: str | None = None,
+) -> Net:
+    """Make a stateless layer from two functions.
+
+    Floating parameters reach `apply` in the dtype of a floating `x`, so that a layer computes in the
+    precision of its input, and `Padded` sequences pass through with `apply` seeing their values. For a
+    layer with state, or with randomness in training, write `Net(init, apply, label)` itself.
+
+    Args:
+        init: `(key, x) -> params`, a dict of arrays made from `x.shape` and `x.dtype`; `None` for a layer
+            without parameters.
+        apply: `(params, x) -> y`.
+        label: the name to print; that of the function around `apply` if not given.
+
+    >>> import jax, jax.numpy as jnp
+    >>> def scale_shift():
+    ...     def init(key, x):
+    ...         return {"scale": jnp.ones(x.shape[1:]), "bias": jnp.zeros(x.shape[1:])}
+    ...     def apply(params, x):
+    ...         return x * params["scale"][None] + params["bias"][None]
+    ...     return layer(init, apply)
+    >>> scale_shift().init(jax.random.key(0), jnp.ones((2, 3)))[0]["scale"].shape
+    (3,)
+    """
+    return _leaf(init, apply, label or _name(apply), apply)
+
+
+def _leaf(
+    init: Callable[[Key, Any], Params] | None, apply: Callable[[Params, Any], Any], name: str, written: Any
+) -> Net:
+    """Make a stateless layer of a function that `written` stands for: what a user or this library has written."""
+    check_steps = step_check(lambda params, x: _call(apply, params, x), written)
+
+    def init_fn(key: Key, x: Any) -> tuple[Params, State]:
+        with labeled_as(name):
+            check_key(key)
+            return ({} if init is None else init(key, spec(x.values if isinstance(x, Padded) else x))), {}
+
+    def apply_fn(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
+        with labeled_as(name):
+            if init is None and params:
+                raise NetError(f"has no parameters, got {', '.join(paths(params))}", names_differ=True)
+            if not isinstance(x, Padded):
+                return _call(apply, params, x), state
+            check_padded(x)
+            check_steps(params, x.values)
+            values = _call(apply, params, x.zeroed())  # NaN behind the end would reach gradients as 0 · NaN
+            if jnp.shape(values)[:2] != jnp.shape(x.values)[:2]:
+                raise NetError(
+                    f"turns Padded values {jnp.shape(x.values)} into {jnp.shape(values)}: it must keep batch and "
+                    f"time; take the last step with jn.recurrent(..., return_sequences=False)"
+                )
+            return Padded(values, x.lengths), state
+
+    return Net(init_fn, apply_fn, name)
+
+
+def _call(apply: Callable[[Params, Any], Any], params: Params, x: Any) -> Any:
+    if isinstance(x, np.ndarray):
+        x = jnp.asarray(x)
+    if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jnp.floating):
+        params = to_dtype(params, x.dtype)
+    try:
+        return apply(params, x)
+    except KeyError as error:
+        if isinstance(params, dict) and error.args and error.args[0] not in params:
+            have = ", ".join(paths(params)) or "none"
+            raise NetError(f"finds no parameter {error.args[0]!r}, got {have}", names_differ=True) from error
+        raise
+
+
+def to_dtype(tree: Any, dtype: Any) -> Any:
+    """Return a tree with its floating leaves in `dtype`, the others untouched."""
+
+    def convert(leaf: Any) -> Any:
+        return leaf.astype(dtype) if jnp.issubdtype(jnp.result_type(leaf), jnp.floating) else leaf
+
+    return jax.tree.map(convert, tree)
+
+
+def as_net(function: Any) -> Net:
+    """Return a network for a plain callable `x -> y`; a `Net` comes back as it is.
+
+    Raises:
+        TypeError: if it is neither, or a constructor that has not been called (`jn.dense` for `jn.dense(10)`).
+        NetError: for a layer, a network or a function of another library.
+
+    >>> import jax, jax.numpy as jnp
+    >>> net = as_net(jax.nn.relu)
+    >>> net.init(jax.random.key(0), jnp.ones(3))
+    ({}, {})
+    >>> print(net.apply({}, {}, jnp.array([-1.0, 2.0]))[0])
+    [0. 2.]
+    """
+    if isinstance(function, Net):
+        return function
+    if getattr(function, "makes_net", False):
+        raise TypeError(f"expected a layer, got the constructor {_name(function)}: call it, {_name(function)}(...)")
+    refuse_network(function)
+    if not callable(function):
+        hint = "; unpack it with *" if isinstance(function, list | tuple) else ""
+        hint = "; jax.nn has activations, jn has layers" if isinstance(function, str) else hint
+        hint = f"; jn.recurrent({function}) runs it over time" if hasattr(function, "initial_carry") else hint
+        raise TypeError(f"expected a Net or a callable x -> y, got {shown(function)}{hint}")
+    net = _leaf(None, lambda _, x: function(x), _name(function), function)
+    return made_by(net, as_net, {"function": function})
+
+
+def labeled(factory: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a constructor as `recorded` does, and label what it makes as it was called, in print and in errors.
+
+    A keyword that it does not have is answered by the one that it has: see `jaxnets.core.keywords`.
+    """
+    signature = inspect.signature(factory)
+
+    @functools.wraps(factory)
+    def make(*args: P.args, **kwargs: P.kwargs) -> R:
+        check_arguments(factory.__name__, signature, args, kwargs)
+        label = describe(factory.__name__, signature, args, kwargs)
+        with labeled_as(label):
+            given = signature.bind(*args, **kwargs)
+            check_initializers(given.arguments)
+            record: Any = factory(*args, **kwargs)
+
+        def claim(function: Callable) -> Callable:
+            def call(*args: Any, **kwargs: Any) -> Any:
+                with labeled_as(label):
+                    return function(*args, **kwargs)
+
+            return call
+
+        functions = {name: getattr(record, name) for name in ("init", "apply", "step") if hasattr(record, name)}
+        kind = {"kind": factory.__name__} if hasattr(record, "kind") else {}
+        record = replace(record, label=label, **kind, **{name: claim(own) for name, own in functions.items()})
+        given.apply_defaults()
+        return made_by(record, make, given.arguments)
+
+    make.makes_net = True  # type: ignore[attr-defined]  # read by `as_net`
+    return make
+
+
+def _name(function: Any) -> str:
+    if isinstance(function, functools.partial):
+        options = ", ".join([*map(_show, function.args), *(f"{k}={_show(v)}" for k, v in function.keywords.items())])
+        return f"{_name(function.func)}({options})"
+    qualified = getattr(function, "__qualname__", type(function).__name__).split(".")
+    if len(qualified) > 2 and qualified[-2] == "<locals>" and qualified[-1] in ("apply", "apply_fn", "<lambda>"):
+        return qualified[-3]
+    return getattr(function, "__name__", qualified[-1]).strip("<>")
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, jax.Array):
+        return "traced" if is_traced(value) or value.ndim else f"{value.item():g}"
+    if isinstance(value, Net):
+        return value.label
+    return _name(value) if callable(value) and not isinstance(value, type) else repr(value)
+
+
+def describe(name: str, signature: inspect.Signature, args: tuple, kwargs: dict) -> str:
+    """Return a call as it was written, without what has its default: `conv(64, 3)`."""
+    try:
+        given = signature.bind(*args, **kwargs).arguments
+    except TypeError:
+        return name  # the call that follows says what is wrong
+    shown = []
+    for key, value in given.items():
+        if key.endswith("_init"):
+            continue  # how a layer starts is not what it is
+        parameter = signature.parameters[key]
+        if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+            shown += map(_show, value)
+        elif value is not parameter.default and repr(value) != repr(parameter.default):
+            second = len(shown) == list(given).index(key) == 1 and parameter.kind is not inspect.Parameter.KEYWORD_ONLY
+            plain = parameter.default is parameter.empty or second
+            shown.append(_show(value) if plain else f"{key}={_show(value)}")
+    return f"{name}({', '.join(shown)})"

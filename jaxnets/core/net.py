@@ -1,0 +1,366 @@
+"""`Net`, a pair of pure functions, and what it takes to make one out of others."""
+
+import functools
+import inspect
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, overload
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnets.core.draws import gathered
+from jaxnets.core.equality import Ingredients
+from jaxnets.core.errors import NetError, at, is_traced, labeled_as, shown
+from jaxnets.core.paths import paths
+from jaxnets.core.value import Value, made_by
+
+Params = Any  # nested dicts of arrays
+State = Any  # nested dicts of arrays
+Key = jax.Array
+
+DEEP = 20
+"""From how many layers initial values are drawn together."""
+
+
+class Apply(Protocol):
+    """`(params, state, x, *, key=None, train=False) -> (y, state)`."""
+
+    def __call__(
+        self, params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False
+    ) -> tuple[Any, State]:
+        """Compute the outputs for a batch, and the state after it."""
+        ...
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Net(Value):
+    """A network: the pair of pure functions `init` and `apply`, and what is needed to print and cut it.
+
+    Parameters and state are plain nested dicts of arrays; a network without any carries `{}`. `apply`
+    returns state of the same structure, shapes and dtypes as it was given.
+
+    A network is a value: two that are built alike are equal, and what was compiled for one serves the other. Functions
+    and arrays among the arguments are compared by identity, functions that Optax and JAX make by their settings.
+
+    Attributes:
+        init: `(key, x) -> (params, state)`; `x` is an array or a `jax.ShapeDtypeStruct`, batch axis first.
+            Only its shape and dtype are read.
+        apply: `(params, state, x, *, key=None, train=False) -> (y, state)`. `key` is needed in training
+            where a layer is random; `train` is a Python bool.
+        label: how the network was written, `conv(64, 3)`, for display alone.
+        children: the networks inside by name; the names are those in `params`.
+        build: `(key, x) -> (params, state, y)` for a network made of others, with `x` and `y` as
+            `jax.ShapeDtypeStruct`, so that every leaf is traced once however deep it lies.
+        cut: the function behind `upto`, for networks whose children run one after another.
+        full_precision: whether `cast` leaves the parameters as they are (normalization layers).
+        copies: how many copies of the children the parameters hold, stacked along their first axis (`repeat` and
+            `ensemble`); 0 where they are not stacked.
+        kind: what sort of network it is, `conv`; the label where none is given.
+        inner: the network that `remat`, `cast`, `repeat` or `ensemble` runs, `None` in others.
+        constructor: the function that made it, `jn.conv`; `None` where it is not known, as in a layer of one's own.
+            `dataclasses.replace` forgets it, for what it makes is something else.
+        arguments: what that was called with, by name, defaults too.
+
+    >>> import jax, jax.numpy as jnp, jaxnets as jn
+    >>> net = jn.serial(hidden=jn.dense(8), relu=jax.nn.relu, out=jn.dense(2))
+    >>> net
+    serial
+    ├─ hidden: dense(8)
+    ├─ relu: relu
+    └─ out: dense(2)
+    >>> params, state = net.init(jax.random.key(0), jnp.ones((1, 4)))
+    >>> y, state = net.apply(params, state, jnp.ones((32, 4)))
+    >>> y.shape, params["out"]["kernel"].shape
+    ((32, 2), (8, 2))
+    >>> net == jn.serial(hidden=jn.dense(8), relu=jax.nn.relu, out=jn.dense(2))
+    True
+    """
+
+    init: Callable[[Key, Any], tuple[Params, State]]
+    apply: Apply
+    label: str = "net"
+    children: Mapping[str, "Net"] = field(default_factory=dict)
+    build: Callable[[Key, Any], tuple[Params, State, Any]] | None = None
+    cut: Callable[[tuple[str, ...]], Apply] | None = None
+    full_precision: bool = False
+    copies: int = 0
+    kind: str = ""
+    inner: "Net | None" = None
+    constructor: Callable[..., Any] | None = field(default=None, init=False)
+    arguments: Mapping[str, Any] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        for name, function in (("init", self.init), ("apply", self.apply)):
+            object.__setattr__(self, name, _checked(function, name, self.label))
+        object.__setattr__(self, "kind", self.kind or self.label)
+
+    def __call__(self, *_: Any, **__: Any) -> NoReturn:
+        """Say how a network is run.
+
+        Raises:
+            NetError: always.
+        """
+        hint = f"{CALLS['init']}, then {CALLS['apply']}"
+        raise NetError(f"can't be called, as it holds no parameters: {hint}", label=self.kind)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            hint = ABSENT.get(name, "")
+            raise AttributeError(f"a Net has no {name!r}" + (f"; {hint}" if hint else ""), name=name, obj=self)
+
+    @cached_property
+    def ingredients(self) -> Ingredients:
+        """What it is compared by: what made it, or its functions where that is not known."""
+        if self.constructor is None:
+            return Ingredients(self.init, self.apply, self.build, self.cut, self.children)
+        return Ingredients(self.constructor, self.arguments)
+
+    def init_with_output(self, key: Key, x: Any) -> tuple[Params, State, Any]:
+        """Return initial parameters and state, and what the network makes of an input: `(params, state, y)`.
+
+        Every network made of others is built by it, child by child, so that each leaf is traced once however deep it
+        lies.
+
+        Args:
+            key: a random key.
+            x: an array or a `jax.ShapeDtypeStruct`, or a pytree of them; only shapes and dtypes are read.
+
+        Returns:
+            What `init` returns, and `y` as a pytree of `jax.ShapeDtypeStruct`.
+
+        >>> import jax, jax.numpy as jnp, jaxnets as jn
+        >>> net = jn.serial(jn.conv(6, 5), jn.flatten)
+        >>> net.init_with_output(jax.random.key(0), jnp.ones((2, 8, 8, 1)))[2]
+        ShapeDtypeStruct(shape=(2, 96), dtype=float32)
+        """
+        if self.build is not None:
+            return self.build(key, x if _is_spec(x) else spec(x))
+        params, state = self.init(key, x)
+        return params, state, jax.eval_shape(self.apply, params, state, x)[0]  # the same function: traced once a shape
+
+    def __getitem__(self, path: str) -> "Net":
+        """Return the child at a slash-joined path.
+
+        Raises:
+            NetError: if there is none; the names there are listed.
+        """
+        net = self
+        for name in str(path).split("/"):
+            if name not in net.children:
+                names = ", ".join(net.children) or "none"
+                raise NetError(f"has no child {name!r} (in {path!r}); its children: {names}", label=net.label)
+            net = net.children[name]
+        return net
+
+    def upto(self, path: str) -> "Net":
+        """Return the network that stops after a child, and takes the same full `params` and `state`.
+
+        This is how deep features are taken out: `net.upto("flatten").apply(params, state, x)`.
+
+        Raises:
+            NetError: if there is no such child, or its parent does not run its children in order.
+        """
+        self[path]
+        if self.cut is None:
+            raise NetError(f"runs no children in order, so it can't stop after {path!r}", label=self.label)
+        apply, children = self.cut(tuple(path.split("/"))), {}
+        for name, child in self.children.items():
+            children[name] = child
+            if name == path.split("/")[0]:
+                break
+
+        def build(key: Key, x: Any) -> tuple[Params, State, Any]:
+            params, state, _ = self.init_with_output(key, x)
+            return params, state, jax.eval_shape(lambda p, s, x: apply(p, s, x)[0], params, state, x)
+
+        cut = compose(build, apply, label=f"{self.label} up to {path}", children=children, cut=self.cut, kind=self.kind)
+        cut = replace(cut, apply=apply)  # parameters of the children left out are no mistake
+        return made_by(cut, Net.upto, {"self": self, "path": path})
+
+    def __repr__(self) -> str:
+        lines = [self.label]
+        for place, (name, child) in enumerate(self.children.items(), start=1):
+            last = place == len(self.children)
+            first, *rest = repr(child).split("\n")
+            lines.append(f"{'└─' if last else '├─'} {name}: {first}")
+            lines.extend(f"{'  ' if last else '│ '} {line}" for line in rest)
+        return "\n".join(lines)
+
+
+CALLS = {
+    "init": "params, state = net.init(key, x)",
+    "apply": "y, state = net.apply(params, state, x, key=key, train=True)",
+}
+_MAKES = f"parameters are no part of a network, {CALLS['init']} makes them"
+_RUNS = f"{CALLS['apply']} runs it, without train=True to evaluate"
+_TRAINS = "jn.train.fit(jn.train.program(net, objective, optimizer, data, epochs=10), key) trains it"
+ABSENT = {  # what networks of other libraries have
+    **dict.fromkeys(("params", "parameters", "weights", "variables", "state_dict", "get_weights"), _MAKES),
+    **dict.fromkeys(("fit", "compile", "train", "train_step", "backward"), _TRAINS),
+    **dict.fromkeys(("forward", "eval", "evaluate", "predict"), _RUNS),
+    **dict.fromkeys(("add", "append", "layers", "modules"), "jn.serial(...) makes it of layers, .children has them"),
+    **dict.fromkeys(("to", "cuda", "cpu", "half"), "jax.device_put(params) places parameters, jn.cast(net) casts"),
+    **dict.fromkeys(("summary", "count_params", "tabulate"), "jn.summary(net, x) shows it"),
+}
+
+
+def _checked(function: Callable, name: str, label: str) -> Callable:
+    """Return `init` or `apply` of a network so that it says what is amiss with its arguments."""
+    if getattr(function, "checked", False):
+        return function
+    needs, allowed = (2, ()) if name == "init" else (3, ("key", "train"))
+
+    @functools.wraps(function)
+    def call(*args: Any, **options: Any) -> Any:
+        if len(args) == needs and all(option in allowed for option in options):
+            with labeled_as(label):
+                if not isinstance(x := args[-1], jax.Array | np.ndarray | jax.ShapeDtypeStruct):
+                    check_input(x)
+                if (key := options.get("key")) is not None:
+                    check_key(key)
+                if not isinstance(train := options.get("train", False), bool | np.bool_):
+                    hint = "; jit with static_argnames='train'" if is_traced(train) else ""
+                    raise NetError(f"expects train as True or False, got {shown(train)}{hint}")
+        else:
+            try:
+                inspect.signature(function).bind(*args, **options)
+            except TypeError as error:
+                raise NetError(f"is run by {CALLS[name]}; here there is {error}", label=label) from None
+        return function(*args, **options)
+
+    call.checked = True  # type: ignore[attr-defined]  # read above: a net made of a net is wrapped once
+    return call
+
+
+def check_input(x: Any) -> None:
+    """Check that an input is a pytree of arrays or of their specs.
+
+    Raises:
+        NetError: if it is a list, a tensor of another library or anything else.
+    """
+    for leaf in jax.tree.leaves(x):
+        if not isinstance(leaf, jax.Array | np.ndarray | np.generic | jax.ShapeDtypeStruct):
+            hint = "; np.asarray(x) makes one" if isinstance(x, list) or hasattr(x, "__array__") else ""
+            if isinstance(x, list | tuple) and isinstance(leaf, int):
+                hint = "; for a shape take jax.ShapeDtypeStruct(shape, jnp.float32), for values np.asarray(x)"
+            raise NetError(f"expects an array, got {shown(x)}{hint}")
+
+
+def _is_spec(x: Any) -> bool:
+    return all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(x))
+
+
+def spec(x: Any) -> Any:
+    """Return shapes and dtypes as JAX sees them: the pytree `x` with a `jax.ShapeDtypeStruct` a leaf."""
+    return jax.eval_shape(lambda x: x, x)
+
+
+def describe(x: Any) -> str:
+    """Return the shapes and dtypes of a pytree as text for a message, `(32, 784) float32`."""
+    return ", ".join(f"{leaf.shape} {leaf.dtype}" for leaf in jax.tree.leaves(spec(x)))
+
+
+@overload
+def fold(key: Key, name: str) -> Key: ...
+@overload
+def fold(key: Key | None, name: str) -> Key | None: ...
+def fold(key: Key | None, name: str) -> Key | None:
+    """Return the key of a child: `key` folded by the CRC-32 of its name, or `None` for `None`."""
+    return None if key is None else jax.random.fold_in(key, zlib.crc32(name.encode()))
+
+
+def check_key(key: Any) -> None:
+    """Check that `key` is a random key, old style or new.
+
+    Raises:
+        NetError: if it is not.
+    """
+    dtype, rank = getattr(key, "dtype", None), getattr(key, "ndim", None)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    if not typed and (dtype != jnp.uint32 or rank == 0):
+        raise NetError(f"expects a key such as jax.random.key(0), got {shown(key)}")
+    if rank != (0 if typed else 1):
+        raise NetError(f"expects one key, got {key.shape if typed else key.shape[:-1]} of them; jax.vmap takes several")
+
+
+def compose(
+    build: Callable[[Key, Any], tuple[Params, State, Any]],
+    apply: Apply,
+    *,
+    label: str,
+    children: Mapping[str, Net],
+    cut: Callable[[tuple[str, ...]], Apply] | None = None,
+    full_precision: bool = False,
+    copies: int = 0,
+    kind: str = "",
+    inner: Net | None = None,
+) -> Net:
+    """Make a network out of others, with parameters checked by name: every combinator ends here.
+
+    Parameters of another network are answered by the outermost network with every missing, unexpected
+    and misshapen path.
+    """
+
+    def init_fn(key: Key, x: Any) -> tuple[Params, State]:
+        check_key(key)
+        x = spec(x)
+        return gathered(lambda key: build(key, x)[:2], key) if _layers(children) >= DEEP else build(key, x)[:2]
+
+    def apply_fn(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
+        try:
+            for what, tree in (("parameters", params), ("state", state)):
+                if not isinstance(tree, Mapping):
+                    hint = "; a run has run.params and run.state" if hasattr(tree, "opt_state") else ""
+                    raise NetError(f"expects {what} as a dict, got {type(tree).__name__}{hint}", label=label)
+                if children and (extra := [name for name in tree if name not in children]):
+                    raise NetError(f"gets {what} for unknown {', '.join(extra)}", label=label, names_differ=True)
+            return apply(params, state, x, key=key, train=train)
+        except NetError as error:
+            if error.names_differ and (differences := _differences(build, params, state, x)):
+                raise NetError(differences, label=label, names_differ=True) from error
+            raise
+
+    return Net(init_fn, apply_fn, label, children, build, cut, full_precision, copies, kind, inner)
+
+
+def _layers(children: Mapping[str, Net]) -> int:
+    return sum(_layers(child.children) if child.children else 1 for child in children.values())
+
+
+def _differences(build: Callable, params: Params, state: State, x: Any) -> str:
+    """Say how given parameters and state differ from those that `init` makes, "" where they agree."""
+    key = jax.random.key(0)
+    wanted_trees = jax.eval_shape(lambda: build(key, spec(x))[:2])
+    found: list[str] = []
+    hint = "; give it what its own init returned"
+    if paths(state) and paths(state).keys() == paths(wanted_trees[0]).keys():
+        hint = "; parameters and state stand in each other's place"
+    if isinstance(params, Mapping) and "params" in params and "params" not in wanted_trees[0]:
+        hint = "; the parameters alone are wanted, variables['params']"
+    for what, wanted, given in zip(("parameters", "state"), wanted_trees, (params, state), strict=True):
+        wanted, given = paths(wanted), paths(given)
+        shape = {path: jnp.shape(leaf) for path, leaf in given.items()}
+        lists = {
+            "missing": [path for path in wanted if path not in given],
+            "unexpected": [path for path in given if path not in wanted],
+            "misshapen": [
+                f"{path} {shape[path]} for {leaf.shape}"
+                for path, leaf in wanted.items()
+                if path in given and shape[path] != leaf.shape
+            ],
+        }
+        found += [f"{kind} {what} {', '.join(names)}" for kind, names in lists.items() if names]
+    return "gets the parameters or state of another net: " + "; ".join(found) + hint if found else ""
+
+
+def apply_child(
+    child: Net, name: str, params: Params, state: State, x: Any, *, key: Key | None, train: bool
+) -> tuple[Any, State]:
+    """Apply a child to `x` with its part of the parameters, state and key, under its name."""
+    with at(name):
+        return child.apply(params.get(name, {}), state.get(name, {}), x, key=fold(key, name), train=train)

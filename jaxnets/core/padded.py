@@ -1,0 +1,180 @@
+"""Sequences of unequal length in one rectangular array."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import GetAttrKey
+
+from jaxnets.core.errors import NetError, known, shown
+
+
+@jax.tree_util.register_pytree_with_keys_class
+@dataclass(frozen=True)
+class Padded:
+    """A batch of sequences of unequal length: `values` filled up to the longest, and the true `lengths`.
+
+    Example *i* is `values[i, :lengths[i]]`; what stands behind that never changes an output, a final
+    carry or a gradient of a layer of this library. A `Padded` is a pytree, so it passes through `jit`,
+    `vmap`, `grad` and `scan` as an array does. A plain function, or a layer made by `jn.layer`, is given the
+    values with zeros behind the end, and refused if it mixes them with what stands before.
+
+    `Padded.from_sequences` makes one of arrays of unequal length. Attributes are looked at when one is made by hand,
+    and lists made arrays; as a pytree it holds whatever a transformation puts in.
+
+    Attributes:
+        values: `(batch, time, ...)`, any dtype. Several batches may be stacked in front of both.
+        lengths: `(batch,)`, integers from 0 to `time`.
+
+    Raises:
+        NetError: for lengths that are no integers, of another batch, or, where known, outside 0 … time; for a list
+            of sequences of unequal length.
+
+    >>> import jax.numpy as jnp
+    >>> sequences = Padded(jnp.array([[1, 2, 0], [3, 4, 5]]), jnp.array([2, 3]))
+    >>> print(sequences.mask)
+    [[ True  True False]
+     [ True  True  True]]
+    """
+
+    values: Any
+    lengths: Any
+
+    def __post_init__(self) -> None:
+        for name in ("values", "lengths"):
+            if isinstance(given := getattr(self, name), list):
+                object.__setattr__(self, name, _array(name, given))
+        values, lengths = self.values, self.lengths
+        if not (hasattr(values, "shape") and hasattr(values, "dtype")):
+            return  # such as axes for `vmap`
+        if not (hasattr(lengths, "shape") and hasattr(lengths, "dtype")):
+            raise NetError(f"expects integer lengths (batch,), got {shown(lengths)}", label="Padded")
+        rank = len(lengths.shape)
+        fits = tuple(values.shape)[:rank] == tuple(lengths.shape) and len(values.shape) > rank
+        if not (fits and jnp.issubdtype(lengths.dtype, jnp.integer)):
+            hint = "; the lengths of a mask are mask.sum(1)" if lengths.dtype == bool else ""
+            raise NetError(_misfit(values, lengths) + hint, label="Padded")
+        numbers = known(lengths) if isinstance(lengths, jax.Array | np.ndarray) else None
+        time = values.shape[rank]
+        if numbers is not None and (wrong := (numbers < 0) | (numbers > time)).any():
+            first = numbers[wrong][0]
+            raise NetError(f"expects lengths from 0 to {time}, the width of the values, got {first}", label="Padded")
+
+    @classmethod
+    def from_sequences(cls, sequences: Sequence[Any], *, fill: Any = 0) -> "Padded":
+        """Fill up sequences of unequal length to the longest.
+
+        Args:
+            sequences: arrays or lists `(time, ...)`, at least one; only their times may differ.
+            fill: what stands behind the end of the shorter ones.
+
+        Returns:
+            NumPy arrays `(batch, longest, ...)` in the dtype that the sequences have together, and the lengths, int32.
+
+        Raises:
+            NetError: for no sequences, or sequences that differ in more than their time.
+
+        >>> padded = Padded.from_sequences([[1, 2], [3, 4, 5], []])
+        >>> padded.values.tolist(), padded.lengths.tolist()
+        ([[1, 2, 0], [3, 4, 5], [0, 0, 0]], [2, 3, 0])
+        """
+        arrays = [_array("sequences", each) for each in sequences]
+        if not arrays:
+            raise NetError("expects at least one sequence, got none", label="Padded.from_sequences")
+        full = [each for each in arrays if each.size] or arrays  # an empty list has neither features nor a dtype
+        shapes = {each.shape[1:] for each in full}
+        if len(shapes) > 1 or not all(each.ndim for each in arrays):
+            found = ", ".join(map(str, sorted({each.shape for each in arrays})[:6]))
+            raise NetError(f"expects sequences (time, ...) that differ in time alone, got {found}", label="Padded")
+        lengths = np.array([len(each) for each in arrays], np.int32)
+        values = np.full((len(arrays), lengths.max(), *shapes.pop()), fill, np.result_type(*full))
+        for row, each in zip(values, arrays):
+            if each.size:
+                row[: len(each)] = each
+        return cls(values, lengths)
+
+    def tree_flatten_with_keys(self) -> tuple[tuple[tuple[Any, Any], ...], None]:
+        """Return the arrays with their names."""
+        return ((GetAttrKey("values"), self.values), (GetAttrKey("lengths"), self.lengths)), None
+
+    def tree_flatten(self) -> tuple[tuple[Any, Any], None]:
+        """Return the arrays."""
+        return (self.values, self.lengths), None
+
+    @classmethod
+    def tree_unflatten(cls, _: None, leaves: tuple[Any, Any]) -> "Padded":
+        """Return one with other leaves, whatever they are: transformations put in more than arrays."""
+        new = object.__new__(cls)
+        for name, leaf in zip(("values", "lengths"), leaves):
+            object.__setattr__(new, name, leaf)
+        return new
+
+    @property
+    def mask(self) -> jax.Array:
+        """Where a value is real rather than padding: booleans `(batch, time)`."""
+        time = jnp.shape(self.values)[1]
+        steps = jax.lax.broadcasted_iota(jnp.int32, (jnp.shape(self.lengths)[0], time), 1)
+        return steps < jnp.asarray(self.lengths, jnp.int32)[:, None]
+
+    def zeroed(self) -> jax.Array:
+        """Return the values with zeros in place of padding, whatever stood there (NaN included)."""
+        values = jnp.asarray(self.values)
+        mask = jnp.expand_dims(self.mask, tuple(range(2, values.ndim)))
+        return jnp.where(mask, values, jnp.zeros((), values.dtype))
+
+
+def check_padded(x: Padded) -> None:
+    """Check the ranks, and that there is one length for each sequence.
+
+    Raises:
+        NetError: if `values` is not at least `(batch, time)` or `lengths` is not integers `(batch,)`.
+    """
+    values, lengths = jnp.shape(x.values), jnp.shape(x.lengths)
+    if len(values) < 2 or lengths != values[:1] or not jnp.issubdtype(jnp.result_type(x.lengths), jnp.integer):
+        raise NetError(_misfit(x.values, x.lengths))
+
+
+def _misfit(values: Any, lengths: Any) -> str:
+    return (
+        f"expects values (batch, time, ...) and integer lengths (batch,), "
+        f"got values {jnp.shape(values)} and lengths {jnp.shape(lengths)} {jnp.result_type(lengths)}"
+    )
+
+
+def _array(name: str, given: Any) -> np.ndarray:
+    try:
+        return np.asarray(given)
+    except ValueError:
+        hint = "Padded.from_sequences(sequences) fills them up"
+        raise NetError(f"expects {name} as one array, got a list of unequal lengths; {hint}", label="Padded") from None
+
+
+def step_check(function: Callable[..., Any], written: Any) -> Callable[..., None]:
+    """Return a check that `function(params, *sequences)`, of values of `Padded`, reads no padding for a real output.
+
+    `written` is the function as somebody wrote it; those of this library know what they do with padding. The check
+    traces the function, once for each set of shapes, and lets it pass where that does not tell.
+    """
+    own = (getattr(written, "__module__", None) or "").startswith("jaxnets.")
+    passed: set[Any] = set()
+
+    def check(params: Any, *sequences: Any) -> None:
+        leaves, structure = jax.tree.flatten((params, sequences))
+        shapes = structure, *((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+        if own or shapes in passed:
+            return
+        from jaxnets.tracing.steps import mixed  # read when it is asked for: few networks need it
+
+        specs = (jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)) for x in sequences)
+        if (what := mixed(lambda *sequences: function(params, *sequences), *specs)) is not None:
+            raise NetError(
+                f"expects a function of each step and those before it for Padded values {jnp.shape(sequences[0])}, got "
+                f"one that mixes {what}: padding would change its outputs; write jn.Net(init, apply), whose apply gets "
+                f"the Padded itself, and leave padding out by its mask"
+            )
+        passed.add(shapes)
+
+    return check

@@ -1,0 +1,127 @@
+"""Patterns over slash-joined paths, one language for penalties, decay, freezing and summaries."""
+
+import functools
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+from jaxnets.core.errors import NetError
+
+Pattern = str | Sequence[str]
+
+
+def paths(tree: Any) -> dict[str, Any]:
+    """Return the leaves of a pytree by slash-joined path, `{"conv1/kernel": ..., ...}`.
+
+    >>> paths({"fc": {"kernel": 1, "bias": 2}})
+    {'fc/bias': 2, 'fc/kernel': 1}
+    """
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def matches(pattern: Pattern, path: str) -> bool:
+    """Tell whether a path matches a pattern, or any of several.
+
+    `*` stands for any characters within one name, `?` for one of them, `[abc]` or `[a-c]` for one of a set,
+    `[!abc]` for one of no such set, `**` in place of a name for any number of names (none included), and
+    `{kernel,bias}` for alternatives, which may hold slashes and further braces. All else stands for itself.
+    The pattern must match the whole path. Of several patterns, one behind `!` takes out what it matches:
+    `("**", "!head/**")` is all but the head.
+
+    Raises:
+        NetError: for `**` beside other characters of a name, or a range that runs backwards.
+
+    >>> matches("**/kernel", "layer1/0/conv1/kernel"), matches("**/kernel", "kernel")
+    (True, True)
+    >>> matches("layer1/*/kernel", "layer1/0/conv1/kernel"), matches(("conv*/**", "fc/bias"), "fc/bias")
+    (False, True)
+    >>> matches(("**", "!head/**"), "head/bias"), matches(("**", "!head/**"), "fc/bias")
+    (False, True)
+    """
+    patterns = [pattern] if isinstance(pattern, str) else pattern
+    whole = path and path + "/"  # each name ends in a slash, so `**` is any number of such
+    met = [each.startswith("!") for each in patterns if _expression(each.removeprefix("!")).fullmatch(whole)]
+    return bool(met) and not any(met)
+
+
+_TOKEN = re.compile(r"\*|\?|\[(!?+)(\]?+[^]]*)\]|.", re.DOTALL)
+_RANGE = re.compile(r"(.)-(.)|(.)", re.DOTALL)
+
+
+@functools.cache
+def _expression(pattern: str) -> re.Pattern[str]:
+    options = (
+        "".join("(?:[^/]+/)*" if name == "**" else _name(name) for name in p.split("/")) for p in _plain(pattern)
+    )
+    try:
+        return re.compile("|".join(options))
+    except re.error as error:
+        raise NetError(f"is no pattern: {error.msg}", label=f"pattern {pattern!r}") from None
+
+
+def _plain(pattern: str) -> list[str]:
+    """Return the patterns without braces that one with braces stands for, the innermost braces first."""
+    braces = re.search(r"\{([^{}]*)\}", pattern)
+    if braces is None:
+        return [pattern]
+    before, after = pattern[: braces.start()], pattern[braces.end() :]
+    return [plain for option in braces[1].split(",") for plain in _plain(before + option + after)]
+
+
+def _name(pattern: str) -> str:
+    """Return the expression for one name and the slash behind it."""
+    if "**" in pattern:
+        raise NetError("has ** beside other characters; write it in place of a name", label=f"pattern {pattern!r}")
+    expression = ""
+    for token in _TOKEN.finditer(pattern):
+        if token[0] in ("*", "?"):
+            expression += "[^/]*" if token[0] == "*" else "[^/]"
+        elif token[2]:
+            members = "".join(
+                f"{re.escape(one[1])}-{re.escape(one[2])}" if one[1] else re.escape(one[3])
+                for one in _RANGE.finditer(token[2])
+            )
+            expression += f"(?!/)[{'^' if token[1] else ''}{members}]"
+        else:
+            expression += re.escape(token[0])
+    return expression + "/"
+
+
+def select(tree: Any, pattern: Pattern) -> dict[str, Any]:
+    """Return the leaves whose paths match, by path.
+
+    Raises:
+        NetError: if a pattern matches nothing; the paths there are listed.
+
+    >>> select({"fc": {"kernel": 1, "bias": 2}}, "**/kernel")
+    {'fc/kernel': 1}
+    """
+    leaves = paths(tree)
+    for each in [pattern] if isinstance(pattern, str) else pattern:
+        if not any(matches(each.removeprefix("!"), path) for path in leaves):
+            have = ", ".join(list(leaves)[:20]) + (", …" if len(leaves) > 20 else "")
+            raise NetError(f"matches no parameter; the paths are: {have or 'none'}", label=f"pattern {each!r}")
+    return {path: leaf for path, leaf in leaves.items() if matches(pattern, path)}
+
+
+def mask(pattern: Pattern) -> Callable[[Any], Any]:
+    """Return a function `tree -> tree of bools` that is true where a pattern matches.
+
+    It is what Optax takes as a mask: `optax.adamw(1e-3, mask=jn.paths.mask("**/kernel"))`.
+
+    Raises:
+        NetError: when called, if a pattern matches nothing.
+
+    >>> mask("**/kernel")({"fc": {"kernel": 1.0, "bias": 2.0}})
+    {'fc': {'bias': False, 'kernel': True}}
+    """
+
+    def mask_fn(tree: Any) -> Any:
+        chosen = select(tree, pattern)
+        structure = jax.tree.structure(tree)
+        return jax.tree.unflatten(structure, [path in chosen for path in paths(tree)])
+
+    return mask_fn

@@ -1,0 +1,1 @@
+"""Datasets by name: in packages, made, or read from files."""

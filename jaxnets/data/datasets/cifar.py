@@ -1,0 +1,203 @@
+"""CIFAR-10 and CIFAR-100 in their binary version, from a local folder. The Python version is pickle, and refused."""
+
+import io
+import tarfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from jaxnets.core.errors import NetError, labeled_as
+from jaxnets.data.datasets import local
+
+Part = tuple[np.ndarray, np.ndarray]
+PIXELS = 3 * 32 * 32
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one of the two sets is stored.
+
+    Attributes:
+        name: the set's name here.
+        archive: the published archive.
+        md5: the archive's published MD5 sum.
+        train: files of the training part, in order.
+        test: files of the test part.
+        classes: classes of each label byte in front of an image.
+        labels: the columns of the labels in the hub's repository, likewise.
+        image: the column of the images.
+        repository: the hub's repository.
+        pickled: files of the Python version, to say what they are.
+    """
+
+    name: str
+    archive: str
+    md5: str
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    classes: tuple[int, ...]
+    labels: tuple[str, ...]
+    image: str
+    repository: str
+    pickled: tuple[str, ...]
+
+
+CIFAR10 = Layout(
+    "cifar10",
+    "cifar-10-binary.tar.gz",
+    "c32a1d4ab5d03f1284b67883e8d87530",
+    tuple(f"data_batch_{number}.bin" for number in range(1, 6)),
+    ("test_batch.bin",),
+    (10,),
+    ("label",),
+    "img",
+    "uoft-cs/cifar10",
+    ("cifar-10-python.tar.gz", "data_batch_1", "cifar-10-batches-py/data_batch_1"),
+)
+CIFAR100 = Layout(
+    "cifar100",
+    "cifar-100-binary.tar.gz",
+    "03b5dce01913d631647c71ecec9e9cb8",
+    ("train.bin",),
+    ("test.bin",),
+    (20, 100),
+    ("coarse_label", "fine_label"),
+    "img",
+    "uoft-cs/cifar100",
+    ("cifar-100-python.tar.gz", "train", "cifar-100-python/train"),
+)
+
+
+def cifar10(folder: str | Path | None = None, *, verify: bool = True, download: bool = False) -> tuple[Part, Part]:
+    """Return CIFAR-10, color pictures of ten kinds of things, read from a local folder.
+
+    The classes: airplane, automobile, bird, cat, deer, dog, frog, horse, ship, truck. The file is
+    `cifar-10-binary.tar.gz`, or what it unpacks to: `data_batch_1.bin` to `data_batch_5.bin` and `test_batch.bin`.
+    Without them, and with Hugging Face's `datasets` installed, `uoft-cs/cifar10` is read from its cache. Nothing is
+    fetched unless `download` says so.
+
+    Args:
+        folder: holds the files, or a folder `cifar10` or `cifar-10-batches-bin` that does; if not given,
+            `$JAXNETS_DATA/cifar10` is looked in.
+        verify: whether the archive must be the published one, by its MD5 sum, and both parts of the published size.
+        download: let Hugging Face's `datasets` fetch what its cache lacks.
+
+    Returns:
+        Training part, 50,000, and test part, 10,000: images `(examples, 32, 32, 3)` float32 from 0 to 1, red, green,
+        blue, and labels `(examples,)` int32 from 0 to 9.
+
+    Raises:
+        FileNotFoundError: if the files are nowhere; says what was expected, and where.
+        NetError: if a file is damaged, not the published one, or of the Python version.
+
+    Krizhevsky, "Learning multiple layers of features from tiny images" (2009).
+
+    >>> cifar10("nowhere")
+    Traceback (most recent call last):
+    FileNotFoundError: the set cifar10 is not here. Expected: cifar-10-binary.tar.gz, ...
+    """
+    return _read(CIFAR10, folder, 0, verify, download)
+
+
+def cifar100(
+    folder: str | Path | None = None, *, coarse: bool = False, verify: bool = True, download: bool = False
+) -> tuple[Part, Part]:
+    """Return CIFAR-100, color pictures of a hundred kinds of things in twenty groups, read from a local folder.
+
+    The file is `cifar-100-binary.tar.gz`, or what it unpacks to: `train.bin` and `test.bin`. In Hugging Face's cache
+    it is `uoft-cs/cifar100`.
+
+    Args:
+        folder: holds the files, or a folder `cifar100` or `cifar-100-binary` that does; if not given,
+            `$JAXNETS_DATA/cifar100` is looked in.
+        coarse: whether the labels are the 20 groups rather than the 100 classes.
+        verify: whether the archive must be the published one, by its MD5 sum, and both parts of the published size.
+        download: let Hugging Face's `datasets` fetch what its cache lacks.
+
+    Returns:
+        Training part, 50,000, and test part, 10,000: images `(examples, 32, 32, 3)` float32 from 0 to 1, red, green,
+        blue, and labels `(examples,)` int32.
+
+    Raises:
+        FileNotFoundError: if the files are nowhere; says what was expected, and where.
+        NetError: if a file is damaged, not the published one, or of the Python version.
+
+    Krizhevsky, "Learning multiple layers of features from tiny images" (2009).
+
+    >>> cifar100("nowhere")
+    Traceback (most recent call last):
+    FileNotFoundError: the set cifar100 is not here. Expected: cifar-100-binary.tar.gz, ...
+    """
+    return _read(CIFAR100, folder, 0 if coarse else 1, verify, download)
+
+
+def _read(layout: Layout, folder: str | Path | None, which: int, verify: bool, download: bool) -> tuple[Part, Part]:
+    folders = local.places(layout.name, folder)
+    names = layout.train + layout.test
+    with labeled_as(layout.name):
+        contents = {name: file.read_bytes() for name in names if (file := local.find(folders, [name]))}
+        where = "the folder"
+        if len(contents) < len(names) and (archive := local.find(folders, [layout.archive])):
+            contents, where = _unpacked(layout, archive, verify), str(archive)
+        if len(contents) == len(names):
+            sizes = (50_000, 10_000) if verify else (None, None)
+            train, test = (
+                _part(layout, [(name, contents[name]) for name in part], which, size)
+                for part, size in zip((layout.train, layout.test), sizes, strict=True)
+            )
+            return train, test
+        if contents:
+            missing = ", ".join(name for name in names if name not in contents)
+            raise NetError(f"expects {', '.join(names)}, and {where} lacks {missing}")
+        if pickled := local.find(folders, layout.pickled):
+            raise NetError(
+                f"does not read {pickled}: the Python version is pickle, which may run code when it is opened; "
+                f"get the binary version, {layout.archive}"
+            )
+    if folder is None:
+        columns = (layout.image, layout.labels[which])
+        if (found := local.arrays(layout.repository, columns, download=download)) is not None:
+            return found
+    raise local.absent(layout.name, [layout.archive, *names], folders, layout.repository)
+
+
+def _unpacked(layout: Layout, archive: Path, verify: bool) -> dict[str, bytes]:
+    """Return the members by name, read in memory: nothing is written, whatever paths the archive holds."""
+    content = archive.read_bytes()
+    if verify:
+        local.check_md5(content, layout.md5, archive)
+    members = {}
+    try:
+        with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+            for member in tar:
+                name = Path(member.name).name
+                if name in layout.train + layout.test and (file := tar.extractfile(member)) is not None:
+                    members[name] = file.read()
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise NetError(f"can't unpack {archive}, it is damaged: {error}") from None
+    return members
+
+
+def _part(layout: Layout, files: Sequence[tuple[str, bytes]], which: int, examples: int | None) -> Part:
+    width = len(layout.classes) + PIXELS
+    for name, content in files:
+        if len(content) % width or not content:
+            raise NetError(
+                f"expects a multiple of {width} bytes in {name}, one record an image, got {len(content)}: it is damaged"
+            )
+    rows = np.frombuffer(b"".join(content for _, content in files), np.uint8).reshape(-1, width)
+    for column, classes in enumerate(layout.classes):
+        if rows[:, column].max() >= classes:
+            raise NetError(
+                f"expects labels from 0 to {classes - 1} in {files[0][0]}, got {rows[:, column].max()}: it is damaged, "
+                f"or another set's"
+            )
+    if examples not in (None, len(rows)):
+        names = ", ".join(name for name, _ in files)
+        raise NetError(f"expects {examples} images in {names}, got {len(rows)}; verify=False reads what is there")
+    images = rows[:, len(layout.classes) :].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    pixels = np.ascontiguousarray(images, np.float32)
+    pixels /= 255  # in place, as there are many
+    return pixels, rows[:, which].astype(np.int32)

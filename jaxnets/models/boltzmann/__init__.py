@@ -1,0 +1,1 @@
+"""Boltzmann machines, restricted and deep, and deep belief networks."""

@@ -1,0 +1,154 @@
+"""Deep belief networks: restricted Boltzmann machines in a stack, learned one after another."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from jaxnets.combinators.serial import serial
+from jaxnets.core.checks import param_dtype
+from jaxnets.core.errors import NetError
+from jaxnets.core.keywords import explained
+from jaxnets.core.layer import to_dtype
+from jaxnets.core.net import Key, Net, Params
+from jaxnets.layers import dense
+from jaxnets.models.boltzmann.energy import Visible, gibbs_step, visible_mean
+from jaxnets.models.boltzmann.rbm import contrastive_divergence, rbm
+
+
+@explained
+def dbn(widths: Sequence[int], num_classes: int | None = None, *, visible: Visible = "bernoulli") -> Net:
+    """Return a deep belief network as a network: each machine's hidden probabilities are the next one's input.
+
+    Pretrain it layer by layer with `jn.train.greedy` and `dbn_stages`. Fine-tune it as any network: with
+    `num_classes` it is a sigmoid multilayer perceptron, `params | {"fc": ...}`, whose visible biases have gradient 0;
+    `dbn_to_mlp` renames the rest.
+
+    Args:
+        widths: how many hidden units each machine has, from the input on.
+        num_classes: width of a linear layer `fc` on top; none if not given.
+        visible: what the first machine's visible units are, as for `rbm`; the others' are binary.
+
+    Returns:
+        A network from `(batch, features)` to `(batch, widths[-1])`, or logits `(batch, num_classes)`. Machines are
+        named `0`, `1`, …; `net.upto("0")` gives the features of the first.
+
+    Raises:
+        NetError: for no widths.
+
+    Hinton, Osindero and Teh, "A Fast Learning Algorithm for Deep Belief Nets" (2006); Hinton and Salakhutdinov,
+    "Reducing the Dimensionality of Data with Neural Networks" (2006), for fine-tuning by gradient descent.
+
+    >>> dbn((500, 500, 2000), 10)
+    serial
+    ├─ 0: rbm(500)
+    ├─ 1: rbm(500)
+    ├─ 2: rbm(2000)
+    └─ fc: dense(10)
+    """
+    machines = [rbm(width, visible=kind) for width, kind in _layers(widths, visible)]
+    return serial(*machines) if num_classes is None else serial(*machines, fc=dense(num_classes))
+
+
+def dbn_stages(
+    widths: Sequence[int], *, visible: Visible = "bernoulli", steps: int = 1, chains: int = 0
+) -> list[tuple[Net, Net]]:
+    """Return what `jn.train.greedy` needs for a `dbn`: for each machine, the network that learns and the features.
+
+    Args:
+        widths: as for `dbn`.
+        visible: as for `dbn`.
+        steps: of the Markov chain, as for `contrastive_divergence`.
+        chains: persistent ones, as for `contrastive_divergence`.
+
+    >>> dbn_stages((8, 4), steps=2)
+    [(contrastive_divergence(8, steps=2), rbm(8)), (contrastive_divergence(4, steps=2), rbm(4))]
+    """
+    return [
+        (contrastive_divergence(width, visible=kind, steps=steps, chains=chains), rbm(width, visible=kind))
+        for width, kind in _layers(widths, visible)
+    ]
+
+
+def dbn_to_mlp(params: Params) -> Params:
+    """Return the parameters of `mlp(widths, num_classes, activation=jax.nn.sigmoid)` from those of a `dbn`.
+
+    Machine `0` becomes `fc1` and so on, `fc` the last; visible biases are left out, and nothing is computed. For a
+    network without `fc`, take the last layer from a fresh multilayer perceptron: `fresh | dbn_to_mlp(params)`.
+
+    Args:
+        params: of a `dbn`, as it comes from `jn.train.greedy` or from fine-tuning.
+
+    >>> import jax, jax.numpy as jnp
+    >>> params, _ = dbn((5, 4), 3).init(jax.random.key(0), jnp.ones((1, 6)))
+    >>> {name: sorted(layer) for name, layer in dbn_to_mlp(params).items()}
+    {'fc1': ['bias', 'kernel'], 'fc2': ['bias', 'kernel'], 'fc3': ['bias', 'kernel']}
+    """
+    machines = [params[name] for name in machine_names(params)]
+    layers = [*machines, params["fc"]] if "fc" in params else machines
+    return {
+        f"fc{place}": {name: each[name] for name in ("kernel", "bias")} for place, each in enumerate(layers, start=1)
+    }
+
+
+def machine_names(params: Params) -> list[str]:
+    """Return the names of a deep belief network's machines, from the input on.
+
+    Raises:
+        NetError: if there are none.
+    """
+    names = sorted((name for name in params if name.isdecimal()), key=int)
+    if not names:
+        raise NetError(f"expects the parameters of a dbn, got {', '.join(params) or 'none'}", label="dbn")
+    return names
+
+
+def _layers(widths: Sequence[int], visible: Visible) -> list[tuple[int, Visible]]:
+    if not widths:
+        raise NetError("expects at least one width, got none", label="dbn")
+    return [(width, "bernoulli" if place else visible) for place, width in enumerate(widths)]
+
+
+def dbn_sample(key: Key, params: Params, v: jax.Array, *, steps: int, visible: Visible = "bernoulli") -> jax.Array:
+    """Draw examples from a deep belief network: a Markov chain in its top machine, then down through the others.
+
+    Probabilities and draws are in float32 for narrower `v`.
+
+    Args:
+        key: of the draws.
+        params: of a `dbn`; `fc` is of no account.
+        v: `(batch, features)`, where the chains start: any examples, whose features reach the top machine.
+        steps: of the chain in the top machine, at least 1.
+        visible: what the first machine's visible units are.
+
+    Returns:
+        The means of the visible units given the layer above, of the shape of `v`; of a single machine, its samples.
+
+    Raises:
+        NetError: for parameters without machines.
+
+    Hinton, Osindero and Teh, "A Fast Learning Algorithm for Deep Belief Nets" (2006), section 2.
+
+    >>> import jax, jax.numpy as jnp, jaxnets as jn
+    >>> v = jnp.ones((2, 6))
+    >>> params, _ = jn.models.dbn((5, 4)).init(jax.random.key(0), v)
+    >>> dbn_sample(jax.random.key(1), params, v, steps=10).shape
+    (2, 6)
+    """
+    names = machine_names(params)
+    kinds: list[Any] = [visible, *["bernoulli"] * (len(names) - 1)]
+    widths = [params[name]["bias"].shape[0] for name in names]
+    wide = param_dtype(v)
+    params, x = to_dtype(params, wide), v.astype(wide)
+    if len(names) > 1:
+        x, _ = dbn(widths[:-1], visible=visible).apply({n: params[n] for n in names[:-1]}, {}, x)
+    first, *rest = jax.random.split(key, len(names))
+
+    def move(x: jax.Array, key: Key) -> tuple[jax.Array, None]:
+        return gibbs_step(key, params[names[-1]], x, visible=kinds[-1]), None
+
+    x, _ = jax.lax.scan(move, x, jax.random.split(first, steps))
+    for name, kind, each in zip(names[-2::-1], kinds[-2::-1], rest):
+        mean = visible_mean(params[name], x, kind)
+        x = mean if name == names[0] else jax.random.bernoulli(each, mean).astype(wide)
+    return x.astype(v.dtype)

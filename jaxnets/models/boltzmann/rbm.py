@@ -1,0 +1,167 @@
+"""The restricted Boltzmann machine, with its hidden units as features."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnets.core.checks import check_params, check_state, check_train_key, param_dtype
+from jaxnets.core.errors import NetError, check_count
+from jaxnets.core.layer import labeled, layer, to_dtype
+from jaxnets.core.net import Key, Net, Params, State, fold
+from jaxnets.models.boltzmann.energy import (
+    Visible,
+    check_rows,
+    check_visible,
+    free_energy,
+    gibbs_step,
+    hidden_field,
+    reconstruct,
+)
+
+Initializer = jax.nn.initializers.Initializer
+
+
+@labeled
+def rbm(
+    hidden: int, *, visible: Visible = "bernoulli", kernel_init: Initializer = jax.nn.initializers.normal(0.01)
+) -> Net:
+    """Return a restricted Boltzmann machine, which gives the probabilities of its hidden units: σ(v W + b).
+
+    It is a distribution over visible units v and binary hidden units h, p(v, h) ∝ e^−E(v, h), with energy
+    E = −v W h − a v − b h for binary v, and E = ½ ‖v − a‖² − v W h − b h for real v (of variance 1 given h). As a
+    layer it computes what `dense(hidden)` and a sigmoid compute from the same `kernel` and `bias`.
+    `contrastive_divergence` learns the parameters.
+
+    Args:
+        hidden: how many hidden units.
+        visible: "bernoulli" for v of 0 and 1, or probabilities between; "gaussian" for standardized real v.
+        kernel_init: how `kernel` is drawn.
+
+    Returns:
+        A network from `(batch, features)` to `(batch, hidden)`, with parameters `kernel` W `(features, hidden)`,
+        `bias` b `(hidden,)` and `visible_bias` a `(features,)`.
+
+    Raises:
+        NetError: for `hidden` < 1, another kind of visible units, or input that is not floating `(batch, features)`.
+
+    Hinton, "Training Products of Experts by Minimizing Contrastive Divergence" (2002); Hinton, "A Practical Guide to
+    Training Restricted Boltzmann Machines" (2010), sections 8 and 13.2, for first weights and Gaussian units.
+
+    >>> import jax, jax.numpy as jnp
+    >>> net = rbm(3)
+    >>> params, state = net.init(jax.random.key(0), jnp.ones((1, 4)))
+    >>> net.apply(params, state, jnp.ones((2, 4)))[0].shape, params["visible_bias"].shape
+    ((2, 3), (4,))
+    """
+    check_count("hidden", hidden)
+    check_visible(visible)
+
+    def init(key: Key, x: Any) -> Params:
+        check_rows(x)
+        (_, features), dtype = x.shape, param_dtype(x)
+        kernel = kernel_init(key, (features, hidden), dtype)
+        return {"kernel": kernel, "bias": jnp.zeros(hidden, dtype), "visible_bias": jnp.zeros(features, dtype)}
+
+    def apply(params: Params, x: Any) -> Any:
+        check_rows(x)
+        features = x.shape[1]
+        check_params(params, {"kernel": (features, hidden), "bias": (hidden,), "visible_bias": (features,)}, x)
+        return jax.nn.sigmoid(hidden_field(params, x))
+
+    return layer(init, apply)
+
+
+@labeled
+def contrastive_divergence(
+    hidden: int,
+    *,
+    visible: Visible = "bernoulli",
+    steps: int = 1,
+    chains: int = 0,
+    kernel_init: Initializer = jax.nn.initializers.normal(0.01),
+) -> Net:
+    """Return the network that learns the parameters of `rbm(hidden, visible=visible)`, which are its own too.
+
+    In training it gives F(v) − F(v'), with F the `free_energy` and v' a sample after `steps` of `gibbs_step`, held
+    constant. With `jn.losses.energy_gap` its gradient is ⟨∂F/∂θ⟩_data − ⟨∂F/∂θ⟩_samples: CD-k, an estimate of the
+    gradient of −log p(v) that is exact as k → ∞. So `jn.train.program` trains it as it does any network:
+
+        net = jn.models.contrastive_divergence(256)
+        jn.train.program(net, jn.objective(jn.losses.energy_gap), optax.sgd(0.1), (v, v), epochs=10)
+
+    Chains start at the data, or, with `chains` > 0, where they stood after the step before (persistent contrastive
+    divergence): then they are the network's state, and v' is their mean in F.
+
+    Args:
+        hidden: how many hidden units.
+        visible: what the visible units are, as for `rbm`.
+        steps: k, at least 1.
+        chains: how many persistent chains; 0 for chains that start at the data.
+        kernel_init: how `kernel` is drawn.
+
+    Returns:
+        A network from `(batch, features)` to a dict of `energy_gap` `(batch,)`, float32 or wider, and
+        `reconstruction` `(batch, features)`, for a metric. It needs a key in training. In evaluation nothing is
+        drawn, and v' is the reconstruction.
+
+    Raises:
+        NetError: as `rbm`, for `steps` < 1 or `chains` < 0, or for training without a key.
+
+    Hinton, "Training Products of Experts by Minimizing Contrastive Divergence" (2002); Tieleman, "Training Restricted
+    Boltzmann Machines using Approximations to the Likelihood Gradient" (2008), for persistent chains.
+
+    >>> import jax, jax.numpy as jnp, jaxnets as jn
+    >>> net, v = contrastive_divergence(3, steps=2), jnp.ones((5, 4))
+    >>> params, state = net.init(jax.random.key(0), v)
+    >>> y, _ = net.apply(params, state, v, key=jax.random.key(1), train=True)
+    >>> jn.losses.energy_gap(y).shape, y["reconstruction"].shape
+    ((5,), (5, 4))
+    """
+    machine = rbm(hidden, visible=visible, kernel_init=kernel_init)
+    check_count("steps", steps)
+    check_chains(chains)
+
+    def init(key: Key, x: Any) -> tuple[Params, State]:
+        params, _ = machine.init(key, x)
+        return params, {"chain": start_chains(key, (chains, x.shape[-1]), param_dtype(x))} if chains else {}
+
+    def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
+        machine.apply(params, {}, x)  # which checks them
+        x = jnp.asarray(x)
+        v, wide = x.astype(param_dtype(x)), to_dtype(params, param_dtype(x))
+        made = reconstruct(wide, v, visible=visible)
+        if not train:
+            gap = free_energy(wide, v, visible=visible) - free_energy(wide, made, visible=visible)
+            return {"energy_gap": gap, "reconstruction": made.astype(x.dtype)}, state
+        check_train_key(key)
+        if chains:
+            check_state(state, {"chain": (chains, v.shape[-1])}, x)
+        start = state["chain"].astype(v.dtype) if chains else v
+
+        def move(v: jax.Array, key: Key) -> tuple[jax.Array, None]:
+            return gibbs_step(key, wide, v, visible=visible), None
+
+        sample, _ = jax.lax.scan(move, start, jax.random.split(key, steps))  # type: ignore[arg-type]  # it is there
+        sample = jax.lax.stop_gradient(sample)
+        negative = free_energy(wide, sample, visible=visible)
+        gap = free_energy(wide, v, visible=visible) - (negative.mean() if chains else negative)
+        state = {"chain": sample.astype(state["chain"].dtype)} if chains else state
+        return {"energy_gap": gap, "reconstruction": made.astype(x.dtype)}, state
+
+    return Net(init, apply)
+
+
+def check_chains(chains: Any) -> None:
+    """Check that a number of chains is an integer of at least 0.
+
+    Raises:
+        NetError: if it is not.
+    """
+    if isinstance(chains, bool) or not hasattr(chains, "__index__") or chains < 0:
+        raise NetError(f"expects an integer ≥ 0 for chains, got {chains!r}")
+
+
+def start_chains(key: Key, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """Draw where chains start: fair coins."""
+    return jax.random.bernoulli(fold(key, "chain"), shape=shape).astype(dtype)

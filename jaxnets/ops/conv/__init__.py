@@ -1,0 +1,1 @@
+"""Convolutions, in the formulation that is fast for their shapes and platform."""

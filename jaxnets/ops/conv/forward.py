@@ -1,0 +1,60 @@
+"""Convolution of channels-last arrays, in the formulation that is fast on the platform it runs on."""
+
+import math
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxnets.ops.conv.dispatch import Form, check_form
+from jaxnets.ops.conv.primitives import bind
+from jaxnets.ops.geometry import Geometry, Pairs, Sizes
+
+
+@partial(jax.jit, static_argnames=("stride", "padding", "dilation", "groups", "form"))
+def conv(
+    x: jax.Array,
+    kernel: jax.Array,
+    stride: Sizes,
+    padding: Pairs,
+    dilation: Sizes,
+    groups: int = 1,
+    form: Form | None = None,
+) -> jax.Array:
+    """Slide a kernel over an array: y[i, o] = Σ_{j, c} x[i·stride + j·dilation − padding, c] kernel[j, c, o].
+
+    A 1×1 kernel is a matrix product on every platform. All else are the primitives of `ops.trilinear`: on CPU each of
+    the output and the two gradients is computed in the formulation that was fastest for its shapes, in a loop as
+    outside, and elsewhere by XLA's own convolution. Every derivative and `vmap` work. On CPU with at most eight
+    channels, a NaN or an infinity also reaches places beside those that see it, along the last axis of its example.
+
+    Args:
+        x: `(batch, *spatial, channels)`, floating.
+        kernel: `(*window, channels / groups, features)`, of the dtype of `x`.
+        stride: steps between windows.
+        padding: zeros before and after each spatial axis.
+        dilation: steps between the elements of one window.
+        groups: into how many groups channels and features are split; group g of the features sees only
+            group g of the channels.
+        form: the formulation on CPU, "native", "eigen", "patches", "shifts", "depthwise" or "groups", where it applies;
+            chosen if `None`.
+
+    Returns:
+        `(batch, *out, features)` with out = ⌊(n + padding − dilation (window − 1) − 1) / stride⌋ + 1.
+
+    >>> x, kernel = jnp.arange(6.0).reshape(1, 6, 1), jnp.ones((3, 1, 1))
+    >>> print(conv(x, kernel, (1,), ((0, 0),), (1,)).ravel())
+    [ 3.  6.  9. 12.]
+    """
+    window = kernel.shape[:-2]
+    if groups == 1 and math.prod(window) == 1:
+        x = _pad(x, padding)
+        return jnp.matmul(lax.slice(x, (0,) * x.ndim, x.shape, (1, *stride, 1)), kernel.reshape(kernel.shape[-2:]))
+    check_form(form)
+    geometry = Geometry(x.shape[1:-1], window, x.shape[-1], kernel.shape[-1], stride, padding, dilation, groups)
+    return bind("forward", x, kernel, geometry, form)
+
+
+def _pad(x: jax.Array, padding: Pairs) -> jax.Array:
+    return jnp.pad(x, ((0, 0), *padding, (0, 0))) if any(map(any, padding)) else x

@@ -1,0 +1,64 @@
+"""Transposed convolution of channels-last arrays: the gradient of a convolution by its input."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from jaxnets.ops.conv.primitives import bind
+from jaxnets.ops.geometry import Geometry, Pairs, Sizes
+
+
+@partial(jax.jit, static_argnames=("stride", "padding", "output_padding", "dilation", "groups"))
+def conv_transpose(
+    x: jax.Array,
+    kernel: jax.Array,
+    stride: Sizes,
+    padding: Pairs,
+    output_padding: Sizes,
+    dilation: Sizes,
+    groups: int = 1,
+) -> jax.Array:
+    """Apply the transpose of a convolution: spread each input over a window of the output, and add.
+
+    It is the linear transpose of `conv` with the same numbers, from the shape of `conv`'s output to that of its input,
+    and so the gradient of `conv` by its input. XLA computes it as a convolution over an input with zeros in between,
+    which on CPU takes the slow way and multiplies the zeros; there it is computed by phases: see `ops.phases`.
+
+    Args:
+        x: `(batch, *spatial, channels)`, floating.
+        kernel: `(*window, channels, features / groups)`, of the dtype of `x`.
+        stride: steps in the output for one step in the input.
+        padding: what is cut off before and after each spatial axis of the output.
+        output_padding: how many places more the output has after each spatial axis.
+        dilation: steps in the output between the elements of one window.
+        groups: into how many groups channels and features are split.
+
+    Returns:
+        `(batch, *out, features)` with out = (n − 1) stride − padding + dilation (window − 1) + output_padding + 1.
+
+    >>> x, kernel = jnp.array([1.0, 2.0]).reshape(1, 2, 1), jnp.ones((3, 1, 1))
+    >>> print(conv_transpose(x, kernel, (2,), ((0, 0),), (0,), (1,)).ravel())
+    [1. 1. 3. 2. 2.]
+    """
+    spatial, window, features = x.shape[1:-1], kernel.shape[:-2], kernel.shape[-1] * groups
+    out = transposed_sizes(spatial, window, stride, padding, output_padding, dilation)
+    kernel = jnp.swapaxes(kernel, -2, -1)  # as a convolution from the features to the channels has it
+    geometry = Geometry(out, window, features, x.shape[-1], stride, padding, dilation, groups)
+    # An output_padding of a stride or more makes room for another window.
+    more = [(0, windows - n) for windows, n in zip(geometry.out, spatial, strict=True)]
+    return bind("to_input", jnp.pad(x, ((0, 0), *more, (0, 0))), kernel, geometry, None)
+
+
+def transposed_sizes(
+    spatial: Sizes, window: Sizes, stride: Sizes, padding: Pairs, output_padding: Sizes, dilation: Sizes
+) -> Sizes:
+    """Return the spatial sizes of the output of `conv_transpose`.
+
+    >>> transposed_sizes((14, 14), (3, 3), (2, 2), ((1, 1), (1, 1)), (1, 1), (1, 1))
+    (28, 28)
+    """
+    return tuple(
+        (n - 1) * s - sum(pair) + d * (w - 1) + more + 1
+        for n, w, s, pair, more, d in zip(spatial, window, stride, padding, output_padding, dilation, strict=True)
+    )

@@ -1,0 +1,17 @@
+"""Figures: each function returns a matplotlib `Figure`, or a drawing as text; nothing is shown or saved."""
+
+from jaxnets.plot.curves import curves
+from jaxnets.plot.diagram import Drawing, diagram
+from jaxnets.plot.images import confusion, kernels, misclassified
+from jaxnets.plot.receptive_field import draw_receptive_field, feature_maps
+
+__all__ = [
+    "Drawing",
+    "confusion",
+    "curves",
+    "diagram",
+    "draw_receptive_field",
+    "feature_maps",
+    "kernels",
+    "misclassified",
+]

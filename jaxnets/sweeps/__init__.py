@@ -1,0 +1,22 @@
+"""Many training runs compiled as one program: over grids, random draws and lists of hyperparameters, and seeds."""
+
+from jaxnets.sweeps.cross_validation import cross_validate
+from jaxnets.sweeps.halving import halving
+from jaxnets.sweeps.optuna import search
+from jaxnets.sweeps.result import Best, SweepResult
+from jaxnets.sweeps.space import Space, choice, integers, log_uniform, uniform
+from jaxnets.sweeps.sweep import sweep
+
+__all__ = [
+    "Best",
+    "Space",
+    "SweepResult",
+    "choice",
+    "cross_validate",
+    "halving",
+    "integers",
+    "log_uniform",
+    "search",
+    "sweep",
+    "uniform",
+]

@@ -1,0 +1,128 @@
+"""What one operation costs: multiply-adds of convolutions and matrix products, and floating-point operations.
+
+| operation | floating-point operations |
+| --- | --- |
+| convolution, matrix product | 2 for each multiply-add |
+| arithmetic, comparison, selection, elementary function (`exp`, `tanh`, …) | 1 for each element of the output |
+| polynomial of degree n | 2 n for each element of the output |
+| sum, product, maximum, … over axes | elements read less elements given |
+| the same over sliding windows | window size less 1, for each element of the output |
+| running sum | 1 for each element |
+| addition at indices (the gradient of indexing) | 1 for each element added |
+| gradient of a maximum over windows | window size, for each window |
+| sorting | ⌈log₂ n⌉ for each of n elements |
+| movement of data, conversion of types, random bits, integers | none |
+
+Another operation that works element by element is taken to cost 1 for each element of its outputs, which the functions
+that count warn of. Anything else has no rule, and is told rather than guessed.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+
+import jax.numpy as jnp
+
+from jaxnets.tracing import jaxprs
+from jaxnets.tracing.operation import Operation, Value
+
+
+def multiply_adds_of(operation: Operation) -> int | None:
+    """Return the multiply-adds of one run of an operation: those of a convolution or a matrix product, else 0.
+
+    A matrix product of (m, k) and (k, n) has m k n. A convolution has, for each place of its output, one for each
+    element of the kernel and each input channel it sees. Places in the padding count, as in the usual tables; zeros
+    put in between by a transposed convolution do not, nor do averages that `jn.adaptive_avg_pool` takes by a product.
+    `None` for a program within the program that can't be opened, such as a kernel or a callback to Python.
+    """
+    return 0 if operation.place.pooled else _products(operation)
+
+
+def flops_of(operation: Operation) -> int | None:
+    """Return the floating-point operations of one run of an operation, by the table above; `None` without a rule.
+
+    An operation that touches no floating number has none.
+    """
+    if not any(map(_floating, (*operation.inputs, *operation.outputs))):
+        return 0
+    if operation.name in RULES:
+        return RULES[operation.name](operation)
+    return sum(value.size for value in operation.outputs) if _assumed(operation) else None
+
+
+def assumed(operations: Iterable[Operation]) -> set[str]:
+    """Return the primitives without a rule that are taken to work element by element on floating numbers."""
+    return {each.name for each in operations if each.name not in RULES and flops_of(each) and _assumed(each)}
+
+
+def _assumed(operation: Operation) -> bool:
+    return operation.equation is not None and jaxprs.is_elementwise(operation.equation)
+
+
+def _products(operation: Operation) -> int | None:
+    if operation.name == "dot_general":
+        (contracted, _), _ = operation.params["dimension_numbers"]
+        left = operation.inputs[0].aval.shape
+        return operation.outputs[0].size * math.prod(left[axis] for axis in contracted)
+    if operation.name == "conv_general_dilated":
+        return _convolution(operation)
+    hidden = operation.equation is not None and jaxprs.holds_program(operation.equation)
+    return None if operation.name not in RULES and hidden else 0
+
+
+def _convolution(operation: Operation) -> int:
+    params, (left, kernel), (out,) = operation.params, operation.inputs, operation.outputs
+    numbers = params["dimension_numbers"]
+    spread = operation.place.transposed or any(step > 1 for step in params["lhs_dilation"])
+    pairs = 1
+    axes = zip(numbers.lhs_spec[2:], numbers.rhs_spec[2:], numbers.out_spec[2:], strict=True)
+    for inside, window, outside in axes:
+        n, k, m = left.aval.shape[inside], kernel.aval.shape[window], out.aval.shape[outside]
+        # A transposed convolution spreads its input. As an input and an element of the window have one place of the
+        # output, and so on round, there are no more products than pairs of any two of them.
+        pairs *= min(n * k, n * m, k * m) if spread else k * m
+    batch, features = (out.aval.shape[axis] for axis in numbers.out_spec[:2])
+    return batch * features * pairs * kernel.aval.shape[numbers.rhs_spec[1]]  # the channels that a feature sees
+
+
+def _sort(operation: Operation) -> int:
+    axis = operation.params.get("dimension", -1)
+    return operation.inputs[0].size * math.ceil(math.log2(max(1, operation.inputs[0].aval.shape[axis])))
+
+
+def _window(operation: Operation) -> int:
+    return math.prod(operation.params["window_dimensions"])
+
+
+def _floating(value: Value) -> bool:
+    return jnp.issubdtype(value.aval.dtype, jnp.inexact)
+
+
+def _rules(table: Mapping[str, Callable[[Operation], int]]) -> dict[str, Callable[[Operation], int]]:
+    return {name: rule for names, rule in table.items() for name in names.split()}
+
+
+RULES = _rules(
+    {
+        "conv_general_dilated dot_general": lambda o: 2 * (_products(o) or 0),
+        " ".join(jaxprs.ELEMENTWISE): lambda o: o.outputs[0].size,
+        "polynomial": lambda o: 2 * (len(o.inputs) - 2) * o.outputs[0].size,  # of x and the coefficients, by Horner
+        "argmax argmin reduce_and reduce_max reduce_min reduce_or reduce_prod reduce_sum reduce_xor": lambda o: (
+            o.inputs[0].size - o.outputs[0].size
+        ),
+        "reduce": lambda o: sum(v.size for v in o.inputs[: len(o.outputs)]) - sum(v.size for v in o.outputs),
+        "reduce_window reduce_window_max reduce_window_min reduce_window_sum select_and_gather_add": lambda o: (
+            sum(v.size for v in o.outputs) * (_window(o) - 1)
+        ),
+        "cumlogsumexp cummax cummin cumprod cumsum": lambda o: o.inputs[0].size,
+        "scatter-add scatter-max scatter-min scatter-mul scatter-sub": lambda o: o.inputs[-1].size,
+        "select_and_scatter_add": lambda o: o.inputs[0].size * _window(o),
+        "sort top_k": _sort,
+        """
+        bitcast_convert_type broadcast_in_dim concatenate convert_element_type copy copy_p device_put dynamic_slice
+        dynamic_update_slice empty empty2 expand_dims gather iota name optimization_barrier pad platform_index pvary
+        random_bits random_clone random_fold_in random_seed random_split random_unwrap random_wrap reduce_precision
+        carry reshape rev scan_slice scan_stack scatter shard sharding_constraint slice split squeeze stack
+        stop_gradient tile transpose unstack
+        """: lambda o: 0,
+    }
+)

@@ -1,0 +1,231 @@
+"""Which elements of its inputs each element of an array depends upon, as far as that falls apart by axes.
+
+For each axis of an input there is a table of booleans `(*shape, places)`: whether an element of the array may depend on
+a place along that axis. It depends on an element of the input if it does so along every axis. An axis of the array
+along which a table does not change has length 1 in it.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from jaxnets.tracing.jaxprs import ELEMENTWISE, is_elementwise
+from jaxnets.tracing.operation import Operation, Value
+
+Tables = tuple[np.ndarray, ...]
+Dependence = Mapping[Value, Tables]  # by input; one that plays no part is left out
+
+
+def links(operations: Sequence[Operation], inputs: Sequence[Value], outputs: Sequence[Value]) -> int:
+    """Return how many elements of the inputs the elements of the outputs depend upon, or 0 if none depends on two.
+
+    Exact for windows, slices and reductions, whose dependence falls apart by axes; an upper bound for others.
+    """
+    if all(_rule(each) in (_in_place, _broadcast, _reshape, _squeeze) for each in operations):
+        return 0
+    state: dict[Value, Dependence] = {value: {value: _own(value.aval.shape)} for value in inputs}
+    for operation in operations:
+        read = operation.inputs[:1] if operation.name in ("carry", "scan_stack") else operation.inputs
+        given = [(place, state[value]) for place, value in enumerate(read) if value in state]
+        for number, value in enumerate(operation.outputs if given else ()):
+            rule = _rule(operation)
+            made = ({x: rule(t, operation, place, number) for x, t in each.items()} for place, each in given)
+            state[value] = functools.reduce(_union, made)
+    counts = [_count(tables, value.aval.shape) for value in outputs for tables in state.get(value, {}).values()]
+    return sum(int(count.sum()) for count in counts) if any((count > 1).any() for count in counts) else 0
+
+
+def _rule(operation: Operation) -> Callable[[Tables, Operation, int, int], Tables]:
+    if operation.name in RULES:
+        return RULES[operation.name]
+    known = operation.equation is not None and is_elementwise(operation.equation)
+    return _in_place if known else _everything
+
+
+def _own(shape: tuple[int, ...]) -> Tables:
+    rank = len(shape)
+    return tuple(
+        np.eye(n, dtype=bool).reshape(*(n if axis == k else 1 for k in range(rank)), n) for axis, n in enumerate(shape)
+    )
+
+
+def _count(tables: Tables, shape: tuple[int, ...]) -> np.ndarray:
+    return np.broadcast_to(math.prod((table.sum(-1) for table in tables), start=np.ones((), int)), shape)
+
+
+def _union(a: Dependence, b: Dependence) -> Dependence:
+    return {**a, **b, **{x: tuple(map(np.logical_or, a[x], b[x])) for x in a if x in b}}
+
+
+def _take(tables: Tables, axis: int, index: np.ndarray) -> Tables:
+    """Take elements along an axis; those at -1 depend on nothing, which one table suffices to say."""
+    changing = [number for number, table in enumerate(tables) if table.shape[axis] > 1]
+    speaker, taken = (changing or [min(axis, len(tables) - 1)])[0], []
+    for number, table in enumerate(tables):
+        if number == speaker and (index < 0).any():
+            table = np.take(np.repeat(table, 1 + index.max(initial=0), axis) if not changing else table, index, axis)
+            np.moveaxis(table, axis, 0)[index < 0] = False
+        elif number in changing:
+            table = np.take(table, index, axis)
+        taken.append(table)
+    return tuple(taken)
+
+
+def _any(tables: Tables, axes: Sequence[int]) -> Tables:
+    return tuple(np.asarray(table.any(tuple(axes))) for table in tables)
+
+
+def _in_place(tables: Tables, operation: Operation, place: int, number: int) -> Tables:
+    rank = len(operation.outputs[number].aval.shape)
+    if len(operation.inputs[place].aval.shape) == rank:
+        return tables
+    return tuple(table.reshape(*(1 for _ in range(rank)), -1) for table in tables)  # a scalar that chooses
+
+
+def _everything(tables: Tables, operation: Operation, place: int, number: int) -> Tables:
+    rank = len(operation.outputs[number].aval.shape)
+    return tuple(np.ones((*(1 for _ in range(rank)), table.shape[-1]), bool) for table in tables)
+
+
+def _broadcast(tables: Tables, operation: Operation, place: int, number: int) -> Tables:
+    rank, axes = len(operation.outputs[number].aval.shape), operation.params["broadcast_dimensions"]
+    new = [axis for axis in range(rank) if axis not in axes]
+    return tuple(np.expand_dims(table, new) for table in tables)
+
+
+def _reshape(tables: Tables, operation: Operation, place: int, number: int) -> Tables:
+    groups = [*_groups(operation.inputs[place].aval.shape, operation.outputs[number].aval.shape)]
+
+    def reshape(table: np.ndarray) -> np.ndarray:
+        at = 0
+        for old, new in groups:
+            stored, rest = table.shape[at : at + len(old)], table.shape[at + len(old) :]
+            if all(n == 1 for n in stored):
+                new = tuple(1 for _ in new)
+            else:
+                table = np.broadcast_to(table, (*table.shape[:at], *old, *rest))
+            table, at = table.reshape(*table.shape[:at], *new, *rest), at + len(new)
+        return table
+
+    return tuple(map(reshape, tables))
+
+
+def _groups(old: tuple[int, ...], new: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Return the neighboring axes that hold the same elements before and after a reshape."""
+    i = j = 0
+    while i < len(old) or j < len(new):
+        a, b = i, j
+        i, j = min(i + 1, len(old)), min(j + 1, len(new))
+        while math.prod(old[a:i]) != math.prod(new[b:j]):
+            i, j = (i + 1, j) if math.prod(old[a:i]) < math.prod(new[b:j]) else (i, j + 1)
+        yield old[a:i], new[b:j]
+
+
+def _transpose(tables: Tables, operation: Operation, place: int, number: int) -> Tables:
+    order = operation.params["permutation"]
+    return tuple(table.transpose(*order, len(order)) for table in tables)
+
+
+def _reverse(tables: Tables, operation: Operation, place: int, number: int) -> Tables:
+    return tuple(np.flip(table, operation.params["dimensions"]) for table in tables)
+
+
+def _stack(tables: Tables, operation: Operation, place: int, number: int) -> Tables:
+    axis, at = operation.params["axis"], np.arange(len(operation.inputs))
+    return _take(tuple(np.expand_dims(table, axis) for table in tables), axis, np.where(at == place, 0, -1))
+
+
+def _unstack(tables: Tables, operation: Operation, place: int, number: int) -> Tables:
+    axis = operation.params["axis"]
+    return _any(_take(tables, axis, np.array([number])), (axis,))
+
+
+def _scan_stack(tables: Tables, operation: Operation, place: int, number: int) -> Tables:
+    return tuple(table[None] for table in tables)
+
+
+def _scan_slice(tables: Tables, operation: Operation, place: int, number: int) -> Tables:
+    return _any(tables, (0,))
+
+
+def _slice(tables: Tables, operation: Operation, place: int, number: int) -> Tables:
+    params = operation.params
+    starts, ends, steps = params["start_indices"], params["limit_indices"], params["strides"]
+    for axis, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        tables = _take(tables, axis, np.arange(start, end, 1 if steps is None else steps[axis]))
+    return tables
+
+
+def _split(tables: Tables, operation: Operation, place: int, number: int) -> Tables:
+    sizes = operation.params["sizes"]
+    return _take(tables, operation.params["axis"], sum(sizes[:number]) + np.arange(sizes[number]))
+
+
+def _pad(tables: Tables, operation: Operation, place: int, number: int) -> Tables:
+    if place:
+        return _everything(tables, operation, place, number)
+    shape = operation.inputs[0].aval.shape
+    for axis, (n, (low, high, inner)) in enumerate(zip(shape, operation.params["padding_config"], strict=True)):
+        at, between = np.divmod(np.arange(-low, n + (n - 1) * inner + high), inner + 1)
+        tables = _take(tables, axis, np.where((between == 0) & (at >= 0) & (at < n), at, -1))
+    return tables
+
+
+def _concatenate(tables: Tables, operation: Operation, place: int, number: int) -> Tables:
+    axis = operation.params["dimension"]
+    lengths = [value.aval.shape[axis] for value in operation.inputs]
+    at = np.arange(sum(lengths)) - sum(lengths[:place])
+    return _take(tables, axis, np.where((at >= 0) & (at < lengths[place]), at, -1))
+
+
+def _reduce(tables: Tables, operation: Operation, place: int, number: int) -> Tables:
+    return _any(tables, operation.params["axes"])
+
+
+def _squeeze(tables: Tables, operation: Operation, place: int, number: int) -> Tables:
+    return _any(tables, operation.params["dimensions"])
+
+
+def _running(tables: Tables, operation: Operation, place: int, number: int) -> Tables:
+    axis, turn = operation.params["axis"], operation.params["reverse"]
+    lines = [np.flip(table, axis) if turn else table for table in tables]
+    lines = [np.logical_or.accumulate(line, axis) for line in lines]
+    return tuple(np.flip(line, axis) if turn else line for line in lines)
+
+
+def _windows(tables: Tables, operation: Operation, place: int, number: int) -> Tables:
+    params, shape = operation.params, operation.outputs[number].aval.shape
+    settings = (params["window_dimensions"], params["window_strides"], params["padding"])
+    dilation = params["base_dilation"], params["window_dilation"]
+    for axis, (size, step, (low, _), base, spread) in enumerate(zip(*settings, *dilation, strict=True)):
+        if (size, step, low, base) == (1, 1, 0, 1):
+            continue
+        n, parts = operation.inputs[place].aval.shape[axis], []
+        for element in range(size):
+            at, between = np.divmod(step * np.arange(shape[axis]) - low + spread * element, base)
+            parts.append(_take(tables, axis, np.where((between == 0) & (at >= 0) & (at < n), at, -1)))
+        tables = tuple(functools.reduce(np.logical_or, each) for each in zip(*parts, strict=True))
+    return tables
+
+
+RULES: dict[str, Callable[[Tables, Operation, int, int], Tables]] = {
+    "broadcast_in_dim": _broadcast,
+    "concatenate": _concatenate,
+    "pad": _pad,
+    "reshape": _reshape,
+    "rev": _reverse,
+    "scan_slice": _scan_slice,
+    "scan_stack": _scan_stack,
+    "slice": _slice,
+    "split": _split,
+    "squeeze": _squeeze,
+    "stack": _stack,
+    "transpose": _transpose,
+    "unstack": _unstack,
+    **dict.fromkeys((*ELEMENTWISE, "carry", "convert_element_type", "copy", "stop_gradient"), _in_place),
+    **dict.fromkeys(("reduce_max", "reduce_min", "reduce_prod", "reduce_sum"), _reduce),
+    **dict.fromkeys(("cumlogsumexp", "cummax", "cummin", "cumprod", "cumsum"), _running),
+    **dict.fromkeys(("reduce_window", "reduce_window_max", "reduce_window_min", "reduce_window_sum"), _windows),
+}

@@ -1,0 +1,130 @@
+"""What a traced program says of each layer: how often it runs, what it gives, what it costs."""
+
+from collections.abc import Callable, Iterable
+
+from jaxnets.core.errors import NetError
+from jaxnets.tracing.operation import Operation, Path, Value
+from jaxnets.tracing.trace import Program
+
+
+def upwards(path: Path) -> Iterable[Path]:
+    """Return a path and all that it lies in, the outermost, `()`, first.
+
+    >>> list(upwards(("layer1", "conv1")))
+    [(), ('layer1',), ('layer1', 'conv1')]
+    """
+    return (path[:length] for length in range(len(path) + 1))
+
+
+def costs(program: Program, cost: Callable[[Operation], int | None]) -> dict[Path, int]:
+    """Return the cost of each layer, all that lies in it included; an operation without a rule costs nothing."""
+    totals: dict[Path, int] = {(): 0}
+    for operation in program.operations:
+        amount = (cost(operation) or 0) * operation.times
+        for path in upwards(operation.path):
+            totals[path] = totals.get(path, 0) + amount
+    return totals
+
+
+def unknowns(program: Program, cost: Callable[[Operation], int | None]) -> dict[str, Path]:
+    """Return in words what is not known of a cost, and where: operations without a rule, loops of unknown length."""
+    found = {}
+    for operation in program.operations:
+        amount, where = cost(operation), "/".join(operation.path) or "the function"
+        if amount is None:
+            found[f"{operation.name} in {where} has no known cost"] = operation.path
+        elif amount and not operation.place.known:
+            found[f"a loop in {where} has no known length; give it by trips="] = operation.path
+    return found
+
+
+def total(program: Program, cost: Callable[[Operation], int | None]) -> int:
+    """Return the cost of the whole program.
+
+    Raises:
+        NetError: if it is not known.
+    """
+    if found := unknowns(program, cost):
+        raise NetError("can't be counted: " + "; ".join(found) + "; jn.summary counts what is known")
+    return costs(program, cost)[()]
+
+
+def times(program: Program) -> dict[Path, int]:
+    """Return how often each layer runs: as often as the operation in it that runs least."""
+    least: dict[Path, int] = {(): 1}
+    for operation in program.operations:
+        for path in upwards(operation.path):
+            least[path] = min(least.get(path, operation.times), operation.times)
+    return least
+
+
+def outputs(program: Program) -> dict[Path, list[Value]]:
+    """Return what each layer gives: the values made in it that something outside reads on the way to the outputs.
+
+    Layers are in the order in which they first run.
+    """
+    readers: dict[Value, list[Path]] = {value: [()] for value in program.outputs}
+    made: list[tuple[Value, Path]] = []
+    for operation in reversed(program.operations):
+        wanted = [value for value in operation.outputs if value in readers]
+        made += [(value, operation.path) for value in reversed(wanted)]
+        if wanted:
+            for value in operation.inputs:
+                readers.setdefault(value, []).append(operation.path)
+    given: dict[Path, list[Value]] = {path: [] for each in program.operations for path in upwards(each.path)}
+    given[()] = list(dict.fromkeys(program.outputs))
+    for value, place in reversed(made):
+        outermost = min(_common(place, reader) for reader in readers[value])
+        for path in upwards(place):
+            if len(path) > outermost:
+                given[path].append(value)
+    return given
+
+
+def activations(program: Program) -> dict[Path, int]:
+    """Return the bytes of what each layer gives, all that lies in it included.
+
+    Each value counts once, with the layer that made it; in a scan, once for each turn.
+    """
+    maker = {value: each for each in program.operations for value in each.outputs}
+    totals: dict[Path, int] = {(): 0}
+    for path, values in outputs(program).items():
+        for value in values:
+            if value in maker and maker[value].path == path:
+                for outer in upwards(path):
+                    totals[outer] = totals.get(outer, 0) + value.nbytes * maker[value].times
+    return totals
+
+
+def kept(program: Program) -> dict[Path, int]:
+    """Return the bytes kept of what each layer made, from the trace of what the backward pass gets: `trace.residuals`.
+
+    Parameters, inputs and what depends on neither an input nor a key are held anyway and do not count.
+    """
+    known = kinds(program)
+    totals: dict[Path, int] = {(): 0}
+    for value in dict.fromkeys(program.outputs):
+        if not value.source and known.get(value) == "input":
+            for path in upwards(value.path):
+                totals[path] = totals.get(path, 0) + value.nbytes
+    return totals
+
+
+def kinds(program: Program) -> dict[Value, str]:
+    """Tell of each value what it depends upon: "input" (or a key), or else "params", or else "constant"."""
+    found = {value: "constant" if value.source == "state" else value.source for value in program.inputs}
+    for operation in program.operations:
+        inputs = operation.inputs[:1] if operation.name == "scan_stack" else operation.inputs
+        given = {found.get(value, "constant") for value in inputs}
+        kind = next((kind for kind in ("input", "params") if kind in given), "constant")
+        found |= dict.fromkeys(operation.outputs, kind)
+    return found
+
+
+def _common(left: Path, right: Path) -> int:
+    length = 0
+    for one, other in zip(left, right):
+        if one != other:
+            break
+        length += 1
+    return length

@@ -1,0 +1,145 @@
+"""Any model, traced on shapes alone: nothing is compiled or allocated."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnets.core.errors import NetError
+from jaxnets.core.net import Net, spec
+from jaxnets.tracing import flax_modules
+from jaxnets.tracing.operation import Operation, Path, Place, Value
+from jaxnets.tracing.walk import Walk
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of any library as a function of shapes.
+
+    Attributes:
+        call: `(params, state, key, *inputs, train) -> (y, state)`.
+        params: a tree of `jax.ShapeDtypeStruct`; `None` where the function hides what it has.
+        state: likewise.
+        inputs: likewise.
+        net: the network, where it is one.
+        name: what to call it.
+        scope: the names under which the whole model runs.
+    """
+
+    call: Callable[..., Any]
+    params: Any
+    state: Any
+    inputs: tuple[Any, ...]
+    net: Net | None = None
+    name: str = "function"
+    scope: Path = ()
+
+
+def model_of(model: Any, *inputs: Any, params: Any = None, state: Any = None) -> Model:
+    """Return the function, the parameters and the state of a network, a Flax module or a plain function.
+
+    An input is an array, its spec, or a shape alone, which stands for float32.
+
+    Raises:
+        NetError: if it can't be called, or a network gets another number of inputs than one.
+    """
+    inputs, key = spec(tuple(map(input_of, inputs))), jax.eval_shape(lambda: jax.random.key(0))
+    homes = {cls.__module__.rpartition(".")[0] for cls in type(model).__mro__}
+    if isinstance(model, Net):
+        if len(inputs) != 1:
+            raise NetError(f"takes one input, got {len(inputs)}", label=model.label)
+        own, rest = jax.eval_shape(model.init, key, *inputs) if params is None else (spec(params), spec(state or {}))
+        return Model(
+            lambda p, s, k, x, train: model.apply(p, s, x, key=k, train=train), own, rest, inputs, model, model.kind
+        )
+    name, scope = type(model).__name__, ()
+    if "flax.linen" in homes:
+        variables = None if params is None else {"params": params, **(state or {})}
+        function, own, rest = flax_modules.linen(model, key, inputs, variables)
+        scope = (getattr(model, "name", None) or name,)  # Linen's own scope for the whole
+    elif "flax.nnx" in homes:
+        function, own, rest = flax_modules.nnx(model)
+    elif callable(model):
+        function: Any = (lambda p, s, *xs: model(*xs)) if params is None else lambda p, s, *xs: model(p, *xs)
+        own, rest, name = spec(params), {}, getattr(model, "__name__", name).strip("<>")
+    else:
+        raise NetError(f"expects a net, a Flax module or a function, got {name} {model!r}")
+    return Model(lambda p, s, k, *xs, train: (function(p, s, *xs), s), own, rest, inputs, None, name, scope)
+
+
+def input_of(x: Any) -> Any:
+    """Return a shape, `(1, 28, 28, 1)`, as the spec of a float32 array of it; any other input as it is.
+
+    Raises:
+        NetError: for a shape with `None` in it.
+
+    >>> input_of((1, 28, 28, 1))
+    ShapeDtypeStruct(shape=(1, 28, 28, 1), dtype=float32)
+    """
+    if isinstance(x, tuple | list) and x and all(n is None or type(n) is int for n in x):
+        if None in x:
+            sizes = tuple(1 if n is None else n for n in x)
+            raise NetError(f"expects a whole shape, got {tuple(x)}; a batch of one will do, {sizes}")
+        return jax.ShapeDtypeStruct(tuple(x), jnp.float32)
+    return x
+
+
+@dataclass(frozen=True)
+class Program:
+    """A traced function: its operations in order, and what it gives.
+
+    Attributes:
+        operations: every operation, calls and loops opened.
+        inputs: the leaves of the parameters, the state, the key and the inputs.
+        outputs: the values given, in the order of their leaves.
+    """
+
+    operations: list[Operation]
+    inputs: list[Value]
+    outputs: list[Value]
+
+
+def forward(model: Model, *, train: bool = False, trips: int | None = None) -> Program:
+    """Trace the forward pass; the program's outputs are those of the model, without its state."""
+    return _program(model, lambda *args: model.call(*args, train=train)[0], train=train, trips=trips)
+
+
+def residuals(model: Model, *, trips: int | None = None) -> Program:
+    """Trace the forward pass in training; the program's outputs are what the backward pass gets from it."""
+    return _program(model, lambda *args: jax.tree.leaves(_pull(model, *args)[1]), train=True, trips=trips)
+
+
+def training_step(model: Model, *, trips: int | None = None) -> Program:
+    """Trace the forward and the backward pass in training, from the sum of all outputs to all parameters."""
+
+    def gradients(*args: Any) -> Any:
+        outputs, pull = _pull(model, *args)
+        return pull([jnp.ones_like(leaf) for leaf in outputs])
+
+    return _program(model, gradients, train=True, trips=trips)
+
+
+def _pull(model: Model, params: Any, *rest: Any) -> tuple[list[Any], Any]:
+    """Return the floating outputs in training, and the function that pulls their cotangents back to the parameters."""
+    if not jax.tree.leaves(params):
+        raise NetError("has no parameters to train; those of a function are given by params=")
+
+    def outputs(params: Any) -> tuple[list[Any], Any]:
+        y, state = model.call(params, *rest, train=True)
+        return [leaf for leaf in jax.tree.leaves(y) if jnp.issubdtype(leaf.dtype, jnp.inexact)], state
+
+    return jax.vjp(outputs, params, has_aux=True)[:2]
+
+
+def _program(model: Model, function: Callable[..., Any], *, train: bool, trips: int | None) -> Program:
+    key = jax.eval_shape(lambda: jax.random.key(0)) if train else None
+    args = (model.params, model.state, key, *model.inputs)
+    closed = jax.make_jaxpr(function)(*args)
+    kinds = ("params", "state", *["input"] * (len(args) - 2))
+    sources = [kind for kind, arg in zip(kinds, args, strict=True) for _ in jax.tree.leaves(arg)]
+    walk = Walk(trips)
+    inputs = [Value(var.aval, (), source) for var, source in zip(closed.jaxpr.invars, sources, strict=True)]
+    outputs = walk.open(closed, inputs, Place())
+    return Program(walk.operations, inputs, outputs)

@@ -1,0 +1,238 @@
+"""Callbacks that write a run's scalars down, each as soon as it is known."""
+
+import csv as table
+import io
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxnets.core.errors import NetError, require, shown
+from jaxnets.train.fit import Callback, Row
+from jaxnets.train.program import Program
+from jaxnets.train.state import TrainState
+
+
+def jsonl(path: str | Path, **labels: Any) -> Callback:
+    """Append each epoch's scalars to a file, one JSON object a line, as soon as they are known.
+
+    Lines are added to what is there. A run that goes on from a checkpoint takes away the lines of the same labels that
+    it will write again, and so does one that begins with the very line that the last run of these labels began with:
+    the same run, killed before its first checkpoint.
+
+    Args:
+        path: the file; its folder is made where there is none.
+        **labels: written into every line, such as `seed=3`. A value that has a label's name, as the part `l2` of an
+            objective may, is called `reported/l2`.
+
+    >>> import tempfile
+    >>> record = jsonl(tempfile.mkdtemp() + "/metrics.jsonl", seed=3)
+    """
+
+    def parse(text: str) -> list[dict[str, Any]]:
+        return [_row(line) for line in text.splitlines()]
+
+    def write(row: Mapping[str, Any]) -> str:
+        return json.dumps({name: _json(value) for name, value in row.items()}) + "\n"
+
+    return _file(Path(path).expanduser(), labels, parse, write, lambda value: json.loads(json.dumps(_json(value))))
+
+
+def csv(path: str | Path, **labels: Any) -> Callback:
+    """Append each epoch's scalars to a table of comma-separated values, one row a epoch, with names on top.
+
+    Rows are added to what is there, each once, as in `jsonl`. Numbers are written so that they read back to the bit.
+
+    Args:
+        path: the file; its folder is made where there is none.
+        **labels: columns in front, such as `seed=3`.
+
+    Raises:
+        NetError: in `fit`, if the file has other columns.
+
+    >>> import tempfile
+    >>> record = csv(tempfile.mkdtemp() + "/metrics.csv", seed=3)
+    """
+    path = Path(path).expanduser()
+
+    def parse(text: str) -> list[dict[str, Any]]:
+        return list(table.DictReader(io.StringIO(text)))
+
+    def write(row: Mapping[str, Any]) -> str:
+        out = io.StringIO()
+        _check_columns(path, list(row))
+        writer = table.DictWriter(out, list(row), lineterminator="\n")
+        if not path.exists() or not path.stat().st_size:
+            writer.writeheader()
+        writer.writerow(row)
+        return out.getvalue()
+
+    return _file(path, labels, parse, write, str)
+
+
+def tensorboard(folder: str | Path) -> Callback:
+    """Write each epoch's scalars for TensorBoard, by epoch: `tensorboard --logdir <folder>` shows them.
+
+    A run that begins, or goes on from a checkpoint, has TensorBoard forget the epochs that it will write again.
+
+    Args:
+        folder: of this run alone; runs in folders beside one another are shown together.
+
+    Raises:
+        ModuleNotFoundError: in `fit`, if tensorboardX is not installed.
+
+    >>> record = tensorboard("runs/a")
+    """
+    live: dict[str, Any] = {}
+
+    def on_start(program: Program) -> None:
+        tensorboardX = require("tensorboardX", "tensorboard")
+        live.update(make=tensorboardX.SummaryWriter, writer=None)
+
+    def on_epoch_end(number: int, run: TrainState, row: Row) -> None:
+        if live["writer"] is None:
+            # Files are named by the second, and one of the same name would be written over.
+            suffix = f".{os.getpid()}.{number}"
+            live["writer"] = live["make"](str(Path(folder).expanduser()), purge_step=number + 1, filename_suffix=suffix)
+        for name, value in _scalars(row).items():
+            live["writer"].add_scalar(name, value, number + 1)
+
+    def on_end() -> None:
+        if live["writer"] is not None:
+            live["writer"].close()
+
+    return Callback(on_start, on_epoch_end, on_end)
+
+
+def wandb(project: str, *, config: Mapping[str, Any] | None = None, **options: Any) -> Callback:
+    """Send each epoch's scalars to Weights & Biases, by epoch.
+
+    How the program was written goes along as the run's configuration.
+
+    Args:
+        project: the project's name.
+        config: added to the configuration.
+        **options: handed to `wandb.init`: `name`, `group`, `dir`, `mode="offline"`; `id="a", resume="allow"` for a run
+            that may go on from a checkpoint.
+
+    Raises:
+        ModuleNotFoundError: in `fit`, if wandb is not installed.
+
+    >>> record = wandb("digits", config={"seed": 3}, mode="offline")
+    """
+    live: dict[str, Any] = {}
+
+    def on_start(program: Program) -> None:
+        wandb = require("wandb", "wandb")
+        settings = {**program.recipe.settings, **(config or {})}
+        live["run"] = wandb.init(project=project, config=settings, **options)
+
+    def on_epoch_end(number: int, run: TrainState, row: Row) -> None:
+        live["run"].log({**_scalars(row), "step": int(run.step)}, step=number + 1)
+
+    def on_end() -> None:
+        live["run"].finish()
+
+    return Callback(on_start, on_epoch_end, on_end)
+
+
+def _file(
+    path: Path,
+    labels: Mapping[str, Any],
+    parse: Callable[[str], list[dict[str, Any]]],
+    write: Callable[[Mapping[str, Any]], str],
+    read: Callable[[Any], Any],
+) -> Callback:
+    """Return a callback that appends rows to a file, whatever its format; `read` gives a value as it is read back.
+
+    Raises:
+        NetError: for a label that is no number or text.
+    """
+    scalars = {name: value for name, value in labels.items() if np.ndim(value) == 0 and hasattr(value, "item")}
+    labels = {**labels, **{name: value.item() for name, value in scalars.items()}}
+    for name, value in labels.items():
+        if not isinstance(value, str | int | float | None):
+            raise NetError(f"expects numbers or text for labels, got {shown(value)} for {name}", label=path.suffix[1:])
+    live: dict[str, bool] = {}
+
+    def on_start(program: Program) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)  # before the first epoch is computed for nothing
+        path.open("a").close()
+        live["new"] = True
+
+    def on_epoch_end(number: int, run: TrainState, row: Row) -> None:
+        own = {f"reported/{name}" if name in labels else name: value for name, value in _scalars(row).items()}
+        whole = {**labels, "epoch": number + 1, "step": int(run.step), **own}
+        if live.pop("new", False):
+            _tidy(path, labels, {name: read(value) for name, value in whole.items()}, number, parse)
+        line = write(whole)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line)
+
+    return Callback(on_start, on_epoch_end)
+
+
+def _tidy(
+    path: Path,
+    labels: Iterable[str],
+    first: Mapping[str, Any],
+    number: int,
+    parse: Callable[[str], list[dict[str, Any]]],
+) -> None:
+    """Take away half a line at the end, and what a run that begins or goes on at a epoch will write again.
+
+    Of the lines with the same labels these are all behind the last that stays; when a run begins, those of the last
+    one if it began with the same values to the bit.
+    """
+    if not path.exists():
+        return
+    text = path.read_text(encoding="utf-8")
+    lines = text[: text.rfind("\n") + 1].splitlines(keepends=True)
+    rows = parse("".join(lines))
+    rows = [{}] * (len(lines) - len(rows)) + rows  # a table's names on top
+    own = {
+        place: int(row["epoch"])
+        for place, row in enumerate(rows)
+        if "epoch" in row and all(name in row and row[name] == first[name] for name in labels)
+    }
+    if number:
+        again = 1 + max((place for place, epoch in own.items() if epoch <= number), default=-1)
+    else:
+        begun = max((place for place, epoch in own.items() if epoch == 1), default=-1)
+        again = begun if begun >= 0 and rows[begun] == first else len(lines)
+    tidy = "".join(line for place, line in enumerate(lines) if place < again or place not in own)
+    if tidy != text:
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+        temporary.write_text(tidy, encoding="utf-8")
+        temporary.replace(path)
+
+
+def _check_columns(path: Path, names: list[str]) -> None:
+    if path.exists() and path.stat().st_size:
+        with path.open(encoding="utf-8", newline="") as file:
+            there = next(table.reader(file))
+        if there != names:
+            raise NetError(
+                f"finds the columns {', '.join(there)}, not {', '.join(names)}; choose another file",
+                label=f"csv {path}",
+            )
+
+
+def _scalars(row: Row) -> dict[str, float]:
+    return {name: value for name, value in row.items() if np.ndim(value) == 0}
+
+
+def _json(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value  # JSON has no NaN
+
+
+def _row(line: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError:
+        return {}  # not of ours; it stays
+    return row if isinstance(row, dict) else {}

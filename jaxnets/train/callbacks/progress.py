@@ -1,0 +1,157 @@
+"""A bar in a terminal or a notebook, drawn by rich: one line with the bar, one with text below it."""
+
+import importlib.util
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxnets.train.fit import Callback, Row
+from jaxnets.train.program import Program
+from jaxnets.train.state import TrainState
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+
+def bar(label: str, total: int) -> "tuple[Progress, TaskID] | None":
+    """Return a bar that is shown at once and its task, or `None` where there is no place for one.
+
+    Such a place is a terminal, or a notebook with ipywidgets. `progress.update(task, completed=3, text="loss 0.5",
+    speed="100 examples/s")` moves it; both texts are cut to the width there is.
+
+    Args:
+        label: what stands in front.
+        total: how many steps it has.
+    """
+    if importlib.util.find_spec("rich") is None:
+        return None
+    from rich import get_console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    notebook = get_console().is_jupyter and importlib.util.find_spec("ipywidgets") is not None
+    if not notebook and not sys.stdout.isatty():
+        return None
+
+    class TwoLines(Progress):
+        def stop(self) -> None:
+            self.refresh()  # in a notebook rich leaves the last change out
+            super().stop()
+
+        def get_renderables(self) -> Any:
+            yield self.make_tasks_table(self.tasks)
+            for task in self.tasks:
+                yield Text(task.fields["text"], no_wrap=True, overflow="ellipsis")
+
+    progress = TwoLines(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]}"),
+        TimeRemainingColumn(compact=True),
+    )
+    task = progress.add_task(label, total=total, text="compiling", speed="")
+    progress.start()
+    return progress, task
+
+
+def progress(label: str = "training") -> Callback:
+    """Show a bar with loss, metrics, speed and the time left; plain lines where there is no terminal.
+
+    The bar is rich's, in terminals and in notebooks that have ipywidgets; without rich the lines are plain too. Speed
+    and the time left come with the second epoch: the first is compiled before it runs, and tells how long both took. A
+    run that goes on from a checkpoint begins where it stood.
+
+    Args:
+        label: what stands in front.
+
+    >>> show = progress("seed 1")
+    """
+    shown = _Shown(label)
+    return Callback(shown.on_start, shown.on_epoch_end, shown.on_end, on_finish=shown.on_finish)
+
+
+def summary(row: Mapping[str, Any], names: Sequence[str] = ("loss", "accuracy"), *, short: bool = False) -> str:
+    """Return some values in training and in validation as one line; accuracies in per cent.
+
+    Args:
+        row: values by name.
+        names: which of them are wanted; arrays, and those that the row has not, are passed over.
+        short: whether validation stands in brackets behind each.
+
+    >>> row = {"loss": 0.5, "cross_entropy": 0.4, "accuracy": 0.9, "validation/loss": 0.6, "validation/accuracy": 0.875}
+    >>> summary(row)
+    'loss 0.5000  accuracy 90.00 %  validation loss 0.6000  validation accuracy 87.50 %'
+    >>> summary(row, short=True)
+    'loss 0.5000 (validation 0.6000)  accuracy 90.00 % (87.50 %)'
+    """
+    scalars = {name: _number(name, value) for name, value in row.items() if np.ndim(value) == 0}
+    wanted = [name for name in names if name in scalars]
+    if not short:
+        parts = [name for part in ("", "validation/") for name in (f"{part}{each}" for each in wanted)]
+        return "  ".join(f"{name.replace('/', ' ')} {scalars[name]}" for name in parts if name in scalars)
+    texts, word = [], "validation "
+    for name in wanted:
+        held_out = scalars.get(f"validation/{name}")
+        texts.append(f"{name} {scalars[name]}" + ("" if held_out is None else f" ({word}{held_out})"))
+        word = "" if held_out is not None else word
+    return "  ".join(texts)
+
+
+class _Shown:
+    """A bar, or lines, and the clock behind them."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+
+    def on_start(self, program: Program) -> None:
+        self.total, self.examples = program.epochs, program.examples
+        self.names = ["loss", *program.recipe.settings.get("metrics", "").split(", ")]
+        self.began, self.counted, self.seen, self.text = time.perf_counter(), 0, 0, ""
+        self.bar = bar(self.label, program.epochs)
+
+    def on_epoch_end(self, number: int, run: TrainState, row: Row) -> None:
+        self.seen, now = number + 1, time.perf_counter()
+        if self.counted:
+            seconds = (now - self.began) / self.counted
+            speed = f"{self.examples / seconds:,.0f} examples/s"
+            left = f"  {_clock(seconds * (self.total - self.seen))} left"
+        else:  # compiled before it ran: what comes after it tells the pace
+            speed, left = f"{now - self.began:.1f} s with compilation", ""
+            self.began = now
+        self.counted += 1
+        self.text = summary(row, self.names, short=self.bar is not None)
+        if self.bar is None:
+            print(f"{self.label}  epoch {self.seen}/{self.total}  {self.text}  {speed}{left}", flush=True)
+        else:
+            shown, task = self.bar
+            shown.update(task, completed=self.seen, text=self.text, speed=speed)
+
+    def on_finish(self, number: int, run: TrainState) -> None:
+        if number == self.total and self.counted:
+            return
+        said = f"ended after epoch {number} of {self.total}" if self.counted else f"was over at epoch {number} already"
+        if self.bar is None:
+            print(f"{self.label}  {said}", flush=True)
+        else:
+            shown, task = self.bar
+            shown.update(task, completed=number, total=number, text=self.text, speed=said)
+
+    def on_end(self) -> None:
+        if self.bar is not None:
+            self.bar[0].stop()
+
+
+def _number(name: str, value: float) -> str:
+    if name.endswith("accuracy"):
+        return f"{100 * value:.2f} %"
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e5 else f"{value:.3g}"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,1 +1,0 @@
-"""Runs on disk: saved, gone on with, and begun from."""

@@ -1,0 +1,1 @@
+"""Finding out why a run fails to learn."""

@@ -1,0 +1,282 @@
+"""Where in a step the first value came up that is not finite."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnets.core.compiled import compiled
+from jaxnets.core.errors import NetError
+from jaxnets.core.example_weights import example_weights
+from jaxnets.core.paths import paths
+from jaxnets.train.freezing import join_frozen, split_frozen
+from jaxnets.train.program import Program, Recipe
+from jaxnets.train.state import Batch, TrainState
+
+if TYPE_CHECKING:
+    from jaxnets.tracing.operation import Operation, Value
+    from jaxnets.tracing.replay import Live, Replay
+
+NETWORK, OBJECTIVE = "network", "objective"  # the scopes of a step
+DOMAINS = ("acos", "acosh", "asin", "atanh", "div", "log", "log1p", "pow", "integer_pow", "rsqrt", "sqrt")  # not all ℝ
+HUGE = 1e6  # numbers above come of parameters that grew, not of the edge of a domain
+WORDS = {
+    "conv_general_dilated": "convolution", "dot_general": "matrix product", "mul": "product", "div": "quotient",
+    "add": "sum", "add_any": "sum", "reduce_sum": "sum", "sub": "difference", "integer_pow": "power", "pow": "power",
+    "select_n": "choice", "convert_element_type": "conversion",
+}  # fmt: skip
+
+_least_and_largest = jax.jit(lambda array: jnp.stack([array.min(), array.max()]))
+
+
+def blame(program: Program, run: TrainState) -> str:
+    """Say where the first value came up that is not finite, for a run that stands still at one.
+
+    The failing step is computed again operation by operation, from the run's own parameters, batch and key: the
+    network, the objective, then the gradients. From the first of these results that is not finite the way goes back,
+    through operands that are not finite either, to an operation whose operands all are, or to what the step was given.
+    What never reaches a result, such as a mask of -inf, is not taken for a mistake.
+
+    Args:
+        program: what was run.
+        run: a run whose `failed` is a step, such as that of a `NonFiniteError` error.
+
+    Returns:
+        A sentence with the step (from 0), the epoch (from 1), the layer, the operation with the range of its operands,
+        the turn (from 0) in a loop such as that of `recurrent` or `repeat`, and what may hint it; for data, which
+        example. A loop of a thousand turns takes some seconds.
+
+    Raises:
+        NetError: if the run has met no such value.
+
+    >>> import jax, jax.numpy as jnp, jaxnets as jn, optax
+    >>> net = jn.serial(hidden=jn.dense(4), log=jnp.log, out=jn.dense(2))
+    >>> data = jax.random.normal(jax.random.key(0), (8, 3)), jnp.zeros(8, int)
+    >>> program = jn.train.program(net, jn.objective(jn.losses.cross_entropy), optax.sgd(0.1), data, epochs=1,
+    ...                            batch_size=4)
+    >>> try:
+    ...     jn.train.fit(program, jax.random.key(1))
+    ... except jn.train.NonFiniteError as error:
+    ...     print(blame(program, error.run))
+    stops at step 0 (epoch 1), where the loss is nan: the first value that is not finite is made in log: ...
+    """
+    if run.failed is None or int(run.failed) < 0:
+        raise NetError("finds no step that failed; give it the run of a NonFiniteError error", label="blame")
+    if program.stream is not None:
+        program = replace(program, train=program.stream.at(run))
+    batch, step = _next_batch(program, run), int(run.failed)
+    epoch = step // -(-program.examples // len(batch.weights)) + 1
+    if step > int(run.step):
+        why = (
+            f"an update makes parameters that are not finite; the run is that of the epoch's beginning; {_growth(run)}"
+        )
+        return f"stops at step {step} (epoch {epoch}), where {why}"
+    one = None
+    for one in _passes(program, run, batch):
+        if one.bad:
+            break
+    loss = float("nan") if one is None else one.loss
+    what = f"the loss is {loss:.4g}"
+    if one is None or not one.bad:
+        edge = "so the update makes parameters that are not, or a value is at the edge of its range"
+        why = f"computed again, every value is finite, {edge}; {_growth(run)}"
+    else:
+        what += " and its gradient not finite" if np.isfinite(loss) else ""
+        why = _story(program, run, one)
+    return f"stops at step {step} (epoch {epoch}), where {what}: {why}"
+
+
+class _Pass(NamedTuple):
+    """Results of a replay: the loss, what was given by its name, which results are not finite, in which direction."""
+
+    loss: float
+    replay: "Replay"
+    given: dict["Value", str]
+    bad: list["Value"]
+    backward: bool
+
+
+def _next_batch(program: Program, run: TrainState) -> Batch:
+    """Return the batch of the failing step; that of a stream has been read into the program's data."""
+    if program.stream is not None:
+        arrays = run, Batch(*program.train)
+        return compiled(Recipe.prepare, [program.recipe], arrays)(*arrays)
+    arrays = run, program.train
+    return compiled(Recipe.next_batch, [program.recipe], arrays)(*arrays)
+
+
+def _passes(program: Program, run: TrainState, batch: Batch) -> Iterator[_Pass]:
+    """Give the outputs, the parts of the loss, the loss, then the gradients; all of it for each part of a batch."""
+    from jaxnets.tracing.operation import Place  # read when it is asked for: it takes a while
+    from jaxnets.tracing.replay import Replay
+
+    recipe, count = program.recipe, program.recipe.options.accumulate
+    learned, frozen = split_frozen(run.params, recipe.options.freeze)
+    key, state = jax.random.fold_in(run.key, run.step), run.state
+
+    def forward(learned: Any, frozen: Any, state: Any, batch: Batch, key: Any) -> Any:
+        params = join_frozen(learned, frozen)
+        weights = batch.weights if recipe.options.weighted else None
+        with jax.named_scope(NETWORK), example_weights(weights):
+            outputs, state = recipe.net.apply(params, state, batch.x, key=key, train=True)
+        with jax.named_scope(OBJECTIVE):
+            loss, parts = recipe.objective(params, outputs, batch.y, batch.weights)
+        return loss, state, outputs, parts
+
+    def backward(*args: Any) -> Any:
+        def scaled(learned: Any) -> jax.Array:
+            loss = forward(learned, *args[1:])[0]
+            return loss if run.scale is None else loss * run.scale.factor.astype(loss.dtype)
+
+        return jax.grad(scaled)(args[0])
+
+    def replayed(function: Any, args: Any) -> tuple[Any, Replay, dict["Value", str], list["Live"]]:
+        closed, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
+        replay = Replay(_extent, unrolled=True)
+        given = [replay.live(leaf, "input") for leaf in jax.tree.leaves(args)]
+        made = replay.open(closed, given, Place())
+        results = jax.tree.unflatten(jax.tree.structure(shapes), made)
+        return results, replay, {each.value: name for each, name in zip(given, _names(args))}, made
+
+    for number in range(count):
+        part = jax.tree.map(lambda leaf, number=number: leaf.reshape(count, -1, *leaf.shape[1:])[number], batch)
+        args = (learned, frozen, state, part, key if count == 1 else jax.random.fold_in(key, number))
+        (loss, after, *results), replay, given, _ = replayed(forward, args)
+        state = jax.tree.map(lambda each: each.array, after, is_leaf=_is_live)
+        total = float(loss.array)
+        for result in (*results, loss):  # outputs before the parts of the loss, these before the whole
+            yield _Pass(total, replay, given, _not_finite(replay, result), False)
+        _, replay, given, made = replayed(backward, args)
+        yield _Pass(total, replay, given, _not_finite(replay, made), True)
+
+
+def _names(args: Any) -> Iterator[str]:
+    """Give a name to each leaf of what a step is computed from."""
+    learned, frozen, state, batch, _ = args
+    for tree, kind in ((learned, "parameter"), (frozen, "parameter"), (state, "state")):
+        yield from (f"{kind} {path}".strip() for path in paths(tree))
+    for tree, kind in ((batch.x, "inputs"), (batch.y, "targets"), (batch.weights, "weights")):
+        yield from (kind for _ in jax.tree.leaves(tree))
+    yield "key"
+
+
+def _extent(array: jax.Array) -> Any:
+    """Return the least and the largest number; NaN if there is one."""
+    if array.nbytes > 2**20:
+        return _least_and_largest(array)
+    numbers = np.asarray(array)  # small: nothing to compile
+    return np.stack([numbers.min(), numbers.max()])
+
+
+def _is_live(node: Any) -> bool:
+    return hasattr(node, "array")
+
+
+def _not_finite(replay: "Replay", results: Any) -> list["Value"]:
+    live = jax.tree.leaves(results, is_leaf=_is_live)
+    return [each.value for each in live if not np.isfinite(_range(replay, each.value)).all()]
+
+
+def _range(replay: "Replay", value: "Value") -> np.ndarray:
+    """Return the least and the largest number of a value; 0 and 0 where it has no real numbers."""
+    return np.asarray(replay.measured.get(value, np.zeros(2)), np.float64)
+
+
+def _cause(replay: "Replay", bad: Sequence["Value"]) -> "int | Value":
+    """Return the number of the operation that made the first value, or that value where none did."""
+    maker = {value: number for number, each in enumerate(replay.operations) for value in each.outputs}
+    seen, ahead, roots = set(), list(bad), []
+    while ahead:
+        value = ahead.pop()
+        if value in seen:
+            continue
+        seen.add(value)
+        if value not in maker:
+            return value
+        operands = [
+            each
+            for each in replay.operations[maker[value]].inputs
+            if each.source != "constant" and not np.isfinite(_range(replay, each)).all()
+        ]
+        roots += [] if operands else [maker[value]]
+        ahead += operands
+    return min(roots)
+
+
+def _story(program: Program, run: TrainState, one: _Pass) -> str:
+    replay, cause = one.replay, _cause(one.replay, one.bad)
+    if not isinstance(cause, int):
+        name = one.given[cause]
+        if name in (parts := ("inputs", "targets", "weights")):
+            return _data(program, run, parts.index(name), name)
+        return f"the {name} is not finite already before it; {_growth(run)}"
+    operation, turns = replay.operations[cause], replay.turns[cause]
+    scope, *layer = operation.path or ("",)
+    where = {NETWORK: "/".join(layer) or "the network", OBJECTIVE: "the objective"}.get(scope, "the step")
+    if one.backward:
+        where = f"the derivative of {where}"
+    ranges = [_range(replay, value) for value in operation.inputs if value in replay.measured]
+    result = next(_range(replay, value) for value in operation.outputs if value in replay.measured)
+    kind = "nan" if np.isnan(result).any() else "inf" if np.isposinf(result).any() else "-inf"
+    of = " and ".join(_written(*each) for each in ranges)
+    turn = f" in turn {', '.join(map(str, turns))} of its loop" if turns else ""
+    what = f"the {WORDS.get(operation.name, operation.name)} of {of} gives {kind}{turn}"
+    large = max((np.abs(each).max() for each in ranges), default=0.0)
+    hint = _growth(run) if operation.name not in DOMAINS or large > HUGE else _mend(operation, one.backward)
+    return f"the first value that is not finite is made in {where}: {what}; {hint}"
+
+
+def _written(low: float, high: float) -> str:
+    return f"{low:.3g}" if low == high else f"{low:.3g} … {high:.3g}"
+
+
+def _mend(operation: "Operation", backward: bool) -> str:
+    if backward:
+        shield = "jnp.where around it does not shield the gradient"
+        return f"keep the layer's input from the edge, as in jnp.sqrt(x + 1e-6); {shield}"
+    name = operation.name if operation.name in ("log", "sqrt", "rsqrt") else "f"
+    return f"keep its operand where it is defined, as in {name}(jnp.maximum(x, 1e-6))"
+
+
+def _growth(run: TrainState) -> str:
+    """Say how large the parameters are, and what keeps them small."""
+    sizes = {
+        path: float(np.abs(np.asarray(leaf)).max())
+        for path, leaf in paths(run.params).items()
+        if leaf.size and jnp.issubdtype(leaf.dtype, jnp.inexact)
+    }
+    hint = "a smaller learning rate, or optax.clip_by_global_norm(1.0) in front of the optimizer, keeps values in range"
+    if not sizes:
+        return hint
+    path = max(sizes, key=lambda each: np.inf if np.isnan(sizes[each]) else sizes[each])
+    return f"parameters reach {sizes[path]:.3g}" + (f" ({path})" if path else "") + f"; {hint}"
+
+
+def _data(program: Program, run: TrainState, part: int, what: str) -> str:
+    """Say which example of the data brought a value that is not finite into the batch."""
+    leaves = [leaf for leaf in jax.tree.leaves(program.train[part]) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    finite = [np.isfinite(np.asarray(leaf)).reshape(len(leaf), -1).all(1) for leaf in leaves]
+    rows = bad = np.flatnonzero(~np.all(finite, axis=0))
+    if not len(rows):
+        return f"augment or mix puts a value that is not finite into the {what}; the data themselves are finite"
+
+    def shows(kept: np.ndarray) -> bool:
+        """Tell whether the batch is not finite where only these rows of the data are not."""
+        other = np.setdiff1d(bad, kept)
+        train = list(program.train)
+        train[part] = jax.tree.map(lambda leaf: leaf.at[other].set(jnp.zeros((), leaf.dtype)), train[part])
+        batch = _next_batch(replace(program, train=tuple(train)), run)
+        seen = jax.tree.leaves((batch.x, batch.y, batch.weights)[part])
+        return not all(np.isfinite(np.asarray(leaf)).all() for leaf in seen)
+
+    while len(rows) > 1:
+        half = rows[: len(rows) // 2]
+        rows = half if shows(half) else rows[len(half) :]
+    numbers = range(int(bad[-1]) + 1) if program.stream is None else program.stream.numbers(run)
+    count = len({numbers[row] for row in bad})
+    others = f", as {count} examples{' of the batch' if program.stream else ''} have" if count > 1 else ""
+    found = f"example {numbers[rows[0]]} of the data has a value that is not finite among its {what}{others}"
+    return f"{found}; leave it out or clip it"

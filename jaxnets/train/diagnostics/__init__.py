@@ -1,1 +1,0 @@
-"""What a run did, and why: norms, verdicts, rates, and the layer that met a NaN."""

@@ -1,0 +1,233 @@
+"""Exact means and metrics over data that passes in batches."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding
+
+from jaxnets.core.compiled import computed
+from jaxnets.core.errors import check_count, labeled_as
+from jaxnets.core.foreign import arrays
+from jaxnets.core.keywords import explained
+from jaxnets.core.net import Net, Params, State
+from jaxnets.core.sharding import automatic, batch_sharding_of, constrained, parts_of
+from jaxnets.losses.masking import stood_in
+from jaxnets.metrics import Metric
+from jaxnets.ops.sums import add, as_sum, total
+from jaxnets.train import arguments
+from jaxnets.train.data import Data, check_data, check_examples
+from jaxnets.train.labels import check_labels
+from jaxnets.train.names import check_names, together
+from jaxnets.train.objective import Loss
+from jaxnets.train.state import Batch
+from jaxnets.train.step import ObjectiveFunction
+
+Tally = dict[str, Any]
+
+
+def measure(metrics: Mapping[str, Metric], outputs: Any, batch: Batch, parts: Mapping[str, jax.Array]) -> Tally:
+    """Return what one batch adds: its weight, the parts of its objective times that, the metrics' sums."""
+    weight = total(batch.weights)
+    return {
+        "weight": weight,
+        "parts": {name: as_sum(part * weight.value) for name, part in parts.items()},
+        "metrics": {name: metric.measure(outputs, batch.y, batch.weights) for name, metric in metrics.items()},
+    }
+
+
+def look(
+    net: Net,
+    params: Params,
+    state: State,
+    batch: Batch,
+    metrics: Mapping[str, Metric],
+    objective: ObjectiveFunction | None,
+) -> Tally:
+    """Return what one batch adds in evaluation."""
+    outputs, _ = net.apply(params, state, batch.x)
+    parts = {}
+    if objective is not None:
+        total, parts = objective(params, outputs, batch.y, batch.weights)
+        parts = together({"loss": total}, parts)
+    return measure(metrics, outputs, batch, parts)
+
+
+def empty(shapes: Tally) -> Tally:
+    """Return the tally of no batch yet, in the shapes of one."""
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+
+def merge(metrics: Mapping[str, Metric], a: Tally, b: Tally) -> Tally:
+    """Return the tally of two sets of batches together."""
+    return {
+        "weight": a["weight"] + b["weight"],
+        "parts": add(a["parts"], b["parts"]),
+        "metrics": {name: metric.merge(a["metrics"][name], b["metrics"][name]) for name, metric in metrics.items()},
+    }
+
+
+def value(metrics: Mapping[str, Metric], tally: Tally) -> dict[str, jax.Array]:
+    """Return the means of the parts and the metrics' values, by name."""
+    means = {name: each.value / tally["weight"].value for name, each in tally["parts"].items()}
+    return together(means, {name: metric.value(tally["metrics"][name]) for name, metric in metrics.items()})
+
+
+def over_batches(
+    metrics: Mapping[str, Metric], one: Callable[[Any, Any], tuple[Any, Tally]], carry: Any, batches: Any
+) -> tuple[Any, dict[str, jax.Array]]:
+    """Scan `one(carry, batch) -> (carry, tally)` over batches and return the carry and the values of all."""
+    first = jax.tree.map(lambda leaf: leaf[0], batches)
+    nothing = empty(jax.eval_shape(one, carry, first)[1])
+
+    def body(both: tuple[Any, Tally], batch: Any) -> tuple[tuple[Any, Tally], None]:
+        carry, tally = both
+        carry, new = one(carry, batch)
+        return (carry, merge(metrics, tally, new)), None
+
+    (carry, tally), _ = jax.lax.scan(body, (carry, nothing), batches)
+    return carry, value(metrics, tally)
+
+
+def rows(examples: int, batch_size: int) -> tuple[jax.Array, jax.Array]:
+    """Return indices `(batches, batch)` that cover 0 … examples-1 once, and the weight 1 or 0 of each.
+
+    The last batch is filled up from the beginning, with weight 0.
+    """
+    batches = -(-examples // batch_size)
+    index = jnp.arange(batches * batch_size).reshape(batches, batch_size)
+    return index % examples, (index < examples).astype(jnp.float32)
+
+
+def take(data: Data, index: jax.Array, weights: jax.Array, batch_sharding: NamedSharding | None = None) -> Batch:
+    """Return the examples at some indices as a batch; weights of the data, if any, multiply those given.
+
+    Inputs of weight 0 are replaced by another example's: in the network's derivatives 0 · ∞ would be NaN. With
+    `batch_sharding` each device has its share of the rows.
+    """
+    x, y, *own = jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], data)
+    if own:
+        weights = weights * own[0].astype(weights.dtype)
+        x = jax.tree.map(lambda leaf: stood_in(weights > 0, leaf), x)
+    return constrained(Batch(x, y, weights), batch_sharding)
+
+
+@explained
+def evaluate(
+    net: Net,
+    params: Params,
+    state: State,
+    data: Any,
+    metrics: arguments.Metrics,
+    objective: ObjectiveFunction | Loss | None = None,
+    *,
+    batch_size: int = 256,
+    batch_sharding: NamedSharding | None = None,
+) -> dict[str, jax.Array]:
+    """Return metrics, and the objective's parts if one is given, over every example of the data exactly once.
+
+    The values do not depend on the batch size but for rounding. It is a pure function: jit or vmap it. Called on known
+    arrays it is compiled once for a network, metrics and shapes.
+
+    Args:
+        net: the network, run in evaluation.
+        params: its parameters.
+        state: its state.
+        data: inputs and targets, pytrees with the examples along the first axis, and the examples' weights if any.
+        metrics: `jn.metrics` by the names to report, or a list of them.
+        objective: `(params, outputs, targets, weights) -> (scalar, parts)`, or a loss alone.
+        batch_size: how many examples are computed at once.
+        batch_sharding: how the rows of a batch lie on the devices; as those of the data where these are known arrays.
+
+    Raises:
+        NetError: for what `program` would not take: data without examples, inputs, targets and weights of different
+            lengths, negative weights or none above 0, a batch size below 1, or two values under one name.
+
+    >>> import jax, jax.numpy as jnp, jaxnets as jn
+    >>> net = jn.dense(2)
+    >>> x, y = jnp.ones((5, 3)), jnp.zeros(5, int)
+    >>> params, state = net.init(jax.random.key(0), x)
+    >>> sorted(evaluate(net, params, state, (x, y), {"accuracy": jn.metrics.accuracy}, batch_size=2))
+    ['accuracy']
+    """
+    with labeled_as("evaluate"):
+        model, chosen, data = arguments.network(net), arguments.metrics_of(metrics), arguments.pair("data", data)
+        whole = None if objective is None else arguments.objective_of(objective)
+        check_data("data", data, finite=False)
+        check_count("batch_size", batch_size)
+        check_names(chosen, whole)
+    check_labels(model, whole, chosen, {"data": data})
+    data = automatic(data)
+    return computed(
+        _evaluate, [net, chosen, objective, batch_size, batch_sharding or batch_sharding_of(data)], params, state, data
+    )
+
+
+def _evaluate(
+    net: Net,
+    metrics: Mapping[str, Metric],
+    objective: ObjectiveFunction | None,
+    batch_size: int,
+    batch_sharding: NamedSharding | None,
+    params: Params,
+    state: State,
+    data: Data,
+) -> dict[str, jax.Array]:
+    # Made anew of what was given, by which what is compiled is found again.
+    net, objective = arguments.network(net), None if objective is None else arguments.objective_of(objective)
+    examples = len(jax.tree.leaves(data)[0])
+
+    def one(_: None, batch: tuple[jax.Array, jax.Array]) -> tuple[None, Tally]:
+        return None, look(net, params, state, take(data, *batch, batch_sharding), metrics, objective)
+
+    return over_batches(metrics, one, None, rows(examples, _size(batch_size, examples, batch_sharding)))[1]
+
+
+def _size(batch_size: int, examples: int, batch_sharding: NamedSharding | None) -> int:
+    """Return how many rows a batch has that is shared out evenly."""
+    parts = parts_of(batch_sharding)
+    return -(-min(batch_size, examples) // parts) * parts
+
+
+@explained
+def predict(net: Net, params: Params, state: State, x: Any, *, batch_size: int = 256) -> Any:
+    """Return a network's outputs in evaluation for every example, computed batch by batch.
+
+    Args:
+        net: the network.
+        params: its parameters.
+        state: its state.
+        x: inputs, a pytree with the examples along the first axis, or what `np.asarray` makes one of.
+        batch_size: how many examples are computed at once.
+
+    Raises:
+        NetError: for no examples, arrays of different lengths, or a batch size below 1.
+
+    >>> import jax, jax.numpy as jnp, jaxnets as jn
+    >>> net, x = jn.dense(2), jnp.ones((5, 3))
+    >>> predict(net, *net.init(jax.random.key(0), x), x, batch_size=2).shape
+    (5, 2)
+    """
+    with labeled_as("predict"):
+        arguments.network(net)
+        x = arrays("x", x)
+        check_examples("x", inputs=x)
+        check_count("batch_size", batch_size)
+    x = automatic(x)
+    return computed(_predict, [net, batch_size, batch_sharding_of(x)], params, state, x)
+
+
+def _predict(
+    net: Any, batch_size: int, batch_sharding: NamedSharding | None, params: Params, state: State, x: Any
+) -> Any:
+    net = arguments.network(net)
+    examples = len(jax.tree.leaves(x)[0])
+    index, _ = rows(examples, _size(batch_size, examples, batch_sharding))
+
+    def one(rows: jax.Array) -> Any:
+        chosen = constrained(jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], x), batch_sharding)
+        return net.apply(params, state, chosen)[0]
+
+    outputs = jax.lax.map(one, index)
+    return jax.tree.map(lambda leaf: leaf.reshape((-1, *leaf.shape[2:]))[:examples], outputs)

@@ -1,0 +1,211 @@
+"""`Padded`: the mask, the zeros, the gradient, and its passage through JAX's transformations."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import jaxnets as jn
+from jaxnets import Padded
+from jaxnets.core.padded import check_padded
+from tests.oracle import floats, integers
+
+
+@given(lengths=st.lists(st.integers(0, 4), min_size=1, max_size=4), rank=st.integers(2, 4), whole=st.booleans())
+def test_padding_is_zeroed_and_the_rest_kept(lengths, rank, whole):
+    shape = (len(lengths), 4, 2, 3)[:rank]
+    values = integers(*shape, low=1, high=9) if whole else floats(*shape)
+    want = values.copy()
+    for i, length in enumerate(lengths):
+        want[i, length:] = 0
+        values[i, length:] = 99 if whole else np.nan
+    padded = Padded(values, np.array(lengths, np.int32))
+    zeroed = padded.zeroed()
+    assert zeroed.dtype == values.dtype
+    np.testing.assert_array_equal(zeroed, want)
+    np.testing.assert_array_equal(padded.mask, [[step < length for step in range(4)] for length in lengths])
+
+
+def test_no_gradient_flows_into_padding():
+    values = floats(3, 4, 2)
+    values[0, 1:] = np.inf
+    gradient = jax.grad(lambda v: (Padded(v, np.array([1, 0, 4])).zeroed() ** 2).sum())(jnp.asarray(values))
+    want = 2 * values
+    want[0, 1:], want[1] = 0, 0
+    np.testing.assert_array_equal(gradient, want)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.uint8, np.int16])
+def test_lengths_are_any_integers(dtype):
+    mask = Padded(np.zeros((2, 3), np.float32), np.array([3, 1], dtype)).mask
+    np.testing.assert_array_equal(mask, [[True, True, True], [True, False, False]])
+
+
+def test_it_passes_through_transformations():
+    padded = Padded(jnp.asarray(floats(5, 3, 4, 2)), jnp.asarray(integers(5, 3, high=5)))
+    together = jax.jit(jax.vmap(lambda p: p.zeroed().sum()))(padded)
+    _, scanned = jax.lax.scan(lambda _, p: (None, p.zeroed().sum()), None, padded)
+    one_by_one = [Padded(v, n).zeroed().sum() for v, n in zip(padded.values, padded.lengths, strict=True)]
+    np.testing.assert_allclose(together, one_by_one, rtol=1e-6)
+    np.testing.assert_allclose(scanned, one_by_one, rtol=1e-6)
+
+
+def test_layers_of_a_step_pass_it_on_and_others_refuse():
+    values, lengths = floats(3, 4, 2), np.array([4, 1, 2])
+    real = np.arange(4)[None] < lengths[:, None]
+    padded = Padded(np.where(real[..., None], values, np.float32(np.nan)), lengths)
+    net = jn.serial(jn.dense(5), jax.nn.relu)
+    params, state = net.init(jax.random.key(0), padded)
+    y, _ = net.apply(params, state, padded)
+    want, _ = net.apply(params, state, values)
+    np.testing.assert_array_equal(y.values[real], want[real])
+    np.testing.assert_array_equal(y.lengths, lengths)
+    gradient = jax.grad(lambda p: net.apply(p, state, padded)[0].zeroed().sum())(params)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+    with pytest.raises(jn.NetError, match=r"0: flatten turns Padded values \(3, 4, 2\) into \(3, 8\)"):
+        jn.serial(jn.flatten).apply({}, {}, padded)
+
+
+@pytest.mark.parametrize(
+    ("values", "lengths"),
+    [
+        (np.zeros(3, np.float32), np.array([1, 2, 3])),
+        (np.zeros((3, 4), np.float32), np.array([1, 2])),
+        (np.zeros((3, 4), np.float32), np.array([[1], [2], [3]])),
+        (np.zeros((3, 4), np.float32), np.array([1.0, 2.0, 3.0], np.float32)),
+    ],
+)
+def test_wrong_shapes_are_named(values, lengths):
+    said = r"expects values \(batch, time, ...\) and integer lengths \(batch,\), got values \("
+    with pytest.raises(jn.NetError, match=f"^Padded {said}"):
+        Padded(values, lengths)
+    with pytest.raises(jn.NetError, match=f"^{said}"):
+        check_padded(Padded.tree_unflatten(None, (values, lengths)))
+    check_padded(Padded(np.zeros((3, 4), np.float32), np.array([1, 2, 3])))
+
+
+@pytest.mark.parametrize(
+    ("values", "lengths", "message"),
+    [
+        ([[1, 2], [3]], [2, 1], r"unequal lengths; Padded.from_sequences\(sequences\)"),
+        (np.ones((2, 3)), np.array([4, 2]), "lengths from 0 to 3, the width of the values, got 4"),
+        (np.ones((2, 3)), jnp.array([-1, 2]), "lengths from 0 to 3, .*, got -1"),
+        (np.ones((5, 2, 3)), np.array([[1, 2]] * 4 + [[1, 9]]), "lengths from 0 to 3, .*, got 9"),
+        (np.ones((2, 3)), 2, r"integer lengths \(batch,\), got int 2"),
+        (np.ones((2, 3)), np.ones((2, 3), bool), r"got .* lengths \(2, 3\) bool; .* mask.sum\(1\)"),
+    ],
+)
+def test_lengths_that_do_not_fit_are_named(values, lengths, message):
+    with pytest.raises(jn.NetError, match=f"^Padded expects .*{message}"):
+        Padded(values, lengths)
+
+
+def test_transformations_put_in_what_they_like():
+    padded = Padded([[1.0, 2.0], [3.0, 4.0]], [1, 2])
+    assert jax.tree.map(np.shape, padded).values == (2, 2)
+    assert jax.vmap(lambda p: p.mask, in_axes=(Padded(0, 0),))(jax.tree.map(lambda a: a[None], padded)).shape == (
+        1,
+        2,
+        2,
+    )
+    pairs, _ = jax.tree_util.tree_flatten_with_path(padded)
+    assert [jax.tree_util.keystr(path) for path, _ in pairs] == [".values", ".lengths"]
+
+
+def test_sequences_are_filled_up():
+    padded = Padded.from_sequences([np.ones((2, 3), np.float32), np.ones((1, 3), np.float32), []], fill=np.nan)
+    assert padded.values.dtype == np.float32
+    np.testing.assert_array_equal(np.isfinite(padded.values).all(-1), [[True, True], [True, False], [False, False]])
+    np.testing.assert_array_equal(padded.mask, [[True, True], [True, False], [False, False]])
+    for wrong in ([], [[1], [[2]]], [1, 2], [[[1], [1, 2]]]):
+        with pytest.raises(jn.NetError, match=r"^Padded.* expects .*sequence"):
+            Padded.from_sequences(wrong)
+
+
+WEIGHTS = jnp.asarray(floats(3, 5))
+STEP_BY_STEP = {
+    "softmax over features": jax.nn.softmax,
+    "gelu": jax.nn.gelu,
+    "product": lambda h: h @ WEIGHTS,
+    "standardized": lambda h: (h - h.mean(-1, keepdims=True)) / h.std(-1, keepdims=True),
+    "one by one": jax.vmap(jax.vmap(lambda step: step / jnp.abs(step).max())),
+    "chosen features": lambda h: jnp.sort(h, -1)[..., jnp.array([2, 0])],
+    "running sum": lambda h: jnp.cumsum(h, 1),
+    "running maximum": lambda h: jax.lax.cummax(h, 1),
+    "causal window": lambda h: h + jnp.pad(h, ((0, 0), (1, 0), (0, 0)))[:, : h.shape[1]],
+    "less the first": lambda h: h - h[:, :1],
+    "loop": lambda h: jax.lax.scan(lambda c, x: (c + x, c * x), h[:, 0], h.swapaxes(0, 1))[1].swapaxes(0, 1),
+}
+
+
+@pytest.mark.parametrize("name", STEP_BY_STEP)
+def test_functions_of_steps_and_those_before_give_what_each_sequence_gives(name):
+    function, values, lengths = STEP_BY_STEP[name], floats(3, 4, 3), np.array([2, 4, 1])
+    values[0, 2:], values[2, 1:] = np.nan, 1e4
+    y, _ = jn.serial(function).apply({}, {}, Padded(jnp.asarray(values), lengths))
+    for row, length in enumerate(lengths):
+        alone = function(jnp.asarray(values[row : row + 1, :length]))
+        np.testing.assert_allclose(y.values[row, :length], alone[0], rtol=2e-6, atol=1e-6)
+
+
+def test_a_softmax_over_time_is_refused_and_may_use_the_mask():
+    padded = Padded(jnp.ones((2, 4, 1)), jnp.array([2, 4]))  # of equal scores, of which 2 and 4 are real
+    with pytest.raises(
+        jn.NetError,
+        match=r"^weights: test_\w+ expects a function of each step and those before it for Padded values \(2, 4, 1\), "
+        r"got one that mixes later steps into earlier ones: padding would change its outputs; write jn\.Net",
+    ):
+        jn.serial(weights=lambda h: jax.nn.softmax(h, axis=1)).apply({}, {}, padded)
+
+    def apply(params, state, x, *, key=None, train=False):
+        scores = jnp.where(x.mask[..., None], x.values, -jnp.inf)
+        return Padded(jax.nn.softmax(scores, axis=1), x.lengths), state
+
+    y, _ = jn.serial(jn.Net(lambda key, x: ({}, {}), apply, "softmax")).apply({}, {}, padded)
+    np.testing.assert_allclose(y.values[..., 0], [[0.5, 0.5, 0, 0], [0.25] * 4], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("function", "what"),
+    [
+        (lambda h: h - h.mean(1, keepdims=True), "later steps into earlier ones"),
+        (lambda h: jax.lax.cumsum(h, 1, reverse=True), "later steps into earlier ones"),
+        (lambda h: h[:, ::-1], "later steps into earlier ones"),
+        (lambda h: jnp.fft.fft(h, axis=1).real, "later steps into earlier ones"),
+        (lambda h: jax.nn.softmax(h @ h.swapaxes(1, 2)) @ h, "later steps into earlier ones"),
+        (jax.jit(jax.checkpoint(lambda h: jax.nn.softmax(h, 1))), "later steps into earlier ones"),
+        (lambda h: h - h.mean(0, keepdims=True), "the sequences of a batch"),
+    ],
+)
+def test_functions_that_mix_are_refused(function, what):
+    padded = Padded(jnp.asarray(floats(2, 4, 3)), jnp.array([2, 4]))
+    with pytest.raises(jn.NetError, match=f"got one that mixes {what}: padding would change its outputs"):
+        jax.eval_shape(lambda x: jn.serial(function).apply({}, {}, x)[0], padded)  # when it is traced
+    with pytest.raises(jn.NetError, match=f"mine expects .* got one that mixes {what}"):
+        jn.layer(None, lambda _, h: function(h), label="mine").apply({}, {}, padded)
+    y, _ = jn.serial(function).apply({}, {}, padded.values)  # an array has no padding
+    assert y.shape == padded.values.shape
+
+
+def test_a_merge_that_mixes_is_refused():
+    padded = Padded(jnp.asarray(floats(2, 4, 3)), jnp.array([2, 4]))
+    net = jn.bidirectional(jn.rnn_cell(3), merge=lambda a, b: jax.nn.softmax(a + b, axis=1))
+    with pytest.raises(jn.NetError, match=r"^bidirectional\(.* got one that mixes later steps"):
+        jax.eval_shape(lambda x: net.apply(*net.init(jax.random.key(0), x), x)[0], padded)
+
+
+def test_what_can_not_be_told_passes_and_is_traced_once():
+    padded, calls = Padded(jnp.asarray(floats(2, 4, 3)), jnp.array([2, 4])), []
+
+    def function(h):
+        calls.append(h)
+        return jax.lax.while_loop(lambda h: h.max() > 1, lambda h: h / 2, h)
+
+    net = jn.serial(function)
+    net.apply({}, {}, padded)
+    net.apply({}, {}, padded)
+    assert len(calls) == 3  # each time, and once to look at its program
+    traced = jax.grad(lambda w: jn.serial(lambda h: h @ w).apply({}, {}, padded)[0].zeroed().sum())(WEIGHTS)
+    np.testing.assert_allclose(traced, np.tile(padded.zeroed().sum((0, 1))[:, None], 5), rtol=1e-5)

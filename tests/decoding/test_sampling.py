@@ -1,0 +1,172 @@
+"""Text from a language model: against a loop that reads all of it anew, and the limits of its options."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxnets as jn
+from jaxnets.decoding import sample
+from tests.oracle import integers
+
+WORDS, STEPS, LENGTHS = 7, 4, np.array([3, 1, 2], np.int32)
+TOKENS = integers(3, 3, high=WORDS)
+PROMPT = jn.Padded(TOKENS, LENGTHS)
+KEY = jax.random.key(5)
+Trained = tuple[Any, Any]  # parameters and state
+NET = jn.models.language_model(WORDS, 4, cell=jn.rnn_cell, layers=2)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """Return parameters large enough for probabilities that differ."""
+    params, state = NET.init(jax.random.key(0), TOKENS)
+    return jax.tree.map(lambda leaf: 3 * leaf, params), state
+
+
+@pytest.fixture(scope="module")
+def read(trained: Trained):
+    """Return a function that gives the logits after a whole text, from its beginning."""
+    whole = jax.jit(lambda text: NET.apply(*trained, text)[0])
+    return lambda text: np.asarray(whole(jnp.asarray(text, jnp.int32)))
+
+
+def by_hand(read, row, *, key=KEY, temperature=1.0, top_k=WORDS):
+    """Continue one example token by token, over the text padded to one length (what stands behind can't matter)."""
+    text = list(TOKENS[row, : LENGTHS[row]])
+    for step in range(STEPS):
+        logits = read([text + [0] * (7 - len(text))])[0, len(text) - 1]
+        if temperature == 0:
+            text.append(int(logits.argmax()))
+            continue
+        allowed = np.argsort(-logits, kind="stable")[:top_k]
+        scaled = np.full(WORDS, -np.inf, np.float32)
+        scaled[allowed] = (logits[allowed] - logits.max()) / np.float32(temperature)
+        own = jax.random.fold_in(jax.random.fold_in(key, row), step)
+        text.append(int(jax.random.categorical(own, jnp.asarray(scaled))))
+    return text[-STEPS:]
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 0.5, "top_k": 3}, {"temperature": 0}], ids=str)
+def test_it_equals_a_loop_with_the_same_keys(trained: Trained, read, options):
+    got = sample(NET, *trained, PROMPT, STEPS, key=KEY, **options)
+    assert got.dtype == jnp.int32
+    assert got.tolist() == [by_hand(read, row, **options) for row in range(3)]
+
+
+def test_it_is_a_function_to_jit_and_map(trained: Trained):
+    """Mapped over keys and temperatures, 0 among them, it draws what it draws one by one."""
+    keys, temperatures = jax.random.split(KEY, 3), jnp.array([0.0, 0.7, 2.0])
+
+    def run(key, temperature):
+        return sample(NET, *trained, PROMPT, STEPS, key=key, temperature=temperature)
+
+    together = jax.jit(jax.vmap(run))(keys, temperatures)
+    for k in range(3):
+        np.testing.assert_array_equal(together[k], run(keys[k], temperatures[k]))
+    np.testing.assert_array_equal(together[0], sample(NET, *trained, PROMPT, STEPS, temperature=0))
+
+
+def test_an_example_does_not_depend_on_its_neighbors(trained: Trained):
+    together = sample(NET, *trained, PROMPT, STEPS, key=KEY)
+    alone = sample(NET, *trained, jn.Padded(TOKENS[:1], LENGTHS[:1]), STEPS, key=KEY)
+    np.testing.assert_array_equal(together[:1], alone)
+    junk = np.where(np.arange(3)[None] < LENGTHS[:, None], TOKENS, -7)
+    np.testing.assert_array_equal(sample(NET, *trained, jn.Padded(junk, LENGTHS), STEPS, key=KEY), together)
+
+
+def test_it_goes_on_from_a_carry(trained: Trained):
+    (_, carry), _ = NET.apply(*trained, (TOKENS[:, :2], None))
+    whole, rest = (
+        sample(NET, *trained, TOKENS, STEPS, key=KEY),
+        sample(NET, *trained, TOKENS[:, 2:], STEPS, key=KEY, carry=carry),
+    )
+    np.testing.assert_array_equal(whole, rest)
+
+
+@functools.cache
+def drawing(top_k: int | None) -> Any:
+    def one(trained: Trained, key: Any, temperature: Any) -> jax.Array:
+        return sample(NET, *trained, jnp.asarray(TOKENS[:1]), 1, key=key, temperature=temperature, top_k=top_k)[0, 0]
+
+    return jax.jit(jax.vmap(one, (None, 0, None)))
+
+
+def many(trained: Trained, temperature: float, top_k: int | None = None) -> np.ndarray:
+    """Return the first tokens after one prompt, drawn with 4,000 keys."""
+    return np.asarray(drawing(top_k)(trained, jax.random.split(KEY, 4000), temperature))
+
+
+@pytest.mark.parametrize(("temperature", "top_k"), [(1.0, None), (0.5, 4), (3.0, 2)])
+def test_frequencies_are_the_probabilities(trained: Trained, read, temperature, top_k):
+    """Within five standard deviations; nothing outside of the likeliest k, and each of these."""
+    logits = read(TOKENS[:1])[0, -1].astype(np.float64) / temperature
+    best = np.argsort(-logits)[:top_k]
+    p = np.zeros(WORDS)
+    p[best] = np.exp(logits[best] - logits.max()) / np.exp(logits[best] - logits.max()).sum()
+    draws = many(trained, temperature, top_k)
+    seen = np.bincount(draws, minlength=WORDS) / len(draws)
+    assert set(np.flatnonzero(seen)) <= set(best)
+    np.testing.assert_array_less(np.abs(seen - p), 5 * np.sqrt(p * (1 - p) / len(draws)) + 1e-12)
+
+
+def test_the_limits_of_temperature(trained: Trained, read):
+    best = read(TOKENS[:1])[0, -1].argmax()
+    for temperature in (1e-40, 1e-6):  # logits over 1e-40 overflow
+        assert set(many(trained, temperature)) == {best}
+    assert set(many(trained, 1.0, top_k=1)) == {best}
+    uniform = np.bincount(many(trained, 1e6), minlength=WORDS) / 4000
+    assert np.abs(uniform - 1 / WORDS).max() < 5 * np.sqrt(1 / WORDS / 4000)
+
+
+def test_all_of_the_vocabulary_is_no_restriction(trained: Trained):
+    all_of_them = sample(NET, *trained, PROMPT, STEPS, key=KEY, top_k=WORDS)
+    np.testing.assert_array_equal(all_of_them, sample(NET, *trained, PROMPT, STEPS, key=KEY))
+
+
+MISTAKES = {
+    "expects prompts of 1 to 3 tokens, got 0": {"prompt": jn.Padded(TOKENS, np.array([3, 0, 1]))},
+    r"expects a prompt \(batch, time\) of at least one token, got \(3, 0\)": {"prompt": TOKENS[:, :0]},
+    r"expects a prompt \(batch, time\) .* got \(3,\)": {"prompt": TOKENS[0]},
+    r"embedding: .*expects indices in \[0, 7\), got 9": {"prompt": np.array([[1, 9]])},
+    "expects top_k ≤ 7, the vocabulary, got 8": {"top_k": 8},
+    "expects top_k ≥ 1, got 0": {"top_k": 0},
+    "expects temperature ≥ 0, got -1": {"temperature": -1.0},
+    "expects steps ≥ 1, got 0": {"steps": 0},
+    "draws tokens and needs a key, got none": {"key": None},
+    "expects a key such as": {"key": 3},
+}
+
+
+@pytest.mark.parametrize("message", MISTAKES)
+def test_mistakes_are_told(trained: Trained, message):
+    given = {"prompt": PROMPT, "steps": STEPS, "key": KEY} | MISTAKES[message]
+    with pytest.raises(jn.NetError, match=message):
+        sample(NET, *trained, given.pop("prompt"), given.pop("steps"), **given)
+
+
+def test_another_kind_of_network_is_told():
+    net = jn.as_net(lambda x: jax.nn.one_hot(x[0], 3))
+    with pytest.raises(jn.NetError, match=r"generate expects a network from \(tokens, carry\) to \(logits, carry\)"):
+        sample(net, {}, {}, TOKENS, 2, key=KEY)
+
+
+def test_a_tiny_model_learns_a_sentence_and_says_it():
+    """The loss of `jn.losses` fits the outputs as they come; from the first letter the rest follows."""
+    import optax
+
+    sentence = "the cat sat on the mat."
+    letters = sorted(set(sentence))
+    text = jnp.asarray([[letters.index(letter) for letter in sentence]], jnp.int32)
+    net = jn.models.language_model(len(letters), 24)
+    objective = jn.objective(jn.losses.sequence(jn.losses.cross_entropy))
+    data = text[:, :-1], text[:, 1:]
+    program = jn.train.program(net, objective, optax.adam(0.02), data, epochs=120, batch_size=None)
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # Optax's own code
+        run, history = jax.jit(lambda program, key: program(key))(program, jax.random.key(0))
+    assert history["loss"][0] > 2.0 > 0.1 > history["loss"][-1]
+    rest = sample(net, run.params, run.state, text[:, :1], len(sentence) - 1, temperature=0)
+    assert "".join(letters[token] for token in rest[0]) == sentence[1:]

@@ -1,0 +1,70 @@
+"""Which values survive: the exact law of the draws, by enumeration and by counting."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnets.ops import dropout_mask as ops
+from jaxnets.ops.dropout_mask import survivors
+
+
+def draws(words):
+    return [np.asarray(draw) for draw in jax.jit(ops._draws)(jnp.asarray(words, jnp.uint32))]
+
+
+def test_a_word_determines_each_draw_and_each_draw_is_uniform():
+    """Linear over bits: the 24 bits of each draw are independent forms of the word, so no number is likelier."""
+    for draw in draws(1 << np.arange(32, dtype=np.uint64)):
+        rows, rank = [int(row) for row in draw], 0
+        for bit in reversed(range(24)):  # elimination over the field of two elements
+            pivot = next((row for row in rows if row >> bit & 1), None)
+            if pivot is not None:
+                rows = [row ^ pivot if row >> bit & 1 else row for row in rows if row is not pivot]
+                rank += 1
+        assert rank == 24
+    a, b = np.random.default_rng(0).integers(0, 2**32, (2, 50), dtype=np.uint64)
+    for x, y, both in zip(draws(a), draws(b), draws(a ^ b), strict=True):
+        np.testing.assert_array_equal(x ^ y, both)
+
+
+def test_a_draw_is_independent_of_the_own_byte_of_another():
+    """The bits of a draw and of the own byte of any other are 32 independent forms of the word."""
+    basis = draws(1 << np.arange(32, dtype=np.uint64))
+    for a, b in itertools.permutations(range(4), 2):
+        rows = [int(x) << 8 | int(y) >> 16 for x, y in zip(basis[a], basis[b], strict=True)]
+        span = 0
+        while rows:
+            pivot = max(rows)
+            if not pivot:
+                break
+            rows = [min(row, row ^ pivot) for row in rows if row != pivot]
+            span += 1
+        assert span == 32
+
+
+@pytest.mark.parametrize("impl", ["threefry2x32", "rbg"])
+@pytest.mark.parametrize("rate", [1 / 256, 0.1, 0.5, 0.999])
+def test_shares_within_five_standard_deviations(impl, rate):
+    keep, probability = survivors(jax.random.key(1, impl=impl), jnp.float32(rate), (1000, 4, 250))
+    p = float(probability)
+    assert abs(p - (1 - np.float64(np.float32(rate)))) <= 2**-25
+    kept = np.asarray(keep)
+    assert abs(kept.mean() - p) < 5 * (p * (1 - p) / kept.size) ** 0.5
+    for other in (kept[..., 63:126], kept[..., 126:189], np.roll(kept, 1, 0)[..., :63], np.roll(kept, 1, 1)[..., :63]):
+        both = (kept[..., :63] & other).mean()  # values of one word stand 63 apart
+        assert abs(both - p * p) < 5 * (p * p * (1 - p * p) / other.size) ** 0.5
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (5,), (3, 1), (2, 7, 3), (4, 0)])
+def test_any_shape_under_vmap_and_export(shape):
+    keys, rates = jax.random.split(jax.random.key(0), 3), jnp.array([0.0, 0.4, 0.9])
+    draw = jax.jit(lambda key, rate: survivors(key, rate, shape))
+    together = jax.vmap(draw)(keys, rates)
+    for k in range(3):
+        for a, b in zip(together, draw(keys[k], rates[k]), strict=True):
+            np.testing.assert_array_equal(a[k], b)
+    assert together[0].shape == (3, *shape)
+    assert bool(together[0][0].all())

@@ -1,0 +1,89 @@
+"""Fine-tuning: what is taken over, what is begun anew, and what is said of the rest."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxnets as jn
+from tests.oracle import floats, integers
+
+X, Y = floats(8, 4), integers(8, high=3)
+KEY = jax.random.key(0)
+
+
+def net(classes: int) -> jn.Net:
+    body = jn.serial(fc=jn.dense(5), norm=jn.batch_norm())
+    return jn.serial(body=body, head=jn.dense(classes))
+
+
+@pytest.fixture(scope="module")
+def old() -> tuple[Any, Any]:
+    params, state = net(2).init(jax.random.key(9), X)
+    return jax.tree.map(lambda leaf: leaf + 1, params), jax.tree.map(lambda leaf: leaf + 2, state)
+
+
+def test_what_a_pattern_matches_is_taken_and_all_is_accounted_for(old):
+    new, _ = net(3).init(KEY, X)
+    found = jn.train.transfer(new, old[0], but="head/**")
+    assert found[1:] == jn.train.transfer(new, old[0], "body/**")[1:]
+    assert set(found.taken) == {f"body/{name}" for name in ("fc/bias", "fc/kernel", "norm/bias", "norm/scale")}
+    assert set(found.left) == set(found.unused) == {"head/bias", "head/kernel"}
+    for path, leaf in jn.paths.paths(found.params).items():
+        source = old[0] if path in found.taken else new
+        np.testing.assert_array_equal(leaf, jn.paths.paths(source)[path])
+
+
+def test_values_take_on_the_dtype_of_the_parameters():
+    new = {"kernel": jnp.zeros(3, jnp.bfloat16)}
+    found = jn.train.transfer(new, {"kernel": np.array([1.0, 2.0, 1 / 3])}).params["kernel"]
+    assert found.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(found, jnp.array([1.0, 2.0, 1 / 3], jnp.bfloat16))
+
+
+def test_differences_are_all_named(old):
+    new, _ = net(3).init(KEY, X)
+    with pytest.raises(
+        jn.NetError, match=r"^transfer finds that source and parameters differ:(\n.*)+but=\.\.\."
+    ) as error:
+        jn.train.transfer(new, old[0])
+    assert "head/kernel is (5, 2) in the source, (5, 3) here" in str(error.value)
+    assert "head/bias is (2,) in the source, (3,) here" in str(error.value)
+    with pytest.raises(jn.NetError, match="head/kernel is not in the source"):
+        jn.train.transfer(new, {"body": old[0]["body"]}, "**/kernel")
+    with pytest.raises(jn.NetError, match="matches no parameter"):
+        jn.train.transfer(new, old[0], "features/**")
+    with pytest.raises(jn.NetError, match="matches no parameter"):
+        jn.train.transfer(new, old[0], but="features/**")
+
+
+def test_a_pretrained_network_begins_there_alone_and_inside_others(old):
+    tuned = jn.train.pretrained(net(3), *old, but="head/**")
+    fresh, own = net(3).init(KEY, X)
+    params, state = tuned.init(KEY, X)
+    np.testing.assert_array_equal(params["body"]["fc"]["kernel"], old[0]["body"]["fc"]["kernel"])
+    np.testing.assert_array_equal(params["head"]["kernel"], fresh["head"]["kernel"])
+    np.testing.assert_array_equal(state["body"]["norm"]["mean"], old[1]["body"]["norm"]["mean"])
+    assert jax.tree.structure(state) == jax.tree.structure(own)
+    without = jn.train.pretrained(net(3), old[0], but="head/**").init(KEY, X)[1]
+    np.testing.assert_array_equal(without["body"]["norm"]["mean"], own["body"]["norm"]["mean"])
+    inside = jn.serial(whole=tuned).init(KEY, X)[0]["whole"]
+    np.testing.assert_array_equal(inside["body"]["fc"]["kernel"], old[0]["body"]["fc"]["kernel"])
+    several, _ = jax.vmap(lambda key: tuned.init(key, X))(jax.random.split(KEY, 2))
+    assert several["body"]["fc"]["kernel"].shape == (2, 4, 5)
+    np.testing.assert_array_equal(several["body"]["fc"]["kernel"][1], old[0]["body"]["fc"]["kernel"])
+
+
+@pytest.mark.promotes
+def test_a_frozen_body_stays_to_the_bit_and_the_head_learns(old):
+    tuned = jn.train.pretrained(net(3), *old, but="head/**")
+    objective = jn.objective(jn.losses.cross_entropy)
+    one = jn.train.program(tuned, objective, optax.sgd(0.1), (X, Y), epochs=3, batch_size=8, freeze="body/**")
+    run, history = jn.train.fit(one, KEY)
+    for path, leaf in jn.paths.paths({"params": run.params["body"], "state": run.state["body"]}).items():
+        source = {"params": old[0]["body"], "state": old[1]["body"]}
+        np.testing.assert_array_equal(leaf, jn.paths.paths(source)[path])
+    assert history["loss"][-1] < history["loss"][0]

@@ -1,0 +1,222 @@
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import jaxnets as jn
+from jaxnets import losses, regularizers
+from jaxnets.train.objective import Objective
+from tests.oracle import floats, integers
+
+PARAMS = {"fc": {"kernel": jnp.asarray(floats(3, 2)), "bias": jnp.asarray(floats(2))}}
+OUTPUTS, LABELS = jnp.asarray(floats(5, 2)), jnp.asarray(integers(5, high=2))
+
+
+def test_the_whole_is_the_sum_of_its_parts_by_name():
+    whole = jn.objective(
+        partial(losses.cross_entropy, label_smoothing=0.1),
+        regularizers.l2(0.1),
+        regularizers.confidence(0.2),
+        regularizers.l2(0.3, on="**/bias"),
+    )
+    total, parts = whole(PARAMS, OUTPUTS, LABELS)
+    kernel, bias = PARAMS["fc"]["kernel"], PARAMS["fc"]["bias"]
+    p = jax.nn.softmax(OUTPUTS)
+    expected = {
+        "cross_entropy": losses.cross_entropy(OUTPUTS, LABELS, label_smoothing=0.1).mean(),
+        "l2": 0.1 * (kernel**2).sum(),
+        "confidence": 0.2 * (p * jnp.log(p)).sum(axis=1).mean(),
+        "l2_2": 0.3 * (bias**2).sum(),
+    }
+    assert list(parts) == list(expected)
+    for name, part in parts.items():
+        assert part.shape == ()
+        np.testing.assert_allclose(part, expected[name], rtol=1e-6)
+    np.testing.assert_allclose(total, sum(expected.values()), rtol=1e-6)
+
+
+def test_two_of_the_same_terms_are_equal():
+    weak, loss = jn.regularizers.l2(0.1), partial(jn.losses.multiclass_hinge, margin=2.0)
+    assert jn.objective(loss, weak) == jn.objective(partial(jn.losses.multiclass_hinge, margin=2.0), weak)
+    assert hash(jn.objective(loss, weak)) == hash(jn.objective(loss, weak))
+    others = jn.objective(loss), jn.objective(jn.losses.multiclass_hinge, weak), jn.objective(loss, weak, weak)
+    assert jn.objective(loss, weak) not in others
+
+
+def test_it_prints_as_it_was_written():
+    whole = jn.objective(partial(losses.cross_entropy, label_smoothing=0.1), regularizers.l2(0.1))
+    assert isinstance(whole, Objective)
+    assert repr(whole) == "objective(cross_entropy(label_smoothing=0.1), l2(0.1, on='**/kernel'))"
+
+
+def loss(outputs, targets):
+    return losses.squared_error(outputs, targets)
+
+
+def test_names_are_distinct_and_leave_loss_for_the_whole():
+    first = regularizers.Penalty(lambda params: jnp.zeros(()), "l2_2")
+    names = jn.objective(losses.huber, regularizers.l2(0.1), first, regularizers.l2(0.2)).names
+    assert names == ("huber", "l2", "l2_2", "l2_3")
+    assert jn.objective(loss).names == ("data",)
+    assert jn.objective(lambda outputs, targets: outputs - targets).names == ("data",)
+    assert jn.objective(losses.sequence(partial(losses.huber, delta=2.0))).names == ("huber",)
+    assert jn.objective(losses.huber, regularizers.Penalty(jnp.mean, "loss")).names == ("huber", "loss_2")
+
+
+def test_a_plain_callable_is_a_penalty_of_params():
+    def bias_size(params):
+        return jnp.square(params["fc"]["bias"]).sum()
+
+    total, parts = jn.objective(losses.cross_entropy, bias_size)(PARAMS, OUTPUTS, LABELS)
+    np.testing.assert_allclose(parts["bias_size"], (PARAMS["fc"]["bias"] ** 2).sum(), rtol=1e-6)
+    np.testing.assert_allclose(total, parts["bias_size"] + parts["cross_entropy"], rtol=1e-6)
+
+
+WHOLE = jn.objective(losses.cross_entropy, regularizers.l2(0.1), regularizers.activity_l2(0.2))
+
+
+@given(st.lists(st.sampled_from([0.0, 0.5, 1.0, 3.0]), min_size=5, max_size=5))
+def test_rows_of_weight_zero_are_as_if_left_out(weights):
+    """In value and gradient, with NaN in their outputs and labels far out of range."""
+    kept = np.array(weights) > 0
+    spoiled = jnp.where(jnp.asarray(kept)[:, None], OUTPUTS, jnp.nan), jnp.where(jnp.asarray(kept), LABELS, 99)
+
+    def total(params, outputs):
+        return WHOLE(params, outputs, spoiled[1], jnp.array(weights))
+
+    (value, parts), gradients = jax.value_and_grad(total, argnums=(0, 1), has_aux=True)(PARAMS, spoiled[0])
+    jitted, _ = jax.jit(WHOLE)(PARAMS, *spoiled, jnp.array(weights))
+    np.testing.assert_allclose(jitted, value, rtol=1e-6)
+    share = np.array(weights) / max(sum(weights), 1e-9)
+    o, one_hot, w = (
+        np.asarray(x, np.float64) for x in (OUTPUTS, np.eye(2)[np.asarray(LABELS)], PARAMS["fc"]["kernel"])
+    )
+    p = np.exp(o) / np.exp(o).sum(axis=1, keepdims=True)
+    expected = {
+        "cross_entropy": -(share * np.log((p * one_hot).sum(axis=1))).sum(),
+        "l2": 0.1 * (w**2).sum(),
+        "activity_l2": 0.2 * (share * (o**2).sum(axis=1)).sum(),
+    }
+    for name, part in parts.items():
+        np.testing.assert_allclose(part, expected[name], rtol=1e-5)
+    np.testing.assert_allclose(value, sum(expected.values()), rtol=1e-5)
+    np.testing.assert_allclose(gradients[1], share[:, None] * (p - one_hot + 0.4 * o), rtol=1e-5, atol=1e-7)
+    np.testing.assert_array_equal(gradients[1][~kept], 0)
+    np.testing.assert_allclose(gradients[0]["fc"]["kernel"], 0.2 * w, rtol=1e-6)
+
+
+@given(st.integers(1, 6), st.integers(1, 4))
+def test_padded_batches_give_the_exact_mean(examples, batch):
+    outputs, targets = floats(examples, 2), floats(examples, 2, seed=1)
+    whole, _ = jn.objective(losses.squared_error)({}, jnp.asarray(outputs), jnp.asarray(targets))
+    total, run = 0.0, jax.jit(jn.objective(losses.squared_error))
+    for start in range(0, examples, batch):
+        rows = np.arange(start, start + batch)
+        value, _ = run({}, outputs[rows % examples], targets[rows % examples], (rows < examples).astype(np.float32))
+        total += float(value) * float((rows < examples).sum())
+    np.testing.assert_allclose(total / examples, whole, rtol=1e-5)
+
+
+@pytest.mark.parametrize("weights", [[1.0, 0.0, 2.0], [0.0, 0.0, 0.0]])
+def test_weights_mask_whole_sequences(weights):
+    """With Padded outputs and targets, whose lengths in masked rows differ."""
+    whole = jn.objective(losses.sequence(losses.cross_entropy), regularizers.confidence(0.5))
+    values, labels = jnp.asarray(floats(3, 4, 2)), jnp.asarray(integers(3, 4, high=2))
+    outputs, targets = jn.Padded(values, jnp.array([2, 4, 3])), jn.Padded(labels, jnp.array([2, 1, 3]))
+    kept = np.array(weights) > 0
+    value, parts = whole(
+        {}, jn.Padded(jnp.where(kept[:, None, None], values, jnp.nan), outputs.lengths), targets, weights
+    )
+    assert np.isfinite(value)
+    each = [losses.cross_entropy(values[row, :n], labels[row, :n]).mean() for row, n in ((0, 2), (2, 3))]
+    expected = (each[0] + 2 * each[1]) / 3 if kept.any() else 0.0
+    np.testing.assert_allclose(parts["cross_entropy"], expected, rtol=1e-5)
+
+
+def test_targets_of_other_losses_stay_valid_in_masked_rows():
+    """A hinge takes no target 0, and a soft label has to add up to 1, where values are known."""
+    weights = jnp.array([0.0, 1.0])
+    value, _ = jn.objective(losses.hinge)({}, jnp.array([jnp.nan, 0.5]), jnp.array([0, 1]), weights)
+    assert value == 0.5
+    value, _ = jn.objective(losses.cross_entropy)({}, jnp.zeros((2, 2)), jnp.array([[0.0, 0.0], [0.5, 0.5]]), weights)
+    np.testing.assert_allclose(value, np.log(2), rtol=1e-6)
+
+
+def test_outputs_may_be_a_tree():
+    def both(outputs, targets):
+        return losses.squared_error(outputs["a"], targets["a"]) + losses.cross_entropy(outputs["b"], targets["b"])
+
+    a, b = jnp.asarray(floats(5)), OUTPUTS
+    targets, weights = {"a": jnp.zeros(5), "b": LABELS}, jnp.array([1.0, 0.0, 1.0, 0.0, 0.0])
+    value, parts = jn.objective(both)({}, {"a": a.at[1].set(jnp.nan), "b": b}, targets, weights)
+    expected = sum(a[k] ** 2 + losses.cross_entropy(b[k : k + 1], LABELS[k : k + 1])[0] for k in (0, 2)) / 2
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    assert list(parts) == ["both"]
+
+
+def test_strengths_and_options_may_be_traced():
+    def total(strength, smoothing):
+        whole = jn.objective(partial(losses.cross_entropy, label_smoothing=smoothing), regularizers.l2(strength))
+        return whole(PARAMS, OUTPUTS, LABELS, jnp.array([1.0, 1.0, 0.0, 1.0, 1.0]))[0]
+
+    strengths, smoothings = jnp.array([0.0, 0.3]), jnp.array([0.2, 0.0])
+    slope = jax.grad(total, argnums=(0, 1))
+    together = jax.jit(jax.vmap(total))(strengths, smoothings), *jax.jit(jax.vmap(slope))(strengths, smoothings)
+    for k in range(2):
+        alone = total(float(strengths[k]), float(smoothings[k])), *slope(strengths[k], smoothings[k])
+        np.testing.assert_allclose([values[k] for values in together], alone, rtol=1e-5)
+
+
+def test_precision():
+    half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), PARAMS)
+    value, parts = WHOLE(half, OUTPUTS.astype(jnp.bfloat16), LABELS, jnp.ones(5, jnp.bfloat16))
+    assert {value.dtype, *(part.dtype for part in parts.values())} == {jnp.dtype(jnp.float32)}
+    with jax.enable_x64(True):
+        value, _ = WHOLE(PARAMS, OUTPUTS.astype(jnp.float64), LABELS, np.ones(5, np.float32))
+        assert value.dtype == jnp.float64
+
+
+ALL = (PARAMS, OUTPUTS, LABELS)
+MISTAKES = {
+    "loss already averaged": (
+        lambda: jn.objective(lambda o, t: losses.cross_entropy(o, t).mean())(*ALL),
+        r"objective expects data to give one value for each example, \(5,\), got \(\)",
+    ),
+    "loss by element": (
+        lambda: jn.objective(lambda o, t: o)(*ALL),
+        r"one value for each example, \(5,\), got \(5, 2\); average over the other axes",
+    ),
+    "penalty no scalar": (
+        lambda: jn.objective(losses.cross_entropy, lambda params: params["fc"]["bias"])(*ALL),
+        r"expects lambda to give a scalar, got \(2,\)",
+    ),
+    "penalty of outputs averaged": (
+        lambda: jn.objective(losses.cross_entropy, regularizers.Penalty(jnp.mean, "mean", "outputs"))(*ALL),
+        r"expects mean to give one value for each example, \(5,\), got \(\)",
+    ),
+    "weights of steps": (lambda: WHOLE(*ALL, jnp.ones((5, 2))), r"expects weights \(5,\), got \(5, 2\)"),
+    "weights of another batch": (
+        lambda: WHOLE(*ALL, jnp.ones(4)),
+        r"expects outputs with the batch axis.*\(4,\), got \(5, 2\)",
+    ),
+    "scalar weights": (lambda: WHOLE(*ALL, 1.0), r"expects weights \(5,\), got \(\)"),
+    "negative weights": (lambda: WHOLE(*ALL, jnp.array([1, 1, -1, 1, 1.0])), "expects weights ≥ 0, got -1"),
+    "no loss": (lambda: jn.objective(None), "expects a loss and penalties, got None"),  # type: ignore[arg-type]
+    "a number": (lambda: jn.objective(losses.huber, 0.1), "expects a loss and penalties, got float 0.1"),  # type: ignore[arg-type]
+    "a penalty first": (lambda: jn.objective(regularizers.l2(0.1)), r"expects the loss first, got the penalty l2\(0.1"),  # type: ignore[arg-type]
+    "a pattern without match": (
+        lambda: jn.objective(losses.cross_entropy, regularizers.l1(0.1, on="conv*/**"))(*ALL),
+        r"l1\(0.1, on='conv\*/\*\*'\) matches no parameter; the paths are: fc/bias, fc/kernel",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_explained(name: str):
+    make, message = MISTAKES[name]
+    with pytest.raises(jn.NetError, match=message):
+        make()
