@@ -75,7 +75,7 @@ SZEGEDY, RETHINKING = "Szegedy et al. 2015", "Szegedy et al. 2016"
 HE, PREACTIVATION = "He et al. 2015", "He et al. 2016"
 HOCHREITER = "Hochreiter & Schmidhuber 1997"
 HINTON, KINGMA = "Hinton & Salakhutdinov 2006", "Kingma & Welling 2014"
-FCN8S = 'fcn(21, vgg16()["features"], skips=("23", "16"), features=4096, window=7)'
+FCN8S = 'fcn(21, vgg16()["features"], skips=("23", "16"), features=4096, kernel_size=7)'
 TABLES: dict[str, list[Entry]] = {
     "dense": [
         Entry("linear(10)", DIGIT, "Cox 1958"),

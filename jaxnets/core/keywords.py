@@ -15,7 +15,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _NAMES = {  # ours: theirs, of Keras, PyTorch, Flax and Haiku; one that is not in the signature is passed over
-    "window": "kernel_size kernel_shape pool_size window_size window_shape filter_size filter_shape kernel size",
+    "kernel_size": "window kernel_shape pool_size window_size window_shape filter_size filter_shape kernel size",
     "output_size": "size target_size",
     "size": "window n depth_radius",
     "features": "filters channels out_channels out_features output_channels output_size output_dim units hidden_size "
@@ -127,11 +127,11 @@ def check_arguments(label: str, signature: inspect.Signature, args: Sequence[Any
         NetError: for a keyword that it does not have, naming ours or the nearest one; for too many arguments without
             a name, or too few.
 
-    >>> def conv(features, window, *, stride=1): ...
+    >>> def conv(features, kernel_size, *, stride=1): ...
     >>> check_arguments("conv", inspect.signature(conv), (6,), {"kernel_size": 3})
     Traceback (most recent call last):
         ...
-    jaxnets.core.errors.NetError: conv has no argument kernel_size: write window=3
+    jaxnets.core.errors.NetError: conv has no argument window: write kernel_size=3
     """
     parameters = signature.parameters
     kinds = {parameter.kind for parameter in parameters.values()}
@@ -148,7 +148,7 @@ def check_arguments(label: str, signature: inspect.Signature, args: Sequence[Any
         if len(args) > len(plain):
             said = f"takes {len(plain)} unnamed argument{'s' * (len(plain) != 1)}, got {len(args)}"
             sizes = any(
-                name in parameters for name in ("features", "window", "shape", "axis", "use_bias", "num_classes")
+                name in parameters for name in ("features", "kernel_size", "shape", "axis", "use_bias", "num_classes")
             )
             hint = "; sizes of the input are left out, init reads them" * sizes
         else:

@@ -15,7 +15,7 @@ from jaxnets.ops.geometry import out_sizes
 @overload
 def output_size(
     size: int,
-    window: Ints,
+    kernel_size: Ints,
     *,
     stride: Ints = 1,
     padding: Padding = 0,
@@ -27,7 +27,7 @@ def output_size(
 @overload
 def output_size(
     size: Sequence[int],
-    window: Ints,
+    kernel_size: Ints,
     *,
     stride: Ints = 1,
     padding: Padding = 0,
@@ -38,7 +38,7 @@ def output_size(
 ) -> tuple[int, ...]: ...
 def output_size(
     size: int | Sequence[int],
-    window: Ints,
+    kernel_size: Ints,
     *,
     stride: Ints = 1,
     padding: Padding = 0,
@@ -49,12 +49,12 @@ def output_size(
 ) -> int | tuple[int, ...]:
     """Return the size of a convolution's, a pool's or a transposed convolution's output.
 
-    With p the padding on both sides together, a convolution or a pool has ⌊(n + p - dilation (window - 1) - 1) /
-    stride⌋ + 1 places, and a transposed convolution (n - 1) stride - p + dilation (window - 1) + output_padding + 1.
+    With p the padding on both sides together, a convolution or a pool has ⌊(n + p - dilation (kernel_size - 1) - 1) /
+    stride⌋ + 1 places, and a transposed convolution (n - 1) stride - p + dilation (kernel_size - 1) + output_padding + 1.
 
     Args:
         size: of the input, an integer, or a tuple with one for each spatial axis.
-        window: size of the window, an integer for every axis or a tuple with one for each.
+        kernel_size: size of the window, an integer for every axis or a tuple with one for each.
         stride: steps between windows, likewise; pools have their window if not told otherwise, so say it here.
         padding: as for `jn.conv`: an integer for both sides, one or (before, after) for each axis, "SAME" or "VALID".
         dilation: steps between the elements of one window.
@@ -91,9 +91,9 @@ def output_size(
             raise NetError(f"expects output_padding of a transposed convolution alone, got {output_padding!r}")
         if transposed:
             settings = {"stride": stride, "padding": padding, "output_padding": output_padding, "dilation": dilation}
-            net = conv_transpose(1, window, **settings, use_bias=False)
+            net = conv_transpose(1, kernel_size, **settings, use_bias=False)
             params, state = jax.eval_shape(net.init, jax.random.key(0), x)
             out = jax.eval_shape(net.apply, params, state, x)[0].shape[1:-1]
         else:
-            out = out_sizes(spatial, *Windows(window, stride, padding, dilation).over(x, ceil=ceil_mode))
+            out = out_sizes(spatial, *Windows(kernel_size, stride, padding, dilation).over(x, ceil=ceil_mode))
     return out[0] if single else out

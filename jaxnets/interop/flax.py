@@ -252,7 +252,7 @@ def _assembled(
 def _turned(array: np.ndarray, swapped: bool) -> np.ndarray:
     """Turn the windows of kernels round: Flax computes a convolution of the spread input, not a transpose.
 
-    With `transpose_kernel=True` it turns them itself, and its kernels are `(*window, out, in)`.
+    With `transpose_kernel=True` it turns them itself, and its kernels are `(*kernel_size, out, in)`.
     """
     if swapped and array.ndim > 1:
         return np.swapaxes(array, -1, -2)

@@ -137,16 +137,16 @@ def theirs_of(module: Any) -> Settings | None:
         if kind not in _WINDOWED:
             return Settings(kind, values)
         rank = int(digit) if digit else len(spread(module.kernel_size, 1))
-        return Settings(kind, values | _window(kind, {"window": module.kernel_size, **values}, rank), rank)
+        return Settings(kind, values | _window(kind, {"kernel_size": module.kernel_size, **values}, rank), rank)
     return None
 
 
 def _window(kind: str, values: Mapping[str, Any], rank: int) -> dict[str, Any]:
     """Return what a sliding window is made with, for each axis; padding in numbers wherever these are settled."""
-    size = spread(values["window"], rank)
+    size = spread(values["kernel_size"], rank)
     stride = size if values.get("stride") is None and "pool" in kind else spread(values.get("stride") or 1, rank)
     dilation = spread(values.get("dilation") or 1, rank)
-    found = {"window": tuple(size), "stride": tuple(stride), "dilation": tuple(dilation)}
+    found = {"kernel_size": tuple(size), "stride": tuple(stride), "dilation": tuple(dilation)}
     reach = [d * (w - 1) + 1 for w, d in zip(size, dilation)]
     padding = values.get("padding", 0)
     if kind == "conv_transpose":

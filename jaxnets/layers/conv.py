@@ -18,7 +18,7 @@ Initializer = jax.nn.initializers.Initializer
 @labeled
 def conv(
     features: int,
-    window: Ints,
+    kernel_size: Ints,
     *,
     stride: Ints = 1,
     padding: Padding = "VALID",
@@ -35,25 +35,25 @@ def conv(
 
     Args:
         features: channels of the output, at least 1, divisible by `groups`.
-        window: size of the window: an integer for every spatial axis of the input, or a tuple with one for each.
+        kernel_size: size of the window: an integer for every spatial axis of the input, or a tuple with one for each.
         stride: steps between windows, likewise.
         padding: zeros around the input: "VALID" for none; an integer for both sides of every axis; a tuple with an
             integer for each axis, or with `(before, after)` for each axis. "SAME" gives ⌈n / stride⌉ places, by
             XLA's and TensorFlow's rule: as much padding as that takes, an odd place at the end. For stride 1 and an
-            odd window it is PyTorch's `padding=window // 2`; for stride 2 it is not: a window of 3 over an even axis
+            odd window it is PyTorch's `padding=kernel_size // 2`; for stride 2 it is not: a window of 3 over an even axis
             gets (0, 1) from "SAME", (1, 1) from `padding=1`.
         dilation: steps between the elements of one window.
         groups: into how many groups the channels are split; each group of features sees one group of channels.
         use_bias: whether there is a bias; none is needed before a batch norm.
-        kernel_init: how `kernel` is drawn. LeCun normal, variance 1/(window · channels / groups), suits linear, tanh
+        kernel_init: how `kernel` is drawn. LeCun normal, variance 1/(kernel_size · channels / groups), suits linear, tanh
             and SELU outputs; take `jax.nn.initializers.he_normal()` before a ReLU.
         bias_init: how `bias` is drawn.
 
     Returns:
         A network from `(batch, *spatial, channels)`, of any floating dtype, to `(batch, *out, features)` with
-        out = ⌊(n + padding − dilation (window − 1) − 1) / stride⌋ + 1 and parameters `kernel`
-        `(*window, channels / groups, features)` and `bias` `(features,)`. `Padded` sequences are zero behind their
-        ends, and must keep their time axis: `padding="SAME"`, or `((window - 1, 0),)` to look back only.
+        out = ⌊(n + padding − dilation (kernel_size − 1) − 1) / stride⌋ + 1 and parameters `kernel`
+        `(*kernel_size, channels / groups, features)` and `bias` `(features,)`. `Padded` sequences are zero behind their
+        ends, and must keep their time axis: `padding="SAME"`, or `((kernel_size - 1, 0),)` to look back only.
 
     Raises:
         NetError: for settings out of range or for unequal numbers of axes, input of another rank, integer input, input
@@ -73,13 +73,13 @@ def conv(
     check_count("groups", groups)
     if features % groups:
         raise NetError(f"expects features divisible by groups, got {features} features in {groups} groups")
-    windows = Windows(window, stride, padding, dilation)
+    windows = Windows(kernel_size, stride, padding, dilation)
     return _convolution(lambda _: (features, groups), windows, use_bias, kernel_init, bias_init)
 
 
 @labeled
 def depthwise_conv(
-    window: Ints,
+    kernel_size: Ints,
     multiplier: int = 1,
     *,
     stride: Ints = 1,
@@ -92,7 +92,7 @@ def depthwise_conv(
     """Convolve each channel by itself: a `conv` with as many groups as the input has channels.
 
     Args:
-        window: size of the window, as for `conv`.
+        kernel_size: size of the window, as for `conv`.
         multiplier: how many features each channel gives, at least 1; those of one channel stand together.
         stride: as for `conv`.
         padding: as for `conv`.
@@ -103,7 +103,7 @@ def depthwise_conv(
 
     Returns:
         A network from `(batch, *spatial, channels)` to `(batch, *out, channels · multiplier)`, with parameters
-        `kernel` `(*window, 1, channels · multiplier)` and `bias` `(channels · multiplier,)`.
+        `kernel` `(*kernel_size, 1, channels · multiplier)` and `bias` `(channels · multiplier,)`.
 
     Raises:
         NetError: as `conv`.
@@ -116,7 +116,7 @@ def depthwise_conv(
     (3, 3, 1, 16)
     """
     check_count("multiplier", multiplier)
-    windows = Windows(window, stride, padding, dilation)
+    windows = Windows(kernel_size, stride, padding, dilation)
     return _convolution(lambda channels: (channels * multiplier, channels), windows, use_bias, kernel_init, bias_init)
 
 

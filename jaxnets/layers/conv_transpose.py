@@ -27,7 +27,7 @@ from jaxnets.ops.conv import transpose as ops
 @labeled
 def conv_transpose(
     features: int,
-    window: Ints,
+    kernel_size: Ints,
     *,
     stride: Ints = 1,
     padding: Padding = 0,
@@ -45,7 +45,7 @@ def conv_transpose(
 
     Args:
         features: channels of the output, at least 1, divisible by `groups`.
-        window: size of the window: an integer for every spatial axis of the input, or a tuple with one for each.
+        kernel_size: size of the window: an integer for every spatial axis of the input, or a tuple with one for each.
         stride: steps in the output for one step in the input, likewise.
         padding: how many places of the output are *cut off*, so that the layer undoes the sizes of a `conv` with this
             padding: an integer for both sides of every axis, a tuple with an integer or with `(before, after)` for each
@@ -60,9 +60,9 @@ def conv_transpose(
 
     Returns:
         A network from `(batch, *spatial, channels)`, of any floating dtype, to `(batch, *out, features)` with
-        out = (n − 1) stride − padding before and after + dilation (window − 1) + output_padding + 1 and parameters
-        `kernel` `(*window, channels, features / groups)` and `bias` `(features,)`. PyTorch's weight
-        `(channels, features / groups, *window)` becomes `kernel` by moving its first two axes behind the others;
+        out = (n − 1) stride − padding before and after + dilation (kernel_size − 1) + output_padding + 1 and parameters
+        `kernel` `(*kernel_size, channels, features / groups)` and `bias` `(features,)`. PyTorch's weight
+        `(channels, features / groups, *kernel_size)` becomes `kernel` by moving its first two axes behind the others;
         nothing is flipped.
 
     Raises:
@@ -82,11 +82,11 @@ def conv_transpose(
     check_count("groups", groups)
     if features % groups:
         raise NetError(f"expects features divisible by groups, got {features} features in {groups} groups")
-    windows = Windows(window, stride, padding, dilation)
+    windows = Windows(kernel_size, stride, padding, dilation)
     check_ints("output_padding", output_padding, least=0)
     if padding == "SAME" and any(spread(output_padding, 1)):
         raise NetError(f'expects output_padding 0 with padding="SAME", whose sizes are settled, got {output_padding!r}')
-    settings = {"window": window, "stride": stride, "padding": padding, "dilation": dilation}
+    settings = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation}
     rank = common_rank(**settings, output_padding=output_padding)
 
     def place(x: Any) -> tuple[Grid, tuple[int, ...]]:

@@ -27,7 +27,7 @@ from jaxnets.ops import pool as ops
 
 @labeled
 def max_pool(
-    window: Ints,
+    kernel_size: Ints,
     *,
     stride: Ints | None = None,
     padding: Padding = 0,
@@ -40,7 +40,7 @@ def max_pool(
     PyTorch. NaN counts as the maximum.
 
     Args:
-        window: size of the window: an integer for every spatial axis of the input, or a tuple with one for each.
+        kernel_size: size of the window: an integer for every spatial axis of the input, or a tuple with one for each.
         stride: steps between windows, likewise; the window itself if not given, so that windows don't overlap.
         padding: an integer for both sides of every axis; a tuple with an integer, or with `(before, after)`, for each
             axis; "VALID" for none; "SAME" for ⌈n / stride⌉ places (see `conv`).
@@ -50,7 +50,7 @@ def max_pool(
 
     Returns:
         A network from `(batch, *spatial, channels)` to `(batch, *out, channels)`, of the same floating dtype, with
-        out = ⌊(n + padding − dilation (window − 1) − 1) / stride⌋ + 1, or ⌈…⌉ + 1.
+        out = ⌊(n + padding − dilation (kernel_size − 1) − 1) / stride⌋ + 1, or ⌈…⌉ + 1.
 
     Raises:
         NetError: for settings out of range or for unequal numbers of axes, input of another rank, integer input, input
@@ -61,7 +61,7 @@ def max_pool(
     >>> net.apply({}, {}, jnp.arange(16.0).reshape(1, 4, 4, 1))[0].ravel().tolist()
     [5.0, 7.0, 13.0, 15.0]
     """
-    windows = Windows(window, window if stride is None else stride, padding, dilation)
+    windows = Windows(kernel_size, kernel_size if stride is None else stride, padding, dilation)
 
     def apply(_: Any, x: Any) -> jax.Array:
         grid = windows.over(x, ceil=ceil_mode)
@@ -73,7 +73,7 @@ def max_pool(
 
 @labeled
 def avg_pool(
-    window: Ints,
+    kernel_size: Ints,
     *,
     stride: Ints | None = None,
     padding: Padding = 0,
@@ -86,7 +86,7 @@ def avg_pool(
     Sums are taken in float32 for narrower input.
 
     Args:
-        window: size of the window, as for `max_pool`.
+        kernel_size: size of the window, as for `max_pool`.
         stride: steps between windows; the window itself if not given.
         padding: as for `max_pool`; zeros are added.
         dilation: steps between the elements of one window.
@@ -106,7 +106,7 @@ def avg_pool(
     >>> net.apply({}, {}, jnp.arange(16.0).reshape(1, 4, 4, 1))[0].ravel().tolist()
     [2.5, 4.5, 10.5, 12.5]
     """
-    windows = Windows(window, window if stride is None else stride, padding, dilation)
+    windows = Windows(kernel_size, kernel_size if stride is None else stride, padding, dilation)
 
     def apply(_: Any, x: Any) -> jax.Array:
         grid = windows.over(x, ceil=ceil_mode)

@@ -50,7 +50,7 @@ class Windows:
     dilation: Ints = 1
 
     def __post_init__(self) -> None:
-        for name, value in (("window", self.size), ("stride", self.stride), ("dilation", self.dilation)):
+        for name, value in (("kernel_size", self.size), ("stride", self.stride), ("dilation", self.dilation)):
             check_ints(name, value)
         _check_padding(self.padding)
         self.rank  # noqa: B018  # raises where the numbers of axes differ
@@ -58,7 +58,7 @@ class Windows:
     @property
     def rank(self) -> int | None:
         """How many spatial axes the input has, `None` where that is open."""
-        return common_rank(window=self.size, stride=self.stride, padding=self.padding, dilation=self.dilation)
+        return common_rank(kernel_size=self.size, stride=self.stride, padding=self.padding, dilation=self.dilation)
 
     def over(self, x: Any, *, ceil: bool = False, transposed: bool = False) -> Grid:
         """Return the numbers for each spatial axis of an input.

@@ -19,7 +19,7 @@ def cnn(
     widths: Sequence[int] = (32, 64),
     num_classes: int = 10,
     *,
-    window: int = 3,
+    kernel_size: int = 3,
     convs: int = 1,
     pool: int = 2,
     batch_norm: bool = False,
@@ -36,7 +36,7 @@ def cnn(
     Args:
         widths: channels of each stage.
         num_classes: width of the output.
-        window: size of the convolutions' window, 3 or 5 as a rule.
+        kernel_size: size of the convolutions' window, 3 or 5 as a rule.
         convs: convolutions in each stage, at least 1.
         pool: size and stride of the pooling window; 1 for no pooling.
         batch_norm: whether a batch norm stands behind each convolution, which then has no bias.
@@ -72,7 +72,7 @@ def cnn(
     for stage, width in enumerate(widths, start=1):
         for _ in range(convs):
             place += 1
-            features[f"conv{place}"] = conv(width, window, padding="SAME", use_bias=not batch_norm, kernel_init=he)
+            features[f"conv{place}"] = conv(width, kernel_size, padding="SAME", use_bias=not batch_norm, kernel_init=he)
             if batch_norm:
                 features[f"bn{place}"] = normalize()
             features[f"act{place}"] = activation

@@ -27,7 +27,7 @@ def fcn(
     skips: Sequence[str] = ("pool4", "pool3"),
     stride: int = 32,
     features: int = 256,
-    window: int = 3,
+    kernel_size: int = 3,
     dropout: Any = 0.5,
 ) -> Net:
     """Return a fully convolutional network: scores at the coarsest map, doubled and added to those of finer ones.
@@ -35,7 +35,7 @@ def fcn(
     FCN-8s has two skips, FCN-16s `("pool4",)`, FCN-32s `()`. Each map's scores are a 1×1 convolution; sizes are
     doubled by transposed convolutions that start as bilinear interpolation, and so is the last step from
     stride / 2^skips to single places. The paper's FCN-8s is `fcn(21, jn.models.vgg16()["features"],
-    skips=("23", "16"), features=4096, window=7)`, of 134,489,759 parameters.
+    skips=("23", "16"), features=4096, kernel_size=7)`, of 134,489,759 parameters.
 
     Args:
         num_classes: channels of the output.
@@ -45,7 +45,7 @@ def fcn(
         skips: its children whose maps have 2, 4, … times the size of the last, in this order.
         stride: of the backbone as a whole.
         features: channels of the two layers `fc6` and `fc7` behind the backbone.
-        window: of `fc6`; it keeps the size.
+        kernel_size: of `fc6`; it keeps the size.
         dropout: behind `fc6` and `fc7`. May be traced.
 
     Returns:
@@ -70,7 +70,7 @@ def fcn(
     _check(backbone, skips, stride)
     he = jax.nn.initializers.he_normal()
     nodes: dict[str, Any] = dict(backbone.children) | {
-        "fc6": conv(features, window, padding="SAME", kernel_init=he),
+        "fc6": conv(features, kernel_size, padding="SAME", kernel_init=he),
         "relu6": jax.nn.relu,
         "drop6": drop(dropout),
         "fc7": conv(features, 1, kernel_init=he),

@@ -32,7 +32,7 @@ class Geometry:
 
     Attributes:
         spatial: sizes of the input.
-        window: sizes of the kernel.
+        kernel_size: sizes of the kernel.
         channels: of the input.
         features: of the output.
         stride: steps between windows.

@@ -18,18 +18,18 @@ flip: Any = jn.data.flip
 CELL: Any = jn.lstm_cell(2)
 
 CALLS: dict[str, tuple[Callable[[], Any], str]] = {
-    "torch conv": (lambda: any_.conv(6, kernel_size=3), "conv has no argument kernel_size: write window=3"),
+    "torch conv": (lambda: any_.conv(6, window=3), "conv has no argument window: write kernel_size=3"),
     "keras conv": (
-        lambda: any_.conv(filters=6, kernel_size=(3, 3), strides=2, dilation_rate=1),
-        "conv has no argument filters: write features=6; has no argument kernel_size: write window=(3, 3); has no "
+        lambda: any_.conv(filters=6, window_size=(3, 3), strides=2, dilation_rate=1),
+        "conv has no argument filters: write features=6; has no argument window_size: write kernel_size=(3, 3); has no "
         "argument strides: write stride=2; has no argument dilation_rate: write dilation=1",
     ),
     "torch conv by place": (
         lambda: any_.conv(3, 6, 5),
         "conv takes 2 unnamed arguments, got 3; sizes of the input are left out, init reads them; it takes "
-        "(features, window, *, stride, padding, dilation, groups, use_bias, kernel_init, bias_init)",
+        "(features, kernel_size, *, stride, padding, dilation, groups, use_bias, kernel_init, bias_init)",
     ),
-    "no window": (lambda: any_.conv(6), "conv is called with the wrong arguments, missing a required argument: 'w"),
+    "no window": (lambda: any_.conv(6), "conv is called with the wrong arguments, missing a required argument: 'k"),
     "torch linear": (lambda: any_.dense(784, 10), "dense takes 1 unnamed argument, got 2; sizes of the input are left"),
     "torch names": (
         lambda: any_.dense(in_features=784, out_features=10, bias=False),
@@ -56,7 +56,7 @@ CALLS: dict[str, tuple[Callable[[], Any], str]] = {
     "size by place": (lambda: any_.batch_norm(64), "batch_norm takes 0 unnamed arguments, got 1; sizes of the input"),
     "dropout": (lambda: any_.dropout(p=0.5), "dropout has no argument p: write rate=0.5"),
     "kept": (lambda: any_.dropout(keep_prob=0.9), "its name is rate here (rate is 1 - keep_prob)"),
-    "pool": (lambda: any_.max_pool(pool_size=2), "max_pool has no argument pool_size: write window=2"),
+    "pool": (lambda: any_.max_pool(pool_size=2), "max_pool has no argument pool_size: write kernel_size=2"),
     "embedding": (
         lambda: any_.embed(input_dim=100, output_dim=8),
         "embed has no argument input_dim: write vocabulary_size=100; has no argument output_dim: write features=8",
@@ -67,8 +67,8 @@ CALLS: dict[str, tuple[Callable[[], Any], str]] = {
     "stacked": (lambda: any_.bidirectional(CELL, num_layers=2), "has no argument num_layers: write layers=2"),
     "misspelled": (lambda: any_.conv(6, 3, strid=2), "conv has no argument strid: write stride=2"),
     "given already": (
-        lambda: any_.conv(6, window=3, kernel_size=3),
-        "has no argument kernel_size: it is window here, which",
+        lambda: any_.conv(6, kernel_size=3, pool_size=3),
+        "has no argument pool_size: it is kernel_size here, which",
     ),
     "unknown": (lambda: any_.dropout(0.1, quantum=3), "has no argument quantum: there are rate, broadcast_axes"),
     "torchvision's flip": (lambda: flip(p=0.5), "flip has no argument p: write probability=0.5"),

@@ -50,7 +50,7 @@ def read(function: Callable, *shape: int) -> int:
 
 @given(
     places=st.tuples(st.integers(4, 7), st.integers(4, 7)),
-    window=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    kernel_size=st.tuples(st.integers(1, 4), st.integers(1, 4)),
     stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
     padding=st.integers(0, 1),
     ceil=st.booleans(),

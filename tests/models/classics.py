@@ -30,7 +30,7 @@ ROWS = [
     ),
     Row("cnn_mnist", models.cnn, DIGIT, 421_642, 4_241_152),
     Row("cnn_batch_norm", partial(models.cnn, batch_norm=True, dropout=0.5), DIGIT, 421_738, 4_241_152),
-    Row("cnn_pairs", partial(models.cnn, (16, 32), window=5, convs=2, hidden=()), image(32), 66_586, 17_633_280),
+    Row("cnn_pairs", partial(models.cnn, (16, 32), kernel_size=5, convs=2, hidden=()), image(32), 66_586, 17_633_280),
     Row("alexnet", models.alexnet, image(), 61_100_840, 714_188_480),
     Row("alexnet_gray", partial(models.alexnet, 10), image(224, 1), 57_029_322, 663_282_240),
     Row("alexnet_2012", models.alexnet_2012, image(227), 60_965_224, 724_406_816),

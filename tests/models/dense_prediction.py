@@ -10,7 +10,7 @@ models = jn.models
 
 
 def _fcn8s() -> jn.Net:
-    return models.fcn(21, models.vgg16()["features"], skips=("23", "16"), features=4096, window=7)
+    return models.fcn(21, models.vgg16()["features"], skips=("23", "16"), features=4096, kernel_size=7)
 
 
 ROWS = [
