@@ -70,15 +70,15 @@ def run(config: Config) -> dict[str, Any]:
     )
     folder = new_folder(config.root, config.name)  # only now, so that wrong options leave no empty folder
     write_config(folder, config)
-    predict = jax.jit(lambda params, state, x: jax.nn.softmax(jn.train.predict(net, params, state, x)))
+    predict = jax.jit(lambda params, state, x: jax.nn.softmax(jn.predict(net, (params, state), x)))
     histories, probabilities, first_kernel = [], [], None
     for seed in range(config.seeds):
         watch = jn.train.progress(f"seed {seed + 1} of {config.seeds}")
         record = jn.train.jsonl(folder / "metrics.jsonl", seed=seed)
-        result, history = jn.train.fit(program, jax.random.key(seed), [watch, record])
+        result, history = jn.train.run(program, key=jax.random.key(seed), callbacks=[watch, record])
         histories.append(history)
         probabilities.append(np.asarray(predict(result.params, result.state, jnp.asarray(test[0]))))
-        jn.save(folder / f"params-{seed}.safetensors", result.params, result.state, {"seed": seed}, net=net)
+        jn.save(folder / f"params-{seed}.safetensors", result, metadata={"seed": seed}, net=net)
         first_kernel = result.params["conv1"]["kernel"] if first_kernel is None else first_kernel
 
     right = np.stack([each.argmax(-1) == test[1] for each in probabilities])  # (seeds, test digits)

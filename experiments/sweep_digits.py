@@ -61,7 +61,7 @@ def main(folder: Path) -> jn.sweeps.SweepResult:
 def accuracy(net: jn.Net, run: jn.train.TrainState, data: tuple) -> jax.Array:
     """Return the accuracy of a finished run on data."""
     data = jax.tree.map(jnp.asarray, data)
-    return jn.train.evaluate(net, run.params, run.state, data, {"accuracy": jn.metrics.accuracy})["accuracy"]
+    return jn.evaluate(net, run, data, {"accuracy": jn.metrics.accuracy})["accuracy"]
 
 
 if __name__ == "__main__":

@@ -504,33 +504,33 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     "inputs alone": (train(FLAT), ["expects data as (inputs, targets)", "targets are missing"]),
     "inputs in a tuple": (train((FLAT,)), ["got a tuple of 1", "for an autoencoder", "(x, x)"]),
     "a file for predict": (
-        lambda: jn.train.predict(NET, {}, {}, "x.npy"),
+        lambda: jn.predict(NET, ({}, {}), "x.npy"),
         ["predict expects numbers in x, got str 'x.npy'"],
     ),
     "inputs alone for evaluate": (
-        lambda: jn.train.evaluate(NET, {}, {}, FLAT, None),  # type: ignore[arg-type]
+        lambda: jn.evaluate(NET, ({}, {}), FLAT, None),  # type: ignore[arg-type]
         ["evaluate expects data as (inputs, targets)", "targets are missing"],
     ),
     # --- fit and sweep
     "a network for fit": (
-        lambda: jn.train.fit(NET, KEY),
+        lambda: jn.train.run(NET, key=KEY),
         ["fit expects a program and a key, got Net", "jn.train.program("],
     ),
     "a seed for fit": (
-        lambda: jn.train.fit(train()(), ZERO),
+        lambda: jn.train.run(train()(), key=ZERO),
         ["fit expects a key such as jax.random.key(0), got int 0"],
     ),
     "a seed for a program": (lambda: train()()(ZERO), ["expects a key such as jax.random.key(0), got int 0"]),
     "a function for a callback": (
-        lambda: jn.train.fit(train()(), KEY, untyped([print])),
+        lambda: jn.train.run(train()(), key=KEY, callbacks=untyped([print])),
         ["fit expects a list of callbacks", "got the function print; jn.train.Callback(on_epoch_end=function)"],
     ),
     "a callback not called": (
-        lambda: jn.train.fit(train()(), KEY, untyped([jn.train.progress])),
+        lambda: jn.train.run(train()(), key=KEY, callbacks=untyped([jn.train.progress])),
         ["got the function progress; call it, jn.train.progress(...)"],
     ),
     "a callback without brackets": (
-        lambda: jn.train.fit(train()(), KEY, untyped(jn.train.progress())),
+        lambda: jn.train.run(train()(), key=KEY, callbacks=untyped(jn.train.progress())),
         ["got Callback; put it in brackets"],
     ),
     "a callback of another form": (
@@ -588,7 +588,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
         ["program expects plateau to look at a loss or an error, got 'accuracy'"],
     ),
     "a callback that returns the run": (
-        lambda: jn.train.fit(train()(), KEY, [jn.train.Callback(on_epoch_end=lambda number, run, row: run)]),
+        lambda: jn.train.run(train()(), key=KEY, callbacks=[jn.train.Callback(on_epoch_end=lambda number, run, row: run)]),
         ["Callback expects on_epoch_end to return True, False or None, got TrainState"],
     ),
     "an order of places that are none": (
@@ -656,7 +656,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
         ["the inputs of data, got MaskedArray (2, 3) float64 with 1 masked values; fill them by .filled(value)"],
     ),
     "Keras's name of a value": (
-        lambda: jn.train.fit(train()(), KEY, [jn.train.early_stopping("val_loss", patience=2)]),
+        lambda: jn.train.run(train()(), key=KEY, callbacks=[jn.train.early_stopping("val_loss", patience=2)]),
         ["for 'val_loss': nothing declares", "the program reports nothing of this name, write validation/loss"],
     ),
     "a label to ignore of an example": (
@@ -668,7 +668,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
         ["ignoring expects a loss first, then a label, got int -1"],
     ),
     "a program for a network": (
-        lambda: jn.train.evaluate(untyped(train()()), {}, {}, (FLAT, FLAT), []),
+        lambda: jn.evaluate(untyped(train()()), ({}, {}), (FLAT, FLAT), []),
         ["evaluate expects a Net, got Program; take its network, program.recipe.net"],
     ),
     "Keras's validation_data": (
@@ -714,11 +714,11 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
         ["stream expects shuffle=True or False, got int 1000"],
     ),
     "a run to save": (
-        lambda: jn.save("net.safetensors", jn.train.fit(train()(), KEY)[0]),
+        lambda: jn.save("net.safetensors", (jn.train.run(train()(), key=KEY)[0], {})),
         ["save expects parameters in nested dicts, got TrainState; of a run, run.params, run.state"],
     ),
     "parameters before the path": (
-        lambda: jn.save(untyped({}), untyped("net.safetensors")),
+        lambda: jn.save(untyped({}), (untyped("net.safetensors"), {})),
         ["save expects a path first, then params and state, got dict"],
     ),
     "a tensor for from_torch's input": (
@@ -727,7 +727,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "data that is no pair": (train(np.ones((8, 6))), ["program expects data as (inputs, targets)", "ndarray"]),
     "wrong targets in training": (
-        lambda: jn.train.fit(train((floats(8, 6), floats(8, 5)))(), KEY),
+        lambda: jn.train.run(train((floats(8, 6), floats(8, 5)))(), key=KEY),
         ["cross_entropy expects", "(4, 3)", "(4, 5)"],
     ),
 }

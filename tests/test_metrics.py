@@ -154,7 +154,7 @@ def test_more_pixels_than_float32_can_count():
     net = jn.serial(lambda x: jnp.broadcast_to(x[:, None, None], (len(x), 640, 640, 2)))
     x = np.where(np.arange(48)[:, None] < 42, [1.0, 0.0], [0.0, 1.0]).astype(np.float32)
     y, iou = np.zeros((48, 640, 640), np.int8), metrics.intersection_over_union(2, average=None)
-    found = jax.jit(lambda data: jn.train.evaluate(net, {}, {}, data, {"iou": iou}))((x, y))
+    found = jax.jit(lambda data: jn.evaluate(net, ({}, {}), data, {"iou": iou}))((x, y))
     assert found["iou"].tolist() == [0.875, 0.0]
 
 

@@ -27,7 +27,7 @@ for number in range({FITS}):
         jn.models.mlp([16], 3), objective, optax.adam(0.01), (x, y), epochs=5, batch_size=32,
         metrics=dict(accuracy=jn.metrics.accuracy),
     )
-    jn.train.fit(program, jax.random.key(number))
+    jn.train.run(program, key=jax.random.key(number))
 print(time.perf_counter() - began)
 """
 

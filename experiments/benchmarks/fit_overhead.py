@@ -67,11 +67,11 @@ def contestants(program: jn.train.Program) -> dict[str, Callable[[], float]]:
                 jn.train.csv(folder / "metrics.csv"),
                 jn.train.checkpoint(folder / "checkpoints", best="validation/loss"),
             ]
-            return jn.train.fit(program, key, callbacks)
+            return jn.train.run(program, key=key, callbacks=callbacks)
 
     return {
         "bare scan": timed(lambda: scan(program, key)),
-        "fit": timed(lambda: jn.train.fit(program, key)),
+        "fit": timed(lambda: jn.train.run(program, key=key)),
         "fit with all of it": timed(watched),
     }
 

@@ -62,13 +62,13 @@ def main(rounds: int = 5) -> None:
         "sweep, side by side": all_at_once("vmap"),
         "sweep, in turn": all_at_once("map"),
         "one vmap of whole runs": lambda: jax.block_until_ready(whole(programs[0], *every)),
-        "fit, one by one": lambda: [jn.train.fit(program, key) for program in programs for key in keys],
+        "fit, one by one": lambda: [jn.train.run(program, key=key) for program in programs for key in keys],
     }
     cold = {
         "sweep, side by side": all_at_once("vmap"),
         "sweep, measured first": all_at_once("measure"),
         "fit, one by one": lambda: [
-            jn.train.fit(program, key) for program in [study({"lr": rate}) for rate in RATES] for key in keys
+            jn.train.run(program, key=key) for program in [study({"lr": rate}) for rate in RATES] for key in keys
         ],
     }
     print(f"64 MLPs, {EPOCHS} epochs of {len(train[0])} digits; {jax.devices()[0].device_kind}, {rounds} rounds\n")

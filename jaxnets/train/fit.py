@@ -109,7 +109,7 @@ def fit(program: Program, key: Key, callbacks: Sequence[Callback | EarlyStopping
     (3,)
     """
     if not isinstance(program, Program):
-        hint = "jn.train.fit(jn.train.program(net, objective, optimizer, data, epochs=10), key)"
+        hint = "jn.train.run(jn.train.program(net, objective, optimizer, data, epochs=10), key=key)"
         raise NetError(f"expects a program and a key, got {shown(program)} and {shown(key)}; {hint}", label="fit")
     with labeled_as("fit"):
         check_key(key)

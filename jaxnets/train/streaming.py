@@ -235,7 +235,7 @@ def check_stream(stream: Stream, epochs: int, batch_size: int | None, usual: int
 def refuse() -> NetError:
     """Return the error for a use of a streamed program that can't be."""
     why = "its batches are read on the host, one after another, outside of what is compiled"
-    hint = "run it by jn.train.fit(program, key), or give program arrays that fit on the device"
+    hint = "run it by jn.train.run(program, key=key), or give program arrays that fit on the device"
     return NetError(
         f"learns from a stream, as program(key), jit, vmap, grad and sweep can't: {why}; {hint}", label="program"
     )

@@ -231,6 +231,6 @@ def test_a_net_with_heads_trains_and_metrics_read_its_logits():
         np.testing.assert_allclose(row[name], metric(logits, y), rtol=1e-5)
     after, _ = net.apply(run.params, {}, jnp.asarray(x))
     np.testing.assert_allclose(row["validation/cross_entropy"], cross(after, jnp.asarray(y)).mean(), rtol=1e-5)
-    finished, history = jn.train.fit(program, KEY)
+    finished, history = jn.train.run(program, key=KEY)
     np.testing.assert_allclose(history["loss"][0], value, rtol=1e-5)
     assert int(finished.step) == 2

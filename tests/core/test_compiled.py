@@ -138,7 +138,7 @@ def test_a_dropped_program_gives_back_its_source_and_its_tables(streamed):
 
     data = jn.data.stream(source, 4, epochs=None) if streamed else DATA
     one = jn.train.program(jn.dense(3), OBJECTIVE, optax.sgd(0.1), data, epochs=1, batch_size=4, augment=augment)
-    jn.train.fit(one, KEY)
+    jn.train.run(one, key=KEY)
     del one, data, source, table, augment
     gc.collect()
     assert [each() is None for each in gone] == [True, True]
@@ -150,16 +150,16 @@ def test_programs_of_the_same_parts_compile_once():
     def same(epochs):
         return jn.train.program(net, OBJECTIVE, optimizer, DATA, epochs=epochs, batch_size=4)
 
-    expected = jn.train.fit(same(2), KEY)[1]["loss"]
+    expected = jn.train.run(same(2), key=KEY)[1]["loss"]
     kept = set(module._kept)
-    history = jn.train.fit(same(3), KEY)[1]["loss"]  # no other function, and no new trace of those
+    history = jn.train.run(same(3), key=KEY)[1]["loss"]  # no other function, and no new trace of those
     assert set(module._kept) == kept
     np.testing.assert_array_equal(history[:2], expected)
     assert same(2).recipe == same(3).recipe != program(net).recipe
     bare = [jn.train.program(net, jn.losses.cross_entropy, optimizer, DATA, epochs=2, batch_size=4) for _ in range(2)]
     assert bare[0].recipe == bare[1].recipe
     with jax.no_tracing():
-        jn.train.fit(same(2), KEY)
+        jn.train.run(same(2), key=KEY)
 
 
 def test_evaluation_compiles_once_for_a_network_and_shapes():
@@ -167,13 +167,13 @@ def test_evaluation_compiles_once_for_a_network_and_shapes():
     params, state = net.init(KEY, DATA[0])
     metrics = {"accuracy": jn.metrics.accuracy}
     arguments = net, params, state, DATA, metrics, OBJECTIVE
-    first, outputs = jn.train.evaluate(*arguments), jn.train.predict(net, params, state, DATA[0])
+    first, outputs = jn.train.evaluate(*arguments), jn.predict(net, (params, state), DATA[0])
     x, kernel, bias = DATA[0], params["out"]["kernel"], params["out"]["bias"]
     np.testing.assert_allclose(outputs, x @ kernel + bias, rtol=1e-6)
     np.testing.assert_allclose(first["accuracy"], (np.asarray(outputs).argmax(1) == DATA[1]).mean())
     with jax.no_tracing():
         again = jn.train.evaluate(*arguments)
-        np.testing.assert_array_equal(jn.train.predict(net, params, state, DATA[0]), outputs)
+        np.testing.assert_array_equal(jn.predict(net, (params, state), DATA[0]), outputs)
     assert again == first
 
 
@@ -192,10 +192,10 @@ NETS = [jn.repeat(jn.dense(4), 1, unroll=number) for number in (1, 2, 3)]
 PARAMS, STATE = NETS[0].init(KEY, DATA[0])
 # What is done, how often until all that is shared has been compiled, and how often then.
 OFTEN = {
-    "fits": (lambda number: jn.train.fit(program(rate=0.1 + number), KEY), 2, 2),
+    "fits": (lambda number: jn.train.run(program(rate=0.1 + number), key=KEY), 2, 2),
     "sweeps": (one_sweep, 1, 2),
     "evaluations": (
-        lambda number: jn.train.evaluate(NETS[number % 3], PARAMS, STATE, DATA, {"loss": jn.metrics.accuracy}), 3, 60,
+        lambda number: jn.evaluate(NETS[number % 3], (PARAMS, STATE), DATA, {"loss": jn.metrics.accuracy}), 3, 60,
     ),
 }  # fmt: skip
 

@@ -32,7 +32,7 @@ def equal(left, right):
 def test_round_trip_is_lossless(tmp_path):
     params, state = trees()
     metadata = {"epochs": 3, "name": "a/b", "nested": [1, 2.5, None]}
-    jn.save(tmp_path / "net.safetensors", params, state, metadata)
+    jn.save(tmp_path / "net.safetensors", (params, state), metadata=metadata)
     loaded = jn.load(tmp_path / "net.safetensors")
     equal(loaded[:2], (params, state))
     assert loaded[2] == metadata
@@ -98,7 +98,7 @@ TREES = st.recursive(
 @hypothesis.given(TREES, TREES)
 def test_any_tree_comes_back_to_the_bit(params, state):
     file = Path(tempfile.mkdtemp(), "tree")
-    jn.save(file, params, state)
+    jn.save(file, (params, state))
     same_bits(jn.load(file)[:2], (params, state))
 
 
@@ -106,14 +106,14 @@ def test_any_tree_comes_back_to_the_bit(params, state):
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_every_dtype_keeps_its_bits(tmp_path, dtype):
     array = of_any_bits(dtype, (5, 40), 1)
-    jn.save(tmp_path / "x", {"a": array})
+    jn.save(tmp_path / "x", ({"a": array}, {}))
     found = jn.load(tmp_path / "x")[0]["a"]
     same_bits(found, array)
     assert isinstance(found, np.ndarray) == (dtype.name in WIDE.split())
 
 
 def test_numbers_wider_than_jax_holds_do_not_change(tmp_path):
-    jn.save(tmp_path / "x", {"n": np.array([2**40 + 1]), "x": np.array(1e300), "z": np.array(1e300j)})
+    jn.save(tmp_path / "x", ({"n": np.array([2**40 + 1]), "x": np.array(1e300), "z": np.array(1e300j)}, {}))
     found, *_ = jn.load(tmp_path / "x")
     assert found["n"].tolist() == [2**40 + 1]
     assert (found["x"], found["z"]) == (1e300, 1e300j)
@@ -122,7 +122,7 @@ def test_numbers_wider_than_jax_holds_do_not_change(tmp_path):
 
 
 def test_big_endian_numbers_keep_their_values(tmp_path):
-    jn.save(tmp_path / "x", {"a": np.arange(3, dtype=">f4"), "b": np.arange(3, dtype=">c16")})
+    jn.save(tmp_path / "x", ({"a": np.arange(3, dtype=">f4"), "b": np.arange(3, dtype=">c16")}, {}))
     found, *_ = jn.load(tmp_path / "x")
     assert found["a"].tolist() == found["b"].tolist() == [0, 1, 2]
     assert (found["a"].dtype, found["b"].dtype) == (np.dtype("<f4"), np.dtype("<c16"))
@@ -131,7 +131,7 @@ def test_big_endian_numbers_keep_their_values(tmp_path):
 @pytest.mark.parametrize("impl", ["threefry2x32", "rbg", "unsafe_rbg"])
 def test_keys_draw_the_same(tmp_path, impl):
     keys = jax.random.split(jax.random.key(3, impl=impl), 2)
-    jn.save(tmp_path / "x", {}, {"key": keys, "old": jax.random.PRNGKey(1)})
+    jn.save(tmp_path / "x", ({}, {"key": keys, "old": jax.random.PRNGKey(1)}))
     found = jn.load(tmp_path / "x")[1]
     assert found["key"].dtype == keys.dtype
     np.testing.assert_array_equal(jax.random.bits(found["key"][1]), jax.random.bits(keys[1]))
@@ -140,13 +140,13 @@ def test_keys_draw_the_same(tmp_path, impl):
 
 def test_empty_dicts_come_back(tmp_path):
     params = {"relu": {}, "block": {"a": {}, "b": {"c": {}}}, "fc": {"bias": jnp.ones(1)}}
-    jn.save(tmp_path / "x", params, {"relu": {}})
+    jn.save(tmp_path / "x", (params, {"relu": {}}))
     equal(jn.load(tmp_path / "x")[:2], (params, {"relu": {}}))
 
 
 def test_any_flipped_bit_is_noticed(tmp_path):
     params = {"a": jnp.arange(3.0), "b": {}, "c": jnp.ones(3, jnp.int4), "k": jax.random.key(0), "n": jnp.arange(3)}
-    jn.save(tmp_path / "x", params, metadata={"epochs": 3})
+    jn.save(tmp_path / "x", (params, {}), metadata={"epochs": 3})
     whole = (tmp_path / "x").read_bytes()
     for place in range(len(whole)):
         flipped = whole[place] ^ (1 << place % 8)
@@ -170,7 +170,7 @@ def test_files_from_before_the_checksum_are_read(tmp_path):
 
 def test_a_home_is_found(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    jn.save("~/net", {"a": jnp.ones(1)})
+    jn.save("~/net", ({"a": jnp.ones(1)}, {}))
     assert (tmp_path / "net").is_file()
     equal(jn.load("~/net")[0], {"a": jnp.ones(1)})
 
@@ -181,20 +181,20 @@ def test_a_drive_without_hard_links_will_do(tmp_path, monkeypatch, refusal):
         raise refusal
 
     monkeypatch.setattr(Path, "hardlink_to", refuse)
-    jn.save(tmp_path / "net", {"a": jnp.ones(1)})
+    jn.save(tmp_path / "net", ({"a": jnp.ones(1)}, {}))
     equal(jn.load(tmp_path / "net")[0], {"a": jnp.ones(1)})
     with pytest.raises(FileExistsError, match="exists"):
-        jn.save(tmp_path / "net", {"a": jnp.zeros(1)})
+        jn.save(tmp_path / "net", ({"a": jnp.zeros(1)}, {}))
     monkeypatch.setattr(Path, "exists", lambda self: False)  # one that appears meanwhile
     with pytest.raises(FileExistsError):
-        jn.save(tmp_path / "net", {"a": jnp.zeros(1)})
+        jn.save(tmp_path / "net", ({"a": jnp.zeros(1)}, {}))
     equal(jn.load(tmp_path / "net")[0], {"a": jnp.ones(1)})
     assert [each.name for each in tmp_path.iterdir()] == ["net"]
 
 
 def test_metadata_may_hold_numpys_scalars_and_nothing_else_that_json_does_not(tmp_path):
     given = {"loss": np.float32(0.5), "n": np.int64(3), "best": jnp.asarray(2.0), "on": np.True_, "t": (1, {"u": None})}
-    jn.save(tmp_path / "x", {}, metadata=given)
+    jn.save(tmp_path / "x", ({}, {}), metadata=given)
     assert jn.load(tmp_path / "x")[2] == {"loss": 0.5, "n": 3, "best": 2.0, "on": True, "t": [1, {"u": None}]}
     loop: dict[str, Any] = {}
     loop["a"] = loop
@@ -208,37 +208,37 @@ def test_metadata_may_hold_numpys_scalars_and_nothing_else_that_json_does_not(tm
         (loop, "no deeper than"),
     ):
         with pytest.raises(jn.NetError, match=f"^save .*{message}"):
-            jn.save(tmp_path / "y", {}, metadata=wrong)  # type: ignore[arg-type]
+            jn.save(tmp_path / "y", ({}, {}), metadata=wrong)  # type: ignore[arg-type]
     assert not (tmp_path / "y").exists()
 
 
 def test_nothing_is_overwritten_unasked(tmp_path):
     file = tmp_path / "net"
-    jn.save(file, {"a": jnp.zeros(2)})
+    jn.save(file, ({"a": jnp.zeros(2)}, {}))
     with pytest.raises(FileExistsError, match="overwrite=True"):
-        jn.save(file, {"a": jnp.ones(2)})
+        jn.save(file, ({"a": jnp.ones(2)}, {}))
     np.testing.assert_array_equal(jn.load(file)[0]["a"], [0, 0])
-    jn.save(file, {"a": jnp.ones(2)}, overwrite=True)
+    jn.save(file, ({"a": jnp.ones(2)}, {}), overwrite=True)
     np.testing.assert_array_equal(jn.load(file)[0]["a"], [1, 1])
 
 
 def test_a_failed_write_leaves_nothing_behind(tmp_path, monkeypatch):
     file = tmp_path / "net"
-    jn.save(file, {"a": jnp.zeros(2)})
+    jn.save(file, ({"a": jnp.zeros(2)}, {}))
 
     def full(_):
         raise OSError("no space left on device")
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="no space"):
-        jn.save(file, {"a": jnp.ones(2)}, overwrite=True)
+        jn.save(file, ({"a": jnp.ones(2)}, {}), overwrite=True)
     assert [each.name for each in tmp_path.iterdir()] == ["net"]
     np.testing.assert_array_equal(jn.load(file)[0]["a"], [0, 0])
 
 
 def test_a_missing_folder_and_a_missing_file_are_named(tmp_path):
     with pytest.raises(FileNotFoundError):
-        jn.save(tmp_path / "none" / "net", {"a": jnp.zeros(2)})
+        jn.save(tmp_path / "none" / "net", ({"a": jnp.zeros(2)}, {}))
     with pytest.raises(FileNotFoundError, match="net"):
         jn.load(tmp_path / "net")
 
@@ -258,18 +258,18 @@ def test_a_missing_folder_and_a_missing_file_are_named(tmp_path):
 )
 def test_leaves_of_something_else_are_rejected(tmp_path, leaf, message):
     with pytest.raises(jn.NetError, match=f"^save expects .*{message}"):
-        jn.save(tmp_path / "x", {"a": leaf})
+        jn.save(tmp_path / "x", ({"a": leaf}, {}))
     assert not list(tmp_path.iterdir())
 
 
 def test_names_that_are_none_are_rejected(tmp_path):
     for name in ("a/b", "", 1, "\ud800"):
         with pytest.raises(jn.NetError, match="without '/'"):
-            jn.save(tmp_path / "x", {name: jnp.ones(1)})
+            jn.save(tmp_path / "x", ({name: jnp.ones(1)}, {}))
     with pytest.raises(jn.NetError, match="JSON"):
-        jn.save(tmp_path / "x", {"a": jnp.ones(1)}, metadata={"loss": float("nan")})
+        jn.save(tmp_path / "x", ({"a": jnp.ones(1)}, {}), metadata={"loss": float("nan")})
     with pytest.raises(jn.NetError, match="outside of jit"):
-        jax.jit(lambda a: jn.save(tmp_path / "x", {"a": a}))(jnp.ones(1))
+        jax.jit(lambda a: jn.save(tmp_path / "x", ({"a": a}, {})))(jnp.ones(1))
     assert not list(tmp_path.iterdir())
 
 
@@ -302,7 +302,7 @@ def test_odd_names_and_headers_are_rejected(tmp_path):
 
 @pytest.mark.parametrize("keep", [0, 4, 9, 60, -1])
 def test_truncated_files_are_rejected(tmp_path, keep):
-    jn.save(tmp_path / "whole", {"a": jnp.ones(20)})
+    jn.save(tmp_path / "whole", ({"a": jnp.ones(20)}, {}))
     content = (tmp_path / "whole").read_bytes()
     (tmp_path / "cut").write_bytes(content[:keep])
     with pytest.raises(jn.NetError, match="no whole safetensors file"):
@@ -335,7 +335,7 @@ def test_numbers_that_are_not_finite_are_loaded_with_a_warning(tmp_path, bad):
         {"fc": {"bias": jnp.array([1.0, bad]), "kernel": jnp.ones(2)}},
         {"mean": jnp.array([bad])},
     )
-    jn.save(tmp_path / "net", params, state)
+    jn.save(tmp_path / "net", (params, state))
     with pytest.warns(UserWarning, match=r"load .*net: NaN or infinite numbers in params/fc/bias, state/mean$"):
         loaded = jn.load(tmp_path / "net")
     equal(loaded[:2], (params, state))

@@ -60,7 +60,7 @@ NETS = {
 @pytest.mark.parametrize("name", NETS)
 def test_a_file_gives_the_net_back(name, tmp_path):
     net = NETS[name]()
-    jn.save(tmp_path / "net.safetensors", {"w": jnp.ones(2)}, net=net)
+    jn.save(tmp_path / "net.safetensors", ({"w": jnp.ones(2)}, {}), net=net)
     saved = jn.load(tmp_path / "net.safetensors")
     assert saved.net == net
     assert repr(saved.net) == repr(net)
@@ -74,12 +74,12 @@ def test_numbers_of_numpy_come_back_as_pythons():
 def test_a_net_of_a_file_goes_on(tmp_path):
     net, x = jn.serial(conv=jn.conv(3, 3), bn=jn.batch_norm(), flatten=jn.flatten, out=jn.dense(2)), floats(3, 5, 5, 2)
     params, state = net.init(jax.random.key(0), x)
-    jn.save(tmp_path / "net", params, state, {"epochs": 3}, net=net)
+    jn.save(tmp_path / "net", (params, state), metadata={"epochs": 3}, net=net)
     params, state, metadata, again = jn.load(tmp_path / "net")
     assert again is not None
     assert metadata == {"epochs": 3}
     np.testing.assert_array_equal(again.apply(params, state, x)[0], net.apply(params, state, x)[0])
-    jn.save(tmp_path / "bare", params)
+    jn.save(tmp_path / "bare", (params, {}))
     assert jn.load(tmp_path / "bare").net is None
 
 
@@ -101,7 +101,7 @@ REFUSED = {
 def test_what_cannot_be_saved_leaves_no_file(what, tmp_path):
     make, words = REFUSED[what]
     with pytest.raises(jn.NetError, match=words):
-        jn.save(tmp_path / "net", {"w": jnp.ones(2)}, net=make())
+        jn.save(tmp_path / "net", ({"w": jnp.ones(2)}, {}), net=make())
     assert not list(tmp_path.iterdir())
 
 

@@ -45,7 +45,7 @@ def test_a_history_of_fit_draws_itself_whatever_it_has():
         jn.dense(3), objective, optax.sgd(0.1), (x, y), epochs=3, batch_size=6, metrics=metrics, validation=(x, y),
         ema_decay=0.5,
     )  # fmt: skip
-    _, history = jn.train.fit(program, jax.random.key(0))
+    _, history = jn.train.run(program, key=jax.random.key(0))
     figure = jn.plot.curves(history)
     assert [axes.get_ylabel() for axes in figure.axes] == ["loss", "cross_entropy", "f1", "l2"]
     legend = figure.axes[0].get_legend()

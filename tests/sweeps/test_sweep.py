@@ -122,7 +122,7 @@ def test_stopped_trials_have_nan_and_the_best_parameters(mapped: jn.sweeps.Sweep
     run = mapped.run(7)
     net = jn.serial(jn.dense(5), jn.batch_norm(), jax.nn.relu, jn.dropout(0.1), out=jn.dense(3))
     objective = jn.objective(jn.losses.cross_entropy, jn.regularizers.l2(mapped.hp["l2"][7], on="**/kernel"))
-    seen = jn.train.evaluate(net, run.params, run.state, (X[30:], Y[30:]), {}, objective)
+    seen = jn.evaluate(net, run, (X[30:], Y[30:]), {}, objective)
     np.testing.assert_allclose(seen["loss"], mapped.value("validation/loss")[7], rtol=1e-5)
 
 

@@ -41,7 +41,7 @@ def results(mesh: Mesh) -> dict[str, np.ndarray]:
         sharding = NamedSharding(mesh, PartitionSpec("all"))
         return jax.make_array_from_callback(array.shape, sharding, array.__getitem__)
 
-    run, history = jn.train.fit(program((placed(DATA[0]), placed(DATA[1]))), jax.random.key(1))
+    run, history = jn.train.run(program((placed(DATA[0]), placed(DATA[1]))), key=jax.random.key(1))
     found = jn.sweeps.sweep(
         lambda hp: program(DATA, hp["lr"]), grid={"lr": [0.01, 0.1, 0.2, 0.3, 1e30]}, strategy="vmap", mesh=mesh
     )
@@ -73,12 +73,12 @@ if __name__ == "__main__":
     address = f"127.0.0.1:{port}"
     jax.distributed.initialize(address, num_processes=2, process_id=int(number), heartbeat_timeout_seconds=10)
     if fails:
-        jn.train.fit(spread(), jax.random.key(1), [ends(int(fails[0]), broken)])
+        jn.train.run(spread(), key=jax.random.key(1), callbacks=[ends(int(fails[0]), broken)])
     found = results(Mesh(np.array(jax.devices()), ("all",)))
     try:
-        jn.train.fit(program(DATA), jax.random.key(1), [jn.train.checkpoint(Path(file).parent / "kept")])
+        jn.train.run(program(DATA), key=jax.random.key(1), callbacks=[jn.train.checkpoint(Path(file).parent / "kept")])
     except jn.NetError as error:
         found["said"] = np.array(str(error))
     for name, act in (("signal", lambda: signal.raise_signal(signal.SIGINT)), ("callback", lambda: True)):
-        found[name] = jn.train.fit(spread(), jax.random.key(1), [ends(1, act)])[1]["loss"]
+        found[name] = jn.train.run(spread(), key=jax.random.key(1), callbacks=[ends(1, act)])[1]["loss"]
     np.savez(file, allow_pickle=False, **found)

@@ -55,7 +55,7 @@ def main(fits: int, sweeps: int, evaluations: int) -> int:
             print(f"{what} {number}: at most {most:,} mappings, {size / 1e6:,.0f} MB", flush=True)
 
     for number in range(1, fits + 1):
-        jn.train.fit(program(number), KEY)
+        jn.train.run(program(number), key=KEY)
         tell("fit", number)
     for number in range(1, sweeps + 1):
         jn.sweeps.sweep(partial(swept, number), grid={"lr": [0.01, 0.1]})
@@ -64,7 +64,7 @@ def main(fits: int, sweeps: int, evaluations: int) -> int:
     for number in range(1, evaluations + 1):
         if number % 100 == 0:  # another network now and then
             net, params, state = begun(number // 100)
-        jn.train.evaluate(net, params, state, DATA, {"accuracy": jn.metrics.accuracy})
+        jn.evaluate(net, (params, state), DATA, {"accuracy": jn.metrics.accuracy})
         tell("evaluation", number)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return int(most >= MAPPINGS or peak >= BYTES)

@@ -74,7 +74,7 @@ def train(folder: Path) -> None:
     """Train, going on from the checkpoints in a folder, and write the result beside them."""
     one = streamed() if folder.name.startswith("streamed") else program()
     keep = jn.train.checkpoint(folder / "checkpoints", best="validation/loss", overhead=None)
-    run, history = jn.train.fit(one, jax.random.key(7), [keep])
+    run, history = jn.train.run(one, key=jax.random.key(7), callbacks=[keep])
     folder.mkdir(exist_ok=True)
     np.savez(folder / "part.npz", allow_pickle=False, **arrays(run, history, one))
     (folder / "part.npz").rename(folder / "result.npz")

@@ -41,7 +41,7 @@ def test_a_bare_loss_and_a_list_of_metrics_are_what_they_stand_for():
     whole = lambda params, outputs, targets, weights: (0.0, {})  # noqa: E731
     assert program(objective=whole).recipe.objective is whole
     params, state = NET.init(KEY, X)
-    given = jn.train.evaluate(NET, params, state, [X, Y], jn.metrics.accuracy, jn.losses.cross_entropy)
+    given = jn.evaluate(NET, (params, state), [X, Y], jn.metrics.accuracy, jn.losses.cross_entropy)
     outputs = np.asarray(NET.apply(params, state, X)[0], np.float64)
     log_sum = np.log(np.exp(outputs).sum(1))
     np.testing.assert_allclose(given["cross_entropy"], (log_sum - outputs[np.arange(8), Y]).mean(), rtol=1e-5)
@@ -57,9 +57,9 @@ def test_lists_tables_and_series_are_arrays():
     for data in ((X.tolist(), Y.tolist()), (pandas.DataFrame(X), pandas.Series(Y)), (list(X), Y)):
         assert equal(program(data))
     params, state = NET.init(KEY, X)
-    want = jn.train.predict(NET, params, state, X)
+    want = jn.predict(NET, (params, state), X)
     for x in (X.tolist(), pandas.DataFrame(X), list(X)):
-        np.testing.assert_array_equal(jn.train.predict(NET, params, state, x), want)
+        np.testing.assert_array_equal(jn.predict(NET, (params, state), x), want)
 
 
 def test_tensors_of_pytorch_are_arrays():

@@ -71,7 +71,7 @@ def numbers(folder: Path) -> list[int]:
 
 @pytest.fixture(scope="module")
 def undisturbed() -> tuple:
-    return jn.train.fit(PROGRAM, KEY)
+    return jn.train.run(PROGRAM, key=KEY)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with checkpoints 1, 2 and 3 of four epochs."""
     folder = tmp_path_factory.mktemp("three")
     with pytest.raises(Stop):
-        jn.train.fit(PROGRAM, KEY, [save(folder, config={"seed": 3}), stop_after(3)])
+        jn.train.run(PROGRAM, key=KEY, callbacks=[save(folder, config={"seed": 3}), stop_after(3)])
     assert numbers(folder) == [1, 2, 3]
     return folder
 
@@ -92,7 +92,7 @@ def folder(three: Path, tmp_path: Path) -> Path:
 def test_a_run_goes_on_to_the_same_bits(undisturbed, folder):
     seen = []
     watch = jn.train.Callback(on_epoch_end=lambda number, run, row: seen.append(number))
-    found = jn.train.fit(PROGRAM, KEY, [save(folder, config={"seed": 3}), watch])
+    found = jn.train.run(PROGRAM, key=KEY, callbacks=[save(folder, config={"seed": 3}), watch])
     assert seen == [3]
     assert_same(found, undisturbed)
 
@@ -101,7 +101,7 @@ def test_a_finished_run_comes_back_at_once(undisturbed, folder):
     for epochs in ([3], []):
         seen = []
         watch = jn.train.Callback(on_epoch_end=lambda number, run, row, seen=seen: seen.append(number))
-        found = jn.train.fit(PROGRAM, KEY, [watch, save(folder, config={"seed": 3})])
+        found = jn.train.run(PROGRAM, key=KEY, callbacks=[watch, save(folder, config={"seed": 3})])
         assert seen == epochs
         assert_same(found, undisturbed)
 
@@ -158,7 +158,7 @@ def test_arrays_of_every_type_come_back_bit_for_bit_and_plain_orbax_reads_them(t
 
 @pytest.mark.parametrize(("keep", "best", "mode"), [(2, None, None), (1, "validation/loss", None), (1, "loss", "max")])
 def test_the_last_are_kept_and_the_best(undisturbed, tmp_path, keep, best, mode):
-    found = jn.train.fit(PROGRAM, KEY, [save(tmp_path, keep=keep, best=best, mode=mode)])
+    found = jn.train.run(PROGRAM, key=KEY, callbacks=[save(tmp_path, keep=keep, best=best, mode=mode)])
     assert_same(found, undisturbed)
     there = {*range(5 - keep, 5)}
     if best is not None:
@@ -170,14 +170,14 @@ def test_the_last_are_kept_and_the_best(undisturbed, tmp_path, keep, best, mode)
 
 
 def test_only_what_is_asked_for_is_saved(tmp_path):
-    jn.train.fit(PROGRAM, KEY, [save(tmp_path / "every", every=3)])
+    jn.train.run(PROGRAM, key=KEY, callbacks=[save(tmp_path / "every", every=3)])
     assert numbers(tmp_path / "every") == [3, 4]
-    jn.train.fit(PROGRAM, KEY, [save(tmp_path / "seldom", overhead=1e-6)])  # seconds between 0.1-second saves: 100,000
+    jn.train.run(PROGRAM, key=KEY, callbacks=[save(tmp_path / "seldom", overhead=1e-6)])  # seconds between 0.1-second saves: 100,000
     assert numbers(tmp_path / "seldom") == [4]
     for best, epochs in (("loss", [4]), ("validation/loss", [1, 4])):  # one falls, the other rises
-        jn.train.fit(PROGRAM, KEY, [save(tmp_path / best, overhead=1e-6, best=best, keep=9)])
+        jn.train.run(PROGRAM, key=KEY, callbacks=[save(tmp_path / best, overhead=1e-6, best=best, keep=9)])
         assert numbers(tmp_path / best) == epochs
-        jn.train.fit(PROGRAM, KEY, [save(tmp_path / f"{best} 2", every=4, best=best, keep=9)])
+        jn.train.run(PROGRAM, key=KEY, callbacks=[save(tmp_path / f"{best} 2", every=4, best=best, keep=9)])
         assert numbers(tmp_path / f"{best} 2") == ([1, 2, 3, 4] if best == "loss" else [1, 4])
 
 
@@ -215,7 +215,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over_and_said_so(undisturbed, fol
     with pytest.warns(UserWarning, match=r"checkpoint 3 can't be read \(.+\); taking checkpoint 2"):
         assert jn.train.load_checkpoint(folder)[2]["epoch"] == 2
     with pytest.warns(UserWarning, match=r"checkpoint 3 can't be read \(.+\); taking checkpoint 2"):
-        found = jn.train.fit(PROGRAM, KEY, [save(folder, config={"seed": 3})])
+        found = jn.train.run(PROGRAM, key=KEY, callbacks=[save(folder, config={"seed": 3})])
     assert_same(found, undisturbed)
     assert numbers(folder) == [2, 3, 4]
     assert (folder / "3.unreadable1").is_dir()
@@ -225,7 +225,7 @@ def test_if_none_can_be_read_nothing_is_begun_anew(folder):
     for number in numbers(folder):
         change(flip)(folder / str(number))
     with pytest.raises(jn.NetError, match=r"finds no checkpoint that can be read: .*; move the folder away"):
-        jn.train.fit(PROGRAM, KEY, [save(folder, config={"seed": 3})])
+        jn.train.run(PROGRAM, key=KEY, callbacks=[save(folder, config={"seed": 3})])
     assert numbers(folder) == [1, 2, 3]
 
 
@@ -250,7 +250,7 @@ CHANGED: dict[str, tuple[Callable[[], jn.train.Program], int, dict[str, Any], st
 def test_another_configuration_is_named_and_refused(folder, change):
     make, seed, config, said = CHANGED[change]
     with pytest.raises(jn.NetError, match=r"^checkpoint 3 in \S*run ") as caught:
-        jn.train.fit(make(), jax.random.key(seed), [save(folder, config=config)])
+        jn.train.run(make(), key=jax.random.key(seed), callbacks=[save(folder, config=config)])
     assert caught.match(said)
     assert numbers(folder) == [1, 2, 3]
 
@@ -258,13 +258,13 @@ def test_another_configuration_is_named_and_refused(folder, change):
 def test_another_configuration_can_be_accepted(folder):
     longer = program(6, validation=PROGRAM.validation)
     with pytest.warns(UserWarning, match="goes on under another configuration:\n  epochs: 4 → 6"):
-        found = jn.train.fit(longer, KEY, [save(folder, config={"seed": 3}, config_change="accept")])
-    assert_same(found, jn.train.fit(longer, KEY))  # no epoch here depends on how many there are
+        found = jn.train.run(longer, key=KEY, callbacks=[save(folder, config={"seed": 3}, config_change="accept")])
+    assert_same(found, jn.train.run(longer, key=KEY))  # no epoch here depends on how many there are
     counted = program(4, validation=PROGRAM.validation, metrics={"accuracy": jn.metrics.accuracy})
     for number in (5, 6):
         shutil.rmtree(folder / str(number))
     with pytest.warns(UserWarning, match="metrics:  → accuracy"):
-        _, history = jn.train.fit(counted, KEY, [save(folder, config={"seed": 3}, config_change="accept")])
+        _, history = jn.train.run(counted, key=KEY, callbacks=[save(folder, config={"seed": 3}, config_change="accept")])
     np.testing.assert_array_equal(history["accuracy"], np.full(4, np.nan))  # it was not reported then
     np.testing.assert_array_equal(history["loss"], found[1]["loss"][:4])
 
@@ -272,28 +272,28 @@ def test_another_configuration_can_be_accepted(folder):
 def test_another_machine_is_said_and_no_obstacle(folder, monkeypatch):
     monkeypatch.setattr(jax, "__version__", "99.0")
     with pytest.warns(UserWarning, match=r"the last bits may differ from here on:\n  jax: \S+ → 99.0$"):
-        jn.train.fit(PROGRAM, KEY, [save(folder, config={"seed": 3})])
+        jn.train.run(PROGRAM, key=KEY, callbacks=[save(folder, config={"seed": 3})])
 
 
 def test_as_many_cores_and_devices_are_said_too(folder, monkeypatch):
     monkeypatch.setattr(compatibility, "_cores", lambda: 99)
     with pytest.warns(UserWarning, match=r"the last bits may differ from here on:\n  cores: \d+ → 99$"):
-        jn.train.fit(PROGRAM, KEY, [save(folder, config={"seed": 3})])
+        jn.train.run(PROGRAM, key=KEY, callbacks=[save(folder, config={"seed": 3})])
     other = program(rate=0.2, validation=PROGRAM.validation)  # which cores do not hide
     with pytest.raises(jn.NetError, match=r"learning rate.*-0.1 → -0.2"):
-        jn.train.fit(other, KEY, [save(folder, config={"seed": 3})])
+        jn.train.run(other, key=KEY, callbacks=[save(folder, config={"seed": 3})])
 
 
 def test_a_run_goes_on_on_fewer_devices_and_says_so(tmp_path):  # their last bits differ
     sharding = NamedSharding(Mesh(np.array(jax.devices()[:2]), ("data",)), PartitionSpec("data"))
     with pytest.raises(Stop):
-        jn.train.fit(program(data=jax.device_put(DATA, sharding)), KEY, [save(tmp_path), stop_after(2)])
+        jn.train.run(program(data=jax.device_put(DATA, sharding)), key=KEY, callbacks=[save(tmp_path), stop_after(2)])
     other = shutil.copytree(tmp_path, tmp_path / "other")
     with pytest.warns(UserWarning, match=r"the last bits may differ from here on:\n  devices: 2 → 1$"):
-        run, history = jn.train.fit(program(), KEY, [save(tmp_path)])
+        run, history = jn.train.run(program(), key=KEY, callbacks=[save(tmp_path)])
     with pytest.raises(jn.NetError, match=r"(?s)learning rate.*: -0.1 → -0.2\n  devices: 2 → 1"):
-        jn.train.fit(program(rate=0.2), KEY, [save(other)])
-    expected, losses = jn.train.fit(program(), KEY)
+        jn.train.run(program(rate=0.2), key=KEY, callbacks=[save(other)])
+    expected, losses = jn.train.run(program(), key=KEY)
     np.testing.assert_allclose(history["loss"], losses["loss"], rtol=1e-6)
     np.testing.assert_allclose(run.params["kernel"], expected.params["kernel"], rtol=1e-5, atol=1e-6)
 
@@ -307,7 +307,7 @@ def test_a_checkpoint_under_another_name_is_passed_over(undisturbed, folder, nam
     with pytest.warns(UserWarning, match=said):
         assert jn.train.load_checkpoint(folder)[2]["epoch"] == (2 if name == "7" else 1)
     with pytest.warns(UserWarning, match=said):
-        found = jn.train.fit(PROGRAM, KEY, [save(folder, config={"seed": 3})])
+        found = jn.train.run(PROGRAM, key=KEY, callbacks=[save(folder, config={"seed": 3})])
     assert_same(found, undisturbed)
 
 
@@ -318,7 +318,7 @@ def test_a_sweep_and_a_run_are_told_apart(folder, tmp_path):
     sweep(tmp_path / "sweep")
     for _ in range(2):  # nothing stays locked
         with pytest.raises(jn.NetError, match=r"checkpoint 4 in .*sweep is of a sweep, not of a run; a run is for fit"):
-            jn.train.fit(PROGRAM, KEY, [save(tmp_path / "sweep")])
+            jn.train.run(PROGRAM, key=KEY, callbacks=[save(tmp_path / "sweep")])
         with pytest.raises(
             jn.NetError, match=r"checkpoint 3 in .*run is of a run, not of a sweep; .*folder of its own"
         ):
@@ -331,14 +331,14 @@ def test_a_sweep_and_a_run_are_told_apart(folder, tmp_path):
 
 def test_a_home_is_found(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    jn.train.fit(PROGRAM, KEY, [save("~/run")])
+    jn.train.run(PROGRAM, key=KEY, callbacks=[save("~/run")])
     assert jn.train.load_checkpoint("~/run")[2]["epoch"] == PROGRAM.epochs
     assert (tmp_path / "run").is_dir()
 
 
 def test_only_one_callback_is_gone_on_from(tmp_path):
     with pytest.raises(jn.NetError, match=r"fit gets several callbacks that a run goes on from; .*best="):
-        jn.train.fit(PROGRAM, KEY, [save(tmp_path / "a"), save(tmp_path / "b")])
+        jn.train.run(PROGRAM, key=KEY, callbacks=[save(tmp_path / "a"), save(tmp_path / "b")])
     assert not list(tmp_path.iterdir())
 
 
@@ -359,11 +359,11 @@ sys.stdin.read()
         said = rf"{folder} is being written to by process {other.pid} on \S+; give each run a folder of its own"
         for _ in range(2):
             with pytest.raises(jn.NetError, match=said):
-                jn.train.fit(PROGRAM, KEY, [save(folder, config={"seed": 3})])
+                jn.train.run(PROGRAM, key=KEY, callbacks=[save(folder, config={"seed": 3})])
         assert jn.train.load_checkpoint(folder)[2]["epoch"] == 3  # which only reads
         other.kill()
     assert (folder / ".lock").is_file()
-    jn.train.fit(PROGRAM, KEY, [save(folder, config={"seed": 3})])  # the lock died with its holder
+    jn.train.run(PROGRAM, key=KEY, callbacks=[save(folder, config={"seed": 3})])  # the lock died with its holder
     assert not (folder / ".lock").exists()
     unlock = lock(tmp_path)
     with pytest.raises(jn.NetError, match=f"process {os.getpid()} "):  # nor two threads of one process
@@ -380,17 +380,17 @@ def test_ctrl_c_saves_and_the_run_goes_on(undisturbed, tmp_path):
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     interrupt = jn.train.Callback(on_epoch_end=press)
-    _, history = jn.train.fit(PROGRAM, KEY, [interrupt, save(tmp_path, overhead=1e-6)])
+    _, history = jn.train.run(PROGRAM, key=KEY, callbacks=[interrupt, save(tmp_path, overhead=1e-6)])
     assert len(history["loss"]) == 2
     assert numbers(tmp_path) == [2]
-    assert_same(jn.train.fit(PROGRAM, KEY, [save(tmp_path)]), undisturbed)
+    assert_same(jn.train.run(PROGRAM, key=KEY, callbacks=[save(tmp_path)]), undisturbed)
 
 
 def test_a_run_that_stopped_early_stays_stopped_with_its_best(tmp_path):
     rule = jn.train.early_stopping("loss", patience=1, mode="max")  # falling is never better
-    found = jn.train.fit(PROGRAM, KEY, [rule, save(tmp_path)])
+    found = jn.train.run(PROGRAM, key=KEY, callbacks=[rule, save(tmp_path)])
     assert len(found[1]["loss"]) == 2
-    assert_same(jn.train.fit(PROGRAM, KEY, [rule, save(tmp_path)]), found)
+    assert_same(jn.train.run(PROGRAM, key=KEY, callbacks=[rule, save(tmp_path)]), found)
     params, _, about = jn.train.load_checkpoint(tmp_path)
     assert about["epoch"] == 2
     assert_same((params,), (found[0].params,))  # as `fit` returned them: the best
@@ -407,7 +407,7 @@ def test_a_run_that_stands_still_is_not_saved(tmp_path):
     one = jn.train.program(net, objective, optax.chain(optax.sgd(0.1), broken), DATA, epochs=4, batch_size=4)
     for _ in range(2):  # the second time from the checkpoint
         with pytest.raises(jn.train.NonFiniteError):
-            jn.train.fit(one, KEY, [save(tmp_path)])
+            jn.train.run(one, key=KEY, callbacks=[save(tmp_path)])
         assert numbers(tmp_path) == [1, 2]
     params, _, _ = jn.train.load_checkpoint(tmp_path)
     assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(params))
@@ -430,18 +430,18 @@ def test_a_folder_that_cannot_be_written_to(folder, monkeypatch):
     monkeypatch.chdir(folder.parent)  # so that the way to it is open to all
     folder.chmod(0o555)
     with nobody(), pytest.raises(PermissionError, match=r"checkpoints can't be written there .*choose a folder"):
-        jn.train.fit(PROGRAM, KEY, [save(Path("run"), config={"seed": 3})])
+        jn.train.run(PROGRAM, key=KEY, callbacks=[save(Path("run"), config={"seed": 3})])
     with nobody(), pytest.raises(PermissionError, match="checkpoints can't be written there"):
-        jn.train.fit(PROGRAM, KEY, [save(Path("run") / "inner")])
+        jn.train.run(PROGRAM, key=KEY, callbacks=[save(Path("run") / "inner")])
     folder.chmod(0o755)
     assert numbers(folder) == [1, 2, 3]
     (folder / "file").write_text("")
     with pytest.raises(OSError, match="checkpoints can't be written there"):
-        jn.train.fit(PROGRAM, KEY, [save(folder / "file")])
+        jn.train.run(PROGRAM, key=KEY, callbacks=[save(folder / "file")])
 
 
 def test_what_a_folder_holds_can_be_read_without_the_program(undisturbed, folder):
-    run, history = jn.train.fit(PROGRAM, KEY, [save(folder, config={"seed": 3}, best="validation/loss")])
+    run, history = jn.train.run(PROGRAM, key=KEY, callbacks=[save(folder, config={"seed": 3}, best="validation/loss")])
     params, state, about = jn.train.load_checkpoint(folder)
     assert_same((params, state, about["history"]), (run.params, run.state, history))
     assert (about["epoch"], about["step"], about["ema"], about["config"]) == (4, 12, None, {"seed": 3})
@@ -463,7 +463,7 @@ def test_wrong_arguments(folder, tmp_path):
         with pytest.raises(jn.NetError, match=said):
             jn.train.checkpoint(tmp_path / "new", **wrong)
     with pytest.raises(jn.NetError, match=r"finds no scalar 'accuracy' in the history; it has .*validation/loss"):
-        jn.train.fit(PROGRAM, KEY, [save(tmp_path / "new", best="accuracy")])
+        jn.train.run(PROGRAM, key=KEY, callbacks=[save(tmp_path / "new", best="accuracy")])
     with pytest.raises(FileNotFoundError, match=r"there is no checkpoint in .*nowhere"):
         jn.train.load_checkpoint(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match=r"there is no checkpoint 9 in .*; there are 1, 2, 3"):

@@ -58,9 +58,9 @@ def test_the_results_are_those_of_one_device():
     weights = np.linspace(0, 1, 200, dtype=np.float32)
     data, held_out = (X[:200], Y[:200], weights), (X[200:324], Y[200:324])
     options = {"batch_size": 48, "accumulate": 2, "average": 0.9, "augment": lambda key, x: x + jax.random.normal(key)}
-    found, rows_found = jn.train.fit(program(data, net, validation=held_out, **options), KEY)
+    found, rows_found = jn.train.run(program(data, net, validation=held_out, **options), key=KEY)
     shared = program(split(*data, kind=kind), net, validation=split(*held_out, kind=kind), **options)
-    run, history = jn.train.fit(shared, KEY)
+    run, history = jn.train.run(shared, key=KEY)
     assert set(history) == set(rows_found)
     for name, values in history.items():
         np.testing.assert_allclose(values, rows_found[name], rtol=1e-4, atol=1e-5)
@@ -68,10 +68,10 @@ def test_the_results_are_those_of_one_device():
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
     params, state = jax.device_get((found.params, found.state))
     both = held_out, split(*held_out, kind=kind)
-    got, want = (jn.train.evaluate(net, params, state, each, METRICS, OBJECTIVE, batch_size=30) for each in both)
+    got, want = (jn.evaluate(net, (params, state), each, METRICS, OBJECTIVE, batch_size=30) for each in both)
     np.testing.assert_allclose(got["loss"], want["loss"], rtol=1e-5)
     assert got["accuracy"] == want["accuracy"]
-    got, want = (jn.train.predict(net, params, state, x, batch_size=30) for x, _ in both)
+    got, want = (jn.predict(net, (params, state), x, batch_size=30) for x, _ in both)
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
 
@@ -93,7 +93,7 @@ def test_rows_that_do_not_divide_are_an_error_with_the_numbers_that_do():
 def test_parameters_that_lie_on_several_devices_stay_there(kind: AxisType):
     grid = jax.make_mesh((2, 2), ("data", "model"), axis_types=(kind,) * 2)
     params, _ = NET.init(KEY, X)
-    want, _ = jn.train.fit(program((X, Y), jn.train.pretrained(NET, params)), KEY)
+    want, _ = jn.train.run(program((X, Y), jn.train.pretrained(NET, params)), key=KEY)
     columns = NamedSharding(grid, P(None, "model"))
     params["hidden"]["kernel"] = jax.device_put(params["hidden"]["kernel"], columns)
     data = jax.device_put((X, Y), NamedSharding(grid, P("data"))) if kind is AxisType.Auto else (X, Y)
@@ -102,7 +102,7 @@ def test_parameters_that_lie_on_several_devices_stay_there(kind: AxisType):
     def look(number: int, run: jn.train.TrainState, row: Any) -> None:
         seen.append(run.params["hidden"]["kernel"].sharding.spec)
 
-    run, _ = jn.train.fit(program(data, jn.train.pretrained(NET, params)), KEY, [jn.train.Callback(on_epoch_end=look)])
+    run, _ = jn.train.run(program(data, jn.train.pretrained(NET, params)), key=KEY, callbacks=[jn.train.Callback(on_epoch_end=look)])
     assert [*seen, run.opt_state[0].trace["hidden"]["kernel"].sharding.spec] == [columns.spec] * 3
     assert run.params["out"]["kernel"].sharding.is_fully_replicated
     for ours, theirs in zip(jax.tree.leaves(run.params), jax.tree.leaves(want.params), strict=True):

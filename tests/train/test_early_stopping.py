@@ -59,12 +59,12 @@ def test_the_best_is_found_and_restored_in_all_ways(min_delta: float):
         assert np.isnan(history["loss"][ran:]).all()
         assert int(run.stopping.best_segment) == best
         assert int(run.step) == 2 * ran
-        fitted, seen = jn.train.fit(free, key, [rule])
+        fitted, seen = jn.train.run(free, key=key, callbacks=[rule])
         equal(fitted, run)
         assert len(seen["loss"]) == ran
         np.testing.assert_array_equal(seen["loss"], history["loss"][:ran])
-        value = jn.train.evaluate(
-            free.recipe.net, run.params, run.state, HELD, {}, jn.objective(jn.losses.cross_entropy)
+        value = jn.evaluate(
+            free.recipe.net, run, HELD, {}, jn.objective(jn.losses.cross_entropy)
         )["loss"]
         np.testing.assert_allclose(value, unstopped["validation/loss"][best], rtol=1e-6)
         np.testing.assert_allclose(histories["loss"][k, :ran], history["loss"][:ran], atol=1e-5)
@@ -107,7 +107,7 @@ MISTAKES = {
                    "early_stopping expects mode 'min' or 'max' for 'whim': nothing declares"),
     "patience": (lambda: jn.train.early_stopping("loss", patience=0), "early_stopping expects patience ≥ 1, got 0"),
     "delta": (lambda: jn.train.early_stopping("loss", patience=1, min_delta=-1), "expects min_delta ≥ 0"),
-    "two": (lambda: jn.train.fit(program(RULE), KEYS[0], [RULE]), "fit gets several rules"),
+    "two": (lambda: jn.train.run(program(RULE), key=KEYS[0], callbacks=[RULE]), "fit gets several rules"),
 }  # fmt: skip
 
 
@@ -128,7 +128,7 @@ def test_control_c_ends_after_the_segment_and_returns_what_there_is():
     watch = jn.train.Callback(
         on_epoch_end=interrupt, on_finish=lambda number, run: ends.append(number), on_end=lambda: ends.append("end")
     )
-    run, history = jn.train.fit(program(), KEYS[0], [watch])
+    run, history = jn.train.run(program(), key=KEYS[0], callbacks=[watch])
     assert ends == [3, "end"]
     assert len(history["loss"]) == 3
     equal(run, whole(program(epochs=3), KEYS[0])[0])
@@ -141,7 +141,7 @@ def test_a_second_control_c_breaks_it_off():
         os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        jn.train.fit(program(), KEYS[0], [jn.train.Callback(on_epoch_end=interrupt)])
+        jn.train.run(program(), key=KEYS[0], callbacks=[jn.train.Callback(on_epoch_end=interrupt)])
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -152,11 +152,11 @@ def test_a_callback_may_end_the_run_and_another_go_on():
         rows.append((jax.device_get(run.params), row))
         return number == 3
 
-    early, history = jn.train.fit(program(), KEYS[0], [jn.train.Callback(on_epoch_end=keep)])
+    early, history = jn.train.run(program(), key=KEYS[0], callbacks=[jn.train.Callback(on_epoch_end=keep)])
     assert len(history["loss"]) == 4
     copies = [{name: np.asarray(values[k]) for name, values in history.items()} for k in range(4)]
     again = jn.train.Callback(restore=lambda program, key: (early, copies))
-    run, joined = jn.train.fit(program(), KEYS[0], [again])
+    run, joined = jn.train.run(program(), key=KEYS[0], callbacks=[again])
     whole_run, whole_history = whole(program(), KEYS[0])
     equal(run, whole_run)
     equal(joined, jax.device_get(whole_history))

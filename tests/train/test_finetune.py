@@ -82,7 +82,7 @@ def test_a_frozen_body_stays_to_the_bit_and_the_head_learns(old):
     tuned = jn.train.pretrained(net(3), *old, but="head/**")
     objective = jn.objective(jn.losses.cross_entropy)
     one = jn.train.program(tuned, objective, optax.sgd(0.1), (X, Y), epochs=3, batch_size=8, freeze="body/**")
-    run, history = jn.train.fit(one, KEY)
+    run, history = jn.train.run(one, key=KEY)
     for path, leaf in jn.paths.paths({"params": run.params["body"], "state": run.state["body"]}).items():
         source = {"params": old[0]["body"], "state": old[1]["body"]}
         np.testing.assert_array_equal(leaf, jn.paths.paths(source)[path])

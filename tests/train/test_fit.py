@@ -35,7 +35,7 @@ def test_callbacks_are_called_in_order():
             lambda: calls.append((name, "end")),
         )
 
-    jn.train.fit(program(2), jax.random.key(0), [named("a"), named("b")])
+    jn.train.run(program(2), key=jax.random.key(0), callbacks=[named("a"), named("b")])
     assert calls == [
         *[(name, "start", 2) for name in "ab"],
         *[(name, number, 2 * number + 2) for number in range(2) for name in "ab"],
@@ -52,7 +52,7 @@ def test_a_broken_run_ends_its_callbacks():
 
     callbacks = [jn.train.Callback(on_end=lambda: ended.append(1)), jn.train.Callback(on_epoch_end=stop)]
     with pytest.raises(ZeroDivisionError):
-        jn.train.fit(program(), jax.random.key(0), callbacks)
+        jn.train.run(program(), key=jax.random.key(0), callbacks=callbacks)
     assert ended == [1]
 
 
@@ -92,14 +92,14 @@ def test_whatever_ends_a_run_in_order_saves_it(tmp_path, signals, how):
     keep = jn.train.checkpoint(tmp_path, overhead=1e-6)
     callbacks = [at_the_second(act), keep]  # the second callback sees the epoch all the same
     if status is None:
-        assert len(jn.train.fit(one, jax.random.key(0), callbacks)[1]["loss"]) == 2
+        assert len(jn.train.run(one, key=jax.random.key(0), callbacks=callbacks)[1]["loss"]) == 2
     else:
         with pytest.raises(SystemExit) as left:
-            jn.train.fit(one, jax.random.key(0), callbacks)
+            jn.train.run(one, key=jax.random.key(0), callbacks=callbacks)
         assert left.value.code == status
     assert jn.train.load_checkpoint(tmp_path)[2]["epoch"] == 2
-    _, history = jn.train.fit(one, jax.random.key(0), [keep])
-    np.testing.assert_array_equal(history["loss"], jn.train.fit(one, jax.random.key(0))[1]["loss"])
+    _, history = jn.train.run(one, key=jax.random.key(0), callbacks=[keep])
+    np.testing.assert_array_equal(history["loss"], jn.train.run(one, key=jax.random.key(0))[1]["loss"])
 
 
 def test_a_handler_of_sigterm_is_called_when_the_run_has_ended(signals):
@@ -107,10 +107,10 @@ def test_a_handler_of_sigterm_is_called_when_the_run_has_ended(signals):
     signal.signal(signal.SIGTERM, lambda number, frame: ended.append("handler"))
     end = jn.train.Callback(on_end=lambda: ended.append("run"))
     term = at_the_second(lambda: signal.raise_signal(signal.SIGTERM))
-    _, history = jn.train.fit(program(), jax.random.key(0), [term, end])
+    _, history = jn.train.run(program(), key=jax.random.key(0), callbacks=[term, end])
     assert (len(history["loss"]), ended) == (2, ["run", "handler"])
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    assert len(jn.train.fit(program(), jax.random.key(0), [term])[1]["loss"]) == 3
+    assert len(jn.train.run(program(), key=jax.random.key(0), callbacks=[term])[1]["loss"]) == 3
 
 
 def test_a_second_signal_breaks_off(signals):
@@ -121,7 +121,7 @@ def test_a_second_signal_breaks_off(signals):
     finished = []
     watch = jn.train.Callback(on_finish=lambda *_: finished.append(1))
     with pytest.raises(SystemExit):
-        jn.train.fit(program(), jax.random.key(0), [at_the_second(press), watch])
+        jn.train.run(program(), key=jax.random.key(0), callbacks=[at_the_second(press), watch])
     assert not finished
 
 
@@ -131,10 +131,10 @@ def test_ctrl_c_before_the_first_epoch_leaves_a_history_with_its_names(signals, 
     metrics = {"accuracy": jn.metrics.accuracy, "confusion": jn.metrics.confusion_matrix(3)}
     data = jn.data.stream((X, Y), 4, epochs=None) if streamed else (X, Y)
     one = jn.train.program(*PARTS, data, epochs=3, batch_size=4, metrics=metrics, validation=(X, Y))
-    run, history = jn.train.fit(one, jax.random.key(0), [press])
+    run, history = jn.train.run(one, key=jax.random.key(0), callbacks=[press])
     assert int(run.step) == 0
     shapes = {name: (values.shape, values.dtype) for name, values in history.items()}
-    _, later = jn.train.fit(one, jax.random.key(0))
+    _, later = jn.train.run(one, key=jax.random.key(0))
     assert shapes == {name: ((0, *values.shape[1:]), values.dtype) for name, values in later.items()}
 
 
@@ -148,10 +148,10 @@ def test_an_epoch_leaves_its_numbers_alone():
             sizes[number] = tracemalloc.get_traced_memory()[0], len(jax.live_arrays())
 
     one = program(epochs=252)
-    jn.train.fit(one, jax.random.key(0))
+    jn.train.run(one, key=jax.random.key(0))
     tracemalloc.start()
     try:
-        jn.train.fit(one, jax.random.key(0), [jn.train.Callback(on_epoch_end=look)])
+        jn.train.run(one, key=jax.random.key(0), callbacks=[jn.train.Callback(on_epoch_end=look)])
     finally:
         tracemalloc.stop()
     (first, arrays), (last, then) = sizes[50], sizes[250]
@@ -163,8 +163,8 @@ def test_two_threads_may_save_at_the_same_time(tmp_path):
     """Folders that Orbax makes asynchronously are waited for by signals that all threads of a process share."""
 
     def one(number):
-        return jn.train.fit(
-            program(), jax.random.key(number), [jn.train.checkpoint(tmp_path / str(number), overhead=None)]
+        return jn.train.run(
+            program(), key=jax.random.key(number), callbacks=[jn.train.checkpoint(tmp_path / str(number), overhead=None)]
         )
 
     with ThreadPoolExecutor(2) as pool:
@@ -177,22 +177,22 @@ def test_two_threads_may_save_at_the_same_time(tmp_path):
 @pytest.mark.parametrize("callbacks", [jn.train.progress(), ["progress"], [jn.train.progress]])
 def test_what_is_no_list_of_callbacks(callbacks):
     with pytest.raises(jn.NetError, match=r"fit expects a list of callbacks, \[jn.train.progress\(\), ...\], got"):
-        jn.train.fit(program(), jax.random.key(0), callbacks)
+        jn.train.run(program(), key=jax.random.key(0), callbacks=callbacks)
 
 
 def test_a_log_makes_its_folder_before_the_first_epoch(tmp_path):
-    jn.train.fit(program(), jax.random.key(0), [jn.train.jsonl(tmp_path / "a" / "b" / "log.jsonl")])
+    jn.train.run(program(), key=jax.random.key(0), callbacks=[jn.train.jsonl(tmp_path / "a" / "b" / "log.jsonl")])
     assert len((tmp_path / "a" / "b" / "log.jsonl").read_text().splitlines()) == 3
     calls = []
     watcher = jn.train.Callback(on_epoch_end=lambda *_: calls.append(1))
     with pytest.raises(OSError, match=r"log\.jsonl"):
-        jn.train.fit(program(), jax.random.key(0), [jn.train.jsonl(tmp_path / "a/b/log.jsonl/log.jsonl"), watcher])
+        jn.train.run(program(), key=jax.random.key(0), callbacks=[jn.train.jsonl(tmp_path / "a/b/log.jsonl/log.jsonl"), watcher])
     assert not calls
 
 
 def test_jsonl_holds_every_epoch_and_is_added_to(tmp_path):
     file = tmp_path / "metrics.jsonl"
-    histories = [jn.train.fit(program(), jax.random.key(s), [jn.train.jsonl(file, seed=s)])[1] for s in (0, 1)]
+    histories = [jn.train.run(program(), key=jax.random.key(s), callbacks=[jn.train.jsonl(file, seed=s)])[1] for s in (0, 1)]
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     assert [(line["seed"], line["epoch"], line["step"]) for line in lines] == [
         (s, e, 2 * e) for s in (0, 1) for e in (1, 2, 3)
@@ -210,12 +210,12 @@ def test_jsonl_writes_null_for_nan(tmp_path):
         batch_size=4,
         halt_on_nonfinite=False,
     )
-    jn.train.fit(bad, jax.random.key(0), [jn.train.jsonl(tmp_path / "m.jsonl")])
+    jn.train.run(bad, key=jax.random.key(0), callbacks=[jn.train.jsonl(tmp_path / "m.jsonl")])
     assert json.loads((tmp_path / "m.jsonl").read_text())["loss"] is None
 
 
 def test_progress_prints_plain_lines_without_a_terminal(capsys):
-    jn.train.fit(program(2), jax.random.key(0), [jn.train.progress("seed 1")])
+    jn.train.run(program(2), key=jax.random.key(0), callbacks=[jn.train.progress("seed 1")])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
     assert lines[1].startswith("seed 1  epoch 2/2  loss ")
@@ -226,7 +226,7 @@ def test_progress_prints_plain_lines_without_a_terminal(capsys):
 def test_progress_draws_a_bar_in_a_terminal(capsys, monkeypatch):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "160")
-    jn.train.fit(program(2), jax.random.key(0), [jn.train.progress("seed 1")])
+    jn.train.run(program(2), key=jax.random.key(0), callbacks=[jn.train.progress("seed 1")])
     shown = capsys.readouterr().out
     assert "2/2" in shown
     assert "loss" in shown
@@ -235,6 +235,6 @@ def test_progress_draws_a_bar_in_a_terminal(capsys, monkeypatch):
 
 def test_a_program_compiles_once_for_many_keys():
     one = program(2)
-    jn.train.fit(one, jax.random.key(0))
+    jn.train.run(one, key=jax.random.key(0))
     with jax.log_compiles(False), jax.no_tracing():
-        jn.train.fit(one, jax.random.key(1))
+        jn.train.run(one, key=jax.random.key(1))

@@ -36,17 +36,17 @@ def test_labels_beyond_the_outputs_are_named_before_a_run():
         program((X, Y), net=jn.models.mlp([8], 2))
     params, state = jn.dense(3).init(KEY, X)
     with pytest.raises(jn.NetError, match=BEYOND.format("data")):
-        jn.train.evaluate(jn.dense(3), params, state, (X, Y + 1), {"accuracy": jn.metrics.accuracy})
+        jn.evaluate(jn.dense(3), (params, state), (X, Y + 1), {"accuracy": jn.metrics.accuracy})
 
 
 def test_streams_are_looked_at_batch_by_batch():
     late = np.where(np.arange(12) == 9, 7, Y)
     one = program(jn.data.stream((X, late), 4, shuffle=False))
     with pytest.raises(jn.NetError, match="labels of data range from 1 to 7, but the network has 3 outputs"):
-        jn.train.fit(one, KEY)
+        jn.train.run(one, key=KEY)
     held = jn.data.stream((X, late), 4, shuffle=False)
     with pytest.raises(jn.NetError, match="labels of validation range from 1 to 7"):
-        jn.train.fit(program(jn.data.stream((X, Y), 4), validation=held), KEY)
+        jn.train.run(program(jn.data.stream((X, Y), 4), validation=held), key=KEY)
 
 
 NAMED = {

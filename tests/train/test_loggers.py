@@ -45,8 +45,8 @@ def break_off(folder: Path, *callbacks: jn.train.Callback, saved: int = 2, epoch
         return jn.train.checkpoint(folder / "checkpoints", every=saved, overhead=None)
 
     with pytest.raises(Stop):
-        jn.train.fit(PROGRAM, KEY, [keep(), *callbacks, jn.train.Callback(on_epoch_end=on_epoch_end)])
-    return jn.train.fit(PROGRAM, KEY, [keep(), *callbacks])[1]
+        jn.train.run(PROGRAM, key=KEY, callbacks=[keep(), *callbacks, jn.train.Callback(on_epoch_end=on_epoch_end)])
+    return jn.train.run(PROGRAM, key=KEY, callbacks=[keep(), *callbacks])[1]
 
 
 def lines(file: Path) -> list[dict[str, Any]]:
@@ -61,7 +61,7 @@ def table(file: Path) -> list[dict[str, str]]:
 @pytest.mark.parametrize(("make", "read"), [(jn.train.jsonl, lines), (jn.train.csv, table)])
 def test_a_run_that_goes_on_writes_every_epoch_once(make, read, tmp_path):
     file = tmp_path / "log"
-    jn.train.fit(PROGRAM, KEY, [make(file, seed=0, name="a, b")])  # another run's lines, which stay
+    jn.train.run(PROGRAM, key=KEY, callbacks=[make(file, seed=0, name="a, b")])  # another run's lines, which stay
     history = break_off(tmp_path, make(file, seed=1, name="a, b"))
     rows = read(file)
     assert [(int(row["seed"]), int(row["epoch"]), int(row["step"])) for row in rows] == [
@@ -76,17 +76,17 @@ def test_a_run_that_goes_on_writes_every_epoch_once(make, read, tmp_path):
 @pytest.mark.parametrize("make", [jn.train.jsonl, jn.train.csv])
 def test_half_a_line_is_written_anew(make, tmp_path):
     whole, file = tmp_path / "whole", tmp_path / "log"
-    jn.train.fit(PROGRAM, KEY, [make(whole)])
+    jn.train.run(PROGRAM, key=KEY, callbacks=[make(whole)])
     for cut in (1, 20, len(whole.read_text()) - 5):  # in the names on top, and in the last row
         file.write_text(whole.read_text()[:cut])
-        jn.train.fit(PROGRAM, KEY, [make(file)])
+        jn.train.run(PROGRAM, key=KEY, callbacks=[make(file)])
         assert file.read_text() == whole.read_text()
 
 
 @pytest.mark.parametrize(("make", "read"), [(jn.train.jsonl, lines), (jn.train.csv, table)])
 def test_a_run_killed_before_its_first_checkpoint_writes_every_epoch_once(make, read, tmp_path):
     file = tmp_path / "log"
-    _, other = jn.train.fit(PROGRAM, jax.random.key(1), [make(file)])  # another run that bears no label either
+    _, other = jn.train.run(PROGRAM, key=jax.random.key(1), callbacks=[make(file)])  # another run that bears no label either
     history = break_off(tmp_path, make(file), saved=4)
     rows = read(file)
     assert [int(row["epoch"]) for row in rows] == [1, 2, 3, 4] * 2
@@ -96,7 +96,7 @@ def test_a_run_killed_before_its_first_checkpoint_writes_every_epoch_once(make, 
 
 def test_a_value_with_the_name_of_a_label_is_told_apart(tmp_path):
     for _ in range(2):
-        jn.train.fit(PROGRAM, KEY, [jn.train.csv(tmp_path / "log", loss=0.5)])
+        jn.train.run(PROGRAM, key=KEY, callbacks=[jn.train.csv(tmp_path / "log", loss=0.5)])
     rows = table(tmp_path / "log")
     assert [row["loss"] for row in rows] == ["0.5"] * 4
     assert 0 < float(rows[0]["reported/loss"]) != 0.5
@@ -114,7 +114,7 @@ def test_lines_of_others_stay(tmp_path):
 def test_another_table_is_refused(tmp_path):
     (tmp_path / "log.csv").write_text("date,price\n1,2\n")
     with pytest.raises(jn.NetError, match=r"csv \S+log.csv finds the columns date, price, not epoch, step, "):
-        jn.train.fit(PROGRAM, KEY, [jn.train.csv(tmp_path / "log.csv")])
+        jn.train.run(PROGRAM, key=KEY, callbacks=[jn.train.csv(tmp_path / "log.csv")])
     assert (tmp_path / "log.csv").read_text() == "date,price\n1,2\n"
 
 
@@ -157,7 +157,7 @@ def test_wandb_gets_the_configuration_and_every_scalar(monkeypatch):
         return run
 
     monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init))
-    _, history = jn.train.fit(PROGRAM, KEY, [jn.train.wandb("digits", config={"seed": 0}, mode="offline")])
+    _, history = jn.train.run(PROGRAM, key=KEY, callbacks=[jn.train.wandb("digits", config={"seed": 0}, mode="offline")])
     (_, options), *logged, last = calls
     assert (options["project"], options["mode"]) == ("digits", "offline")
     assert options["config"] == {**PROGRAM.recipe.settings, "seed": 0}
@@ -173,4 +173,4 @@ def test_wandb_gets_the_configuration_and_every_scalar(monkeypatch):
 def test_a_missing_package_is_named_with_its_extra(name, package, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ModuleNotFoundError, match=rf"pip install 'jaxnets\[{name}\]'"):
-        jn.train.fit(PROGRAM, KEY, [getattr(jn.train, name)(str(tmp_path))])
+        jn.train.run(PROGRAM, key=KEY, callbacks=[getattr(jn.train, name)(str(tmp_path))])

@@ -65,14 +65,14 @@ def test_stopping_in_fit_and_the_best_checkpoint_follow_the_metric(tmp_path):
     given = {"epochs": 6, "validation": (X, Y), "metrics": METRICS, "batch_size": 6}
     learn = jn.train.program(NET, OBJECTIVE, rate, (X, Y), **given)
     keep = jn.train.checkpoint(tmp_path, best="validation/top_error", overhead=None)
-    run, history = jn.train.fit(learn, KEY, [rule, keep])
+    run, history = jn.train.run(learn, key=KEY, callbacks=[rule, keep])
     least = int(np.argmin(history["validation/top_error"]))
     assert 0 < least < 5
     assert int(run.stopping.best_segment) == least
     assert jn.train.load_checkpoint(tmp_path, "best")[2]["epoch"] == least + 1
     keep = jn.train.checkpoint(tmp_path / "other", best="validation/whim")
     with pytest.raises(jn.NetError, match="checkpoint expects mode 'min' or 'max' for 'validation/whim': nothing"):
-        jn.train.fit(program(validation=(X, Y), metrics={"whim": undeclared()}), KEY, [keep])
+        jn.train.run(program(validation=(X, Y), metrics={"whim": undeclared()}), key=KEY, callbacks=[keep])
 
 
 def undeclared() -> jn.metrics.Metric:
@@ -103,7 +103,7 @@ SHADOWED = {
     "watched": (lambda: program(metrics={"rise": ACCURACY}, monitor=watch)(KEY), TWICE.format("rise")),
     "watched loss": (lambda: program(monitor=lambda _: {"loss": jnp.float32(0)})(KEY), TWICE.format("loss")),
     "own loss": (lambda: program(objective=lambda p, o, t, w: (o.sum(), {"loss": o.sum()}))(KEY), TWICE.format("loss")),
-    "evaluate": (lambda: jn.train.evaluate(NET, PARAMS, STATE, (X, Y), {"loss": ACCURACY}, OBJECTIVE),
+    "evaluate": (lambda: jn.evaluate(NET, (PARAMS, STATE), (X, Y), {"loss": ACCURACY}, OBJECTIVE),
                  "evaluate " + TWICE.format("loss")),
 }  # fmt: skip
 
@@ -116,7 +116,7 @@ def test_no_value_hides_another(name: str):
 
 
 def evaluate(data: Any, **options: Any) -> Any:
-    return jn.train.evaluate(NET, PARAMS, STATE, data, {"accuracy": ACCURACY}, **options)
+    return jn.evaluate(NET, (PARAMS, STATE), data, {"accuracy": ACCURACY}, **options)
 
 
 W = np.ones(12, np.float32)
@@ -126,14 +126,14 @@ UNFIT = {
     "evaluate nothing": (lambda: evaluate((X[:0], Y[:0])), "evaluate expects at least one example in data, got none"),
     "evaluate no batch": (lambda: evaluate((X, Y), batch_size=0), "evaluate expects batch_size ≥ 1, got 0"),
     "evaluate half a batch": (lambda: evaluate((X, Y), batch_size=2.5), "evaluate expects an integer for batch_size"),
-    "evaluate a loss": (lambda: jn.train.evaluate(NET, PARAMS, STATE, (X, Y), {"a": jn.losses.hinge}),  # pyright: ignore
+    "evaluate a loss": (lambda: jn.evaluate(NET, (PARAMS, STATE), (X, Y), {"a": jn.losses.hinge}),  # pyright: ignore
                         "evaluate expects metrics from jn.metrics, got the function hinge for 'a'"),
     "evaluate weightless": (lambda: evaluate((X, Y, 0 * W)), "evaluate expects some weight above 0 in data, got 0"),
     "program weightless": (lambda: program((X, Y, 0 * W)), "program expects some weight above 0 in data"),
     "validation weightless": (lambda: program(validation=(X, Y, 0 * W)), "program expects some weight above 0 in v"),
-    "predict nothing": (lambda: jn.train.predict(NET, PARAMS, STATE, X[:0]), "predict expects at least one example"),
-    "predict lengths": (lambda: jn.train.predict(NET, PARAMS, STATE, (X, X[:3])), "predict expects .* in x, got"),
-    "predict no batch": (lambda: jn.train.predict(NET, PARAMS, STATE, X, batch_size=0), "predict expects batch_size"),
+    "predict nothing": (lambda: jn.predict(NET, (PARAMS, STATE), X[:0]), "predict expects at least one example"),
+    "predict lengths": (lambda: jn.predict(NET, (PARAMS, STATE), (X, X[:3])), "predict expects .* in x, got"),
+    "predict no batch": (lambda: jn.predict(NET, (PARAMS, STATE), X, batch_size=0), "predict expects batch_size"),
     "objective": (lambda: jn.objective(lambda o, t: (o[:3] - t)[:, 0])(PARAMS, X, X[:3]),
                   r"objective expects targets with the batch axis of the outputs, \(12,\), got \(3, 4\)"),
     "metric": (lambda: jn.metrics.mean(lambda o, t: (o[:3] - t)[:, 0])(X, X[:3]), "lambda expects targets with"),
@@ -157,7 +157,7 @@ def test_what_stands_in_rows_of_weight_0_never_matters(streamed: bool):
         data = (np.where(weights[:, None] > 0, X, np.float32(bad)), Y, weights)
         given = jn.data.stream(data, 6, seed=1) if streamed else data
         options = {"epochs": 3, "batch_size": 6, "validation": data, "metrics": {"accuracy": ACCURACY}}
-        return jn.train.fit(jn.train.program(net, OBJECTIVE, optax.sgd(0.1), given, **options), KEY)
+        return jn.train.run(jn.train.program(net, OBJECTIVE, optax.sgd(0.1), given, **options), key=KEY)
 
     (run, history), (same, expected) = end(np.inf) if streamed else end(np.nan), end(0.5)
     jax.tree.map(np.testing.assert_array_equal, run.params, same.params)
@@ -175,7 +175,7 @@ def test_traced_negative_weights_of_an_objective_give_nan():
 
 
 def test_without_an_objective_a_metric_may_be_called_loss():
-    found = jn.train.evaluate(NET, PARAMS, STATE, (X, Y), {"loss": jn.metrics.mean(jn.losses.cross_entropy)})
+    found = jn.evaluate(NET, (PARAMS, STATE), (X, Y), {"loss": jn.metrics.mean(jn.losses.cross_entropy)})
     assert list(found) == ["loss"]
 
 
@@ -185,7 +185,7 @@ def test_weights_and_losses_are_summed_exactly():
     x, y = np.append(np.float32(0), np.full(4000, 5e3, np.float32))[:, None], np.zeros((4001, 1), np.float32)
     net, objective = jn.serial(lambda x: x), jn.objective(jn.losses.absolute_error)
     metrics = {"error": jn.metrics.mean_absolute_error}
-    found = jax.jit(lambda *data: jn.train.evaluate(net, {}, {}, data, metrics, objective, batch_size=1))(x, y, weights)
+    found = jax.jit(lambda *data: jn.evaluate(net, ({}, {}), data, metrics, objective, batch_size=1))(x, y, weights)
     right = np.average(x[:, 0].astype(np.float64), weights=weights.astype(np.float64))
     for name in ("error", "loss", "absolute_error"):
         assert float(found[name]) == pytest.approx(right, rel=1e-6)

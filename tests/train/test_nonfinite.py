@@ -31,7 +31,7 @@ def diverge(*args: Any, **options: Any) -> tuple[jn.train.Program, jn.train.NonF
     """Run a program that fails, and return the program and the error."""
     one = program(*args, **options)
     with pytest.raises(jn.train.NonFiniteError) as caught:
-        jn.train.fit(one, KEY)
+        jn.train.run(one, key=KEY)
     return one, caught.value
 
 
@@ -61,7 +61,7 @@ def test_a_rate_too_large_is_blamed_on_the_layer_that_overflows_first():
     assert f"; parameters reach {largest:.3g} (" in str(error)
 
     stop = jn.train.Callback(on_epoch_end=lambda number, run, row: number == step - 1)
-    stopped, history = jn.train.fit(one, KEY, [stop])
+    stopped, history = jn.train.run(one, key=KEY, callbacks=[stop])
     assert int(stopped.step) == step
     equal(error.run.params, stopped.params)
     equal(error.run.opt_state, stopped.opt_state)
@@ -183,5 +183,5 @@ def test_a_search_that_fails_does_not_lose_the_run(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(importlib.import_module("jaxnets.train.fit"), "blame", fail)
     with pytest.raises(jn.train.NonFiniteError, match=r"stops at step 0, at a value .* failed: no room") as caught:
-        jn.train.fit(program(jn.serial(fc=jn.dense(2), log=jnp.log)), KEY)
+        jn.train.run(program(jn.serial(fc=jn.dense(2), log=jnp.log)), key=KEY)
     assert jnp.isfinite(caught.value.run.params["fc"]["kernel"]).all()

@@ -119,7 +119,7 @@ def test_the_average_is_that_of_a_loop():
         decay = min(0.3, (1 + t) / (10 + t))
         shadow = optax.incremental_update(own.params, shadow, 1 - decay)
     close(run.ema, shadow, 1e-6)
-    seen = jn.train.evaluate(plain(), shadow, {}, (X[:4], Y[:4]), {}, OBJECTIVE)
+    seen = jn.evaluate(plain(), (shadow, {}), (X[:4], Y[:4]), {}, OBJECTIVE)
     np.testing.assert_allclose(history["ema/validation/loss"][-1], seen["loss"], atol=1e-6)
     assert history["ema/validation/loss"][-1] != history["validation/loss"][-1]
 
@@ -152,7 +152,7 @@ def test_average_and_statistics_go_together():
     one = program(net(), ema_decay=0.5, validation=(X, Y))
     run, history = whole(one, KEY)
     params, state = jn.train.averaged(net(), run, X)
-    seen = jn.train.evaluate(net(), params, state, (X, Y), {}, OBJECTIVE)
+    seen = jn.evaluate(net(), (params, state), (X, Y), {}, OBJECTIVE)
     np.testing.assert_allclose(history["ema/validation/loss"][-1], seen["loss"], rtol=1e-5)
     with pytest.raises(jn.NetError, match="no average in the run"):
         jn.train.averaged(net(), program(net()).start(KEY), X)
@@ -217,7 +217,7 @@ def test_the_guard_stands_still_at_the_last_good_step():
     assert np.isnan(history["loss"]).all()
     assert np.isfinite(history["validation/loss"][0])  # of the last good parameters
     with pytest.raises(jn.train.NonFiniteError, match=rf"step {step}\b") as caught:
-        jn.train.fit(one, KEY)
+        jn.train.run(one, key=KEY)
     equal(caught.value.run, run)
     assert len(caught.value.history["loss"]) == 1
 
@@ -328,7 +328,7 @@ def test_parameters_that_the_last_step_makes_infinite_are_neither_reported_nor_s
 
         watch = jn.train.Callback(on_epoch_end=watched)
         with pytest.raises(jn.train.NonFiniteError, match="parameters that are not") as caught:
-            jn.train.fit(one, KEY, [watch])
+            jn.train.run(one, key=KEY, callbacks=[watch])
         equal(caught.value.run.params, one.start(KEY).params)
         assert len(seen) == 1
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(seen))
@@ -344,7 +344,7 @@ def test_an_infinite_loss_is_no_matter_of_its_scale():
     assert 0 <= int(run.failed) < 2
     assert int(run.scale.skipped) == 0
     with pytest.raises(jn.train.NonFiniteError, match="example 3 of the data has a value that is not finite"):
-        jn.train.fit(one, KEY)
+        jn.train.run(one, key=KEY)
 
 
 def test_half_precision_learns_as_float32_does():

@@ -121,7 +121,7 @@ def test_order_differs_between_epochs_and_keys():
 
     one = jn.train.program(jn.dense(2), jn.objective(spy), optax.sgd(0.0), (X, np.arange(N)), epochs=2, batch_size=N)
     for key in (0, 1):
-        jax.block_until_ready(jn.train.fit(one, jax.random.key(key)))
+        jax.block_until_ready(jn.train.run(one, key=jax.random.key(key)))
     jax.effects_barrier()
     assert len(set(orders)) == len(orders) == 4
     assert all(sorted(order) == list(range(N)) for order in orders)
@@ -131,7 +131,7 @@ def test_order_differs_between_epochs_and_keys():
 def test_fit_equals_program_to_the_bit(net: jn.Net):
     one = program(net)
     run, history = jax.jit(lambda program, key: program(key))(one, KEY)
-    fitted, own_history = jn.train.fit(one, KEY)
+    fitted, own_history = jn.train.run(one, key=KEY)
     equal(fitted, run)
     equal(own_history, jax.device_get(history))
     assert history["validation/accuracy"].shape == (3,)
@@ -197,16 +197,16 @@ def test_evaluation_is_exact_for_any_batch_size():
     data_loss = -log_p[np.arange(N), Y].mean()
     penalty = 0.1 * sum(float((np.asarray(params[name]["kernel"]) ** 2).sum()) for name in ("0", "out"))
     for size in (1, 3, 7, 10, 64):
-        got = jn.train.evaluate(net, params, state, (X, Y), metrics, objective, batch_size=size)
+        got = jn.evaluate(net, (params, state), (X, Y), metrics, objective, batch_size=size)
         np.testing.assert_allclose(got["loss of one"], data_loss, rtol=2e-6)
         np.testing.assert_allclose(got["loss"], data_loss + penalty, rtol=2e-6)
         np.testing.assert_allclose(got["accuracy"], (logits.argmax(-1) == Y).mean(), rtol=1e-6)
-        np.testing.assert_allclose(jn.train.predict(net, params, state, X, batch_size=size), logits, atol=2e-6)
+        np.testing.assert_allclose(jn.predict(net, (params, state), X, batch_size=size), logits, atol=2e-6)
 
 
 def test_sequences_train_too():
     x = jn.Padded(floats(6, 5, 2), integers(6, low=1, high=6))
     net = jn.serial(jn.recurrent(jn.gru_cell(4), return_sequences=False), jn.dense(2))
     one = jn.train.program(net, OBJECTIVE, optax.adam(0.1), (x, Y[:6] % 2), epochs=30, batch_size=4, metrics=ACCURACY)
-    _, history = jn.train.fit(one, KEY)
+    _, history = jn.train.run(one, key=KEY)
     assert history["loss"][-1] < 0.5 * history["loss"][0]

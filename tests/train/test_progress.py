@@ -57,7 +57,7 @@ def last_screen(written: str) -> str:
 
 def restored(epochs: int) -> jn.train.Callback:
     """Go on as if from a checkpoint."""
-    run, history = jn.train.fit(PROGRAM, KEY, [stop_after(epochs)])
+    run, history = jn.train.run(PROGRAM, key=KEY, callbacks=[stop_after(epochs)])
     rows = [{name: values[number] for name, values in history.items()} for number in range(epochs)]
     return jn.train.Callback(restore=lambda program, key: (run, rows))
 
@@ -67,7 +67,7 @@ def stop_after(epochs: int) -> jn.train.Callback:
 
 
 def test_lines_have_loss_metrics_speed_and_time_left(capsys):
-    _, history = jn.train.fit(PROGRAM, KEY, [jn.train.progress("seed 1")])
+    _, history = jn.train.run(PROGRAM, key=KEY, callbacks=[jn.train.progress("seed 1")])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 4
     for epoch, line in enumerate(lines):
@@ -97,21 +97,21 @@ def test_the_time_left_leaves_compilation_out(capsys, monkeypatch):
 
 
 def test_a_run_that_goes_on_begins_where_it_stood(capsys):
-    jn.train.fit(PROGRAM, KEY, [restored(2), jn.train.progress()])
+    jn.train.run(PROGRAM, key=KEY, callbacks=[restored(2), jn.train.progress()])
     lines = capsys.readouterr().out.splitlines()
     assert [line[:20] for line in lines] == ["training  epoch 3/4 ", "training  epoch 4/4 "]
 
 
 def test_a_run_that_ends_early_says_so(capsys):
-    jn.train.fit(PROGRAM, KEY, [jn.train.progress("a"), stop_after(2)])
+    jn.train.run(PROGRAM, key=KEY, callbacks=[jn.train.progress("a"), stop_after(2)])
     assert capsys.readouterr().out.splitlines()[-1] == "a  ended after epoch 2 of 4"
-    jn.train.fit(PROGRAM, KEY, [jn.train.progress("a"), restored(4)])
+    jn.train.run(PROGRAM, key=KEY, callbacks=[jn.train.progress("a"), restored(4)])
     assert capsys.readouterr().out == "a  was over at epoch 4 already\n"
 
 
 def test_the_bar_fits_80_columns(monkeypatch):
     shown = terminal(monkeypatch)
-    _, history = jn.train.fit(PROGRAM, KEY, [jn.train.progress("seed 1 of 3")])
+    _, history = jn.train.run(PROGRAM, key=KEY, callbacks=[jn.train.progress("seed 1 of 3")])
     first, second = shown().rstrip("\n").splitlines()
     assert re.fullmatch(r"seed 1 of 3 ━{20} 4/4 [\d,]+ examples/s 0?0:00 *", first)
     row = {name: values[-1] for name, values in history.items()}
@@ -124,15 +124,15 @@ def test_the_bar_fits_80_columns(monkeypatch):
 
 def test_the_bar_of_a_run_that_ends_early_is_full(monkeypatch):
     shown = terminal(monkeypatch)
-    jn.train.fit(PROGRAM, KEY, [jn.train.progress("a"), stop_after(3)])
+    jn.train.run(PROGRAM, key=KEY, callbacks=[jn.train.progress("a"), stop_after(3)])
     assert re.match(r"a ━{20} 3/3 ended after epoch 3 of 4 .*\nloss ", shown())
 
 
 def test_the_bar_of_a_run_that_goes_on_and_of_one_that_was_over(monkeypatch):
     shown = terminal(monkeypatch)
-    jn.train.fit(PROGRAM, KEY, [jn.train.progress("a"), restored(3)])
+    jn.train.run(PROGRAM, key=KEY, callbacks=[jn.train.progress("a"), restored(3)])
     assert re.match(r"a ━{20} 4/4 ", shown())
-    jn.train.fit(PROGRAM, KEY, [jn.train.progress("b"), restored(4)])
+    jn.train.run(PROGRAM, key=KEY, callbacks=[jn.train.progress("b"), restored(4)])
     assert re.match(r"b ━{20} 4/4 was over at epoch 4 already ", shown())
 
 
@@ -171,6 +171,6 @@ def test_a_notebook_draws_the_bar_anew_in_its_output(monkeypatch):
         out.write(self._render_buffer(self._buffer[:]))
         del self._buffer[:]
 
-    jn.train.fit(PROGRAM, KEY, [jn.train.progress("a")])
+    jn.train.run(PROGRAM, key=KEY, callbacks=[jn.train.progress("a")])
     assert len(shown) == 1  # one place, drawn over
     assert "4/4" in drawn[-1]

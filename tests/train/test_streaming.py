@@ -68,25 +68,25 @@ OPTIONS: dict[str, tuple[tuple, dict[str, Any]]] = {
 def test_a_stream_in_the_datas_order_is_training_on_the_data(name: str):
     data, options = OPTIONS[name]
     arrays = program(data, batch_size=4, sampler=lambda key, data: jnp.arange(N), **options)
-    expected = jn.train.fit(arrays, KEY)
+    expected = jn.train.run(arrays, key=KEY)
     streamed = program(stream(data, shuffle=False), **options)
-    found = jn.train.fit(streamed, KEY)
+    found = jn.train.run(streamed, key=KEY)
     close(found, expected)
     assert found[1]["loss"].shape == (2 if "stopping" in options else 3,)
 
 
 def test_validation_may_be_a_stream_too():
     options = {"average": 0.9, "stopping": jn.train.early_stopping("ema/validation/loss", patience=3)}
-    expected = jn.train.fit(program(stream(), **options), KEY)
+    expected = jn.train.run(program(stream(), **options), key=KEY)
     held_out = jn.data.stream(HELD_OUT, 4, shuffle=False)
-    close(jn.train.fit(program(stream(), validation=held_out, **options), KEY), expected)
+    close(jn.train.run(program(stream(), validation=held_out, **options), key=KEY), expected)
 
 
 def test_fit_reads_from_the_beginning_each_time_and_leaves_the_stream_where_it_stood():
     batches = stream()
     next(batches)
     one = program(batches)
-    assert_same(jn.train.fit(one, KEY), jn.train.fit(one, KEY))
+    assert_same(jn.train.run(one, key=KEY), jn.train.run(one, key=KEY))
     assert batches.get_state()["position"] == 1
 
 
@@ -99,7 +99,7 @@ def regular() -> jn.train.Program:
 
 @pytest.fixture(scope="module")
 def undisturbed(regular: jn.train.Program) -> tuple:
-    return jn.train.fit(regular, KEY)
+    return jn.train.run(regular, key=KEY)
 
 
 def save(folder: Path, **given: Any) -> jn.train.Callback:
@@ -109,10 +109,10 @@ def save(folder: Path, **given: Any) -> jn.train.Callback:
 def test_a_run_goes_on_to_the_same_bits_with_the_batches_that_are_due(regular, undisturbed, tmp_path):
     for epochs in (1, 3):
         with pytest.raises(Stop):
-            jn.train.fit(regular, KEY, [save(tmp_path), stop_after(epochs)])
+            jn.train.run(regular, key=KEY, callbacks=[save(tmp_path), stop_after(epochs)])
         about = storage.read(tmp_path, epochs).about["stream"]
         assert about == {"position": 3 * epochs, "seed": 3, "batch_size": 4, "examples": N, "shuffle": True}
-    assert_same(jn.train.fit(regular, KEY, [save(tmp_path)]), undisturbed)
+    assert_same(jn.train.run(regular, key=KEY, callbacks=[save(tmp_path)]), undisturbed)
 
 
 class Failing:
@@ -132,22 +132,22 @@ class Failing:
 
 
 def test_a_run_broken_off_in_the_middle_of_an_epoch_goes_on_from_the_one_before(tmp_path):
-    expected = jn.train.fit(program(stream(Failing(0, Stop()), threads=0)), KEY)
+    expected = jn.train.run(program(stream(Failing(0, Stop()), threads=0)), key=KEY)
     source = Failing(1 + 2 * 8 + 2 * N + 7, Stop())  # for the shape, to tell the source from others, and in epoch 3
     one = program(stream(source, threads=0, ahead=0))
     with pytest.raises(jn.NetError, match=r"^stream can't read example \d: Stop"):
-        jn.train.fit(one, KEY, [save(tmp_path)])
+        jn.train.run(one, key=KEY, callbacks=[save(tmp_path)])
     assert storage.numbers(tmp_path) == [1, 2]
-    assert_same(jn.train.fit(one, KEY, [save(tmp_path)]), expected)
+    assert_same(jn.train.run(one, key=KEY, callbacks=[save(tmp_path)]), expected)
 
 
 def test_ctrl_c_ends_behind_the_epoch_and_the_run_goes_on(regular, undisturbed, tmp_path):
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     press = jn.train.Callback(on_epoch_end=lambda number, run, row: signal.raise_signal(signal.SIGINT))
-    _, history = jn.train.fit(regular, KEY, [press, save(tmp_path)])
+    _, history = jn.train.run(regular, key=KEY, callbacks=[press, save(tmp_path)])
     assert len(history["loss"]) == 1
-    assert_same(jn.train.fit(regular, KEY, [save(tmp_path)]), undisturbed)
+    assert_same(jn.train.run(regular, key=KEY, callbacks=[save(tmp_path)]), undisturbed)
 
 
 def test_processes_that_read_give_the_same_run_also_when_it_goes_on(undisturbed, regular, tmp_path):
@@ -155,8 +155,8 @@ def test_processes_that_read_give_the_same_run_also_when_it_goes_on(undisturbed,
     options = {"epochs": 4, "validation": stream(HELD_OUT, size=4, epochs=1)}
     one = program(stream(seed=3, transforms=[jitter], workers=2, threads=1), net, **options)
     with pytest.raises(Stop):
-        jn.train.fit(one, KEY, [save(tmp_path), stop_after(2)])
-    assert_same(jn.train.fit(one, KEY, [save(tmp_path)]), undisturbed)
+        jn.train.run(one, key=KEY, callbacks=[save(tmp_path), stop_after(2)])
+    assert_same(jn.train.run(one, key=KEY, callbacks=[save(tmp_path)]), undisturbed)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_processes_that_read_give_the_same_run_also_when_it_goes_on(undisturbed,
 def test_a_checkpoint_of_another_stream_is_refused_by_name(saved, change, words):
     options = {"seed": 3, **change}
     with pytest.raises(jn.NetError, match=rf"(?s)^checkpoint 1 in \S* is of a run .*{words}"):
-        jn.train.fit(program(stream(**options), epochs=2), KEY, [save(saved)])
+        jn.train.run(program(stream(**options), epochs=2), key=KEY, callbacks=[save(saved)])
     assert storage.numbers(saved) == [1]
 
 
@@ -183,7 +183,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a run that was broken off behind its first epoch."""
     folder = tmp_path_factory.mktemp("saved")
     with pytest.raises(Stop):
-        jn.train.fit(program(stream(seed=3), epochs=2), KEY, [save(folder), stop_after(1)])
+        jn.train.run(program(stream(seed=3), epochs=2), key=KEY, callbacks=[save(folder), stop_after(1)])
     return folder
 
 
@@ -195,19 +195,19 @@ def test_the_example_that_brings_a_nan_is_named_and_the_run_stands_before_it():
     assert sorted(numbers) == list(range(N))
     one = program(batches)
     with pytest.raises(jn.train.NonFiniteError, match="example 7 of the data has a value that is not finite") as caught:
-        jn.train.fit(one, KEY)
+        jn.train.run(one, key=KEY)
     run = caught.value.run
     assert int(run.failed) == numbers.index(7) // 4
     assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(run.params))
     assert np.isnan(np.asarray(one.next_batch(run).x)).any()
     with pytest.raises(jn.train.NonFiniteError, match="augment or mix puts"):
-        jn.train.fit(program(stream(), augment=lambda key, x: x / 0), KEY)
+        jn.train.run(program(stream(), augment=lambda key, x: x / 0), key=KEY)
 
 
 def test_a_batch_may_lie_over_several_devices():
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("data",))
     over = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
-    close(jn.train.fit(program(stream(device=over)), KEY), jn.train.fit(program(stream()), KEY))
+    close(jn.train.run(program(stream(device=over)), key=KEY), jn.train.run(program(stream()), key=KEY))
 
 
 def test_the_host_is_ahead_of_the_device_by_a_few_batches_and_no_more():
@@ -227,7 +227,7 @@ def test_the_host_is_ahead_of_the_device_by_a_few_batches_and_no_more():
 
     batches = jn.data.stream(Source(), 1, threads=0, ahead=2)
     one = jn.train.program(jn.dense(1), jn.objective(noted), optax.sgd(0.0), batches, epochs=1)
-    jn.train.fit(one, KEY)
+    jn.train.run(one, key=KEY)
     ahead = [order[:place].count("read") - 1 - order[:place].count("computed") for place in range(len(order))]
     assert order.count("computed") == 40
     assert 2 <= max(ahead) <= 2 + 2 + IN_FLIGHT  # read ahead, read next and handed out, not yet computed
@@ -271,7 +271,7 @@ def test_what_a_stream_cannot_do_is_refused(make, words):
 
 
 def test_a_stream_made_for_one_pass_is_read_as_often_as_the_program_says():
-    run, history = jn.train.fit(program(stream(epochs=1), batch_size=4), KEY)
+    run, history = jn.train.run(program(stream(epochs=1), batch_size=4), key=KEY)
     assert int(run.step) == 9
     assert history["confusion"].sum((1, 2)).tolist() == [N] * 3
 
@@ -279,8 +279,8 @@ def test_a_stream_made_for_one_pass_is_read_as_often_as_the_program_says():
 def test_an_epoch_in_which_nothing_counts_is_refused():
     nothing, all_but_one = np.zeros(N, np.float32), np.eye(N, dtype=np.float32)[-1]
     with pytest.raises(jn.NetError, match="fit expects some weight above 0 in data, got 0 for every example"):
-        jn.train.fit(program(stream((X, Y, nothing))), KEY)
+        jn.train.run(program(stream((X, Y, nothing))), key=KEY)
     with pytest.raises(jn.NetError, match="fit expects some weight above 0 in validation, got 0 for every example"):
-        jn.train.fit(program(stream(), validation=stream((X, Y, nothing), shuffle=False)), KEY)
-    _, history = jn.train.fit(program(stream((X, Y, all_but_one))), KEY)
+        jn.train.run(program(stream(), validation=stream((X, Y, nothing), shuffle=False)), key=KEY)
+    _, history = jn.train.run(program(stream((X, Y, all_but_one))), key=KEY)
     assert np.isfinite(history["loss"]).all()

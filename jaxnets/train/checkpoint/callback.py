@@ -106,7 +106,7 @@ def load_checkpoint(
     >>> folder, data = tempfile.mkdtemp(), (jnp.ones((8, 3)), jnp.zeros(8, int))
     >>> program = jn.train.program(jn.dense(2), jn.objective(jn.losses.cross_entropy), optax.sgd(0.1), data, epochs=2,
     ...                            batch_size=4)
-    >>> run, _ = jn.train.fit(program, jax.random.key(0), [jn.train.checkpoint(folder, config={"seed": 0})])
+    >>> run, _ = jn.train.run(program, key=jax.random.key(0), callbacks=[jn.train.checkpoint(folder, config={"seed": 0})])
     >>> params, state, about = load_checkpoint(folder)
     >>> bool((params["kernel"] == run.params["kernel"]).all()), about["epoch"], about["config"]
     (True, 2, {'seed': 0})
@@ -198,8 +198,8 @@ def checkpoint(
     >>> folder, data = tempfile.mkdtemp(), (jnp.ones((8, 3)), jnp.zeros(8, int))
     >>> program = jn.train.program(jn.dense(2), jn.objective(jn.losses.cross_entropy), optax.sgd(0.1), data, epochs=2,
     ...                            batch_size=4)
-    >>> run, history = jn.train.fit(program, jax.random.key(0), [checkpoint(folder)])
-    >>> again, _ = jn.train.fit(program, jax.random.key(0), [checkpoint(folder)])  # already finished
+    >>> run, history = jn.train.run(program, key=jax.random.key(0), callbacks=[checkpoint(folder)])
+    >>> again, _ = jn.train.run(program, key=jax.random.key(0), callbacks=[checkpoint(folder)])  # already finished
     >>> bool((run.params["kernel"] == again.params["kernel"]).all())
     True
     """

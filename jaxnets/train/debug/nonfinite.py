@@ -58,7 +58,7 @@ def blame(program: Program, run: TrainState) -> str:
     >>> program = jn.train.program(net, jn.objective(jn.losses.cross_entropy), optax.sgd(0.1), data, epochs=1,
     ...                            batch_size=4)
     >>> try:
-    ...     jn.train.fit(program, jax.random.key(1))
+    ...     jn.train.run(program, key=jax.random.key(1))
     ... except jn.train.NonFiniteError as error:
     ...     print(blame(program, error.run))
     stops at step 0 (epoch 1), where the loss is nan: the first value that is not finite is made in log: ...
