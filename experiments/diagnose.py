@@ -103,7 +103,9 @@ def draw_norms(folder: Path) -> None:
     panels = figure.subplots(1, 2)
     for name, act, color in (("sigmoid", jax.nn.sigmoid, BLUE), ("relu", jax.nn.relu, ORANGE)):
         net = mlp(*[32] * 8, act=act)
-        program = jn.train.program(net, CLASSES, optax.adam(1e-3), data, epochs=1, monitor=jn.train.norms(net))
+        program = jn.train.program(
+            net, CLASSES, optax.adam(1e-3), data, epochs=1, options=jn.train.Options(monitor=jn.train.norms(net))
+        )
         history = jax.device_get(whole(program, KEY)[1])
         for axes, what in zip(panels, ("gradient_norm", "activation_norm")):
             values = [float(history[f"{what}/fc{number}"][0]) for number in range(1, 9)]

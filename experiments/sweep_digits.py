@@ -21,7 +21,7 @@ from jaxnets.plot.sweeps import interval
 def main(folder: Path) -> jn.sweeps.SweepResult:
     """Train, print what was found, and draw it."""
     images, labels = jn.data.digits()
-    split = jn.data.split(labels, (0.6, 0.2, 0.2))
+    split = jn.data.split_indices(labels, (0.6, 0.2, 0.2))
     train, validation, test = [(images[part].reshape(len(part), -1), labels[part]) for part in split]
     net = jn.serial(jn.dense(64), jax.nn.relu, out=jn.dense(10))
 

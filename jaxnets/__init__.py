@@ -53,14 +53,15 @@ if TYPE_CHECKING:
     from jaxnets import data, decoding, inspect, interop, models, plot, sweeps, train
     from jaxnets.inspect.summary import summary
     from jaxnets.interop import load, save
-    from jaxnets.train.objective import objective
+    from jaxnets.train import evaluate, fit, objective, predict
 
 __version__ = "0.1.0"
 
 # Rooms that many programs never enter are read when they are first asked for: two thirds of the time of the import.
 _LATER = {
     **dict.fromkeys(("data", "decoding", "inspect", "interop", "models", "plot", "sweeps", "train"), ""),
-    **{"load": "interop", "objective": "train.objective", "save": "interop", "summary": "inspect"},
+    **dict.fromkeys(("evaluate", "fit", "objective", "predict"), "train"),
+    **{"load": "interop", "save": "interop", "summary": "inspect"},
 }
 
 __all__ = [
@@ -90,6 +91,8 @@ __all__ = [
     "embed",
     "enable_compilation_cache",
     "ensemble",
+    "evaluate",
+    "fit",
     "flatten",
     "gaussian_noise",
     "global_avg_pool",
@@ -114,6 +117,7 @@ __all__ = [
     "objective",
     "paths",
     "plot",
+    "predict",
     "prelu",
     "recurrent",
     "regularizers",

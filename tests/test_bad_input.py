@@ -454,7 +454,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
         train(augment=lambda x: x),
         ["expects for augment a function (key, example) -> example"],
     ),
-    "mixing by a number": (train(batch_augment=0.2), ["expects for mix a function (key, x, y, weights)", "float 0.2"]),
+    "mixing by a number": (train(batch_augment=0.2), ["expects for batch_augment a function (key, x, y, weights)", "float 0.2"]),
     "shuffling as a bool": (
         train(sampler=True),
         ["expects for sampler a function (key, data) -> indices", "bool True"],
@@ -463,13 +463,16 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
         lambda: train(sampler=lambda key, data: jnp.arange(3))()(KEY),
         ["program expects sampler to give indices (8,), got (3,)"],
     ),
-    "norms not called": (train(monitor=jn.train.norms), ["expects for watch a function", "call it, norms(...)"]),
+    "norms not called": (
+        lambda: jn.train.Options(monitor=untyped(jn.train.norms)),
+        ["Options expects for monitor a function", "call it, norms(...)"],
+    ),
     "patience for stopping": (train(stopping=5), ["stopping=jn.train.early_stopping(", "got int 5"]),
     "guard that is no bool": (
-        train(halt_on_nonfinite=TEXT),
-        ["program expects halt_on_nonfinite=True or False, got str 'yes'"],
+        lambda: jn.train.Options(halt_on_nonfinite=untyped(TEXT)),
+        ["Options expects halt_on_nonfinite=True or False, got str 'yes'"],
     ),
-    "freezing everything by a bool": (train(freeze=True), ["program expects patterns of paths", "bool True"]),
+    "freezing everything by a bool": (train(freeze=True), ["Options expects for freeze patterns of paths", "bool True"]),
     "an exception to nothing": (train(but="head/**"), ["program expects a pattern that 'head/**' is an exception to"]),
     "a share for validation": (
         train(validation=0.2),
@@ -584,11 +587,16 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
         ["binary_accuracy, of the targets of data, expects targets 0 and 1"],
     ),
     "a plateau of an accuracy": (
-        train(plateau=("accuracy", optax.contrib.reduce_on_plateau()), metrics=jn.metrics.accuracy),
+        train(
+            options=jn.train.Options(plateau=("accuracy", optax.contrib.reduce_on_plateau())),
+            metrics=jn.metrics.accuracy,
+        ),
         ["program expects plateau to look at a loss or an error, got 'accuracy'"],
     ),
     "a callback that returns the run": (
-        lambda: jn.train.run(train()(), key=KEY, callbacks=[jn.train.Callback(on_epoch_end=lambda number, run, row: run)]),
+        lambda: jn.train.run(
+            train()(), key=KEY, callbacks=[jn.train.Callback(on_epoch_end=lambda number, run, row: run)]
+        ),
         ["Callback expects on_epoch_end to return True, False or None, got TrainState"],
     ),
     "an order of places that are none": (
@@ -692,7 +700,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
         lambda: untyped(jn.objective)(jn.losses.huber, class_weight={}),
         ["objective has no argument class_weight: weigh examples"],
     ),
-    "one share for a split": (lambda: jn.data.split([0, 1], untyped(0.8)), ["split expects a fraction for each part"]),
+    "one share for a split": (lambda: jn.data.split_indices([0, 1], untyped(0.8)), ["split expects a fraction for each part"]),
     "a list for a grid": (
         lambda: jn.sweeps.sweep(lambda hp: train()(), grid=untyped([{"lr": 0.1}])),
         ["sweep expects grid as a dict of lists", "members= takes a list of dicts"],

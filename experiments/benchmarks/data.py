@@ -14,7 +14,7 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 def mnist(examples: int = 4000) -> tuple[np.ndarray, np.ndarray]:
     """Return digits of 28 × 28 × 1 and their classes, up to 4,000."""
     images, labels = jn.data.mnist5k()
-    chosen = jn.data.split(labels, (0.8, 0.2))[0][:examples]
+    chosen = jn.data.split_indices(labels, (0.8, 0.2))[0][:examples]
     return images[chosen], labels[chosen]
 
 

@@ -27,7 +27,7 @@ def main(rounds: int = 5) -> None:
     images, labels = jn.data.digits()
     train, validation = [
         (jnp.asarray(images[part].reshape(len(part), -1)), jnp.asarray(labels[part]))
-        for part in jn.data.split(labels, (0.8, 0.2))
+        for part in jn.data.split_indices(labels, (0.8, 0.2))
     ]
     net, objective = jn.serial(jn.dense(64), jax.nn.relu, out=jn.dense(10)), jn.objective(jn.losses.cross_entropy)
 

@@ -64,7 +64,7 @@ def run(config: Config) -> Results:
     """Train all kinds, and compare."""
     images, labels = jn.data.mnist5k()
     flat = images.reshape(-1, 14, 2, 14, 2).mean((2, 4)).reshape(len(images), -1)
-    train, test = (flat[part] for part in jn.data.split(labels, (0.8, 0.2)))
+    train, test = (flat[part] for part in jn.data.split_indices(labels, (0.8, 0.2)))
     train, base = train[: config.examples], jn.models.autoencoder((flat.shape[1],), (config.width,), WIDEST)
 
     def autoencoder(code: Any, noise: Any) -> jn.Net:

@@ -74,7 +74,7 @@ def run(config: Config) -> Results:
     """Train both kinds at every rate and batch size."""
     images, labels = jn.data.digits()
     x, y = jnp.asarray(images.reshape(len(images), -1)), jnp.asarray(labels)
-    first, second = jn.data.split(labels, (0.7, 0.3))
+    first, second = jn.data.split_indices(labels, (0.7, 0.3))
     train, validation = (x[first[:LARGEST]], y[first[:LARGEST]]), (x[second], y[second])
     accuracy = []
     for size in config.batches:
@@ -83,8 +83,7 @@ def run(config: Config) -> Results:
             return jn.train.program(
                 network(hp["norm"], config), jn.objective(jn.losses.cross_entropy), optax.sgd(hp["lr"]), train,
                 epochs=config.epochs, batch_size=size, validation=validation,
-                metrics={"accuracy": jn.metrics.accuracy}, halt_on_nonfinite=False,
-            )  # fmt: skip
+                metrics={"accuracy": jn.metrics.accuracy}, options=jn.train.Options(halt_on_nonfinite=False))  # fmt: skip
 
         grid = {"norm": [0, 1], "lr": config.rates}
         result = jn.sweeps.sweep(study, seeds=config.seeds, grid=grid, strategy="vmap")

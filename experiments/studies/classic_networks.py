@@ -106,7 +106,7 @@ def network(name: str) -> jn.Net:
 def run(config: Config) -> Results:
     """Train every design."""
     images, labels = jn.data.mnist5k()
-    first, second = jn.data.split(labels, (0.8, 0.2))
+    first, second = jn.data.split_indices(labels, (0.8, 0.2))
     train, test = (images[first[: config.examples]], labels[first[: config.examples]]), (images[second], labels[second])
     found: Results = {"accuracy": {}, "multiply-adds": {}, "parameters": {}}
     rate = optax.cosine_decay_schedule(3e-3, config.epochs * -(-config.examples // 50))

@@ -67,7 +67,7 @@ def network(skip: Any, blocks: int, config: Config) -> jn.Net:
 def run(config: Config) -> Results:
     """Measure gradients and train, at every depth."""
     images, labels = jn.data.digits()
-    first, second = jn.data.split(labels, (0.7, 0.3))
+    first, second = jn.data.split_indices(labels, (0.7, 0.3))
     train, test = (images[first[:LEARNED]], labels[first[:LEARNED]]), (images[second], labels[second])
     found: Results = {what: {kind: [] for kind in KINDS} for what in ("train", "test", "alike")}
     steps = LEARNED // 64

@@ -127,7 +127,7 @@ def model_field(net: jn.Net, keys: jax.Array) -> dict[str, Any]:
 def learned(config: Config) -> Results:
     """Return the accuracies of networks with one 5×5 window and with two of 3×3, and their parameters."""
     images, labels = jn.data.digits()
-    train, test = [(images[part], labels[part]) for part in jn.data.split(labels, (0.7, 0.3))]
+    train, test = [(images[part], labels[part]) for part in jn.data.split_indices(labels, (0.7, 0.3))]
 
     def study(hp: dict[str, Any]) -> jn.train.Program:
         one_of = jn.branches(lambda y: jnp.where(hp["kind"] == 0, *y.values()), **dict(zip("ab", WINDOWS.values())))

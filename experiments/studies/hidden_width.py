@@ -78,7 +78,7 @@ def drawn_sets(config: Config) -> dict[str, tuple[np.ndarray, ...]]:
     x, y = (np.stack(each) for each in zip(*points, strict=True))
     images, labels = jn.data.digits()
     pixels = images.reshape(len(images), -1)
-    parts = [jn.data.split(labels, (0.2, 0.8), seed=draw) for draw in range(config.seeds)]
+    parts = [jn.data.split_indices(labels, (0.2, 0.8), seed=draw) for draw in range(config.seeds)]
     first, second = (np.stack(each) for each in zip(*parts, strict=True))
     return {
         "half-circles": (x[:, :100], y[:, :100], x[:, 100:], y[:, 100:]),

@@ -67,7 +67,7 @@ def run(config: Config) -> Results:
     """Train from every scale, and from equal values."""
     images, labels = jn.data.digits()
     x = jnp.asarray(images.reshape(len(images), -1))
-    train, validation = [(x[part], jnp.asarray(labels[part])) for part in jn.data.split(labels, (0.7, 0.3))]
+    train, validation = [(x[part], jnp.asarray(labels[part])) for part in jn.data.split_indices(labels, (0.7, 0.3))]
     accuracy, equal, parts = {}, {}, []
     for name, activation in ACTIVATIONS.items():
 
@@ -75,8 +75,7 @@ def run(config: Config) -> Results:
             return jn.train.program(
                 network(activation, config, hp["scale"], hp["equal"]), jn.objective(jn.losses.cross_entropy),
                 optax.sgd(0.05, momentum=0.9), train, epochs=config.epochs, validation=validation,
-                metrics={"accuracy": jn.metrics.accuracy}, halt_on_nonfinite=False,
-            )  # fmt: skip
+                metrics={"accuracy": jn.metrics.accuracy}, options=jn.train.Options(halt_on_nonfinite=False))  # fmt: skip
 
         trials = [{"scale": scale, "equal": 0.0} for scale in config.scales] + [{"scale": 1.0, "equal": 1.0}]
         result = jn.sweeps.sweep(study, seeds=config.seeds, trials=trials, strategy="vmap")

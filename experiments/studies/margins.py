@@ -61,7 +61,7 @@ def run(config: Config) -> Results:
     """Learn by both losses, and look at margins and weights."""
     images, labels = jn.data.digits()
     x = images.reshape(len(images), -1)
-    parts = [jn.data.split(labels, (0.7, 0.3), seed=draw) for draw in range(config.seeds)]
+    parts = [jn.data.split_indices(labels, (0.7, 0.3), seed=draw) for draw in range(config.seeds)]
     first, second = (np.stack(each) for each in zip(*parts, strict=True))
     train = jnp.asarray(x[first]), jnp.asarray(labels[first])
     kinds = {f"hinge, Δ = {margin:g}": (1.0, margin, config.strength / margin) for margin in config.margins}
@@ -82,7 +82,13 @@ def run(config: Config) -> Results:
         given = train[0][hp["draw"]], train[1][hp["draw"]]
         optimizer = optax.adam(0.01 * hp["margin"])  # as large as weights become
         return jn.train.program(
-            NET, objective, optimizer, given, epochs=config.epochs, batch_size=None, monitor=watched
+            NET,
+            objective,
+            optimizer,
+            given,
+            epochs=config.epochs,
+            batch_size=None,
+            options=jn.train.Options(monitor=watched),
         )
 
     result = jn.sweeps.sweep(study, trials=trials, strategy="vmap")

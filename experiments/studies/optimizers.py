@@ -100,7 +100,7 @@ def run(config: Config) -> Results:
     """Descend the ravine from many starts, and train both networks."""
     found: Results = {"optimizers": config.optimizers, **ravine(config)}
     images, labels = jn.data.digits()
-    part, _ = jn.data.split(labels, (0.7, 0.3))
+    part, _ = jn.data.split_indices(labels, (0.7, 0.3))
     train = images[part], labels[part]
     usual = jnp.array([OPTIMIZERS[name][1] for name in config.optimizers])
     found["best"], found["courses"] = {}, {}

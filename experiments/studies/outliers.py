@@ -66,7 +66,7 @@ def run(config: Config) -> Results:
     threes, labels = jn.data.digits()
     chosen = np.isin(labels, (3, 8))
     x, y = threes[chosen].reshape(chosen.sum(), -1).astype(np.float32), np.where(labels[chosen] == 3, -1.0, 1.0)
-    train, test = jn.data.split(labels[chosen], (0.5, 0.5))
+    train, test = jn.data.split_indices(labels[chosen], (0.5, 0.5))
     found = {"regression": {}, "margins": {}}
     for name, loss in REGRESSION.items():
 

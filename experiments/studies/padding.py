@@ -78,7 +78,7 @@ def run(config: Config) -> Results:
     """Train both kinds and test them from the middle to the corner; measure use and sizes."""
     images, labels = jn.data.mnist5k()
     digits = images[:, 4:24, 4:24].reshape(-1, DIGIT, 2, DIGIT, 2, 1).mean((2, 4))
-    first, second = jn.data.split(labels, (0.7, 0.3))
+    first, second = jn.data.split_indices(labels, (0.7, 0.3))
     first, second = first[: config.examples], second[: config.tests]
     room = CANVAS - DIGIT
     train = placed(digits[first], 0, 0), labels[first]

@@ -81,7 +81,7 @@ def run(config: Config) -> Results:
     """Train every kind, and test on digits that are moved further and further."""
     images, labels = jn.data.mnist5k()
     first, second = (
-        part[:count] for part, count in zip(jn.data.split(labels, (0.8, 0.2)), (config.examples, config.tests))
+        part[:count] for part, count in zip(jn.data.split_indices(labels, (0.8, 0.2)), (config.examples, config.tests))
     )
     train = moved(images[first], 0, 0), labels[first]
     tests = np.stack([

@@ -60,7 +60,7 @@ def run(config: Config) -> Results:
     """Pretrain, then classify by few labels."""
     images, labels = jn.data.mnist5k()
     x = jnp.asarray(images.reshape(-1, 14, 2, 14, 2).mean((2, 4)).reshape(len(images), -1))
-    learn, test = jn.data.split(labels, (0.8, 0.2))
+    learn, test = jn.data.split_indices(labels, (0.8, 0.2))
     learn = learn[: config.unlabeled]
     keys = jax.random.split(jax.random.key(0), config.seeds)
 

@@ -62,7 +62,7 @@ def run(config: Config) -> Results:
     """Train all kinds on the same images."""
     images, labels = jn.data.mnist5k()
     digits = images.reshape(-1, 14, 2, 14, 2).mean((2, 4))
-    learn, test = jn.data.split(labels, (0.8, 0.2))
+    learn, test = jn.data.split_indices(labels, (0.8, 0.2))
     train, held_out = (scenes(digits[part], count, config, seed) for seed, (part, count) in
                        enumerate([(learn, config.examples), (test, config.tests)]))  # fmt: skip
     net, steps = jn.models.unet(2, widths=config.widths, batch_norm=False), config.epochs * -(-config.examples // 25)

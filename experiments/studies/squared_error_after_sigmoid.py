@@ -65,7 +65,7 @@ def run(config: Config) -> Results:
     neuron = {name: np.asarray(courses(starts, name, config.steps)) for name in list(LOSSES)[:2]}
     images, labels = jn.data.digits()
     x, y = jnp.asarray(images.reshape(len(images), -1)), jnp.asarray(labels)
-    train, validation = [(x[part], y[part]) for part in jn.data.split(labels, (0.7, 0.3))]
+    train, validation = [(x[part], y[part]) for part in jn.data.split_indices(labels, (0.7, 0.3))]
     net = jn.serial(jn.dense(30), jax.nn.sigmoid, out=jn.dense(10))
     errors = {}
     for name, loss in LOSSES.items():

@@ -1,12 +1,15 @@
 """What every layer asks of its input and of its parameters, and says when they are wrong."""
 
+import inspect
+import sys
+import types
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxnets.core.errors import NetError
+from jaxnets.core.errors import NetError, shown
 
 
 def check_floating(x: Any) -> None:
@@ -55,6 +58,19 @@ def check_state(state: Any, shapes: Mapping[str, tuple[int, ...]], x: Any) -> No
     check_params(state, shapes, x)
 
 
+def variables(state: Any) -> tuple[Any, Any]:
+    """Return the parameters and the state in a train state, a loaded file, or a pair `(params, state)`.
+
+    Raises:
+        NetError: if there are none.
+    """
+    if hasattr(state, "params") and hasattr(state, "state"):
+        return state.params, state.state
+    if isinstance(state, tuple) and len(state) == 2:
+        return state
+    raise NetError(f"expects a train state or a pair (params, state), got {shown(state)}")
+
+
 def check_train_key(key: Any) -> None:
     """Check that a random layer has a key in training.
 
@@ -73,3 +89,39 @@ def param_dtype(x: Any) -> Any:
 def along_last(vector: jax.Array, like: jax.Array) -> jax.Array:
     """Return a vector as an array of `like`'s rank along the last axis: rank promotion written out."""
     return vector.reshape((1,) * (like.ndim - 1) + vector.shape)
+
+
+def check_function(name: str, function: Any, form: str) -> None:
+    """Check that an option is a function that takes what it will be given, or nothing.
+
+    Args:
+        name: the option.
+        function: what was given.
+        form: what is called and comes back, `(key, example) -> example`.
+
+    Raises:
+        NetError: if it can't be called so.
+    """
+    if function is None:
+        return
+    wanted = [each for each in form.partition(") ->")[0].strip("(").split(", ") if each]
+    fits = callable(function) and not isinstance(function, type) and not is_uncalled(function)
+    if fits:
+        try:
+            inspect.signature(function).bind(*wanted)
+        except TypeError:
+            fits = False
+        except ValueError:  # one written in C tells nothing
+            fits = True
+    if not fits:
+        hint = f"; call it, {function.__name__}(...)" if is_uncalled(function) else ""
+        raise NetError(f"expects for {name} a function {form}, got {shown(function)}{hint}")
+
+
+def is_uncalled(thing: Any) -> bool:
+    """Tell whether a function of this library stands where what it returns is wanted."""
+    if not isinstance(thing, types.FunctionType):
+        return False
+    made_in = ("jaxnets.models", "jaxnets.metrics", "jaxnets.data", "jaxnets.train")
+    public = getattr(sys.modules.get(thing.__module__), thing.__name__, None)  # not one that a call has made
+    return thing.__module__.startswith(made_in) and public is thing and not thing.__name__.startswith("_")

@@ -13,7 +13,7 @@ from jaxnets.data.datasets.text import decode_text, encode_text, text
 from jaxnets.data.datasets.toys import blobs, checkerboard, circles, moons, spirals, xor
 from jaxnets.data.loader import Stream, stream
 from jaxnets.data.scaling import Scaling, rescale, standardize
-from jaxnets.data.splits import fold, folds, group_folds, split, split_groups, split_in_time, walk_forward, windows
+from jaxnets.data.splits import fold, folds, group_folds, split, split_indices, split_groups, split_in_time, walk_forward, windows
 
 __all__ = [
     "ImageFolder",
@@ -62,6 +62,7 @@ __all__ = [
     "split",
     "split_groups",
     "split_in_time",
+    "split_indices",
     "standardize",
     "stream",
     "sunspots",

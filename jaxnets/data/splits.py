@@ -8,11 +8,52 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.core.errors import NetError, check_count, labeled_as
+from jaxnets.core.errors import NetError, check_count, labeled_as, shown
+from jaxnets.core.foreign import arrays
 from jaxnets.losses.checks import known, wide
 
 
-def split(labels: Any, fractions: Sequence[float], *, seed: int = 0, stratify: bool = True) -> list[np.ndarray]:
+def split(
+    data: tuple[Any, ...], fractions: Sequence[float], *, seed: int = 0, stratify: bool | None = None
+) -> list[tuple[Any, ...]]:
+    """Return disjoint random parts of a dataset, every example in exactly one.
+
+    Args:
+        data: inputs and targets, and weights if any: pytrees with the examples along the first axis.
+        fractions: the size of each part; positive, with sum 1.
+        seed: the same seed gives the same parts on every machine.
+        stratify: whether each part holds the classes in the proportions of the whole; `None` does so where the targets
+            are class labels, one integer per example.
+
+    Returns:
+        A tuple like `data` for each part.
+
+    Raises:
+        NetError: if the fractions are not positive with sum 1, the arrays have different lengths, or a part would be
+            empty.
+
+    >>> import numpy as np
+    >>> train, test = split((np.arange(10.0), np.arange(10) % 2), (0.8, 0.2))
+    >>> train[0].shape, test[1].tolist()
+    ((8,), [1, 0])
+    """
+    with labeled_as("split"):
+        if not isinstance(data, tuple) or len(data) not in (2, 3):
+            hint = "split_indices takes labels alone and gives indices"
+            raise NetError(f"expects data as (inputs, targets), got {shown(data)}; {hint}")
+        inputs, targets, *weights = (arrays(name, each) for name, each in zip(("inputs", "targets", "weights"), data))
+        data = inputs, targets, *weights
+        lengths = {len(leaf) for leaf in jax.tree.leaves(data)}
+        if len(lengths) != 1:
+            raise NetError(f"expects arrays of one length, got {sorted(lengths)}")
+        labels = jax.tree.leaves(targets)[0]
+        if stratify is None:
+            stratify = targets is labels and labels.ndim == 1 and labels.dtype.kind in "biu"
+        parts = split_indices(labels if stratify else np.zeros(lengths.pop()), fractions, seed=seed, stratify=stratify)
+    return [jax.tree.map(lambda leaf, part=part: leaf[part], data) for part in parts]
+
+
+def split_indices(labels: Any, fractions: Sequence[float], *, seed: int = 0, stratify: bool = True) -> list[np.ndarray]:
     """Return the indices of disjoint random parts of a dataset, every example in exactly one.
 
     Stratified parts hold each class in the proportion it has in the whole, as nearly as whole examples allow:
@@ -31,11 +72,11 @@ def split(labels: Any, fractions: Sequence[float], *, seed: int = 0, stratify: b
         NetError: if the fractions are not positive with sum 1, the labels are not `(examples,)`, or a part
             would be empty.
 
-    >>> parts = split([0, 0, 0, 0, 1, 1, 1, 1], [0.5, 0.5])
+    >>> parts = split_indices([0, 0, 0, 0, 1, 1, 1, 1], [0.5, 0.5])
     >>> [len(part) for part in parts]
     [4, 4]
     """
-    with labeled_as("split"):
+    with labeled_as("split_indices"):
         labels, shares = column("labels", labels), shares_of(fractions)
     generator = np.random.default_rng(seed)
     groups = [np.flatnonzero(labels == each) for each in np.unique(labels)] if stratify else [np.arange(len(labels))]
@@ -53,7 +94,7 @@ def split(labels: Any, fractions: Sequence[float], *, seed: int = 0, stratify: b
             part.append(indices)
     drawn = [generator.permutation(np.concatenate(part)) if part else np.array([], int) for part in parts]
     if any(len(part) == 0 for part in drawn):
-        raise NetError(f"leaves a part empty: {len(labels)} examples in fractions {list(fractions)}", label="split")
+        raise NetError(f"leaves a part empty: {len(labels)} examples in fractions {list(fractions)}", label="split_indices")
     return drawn
 
 

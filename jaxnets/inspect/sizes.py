@@ -49,8 +49,8 @@ def output_size(
 ) -> int | tuple[int, ...]:
     """Return the size of a convolution's, a pool's or a transposed convolution's output.
 
-    With p the padding on both sides together, a convolution or a pool has ⌊(n + p - dilation (kernel_size - 1) - 1) /
-    stride⌋ + 1 places, and a transposed convolution (n - 1) stride - p + dilation (kernel_size - 1) + output_padding + 1.
+    With p the padding on both sides together and k the kernel size, a convolution or a pool has ⌊(n + p - dilation (k - 1) - 1) /
+    stride⌋ + 1 places, and a transposed convolution (n - 1) stride - p + dilation (k - 1) + output_padding + 1.
 
     Args:
         size: of the input, an integer, or a tuple with one for each spatial axis.

@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.core.errors import NetError, is_traced, require, shown
+from jaxnets.core.checks import variables
+from jaxnets.core.errors import NetError, is_traced, labeled_as, require, shown
 from jaxnets.core.net import Net, Params, State
 from jaxnets.core.paths import paths
 from jaxnets.interop import nets
@@ -30,11 +31,10 @@ _LONGEST = 100_000_000  # bytes of a header that safetensors reads
 
 def save(
     path: str | Path,
-    params: Params,
-    state: State | None = None,
-    metadata: Mapping[str, Any] | None = None,
+    state: Any,
     *,
     net: Net | None = None,
+    metadata: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write parameters and state into one safetensors file.
@@ -44,8 +44,8 @@ def save(
 
     Args:
         path: the file, `.safetensors` by custom; its folder must exist. `~` is the user's home.
-        params: nested dicts of arrays: booleans, numbers of every dtype that JAX has, typed random keys.
-        state: the same.
+        state: a train state, whose `params` and `state` are written, or a pair `(params, state)`: nested dicts of
+            arrays, booleans, numbers of every dtype that JAX has, typed random keys.
         metadata: anything that JSON can hold, given back by `load`: tuples as lists, NumPy's and JAX's scalars as
             Python's.
         net: the network that these belong to, which `load` gives back: it is written as the calls of `jn` that make
@@ -62,21 +62,23 @@ def save(
     >>> import tempfile, jax, jax.numpy as jnp, jaxnets as jn
     >>> file, net = tempfile.mkdtemp() + "/net.safetensors", jn.serial(fc=jn.dense(2), act=jax.nn.relu)
     >>> params, state = net.init(jax.random.key(0), jnp.ones((1, 3)))
-    >>> save(file, params, state, {"epochs": 3}, net=net)
+    >>> save(file, (params, state), net=net, metadata={"epochs": 3})
     >>> saved = load(file)
     >>> saved.net == net, saved.params["fc"]["kernel"].shape, saved.state, saved.metadata
     (True, (3, 2), {}, {'epochs': 3})
     """
     to_bytes = require("safetensors.numpy", "experiments").save
     if not isinstance(path, str | Path):
-        raise NetError(f"expects a path first, then params and state, got {shown(path)}", label="save")
+        raise NetError(
+            f"expects a path first, then a train state or a pair (params, state), got {shown(path)}", label="save"
+        )
     path = Path(path).expanduser()
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent}; make it first")
+    with labeled_as("save"):
+        params, state = variables(state)
     if not isinstance(params, Mapping):
-        hint = "; of a run, run.params, run.state" if hasattr(params, "params") else ""
-        hint = "; params and state are two arguments" if isinstance(params, tuple) else hint
-        hint = "; those that net.init returned" if isinstance(params, Net) else hint
+        hint = "; those that net.init returned" if isinstance(params, Net) else ""
         raise NetError(f"expects parameters in nested dicts, got {shown(params)}{hint}", label="save")
     tensors: Tensors = {}
     if not isinstance(metadata, Mapping | None):
@@ -143,7 +145,7 @@ def load(path: str | Path) -> Saved:
 
     >>> import tempfile, jax.numpy as jnp
     >>> file = tempfile.mkdtemp() + "/net.safetensors"
-    >>> save(file, {"bias": jnp.ones(2)}, {"mean": jnp.zeros(2)})
+    >>> save(file, ({"bias": jnp.ones(2)}, {"mean": jnp.zeros(2)}))
     >>> params, state, metadata, net = load(file)
     >>> sorted(params), sorted(state), metadata, net
     (['bias'], ['mean'], {}, None)

@@ -45,7 +45,7 @@ def from_torch(
     Every tensor is used once, or the call fails with one list of what is missing, unexpected or misshapen. Only
     batch norm's `num_batches_tracked` is dropped.
 
-    Layouts change: kernels from (out, in, *kernel_size) to (*kernel_size, in, out), matrices from (out, in) to (in, out).
+    Layouts change: kernels from (out, in, *spatial) to (*spatial, in, out), matrices from (out, in) to (in, out).
     Where a map was flattened, the features behind it move from channels first to channels last. The network's
     own program tells where; so do `unflatten` and batch norm on such features. A matrix may come as the kernel of
     a convolution over a whole map. PyTorch's two biases of an LSTM or RNN are added; `weight_ih_l0`,

@@ -40,12 +40,12 @@ def conv(
         padding: zeros around the input: "VALID" for none; an integer for both sides of every axis; a tuple with an
             integer for each axis, or with `(before, after)` for each axis. "SAME" gives ⌈n / stride⌉ places, by
             XLA's and TensorFlow's rule: as much padding as that takes, an odd place at the end. For stride 1 and an
-            odd window it is PyTorch's `padding=kernel_size // 2`; for stride 2 it is not: a window of 3 over an even axis
+            odd window it is PyTorch's `padding=kernel_size // 2`; not for stride 2: a window of 3 over an even axis
             gets (0, 1) from "SAME", (1, 1) from `padding=1`.
         dilation: steps between the elements of one window.
         groups: into how many groups the channels are split; each group of features sees one group of channels.
         use_bias: whether there is a bias; none is needed before a batch norm.
-        kernel_init: how `kernel` is drawn. LeCun normal, variance 1/(kernel_size · channels / groups), suits linear, tanh
+        kernel_init: how `kernel` is drawn. LeCun normal, variance 1/(window · channels / groups), suits linear, tanh
             and SELU outputs; take `jax.nn.initializers.he_normal()` before a ReLU.
         bias_init: how `bias` is drawn.
 

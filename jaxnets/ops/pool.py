@@ -33,7 +33,7 @@ def max_pool(x: jax.Array, window: Sizes, stride: Sizes, padding: Pairs, dilatio
 
     Args:
         x: `(batch, *spatial, channels)`, floating.
-        kernel_size: sizes of the window.
+        window: sizes of the window.
         stride: steps between windows.
         padding: how far windows reach over the edges, before and after each spatial axis.
         dilation: steps between the elements of one window.
@@ -62,7 +62,7 @@ def avg_pool(
 
     Args:
         x: `(batch, *spatial, channels)`, floating.
-        kernel_size: sizes of the window.
+        window: sizes of the window.
         stride: steps between windows.
         padding: how far windows reach over the edges, before and after each spatial axis, over zeros.
         dilation: steps between the elements of one window.

@@ -16,8 +16,8 @@ from jaxnets.sweeps.result import SweepResult, collect
 from jaxnets.sweeps.space import Design
 from jaxnets.sweeps.state import Ledger, advance
 from jaxnets.sweeps.strategy import Computed, Team
-from jaxnets.train.fit import Callback, ask
 from jaxnets.train.interruption import Interruption, interrupts
+from jaxnets.train.loop import Callback, ask
 
 Callbacks = Callable[[dict[str, Any]], Sequence[Callback]]
 

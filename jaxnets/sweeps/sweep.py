@@ -8,6 +8,7 @@ from typing import Any, TypedDict, Unpack, cast
 
 from jax.sharding import Mesh
 
+from jaxnets.core.checks import check_function
 from jaxnets.core.errors import NetError
 from jaxnets.core.net import Key
 from jaxnets.sweeps.execution import Plain
@@ -15,7 +16,6 @@ from jaxnets.sweeps.loop import Callbacks, conduct
 from jaxnets.sweeps.result import SweepResult
 from jaxnets.sweeps.space import Design, Space, design, inputs
 from jaxnets.sweeps.strategy import Computed, Strategy, Team, prepare
-from jaxnets.train.arguments import check_function
 from jaxnets.train.program import Program
 
 Study = Callable[[dict[str, Any]], Program]

@@ -11,10 +11,12 @@ from jaxnets.train.debug.norms import norms
 from jaxnets.train.ema import averaged, reestimate
 from jaxnets.train.evaluation import evaluate, predict
 from jaxnets.train.finetune import Transferred, pretrained, transfer
-from jaxnets.train.fit import Callback, NonFiniteError, fit
+from jaxnets.train.fit import fit
 from jaxnets.train.freezing import multiply_updates
 from jaxnets.train.greedy import greedy
+from jaxnets.train.loop import Callback, NonFiniteError, run
 from jaxnets.train.loss_scale import LossScale, Scale
+from jaxnets.train.objective import objective
 from jaxnets.train.program import Program, Recipe, program
 from jaxnets.train.state import Batch, TrainState
 from jaxnets.train.step import Options, StepInfo, make_train_step, start
@@ -50,11 +52,13 @@ __all__ = [
     "make_train_step",
     "multiply_updates",
     "norms",
+    "objective",
     "predict",
     "pretrained",
     "program",
     "progress",
     "reestimate",
+    "run",
     "start",
     "tensorboard",
     "transfer",

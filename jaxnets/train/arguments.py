@@ -1,10 +1,10 @@
 """What a user hands to training and evaluation: taken as it is meant where that is plain, explained where it is not."""
 
 import inspect
-import sys
 import types
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,18 +15,19 @@ import optax
 
 from jaxnets import losses
 from jaxnets import metrics as ours
+from jaxnets.core.checks import check_function, is_uncalled
 from jaxnets.core.errors import NetError, shown
 from jaxnets.core.foreign import arrays, library
 from jaxnets.core.layer import as_net
 from jaxnets.core.net import Net
+from jaxnets.core.paths import Pattern
 from jaxnets.data.loader import Stream
 from jaxnets.losses.checks import name_of
 from jaxnets.metrics import Metric
 from jaxnets.regularizers import Penalty
 from jaxnets.train.callbacks.early_stopping import EarlyStopping
-from jaxnets.train.loss_scale import LossScale
 from jaxnets.train.objective import Objective, objective
-from jaxnets.train.step import ObjectiveFunction
+from jaxnets.train.step import ObjectiveFunction, Options
 
 Metrics = Mapping[str, Metric] | Sequence[Metric] | Metric | None
 ON_LOGITS: dict[Any, tuple[Any, ...]] = {
@@ -42,7 +43,7 @@ def network(net: Any) -> Net:
         NetError: for anything else.
     """
     try:
-        if _uncalled(net):
+        if is_uncalled(net):
             raise NetError(f"expects a Net, got {shown(net)}; call it, jn.models.{net.__name__}(...)")
         if hasattr(net, "recipe"):
             raise NetError(f"expects a Net, got {shown(net)}; take its network, program.recipe.net")
@@ -91,7 +92,7 @@ def metrics_of(metrics: Metrics) -> dict[str, Metric]:
             raise NetError(f"expects metrics from jn.metrics, got str {metric!r}; {hint}")
         if not isinstance(metric, Metric):
             hint = "jn.metrics.mean(loss) makes one of a loss"
-            if _uncalled(metric):
+            if is_uncalled(metric):
                 hint = f"call it, jn.metrics.{metric.__name__}(...)"
             raise NetError(f"expects metrics from jn.metrics, got {shown(metric)} for {name!r}; {hint}")
     return named
@@ -181,57 +182,40 @@ def _way(name: str, data: Any) -> str:
     return ""
 
 
-def check_function(name: str, function: Any, form: str) -> None:
-    """Check that an option is a function that takes what it will be given, or nothing.
-
-    Args:
-        name: the option.
-        function: what was given.
-        form: what is called and comes back, `(key, example) -> example`.
-
-    Raises:
-        NetError: if it can't be called so.
-    """
-    if function is None:
-        return
-    wanted = [each for each in form.partition(") ->")[0].strip("(").split(", ") if each]
-    fits = callable(function) and not isinstance(function, type) and not _uncalled(function)
-    if fits:
-        try:
-            inspect.signature(function).bind(*wanted)
-        except TypeError:
-            fits = False
-        except ValueError:  # one written in C tells nothing
-            fits = True
-    if not fits:
-        hint = f"; call it, {function.__name__}(...)" if _uncalled(function) else ""
-        raise NetError(f"expects for {name} a function {form}, got {shown(function)}{hint}")
-
-
 FORMS = {
     "augment": "(key, example) -> example",
-    "mix": "(key, x, y, weights) -> (x, y, weights)",
-    "order": "(key, data) -> indices (examples,)",
-    "watch": "(watched) -> values by name",
-}
-KINDS = {
-    "stopping": (EarlyStopping, "jn.train.early_stopping('validation/loss', patience=5)"),
-    "loss_scale": (LossScale, "jn.train.LossScale()"),
-    "guard": (bool, "True or False"),
+    "batch_augment": "(key, x, y, weights) -> (x, y, weights)",
+    "sampler": "(key, data) -> indices (examples,)",
 }
 
 
-def check_options(**options: Any) -> None:
-    """Check options of `program` that are functions or records.
+def check_functions(**functions: Any) -> None:
+    """Check the arguments of `program` that are functions, or `None`.
 
     Raises:
-        NetError: if one is something else.
+        NetError: if one can't be called as it will be.
     """
-    for name, value in options.items():
-        if name in FORMS:
-            check_function(name, value, FORMS[name])
-        elif value is not None and not isinstance(value, KINDS[name][0]):
-            raise NetError(f"expects {name}={KINDS[name][1]}, got {shown(value)}")
+    for name, function in functions.items():
+        check_function(name, function, FORMS[name])
+
+
+def options_of(options: Any, freeze: Pattern | None, ema_decay: Any, stopping: Any) -> Options:
+    """Return the options of a program with what it has arguments for.
+
+    Raises:
+        NetError: for what is no record of options, no rule for early stopping, or something given twice.
+    """
+    if not isinstance(options, Options):
+        raise NetError(f"expects options=jn.train.Options(...), got {shown(options)}")
+    if stopping is not None and not isinstance(stopping, EarlyStopping):
+        raise NetError(
+            f"expects stopping=jn.train.early_stopping('validation/loss', patience=5), got {shown(stopping)}"
+        )
+    for name, value in (("freeze", freeze), ("ema_decay", ema_decay)):
+        if value is not None and getattr(options, name) is not None:
+            raise NetError(f"gets {name} twice, as an argument and in options; give it once")
+    own = {"freeze": freeze, "ema_decay": ema_decay}
+    return replace(options, **{name: value for name, value in own.items() if value is not None})
 
 
 def warn_of_probabilities(net: Net, objective: Any) -> None:
@@ -256,20 +240,11 @@ def _inside(function: Any) -> Any:
 
 def callback_hint(wrong: Any) -> str:
     """Return what to write for something that is no callback."""
-    if _uncalled(wrong):
+    if is_uncalled(wrong):
         return f"; call it, jn.train.{wrong.__name__}(...)"
     if callable(wrong):
         return "; jn.train.Callback(on_epoch_end=function) calls function(number, run, row) after every epoch"
     return ""
-
-
-def _uncalled(thing: Any) -> bool:
-    """Tell whether a function of this library stands where what it returns is wanted."""
-    if not isinstance(thing, types.FunctionType):
-        return False
-    made_in = ("jaxnets.models", "jaxnets.metrics", "jaxnets.data", "jaxnets.train")
-    public = getattr(sys.modules.get(thing.__module__), thing.__name__, None)  # not one that a call has made
-    return thing.__module__.startswith(made_in) and public is thing and not thing.__name__.startswith("_")
 
 
 def _needed(function: Any) -> int | None:

@@ -103,7 +103,7 @@ class Epoch:
         with at("validation"):
             return {
                 name: evaluation.evaluate(
-                    self.net, *shown_one, held_out, self.metrics, self.objective, batch_sharding=batch_sharding
+                    self.net, shown_one, held_out, self.metrics, self.objective, batch_sharding=batch_sharding
                 )
                 for name, shown_one in shown.items()
             }

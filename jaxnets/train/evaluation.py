@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
+from jaxnets.core.checks import variables
 from jaxnets.core.compiled import computed
 from jaxnets.core.errors import check_count, labeled_as
 from jaxnets.core.foreign import arrays
@@ -116,8 +117,7 @@ def take(data: Data, index: jax.Array, weights: jax.Array, batch_sharding: Named
 @explained
 def evaluate(
     net: Net,
-    params: Params,
-    state: State,
+    state: Any,
     data: Any,
     metrics: arguments.Metrics,
     objective: ObjectiveFunction | Loss | None = None,
@@ -132,8 +132,7 @@ def evaluate(
 
     Args:
         net: the network, run in evaluation.
-        params: its parameters.
-        state: its state.
+        state: a `TrainState`, what `jn.load` returns, or a pair `(params, state)`.
         data: inputs and targets, pytrees with the examples along the first axis, and the examples' weights if any.
         metrics: `jn.metrics` by the names to report, or a list of them.
         objective: `(params, outputs, targets, weights) -> (scalar, parts)`, or a loss alone.
@@ -147,11 +146,12 @@ def evaluate(
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> net = jn.dense(2)
     >>> x, y = jnp.ones((5, 3)), jnp.zeros(5, int)
-    >>> params, state = net.init(jax.random.key(0), x)
-    >>> sorted(evaluate(net, params, state, (x, y), {"accuracy": jn.metrics.accuracy}, batch_size=2))
+    >>> state = net.init(jax.random.key(0), x)
+    >>> sorted(evaluate(net, state, (x, y), {"accuracy": jn.metrics.accuracy}, batch_size=2))
     ['accuracy']
     """
     with labeled_as("evaluate"):
+        params, state = variables(state)
         model, chosen, data = arguments.network(net), arguments.metrics_of(metrics), arguments.pair("data", data)
         whole = None if objective is None else arguments.objective_of(objective)
         check_data("data", data, finite=False)
@@ -191,13 +191,12 @@ def _size(batch_size: int, examples: int, batch_sharding: NamedSharding | None) 
 
 
 @explained
-def predict(net: Net, params: Params, state: State, x: Any, *, batch_size: int = 256) -> Any:
+def predict(net: Net, state: Any, x: Any, *, batch_size: int = 256) -> Any:
     """Return a network's outputs in evaluation for every example, computed batch by batch.
 
     Args:
         net: the network.
-        params: its parameters.
-        state: its state.
+        state: a `TrainState`, what `jn.load` returns, or a pair `(params, state)`.
         x: inputs, a pytree with the examples along the first axis, or what `np.asarray` makes one of.
         batch_size: how many examples are computed at once.
 
@@ -206,10 +205,11 @@ def predict(net: Net, params: Params, state: State, x: Any, *, batch_size: int =
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> net, x = jn.dense(2), jnp.ones((5, 3))
-    >>> predict(net, *net.init(jax.random.key(0), x), x, batch_size=2).shape
+    >>> predict(net, net.init(jax.random.key(0), x), x, batch_size=2).shape
     (5, 2)
     """
     with labeled_as("predict"):
+        params, state = variables(state)
         arguments.network(net)
         x = arrays("x", x)
         check_examples("x", inputs=x)

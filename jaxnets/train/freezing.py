@@ -11,25 +11,15 @@ from jaxnets.core.net import Params, State
 from jaxnets.core.paths import Pattern, matches, paths, select
 
 
-def but_for(pattern: Pattern | None, but: Pattern | None) -> Pattern | None:
-    """Return a pattern for what one matches and another does not.
+def check_patterns(pattern: Pattern | None) -> None:
+    """Check that what says which parameters are frozen is a pattern, several, or `None`.
 
     Raises:
-        NetError: for what is no pattern.
-
-    >>> but_for("**", "head/**")
-    ('**', '!head/**')
+        NetError: if it is something else.
     """
-    for each in (pattern, but):
-        texts = [each] if isinstance(each, str) else each
-        if texts is not None and not (isinstance(texts, Sequence) and all(isinstance(text, str) for text in texts)):
-            raise NetError(f"expects patterns of paths, such as 'features/**', got {shown(each)}")
-    if but is None or pattern is None:
-        if but is not None:
-            raise NetError(f"expects a pattern that {but!r} is an exception to, such as '**'")
-        return pattern
-    first, second = ([each] if isinstance(each, str) else each for each in (pattern, but))
-    return *first, *("!" + each for each in second)
+    texts = [pattern] if isinstance(pattern, str) else pattern
+    if texts is not None and not (isinstance(texts, Sequence) and all(isinstance(text, str) for text in texts)):
+        raise NetError(f"expects for freeze patterns of paths, such as 'features/**', got {shown(pattern)}")
 
 
 def split_frozen(params: Params, pattern: Pattern | None) -> tuple[Any, Any]:
@@ -45,7 +35,7 @@ def split_frozen(params: Params, pattern: Pattern | None) -> tuple[Any, Any]:
     frozen, structure = select(params, pattern), jax.tree.structure(params)
     leaves = paths(params)
     if len(frozen) == len(leaves):
-        hint = "name what learns all the same, but='head/**', or evaluate the network without training"
+        hint = "name what learns all the same, freeze=('**', '!head/**'), or evaluate the network without training"
         raise NetError(f"freezes all parameters by {pattern!r}, so that nothing would learn; {hint}", label="program")
     learned = jax.tree.unflatten(structure, [None if path in frozen else leaf for path, leaf in leaves.items()])
     return learned, jax.tree.unflatten(structure, [frozen.get(path) for path in leaves])

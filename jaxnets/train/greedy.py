@@ -66,5 +66,5 @@ def greedy(
         learn = program(learner, objective, optimizer, (x, x), epochs=epochs, batch_size=batch_size, metrics=metrics)
         run, histories[name] = learn(fold(key, name))
         params[name] = run.params
-        x = predict(layer, run.params, {}, x)
+        x = predict(layer, (run.params, {}), x)
     return params, histories

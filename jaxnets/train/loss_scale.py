@@ -27,7 +27,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class LossScale:
-    """Dynamic loss scaling: `program(..., loss_scale=LossScale())`, for networks that compute in float16.
+    """Dynamic loss scaling, `Options(loss_scale=LossScale())`, for networks that compute in float16.
 
     The loss is multiplied by a factor, the gradients divided by it. If one is not finite, the step is skipped, counted,
     and the factor goes down; after `period` good steps in a row it goes up. bfloat16 needs none of it.

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxnets.core.compiled import Compiled, compiled
-from jaxnets.core.errors import NetError, check_count, check_fraction, known, labeled_as, shown
+from jaxnets.core.errors import NetError, check_count, known, labeled_as
 from jaxnets.core.keywords import explained
 from jaxnets.core.net import Key, Net, check_key, fold
 from jaxnets.core.paths import Pattern
@@ -28,13 +28,11 @@ from jaxnets.train import arguments, evaluation
 from jaxnets.train.callbacks.early_stopping import EarlyStopping
 from jaxnets.train.data import Data, check_data
 from jaxnets.train.epoch import Epoch
-from jaxnets.train.freezing import but_for
 from jaxnets.train.labels import check_labels
-from jaxnets.train.loss_scale import LossScale
 from jaxnets.train.names import Directions, check_names
 from jaxnets.train.objective import Loss
 from jaxnets.train.state import Batch, TrainState
-from jaxnets.train.step import ObjectiveFunction, Options, Parts, StepInfo, settled, start
+from jaxnets.train.step import ObjectiveFunction, Options, settled, start
 from jaxnets.train.streaming import Streamed, check_stream, refuse
 
 
@@ -269,15 +267,10 @@ def program(
     augment: Callable[[Key, Any], Any] | None = None,
     batch_augment: Callable[[Key, Any, Any, jax.Array], tuple[Any, Any, jax.Array]] | None = None,
     sampler: Callable[[Key, Data], jax.Array] | None = None,
-    accumulate: int = 1,
     freeze: Pattern | None = None,
-    but: Pattern | None = None,
     ema_decay: Any = None,
-    loss_scale: LossScale | None = None,
     stopping: EarlyStopping | None = None,
-    plateau: tuple[str, optax.GradientTransformationExtraArgs] | None = None,
-    halt_on_nonfinite: bool = True,
-    monitor: Callable[[StepInfo], Parts] | None = None,
+    options: Options = Options(),
 ) -> Program:
     """Return the program that trains a network by mini-batch gradient descent.
 
@@ -305,26 +298,14 @@ def program(
             `jn.data.mixup(0.2)`.
         sampler: `(key, data) -> indices (examples,)`, the order of an epoch, such as `jn.data.balanced(10)`; a random
             permutation if not given.
-        accumulate: how many equal parts of a batch are computed one after another, their gradients summed: less
-            memory, the same step but for layers that look at the whole batch.
-        freeze: a pattern over paths (see `jn.paths`), `"features/**"`: what matches has no gradient and no memory in
-            the optimizer, and the statistics of layers beneath it stay. Decay that the optimizer does itself spares
-            it too.
-        but: which of the frozen learn all the same: `freeze="**", but="head/**"`.
-        ema_decay: decay in [0, 1) of an exponential moving average of the parameters, θ̄ ← d θ̄ + (1 - d) θ with
-            d = min(ema_decay, (1 + t) / (10 + t)) after step t; may be traced. `run.ema` has it, and its evaluation
-            is reported as `ema/validation/…`, with batch-norm statistics estimated anew from the training inputs.
-        loss_scale: `LossScale()` for networks that compute in float16; skipped steps are reported as `skipped_steps`.
+        freeze: a pattern over paths (see `jn.paths`), `"features/**"` or `("**", "!head/**")`: what matches has no
+            gradient and no optimizer state, and the batch statistics of these layers stay. Weight decay inside the
+            optimizer leaves them alone too.
+        ema_decay: decay d in [0, 1) of an exponential moving average of the parameters, θ̄ ← d' θ̄ + (1 - d') θ with
+            d' = min(d, (1 + t) / (10 + t)) after step t; may be traced. `state.ema` has it, and its evaluation is
+            reported as `ema/validation/…`, with batch-norm statistics estimated anew from the training inputs.
         stopping: `early_stopping(...)`.
-        plateau: what `optax.contrib.reduce_on_plateau` looks at after every epoch, `("validation/loss",
-            optax.contrib.reduce_on_plateau(patience=5))`, any value of the history that is better the lower; its factor
-            then holds for the updates of the next epoch. (In the optimizer's own chain it sees each batch's loss.)
-        halt_on_nonfinite: whether the run stands still, at the parameters before it, when a step meets a loss or a gradient that
-            is not finite, even where the optimizer would clip it, or gradients of one parameter whose sum overflows;
-            `run.failed` has the step. Parameters that an update makes infinite are met by the next step's loss, or at
-            the end of the epoch: the run is then that of the epoch's beginning. Data are looked through for NaN, too,
-            but for those of a stream.
-        monitor: gives more to report of every step, such as `jn.train.norms()`.
+        options: what is rarely changed, as `Options(accumulate=4)`.
 
     Raises:
         NetError: for what is no network, loss, optimizer or data (the message says how to make it one), empty data,
@@ -346,24 +327,23 @@ def program(
         metrics = arguments.metrics_of(metrics)
         arguments.check_optimizer(optimizer)
         data, validation = arguments.pair("data", data), arguments.pair("validation", validation, needed=False)
-        arguments.check_options(augment=augment, batch_augment=batch_augment, sampler=sampler, monitor=monitor)
-        arguments.check_options(stopping=stopping, loss_scale=loss_scale, halt_on_nonfinite=halt_on_nonfinite)
-        freeze = but_for(freeze, but)
+        arguments.check_functions(augment=augment, batch_augment=batch_augment, sampler=sampler)
+        options = arguments.options_of(options, freeze, ema_decay, stopping)
     arguments.warn_of_probabilities(net, objective)
     stream = data if isinstance(data, Stream) else None
     with labeled_as("program"):
         if stream is None:
-            examples = check_data("data", data, finite=halt_on_nonfinite)
+            examples = check_data("data", data, finite=options.halt_on_nonfinite)
             size = examples if batch_size is None else batch_size
         else:
             examples, size = check_stream(stream, epochs, batch_size, USUAL, sampler), stream.reading.batch_size
         if validation is not None and not (isinstance(validation, Stream) and stream is not None):
-            check_data("validation", validation, finite=halt_on_nonfinite)
-        check_names(metrics, objective, skipped=loss_scale is not None)
+            check_data("validation", validation, finite=options.halt_on_nonfinite)
+        check_names(metrics, objective, skipped=options.loss_scale is not None)
         given = (() if isinstance(each, Stream) else each for each in (data, validation))
         train, held_out = (automatic(jax.tree.map(jnp.asarray, each)) for each in given)
         batch_sharding = batch_sharding_of(train) if stream is None else rows_of(stream.place)
-        for name, count in (("epochs", epochs), ("batch_size", size), ("accumulate", accumulate)):
+        for name, count in (("epochs", epochs), ("batch_size", size)):
             check_count(name, count)
         if sampler is not None:
             _indices(sampler(jax.random.key(0), train), examples)  # one epoch's, while values are known
@@ -373,21 +353,14 @@ def program(
                 f"expects a batch no larger than the data, got batch_size={size} for {examples} examples; {hint}"
             )
         check_divides("a batch", size, batch_sharding)
-        if size % accumulate:
-            raise NetError(f"expects a batch of equal parts, got batch_size={size} in accumulate={accumulate}")
-        check_divides("a part of a batch", size // accumulate, batch_sharding)
-        if ema_decay is not None:
-            check_fraction("ema_decay", ema_decay)
-        if plateau is not None and not (
-            isinstance(plateau, tuple) and len(plateau) == 2 and isinstance(plateau[0], str)
-        ):
-            hint = '("validation/loss", optax.contrib.reduce_on_plateau(patience=5))'
-            raise NetError(f"expects plateau={hint}, got {shown(plateau)}")
+        if size % options.accumulate:
+            raise NetError(f"expects a batch of equal parts, got batch_size={size} in accumulate={options.accumulate}")
+        check_divides("a part of a batch", size // options.accumulate, batch_sharding)
     sets = {"data": data, "validation": validation}
     check_labels(net, objective, metrics, {name: each for name, each in sets.items() if isinstance(each, tuple)})
     filled = bool(examples % size) or batch_augment is not None
     weighted = filled or (len(data) == 3 if stream is None else stream.reading.weighted)
-    options = Options(accumulate, freeze, ema_decay, loss_scale, halt_on_nonfinite, monitor, weighted, plateau)
+    options, plateau = replace(options, weighted=weighted), options.plateau
     written = replace(options, monitor=None, ema_decay=None, plateau=None)
     settings = {
         "net": repr(net), "objective": repr(objective), "epochs": str(epochs), "batch_size": str(size),

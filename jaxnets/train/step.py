@@ -9,11 +9,13 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding
 
+from jaxnets.core.checks import check_function
+from jaxnets.core.errors import NetError, check_count, check_fraction, labeled_as, shown
 from jaxnets.core.example_weights import example_weights
 from jaxnets.core.net import Key, Net, Params, State, fold, spec
 from jaxnets.core.paths import Pattern
 from jaxnets.core.sharding import constrained
-from jaxnets.train.freezing import join_frozen, keep_state, split_frozen
+from jaxnets.train.freezing import check_patterns, join_frozen, keep_state, split_frozen
 from jaxnets.train.loss_scale import LossScale
 from jaxnets.train.names import together
 from jaxnets.train.optimizers import begin, descend, unrounded, widened
@@ -44,27 +46,52 @@ class StepInfo:
 
 @dataclass(frozen=True)
 class Options:
-    """What a step does beyond plain gradient descent; `program` describes each.
+    """What a training step does beyond plain gradient descent.
 
     Attributes:
-        accumulate: how many parts of the batch are computed one after another.
-        freeze: which parameters stay as they are.
-        ema_decay: decay of the parameters' moving average.
-        loss_scale: dynamic scaling of the loss.
-        halt_on_nonfinite: whether a value that is not finite makes the run stand still.
-        monitor: gives more to report, by name.
-        weighted: whether examples may have different weights, which batch statistics then go by.
-        plateau: what is reported, by name, and Optax's `reduce_on_plateau` that looks at it after every epoch.
+        accumulate: how many equal parts of a batch are computed one after another, their gradients summed: less
+            memory, the same step except for layers that look at the whole batch.
+        loss_scale: dynamic scaling of the loss, `LossScale()`, for networks that compute in float16.
+        plateau: what `optax.contrib.reduce_on_plateau` looks at after every epoch, `("validation/loss",
+            optax.contrib.reduce_on_plateau(patience=5))`: any value of the history for which lower is better. Its
+            factor scales the updates of the next epoch. (Inside the optimizer's chain it sees each batch's loss.)
+        monitor: gives more to report of every step, by name, such as `jn.train.norms()`.
+        halt_on_nonfinite: whether training halts, at the parameters before it, when a step meets a loss or a gradient
+            that is not finite, even where the optimizer would clip it, or gradients of one parameter whose sum
+            overflows; `state.failed` has the step. Parameters that an update makes infinite are detected by the next
+            step's loss, or at the end of the epoch, and the state is then that of the epoch's beginning. Data in
+            memory are searched for NaN, too.
+        freeze: which parameters stay as they are; `program` has an argument for it.
+        ema_decay: decay of the moving average of the parameters, likewise.
+        weighted: whether examples may have different weights, which batch statistics then follow.
     """
 
     accumulate: int = 1
+    loss_scale: LossScale | None = None
+    plateau: tuple[str, optax.GradientTransformationExtraArgs] | None = None
+    monitor: Callable[[StepInfo], Parts] | None = None
+    halt_on_nonfinite: bool = True
     freeze: Pattern | None = None
     ema_decay: Any = None
-    loss_scale: LossScale | None = None
-    halt_on_nonfinite: bool = False
-    monitor: Callable[[StepInfo], Parts] | None = None
     weighted: bool = True
-    plateau: tuple[str, optax.GradientTransformationExtraArgs] | None = None
+
+    def __post_init__(self) -> None:
+        with labeled_as("Options"):
+            check_count("accumulate", self.accumulate)
+            check_function("monitor", self.monitor, "(info) -> values by name")
+            check_patterns(self.freeze)
+            if self.ema_decay is not None:
+                check_fraction("ema_decay", self.ema_decay)
+            if not isinstance(self.loss_scale, LossScale | None):
+                raise NetError(f"expects loss_scale=jn.train.LossScale(), got {shown(self.loss_scale)}")
+            if not isinstance(self.halt_on_nonfinite, bool):
+                raise NetError(f"expects halt_on_nonfinite=True or False, got {shown(self.halt_on_nonfinite)}")
+            plateau = self.plateau
+            if plateau is not None and not (
+                isinstance(plateau, tuple) and len(plateau) == 2 and isinstance(plateau[0], str)
+            ):
+                hint = '("validation/loss", optax.contrib.reduce_on_plateau(patience=5))'
+                raise NetError(f"expects plateau={hint}, got {shown(plateau)}")
 
 
 def start(

@@ -201,7 +201,7 @@ class _Inspection:
         """Refuse an epoch in which nothing counted; of several processes one may have read such rows alone."""
         if not self.counts and jax.process_count() == 1:
             text = f"expects some weight above 0 in {self.name}, got 0 for every example: there is nothing to average"
-            raise NetError(text, label="fit")
+            raise NetError(text, label="training")
 
 
 def _through(reader: Stream, one: Callable[[Any, Batch], tuple[Any, jax.Array]], carry: Any) -> Any:

@@ -166,7 +166,7 @@ def test_evaluation_compiles_once_for_a_network_and_shapes():
     net = jn.serial(out=jn.dense(3))
     params, state = net.init(KEY, DATA[0])
     metrics = {"accuracy": jn.metrics.accuracy}
-    arguments = net, params, state, DATA, metrics, OBJECTIVE
+    arguments = net, (params, state), DATA, metrics, OBJECTIVE
     first, outputs = jn.train.evaluate(*arguments), jn.predict(net, (params, state), DATA[0])
     x, kernel, bias = DATA[0], params["out"]["kernel"], params["out"]["bias"]
     np.testing.assert_allclose(outputs, x @ kernel + bias, rtol=1e-6)

@@ -238,7 +238,7 @@ def test_what_a_function_reads_is_compared_as_well():
 
     def outputs(function):
         net = jn.serial(function)  # built anew, as in a cell of a notebook that runs again
-        return net, jn.train.predict(net, *net.init(KEY, x), x)
+        return net, jn.predict(net, net.init(KEY, x), x)
 
     factor, table, object_, numbers = 2.0, np.full((2, 3), 2.0, np.float32), Scaled(2.0), [2.0]
 

@@ -38,7 +38,7 @@ def test_digits_say_what_to_install(monkeypatch):
 def test_every_example_is_in_exactly_one_part(labels, shares, seed, stratify):
     fractions = [share / sum(shares) for share in shares]
     assume(min(fractions) * len(labels) >= 3)  # else a part may be empty, which is an error
-    parts = jn.data.split(labels, fractions, seed=seed, stratify=stratify)
+    parts = jn.data.split_indices(labels, fractions, seed=seed, stratify=stratify)
     np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(len(labels)))
     for part, fraction in zip(parts, fractions, strict=True):
         assert abs(len(part) - fraction * len(labels)) < 2.5
@@ -46,18 +46,18 @@ def test_every_example_is_in_exactly_one_part(labels, shares, seed, stratify):
             for each in set(labels):
                 whole = np.sum(np.array(labels) == each)
                 assert abs(np.sum(np.array(labels)[part] == each) - fraction * whole) < 2.5
-    again = jn.data.split(labels, fractions, seed=seed, stratify=stratify)
+    again = jn.data.split_indices(labels, fractions, seed=seed, stratify=stratify)
     for part, same in zip(parts, again, strict=True):
         np.testing.assert_array_equal(part, same)
 
 
 def test_stratified_counts_are_scikit_learns():
     _, labels = jn.data.mnist5k()
-    ours = jn.data.split(labels, [0.8, 0.2])
+    ours = jn.data.split_indices(labels, [0.8, 0.2])
     theirs = train_test_split(np.arange(5000), test_size=0.2, stratify=labels, random_state=0)
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_array_equal(np.bincount(labels[a]), np.bincount(labels[b]))
-    assert not np.array_equal(ours[0], jn.data.split(labels, [0.8, 0.2], seed=1)[0])
+    assert not np.array_equal(ours[0], jn.data.split_indices(labels, [0.8, 0.2], seed=1)[0])
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_stratified_counts_are_scikit_learns():
 )
 def test_split_rejects(labels, fractions, words):
     with pytest.raises(jn.NetError, match=words):
-        jn.data.split(labels, fractions)
+        jn.data.split_indices(labels, fractions)
 
 
 def test_shift_moves_and_fills_with_zeros():

@@ -50,7 +50,7 @@ def test_study_saves_everything_and_overwrites_nothing(tmp_path: Path, capsys):
     assert net is not None
     assert net == jn.models.lenet5()
     images, labels = jn.data.mnist5k()
-    test = jn.data.split(labels, (0.8, 0.1, 0.1))[2]
+    test = jn.data.split_indices(labels, (0.8, 0.1, 0.1))[2]
     logits = jn.predict(net, (params, state), images[test])
     np.testing.assert_allclose((np.asarray(logits).argmax(-1) == labels[test]).mean(), first["test_accuracy"])
 

@@ -41,7 +41,7 @@ def test_round_trip_is_lossless(tmp_path):
 
 def test_equal_networks_give_equal_files(tmp_path):
     for k in range(8):
-        jn.save(tmp_path / str(k), *trees(), {"a": 1, "b": 2})
+        jn.save(tmp_path / str(k), trees(), metadata={"a": 1, "b": 2})
     assert len({file.read_bytes() for file in tmp_path.iterdir()}) == 1
 
 

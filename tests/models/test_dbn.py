@@ -45,7 +45,7 @@ def test_greedy_is_one_program_after_another():
 def test_pretraining_and_fine_tuning_on_digits():
     """Each layer learns to reconstruct its input, and fine-tuning reads digits that it has not seen."""
     images, labels = jn.data.mnist5k()
-    learn, unseen = (part[:600] for part in jn.data.split(labels, [0.5, 0.5]))
+    learn, unseen = (part[:600] for part in jn.data.split_indices(labels, [0.5, 0.5]))
     x, y = jnp.asarray(images.reshape(-1, 784)), jnp.asarray(labels)
     metrics = {"error": jn.metrics.mean(reconstruction_error)}
     params, history = jax.jit(

@@ -172,7 +172,9 @@ def test_the_last_are_kept_and_the_best(undisturbed, tmp_path, keep, best, mode)
 def test_only_what_is_asked_for_is_saved(tmp_path):
     jn.train.run(PROGRAM, key=KEY, callbacks=[save(tmp_path / "every", every=3)])
     assert numbers(tmp_path / "every") == [3, 4]
-    jn.train.run(PROGRAM, key=KEY, callbacks=[save(tmp_path / "seldom", overhead=1e-6)])  # seconds between 0.1-second saves: 100,000
+    jn.train.run(
+        PROGRAM, key=KEY, callbacks=[save(tmp_path / "seldom", overhead=1e-6)]
+    )  # seconds between 0.1-second saves: 100,000
     assert numbers(tmp_path / "seldom") == [4]
     for best, epochs in (("loss", [4]), ("validation/loss", [1, 4])):  # one falls, the other rises
         jn.train.run(PROGRAM, key=KEY, callbacks=[save(tmp_path / best, overhead=1e-6, best=best, keep=9)])
@@ -264,7 +266,9 @@ def test_another_configuration_can_be_accepted(folder):
     for number in (5, 6):
         shutil.rmtree(folder / str(number))
     with pytest.warns(UserWarning, match="metrics:  → accuracy"):
-        _, history = jn.train.run(counted, key=KEY, callbacks=[save(folder, config={"seed": 3}, config_change="accept")])
+        _, history = jn.train.run(
+            counted, key=KEY, callbacks=[save(folder, config={"seed": 3}, config_change="accept")]
+        )
     np.testing.assert_array_equal(history["accuracy"], np.full(4, np.nan))  # it was not reported then
     np.testing.assert_array_equal(history["loss"], found[1]["loss"][:4])
 

@@ -43,10 +43,10 @@ def rows(traced: Any) -> set[int]:
 @pytest.mark.promotes
 @pytest.mark.parametrize(("parts", "share"), [(1, 64), (2, 32)])
 def test_each_device_computes_its_share_of_a_batch(parts: int, share: int):
-    one = program(split(X, Y), accumulate=parts, validation=split(X[:256], Y[:256]))
+    one = program(split(X, Y), options=jn.train.Options(accumulate=parts), validation=split(X[:256], Y[:256]))
     run = jax.eval_shape(one.start, KEY)
     assert rows(compiled_epoch(one, run).trace(run, one.train, one.validation)) == {64, share}
-    whole = program((X, Y), accumulate=parts, validation=(X[:256], Y[:256]))
+    whole = program((X, Y), options=jn.train.Options(accumulate=parts), validation=(X[:256], Y[:256]))
     sharded = whole.recipe, None, None, run, one.train, one.validation  # rows as before: what the test would see
     assert rows(jax.jit(advance, static_argnums=(0, 1, 2)).trace(*sharded)) == {256, 256 // parts}
 
@@ -80,7 +80,7 @@ def test_rows_that_do_not_divide_are_an_error_with_the_numbers_that_do():
     with pytest.raises(jn.NetError, match=message):
         program(split(X, Y), batch_size=30)
     with pytest.raises(jn.NetError, match=r"expects a part of a batch that divides over the 4 .*, got 2; take 4, or"):
-        program(split(X, Y), batch_size=8, accumulate=4)
+        program(split(X, Y), batch_size=8, options=jn.train.Options(accumulate=4))
     with pytest.raises(
         jn.NetError, match=r"^stream expects a batch that divides over the 4 devices .* got 6; take 4 or 8"
     ):
@@ -102,7 +102,9 @@ def test_parameters_that_lie_on_several_devices_stay_there(kind: AxisType):
     def look(number: int, run: jn.train.TrainState, row: Any) -> None:
         seen.append(run.params["hidden"]["kernel"].sharding.spec)
 
-    run, _ = jn.train.run(program(data, jn.train.pretrained(NET, params)), key=KEY, callbacks=[jn.train.Callback(on_epoch_end=look)])
+    run, _ = jn.train.run(
+        program(data, jn.train.pretrained(NET, params)), key=KEY, callbacks=[jn.train.Callback(on_epoch_end=look)]
+    )
     assert [*seen, run.opt_state[0].trace["hidden"]["kernel"].sharding.spec] == [columns.spec] * 3
     assert run.params["out"]["kernel"].sharding.is_fully_replicated
     for ours, theirs in zip(jax.tree.leaves(run.params), jax.tree.leaves(want.params), strict=True):

@@ -63,9 +63,7 @@ def test_the_best_is_found_and_restored_in_all_ways(min_delta: float):
         equal(fitted, run)
         assert len(seen["loss"]) == ran
         np.testing.assert_array_equal(seen["loss"], history["loss"][:ran])
-        value = jn.evaluate(
-            free.recipe.net, run, HELD, {}, jn.objective(jn.losses.cross_entropy)
-        )["loss"]
+        value = jn.evaluate(free.recipe.net, run, HELD, {}, jn.objective(jn.losses.cross_entropy))["loss"]
         np.testing.assert_allclose(value, unstopped["validation/loss"][best], rtol=1e-6)
         np.testing.assert_allclose(histories["loss"][k, :ran], history["loss"][:ran], atol=1e-5)
         trial = jax.tree.map(lambda leaf, k=k: leaf[k], runs.params)

@@ -164,7 +164,9 @@ def test_two_threads_may_save_at_the_same_time(tmp_path):
 
     def one(number):
         return jn.train.run(
-            program(), key=jax.random.key(number), callbacks=[jn.train.checkpoint(tmp_path / str(number), overhead=None)]
+            program(),
+            key=jax.random.key(number),
+            callbacks=[jn.train.checkpoint(tmp_path / str(number), overhead=None)],
         )
 
     with ThreadPoolExecutor(2) as pool:
@@ -186,13 +188,17 @@ def test_a_log_makes_its_folder_before_the_first_epoch(tmp_path):
     calls = []
     watcher = jn.train.Callback(on_epoch_end=lambda *_: calls.append(1))
     with pytest.raises(OSError, match=r"log\.jsonl"):
-        jn.train.run(program(), key=jax.random.key(0), callbacks=[jn.train.jsonl(tmp_path / "a/b/log.jsonl/log.jsonl"), watcher])
+        jn.train.run(
+            program(), key=jax.random.key(0), callbacks=[jn.train.jsonl(tmp_path / "a/b/log.jsonl/log.jsonl"), watcher]
+        )
     assert not calls
 
 
 def test_jsonl_holds_every_epoch_and_is_added_to(tmp_path):
     file = tmp_path / "metrics.jsonl"
-    histories = [jn.train.run(program(), key=jax.random.key(s), callbacks=[jn.train.jsonl(file, seed=s)])[1] for s in (0, 1)]
+    histories = [
+        jn.train.run(program(), key=jax.random.key(s), callbacks=[jn.train.jsonl(file, seed=s)])[1] for s in (0, 1)
+    ]
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     assert [(line["seed"], line["epoch"], line["step"]) for line in lines] == [
         (s, e, 2 * e) for s in (0, 1) for e in (1, 2, 3)
@@ -208,7 +214,7 @@ def test_jsonl_writes_null_for_nan(tmp_path):
         (X * np.nan, Y),
         epochs=1,
         batch_size=4,
-        halt_on_nonfinite=False,
+        options=jn.train.Options(halt_on_nonfinite=False),
     )
     jn.train.run(bad, key=jax.random.key(0), callbacks=[jn.train.jsonl(tmp_path / "m.jsonl")])
     assert json.loads((tmp_path / "m.jsonl").read_text())["loss"] is None

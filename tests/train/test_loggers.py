@@ -86,7 +86,9 @@ def test_half_a_line_is_written_anew(make, tmp_path):
 @pytest.mark.parametrize(("make", "read"), [(jn.train.jsonl, lines), (jn.train.csv, table)])
 def test_a_run_killed_before_its_first_checkpoint_writes_every_epoch_once(make, read, tmp_path):
     file = tmp_path / "log"
-    _, other = jn.train.run(PROGRAM, key=jax.random.key(1), callbacks=[make(file)])  # another run that bears no label either
+    _, other = jn.train.run(
+        PROGRAM, key=jax.random.key(1), callbacks=[make(file)]
+    )  # another run that bears no label either
     history = break_off(tmp_path, make(file), saved=4)
     rows = read(file)
     assert [int(row["epoch"]) for row in rows] == [1, 2, 3, 4] * 2
@@ -157,7 +159,9 @@ def test_wandb_gets_the_configuration_and_every_scalar(monkeypatch):
         return run
 
     monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init))
-    _, history = jn.train.run(PROGRAM, key=KEY, callbacks=[jn.train.wandb("digits", config={"seed": 0}, mode="offline")])
+    _, history = jn.train.run(
+        PROGRAM, key=KEY, callbacks=[jn.train.wandb("digits", config={"seed": 0}, mode="offline")]
+    )
     (_, options), *logged, last = calls
     assert (options["project"], options["mode"]) == ("digits", "offline")
     assert options["config"] == {**PROGRAM.recipe.settings, "seed": 0}

@@ -41,7 +41,7 @@ def watch(watched: Any) -> dict[str, jax.Array]:
 )  # fmt: skip
 def test_directions_are_what_metrics_and_the_objective_declare(name: str, mode: str | None):
     """Whatever they are called: `top_error` falls, `elbo` rises here."""
-    assert program(monitor=watch).recipe.directions.mode(name) == mode
+    assert program(options=jn.train.Options(monitor=watch)).recipe.directions.mode(name) == mode
     rule = jn.train.early_stopping(name, patience=3)
     if mode is None:
         with pytest.raises(jn.NetError, match=f"early_stopping expects mode 'min' or 'max' for '{name}': nothing"):
@@ -54,7 +54,7 @@ def test_directions_are_what_metrics_and_the_objective_declare(name: str, mode: 
 def test_parts_of_an_objective_of_ones_own():
     told = program(objective=own).recipe.directions
     assert (told.mode("evidence"), told.mode("elbo"), told.mode("skipped_steps")) == ("min", "max", None)
-    beside = program(objective=own, monitor=watch).recipe.directions
+    beside = program(objective=own, options=jn.train.Options(monitor=watch)).recipe.directions
     assert (beside.mode("validation/evidence"), beside.mode("evidence"), beside.mode("rise")) == ("min", None, None)
 
 
@@ -96,12 +96,12 @@ ACCURACY = jn.metrics.accuracy
 SHADOWED = {
     "loss": (lambda: program(metrics={"loss": ACCURACY}), "program " + TWICE.format("loss")),
     "part": (lambda: program(metrics={"l2": ACCURACY}), "program " + TWICE.format("l2")),
-    "skipped": (lambda: program(metrics={"skipped_steps": ACCURACY}, loss_scale=jn.train.LossScale()),
+    "skipped": (lambda: program(metrics={"skipped_steps": ACCURACY}, options=jn.train.Options(loss_scale=jn.train.LossScale())),
                 "program " + TWICE.format("skipped_steps")),
     "validation": (lambda: program(metrics={"validation/a": ACCURACY}), "without 'validation/' in front"),
     "own part": (lambda: program(objective=own, metrics={"evidence": ACCURACY})(KEY), TWICE.format("evidence")),
-    "watched": (lambda: program(metrics={"rise": ACCURACY}, monitor=watch)(KEY), TWICE.format("rise")),
-    "watched loss": (lambda: program(monitor=lambda _: {"loss": jnp.float32(0)})(KEY), TWICE.format("loss")),
+    "watched": (lambda: program(metrics={"rise": ACCURACY}, options=jn.train.Options(monitor=watch))(KEY), TWICE.format("rise")),
+    "watched loss": (lambda: program(options=jn.train.Options(monitor=lambda _: {"loss": jnp.float32(0)}))(KEY), TWICE.format("loss")),
     "own loss": (lambda: program(objective=lambda p, o, t, w: (o.sum(), {"loss": o.sum()}))(KEY), TWICE.format("loss")),
     "evaluate": (lambda: jn.evaluate(NET, (PARAMS, STATE), (X, Y), {"loss": ACCURACY}, OBJECTIVE),
                  "evaluate " + TWICE.format("loss")),

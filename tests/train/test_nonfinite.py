@@ -163,7 +163,9 @@ def test_masks_of_infinity_are_no_mistake():
 
 def test_parts_of_a_batch_and_frozen_parameters_are_replayed():
     net = jn.serial(fc=jn.dense(4), drop=jn.dropout(0.5), log=jnp.log, out=jn.dense(2))
-    assert "made in log: the log of " in at_once(net, accumulate=2, freeze="fc/**", batch_size=8)
+    assert "made in log: the log of " in at_once(
+        net, options=jn.train.Options(accumulate=2), freeze="fc/**", batch_size=8
+    )
 
 
 def test_parameters_that_overflowed_before_are_named():
@@ -181,7 +183,7 @@ def test_a_search_that_fails_does_not_lose_the_run(monkeypatch: pytest.MonkeyPat
     def fail(*_: Any) -> str:
         raise MemoryError("no room")
 
-    monkeypatch.setattr(importlib.import_module("jaxnets.train.fit"), "blame", fail)
+    monkeypatch.setattr(importlib.import_module("jaxnets.train.loop"), "blame", fail)
     with pytest.raises(jn.train.NonFiniteError, match=r"stops at step 0, at a value .* failed: no room") as caught:
         jn.train.run(program(jn.serial(fc=jn.dense(2), log=jnp.log)), key=KEY)
     assert jnp.isfinite(caught.value.run.params["fc"]["kernel"]).all()

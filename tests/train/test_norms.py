@@ -213,7 +213,7 @@ def test_what_is_frozen_has_no_gradient_and_a_map_gives_each_member_its_own():
             epochs=2,
             batch_size=None,
             freeze="hidden/**",
-            monitor=jn.train.norms(net),
+            options=jn.train.Options(monitor=jn.train.norms(net)),
         )
         return one(key)[1]
 

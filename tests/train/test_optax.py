@@ -127,7 +127,7 @@ def learned(one: jn.train.Program) -> Any:
 @pytest.mark.parametrize("guard", [True, False])
 @pytest.mark.parametrize("name", sorted(set(transformations()) - set(REFUSED) - set(STILL)))
 def test_every_optimizer_learns(name: str, guard: bool):
-    run, history = learned(program(made(name), halt_on_nonfinite=guard))
+    run, history = learned(program(made(name), options=jn.train.Options(halt_on_nonfinite=guard)))
     assert history["loss"][-1] < history["loss"][0] - 1e-3
     assert jnp.isfinite(run.params["out"]["kernel"]).all()
 
@@ -211,7 +211,9 @@ def test_a_plateau_of_a_validation_loss_lowers_the_rate():
     """By hand: one step an epoch, the rate halved after two epochs without a lower validation loss."""
     plateau = contrib.reduce_on_plateau(factor=0.5, patience=2)
     wrong = X, (Y + 1) % 3
-    one = program(optax.sgd(0.5), epochs=7, validation=wrong, plateau=("validation/loss", plateau))
+    one = program(
+        optax.sgd(0.5), epochs=7, validation=wrong, options=jn.train.Options(plateau=("validation/loss", plateau))
+    )
     run, history = learned(one)
 
     def value(params: Any, y: Any) -> jax.Array:
@@ -229,6 +231,6 @@ def test_a_plateau_of_a_validation_loss_lowers_the_rate():
     assert 0.5 * float(run.plateau.scale) == rate
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), run.params, params)
     with pytest.raises(jn.NetError, match=r"plateau finds no scalar 'validation/error' in the history; it has .*loss"):
-        jax.eval_shape(program(SGD, plateau=("validation/error", plateau)), KEY)
-    with pytest.raises(jn.NetError, match=r'program expects plateau=\("validation/loss", optax.contrib'):
-        program(SGD, plateau=plateau)
+        jax.eval_shape(program(SGD, options=jn.train.Options(plateau=("validation/error", plateau))), KEY)
+    with pytest.raises(jn.NetError, match=r'Options expects plateau=\("validation/loss", optax.contrib'):
+        jn.train.Options(plateau=plateau)  # pyright: ignore[reportArgumentType]

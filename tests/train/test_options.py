@@ -43,7 +43,9 @@ def test_a_batch_in_parts_is_the_whole_batch(size: int):
     """Also where the last batch is filled up with rows of weight 0: 10 examples in batches of 4."""
     with jax.enable_x64(True):
         data = X.astype(np.float64), Y
-        one, parts = (whole(program(plain(), data, batch_size=size, accumulate=k), KEY) for k in (1, 2))
+        one, parts = (
+            whole(program(plain(), data, batch_size=size, options=jn.train.Options(accumulate=k)), KEY) for k in (1, 2)
+        )
         close(one[0].params, parts[0].params, 1e-12)
         close(one[1], parts[1], 1e-12)
 
@@ -161,7 +163,7 @@ def test_average_and_statistics_go_together():
 def test_a_scaled_loss_takes_the_same_steps_and_skips_what_overflows():
     scale = jn.train.LossScale(initial=2.0**8, period=4)
     plainly, _ = whole(program(plain()), KEY)
-    scaled, history = whole(program(plain(), loss_scale=scale), KEY)
+    scaled, history = whole(program(plain(), options=jn.train.Options(loss_scale=scale)), KEY)
     close(scaled.params, plainly.params, 1e-6)  # powers of two; the penalty's gradient is rounded elsewhere
     assert float(scaled.scale.factor) == 2.0**9
     np.testing.assert_array_equal(history["skipped_steps"], [0, 0, 0])
@@ -169,8 +171,7 @@ def test_a_scaled_loss_takes_the_same_steps_and_skips_what_overflows():
     half = jn.cast(plain(), jn.Policy(compute=jnp.float16))
     large = jn.train.program(
         half, jn.objective(lambda y, t: 100 * jn.losses.cross_entropy(y, t)), optax.sgd(1e-3), (X, Y),
-        epochs=6, batch_size=5, loss_scale=jn.train.LossScale(),
-    )  # fmt: skip
+        epochs=6, batch_size=5, options=jn.train.Options(loss_scale=jn.train.LossScale()))  # fmt: skip
     run, history = whole(large, KEY)
     assert 0 < int(history["skipped_steps"][-1]) < 12
     assert int(run.failed) == -1
@@ -339,7 +340,9 @@ def test_parameters_that_the_last_step_makes_infinite_are_neither_reported_nor_s
 def test_an_infinite_loss_is_no_matter_of_its_scale():
     bad = X.copy()
     bad[3] = np.inf
-    one = program(jn.serial(head=jn.dense(3)), (bad, Y), batch_size=5, loss_scale=jn.train.LossScale())
+    one = program(
+        jn.serial(head=jn.dense(3)), (bad, Y), batch_size=5, options=jn.train.Options(loss_scale=jn.train.LossScale())
+    )
     run, _ = whole(one, KEY)
     assert 0 <= int(run.failed) < 2
     assert int(run.scale.skipped) == 0

@@ -256,7 +256,10 @@ def test_what_needs_one_pure_function_says_why_it_cannot_be(use: str):
         (lambda: program(stream(), batch_size=64), "4 examples each, got batch_size=64"),
         (lambda: program(stream(), batch_size=None), "4 examples each, got batch_size=None"),
         (lambda: program(stream(), sampler=lambda key, data: key), r"sampler for a stream, .*shuffle="),
-        (lambda: program(stream(), accumulate=3), "a batch of equal parts, got batch_size=4 in accumulate=3"),
+        (
+            lambda: program(stream(), options=jn.train.Options(accumulate=3)),
+            "a batch of equal parts, got batch_size=4 in accumulate=3",
+        ),
         (lambda: program(stream(), epochs=0), "epochs ≥ 1, got 0"),
         (lambda: program((X, Y), validation=stream()), "expects validation as .*, got Stream"),
         (

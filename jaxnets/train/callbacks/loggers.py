@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from jaxnets.core.errors import NetError, require, shown
-from jaxnets.train.fit import Callback, Row
+from jaxnets.train.loop import Callback, Row
 from jaxnets.train.program import Program
 from jaxnets.train.state import TrainState
 

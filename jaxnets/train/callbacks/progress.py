@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxnets.train.fit import Callback, Row
+from jaxnets.train.loop import Callback, Row
 from jaxnets.train.program import Program
 from jaxnets.train.state import TrainState
 

@@ -19,7 +19,7 @@ from jaxnets.train.callbacks.early_stopping import EarlyStopping, early_stopping
 from jaxnets.train.checkpoint import storage
 from jaxnets.train.checkpoint.compatibility import MACHINE, changes, fingerprint, is_key
 from jaxnets.train.checkpoint.storage import Saved, Writer
-from jaxnets.train.fit import Callback, Row
+from jaxnets.train.loop import Callback, Row
 from jaxnets.train.names import Mode, settled
 from jaxnets.train.program import Program
 from jaxnets.train.state import TrainState
@@ -106,7 +106,8 @@ def load_checkpoint(
     >>> folder, data = tempfile.mkdtemp(), (jnp.ones((8, 3)), jnp.zeros(8, int))
     >>> program = jn.train.program(jn.dense(2), jn.objective(jn.losses.cross_entropy), optax.sgd(0.1), data, epochs=2,
     ...                            batch_size=4)
-    >>> run, _ = jn.train.run(program, key=jax.random.key(0), callbacks=[jn.train.checkpoint(folder, config={"seed": 0})])
+    >>> keep = jn.train.checkpoint(folder, config={"seed": 0})
+    >>> run, _ = jn.train.run(program, key=jax.random.key(0), callbacks=[keep])
     >>> params, state, about = load_checkpoint(folder)
     >>> bool((params["kernel"] == run.params["kernel"]).all()), about["epoch"], about["config"]
     (True, 2, {'seed': 0})

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxnets.core.checks import check_function
 from jaxnets.core.errors import NetError, check_count, check_positive, labeled_as
 from jaxnets.core.net import Key, Net, fold
 from jaxnets.core.sharding import automatic, batch_sharding_of
 from jaxnets.train import evaluation
-from jaxnets.train.arguments import check_function, network, objective_of, pair
+from jaxnets.train.arguments import network, objective_of, pair
 from jaxnets.train.data import Data, check_data
 from jaxnets.train.state import TrainState
 from jaxnets.train.step import ObjectiveFunction, Options, make_train_step, start

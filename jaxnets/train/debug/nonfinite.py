@@ -46,7 +46,7 @@ def blame(program: Program, run: TrainState) -> str:
 
     Returns:
         A sentence with the step (from 0), the epoch (from 1), the layer, the operation with the range of its operands,
-        the turn (from 0) in a loop such as that of `recurrent` or `repeat`, and what may hint it; for data, which
+        the turn (from 0) in a loop such as that of `recurrent` or `repeat`, and what may repair it; for data, which
         example. A loop of a thousand turns takes some seconds.
 
     Raises:

@@ -18,7 +18,7 @@ By = Literal["layer", "parameter", "network"]
 def norms(
     net: Net | None = None, *, of: Sequence[str] | None = None, on: Pattern = "**", by: By = "layer"
 ) -> Callable[[StepInfo], Parts]:
-    """Watch how large gradients, updates and activations are: `program(..., monitor=norms(net))`.
+    """Report how large gradients, updates and activations are: `options=jn.train.Options(monitor=norms(net))`.
 
     The history then has, for each layer by its path, the mean over the epoch's steps of
 
@@ -51,7 +51,7 @@ def norms(
     >>> net = jn.serial(hidden=jn.dense(4), tanh=jnp.tanh, out=jn.dense(2))
     >>> data = jax.random.normal(jax.random.key(0), (8, 3)), jnp.zeros(8, int)
     >>> program = jn.train.program(net, jn.objective(jn.losses.cross_entropy), optax.sgd(0.1), data, epochs=1,
-    ...                            batch_size=4, monitor=norms(net, on="hidden"))
+    ...                            batch_size=4, options=jn.train.Options(monitor=norms(net, on="hidden")))
     >>> _, history = program(jax.random.key(1))
     >>> sorted(name for name in history if "/" in name)
     ['activation_norm/hidden', 'gradient_norm/hidden', 'update_norm/hidden', 'update_ratio/hidden']
