@@ -35,8 +35,8 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
     ),
     "layers": (
         "Layers",
-        "In `jaxnets` itself. Arrays are channels-last, with the batch axis first. Activations are those of `jax.nn`, and "
-        "those at the end of this page.",
+        "In `jaxnets` itself. Arrays are channels-last, with the batch axis first. Activations are those of `jax.nn` "
+        "and those at the end of this page.",
         {
             "Dense": "dense maxout embed flatten unflatten",
             "Convolution": "conv depthwise_conv conv_transpose",
@@ -173,8 +173,8 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
     ),
     "plot": (
         "Figures",
-        "Figures of training, of what was learned and of networks, in `jaxnets.plot`: matplotlib `Figure`s, and diagrams "
-        "as Mermaid.",
+        "Figures of training, of what was learned and of networks, in `jaxnets.plot`: matplotlib `Figure`s, and "
+        "diagrams as Mermaid.",
         {
             "Training": "plot.curves plot.confusion plot.misclassified",
             "Networks": "plot.diagram plot.Drawing plot.kernels plot.feature_maps plot.draw_receptive_field",
@@ -182,7 +182,8 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
     ),
     "interop": (
         "Files and other libraries",
-        "Parameters from and to other libraries, in `jaxnets.interop`; `jn.save` and `jn.load` are on the page Networks.",
+        "Parameters from and to other libraries, in `jaxnets.interop`; `jn.save` and `jn.load` are on the page Networks. "
+        "Loading warns of NaN and infinite numbers and names the arrays.",
         {
             "PyTorch and Flax": "interop.from_torch interop.to_torch interop.from_flax",
             "Files": "interop.Saved",
