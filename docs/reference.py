@@ -182,7 +182,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
     ),
     "interop": (
         "Files and other libraries",
-        "Parameters from and to other libraries, in `jaxnets.interop`; `jn.save` and `jn.load` are on the page Networks. "
+        "Parameters from and to other libraries, in `jaxnets.interop`; `jn.save` and `jn.load` are among Networks. "
         "Loading warns of NaN and infinite numbers and names the arrays.",
         {
             "PyTorch and Flax": "interop.from_torch interop.to_torch interop.from_flax",
