@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.core.draws import gathered
+from jaxnets.core.draws import draw_together
 from jaxnets.core.equality import Ingredients
 from jaxnets.core.errors import NetError, at, is_traced, labeled_as, shown
 from jaxnets.core.paths import paths
@@ -309,7 +309,7 @@ def compose(
     def init_fn(key: Key, x: Any) -> tuple[Params, State]:
         check_key(key)
         x = spec(x)
-        return gathered(lambda key: build(key, x)[:2], key) if _layers(children) >= DEEP else build(key, x)[:2]
+        return draw_together(lambda key: build(key, x)[:2], key) if _layers(children) >= DEEP else build(key, x)[:2]
 
     def apply_fn(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
         try:
