@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets.combinators.serial import Layer
-from jaxnets.core.errors import NetError, at, check_count
+from jaxnets.core.errors import NetError, check_count, labeled_as
 from jaxnets.core.layer import as_net
 from jaxnets.core.net import Key, Net, Params, State, compose, describe, spec
 from jaxnets.core.value import recorded
@@ -169,11 +169,8 @@ def _keys(key: Key | None, n: int) -> Any:
 
 
 def _check_copies(n: Any, label: str) -> None:
-    try:
+    with labeled_as(label):
         check_count("the number of copies", n)
-    except NetError as error:
-        error.label = label
-        raise
 
 
 def to_unstacked(net: Net, tree: Params) -> Params:
@@ -253,7 +250,7 @@ def _convert_children(net: Net, tree: Params, task: str) -> Params:
     if not isinstance(tree, Mapping) or not set(tree) <= set(known):
         raise NetError(f"expects no other names than {', '.join(known)}, got {_listed(tree)}", label=task)
     for place in places:
-        with at(place.name):
+        with labeled_as(child=place.name):
             if task == "to_stacked":
                 there = {str(k): tree[name] for k, name in enumerate(place.written) if name in tree}
                 if there:
@@ -269,7 +266,7 @@ def _places(net: Net, task: str) -> list[_Place]:
     positional, behind = True, 0
     for place, (name, child) in enumerate(net.children.items()):
         positional = positional and name == str(place)
-        with at(name):
+        with labeled_as(child=name):
             in_row = positional and child.copies > 0 and _runs_in_depth(child)
         if in_row and net.copies:
             hint = f"give it a name, serial(..., blocks={child.label})"

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnets.core.errors import NetError, at, shown
+from jaxnets.core.errors import NetError, labeled_as, shown
 from jaxnets.core.layer import as_net
 from jaxnets.core.net import Apply, Key, Net, Params, State, apply_child, compose, describe, fold, spec
 from jaxnets.core.value import recorded
@@ -194,7 +194,7 @@ def concatenate(outputs: Mapping[str, Any] | Sequence[Any]) -> jax.Array:
 
 def build_child(child: Net, name: str, key: Key, x: Any, params: dict, state: dict) -> Any:
     """Build a child on the spec `x` under its name, enter what it has, and return its output's spec."""
-    with at(name):
+    with labeled_as(child=name):
         own, own_state, y = child.init_with_output(fold(key, name), x)
     if own:
         params[name] = own

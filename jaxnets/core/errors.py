@@ -3,7 +3,7 @@
 import importlib
 import reprlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import jax
@@ -41,37 +41,41 @@ _NOTE = "in layer "
 
 
 @contextmanager
-def at(name: str) -> Iterator[None]:
-    """Run a child under its name: a named scope for the compiler, a path for any error.
+def labeled_as(label: str = "", *, child: str = "", keep: bool = False) -> Iterator[None]:
+    """Add to an error that passes where it comes from.
 
-    A `NetError` gets the name in front of its path; any other exception carries one note with the path.
+    Args:
+        label: the layer or function that runs inside, `conv(64, 3)`. It is put in front of a `NetError`, unless that
+            comes from a child.
+        child: the child that runs inside. Its name is put in front of the path of a `NetError`, and into one note of
+            any other exception. It is also a named scope for the compiler.
+        keep: whether an error that already has a label keeps it.
     """
     try:
-        with jax.named_scope(name):
+        with jax.named_scope(child) if child else nullcontext():
             yield
     except NetError as error:
-        error.path = (name, *error.path)
-        raise
-    except Exception as error:  # whatever a layer raises gets its place, and goes on
-        notes = getattr(error, "__notes__", [])
-        for place, note in enumerate(notes):
-            if note.startswith(_NOTE):
-                notes[place] = f"{_NOTE}{name}/{note.removeprefix(_NOTE)}"
-                break
-        else:
-            error.add_note(_NOTE + name)
-        raise
-
-
-@contextmanager
-def labeled_as(label: str) -> Iterator[None]:
-    """Put `label` in front of a `NetError` that comes from this very layer, not from a child of it."""
-    try:
-        yield
-    except NetError as error:
-        if not error.path:
+        if child:
+            error.path = (child, *error.path)
+        elif keep:
+            error.label = error.label or label
+        elif not error.path:
             error.label = label
         raise
+    except Exception as error:
+        if child:
+            _note_child(error, child)
+        raise
+
+
+def _note_child(error: Exception, name: str) -> None:
+    """Put a name in front of the path in an exception's note, and add that note if it is missing."""
+    notes = getattr(error, "__notes__", [])
+    for place, note in enumerate(notes):
+        if note.startswith(_NOTE):
+            notes[place] = f"{_NOTE}{name}/{note.removeprefix(_NOTE)}"
+            return
+    error.add_note(_NOTE + name)
 
 
 def is_traced(value: Any) -> bool:

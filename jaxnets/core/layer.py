@@ -136,9 +136,11 @@ def as_net(function: Any) -> Net:
 
 
 def labeled(factory: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a constructor as `recorded` does, and label what it makes as it was called, in print and in errors.
+    """Decorate a constructor of layers, cells or functions: what it makes is labeled as it was called, `conv(64, 3)`.
 
-    A keyword that it does not have is answered by the one that it has: see `jaxnets.core.keywords`.
+    The label is what is printed, and stands in front of errors. A `Net` or a `Cell` is also recorded, as `recorded`
+    does; of a function, such as an augmentation, the label becomes the name. A keyword that the constructor lacks is
+    answered by the one that it has: see `jaxnets.core.keywords`.
     """
     signature = inspect.signature(factory)
 
@@ -149,20 +151,24 @@ def labeled(factory: Callable[P, R]) -> Callable[P, R]:
         with labeled_as(label):
             given = signature.bind(*args, **kwargs)
             check_initializers(given.arguments)
-            record: Any = factory(*args, **kwargs)
+            made: Any = factory(*args, **kwargs)
 
-        def claim(function: Callable) -> Callable:
+        def claim(function: Callable, *, keep: bool = False) -> Callable:
             def call(*args: Any, **kwargs: Any) -> Any:
-                with labeled_as(label):
+                with labeled_as(label, keep=keep):
                     return function(*args, **kwargs)
 
             return call
 
-        functions = {name: getattr(record, name) for name in ("init", "apply", "step") if hasattr(record, name)}
-        kind = {"kind": factory.__name__} if hasattr(record, "kind") else {}
-        record = replace(record, label=label, **kind, **{name: claim(own) for name, own in functions.items()})
+        if not hasattr(made, "constructor"):
+            made = claim(made, keep=True)  # an error of a composition names the part that failed
+            made.__name__ = made.__qualname__ = label
+            return made
+        functions = {name: claim(getattr(made, name)) for name in ("init", "apply", "step") if hasattr(made, name)}
+        kind = {"kind": factory.__name__} if hasattr(made, "kind") else {}
+        made = replace(made, label=label, **kind, **functions)
         given.apply_defaults()
-        return made_by(record, make, given.arguments)
+        return made_by(made, make, given.arguments)
 
     make.makes_net = True  # type: ignore[attr-defined]  # read by `as_net`
     return make

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxnets.core.draws import draw_together
 from jaxnets.core.equality import Ingredients
-from jaxnets.core.errors import NetError, at, is_traced, labeled_as, shown
+from jaxnets.core.errors import NetError, is_traced, labeled_as, shown
 from jaxnets.core.paths import paths
 from jaxnets.core.value import Value, made_by
 
@@ -362,5 +362,5 @@ def apply_child(
     child: Net, name: str, params: Params, state: State, x: Any, *, key: Key | None, train: bool
 ) -> tuple[Any, State]:
     """Apply a child to `x` with its part of the parameters, state and key, under its name."""
-    with at(name):
+    with labeled_as(child=name):
         return child.apply(params.get(name, {}), state.get(name, {}), x, key=fold(key, name), train=train)

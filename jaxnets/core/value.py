@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnets.core.equality import Ingredients, is_made
-from jaxnets.core.errors import NetError, at
+from jaxnets.core.errors import NetError, labeled_as
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -149,7 +149,7 @@ def made(thing: Any) -> Any:
 
 
 def _inside(place: Any, thing: Any) -> Any:
-    with at(str(place)):
+    with labeled_as(child=str(place)):
         return portable(thing)
 
 
