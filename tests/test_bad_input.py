@@ -377,7 +377,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
         ["another net", "variables['params']"],
     ),
     "a network's parameters": (lambda: NET.params, ["a Net has no 'params'", "params, state = net.init(key, x)"]),
-    "a network that is fitted": (lambda: NET.fit(FLAT), ["a Net has no 'fit'", "jn.train.fit(jn.train.program("]),
+    "a network that is fitted": (lambda: NET.fit(FLAT), ["a Net has no 'fit'", "jn.fit(net, loss, optimizer, data, epochs=10, key=key)"]),
     "Keras's layer": (lambda: jn.Dense(3), ["has no attribute 'Dense'; jn.dense"]),
     "PyTorch's layer": (lambda: jn.Conv2d(3, 3), ["has no attribute 'Conv2d'; jn.conv"]),
     "an activation": (lambda: jn.relu, ["has no attribute 'relu'; jax.nn.relu"]),

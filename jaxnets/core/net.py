@@ -198,7 +198,7 @@ CALLS = {
 }
 _MAKES = f"parameters are no part of a network, {CALLS['init']} makes them"
 _RUNS = f"{CALLS['apply']} runs it, without train=True to evaluate"
-_TRAINS = "jn.train.run(jn.train.program(net, objective, optimizer, data, epochs=10), key=key) trains it"
+_TRAINS = "jn.fit(net, loss, optimizer, data, epochs=10, key=key) trains it"
 ABSENT = {  # what networks of other libraries have
     **dict.fromkeys(("params", "parameters", "weights", "variables", "state_dict", "get_weights"), _MAKES),
     **dict.fromkeys(("fit", "compile", "train", "train_step", "backward"), _TRAINS),
