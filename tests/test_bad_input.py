@@ -330,9 +330,9 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "no state given": (
         lambda: NET.apply({}, FLAT),
-        ["serial is run by y, state = net.apply(", "missing a required argument: 'x'"],
+        ["serial is called as y, state = net.apply(", "missing a required argument: 'x'"],
     ),
-    "no key given": (lambda: NET.init(FLAT), ["serial is run by params, state = net.init(key, x)", "missing"]),
+    "no key given": (lambda: NET.init(FLAT), ["serial is called as params, state = net.init(key, x)", "missing"]),
     "key by place": (
         lambda: NET.apply(*NET.init(KEY, FLAT), FLAT, KEY),
         ["net.apply(", "too many positional arguments"],
@@ -366,11 +366,11 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "a run for the parameters": (
         lambda: NET.apply(jn.train.start(NET, optax.sgd(0.1), KEY, FLAT), {}, FLAT),
-        ["serial expects parameters as a dict, got TrainState; a run has run.params"],
+        ["serial expects parameters as a dict, got TrainState; a train state has state.params"],
     ),
     "parameters and state swapped": (
         lambda: NET.apply({}, NET.init(KEY, FLAT)[0], FLAT),
-        ["another net", "parameters and state stand in each other's place"],
+        ["another net", "parameters and state are swapped"],
     ),
     "Flax's variables": (
         lambda: NET.apply({"params": NET.init(KEY, FLAT)[0]}, {}, FLAT),
@@ -694,7 +694,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "PyTorch's reduction": (
         lambda: untyped(jn.losses.huber)(LOGITS, LOGITS, reduction="mean"),
-        ["huber has no argument reduction: leave it out: a loss gives one value an example"],
+        ["huber has no argument reduction: leave it out: a loss returns one value for each example"],
     ),
     "class weights for an objective": (
         lambda: untyped(jn.objective)(jn.losses.huber, class_weight={}),

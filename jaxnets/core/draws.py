@@ -1,7 +1,8 @@
 """Draw the initial values of a deep network in one compiled loop.
 
 XLA takes 0.1 to 0.2 s to compile a normal draw, once for each shape: seconds for a ResNet. But value i of a draw
-depends on its key and on i alone (JAX counts threefry up), so one loop over pieces of equal length computes the same bits.
+depends on its key and on i alone (JAX counts threefry up), so one loop over pieces of equal length computes the same
+bits.
 """
 
 import math
