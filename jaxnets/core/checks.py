@@ -42,8 +42,8 @@ def check_params(params: Any, shapes: Mapping[str, tuple[int, ...]], x: Any) -> 
     for name, shape in shapes.items():
         if (have := jnp.shape(given[name])) != shape:
             raise NetError(
-                f"has {name} {have}, but input {jnp.shape(x)} needs {name} {shape}; give it input like that "
-                f"it was initialized for, or call init again"
+                f"has {name} {have}, but input {jnp.shape(x)} needs {name} {shape}; pass input of the "
+                f"shape it was initialized for, or call init again"
             )
 
 

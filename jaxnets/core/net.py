@@ -321,7 +321,7 @@ def compose(
                     hint = "; a train state has state.params and state.state" if hasattr(tree, "opt_state") else ""
                     raise NetError(f"expects {what} as a dict, got {type(tree).__name__}{hint}", label=label)
                 if children and (extra := [name for name in tree if name not in children]):
-                    raise NetError(f"gets {what} for unknown {', '.join(extra)}", label=label, names_differ=True)
+                    raise NetError(f"gets {what} for unknown children {', '.join(extra)}", label=label, names_differ=True)
             return apply(params, state, x, key=key, train=train)
         except NetError as error:
             if error.names_differ and (differences := _differences(build, params, state, x)):
@@ -340,7 +340,7 @@ def _differences(build: Callable, params: Params, state: State, x: Any) -> str:
     key = jax.random.key(0)
     wanted_trees = jax.eval_shape(lambda: build(key, spec(x))[:2])
     found: list[str] = []
-    hint = "; give it what its own init returned"
+    hint = "; pass what its own init returned"
     if paths(state) and paths(state).keys() == paths(wanted_trees[0]).keys():
         hint = "; parameters and state are swapped"
     if isinstance(params, Mapping) and "params" in params and "params" not in wanted_trees[0]:
