@@ -9,8 +9,9 @@ import jax.numpy as jnp
 
 from jaxnets.combinators.remat import wrap
 from jaxnets.combinators.serial import Layer
+from jaxnets.core.dtypes import to_dtype
 from jaxnets.core.errors import NetError, shown
-from jaxnets.core.layer import as_net, to_dtype
+from jaxnets.core.layer import as_net
 from jaxnets.core.net import Apply, Key, Net, Params, State, spec
 from jaxnets.core.value import recorded
 

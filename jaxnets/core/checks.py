@@ -1,15 +1,17 @@
 """Checks that layers, losses and options share, each with the error that it raises."""
 
+import functools
 import inspect
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxnets.core.errors import NetError, shown
+from jaxnets.core.errors import NetError, known, shown
 
 
 def check_floating(x: Any) -> None:
@@ -81,14 +83,32 @@ def check_train_key(key: Any) -> None:
         raise NetError("is random in training and needs a key, got none; pass apply(..., key=key, train=True)")
 
 
-def param_dtype(x: Any) -> Any:
-    """Return the dtype of parameters for an input: float64 for float64, float32 for all else."""
-    return jnp.float64 if x.dtype == jnp.float64 else jnp.float32
-
-
 def along_last(vector: jax.Array, like: jax.Array) -> jax.Array:
     """Return a vector with leading axes of length 1, so that it broadcasts along the last axis of `like`."""
     return vector.reshape((1,) * (like.ndim - 1) + vector.shape)
+
+
+def refuse(x: Any, bad: Callable[[np.ndarray], Any], expects: str) -> None:
+    """Check the values of an array, unless it is traced.
+
+    Args:
+        x: the array.
+        bad: a function that is true where a value is wrong.
+        expects: the message of the error, with `{}` in place of the first wrong value.
+
+    Raises:
+        NetError: if a value is wrong.
+    """
+    values = known(x)
+    if values is not None and np.any(wrong := bad(values)):
+        raise NetError(expects.replace("{}", f"{np.extract(wrong, values)[0]:g}"))
+
+
+def name_of(function: Any) -> str:
+    """Return the name that a loss or penalty is reported by; for a `functools.partial`, that of the function inside."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return getattr(function, "__name__", type(function).__name__).strip("<>")
 
 
 def check_function(name: str, function: Any, form: str) -> None:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnets.core.dtypes import to_dtype
 from jaxnets.core.errors import NetError, is_traced, labeled_as, shown
 from jaxnets.core.foreign import refuse_network
 from jaxnets.core.keywords import check_arguments, check_initializers
@@ -97,15 +98,6 @@ def _call(apply: Callable[[Params, Any], Any], params: Params, x: Any) -> Any:
             have = ", ".join(paths(params)) or "none"
             raise NetError(f"finds no parameter {error.args[0]!r}, got {have}", names_differ=True) from error
         raise
-
-
-def to_dtype(tree: Any, dtype: Any) -> Any:
-    """Return a tree with its floating leaves in `dtype`, the others untouched."""
-
-    def convert(leaf: Any) -> Any:
-        return leaf.astype(dtype) if jnp.issubdtype(jnp.result_type(leaf), jnp.floating) else leaf
-
-    return jax.tree.map(convert, tree)
 
 
 def as_net(function: Any) -> Net:

@@ -6,10 +6,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxnets.core.checks import refuse
+from jaxnets.core.dtypes import wide
 from jaxnets.core.errors import NetError, check_count, labeled_as
 from jaxnets.core.layer import labeled
 from jaxnets.core.net import Key
-from jaxnets.losses.checks import refuse, wide
 from jaxnets.ops.sums import counts
 
 

@@ -6,7 +6,7 @@ from typing import Any, overload
 import jax
 import jax.numpy as jnp
 
-from jaxnets.core.checks import param_dtype
+from jaxnets.core.dtypes import param_dtype
 from jaxnets.core.errors import NetError, labeled_as
 from jaxnets.core.layer import as_net, labeled, layer
 from jaxnets.core.net import Net

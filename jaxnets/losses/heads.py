@@ -6,8 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxnets.core.checks import name_of
 from jaxnets.core.errors import NetError, check_positive, labeled_as
-from jaxnets.losses.checks import name_of, option
+from jaxnets.losses.checks import option
 from jaxnets.losses.labels import labels_of, takes_labels
 from jaxnets.losses.sequences import Loss
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets.combinators.serial import Layer, serial
-from jaxnets.core.checks import param_dtype
+from jaxnets.core.dtypes import param_dtype
 from jaxnets.core.errors import NetError, check_count, labeled_as
 from jaxnets.core.net import Net
 from jaxnets.layers import conv

@@ -6,11 +6,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxnets.core.checks import refuse
+from jaxnets.core.dtypes import wide
 from jaxnets.core.errors import NetError, check_count, check_positive
 from jaxnets.core.layer import labeled
 from jaxnets.core.net import Key
 from jaxnets.data.augment.transforms import box, check_probability, happens
-from jaxnets.losses.checks import refuse, wide
 
 Mix = Callable[[Key, Any, Any, Any], tuple[Any, Any, jax.Array]]
 

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnets.core.checks import param_dtype
+from jaxnets.core.dtypes import param_dtype
 from jaxnets.core.errors import NetError, check_count, check_positive, concrete, is_traced
 from jaxnets.core.layer import labeled
 from jaxnets.core.net import Key
