@@ -53,6 +53,7 @@ def graph(**nodes: Node) -> Net:
         return params, state, values[last]
 
     def cut(path: tuple[str, ...]) -> Apply:
+        # Only the nodes that the end depends on are run.
         end, *inside = path
         needed = _before(end, sources)
 
@@ -109,6 +110,7 @@ def auxiliary_heads(body: Net, /, **heads: tuple[Layer, str]) -> Net:
     sides = name_children("auxiliary_heads", (), {name: _layer(node) for name, node in heads.items()})
     places = _places(body, heads)
     children, last, cut_body = {**body.children, **sides}, list(body.children)[-1], body.cut
+    # The heads that read each child of the body.
     after = {name: [head for head, place in places.items() if place == name] for name in body.children}
 
     def build(key: Key, x: Any) -> tuple[Params, State, Any]:
@@ -127,6 +129,7 @@ def auxiliary_heads(body: Net, /, **heads: tuple[Layer, str]) -> Net:
             x, new_state[name] = apply_child(child, name, params, state, x, key=key, train=train)
             for head in after[name]:
                 outputs[head], new_state[head] = apply_child(sides[head], head, params, state, x, key=key, train=train)
+        # The main output first, then the heads in the order of the arguments.
         ordered = {_MAIN: x} | {head: outputs[head] for head in sides}
         return ordered, {name: inner for name, inner in new_state.items() if inner}
 

@@ -100,6 +100,7 @@ def ensemble(net: Layer, n: int) -> Net:
 
     def build(key: Key, x: Any) -> tuple[Params, State, Any]:
         params, state, y = _stacked_build(inner, n, key, x)
+        # (batch, ...) becomes (batch, n, ...)
         beside = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((*leaf.shape[:1], n, *leaf.shape[1:]), leaf.dtype), y)
         return params, state, beside
 
@@ -166,6 +167,7 @@ def unstack(params: Params) -> Params:
 
 def _stacked_build(inner: Net, n: int, key: Key, x: Any) -> tuple[Params, State, Any]:
     keys = _keys(key, n)
+    # The output is a spec, no array, so it leaves `vmap` by the side.
     out: dict[str, Any] = {}
 
     def one(key: Key) -> tuple[Params, State]:
@@ -179,6 +181,7 @@ def _stacked_build(inner: Net, n: int, key: Key, x: Any) -> tuple[Params, State,
 def _keys(key: Key | None, n: int) -> Any:
     if key is None:
         return None
+    # (n,), as `fold` numbers the names 0 … n-1
     names = jnp.array([zlib.crc32(str(place).encode()) for place in range(n)], jnp.uint32)
     fold: Callable = jax.random.fold_in
     return jax.vmap(fold, (None, 0))(key, names)
@@ -245,6 +248,7 @@ class _Place(NamedTuple):
 def _convert(net: Net, tree: Params, task: str) -> Params:
     if not net.copies or not tree:
         return _convert_children(net, tree, task)
+    # Copies are written out as children 0 … n-1; those of an ensemble are converted one by one and stacked again.
     in_depth, names = _runs_in_depth(net), [str(place) for place in range(net.copies)]
     copies = tree if task == "to_stacked" and in_depth else unstack(tree)
     if not isinstance(copies, Mapping) or set(copies) != set(names):
@@ -263,6 +267,7 @@ def _convert_children(net: Net, tree: Params, task: str) -> Params:
     for place in places:
         with labeled_as(child=place.name):
             if task == "to_stacked":
+                # Collect the written-out children of this place, renumbered from 0.
                 there = {str(k): tree[name] for k, name in enumerate(place.written) if name in tree}
                 if there:
                     converted[place.name] = _convert(place.child, there if place.in_row else there["0"], task)

@@ -49,6 +49,7 @@ def serial(*layers: Layer, **named: Layer) -> Net:
         def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
             new_state = dict(state)
             for name, child in children.items():
+                # The path goes on inside the last child: stop there.
                 if name == last and inside:
                     child = child.upto("/".join(inside))
                 x, inner = apply_child(child, name, params, state, x, key=key, train=train)
@@ -101,6 +102,7 @@ def residual(body: Layer, shortcut: Layer | None = None, activation: Callable | 
         return params, state, jax.eval_shape(add, y, r)
 
     def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
+        # The body must not see the shortcut's entries.
         own_params, own_state = ({k: v for k, v in t.items() if k != "downsample"} for t in (params, state))
         y, new_state = inner.apply(own_params, own_state, x, key=key, train=train)
         if side is not None:

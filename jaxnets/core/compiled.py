@@ -42,6 +42,7 @@ class Compiled:
         return self._lend(self.jitted.trace, arrays)
 
     def _lend(self, use: Callable[..., Any], arrays: tuple[Any, ...]) -> Any:
+        # If this call is traced, `function` reads the static arguments from `lent`; afterwards JAX keeps it empty.
         lent = _Lent(self.key, self.static)
         try:
             return use(lent, *arrays)
@@ -91,6 +92,7 @@ def compiled(
     shapes = tuple((np.shape(leaf), getattr(leaf, "dtype", type(leaf))) for leaf in leaves)
     key = Ingredients(function, tuple(static), values=(donate, structure, shapes))
     with _lock:
+        # Popped and inserted again: the most recently used is last.
         entry = _kept.pop(key, None) or _entry(function, key, donate)
         _kept[entry[0]] = entry
         for oldest in list(_kept)[:-KEPT]:

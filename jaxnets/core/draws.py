@@ -63,6 +63,7 @@ def draw_together(make: Callable[[jax.Array], Any], key: jax.Array) -> Any:
     def read(atom: Any) -> Any:
         return atom.val if isinstance(atom, Literal) else values[atom]
 
+    # Draws are put off to the end, together with the factors that scale them; everything else is evaluated.
     for eqn in jaxpr.eqns:
         operands = [read(atom) for atom in eqn.invars]
         draw = _draw(eqn, operands, body_of_draw) or _scaled(eqn, operands)
@@ -123,9 +124,11 @@ def _computed(kind: tuple[str, tuple[Any, ...]], draws: Sequence[_Draw]) -> list
     sizes = [math.prod(draw.shape) for draw in draws]
     if len(draws) == 1 or sum(sizes) > LARGEST:
         return [math.prod(draw.factors, start=DRAWS[name](draw.key, *bounds, draw.shape)) for draw in draws]
+    # Each draw takes whole pieces; the rest of its last one is dropped.
     pieces = [-(-size // PIECE) for size in sizes]
     rows = np.repeat(np.arange(len(draws)), pieces)
     starts = np.concatenate([np.arange(n, dtype=np.uint32) * np.uint32(PIECE) for n in pieces])
+    # (pieces, PIECE)
     flat = _in_pieces(kind, jax.random.key_data(jnp.stack([draw.key for draw in draws])), rows, starts)
     # NumPy cuts and scales known values: XLA would compile that for each shape.
     host = flat if is_traced(flat) else jax.device_get(flat)
@@ -153,6 +156,7 @@ def _in_pieces(kind: tuple[str, tuple[Any, ...]], keys: jax.Array, rows: Any, st
 
 def _bits(key: jax.Array, bit_width: int, shape: tuple[int, ...]) -> jax.Array:
     """Return the random bits of a threefry key, counted from its third number on."""
+    # As JAX does for a 64-bit count below 2³²: its high word is zero.
     low = key[2] + lax.iota(jnp.uint32, math.prod(shape))
     high, low = jnp.split(threefry_2x32(key[:2], jnp.concatenate([jnp.zeros_like(low), low])), 2)
     return (high ^ low).reshape(shape)

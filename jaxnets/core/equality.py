@@ -57,9 +57,11 @@ class Ingredients:
         kind = type(thing)
         if thing is None:
             return None
+        # Networks, cells and objectives name their own parts.
         if isinstance(own := getattr(thing, "ingredients", None), Ingredients):
             self.held += own.held
             return kind, own.parts
+        # A JAX array never changes; a NumPy array may change in place.
         if isinstance(thing, jax.Array):
             return self._same(thing)
         if isinstance(thing, np.ndarray):
@@ -76,8 +78,10 @@ class Ingredients:
             return self._function(thing, outer)
         if is_dataclass(kind) and _is_record(kind):
             return kind, *(self._part(getattr(thing, each.name), outer) for each in fields(thing) if each.compare)
+        # Numbers, strings, dtypes, specs.
         if kind.__eq__ is not object.__eq__ and kind.__hash__ is not None:
             return kind, thing
+        # An instance of a user's class: its attributes may change.
         if hasattr(thing, "__dict__") and not isinstance(thing, type | ModuleType) and not _is_installed(kind):
             return self._same(thing), *((name, self._attribute(each)) for name, each in vars(thing).items())
         return self._same(thing)
@@ -103,6 +107,7 @@ class Ingredients:
         )
 
     def _attribute(self, value: Any) -> Any:
+        # One level deep: what an attribute holds is not searched further.
         plain = isinstance(value, bool | int | float | complex | str | np.generic | np.ndarray | None)
         return self._part(value) if plain else self._same(value)
 
@@ -138,6 +143,7 @@ def _is_installed(thing: Any) -> bool:
 
 def _globals(function: FunctionType) -> dict[str, Any]:
     """Return the global variables that a function, or a function inside it, may read."""
+    # Functions defined inside are constants of the code.
     names, codes = set(), [function.__code__]
     while codes:
         code = codes.pop()

@@ -74,6 +74,7 @@ def arrays(name: str, tree: Any) -> Any:
 
 
 def _array(name: str, given: Any) -> Any:
+    # NumPy reads PyTorch's tensors on the CPU, without gradients.
     x: Any = given.detach().cpu() if library(given) == "torch" and hasattr(given, "detach") else given
     if isinstance(x, np.ma.MaskedArray):
         hint = "fill them by .filled(value), or leave such examples out"
@@ -92,6 +93,7 @@ def _array(name: str, given: Any) -> Any:
         raise NetError(f"expects arrays in {name}, got {shown(x)}, which NumPy can't read: {error}") from None
     if found.dtype.kind not in "OUSMm":
         return found
+    # A table of pandas or polars: name the columns that hold no numbers.
     if (columns := getattr(x, "columns", None)) is not None:
         table: Any = x
         wrong = [str(column) for column in columns if np.asarray(table[column]).dtype.kind not in "biuf"]

@@ -187,6 +187,7 @@ def check_initializers(arguments: Mapping[str, Any]) -> None:
 def _instead(name: str, value: Any, ours: Sequence[str], given: Set[str]) -> str:
     """Say what to write instead of a keyword."""
     written = f"={value!r}" if isinstance(value, int | float | str | tuple) and len(repr(value)) < 40 else "="
+    # A name of another library?
     for own, theirs in _NAMES.items():
         if own in ours and name in theirs.split():
             if name in _IN_OTHER_WORDS:
@@ -198,6 +199,7 @@ def _instead(name: str, value: Any, ours: Sequence[str], given: Set[str]) -> str
         # A recurrent cell has its activation inside.
         if name in theirs.split() and not ("serial(layer" in hint and "recurrent_init" in ours):
             return hint
+    # A misspelling of one of ours?
     left = [own for own in ours if own not in given]
     if near := difflib.get_close_matches(name, left, 1, 0.7):
         return f"write {near[0]}{written}"

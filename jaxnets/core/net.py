@@ -220,6 +220,7 @@ def _checked(function: Callable, name: str, label: str) -> Callable:
 
     @functools.wraps(function)
     def call(*args: Any, **options: Any) -> Any:
+        # A well-formed call checks the values of its arguments, any other one explains itself.
         if len(args) == needs and all(option in allowed for option in options):
             with labeled_as(label):
                 if not isinstance(x := args[-1], jax.Array | np.ndarray | jax.ShapeDtypeStruct):
@@ -321,9 +322,12 @@ def compose(
                     hint = "; a train state has state.params and state.state" if hasattr(tree, "opt_state") else ""
                     raise NetError(f"expects {what} as a dict, got {type(tree).__name__}{hint}", label=label)
                 if children and (extra := [name for name in tree if name not in children]):
-                    raise NetError(f"gets {what} for unknown children {', '.join(extra)}", label=label, names_differ=True)
+                    raise NetError(
+                        f"gets {what} for unknown children {', '.join(extra)}", label=label, names_differ=True
+                    )
             return apply(params, state, x, key=key, train=train)
         except NetError as error:
+            # Replaces an error about one layer's names by the differences of all.
             if error.names_differ and (differences := _differences(build, params, state, x)):
                 raise NetError(differences, label=label, names_differ=True) from error
             raise
@@ -337,6 +341,7 @@ def _layers(children: Mapping[str, Net]) -> int:
 
 def _differences(build: Callable, params: Params, state: State, x: Any) -> str:
     """Describe how parameters and state differ from those that `init` makes, "" if they agree."""
+    # Shapes alone: nothing is drawn.
     key = jax.random.key(0)
     wanted_trees = jax.eval_shape(lambda: build(key, spec(x))[:2])
     found: list[str] = []

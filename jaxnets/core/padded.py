@@ -52,6 +52,7 @@ class Padded:
             return  # not arrays: axes for `vmap`, for instance
         if not (hasattr(lengths, "shape") and hasattr(lengths, "dtype")):
             raise NetError(f"expects integer lengths (batch,), got {shown(lengths)}", label="Padded")
+        # Stacked batches: lengths (..., batch), values (..., batch, time, *features).
         rank = len(lengths.shape)
         fits = tuple(values.shape)[:rank] == tuple(lengths.shape) and len(values.shape) > rank
         if not (fits and jnp.issubdtype(lengths.dtype, jnp.integer)):
@@ -118,12 +119,14 @@ class Padded:
     def mask(self) -> jax.Array:
         """Booleans `(batch, time)`, true for values and false for padding."""
         time = jnp.shape(self.values)[1]
+        # (batch, time): the number of each step.
         steps = jax.lax.broadcasted_iota(jnp.int32, (jnp.shape(self.lengths)[0], time), 1)
         return steps < jnp.asarray(self.lengths, jnp.int32)[:, None]
 
     def zeroed(self) -> jax.Array:
         """Return the values with zeros for padding, even if it was NaN."""
         values = jnp.asarray(self.values)
+        # (batch, time, 1, ...)
         mask = jnp.expand_dims(self.mask, tuple(range(2, values.ndim)))
         return jnp.where(mask, values, jnp.zeros((), values.dtype))
 

@@ -49,6 +49,7 @@ def matches(pattern: Pattern, path: str) -> bool:
     (False, True)
     """
     patterns = [pattern] if isinstance(pattern, str) else pattern
+    # A pattern behind `!` counts as well, but excludes.
     whole = path and path + "/"  # every name ends in a slash, so `**` is any number of names
     met = [each.startswith("!") for each in patterns if _expression(each.removeprefix("!")).fullmatch(whole)]
     return bool(met) and not any(met)
@@ -86,6 +87,7 @@ def _name(pattern: str) -> str:
         if token[0] in ("*", "?"):
             expression += "[^/]*" if token[0] == "*" else "[^/]"
         elif token[2]:
+            # A set of characters, never the slash.
             members = "".join(
                 f"{re.escape(one[1])}-{re.escape(one[2])}" if one[1] else re.escape(one[3])
                 for one in _RANGE.finditer(token[2])

@@ -25,6 +25,7 @@ def automatic(tree: Any) -> Any:
         own = _sharding(leaf)
         if (sharding := automatic_sharding(own)) is own:
             return leaf
+        # The same buffers under another sharding.
         parts = [part.data for part in leaf.addressable_shards]
         return jax.make_array_from_single_device_arrays(leaf.shape, sharding, parts)
 
@@ -87,6 +88,7 @@ def constrained(tree: Any, batch_sharding: NamedSharding | None, axis: int = 0) 
     def lay(leaf: Any) -> Any:
         if leaf.ndim <= axis or leaf.shape[axis] % parts_of(batch_sharding):
             return leaf
+        # The compiler chooses all other axes.
         spec = PartitionSpec(*[free] * axis, batch_sharding.spec[0], *[free] * (leaf.ndim - axis - 1))
         return jax.lax.with_sharding_constraint(leaf, NamedSharding(batch_sharding.mesh, spec))
 

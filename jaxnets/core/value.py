@@ -46,6 +46,7 @@ def made_by(record: Any, constructor: Callable[..., Any] | None, arguments: Mapp
     """Return a `Net` or a `Cell` with the constructor and arguments that made it; anything else unchanged."""
     if not hasattr(record, "constructor"):
         return record
+    # A copy, since a factory may return a record that another one made.
     record = replace(record)
     object.__setattr__(record, "constructor", constructor)
     object.__setattr__(record, "arguments", {name: _copied(value) for name, value in arguments.items()})
@@ -161,6 +162,7 @@ def _of_record(record: Any) -> Call:
             "in a module, or keep what your own function that makes it was called with",
             label=record.label,
         )
+    # Positional arguments stay positional, as in `serial(*layers, **named)`.
     given = inspect.BoundArguments(inspect.signature(record.constructor), OrderedDict(record.arguments))
     name = _named(record.constructor)
     if name is None:
