@@ -6,7 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnets.core.checks import check_floating, param_dtype
+from jaxnets.core.checks import check_floating
+from jaxnets.core.dtypes import param_dtype
 from jaxnets.core.errors import NetError
 from jaxnets.core.net import Params, check_key
 from jaxnets.core.padded import Padded, check_padded

@@ -6,8 +6,8 @@ from typing import Any, overload
 import jax
 import jax.numpy as jnp
 
-from jaxnets.core.checks import param_dtype
-from jaxnets.core.errors import NetError
+from jaxnets.core.dtypes import param_dtype
+from jaxnets.core.errors import NetError, labeled_as
 from jaxnets.core.layer import as_net, labeled, layer
 from jaxnets.core.net import Net
 from jaxnets.layers.windows import (
@@ -199,13 +199,10 @@ def global_max_pool(x: Any = None) -> jax.Array | Net:
 
 def _places(label: str, x: Any, rank: int | None = None) -> int:
     """Check that an input has spatial axes, none of them empty; return how many."""
-    try:
+    with labeled_as(label, keep=True):
         found = check_spatial(x, rank)
         if 0 in x.shape[1:-1]:
             raise NetError(f"expects at least one place on every spatial axis, got {tuple(x.shape)}")
-    except NetError as error:
-        error.label = error.label or label
-        raise
     return found
 
 

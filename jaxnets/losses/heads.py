@@ -6,8 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnets.core.errors import NetError, check_positive
-from jaxnets.losses.checks import name_of, option
+from jaxnets.core.checks import name_of
+from jaxnets.core.errors import NetError, check_positive, labeled_as
+from jaxnets.losses.checks import option
 from jaxnets.losses.labels import labels_of, takes_labels
 from jaxnets.losses.sequences import Loss
 
@@ -42,11 +43,8 @@ def auxiliary_loss(loss: Loss, /, **weights: Any) -> Loss:
     if not weights:
         raise NetError("expects a weight for each head, aux1=0.3", label=label)
     for head, weight in weights.items():
-        try:
+        with labeled_as(label):
             check_positive(f"the weight of {head}", weight, zero=True)
-        except NetError as error:
-            error.label = label
-            raise
 
     def heads_loss(outputs: Any, targets: Any) -> jax.Array:
         if not isinstance(outputs, Mapping):

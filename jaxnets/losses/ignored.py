@@ -5,8 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxnets.core.checks import name_of
 from jaxnets.core.errors import NetError, shown
-from jaxnets.losses.checks import name_of
 from jaxnets.losses.labels import but, labels_of, takes_labels
 from jaxnets.losses.sequences import Loss, sequence
 

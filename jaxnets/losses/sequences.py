@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxnets.core.checks import name_of, refuse
 from jaxnets.core.errors import NetError, labeled_as
 from jaxnets.core.padded import Padded
-from jaxnets.losses.checks import at_least_zero, floating, name_of, named, refuse
+from jaxnets.losses.checks import at_least_zero, floating, named
 from jaxnets.losses.labels import Labels, labels_of, takes_labels
 from jaxnets.losses.masking import blanked, check_weights, real_steps, stood_in, weighted_mean, weighted_sum
 

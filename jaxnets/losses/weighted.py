@@ -5,8 +5,9 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from jaxnets.core.checks import name_of
 from jaxnets.core.errors import NetError, labeled_as
-from jaxnets.losses.checks import array, name_of
+from jaxnets.losses.checks import array
 from jaxnets.losses.masking import blanked, check_weights, stood_in, weighted_mean
 from jaxnets.losses.sequences import Loss
 
