@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnets.core.net import Net
-from jaxnets.tracing import jaxprs, layers, trace
+from jaxnets.inspect import trace
+from jaxnets.inspect.trace import Model
+from jaxnets.tracing import jaxprs, layers
 from jaxnets.tracing.costs import assumed, flops_of
 from jaxnets.tracing.dependence import links
-from jaxnets.tracing.operation import Operation, Path, Value
-from jaxnets.tracing.trace import Model, Program
+from jaxnets.tracing.operation import Operation, Path, Program, Value
 
 PRODUCTS = ("conv_general_dilated", "dot_general")
 REDUCTIONS = ("argmax", "argmin", "cum", "reduce_", "sort")
@@ -125,8 +126,8 @@ def _nonzero(value: Value, maker: dict) -> np.ndarray:
 
     @functools.cache
     def compute(value: Value) -> Any:
-        if value.data is not None:
-            return value.data
+        if value.known is not None:
+            return value.known()
         if value not in maker:
             numbers = np.random.default_rng(value.size).uniform(0.5, 1.5, value.aval.shape)
             return jnp.asarray(numbers.astype(value.aval.dtype))

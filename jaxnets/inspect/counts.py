@@ -8,7 +8,8 @@ import jax
 from jaxnets.core.errors import NetError
 from jaxnets.core.net import spec
 from jaxnets.core.paths import Pattern, select
-from jaxnets.tracing import jaxprs, layers, trace
+from jaxnets.inspect import trace
+from jaxnets.tracing import jaxprs, layers
 from jaxnets.tracing.costs import assumed, flops_of, multiply_adds_of
 
 

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 from jaxnets.core.errors import NetError
 from jaxnets.core.net import Net
 from jaxnets.core.paths import paths
+from jaxnets.inspect import trace
 from jaxnets.inspect.connections import by_layer
 from jaxnets.inspect.receptive_field.field import receptive_field
 from jaxnets.inspect.report import COLUMNS, Row, Summary
-from jaxnets.tracing import jaxprs, layers, trace
+from jaxnets.tracing import jaxprs, layers
 from jaxnets.tracing.costs import assumed, flops_of, multiply_adds_of
 from jaxnets.tracing.operation import Path
 

@@ -121,7 +121,7 @@ RULES = _rules(
         bitcast_convert_type broadcast_in_dim concatenate convert_element_type copy copy_p device_put dynamic_slice
         dynamic_update_slice empty empty2 expand_dims gather iota name optimization_barrier pad platform_index pvary
         random_bits random_clone random_fold_in random_seed random_split random_unwrap random_wrap reduce_precision
-        carry reshape rev scan_slice scan_stack scatter shard sharding_constraint slice split squeeze stack
+        carry choice reshape rev scan_slice scan_stack scatter shard sharding_constraint slice split squeeze stack
         stop_gradient tile transpose unstack
         """: lambda o: 0,
     }

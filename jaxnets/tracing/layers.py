@@ -3,8 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from jaxnets.core.errors import NetError
-from jaxnets.tracing.operation import Operation, Path, Value
-from jaxnets.tracing.trace import Program
+from jaxnets.tracing.operation import Operation, Path, Program, Value
 
 
 def upwards(path: Path) -> Iterable[Path]:
@@ -14,6 +13,16 @@ def upwards(path: Path) -> Iterable[Path]:
     [(), ('layer1',), ('layer1', 'conv1')]
     """
     return (path[:length] for length in range(len(path) + 1))
+
+
+def shared(left: Path, right: Path) -> int:
+    """Return how many layers two paths have in common, from the outermost on."""
+    length = 0
+    for one, other in zip(left, right):
+        if one != other:
+            break
+        length += 1
+    return length
 
 
 def costs(program: Program, cost: Callable[[Operation], int | None]) -> dict[Path, int]:
@@ -74,7 +83,7 @@ def outputs(program: Program) -> dict[Path, list[Value]]:
     given: dict[Path, list[Value]] = {path: [] for each in program.operations for path in upwards(each.path)}
     given[()] = list(dict.fromkeys(program.outputs))
     for value, place in reversed(made):
-        outermost = min(_common(place, reader) for reader in readers[value])
+        outermost = min(shared(place, reader) for reader in readers[value])
         for path in upwards(place):
             if len(path) > outermost:
                 given[path].append(value)
@@ -114,17 +123,8 @@ def kinds(program: Program) -> dict[Value, str]:
     """Tell of each value what it depends upon: "input" (or a key), or else "params", or else "constant"."""
     found = {value: "constant" if value.source == "state" else value.source for value in program.inputs}
     for operation in program.operations:
-        inputs = operation.inputs[:1] if operation.name == "scan_stack" else operation.inputs
+        inputs = operation.inputs[:1] if operation.name == "scan_stack" else operation.inputs  # carries don't count
         given = {found.get(value, "constant") for value in inputs}
         kind = next((kind for kind in ("input", "params") if kind in given), "constant")
         found |= dict.fromkeys(operation.outputs, kind)
     return found
-
-
-def _common(left: Path, right: Path) -> int:
-    length = 0
-    for one, other in zip(left, right):
-        if one != other:
-            break
-        length += 1
-    return length

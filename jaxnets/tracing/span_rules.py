@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxnets.tracing.jaxprs import ELEMENTWISE
-from jaxnets.tracing.spans import Span, concatenate, supported, union
+from jaxnets.tracing.operation import Operation
+from jaxnets.tracing.spans import Span, concatenate, stack, supported, union
 
 Shape = tuple[int, ...]
 Made = Sequence[Span | None] | None  # one for each output; None where the rule does not hold
@@ -17,21 +18,35 @@ PASSED = """
 
 
 class Step(NamedTuple):
-    """One equation of the program, at least one of whose inputs depends on the input.
+    """One operation of the program, at least one of whose operands depends on the input.
 
     Attributes:
-        params: of the primitive.
-        spans: of the inputs; `None` for one that does not depend on the input.
-        known: of the inputs, what computes the value where it is a constant of the program.
-        given: shapes of the inputs.
-        shapes: shapes of the outputs.
+        operation: the operation.
+        spans: those of its operands; `None` for one that does not depend on the input.
     """
 
-    params: Mapping[str, Any]
+    operation: Operation
     spans: Sequence[Span | None]
-    known: Sequence[Callable[[], Any] | None]
-    given: Sequence[Shape]
-    shapes: Sequence[Shape]
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """The parameters of the primitive."""
+        return self.operation.params
+
+    @property
+    def known(self) -> list[Callable[[], Any] | None]:
+        """For each operand that is a constant of the program, a function that computes it."""
+        return [value.known for value in self.operation.inputs]
+
+    @property
+    def given(self) -> list[Shape]:
+        """The shapes of the operands."""
+        return [value.shape for value in self.operation.inputs]
+
+    @property
+    def shapes(self) -> list[Shape]:
+        """The shapes of the outputs."""
+        return [value.shape for value in self.operation.outputs]
 
 
 def elementwise(spans: Sequence[Span | None], shape: Shape) -> Span:
@@ -161,6 +176,27 @@ def _reduce(op: Step) -> Made:
     return [whole.over(axes)] * len(op.shapes)
 
 
+def _scan_slice(op: Step) -> Made:
+    span, known = op.spans[0], op.known[1]
+    if span is None or known is None:
+        return None
+    step = known()
+    return [span.take(0, np.array([step, step])).over([0])]
+
+
+def _scan_stack(op: Step) -> Made:
+    some = next(span for span in op.spans if span is not None)
+    return [stack([some if span is None else span for span in op.spans])]
+
+
+def _choice(op: Step) -> Made:
+    index, *branches = op.spans
+    spans = [span for span in branches if span is not None]
+    if index is not None:  # which branch is taken depends on the input
+        spans.append(index.everything(op.shapes[0]))
+    return [union(spans)]
+
+
 def _sort(op: Step) -> Made:
     axis = op.params.get("dimension", len(op.given[0]) - 1)
     whole = union([span for span in op.spans if span])
@@ -224,6 +260,7 @@ RULES: dict[str, Callable[[Step], Made]] = {
     **dict.fromkeys(("reduce_window", "reduce_window_max", "reduce_window_min", "reduce_window_sum"), _windows),
     **dict.fromkeys(("sort", "top_k"), _sort),
     "broadcast_in_dim": _moved(lambda p, span, shape: span.place(shape, p["broadcast_dimensions"])),
+    "choice": _choice,
     "concatenate": _concatenate,
     "conv_general_dilated": _convolution,
     "dot_general": _product,
@@ -233,6 +270,8 @@ RULES: dict[str, Callable[[Step], Made]] = {
     "pad": _pad,
     "reshape": _moved(lambda p, span, shape: span.reshape(shape)),
     "rev": _moved(_reverse),
+    "scan_slice": _scan_slice,
+    "scan_stack": _scan_stack,
     "slice": _moved(_slice),
     "split": _split,
     "stack": _stack,

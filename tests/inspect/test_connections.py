@@ -55,12 +55,12 @@ def read(function: Callable, *shape: int) -> int:
     padding=st.integers(0, 1),
     ceil=st.booleans(),
 )
-def test_pools_join_their_windows(places: Any, window: Any, stride: Any, padding: int, ceil: bool):
-    settings: dict[str, Any] = {"stride": stride, "padding": min(padding, min(window) - 1), "ceil_mode": ceil}
-    mean, largest = (pool(window, **settings) for pool in (jn.avg_pool, jn.max_pool))
+def test_pools_join_their_windows(places: Any, kernel_size: Any, stride: Any, padding: int, ceil: bool):
+    settings: dict[str, Any] = {"stride": stride, "padding": min(padding, min(kernel_size) - 1), "ceil_mode": ceil}
+    mean, largest = (pool(kernel_size, **settings) for pool in (jn.avg_pool, jn.max_pool))
     x, n = shaped(1, *places, 2), places[0] * places[1]
     joined = 2 * np.count_nonzero(mean.apply({}, {}, np.eye(n, dtype=np.float32).reshape(n, *places, 1))[0])
-    single = max(window) == 1  # an output for each input, or fewer: nothing is joined
+    single = max(kernel_size) == 1  # an output for each input, or fewer: nothing is joined
     assert connections(mean, x) == connections(largest, x) == (0 if single else joined)
 
 

@@ -18,9 +18,9 @@ from jax.experimental import pallas as pl
 from jax.sharding import Mesh, PartitionSpec
 
 import jaxnets as jn
-from jaxnets.inspect import count_parameters, flops, memory, multiply_adds
+from jaxnets.inspect import count_parameters, flops, memory, multiply_adds, trace
 from jaxnets.ops.conv import forward as ops
-from jaxnets.tracing import layers, trace
+from jaxnets.tracing import layers
 from jaxnets.tracing.costs import flops_of, multiply_adds_of
 from tests.oracle import witness
 from tests.test_every_net import CASES

@@ -10,10 +10,12 @@ import numpy as np
 
 from jaxnets.core.errors import NetError
 from jaxnets.core.net import Net, describe
+from jaxnets.inspect.trace import input_of, model_of
+from jaxnets.tracing.flatten import unrolled
 from jaxnets.tracing.jaxprs import warn_assumed
-from jaxnets.tracing.reach import Reach, Value
+from jaxnets.tracing.operation import Path, Value
+from jaxnets.tracing.reach import reach
 from jaxnets.tracing.spans import NEVER, Span, period, whole_input
-from jaxnets.tracing.trace import input_of, model_of
 
 
 @dataclass(frozen=True)
@@ -121,18 +123,15 @@ def receptive_field(
     known = model_of(model, x, *more, params=params, state=state)
     args = (known.params, known.state, None, *known.inputs)
     closed = jax.make_jaxpr(lambda *args: known.call(*args, train=False)[0])(*args)
-    number = len(jax.tree.leaves(args[:3]))
-    found: list[dict[tuple[str, ...], Span]] = []
-    unknown, assumed = set(), set()
-    for beyond in (True, False):  # where the pattern goes on beyond the edges, and of the input itself
-        inputs = [Value(None)] * len(closed.jaxpr.invars)
-        inputs[number] = Value(whole_input(x.shape, spatial, beyond=beyond))
-        reach = Reach()
-        spans = [value.span for value in reach.run(closed, inputs, ())]
-        if not spans or spans[0] is None:
+    inputs = [Value(var.aval) for var in closed.jaxpr.invars]
+    program, image = unrolled(closed, inputs), inputs[len(jax.tree.leaves(args[:3]))]
+    found: list[dict[Path, Span]] = []
+    for beyond in (True, False):  # with the pattern continued beyond the edges, and of the input itself
+        followed = reach(program, {image: whole_input(x.shape, spatial, beyond=beyond)})
+        if not followed.outputs or followed.outputs[0] is None:
             raise NetError(f"finds that the output does not depend on {describe(x)}", label="receptive_field")
-        found.append({**reach.layers, (): spans[0]})
-        unknown, assumed = unknown | reach.unknown, assumed | reach.assumed
+        found.append({**followed.layers, (): followed.outputs[0]})
+        unknown, assumed = followed.unknown, followed.assumed
     warn_assumed(assumed, stacklevel=2)
     fields = {"/".join(path): _field(span, found[1][path], spatial, x.shape) for path, span in found[0].items()}
     whole = fields.pop("")

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 
 from jaxnets.core.errors import NetError
 from jaxnets.core.net import Net, spec
-from jaxnets.tracing import flax_modules
-from jaxnets.tracing.operation import Operation, Path, Place, Value
-from jaxnets.tracing.walk import Walk
+from jaxnets.inspect import flax_modules
+from jaxnets.tracing.flatten import rolled
+from jaxnets.tracing.operation import Path, Program, Value
 
 
 @dataclass(frozen=True)
@@ -86,21 +86,6 @@ def input_of(x: Any) -> Any:
     return x
 
 
-@dataclass(frozen=True)
-class Program:
-    """A traced function: its operations in order, and what it gives.
-
-    Attributes:
-        operations: every operation, calls and loops opened.
-        inputs: the leaves of the parameters, the state, the key and the inputs.
-        outputs: the values given, in the order of their leaves.
-    """
-
-    operations: list[Operation]
-    inputs: list[Value]
-    outputs: list[Value]
-
-
 def forward(model: Model, *, train: bool = False, trips: int | None = None) -> Program:
     """Trace the forward pass; the program's outputs are those of the model, without its state."""
     return _program(model, lambda *args: model.call(*args, train=train)[0], train=train, trips=trips)
@@ -139,7 +124,5 @@ def _program(model: Model, function: Callable[..., Any], *, train: bool, trips: 
     closed = jax.make_jaxpr(function)(*args)
     kinds = ("params", "state", *["input"] * (len(args) - 2))
     sources = [kind for kind, arg in zip(kinds, args, strict=True) for _ in jax.tree.leaves(arg)]
-    walk = Walk(trips)
     inputs = [Value(var.aval, (), source) for var, source in zip(closed.jaxpr.invars, sources, strict=True)]
-    outputs = walk.open(closed, inputs, Place())
-    return Program(walk.operations, inputs, outputs)
+    return rolled(closed, inputs, trips)
