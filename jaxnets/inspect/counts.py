@@ -160,7 +160,7 @@ def memory(model: Any, *inputs: Any, params: Any = None, state: Any = None, opti
     """
     model = trace.model_of(model, *inputs, params=params, state=state)
     own = None if optimizer is None or model.params is None else jax.eval_shape(optimizer.init, model.params)
-    held = layers.kept(trace.residuals(model))[()] if jax.tree.leaves(model.params) else 0
+    held = layers.residuals(trace.residuals(model))[()] if jax.tree.leaves(model.params) else 0
     given = layers.activations(trace.forward(model))[()]
     return Memory(_nbytes(model.params), _nbytes(model.state), given, held, _nbytes(own))
 

@@ -102,7 +102,7 @@ def summary(
         guessed |= assumed(step.operations)
     jaxprs.warn_assumed(guessed, stacklevel=2)
     if "train_memory" in shown:
-        found["train_memory"] = layers.kept(trace.residuals(model, trips=trips))
+        found["train_memory"] = layers.residuals(trace.residuals(model, trips=trips))
     if "receptive_field" in shown:
         found["receptive_field"] = _receptive_fields(model)
         if columns is None and not found["receptive_field"]:

@@ -120,7 +120,7 @@ class Rolled(Unrolled):
         trips, known = (1, False) if self.trips is None else (self.trips, place.known)
         carried = self._carry(first, inputs, place)
         # The condition is evaluated once more than the body.
-        self.run(loop.question, [*asked, *carried], place._replace(times=place.times * (trips + 1), known=known))
+        self.run(loop.condition, [*asked, *carried], place._replace(times=place.times * (trips + 1), known=known))
         return self.run(loop.body, [*constants, *carried], place._replace(times=place.times * trips, known=known))
 
     def _cond(self, equation: Any, inputs: list[Value], place: Place) -> list[Value]:

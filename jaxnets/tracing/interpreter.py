@@ -111,7 +111,7 @@ class Interpreter(Generic[T]):
         loop = jaxprs.while_parts(equation)
         asked, constants, carry = loop.inputs(inputs)
         turn, number = place, 0
-        while bool(self._concrete(self.run(loop.question, [*asked, *carry], turn)[0])):
+        while bool(self._concrete(self.run(loop.condition, [*asked, *carry], turn)[0])):
             turn = place._replace(turns=(*place.turns, number))
             carry, number = self.run(loop.body, [*constants, *carry], turn), number + 1
         return carry

@@ -1,4 +1,4 @@
-"""What a traced program says of each layer: how often it runs, what it gives, what it costs."""
+"""Each layer of a traced program: how often it runs, what it returns, what it costs."""
 
 from collections.abc import Callable, Iterable
 
@@ -7,7 +7,7 @@ from jaxnets.tracing.operation import Operation, Path, Program, Value
 
 
 def upwards(path: Path) -> Iterable[Path]:
-    """Return a path and all that it lies in, the outermost, `()`, first.
+    """Return a path and all paths above it, from the outermost, `()`, on.
 
     >>> list(upwards(("layer1", "conv1")))
     [(), ('layer1',), ('layer1', 'conv1')]
@@ -26,7 +26,7 @@ def shared(left: Path, right: Path) -> int:
 
 
 def costs(program: Program, cost: Callable[[Operation], int | None]) -> dict[Path, int]:
-    """Return the cost of each layer, all that lies in it included; an operation without a rule costs nothing."""
+    """Return the cost of each layer with the layers inside it; an operation without a rule costs nothing."""
     totals: dict[Path, int] = {(): 0}
     for operation in program.operations:
         amount = (cost(operation) or 0) * operation.times
@@ -36,14 +36,14 @@ def costs(program: Program, cost: Callable[[Operation], int | None]) -> dict[Pat
 
 
 def unknowns(program: Program, cost: Callable[[Operation], int | None]) -> dict[str, Path]:
-    """Return in words what is not known of a cost, and where: operations without a rule, loops of unknown length."""
+    """Return messages about unknown costs, operations without a rule and loops of unknown length, with their layers."""
     found = {}
     for operation in program.operations:
         amount, where = cost(operation), "/".join(operation.path) or "the function"
         if amount is None:
             found[f"{operation.name} in {where} has no known cost"] = operation.path
         elif amount and not operation.place.known:
-            found[f"a loop in {where} has no known length; give it by trips="] = operation.path
+            found[f"a loop in {where} has no known length; pass trips="] = operation.path
     return found
 
 
@@ -59,7 +59,7 @@ def total(program: Program, cost: Callable[[Operation], int | None]) -> int:
 
 
 def times(program: Program) -> dict[Path, int]:
-    """Return how often each layer runs: as often as the operation in it that runs least."""
+    """Return how often each layer runs: as often as the operation in it that runs least often."""
     least: dict[Path, int] = {(): 1}
     for operation in program.operations:
         for path in upwards(operation.path):
@@ -68,32 +68,33 @@ def times(program: Program) -> dict[Path, int]:
 
 
 def outputs(program: Program) -> dict[Path, list[Value]]:
-    """Return what each layer gives: the values made in it that something outside reads on the way to the outputs.
+    """Return the outputs of each layer: the values made in it that something outside reads on the way to the outputs.
 
     Layers are in the order in which they first run.
     """
     readers: dict[Value, list[Path]] = {value: [()] for value in program.outputs}
-    made: list[tuple[Value, Path]] = []
+    made: list[tuple[Value, Path]] = []  # values that lead to an output, the last made first
     for operation in reversed(program.operations):
         wanted = [value for value in operation.outputs if value in readers]
         made += [(value, operation.path) for value in reversed(wanted)]
         if wanted:
             for value in operation.inputs:
                 readers.setdefault(value, []).append(operation.path)
-    given: dict[Path, list[Value]] = {path: [] for each in program.operations for path in upwards(each.path)}
-    given[()] = list(dict.fromkeys(program.outputs))
-    for value, place in reversed(made):
-        outermost = min(shared(place, reader) for reader in readers[value])
-        for path in upwards(place):
+    found: dict[Path, list[Value]] = {path: [] for each in program.operations for path in upwards(each.path)}
+    found[()] = list(dict.fromkeys(program.outputs))
+    for value, maker in reversed(made):
+        # The value is an output of all layers around its maker that some reader lies outside of.
+        outermost = min(shared(maker, reader) for reader in readers[value])
+        for path in upwards(maker):
             if len(path) > outermost:
-                given[path].append(value)
-    return given
+                found[path].append(value)
+    return found
 
 
 def activations(program: Program) -> dict[Path, int]:
-    """Return the bytes of what each layer gives, all that lies in it included.
+    """Return the bytes of the outputs of each layer with the layers inside it.
 
-    Each value counts once, with the layer that made it; in a scan, once for each turn.
+    Each value counts once, in the layer that made it; in a scan, once for each step.
     """
     maker = {value: each for each in program.operations for value in each.outputs}
     totals: dict[Path, int] = {(): 0}
@@ -105,10 +106,10 @@ def activations(program: Program) -> dict[Path, int]:
     return totals
 
 
-def kept(program: Program) -> dict[Path, int]:
-    """Return the bytes kept of what each layer made, from the trace of what the backward pass gets: `trace.residuals`.
+def residuals(program: Program) -> dict[Path, int]:
+    """Return the bytes of the residuals that each layer made, for a program whose outputs are the residuals.
 
-    Parameters, inputs and what depends on neither an input nor a key are held anyway and do not count.
+    Parameters and inputs exist anyway and do not count, nor do values that depend on neither an input nor a key.
     """
     known = kinds(program)
     totals: dict[Path, int] = {(): 0}
@@ -120,10 +121,11 @@ def kept(program: Program) -> dict[Path, int]:
 
 
 def kinds(program: Program) -> dict[Value, str]:
-    """Tell of each value what it depends upon: "input" (or a key), or else "params", or else "constant"."""
+    """Return what each value depends on: "input" (or a key), or else "params", or else "constant"."""
     found = {value: "constant" if value.source == "state" else value.source for value in program.inputs}
     for operation in program.operations:
-        inputs = operation.inputs[:1] if operation.name == "scan_stack" else operation.inputs  # carries don't count
+        # The carries that a stack also reads say in which order the steps run, not what the rows depend on.
+        inputs = operation.inputs[:1] if operation.name == "scan_stack" else operation.inputs
         given = {found.get(value, "constant") for value in inputs}
         kind = next((kind for kind in ("input", "params") if kind in given), "constant")
         found |= dict.fromkeys(operation.outputs, kind)

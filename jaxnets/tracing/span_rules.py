@@ -1,4 +1,4 @@
-"""What each primitive does to the intervals of input positions that its inputs depend upon."""
+"""For each primitive, the intervals of its outputs from those of its operands."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ from jaxnets.tracing.operation import Operation
 from jaxnets.tracing.spans import Span, concatenate, stack, supported, union
 
 Shape = tuple[int, ...]
-Made = Sequence[Span | None] | None  # one for each output; None where the rule does not hold
+Made = Sequence[Span | None] | None  # one for each output; None where the rule does not apply
 PASSED = """
     bitcast_convert_type convert_element_type copy copy_p device_put name opt_barrier optimization_barrier pvary
     reduce_precision sharding_constraint stop_gradient
@@ -50,7 +50,7 @@ class Step(NamedTuple):
 
 
 def elementwise(spans: Sequence[Span | None], shape: Shape) -> Span:
-    """Join what the elements at each place depend upon."""
+    """Join the operands element by element."""
     return union([s if s.shape == shape else s.place(shape, range(len(s.shape))) for s in spans if s])
 
 
@@ -64,7 +64,7 @@ def _convolution(op: Step) -> Made:
         return None
     (batch, feature, *spatial), out = p["dimension_numbers"].lhs_spec, p["dimension_numbers"].out_spec
     sizes = [op.given[1][axis] for axis in p["dimension_numbers"].rhs_spec[2:]]
-    target = {batch: out[0]}
+    target = {batch: out[0]}  # from axes of the input to axes of the output
     settings = (p["window_strides"], p["padding"], p["rhs_dilation"], p["lhs_dilation"])
     for axis, to, size, stride, (before, _), dilation, base in zip(spatial, out[2:], sizes, *settings):
         span = span.window(axis, shape[to], size, stride, before, dilation, base)
@@ -78,13 +78,14 @@ def _product(op: Step) -> Made:
     for side, span in enumerate(op.spans):
         if span is None:
             continue
+        # The output has the batch axes, the free axes of the left operand, then those of the right one.
         axes = list(contracted[side])
         free = [axis for axis in range(len(span.shape)) if axis not in (*axes, *batched[side])]
         start = len(shape) - len(free) if side else len(batched[0])
         target = dict(zip(batched[side], range(len(shape)))) | dict(zip(free, range(start, len(shape))))
         known = op.known[1 - side]
         if known is not None and len(axes) == 1 and not batched[0] and len(op.given[1 - side]) == 2:
-            matrix = np.asarray(known())  # a constant, such as one that takes averages or interpolates
+            matrix = np.asarray(known())  # a constant that averages or interpolates, say: zeros join nothing
             span = supported(span, axes[0], (matrix.T if contracted[1 - side][0] else matrix) != 0)
             target[axes.pop()] = 0 if side else len(shape) - 1
         made.append(span.over(axes).place(shape, [target[axis] for axis in sorted(target)]))
@@ -152,16 +153,16 @@ def _gather(op: Step) -> Made:
     (span, indices), known, (shape,) = op.spans, op.known[1], op.shapes
     numbers, sizes = op.params["dimension_numbers"], op.params["slice_sizes"]
     rows = [axis for axis in range(len(shape)) if axis not in numbers.offset_dims]
-    if span is None and indices is not None:  # a table of constants, looked up at each index
+    if span is None and indices is not None:  # a table of constants, read at indices that depend on the input
         return [indices.over([len(indices.shape) - 1]).place(shape, rows)]
     if span is None or indices is not None or numbers.operand_batching_dims:
         return None
-    parts = [axis for axis, (n, size) in enumerate(zip(span.shape, sizes)) if size < n]
+    parts = [axis for axis, (n, size) in enumerate(zip(span.shape, sizes)) if size < n]  # not taken whole
     gone = tuple(numbers.collapsed_slice_dims)
     simple = len(op.given[1]) == 2 and gone == tuple(numbers.start_index_map) and len(gone) == 1
     if known is not None and simple and set(parts) <= set(gone):
         index = np.asarray(known())[:, 0].astype(int).clip(0, span.shape[gone[0]] - 1)
-        ghost = 2 * index[-1] - index[-2] if len(index) > 1 else index[-1]
+        ghost = 2 * index[-1] - index[-2] if len(index) > 1 else index[-1]  # continues the last step
         target = dict(zip([axis for axis in range(len(sizes)) if axis not in gone], numbers.offset_dims))
         target[gone[0]] = rows[0]
         return [span.take(gone[0], np.append(index, ghost)).place(shape, [target[axis] for axis in sorted(target)])]
@@ -213,13 +214,13 @@ def _fft(op: Step) -> Made:
 
 
 def _forget(span: Span, axis: int, count: int) -> Span:
-    """Return `count` elements along an axis, each of which may be any one of those there."""
+    """Return `count` elements along an axis, each of which may be any of its elements."""
     shape = (*span.shape[:axis], count, *span.shape[axis + 1 :])
     return span.over([axis]).place(shape, [each for each in range(len(shape)) if each != axis])
 
 
 def _moved(change: Callable[[Mapping[str, Any], Span, Shape], Span]) -> Callable[[Step], Made]:
-    """Return a rule for a primitive that moves the elements of its first input."""
+    """Return the rule of a primitive that moves the elements of its first operand."""
 
     def rule(op: Step) -> Made:
         span = op.spans[0]

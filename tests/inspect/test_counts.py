@@ -175,7 +175,7 @@ def test_a_loop_of_unknown_length_is_never_counted_silently():
 
     x = shaped(4, 4)
     for count in (multiply_adds, flops):
-        with pytest.raises(jn.NetError, match=r"loop in until has no known length; give it by trips="):
+        with pytest.raises(jn.NetError, match=r"loop in until has no known length; pass trips="):
             count(loop, x)
     assert multiply_adds(loop, x, trips=10) == 640
     assert flops(loop, x, trips=10) == 10 * 128 + 11 * 16  # the question is asked once more than it is answered by yes
@@ -216,7 +216,7 @@ def test_every_network_has_known_costs(case: Any):
     assert layers.unknowns(trace.forward(model), flops_of) == {}
     if jax.tree.leaves(model.params):
         assert layers.unknowns(trace.training_step(model), flops_of) == {}
-        assert layers.kept(trace.residuals(model))[()] >= 0
+        assert layers.residuals(trace.residuals(model))[()] >= 0
 
 
 def blocks(wrap: Callable = lambda net: net) -> jn.Net:
