@@ -13,8 +13,8 @@
 | sorting | ⌈log₂ n⌉ for each of n elements |
 | data movement, type conversion, random bits, integer arithmetic | none |
 
-Any other operation that works element by element is assumed to cost 1 for each element of its outputs, and the functions
-that count warn about it. Everything else has no rule and is reported, not guessed.
+Any other operation that works element by element is assumed to cost 1 for each element of its outputs, with a warning.
+Everything else has no rule and is reported, not guessed.
 """
 
 import math

@@ -174,7 +174,7 @@ def warn_assumed(names: Iterable[str], *, stacklevel: int) -> None:
     """Warn about each primitive without a rule that `is_elementwise` recognized."""
     for name in sorted(set(names)):
         warnings.warn(
-            f"{name}, a primitive of JAX, has no rule; assumes that it works element by element, one operation per element",
+            f"{name}, a primitive of JAX, has no rule; assumed to work element by element, one operation each",
             stacklevel=stacklevel + 1,
         )
 

@@ -43,7 +43,7 @@ def unknowns(program: Program, cost: Callable[[Operation], int | None]) -> dict[
         if amount is None:
             found[f"{operation.name} in {where} has no known cost"] = operation.path
         elif amount and not operation.place.known:
-            found[f"a loop in {where} has no known length; pass trips="] = operation.path
+            found[f"a loop in {where} has no known length; give it by trips="] = operation.path
     return found
 
 

@@ -175,7 +175,7 @@ def test_a_loop_of_unknown_length_is_never_counted_silently():
 
     x = shaped(4, 4)
     for count in (multiply_adds, flops):
-        with pytest.raises(jn.NetError, match=r"loop in until has no known length; pass trips="):
+        with pytest.raises(jn.NetError, match=r"loop in until has no known length; give it by trips="):
             count(loop, x)
     assert multiply_adds(loop, x, trips=10) == 640
     assert flops(loop, x, trips=10) == 10 * 128 + 11 * 16  # the question is asked once more than it is answered by yes

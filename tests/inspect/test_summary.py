@@ -158,7 +158,7 @@ def test_what_is_not_known_is_marked():
             return jax.lax.while_loop(lambda x: x.max() < 9, lambda x: x @ x, x)
 
     account = jn.summary(jn.serial(first=jnp.tanh, second=loop), shaped(4, 4))
-    note = "a loop in second/until has no known length; pass trips="
+    note = "a loop in second/until has no known length; give it by trips="
     assert account.notes == (note,)
     assert [row.unsure for row in account.rows] == [False, True, True]
     assert account.total.unsure
