@@ -22,7 +22,7 @@ REDUCTIONS = ("argmax", "argmin", "cum", "reduce_", "sort")
 def connections(model: Any, *inputs: Any, params: Any = None, state: Any = None) -> int:
     """Return the number of connections of a network: the values that its units read, and their biases.
 
-    This is LeCun's count. A unit of a convolution or a dense layer reads the inputs that its kernel joins to it. Padding
+    This is LeCun's count. A unit of a convolution or a dense layer reads the inputs that its kernel joins. Padding
     does not count, nor do zeros in a kernel that is assembled from parameters, as by a table of connections. In a layer
     without a matrix product (pooling, distances) a unit reads the inputs on which it depends, if some unit of the layer
     depends on more than one; a layer that works element by element has no connections. Each unit to which a parameter
@@ -50,14 +50,14 @@ def connections(model: Any, *inputs: Any, params: Any = None, state: Any = None)
 def by_layer(model: Model, program: Program) -> dict[Path, int]:
     """Return the connections of each layer with the layers inside it."""
     group = functools.cache(_leaf_of(model.net))
-    kinds, readers, maker = layers.kinds(program), _readers(program, group), {}
+    kinds, readers, maker = layers.kinds(program), layers.readers(program), {}
     members: dict[Path, list[Operation]] = {}
     for operation in program.operations:
         maker |= dict.fromkeys(operation.outputs, operation)
         members.setdefault(group(operation.path), []).append(operation)
     totals: dict[Path, int] = {(): 0}
     for path, operations in members.items():
-        amount = _links(path, operations, kinds, readers, maker) + _biases(path, operations, kinds, readers)
+        amount = _links(operations, kinds, readers, maker) + _biases(operations, kinds, readers)
         for outer in layers.upwards(path):
             totals[outer] = totals.get(outer, 0) + amount
     return totals
@@ -77,17 +77,7 @@ def _leaf_of(net: Net | None) -> Callable[[Path], Path]:
     return leaf_of
 
 
-def _readers(program: Program, group: Callable[[Path], Path]) -> dict[Value, list[tuple[Path, Operation | None]]]:
-    """Return the readers of each value on the way to the outputs: layer and operation, `((), None)` for an output."""
-    readers: dict[Value, list[tuple[Path, Operation | None]]] = {value: [((), None)] for value in program.outputs}
-    for operation in reversed(program.operations):
-        if any(value in readers for value in operation.outputs):
-            for value in operation.inputs:
-                readers.setdefault(value, []).append((group(operation.path), operation))
-    return readers
-
-
-def _links(path: Path, operations: Sequence[Operation], kinds: dict, readers: dict, maker: dict) -> int:
+def _links(operations: Sequence[Operation], kinds: dict, readers: dict, maker: dict) -> int:
     wanted = [each for each in operations if any(value in readers for value in each.outputs)]
     wanted = [each for each in wanted if any(kinds.get(value) == "input" for value in each.inputs)]
     products = [each for each in wanted if each.name in PRODUCTS]
@@ -95,11 +85,10 @@ def _links(path: Path, operations: Sequence[Operation], kinds: dict, readers: di
         return sum(_joined(each, kinds, maker) * each.times for each in products)
     # Without products: from the values that the layer reads outside to those that something outside reads of it.
     inside = {value for each in wanted for value in each.outputs}
-    read = [v for each in wanted for v in each.inputs if v not in inside and kinds.get(v) == "input" and _floating(v)]
-    given = [
-        v for v in inside if _floating(v) and any(not (who and place == path) for place, who in readers.get(v, ()))
-    ]
-    return links(wanted, [*dict.fromkeys(read)], given) * max((each.times for each in wanted), default=0)
+    read = [v for each in wanted for v in each.inputs if v not in inside and kinds.get(v) == "input" and v.is_floating]
+    own = {id(each) for each in operations}
+    left = [v for v in inside if v.is_floating and any(id(reader) not in own for reader in readers.get(v, ()))]
+    return links(wanted, [*dict.fromkeys(read)], left) * max((each.times for each in wanted), default=0)
 
 
 def _joined(operation: Operation, kinds: dict, maker: dict) -> int:
@@ -147,28 +136,22 @@ def _nonzero(value: Value, maker: dict) -> np.ndarray:
     return np.asarray(compute(value)) != 0
 
 
-def _biases(path: Path, operations: Sequence[Operation], kinds: dict, readers: dict) -> int:
+def _biases(operations: Sequence[Operation], kinds: dict, readers: dict) -> int:
     """Return to how many units a parameter is added, in sums that are not merely a term of a larger sum."""
+    own = {id(each) for each in operations}
 
     @functools.cache
     def lasts(value: Value) -> bool:
         """Tell whether a value leaves the layer or enters a product, and not only reductions."""
-        for place, reader in readers.get(value, ()):
-            if (
-                reader is None
-                or place != path
-                or reader.name in PRODUCTS
-                or (not reader.name.startswith(REDUCTIONS) and any(map(lasts, reader.outputs)))
-            ):
-                return True
-        return False
+        return any(
+            id(reader) not in own
+            or reader.name in PRODUCTS
+            or (not reader.name.startswith(REDUCTIONS) and any(map(lasts, reader.outputs)))
+            for reader in readers.get(value, ())
+        )
 
     total = 0
     for each in operations:
         if each.name in ("add", "add_any", "sub") and {kinds.get(v) for v in each.inputs} == {"input", "params"}:
             total += each.outputs[0].size * each.times * lasts(each.outputs[0])
     return total
-
-
-def _floating(value: Value) -> bool:
-    return jnp.issubdtype(value.aval.dtype, jnp.inexact)

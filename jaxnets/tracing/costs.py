@@ -20,10 +20,8 @@ Everything else has no rule and is reported, not guessed.
 import math
 from collections.abc import Callable, Iterable, Mapping
 
-import jax.numpy as jnp
-
 from jaxnets.tracing import jaxprs
-from jaxnets.tracing.operation import Operation, Value
+from jaxnets.tracing.operation import Operation
 
 
 def multiply_adds_of(operation: Operation) -> int | None:
@@ -42,7 +40,7 @@ def flops_of(operation: Operation) -> int | None:
 
     An operation without floating-point inputs and outputs has none.
     """
-    if not any(map(_floating, (*operation.inputs, *operation.outputs))):
+    if not any(value.is_floating for value in (*operation.inputs, *operation.outputs)):
         return 0
     if operation.name in RULES:
         return RULES[operation.name](operation)
@@ -92,10 +90,6 @@ def _sort(operation: Operation) -> int:
 
 def _window(operation: Operation) -> int:
     return math.prod(operation.params["window_dimensions"])
-
-
-def _floating(value: Value) -> bool:
-    return jnp.issubdtype(value.aval.dtype, jnp.inexact)
 
 
 def _rules(table: Mapping[str, Callable[[Operation], int]]) -> dict[str, Callable[[Operation], int]]:

@@ -67,27 +67,32 @@ def times(program: Program) -> dict[Path, int]:
     return least
 
 
+def readers(program: Program) -> dict[Value, list[Operation | None]]:
+    """Return the operations that read each value on the way to the outputs, and `None` for an output itself."""
+    found: dict[Value, list[Operation | None]] = {value: [None] for value in program.outputs}
+    for operation in reversed(program.operations):
+        if any(value in found for value in operation.outputs):
+            for value in operation.inputs:
+                found.setdefault(value, []).append(operation)
+    return found
+
+
 def outputs(program: Program) -> dict[Path, list[Value]]:
     """Return the outputs of each layer: the values made in it that something outside reads on the way to the outputs.
 
     Layers are in the order in which they first run.
     """
-    readers: dict[Value, list[Path]] = {value: [()] for value in program.outputs}
-    made: list[tuple[Value, Path]] = []  # values that lead to an output, the last made first
-    for operation in reversed(program.operations):
-        wanted = [value for value in operation.outputs if value in readers]
-        made += [(value, operation.path) for value in reversed(wanted)]
-        if wanted:
-            for value in operation.inputs:
-                readers.setdefault(value, []).append(operation.path)
+    reading = readers(program)
     found: dict[Path, list[Value]] = {path: [] for each in program.operations for path in upwards(each.path)}
     found[()] = list(dict.fromkeys(program.outputs))
-    for value, maker in reversed(made):
-        # The value is an output of all layers around its maker that some reader lies outside of.
-        outermost = min(shared(maker, reader) for reader in readers[value])
-        for path in upwards(maker):
-            if len(path) > outermost:
-                found[path].append(value)
+    for operation in program.operations:
+        for value in operation.outputs:
+            # The value is an output of those layers around it that some reader lies outside of.
+            paths = [() if reader is None else reader.path for reader in reading.get(value, ())]
+            outermost = min((shared(operation.path, path) for path in paths), default=len(operation.path))
+            for path in upwards(operation.path):
+                if len(path) > outermost:
+                    found[path].append(value)
     return found
 
 

@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
+
 Path = tuple[str, ...]  # names of the layers, outermost first
 
 
@@ -26,6 +28,11 @@ class Value:
     def shape(self) -> tuple[int, ...]:
         """The shape; `()` for anything but an array, such as a token."""
         return getattr(self.aval, "shape", ())
+
+    @property
+    def is_floating(self) -> bool:
+        """Whether it has real or complex floating-point numbers."""
+        return jnp.issubdtype(self.aval.dtype, jnp.inexact)
 
     @property
     def size(self) -> int:

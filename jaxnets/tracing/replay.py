@@ -68,7 +68,7 @@ class Replay(Interpreter[Live]):
         return outputs
 
     def _measured(self, value: Value, array: Any) -> Live:
-        if jnp.issubdtype(value.aval.dtype, jnp.inexact) and value.size:
+        if value.is_floating and value.size:
             self.measured[value] = self.measure(jnp.asarray(array))
         return Live(value, array)
 

@@ -115,7 +115,8 @@ def test_a_gradient_alone_is_traced_back_to_its_layer():
     loss = CLASSES(error.run.params, cut(net, "out", one, error), batch.y, batch.weights)[0]
     assert str(error).startswith(
         f"training stops at step {step} (epoch {step // 4 + 1}), where the loss is {loss:.4g} and its gradient "
-        "not finite: the first value that is not finite is made in the derivative of block/root: the quotient of 0.5 and 0 … "
+        "not finite: the first value that is not finite is made in the derivative of block/root: "
+        "the quotient of 0.5 and 0 … "
     )
     assert "gives inf; keep the layer's input from the edge" in str(error)
 
