@@ -49,6 +49,7 @@ class Unrolled(Interpreter[Value]):
     def _operation(self, equation: Any, inputs: list[Value], place: Place) -> list[Value]:
         outputs = [Value(var.aval, place.path) for var in equation.outvars]
         if all(value.known is not None for value in inputs):
+            # Computed when a rule asks for it: most constants are never read.
             compute = functools.cache(functools.partial(_evaluated, equation, inputs))
             for number, value in enumerate(outputs):
                 value.known = lambda number=number: compute()[number]
@@ -72,7 +73,8 @@ class Unrolled(Interpreter[Value]):
         return [self._add("choice", [index, *each], each[0].aval, place) for each in zip(*branches, strict=True)]
 
     def _while_loop(self, equation: Any, inputs: list[Value], place: Place) -> list[Value]:
-        return self._operation(equation, inputs, place)  # its length is rarely known
+        # The number of turns is rarely known, and may be huge.
+        return self._operation(equation, inputs, place)
 
     def _add(self, name: str, inputs: list[Value], aval: Any, place: Place, known: Any = None) -> Value:
         """Append an operation of a loop or a branch that is no equation, and return its output."""
@@ -105,10 +107,11 @@ class Rolled(Unrolled):
         _, wholes = scan.outputs(equation.outvars)
         stacks = []
         for row, var in zip(rows, wholes, strict=True):
-            # Each step needs the carry of the one before. A stack belongs to the layer that made its rows.
+            # A stack reads the carries too, since each step needs the one before; the layer of its rows has made it.
             stacks.append(self._add("scan_stack", [row, *carried], var.aval, place))
             stacks[-1].path = row.path
-        return [*carried, *stacks]  # the last step's carry is the scan's
+        # The carry of the last step is that of the scan.
+        return [*carried, *stacks]
 
     def _carry(self, first: list[Value], inputs: list[Value], place: Place) -> list[Value]:
         """Return what each step of a loop receives from the one before: it depends on all inputs of the loop."""
@@ -130,7 +133,8 @@ class Rolled(Unrolled):
             outputs = self.run(branch, inputs[1:], place)
             cost = sum((flops_of(each) or 0) * each.times for each in self.operations)
             found.append((cost, self.operations, outputs))
-        _, operations, outputs = max(found, key=lambda each: each[0])  # the first of equals
+        # Of branches with the same cost `max` takes the first.
+        _, operations, outputs = max(found, key=lambda each: each[0])
         self.operations = [*outer, *operations]
         return outputs
 

@@ -71,12 +71,14 @@ class Interpreter(Generic[T]):
         for equation, done in self._schedule(inner):
             outputs = self._equation(equation, [*map(read, equation.invars)], place_of(equation, place))
             values |= dict(zip(equation.outvars, outputs, strict=True))
-            for var in done:  # frees arrays that nothing reads any more
+            # Free arrays that nothing reads any more.
+            for var in done:
                 del values[var]
         return [*map(read, inner.outvars)]
 
     def _schedule(self, jaxpr: Jaxpr) -> Iterator[tuple[Any, set[Any]]]:
         """Return the equations to evaluate, each with the variables that are read there for the last time."""
+        # From the last equation back: what no later equation has read is read for the last time.
         schedule, read = [], {atom for atom in jaxpr.outvars if not isinstance(atom, Literal)}
         for equation in reversed(jaxpr.eqns):
             if not self.skips_unused or not read.isdisjoint(equation.outvars):
@@ -111,6 +113,7 @@ class Interpreter(Generic[T]):
         loop = jaxprs.while_parts(equation)
         asked, constants, carry = loop.inputs(inputs)
         turn, number = place, 0
+        # The condition belongs to the turn before it.
         while bool(self._concrete(self.run(loop.condition, [*asked, *carry], turn)[0])):
             turn = place._replace(turns=(*place.turns, number))
             carry, number = self.run(loop.body, [*constants, *carry], turn), number + 1
@@ -120,9 +123,11 @@ class Interpreter(Generic[T]):
         """Run the branch that a `cond` takes; all branches if that is not known."""
         branches = jaxprs.branches_of(equation, platforms=self.on_this_platform)
         index, *operands = inputs
+        # One branch is left where the others are for other platforms.
         number = 0 if len(branches) == 1 else self._concrete(index)
         if number is None:
             return self._choose(index, [self.run(branch, operands, place) for branch in branches], place)
+        # JAX clips an index that is out of range.
         return self.run(branches[int(np.clip(number, 0, len(branches) - 1))], operands, place)
 
     def _shard_map(self, equation: Any, inputs: list[T], place: Place) -> list[T]:
@@ -133,6 +138,7 @@ class Interpreter(Generic[T]):
 def place_of(equation: Any, place: Place) -> Place:
     """Return the place of an equation in a jaxpr that stands at `place`."""
     stack = jaxprs.name_stack(equation)
+    # Either marks a product that computes the gradient of another one.
     transposed = equation.primitive.name == TRANSPOSED or ("transpose", False) in stack
     pooled = jaxprs.called(equation) == POOL
     return place._replace(
@@ -146,7 +152,8 @@ def _path(path: Path, stack: Sequence[tuple[str, bool]]) -> Path:
     A backward pass under `jax.checkpoint` names a layer twice, `transpose(jvp(layer1))/jvp(layer1)`.
     """
     inner: Path = ()
-    part: Path = ()  # the scopes since the last transformation
+    # The scopes since the last transformation.
+    part: Path = ()
     for name, is_scope in stack:
         if not is_scope:
             inner, part = _join(inner, part), ()

@@ -62,6 +62,7 @@ def _outputs(operation: Operation, spans: list[Span | None], unknown: set[str], 
     name, shapes = operation.name, [value.shape for value in operation.outputs]
     if name in RULES:
         outputs = RULES[name](Step(operation, spans))
+        # `None`: the rule does not cover the case, such as a kernel that depends on the input.
         if outputs is not None:
             return [*outputs]
     elif operation.equation is not None and is_elementwise(operation.equation):
@@ -86,7 +87,8 @@ def mixed(function: Callable[..., Any], *sequences: Any) -> str | None:
     """
     try:
         jaxpr = jax.make_jaxpr(function)(*sequences)
-    except Exception:  # whatever is wrong with the function, calling it will raise the same
+    except Exception:
+        # Whatever is wrong with the function, calling it raises the same error.
         return None
     inputs = [Value(var.aval, (), "input") for var in jaxpr.jaxpr.invars]
     program = unrolled(jaxpr, inputs)

@@ -83,10 +83,12 @@ class TracedReplay(Replay):
         scan = jaxprs.scan_parts(equation)
         constants, first, stacked = scan.inputs(inputs)
         before = len(self.operations)
-        traced: dict[str, list[Live]] = {}  # what the last trace of the body made
+        # What the last trace of the body made.
+        traced: dict[str, list[Live]] = {}
 
         def body(carry: list[Any], slices: list[Any]) -> tuple[list[Any], Any]:
-            del self.operations[before:]  # JAX may trace a body more than once
+            # JAX may trace a body more than once: the last trace counts.
+            del self.operations[before:]
             carried = [Live(each.value, array) for each, array in zip(first, carry, strict=True)]
             parts = [
                 self._add("scan_slice", [whole], [part], place)[0] for whole, part in zip(stacked, slices, strict=True)
