@@ -32,8 +32,9 @@ class Reach(NamedTuple):
 
 def reach(program: Program, inputs: Mapping[Value, Span]) -> Reach:
     """Follow intervals of input positions through an unrolled program, from those of its inputs."""
-    spans = dict(inputs)  # of the values that depend on the input
-    number = dict.fromkeys(inputs, -1)  # of the operation that made the value
+    # Spans of the values that depend on the input, and the number of the operation that made each.
+    spans = dict(inputs)
+    number = dict.fromkeys(inputs, -1)
     last: dict[Path, Value] = {}
     unknown: set[str] = set()
     assumed: set[str] = set()
@@ -59,9 +60,10 @@ def reach(program: Program, inputs: Mapping[Value, Span]) -> Reach:
 
 
 def _outputs(operation: Operation, spans: list[Span | None], unknown: set[str], assumed: set[str]) -> list[Span | None]:
-    name, shapes = operation.name, [value.shape for value in operation.outputs]
+    name, known = operation.name, [value.known for value in operation.inputs]
+    given, shapes = ([value.shape for value in values] for values in (operation.inputs, operation.outputs))
     if name in RULES:
-        outputs = RULES[name](Step(operation, spans))
+        outputs = RULES[name](Step(operation.params, spans, known, given, shapes))
         # `None`: the rule does not cover the case, such as a kernel that depends on the input.
         if outputs is not None:
             return [*outputs]

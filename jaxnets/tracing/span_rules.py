@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxnets.tracing.jaxprs import ELEMENTWISE
-from jaxnets.tracing.operation import Operation
 from jaxnets.tracing.spans import Span, concatenate, stack, supported, union
 
 Shape = tuple[int, ...]
@@ -18,35 +17,21 @@ PASSED = """
 
 
 class Step(NamedTuple):
-    """One operation of the program, at least one of whose operands depends on the input.
+    """One operation, at least one of whose operands depends on the input.
 
     Attributes:
-        operation: the operation.
-        spans: those of its operands; `None` for one that does not depend on the input.
+        params: the parameters of the primitive.
+        spans: the spans of the operands; `None` for one that does not depend on the input.
+        known: for each operand a function that computes it if it is a constant, else `None`.
+        given: the shapes of the operands.
+        shapes: the shapes of the outputs.
     """
 
-    operation: Operation
+    params: Mapping[str, Any]
     spans: Sequence[Span | None]
-
-    @property
-    def params(self) -> Mapping[str, Any]:
-        """The parameters of the primitive."""
-        return self.operation.params
-
-    @property
-    def known(self) -> list[Callable[[], Any] | None]:
-        """For each operand that is a constant of the program, a function that computes it."""
-        return [value.known for value in self.operation.inputs]
-
-    @property
-    def given(self) -> list[Shape]:
-        """The shapes of the operands."""
-        return [value.shape for value in self.operation.inputs]
-
-    @property
-    def shapes(self) -> list[Shape]:
-        """The shapes of the outputs."""
-        return [value.shape for value in self.operation.outputs]
+    known: Sequence[Callable[[], Any] | None]
+    given: Sequence[Shape]
+    shapes: Sequence[Shape]
 
 
 def elementwise(spans: Sequence[Span | None], shape: Shape) -> Span:
