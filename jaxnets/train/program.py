@@ -23,7 +23,6 @@ from jaxnets.core.sharding import (
     shardings_of,
 )
 from jaxnets.data.loader import Stream
-from jaxnets.ops.permutation import permutation
 from jaxnets.train import arguments, evaluation
 from jaxnets.train.callbacks.early_stopping import EarlyStopping
 from jaxnets.train.data import Data, check_data
@@ -93,7 +92,7 @@ class Recipe(Epoch):
         """Return the examples of each batch of the epoch that began at a step, and their weights."""
         key = fold(jax.random.fold_in(run.key, first), "order")
         if self.sampler is None:
-            places = permutation(key, self.examples)
+            places = jax.random.permutation(key, self.examples)
         else:
             places = _indices(self.sampler(key, train), self.examples)
         index, weights = evaluation.rows(self.examples, self.batch_size)
