@@ -1,1 +1,1 @@
-"""Array functions that know which formulation is fast on which platform."""
+"""Array functions that choose the fastest formulation for their platform."""

@@ -1,4 +1,4 @@
-"""Where a convolution's windows lie, and the sizes that follow."""
+"""Window geometry: sizes of convolutions and pools, and the input seen by one element of a window."""
 
 import itertools
 import math
@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from jax import lax
 
 Sizes = tuple[int, ...]  # one number per spatial axis
-Pairs = tuple[tuple[int, int], ...]  # zeros before and after, per spatial axis
+Pairs = tuple[tuple[int, int], ...]  # padding before and after, per spatial axis
 
 
 def out_sizes(spatial: Sizes, window: Sizes, stride: Sizes, padding: Pairs, dilation: Sizes) -> Sizes:
-    """Return how many windows fit in each spatial axis; zero or less where none does.
+    """Return how many windows fit along each spatial axis; zero or less where none does.
 
     >>> out_sizes((28, 28), (5, 5), (2, 1), ((0, 0), (2, 2)), (1, 1))
     (12, 28)
@@ -26,19 +26,19 @@ def out_sizes(spatial: Sizes, window: Sizes, stride: Sizes, padding: Pairs, dila
 
 @dataclass(frozen=True)
 class Geometry:
-    """The shapes of a convolution but for the batch.
+    """All shapes of a convolution except the batch size.
 
     y[i, o] = Σ_{j, c} x[i·stride + j·dilation − padding, c] w[j, c, o].
 
     Attributes:
         spatial: sizes of the input.
-        kernel_size: sizes of the kernel.
+        window: sizes of the kernel.
         channels: of the input.
         features: of the output.
         stride: steps between windows.
         padding: zeros before and after each axis.
         dilation: steps between the elements of a window.
-        groups: into how many groups channels and features are split.
+        groups: number of groups that channels and features are split into.
     """
 
     spatial: Sizes
@@ -52,12 +52,12 @@ class Geometry:
 
     @property
     def out(self) -> Sizes:
-        """Sizes of the output."""
+        """Spatial sizes of the output."""
         return out_sizes(self.spatial, self.window, self.stride, self.padding, self.dilation)
 
     @property
     def reach(self) -> Sizes:
-        """How far a window reaches along each axis."""
+        """Extent of a dilated window along each axis."""
         return tuple(d * (w - 1) + 1 for w, d in zip(self.window, self.dilation))
 
     @property
@@ -66,36 +66,36 @@ class Geometry:
         return (*self.window, self.channels // self.groups, self.features)
 
     @property
-    def gathered(self) -> bool:
-        """Whether windows are at every place, so that the gradient by the input is a convolution of the same kind."""
+    def unit_stride(self) -> bool:
+        """Whether windows start at every position, in one group: the input gradient is then such a convolution too."""
         fits = all(low < reach and high < reach for (low, high), reach in zip(self.padding, self.reach))
         return set(self.stride) == {1} and fits and self.groups == 1
 
-    def turned(self) -> "Geometry":
-        """Return the geometry of the gradient by the input where `gathered`: a convolution, the kernel turned."""
+    def transposed(self) -> "Geometry":
+        """Return the geometry of the input gradient if `unit_stride`: a convolution of `dy` with the flipped kernel."""
         padding = tuple((r - 1 - low, r - 1 - high) for (low, high), r in zip(self.padding, self.reach))
         return Geometry(self.out, self.window, self.features, self.channels, self.stride, padding, self.dilation)
 
     def products(self, batch: int) -> int:
-        """Return how many multiply-adds there are."""
+        """Return the number of multiply-adds."""
         return batch * math.prod(self.out) * math.prod(self.kernel)
 
 
 def padded(x: jax.Array, geometry: Geometry) -> jax.Array:
-    """Return the input between its zeros."""
+    """Return the input with zeros around its spatial axes."""
     edges = [(low, high, 0) for low, high in geometry.padding]
     return lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *edges, (0, 0, 0)))
 
 
-def places(window: Sizes) -> list[Sizes]:
-    """Return the elements of a window, the last axis fastest."""
+def elements(window: Sizes) -> list[Sizes]:
+    """Return the indices of a window's elements in row-major order."""
     return [*itertools.product(*map(range, window))]
 
 
-def under(x: jax.Array, geometry: Geometry, place: Sizes) -> jax.Array:
-    """Return the padded input as far as it lies under one element of the window, along the first `len(place)` axes."""
-    axes = zip(place, geometry.out, geometry.stride, geometry.dilation)
-    for axis, (element, n, step, spread) in enumerate(axes, start=1):
-        start = element * spread
+def under(x: jax.Array, geometry: Geometry, element: Sizes) -> jax.Array:
+    """Return what one element of all windows sees of the padded input, along the first `len(element)` axes."""
+    axes = zip(element, geometry.out, geometry.stride, geometry.dilation)
+    for axis, (index, n, step, spread) in enumerate(axes, start=1):
+        start = index * spread
         x = lax.slice_in_dim(x, start, start + (n - 1) * step + 1, step, axis)
     return x

@@ -1,4 +1,4 @@
-"""Mean and variance in one pass that stay exact beside a large mean."""
+"""Normalization: mean and variance in one pass, exact even for a large mean, with derivatives in closed form."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -9,50 +9,52 @@ import jax.numpy as jnp
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
-PART = 16
-"""One in so many values makes the first guess at a mean."""
+SAMPLE = 16
+"""The shift of the variance is the mean of one value in this many."""
 
 
 def moments(x: jax.Array, axes: Sequence[int], mask: jax.Array | None = None) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return a number near the mean, the mean less that number, and the biased variance, over some axes.
+    """Return a shift K near the mean, the mean of x - K, and the biased variance, over some axes.
 
-    E[x²] - E[x]² takes one pass, and cancels beside a large mean. With any number K near the mean, E[(x - K)²] -
-    E[x - K]² is the same variance, and x - K is exact where the deviations are small beside the mean. So K is the
-    mean of a sixteenth of the values, itself taken from the first one on: whatever the values are, (mean - K)² is
-    then at most 15 to 31 variances, and no more than five bits are lost. The mean is K plus the rest; the two are
-    kept apart, as their sum is rounded.
+    E[x²] - E[x]² takes one pass, but cancels where the mean is large. For any shift K, E[(x - K)²] - E[x - K]² is the
+    same variance, and x - K is exact where deviations are small relative to the mean. So K is the mean of a sixteenth
+    of the values, itself computed relative to the first value: for any values, (mean - K)² is then at most 15 to 31
+    variances, and at most five bits are lost. The mean is K + E[x - K]; the terms stay separate, as their sum would
+    be rounded.
 
     Args:
-        x: floating, any shape; the sums are taken in its dtype, float32 or better.
-        axes: what to average over.
+        x: floating, any shape; sums are computed in its dtype, float32 or wider.
+        axes: to average over.
         mask: booleans of the rank of `x` that broadcast to it, true where a value counts, or weights ≥ 0, in the
-            dtype of `x`; values that count for nothing must be finite. Where nothing counts, all three are zero. The
-            guess is then the mean of all.
+            dtype of `x`; values of weight 0 must be finite. Where nothing counts, all three results are zero. With a
+            mask, K is the mean of all values that count.
 
     Returns:
         K, the mean of x - K, and the variance, ≥ 0, with axes of length 1.
 
     >>> import jax.numpy as jnp
-    >>> near, rest, variance = moments(jnp.array([[1.0, 3.0]]), (1,))
-    >>> print(near, rest, variance)
+    >>> shift, rest, variance = moments(jnp.array([[1.0, 3.0]]), (1,))
+    >>> print(shift, rest, variance)
     [[1.]] [[1.]] [[1.]]
     """
     axes = tuple(axes)
     if mask is None and x.size:
+        # One value per group, with axes of length 1.
         first = lax.slice(x, (0,) * x.ndim, [1 if axis in axes else n for axis, n in enumerate(x.shape)])
         longest = max(axes, key=lambda axis: x.shape[axis])
-        part = lax.slice_in_dim(x, 0, max(1, x.shape[longest] // PART), axis=longest)
-        near = first + average(part - first, axes)
+        sample = lax.slice_in_dim(x, 0, max(1, x.shape[longest] // SAMPLE), axis=longest)
+        shift = first + average(sample - first, axes)
     else:
-        near = average(x, axes, mask)
-        near = near + average(x - near, axes, mask)
-    deviation = x - near
+        shift = average(x, axes, mask)
+        # A second pass removes the rounding error of the first.
+        shift = shift + average(x - shift, axes, mask)
+    deviation = x - shift
     rest = average(deviation, axes, mask)
-    return near, rest, jnp.maximum(average(jnp.square(deviation), axes, mask) - jnp.square(rest), 0)
+    return shift, rest, jnp.maximum(average(jnp.square(deviation), axes, mask) - jnp.square(rest), 0)
 
 
 def average(values: jax.Array, axes: Sequence[int], mask: jax.Array | None = None) -> jax.Array:
-    """Return the mean of the values that count, by their weights, zero where none does, with axes of length 1.
+    """Return the weighted mean of the values that count, zero where none does, with axes of length 1.
 
     >>> print(average(jnp.array([1.0, 2.0, 6.0]), (0,), jnp.array([True, True, False])))
     [1.5]
@@ -66,7 +68,7 @@ def average(values: jax.Array, axes: Sequence[int], mask: jax.Array | None = Non
 
 
 def total(weights: jax.Array, shape: Sequence[int], axes: Sequence[int]) -> jax.Array:
-    """Return the sum of weights over axes of `shape`, to which they broadcast, with axes of length 1; 1 for 0."""
+    """Return the sum of weights, broadcast to `shape`, over axes, with axes of length 1; 1 in place of 0."""
     whole = jnp.sum(jnp.broadcast_to(weights, shape), axes, keepdims=True)
     return jnp.where(whole > 0, whole, 1)
 
@@ -82,22 +84,22 @@ def normalize(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return y = scale · (x - mean) / √(variance + ε) + bias, the mean, and the biased variance, over some axes.
 
-    Derived step by step, this takes a pass over memory for every step, and each pass costs as much as any other
-    operation. The derivative of z = (x - mean)/σ is the projection
+    Automatic differentiation of the separate steps makes a pass over memory for each of them. The derivative of
+    z = (x - mean)/σ is the projection
 
         dz = (dx - E[dx] - z E[z dx]) / σ
 
-    which is its own transpose: one rule, linear in the tangents, gives forward mode as it stands and reverse mode
-    turned round, of any order. Where scale and bias are shared along the axes, as in batch normalization, the two
-    sums of the backward pass, Σ g and Σ g z, are the gradients of bias and scale as well. What is kept for it is
-    x in its own dtype and three numbers for each group of values.
+    which is its own transpose: one rule, linear in the tangents, serves forward mode, and transposed reverse mode, at
+    any order. Where scale and bias are shared along the axes, as in batch normalization, the two sums of the backward
+    pass, Σ g and Σ g z, are also the gradients of bias and scale. Its residuals are x in its own dtype and three
+    numbers for each group of values.
 
     Args:
         x: floating, any shape; the arithmetic is in float32, or float64 for float64.
         scale: of the rank of `x`, broadcast to it; `None` for 1.
-        bias: likewise; `None` for 0.
+        bias: of the rank of `x`, broadcast to it; `None` for 0.
         epsilon: ε > 0.
-        axes: what to average over.
+        axes: to average over.
         mask: booleans of the rank of `x` that broadcast to it, true where a value counts, or floating weights, which
             have derivatives too; see `moments`.
 
@@ -117,49 +119,52 @@ def normalize(
     )
     if mask is not None and mask.dtype != bool:
         mask = mask.astype(dtype)
-    y, near, rest, variance = _normalize(tuple(axes), x, scale, bias, jnp.asarray(epsilon, dtype), mask)
-    return y, near + rest, variance
+    y, shift, rest, variance = _normalize(tuple(axes), x, scale, bias, jnp.asarray(epsilon, dtype), mask)
+    return y, shift + rest, variance
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _normalize(axes: tuple[int, ...], x: Any, scale: Any, bias: Any, epsilon: Any, mask: Any) -> tuple[Any, ...]:
     x = x.astype(scale.dtype)
-    near, rest, variance = moments(x, axes, mask)
-    y = ((x - near) - rest) * (jax.lax.rsqrt(variance + epsilon) * scale) + bias
-    return y, near, rest, variance
+    shift, rest, variance = moments(x, axes, mask)
+    y = ((x - shift) - rest) * (jax.lax.rsqrt(variance + epsilon) * scale) + bias
+    return y, shift, rest, variance
 
 
 @partial(_normalize.defjvp, symbolic_zeros=True)
 def _(axes: tuple[int, ...], primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
     x, scale, _, epsilon, mask = primals
-    y, near, rest, variance = _normalize(axes, *primals)
+    y, shift, rest, variance = _normalize(axes, *primals)
     inverse = jax.lax.rsqrt(variance + epsilon)
     *others, dweights = (None if isinstance(each, SymbolicZero) else each for each in tangents)
     others = [jnp.zeros_like(own) if each is None else each for own, each in zip(primals, others)]
-    # The backward pass takes x - near anew: cheaper than keeping it in float32 beside x.
+    # The backward pass computes x - shift again: cheaper than another residual in float32 beside x.
     linear = jax.checkpoint(partial(_tangents, axes), prevent_cse=False)
-    dy, drest, dvariance = linear(x, scale, mask, near, rest, inverse, *others, dweights)
-    return (y, near, rest, variance), (dy, jnp.zeros_like(near), drest, dvariance)
+    dy, drest, dvariance = linear(x, scale, mask, shift, rest, inverse, *others, dweights)
+    # The shift is a constant: all of the mean's tangent is that of the rest.
+    return (y, shift, rest, variance), (dy, jnp.zeros_like(shift), drest, dvariance)
 
 
 def _tangents(
-    axes: tuple[int, ...], x: Any, scale: Any, mask: Any, near: Any, rest: Any, inverse: Any, *tangents: Any
+    axes: tuple[int, ...], x: Any, scale: Any, mask: Any, shift: Any, rest: Any, inverse: Any, *tangents: Any
 ) -> tuple[Any, Any, Any]:
-    """Return the tangents of y, the mean and the variance: linear in those of x, scale, bias, epsilon and weights."""
+    """Return the tangents of y, mean and variance, linear in those of x, scale, bias, epsilon and weights."""
     dx, dscale, dbias, depsilon, dweights = tangents
-    deviation, dx = x.astype(scale.dtype) - near, dx.astype(scale.dtype)
-    along = average(dx, axes, mask)
-    across = average(deviation * dx, axes, mask) - rest * along  # E[(x - mean) dx], half the variance's tangent
+    deviation, dx = x.astype(scale.dtype) - shift, dx.astype(scale.dtype)
+    # The tangent of the mean, E[dx], and half that of the variance, E[(x - mean) dx].
+    dmean = average(dx, axes, mask)
+    half_dvariance = average(deviation * dx, axes, mask) - rest * dmean
     if dweights is not None:
         centered, share = deviation - rest, dweights / total(mask, deviation.shape, axes)
         excess = jnp.square(centered) - average(jnp.square(centered), axes, mask)
-        along = along + jnp.sum(share * centered, axes, keepdims=True)
-        across = across + jnp.sum(share * excess, axes, keepdims=True) / 2
-    slope = jnp.square(inverse) * (across + depsilon / 2)
-    if all(scale.shape[axis] == 1 for axis in axes):  # everything but dx is one number for each group of values
+        dmean = dmean + jnp.sum(share * centered, axes, keepdims=True)
+        half_dvariance = half_dvariance + jnp.sum(share * excess, axes, keepdims=True) / 2
+    slope = jnp.square(inverse) * (half_dvariance + depsilon / 2)
+    if all(scale.shape[axis] == 1 for axis in axes):
+        # Everything but dx and the deviation is one number per group: collect these first, in a single pass over both.
         steepness = inverse * (dscale - scale * slope)
-        dy = (scale * inverse) * dx + deviation * steepness + (dbias - scale * inverse * along - rest * steepness)
+        dy = (scale * inverse) * dx + deviation * steepness + (dbias - scale * inverse * dmean - rest * steepness)
     else:
         centered = deviation - rest
-        dy = (scale * inverse) * (dx - along - centered * slope) + dscale * (centered * inverse) + dbias
-    return dy, along, 2 * across
+        dy = (scale * inverse) * (dx - dmean - centered * slope) + dscale * (centered * inverse) + dbias
+    return dy, dmean, 2 * half_dvariance

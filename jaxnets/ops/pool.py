@@ -1,4 +1,9 @@
-"""Pooling of channels-last arrays; large windows one axis after another, as maximum and sum are separable."""
+"""Pooling of channels-last arrays.
+
+Large windows are pooled one axis after another, as maximum and sum are separable. The derivative of a maximum needs
+only the index of the maximum in each window, a byte for windows of up to 128 elements: its tangent is that of the
+chosen element. This is linear, so forward mode applies it and reverse mode transposes it, at any order.
+"""
 
 import functools
 import math
@@ -12,30 +17,32 @@ import numpy as np
 from jax import lax
 
 from jaxnets.ops.geometry import Pairs, Sizes, out_sizes
-from jaxnets.ops.maxima import maxima
-from jaxnets.ops.windows import Windows, summed, under
+from jaxnets.ops.windows import NO_WINDOW, Windows, margins, pad, window_elements, window_sum
 
-WHOLE_LIMIT = 9
-"""Up to how many elements a window is taken as a whole: passes over memory are spared, and nothing written between."""
+MAX_WHOLE = 9
+"""Up to this many elements a window is pooled in one pass over memory, which writes nothing in between."""
 
-SLICES_LIMIT = 8
-"""Up to which size one axis of a window is computed from one slice for each element.
+MAX_SLICES = 8
+"""Up to this size one axis of a window is computed from one slice per element.
 
 Slices are far cheaper to differentiate than `reduce_window`, but compile time grows with their number.
 """
 
+FEW_CHANNELS = 16
+"""Below this many channels argmax indices are materialized; with more, recomputing them where needed is faster."""
+
 
 @functools.partial(jax.jit, static_argnames=("window", "stride", "padding", "dilation"))
 def max_pool(x: jax.Array, window: Sizes, stride: Sizes, padding: Pairs, dilation: Sizes) -> jax.Array:
-    """Take the maximum over each window; what lies in the padding counts as −∞.
+    """Take the maximum over each window; padding counts as −∞.
 
-    The gradient goes to the first of equal maxima in row-major order, PyTorch's rule. NaN counts as the maximum.
+    The gradient goes to the first of equal maxima in row-major order, as in PyTorch. NaN counts as the maximum.
 
     Args:
         x: `(batch, *spatial, channels)`, floating.
         window: sizes of the window.
         stride: steps between windows.
-        padding: how far windows reach over the edges, before and after each spatial axis.
+        padding: positions that windows extend over the edges, before and after each spatial axis.
         dilation: steps between the elements of one window.
 
     Returns:
@@ -45,10 +52,10 @@ def max_pool(x: jax.Array, window: Sizes, stride: Sizes, padding: Pairs, dilatio
     [3. 5.]
     """
     for windows, size, spread in _passes(window, stride, padding, dilation):
-        if size > SLICES_LIMIT and spread == 1:
+        if size > MAX_SLICES and spread == 1:
             x = _reduce_window(x, windows, -jnp.inf, lax.max)
         else:
-            x = maxima(x, windows)
+            x = _maximum(x, windows)
     return x
 
 
@@ -56,17 +63,17 @@ def max_pool(x: jax.Array, window: Sizes, stride: Sizes, padding: Pairs, dilatio
 def avg_pool(
     x: jax.Array, window: Sizes, stride: Sizes, padding: Pairs, dilation: Sizes, counted: Pairs | None = None
 ) -> jax.Array:
-    """Take the mean over each window: the sum of what lies in it divided by how many places count.
+    """Take the mean over each window: the sum of its elements divided by the number of positions that count.
 
-    Sums are taken in float32 for narrower input.
+    Sums are computed in float32 for narrower input.
 
     Args:
         x: `(batch, *spatial, channels)`, floating.
         window: sizes of the window.
         stride: steps between windows.
-        padding: how far windows reach over the edges, before and after each spatial axis, over zeros.
+        padding: positions that windows extend over the edges, before and after each spatial axis, over zeros.
         dilation: steps between the elements of one window.
-        counted: how far over the edges places count in the mean; none of them if not given.
+        counted: how far over the edges positions count in the mean; default: not at all.
 
     Returns:
         `(batch, *out, channels)`, of the dtype of `x`.
@@ -78,25 +85,26 @@ def avg_pool(
     out = out_sizes(spatial, window, stride, padding, dilation)
     y = _widen(x)
     for windows, size, spread in _passes(window, stride, padding, dilation):
-        long = size > SLICES_LIMIT and spread == 1
-        y = _reduce_window(y, windows, 0.0, lax.add) if long else _sums(y, windows)
+        long = size > MAX_SLICES and spread == 1
+        y = _reduce_window(y, windows, 0.0, lax.add) if long else _sum(y, windows)
     counts = window_counts(spatial, window, stride, padding, dilation, counted)
     if all(len(set(count)) == 1 for count in counts):
         return (y / math.prod(int(count[0]) for count in counts)).astype(x.dtype)
-    grid = functools.reduce(np.multiply.outer, counts).reshape(1, *out, 1)
-    return (y / jnp.asarray(grid, y.dtype)).astype(x.dtype)
+    # Windows at the edges have fewer elements: one divisor per position, (1, *out, 1).
+    divisors = functools.reduce(np.multiply.outer, counts).reshape(1, *out, 1)
+    return (y / jnp.asarray(divisors, y.dtype)).astype(x.dtype)
 
 
 @functools.partial(jax.jit, static_argnames=("sizes",))
 def adaptive_avg_pool(x: jax.Array, sizes: Sizes) -> jax.Array:
-    """Take means over nearly equal bins: bin i of k over n places reaches from ⌊i n / k⌋ to ⌈(i + 1) n / k⌉.
+    """Take means over nearly equal bins: bin i of k over n positions spans ⌊i n / k⌋ to ⌈(i + 1) n / k⌉.
 
-    Where the bins divide an axis they are tiles, whose mean is taken; else one product with a matrix of averages.
-    Sums are taken in float32 for narrower input.
+    Where the bins divide an axis, each is a contiguous tile; else the means are a product with a matrix. Sums are
+    computed in float32 for narrower input.
 
     Args:
         x: `(batch, *spatial, channels)`, floating.
-        sizes: how many bins for each spatial axis; may exceed the axis.
+        sizes: number of bins for each spatial axis; may exceed the axis.
 
     Returns:
         `(batch, *sizes, channels)`, of the dtype of `x`.
@@ -110,15 +118,16 @@ def adaptive_avg_pool(x: jax.Array, sizes: Sizes) -> jax.Array:
         if n % bins == 0:
             y = y if n == bins else y.reshape(*y.shape[:axis], bins, n // bins, *y.shape[axis + 1 :]).mean(axis + 1)
             continue
-        averages = jnp.asarray(_averages(n, bins), y.dtype)
-        y = jnp.moveaxis(jnp.tensordot(y, averages, (axis, 0), precision="highest"), -1, axis)
+        # (n, bins)
+        weights = jnp.asarray(_bin_weights(n, bins), y.dtype)
+        y = jnp.moveaxis(jnp.tensordot(y, weights, (axis, 0), precision="highest"), -1, axis)
     return y.astype(x.dtype)
 
 
 def window_counts(
     spatial: Sizes, window: Sizes, stride: Sizes, padding: Pairs, dilation: Sizes, counted: Pairs | None = None
 ) -> list[np.ndarray]:
-    """Return, for each axis, how many elements of each window lie on the axis, or up to `counted` beyond its ends.
+    """Return, for each axis, how many elements of each window lie inside, or up to `counted` beyond its ends.
 
     >>> window_counts((4,), (3,), (2,), ((1, 1),), (1,))
     [array([2, 3])]
@@ -127,8 +136,9 @@ def window_counts(
     beyond = counted or ((0, 0),) * len(spatial)
     counts = []
     for n, size, step, pair, spread, m, (low, high) in zip(spatial, window, stride, padding, dilation, out, beyond):
-        places = step * np.arange(m)[:, None] - pair[0] + spread * np.arange(size)[None, :]
-        counts.append(((places >= -low) & (places < n + high)).sum(1))
+        # (windows, elements)
+        positions = step * np.arange(m)[:, None] - pair[0] + spread * np.arange(size)[None, :]
+        counts.append(((positions >= -low) & (positions < n + high)).sum(1))
     return counts
 
 
@@ -136,32 +146,19 @@ def _widen(x: jax.Array) -> jax.Array:
     return x.astype(jnp.float32) if x.dtype.itemsize < 4 else x
 
 
-def _passes(window: Sizes, step: Sizes, padding: Pairs, spread: Sizes) -> list[tuple[Windows, int, int]]:
-    """Return the windows of each pass over the array, the size of their longest axis, and its dilation.
-
-    The last axis first: so each row keeps its first maximum, and the first such row wins.
-    """
-    whole = Windows(window, step, padding, spread)
-    if math.prod(window) <= WHOLE_LIMIT and max(window) <= SLICES_LIMIT:
-        return [(whole, max(window), 1)]
+def _passes(window: Sizes, stride: Sizes, padding: Pairs, dilation: Sizes) -> list[tuple[Windows, int, int]]:
+    """Return the windows of each pass over the array, with the size of their longest axis and its dilation."""
+    if math.prod(window) <= MAX_WHOLE and max(window) <= MAX_SLICES:
+        return [(Windows(window, stride, padding, dilation), max(window), 1)]
     rank, passes = len(window), []
+    # The last axis first: each row keeps its first maximum, and then the first such row wins, as in row-major order.
     for axis in reversed(range(rank)):
-        size, stride, dilation = (
-            (1,) * axis + (own[axis],) + (1,) * (rank - axis - 1) for own in (window, step, spread)
+        size, step, spread = (
+            (1,) * axis + (own[axis],) + (1,) * (rank - axis - 1) for own in (window, stride, dilation)
         )
-        beyond = tuple(pair if k == axis else (0, 0) for k, pair in enumerate(padding))
-        passes.append((Windows(size, stride, beyond, dilation), window[axis], spread[axis]))
+        pairs = tuple(pair if k == axis else (0, 0) for k, pair in enumerate(padding))
+        passes.append((Windows(size, step, pairs, spread), window[axis], dilation[axis]))
     return passes
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _sums(x: jax.Array, windows: Windows) -> jax.Array:
-    return functools.reduce(operator.add, under(x, windows, 0.0))
-
-
-@_sums.defjvp
-def _(windows: Windows, primals: tuple[Any], tangents: tuple[Any]) -> tuple[Any, Any]:
-    return _sums(*primals, windows), summed(*tangents, windows)
 
 
 def _reduce_window(x: jax.Array, windows: Windows, initial: float, reduce: Callable) -> jax.Array:
@@ -170,8 +167,79 @@ def _reduce_window(x: jax.Array, windows: Windows, initial: float, reduce: Calla
     return lax.reduce_window(x, np.asarray(initial, x.dtype), reduce, sizes, strides, padding)
 
 
-def _averages(n: int, bins: int) -> np.ndarray:
+def _bin_weights(n: int, bins: int) -> np.ndarray:
     """Return the matrix `(n, bins)` that takes the mean of each bin."""
-    bin_, place = np.arange(bins)[None, :], np.arange(n)[:, None]
-    inside = (place >= bin_ * n // bins) & (place < -(-(bin_ + 1) * n // bins))
+    bin_, position = np.arange(bins)[None, :], np.arange(n)[:, None]
+    inside = (position >= bin_ * n // bins) & (position < -(-(bin_ + 1) * n // bins))
     return inside / inside.sum(0, keepdims=True)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _sum(x: jax.Array, windows: Windows) -> jax.Array:
+    return functools.reduce(operator.add, window_elements(x, windows, 0.0))
+
+
+@_sum.defjvp
+def _(windows: Windows, primals: tuple[Any], tangents: tuple[Any]) -> tuple[Any, Any]:
+    return _sum(*primals, windows), window_sum(*tangents, windows)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _maximum(x: jax.Array, windows: Windows) -> jax.Array:
+    """Return the maximum of each window, `(batch, *out, channels)`; −∞ outside."""
+    return functools.reduce(jnp.maximum, window_elements(x, windows, -np.inf))
+
+
+@_maximum.defjvp
+def _(windows: Windows, primals: tuple[Any], tangents: tuple[Any]) -> tuple[Any, Any]:
+    (x,), (dx,) = primals, tangents
+    y = _maximum(x, windows)
+    # The backward pass compares indices again: cheaper than keeping a mask for every element as a residual.
+    linear = jax.checkpoint(lambda dx, choice: window_sum(dx, windows, choice), prevent_cse=False)
+    # Without barriers XLA computes the maxima again for the indices, and parts of these twice.
+    choice = _argmax(x, lax.optimization_barrier(y), windows, margins(x.shape[1:-1], windows))
+    return y, linear(dx, lax.optimization_barrier(choice))
+
+
+def _argmax(x: jax.Array, y: jax.Array, windows: Windows, edges: Pairs, axis: int = 1) -> jax.Array:
+    """Return the index of the first maximum in each window, with `edges` of `NO_WINDOW` around.
+
+    Along each axis, windows that extend over an end are handled apart from the others, so that only their input is
+    padded: XLA computes the comparisons ten times slower if padding is fused with them.
+    """
+    if axis == x.ndim - 1:
+        return _first_index(y, window_elements(x, windows, -np.inf))
+    n, m, (low, high) = x.shape[axis], y.shape[axis], edges[axis - 1]
+    stride, before = windows.stride[axis - 1], windows.padding[axis - 1][0]
+    reach, parts = windows.dilation[axis - 1] * (windows.size[axis - 1] - 1) + 1, []
+    # Windows from `first` to before `last` lie inside the array.
+    first = min(-(-before // stride), m)
+    last = max(first, min(m, (n - reach + before) // stride + 1))
+    unpadded = windows._replace(padding=tuple((0, 0) if k == axis - 1 else p for k, p in enumerate(windows.padding)))
+    for start, stop in ((0, first), (first, last), (last, m)):
+        if start == stop:
+            continue
+        begin, end = start * stride - before, (stop - 1) * stride - before + reach
+        seen = lax.slice_in_dim(x, min(max(0, begin), n), max(0, min(n, end)), 1, axis)
+        over = (min(max(0, -begin), end - begin), min(max(0, end - n), end - begin))
+        seen = pad(seen, [over if k == axis else (0, 0) for k in range(x.ndim)], -np.inf)
+        parts.append(_argmax(seen, lax.slice_in_dim(y, start, stop, 1, axis), unpadded, edges, axis + 1))
+    # Join the parts, and add the margins along this axis, or crop where these are negative.
+    ends = [
+        [jnp.full((*y.shape[:axis], more, *parts[0].shape[axis + 1 :]), NO_WINDOW, parts[0].dtype)] if more > 0 else []
+        for more in (low, high)
+    ]
+    whole = lax.concatenate([*ends[0], *parts, *ends[1]], axis)
+    return lax.slice_in_dim(whole, max(0, -low), whole.shape[axis] - max(0, -high), 1, axis)
+
+
+def _first_index(y: jax.Array, elements: list[jax.Array]) -> jax.Array:
+    """Return the index of the first element that is the maximum y, or NaN where that is NaN."""
+    # An element is not the maximum if it is less than it; NaN is not less than ∞.
+    bound = jnp.where(jnp.isnan(y), np.asarray(np.inf, y.dtype), y)
+    integer = np.min_scalar_type(-len(elements)).type
+    choice = jnp.full(y.shape, len(elements) - 1, integer)
+    for index, element in reversed([*enumerate(elements[:-1])]):
+        choice = jnp.where(element < bound, choice, integer(index))
+    # A remainder changes nothing, but XLA considers it expensive, and so does not recompute the index per position.
+    return lax.rem(choice, integer(np.iinfo(integer).max)) if y.shape[-1] < FEW_CHANNELS else choice

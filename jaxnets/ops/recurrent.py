@@ -1,23 +1,23 @@
-"""Elman's network, the LSTM and the GRU over a whole sequence, with a derivative of their own.
+"""Elman's network, the LSTM and the GRU over a sequence, with a hand-written derivative.
 
-Each is a recurrence h_t = φ(x_t W + b, h_{t−1} U + b', …) with φ elementwise. Differentiated as it stands, every step
-of the reverse scan adds a product to dW and dU that is only as deep as a batch, and reads and writes all of both. So
-the tangent is written by hand:
+Each is a recurrence h_t = φ(x_t W + b, h_{t−1} U + b', …) with φ elementwise. Automatic differentiation adds a product
+to dW and dU in every step of the reverse scan. It sums only over a batch, and reads and writes both matrices. So the
+tangent is written by hand:
 
     e_t = ẋ_t W + x_t Ẇ + ḃ,   k_t = h_{t−1} U̇ + ḃ'     for all t at once, before the scan
-    u_t = e_t + R_t (k_t + ḣ_{t−1} U)                    within it: the one product that has to wait
-    ċ_t = F_t ċ_{t−1} + P_t u_t,   ḣ_t = Q_t ċ_t + …     with coefficients that the forward scan has left behind
+    u_t = e_t + R_t (k_t + ḣ_{t−1} U)                    within it: the only product that depends on the last step
+    ċ_t = F_t ċ_{t−1} + P_t u_t,   ḣ_t = Q_t ċ_t + …     with coefficients that the forward scan has returned
 
 All of this is linear in the tangents, and JAX transposes it: one reverse scan with one product a step, du_t Uᵀ, then
-dW, dU, dx and db each as a single product over all steps. As it is a `custom_jvp`, forward mode, reverse mode, either
-of them again, `vmap`, `checkpoint` and export work as for any function. On the way:
+dW, dU, dx and db each as a single product over all steps. As it is a `custom_jvp`, forward mode, reverse mode, higher
+orders, `vmap`, `checkpoint` and export work as for any function. Implementation choices:
 
-- σ(x) = ½ tanh(x/2) + ½ with the ½ of x in the weights: one tanh for all gates that are known at once.
-  A barrier keeps it apart from the loops that read a gate.
+- σ(x) = ½ tanh(x/2) + ½ with the factor ½ of x in the weights: one tanh for all gates known at the same time.
+  A barrier keeps it out of the loops that read a gate.
 - Uᵀ and the transposes of x and h are copied once, behind barriers: products on a CPU were fastest with the rows of
-  both factors in order, and XLA left a transpose within the loop.
-- The input's product stays in the scan, but for the GRU as one with h's, [x, h] [W; U]: done for all steps before it,
-  it made the forward scan of an LSTM slower by half, and the gradient no faster.
+  both factors contiguous, and XLA left a transpose within the loop.
+- The input's product stays in the scan, except for the GRU as one with that of h, [x, h] [W; U]: computed for all steps
+  before it, it made the forward scan of an LSTM slower by half, and the gradient no faster.
 
 All arrays are time-major, `(time, batch, …)`.
 """
@@ -34,11 +34,11 @@ Weights = Mapping[str, Any]
 Carry = tuple[jax.Array, ...]  # h last
 
 
-class Kind(NamedTuple):
-    """What tells one recurrence from another.
+class Recurrence(NamedTuple):
+    """The functions that define a recurrence.
 
     Attributes:
-        prepare: `weights -> weights` as a step wants them.
+        prepare: `weights -> weights`, in the layout that a step uses.
         step: `(prepared weights, carry, x) -> (carry, coefficients of the tangent)`.
         tangent: `(coefficients, ċarry, u) -> ċarry`, linear in the last two.
         gate: `(coefficients, k) -> R k`.
@@ -54,17 +54,17 @@ def rnn_scan(
     weights: Weights, h: jax.Array, x: jax.Array, mask: jax.Array | None = None, *, relu: bool = False,
     reverse: bool = False, unroll: int = 1,
 ) -> tuple[jax.Array, jax.Array]:  # fmt: skip
-    """Run h' = tanh(x W + h U + b), or with the positive part in place of tanh, over a sequence.
+    """Run h' = tanh(x W + h U + b), or with ReLU in place of tanh, over a sequence.
 
     Args:
-        weights: `kernel` W `(in, H)`, `recurrent_kernel` U `(H, H)`, and perhaps `bias` `(H,)`, in the dtype of `x`.
+        weights: `kernel` W `(in, H)`, `recurrent_kernel` U `(H, H)`, and optionally `bias` `(H,)`, in the dtype of `x`.
         h: `(batch, H)`, before the step computed first.
         x: `(time, batch, in)`, floating.
-        mask: booleans `(time, batch)`, true where a step is real; elsewhere the carry stays, the output is zero and
-            no gradient flows. Inputs there must be finite.
-        relu: whether σ is the positive part.
+        mask: booleans `(time, batch)`, true where a step is real; elsewhere the carry is unchanged, the output is zero
+            and no gradient flows. Inputs there must be finite.
+        relu: whether to use ReLU.
         reverse: whether to run from the last step to the first.
-        unroll: how many steps one iteration of the loop holds.
+        unroll: number of steps in one iteration of the loop.
 
     Returns:
         h after the step computed last, and the outputs of all steps, `(time, batch, H)`.
@@ -84,10 +84,11 @@ def lstm_scan(  # noqa: D417 (the arguments that are not described are those of 
 ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:  # fmt: skip
     """Run c' = f c + i g, h' = o tanh(c') over a sequence.
 
-    The gates stand in the order i, f, g, o, and are computed in the dtype of c.
+    The gates are in the order i, f, g, o, and are computed in the dtype of c.
 
     Args:
-        weights: `kernel` `(in, 4 H)`, `recurrent_kernel` `(H, 4 H)`, and perhaps `bias` `(4 H,)`, as `x`.
+        weights: `kernel` `(in, 4 H)`, `recurrent_kernel` `(H, 4 H)`, and optionally `bias` `(4 H,)`, in the
+            dtype of `x`.
         carry: c and h, `(batch, H)` each, before the step computed first.
         x, mask, reverse, unroll: as for `rnn_scan`.
 
@@ -108,11 +109,11 @@ def gru_scan(  # noqa: D417 (the arguments that are not described are those of `
 ) -> tuple[jax.Array, jax.Array]:  # fmt: skip
     """Run h' = (1 − z) n + z h with n = tanh(x W_n + b_n + r (h U_n + b')) over a sequence.
 
-    The gates stand in the order r, z, n; r acts after the product with U.
+    The gates are in the order r, z, n; r multiplies the product with U.
 
     Args:
-        weights: `kernel` `(in, 3 H)`, `recurrent_kernel` `(H, 3 H)`, and perhaps `bias` `(3 H,)` and `recurrent_bias`
-            b' `(H,)`, in the dtype of `x`.
+        weights: `kernel` `(in, 3 H)`, `recurrent_kernel` `(H, 3 H)`, and optionally `bias` `(3 H,)` and
+            `recurrent_bias` b' `(H,)`, in the dtype of `x`.
         h, x, mask, reverse, unroll: as for `rnn_scan`.
 
     Returns:
@@ -128,45 +129,56 @@ def gru_scan(  # noqa: D417 (the arguments that are not described are those of `
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
 def _run(
-    kind: Kind, reverse: bool, unroll: int, weights: Weights, carry: Carry, x: jax.Array, mask: jax.Array | None
+    recurrence: Recurrence,
+    reverse: bool,
+    unroll: int,
+    weights: Weights,
+    carry: Carry,
+    x: jax.Array,
+    mask: jax.Array | None,
 ) -> tuple[Carry, jax.Array]:
-    prepared = kind.prepare(weights)
+    prepared = recurrence.prepare(weights)
 
     def step(carry: Carry, x: jax.Array) -> tuple[Carry, None]:
-        return kind.step(prepared, carry, x)[0], None
+        return recurrence.step(prepared, carry, x)[0], None
 
     carry, y, _ = _loop(step, carry, x, mask, reverse, unroll)
     return carry, y
 
 
 @partial(_run.defjvp, symbolic_zeros=True)
-def _run_tangent(kind: Kind, reverse: bool, unroll: int, primals: Any, tangents: Any) -> Any:
+def _run_jvp(recurrence: Recurrence, reverse: bool, unroll: int, primals: Any, tangents: Any) -> Any:
     weights, carry, x, mask = primals
-    prepared, U = kind.prepare(weights), weights["recurrent_kernel"]
+    prepared, U = recurrence.prepare(weights), weights["recurrent_kernel"]
 
     def step(carry: Carry, x: jax.Array) -> Any:
-        new, coefficients = kind.step(prepared, carry, x)
+        new, coefficients = recurrence.step(prepared, carry, x)
         return new, (carry[-1], coefficients)
 
     last, y, (before, coefficients) = _loop(step, carry, x, mask, reverse, unroll)
 
+    # Everything that depends on no earlier tangent, for all steps at once. Tangents that are zero are skipped.
     dweights, dcarry, dx, _ = tangents
     dcarry = tuple(jnp.zeros_like(leaf) if _zero(dleaf) else dleaf for leaf, dleaf in zip(carry, dcarry, strict=True))
     from_x = [] if _zero(dx) else [jnp.matmul(dx, weights["kernel"])]
     from_x += [] if _zero(dweights["kernel"]) else [_times_all(x, dweights["kernel"])]
     from_x += [dweights["bias"][None, None]] if "bias" in weights and not _zero(dweights["bias"]) else []
     from_h = [] if _zero(dweights["recurrent_kernel"]) else [_times_all(before, dweights["recurrent_kernel"])]
-    if "recurrent_bias" in weights and not _zero(dweights["recurrent_bias"]):  # of the last gate
+    if "recurrent_bias" in weights and not _zero(dweights["recurrent_bias"]):
+        # It acts on the last gate alone.
         db = dweights["recurrent_bias"]
         from_h += [jnp.pad(db, (U.shape[1] - len(db), 0))[None, None]]
-    terms = [*from_x, *([kind.gate(coefficients, _sum(from_h, (*x.shape[:2], U.shape[1])))] if from_h else [])]
-    outside = _sum(terms, (*x.shape[:2], U.shape[1])) if terms else None
+    # (time, batch, gates · H)
+    shape = (*x.shape[:2], U.shape[1])
+    terms = [*from_x, *([recurrence.gate(coefficients, _sum(from_h, shape))] if from_h else [])]
+    outside = _sum(terms, shape) if terms else None
+    # Behind a barrier, or XLA would transpose U in every step.
     transposed = lax.optimization_barrier(U.T)
 
     def tangent_step(dcarry: Carry, now: Any) -> tuple[Carry, None]:
         coefficients, outside = now
-        u = kind.gate(coefficients, lax.dot_general(dcarry[-1], transposed, (((1,), (1,)), ((), ()))))
-        return kind.tangent(coefficients, dcarry, u if outside is None else u + outside), None
+        u = recurrence.gate(coefficients, lax.dot_general(dcarry[-1], transposed, (((1,), (1,)), ((), ()))))
+        return recurrence.tangent(coefficients, dcarry, u if outside is None else u + outside), None
 
     dlast, dy, _ = _loop(tangent_step, dcarry, (coefficients, outside), mask, reverse, unroll)
     return (last, y), (dlast, dy)
@@ -175,19 +187,19 @@ def _run_tangent(kind: Kind, reverse: bool, unroll: int, primals: Any, tangents:
 def _loop(
     step: Callable[[Carry, Any], tuple[Carry, Any]], carry: Carry, xs: Any, mask: Any, reverse: bool, unroll: int
 ) -> tuple[Carry, jax.Array, Any]:
-    """Scan over time: the final carry, h of all steps, and what a step keeps. This is the one place that does."""
+    """Scan over time, and return the final carry, h of all steps, and what the steps returned beside the carry."""
 
     def body(carry: Carry, now: Any) -> tuple[Carry, Any]:
         x, real = now
-        new, kept = step(carry, x)
+        new, beside = step(carry, x)
         y = new[-1]
         if real is not None:
             new = tuple(jnp.where(real[:, None], a, b) for a, b in zip(new, carry, strict=True))
             y = jnp.where(real[:, None], y, jnp.zeros_like(y))
-        return new, (y, kept)
+        return new, (y, beside)
 
-    carry, (y, kept) = lax.scan(body, carry, (xs, mask), reverse=reverse, unroll=unroll)
-    return carry, y, kept
+    carry, (y, beside) = lax.scan(body, carry, (xs, mask), reverse=reverse, unroll=unroll)
+    return carry, y, beside
 
 
 def _zero(tangent: Any) -> bool:
@@ -199,14 +211,15 @@ def _sum(terms: list[jax.Array], shape: tuple[int, ...]) -> jax.Array:
 
 
 def _times_all(x: jax.Array, dkernel: jax.Array) -> jax.Array:
-    """Return `x dkernel` in the form whose transpose is one fast product: `xᵀ` in order, times what comes back."""
-    columns = lax.optimization_barrier(x.reshape(-1, x.shape[-1]).T)  # (in, time batch)
+    """Return `x dkernel` in a form whose transpose is one fast product, of a contiguous xᵀ with the cotangent."""
+    # (in, time · batch)
+    columns = lax.optimization_barrier(x.reshape(-1, x.shape[-1]).T)
     y = lax.dot_general(columns, dkernel, (((0,), (0,)), ((), ())))
     return y.reshape(*x.shape[:-1], dkernel.shape[-1])
 
 
 def _joined(weights: Weights, scale: jax.Array | None = None) -> Weights:
-    """Return W above U, and the bias, each gate's columns times its scale."""
+    """Return W stacked on U, and the bias, the columns of each gate times its scale."""
     both = jnp.concatenate([weights["kernel"], weights["recurrent_kernel"]], axis=0)
     bias = weights.get("bias")
     if scale is not None:
@@ -219,12 +232,12 @@ def _affine(weights: Weights, x: jax.Array, h: jax.Array) -> jax.Array:
     return z if weights["bias"] is None else z + weights["bias"][None]
 
 
-def _rnn(step: Callable, slope: Callable) -> Kind:
-    def step_fn(weights: Weights, carry: Carry, x: jax.Array) -> Any:
-        h = step(_affine(weights, x, carry[0]))
+def _rnn(activation: Callable, slope: Callable) -> Recurrence:
+    def step(weights: Weights, carry: Carry, x: jax.Array) -> Any:
+        h = activation(_affine(weights, x, carry[0]))
         return (h,), (slope(h),)
 
-    return Kind(_joined, step_fn, lambda coefficients, carry, u: (coefficients[0] * u,))
+    return Recurrence(_joined, step, lambda coefficients, carry, u: (coefficients[0] * u,))
 
 
 def _lstm_prepare(weights: Weights) -> Weights:
@@ -234,14 +247,16 @@ def _lstm_prepare(weights: Weights) -> Weights:
 
 def _lstm_step(weights: Weights, carry: Carry, x: jax.Array) -> Any:
     c, h = carry
+    # One tanh for all gates; without the barrier XLA computes it again in each loop that reads a gate.
     t = lax.optimization_barrier(jnp.tanh(_affine(weights, x, h).astype(c.dtype)))
     t_i, t_f, g, t_o = jnp.split(t, 4, axis=-1)
     i, f, o = (0.5 * gate + 0.5 for gate in (t_i, t_f, t_o))
     new = f * c + i * g
-    shown = jnp.tanh(new)
-    slopes = [(1 - t_i * t_i) * g / 4, (1 - t_f * t_f) * c / 4, (1 - g * g) * i, (1 - t_o * t_o) * shown / 4]
-    P, Q = jnp.concatenate(slopes, axis=-1), o * (1 - shown * shown)  # ∂c'/∂z, and for o ∂h'/∂z; ∂h'/∂c'
-    return (new, (o * shown).astype(h.dtype)), (P, Q, f)
+    tanh_c = jnp.tanh(new)
+    # P is ∂c'/∂z for i, f and g, and ∂h'/∂z for o; Q is ∂h'/∂c'.
+    slopes = [(1 - t_i * t_i) * g / 4, (1 - t_f * t_f) * c / 4, (1 - g * g) * i, (1 - t_o * t_o) * tanh_c / 4]
+    P, Q = jnp.concatenate(slopes, axis=-1), o * (1 - tanh_c * tanh_c)
+    return (new, (o * tanh_c).astype(h.dtype)), (P, Q, f)
 
 
 def _lstm_tangent(coefficients: tuple[jax.Array, ...], carry: Carry, u: jax.Array) -> Carry:
@@ -269,12 +284,14 @@ def _gru_step(weights: Weights, carry: Carry, x: jax.Array) -> Any:
     width = h.shape[-1]
     from_x, from_h = jnp.matmul(x, weights["kernel"]), jnp.matmul(h, weights["recurrent_kernel"])
     from_x = from_x if weights["bias"] is None else from_x + weights["bias"][None]
+    # One tanh for r and z; n has to wait for r.
     t = lax.optimization_barrier(jnp.tanh(from_x[:, : 2 * width] + from_h[:, : 2 * width]))
     t_r, t_z = jnp.split(t, 2, axis=-1)
     r, z = 0.5 * t_r + 0.5, 0.5 * t_z + 0.5
     k = from_h[:, 2 * width :]
     k = k if weights["recurrent_bias"] is None else k + weights["recurrent_bias"][None]
     n = lax.optimization_barrier(jnp.tanh(from_x[:, 2 * width :] + r * k))
+    # P is ∂h'/∂u, for u before the gates r, z and n.
     slope = (1 - z) * (1 - n * n)
     P = jnp.concatenate([slope * k * (1 - t_r * t_r) / 4, (h - n) * (1 - t_z * t_z) / 4, slope], axis=-1)
     return ((1 - z) * n + z * h,), (P, z, r)
@@ -282,11 +299,12 @@ def _gru_step(weights: Weights, carry: Carry, x: jax.Array) -> Any:
 
 def _gru_tangent(coefficients: tuple[jax.Array, ...], carry: Carry, u: jax.Array) -> Carry:
     P, z, _ = coefficients
-    r, to, n = jnp.split(P * u, 3, axis=-1)
-    return (z * carry[0] + r + to + n,)
+    du_r, du_z, du_n = jnp.split(P * u, 3, axis=-1)
+    return (z * carry[0] + du_r + du_z + du_n,)
 
 
 def _gru_gate(coefficients: tuple[jax.Array, ...], k: jax.Array) -> jax.Array:
+    # r multiplies the recurrent product of the last gate alone.
     r = coefficients[2]
     width = r.shape[-1]
     return jnp.concatenate([k[..., : 2 * width], r * k[..., 2 * width :]], axis=-1)
@@ -294,5 +312,5 @@ def _gru_gate(coefficients: tuple[jax.Array, ...], k: jax.Array) -> jax.Array:
 
 _RNN_TANH = _rnn(jnp.tanh, lambda h: 1 - h * h)
 _RNN_RELU = _rnn(jax.nn.relu, lambda h: (h > 0).astype(h.dtype))
-_LSTM = Kind(_lstm_prepare, _lstm_step, _lstm_tangent)
-_GRU = Kind(_gru_prepare, _gru_step, _gru_tangent, _gru_gate)
+_LSTM = Recurrence(_lstm_prepare, _lstm_step, _lstm_tangent)
+_GRU = Recurrence(_gru_prepare, _gru_step, _gru_tangent, _gru_gate)

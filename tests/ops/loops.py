@@ -1,4 +1,4 @@
-"""Convolution and pooling written as loops over places, in NumPy: what the array functions are held against."""
+"""Convolution and pooling as loops over positions in NumPy: reference values for the array functions."""
 
 from collections.abc import Iterator
 
@@ -20,7 +20,7 @@ def conv(x, kernel, stride, padding, dilation, groups=1):
 
 
 def conv_transpose(x, kernel, stride, padding, output_padding, dilation, groups=1):
-    """Spread every input over its window of the output."""
+    """Add every input, times the kernel, to its window of the output."""
     window, channels = kernel.shape[:-2], kernel.shape[-2]
     features = kernel.shape[-1] * groups
     full = [
@@ -37,7 +37,7 @@ def conv_transpose(x, kernel, stride, padding, output_padding, dilation, groups=
 
 
 def max_pool(x, window, stride, padding, dilation, g):
-    """Return the maxima, and the gradient of Σ g·y: all to the first maximum of each window."""
+    """Return the maxima, and the gradient of Σ g·y: which goes to the first maximum of each window."""
     padded = np.pad(x, [(0, 0), *padding, (0, 0)], constant_values=-np.inf)
     out = _sizes(padded, window, stride, dilation)
     y, dx = np.empty((x.shape[0], *out, x.shape[-1])), np.zeros_like(padded)
@@ -54,7 +54,7 @@ def max_pool(x, window, stride, padding, dilation, g):
 
 
 def avg_pool(x, window, stride, padding, dilation, counted, g):
-    """Return the means over the places that count, and the gradient of Σ g·y."""
+    """Return the means over the positions that count, and the gradient of Σ g·y."""
     padded = np.pad(x, [(0, 0), *padding, (0, 0)])
     counts = np.pad(np.ones(x.shape[1:-1]), counted, constant_values=1.0)
     counts = np.pad(counts, [(p - c, q - d) for (p, q), (c, d) in zip(padding, counted)])

@@ -1,4 +1,4 @@
-"""Convolution as array functions: against loops, and one formulation against the other in every derivative."""
+"""Convolution as array functions: against loops, and formulations against XLA's own in every derivative."""
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from tests.oracle import floats
 
 @st.composite
 def settings(draw, groups=st.integers(1, 2)):
-    """Draw (input, kernel, stride, padding, dilation, groups) with room for at least one window."""
+    """Draw (input, kernel, stride, padding, dilation, groups) with at least one window."""
     rank = draw(st.integers(1, 3))
 
     def each(strategy):
@@ -48,7 +48,7 @@ CASES = {
     "1-D": ((6,), (3,), ((2,), ((2, 0),), (2,)), 2, 3),
     "2-D": ((5, 4), (3, 2), ((1, 2), ((1, 1), (0, 1)), (1, 1)), 2, 3),
     "1x1": ((5, 4), (1, 1), ((2, 1), ((0, 0), (1, 0)), (1, 1)), 2, 3),
-    "every place": ((5, 4), (3, 3), ((1, 1), ((1, 1), (2, 0)), (1, 1)), 2, 3),
+    "unit stride": ((5, 4), (3, 3), ((1, 1), ((1, 1), (2, 0)), (1, 1)), 2, 3),
     "dilated": ((5, 7), (2, 3), ((1, 1), ((1, 1), (2, 1)), (2, 2)), 9, 17),
     "3-D": ((3, 2, 4), (2, 1, 3), ((1, 1, 1), ((0, 1), (0, 0), (1, 1)), (1, 1, 1)), 2, 2),
     "wide padding": ((3, 2), (2, 2), ((1, 1), ((3, 2), (0, 2)), (1, 1)), 2, 2),
@@ -96,7 +96,7 @@ def test_derivatives_are_those_of_the_native_convolution(spatial, window, rest, 
                 "vmap": jax.vmap(gradient, (None, 0))(x, kernels),
                 "vmap of x": jax.vmap(gradient, (0, None))(xs, kernel),
                 "vmap of both": jax.vmap(gradient, (2, -1))(jnp.moveaxis(xs, 0, 2), jnp.moveaxis(kernels, 0, -1)),
-                "members of members": jax.vmap(jax.vmap(gradient, (0, None)), (None, 0))(xs, kernels),
+                "vmap of vmap": jax.vmap(jax.vmap(gradient, (0, None)), (None, 0))(xs, kernels),
                 "both, twice": jax.vmap(jax.vmap(gradient))(jnp.stack([xs, -xs]), jnp.stack([kernels, kernels**2])),
             }
 
@@ -107,12 +107,12 @@ def test_derivatives_are_those_of_the_native_convolution(spatial, window, rest, 
 
 
 GROUPED = ("depthwise", "groups", "thin groups")
-MADE_FOR_EIGEN = {"rows to spare": ((9, 7), (3, 3), ((1, 1), ((1, 1), (1, 1)), (1, 1)), 3, 4)}
+FITTING_EIGEN = {"many rows": ((9, 7), (3, 3), ((1, 1), ((1, 1), (1, 1)), (1, 1)), 3, 4)}
 FORMS = {
     "native": CASES,
-    "eigen": MADE_FOR_EIGEN,
+    "eigen": FITTING_EIGEN,
     "patches": [name for name in CASES if name not in GROUPED],
-    "shifts": ("every place", "dilated", "3-D"),
+    "shifts": ("unit stride", "dilated", "3-D"),
     "depthwise": ("depthwise",),
     "groups": GROUPED,
 }
@@ -120,7 +120,7 @@ FORMS = {
 
 @pytest.mark.parametrize(("form", "case"), [(form, case) for form, cases in FORMS.items() for case in cases])
 def test_every_formulation_computes_all_three_maps(form, case):
-    spatial, window, rest, channels, features = {**CASES, **MADE_FOR_EIGEN}[case]
+    spatial, window, rest, channels, features = {**CASES, **FITTING_EIGEN}[case]
     geometry = Geometry(spatial, window, channels, features, *rest)
     with jax.enable_x64(True):
         x, kernel = (jnp.asarray(floats(*shape)) * 1.0 for shape in ((2, *spatial, channels), geometry.kernel))
@@ -163,7 +163,7 @@ def test_a_program_exported_for_any_batch():
     np.testing.assert_allclose(exported.call(x), gradient(x), rtol=1e-5, atol=1e-4)
 
 
-def test_a_batch_in_pieces(monkeypatch):
+def test_a_batch_in_chunks(monkeypatch):
     x, kernel = (jnp.asarray(floats(*shape)) for shape in ((6, 5, 5, 12), (3, 3, 12, 20)))
     rest = (1, 1), ((1, 1), (1, 1)), (1, 1)
 
@@ -172,10 +172,10 @@ def test_a_batch_in_pieces(monkeypatch):
         return y, *backward(y)
 
     whole = jax.jit(both)(x, kernel)
-    monkeypatch.setattr(dispatch, "PIECE", 7 * 5 * (3 * 12 + 3 * 20) * 4 * 2)  # two examples a piece, at most
-    pieces = jax.jit(lambda x, kernel: both(x, kernel)[::-1])
-    assert pieces.lower(x, kernel).as_text().count("stablehlo.while") == 3
-    for a, b in zip(pieces(x, kernel)[::-1], whole):
+    monkeypatch.setattr(dispatch, "CHUNK_BYTES", 7 * 5 * (3 * 12 + 3 * 20) * 4 * 2)  # two examples a chunk, at most
+    chunks = jax.jit(lambda x, kernel: both(x, kernel)[::-1])
+    assert chunks.lower(x, kernel).as_text().count("stablehlo.while") == 3
+    for a, b in zip(chunks(x, kernel)[::-1], whole):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * float(jnp.abs(b).max()))
 
 
@@ -193,7 +193,7 @@ def program(platform, window, channels=32, features=32, groups=1):
 
 def test_the_platform_chooses_the_formulation():
     assert "stablehlo.convolution" not in program("cpu", 3, channels=8)
-    assert "4x9x8x32xf32" in program("cpu", 3)  # with a row in vain, so that XLA leaves it to Eigen
+    assert "4x9x8x32xf32" in program("cpu", 3)  # a padded row makes XLA choose Eigen
     assert "stablehlo.convolution" in program("cpu", 3, features=16)
     assert "stablehlo.convolution" in program("cpu", 3, groups=2)
     assert "stablehlo.convolution" not in program("cpu", 3, groups=32)
@@ -206,7 +206,7 @@ def test_the_platform_chooses_the_formulation():
         assert "stablehlo.convolution" not in text
 
 
-def test_xla_leaves_convolutions_with_rows_in_vain_to_eigen():
+def test_a_padded_row_makes_xla_choose_eigen():
     x, kernel = jnp.asarray(floats(4, 8, 8, 32)), jnp.asarray(floats(3, 3, 32, 32))
 
     def compiled(form):
@@ -226,10 +226,10 @@ def test_xla_leaves_convolutions_with_rows_in_vain_to_eigen():
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * float(jnp.abs(b).max()))
 
 
-@pytest.mark.parametrize("piece", [dispatch.PIECE, 1])
-def test_under_shard_map_what_is_equal_everywhere_is_cast(piece: int, monkeypatch: pytest.MonkeyPatch):
-    """Also the zeros that pieces of a batch are added to."""
-    monkeypatch.setattr(dispatch, "PIECE", piece)
+@pytest.mark.parametrize("chunk_bytes", [dispatch.CHUNK_BYTES, 1])
+def test_operands_under_shard_map_are_cast_to_vary_alike(chunk_bytes: int, monkeypatch: pytest.MonkeyPatch):
+    """Also the zeros that chunks of a batch are added to."""
+    monkeypatch.setattr(dispatch, "CHUNK_BYTES", chunk_bytes)
     mesh, spec = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("batch",)), jax.sharding.PartitionSpec
     x, kernel = jnp.asarray(floats(4, 5, 5, 9)), jnp.asarray(floats(3, 3, 9, 17))
 
@@ -241,11 +241,11 @@ def test_under_shard_map_what_is_equal_everywhere_is_cast(piece: int, monkeypatc
     np.testing.assert_allclose(jax.jit(sharded)(kernel, x), whole, rtol=1e-4, atol=1e-4 * float(jnp.abs(whole).max()))
 
 
-def test_patches_are_not_kept_for_the_backward_pass():
+def test_patches_are_no_residuals():
     x, kernel = jnp.asarray(floats(2, 6, 6, 3)), jnp.asarray(floats(3, 3, 3, 2))
     _, backward = jax.vjp(lambda x, k: ops.conv(x, k, (1, 1), ((0, 0), (0, 0)), (1, 1)), x, kernel)
-    kept = [leaf.size for leaf in jax.tree.leaves(backward)]
-    assert sum(kept) <= x.size + kernel.size + 1
+    residuals = [leaf.size for leaf in jax.tree.leaves(backward)]
+    assert sum(residuals) <= x.size + kernel.size + 1
 
 
 def test_gradients_inside_a_scan():

@@ -1,4 +1,4 @@
-"""Which values survive: the exact law of the draws, by enumeration and by counting."""
+"""Dropout masks: the exact distribution of the draws, by linear algebra and by counting."""
 
 import itertools
 
@@ -16,7 +16,7 @@ def draws(words):
 
 
 def test_a_word_determines_each_draw_and_each_draw_is_uniform():
-    """Linear over bits: the 24 bits of each draw are independent forms of the word, so no number is likelier."""
+    """Linear over bits: the 24 bits of each draw are independent forms of the word, so all numbers are equally likely."""
     for draw in draws(1 << np.arange(32, dtype=np.uint64)):
         rows, rank = [int(row) for row in draw], 0
         for bit in reversed(range(24)):  # elimination over the field of two elements
@@ -30,8 +30,8 @@ def test_a_word_determines_each_draw_and_each_draw_is_uniform():
         np.testing.assert_array_equal(x ^ y, both)
 
 
-def test_a_draw_is_independent_of_the_own_byte_of_another():
-    """The bits of a draw and of the own byte of any other are 32 independent forms of the word."""
+def test_a_draw_is_independent_of_the_first_byte_of_another():
+    """The bits of a draw and of the first byte of any other are 32 independent forms of the word."""
     basis = draws(1 << np.arange(32, dtype=np.uint64))
     for a, b in itertools.permutations(range(4), 2):
         rows = [int(x) << 8 | int(y) >> 16 for x, y in zip(basis[a], basis[b], strict=True)]
@@ -54,7 +54,7 @@ def test_shares_within_five_standard_deviations(impl, rate):
     kept = np.asarray(keep)
     assert abs(kept.mean() - p) < 5 * (p * (1 - p) / kept.size) ** 0.5
     for other in (kept[..., 63:126], kept[..., 126:189], np.roll(kept, 1, 0)[..., :63], np.roll(kept, 1, 1)[..., :63]):
-        both = (kept[..., :63] & other).mean()  # values of one word stand 63 apart
+        both = (kept[..., :63] & other).mean()  # values of one word are 63 apart
         assert abs(both - p * p) < 5 * (p * p * (1 - p * p) / other.size) ** 0.5
 
 

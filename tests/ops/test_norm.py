@@ -1,4 +1,4 @@
-"""Normalization as an array function: against the plain formula in every derivative, and beside a large mean."""
+"""Normalization as an array function: every derivative of the plain formula, and large means."""
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,7 @@ def plain(x, scale, bias, epsilon, axes, mask):
 def example(name):
     shape, axes, beside, masked = LAYOUTS[name]
     mask = None
-    if masked:  # each group of values has at least one that counts
+    if masked:  # at least one value counts in each group
         mask = (
             jnp.asarray(np.random.default_rng(0).random((*shape[:2], *(1,) * (len(shape) - 2))) < 0.6)
             .at[:, 0]
@@ -82,8 +82,8 @@ def test_every_derivative_is_that_of_the_plain_formula(name):
     st.floats(-1e15, 1e15).filter(lambda mean: abs(mean) > 1e-3),
     st.data(),
 )
-def test_moments_are_exact_beside_any_mean(shape, mean, data):
-    """Whatever float32 values are given, the moments are those of the very same values in exact arithmetic."""
+def test_moments_are_exact_for_any_mean(shape, mean, data):
+    """For any float32 values the moments are those in exact arithmetic."""
     axes = data.draw(st.lists(st.integers(0, len(shape) - 1), min_size=1, unique=True))
     x = (
         floats(*shape) * np.float32(abs(mean) * data.draw(st.sampled_from([1.0, 1e-3, 1e-6]))) + np.float32(mean)
@@ -93,20 +93,20 @@ def test_moments_are_exact_beside_any_mean(shape, mean, data):
     n = np.maximum(counts.sum(tuple(axes), keepdims=True), 1)
     expected = (exact * counts).sum(tuple(axes), keepdims=True) / n
     variance = ((exact - expected) ** 2 * counts).sum(tuple(axes), keepdims=True) / n
-    near, rest, found = jax.jit(lambda x: moments(x, axes, mask))(x)
+    shift, rest, found = jax.jit(lambda x: moments(x, axes, mask))(x)
     np.testing.assert_allclose(found, variance, rtol=2e-5, atol=1e-20 * mean**2)
-    error = np.abs(np.asarray(near, np.float64) + np.asarray(rest, np.float64) - expected)
+    error = np.abs(np.asarray(shift, np.float64) + np.asarray(rest, np.float64) - expected)
     assert (error <= 5e-6 * np.sqrt(variance) + 1e-14 * abs(mean)).all()
 
 
 def test_an_outlier_first_costs_no_accuracy():
-    """The guess at the mean may be as far off as can be: the first value alone differs."""
+    """The worst case for the shift: only the first value differs."""
     x = np.full((4096, 1), 3.0, np.float32) + floats(4096, 1, scale=1e-3)
     x[0] = 1e4
-    near, rest, variance = moments(jnp.asarray(x), (0,))
+    shift, rest, variance = moments(jnp.asarray(x), (0,))
     exact = x.astype(np.float64)
     np.testing.assert_allclose(variance, exact.var(0, keepdims=True), rtol=2e-6)
-    np.testing.assert_allclose(np.float64(near) + np.float64(rest), exact.mean(0, keepdims=True), rtol=1e-6)
+    np.testing.assert_allclose(np.float64(shift) + np.float64(rest), exact.mean(0, keepdims=True), rtol=1e-6)
 
 
 def test_nan_and_infinity_stay_in_their_group():
@@ -118,14 +118,14 @@ def test_nan_and_infinity_stay_in_their_group():
     assert not jnp.isfinite(mean[:, :2]).any()
 
 
-def test_half_precision_is_kept_as_it_came_and_computed_in_float32():
+def test_residuals_are_in_half_precision_and_arithmetic_in_float32():
     x = jnp.asarray(floats(6, 4)).astype(jnp.bfloat16)
     y, back = jax.vjp(lambda x: normalize(x, None, None, 1e-5, (0,))[0], x)
     assert y.dtype == jnp.float32
     np.testing.assert_allclose(y, normalize(x.astype(jnp.float32), None, None, 1e-5, (0,))[0], rtol=1e-6)
     assert back(y)[0].dtype == jnp.bfloat16
-    kept = [leaf for leaf in jax.tree.leaves(back) if leaf.size == x.size]
-    assert [leaf.dtype for leaf in kept] == [jnp.bfloat16]
+    residuals = [leaf for leaf in jax.tree.leaves(back) if leaf.size == x.size]
+    assert [leaf.dtype for leaf in residuals] == [jnp.bfloat16]
 
 
 def test_gradients_survive_an_export():
@@ -136,6 +136,6 @@ def test_gradients_survive_an_export():
         np.testing.assert_allclose(a, b, rtol=1e-6)
 
 
-def test_an_empty_batch_is_normalized_to_one():
+def test_an_empty_batch_stays_empty():
     y, _, _ = normalize(jnp.zeros((0, 3)), None, None, 1e-5, (1,))
     assert y.shape == (0, 3)

@@ -15,7 +15,7 @@ from tests.oracle import floats, integers
 
 @st.composite
 def settings(draw):
-    """Draw (input shape, window, stride, padding, dilation); some windows are beyond the limit for slices."""
+    """Draw (input shape, window, stride, padding, dilation); some windows exceed the limit for slices."""
     rank = draw(st.integers(1, 3))
 
     def each(strategy):
@@ -123,14 +123,14 @@ def test_derivatives_under_transformations_are_the_same(pool):
 
     with jax.enable_x64(True):
         x = jnp.asarray(np.random.default_rng(0).permutation(2 * 5 * 6 * 1).reshape(2, 5, 6, 1) / 10.0)
-        members = jnp.stack([x, -x])
+        several = jnp.stack([x, -x])
 
         @jax.jit
-        def compute(x, members):
-            in_loop = jax.lax.map(jax.grad(loss), members)
-            return jax.vmap(jax.grad(loss))(members), in_loop, jax.grad(jax.checkpoint(loss))(x), jax.hessian(loss)(x)
+        def compute(x, several):
+            in_loop = jax.lax.map(jax.grad(loss), several)
+            return jax.vmap(jax.grad(loss))(several), in_loop, jax.grad(jax.checkpoint(loss))(x), jax.hessian(loss)(x)
 
-        together, in_loop, checkpointed, hessian = compute(x, members)
+        together, in_loop, checkpointed, hessian = compute(x, several)
         np.testing.assert_allclose(together, in_loop, rtol=1e-14)
         np.testing.assert_allclose(checkpointed, together[0], rtol=1e-14)
         # pool(x) is homogeneous of degree 1, so the loss is of degree 3: ∇²L x = 2 ∇L, ∇L · x = 3 L.
@@ -155,10 +155,10 @@ def test_maxima_of_half_precision_are_those_of_float32():
     np.testing.assert_array_equal(dx.astype(jnp.float32), wide_dx)
 
 
-def test_the_backward_pass_keeps_a_byte_for_each_window():
+def test_the_residuals_are_a_byte_per_window():
     x = jnp.ones((2, 8, 8, 3))
-    kept = jax.tree.leaves(jax.vjp(lambda x: ops.max_pool(x, *STEM), x)[1])
-    assert sum(each.nbytes for each in kept) < 2 * 5 * 5 * 3 + 200
+    residuals = jax.tree.leaves(jax.vjp(lambda x: ops.max_pool(x, *STEM), x)[1])
+    assert sum(each.nbytes for each in residuals) < 2 * 5 * 5 * 3 + 200
 
 
 @pytest.mark.parametrize("window", [(3,), (9,)])

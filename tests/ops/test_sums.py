@@ -1,4 +1,4 @@
-"""Sums that keep what float32 rounds off, in compiled loops, under vmap and in derivatives."""
+"""Sums that keep the rounding errors of float32: in compiled loops, under vmap and in derivatives."""
 
 import jax
 import jax.numpy as jnp
@@ -20,11 +20,11 @@ def doubled(sums: Sum) -> Sum:
 
 @jax.jit
 def merged(first: Sum, others: jax.Array) -> Sum:
-    """Return a sum that others are added to one by one."""
+    """Add numbers to a sum one by one."""
     return jax.lax.scan(lambda sums, value: (sums + as_sum(value), None), first, others)[0]
 
 
-def test_counts_go_on_beyond_two_to_the_24th():
+def test_counts_are_exact_beyond_two_to_the_24th():
     one = as_sum(jnp.float32(1))
     large = jax.jit(doubled)(merged(as_sum(jnp.float32(0)), jnp.ones(37)))
     assert exact(large) == 37 * 2**DOUBLINGS  # 1.3e12
@@ -57,8 +57,8 @@ def test_sums_of_one_batch():
 
 
 @pytest.mark.parametrize("spread", [0, 1])
-def test_counts_by_place(spread):
-    """More items than one block of integers holds, with weights of one size and of many."""
+def test_counts_by_position(spread):
+    """More items than one block of integers holds, with weights of one magnitude and of many."""
     rng, items = np.random.default_rng(0), 2**20 + 77
     rows, columns = rng.integers(0, 5, items), rng.integers(0, 4, items)  # rows 3 and 4 are outside
     weights = (0.1 * 10 ** (spread * rng.normal(size=items))).astype(np.float32)

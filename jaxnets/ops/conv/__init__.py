@@ -1,1 +1,1 @@
-"""Convolutions, in the formulation that is fast for their shapes and platform."""
+"""Convolutions, in the formulation that is fastest for their shapes and platform."""

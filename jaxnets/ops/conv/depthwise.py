@@ -1,43 +1,43 @@
-"""Depthwise convolution and both its gradients as sums over the elements of the window.
+"""Depthwise convolution and its gradients as sums over the elements of the window.
 
 y[i, c, m] = Σ_j x[i·stride + j·dilation − padding, c] w[j, c, m]
+
+Each channel has its own kernel, so a matrix product has nothing to share; elementwise products fuse into one loop.
 """
 
 import jax
 import jax.numpy as jnp
 
-from jaxnets.ops.geometry import Geometry, padded, places, under
+from jaxnets.ops.geometry import Geometry, elements, padded, under
 
 
 def forward(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     """Return y, `(batch, *out, features)`."""
-    g, y = geometry, None
-    for part, element in zip(_seen(x, g), _elements(kernel, g), strict=True):
-        y = part[..., None] * element if y is None else y + part[..., None] * element
+    g, slices, y = geometry, _slices(x, geometry), None
+    # One weight per channel and multiplier, broadcast over batch and positions.
+    weights = kernel.reshape(-1, *(1,) * (len(g.window) + 1), g.channels, g.features // g.channels)
+    for part, weight in zip(slices, weights, strict=True):
+        y = part[..., None] * weight if y is None else y + part[..., None] * weight
     assert y is not None
     return y.reshape(len(x), *g.out, g.features)
 
 
 def to_input(dy: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
-    """Return the gradient by the input."""
+    """Return the input gradient."""
     x = jax.ShapeDtypeStruct((len(dy), *geometry.spatial, geometry.channels), dy.dtype)
     return jax.linear_transpose(lambda x: forward(x, kernel, geometry), x)(dy)[0]
 
 
 def to_kernel(x: jax.Array, dy: jax.Array, geometry: Geometry) -> jax.Array:
-    """Return the gradient by the kernel."""
+    """Return the kernel gradient."""
     g = geometry
+    # (batch, *out, channels, multiplier)
     split = dy.reshape(*dy.shape[:-1], g.channels, -1)
-    over = tuple(range(dy.ndim - 1))
-    return jnp.stack([jnp.sum(part[..., None] * split, over) for part in _seen(x, g)]).reshape(g.kernel)
+    positions = tuple(range(dy.ndim - 1))
+    return jnp.stack([jnp.sum(part[..., None] * split, positions) for part in _slices(x, g)]).reshape(g.kernel)
 
 
-def _seen(x: jax.Array, geometry: Geometry) -> list[jax.Array]:
+def _slices(x: jax.Array, geometry: Geometry) -> list[jax.Array]:
     """Return the input under each element of the window, `(batch, *out, channels)`."""
     x = padded(x, geometry)
-    return [under(x, geometry, place) for place in places(geometry.window)]
-
-
-def _elements(kernel: jax.Array, geometry: Geometry) -> jax.Array:
-    ones = (1,) * (len(geometry.window) + 1)  # broadcast over batch and places
-    return kernel.reshape(-1, *ones, geometry.channels, geometry.features // geometry.channels)
+    return [under(x, geometry, element) for element in elements(geometry.window)]

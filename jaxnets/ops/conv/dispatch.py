@@ -1,6 +1,6 @@
-"""Which formulation of a convolution is fast on a CPU: a small table, from measurements.
+"""The formulation of a convolution that is fastest on a CPU, by a small table of measurements.
 
-`python -m experiments.benchmarks.convolutions` measures them all again.
+`python -m experiments.benchmarks.convolutions` repeats the measurements.
 """
 
 import math
@@ -14,31 +14,29 @@ from jax import lax
 
 from jaxnets.core.errors import NetError
 from jaxnets.ops.conv import depthwise, eigen, groups, native, patches, phases, shifts
-from jaxnets.ops.conv.varying import alike
 from jaxnets.ops.geometry import Geometry
 
 Form = Literal["native", "eigen", "patches", "shifts", "depthwise", "groups"]
 Map = Literal["forward", "to_input", "to_kernel"]  # x, w → y; dy, w → dx; x, dy → dw
+Bilinear = Callable[[jax.Array, jax.Array], jax.Array]
 
-COLUMNS = 24
-"""How many columns a matrix should have for a product of full speed."""
+FAST_COLUMNS = 24
+"""Columns that a matrix needs for a product at full speed."""
 
-FEW = 8
-"""Up to how many channels patches are always cut: with so few, XLA's own convolution is slow."""
+FEW_CHANNELS = 8
+"""Up to this many channels patches win: XLA's own convolution is slow there."""
 
 NARROW = 16
-"""Up to how many channels of what is made XLA's own convolution is the faster one as it is."""
+"""Up to this many output channels of a map XLA's own convolution beats Eigen."""
 
-WIDE, SMALL = 256, 16
-"""From how many channels shifts are no faster any more; up to how many places patches are faster then."""
+WIDE, SMALL_MAP = 256, 16
+"""From `WIDE` channels on shifts no longer win; up to `SMALL_MAP` positions patches do."""
 
-TAPS = 64
-"""Up to how many elements a depthwise kernel is a sum over them: compile time grows with their number."""
+DEPTHWISE_ELEMENTS = 64
+"""Largest depthwise kernel computed as a sum over its elements: compile time grows with their number."""
 
-PIECE = 8 * 2**20
-"""Bytes of patches up to which a batch is computed whole; beyond it in pieces, one after another."""
-
-Bilinear = Callable[[jax.Array, jax.Array], jax.Array]
+CHUNK_BYTES = 8 * 2**20
+"""Patches of a whole batch up to this size; a larger batch is computed chunk by chunk, which bounds memory."""
 
 
 def formulation(map_: Map, geometry: Geometry, batch: int, itemsize: int, form: Form | None = None) -> Bilinear:
@@ -49,63 +47,67 @@ def formulation(map_: Map, geometry: Geometry, batch: int, itemsize: int, form: 
     if name in ("native", "depthwise"):
         return partial(getattr(native if name == "native" else depthwise, map_), geometry=g)
     if name == "groups":
-        each = formulation(map_, groups.one(g), batch, itemsize)
-        return partial(getattr(groups, map_), geometry=g, compute=each)
+        one_group = formulation(map_, groups.per_product(g), batch, itemsize)
+        return partial(getattr(groups, map_), geometry=g, compute=one_group)
+
     module: Any = {"patches": patches, "shifts": shifts, "eigen": eigen}[name]
     settings = {"block": block(g)} if name == "patches" else {}
     if name == "patches" and map_ == "to_input":
-        if g.gathered:
+        if g.unit_stride:
             return partial(patches.to_input, geometry=g, **settings)
-        return in_pieces(partial(phases.to_input, geometry=g), _pieces(batch, phases.written(g) * itemsize))
-    other = g.turned() if map_ == "to_input" else g
-    pieces = 1 if name == "eigen" else _pieces(batch, module.written(other, **settings) * itemsize)
+        return _by_chunks(partial(phases.to_input, geometry=g), _chunks(batch, phases.written(g) * itemsize))
+
+    # With a window at every position the input gradient is itself a convolution, of the flipped kernel.
+    computed = g.transposed() if map_ == "to_input" else g
+    chunks = 1 if name == "eigen" else _chunks(batch, module.written(computed, **settings) * itemsize)
     if map_ == "to_kernel":
-        return in_pieces_added(partial(module.to_kernel, geometry=g, **settings), pieces)
-    compute = partial(module.forward, geometry=other, **settings)
-    # With a window at every place, the gradient by the input is such a convolution itself.
-    return in_pieces((lambda dy, w: compute(dy, turn(w))) if map_ == "to_input" else compute, pieces)
+        return _summed_by_chunks(partial(module.to_kernel, geometry=g, **settings), chunks)
+    compute = partial(module.forward, geometry=computed, **settings)
+    return _by_chunks((lambda dy, w: compute(dy, flipped(w))) if map_ == "to_input" else compute, chunks)
 
 
 def applies(form: Form, map_: Map, geometry: Geometry) -> bool:
-    """Tell whether a formulation can compute one of the three maps."""
+    """Return whether a formulation can compute one of the three maps."""
     g = geometry
     if form == "eigen":
-        return eigen.suits(g.turned() if map_ == "to_input" and g.gathered else g)
+        return eigen.applies(g.transposed() if map_ == "to_input" and g.unit_stride else g)
     return {
         "native": True,
         "patches": g.groups == 1,
-        "shifts": g.gathered,
+        "shifts": g.unit_stride,
         "depthwise": g.groups == g.channels,
         "groups": g.groups > 1,
     }[form]
 
 
 def choose(map_: Map, geometry: Geometry, itemsize: int = 4) -> Form:
-    """Return the name of the formulation that was fastest for such shapes, and numbers of so many bytes."""
+    """Return the name of the fastest formulation measured for such shapes and numbers of `itemsize` bytes."""
     g = geometry
     if g.groups > 1:
-        return "depthwise" if g.groups == g.channels and math.prod(g.window) <= TAPS else "groups"
-    if g.channels <= FEW or not g.gathered:
+        return "depthwise" if g.groups == g.channels and math.prod(g.window) <= DEPTHWISE_ELEMENTS else "groups"
+    if g.channels <= FEW_CHANNELS or not g.unit_stride:
         return "patches"
     if min(g.channels, g.features) >= WIDE:
-        return "patches" if math.prod(g.out) <= SMALL else "native"
-    made = g.channels if map_ == "to_input" else g.features
-    if made <= NARROW:
+        return "patches" if math.prod(g.out) <= SMALL_MAP else "native"
+    out_channels = g.channels if map_ == "to_input" else g.features
+    if out_channels <= NARROW:
         return "shifts" if map_ == "to_kernel" and g.channels <= NARROW else "native"
+    # Only float32 has an Eigen kernel that is faster.
     return "eigen" if itemsize == 4 and applies("eigen", map_, g) else "shifts"
 
 
 def block(geometry: Geometry) -> int:
-    """Return for how many places one patch serves: with few channels two, or as many as give `COLUMNS`."""
+    """Return how many neighboring positions share one patch: as many as give `FAST_COLUMNS`, 1 with many channels."""
     g = geometry
-    if g.channels > FEW:
+    if g.channels > FEW_CHANNELS:
         return 1
-    fit = [b for b in range(1, g.out[-1] + 1) if g.out[-1] % b == 0 and (b - 1) * g.stride[-1] < g.reach[-1]]
-    return next((b for b in fit if b > 1 and b * g.features >= COLUMNS), fit[-1])
+    # Blocks must tile the output, and their windows must overlap.
+    blocks = [b for b in range(1, g.out[-1] + 1) if g.out[-1] % b == 0 and (b - 1) * g.stride[-1] < g.reach[-1]]
+    return next((b for b in blocks if b > 1 and b * g.features >= FAST_COLUMNS), blocks[-1])
 
 
-def turn(kernel: jax.Array) -> jax.Array:
-    """Return the kernel of the gradient by the input: turned round, channels and features exchanged."""
+def flipped(kernel: jax.Array) -> jax.Array:
+    """Return the kernel of the input gradient: spatially flipped, `(*window, features, channels)`."""
     return jnp.swapaxes(jnp.flip(kernel, range(kernel.ndim - 2)), -2, -1)
 
 
@@ -115,31 +117,54 @@ def check_form(form: str | None) -> None:
         raise NetError(f"expects a form among {', '.join(get_args(Form))}, got {form!r}")
 
 
-def in_pieces(compute: Bilinear, pieces: int) -> Bilinear:
-    """Return a bilinear map of x and w that takes the batch in equal pieces, one after another."""
+def match_varying(left: jax.Array, right: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Cast two arrays inside `jax.shard_map` so that both vary over the same mesh axes."""
+    axes = [_varying_axes(each) for each in (left, right)]
+    left, right = (
+        lax.pcast(each, tuple(sorted(other - own)), to="varying") if other - own else each
+        for each, own, other in zip((left, right), axes, reversed(axes), strict=True)
+    )
+    return left, right
+
+
+def _varying_axes(x: jax.Array) -> frozenset[Any]:
+    """Return the mesh axes over which an array's values differ."""
+    aval = jax.typeof(x)
+    # Newer versions of JAX keep them in `manual_axis_type`.
+    return getattr(aval, "vma", None) or getattr(getattr(aval, "manual_axis_type", None), "varying", frozenset())
+
+
+def _by_chunks(compute: Bilinear, chunks: int) -> Bilinear:
+    """Return a map of x and w that computes the batch in equal chunks, one after another."""
 
     def computed(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        y = lax.map(lambda part: compute(part, kernel), x.reshape(pieces, -1, *x.shape[1:]))
+        y = lax.map(lambda part: compute(part, kernel), x.reshape(chunks, -1, *x.shape[1:]))
         return y.reshape(-1, *y.shape[2:])
 
-    return compute if pieces == 1 else computed
+    return compute if chunks == 1 else computed
 
 
-def in_pieces_added(compute: Bilinear, pieces: int) -> Bilinear:
-    """Return a bilinear map that sums over the batch, and takes it in equal pieces."""
+def _summed_by_chunks(compute: Bilinear, chunks: int) -> Bilinear:
+    """Return a map that sums over the batch, computed in equal chunks."""
 
     def computed(x: jax.Array, dy: jax.Array) -> jax.Array:
-        parts = tuple(each.reshape(pieces, -1, *each.shape[1:]) for each in (x, dy))
-        made = jax.eval_shape(compute, *(part[0] for part in parts))
-        zeros, _ = alike(jnp.zeros(made.shape, made.dtype), x)
+        parts = tuple(each.reshape(chunks, -1, *each.shape[1:]) for each in (x, dy))
+        total = jax.eval_shape(compute, *(part[0] for part in parts))
+        # Inside `shard_map` the carry of a scan must vary over the same mesh axes as what is added to it.
+        zeros, _ = match_varying(jnp.zeros(total.shape, total.dtype), x)
         return lax.scan(lambda total, each: (total + compute(*each), None), zeros, parts)[0]
 
-    return compute if pieces == 1 else computed
+    return compute if chunks == 1 else computed
 
 
-def _pieces(batch: int, written: int) -> int:
-    """Return into how many equal pieces a batch is cut, with so many bytes written for each example."""
-    if not isinstance(batch, int):  # a symbol, in a program that is exported for any batch
+def _chunks(batch: int, bytes_per_example: int) -> int:
+    """Return the number of equal chunks of a batch that keep what is written under `CHUNK_BYTES`."""
+    # The batch size is symbolic in a program exported for any batch.
+    if not isinstance(batch, int):
         return 1
-    cuts = (n for n in range(1, batch + 1) if batch % n == 0 and (batch // n * written <= PIECE or n == batch))
-    return next(cuts, 1)
+    counts = (
+        n
+        for n in range(1, batch + 1)
+        if batch % n == 0 and (batch // n * bytes_per_example <= CHUNK_BYTES or n == batch)
+    )
+    return next(counts, 1)

@@ -1,10 +1,10 @@
-"""A 2-D convolution and both its gradients by Eigen, XLA's other routine on CPU.
+"""A 2-D convolution and its kernel gradient by Eigen: force XLA's Eigen kernel by padding rows.
 
-XLA gives such a convolution to YNNPACK, which takes about twice as long as Eigen from some 32 channels on. No setting
-of a single operation says which; but YNNPACK is not asked where the output or the kernel has more rows than the input.
-So the input gets so many more rows of zeros at its end, and what they add to the output is cut off; in the gradient by
-the kernel the cotangent is what slides, and gets rows of zeros. A few rows are computed in vain. Should a version of
-XLA decide otherwise, the result is the same.
+XLA on CPU gives such a convolution to YNNPACK, which takes about twice as long as Eigen from some 32 channels on. No
+option of a single operation chooses, but XLA does not use YNNPACK where the output or the kernel has more rows than the
+input. So zero rows are appended to the input until the output has more, and the surplus output rows are cut off; in the
+kernel gradient the cotangent acts as the kernel, and is padded instead. A few rows are computed and dropped. Should a
+version of XLA choose otherwise, the result stays the same.
 """
 
 import jax
@@ -14,36 +14,37 @@ from jax import lax
 from jaxnets.ops.conv import native
 from jaxnets.ops.geometry import Geometry
 
-SHARE = 8
-"""At most one row in so many is computed in vain."""
+MIN_ROWS_PER_PAD = 8
+"""At least this many output rows for each padded one."""
 
 
-def suits(geometry: Geometry) -> bool:
-    """Tell whether a convolution, and its gradient by the kernel, are computed so, and with few rows in vain."""
+def applies(geometry: Geometry) -> bool:
+    """Return whether Eigen can compute a convolution and its kernel gradient with few padded rows."""
     g = geometry
-    if len(g.window) != 2 or not g.gathered or set(g.dilation) != {1}:
+    if len(g.window) != 2 or not g.unit_stride or set(g.dilation) != {1}:
         return False
-    rows, columns = g.out[0] + _more(g), g.spatial[1] + sum(g.padding[1])
-    # XLA turns a kernel that is larger than its input into the input, and takes a slow routine.
-    return SHARE * _more(g) <= g.out[0] and rows * g.out[1] <= g.spatial[0] * columns
+    rows, columns = g.out[0] + _padding_rows(g), g.spatial[1] + sum(g.padding[1])
+    # XLA swaps a kernel larger than its input with the input, and then takes a slow routine.
+    return MIN_ROWS_PER_PAD * _padding_rows(g) <= g.out[0] and rows * g.out[1] <= g.spatial[0] * columns
 
 
 def forward(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     """Return y, `(batch, *out, features)`."""
     g, ((low, high), columns) = geometry, geometry.padding
-    y = native.convolve(x, kernel, g.stride, ((low, high + _more(g)), columns))
+    y = native.convolve(x, kernel, g.stride, ((low, high + _padding_rows(g)), columns))
     return lax.slice_in_dim(y, 0, g.out[0], axis=1)
 
 
 def to_kernel(x: jax.Array, dy: jax.Array, geometry: Geometry) -> jax.Array:
-    """Return the gradient by the kernel: the input convolved with `dy`, over the batch."""
+    """Return the kernel gradient: a convolution of the input with `dy`, which sums over the batch."""
     g, ((low, high), columns) = geometry, geometry.padding
     x = jnp.pad(x, ((0, 0), (0, 0), columns, (0, 0)))
-    dy = jnp.pad(dy, ((0, 0), (0, _more(g)), (0, 0), (0, 0)))
-    x, dy = jnp.moveaxis(x, (0, -1), (-1, 0)), jnp.moveaxis(dy, 0, -2)  # the batch is what is summed over
-    return jnp.moveaxis(native.convolve(x, dy, g.stride, ((low, high + _more(g)), (0, 0))), 0, -2)
+    dy = jnp.pad(dy, ((0, 0), (0, _padding_rows(g)), (0, 0), (0, 0)))
+    # The batch takes the place of the channels: (channels, height, width, batch) and (height, width, batch, features).
+    x, dy = jnp.moveaxis(x, (0, -1), (-1, 0)), jnp.moveaxis(dy, 0, -2)
+    return jnp.moveaxis(native.convolve(x, dy, g.stride, ((low, high + _padding_rows(g)), (0, 0))), 0, -2)
 
 
-def _more(geometry: Geometry) -> int:
-    """Return how many rows the output lacks to have more than the input."""
+def _padding_rows(geometry: Geometry) -> int:
+    """Return how many rows to pad for the output to have more rows than the input."""
     return max(0, geometry.spatial[0] + 1 - geometry.out[0])

@@ -1,4 +1,4 @@
-"""Convolution of channels-last arrays, in the formulation that is fast on the platform it runs on."""
+"""Convolution of channels-last arrays."""
 
 import math
 from functools import partial
@@ -22,12 +22,12 @@ def conv(
     groups: int = 1,
     form: Form | None = None,
 ) -> jax.Array:
-    """Slide a kernel over an array: y[i, o] = Σ_{j, c} x[i·stride + j·dilation − padding, c] kernel[j, c, o].
+    """Convolve an array with a kernel: y[i, o] = Σ_{j, c} x[i·stride + j·dilation − padding, c] kernel[j, c, o].
 
-    A 1×1 kernel is a matrix product on every platform. All else are the primitives of `ops.trilinear`: on CPU each of
-    the output and the two gradients is computed in the formulation that was fastest for its shapes, in a loop as
-    outside, and elsewhere by XLA's own convolution. Every derivative and `vmap` work. On CPU with at most eight
-    channels, a NaN or an infinity also reaches places beside those that see it, along the last axis of its example.
+    A 1×1 kernel is a matrix product on every platform. Otherwise the output and the two gradients are primitives
+    (`ops.conv.primitives`). On CPU each is computed in the formulation that was fastest for its shapes, inside loops
+    as well as outside; elsewhere by XLA's own convolution. Every derivative and `vmap` work. On CPU with at most
+    eight channels, a NaN or infinity also reaches neighboring positions along the last spatial axis of its example.
 
     Args:
         x: `(batch, *spatial, channels)`, floating.
@@ -35,10 +35,10 @@ def conv(
         stride: steps between windows.
         padding: zeros before and after each spatial axis.
         dilation: steps between the elements of one window.
-        groups: into how many groups channels and features are split; group g of the features sees only
-            group g of the channels.
+        groups: number of groups that channels and features are split into; features of group g see only the channels
+            of group g.
         form: the formulation on CPU, "native", "eigen", "patches", "shifts", "depthwise" or "groups", where it applies;
-            chosen if `None`.
+            chosen by shape if `None`.
 
     Returns:
         `(batch, *out, features)` with out = ⌊(n + padding − dilation (window − 1) − 1) / stride⌋ + 1.
@@ -49,12 +49,8 @@ def conv(
     """
     window = kernel.shape[:-2]
     if groups == 1 and math.prod(window) == 1:
-        x = _pad(x, padding)
+        x = jnp.pad(x, ((0, 0), *padding, (0, 0))) if any(map(any, padding)) else x
         return jnp.matmul(lax.slice(x, (0,) * x.ndim, x.shape, (1, *stride, 1)), kernel.reshape(kernel.shape[-2:]))
     check_form(form)
     geometry = Geometry(x.shape[1:-1], window, x.shape[-1], kernel.shape[-1], stride, padding, dilation, groups)
     return bind("forward", x, kernel, geometry, form)
-
-
-def _pad(x: jax.Array, padding: Pairs) -> jax.Array:
-    return jnp.pad(x, ((0, 0), *padding, (0, 0))) if any(map(any, padding)) else x

@@ -1,11 +1,11 @@
-"""A convolution in groups, and both its gradients, as a loop over the groups, each of them an ordinary convolution.
+"""A grouped convolution and its gradients as a loop over ordinary convolutions.
 
-XLA's own takes up to ten times as long on CPU. Groups of few channels would be thin products: as many are taken
-together as have `CHANNELS` channels, their kernels between zeros,
+XLA's own grouped convolution takes up to ten times as long on CPU. Groups of few channels would make thin matrix
+products, so several groups are merged into one of at least `MIN_CHANNELS` channels, with zeros between their kernels:
 
     [y₀ y₁] = [x₀ x₁] ∗ [w₀ 0; 0 w₁]
 
-which multiplies zeros, and wins. In the gradient by the kernel what stands in the place of zeros is left out.
+This multiplies zeros and is faster anyway. The kernel gradient drops the entries in place of the zeros.
 """
 
 from collections.abc import Callable
@@ -17,57 +17,60 @@ from jax import lax
 
 from jaxnets.ops.geometry import Geometry
 
-CHANNELS = 16
-"""How many channels what is computed at once has at least, where there are as many."""
+MIN_CHANNELS = 16
+"""Channels that one convolution of the loop has at least, where the input has as many."""
 
 
-def one(geometry: Geometry) -> Geometry:
-    """Return the geometry of what is computed at once."""
-    g, count = geometry, left(geometry)
+def per_product(geometry: Geometry) -> Geometry:
+    """Return the geometry of one convolution of the loop."""
+    g, count = geometry, merged_groups(geometry)
     return replace(g, groups=1, channels=g.channels // count, features=g.features // count)
 
 
-def left(geometry: Geometry) -> int:
-    """Return how many groups are left when thin ones are taken together."""
+def merged_groups(geometry: Geometry) -> int:
+    """Return how many groups remain when thin ones are merged."""
     g = geometry
-    return max(n for n in range(1, g.groups + 1) if g.groups % n == 0 and (g.channels >= n * CHANNELS or n == 1))
+    return max(n for n in range(1, g.groups + 1) if g.groups % n == 0 and (g.channels >= n * MIN_CHANNELS or n == 1))
 
 
 def forward(x: jax.Array, kernel: jax.Array, geometry: Geometry, compute: Callable[..., jax.Array]) -> jax.Array:
-    """Return y, `(batch, *out, features)`, by the ordinary convolution `compute` of `one(geometry)`; so `to_input`."""
-    count = left(geometry)
+    """Return y, `(batch, *out, features)`; `compute` convolves arrays of geometry `per_product(geometry)`."""
+    count = merged_groups(geometry)
+    # A loop, not `vmap`: XLA would turn a batch of convolutions into the slow grouped one.
     return _joined(lax.map(lambda pair: compute(*pair), (_split(x, count), _split(_widened(kernel, geometry), count))))
 
 
+# The input gradient is the same loop, with `compute` that of the input gradient.
 to_input = forward
 
 
 def to_kernel(x: jax.Array, dy: jax.Array, geometry: Geometry, compute: Callable[..., jax.Array]) -> jax.Array:
-    """Return the gradient by the kernel."""
-    count = left(geometry)
+    """Return the kernel gradient."""
+    count = merged_groups(geometry)
     wide = _joined(lax.map(lambda pair: compute(*pair), (_split(x, count), _split(dy, count))))
     kernel = jax.ShapeDtypeStruct(geometry.kernel, wide.dtype)
     return jax.linear_transpose(lambda kernel: _widened(kernel, geometry), kernel)(wide)[0]
 
 
 def _split(x: jax.Array, count: int) -> jax.Array:
-    """Return the groups of the last axis as the first."""
+    """Move the groups of the last axis to the front: `(groups, ..., channels / groups)`."""
     return jnp.moveaxis(x.reshape(*x.shape[:-1], count, -1), -2, 0)
 
 
 def _joined(x: jax.Array) -> jax.Array:
-    """Return the first axis as groups of the last."""
+    """Move groups at the front back into the last axis."""
     x = jnp.moveaxis(x, 0, -2)
     return x.reshape(*x.shape[:-2], -1)
 
 
 def _widened(kernel: jax.Array, geometry: Geometry) -> jax.Array:
-    """Return the kernel, `(*window, channels at once, features)`, with zeros where a channel is another group's."""
-    count = left(geometry)
-    together = geometry.groups // count
-    if together == 1:
+    """Return the kernel of merged groups, `(*window, merged channels, features)`, zero between different groups."""
+    count = merged_groups(geometry)
+    merged = geometry.groups // count
+    if merged == 1:
         return kernel
     *window, channels, features = kernel.shape
-    apart = kernel.reshape(*window, 1, channels, count, together, -1)
-    own = jnp.eye(together, dtype=bool)[:, None, None, :, None]
-    return jnp.where(own, apart, jnp.zeros((), kernel.dtype)).reshape(*window, together * channels, features)
+    # (*window, input group, channels, merged groups, output group, features)
+    split = kernel.reshape(*window, 1, channels, count, merged, -1)
+    same_group = jnp.eye(merged, dtype=bool)[:, None, None, :, None]
+    return jnp.where(same_group, split, jnp.zeros((), kernel.dtype)).reshape(*window, merged * channels, features)

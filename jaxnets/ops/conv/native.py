@@ -1,7 +1,7 @@
-"""Convolution and both its gradients by XLA's own convolution, always of channels-last arrays.
+"""Convolution and its gradients by XLA's own convolution, always of channels-last arrays.
 
-JAX's own gradients name other layouts. Outside loops XLA turns them round; inside `lax.scan` it does not, and takes its
-slowest routine on CPU, 10 to 60 times slower. Written out in one layout they are as fast in a loop as outside.
+JAX's gradients use other layouts. Outside loops XLA transposes them; inside `lax.scan` it does not, and takes its
+slowest CPU routine, 10 to 60 times slower. Written in a single layout the gradients are as fast in a loop as outside.
 """
 
 import jax
@@ -18,29 +18,29 @@ def forward(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
 
 
 def to_input(dy: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
-    """Return the gradient by the input: `dy`, spread by the stride, convolved with the kernel turned round."""
-    g, inner = geometry, kernel.shape[-2]
-    turned = jnp.flip(kernel, range(len(g.window))).reshape(*g.window, inner, g.groups, g.features // g.groups)
-    turned = jnp.swapaxes(turned, -3, -1).reshape(*g.window, g.features // g.groups, g.channels)
+    """Return the input gradient: `dy`, with zeros between by the stride, convolved with the flipped kernel."""
+    g = geometry
+    # Exchange channels and features inside each group: (*window, features / groups, channels).
+    split = jnp.flip(kernel, range(len(g.window))).reshape(
+        *g.window, kernel.shape[-2], g.groups, g.features // g.groups
+    )
+    flipped = jnp.swapaxes(split, -3, -1).reshape(*g.window, g.features // g.groups, g.channels)
     padding = []
     for n, out, stride, reach, (low, _) in zip(g.spatial, g.out, g.stride, g.reach, g.padding):
         padding.append((reach - 1 - low, n + low - (out - 1) * stride - 1))
-    return convolve(dy, turned, (1,) * len(g.window), padding, g.stride, g.dilation, g.groups)
+    return convolve(dy, flipped, (1,) * len(g.window), padding, g.stride, g.dilation, g.groups)
 
 
 def to_kernel(x: jax.Array, dy: jax.Array, geometry: Geometry) -> jax.Array:
-    """Return the gradient by the kernel: the input convolved with `dy`, spread by the stride, over the batch."""
+    """Return the kernel gradient: a convolution of the input with `dy`, which sums over the batch."""
     g = geometry
-    moved = jnp.moveaxis(x, (0, -1), (-1, 0))  # (channels, *spatial, batch): the batch is what is summed over
+    # The batch takes the place of the channels, as the axis that is summed over: (channels, *spatial, batch).
+    lhs, rhs = jnp.moveaxis(x, (0, -1), (-1, 0)), jnp.moveaxis(dy, 0, -2)
     padding = []
     for n, w, out, stride, d, (low, _) in zip(g.spatial, g.window, g.out, g.stride, g.dilation, g.padding):
         padding.append((low, (w - 1) * d + (out - 1) * stride + 1 - n - low))
-    if g.groups == 1:
-        return jnp.moveaxis(convolve(moved, jnp.moveaxis(dy, 0, -2), g.dilation, padding, rhs_dilation=g.stride), 0, -2)
-    made = convolve(
-        moved, jnp.moveaxis(dy, 0, -2), g.dilation, padding, rhs_dilation=g.stride, batch_group_count=g.groups
-    )
-    return jnp.moveaxis(made, 0, -2)
+    dkernel = convolve(lhs, rhs, g.dilation, padding, rhs_dilation=g.stride, batch_group_count=g.groups)
+    return jnp.moveaxis(dkernel, 0, -2)
 
 
 def convolve(x, kernel, stride, padding, lhs_dilation=None, rhs_dilation=None, feature_group_count=1, **settings):

@@ -1,13 +1,13 @@
-"""Convolution and both its gradients as one matrix product each, of patches of the input and the kernel.
+"""Convolution and its gradients as one matrix product each, of patches of the input and the kernel.
 
-A patch for each place of the output holds what its window sees; times the kernel as a matrix it gives the features
-there. With few channels that matrix has too few columns for a fast product, and the patches repeat each input as
-often as the window is wide. So one patch may serve `block` neighboring places of the last axis at once. The matrix
-then has the kernel once for each of them, shifted and between zeros:
+The patch of an output position holds what its window sees; times the kernel as a matrix it gives the features there.
+With few channels this matrix has too few columns for a fast product, and patches repeat each input once per element
+of the window. So one patch may serve a `block` of neighboring positions along the last axis. The matrix then holds
+one shifted copy of the kernel for each of them, between zeros:
 
     [y₀ y₁] = [x₀ x₁ x₂ x₃] · [w₀ 0; w₁ w₀; w₂ w₁; 0 w₂]    (a window of 3, a block of 2)
 
-It multiplies zeros, and still wins: LeNet-5's first convolution is 3 to 4 times as fast with a block of 4.
+This multiplies zeros and is faster anyway: LeNet-5's first convolution runs 3 to 4 times as fast with a block of 4.
 """
 
 import math
@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnets.ops.geometry import Geometry, padded, places, under
+from jaxnets.ops.geometry import Geometry, elements, padded, under
 
 
 def forward(x: jax.Array, kernel: jax.Array, geometry: Geometry, block: int = 1) -> jax.Array:
@@ -26,45 +26,49 @@ def forward(x: jax.Array, kernel: jax.Array, geometry: Geometry, block: int = 1)
 
 
 def to_input(dy: jax.Array, kernel: jax.Array, geometry: Geometry, block: int = 1) -> jax.Array:
-    """Return the gradient by the input: each patch's gradient, added up where patches overlap."""
+    """Return the input gradient: the gradient of each patch, added up where patches overlap."""
     g = geometry
     x = jax.ShapeDtypeStruct((len(dy), *g.spatial, g.channels), dy.dtype)
+    # (batch, *out[:-1], blocks, block · features)
     grouped = dy.reshape(len(dy), *g.out[:-1], g.out[-1] // block, block * g.features)
     patches = jnp.matmul(grouped, _matrix(kernel, g, block).T)
     return jax.linear_transpose(lambda x: cut(x, g, block), x)(patches)[0]
 
 
 def to_kernel(x: jax.Array, dy: jax.Array, geometry: Geometry, block: int = 1) -> jax.Array:
-    """Return the gradient by the kernel: that of the matrix, with the shifted copies added up."""
+    """Return the kernel gradient: that of the matrix, with the shifted copies added up."""
     g = geometry
     patches = cut(x, g, block)
     columns = dy.reshape(-1, block * g.features)
+    # (elements, block · features), summed over batch and positions
     matrix = lax.dot_general(patches.reshape(-1, patches.shape[-1]), columns, (((0,), (0,)), ((), ())))
     kernel = jax.ShapeDtypeStruct(g.kernel, dy.dtype)
     return jax.linear_transpose(lambda kernel: _matrix(kernel, g, block), kernel)(matrix)[0]
 
 
 def cut(x: jax.Array, geometry: Geometry, block: int = 1) -> jax.Array:
-    """Return the patches, `(batch, *out, elements)` with the last size divided by `block`."""
+    """Return the patches, `(batch, *out, elements)`, with the last size of `out` divided by `block`."""
     g, x = geometry, padded(x, geometry)
     if block == 1:
-        return jnp.concatenate([under(x, g, place) for place in places(g.window)], -1)
-    # The last axis in pieces of as many columns as lie between blocks: a block sees its own piece and some that follow.
+        return jnp.concatenate([under(x, g, element) for element in elements(g.window)], -1)
+    # Split the last axis into pieces as long as the step between blocks: a block sees its own piece and some that
+    # follow, so its patch is a concatenation of contiguous pieces.
     step, count, width = block * g.stride[-1], g.out[-1] // block, reach(g, block)
     pieces = -(-width // step)
-    spare = (count + pieces - 1) * step - x.shape[-2]
-    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, spare * (axis == x.ndim - 2), 0) for axis in range(x.ndim)])
+    missing = (count + pieces - 1) * step - x.shape[-2]
+    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, missing * (axis == x.ndim - 2), 0) for axis in range(x.ndim)])
+    # (batch, *padded[:-1], pieces, step · channels)
     x = x.reshape(*x.shape[:-2], -1, step * g.channels)
     parts = []
-    for place in places(g.window[:-1]):
-        rows = under(x, g, place)
+    for element in elements(g.window[:-1]):
+        rows = under(x, g, element)
         for piece in range(pieces):
             parts.append(rows[..., piece : piece + count, : (width - piece * step) * g.channels])
     return jnp.concatenate(parts, -1)
 
 
 def written(geometry: Geometry, block: int = 1) -> int:
-    """Return how many numbers the patches of one example are."""
+    """Return how many numbers the patches of one example hold."""
     g = geometry
     width = g.window[-1] if block == 1 else reach(g, block)
     return math.prod(g.out) // block * math.prod(g.window[:-1]) * width * g.channels
@@ -82,10 +86,11 @@ def _matrix(kernel: jax.Array, geometry: Geometry, block: int) -> jax.Array:
         return kernel.reshape(-1, g.features)
     width, zero = reach(g, block), jnp.zeros((), kernel.dtype)
     shifted = []
-    for place in range(block):
-        low = place * g.stride[-1]
+    for position in range(block):
+        # Zeros before and after each copy, and between its elements where the window is dilated.
+        low = position * g.stride[-1]
         edges = [(0, 0, 0)] * kernel.ndim
         edges[-3] = (low, width - low - g.reach[-1], g.dilation[-1] - 1)
         shifted.append(lax.pad(kernel, zero, edges))
-    elements = math.prod(g.window[:-1]) * width * g.channels
-    return jnp.stack(shifted, -2).reshape(elements, block * g.features)
+    rows = math.prod(g.window[:-1]) * width * g.channels
+    return jnp.stack(shifted, -2).reshape(rows, block * g.features)

@@ -1,10 +1,10 @@
-"""The gradient by the input of a strided convolution, which is a transposed convolution, by phases.
+"""The input gradient of a strided convolution, which is a transposed convolution, phase by phase.
 
-dx[i] = Σ_j dy[(i + low − j · dilation) / stride] w[j], over the j for which the division leaves nothing. XLA spreads
-`dy` by the stride and convolves the zeros in between. Here every `dy` is multiplied with the whole kernel first, one
-matrix product without a number in vain. What it adds lies a fixed way off for all inputs that are `stride` apart: with
-i = stride · q + r, the element j of the window takes `dy` at q + (r + low − j · dilation) / stride. So each phase r is
-a sum of shifted slices, and the phases are stacked between each other.
+dx[i] = Σ_j dy[(i + low − j · dilation) / stride] w[j], over the j for which the division is exact. XLA inserts zeros
+between the elements of `dy` and convolves them too. Here every `dy` is multiplied with the whole kernel first, in one
+matrix product without zeros. Inputs that are `stride` apart take their terms from it at the same offsets: with
+i = stride · q + r, the element j of the window takes `dy` at q + (r + low − j · dilation) / stride. So each phase r
+is a sum of shifted slices, and the phases are interleaved.
 """
 
 import itertools
@@ -17,50 +17,55 @@ from jax import lax
 
 from jaxnets.ops.geometry import Geometry
 
-Taps = list[tuple[int, int]]  # the elements of the window that inputs of one phase meet, and how far off from q
+Taps = list[tuple[int, int]]  # the (window element, offset from q) pairs of one phase
 
 
 def to_input(dy: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
-    """Return the gradient by the input, `(batch, *spatial, channels)`."""
+    """Return the input gradient, `(batch, *spatial, channels)`."""
     g, axes = geometry, _phases(geometry)
+    # Number of q along each axis, and the range of offsets from q.
     sizes = [-(-n // s) for n, s in zip(g.spatial, g.stride, strict=True)]
-    low = [min((far for taps in phases for _, far in taps), default=0) for phases in axes]
-    high = [max((far for taps in phases for _, far in taps), default=0) for phases in axes]
+    low = [min((offset for taps in phases for _, offset in taps), default=0) for phases in axes]
+    high = [max((offset for taps in phases for _, offset in taps), default=0) for phases in axes]
 
-    added = jnp.matmul(dy, jnp.moveaxis(kernel, -1, 0).reshape(g.features, -1))
-    added = added.reshape(*dy.shape[:-1], *g.window, g.channels)  # (batch, *out, *window, channels)
+    products = jnp.matmul(dy, jnp.moveaxis(kernel, -1, 0).reshape(g.features, -1))
+    # (batch, *out, *window, channels)
+    products = products.reshape(*dy.shape[:-1], *g.window, g.channels)
     edges = [(-a, q - 1 + b - (n - 1), 0) for a, b, q, n in zip(low, high, sizes, g.out, strict=True)]
     none = [(0, 0, 0)] * len(sizes)
-    added = lax.pad(added, jnp.zeros((), dy.dtype), [(0, 0, 0), *edges, *none, (0, 0, 0)])
+    products = lax.pad(products, jnp.zeros((), dy.dtype), [(0, 0, 0), *edges, *none, (0, 0, 0)])
 
-    def slice_of(place: tuple[tuple[int, int], ...]) -> jax.Array:
-        """Return what one element of the window adds, `(batch, *q, channels)`."""
-        starts = [far - a for (_, far), a in zip(place, low, strict=True)]
-        elements = [element for element, _ in place]
+    def term(taps: tuple[tuple[int, int], ...]) -> jax.Array:
+        """Return what one element of the window adds to a phase, `(batch, *q, channels)`."""
+        starts = [offset - a for (_, offset), a in zip(taps, low, strict=True)]
+        elements = [element for element, _ in taps]
         ends = [*(a + q for a, q in zip(starts, sizes)), *(element + 1 for element in elements)]
-        part = lax.slice(added, (0, *starts, *elements, 0), (len(dy), *ends, g.channels))
+        part = lax.slice(products, (0, *starts, *elements, 0), (len(dy), *ends, g.channels))
         return part.reshape(len(dy), *sizes, g.channels)
 
-    zeros = jnp.zeros((len(dy), *sizes, g.channels), dy.dtype)  # of a phase that no window reaches
-    made = []
+    # A phase that no window reaches is zero.
+    zeros = jnp.zeros((len(dy), *sizes, g.channels), dy.dtype)
+    phases = []
     for taps in itertools.product(*axes):
-        parts = [slice_of(place) for place in itertools.product(*taps)]
-        made.append(reduce(jnp.add, parts) if parts else zeros)
+        terms = [term(each) for each in itertools.product(*taps)]
+        phases.append(reduce(jnp.add, terms) if terms else zeros)
+
+    # Interleave the phases of each axis, the last axis first, as it varies fastest in `phases`.
     for axis, stride in reversed([*enumerate(g.stride, start=1)]):
-        groups = [made[start : start + stride] for start in range(0, len(made), stride)]
-        made = [group[0] if stride == 1 else jnp.stack(group, axis + 1) for group in groups]
-        made = [each.reshape(*each.shape[:axis], -1, *each.shape[axis + 1 + (stride > 1) :]) for each in made]
-    (whole,) = made
-    return lax.slice(whole, (0,) * dy.ndim, (len(dy), *g.spatial, g.channels))
+        groups = [phases[start : start + stride] for start in range(0, len(phases), stride)]
+        phases = [group[0] if stride == 1 else jnp.stack(group, axis + 1) for group in groups]
+        phases = [each.reshape(*each.shape[:axis], -1, *each.shape[axis + 1 + (stride > 1) :]) for each in phases]
+    (dx,) = phases
+    return lax.slice(dx, (0,) * dy.ndim, (len(dy), *g.spatial, g.channels))
 
 
 def written(geometry: Geometry) -> int:
-    """Return how many numbers the product of one example has."""
+    """Return how many numbers the product of one example holds."""
     return math.prod(geometry.out) * math.prod(geometry.window) * geometry.channels
 
 
 def _phases(geometry: Geometry) -> list[list[Taps]]:
-    """Return, for each axis and phase, the elements that inputs of the phase meet."""
+    """Return the taps of each phase, for each axis."""
     g = geometry
     return [
         [[(j, (r + low - j * d) // s) for j in range(w) if (r + low - j * d) % s == 0] for r in range(s)]

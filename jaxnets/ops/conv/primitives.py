@@ -1,13 +1,12 @@
 """Convolution and its gradients as three primitives, each the transpose of the others.
 
-⟨dy, conv(x, w)⟩ is linear in x, in w and in dy. Left open in one of them, it is one of three bilinear maps: the output
-of x and w, the gradient by the input of dy and w, the gradient by the kernel of x and dy. So three primitives that know
-each other give every derivative, forward and reverse, as often as one likes; `jax.custom_vjp` would forbid forward
-mode. What is computed for a map is chosen when it is lowered, by platform. Each carries the plain operations that it
-stands for as its parameter `jaxpr`, for those who read programs.
+⟨dy, conv(x, w)⟩ is linear in each of x, w and dy. Leaving one of them open gives three bilinear maps: the output, of x
+and w; the input gradient, of dy and w; the kernel gradient, of x and dy. Three primitives with these transposes have
+every derivative, forward and reverse, of any order; `jax.custom_vjp` would rule out forward mode. The platform
+chooses the formulation when a map is lowered. Each primitive carries the plain operations that it stands for in its
+parameter `jaxpr`, for code that analyzes programs.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
@@ -19,8 +18,7 @@ from jax.extend.core import ClosedJaxpr, Primitive
 from jax.interpreters import ad, batching, mlir
 
 from jaxnets.ops.conv import native
-from jaxnets.ops.conv.dispatch import Form, Map, formulation
-from jaxnets.ops.conv.varying import alike
+from jaxnets.ops.conv.dispatch import Form, Map, formulation, match_varying
 from jaxnets.ops.geometry import Geometry
 
 MAPS: tuple[Map, ...] = ("forward", "to_input", "to_kernel")
@@ -31,71 +29,85 @@ def bind(map_: Map, left: jax.Array, right: jax.Array, geometry: Geometry, form:
 
     Args:
         map_: "forward" of x and w, "to_input" of dy and w, or "to_kernel" of x and dy.
-        left: the first operand; with a member axis before the batch, both have one.
+        left: the first operand. Both operands may have another axis in front, over independent pairs: the result of
+            `vmap` over both.
         right: the second operand.
         geometry: of the convolution.
         form: the formulation on CPU; the fastest by measurement if `None`.
     """
-    left, right = alike(left, right)
-    members = left.ndim == len(geometry.window) + 3
-    jaxpr = _meaning(map_, geometry, members, *((x.shape, str(x.dtype)) for x in (left, right)))
+    left, right = match_varying(left, right)
+    operands = ((x.shape, str(x.dtype)) for x in (left, right))
+    jaxpr = _plain_jaxpr(map_, geometry, _stacked(left, geometry), *operands)
     return _primitives[map_].bind(left, right, geometry=geometry, form=form, jaxpr=jaxpr)
 
 
+def _stacked(left: jax.Array, geometry: Geometry) -> bool:
+    """Return whether an operand has an axis of independent pairs before the batch: `(pairs, batch, *spatial, c)`."""
+    return left.ndim == len(geometry.window) + 3
+
+
 @lru_cache(maxsize=4096)
-def _meaning(map_: Map, geometry: Geometry, members: bool, *operands: tuple[tuple[int, ...], str]) -> ClosedJaxpr:
-    """Return the map in plain operations."""
+def _plain_jaxpr(map_: Map, geometry: Geometry, stacked: bool, *operands: tuple[tuple[int, ...], str]) -> ClosedJaxpr:
+    """Return the map as a jaxpr of plain operations."""
     plain: Any = partial(getattr(native, map_), geometry=geometry)
-    return jax.make_jaxpr(jax.vmap(plain) if members else plain)(*(jax.ShapeDtypeStruct(*each) for each in operands))
+    return jax.make_jaxpr(jax.vmap(plain) if stacked else plain)(*(jax.ShapeDtypeStruct(*each) for each in operands))
 
 
 def _abstract(left: Any, right: Any, *, geometry: Geometry, form: Form | None, jaxpr: ClosedJaxpr) -> Any:
     (out,) = jaxpr.out_avals
-    return left.update(shape=out.shape, weak_type=False)  # of the same rank, and varying over the same devices
+    # Updating an operand's aval keeps the mesh axes that it varies over; the rank is the same.
+    return left.update(shape=out.shape, weak_type=False)
 
 
 def _on_cpu(map_: Map, left: jax.Array, right: jax.Array, *, geometry: Geometry, form: Form | None, jaxpr: Any) -> Any:
-    members = left.ndim == len(geometry.window) + 3
-    batch, itemsize = left.shape[1 if members else 0], left.dtype.itemsize
-    computed = formulation(map_, geometry, batch, itemsize, form)
-    # One after another: a batched product or convolution is 2 to 8 times slower there.
-    return lax.map(lambda pair: computed(*pair), (left, right)) if members else computed(left, right)
+    stacked = _stacked(left, geometry)
+    batch, itemsize = left.shape[1 if stacked else 0], left.dtype.itemsize
+    compute = formulation(map_, geometry, batch, itemsize, form)
+    # One pair after another: a batched product or convolution is 2 to 8 times slower on CPU.
+    return lax.map(lambda pair: compute(*pair), (left, right)) if stacked else compute(left, right)
 
 
 def _elsewhere(map_: Map, left: jax.Array, right: jax.Array, *, geometry: Geometry, jaxpr: Any, **_: Any) -> Any:
     plain = partial(getattr(native, map_), geometry=geometry)
-    return (jax.vmap(plain) if left.ndim == len(geometry.window) + 3 else plain)(left, right)
+    return (jax.vmap(plain) if _stacked(left, geometry) else plain)(left, right)
 
 
 def _batched(map_: Map, operands: Any, axes: Any, *, geometry: Geometry, form: Form | None, jaxpr: Any) -> Any:
-    """Compute many at once: as a longer batch or more features where an operand is the same, else as members."""
+    """Batch a map: as a longer batch or more features where one operand is shared, else as stacked pairs."""
     (left, right), (left_axis, right_axis) = operands, axes
     size: int = left.shape[left_axis] if left_axis is not None else right.shape[right_axis]
-    nested = right.ndim - (right_axis is not None) == len(geometry.window) + 3  # there are members already
-    if left_axis is not None and right_axis is None and not nested and map_ != "to_kernel":  # a batch of batches
+    already_stacked = right.ndim - (right_axis is not None) == len(geometry.window) + 3
+
+    # A shared kernel: the new axis joins the batch. The kernel gradient sums over the batch, so not there.
+    if left_axis is not None and right_axis is None and not already_stacked and map_ != "to_kernel":
         left = jnp.moveaxis(left, left_axis, 0)
         y = bind(map_, left.reshape(-1, *left.shape[2:]), right, geometry, form)
         return y.reshape(size, -1, *y.shape[1:]), 0
-    folds = map_ != "to_input" and geometry.groups == 1
-    if left_axis is None and right_axis is not None and not nested and folds:  # more features
+
+    # A shared input: the new axis joins the features. The input gradient sums over features, so not there.
+    joins_features = map_ != "to_input" and geometry.groups == 1
+    if left_axis is None and right_axis is not None and not already_stacked and joins_features:
         right = jnp.moveaxis(right, right_axis, -2)
         wide = replace(geometry, features=size * geometry.features)
         y = bind(map_, left, right.reshape(*right.shape[:-2], -1), wide, form)
         return y.reshape(*y.shape[:-1], size, geometry.features), y.ndim - 1
-    moved = [
+
+    left, right = (
         jnp.broadcast_to(x, (size, *x.shape)) if axis is None else jnp.moveaxis(x, axis, 0)
         for x, axis in ((left, left_axis), (right, right_axis))
-    ]
-    if not nested:
-        return bind(map_, moved[0], moved[1], geometry, form), 0
-    left, right = (x.reshape(-1, *x.shape[2:]) for x in moved)
+    )
+    if not already_stacked:
+        return bind(map_, left, right, geometry, form), 0
+    # Merge the new axis with that of the pairs.
+    left, right = (x.reshape(-1, *x.shape[2:]) for x in (left, right))
     y = bind(map_, left, right, geometry, form)
     return y.reshape(size, -1, *y.shape[1:]), 0
 
 
 def _primitive(map_: Map) -> Primitive:
     primitive = Primitive(f"conv_{map_}")
-    primitive.def_impl(partial(_elsewhere, map_))  # outside jit; `conv` is jitted, so only under `jax.disable_jit`
+    # Evaluation outside of jit: `conv` is jitted, so only under `jax.disable_jit`.
+    primitive.def_impl(partial(_elsewhere, map_))
     primitive.def_abstract_eval(_abstract)
     batching.primitive_batchers[primitive] = partial(_batched, map_)
     mlir.register_lowering(primitive, mlir.lower_fun(partial(_elsewhere, map_), multiple_results=False))
@@ -105,28 +117,19 @@ def _primitive(map_: Map) -> Primitive:
 
 _primitives = {map_: _primitive(map_) for map_ in MAPS}
 
-
-def _transposes(map_: Map, by_left: Callable[..., Any], by_right: Callable[..., Any]) -> None:
-    """Declare a map bilinear, with its transposes: `(cotangent, other operand, geometry, form)`."""
-    ad.defbilinear(
-        _primitives[map_],
-        lambda ct, _, right, *, geometry, form, jaxpr: by_left(ct, right, geometry, form),
-        lambda ct, left, _, *, geometry, form, jaxpr: by_right(ct, left, geometry, form),
-    )
-
-
-_transposes(
-    "forward",
-    lambda dy, kernel, geometry, form: bind("to_input", dy, kernel, geometry, form),
-    lambda dy, x, geometry, form: bind("to_kernel", x, dy, geometry, form),
+# The transposes of each map by its two operands, given the cotangent `ct` and the other operand.
+ad.defbilinear(
+    _primitives["forward"],
+    lambda ct, x, kernel, *, geometry, form, jaxpr: bind("to_input", ct, kernel, geometry, form),
+    lambda ct, x, kernel, *, geometry, form, jaxpr: bind("to_kernel", x, ct, geometry, form),
 )
-_transposes(
-    "to_input",
-    lambda x, kernel, geometry, form: bind("forward", x, kernel, geometry, form),
-    lambda x, dy, geometry, form: bind("to_kernel", x, dy, geometry, form),
+ad.defbilinear(
+    _primitives["to_input"],
+    lambda ct, dy, kernel, *, geometry, form, jaxpr: bind("forward", ct, kernel, geometry, form),
+    lambda ct, dy, kernel, *, geometry, form, jaxpr: bind("to_kernel", ct, dy, geometry, form),
 )
-_transposes(
-    "to_kernel",
-    lambda kernel, dy, geometry, form: bind("to_input", dy, kernel, geometry, form),
-    lambda kernel, x, geometry, form: bind("forward", x, kernel, geometry, form),
+ad.defbilinear(
+    _primitives["to_kernel"],
+    lambda ct, x, dy, *, geometry, form, jaxpr: bind("to_input", dy, ct, geometry, form),
+    lambda ct, x, dy, *, geometry, form, jaxpr: bind("forward", x, ct, geometry, form),
 )

@@ -1,4 +1,4 @@
-"""Transposed convolution of channels-last arrays: the gradient of a convolution by its input."""
+"""Transposed convolution of channels-last arrays: the input gradient of a convolution."""
 
 from functools import partial
 
@@ -19,20 +19,20 @@ def conv_transpose(
     dilation: Sizes,
     groups: int = 1,
 ) -> jax.Array:
-    """Apply the transpose of a convolution: spread each input over a window of the output, and add.
+    """Apply the transpose of a convolution: add each input, times the kernel, to a window of the output.
 
-    It is the linear transpose of `conv` with the same numbers, from the shape of `conv`'s output to that of its input,
-    and so the gradient of `conv` by its input. XLA computes it as a convolution over an input with zeros in between,
-    which on CPU takes the slow way and multiplies the zeros; there it is computed by phases: see `ops.phases`.
+    This is the linear transpose of `conv` with the same numbers, from the shape of `conv`'s output to that of its
+    input, and so the gradient of `conv` by its input. XLA computes it as a convolution over an input with zeros in
+    between, which on CPU is slow and multiplies the zeros; there `ops.conv.phases` computes it.
 
     Args:
         x: `(batch, *spatial, channels)`, floating.
         kernel: `(*window, channels, features / groups)`, of the dtype of `x`.
         stride: steps in the output for one step in the input.
-        padding: what is cut off before and after each spatial axis of the output.
-        output_padding: how many places more the output has after each spatial axis.
+        padding: positions cut off before and after each spatial axis of the output.
+        output_padding: positions added after each spatial axis of the output.
         dilation: steps in the output between the elements of one window.
-        groups: into how many groups channels and features are split.
+        groups: number of groups that channels and features are split into.
 
     Returns:
         `(batch, *out, features)` with out = (n − 1) stride − padding + dilation (window − 1) + output_padding + 1.
@@ -43,11 +43,12 @@ def conv_transpose(
     """
     spatial, window, features = x.shape[1:-1], kernel.shape[:-2], kernel.shape[-1] * groups
     out = transposed_sizes(spatial, window, stride, padding, output_padding, dilation)
-    kernel = jnp.swapaxes(kernel, -2, -1)  # as a convolution from the features to the channels has it
+    # Transposed is a convolution from the features to the channels: (*window, features / groups, channels).
+    kernel = jnp.swapaxes(kernel, -2, -1)
     geometry = Geometry(out, window, features, x.shape[-1], stride, padding, dilation, groups)
-    # An output_padding of a stride or more makes room for another window.
-    more = [(0, windows - n) for windows, n in zip(geometry.out, spatial, strict=True)]
-    return bind("to_input", jnp.pad(x, ((0, 0), *more, (0, 0))), kernel, geometry, None)
+    # An output_padding of a stride or more makes space for further windows, over zeros.
+    added = [(0, windows - n) for windows, n in zip(geometry.out, spatial, strict=True)]
+    return bind("to_input", jnp.pad(x, ((0, 0), *added, (0, 0))), kernel, geometry, None)
 
 
 def transposed_sizes(
