@@ -1,4 +1,4 @@
-"""Files, and other libraries' weights."""
+"""Files, and weights of other libraries."""
 
 from jaxnets.interop.flax import from_flax
 from jaxnets.interop.safetensors import Saved, load, save

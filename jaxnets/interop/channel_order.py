@@ -1,7 +1,8 @@
-"""In which order features stand that were flattened from a map: here and in PyTorch, whose channels come first.
+"""The order of features that were flattened from a feature map: channels last here, channels first in PyTorch.
 
-The program of a network tells, whatever it is made of. Each value in it is followed from the input to the outputs, and
-with it what of its past matters: whether it is a map, how its features stand, which parameters they stem from.
+The order is read from the network's jaxpr, so it is found for any network. Each value is followed from the input to
+the outputs, with the facts that matter: whether it is a feature map, the order of its features, and the parameters that
+produced them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,12 +23,12 @@ Orders = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class _Fact:
-    """What is known of a value.
+    """What is known about a value of the jaxpr.
 
     Attributes:
-        map: whether it has the channels last that PyTorch has first.
-        order: where each of its features, on the last axis, stands in PyTorch; `None` where it stands here.
-        parameters: those whose last axis is the value's last axis.
+        map: whether it is a feature map, with channels last here and first in PyTorch.
+        order: the index in PyTorch of each feature on the last axis; `None` if it is the same.
+        parameters: paths of parameters whose last axis is the value's last axis.
     """
 
     map: bool = False
@@ -36,19 +37,20 @@ class _Fact:
 
 
 def feature_orders(net: Net, params: Params, state: State, x: Any, convolved: frozenset[str]) -> tuple[Orders, Orders]:
-    """Return where features stand in PyTorch, for each parameter that meets features of a flattened map.
+    """Return PyTorch's feature order for each parameter that acts on features of a flattened map.
 
     Args:
         net: the network.
         params: its parameters, or their specs.
-        state: its state, likewise.
-        x: an input, or its spec. One of three axes is a sequence, one of more is a map.
-        convolved: the paths of the kernels whose outputs are maps, `params/conv1/kernel`.
+        state: its state, or its specs.
+        x: an input, or its spec. Inputs of three axes are sequences, those of more are feature maps.
+        convolved: the paths of the kernels whose outputs are feature maps, `params/conv1/kernel`.
 
     Returns:
-        Two dicts by path, `params/fc1/kernel`: of the first axis of matrices, and of the last axis of any parameter.
-        Feature k stands at `order[k]` in PyTorch. What stands alike in both is left out.
+        Two dicts by path, `params/fc1/kernel`: for the first axis of matrices, and for the last axis of any parameter.
+        Feature k has index `order[k]` in PyTorch. Parameters with the same order in both are left out.
     """
+    # A batch of two, so that the batch axis is not mistaken for an axis of length 1.
     two = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape[1:]), leaf.dtype), spec(x))
     given = {"params": params, "state": state}
     facts = [_Fact(parameters=frozenset({path})) for path in paths(given)]
@@ -62,18 +64,22 @@ def feature_orders(net: Net, params: Params, state: State, x: Any, convolved: fr
         jaxpr = jax.make_jaxpr(program)(given, two).jaxpr
         walk.program(jaxpr, facts)
         read = {atom for equation in jaxpr.eqns for atom in equation.invars if not isinstance(atom, Literal)}
+        # Trace in training mode only if some parameters, of auxiliary heads, are unused otherwise.
         if read.issuperset(jaxpr.invars[: len(jax.tree.leaves(params))]):
-            break  # no head runs in training only
+            break
     return walk.inputs, walk.outputs
 
 
 @dataclass(frozen=True)
 class _Walk:
+    """A pass over a jaxpr, which collects the orders for the first and last axes of parameters."""
+
     inputs: dict[str, np.ndarray]
     outputs: dict[str, np.ndarray]
     convolved: frozenset[str]
 
     def program(self, jaxpr: Jaxpr | ClosedJaxpr, given: Sequence[_Fact]) -> list[_Fact]:
+        """Return the facts of a jaxpr's outputs, given those of its inputs."""
         jaxpr, _ = jaxprs.opened(jaxpr)
         facts: dict[Any, _Fact] = dict(zip(jaxpr.invars, given, strict=True))
 
@@ -88,7 +94,8 @@ class _Walk:
         name, settings = equation.primitive.name, equation.params
         shapes = [atom.aval.shape for atom in equation.invars]
         out = equation.outvars[0].aval.shape if equation.outvars else ()
-        if name == "cond":  # its branches compute the same in other ways
+        if name == "cond":
+            # The branches compute the same function in different ways.
             return self.program(jaxprs.branches_of(equation)[-1], given[1:])
         if (body := jaxprs.scan_parts(equation).body if name == "scan" else jaxprs.body_of(equation)) is not None:
             return self.program(body, given)
@@ -104,7 +111,7 @@ class _Walk:
         return [self.aligned(given, shapes, variable.aval.shape) for variable in equation.outvars]
 
     def product(self, given: list[_Fact], numbers: Any, shapes: list[tuple[int, ...]]) -> _Fact:
-        """Multiply features by a matrix, the last axis of one with the first of the other, or something else."""
+        """Return the fact of a product: of features with a matrix (last axis with first), or any other."""
         left, right = given
         (over_left, over_right), _ = numbers
         if tuple(over_left) != (len(shapes[0]) - 1,) or tuple(over_right) != (0,):
@@ -114,9 +121,11 @@ class _Walk:
         return _Fact(bool(right.parameters & self.convolved), None, right.parameters)
 
     def reshape(self, fact: _Fact, old: tuple[int, ...], new: tuple[int, ...]) -> _Fact:
-        if fact.map and len(new) == 2 and new[0] == old[0]:  # a map becomes features
+        # A feature map is flattened: (batch, *spatial, channels) to (batch, features).
+        if fact.map and len(new) == 2 and new[0] == old[0]:
             return _Fact(order=_channels_first(old[1:]))
-        if len(old) == 2 and len(new) > 3 and new[0] == old[0] and old[1] != new[-1]:  # features become a map
+        # Features are unflattened to a feature map: the layer before produces them in PyTorch's order.
+        if len(old) == 2 and len(new) > 3 and new[0] == old[0] and old[1] != new[-1]:
             order = _channels_first(new[1:])
             if order is not None and fact.order is None:
                 self.outputs.update(dict.fromkeys(fact.parameters, order))
@@ -124,7 +133,7 @@ class _Walk:
         return self.aligned([fact], [old], new)
 
     def aligned(self, given: list[_Fact], shapes: list[tuple[int, ...]], out: tuple[int, ...]) -> _Fact:
-        """Compute feature by feature: what is as long as the output's last axis lies along it."""
+        """Return the fact of an elementwise operation, from the operands with the output's last axis."""
         along = [fact for fact, shape in zip(given, shapes) if shape[-1:] == out[-1:]]
         order = next((fact.order for fact in along if fact.order is not None), None)
         parameters = reduce(frozenset.union, (fact.parameters for fact in along), frozenset())
@@ -150,6 +159,6 @@ def _moved(fact: _Fact, permutation: Sequence[int]) -> _Fact:
 
 
 def _channels_first(shape: tuple[int, ...]) -> np.ndarray | None:
-    """Return where each number of a map `(*places, channels)` stands when the channels come first."""
+    """Return the channels-first index of each number of a map `(*spatial, channels)`; `None` if it is the same."""
     order = np.moveaxis(np.arange(int(np.prod(shape))).reshape(shape[-1], *shape[:-1]), 0, -1).ravel()
     return None if np.array_equal(order, np.arange(order.size)) else order

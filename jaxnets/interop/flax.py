@@ -1,4 +1,4 @@
-"""Weights from Flax's Linen: matched by name, or by the order of making that its automatic names tell."""
+"""Weights from Flax: matched by name, or by the order that Flax's automatic names tell."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ from jaxnets.core.net import Net, Params, State
 from jaxnets.core.paths import paths
 from jaxnets.interop.settings import compare, flax_modules
 from jaxnets.interop.spec import Skeleton, nested
-from jaxnets.interop.tensors import modules_renamed, renamed, shortened, warn_of_not_finite
+from jaxnets.interop.tensors import modules_renamed, renamed, shortened, warn_of_nonfinite
 from jaxnets.interop.torch_names import cell_of, slashed, unwrapped
 
 _KINDS = {
@@ -30,19 +30,21 @@ _KINDS = {
     "PReLU": "prelu",
     "SimpleCell": "rnn_cell",
 }
-_GATES = ("ifgo", "rzn", ("",))  # of an LSTM, a GRU, a simple cell
-_WHOLE = -1  # in place of a copy's number
+# Names of the gates of an LSTM, a GRU and a simple cell.
+_GATES = ("ifgo", "rzn", ("",))
+# In place of a copy's index: all copies, stacked.
+_STACKED = -1
 _NUMBERED = re.compile(r"(.*)_(\d+)")
 
 
 @dataclass(frozen=True)
 class _Ours:
-    """A network inside: all its copies where it is repeated, or one of them."""
+    """A part of our network: all copies if it is repeated, or one of them."""
 
     net: Net
     tree: Mapping[str, Any]
     path: str = ""
-    copy: int = _WHOLE
+    copy: int = _STACKED
 
     @property
     def kind(self) -> str:
@@ -52,20 +54,22 @@ class _Ours:
         return "conv" if kind == "depthwise_conv" else kind
 
     def inside(self) -> list["_Ours"]:
+        """Return the children that have parameters or state."""
         return [
             _Ours(child, self.tree[name], slashed(self.path, name), self.copy)
             for name, child in self.net.children.items()
             if self.tree.get(name)
         ]
 
-    def written_out(self) -> list["_Ours"]:
-        whole = self.net.copies and self.copy == _WHOLE
-        return [replace(self, copy=k) for k in range(self.net.copies)] if whole else [self]
+    def unstacked(self) -> list["_Ours"]:
+        """Return each copy of a repeated network, or the network itself."""
+        stacked = self.net.copies and self.copy == _STACKED
+        return [replace(self, copy=k) for k in range(self.net.copies)] if stacked else [self]
 
 
 @dataclass(frozen=True)
 class _Theirs:
-    """A module of Flax: its arrays in our layout, and the modules inside."""
+    """A module of Flax: its arrays in our layout, and its submodules."""
 
     path: str
     arrays: dict[str, np.ndarray]
@@ -73,7 +77,7 @@ class _Theirs:
 
     @property
     def stem(self) -> str:
-        """Its name without the number: its class, where Flax named it."""
+        """Its name without the number, which is its class if Flax named it; else ""."""
         numbered = _NUMBERED.fullmatch(self.path.rpartition("/")[2])
         return numbered[1] if numbered else ""
 
@@ -89,32 +93,35 @@ def from_flax(
 ) -> tuple[Params, State]:
     """Return a network's parameters and state with the variables of its counterpart in Flax.
 
-    Modules that have the same names here and there belong together. Of the others, those that Flax named by itself,
-    `Conv_0`, `Conv_1`, …, belong to the network's layers of that kind in their order: in the order of their calls where
-    `module` is given, else of their numbers, that in which they were made (in `Dense(2)(Dense(8)(x))` the outer is
-    `Dense_0`); a
-    module with modules inside, `ResNetBlock_0`, belongs to the next block, a `jn.residual` say, or where there are
-    as many `jn.serial`s, to the next of these, and what is inside is matched likewise. Copies in a `jn.repeat` count
-    as layers one after another, and take stacked variables under their own name. All else is said by `rename`.
+    Modules are matched as follows; `rename` covers all other cases:
 
-    Layouts are alike but for transposed convolutions, whose kernels Flax turns round, and for recurrent cells, whose
-    gates are matrices of their own there.
+    - Modules of the same name on both sides correspond.
+    - Modules that Flax named, `Conv_0`, `Conv_1`, …, correspond to the network's other layers of that kind, in order:
+      the order of their calls if `module` is given, else that of their numbers, in which Linen created them (in
+      `Dense(2)(Dense(8)(x))` the outer one is `Dense_0`).
+    - A named module with submodules, `ResNetBlock_0`, corresponds to the next block, such as a `jn.residual`; or to the
+      next `jn.serial`, if there are as many of these. Their content is matched by the same rules.
+    - Copies in a `jn.repeat` count as consecutive layers, and accept stacked variables under their own name.
+
+    Layouts are equal except for transposed convolutions, whose kernels Flax flips, and recurrent cells, whose gates are
+    separate matrices in Flax.
 
     Args:
         net: the network.
-        variables: what Linen's `init` returns, `{"params": ..., "batch_stats": ...}`, or nested dicts of all arrays in
-            one, as `nnx.to_pure_dict(nnx.state(model, (nnx.Param, nnx.BatchStat)))` gives them (NNX's recurrent
-            cells are not read).
+        variables: the result of Linen's `init`, `{"params": ..., "batch_stats": ...}`, or all arrays in one nested
+            dict, as from `nnx.to_pure_dict(nnx.state(model, (nnx.Param, nnx.BatchStat)))` (NNX's recurrent cells are
+            not supported).
         x: an input or its spec, as for `net.init`.
-        module: what the variables are of, a module of Linen or NNX: its settings that they do not show (ε, momentum,
-            padding, …) are compared with the network's. Of Linen it is called with `x`; where it takes more, pass
-            `functools.partial(module.init, train=False)`. Without it set them alike yourself: Flax's defaults differ.
-        rename: Flax's paths and the network's in place of them, whole or up to a slash: `{"conv_init": "conv1",
-            "ResNetBlock_0/conv_proj": "ResNetBlock_0/downsample/0"}`.
-        dtype: of floating parameters, if not the one that `net.init` gives.
+        module: the module of Linen or NNX that the variables belong to. Its settings that they do not show (ε,
+            momentum, padding, …) are compared with the network's. A Linen module is called with `x`; if it takes more,
+            pass `functools.partial(module.init, train=False)`. Without `module` make the settings equal yourself:
+            Flax's defaults differ.
+        rename: Flax's paths, and the network's to use instead, whole or prefixes before a slash: `{"conv_init":
+            "conv1", "ResNetBlock_0/conv_proj": "ResNetBlock_0/downsample/0"}`.
+        dtype: of floating parameters; default: that of `net.init`.
 
     Returns:
-        `(params, state)`, as `net.init` gives them.
+        `(params, state)`, as `net.init` returns them.
 
     Raises:
         NetError: for arrays missing, unexpected or misshapen, or settings other than the module's, all in one list.
@@ -133,11 +140,13 @@ def from_flax(
     True
     """
     if not isinstance(variables, Mapping):
-        way = "nnx.to_pure_dict(nnx.state(module))" if library(variables) == "flax.nnx" else "module.init(key, x)"
-        way = "its params" if hasattr(variables, "params") and not library(variables) else way
-        raise NetError(f"expects arrays in nested dicts, got {type(variables).__name__}; pass {way}", label="from_flax")
+        hint = "nnx.to_pure_dict(nnx.state(module))" if library(variables) == "flax.nnx" else "module.init(key, x)"
+        hint = "its params" if hasattr(variables, "params") and not library(variables) else hint
+        raise NetError(
+            f"expects arrays in nested dicts, got {type(variables).__name__}; pass {hint}", label="from_flax"
+        )
     given = renamed(_flat(variables), rename or {}, "/", "from_flax")
-    warn_of_not_finite(given.items(), "from_flax")
+    warn_of_nonfinite(given.items(), "from_flax")
     modules = {} if module is None else modules_renamed(flax_modules(module, x), rename or {}, "/")
     skeleton, theirs = Skeleton(net, x), _read("", nested(given))
     pairs: list[tuple[_Ours, _Theirs]] = []
@@ -150,7 +159,7 @@ def from_flax(
             places = [tree + slashed(own.path, name) for tree in ("params/", "state/")]
             if path := next((place for place in places if place in skeleton.specs), ""):
                 found.setdefault(path, {})[own.copy] = (
-                    _turned(array, swapped) if own.kind == "conv_transpose" else array
+                    _flipped(array, swapped) if own.kind == "conv_transpose" else array
                 )
                 del unexpected[slashed(part.path, name)]
     alike = [(own.path, own.net, part.path) for own, part in pairs]
@@ -164,25 +173,28 @@ def from_flax(
 
 
 def _match(ours: _Ours, theirs: _Theirs, pairs: list[tuple[_Ours, _Theirs]], called: Mapping[str, int]) -> None:
-    """Enter which of our layers and which of Flax's modules belong together, inside two that do.
+    """Append to `pairs` the matching layers and modules inside two that match.
 
-    `called` has the place of each module among the calls by path, where it is known.
+    `called` has the index of each module's call by path, if known.
     """
     if not ours.net.children:
         pairs.append((ours, theirs))
         return
+    # By name first.
     modules, rest = dict(theirs.inside), []
     for own in ours.inside():
         if (name := own.path.rpartition("/")[2]) in modules:
             _match(own, modules.pop(name), pairs, called)
         else:
-            rest += own.written_out()
+            rest += own.unstacked()
+    # Then blocks in order, if there are equally many, and Flax's are of one class.
     blocks = [module for module in modules.values() if not module.arrays]
     rest = _opened(rest, len(blocks))
     composed = [own for own in rest if own.net.children]
     if len(composed) == len(blocks) and len({block.stem for block in blocks}) < 2:
         for own, block in zip(composed, _in_order(blocks, called)):
             _match(own, block, pairs, called)
+    # Then layers of each kind in order.
     for kind in dict.fromkeys(own.kind for own in rest if not own.net.children):
         alike = [module for module in modules.values() if module.arrays and _KINDS.get(module.stem) == kind]
         if len({module.stem for module in alike}) == 1:
@@ -198,9 +210,10 @@ def _leaves(net: Net, path: str = "") -> Iterator[tuple[str, Net]]:
 
 
 def _opened(units: list[_Ours], blocks: int) -> list[_Ours]:
-    """Replace networks made of others by these until as many are left as there are blocks to match."""
+    """Replace networks by their children until as many with children remain as there are blocks to match."""
     while True:
         composed = {own.kind for own in units if own.net.children}
+        # Flax has no module for these two.
         always = composed & {"recurrent", "bidirectional"}
         if not always and sum(bool(own.net.children) for own in units) == blocks:
             return units
@@ -208,13 +221,13 @@ def _opened(units: list[_Ours], blocks: int) -> list[_Ours]:
         if not kinds:
             return units
         opening = [own.inside() if own.net.children and own.kind in kinds else [own] for own in units]
-        units = [one for inside in opening for own in inside for one in own.written_out()]
+        units = [one for inside in opening for own in inside for one in own.unstacked()]
 
 
 def _in_order(modules: list[_Theirs], called: Mapping[str, int]) -> list[_Theirs]:
-    """Return modules in the order of their calls, or of their numbers where that is not known.
+    """Return modules in the order of their calls, or of their numbers if that is unknown.
 
-    Linen numbers them as they are made: in `Dense(2)(Dense(8)(x))` the outer one, which is called last, is `Dense_0`.
+    Linen numbers modules as they are created: in `Dense(2)(Dense(8)(x))` the outer one, called last, is `Dense_0`.
     """
     if all(module.path in called for module in modules):
         return sorted(modules, key=lambda module: called[module.path])
@@ -224,14 +237,14 @@ def _in_order(modules: list[_Theirs], called: Mapping[str, int]) -> list[_Theirs
 def _assembled(
     skeleton: Skeleton, found: Mapping[str, Mapping[int, np.ndarray]], unexpected: list[str]
 ) -> dict[str, np.ndarray]:
-    """Return whole arrays by path, once there is one of the right shape for each, and no more."""
+    """Return arrays by path, copies stacked; raise unless there is exactly one of the right shape for each spec."""
     arrays: dict[str, np.ndarray] = {}
     missing: list[str] = []
     misshapen: list[str] = []
     for path, spec in skeleton.specs.items():
         copies, bare = found.get(path, {}), path.partition("/")[2]
-        wanted = spec.shape if _WHOLE in copies else spec.shape[1:]
-        whole = {_WHOLE} if _WHOLE in copies else set(range(*spec.shape[:1]))
+        wanted = spec.shape if _STACKED in copies else spec.shape[1:]
+        whole = {_STACKED} if _STACKED in copies else set(range(*spec.shape[:1]))
         if not copies or set(copies) != whole:
             missing.append(bare)
         elif wrong := [copy.shape for copy in copies.values() if (copy.shape or (1,)) != (wanted or (1,))]:
@@ -241,18 +254,18 @@ def _assembled(
     lists = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
     if any(lists.values()):
         listed = "; ".join(f"{kind} {shortened(names)}" for kind, names in lists.items() if names)
-        hint = "take the variables of the same network, or say by rename= which module is which"
+        hint = "pass the variables of the same network, or map modules by rename="
         if misshapen and not missing and not unexpected:
-            hint += "; Linen numbers modules as they are made, in Dense(2)(Dense(8)(x)) the outer first: module= has "
-            hint += "them matched as they are called"
-        raise NetError(f"finds other arrays than the network has: {listed}; {hint}", label="from_flax")
+            hint += "; Linen numbers modules as they are created, in Dense(2)(Dense(8)(x)) the outer first: pass "
+            hint += "module= to match them in the order of their calls"
+        raise NetError(f"expects the network's arrays, got others: {listed}; {hint}", label="from_flax")
     return arrays
 
 
-def _turned(array: np.ndarray, swapped: bool) -> np.ndarray:
-    """Turn the windows of kernels round: Flax computes a convolution of the spread input, not a transpose.
+def _flipped(array: np.ndarray, swapped: bool) -> np.ndarray:
+    """Flip kernels spatially: Flax computes a convolution of the dilated input, not a transpose.
 
-    With `transpose_kernel=True` it turns them itself, and its kernels are `(*kernel_size, out, in)`.
+    With `transpose_kernel=True` Flax flips them itself, and its kernels are `(*kernel_size, out, in)`.
     """
     if swapped and array.ndim > 1:
         return np.swapaxes(array, -1, -2)
@@ -260,7 +273,7 @@ def _turned(array: np.ndarray, swapped: bool) -> np.ndarray:
 
 
 def _read(path: str, tree: Mapping[str, Any]) -> _Theirs:
-    """Return a module, with the gates of a recurrent cell side by side."""
+    """Return a module, with the gates of a recurrent cell concatenated."""
     for gates in _GATES:
         if set(tree) == {side + gate for side in "ih" for gate in gates}:
             return _Theirs(path, _cell(tree, gates), {})
@@ -276,7 +289,8 @@ def _cell(tree: Mapping[str, Any], gates: Sequence[str]) -> dict[str, np.ndarray
     biases = {"i": joined("i", "bias"), "h": joined("h", "bias")}
     arrays = {"kernel": joined("i", "kernel"), "recurrent_kernel": joined("h", "kernel")}
     arrays["bias"] = biases["i"] or biases["h"]
-    if biases["i"] and biases["h"]:  # a GRU's new state
+    # Only the last gate of a GRU has both.
+    if biases["i"] and biases["h"]:
         arrays["recurrent_bias"] = biases["h"]
     return {name: np.concatenate(parts, -1) for name, parts in arrays.items() if parts}
 
@@ -288,7 +302,7 @@ def _all(module: _Theirs) -> Iterator[_Theirs]:
 
 
 def _flat(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Return all arrays by path, whatever collection they are in."""
+    """Return the arrays of all collections by path."""
     collections = variables.values() if "params" in variables else [variables]
     arrays: dict[str, np.ndarray] = {}
     for collection in collections:

@@ -1,4 +1,4 @@
-"""A network as JSON: the calls that make it, by names of a fixed table; a file has nothing else imported or run."""
+"""A network as JSON: the calls that make it, by names in a fixed table. A file can't import or run anything else."""
 
 import inspect
 import math
@@ -26,23 +26,24 @@ _INITIALIZERS = (
     "constant delta_orthogonal normal ones orthogonal truncated_normal uniform variance_scaling zeros "
     "lecun_normal lecun_uniform he_normal he_uniform glorot_normal glorot_uniform"
 )
-_OURS = (
-    "Policy concatenate flatten global_avg_pool global_max_pool hard_shrink hard_sigmoid hard_tanh scaled_tanh selu "
-    "soft_shrink tanh_shrink threshold"
-)
+_FUNCTIONS = "Policy concatenate flatten global_avg_pool global_max_pool"
 
 
 @cache
 def table() -> dict[str, Any]:
-    """Return what a file may name: constructors of networks, activations, and initializers."""
+    """Return everything that a file may name: constructors of networks and cells, activations, and initializers."""
     found: dict[str, Any] = {"partial": partial, "dict": dict, "jn.Net.upto": Net.upto, "jn.models.fires": fires}
     for prefix, module in (("jn", jn), ("jn.models", jn.models)):
         for name in module.__all__:
-            thing = getattr(module, name)
-            if inspect.isfunction(thing) and inspect.signature(thing).return_annotation in (Net, jn.Cell):
-                found[f"{prefix}.{name}"] = thing
+            value = getattr(module, name)
+            if inspect.isfunction(value) and inspect.signature(value).return_annotation in (Net, jn.Cell):
+                found[f"{prefix}.{name}"] = value
+    for prefix, module in (("jn.activations", jn.activations), ("jn.initializers", jn.initializers)):
+        for name, value in inspect.getmembers(module, inspect.isfunction):
+            if value.__module__ == module.__name__ and not name.startswith("_"):
+                found[f"{prefix}.{name}"] = value
     for prefix, module, names in (
-        ("jn", jn, _OURS),
+        ("jn", jn, _FUNCTIONS),
         ("jax.nn", jax.nn, _ACTIVATIONS),
         ("jnp", jnp, _ELEMENTWISE),
         ("jax.nn.initializers", jax.nn.initializers, _INITIALIZERS),
@@ -52,10 +53,10 @@ def table() -> dict[str, Any]:
 
 
 def write(net: Net) -> Any:
-    """Return a network as JSON holds it.
+    """Return a network as JSON values.
 
     Raises:
-        NetError: for a function outside of the table, an array, or what else JSON does not hold, with its place.
+        NetError: for a function outside the table, an array, or another value that JSON can't hold, with its path.
 
     >>> write(jn.serial(fc=jn.dense(3), act=jax.nn.relu))["kwargs"]["act"]
     {'name': 'jax.nn.relu'}
@@ -67,7 +68,7 @@ def write(net: Net) -> Any:
 
 
 def read(content: Any) -> Net:
-    """Return the network that `write` wrote.
+    """Return the network that `write` described.
 
     Raises:
         NetError: for anything else.
@@ -76,55 +77,57 @@ def read(content: Any) -> Net:
         net = _decoded(content)
     except NetError:
         raise
-    except Exception as error:  # whatever a constructor says of arguments that nobody gave it
-        raise NetError(f"finds a network that save did not write: {error!r}") from error
+    except Exception as error:
+        # A forged file may call a constructor with any arguments, and so raise any error.
+        raise NetError(f"expects a network that save wrote, got one that fails: {error!r}") from error
     if not isinstance(net, Net):
-        raise NetError(f"finds a network that save did not write: {type(net).__name__}")
+        raise NetError(f"expects a network that save wrote, got {type(net).__name__}")
     return net
 
 
 @cache
 def _names() -> dict[int, str]:
-    return {id(thing): name for name, thing in reversed(table().items())}
+    # Reversed, so that the first of several names of an object wins.
+    return {id(value): name for name, value in reversed(table().items())}
 
 
-def _encoded(thing: Any) -> Any:
-    if thing is None or isinstance(thing, bool | int | str):
-        return thing
-    if isinstance(thing, float):
-        return thing if math.isfinite(thing) else {"float": str(thing)}
-    if isinstance(thing, Name):
-        return {"name": _name(thing)}
-    if isinstance(thing, Call):
-        args = [_inside(place, each) for place, each in enumerate(thing.args)]
-        return {"call": _name(thing.function), "args": args, "kwargs": _each(thing.kwargs)}
-    if isinstance(thing, tuple | list) and type(thing) in (tuple, list):
-        return {type(thing).__name__: [_inside(place, each) for place, each in enumerate(thing)]}
-    if type(thing) is dict and all(isinstance(name, str) for name in thing):
-        return {"dict": _each(thing)}
-    if isinstance(thing, jn.Policy):
-        return {"call": "jn.Policy", "args": [], "kwargs": _each(vars(thing))}
-    if isinstance(thing, np.generic) and thing.dtype.kind in "biuf":
-        return _encoded(thing.item())
-    if id(thing) in _names():
-        return {"name": _names()[id(thing)]}
-    if isinstance(thing, type | np.dtype) and (dtype := _dtype(thing)) is not None:
+def _encoded(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {"float": str(value)}
+    if isinstance(value, Name):
+        return {"name": _name(value)}
+    if isinstance(value, Call):
+        args = [_encoded_at(k, each) for k, each in enumerate(value.args)]
+        return {"call": _name(value.function), "args": args, "kwargs": _encoded_dict(value.kwargs)}
+    if isinstance(value, tuple | list) and type(value) in (tuple, list):
+        return {type(value).__name__: [_encoded_at(k, each) for k, each in enumerate(value)]}
+    if type(value) is dict and all(isinstance(name, str) for name in value):
+        return {"dict": _encoded_dict(value)}
+    if isinstance(value, jn.Policy):
+        return {"call": "jn.Policy", "args": [], "kwargs": _encoded_dict(vars(value))}
+    if isinstance(value, np.generic) and value.dtype.kind in "biuf":
+        return _encoded(value.item())
+    if id(value) in _names():
+        return {"name": _names()[id(value)]}
+    if isinstance(value, type | np.dtype) and (dtype := _dtype(value)) is not None:
         return {"dtype": dtype}
-    hint = "; make such a network in code, and keep params and state alone" if hasattr(thing, "shape") else ""
-    raise NetError(f"can't write {type(thing).__name__} {str(thing)[:40]!r} of a network into a file{hint}")
+    hint = "; make such a network in code, and save params and state without net=" if hasattr(value, "shape") else ""
+    raise NetError(f"can't write {type(value).__name__} {str(value)[:40]!r} of a network into a file{hint}")
 
 
 def _decoded(content: Any) -> Any:
     if not isinstance(content, Mapping):
         if content is None or isinstance(content, bool | int | float | str):
             return content
-        raise NetError(f"finds a network that save did not write: {type(content).__name__}")
+        raise NetError(f"expects a network that save wrote, got {type(content).__name__}")
     match dict(content):
         case {"call": str(name), "args": list(args), "kwargs": dict(kwargs), **rest} if not rest:
             given = {key: _decoded(each) for key, each in kwargs.items()}
-            return _found(name)(*map(_decoded, args), **given)
+            return _lookup(name)(*map(_decoded, args), **given)
         case {"name": str(name), **rest} if not rest:
-            return _found(name)
+            return _lookup(name)
         case {"tuple": list(each), **rest} if not rest:
             return tuple(map(_decoded, each))
         case {"list": list(each), **rest} if not rest:
@@ -135,36 +138,37 @@ def _decoded(content: Any) -> Any:
             return float(number)
         case {"dtype": str(name), **rest} if not rest and _dtype(getattr(jnp, name, None)) == name:
             return getattr(jnp, name)
-    raise NetError(f"finds a network that save did not write: {', '.join(map(str, content))}")
+    raise NetError(f"expects a network that save wrote, got an entry {', '.join(map(str, content))}")
 
 
-def _inside(place: Any, thing: Any) -> Any:
-    with labeled_as(child=str(place)):
-        return _encoded(thing)
+def _encoded_at(key: Any, value: Any) -> Any:
+    """Encode an argument; errors name its key."""
+    with labeled_as(child=str(key)):
+        return _encoded(value)
 
 
-def _each(things: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _inside(name, each) for name, each in things.items()}
+def _encoded_dict(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _encoded_at(name, value) for name, value in values.items()}
 
 
 def _name(name: Name) -> str:
     found = _names().get(id(name.find()))
     if found is None:
-        hint = "; functions of jax.nn and jn will do, and of such a network params and state alone can be saved"
+        hint = "; use functions of jax.nn and jn, or save params and state without net="
         raise NetError(f"can't write the function {name.module}.{name.name} into a file{hint}")
     return found
 
 
-def _found(name: str) -> Any:
+def _lookup(name: str) -> Any:
     if name not in table():
-        raise NetError(f"finds a network of {name!r}, which this version does not have")
+        raise NetError(f"expects names of this version of jaxnets, got {name!r}")
     return table()[name]
 
 
-def _dtype(thing: Any) -> str | None:
-    """Return the name of a dtype, where `jnp` has one of that name."""
+def _dtype(value: Any) -> str | None:
+    """Return the name of a dtype if `jnp` has it, else `None`."""
     try:
-        name = jnp.dtype(thing).name if thing is not None else ""
+        name = jnp.dtype(value).name if value is not None else ""
     except TypeError:
         return None
-    return name if hasattr(jnp, name) and not inspect.isfunction(thing) else None
+    return name if hasattr(jnp, name) and not inspect.isfunction(value) else None

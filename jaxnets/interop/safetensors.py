@@ -1,7 +1,7 @@
-"""Parameters and state in one safetensors file: no pickle, nothing half-written, nothing overwritten unasked.
+"""Parameters, state and network in one safetensors file: no pickle, never half-written, never overwritten by default.
 
-Values come back to the bit. What safetensors has no dtype for is written as bytes, with its dtype in the header, which
-also has a SHA-256 of all the rest.
+Values are restored bit for bit. Dtypes that safetensors lacks are written as bytes, with the dtype in the header. The
+header also holds a SHA-256 of everything else.
 """
 
 import hashlib
@@ -21,12 +21,12 @@ from jaxnets.core.errors import NetError, is_traced, labeled_as, require, shown
 from jaxnets.core.net import Net, Params, State
 from jaxnets.core.paths import paths
 from jaxnets.interop import nets
-from jaxnets.interop.tensors import DTYPES, Tensors, read_safetensors, warn_of_not_finite
+from jaxnets.interop.tensors import DTYPES, Tensors, read_safetensors, warn_of_nonfinite
 
-FORMAT = "jaxnets/2"
-_FORMER = "jaxnets/1"  # had no checksum
-_DEEPEST = 100
-_LONGEST = 100_000_000  # bytes of a header that safetensors reads
+FORMAT = "jaxnets/3"
+_MAX_DEPTH = 100
+_MAX_HEADER = 100_000_000
+"""Bytes of a header that safetensors reads at most."""
 
 
 def save(
@@ -39,25 +39,25 @@ def save(
 ) -> None:
     """Write parameters and state into one safetensors file.
 
-    The file appears whole or not at all: it is written beside its place and moved there. Tensors are named by
-    their paths, `params/conv1/kernel`, so that any reader of safetensors can use them.
+    The write is atomic: a temporary file in the same folder is renamed once it is complete. Tensors are named by their
+    paths, `params/conv1/kernel`, so that any reader of safetensors can use them.
 
     Args:
-        path: the file, `.safetensors` by custom; its folder must exist. `~` is the user's home.
+        path: the file, by convention `.safetensors`; its folder must exist. `~` is the user's home.
         state: a train state, whose `params` and `state` are written, or a pair `(params, state)`: nested dicts of
             arrays, booleans, numbers of every dtype that JAX has, typed random keys.
-        metadata: anything that JSON can hold, given back by `load`: tuples as lists, NumPy's and JAX's scalars as
+        net: their network, which `load` returns. It is written as the calls of `jn` that make it, so it can't contain
+            custom functions.
+        metadata: anything that JSON can hold, which `load` returns: tuples as lists, scalars of NumPy and JAX as
             Python's.
-        net: the network that these belong to, which `load` gives back: it is written as the calls of `jn` that make
-            it, so no function of one's own may be in it.
-        overwrite: whether a file that is already there may be replaced.
+        overwrite: whether to replace an existing file.
 
     Raises:
         FileNotFoundError: if there is no such folder.
         FileExistsError: if there is a file and `overwrite` is false.
-        NetError: if the trees hold something other than dicts of such arrays, a name is empty or contains `/`, or
-            metadata are not for JSON, NaN and infinite numbers among them, or the network holds a function or an
-            array that can't be written.
+        NetError: if the trees are not nested dicts of such arrays, a name is empty or contains `/`, JSON can't hold
+            the metadata (NaN and infinite numbers included), or the network holds a function or an array that can't
+            be written.
 
     >>> import tempfile, jax, jax.numpy as jnp, jaxnets as jn
     >>> file, net = tempfile.mkdtemp() + "/net.safetensors", jn.serial(fc=jn.dense(2), act=jax.nn.relu)
@@ -74,11 +74,11 @@ def save(
         )
     path = Path(path).expanduser()
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {path.parent}; make it first")
+        raise FileNotFoundError(f"no folder {path.parent}; create it first")
     with labeled_as("save"):
         params, state = variables(state)
     if not isinstance(params, Mapping):
-        hint = "; those that net.init returned" if isinstance(params, Net) else ""
+        hint = "; pass those that net.init returned" if isinstance(params, Net) else ""
         raise NetError(f"expects parameters in nested dicts, got {shown(params)}{hint}", label="save")
     tensors: Tensors = {}
     if not isinstance(metadata, Mapping | None):
@@ -90,12 +90,12 @@ def save(
     for kind, tree in (("params", params), ("state", state or {})):
         _flatten(kind, tree, tensors, header)
     header["sha256"] = _digest(header, tensors)
-    # One entry alone: safetensors writes several in random order, and equal networks should give equal files.
+    # A single entry: safetensors writes several in random order, and equal networks should produce equal files.
     content = to_bytes(tensors, {"jaxnets": json.dumps(header)})
-    if int.from_bytes(content[:8], "little") > _LONGEST:
-        raise NetError(f"expects names and metadata of at most {_LONGEST:,} bytes, got more", label="save")
+    if int.from_bytes(content[:8], "little") > _MAX_HEADER:
+        raise NetError(f"expects names and metadata of at most {_MAX_HEADER:,} bytes, got more", label="save")
     if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; choose another name, or pass overwrite=True")
+        raise FileExistsError(f"{path} exists; choose another name or pass overwrite=True")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with temporary.open("xb") as file:
@@ -111,12 +111,12 @@ def save(
 
 
 class Saved(NamedTuple):
-    """What a file of `save` holds.
+    """The content of a file that `save` wrote.
 
     Attributes:
         params: the parameters.
         state: the state, `{}` if none was saved.
-        metadata: what was saved with them.
+        metadata: the metadata, `{}` if none was saved.
         net: the network, `None` if none was saved.
     """
 
@@ -127,18 +127,17 @@ class Saved(NamedTuple):
 
 
 def load(path: str | Path) -> Saved:
-    """Read what `save` wrote: `(params, state, metadata, net)`, with the dtypes and values it was given.
+    """Read a file that `save` wrote: `(params, state, metadata, net)`, with the dtypes and values saved.
 
-    A network is made anew by the library's own constructors, which are looked up in a fixed table: nothing in a file
-    is imported or run. Arrays of a dtype that JAX does not hold at present (`int64`, `float64` and such, unless
-    `jax_enable_x64` is set) are NumPy's.
+    A network is built by the library's constructors, looked up in a fixed table: nothing in a file is imported or run.
+    Arrays of a dtype that JAX can't hold (`int64`, `float64` and such, unless `jax_enable_x64` is set) are NumPy's.
 
     Args:
         path: the file. `~` is the user's home.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        NetError: if the file is truncated, corrupt to a single bit, or not one that `save` wrote.
+        NetError: if the file is truncated, corrupt by as little as one bit, or not written by `save`.
 
     Warns:
         UserWarning: with the names of arrays that hold NaN or infinite numbers.
@@ -153,16 +152,16 @@ def load(path: str | Path) -> Saved:
     path = Path(path).expanduser()
     label = f"load {path}"
     if not path.is_file():
-        hint = ", but a folder; jn.train.load_checkpoint reads one of checkpoints" if path.is_dir() else ""
-        raise FileNotFoundError(f"there is no file {path}{hint}")
+        hint = ", but a folder; jn.train.load_checkpoint reads a folder of checkpoints" if path.is_dir() else ""
+        raise FileNotFoundError(f"no file {path}{hint}")
     tensors, entries = read_safetensors(path, label)
     try:
         header = json.loads(entries.get("jaxnets", "{}"))
-        if header.get("format") not in (FORMAT, _FORMER):
+        if header.get("format") != FORMAT:
             raise NetError(f"expects a file of format {FORMAT}, got {header.get('format')!r}")
         metadata = dict(header["metadata"])
-        if header["format"] == FORMAT and header.pop("sha256") != _digest(header, tensors):
-            raise NetError("finds a damaged file: what it holds has another SHA-256 than what was saved; fetch it anew")
+        if header.pop("sha256") != _digest(header, tensors):
+            raise NetError("finds a damaged file: its content has another SHA-256 than was saved; download it again")
         trees: dict[str, Any] = {"params": {}, "state": {}}
         for name, array in tensors.items():
             *inner, leaf = name.split("/")
@@ -173,23 +172,24 @@ def load(path: str | Path) -> Saved:
     except NetError as error:
         raise NetError(error.message, label=label) from None
     except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
-        raise NetError(f"finds a header that save did not write: {error!r}", label=label) from error
-    warn_of_not_finite(paths(trees).items(), label)
+        raise NetError(f"expects a header that save wrote, got another: {error!r}", label=label) from error
+    warn_of_nonfinite(paths(trees).items(), label)
     return Saved(trees["params"], trees["state"], metadata, net)
 
 
 def _move(temporary: Path, path: Path) -> None:
-    """Give a file another name, unless there has appeared one of that name meanwhile.
+    """Rename a file, but never onto a file that was created in the meantime.
 
     Raises:
-        FileExistsError: if there has.
+        FileExistsError: if there is one.
     """
     try:
         path.hardlink_to(temporary)
     except FileExistsError:
         raise
-    except (OSError, NotImplementedError):  # exFAT, and some network drives, have no hard links
-        path.touch(exist_ok=False)  # no other can take the name any more
+    except (OSError, NotImplementedError):
+        # exFAT and some network drives have no hard links. Creating the file reserves the name.
+        path.touch(exist_ok=False)
         try:
             temporary.replace(path)
         except BaseException:
@@ -198,7 +198,7 @@ def _move(temporary: Path, path: Path) -> None:
 
 
 def _flatten(path: str, tree: Any, into: Tensors, header: dict[str, Any]) -> None:
-    """Enter the arrays of a tree by path, and in the header what safetensors does not say of them."""
+    """Add the arrays of a tree by path, and to the header what safetensors can't express."""
     if not isinstance(tree, Mapping):
         into[path] = _array(path, tree, header)
         return
@@ -211,16 +211,17 @@ def _flatten(path: str, tree: Any, into: Tensors, header: dict[str, Any]) -> Non
 
 
 def _array(path: str, leaf: Any, header: dict[str, Any]) -> np.ndarray:
-    """Return an array in one of safetensors' dtypes: a key as its data, what has no dtype there as bytes or int8."""
+    """Return an array in a dtype of safetensors: a key as its data, other dtypes as int8 or bytes."""
     if not hasattr(leaf, "dtype") or is_traced(leaf):
-        hint = "; call it outside of jit" if is_traced(leaf) else "; jnp.asarray(...) makes one"
+        hint = "; call save outside of jit" if is_traced(leaf) else "; convert it by jnp.asarray"
         raise NetError(f"expects arrays in nested dicts, got {type(leaf).__name__} at {path}{hint}", label="save")
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         header["keys"][path] = jax.random.key_impl(leaf)
         if not isinstance(header["keys"][path], str):
-            raise NetError(f"expects keys of JAX's own kinds, got {leaf.dtype} at {path}", label="save")
+            raise NetError(f"expects keys of JAX's own generators, got {leaf.dtype} at {path}", label="save")
         leaf = jax.random.key_data(leaf)
-    array = np.asarray(leaf, order="C")  # also where it is transposed, or a view
+    # Contiguous and in native byte order, even if the leaf is a view.
+    array = np.asarray(leaf, order="C")
     array = array.astype(array.dtype.newbyteorder("=")) if array.dtype.byteorder == ">" else array
     name = array.dtype.name
     if name in DTYPES.values():
@@ -228,27 +229,28 @@ def _array(path: str, leaf: Any, header: dict[str, Any]) -> np.ndarray:
     if not hasattr(jnp, name) or not jnp.issubdtype(array.dtype, np.number):
         raise NetError(f"expects booleans, numbers or keys, got {name} at {path}", label="save")
     header["dtypes"][path] = name
-    if jnp.issubdtype(array.dtype, np.integer):  # of 2 or 4 bits, in a byte each, whose other bits mean nothing
+    if jnp.issubdtype(array.dtype, np.integer):
+        # Integers of 2 or 4 bits occupy a byte each, whose other bits are undefined.
         return array.astype(np.int8 if jnp.issubdtype(array.dtype, np.signedinteger) else np.uint8)
     return np.frombuffer(array.tobytes(), np.uint8).reshape(*array.shape, array.itemsize)
 
 
 def _restored(name: str, array: np.ndarray, header: Mapping[str, Any]) -> Any:
-    """Return an array as it was given to `save`."""
+    """Return an array as it was passed to `save`."""
     if name in header.get("dtypes", {}):
         dtype = jnp.dtype(header["dtypes"][name])
-        small = jnp.issubdtype(dtype, np.integer)
-        array = array.astype(dtype) if small else np.frombuffer(array.tobytes(), dtype).reshape(array.shape[:-1])
+        is_small_int = jnp.issubdtype(dtype, np.integer)
+        array = array.astype(dtype) if is_small_int else np.frombuffer(array.tobytes(), dtype).reshape(array.shape[:-1])
     if name in header.get("keys", {}):
         return jax.random.wrap_key_data(jnp.asarray(array), impl=header["keys"][name])
-    held = jax.dtypes.canonicalize_dtype(array.dtype) == array.dtype
-    return jnp.asarray(array) if held else array
+    supported = jax.dtypes.canonicalize_dtype(array.dtype) == array.dtype
+    return jnp.asarray(array) if supported else array
 
 
 def _place(trees: dict[str, Any], names: list[str], name: str) -> dict[str, Any]:
-    """Return the dict at a path, made if need be."""
+    """Return the dict at a path, created if missing."""
     if not names or names[0] not in trees:
-        raise NetError(f"finds a tensor {name!r} that is neither params nor state")
+        raise NetError(f"expects tensors of params or state, got {name!r}")
     place: Any = trees
     for each in names:
         place = place.setdefault(each, {})
@@ -258,7 +260,7 @@ def _place(trees: dict[str, Any], names: list[str], name: str) -> dict[str, Any]
 
 
 def _digest(header: Mapping[str, Any], tensors: Tensors) -> str:
-    """Return the SHA-256 of a header and of all tensors with their names, dtypes and shapes."""
+    """Return the SHA-256 of the header and all tensors with their names, dtypes and shapes."""
     whole = hashlib.sha256(json.dumps(header).encode())
     for name, array in sorted(tensors.items()):
         whole.update(json.dumps([name, array.dtype.name, array.shape]).encode())
@@ -267,29 +269,32 @@ def _digest(header: Mapping[str, Any], tensors: Tensors) -> str:
 
 
 def _plain(value: Any, path: str, depth: int = 0) -> Any:
-    """Return metadata as JSON holds them.
+    """Return metadata as JSON values.
 
     Raises:
-        NetError: for what it does not hold, with its place.
+        NetError: for a value that JSON can't hold, with its path.
     """
     if isinstance(value, np.generic | np.ndarray | jax.Array) and not is_traced(value) and value.ndim == 0:
         value = value.item()
-    if depth > _DEEPEST:
-        raise NetError(f"expects metadata no deeper than {_DEEPEST} levels, got more at {path[:40]}…", label="save")
+    if depth > _MAX_DEPTH:
+        raise NetError(f"expects metadata of at most {_MAX_DEPTH} levels, got more at {path[:40]}…", label="save")
     if isinstance(value, Mapping):
         if wrong := [name for name in value if not isinstance(name, str)]:
-            raise NetError(f"expects text for names in JSON, got {wrong[0]!r} at {path}", label="save")
+            raise NetError(f"expects strings as names in JSON, got {wrong[0]!r} at {path}", label="save")
         return {name: _plain(each, f"{path}/{name}", depth + 1) for name, each in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(each, f"{path}/{k}", depth + 1) for k, each in enumerate(value)]
     if value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
         return value
-    hint = "; arrays belong into params or state, or go through .tolist()" if hasattr(value, "shape") else ""
-    raise NetError(f"expects what JSON can hold, got {type(value).__name__} {value!r} at {path}{hint}", label="save")
+    hint = "; put arrays into params or state, or convert them by .tolist()" if hasattr(value, "shape") else ""
+    raise NetError(
+        f"expects a value that JSON can hold, got {type(value).__name__} {value!r} at {path}{hint}", label="save"
+    )
 
 
 def _is_text(name: str) -> bool:
     try:
         return bool(name.encode())
-    except UnicodeEncodeError:  # half of a surrogate pair
+    except UnicodeEncodeError:
+        # Half of a surrogate pair.
         return False

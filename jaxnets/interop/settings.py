@@ -1,4 +1,4 @@
-"""Settings that weights do not show, such as ε or a padding: a network's beside those of the module it came from."""
+"""Compare settings that weights do not show, such as ε or padding, with those of the module of another library."""
 
 import functools
 import inspect
@@ -18,19 +18,19 @@ from jaxnets.interop.tensors import shortened
 from jaxnets.interop.torch_names import unwrapped
 from jaxnets.layers.windows import spread
 
-Read = Callable[[Any], dict[str, Any]]  # the settings of a module there, under their names here
+Read = Callable[[Any], dict[str, Any]]  # from a module to its settings, by our names
 
 _WINDOWED = ("conv", "conv_transpose", "max_pool", "avg_pool")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a layer was made with, in this library's terms.
+    """The settings of a layer, in this library's terms.
 
     Attributes:
-        kind: the name of the constructor here, `batch_norm`; "" where it may be any.
-        values: arguments by name; windows, paddings and such with a value for each axis.
-        rank: how many spatial axes it has, where it has windows.
+        kind: the name of the constructor, `batch_norm`; "" for any.
+        values: arguments by name; windows, padding and the like with a value for each axis.
+        rank: number of spatial axes of a layer with windows, else 0.
     """
 
     kind: str
@@ -39,15 +39,15 @@ class Settings:
 
 
 def compare(label: str, pairs: Iterable[tuple[str, Net, Any]], hint: str) -> None:
-    """Check that layers have the settings of the modules they belong to.
+    """Check that layers have the settings of their counterparts.
 
     Args:
-        label: who asks.
-        pairs: the path of a layer here, its network, and the module there.
-        hint: what to do where the difference is meant.
+        label: of the calling function, for errors.
+        pairs: the path of a layer, its network, and the module of the other library.
+        hint: what to do if the difference is intended.
 
     Raises:
-        NetError: with the path of each that differs, the module's setting and the layer's.
+        NetError: with the path, the module's setting and the layer's, for all that differ.
     """
     found = []
     for path, net, module in pairs:
@@ -55,26 +55,27 @@ def compare(label: str, pairs: Iterable[tuple[str, Net, Any]], hint: str) -> Non
         ours = theirs and ours_of(net, theirs.rank)
         if not ours or not theirs:
             continue
-        kind, there = ours.kind, type(module).__name__
+        kind, their_class = ours.kind, type(module).__name__
         if theirs.kind and kind != theirs.kind:
             if kind in _KINDS:
-                found.append(f"{path or 'it'} is {kind} here and {there} there")
+                found.append(f"{path or 'it'} is {kind}, but the module is {their_class}")
             continue
         for name, value in theirs.values.items():
+            # Recurrent layers in a `serial` may have dropout layers between them.
             if name == "dropout" and name not in ours.values:
-                continue  # layers that are stacked by hand may have one between them
+                continue
             if not _same(ours.values.get(name), value):
                 have = f"got {ours.values[name]!r}" if name in ours.values else f"which {kind} does not have"
-                found.append(f"{path or 'it'}: {there} has {name}={value!r}, {have}")
+                found.append(f"{path or 'it'}: {their_class} has {name}={value!r}, {have}")
     if found:
-        how = "write the network with what the module has"
-        raise NetError(f"finds other settings than the module has: {shortened(found)}; {how}, or {hint}", label=label)
+        message = f"expects the module's settings, got others: {shortened(found)}"
+        raise NetError(f"{message}; give the network the module's, or {hint}", label=label)
 
 
 def flax_modules(module: Any, x: Any) -> dict[str, list[Any]]:
-    """Return the modules of Flax inside one by slash-joined path: of Linen as they are called for `x`, or of NNX.
+    """Return the submodules of a Flax module by slash-joined path: of Linen in the order of calls for `x`, or of NNX.
 
-    Where a cell is, there is the `RNN` around it as well.
+    At the path of a cell there is also the `RNN` around it.
 
     Raises:
         NetError: if the module can't be called with `x` alone.
@@ -87,7 +88,7 @@ def flax_modules(module: Any, x: Any) -> dict[str, list[Any]]:
     seen: dict[str, list[Any]] = {}
     rnns: dict[str, Any] = {}
 
-    def note(call: Callable, args: tuple, kwargs: dict, context: Any) -> Any:
+    def record(call: Callable, args: tuple, kwargs: dict, context: Any) -> Any:
         seen["/".join(context.module.path)] = [context.module]
         if isinstance(context.module, nn.RNN):
             rnns["/".join(context.module.cell.path)] = context.module
@@ -95,16 +96,16 @@ def flax_modules(module: Any, x: Any) -> dict[str, list[Any]]:
 
     call = module.init if isinstance(module, nn.Module) else module
     try:
-        with nn.intercept_methods(note):
+        with nn.intercept_methods(record):
             jax.eval_shape(call, jax.random.key(0), spec(x))
     except TypeError as error:
-        hint = "where it takes more than x, pass module=functools.partial(module.init, train=False)"
+        hint = "if it takes more than x, pass module=functools.partial(module.init, train=False)"
         raise NetError(f"can't call the module: {error}; {hint}", label="from_flax") from error
     return {path: [*found, *([rnns[path]] if path in rnns else [])] for path, found in seen.items()}
 
 
 def ours_of(net: Net, rank: int) -> Settings | None:
-    """Return a layer's settings, where it is known how it was made."""
+    """Return a layer's settings; `None` if its constructor is unknown."""
     _, net = unwrapped(net)
     function, values = net.constructor, dict(net.arguments)
     if "cells" in values:
@@ -125,9 +126,10 @@ def ours_of(net: Net, rank: int) -> Settings | None:
 
 
 def theirs_of(module: Any) -> Settings | None:
-    """Return the settings of a module of PyTorch or Flax that has a counterpart here."""
+    """Return the settings of a module of PyTorch or Flax; `None` if it has no counterpart."""
     for cls in type(module).__mro__:
-        name, digit = re.fullmatch(r"(.*?)(?:([123])d)?", cls.__name__).groups()  # type: ignore[union-attr]  # any name matches
+        # `Conv2d` is `Conv` with 2 spatial axes; any name matches.
+        name, digit = re.fullmatch(r"(.*?)(?:([123])d)?", cls.__name__).groups()  # type: ignore[union-attr]
         library = cls.__module__.partition(".")[0]
         table = _TORCH if library == "torch" else _FLAX if library == "flax" else {}
         kind, read = table.get(cls.__name__) or table.get(name) or (None, None)
@@ -142,7 +144,7 @@ def theirs_of(module: Any) -> Settings | None:
 
 
 def _window(kind: str, values: Mapping[str, Any], rank: int) -> dict[str, Any]:
-    """Return what a sliding window is made with, for each axis; padding in numbers wherever these are settled."""
+    """Return the settings of windows for each axis; padding in numbers, unless it depends on the input's size."""
     size = spread(values["kernel_size"], rank)
     stride = size if values.get("stride") is None and "pool" in kind else spread(values.get("stride") or 1, rank)
     dilation = spread(values.get("dilation") or 1, rank)
@@ -158,7 +160,8 @@ def _window(kind: str, values: Mapping[str, Any], rank: int) -> dict[str, Any]:
             pairs = _pairs(padding, rank)
         if isinstance(pairs, str):
             return found | {"padding": pairs}
-        after = [high - m for (_, high), m in zip(pairs, more)]  # more of output is less cut off
+        # Output padding reduces what is cut off at the end.
+        after = [high - m for (_, high), m in zip(pairs, more)]
         pairs = tuple((low, max(a, 0)) for (low, _), a in zip(pairs, after))
         return found | {"padding": pairs, "output_padding": tuple(max(-a, 0) for a in after)}
     if padding == "SAME" and set(stride) == {1}:
@@ -169,7 +172,7 @@ def _window(kind: str, values: Mapping[str, Any], rank: int) -> dict[str, Any]:
 
 
 def _pairs(padding: Any, rank: int) -> Any:
-    """Return (before, after) for each axis; a word that stands for none stays."""
+    """Return (before, after) for each axis; leave other strings than "VALID" unchanged."""
     if padding == "VALID":
         return ((0, 0),) * rank
     if isinstance(padding, str):
@@ -180,7 +183,8 @@ def _pairs(padding: Any, rank: int) -> Any:
 def _defaults(function: Any) -> dict[str, Any]:
     try:
         parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):  # written in C
+    except (TypeError, ValueError):
+        # Functions written in C may have no signature.
         return {}
     return {each.name: each.default for each in parameters if each.default is not each.empty}
 
@@ -194,20 +198,20 @@ def _same(ours: Any, theirs: Any) -> bool:
     return bool(np.all(ours == theirs)) if isinstance(ours, jax.Array | np.ndarray) else ours == theirs
 
 
-def _unless(usual: Any, **values: Any) -> dict[str, Any]:
-    """Return what has no counterpart here, unless it is as usual."""
+def _unusual(usual: Any, **values: Any) -> dict[str, Any]:
+    """Return settings without a counterpart here, except those of the usual value."""
     return {name: value for name, value in values.items() if value != usual}
 
 
 def _read(**names: str) -> Read:
-    """Read the settings that have these names there."""
+    """Return a reader of attributes: our names, and the module's."""
     return lambda m: {name: getattr(m, theirs) for name, theirs in names.items()}
 
 
 def _torch_conv(m: Any) -> dict[str, Any]:
     padding = m.padding.upper() if isinstance(m.padding, str) else m.padding
     settings = {"stride": m.stride, "padding": padding, "dilation": m.dilation}
-    return settings | _unless("zeros", padding_mode=m.padding_mode)
+    return settings | _unusual("zeros", padding_mode=m.padding_mode)
 
 
 def _torch_batch_norm(m: Any) -> dict[str, Any]:
@@ -216,7 +220,7 @@ def _torch_batch_norm(m: Any) -> dict[str, Any]:
 
 def _torch_avg_pool(m: Any) -> dict[str, Any]:
     settings = {name: getattr(m, name) for name in ("stride", "padding", "ceil_mode", "count_include_pad")}
-    return settings | _unless(None, divisor_override=getattr(m, "divisor_override", None))
+    return settings | _unusual(None, divisor_override=getattr(m, "divisor_override", None))
 
 
 def _torch_cells(m: Any) -> dict[str, Any]:
@@ -238,7 +242,7 @@ _TORCH: Mapping[str, tuple[str, Read]] = {
     "GroupNorm": ("group_norm", _read(groups="num_groups", epsilon="eps")),
     "InstanceNorm": ("group_norm", _read(groups="num_features", epsilon="eps")),
     "RMSNorm": ("rms_norm", _read()),
-    "Embedding": ("embed", lambda m: _unless(None, max_norm=m.max_norm)),
+    "Embedding": ("embed", lambda m: _unusual(None, max_norm=m.max_norm)),
     "PReLU": ("prelu", _read()),
     "RNN": ("rnn_cell", _torch_cells),
     "LSTM": ("lstm_cell", _torch_cells),
@@ -259,7 +263,7 @@ _TORCH: Mapping[str, tuple[str, Read]] = {
     "Tanh": ("tanh", _read()),
     "Sigmoid": ("sigmoid", _read()),
     "LogSigmoid": ("log_sigmoid", _read()),
-    "Softplus": ("softplus", lambda m: _unless(1, beta=m.beta)),
+    "Softplus": ("softplus", lambda m: _unusual(1, beta=m.beta)),
     "Softsign": ("soft_sign", _read()),
     "Hardsigmoid": ("hard_sigmoid", _read()),
     "Hardswish": ("hard_swish", _read()),
@@ -273,17 +277,18 @@ _TORCH: Mapping[str, tuple[str, Read]] = {
 def _flax_conv(m: Any) -> dict[str, Any]:
     holes = spread(m.input_dilation or 1, 1)
     settings = {"stride": m.strides, "padding": m.padding, "dilation": m.kernel_dilation}
-    return settings | _unless(None, mask=m.mask) | _unless({1}, input_dilation=set(holes))
+    return settings | _unusual(None, mask=m.mask) | _unusual({1}, input_dilation=set(holes))
 
 
 def _flax_conv_transpose(m: Any) -> dict[str, Any]:
-    """Return what Flax makes by padding the spread input as the places that are cut off here."""
+    """Return Flax's padding of the dilated input as our padding, which is cut off the output."""
     rank = len(spread(m.kernel_size, 1))
     size, stride, dilation = (spread(each or 1, rank) for each in (m.kernel_size, m.strides, m.kernel_dilation))
-    settings = {"stride": stride, "dilation": dilation} | _unless(None, mask=m.mask)
+    settings = {"stride": stride, "dilation": dilation} | _unusual(None, mask=m.mask)
     reach = [d * (w - 1) + 1 for w, d in zip(size, dilation)]
     padding = m.padding
-    if padding in ("SAME", "VALID"):  # as jax.lax.conv_transpose has it
+    # As `jax.lax.conv_transpose` defines them.
+    if padding in ("SAME", "VALID"):
         total = [r + s - 2 + (max(r - s, 0) if padding == "VALID" else 0) for r, s in zip(reach, stride)]
         first = [r - 1 if padding == "VALID" or s > r - 1 else -(-t // 2) for r, s, t in zip(reach, stride, total)]
         padding = tuple((f, t - f) for f, t in zip(first, total))
@@ -298,21 +303,21 @@ def _flax_conv_transpose(m: Any) -> dict[str, Any]:
 
 
 def _flax_cell(m: Any) -> dict[str, Any]:
-    """Return what a cell with gates may have otherwise, where here its functions are settled."""
+    """Return the functions of a cell with gates, which are fixed here, if they are unusual."""
     own, gate = (getattr(each, "__name__", each) for each in (m.activation_fn, m.gate_fn))
-    return _unless("tanh", activation_fn=own) | _unless("sigmoid", gate_fn=gate)
+    return _unusual("tanh", activation_fn=own) | _unusual("sigmoid", gate_fn=gate)
 
 
 def _flax_simple_cell(m: Any) -> dict[str, Any]:
-    return {"activation": getattr(m.activation_fn, "__name__", m.activation_fn)} | _unless(False, residual=m.residual)
+    return {"activation": getattr(m.activation_fn, "__name__", m.activation_fn)} | _unusual(False, residual=m.residual)
 
 
 def _flax_rnn(m: Any) -> dict[str, Any]:
-    return {"reverse": m.reverse} | (_unless(True, keep_order=m.keep_order) if m.reverse else {})
+    return {"reverse": m.reverse} | (_unusual(True, keep_order=m.keep_order) if m.reverse else {})
 
 
 def _flax_groups(m: Any) -> dict[str, Any]:
-    return {"epsilon": m.epsilon} | _unless(None, groups=m.num_groups)
+    return {"epsilon": m.epsilon} | _unusual(None, groups=m.num_groups)
 
 
 _FLAX: Mapping[str, tuple[str, Read]] = {

@@ -1,4 +1,4 @@
-"""A network without its numbers: the arrays it wants, layer by layer, and trees made of what was found for them."""
+"""The arrays that a network expects, layer by layer, and parameter trees built from arrays found for them."""
 
 import functools
 from collections.abc import Mapping
@@ -16,12 +16,12 @@ from jaxnets.interop.torch_names import Layer, layers
 
 
 class Skeleton:
-    """What `net.init` would make for an input.
+    """The specs of what `net.init` returns for an input.
 
     Attributes:
         params: specs of the parameters.
         state: specs of the state.
-        tree: both in one, nested dicts.
+        tree: both merged into one nested dict.
         specs: both by path, `params/fc/kernel` and `state/bn1/mean`.
     """
 
@@ -35,16 +35,16 @@ class Skeleton:
 
     @functools.cached_property
     def every_layer(self) -> list[Layer]:
-        """All layers, under PyTorch's names."""
+        """All layers, with PyTorch's names."""
         return layers(self.net, self.tree)
 
     @functools.cached_property
     def layers(self) -> list[Layer]:
-        """Those that have parameters or state."""
+        """The layers that have parameters or state."""
         return [layer for layer in self.every_layer if not layer.bare]
 
     def own(self, layer: Layer) -> dict[str, str]:
-        """Return the paths of a layer's arrays by name, in PyTorch's order: state last, biases behind the rest."""
+        """Return the paths of a layer's arrays by name, in PyTorch's order: biases behind other parameters, then state."""
         inside = f"{layer.path}/" if layer.path else ""
         rest = {
             path: path.removeprefix(tree + inside)
@@ -56,7 +56,7 @@ class Skeleton:
         return {name: path for path, name in own if "/" not in name}
 
     def matching(self, pattern: Pattern, label: str) -> set[str]:
-        """Return the paths, with `params/` or `state/` before them, that match one of the patterns.
+        """Return the paths, prefixed by `params/` or `state/`, that match one of the patterns.
 
         Raises:
             NetError: for a pattern that matches nothing.
@@ -64,19 +64,19 @@ class Skeleton:
         bare = {path.partition("/")[2] for path in self.specs}
         for each in [pattern] if isinstance(pattern, str) else pattern:
             if not any(matches(each, path) for path in bare):
-                raise NetError(f"matches no path; there are: {shortened(sorted(bare))}", label=f"{label} {each!r}")
+                raise NetError(f"matches no path; paths are {shortened(sorted(bare))}", label=f"{label} {each!r}")
         return {path for path in self.specs if matches(pattern, path.partition("/")[2])}
 
     def draw(self, chosen: set[str], key: Key | None) -> dict[str, Any]:
-        """Return the chosen arrays as `net.init` draws them, and compute no others.
+        """Return the chosen arrays as `net.init` draws them, without computing the others.
 
         Raises:
-            NetError: if there are some, and no key.
+            NetError: if an array is chosen and there is no key.
         """
         if not chosen:
             return {}
         if key is None:
-            raise NetError("draws arrays anew and needs a key, got none; pass key=jax.random.key(0)", label="fresh")
+            raise NetError("needs a key to initialize arrays, got none; pass key=jax.random.key(0)", label="fresh")
 
         def draw(key: Key) -> dict[str, Any]:
             return {path: leaf for path, leaf in flat(*self.net.init(key, self.x)).items() if path in chosen}
@@ -84,12 +84,12 @@ class Skeleton:
         return jax.jit(draw)(key)
 
     def trees(self, found: Mapping[str, Any], dtype: Any = None) -> tuple[Params, State]:
-        """Return parameters and state made of copies of the arrays found by path, floating parameters in `dtype`."""
+        """Return parameters and state from copies of arrays by path, with floating parameters in `dtype`."""
         leaves = []
         for path, spec in self.specs.items():
-            other = dtype is not None and path.startswith("params/") and jnp.issubdtype(spec.dtype, jnp.floating)
-            own = np.array(found[path], jnp.dtype(dtype) if other else spec.dtype)  # a copy, and nothing compiled
-            leaves.append(jnp.asarray(own))
+            cast = dtype is not None and path.startswith("params/") and jnp.issubdtype(spec.dtype, jnp.floating)
+            # A copy by NumPy: JAX would compile a program for each shape.
+            leaves.append(jnp.asarray(np.array(found[path], jnp.dtype(dtype) if cast else spec.dtype)))
         return jax.tree.unflatten(jax.tree.structure((self.params, self.state)), leaves)
 
 
@@ -107,7 +107,7 @@ def _merged(params: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, An
 
 
 def nested(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Return arrays by path as nested dicts."""
+    """Return arrays by path as nested dicts; the inverse of `paths`."""
     tree: dict[str, Any] = {}
     for path, array in arrays.items():
         *inside, name = path.split("/")

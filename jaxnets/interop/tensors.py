@@ -1,4 +1,4 @@
-"""Named tensors from wherever weights are kept: a mapping, a safetensors file, a PyTorch file."""
+"""Read named tensors from a mapping, a module, a safetensors file or a PyTorch file."""
 
 import json
 import warnings
@@ -14,8 +14,9 @@ from jaxnets.core.errors import NetError, require
 
 Tensors = dict[str, np.ndarray]
 
-_MODULE = "module"  # in front of every name: DataParallel and its successor
-# PyTorch's own names, reserved, wherever a part of the network was wrapped: torch.compile, FSDP, checkpoint_wrapper
+# The prefix that DataParallel adds to every name.
+_MODULE = "module"
+# Names that torch.compile, FSDP and checkpoint_wrapper insert wherever they wrap a part of the network.
 _RESERVED = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 
 DTYPES = {
@@ -23,16 +24,16 @@ DTYPES = {
     "U64": "uint64", "I64": "int64", "F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64",
     "C64": "complex64", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "F8_E8M0": "float8_e8m0fnu",
 }  # fmt: skip
-"""Dtypes by their names in safetensors."""
+"""NumPy's names of dtypes by those of safetensors."""
 
 
 def read_tensors(source: Any, label: str) -> Tensors:
-    """Return the tensors of a state dict, of a module that has one, or of a file, by name.
+    """Return the tensors of a state dict, a module or a file, by name.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        NetError: for a file that is truncated, corrupt or holds code, without PyTorch for one of its files, or for
-            something that holds no tensors by name.
+        NetError: for a file that is truncated, corrupt or holds code, a PyTorch file without PyTorch installed, or a
+            source without named tensors.
     """
     if isinstance(source, str | Path):
         named = _from_file(Path(source).expanduser(), label)
@@ -41,25 +42,28 @@ def read_tensors(source: Any, label: str) -> Tensors:
     if not isinstance(named, Mapping):
         raise NetError(f"expects tensors by name or a path, got {type(named).__name__}", label=label)
     if inner := [f"{name!r}" for name, value in named.items() if isinstance(value, Mapping)]:
-        raise NetError(f"expects tensors by name, got dicts: pass the one inside, of {', '.join(inner)}", label=label)
+        hint = f"pass one of the dicts inside: {', '.join(inner)}"
+        raise NetError(f"expects tensors by name, got nested dicts; {hint}", label=label)
     return {name: _array(name, value, label) for name, value in named.items()}
 
 
 def without_wrappers(tensors: Mapping[str, Any], names: Container[str], label: str) -> dict[str, Any]:
-    """Return tensors without what PyTorch's wrappers put into their names, nested in any order.
+    """Return tensors without the names that PyTorch's wrappers insert, nested in any order.
 
-    `_orig_mod`, `_fsdp_wrapped_module` and `_checkpoint_wrapped_module` are dropped anywhere; `module` in front, where
-    all names begin with it. The names of a net's own children stay.
+    `_orig_mod`, `_fsdp_wrapped_module` and `_checkpoint_wrapped_module` are dropped anywhere; `module` as a prefix, if
+    all names have it. Names of the network's own children are kept.
 
     Raises:
-        NetError: if two tensors get one name.
+        NetError: if two tensors get the same name.
     """
     reserved = [name for name in _RESERVED if name not in names]
     found: dict[str, Any] = {}
     for name, tensor in tensors.items():
         short = ".".join(part for part in name.split(".") if part not in reserved)
         if short in found:
-            raise NetError(f"has two tensors for the name {short!r}, once without a wrapper's name", label=label)
+            raise NetError(
+                f"expects one tensor per name, got two of {short!r} without the names of wrappers", label=label
+            )
         found[short] = tensor
     while found and _MODULE not in names and all(name.startswith(f"{_MODULE}.") for name in found):
         found = {name.removeprefix(f"{_MODULE}."): tensor for name, tensor in found.items()}
@@ -67,51 +71,50 @@ def without_wrappers(tensors: Mapping[str, Any], names: Container[str], label: s
 
 
 def modules_of(source: Any, names: Container[str], rules: Mapping[str, str]) -> dict[str, Any]:
-    """Return PyTorch's modules in one by the names that `without_wrappers` and `renamed` give their tensors."""
+    """Return the submodules of a PyTorch module, named as `without_wrappers` and `renamed` name their tensors."""
     reserved = [name for name in _RESERVED if name not in names]
     found: dict[str, Any] = {}
     for name, module in source.named_modules() if hasattr(source, "named_modules") else ():
-        found[".".join(part for part in name.split(".") if part not in reserved)] = (
-            module  # the wrapped after its wrapper
-        )
+        # A wrapped module comes after its wrapper, and replaces it.
+        found[".".join(part for part in name.split(".") if part not in reserved)] = module
     while _MODULE not in names and [name for name in found if name and "." not in name] == [_MODULE]:
         found = {name.removeprefix(_MODULE).removeprefix("."): module for name, module in found.items() if name}
     return modules_renamed(found, rules, ".")
 
 
 def renamed(tensors: Mapping[str, Any], rules: Mapping[str, str], separator: str, label: str) -> dict[str, Any]:
-    """Return tensors under other names: whole or up to a separator, by the longest rule that fits.
+    """Return tensors renamed: the whole name or a prefix before a separator, by the longest rule that matches.
 
     Raises:
-        NetError: for a rule that fits no name, and for two tensors that get one name.
+        NetError: for a rule that matches no name, and for two tensors that get the same name.
     """
     used, found = set(), {}
     for name, tensor in tensors.items():
         name, old = _new_name(name, rules, separator)
         used.add(old)
         if name in found:
-            raise NetError(f"has two tensors for the name {name!r}; hint rename=", label=label)
+            raise NetError(f"expects one tensor per name, got two of {name!r}; check rename=", label=label)
         found[name] = tensor
-    if idle := [old for old in rules if old not in used]:
-        hint = f"there are: {shortened(list(tensors))}"
-        raise NetError(f"finds nothing of the name {', '.join(idle)} in rename=; {hint}", label=label)
+    if unused := [old for old in rules if old not in used]:
+        names = shortened(list(tensors))
+        raise NetError(f"expects names of tensors in rename=, got {', '.join(unused)}; names are {names}", label=label)
     return found
 
 
 def modules_renamed(modules: Mapping[str, Any], rules: Mapping[str, str], separator: str) -> dict[str, Any]:
-    """Return modules by the names that their tensors get."""
+    """Return modules renamed as `renamed` does with their tensors."""
     return {_new_name(name, rules, separator)[0]: module for name, module in modules.items()}
 
 
 def _new_name(name: str, rules: Mapping[str, str], separator: str) -> tuple[str, str | None]:
-    """Return a name by the longest rule that fits, and the rule."""
-    fitting = [old for old in rules if name == old or name.startswith(old + separator)]
-    old = max(fitting, key=len, default=None)
+    """Return the new name by the longest rule that matches, and the rule."""
+    matching = [old for old in rules if name == old or name.startswith(old + separator)]
+    old = max(matching, key=len, default=None)
     return (name, None) if old is None else (rules[old] + name.removeprefix(old), old)
 
 
-def warn_of_not_finite(tensors: Iterable[tuple[str, Any]], label: str) -> None:
-    """Warn with the names of the tensors that hold NaN or an infinity."""
+def warn_of_nonfinite(tensors: Iterable[tuple[str, Any]], label: str) -> None:
+    """Warn with the names of the tensors that hold NaN or infinite numbers."""
     found = [
         name
         for name, tensor in tensors
@@ -122,33 +125,34 @@ def warn_of_not_finite(tensors: Iterable[tuple[str, Any]], label: str) -> None:
 
 
 def shortened(names: list[str], most: int = 24) -> str:
-    """Return names as one text, those beyond `most` as a number."""
+    """Return names joined by commas, with the number of those beyond `most`."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def read_safetensors(path: Path, label: str) -> tuple[Tensors, dict[str, str]]:
     """Return the tensors of a safetensors file by name, in its dtypes, and its metadata.
 
-    The library checks the file; its bytes are read here, for it gives NumPy no float8.
+    The library `safetensors` checks the file, but the bytes are read here: it has no float8 for NumPy.
 
     Raises:
-        NetError: for a file that is truncated or corrupt, a name that comes twice, or a dtype that NumPy can't hold.
+        NetError: for a file that is truncated or corrupt, a name that occurs twice, or an unknown dtype.
     """
     require("safetensors", "experiments")
     from safetensors import SafetensorError, safe_open
 
     tensors = {}
     try:
-        with safe_open(path, framework="numpy"):  # raises unless all is well
+        # Raises unless the file is valid.
+        with safe_open(path, framework="numpy"):
             pass
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(size), object_pairs_hook=_once)
+            header = json.loads(file.read(size), object_pairs_hook=_unique)
             metadata = header.pop("__metadata__", None) or {}
             for name, entry in header.items():
                 if entry["dtype"] not in DTYPES:
                     known = ", ".join(DTYPES)
-                    raise NetError(f"can't read {name!r} of dtype {entry['dtype']}; it reads {known}")
+                    raise NetError(f"expects dtypes {known}, got {entry['dtype']} of {name!r}")
                 begin, end = entry["data_offsets"]
                 file.seek(8 + size + begin)
                 array = np.fromfile(file, np.uint8, end - begin).view(jnp.dtype(DTYPES[entry["dtype"]]))
@@ -156,36 +160,36 @@ def read_safetensors(path: Path, label: str) -> tuple[Tensors, dict[str, str]]:
     except NetError as error:
         raise NetError(f"{error.message} (in {path})", label=label) from None
     except (SafetensorError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        hint = "; jn.interop.from_torch reads PyTorch's" if zipfile.is_zipfile(path) else ""
-        raise NetError(f"finds no whole safetensors file {path}: {error}{hint}", label=label) from error
+        hint = "; jn.interop.from_torch reads PyTorch files" if zipfile.is_zipfile(path) else ""
+        raise NetError(f"expects a complete safetensors file, got {path}: {error}{hint}", label=label) from error
     return tensors, metadata
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object, in which no name may come twice."""
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object, and reject duplicate names."""
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
-        raise NetError(f"has the name {next(name for name in names if names.count(name) > 1)!r} twice")
+        raise NetError(f"expects unique names, got {next(name for name in names if names.count(name) > 1)!r} twice")
     return found
 
 
 def _from_file(path: Path, label: str) -> Any:
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
+        raise FileNotFoundError(f"no file {path}")
     if path.suffix == ".json":
         return _from_index(path, label)
     return read_safetensors(path, label)[0] if path.suffix == ".safetensors" else _from_torch_file(path, label)
 
 
 def _from_index(path: Path, label: str) -> Any:
-    """Return the tensors of all files that an index names, each once.
+    """Return the tensors of all files that an index lists.
 
     Raises:
-        NetError: for an index that is none, a file that is missing or lies elsewhere, or tensors other than listed.
+        NetError: for a malformed index, a file that is missing or outside its folder, or tensors other than listed.
     """
     try:
-        listed = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_once)["weight_map"]
+        listed = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique)["weight_map"]
         files = dict.fromkeys(PurePosixPath(file) for file in listed.values())
     except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
         wanted = 'an index {"weight_map": {tensor: file}}'
@@ -196,11 +200,15 @@ def _from_index(path: Path, label: str) -> Any:
         if file.is_absolute() or windows.drive or windows.root or ".." in windows.parts or file.suffix == ".json":
             raise NetError(f"expects files beside the index {path}, got {str(file)!r}", label=label)
         if not (path.parent / file).is_file():
-            raise NetError(f"finds no file {str(file)!r} beside the index {path}; fetch all parts", label=label)
+            raise NetError(
+                f"expects {str(file)!r} beside the index {path}, got no such file; download all parts", label=label
+            )
         part = _from_file(path.parent / file, label)
         other = [name for name in part if PurePosixPath(listed.get(name, "")) != file]
         if other := other or [name for name in listed if PurePosixPath(listed[name]) == file and name not in part]:
-            raise NetError(f"finds other tensors in {str(file)!r} than {path} lists: {shortened(other)}", label=label)
+            raise NetError(
+                f"expects in {str(file)!r} what {path} lists, got other tensors: {shortened(other)}", label=label
+            )
         tensors |= part
     return tensors
 
@@ -212,16 +220,17 @@ def _from_torch_file(path: Path, label: str) -> Any:
         import torch
     except ImportError as error:
         hint = "install torch, or save the weights as safetensors"
-        raise NetError(f"needs PyTorch to read {path}: {hint}", label=label) from error
+        raise NetError(f"needs PyTorch to read {path}; {hint}", label=label) from error
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = str(error).partition("\n")[0].partition(". ")[0]  # what follows is advice to load it unsafely
-        raise NetError(f"finds no PyTorch file with tensors alone in {path}: {reason}", label=label) from error
+        # The rest of the message advises to load the file unsafely.
+        reason = str(error).partition("\n")[0].partition(". ")[0]
+        raise NetError(f"expects a PyTorch file of tensors only, got {path}: {reason}", label=label) from error
 
 
 def _array(name: Any, value: Any, label: str) -> np.ndarray:
-    """Return an array or a PyTorch tensor as a NumPy array, bfloat16 too."""
+    """Return an array or a PyTorch tensor, bfloat16 included, as a NumPy array."""
     if not isinstance(name, str) or not hasattr(value, "dtype") or not hasattr(value, "shape"):
         raise NetError(f"expects tensors by name, got {type(value).__name__} for {name!r}", label=label)
     if not hasattr(value, "detach"):

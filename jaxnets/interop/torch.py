@@ -1,4 +1,4 @@
-"""Weights from PyTorch and back: every tensor once, under its name, in its layout."""
+"""Weights from PyTorch and back, tensor by tensor."""
 
 import math
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from jaxnets.interop.tensors import (
     read_tensors,
     renamed,
     shortened,
-    warn_of_not_finite,
+    warn_of_nonfinite,
     without_wrappers,
 )
 from jaxnets.interop.torch_names import Arrays, Order, to_arrays, to_tensors
@@ -40,36 +40,36 @@ def from_torch(
 ) -> tuple[Params, State]:
     """Return a network's parameters and state with the weights of its counterpart in PyTorch.
 
-    Modules have the same names, `layer1.0.conv1` for `layer1/0/conv1`, numbered in a `jn.serial` of positional
-    layers as in `torch.nn.Sequential`. A `jn.repeat` at place k of such a `serial` stands for the modules k, k+1, …
-    Every tensor is used once, or the call fails with one list of what is missing, unexpected or misshapen. Only
+    Modules correspond by name: `layer1.0.conv1` is `layer1/0/conv1`, and positional layers of a `jn.serial` are
+    numbered as in `torch.nn.Sequential`. A `jn.repeat` at position k of such a `serial` stands for the modules k, k+1, …
+    Every tensor is used once, or the call fails with a list of all that are missing, unexpected or misshapen. Only
     batch norm's `num_batches_tracked` is dropped.
 
     Layouts change: kernels from (out, in, *spatial) to (*spatial, in, out), matrices from (out, in) to (in, out).
-    Where a map was flattened, the features behind it move from channels first to channels last. The network's
-    own program tells where; so do `unflatten` and batch norm on such features. A matrix may come as the kernel of
+    Where a feature map was flattened, its features move from channels first to channels last, in all layers that act on
+    them, `unflatten` and batch norm included; the network's jaxpr tells which. A matrix may be given as the kernel of
     a convolution over a whole map. PyTorch's two biases of an LSTM or RNN are added; `weight_ih_l0`,
-    `weight_ih_l1_reverse` and so on are those of the layers of one `jn.recurrent`, one `jn.bidirectional`, or a
+    `weight_ih_l1_reverse` and so on belong to the layers of one `jn.recurrent`, one `jn.bidirectional`, or a
     `jn.serial` of the latter.
 
     Args:
         net: the network.
         source: a state dict (of tensors or NumPy arrays), a module, or a path: of a `.safetensors` file,
             of a `.safetensors.index.json` with its parts beside it, or of any file that
-            `torch.load(weights_only=True)` reads. What `torch.compile`, `DataParallel` and FSDP put into the names,
-            `_orig_mod.module.`, is dropped. Of a module the settings that weights do not show (ε, momentum, padding,
-            activation, …) are compared with those of the network's layers of the same names.
+            `torch.load(weights_only=True)` reads. Names that `torch.compile`, `DataParallel` and FSDP insert,
+            `_orig_mod.module.`, are dropped. If it is a module, its settings that weights do not show (ε, momentum,
+            padding, activation, …) are compared with those of the network's layers.
         x: an input or its spec, as for `net.init`.
-        fresh: patterns of paths, `"fc/**"`, whose arrays are drawn anew by `net.init`; their tensors are left out,
-            whatever their shapes. So another number of classes is asked for.
+        fresh: patterns of paths, `"fc/**"`, whose arrays are initialized by `net.init`; their tensors are ignored,
+            whatever their shapes. Use it for another number of classes.
         key: a random key for these.
-        rename: names in `source` and the network's names in place of them, both as PyTorch writes them, whole or up to
-            a dot: `{"head.fc": "fc"}`, or `jn.interop.TIMM_VGG`.
+        rename: names in `source`, and the names to use instead, both in PyTorch's form, whole or prefixes before a dot:
+            `{"head.fc": "fc"}`, or `jn.interop.TIMM_VGG`.
         ignore: patterns of names to leave out, with slashes for dots: `"aux*/**"`.
-        dtype: of floating parameters, if not the one that `net.init` gives. State keeps its own.
+        dtype: of floating parameters; default: that of `net.init`. State keeps its own.
 
     Returns:
-        `(params, state)`, as `net.init` gives them.
+        `(params, state)`, as `net.init` returns them.
 
     Raises:
         NetError: for tensors missing, unexpected or misshapen; settings other than the module's; a file that is
@@ -96,11 +96,11 @@ def from_torch(
     skeleton = Skeleton(net, x)
     drawn = skeleton.matching(fresh, "fresh")
     found = skeleton.draw(drawn, key)
-    wanted, spare = _wanted(skeleton, drawn)
+    wanted, optional = _wanted(skeleton, drawn)
     tensors = {
         name: _reshaped(tensor, wanted[name][0]) if name in wanted else tensor
         for name, tensor in tensors.items()
-        if name not in spare
+        if name not in optional
     }
     _compare(wanted, tensors)
     modules = modules_of(source, net.children, rename or {})
@@ -108,12 +108,13 @@ def from_torch(
     compare(
         "from_torch",
         [(layer.path, layer.net, module) for layer, module in named if layer.net is not None],
-        "pass module.state_dict(), which is taken as it is",
+        "pass module.state_dict(), which has no settings to compare",
     )
-    warn_of_not_finite(tensors.items(), "from_torch")
+    warn_of_nonfinite(tensors.items(), "from_torch")
     orders = _orders(skeleton)
     for layer in skeleton.layers:
         own = {name: path for name, path in skeleton.own(layer).items() if path not in drawn}
+        # One dict of arrays for each copy; a layer that is not repeated has one.
         copies = []
         for module in layer.names:
             prefix = _dotted(module, "")
@@ -129,16 +130,16 @@ def to_torch(
 ) -> dict[str, np.ndarray]:
     """Return a network's parameters and state as the state dict of its counterpart in PyTorch.
 
-    It undoes `from_torch` to the bit, and `load_state_dict` takes it once each array went through
-    `torch.from_numpy`. Of the two biases of a recurrent layer PyTorch's second one is zero where one will do, and batch
-    norm's `num_batches_tracked`, which counts steps that nobody counted here, is 0.
+    This is the inverse of `from_torch`, bit for bit. `load_state_dict` accepts it after `torch.from_numpy` of each
+    array. Of the two biases of a recurrent layer the second is zero, except for a GRU's recurrent bias. Batch norm's
+    `num_batches_tracked` is 0, as steps are not counted here.
 
     Args:
         net: the network.
         params: its parameters.
         state: its state.
         x: an input or its spec, as for `net.init`.
-        rename: as for `from_torch`: the same argument gives back the names that came.
+        rename: as for `from_torch`: the same argument restores the original names.
 
     Returns:
         Contiguous NumPy arrays by PyTorch's names, in the dtypes they had.
@@ -160,7 +161,7 @@ def to_torch(
         path for path, spec in skeleton.specs.items() if path not in given or np.shape(given[path]) != spec.shape
     ]
     if differing := [*differing, *(path for path in given if path not in skeleton.specs)]:
-        raise NetError(f"gets arrays of another net: {shortened(differing)}", label="to_torch")
+        raise NetError(f"expects the network's arrays, got others: {shortened(differing)}", label="to_torch")
     orders = _orders(skeleton)
     tensors: Tensors = {}
     for layer in skeleton.layers:
@@ -173,11 +174,12 @@ def to_torch(
 
 
 def _wanted(skeleton: Skeleton, drawn: set[str]) -> tuple[dict[str, tuple[tuple[int, ...], str]], set[str]]:
-    """Return shape and layer by name of the tensors wanted, and the names of those that may come and are not."""
-    wanted, spare = {}, set()
+    """Return shape and layer of each expected tensor by name, and the names of tensors to ignore."""
+    wanted, optional = {}, set()
     for layer in skeleton.layers:
         own = skeleton.own(layer)
-        blank: Arrays = {  # of no memory
+        # Broadcast arrays of the right shapes, which take no memory.
+        blank: Arrays = {
             name: np.broadcast_to(np.zeros((), bool), skeleton.specs[path].shape[layer.stacked :])
             for name, path in own.items()
         }
@@ -186,12 +188,12 @@ def _wanted(skeleton: Skeleton, drawn: set[str]) -> tuple[dict[str, tuple[tuple[
         here.pop(_COUNT, None)
         for module in layer.names:
             wanted |= {_dotted(module, name): (tensor.shape, layer.path) for name, tensor in here.items()}
-            spare |= {_dotted(module, name) for name in every if name not in here}
-    return wanted, spare
+            optional |= {_dotted(module, name) for name in every if name not in here}
+    return wanted, optional
 
 
 def _compare(wanted: Mapping[str, tuple[tuple[int, ...], str]], tensors: Tensors) -> None:
-    """Check that the tensors are those wanted, in number and shape."""
+    """Check that the tensors have the expected names and shapes."""
     misshapen = [name for name in wanted if name in tensors and tensors[name].shape != wanted[name][0]]
     lists = {
         "missing": [name for name in wanted if name not in tensors],
@@ -200,17 +202,17 @@ def _compare(wanted: Mapping[str, tuple[tuple[int, ...], str]], tensors: Tensors
     }
     if not any(lists.values()):
         return
-    hint = "take the weights of the same network, or say how they differ by rename= or ignore="
+    hint = "pass the weights of the same network, or map names by rename= or ignore="
     if not lists["missing"] and not lists["unexpected"]:
         where = list(dict.fromkeys(f'"{wanted[name][1]}/**"'.replace('"/', '"') for name in misshapen))
         pattern = where[0] if len(where) == 1 else f"({', '.join(where)})"
-        hint = f"where another number of classes is meant, pass fresh={pattern}, key=key"
+        hint = f"for another number of classes pass fresh={pattern}, key=key"
     found = "; ".join(f"{kind} {shortened(names)}" for kind, names in lists.items() if names)
-    raise NetError(f"finds other tensors than the network has: {found}; {hint}", label="from_torch")
+    raise NetError(f"expects the network's tensors, got others: {found}; {hint}", label="from_torch")
 
 
 def _orders(skeleton: Skeleton) -> dict[str, Order]:
-    """Return by layer where features stand in PyTorch."""
+    """Return the order of features in PyTorch, by layer."""
     convolved, own = set(), {layer.path: skeleton.own(layer) for layer in skeleton.layers}
     for layer in skeleton.layers:
         kernel = own[layer.path].get("kernel", "")
@@ -229,12 +231,12 @@ def _without(tensors: Tensors, ignore: Pattern) -> Tensors:
     slashed = {name: name.replace(".", "/") for name in tensors}
     for each in [ignore] if isinstance(ignore, str) else ignore:
         if not any(matches(each, path) for path in slashed.values()):
-            raise NetError(f"matches no tensor; there are: {shortened(list(tensors))}", label=f"ignore={each!r}")
+            raise NetError(f"matches no tensor; names are {shortened(list(tensors))}", label=f"ignore={each!r}")
     return {name: tensor for name, tensor in tensors.items() if not matches(ignore, slashed[name])}
 
 
 def _reshaped(tensor: np.ndarray, wanted: tuple[int, ...]) -> np.ndarray:
-    """Take a convolution over a whole map for a matrix, and a matrix for a convolution over one place."""
+    """Reshape the kernel of a convolution over a whole map to a matrix, and a matrix to a 1×1 kernel."""
     same = tensor.shape[:1] == wanted[:1] and tensor.size == math.prod(wanted)
     return tensor.reshape(wanted) if same and 2 in (tensor.ndim, len(wanted)) else tensor
 

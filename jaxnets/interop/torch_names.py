@@ -1,4 +1,4 @@
-"""A network's layers under PyTorch's names, and each layer's arrays in PyTorch's layout."""
+"""PyTorch's names for a network's layers, and PyTorch's layout for their arrays."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from jaxnets.layers import Cell, gru_cell
 Arrays = dict[str, Any]
 
 TIMM_VGG = {"pre_logits.fc1": "classifier.0", "pre_logits.fc2": "classifier.3", "head.fc": "classifier.6"}
-"""timm's names of a VGG's last layers, and torchvision's, which are ours."""
+"""timm's names of a VGG's last layers, mapped to torchvision's, which jaxnets uses."""
 
 TIMM_RESNETV2 = {"stem.conv": "conv1", "head.fc": "fc"} | {f"stages.{k}.blocks": f"layer{k + 1}" for k in range(4)}
-"""timm's names in a `resnetv2`, and ours."""
+"""timm's names in a `resnetv2`, mapped to those of jaxnets."""
 
 _NAMES = {
     "kernel": "weight",
@@ -30,14 +30,14 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer with parameters or state of its own.
+    """A leaf of a network.
 
     Attributes:
-        path: where its arrays are, `layer1/0/conv1`.
-        names: PyTorch's names of the module: several where the layer's arrays are stacked copies.
-        stacked: whether they are.
-        within: the network that it is, or is a part of, without `remat` and the like around it.
-        net: the network it is, as it stands there; `None` for a part of one.
+        path: of its arrays, `layer1/0/conv1`.
+        names: PyTorch's names of the module: several if the layer's arrays are stacked copies.
+        stacked: whether its arrays are stacked copies.
+        within: the network that it is, or is a part of, without wrappers such as `remat`.
+        net: the network that it is, with wrappers; `None` for a part of one.
         suffix: what PyTorch appends to the names of a recurrent layer's tensors, `_l0_reverse`.
         bare: whether it has neither parameters nor state.
     """
@@ -52,21 +52,21 @@ class Layer:
 
     @property
     def kind(self) -> str:
-        """What sort of layer it is."""
+        """The kind of layer."""
         return self.within.kind
 
     @property
     def cell(self) -> Cell | None:
-        """The cell of the library's that it runs along time, if it does."""
+        """The cell that a recurrent layer runs, if it is one of this library."""
         return cell_of(self.within)
 
 
 class Order(NamedTuple):
-    """Where a layer's features stand in PyTorch: feature k at `order[k]`.
+    """The order of a layer's features in PyTorch: feature k has index `order[k]`.
 
     Attributes:
-        first: on the first axis of its kernel; `None` for where they stand here.
-        last: on the last axis of its arrays, by name; those left out stand as they do here.
+        first: on the first axis of its kernel; `None` for the same order.
+        last: on the last axis of its arrays, by name; arrays left out have the same order.
     """
 
     first: Any = None
@@ -78,10 +78,10 @@ def layers(net: Net, tree: Mapping[str, Any]) -> list[Layer]:
 
     Args:
         net: the network.
-        tree: its parameters and state in one, nested dicts.
+        tree: its parameters and state merged into one nested dict.
 
     Raises:
-        NetError: for an ensemble, copies of copies, or a network that `upto` has cut.
+        NetError: for an ensemble, nested copies, or a network cut by `upto`.
     """
     return list(_walk(net, tree, "", ("",), 0, False))
 
@@ -92,9 +92,10 @@ def _walk(
     wrappers, within = unwrapped(net)
     copying = [name for name in wrappers if name in ("repeat", "ensemble")]
     if tree and ("ensemble" in copying or len(copying) > 1 or (copying and stacked)):
-        hint = "convert one member or one copy at a time, and stack them"
+        hint = "convert one copy at a time, and stack the results"
         raise _no_counterpart(path, net.label, hint)
     if net.copies:
+        # Copies at place k of a `serial` are the modules k, k + 1, …
         names, stacked = tuple(_join(name, str(first + k)) for name in names for k in range(net.copies)), True
     if not net.children:
         for inside in _modules(tree) or [""]:
@@ -102,10 +103,11 @@ def _walk(
             yield Layer(slashed(path, inside), own, stacked, within, None if inside else net, suffix, not tree)
         return
     if left_out := [name for name in tree if name not in net.children]:
-        hint = "convert the whole network, whose parameters are the same"
+        hint = "convert the whole network, which has the same parameters"
         raise NetError(f"leaves out {', '.join(left_out)}; {hint}", label=net.label)
     inner = {name: child for name, child in net.children.items() if tree.get(name)}
     both_ways = all(unwrapped(child)[1].kind == "bidirectional" and name.isdigit() for name, child in inner.items())
+    # Copies before a numbered child shift its number.
     shift = 0
     for place, (name, child) in enumerate(net.children.items()):
         numbered = name.isdigit()
@@ -124,12 +126,12 @@ def _walk(
 
 
 def to_tensors(layer: Layer, arrays: Arrays, order: Order = Order()) -> Arrays:
-    """Return one copy's arrays as PyTorch's tensors, by the names behind the module's.
+    """Return one copy's arrays as PyTorch's tensors, by their names inside the module.
 
     Args:
         layer: the layer.
-        arrays: its arrays by name, without an axis of copies; those left out give no tensors.
-        order: where its features stand in PyTorch.
+        arrays: its arrays by name, without an axis of copies; may be a part of them.
+        order: of its features in PyTorch.
 
     Raises:
         NetError: for an array that PyTorch's layer does not have.
@@ -139,11 +141,12 @@ def to_tensors(layer: Layer, arrays: Arrays, order: Order = Order()) -> Arrays:
     tensors = {}
     for name, array in arrays.items():
         if name == "kernel":
-            array = _placed(_placed(array, order.first, 0), order.last.get(name), -1)
+            array = _reordered(_reordered(array, order.first, 0), order.last.get(name), -1)
             array = np.moveaxis(array, *_kernel_axes(layer))
         elif name in order.last:
-            array = _placed(array, order.last[name], -1)
-        elif name in ("scale", "bias") and np.ndim(array) > 2:  # a layer norm over whole maps
+            array = _reordered(array, order.last[name], -1)
+        # A layer norm over a whole feature map.
+        elif name in ("scale", "bias") and np.ndim(array) > 2:
             array = np.moveaxis(array, -1, 0)
         tensors[_NAMES.get(name, name)] = array
     if "mean" in arrays and "var" in arrays:
@@ -156,9 +159,9 @@ def to_arrays(layer: Layer, tensors: Arrays, like: Arrays, order: Order = Order(
 
     Args:
         layer: the layer.
-        tensors: PyTorch's tensors by the names behind the module's.
-        like: the specs of the arrays wanted, by name.
-        order: where its features stand in PyTorch.
+        tensors: PyTorch's tensors by their names inside the module.
+        like: the specs of the arrays to return, by name.
+        order: of its features in PyTorch.
     """
     if layer.cell is not None:
         return _cell_to_arrays(layer, layer.cell, tensors, like)
@@ -175,19 +178,19 @@ def to_arrays(layer: Layer, tensors: Arrays, like: Arrays, order: Order = Order(
 
 
 def _kernel_axes(layer: Layer) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return which axes of our kernel are the first two of PyTorch's weight."""
+    """Return the axes of our kernel, and the axes of PyTorch's weight that they become."""
     if layer.kind == "maxout":
         raise _no_counterpart(layer.path, layer.within.label)
     return ((-2, -1), (0, 1)) if layer.kind == "conv_transpose" else ((-1, -2), (0, 1))
 
 
-def _placed(array: Any, order: Any, axis: int) -> Any:
-    """Put feature k of an axis to the place `order[k]`."""
+def _reordered(array: Any, order: Any, axis: int) -> Any:
+    """Move feature k of an axis to index `order[k]`."""
     return array if order is None else np.take(array, np.argsort(order), axis)
 
 
 def _cell_to_tensors(layer: Layer, cell: Cell, arrays: Arrays) -> Arrays:
-    """Split the biases: PyTorch's second one is zero, but for what a GRU's reset gate acts on."""
+    """Return a cell's tensors. PyTorch's second bias is zero, except for a GRU's recurrent bias."""
     if not cell.arguments.get("reset_after", True) or "peephole" in arrays:
         raise _no_counterpart(layer.path, layer.within.label)
     tensors = {}
@@ -215,12 +218,13 @@ def _cell_to_arrays(layer: Layer, cell: Cell, tensors: Arrays, like: Arrays) -> 
                 arrays[name] = second[-new:]
                 continue
             second = np.concatenate([second[:-new], np.zeros_like(second[-new:])])
-        arrays[name] = np.where(second == 0, first, first + second)  # -0 + 0 would be 0
+        # Where the second is zero keep the first, as -0 + 0 would be 0.
+        arrays[name] = np.where(second == 0, first, first + second)
     return arrays
 
 
 def unwrapped(net: Net) -> tuple[list[str], Net]:
-    """Return the kinds of what is wrapped around a network, outermost first, and the network inside."""
+    """Return the kinds of the wrappers around a network, outermost first, and the network inside."""
     wrappers = []
     while net.inner is not None:
         wrappers.append(net.kind)
@@ -229,13 +233,13 @@ def unwrapped(net: Net) -> tuple[list[str], Net]:
 
 
 def cell_of(net: Net) -> Cell | None:
-    """Return the cell that a network without children runs along time, where it is one of the library's."""
+    """Return the cell that a recurrent layer runs, if it is one of this library; else `None`."""
     cells = () if net.children else net.arguments.get("cells", ())
     return cells[0] if len(cells) == 1 and cells[0].constructor is not None else None
 
 
 def _modules(tree: Mapping[str, Any]) -> list[str]:
-    """Return the paths in a layer at which arrays are, "" for its own."""
+    """Return the paths inside a layer that hold arrays, "" for the layer itself."""
     found = []
     if any(not isinstance(leaf, Mapping) for leaf in tree.values()):
         found.append("")
@@ -245,7 +249,7 @@ def _modules(tree: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _no_counterpart(path: str, label: str, hint: str = "convert all else around it, and this by hand") -> NetError:
+def _no_counterpart(path: str, label: str, hint: str = "convert the other layers, and this one by hand") -> NetError:
     error = NetError(f"has no counterpart in PyTorch; {hint}", label=label)
     error.path = tuple(path.split("/")) if path else ()
     return error

@@ -10,5 +10,5 @@ import jaxnets as jn
 
 
 def refused(message: str, load: Callable[[], Any]) -> None:
-    with pytest.raises(jn.NetError, match=re.escape(f"finds other settings than the module has: {message};")):
+    with pytest.raises(jn.NetError, match=re.escape(f"expects the module's settings, got others: {message};")):
         load()

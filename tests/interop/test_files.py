@@ -1,4 +1,4 @@
-"""Files: lossless, whole or not at all, nothing overwritten, nothing malformed accepted."""
+"""Files: lossless, atomic, never overwritten by default; malformed ones are rejected."""
 
 import json
 import struct
@@ -15,6 +15,7 @@ import pytest
 from safetensors.numpy import save_file
 
 import jaxnets as jn
+from jaxnets.interop.safetensors import FORMAT, _digest
 
 
 def trees():
@@ -160,12 +161,17 @@ def test_any_flipped_bit_is_noticed(tmp_path):
         jn.load(tmp_path / "y")
 
 
-def test_files_from_before_the_checksum_are_read(tmp_path):
-    header = {"jaxnets": json.dumps({"format": "jaxnets/1", "metadata": {"epochs": 3}})}
-    save_file({"params/a/b": np.arange(2, dtype=np.int32), "state/m": np.ones(1, np.float32)}, tmp_path / "x", header)
-    params, state, metadata, _ = jn.load(tmp_path / "x")
-    equal((params, state), ({"a": {"b": jnp.arange(2)}}, {"m": jnp.ones(1)}))
-    assert metadata == {"epochs": 3}
+def entry(tensors: dict[str, np.ndarray], form: str = FORMAT) -> dict[str, str]:
+    """Return a safetensors entry as `save` writes it for any tensors."""
+    header = {"format": form, "metadata": {}}
+    return {"jaxnets": json.dumps(header | {"sha256": _digest(header, tensors)})}
+
+
+def test_files_of_another_format_are_rejected(tmp_path):
+    tensors = {"params/a": np.ones(1, np.float32)}
+    save_file(tensors, tmp_path / "x", entry(tensors, "jaxnets/2"))
+    with pytest.raises(jn.NetError, match=f"expects a file of format {FORMAT}, got 'jaxnets/2'"):
+        jn.load(tmp_path / "x")
 
 
 def test_a_home_is_found(tmp_path, monkeypatch):
@@ -202,10 +208,10 @@ def test_metadata_may_hold_numpys_scalars_and_nothing_else_that_json_does_not(tm
         ({"a": {"b": [1, np.ones(2)]}}, r"got ndarray .* at metadata/a/b/1; .*tolist"),
         ({"a": float("inf")}, "got float inf at metadata/a"),
         ({"a": np.float32("nan")}, "got float nan at metadata/a"),
-        ({"a": {1: 2}}, "expects text for names in JSON, got 1 at metadata/a"),
+        ({"a": {1: 2}}, "expects strings as names in JSON, got 1 at metadata/a"),
         ({"a": Path("x")}, "at metadata/a"),
         ([1], "expects metadata as a dict, got list"),
-        (loop, "no deeper than"),
+        (loop, "at most 100 levels"),
     ):
         with pytest.raises(jn.NetError, match=f"^save .*{message}"):
             jn.save(tmp_path / "y", ({}, {}), metadata=wrong)  # type: ignore[arg-type]
@@ -280,18 +286,18 @@ def written(file: Path, header: str, data: bytes = b"") -> Path:
 
 
 def test_odd_names_and_headers_are_rejected(tmp_path):
-    ours = {"jaxnets": '{"format": "jaxnets/1", "metadata": {}}'}
     one = np.ones(1, np.float32)
     for names, message in (
-        (("params",), "'params' that is neither"),
-        (("a",), "'a' that is neither"),
+        (("params",), "expects tensors of params or state, got 'params'"),
+        (("a",), "expects tensors of params or state, got 'a'"),
         (("params/a", "params/a/b"), "finds a tensor 'params/a/b' inside another"),
     ):
-        save_file(dict.fromkeys(names, one), tmp_path / "x", ours)
+        tensors = dict.fromkeys(names, one)
+        save_file(tensors, tmp_path / "x", entry(tensors))
         with pytest.raises(jn.NetError, match=f"^load .*{message}"):
             jn.load(tmp_path / "x")
-    for entry in ("[]", '{"format": "jaxnets/1", "metadata": 1}', '{"format": "jaxnets/1"}', "{", "[" * 10**5, "1"):
-        save_file({}, tmp_path / "x", {"jaxnets": entry})
+    for text in ("[]", f'{{"format": "{FORMAT}", "metadata": 1}}', f'{{"format": "{FORMAT}"}}', "{", "[" * 10**5, "1"):
+        save_file({}, tmp_path / "x", {"jaxnets": text})
         with pytest.raises(jn.NetError, match=r"^load .*header"):
             jn.load(tmp_path / "x")
     tensor = '"params/a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}'
@@ -305,7 +311,7 @@ def test_truncated_files_are_rejected(tmp_path, keep):
     jn.save(tmp_path / "whole", ({"a": jnp.ones(20)}, {}))
     content = (tmp_path / "whole").read_bytes()
     (tmp_path / "cut").write_bytes(content[:keep])
-    with pytest.raises(jn.NetError, match="no whole safetensors file"):
+    with pytest.raises(jn.NetError, match="expects a complete safetensors file"):
         jn.load(tmp_path / "cut")
 
 
@@ -313,19 +319,16 @@ def test_other_files_are_rejected(tmp_path):
     save_file({"a": np.ones(2, np.float32)}, tmp_path / "foreign")
     with pytest.raises(jn.NetError, match="format"):
         jn.load(tmp_path / "foreign")
-    save_file(
-        {"weights/a": np.ones(2, np.float32)},
-        tmp_path / "other",
-        {"jaxnets": '{"format": "jaxnets/1", "metadata": {}}'},
-    )
-    with pytest.raises(jn.NetError, match="neither params nor state"):
+    tensors = {"weights/a": np.ones(2, np.float32)}
+    save_file(tensors, tmp_path / "other", entry(tensors))
+    with pytest.raises(jn.NetError, match="expects tensors of params or state, got 'weights/a'"):
         jn.load(tmp_path / "other")
     (tmp_path / "text").write_text("this is no tensor")
-    with pytest.raises(jn.NetError, match="no whole"):
+    with pytest.raises(jn.NetError, match="expects a complete"):
         jn.load(tmp_path / "text")
     header = json.dumps({"params/a": {"dtype": "F32", "shape": [9], "data_offsets": [0, 4]}}).encode()
     (tmp_path / "corrupt").write_bytes(struct.pack("<Q", len(header)) + header + b"\0" * 4)
-    with pytest.raises(jn.NetError, match="no whole"):
+    with pytest.raises(jn.NetError, match="expects a complete"):
         jn.load(tmp_path / "corrupt")
 
 

@@ -197,9 +197,9 @@ def test_one_error_lists_what_is_missing_unexpected_and_misshapen():
         "batch_stats": {"bn": {"mean": floats(3)}},
     }
     listed = (
-        "from_flax finds other arrays than the network has: missing fc2/bias, fc2/kernel, bn/var; "
+        "from_flax expects the network's arrays, got others: missing fc2/bias, fc2/kernel, bn/var; "
         "unexpected fc1/extra, other/bias, other/kernel; misshapen fc1/kernel (4, 5) for (4, 3); "
-        "take the variables of the same network, or say by rename= which module is which"
+        "pass the variables of the same network, or map modules by rename="
     )
     refused(re.escape(listed), net, given, x)
     del given["params"]["fc1"]["extra"]

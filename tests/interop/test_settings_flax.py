@@ -68,7 +68,7 @@ FLAX: dict[str, tuple[Any, Any, Any, Any, str]] = {
         jn.group_norm(1, epsilon=1e-6),
         nn.GroupNorm(1),
         MAPS,
-        "layers_0 is layer_norm here and GroupNorm there",
+        "layers_0 is layer_norm, but the module is GroupNorm",
     ),
 }
 

@@ -57,7 +57,7 @@ TORCH = {
         jn.group_norm(2),
         lambda: chain(torch.nn.GroupNorm(2, 4)),
         MAPS,
-        "0 is layer_norm here and GroupNorm there",
+        "0 is layer_norm, but the module is GroupNorm",
     ),
     "conv": (
         jn.conv(2, 2, stride=2, padding=1),
@@ -109,7 +109,13 @@ TORCH = {
         SEQUENCES,
         "0: LeakyReLU has negative_slope=0.2, got 0.01",
     ),
-    "activation": (jax.nn.relu, jnp.tanh, lambda: chain(torch.nn.Tanh()), SEQUENCES, "0 is relu here and Tanh there"),
+    "activation": (
+        jax.nn.relu,
+        jnp.tanh,
+        lambda: chain(torch.nn.Tanh()),
+        SEQUENCES,
+        "0 is relu, but the module is Tanh",
+    ),
     "dropout": (
         jn.dropout(0.1),
         jn.dropout(0.5),
@@ -157,7 +163,7 @@ def test_what_has_no_counterpart_is_refused_with_the_way_around():
         chain(torch.nn.Conv2d(4, 2, 3, padding=1, padding_mode="reflect")),
     )
     refused("0: Conv2d has padding_mode='reflect', which conv does not have", lambda: from_torch(net, theirs, MAPS))
-    with pytest.raises(jn.NetError, match=r"or pass module\.state_dict\(\), which is taken as it is$"):
+    with pytest.raises(jn.NetError, match=r"or pass module\.state_dict\(\), which has no settings to compare$"):
         from_torch(net, theirs, MAPS)
     average = chain(torch.nn.BatchNorm2d(4, momentum=None))
     refused(

@@ -183,7 +183,7 @@ def test_prefixes_of_wrappers_are_dropped():
         equal(from_torch(net, {prefix + name: value for name, value in tensors.items()}, x), want)
     inner = {f"_fsdp_wrapped_module.{name.replace('.', '._fsdp_wrapped_module._orig_mod.')}" for name in tensors}
     equal(from_torch(net, dict(zip(sorted(inner), (tensors[name] for name in sorted(tensors)))), x), want)
-    with pytest.raises(jn.NetError, match=r"two tensors for the name '0\.weight'"):
+    with pytest.raises(jn.NetError, match=r"expects one tensor per name, got two of '0\.weight'"):
         from_torch(net, tensors | {"_orig_mod.0.weight": tensors["0.weight"]}, x)
     inside = jn.serial(module=net)
     assert list(from_torch(inside, {f"module.{name}": value for name, value in tensors.items()}, x)[0]) == ["module"]

@@ -41,7 +41,7 @@ def test_one_error_lists_what_is_missing_unexpected_and_misshapen():
     del tensors["bn.running_var"]
     rejected(
         r"missing bn\.running_var; unexpected extra\.weight; "
-        r"misshapen conv\.weight \(4, 3, 5, 5\) for \(4, 3, 3, 3\); take the weights of the same",
+        r"misshapen conv\.weight \(4, 3, 5, 5\) for \(4, 3, 3, 3\); pass the weights of the same",
         tensors,
     )
 
@@ -57,7 +57,7 @@ def test_another_number_of_classes_is_taken_only_when_asked_for():
     tensors = weights(5)
     rejected(
         r"misshapen head\.fc\.weight \(5, 144\) for \(3, 144\), head\.fc\.bias \(5,\) for \(3,\); "
-        r'where another number of classes is meant, pass fresh="head/fc/\*\*", key=key',
+        r'for another number of classes pass fresh="head/fc/\*\*", key=key',
         tensors,
     )
     params, state = from_torch(small(), tensors, X, fresh="head/fc/**", key=KEY)
@@ -73,7 +73,7 @@ def test_another_number_of_classes_is_taken_only_when_asked_for():
 def test_fresh_needs_a_key_and_a_pattern_that_matches():
     with pytest.raises(jn.NetError, match=r"needs a key, got none; pass key="):
         from_torch(small(), weights(), X, fresh="head/**")
-    rejected(r"fresh 'fc/\*\*' matches no path; there are: bn/bias", weights(), fresh="fc/**", key=KEY)
+    rejected(r"fresh 'fc/\*\*' matches no path; paths are bn/bias", weights(), fresh="fc/**", key=KEY)
 
 
 def test_fresh_statistics_and_parts_of_a_layer():
@@ -90,8 +90,10 @@ def test_names_are_replaced_and_left_out_only_where_they_are():
     equal(from_torch(small(), theirs, X, rename=rename), from_torch(small(), tensors, X))
     net = small()
     assert set(to_torch(net, *from_torch(net, tensors, X), X, rename=rename)) == set(theirs)
-    rejected(r"finds nothing of the name classifier, stem in rename=; there are: conv\.weight", tensors, rename=rename)
-    rejected("two tensors for the name 'bn.weight'", tensors, rename={"conv.weight": "bn.weight"})
+    rejected(
+        r"expects names of tensors in rename=, got classifier, stem; names are conv\.weight", tensors, rename=rename
+    )
+    rejected("expects one tensor per name, got two of 'bn.weight'", tensors, rename={"conv.weight": "bn.weight"})
     extra = tensors | {"aux.fc.weight": np.zeros(2), "aux.fc.bias": np.zeros(2)}
     equal(from_torch(small(), extra, X, ignore="aux/**"), from_torch(small(), tensors, X))
     rejected(r"ignore='aux/\*\*' matches no tensor", tensors, ignore="aux/**")
@@ -139,14 +141,14 @@ def test_a_model_in_several_files_is_read_by_its_index(tmp_path: Path):
         return json.loads(index.read_text())["weight_map"] | changed
 
     double = {"a.safetensors": first, "b.safetensors": second | {names[0]: tensors[names[0]]}}
-    rejected(f"other tensors in 'a.safetensors' than .* lists: {names[0]}", parts(tmp_path, double))
+    rejected(f"expects in 'a.safetensors' what .* lists, got other tensors: {names[0]}", parts(tmp_path, double))
     index = parts(tmp_path, {"a.safetensors": first, "b.safetensors": second})
     parts(tmp_path, {}, listed(**{"x.weight": "a.safetensors"}))
-    rejected("other tensors in 'a.safetensors' than .* lists: x.weight", index)
+    rejected("expects in 'a.safetensors' what .* lists, got other tensors: x.weight", index)
     parts(tmp_path, {}, {name: file for name, file in listed().items() if name not in ("x.weight", names[1])})
-    rejected(f"other tensors in 'b.safetensors' than .* lists: {names[1]}", index)
+    rejected(f"expects in 'b.safetensors' what .* lists, got other tensors: {names[1]}", index)
     (tmp_path / "b.safetensors").unlink()
-    rejected(r"finds no file 'b\.safetensors' beside the index .*; fetch all parts", index)
+    rejected(r"expects 'b\.safetensors' beside the index .*, got no such file; download all parts", index)
 
 
 @pytest.mark.parametrize("file", ["../a.safetensors", "/a.safetensors", "b/../../a.safetensors", "..\\a", "C:\\a"])
@@ -169,7 +171,7 @@ def test_truncated_corrupt_and_missing_files_are_rejected(tmp_path: Path):
     header = b'{"conv.weight": {"dtype": "F32", "shape": [9], "data_offsets": [0, 4]}}'
     for bad in (b"", content[:7], content[:100], content[:-1], struct.pack("<Q", len(header)) + header + b"\0" * 4):
         file.write_bytes(bad)
-        rejected("finds no whole safetensors file", file)
+        rejected("expects a complete safetensors file", file)
     with pytest.raises(FileNotFoundError, match="none"):
         from_torch(small(), tmp_path / "none.pt", X)
 
@@ -194,19 +196,19 @@ def test_a_file_of_pytorch_is_read_only_by_its_safe_loader(tmp_path: Path):
         return
     import torch
 
-    rejected("finds no PyTorch file with tensors alone", file)
+    rejected("expects a PyTorch file of tensors only", file)
     assert not ran.exists()
     torch.save({"conv.weight": Code(ran)}, file)
-    rejected("finds no PyTorch file with tensors alone", file)
+    rejected("expects a PyTorch file of tensors only", file)
     assert not ran.exists()
     tensors = {name: torch.tensor(value) for name, value in weights().items()}
     torch.save(tensors, file)
     equal(from_torch(small(), file, X), from_torch(small(), weights(), X))
     file.write_bytes(file.read_bytes()[:-200])
-    rejected("finds no PyTorch file with tensors alone", file)
+    rejected("expects a PyTorch file of tensors only", file)
     half = {name: value.bfloat16() if value.is_floating_point() else value for name, value in tensors.items()}
     torch.save({"epoch": 3, "state_dict": half}, file)
-    rejected("expects tensors by name, got dicts: pass the one inside, of 'state_dict'", file)
+    rejected("expects tensors by name, got nested dicts; pass one of the dicts inside: 'state_dict'", file)
     as_numpy = {name: value.astype(jnp.bfloat16) if value.ndim else value for name, value in weights().items()}
     equal(from_torch(small(), half, X), from_torch(small(), as_numpy, X))
 
@@ -251,7 +253,9 @@ def test_a_network_that_was_cut_is_converted_whole():
 def test_parameters_of_another_network_are_not_written():
     net = small()
     params, state = draw(net, X)
-    with pytest.raises(jn.NetError, match=re.escape("to_torch gets arrays of another net: params/head/fc/bias")):
+    with pytest.raises(
+        jn.NetError, match=re.escape("to_torch expects the network's arrays, got others: params/head/fc/bias")
+    ):
         to_torch(small(7), params, state, X)
-    with pytest.raises(jn.NetError, match=r"another net: state/bn/mean, state/bn/var"):
+    with pytest.raises(jn.NetError, match=r"got others: state/bn/mean, state/bn/var"):
         to_torch(net, params, {}, X)

@@ -16,7 +16,7 @@ def draws(words):
 
 
 def test_a_word_determines_each_draw_and_each_draw_is_uniform():
-    """Linear over bits: the 24 bits of each draw are independent forms of the word, so all numbers are equally likely."""
+    """The 24 bits of each draw are linearly independent forms of the word, so all numbers are equally likely."""
     for draw in draws(1 << np.arange(32, dtype=np.uint64)):
         rows, rank = [int(row) for row in draw], 0
         for bit in reversed(range(24)):  # elimination over the field of two elements
