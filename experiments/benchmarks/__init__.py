@@ -1,7 +1,8 @@
-"""Measurements beside peers, interleaved in one run: `python -m experiments.benchmarks`.
+"""Benchmarks against other libraries, interleaved in one process: `python -m experiments.benchmarks`.
 
-`architecture.py` and `networks.py` describe networks as data, `ours.py` and `peers/` build and train them, `rows/` says
-what is measured, `measure.py` measures a row in a process of its own, `suite.py` goes through the rows, `goals.py`,
-`analysis.py`, `figures.py` and `report.py` make the page of it. `fit_overhead`, `import_time`, `sweep_mlp`
-and `compiler_options` are commands of their own.
+`architecture.py` and `networks.py` describe networks as data; `ours.py` and `peers/` build and train them; `rows/`
+defines what is measured. `measure.py` measures one row in its own process, and `suite.py` runs all rows. `goals.py`,
+`analysis.py`, `figures.py` and `report.py` write the page. `compile_time`, `compiler_options`, `convolutions`,
+`equal_fits`, `fit_overhead`, `flat_buffers`, `halt_on_nonfinite`, `import_time`, `operations`, `pooling`, `sweep_mlp`
+and `sweep_strategy` are separate commands.
 """

@@ -1,11 +1,11 @@
-"""The benchmark suite: us beside our peers, row by row.
+"""The benchmark suite: jaxnets and other libraries, row by row.
 
     python -m experiments.benchmarks [--quick | --full] [--only PATTERN ...] [--peers NAME ...] [--json FILE]
     python -m experiments.benchmarks report [--check]
 
-The first measures on the machine it finds, CPU or one GPU, and prints ratios. The second writes docs/benchmarks.md and
-its figures from the files in experiments/benchmarks/results. Peers come with the extra `benchmarks`; PyTorch is
-installed by hand, for the platform at hand. A peer that is not installed is left out, and said so.
+The first measures on this machine, CPU or one GPU, and prints ratios. The second writes docs/benchmarks.md and its
+figures from the files in experiments/benchmarks/results. The extra `benchmarks` installs the peers; install PyTorch
+separately, for your platform. Peers that are not installed are reported and left out.
 """
 
 import argparse
@@ -18,11 +18,11 @@ from experiments.benchmarks.machine import ALLOCATORS
 from experiments.benchmarks.peers import PEERS
 from experiments.benchmarks.rows.row import OTHER_WAYS
 
-FEW = ("PyTorch", "Flax Linen")  # with --quick, and beside the first setting of the allocator
+FEW = ("PyTorch", "Flax Linen")  # with --quick, and with all settings of the allocator but the first
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return what the command understands."""
+    """Return the parser of the command."""
     made = argparse.ArgumentParser(
         prog="python -m experiments.benchmarks",
         description=__doc__,
@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(given: Sequence[str] | None = None) -> int:
-    """Do what was asked for and return the exit code."""
+    """Run the command and return the exit code."""
     asked = parser().parse_args(given)
     if asked.what == "report":
         return report.main(check=asked.check)
@@ -69,7 +69,7 @@ def main(given: Sequence[str] | None = None) -> int:
 
 
 def written(asked: argparse.Namespace) -> list[str]:
-    """Return what was asked for as it is typed, but for the file."""
+    """Return the arguments as typed, without the file."""
     lists = {
         "--only": [] if asked.only == ["*"] else asked.only,
         "--allocators": asked.allocators,

@@ -1,4 +1,4 @@
-"""What the numbers of a results file say: pure functions from its records to ratios, roofs and exponents."""
+"""Analysis of a results file: pure functions from its records to ratios, shares of peak and exponents."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from experiments.benchmarks.rows.row import LOOPED, OURS, SCANNED
 from experiments.benchmarks.timing import ratio
 
 Record = dict[str, Any]
-GROUPS = {"PyTorch": False, "JAX": True}  # whether its peers stand on JAX
+GROUPS = {"PyTorch": False, "JAX": True}  # whether its peers use JAX
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Ours beside the best of a group of peers.
+    """Our time compared with that of the fastest of a group of peers.
 
     Attributes:
         row: name of the row.
@@ -26,8 +26,8 @@ class Verdict:
         peer: the fastest of the group.
         times: its time over ours.
         low: of the 95 % interval.
-        high: likewise.
-        goal: what `times` is to reach.
+        high: of the 95 % interval.
+        goal: for `times`.
     """
 
     row: str
@@ -41,7 +41,7 @@ class Verdict:
 
     @property
     def reached(self) -> bool:
-        """Whether it is."""
+        """Whether the goal is reached."""
         return self.goal is None or self.times >= self.goal
 
 
@@ -58,7 +58,7 @@ def compared(record: Record, ours: str, peer: str) -> tuple[float, float, float]
 
 
 def verdict(row: str, record: Record, group: str) -> Verdict | None:
-    """Return how we stand beside a group; `None` if nobody of it took part."""
+    """Return our time compared with a group; `None` if none of it took part."""
     names = [name for name in record["contestants"] if name in PEERS and PEERS[name].jax == GROUPS[group]]
     if not names:
         return None
@@ -69,21 +69,21 @@ def verdict(row: str, record: Record, group: str) -> Verdict | None:
 
 
 def verdicts(results: Record, allocator: str) -> Iterator[Verdict]:
-    """Give all of them for one setting of the allocator."""
+    """Yield all verdicts for one setting of the allocator."""
     for row, record in of_allocator(results, allocator):
         found = (verdict(row, record, group) for group in GROUPS)
         yield from (each for each in found if each is not None)
 
 
 def of_allocator(results: Record, allocator: str) -> Iterator[tuple[str, Record]]:
-    """Give the rows that were measured with a setting of the allocator."""
+    """Yield the rows measured with a setting of the allocator."""
     for row, records in results["rows"].items():
         if allocator in records:
             yield row, records[allocator]
 
 
 def share_of_peak(record: Record, name: str) -> float | None:
-    """Return the work's floating-point operations a second over the machine's best; `None` for a row without."""
+    """Return the work's floating-point operations a second over the machine's best; `None` for a row without them."""
     each = record["contestants"][name]
     if not each["flops"]:
         return None
@@ -91,7 +91,7 @@ def share_of_peak(record: Record, name: str) -> float | None:
 
 
 def scan_over_loop(record: Record) -> tuple[float, float, float] | None:
-    """Return the time of a step in a scan over one outside; `None` for a row that has not both."""
+    """Return the time of a step in a scan over one outside; `None` for a row without both."""
     names = record["contestants"]
     for scanned, looped in ((OURS, LOOPED), (SCANNED, OURS)):
         if scanned in names and looped in names:

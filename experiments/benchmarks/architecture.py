@@ -1,7 +1,7 @@
-"""Networks as data, so that every contestant builds the same one; their counts by arithmetic.
+"""Networks as data, so that every contestant builds the same one; their exact counts.
 
 A network is a tuple of layers. A shape is that of one example, channels last. A library turns each layer into its own
-(`peers/`), and what it built is held against `parameters` and `multiply_adds` before anything is timed.
+(`peers/`), and the result is checked against `parameters` and `multiply_adds` before anything is timed.
 """
 
 import math
@@ -21,7 +21,7 @@ class Dense:
 
 @dataclass(frozen=True)
 class Conv:
-    """A convolution over two axes, with as many zeros on all sides as `padding` says."""
+    """A convolution over two axes, with `padding` zeros on all sides."""
 
     features: int
     window: int
@@ -58,12 +58,12 @@ class Relu:
 
 @dataclass(frozen=True)
 class Flatten:
-    """All axes of an example in one."""
+    """Merge all axes of an example."""
 
 
 @dataclass(frozen=True)
 class Fold:
-    """The features of an example as an array of a shape."""
+    """Reshape the features of an example."""
 
     shape: Shape
 
@@ -97,7 +97,7 @@ GATES = {"lstm": 4, "gru": 3}
 
 
 def after(layer: Layer, shape: Shape) -> Shape:
-    """Return the shape that a layer makes of a shape."""
+    """Return the output shape of a layer."""
     match layer:
         case Dense(features):
             return (*shape[:-1], features)
@@ -121,14 +121,14 @@ def after(layer: Layer, shape: Shape) -> Shape:
 
 
 def walk(layers: Layers, shape: Shape) -> Iterator[tuple[Layer, Shape]]:
-    """Give each layer with the shape that it gets."""
+    """Yield each layer with its input shape."""
     for layer in layers:
         yield layer, shape
         shape = after(layer, shape)
 
 
 def shape_after(layers: Layers, shape: Shape) -> Shape:
-    """Return the shape that layers make of a shape."""
+    """Return the output shape of layers."""
     for layer in layers:
         shape = after(layer, shape)
     return shape
@@ -140,7 +140,7 @@ def parameters(layers: Layers, shape: Shape, biases: Mapping[str, int] = GATES) 
     Args:
         layers: the network.
         shape: that of an example.
-        biases: how many bias vectors each recurrent cell has; libraries differ, in these alone.
+        biases: number of bias vectors of each recurrent cell, the only difference between libraries.
     """
     total = 0
     for layer, (*_, width) in walk(layers, shape):
@@ -160,7 +160,7 @@ def parameters(layers: Layers, shape: Shape, biases: Mapping[str, int] = GATES) 
 
 
 def multiply_adds(layers: Layers, shape: Shape) -> int:
-    """Return the multiply-adds of one example's way through a network: of convolutions and matrix products.
+    """Return the multiply-adds of convolutions and matrix products for one example.
 
     A transposed convolution has one for each pair of an input and an element of the window.
     """

@@ -1,4 +1,4 @@
-"""An epoch of training with and without a compiler option, beside each other: whether the option pays.
+"""An epoch of training with and without a compiler option: whether the option pays.
 
     python -m experiments.benchmarks.compiler_options [NAME ...] [--rounds 5] [--step]
 
@@ -26,7 +26,7 @@ from experiments.benchmarks.work import Work
 
 EIGEN = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE,LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
 
-# What is trained, and how many steps a epoch_fn has.
+# What is trained, and the number of steps per epoch.
 WORKS: dict[str, tuple[Callable[[], Work], int]] = {
     "mlp": (training.mlp, 56), "lenet": (training.lenet, 16), "cnn": (training.cnn, 8),
     "resnet20": (training.resnet20, 3), "vgg11": (training.vgg11, 3),

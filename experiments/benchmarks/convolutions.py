@@ -21,7 +21,7 @@ from jaxnets.ops.conv.dispatch import Form, applies, choose, formulation
 from jaxnets.ops.conv.primitives import MAPS
 from jaxnets.ops.geometry import Geometry
 
-# batch, size, channels, features, window, stride, padding, and groups if there are any
+# batch, size, channels, features, window, stride, padding, and optionally groups
 SHAPES = {
     "lenet1": (64, 28, 1, 6, 5, 1, 2), "lenet2": (64, 14, 6, 16, 5, 1, 0),
     "cnn1": (64, 28, 1, 32, 3, 1, 1), "cnn2": (64, 14, 32, 64, 3, 1, 1),
@@ -37,7 +37,7 @@ SHAPES = {
     "alexnet-groups": (16, 13, 96, 256, 5, 1, 2, 2), "convnext-96": (8, 14, 96, 96, 7, 1, 3, 96),
 }  # fmt: skip
 FORMS: tuple[Form, ...] = ("native", "eigen", "patches", "shifts", "depthwise", "groups")
-STEPS = 10  # a loop
+STEPS = 10  # per loop
 
 
 def main(names: list[str], rounds: int = 5) -> None:
@@ -69,10 +69,11 @@ def main(names: list[str], rounds: int = 5) -> None:
 
 
 def looped(compute: Callable[..., jax.Array], *operands: np.ndarray) -> Callable[[], Any]:
-    """Return a function that computes the same several times in one loop, each time anew."""
+    """Return a function that computes the same several times in one loop, without reuse."""
 
     def step(_: Any, last: jax.Array) -> jax.Array:
-        *fresh, _ = lax.optimization_barrier((*operands, last))  # tied to the carry, or it would leave the loop
+        # Tied to the carry, or XLA would move the computation out of the loop.
+        *fresh, _ = lax.optimization_barrier((*operands, last))
         return compute(*fresh)
 
     loop = jax.jit(lambda first: lax.fori_loop(0, STEPS, step, first))

@@ -1,4 +1,4 @@
-"""What the rows learn from: real data where the size is right, noise where only the size matters."""
+"""Data of the rows: real data of the right size, or noise where only the size matters."""
 
 import numpy as np
 
@@ -30,5 +30,5 @@ def noise(*shape: int) -> np.ndarray:
 
 
 def classes(examples: int, count: int = 10) -> np.ndarray:
-    """Return classes at random."""
+    """Return random classes."""
     return np.random.default_rng(1).integers(0, count, examples).astype(np.int32)

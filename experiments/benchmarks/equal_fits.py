@@ -1,4 +1,4 @@
-"""A loop of 12 equal small fits, each program made anew, in two versions of the library.
+"""A loop of 12 equal small fits, each program built again, in two versions of the library.
 
 `python -m experiments.benchmarks.equal_fits FOLDER`, where FOLDER is a checkout of the version to compare with. Each
 turn is a fresh process, and compilation is part of what is timed: it is what equal programs share. Imports and
@@ -33,7 +33,7 @@ print(time.perf_counter() - began)
 
 
 def seconds(folder: Path) -> float:
-    """Return how long the loop takes in a fresh interpreter with the library of a folder."""
+    """Return the seconds of the loop in a fresh interpreter with the library of a folder."""
     ended = subprocess.run([sys.executable, "-c", CODE], cwd=folder, capture_output=True, text=True, check=True)
     return float(ended.stdout)
 

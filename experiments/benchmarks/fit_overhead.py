@@ -1,8 +1,8 @@
-"""What `fit` costs over the bare scan of the same program: `python -m experiments.benchmarks.fit_overhead`.
+"""The overhead of `fit` over a plain scan of the same program: `python -m experiments.benchmarks.fit_overhead`.
 
 LeNet-5 on the 4,000 digits of `python -m experiments`, compiled before. The bare scan is `program(key)` under `jit`,
 the whole run in one call. Beside it stand `fit` alone, and `fit` with a bar drawn as for a terminal, JSONL, CSV, and
-checkpoints that keep the last three and the best. The last line is the one the house has a goal for: less than 1.05.
+checkpoints that keep the last three and the best. The goal for the last line is less than 1.05.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from experiments.benchmarks.timing import interleaved, ratio
 
 
 class Terminal(io.StringIO):
-    """A terminal that nobody looks at."""
+    """A terminal without an audience."""
 
     def isatty(self) -> bool:
         """Return that it is one."""
@@ -31,7 +31,9 @@ class Terminal(io.StringIO):
 def lenet(epochs: int) -> jn.train.Program:
     """Return the program of the digits run."""
     images, labels = jn.data.mnist5k()
-    train, validation, _ = [(images[index], labels[index]) for index in jn.data.split_indices(labels, (0.8, 0.1, 0.1), seed=0)]
+    train, validation, _ = [
+        (images[index], labels[index]) for index in jn.data.split_indices(labels, (0.8, 0.1, 0.1), seed=0)
+    ]
     return jn.train.program(
         jn.models.lenet5(),
         jn.objective(jn.losses.cross_entropy, jn.regularizers.l2(1e-4, on="**/kernel")),

@@ -1,10 +1,11 @@
-"""Whether packing small leaves pays: an MLP's training steps in a scan, with its parameters in three forms.
+"""Whether flattening small leaves pays: an MLP's training steps in a scan, with its parameters in three forms.
 
     python -m experiments.benchmarks.flat_buffers
 
-Microseconds a step, medians of interleaved rounds, and times the tree's with 95 % intervals. `tree` is what the library
-does: parameters and Adam's memory are leaves of the scan's carry. `flat update` packs gradients and Adam's memory into
-one vector for the update (`optax.flatten`); `flat carry` keeps parameters as one vector, too, and cuts it for each use.
+Microseconds a step, medians of interleaved rounds, and the ratio to the tree's with 95 % intervals. `tree` is what the library
+does: parameters and Adam's state are leaves of the scan's carry. `flat update` flattens gradients and Adam's state
+into one vector for the update (`optax.flatten`); `flat carry` keeps parameters as one vector, too, and splits it for
+each use.
 """
 
 from collections.abc import Callable

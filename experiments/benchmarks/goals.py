@@ -1,11 +1,11 @@
-"""What each row is to reach: a peer's time over ours, at least; of scans and growth, at most."""
+"""Goals of the rows: minimal ratios of a peer's time to ours, maximal ratios of scans and growth."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Goal:
-    """How many times our time a peer is to take; `None` for no goal.
+    """The minimal ratio of a peer's time to ours; `None` for no goal.
 
     Attributes:
         pytorch: the faster of eager and compiled.

@@ -1,4 +1,4 @@
-"""How long `import jaxnets` takes beside `import jax, optax`: `python -m experiments.benchmarks.import_time`."""
+"""The time of `import jaxnets` compared with `import jax, optax`: `python -m experiments.benchmarks.import_time`."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ def main(rounds: int = 15) -> None:
     for name, values in took.items():
         print(f"import {name:12s} {1000 * np.median(values):6.0f} ms")
     middle, low, high = ratio(took[ours], took[peer])
-    print(f"ratio {middle:.2f} (95 % interval {low:.2f} to {high:.2f}; the house asks for less than 1.5)")
+    print(f"ratio {middle:.2f} (95 % interval {low:.2f} to {high:.2f}; goal: less than 1.5)")
 
 
 if __name__ == "__main__":

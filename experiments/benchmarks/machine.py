@@ -1,4 +1,4 @@
-"""The machine that was measured on: what it is, its best matrix product, and memory that a turn needs."""
+"""The machine: a description, its fastest matrix product, and the memory of a turn."""
 
 import ctypes
 import os
@@ -21,7 +21,7 @@ ALLOCATORS = {
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what is installed of all that matters."""
+    """Return the versions of the relevant installed packages."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -32,7 +32,7 @@ def versions() -> dict[str, str]:
 
 
 def description() -> dict[str, Any]:
-    """Return what the machine is, without its name."""
+    """Return a description of the machine, without its name."""
     import jax
 
     return {
@@ -67,7 +67,7 @@ def matmul_peak(*, seconds: float = 2.0) -> dict[str, float]:
 
 
 def page_faults() -> int:
-    """Return how many pages the process was given so far."""
+    """Return the number of page faults of the process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
@@ -84,10 +84,10 @@ def memory_of(turn: Callable[[], object]) -> int | None:
     """Return by how many bytes a turn's peak of resident memory lies above what was there before; Linux alone."""
     if not CLEAR.exists():
         return None
-    ctypes.CDLL(None).malloc_trim(0)  # what was freed before is given back, so that it counts if it is needed again
+    ctypes.CDLL(None).malloc_trim(0)  # return freed memory, so that it counts if it is needed again
     before = _kilobytes("VmRSS")
     try:
-        CLEAR.write_text("5")  # the peak starts anew
+        CLEAR.write_text("5")  # reset the peak
     except OSError:
         return None
     turn()

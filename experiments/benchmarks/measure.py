@@ -1,4 +1,4 @@
-"""One row in a process of its own, so that nothing leaks from row to row: the other side of `suite.py`.
+"""Measure one row in its own process, isolated from other rows; `suite.py` starts it.
 
 `python -m experiments.benchmarks.measure '{"row": "mlp", "rounds": 3, "peers": []}'` prints the record as JSON. The row
 "machine" measures the machine.
@@ -21,7 +21,7 @@ from experiments.benchmarks.work import Contestant, Unsuited
 
 
 def measure(row: Row, *, rounds: int, peers: Sequence[str]) -> dict[str, Any]:
-    """Return the record of a row: everybody's seconds for each turn, and what they were checked for.
+    """Return the record of a row: each contestant's seconds per turn, and its checked counts.
 
     Everybody is made ready, checked, and has a first turn, which compiles, and a second, which shows the memory.
     Neither counts. Then turns are taken.
@@ -54,7 +54,7 @@ def measure(row: Row, *, rounds: int, peers: Sequence[str]) -> dict[str, Any]:
             continue
         except ValueError:
             raise
-        except Exception as error:  # a peer that fails is no reason to lose the row; we are
+        except Exception as error:  # a failing peer is left out; a failure of ours ends the row
             if name not in PEERS:
                 raise
             left_out[name] = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"

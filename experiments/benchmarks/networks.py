@@ -1,4 +1,4 @@
-"""The networks of the benchmark, each described once; all peers are built from these."""
+"""The networks of the benchmark, described once as data; all contestants build from these."""
 
 from experiments.benchmarks.architecture import (
     Conv,
@@ -36,7 +36,7 @@ def cnn(*widths: int, hidden: int = 128) -> Layers:
 
 
 def vgg11(hidden: int = 512) -> Layers:
-    """Return VGG-11 with batch norm for small images: one place is left of 32 × 32, behind it one hidden layer."""
+    """Return VGG-11 with batch norm for images of 32 × 32, which shrink to one position; then one hidden layer."""
     layers: Layers = ()
     for widths in ((64,), (128,), (256, 256), (512, 512), (512, 512)):
         for width in widths:

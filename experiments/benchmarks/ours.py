@@ -1,4 +1,4 @@
-"""Our side, as a user would write it: a program's epoch_fn, or a jitted step in a loop; `jn.sweeps.sweep`."""
+"""Our contestants, as a user would write them: epochs of a program, a jitted step in a loop, `jn.sweeps.sweep`."""
 
 from functools import partial
 from typing import Any
@@ -54,24 +54,24 @@ def net_of(work: Work) -> jn.Net:
 
 
 def train(work: Work, *, scan: bool) -> Contestant:
-    """Return us: with `scan` an epoch is one call, else each step is."""
+    """Return our contestant: with `scan` each epoch is one call, else each step."""
     program = _program(work)
-    run = jax.block_until_ready(jax.jit(jn.train.Program.start)(program, jax.random.key(0)))
-    return _contestant(work, _epochs(work, program, run) if scan else _steps(work, run), run.params)
+    state = jax.block_until_ready(jax.jit(jn.train.Program.start)(program, jax.random.key(0)))
+    return _contestant(work, _epochs(work, program, state) if scan else _steps(work, state), state.params)
 
 
 def sweep(work: Work, rates: np.ndarray) -> Contestant:
-    """Return us, training a trial for each rate; side by side or in turn, whichever `sweep` measures to be faster."""
+    """Return our contestant of a sweep, a trial per rate, side by side or in turn as `sweep` finds faster."""
 
-    def study(hp: dict[str, Any]) -> jn.train.Program:
+    def trial(hp: dict[str, Any]) -> jn.train.Program:
         return _program(work, hp["lr"])
 
     params, _ = jax.eval_shape(net_of(work).init, jax.random.key(0), stepping.batch(work))
-    return _contestant(work, lambda: jn.sweeps.sweep(study, grid={"lr": rates}), params, len(rates))
+    return _contestant(work, lambda: jn.sweeps.sweep(trial, grid={"lr": rates}), params, len(rates))
 
 
 def start(work: Work, *, jit: bool) -> Contestant:
-    """Return us making the parameters."""
+    """Return our contestant of initialization."""
     net, x = net_of(work), jax.ShapeDtypeStruct((1, *work.shape), jnp.float32)
     make = jax.jit(lambda key: net.init(key, x)) if jit else lambda key: net.init(key, x)
     params, _ = jax.eval_shape(make, jax.random.key(0))
@@ -79,7 +79,7 @@ def start(work: Work, *, jit: bool) -> Contestant:
 
 
 def flops(work: Work) -> int:
-    """Return the floating-point operations of the gradients of a turn: what roofs are measured in, for everybody."""
+    """Return the floating-point operations of a turn's gradients, used for all contestants."""
     step = jn.inspect.flops(network(work.layers), stepping.batch(work), train_step=True)
     return work.epochs * step * len(work.x) // work.batch_size
 
@@ -91,8 +91,8 @@ def _program(work: Work, rate: Any = 1e-3) -> jn.train.Program:
     return jn.train.program(net_of(work), objective, optimizer, data, epochs=work.epochs, batch_size=work.batch_size)
 
 
-def _epochs(work: Work, program: jn.train.Program, run: jn.train.TrainState) -> Any:
-    epoch_fn, held = jax.jit(jn.train.Program.run_epoch, donate_argnums=1), [run]
+def _epochs(work: Work, program: jn.train.Program, state: jn.train.TrainState) -> Any:
+    epoch_fn, held = jax.jit(jn.train.Program.run_epoch, donate_argnums=1), [state]
 
     def turn() -> None:
         for _ in range(work.epochs):
@@ -102,15 +102,15 @@ def _epochs(work: Work, program: jn.train.Program, run: jn.train.TrainState) -> 
     return turn
 
 
-def _steps(work: Work, run: jn.train.TrainState) -> Any:
+def _steps(work: Work, state: jn.train.TrainState) -> Any:
     recipe = _program(work).recipe
     one = jn.train.make_train_step(recipe.net, recipe.objective, stepping.optimizer(work), recipe.options)
 
     @partial(jax.jit, donate_argnums=0)
-    def step(run: Any, x: jax.Array, y: jax.Array, chosen: jax.Array) -> tuple[Any]:
-        return (one(run, jn.train.Batch(x[chosen], y[chosen], jnp.ones(len(chosen))))[0],)
+    def step(state: Any, x: jax.Array, y: jax.Array, chosen: jax.Array) -> tuple[Any]:
+        return (one(state, jn.train.Batch(x[chosen], y[chosen], jnp.ones(len(chosen))))[0],)
 
-    return stepping.looped(work, step, (run,))
+    return stepping.looped(work, step, (state,))
 
 
 def _contestant(work: Work, turn: Any, params: Any, trials: int = 1) -> Contestant:

@@ -1,4 +1,4 @@
-"""Pooling with its gradient, in a plain step and in a loop as in training, beside other ways and PyTorch.
+"""Pooling with its gradient, in a plain step and in a loop as in training, compared with other methods and PyTorch.
 
     python -m experiments.benchmarks.pooling [NAME ...] [--rounds 9]
 
@@ -29,7 +29,7 @@ SHAPES = {
     "mean-cnn": ("avg", 64, 28, 32, 2, 2, 0), "mean-alexnet": ("avg", 32, 32, 64, 3, 2, 0),
     "mean-inception": ("avg", 64, 16, 64, 3, 1, 1),
 }  # fmt: skip
-STEPS = 10  # a loop
+STEPS = 10  # per loop
 
 
 def main(names: list[str], rounds: int = 9) -> None:
@@ -65,7 +65,8 @@ def _turns(pool: Callable[[jax.Array], jax.Array], x: np.ndarray, dy: np.ndarray
         return y, back(dy)[0]
 
     def step(_: Any, last: Any) -> Any:
-        own, cotangent, _ = lax.optimization_barrier((x, dy, last))  # tied to the carry, or it would leave the loop
+        # Tied to the carry, or XLA would move the computation out of the loop.
+        own, cotangent, _ = lax.optimization_barrier((x, dy, last))
         return both(own, cotangent)
 
     once, loop = jax.jit(both), jax.jit(lambda first: lax.fori_loop(0, STEPS, step, first))

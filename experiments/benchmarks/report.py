@@ -1,4 +1,4 @@
-"""The page docs/benchmarks.md and its figures, written from what is in `results/`: nothing on it is by hand."""
+"""The page docs/benchmarks.md and its figures, generated from `results/`: nothing is written manually."""
 
 import json
 from pathlib import Path
@@ -16,29 +16,29 @@ OPENING = """# Benchmarks
 
 Written by `python -m experiments.benchmarks report` from the measurements in `experiments/benchmarks/results/`.
 
-Every contestant builds the same network: parameters and multiply-adds are counted in what it built and held against
-arithmetic before anything is timed. Contestants of a row take turns in one process; each row has a process of its own.
-Times are medians; a ratio is a peer's time over ours, with a 95 % interval by resampling turns. Above 1 we are faster.
-PyTorch is the faster of eager and `torch.compile`; the peer on JAX is the fastest of Flax Linen, Flax NNX, Equinox,
+Every contestant builds the same network: its parameters and multiply-adds are counted and compared with exact values
+before anything is timed. Contestants of a row take turns in one process; each row runs in its own process.
+Times are medians; a ratio is a peer's time over ours, with a 95 % interval by resampling turns. Above 1 jaxnets is
+faster. PyTorch is the faster of eager and `torch.compile`; the peer on JAX is the fastest of Flax Linen, Flax NNX, Equinox,
 Haiku and Keras, in sweeps the faster of Flax's and Equinox's `vmap`. Peak is the share of the machine's largest matrix
-product of that run that a training step reaches, by its floating-point operations. First turns, which compile, do not
-count. Memory is how far a turn rises above what the process held before.
+product in that run that a training step reaches, by its floating-point operations. First turns, which compile, do not
+count. Memory is the peak of a turn above what the process held before.
 
 Measure on your own machine, CPU or one GPU:
 
 ```bash
 pip install '.[experiments,data,benchmarks]' torch
-python -m experiments.benchmarks --quick                  # in brief: fewer rows and peers
+python -m experiments.benchmarks --quick                  # fewer rows and peers
 python -m experiments.benchmarks --full --json own.json   # everything, both allocators
 ```
 """
 
 
-BUSY = 0.1  # cores that others may use while a row is measured, without a word about it
+BUSY = 0.1  # cores that other processes may use while a row is measured before the report mentions it
 
 
 def main(*, check: bool) -> int:
-    """Write the page and its figures, or say whether the page is out of date; return the exit code."""
+    """Write the page and its figures, or check that the page is up to date; return the exit code."""
     found = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted(RESULTS.glob("*.json"))}
     text = page(found)
     if check:
@@ -57,12 +57,12 @@ def main(*, check: bool) -> int:
 
 
 def page(found: dict[str, Any]) -> str:
-    """Return the page for results by the name of their file."""
+    """Return the page for results by file name."""
     return "\n".join([OPENING, *(part for name, results in found.items() for part in _machine(name, results))])
 
 
 def text(results: Any) -> str:
-    """Return what was measured, for a terminal."""
+    """Return the measurements as text for a terminal."""
     lines = []
     for allocator in ("default", "tuned"):
         for row, record in analysis.of_allocator(results, allocator):
@@ -76,7 +76,7 @@ def text(results: Any) -> str:
                 )
             lines += [f"  {name}: {reason}" for name, reason in record["left_out"].items()]
             if record["elsewhere"] > BUSY:
-                lines.append(f"  the machine was busy: others used {record['elsewhere']:.2f} cores meanwhile")
+                lines.append(f"  the machine was busy: other processes used {record['elsewhere']:.2f} cores meanwhile")
             for each in filter(None, (analysis.verdict(row, record, group) for group in analysis.GROUPS)):
                 if each.goal is not None:
                     lines.append(f"  {each.group} ≥ {each.goal:g}: {'reached' if each.reached else 'not reached'}")
@@ -104,7 +104,7 @@ def _allocator(results: Any, allocator: str) -> list[str]:
     parts = [f"### {title}\n"]
     if allocator == "tuned":
         parts.append(
-            "glibc keeps big arrays in one heap that it never gives back, for everybody: "
+            "With these settings glibc never returns large arrays to the system, for all contestants: "
             "`GLIBC_TUNABLES=glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=2147483647:glibc.malloc.arena_max=1`.\n"
         )
     rows = [
@@ -139,12 +139,12 @@ def _allocator(results: Any, allocator: str) -> list[str]:
     table = "\n".join([*details, *_absent(absent)])
     folded = f'<details markdown="1"><summary>Every contestant</summary>\n\n{table}\n\n</details>\n'
     busy = [record["title"] for _, record in analysis.of_allocator(results, allocator) if record["elsewhere"] > BUSY]
-    parts.append(f"The machine was busy otherwise during: {'; '.join(busy)}.\n" if busy else "")
+    parts.append(f"Other processes were active during: {'; '.join(busy)}.\n" if busy else "")
     return [*(part for part in parts if part), folded]
 
 
 def _commands(results: Any) -> str:
-    """Return which commands the rows are from, and when."""
+    """Return the commands that measured the rows, with dates."""
     found = {(each["command"], each["date"]) for records in results["rows"].values() for each in records.values()}
     return "From " + "; ".join(f"`{command}` on {date}" for command, date in sorted(found)) + "."
 
@@ -154,15 +154,15 @@ def _absent(absent: set[str]) -> list[str]:
 
 
 def _losses(verdicts: list[analysis.Verdict]) -> str:
-    """Say in words where a peer is faster, and where a goal is not reached."""
+    """Describe where a peer is faster, and where a goal is not reached."""
     slower = [f"{each.title} ({each.peer} takes {each.times:.2f} of our time)" for each in verdicts if each.times < 1]
     short = [
         f"{each.title} ({each.times:.2f} of {each.goal:g} beside {each.peer})"
         for each in verdicts
         if each.times >= 1 and not each.reached
     ]
-    said = [f"We are slower than a peer in: {'; '.join(slower)}." if slower else "No peer is faster in any row."]
-    said += [f"Faster, but short of the goal: {'; '.join(short)}."] if short else []
+    said = [f"jaxnets is slower than a peer in: {'; '.join(slower)}." if slower else "No peer is faster in any row."]
+    said += [f"Faster, but below the goal: {'; '.join(short)}."] if short else []
     aimed = [each for each in verdicts if each.goal is not None]
     said.append(f"{sum(each.reached for each in aimed)} of {len(aimed)} goals are reached.")
     return " ".join(said) + "\n"
@@ -177,7 +177,9 @@ def _scans(results: Any, allocator: str) -> str:
             rows.append(
                 f"| {record['title']} | {times:.2f} ({low:.2f}–{high:.2f}) | {'yes' if times <= SCAN else 'no'} |"
             )
-    head = f"A step inside `scan`, over the same step outside:\n\n| work | ratio | ≤ {SCAN:g} |\n|---|---|---|\n"
+    head = (
+        f"Time of a step inside `scan`, over the same step outside:\n\n| work | ratio | ≤ {SCAN:g} |\n|---|---|---|\n"
+    )
     return head + "\n".join(rows) + "\n" if rows else ""
 
 
@@ -202,7 +204,7 @@ def _growth(name: str, results: Any) -> list[str]:
         return []
     return [
         "### Growth\n",
-        f"Time grows by a power of the floating-point operations; linear is 1, at most {GROWTH:g} is aimed at.\n",
+        f"Time grows by a power of the floating-point operations; 1 is linear, the goal is at most {GROWTH:g}.\n",
         "| what grows | work | sizes | power | linear |\n|---|---|---|---|---|\n" + "\n".join(rows) + "\n",
         f"![Time over work for each kind of growth](figures/benchmarks/{name}-growth.png)\n",
     ]

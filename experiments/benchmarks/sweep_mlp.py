@@ -1,4 +1,4 @@
-"""What a sweep saves: 64 MLPs on handwritten digits, all at once and one by one.
+"""The speedup of a sweep: 64 MLPs on handwritten digits, all at once and one by one.
 
     python -m experiments.benchmarks.sweep_mlp
 
@@ -77,7 +77,7 @@ def main(rounds: int = 5) -> None:
 
 
 def timed(work: Callable[[], object], *, forget: bool = False) -> Callable[[], float]:
-    """Return a function that does the work and gives the seconds it took."""
+    """Return a function that does the work and returns its seconds."""
 
     def contestant() -> float:
         if forget:

@@ -1,4 +1,4 @@
-"""How 16 trials of a sweep are computed faster, side by side or in turn, on small networks of several kinds.
+"""Whether 16 trials of a sweep run faster side by side or in turn, for small networks of several kinds.
 
     python -m experiments.benchmarks.sweep_strategy [name ...]
 
@@ -43,7 +43,7 @@ NETS = {f"MLP {'-'.join(map(str, widths))}-10": (mlp(*widths[1:]), widths[:1]) f
 
 
 def contestant(net: jn.Net, shape: tuple[int, ...], how: str) -> tuple[Callable[[], float], int]:
-    """Return a function that gives the milliseconds a trial and step took, and how many parameters there are."""
+    """Return a function that returns the milliseconds per trial and step, and the number of parameters."""
     random, examples = np.random.default_rng(0), BATCH * BATCHES
     data = random.normal(size=(examples, *shape)).astype(np.float32), random.integers(0, 9, examples)
 

@@ -1,4 +1,4 @@
-"""How everything here is timed: turns taken in one run, medians, and their ratio with an interval."""
+"""Timing: contestants take turns in one run; medians, and their ratio with an interval."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -7,7 +7,7 @@ import numpy as np
 
 
 def timed(turn: Callable[[], object], before: Callable[[], object] = lambda: None) -> Callable[[], float]:
-    """Return a function that takes a turn and gives the seconds it took; `before` is not counted."""
+    """Return a function that takes a turn and returns its seconds; `before` is not counted."""
 
     def seconds() -> float:
         before()

@@ -1,4 +1,4 @@
-"""What a row asks of every contestant, and what a contestant hands over."""
+"""The work that a row asks of every contestant, and the contestants that do it."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -29,7 +29,7 @@ class Work:
         optimizer: with a rate of 1e-3.
         epochs: how often a turn visits every example.
         precision: of the arithmetic; parameters are float32.
-        net: makes ours where the models' room has it; built from `layers` otherwise.
+        net: makes ours if `jn.models` has it; default: built from `layers`.
     """
 
     layers: Layers
@@ -48,7 +48,7 @@ class Work:
 
     @property
     def steps(self) -> int:
-        """How many steps a turn has."""
+        """The number of steps per turn."""
         return self.epochs * -(-len(self.x) // self.batch_size)
 
     @property
@@ -57,24 +57,24 @@ class Work:
         return np.issubdtype(self.y.dtype, np.integer)
 
     def in_float32(self, name: str) -> None:
-        """Check that the work is in float32, all that some contestants are written for here."""
+        """Check that the work is in float32, as some contestants support nothing else here."""
         if self.precision != "float32":
             raise Unsuited(f"{name} takes part in float32 alone")
 
     def batches(self, generator: np.random.Generator) -> Iterator[np.ndarray]:
-        """Give the indices of a turn's batches, shuffled for each epoch; an epoch's last may be smaller."""
+        """Yield the indices of a turn's batches, shuffled for each epoch; an epoch's last may be smaller."""
         for _ in range(self.epochs):
             order = generator.permutation(len(self.x)).astype(np.int32)
             yield from (order[place : place + self.batch_size] for place in range(0, len(order), self.batch_size))
 
     def first(self, examples: int) -> "Work":
-        """Return the same with only so many examples, for tests."""
+        """Return the same work with fewer examples, for tests."""
         return replace(self, x=self.x[:examples], y=self.y[:examples], batch_size=min(self.batch_size, examples))
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """Somebody who is ready to do a row's work.
+    """A contestant ready to do a row's work.
 
     Attributes:
         work: that it is ready for.

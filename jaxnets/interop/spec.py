@@ -44,7 +44,7 @@ class Skeleton:
         return [layer for layer in self.every_layer if not layer.bare]
 
     def own(self, layer: Layer) -> dict[str, str]:
-        """Return the paths of a layer's arrays by name, in PyTorch's order: biases behind other parameters, then state."""
+        """Return the paths of a layer's arrays by name, in PyTorch's order: other parameters, biases, state."""
         inside = f"{layer.path}/" if layer.path else ""
         rest = {
             path: path.removeprefix(tree + inside)

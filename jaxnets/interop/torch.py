@@ -41,7 +41,7 @@ def from_torch(
     """Return a network's parameters and state with the weights of its counterpart in PyTorch.
 
     Modules correspond by name: `layer1.0.conv1` is `layer1/0/conv1`, and positional layers of a `jn.serial` are
-    numbered as in `torch.nn.Sequential`. A `jn.repeat` at position k of such a `serial` stands for the modules k, k+1, …
+    numbered as in `torch.nn.Sequential`. A `jn.repeat` at position k of such a `serial` is the modules k, k+1, …
     Every tensor is used once, or the call fails with a list of all that are missing, unexpected or misshapen. Only
     batch norm's `num_batches_tracked` is dropped.
 

@@ -22,7 +22,7 @@ class Peer:
         file: of this folder.
         package: what must be installed.
         options: given to `train` and `sweep`.
-        jax: whether it stands on JAX.
+        jax: whether it uses JAX.
     """
 
     file: str
@@ -32,11 +32,11 @@ class Peer:
 
     @property
     def installed(self) -> bool:
-        """Whether the package is there."""
+        """Whether the package is installed."""
         return importlib.util.find_spec(self.package) is not None
 
     def call(self, what: str, *given: Any) -> Contestant:
-        """Return what a function of the file makes."""
+        """Call a function of the file and return its result."""
         make: Callable[..., Contestant] = getattr(importlib.import_module(f"{__name__}.{self.file}"), what)
         return make(*given, **self.options)
 

@@ -144,7 +144,7 @@ def _batched(model: Any) -> Callable:
 
 
 def _channels_first(work: Work) -> Work:
-    """Return the work with its images as Equinox has them."""
+    """Return the work with channels-first images."""
     work.in_float32("Equinox")
     turned = [np.moveaxis(each, -1, 1).copy() if each.ndim == 4 else each for each in (work.x, work.y)]
     return replace(work, x=turned[0], y=turned[1])

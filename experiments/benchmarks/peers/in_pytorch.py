@@ -1,4 +1,4 @@
-"""PyTorch, eager or by `torch.compile`; on a GPU bfloat16 is autocast and images lie channels-last."""
+"""PyTorch, eager or by `torch.compile`; on a GPU bfloat16 is autocast and images are channels-last."""
 # pyright: reportMissingImports=false
 
 import warnings
@@ -43,7 +43,7 @@ class Outputs(nn.Module):
 
 
 class Mean(nn.Module):
-    """The mean over the places of an image."""
+    """The mean over the positions of an image."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return it."""
@@ -143,7 +143,7 @@ def _contestant(work: Work, turn: Callable[[], None], trials: int = 1) -> Contes
     net = network(work.layers, work.shape)
     x = torch.zeros((work.batch_size, *(work.shape[-1:] + work.shape[:-1] if len(work.shape) == 3 else work.shape)))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # setting a flag of oneDNN speaks of GPUs that are not there
+        warnings.simplefilter("ignore")  # setting a flag of oneDNN warns of absent GPUs
         # Without oneDNN a recurrent layer shows the products that it is made of.
         with torch.backends.mkldnn.flags(enabled=False), FlopCounterMode(display=False) as counter, torch.no_grad():
             net(x)

@@ -1,4 +1,4 @@
-"""What libraries on JAX have in common: a loss, an Optax optimizer, a loop over jitted steps."""
+"""Shared by libraries on JAX: a loss, an Optax optimizer, a loop over jitted steps."""
 
 from collections.abc import Callable
 from typing import Any

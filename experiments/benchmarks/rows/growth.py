@@ -14,7 +14,7 @@ from jaxnets import models
 
 
 def plain(depth: int, width: int) -> Work:
-    """Return so many equal convolutions on two batches of 16 × 16."""
+    """Return equal convolutions on two batches of 16 × 16."""
     layers: Layers = (Conv(width, 3, padding=1), Relu()) * depth
     return Work((*layers, Mean(), Dense(10)), data.noise(64, 16, 16, 3), data.classes(64), 32)
 

@@ -7,14 +7,14 @@ from typing import Literal
 from experiments.benchmarks.work import Contestant
 
 OURS, SCANNED, LOOPED = "jaxnets", "jaxnets, scanned", "jaxnets, step by step"
-OTHER_WAYS = (SCANNED, LOOPED)  # ours written the other way, beside the one that a row is about
+OTHER_WAYS = (SCANNED, LOOPED)  # variants of ours, in addition to the main one of a row
 Unit = Literal["epoch", "step", "sweep", "first step", "initialization"]
 Makers = Mapping[str, Callable[[], Contestant]]
 
 
 @dataclass(frozen=True)
 class Row:
-    """A piece of work and who does it.
+    """A piece of work and its contestants.
 
     Attributes:
         name: in commands and files.

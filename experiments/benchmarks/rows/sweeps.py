@@ -15,7 +15,7 @@ PEERS_OF_SWEEPS = ("PyTorch", "Flax Linen", "Equinox")
 
 
 def sweep(trials: int, work: Callable[[], Work], names: Sequence[str]) -> Makers:
-    """Return us and the peers, each with as many learning rates as there are trials."""
+    """Return us and the peers, each with one learning rate per trial."""
     work, rates = cache(work), np.logspace(-4, -2, trials)
     peers = {name: lambda peer=PEERS[name]: peer.call("sweep", work(), rates) for name in names}
     return {OURS: lambda: ours.sweep(work(), rates), **peers}

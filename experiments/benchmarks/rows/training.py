@@ -13,19 +13,19 @@ from jaxnets import models
 
 EVERYBODY = (*OTHER_WAYS, *PEERS)
 COMPILED = tuple(name for name in EVERYBODY if name != "Keras")
-EAGER = tuple(name for name in COMPILED if name != "PyTorch, compiled")  # where compiling takes minutes, or breaks
+EAGER = tuple(name for name in COMPILED if name != "PyTorch, compiled")  # where compiling takes minutes or fails
 ON_JAX = ("Flax Linen", "Flax NNX", "Equinox", "Haiku")
 
 
 def epochs(work: Callable[[], Work], names: Sequence[str]) -> Makers:
-    """Return us, an epoch a call, step by step beside it, and the peers."""
+    """Return us, an epoch a call, step by step, and the peers."""
     work = cache(work)
     makers = {OURS: lambda: ours.train(work(), scan=True), LOOPED: lambda: ours.train(work(), scan=False)}
     return _asked(makers, names) | _peers(work, names)
 
 
 def steps(work: Callable[[], Work], names: Sequence[str]) -> Makers:
-    """Return us, a step a call, all of them in one scan beside it, and the peers."""
+    """Return us, a step a call, all of them in one scan, and the peers."""
     work = cache(work)
     makers = {OURS: lambda: ours.train(work(), scan=False), SCANNED: lambda: ours.train(work(), scan=True)}
     return _asked(makers, names) | _peers(work, names)
@@ -42,7 +42,7 @@ def firsts(work: Callable[[], Work], names: Sequence[str]) -> Makers:
 
 
 def starts(work: Callable[[], Work], names: Sequence[str]) -> Makers:
-    """Return who makes the parameters of a network."""
+    """Return the contestants that initialize a network."""
     work = cache(work)
     peers = {name: lambda peer=PEERS[name]: peer.call("start", work()) for name in names}
     return {
@@ -104,7 +104,7 @@ def vowels() -> Work:
 
 
 def gradient(cell: str, steps: int = 4) -> Work:
-    """Return a recurrent layer of the issue's size, whose outputs are drawn to zero by plain gradient descent."""
+    """Return a recurrent layer whose outputs are trained towards zero by plain gradient descent."""
     x = data.noise(32 * steps, 128, 128)
     return Work(networks.sequence(cell, 256), x, data.noise(32 * steps, 128, 256), 32, "sgd")
 

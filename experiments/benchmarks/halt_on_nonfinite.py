@@ -1,9 +1,9 @@
-"""What the guard of a training run costs: a step with it and without.
+"""The cost of halting at a non-finite loss: a training step with and without `halt_on_nonfinite`.
 
     python -m experiments.benchmarks.halt_on_nonfinite [--rounds 7]
 
-Milliseconds a step with Adam, one call each and in a scan, medians of interleaved rounds, the ratio with a 95 %
-interval; the memory that a step takes beside what it is given.
+Milliseconds per step with Adam, as separate calls and in a scan: medians of interleaved rounds, and the ratio with a
+95 % interval. Also the temporary memory of a step.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import optax
 import jaxnets as jn
 from experiments.benchmarks.timing import interleaved, ratio, timed
 
-# a network, the shape of an example, the batch, steps a turn, trials side by side or none
+# network, shape of an example, batch size, steps per turn, trials under `vmap` (0: none)
 NETWORKS = {
     "MLP 64-64-10": (jn.serial(jn.dense(64), jax.nn.relu, jn.dense(10)), (64,), 32, 500, 0),
     "64 MLPs 64-64-10 by vmap": (jn.serial(jn.dense(64), jax.nn.relu, jn.dense(10)), (64,), 32, 50, 64),
@@ -30,32 +30,33 @@ NETWORKS = {
 def contestants(
     net: jn.Net, shape: tuple[int, ...], size: int, steps: int, trials: int
 ) -> dict[str, Callable[[], float]]:
-    """Return functions that run the steps and return the seconds they took, and print the memory."""
+    """Return functions that time the steps, with `halt_on_nonfinite` and without; print their memory."""
     batch = jn.train.Batch(jnp.ones((size, *shape)), jnp.zeros(size, int), jnp.ones(size))
     objective, adam = jn.objective(jn.losses.cross_entropy), optax.adam(1e-3)
     made = {}
     for name, halt_on_nonfinite in (("with", True), ("without", False)):
         options = jn.train.Options(halt_on_nonfinite=halt_on_nonfinite)
-        run = jn.train.start(net, adam, jax.random.key(0), batch.x, options)
+        state = jn.train.start(net, adam, jax.random.key(0), batch.x, options)
         step: Any = jn.train.make_train_step(net, objective, adam, options)
         if trials:
-            run = jax.tree.map(lambda leaf: jnp.stack([leaf] * trials), run)
+            state = jax.tree.map(lambda leaf: jnp.stack([leaf] * trials), state)
             step = jax.vmap(step, (0, None))
-        one = jax.jit(lambda run, batch, step=step: step(run, batch)[0], donate_argnums=0).lower(run, batch).compile()
+        one = jax.jit(lambda state, batch, step=step: step(state, batch)[0], donate_argnums=0)
+        one = one.lower(state, batch).compile()
 
-        def scanned(run: jn.train.TrainState, step: Callable[..., Any] = step) -> jn.train.TrainState:
-            return jax.lax.scan(lambda run, _: (step(run, batch)[0], None), run, length=steps)[0]
+        def scanned(state: jn.train.TrainState, step: Callable[..., Any] = step) -> jn.train.TrainState:
+            return jax.lax.scan(lambda state, _: (step(state, batch)[0], None), state, length=steps)[0]
 
-        loop, memory = jax.jit(scanned, donate_argnums=0).lower(run).compile(), one.memory_analysis()
+        loop, memory = jax.jit(scanned, donate_argnums=0).lower(state).compile(), one.memory_analysis()
         assert memory is not None
-        print(f"  {name} the guard, {memory.temp_size_in_bytes / 2**20:.1f} MiB")
-        made[f"step {name}"] = timed(partial(taken, lambda run, one=one: one(run, batch), [run], steps))
-        made[f"scan {name}"] = timed(partial(taken, loop, [jax.tree.map(jnp.copy, run)], 1))
+        print(f"  {name} halt_on_nonfinite, {memory.temp_size_in_bytes / 2**20:.1f} MiB")
+        made[f"step {name}"] = timed(partial(take_steps, lambda state, one=one: one(state, batch), [state], steps))
+        made[f"scan {name}"] = timed(partial(take_steps, loop, [jax.tree.map(jnp.copy, state)], 1))
     return made
 
 
-def taken(step: Callable[..., Any], held: list[Any], times: int) -> None:
-    """Take steps, each from where the last one ended."""
+def take_steps(step: Callable[..., Any], held: list[Any], times: int) -> None:
+    """Take steps, each from the state that the last one returned."""
     for _ in range(times):
         held[0] = step(held[0])
     jax.block_until_ready(held[0])
