@@ -51,7 +51,10 @@ def run(config: Config) -> dict[str, Any]:
             raise ValueError(f"expected --{option.replace('_', '-')} of at least 1, got {getattr(config, option)}")
     began = time.perf_counter()
     images, labels = jn.data.mnist5k()
-    parts = [(images[index], labels[index]) for index in jn.data.split_indices(labels, (0.8, 0.1, 0.1), seed=config.split_seed)]
+    parts = [
+        (images[index], labels[index])
+        for index in jn.data.split_indices(labels, (0.8, 0.1, 0.1), seed=config.split_seed)
+    ]
     train, validation, test = parts
 
     net = jn.models.lenet5()

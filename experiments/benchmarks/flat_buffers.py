@@ -2,10 +2,10 @@
 
     python -m experiments.benchmarks.flat_buffers
 
-Microseconds a step, medians of interleaved rounds, and the ratio to the tree's with 95 % intervals. `tree` is what the library
-does: parameters and Adam's state are leaves of the scan's carry. `flat update` flattens gradients and Adam's state
-into one vector for the update (`optax.flatten`); `flat carry` keeps parameters as one vector, too, and splits it for
-each use.
+Microseconds per step, medians of interleaved rounds, and the ratio to the tree's with 95 % intervals. `tree` is what
+the library does: parameters and Adam's state are leaves of the scan's carry. `flat update` flattens gradients and
+Adam's state into one vector for the update (`optax.flatten`); `flat carry` keeps parameters as one vector, too, and
+splits it for each use.
 """
 
 from collections.abc import Callable

@@ -19,8 +19,8 @@ Written by `python -m experiments.benchmarks report` from the measurements in `e
 Every contestant builds the same network: its parameters and multiply-adds are counted and compared with exact values
 before anything is timed. Contestants of a row take turns in one process; each row runs in its own process.
 Times are medians; a ratio is a peer's time over ours, with a 95 % interval by resampling turns. Above 1 jaxnets is
-faster. PyTorch is the faster of eager and `torch.compile`; the peer on JAX is the fastest of Flax Linen, Flax NNX, Equinox,
-Haiku and Keras, in sweeps the faster of Flax's and Equinox's `vmap`. Peak is the share of the machine's largest matrix
+faster. PyTorch is the faster of eager and `torch.compile`; the peer on JAX is the fastest of Flax Linen, Flax NNX,
+Equinox, Haiku and Keras, in sweeps the faster of Flax's and Equinox's `vmap`. Peak is the share of the largest matrix
 product in that run that a training step reaches, by its floating-point operations. First turns, which compile, do not
 count. Memory is the peak of a turn above what the process held before.
 
