@@ -252,7 +252,7 @@ def test_a_missing_folder_and_a_missing_file_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("leaf", "message"),
     [
-        ([1.0], "got list at params/a; jnp.asarray"),
+        ([1.0], "got list at params/a; convert it by jnp.asarray"),
         ((jnp.ones(1),), "got tuple at params/a"),
         (None, "got NoneType at params/a"),
         (1.0, "got float at params/a"),

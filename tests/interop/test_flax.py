@@ -206,7 +206,7 @@ def test_one_error_lists_what_is_missing_unexpected_and_misshapen():
     given["params"]["fc1"]["kernel"] = floats(4, 3)
     given["batch_stats"]["bn"]["var"] = floats(3)
     from_flax(net, given, x, rename={"other": "fc2"})
-    refused("nothing of the name others in rename=", net, given, x, rename={"others": "fc2"})
+    refused("expects names of tensors in rename=, got others", net, given, x, rename={"others": "fc2"})
 
 
 def test_more_or_fewer_layers_than_there_are_is_an_error():

@@ -100,7 +100,7 @@ def test_a_transposed_convolution_of_flax_is_ours_with_the_padding_that_is_named
     if named["padding"][0][0] < 0:
         assert sizes == (2, 3, 1)  # Flax adds places in front, which no transposed convolution has
         return
-    net = jn.conv_transpose(3, named.pop("window"), **named)
+    net = jn.conv_transpose(3, named.pop("kernel_size"), **named)
     y, _ = net.apply(*from_flax(net, given, x, module=theirs), x)
     want: Any = theirs.apply(given, x)
     np.testing.assert_allclose(y, want, rtol=1e-5, atol=1e-5)

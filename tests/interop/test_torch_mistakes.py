@@ -71,7 +71,7 @@ def test_another_number_of_classes_is_taken_only_when_asked_for():
 
 
 def test_fresh_needs_a_key_and_a_pattern_that_matches():
-    with pytest.raises(jn.NetError, match=r"needs a key, got none; pass key="):
+    with pytest.raises(jn.NetError, match=r"needs a key to initialize arrays, got none; pass key="):
         from_torch(small(), weights(), X, fresh="head/**")
     rejected(r"fresh 'fc/\*\*' matches no path; paths are bn/bias", weights(), fresh="fc/**", key=KEY)
 
@@ -213,10 +213,10 @@ def test_a_file_of_pytorch_is_read_only_by_its_safe_loader(tmp_path: Path):
     equal(from_torch(small(), half, X), from_torch(small(), as_numpy, X))
 
 
-def test_without_pytorch_its_files_are_refused_with_a_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_without_pytorch_its_files_are_rejected_with_a_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     (tmp_path / "net.pt").write_bytes(b"PK")
-    rejected(r"needs PyTorch to read .*: install torch, or save the weights as safetensors", tmp_path / "net.pt")
+    rejected(r"needs PyTorch to read .*; install torch, or save the weights as safetensors", tmp_path / "net.pt")
 
 
 def test_something_else_is_rejected():
