@@ -31,7 +31,7 @@ def main(rounds: int = 5) -> None:
     ]
     net, objective = jn.serial(jn.dense(64), jax.nn.relu, out=jn.dense(10)), jn.objective(jn.losses.cross_entropy)
 
-    def study(hp: dict) -> jn.train.Program:
+    def trial(hp: dict) -> jn.train.Program:
         return jn.train.program(
             net,
             objective,
@@ -47,16 +47,16 @@ def main(rounds: int = 5) -> None:
     whole = jax.jit(lambda program, rates, keys: jax.vmap(lambda rate, key: bound(program, rate)(key))(rates, keys))
 
     def bound(program: jn.train.Program, rate: jax.Array) -> jn.train.Program:
-        own = study({"lr": rate})
+        own = trial({"lr": rate})
         return jn.train.Program(
             program.train, program.validation, own.epochs, own.examples,
             own.recipe,
         )  # fmt: skip
 
     def all_at_once(how: str) -> Callable[[], object]:
-        return lambda: jn.sweeps.sweep(study, seeds=SEEDS, grid={"lr": RATES}, strategy=how)  # pyright: ignore
+        return lambda: jn.sweeps.sweep(trial, seeds=SEEDS, grid={"lr": RATES}, strategy=how)  # pyright: ignore
 
-    programs = [study({"lr": rate}) for rate in RATES]
+    programs = [trial({"lr": rate}) for rate in RATES]
     every = jnp.asarray(np.repeat(RATES, SEEDS), jnp.float32), jnp.concatenate([keys] * len(RATES))
     warm = {
         "sweep, side by side": all_at_once("vmap"),
@@ -68,7 +68,7 @@ def main(rounds: int = 5) -> None:
         "sweep, side by side": all_at_once("vmap"),
         "sweep, measured first": all_at_once("measure"),
         "fit, one by one": lambda: [
-            jn.train.run(program, key=key) for program in [study({"lr": rate}) for rate in RATES] for key in keys
+            jn.train.run(program, key=key) for program in [trial({"lr": rate}) for rate in RATES] for key in keys
         ],
     }
     print(f"64 MLPs, {EPOCHS} epochs of {len(train[0])} digits; {jax.devices()[0].device_kind}, {rounds} rounds\n")

@@ -47,11 +47,11 @@ def contestant(net: jn.Net, shape: tuple[int, ...], how: str) -> tuple[Callable[
     random, examples = np.random.default_rng(0), BATCH * BATCHES
     data = random.normal(size=(examples, *shape)).astype(np.float32), random.integers(0, 9, examples)
 
-    def study(hp: dict) -> jn.train.Program:
+    def trial(hp: dict) -> jn.train.Program:
         objective = jn.objective(jn.losses.cross_entropy)
         return jn.train.program(net, objective, optax.adam(hp["lr"]), data, epochs=1, batch_size=BATCH)
 
-    team = plan(study, design(grid={"lr": np.logspace(-4, -2, MEMBERS)}), strategy=how)  # pyright: ignore
+    team = plan(trial, design(grid={"lr": np.logspace(-4, -2, MEMBERS)}), strategy=how)  # pyright: ignore
     everyone, active = list(range(MEMBERS)), np.ones(MEMBERS, bool)
     held = {"runs": team.layout.place(team.start(everyone))}
 

@@ -95,7 +95,7 @@ def save(
     if int.from_bytes(content[:8], "little") > _MAX_HEADER:
         raise NetError(f"expects names and metadata of at most {_MAX_HEADER:,} bytes, got more", label="save")
     if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; choose another name or pass overwrite=True")
+        raise FileExistsError(f"{path} exists; choose another name, or pass overwrite=True")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with temporary.open("xb") as file:

@@ -64,7 +64,7 @@ def test_we_take_turns_both_ways(scan: bool):
 @pytest.mark.parametrize(
     "name", ["jaxnets", *(name for name in INSTALLED if name in ("Flax Linen", "Equinox", "PyTorch"))]
 )
-def test_sweeps_train_a_member_for_each_rate(name: str):
+def test_sweeps_train_a_trial_for_each_rate(name: str):
     work, rates = (
         Work(networks.mlp(4, classes=3), data.noise(4, 6), data.classes(4, 3), 2),
         np.array([0.1, 0.01, 0.001]),
