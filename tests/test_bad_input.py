@@ -723,7 +723,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "a run to save": (
         lambda: jn.save("net.safetensors", (jn.train.run(train()(), key=KEY)[0], {})),
-        ["save expects parameters in nested dicts, got TrainState; of a run, run.params, run.state"],
+        ["save expects parameters in nested dicts, got TrainState; pass the train state itself"],
     ),
     "parameters before the path": (
         lambda: jn.save(untyped({}), (untyped("net.safetensors"), {})),

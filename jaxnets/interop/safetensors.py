@@ -78,7 +78,8 @@ def save(
     with labeled_as("save"):
         params, state = variables(state)
     if not isinstance(params, Mapping):
-        hint = "; pass those that net.init returned" if isinstance(params, Net) else ""
+        hint = "; pass the train state itself" if hasattr(params, "params") else ""
+        hint = "; pass those that net.init returned" if isinstance(params, Net) else hint
         raise NetError(f"expects parameters in nested dicts, got {shown(params)}{hint}", label="save")
     tensors: Tensors = {}
     if not isinstance(metadata, Mapping | None):
