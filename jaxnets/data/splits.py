@@ -50,7 +50,7 @@ def split(
             raise NetError(f"expects arrays of one length along the first axis, got shapes {shapes}")
         labels = data[1]
         if stratify is None:
-            stratify = getattr(labels, "ndim", 0) == 1 and labels.dtype.kind in "biu"
+            stratify = bool(getattr(labels, "ndim", 0) == 1 and labels.dtype.kind in "biu")
         if not stratify:
             labels = np.zeros(lengths.pop())
         elif not hasattr(labels, "ndim"):
@@ -83,14 +83,14 @@ def split_indices(labels: Any, fractions: Sequence[float], *, seed: int = 0, str
     [4, 4]
     """
     with labeled_as("split_indices"):
-        labels, fractions = _one_axis("labels", labels), _check_fractions(fractions)
+        labels, shares = _one_axis("labels", labels), _check_fractions(fractions)
         generator = np.random.default_rng(seed)
         classes = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-        parts: list[list[np.ndarray]] = [[] for _ in fractions]
+        parts: list[list[np.ndarray]] = [[] for _ in shares]
         # What rounding owes each part so far: without it, many small classes would all round the same way.
-        owed = np.zeros(len(fractions))
+        owed = np.zeros(len(shares))
         for members in classes if stratify else [np.arange(len(labels))]:
-            exact = fractions * len(members) + owed
+            exact = shares * len(members) + owed
             sizes = np.maximum(np.floor(exact), 0).astype(int)
             # Round up where the most is missing, and down where the most is too much, until the sizes sum up.
             while sizes.sum() < len(members):
@@ -104,7 +104,7 @@ def split_indices(labels: Any, fractions: Sequence[float], *, seed: int = 0, str
         # The classes of a part are in order so far.
         shuffled = [generator.permutation(np.concatenate(part)) if part else np.array([], int) for part in parts]
         if any(len(part) == 0 for part in shuffled):
-            raise NetError(f"leaves a part empty: {len(labels)} examples in fractions {fractions.tolist()}")
+            raise NetError(f"leaves a part empty: {len(labels)} examples in fractions {shares.tolist()}")
     return shuffled
 
 
@@ -132,10 +132,10 @@ def split_groups(groups: Any, fractions: Sequence[float], *, seed: int = 0) -> l
     [['b', 'c'], ['a', 'd']]
     """
     with labeled_as("split_groups"):
-        groups, fractions = _one_axis("groups", groups), _check_fractions(fractions)
+        groups, shares = _one_axis("groups", groups), _check_fractions(fractions)
         generator = np.random.default_rng(seed)
-        part = _assign_groups(groups, fractions, generator)
-    return [generator.permutation(np.flatnonzero(part == number)) for number in range(len(fractions))]
+        part = _assign_groups(groups, shares, generator)
+    return [generator.permutation(np.flatnonzero(part == number)) for number in range(len(shares))]
 
 
 def split_in_time(times: Any, fractions: Sequence[float], *, gap: int = 0) -> list[np.ndarray]:
@@ -160,13 +160,13 @@ def split_in_time(times: Any, fractions: Sequence[float], *, gap: int = 0) -> li
     [[0, 1, 2], [5, 6, 7, 8, 9]]
     """
     with labeled_as("split_in_time"):
-        fractions = _check_fractions(fractions)
+        shares = _check_fractions(fractions)
         order, ordered = _sort_in_time(times, gap)
-        begins = [0, *_cuts(ordered, np.round(np.cumsum(fractions) * len(order)).astype(int)[:-1])]
+        begins = [0, *_cuts(ordered, np.round(np.cumsum(shares) * len(order)).astype(int)[:-1])]
         ends = [*(begin - gap for begin in begins[1:]), len(order)]
         parts = [order[begin : max(begin, end)] for begin, end in zip(begins, ends, strict=True)]
         if any(len(part) == 0 for part in parts):
-            raise NetError(f"leaves a part empty: {len(order)} examples in fractions {fractions.tolist()}, gap={gap}")
+            raise NetError(f"leaves a part empty: {len(order)} examples in fractions {shares.tolist()}, gap={gap}")
     return parts
 
 
@@ -378,12 +378,12 @@ def _check_folds(k: int, count: int, what: str) -> None:
         raise NetError(f"expects at least 2 folds and as many {what}, got k={k} for {count} {what}")
 
 
-def _assign_groups(groups: np.ndarray, fractions: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+def _assign_groups(groups: np.ndarray, shares: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """Return the part of each example: whole groups in random order, each to the part that lacks the most."""
     names, member, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    if len(names) < len(fractions):
-        raise NetError(f"expects at least as many groups as parts, got {len(names)} groups for {len(fractions)} parts")
-    lacking, part, empty = fractions * len(groups), np.zeros(len(names), int), set(range(len(fractions)))
+    if len(names) < len(shares):
+        raise NetError(f"expects at least as many groups as parts, got {len(names)} groups for {len(shares)} parts")
+    lacking, part, empty = shares * len(groups), np.zeros(len(names), int), set(range(len(shares)))
     for place, group in enumerate(generator.permutation(len(names))):
         # With as many groups left as empty parts, each group has to fill a part of its own.
         scarce = len(names) - place <= len(empty)
