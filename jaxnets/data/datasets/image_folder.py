@@ -131,7 +131,7 @@ def image_folder(
     """
     root = Path(folder).expanduser()
     if not root.is_dir():
-        raise FileNotFoundError(f"{root} is no folder: image_folder expects one with a subfolder for each class")
+        raise FileNotFoundError(f"{root} is not a folder; image_folder expects one with a subfolder for each class")
     with labeled_as("image_folder"):
         resize = _check_sizes(size, resize)
         names = _classes(root, classes)

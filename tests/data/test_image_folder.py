@@ -1,4 +1,4 @@
-"""Folders of pictures, against torchvision's reader and transforms."""
+"""Folders of images, against torchvision's reader and transforms."""
 
 import importlib.util
 from pathlib import Path
@@ -74,7 +74,7 @@ def test_a_folder_rejects(folder):
         jn.data.image_folder(folder)
     with pytest.raises(jn.NetError, match="subfolder for each class"):
         jn.data.image_folder(folder / "empty")
-    with pytest.raises(FileNotFoundError, match="is no folder"):
+    with pytest.raises(FileNotFoundError, match="is not a folder"):
         jn.data.image_folder(folder / "nowhere")
     with pytest.raises(jn.NetError, match="resize ≥ size=9, got 8"):
         jn.data.image_folder(folder, size=9, resize=8)
