@@ -700,7 +700,10 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
         lambda: untyped(jn.objective)(jn.losses.huber, class_weight={}),
         ["objective has no argument class_weight: weigh examples"],
     ),
-    "one share for a split": (lambda: jn.data.split_indices([0, 1], untyped(0.8)), ["split expects a fraction for each part"]),
+    "one share for a split": (
+        lambda: jn.data.split_indices([0, 1], untyped(0.8)),
+        ["split_indices expects a fraction for each part"],
+    ),
     "a list for a grid": (
         lambda: jn.sweeps.sweep(lambda hp: train()(), grid=untyped([{"lr": 0.1}])),
         ["sweep expects grid as a dict of lists", "members= takes a list of dicts"],

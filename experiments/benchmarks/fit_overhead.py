@@ -30,10 +30,7 @@ class Terminal(io.StringIO):
 
 def lenet(epochs: int) -> jn.train.Program:
     """Return the program of the digits run."""
-    images, labels = jn.data.mnist5k()
-    train, validation, _ = [
-        (images[index], labels[index]) for index in jn.data.split_indices(labels, (0.8, 0.1, 0.1), seed=0)
-    ]
+    train, validation, _ = jn.data.split(jn.data.mnist5k(), (0.8, 0.1, 0.1), seed=0)
     return jn.train.program(
         jn.models.lenet5(),
         jn.objective(jn.losses.cross_entropy, jn.regularizers.l2(1e-4, on="**/kernel")),

@@ -25,10 +25,8 @@ RATES, SEEDS, EPOCHS = np.logspace(-4, -1, 8), 8, 20
 def main(rounds: int = 5) -> None:
     """Time and print."""
     images, labels = jn.data.digits()
-    train, validation = [
-        (jnp.asarray(images[part].reshape(len(part), -1)), jnp.asarray(labels[part]))
-        for part in jn.data.split_indices(labels, (0.8, 0.2))
-    ]
+    data = jnp.asarray(images.reshape(len(images), -1)), jnp.asarray(labels)
+    train, validation = jn.data.split(data, (0.8, 0.2))
     net, objective = jn.serial(jn.dense(64), jax.nn.relu, out=jn.dense(10)), jn.objective(jn.losses.cross_entropy)
 
     def trial(hp: dict) -> jn.train.Program:

@@ -1,4 +1,4 @@
-"""Data that is at hand, in a folder or in a stream, honest splits of it, and augmentation."""
+"""Datasets, splits, scaling, augmentation, and streams of data that do not fit into memory."""
 
 from jaxnets.data.augment.mixing import cutmix, mixup
 from jaxnets.data.augment.transforms import compose, cutout, flip, noise, random_crop, rotate, shift
@@ -13,7 +13,17 @@ from jaxnets.data.datasets.text import decode_text, encode_text, text
 from jaxnets.data.datasets.toys import blobs, checkerboard, circles, moons, spirals, xor
 from jaxnets.data.loader import Stream, stream
 from jaxnets.data.scaling import Scaling, rescale, standardize
-from jaxnets.data.splits import fold, folds, group_folds, split, split_indices, split_groups, split_in_time, walk_forward, windows
+from jaxnets.data.splits import (
+    fold,
+    folds,
+    group_folds,
+    split,
+    split_groups,
+    split_in_time,
+    split_indices,
+    walk_forward,
+    windows,
+)
 
 __all__ = [
     "ImageFolder",

@@ -1,4 +1,4 @@
-"""Arrays as a source of examples that other processes can open too."""
+"""Arrays in memory or in mapped files as a source of examples, which worker processes can open too."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +10,11 @@ from jaxnets.core.errors import NetError
 
 
 class Arrays:
-    """Arrays with the examples along the first axis, one example at a time or several at once.
+    """A source over arrays with the examples along the first axis; an index returns one example, or several.
 
     Attributes:
-        data: inputs and targets, pytrees of arrays, and weights `(examples,)` if there are any.
-        takes_several: whether an array of indices gives several examples.
+        data: inputs and targets, pytrees of arrays; weights `(examples,)` optional.
+        takes_several: whether an array of indices returns several examples at once.
     """
 
     def __init__(self, data: tuple[Any, ...]) -> None:
@@ -38,7 +38,7 @@ class Arrays:
         return jax.tree.map(lambda leaf: leaf[index], self.data)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a worker is sent: of a file mapped into memory where it lies, not what is in it."""
+        """Pickle for a worker process; a mapped array travels as its place in the file, without its values."""
         return vars(self) | {"data": jax.tree.map(Mapped.of, self.data)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -48,13 +48,13 @@ class Arrays:
 
 @dataclass(frozen=True)
 class Mapped:
-    """Where an array that is mapped into memory lies in its file.
+    """The place of a memory-mapped array in its file.
 
     Attributes:
         filename: the file.
-        dtype: the array's type.
-        shape: its shape.
-        offset: its first byte.
+        dtype: the array's dtype.
+        shape: the array's shape.
+        offset: the position of its first byte.
     """
 
     filename: Any
@@ -64,15 +64,16 @@ class Mapped:
 
     @staticmethod
     def of(leaf: Any) -> Any:
-        """Return where an array lies, or the array itself if it is no stretch of a file."""
+        """Return the place of a mapped array, or the array itself if it is not one contiguous stretch of a file."""
         if not isinstance(leaf, np.memmap) or leaf.filename is None or not leaf.flags.c_contiguous:
             return leaf
+        # A slice reports the offset of the array it was cut from: add the distance between the two.
         whole = leaf
-        while isinstance(whole.base, np.memmap):  # a slice has its whole's offset
+        while isinstance(whole.base, np.memmap):
             whole = whole.base
         begin = leaf.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
         return Mapped(leaf.filename, leaf.dtype, leaf.shape, whole.offset + begin)
 
     def open(self) -> np.ndarray:
-        """Return the array, mapped anew."""
+        """Map the array again."""
         return np.memmap(self.filename, self.dtype, "r", self.offset, self.shape)

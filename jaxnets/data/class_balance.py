@@ -1,4 +1,4 @@
-"""Classes of unequal size: weights for their examples, and an order that shows each class equally often."""
+"""Imbalanced classes: weights for their examples, and a sampler that shows each class equally often."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,21 +15,21 @@ from jaxnets.ops.sums import counts
 
 
 def class_weights(labels: Any, num_classes: int, *, weights: Any = None) -> jax.Array:
-    """Return the weight of each class that makes all classes count alike: n / (k n_c).
+    """Return the weights that make all classes count the same: n / (k n_c) for class c.
 
-    n is the number of examples, n_c that in class c, and k the number of classes that have any; a class without
+    n is the number of examples, n_c the number in class c, and k the number of classes with examples; a class without
     examples gets 0. The mean weight of the examples is 1.
 
     Args:
         labels: integers `(examples,)` of the training part; may be traced.
-        num_classes: the length of what is returned.
-        weights: `(examples,)`, ≥ 0, how often each example counts in n and n_c; 0 for rows that fill up.
+        num_classes: the number of classes.
+        weights: `(examples,)`, ≥ 0, how much each example counts in n and n_c; 0 for padding rows.
 
     Returns:
         `(num_classes,)`, float32 or wider.
 
     Raises:
-        NetError: for labels that are no integers `(examples,)`, or out of range.
+        NetError: for labels that are not integers `(examples,)`, or out of range.
 
     King and Zeng, "Logistic Regression in Rare Events Data" (2001); "balanced" in scikit-learn.
 
@@ -39,19 +39,19 @@ def class_weights(labels: Any, num_classes: int, *, weights: Any = None) -> jax.
     with labeled_as("class_weights"):
         labels = _labels(labels, num_classes)
         sizes = counts((labels,), _counted(labels, weights), (num_classes,)).value
-    there = sizes > 0
-    return jnp.where(there, sizes.sum() / (there.sum().astype(sizes.dtype) * jnp.where(there, sizes, 1)), 0)
+    nonempty = sizes > 0
+    return jnp.where(nonempty, sizes.sum() / (nonempty.sum().astype(sizes.dtype) * jnp.where(nonempty, sizes, 1)), 0)
 
 
 def example_weights(labels: Any, class_weights: Any) -> jax.Array:
-    """Return the weight of each example, that of its class.
+    """Return the weight of each example: the weight of its class.
 
     Args:
-        labels: integers `(examples,)`; may be traced, and then one out of range gives NaN.
+        labels: integers `(examples,)`; may be traced. A traced label out of range gives NaN.
         class_weights: `(classes,)`.
 
     Returns:
-        `(examples,)`, as the third part of the data of `jn.train.program`, or for an objective.
+        `(examples,)`, for the third part of the data of `jn.train.program`, or for an objective.
 
     Raises:
         NetError: as `class_weights`.
@@ -67,17 +67,17 @@ def example_weights(labels: Any, class_weights: Any) -> jax.Array:
 
 
 def balanced_order(key: Key, labels: Any, size: int, num_classes: int, *, weights: Any = None) -> jax.Array:
-    """Return indices of examples in random order, of each class as many as of any other, give or take one.
+    """Return indices of examples in random order, equally many of each class, give or take one.
 
-    Which classes get the one more is drawn. A class with fewer examples than its share shows each of them as often
-    as any other, give or take one; of a larger class, those left out are drawn.
+    The classes that get one more are drawn. A class with fewer examples than its share repeats them equally often, give
+    or take one; a larger class shows a random subset.
 
     Args:
-        key: the order's randomness.
+        key: the random key.
         labels: integers `(examples,)`; may be traced.
-        size: how many indices are wanted.
-        num_classes: how many classes there may be; those without examples get no share.
-        weights: `(examples,)`; rows of weight 0 are never shown. All others are treated alike.
+        size: the number of indices.
+        num_classes: the number of classes; those without examples get no share.
+        weights: `(examples,)`; rows of weight 0 are never shown, all others are treated equally.
 
     Returns:
         int32 `(size,)`.
@@ -94,35 +94,40 @@ def balanced_order(key: Key, labels: Any, size: int, num_classes: int, *, weight
         check_count("size", size)
         labels = _labels(labels, num_classes)
         shown = (_counted(labels, weights) > 0).astype(jnp.int32)
+        # (num_classes,)
         sizes = jnp.zeros(num_classes, jnp.int32).at[labels].add(shown, mode="drop")
     if weights is not None:
-        labels = jnp.where(wide(weights) > 0, labels, num_classes)  # behind all classes
+        # Sort rows of weight 0 behind all classes.
+        labels = jnp.where(wide(weights) > 0, labels, num_classes)
     among, between, last = jax.random.split(key, 3)
     drawn = jax.random.permutation(among, len(labels))
-    by_class = drawn[jnp.argsort(labels[drawn])]  # class after class, in random order within each
+    # (examples,), class after class, in random order within each.
+    by_class = drawn[jnp.argsort(labels[drawn])]
     first = jnp.cumsum(sizes) - sizes
+    # The nonempty classes first, in random order.
     scores = jnp.where(sizes > 0, jax.random.uniform(between, sizes.shape), 2.0)
-    classes = jnp.argsort(scores)  # those that have examples in front, in random order
-    there = jnp.maximum((sizes > 0).sum(), 1)
+    classes = jnp.argsort(scores)
+    nonempty = jnp.maximum((sizes > 0).sum(), 1)
+    # Deal the slots out to the classes in turn; each class goes around its own examples.
     slot = jnp.arange(size)
-    of_class = classes[slot % there]
-    index = by_class[first[of_class] + (slot // there) % jnp.maximum(sizes[of_class], 1)]
+    of_class = classes[slot % nonempty]
+    index = by_class[first[of_class] + (slot // nonempty) % jnp.maximum(sizes[of_class], 1)]
     return jax.random.permutation(last, index).astype(jnp.int32)
 
 
 @labeled
 def balanced(num_classes: int) -> Callable[[Key, Any], jax.Array]:
-    """Return the function that orders an epoch so that each class is seen equally often.
+    """Return a sampler that shows each class equally often in every epoch.
 
-    An epoch has as many examples as the data: rare ones come several times, frequent ones by turns, each epoch
-    others. See `balanced_order`.
+    An epoch has as many examples as the data: those of rare classes repeat, those of frequent classes alternate from
+    epoch to epoch. See `balanced_order`.
 
     Args:
-        num_classes: how many classes there may be, at least 1.
+        num_classes: the number of classes, at least 1.
 
     Returns:
-        `(key, data) -> (examples,)`, indices for `jn.train.program(..., sampler=balanced(10))`. The data are
-        `(inputs, labels)` or `(inputs, labels, weights)`; what has weight 0 is never shown.
+        A function `(key, data) -> indices (examples,)`, for `jn.train.program(..., sampler=balanced(10))`. The data are
+        `(inputs, labels)` or `(inputs, labels, weights)`; rows of weight 0 are never shown.
 
     Raises:
         NetError: for `num_classes` < 1; when called, as `balanced_order`.
@@ -134,15 +139,15 @@ def balanced(num_classes: int) -> Callable[[Key, Any], jax.Array]:
     """
     check_count("num_classes", num_classes)
 
-    def order_fn(key: Key, data: Any) -> jax.Array:
+    def sampler(key: Key, data: Any) -> jax.Array:
         _, labels, *weights = data
         return balanced_order(key, labels, len(labels), num_classes, weights=weights[0] if weights else None)
 
-    return order_fn
+    return sampler
 
 
 def _labels(labels: Any, num_classes: int) -> jax.Array:
-    """Return labels as int32; a traced one out of range as `num_classes`, which is no class."""
+    """Return labels as int32; a traced label out of range becomes `num_classes`, which is no class."""
     labels = jnp.asarray(labels)
     check_count("num_classes", num_classes)
     if labels.ndim != 1 or not jnp.issubdtype(labels.dtype, jnp.integer):
@@ -154,7 +159,7 @@ def _labels(labels: Any, num_classes: int) -> jax.Array:
 
 
 def _counted(labels: jax.Array, weights: Any) -> jax.Array:
-    """Return how often each example counts, floating `(examples,)`."""
+    """Return how much each example counts, floating `(examples,)`."""
     counted = jnp.ones(labels.shape) if weights is None else wide(weights)
     if counted.shape != labels.shape:
         raise NetError(f"expects weights {labels.shape}, got {counted.shape}; one for each example")

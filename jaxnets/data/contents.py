@@ -1,4 +1,4 @@
-"""What a source holds and what transforms do, as short text, by some examples spread over the source."""
+"""Fingerprints of a source and of transforms: short texts, from a few examples spread over the source."""
 
 import zlib
 from collections.abc import Callable, Iterable, Sequence
@@ -7,11 +7,12 @@ from typing import Any
 import jax
 import numpy as np
 
-PROBES = 8  # examples that transforms are tried on
+# The number of examples that the transforms are applied to.
+PROBES = 8
 
 
 def crc(leaves: Iterable[Any]) -> str:
-    """Return the CRC-32 of arrays, their types and shapes, as text."""
+    """Return one CRC-32 of the values, dtypes and shapes of arrays, as eight hexadecimal digits."""
     total = 0
     for leaf in map(np.asarray, leaves):
         values = zlib.crc32(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8).data)
@@ -20,14 +21,15 @@ def crc(leaves: Iterable[Any]) -> str:
 
 
 def contents(source: Any, transforms: Sequence[Any], most: int) -> dict[str, str]:
-    """Return texts by which a source, and transforms, can be told from others.
+    """Return texts that tell a source and its transforms from others.
 
-    What gives other values when it is asked again is said to vary; an example that can't be read counts as such.
+    Everything is read twice; a source or transform that returns other values the second time is said to vary. An
+    example that can't be read counts as an error of its type.
 
     Args:
-        source: gives examples by number.
+        source: returns examples by number.
         transforms: functions `(generator, example) -> example`, which must draw from the generator alone.
-        most: how many examples are looked at.
+        most: the largest number of examples to read.
 
     >>> kept = [contents(range(0, 9 * step, step), (), most=3) for step in (1, 2)]
     >>> kept[0]
@@ -35,6 +37,7 @@ def contents(source: Any, transforms: Sequence[Any], most: int) -> dict[str, str
     >>> kept[0] == kept[1]
     False
     """
+    # Evenly spread, the first and the last among them.
     numbers = np.unique(np.linspace(0, len(source) - 1, min(len(source), most)).round().astype(int)).tolist()
 
     def transformed(number: int) -> Any:
@@ -44,6 +47,7 @@ def contents(source: Any, transforms: Sequence[Any], most: int) -> dict[str, str
         return example
 
     names = ", ".join(getattr(each, "__qualname__", type(each).__name__) for each in transforms)
+    # Every k-th, so that at most PROBES are left.
     few = numbers[:: -(-len(numbers) // PROBES)]
     return {
         "source": f"CRC-32 of {len(numbers)} examples {_twice(source.__getitem__, numbers)}",
@@ -60,5 +64,6 @@ def _described(read: Callable[[int], Any], number: int) -> str:
     try:
         leaves, structure = jax.tree.flatten(read(number))
         return f"{structure} {crc(leaves)}"
-    except Exception as error:  # whatever the source raises; the stream raises it when the example is due
+    # Whatever the source raises: the stream raises it again when the example is due.
+    except Exception as error:
         return type(error).__name__

@@ -1,4 +1,4 @@
-"""Batches of data that do not fit into memory, read through Grain with a position to save and restore."""
+"""Streams: batches of data that do not fit into memory, read through Grain, with a position to save and restore."""
 
 import importlib.util
 import weakref
@@ -16,20 +16,19 @@ from jaxnets.data.reader import Batch, Reading, Source, Transform, differing, fo
 
 
 class Stream(Iterator[Batch]):
-    """Batches of a source, in an order drawn by seed for each epoch; `stream` makes it.
+    """An iterator over batches of a source, shuffled by seed in each epoch; `stream` makes it.
 
-    It is an iterator with a position, which counts the batches that were handed out, not those that were read ahead,
-    and does not depend on how many workers there are. A loop goes on where the last one broke off. A loop over a
-    stream that has come to its end begins the next pass, of as many epochs, in orders of their own.
-
-    Between two batches its position can be saved and restored, as a small dict for JSON.
+    Its position counts the batches returned, not those read ahead, and does not depend on the number of workers. A new
+    loop continues where the last one stopped. A loop over a stream at its end begins the next pass, of the same number
+    of epochs, each in an order of its own. Between two batches the position can be saved and restored, as a small dict
+    for JSON.
 
     Attributes:
-        batches: how many batches an epoch has.
-        epochs: how many epochs a pass has; `None` never ends.
-        reading: what is read, and how.
-        inspect: called with every batch while it is on the host; it may raise.
-        place: the device or sharding that batches are put to.
+        batches: the number of batches in an epoch.
+        epochs: the number of epochs in a pass; `None` never ends.
+        reading: what the stream reads, and how.
+        inspect: a function called with every batch while it is on the host; it may raise.
+        place: the device or sharding that batches are put on.
 
     >>> import numpy as np
     >>> first = stream((np.arange(6.0), np.arange(6)), 2, shuffle=False)
@@ -49,11 +48,12 @@ class Stream(Iterator[Batch]):
         self._waiting: deque[Batch] = deque()
         self.inspect: Callable[[Batch], None] | None = None
         self._form: Any = None
-        self._stand_at(0)
+        self._move_to(0)
 
-    def _stand_at(self, position: int) -> None:
-        """Stand at a position, in the pass that has it; at the end of one, that one is over."""
+    def _move_to(self, position: int) -> None:
+        """Move to a position, in the pass that contains it; a position between two passes ends the earlier one."""
         self._position, self._ended = position, False
+        # Batches in a pass; 0 for a stream without an end.
         whole = self.batches * (self.epochs or 0)
         self._end_of_pass = whole * max(1, -(-position // whole)) if whole else None
 
@@ -72,12 +72,15 @@ class Stream(Iterator[Batch]):
         while len(self._waiting) <= self._ahead:
             try:
                 batch = self._read()
-            except Exception as error:  # whatever the source or a transform raises
+            # Whatever the source or a transform raises.
+            except Exception as error:
                 if isinstance(error, NetError):
-                    vars(error).pop("__notes__", None)  # Grain's, on other causes than this one
+                    # Grain's notes guess at causes that this error does not have.
+                    vars(error).pop("__notes__", None)
                 self._end()
+                # Return the good batches first; reading again raises the error when its own batch is due.
                 if self._waiting:
-                    break  # it is raised when its own batch is due
+                    break
                 raise
             if batch is None:
                 break
@@ -89,7 +92,8 @@ class Stream(Iterator[Batch]):
         position = self._position + len(self._waiting)
         if self._reader is None:
             self._reader = self.reading.open(position, self._end_of_pass)
-            self._closing = weakref.finalize(self, self._reader.close)  # also when the program ends
+            # Also called when the process exits.
+            self._closing = weakref.finalize(self, self._reader.close)
         batch = next(self._reader, None)
         if batch is None:
             return None
@@ -106,33 +110,33 @@ class Stream(Iterator[Batch]):
         return jax.device_put(jax.tree.map(_owned, batch), self.place)
 
     def __len__(self) -> int:
-        """Return how many batches are left of this pass."""
+        """Return the number of batches left in this pass."""
         if self._end_of_pass is None:
             raise TypeError("a stream of epochs=None has no end")
         return self._end_of_pass - self._position
 
     @property
     def epoch(self) -> int:
-        """The number of the epoch, from 0, that the next batch belongs to."""
+        """The epoch of the next batch, from 0."""
         return self._position // self.batches
 
     def get_state(self) -> dict[str, Any]:
-        """Return the position, for JSON, with what the stream was made with.
+        """Return the position and the stream's settings, as a dict for JSON.
 
-        The source and the transforms are told from others by some examples spread over the source, 256 of arrays and
-        8 of anything else, which are read when this is called for the first time.
+        It holds fingerprints of the source and the transforms, from examples spread over the source: 256 of arrays, 8
+        of any other source. The first call reads them.
         """
         return {"position": self._position, **self.reading.mark, **self.reading.contents}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Go on where another stream over the same data stood.
+        """Continue from the position of another stream over the same data.
 
         Args:
-            state: what `get_state` returned. Without `source` and `transforms` these are not compared.
+            state: the result of `get_state`. Remove `source` or `transforms` to skip its comparison.
 
         Raises:
-            NetError: if that stream was made with another seed, batch size, number of examples or order, or examples
-                of another source, or other transforms, are found.
+            NetError: if that stream had another seed, batch size, number of examples or order, another source, or other
+                transforms.
         """
         mine, compared = self.reading.mark, [name for name in ("source", "transforms") if name in state]
         if compared:
@@ -140,7 +144,7 @@ class Stream(Iterator[Batch]):
         with labeled_as("stream"):
             for name, value in mine.items():
                 if state.get(name) != value:
-                    hint = f"; leave {name!r} out of the state to go on all the same" if name in compared else ""
+                    hint = f"; leave {name!r} out of the state to continue anyway" if name in compared else ""
                     raise NetError(
                         f"expects the position of a stream with {name}={value}, got one with {state.get(name)}{hint}"
                     )
@@ -148,14 +152,14 @@ class Stream(Iterator[Batch]):
             if not isinstance(position, int) or position < 0:
                 raise NetError(f"expects a position ≥ 0, got {position}")
         self.close()
-        self._stand_at(position)
+        self._move_to(position)
 
     def again(self, position: int = 0, *, epochs: int | None = None) -> "Stream":
-        """Return another stream over the same data, which stands at a position of its own.
+        """Return another stream over the same data, with its own position.
 
         Args:
-            position: how many batches lie behind it.
-            epochs: how often every example is seen; `None` never ends.
+            position: the number of batches to skip.
+            epochs: the number of epochs in a pass; `None` never ends.
 
         >>> import numpy as np
         >>> once = stream((np.arange(6.0), np.arange(6)), 2, shuffle=False)
@@ -163,11 +167,11 @@ class Stream(Iterator[Batch]):
         [[4, 5], [0, 1], [2, 3], [4, 5]]
         """
         other = Stream(self.reading, epochs, self._ahead, self.place)
-        other._stand_at(position)
+        other._move_to(position)
         return other
 
     def close(self) -> None:
-        """End the workers and threads, and forget what was read ahead; the next batch starts them anew."""
+        """Stop the workers and threads, and drop the batches read ahead; the next batch starts them again."""
         self._end()
         self._waiting.clear()
 
@@ -190,41 +194,40 @@ def stream(
     ahead: int = 2,
     device: Any = None,
 ) -> Stream:
-    """Return batches of data that does not fit into memory, read through Grain and put on the device ahead of time.
+    """Stream batches of data that do not fit into memory: read through Grain, put on the device ahead of time.
 
-    Every epoch visits every example once, in an order of its own, drawn by seed. The last batch of an epoch is
-    filled up by repeating its own examples with weight 0, so that all batches have one shape and means are exact; no
-    batch spans two epochs. A stream with the same arguments gives the same batches, however many workers read. After a
-    pass, the next loop over the stream begins another.
+    Every epoch visits every example once, in its own order, drawn by seed. The last batch of an epoch is filled by
+    repeating its own examples at weight 0, so all batches have one shape and means are exact; no batch spans two
+    epochs. Streams with equal arguments return equal batches, whatever the number of workers. After a pass, the next
+    loop over the stream begins another.
 
     Args:
-        source: has a length and gives examples `(x, y)` by number, pytrees of arrays or numbers, or `(x, y, weight)`
-            if not all count alike; `image_folder` is one. Or a tuple of arrays, or of pytrees of arrays, with the
-            examples along the first axis, such as those of `np.memmap`.
-        batch_size: examples a batch, at least 1 and at most all.
-        seed: for the order and the transforms.
-        epochs: how often every example is seen in a pass; `None` never ends.
-        shuffle: whether to draw an order; without, it is the source's own.
-        transforms: functions `(generator, example) -> example` on the host, in turn, of one example `(x, y)` each;
-            `generator` is NumPy's, with a state of its own for each example and epoch. What is cheap on the device
-            (`jn.data.augment`) is better done there.
-        workers: processes that read; 0 reads in threads of this one. Processes pay where decoding is slow. They are
-            started afresh (`spawn`), so a script that uses them needs `if __name__ == "__main__":`. Each gets a copy
-            of the source; files mapped into memory it opens itself. Ctrl-C does not reach them, and they end with this
-            process.
-        threads: that read, in each process; 0 reads a batch when it is asked for.
-        ahead: batches put on the device before they are asked for.
-        device: where to; a `jax.Device` or `jax.sharding.Sharding`, the default device if not given.
+        source: an object with a length that returns examples `(x, y)` by number, pytrees of arrays or numbers, or
+            `(x, y, weight)`; for example `image_folder`. Or a tuple of arrays, or of pytrees of arrays, with the
+            examples along the first axis, for example from `np.memmap`.
+        batch_size: the number of examples in a batch, from 1 to all.
+        seed: the seed of the order and the transforms.
+        epochs: the number of epochs in a pass; `None` never ends.
+        shuffle: whether to draw the order; otherwise it is the source's.
+        transforms: functions `(generator, example) -> example` on the host, applied in turn to each example `(x, y)`;
+            `generator` is NumPy's, with its own state for each example and epoch. Cheap transforms, such as
+            `jn.data.flip`, are better run on the device.
+        workers: the number of reading processes; 0 reads in threads of this process. Processes pay off where decoding
+            is slow. They are spawned, so a script needs `if __name__ == "__main__":`. Each gets a copy of the source,
+            and opens memory-mapped files itself. They ignore Ctrl-C and end with this process.
+        threads: the number of reading threads in each process; 0 reads a batch when it is needed.
+        ahead: the number of batches put on the device before they are needed.
+        device: a `jax.Device` or `jax.sharding.Sharding`. Default: JAX's default device.
 
     Returns:
-        An iterator over `Batch`es of arrays on the device, with weights `(batch_size,)` float32, 0 or 1, times the
-        examples' own.
+        An iterator over `Batch`es of arrays on the device, with weights `(batch_size,)` float32: 0 or 1, times the
+        weights of the examples.
 
     Raises:
         ModuleNotFoundError: if Grain is not installed.
-        NetError: for an empty source, arrays of different lengths, a batch larger than the data or one that does not
-            divide over the devices, or a number out of range; on reading, for an example that is no pair, can't be
-            read, or has another shape than others, by its number.
+        NetError: for an empty source, arrays of different lengths, a batch that is larger than the data or does not
+            divide over the devices, or a number out of range; while reading, for an example that is not a pair, can't
+            be read, or has another shape than the others, with its number.
 
     >>> import jax.numpy as jnp
     >>> batches = stream((jnp.arange(5.0), jnp.arange(5)), 2, seed=1)
@@ -236,7 +239,7 @@ def stream(
     with labeled_as("stream"):
         examples = Arrays(source) if isinstance(source, tuple) else source
         if not (hasattr(examples, "__len__") and hasattr(examples, "__getitem__")):
-            hint = "list(source) is one, where it fits into memory"
+            hint = "list(source) is one, if it fits into memory"
             raise NetError(f"expects a source with a length and examples by number, got {shown(examples)}; {hint}")
         if callable(transforms):
             raise NetError(f"expects a list of transforms, got {shown(transforms)}; put it in brackets")
@@ -257,5 +260,5 @@ def stream(
 
 
 def _owned(leaf: Any) -> np.ndarray:
-    """Return an array with memory of its own: what a worker sends lies in shared memory, and is freed with it."""
+    """Return an array that owns its memory: a worker's arrays lie in shared memory, which is freed with the batch."""
     return leaf if type(leaf) is np.ndarray else np.array(leaf)

@@ -1,4 +1,4 @@
-"""How Grain reads batches of a source, from any place on: in which order, by how many hands."""
+"""Read batches of a source through Grain, from any position: the order, the transforms, the workers."""
 
 import multiprocessing
 import os
@@ -24,11 +24,11 @@ Transform = Callable[[np.random.Generator, Any], Any]
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Batch:
-    """Examples that a step learns from.
+    """The examples of one training step.
 
     Attributes:
         x: inputs, a pytree with the batch axis first.
-        y: targets, likewise.
+        y: targets, a pytree with the batch axis first.
         weights: `(batch,)`, the weight of each example in the mean; 0 masks it.
     """
 
@@ -38,7 +38,7 @@ class Batch:
 
 
 class Source(Protocol):
-    """What can be streamed: a length, and examples `(x, y)` or `(x, y, weight)` by number."""
+    """A source of examples: it has a length, and returns `(x, y)` or `(x, y, weight)` by number."""
 
     def __len__(self) -> int: ...
 
@@ -47,16 +47,16 @@ class Source(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """What a stream reads; `stream` describes each.
+    """The settings of a stream; `stream` describes each.
 
     Attributes:
-        source: where examples come from.
-        batch_size: examples a batch.
-        seed: for the order and the transforms.
-        shuffle: whether to draw an order.
-        transforms: what each example goes through on the host.
-        workers: processes that read.
-        threads: that read, in each process.
+        source: the source of the examples.
+        batch_size: the number of examples in a batch.
+        seed: the seed of the order and the transforms.
+        shuffle: whether to draw the order.
+        transforms: functions applied to each example on the host.
+        workers: the number of reading processes.
+        threads: the number of reading threads in each process.
     """
 
     source: Source | Arrays
@@ -69,38 +69,40 @@ class Reading:
 
     @property
     def batches(self) -> int:
-        """How many batches an epoch has."""
+        """The number of batches in an epoch."""
         return -(-len(self.source) // self.batch_size)
 
     @property
     def mark(self) -> dict[str, Any]:
-        """What a position belongs to, by name."""
+        """The settings that a position belongs to, by name."""
         return {
             "seed": self.seed, "batch_size": self.batch_size, "examples": len(self.source), "shuffle": self.shuffle,
         }  # fmt: skip
 
     @cached_property
     def contents(self) -> dict[str, str]:
-        """What tells the source and the transforms from others, by name; up to 256 rows of arrays are looked at."""
+        """Fingerprints of the source and the transforms, by name; from up to 256 rows of arrays."""
         return contents(self.source, self.transforms, 256 if isinstance(self.source, Arrays) else 8)
 
     def open(self, position: int, end: int | None) -> Any:
-        """Return Grain's iterator over the batches from a position up to an end, on the host."""
+        """Return Grain's iterator over the batches from a position to an end, on the host."""
         import grain
 
         whole = self._whole()
+        # The numbers of the examples in an epoch's order; each stage below is lazy.
         read = self._order()
         if whole is None:
             read = read.map(_Read(self.source))
         for transform in self.transforms:
-            read = read.random_map(_Turned(transform))
-        read = read.batch(self.batch_size, drop_remainder=False, batch_fn=_Filled(self.batch_size, whole))
+            read = read.random_map(_Transformed(transform))
+        read = read.batch(self.batch_size, drop_remainder=False, batch_fn=_FillBatch(self.batch_size, whole))
         read = read.repeat(None)[position:end]
         read = read.to_iter_dataset(grain.ReadOptions(num_threads=self.threads, prefetch_buffer_size=2 * self.threads))
         if self.workers:
             from absl import flags
 
-            if not flags.FLAGS.is_parsed():  # Grain asks a flag of its own, which no one sets outside of absl's `app`
+            # Grain reads a flag of its own, which is only parsed in programs that run under absl's `app`.
+            if not flags.FLAGS.is_parsed():
                 flags.FLAGS.mark_as_parsed()
             options = grain.MultiprocessingOptions(num_workers=self.workers, per_worker_buffer_size=2)
             read = read.mp_prefetch(options, _serve)
@@ -112,13 +114,13 @@ class Reading:
         return [int(number) for number in read[position]]  # pyright: ignore
 
     def first(self) -> Batch:
-        """Return a batch of copies of the source's first example: the shapes and dtypes of all."""
+        """Return a batch of copies of the source's first example, which has the shapes and dtypes of every batch."""
         whole = self._whole()
-        return _Filled(self.batch_size, whole)([self._example() if whole is None else 0])
+        return _FillBatch(self.batch_size, whole)([self._example() if whole is None else 0])
 
     @property
     def weighted(self) -> bool:
-        """Whether examples have weights of their own, by the first one."""
+        """Whether examples have weights, by the first one."""
         example = self._example()
         return isinstance(example, tuple) and len(example) == 3
 
@@ -126,7 +128,7 @@ class Reading:
         generator = np.random.default_rng(0)
         example: Any = _Read(self.source)(0)
         for transform in self.transforms:
-            example = _Turned(transform)(example, generator)
+            example = _Transformed(transform)(example, generator)
         return example
 
     def _order(self) -> Any:
@@ -136,13 +138,13 @@ class Reading:
         return read.shuffle() if self.shuffle else read
 
     def _whole(self) -> Arrays | None:
-        """Return arrays that can be asked for a whole batch at once."""
+        """Return the arrays, if they can be indexed for a whole batch at once."""
         at_once = isinstance(self.source, Arrays) and self.source.takes_several and not self.transforms
         return self.source if at_once else None  # pyright: ignore
 
 
 def _serve(number: int, workers: int) -> None:
-    """Leave Ctrl-C to the process that this one works for, and end when that has died, of whatever."""
+    """Set up a worker process: ignore Ctrl-C, and exit when the main process is gone, for whatever reason."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     master = multiprocessing.parent_process()
     assert master is not None
@@ -155,15 +157,15 @@ def _serve(number: int, workers: int) -> None:
 
 
 class _Numbered(NamedTuple):
-    """An example `(x, y)` or `(x, y, weight)`, and its number in the source."""
+    """An example `(x, y)` or `(x, y, weight)` with its number in the source."""
 
     number: int
     example: Any
 
 
 @contextmanager
-def _named(what: str, number: int) -> Iterator[None]:
-    """Say which example it was, whatever is raised."""
+def _naming(what: str, number: int) -> Iterator[None]:
+    """Turn any exception into a `NetError` that names the example."""
     try:
         yield
     except Exception as error:
@@ -172,31 +174,31 @@ def _named(what: str, number: int) -> Iterator[None]:
 
 
 class _Read:
-    """A source as a function of an example's number."""
+    """The source as a function of an example's number."""
 
     def __init__(self, source: Any) -> None:
         self.source = source
 
     def __call__(self, number: int) -> _Numbered:
-        with _named("read", number):
+        with _naming("read", number):
             return _Numbered(number, self.source[number])
 
 
-class _Turned:
-    """A transform with its arguments in Grain's order."""
+class _Transformed:
+    """A transform that takes its arguments in Grain's order."""
 
     def __init__(self, transform: Transform) -> None:
         self.transform = transform
 
     def __call__(self, each: _Numbered, generator: np.random.Generator) -> _Numbered:
-        with _named("transform", each.number):
+        with _naming("transform", each.number):
             return _Numbered(each.number, self.transform(generator, each.example))
 
 
-class _Filled:
-    """Examples side by side, filled up to a whole batch by repeating them with weight 0.
+class _FillBatch:
+    """A function that stacks examples into a batch, and fills it by repeating them at weight 0.
 
-    With `arrays` the examples are numbers of rows yet, and are taken all at once.
+    With `arrays`, the examples are still row numbers, and are read all at once.
     """
 
     def __init__(self, size: int, arrays: Arrays | None = None) -> None:
@@ -217,10 +219,10 @@ class _Filled:
 
 
 def check_alike(examples: Sequence[_Numbered]) -> None:
-    """Check that examples are pairs or triples, of one structure, and their arrays of one shape and type.
+    """Check that examples are pairs or triples of one structure, with arrays of one shape and dtype.
 
     Raises:
-        NetError: if one is not; names it.
+        NetError: if one is not, with its number.
     """
     for number, example in examples:
         if not isinstance(example, tuple) or len(example) not in (2, 3):
@@ -239,7 +241,7 @@ def check_alike(examples: Sequence[_Numbered]) -> None:
 
 
 def form(example: tuple[Any, ...]) -> dict[str, str]:
-    """Return the types and shapes of an example's arrays by path; of its weight, whose type is free, there is none."""
+    """Return the dtype and shape of each array of an example, by path; a weight may have any dtype."""
     named = dict(zip(("x", "y", "weight"), example))
     return {
         path: "one number" if path == "weight" and np.ndim(leaf) == 0 else f"{np.asarray(leaf).dtype} {np.shape(leaf)}"
@@ -248,12 +250,12 @@ def form(example: tuple[Any, ...]) -> dict[str, str]:
 
 
 def differing(found: dict[str, str], other: dict[str, str]) -> str:
-    """Return what is not the same elsewhere, as text."""
+    """Return the entries of `found` that differ in `other`, as text."""
     return ", ".join(f"{path} {each}" for path, each in found.items() if other.get(path) != each) or "less"
 
 
 def _weighted(x: Any, real: np.ndarray) -> Any:
-    """Return inputs with another example's for those of weight 0: in derivatives of a network 0 · ∞ would be NaN."""
+    """Replace the inputs of weight 0 by those of another example: in a gradient, 0 · ∞ would be NaN."""
     if real.all():
         return x
     rows = np.where(real, np.arange(len(real)), real.argmax())

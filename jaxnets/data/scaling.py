@@ -1,4 +1,4 @@
-"""Inputs brought to a common scale by statistics of the training part alone."""
+"""Standardize and rescale inputs, by statistics of the training part alone."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,25 +15,23 @@ from jaxnets.core.padded import Padded
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Scaling:
-    """A change of units, z = (x - offset) / scale: a pytree, and a function of whatever was measured.
-
-    `standardize` and `rescale` make it.
+    """An affine change of units, z = (x - offset) / scale, as a callable pytree; see `standardize` and `rescale`.
 
     Attributes:
-        offset: what becomes 0, of the shape of one example with 1 for the axes that share a value; a tree of such
-            for a tree of inputs.
-        scale: what becomes 1 beyond it, likewise.
+        offset: the value that becomes 0, in the shape of one example, with length 1 along axes that share a value; a
+            tree of such arrays for a tree of inputs.
+        scale: the difference that becomes 1, in the same shape.
     """
 
     offset: Any
     scale: Any
 
     def __call__(self, x: Any) -> Any:
-        """Return z of examples, a batch of them or one; floating, NumPy arrays as NumPy arrays."""
+        """Return z for one example or a batch, in a floating dtype; NumPy arrays stay NumPy arrays."""
         return self._map(lambda x, offset, scale: (x - offset) / scale, x)
 
     def inverse(self, z: Any) -> Any:
-        """Return x = z · scale + offset, in the units before."""
+        """Return x = z · scale + offset, in the original units."""
         return self._map(lambda z, offset, scale: z * scale + offset, z)
 
     def _map(self, change: Callable[..., Any], x: Any) -> Any:
@@ -42,11 +40,13 @@ class Scaling:
                 return Padded(one(x.values, offset, scale), x.lengths)
             host = all(isinstance(each, np.ndarray | np.generic) for each in (x, offset, scale))
             x = x if host else jnp.asarray(x)
-            fits = zip(x.shape[::-1], offset.shape[::-1])
-            if x.ndim < offset.ndim or any(there not in (here, 1) for here, there in fits):
+            # Compare from the last axis: x may have batch axes in front.
+            lengths = zip(x.shape[::-1], offset.shape[::-1])
+            if x.ndim < offset.ndim or any(b not in (a, 1) for a, b in lengths):
                 raise NetError(f"expects examples of shape {offset.shape}, got {x.shape}", label="Scaling")
             dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.float32
-            wide = np.float64 if host else dtype  # a large offset costs no digits on the host
+            # In float64, subtracting a large offset costs no digits.
+            wide = np.float64 if host else dtype
             rank = (1,) * (x.ndim - offset.ndim) + offset.shape
             offset, scale = (each.reshape(rank).astype(wide) for each in (offset, scale))
             return change(x.astype(wide), offset, scale).astype(dtype)
@@ -55,25 +55,25 @@ class Scaling:
 
 
 def standardize(x: Any, *, axis: int | Sequence[int] = 0, weights: Any = None) -> Scaling:
-    """Measure the mean and the standard deviation of training data: z = (x - mean) / deviation.
+    """Measure the mean and standard deviation of training data, for z = (x - mean) / deviation.
 
-    Call it with the training part alone, and what it returns with every part: else the test set takes part in
-    training. The deviation is the root of the mean square (divided by n, not n - 1); a feature that never changes
-    keeps its scale. Of values that are known the sums are taken in float64, of traced ones in their own dtype, and
-    the variance without E[x²] - E[x]².
+    Call it with the training part alone, and apply the result to every part; otherwise the test set leaks into
+    training. The deviation divides by n, not n - 1; a feature that never changes keeps its scale. Sums are in float64
+    for known values and in the input's dtype for traced ones. The variance is E[(x - mean)²], which does not cancel as
+    E[x²] - E[x]² does.
 
     Args:
         x: the training inputs (or targets), a pytree of arrays with the examples along the first axis. `Padded`
             sequences are measured over their real steps.
-        axis: the axes whose values share their statistics, 0 among them: 0 alone for features, `(0, 1, 2)` for the
-            channels of images, `(0, 1)` for the features of series. Of `Padded` the first two are among them always.
-        weights: `(examples,)`, ≥ 0, how often each example counts; 0 for rows that fill up.
+        axis: the axes that share their statistics, 0 among them: 0 for features, `(0, 1, 2)` for the channels of
+            images, `(0, 1)` for the features of series. `Padded` always includes the first two.
+        weights: `(examples,)`, ≥ 0, how much each example counts; 0 for padding rows.
 
     Returns:
-        A `Scaling` with the mean as its offset.
+        A `Scaling` with the mean as offset and the deviation as scale.
 
     Raises:
-        NetError: for no examples, NaN or infinite values (where they are known), or an axis that is missing.
+        NetError: for no examples, NaN or infinite values (where they are known), or an axis that does not exist.
 
     >>> import numpy as np
     >>> scaling = standardize(np.array([[1.0, 5.0], [3.0, 5.0]]))
@@ -87,18 +87,18 @@ def standardize(x: Any, *, axis: int | Sequence[int] = 0, weights: Any = None) -
 
 
 def rescale(x: Any, *, axis: int | Sequence[int] = 0, weights: Any = None) -> Scaling:
-    """Measure the least and the greatest value of training data: z = (x - least) / (greatest - least).
+    """Measure the minimum and maximum of training data, for z = (x - min) / (max - min).
 
-    The training part comes to lie in [0, 1]; values outside its range lie outside. Everything else is as with
+    The training part is mapped onto [0, 1]; values outside its range map outside. Everything else is as for
     `standardize`.
 
     Args:
         x: as for `standardize`.
         axis: as for `standardize`.
-        weights: `(examples,)`; rows of weight 0 are passed over.
+        weights: `(examples,)`; rows of weight 0 are ignored.
 
     Returns:
-        A `Scaling` with the least value as its offset.
+        A `Scaling` with the minimum as offset and the range as scale.
 
     Raises:
         NetError: as `standardize`.
@@ -107,10 +107,11 @@ def rescale(x: Any, *, axis: int | Sequence[int] = 0, weights: Any = None) -> Sc
     >>> print(rescale(np.array([2.0, 4.0, 10.0]))(np.array([2.0, 4.0, 12.0])))
     [0.   0.25 1.25]
     """
-    return _measure("rescale", _least_and_range, x, axis, weights)
+    return _measure("rescale", _min_and_range, x, axis, weights)
 
 
 def _measure(label: str, statistics: Callable[..., Any], x: Any, axis: int | Sequence[int], weights: Any) -> Scaling:
+    # In NumPy, and float64, where all values are known; in JAX otherwise.
     host = all(known(leaf) is not None for leaf in jax.tree.leaves((x, weights)))
     xp: Any = np if host else jnp
 
@@ -125,17 +126,17 @@ def _measure(label: str, statistics: Callable[..., Any], x: Any, axis: int | Seq
         exact = jnp.issubdtype(values.dtype, jnp.floating)
         values = values.astype(np.float64 if host else values.dtype if exact else np.float32)
         counted = _counted(xp, values, weights, leaf.mask if padded else None)
+        # Padding and rows of weight 0 may hold anything, even NaN.
         real = counted > 0
         if host and not real.any():
             raise NetError("expects an example of weight > 0, got none")
         values = xp.where(real, values, 0)
         if host and not np.isfinite(values).all():
             raise NetError("expects finite values, got NaN or infinity; np.isfinite(x) finds them")
-        least, most = (
-            getattr(xp.where(real, values, sign * np.inf), name)(axes, keepdims=True)
-            for name, sign in (("min", 1), ("max", -1))
-        )
-        offset, scale = statistics(xp, values, counted, axes, least, most)
+        low = xp.where(real, values, np.inf).min(axes, keepdims=True)
+        high = xp.where(real, values, -np.inf).max(axes, keepdims=True)
+        offset, scale = statistics(xp, values, counted, axes, low, high)
+        # Drop the axis of the examples.
         return offset[0], scale[0]
 
     asked = {axis} if isinstance(axis, int) else {*axis}
@@ -145,22 +146,23 @@ def _measure(label: str, statistics: Callable[..., Any], x: Any, axis: int | Seq
     return Scaling(jax.tree.unflatten(structure, offsets), jax.tree.unflatten(structure, scales))
 
 
-def _mean_and_deviation(xp: Any, values: Any, counted: Any, axes: Any, least: Any, most: Any) -> tuple[Any, Any]:
+def _mean_and_deviation(xp: Any, values: Any, counted: Any, axes: Any, low: Any, high: Any) -> tuple[Any, Any]:
     def mean(x: Any) -> Any:
         return (counted * x).sum(axes, keepdims=True) / counted.sum(axes, keepdims=True)
 
     rough = mean(values)
-    exact = rough + mean(values - rough)  # the mean of what is left over: rounding, beside a large mean
+    # A second pass corrects the rounding error of a large mean.
+    exact = rough + mean(values - rough)
     variance = mean((values - exact) ** 2)
-    return exact, xp.sqrt(xp.where((most > least) & (variance > 0), variance, 1))
+    return exact, xp.sqrt(xp.where((high > low) & (variance > 0), variance, 1))
 
 
-def _least_and_range(xp: Any, values: Any, counted: Any, axes: Any, least: Any, most: Any) -> tuple[Any, Any]:
-    return least, xp.where(most > least, most - least, 1)
+def _min_and_range(xp: Any, values: Any, counted: Any, axes: Any, low: Any, high: Any) -> tuple[Any, Any]:
+    return low, xp.where(high > low, high - low, 1)
 
 
 def _counted(xp: Any, values: Any, weights: Any, mask: Any) -> Any:
-    """Return how much each value counts, of the values' shape."""
+    """Return how much each value counts, in the shape of the values."""
 
     def spread(each: Any) -> Any:
         each = xp.asarray(each).astype(values.dtype)

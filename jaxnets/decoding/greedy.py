@@ -1,4 +1,4 @@
-"""The target that an encoder–decoder writes: what it is, and one written by the likeliest token each time."""
+"""Greedy decoding of an encoder–decoder, and the decoding step that it shares with beam search."""
 
 from typing import Any, NamedTuple
 
@@ -12,13 +12,15 @@ from jaxnets.core.net import Net, Params, State, apply_child
 
 
 class Decoded(NamedTuple):
-    """Targets that were written, `jn.Padded(tokens, lengths)`, and how likely the network holds them.
+    """Decoded targets, as `jn.Padded(tokens, lengths)` takes them, and their log-probabilities.
 
     Attributes:
-        tokens: `(batch, max_length)`, or `(batch, beam, max_length)` best first; filled up with the end token.
-        lengths: `(batch,)` or `(batch, beam)`: how many tokens come before the end, `max_length` where there is none.
-        log_probabilities: likewise: Σ_t log p(y_t | x, y_1 … y_{t-1}), the end token's included; −∞ for what is
-            no hypothesis, because there are fewer than the beam holds.
+        tokens: `(batch, max_length)` from `greedy`, `(batch, beam, max_length)` from `beam_search`, best first. The end
+            token fills each row up to `max_length`.
+        lengths: `(batch,)` or `(batch, beam)`, the number of tokens before the end token; `max_length` for a target
+            without one.
+        log_probabilities: `(batch,)` or `(batch, beam)`, Σ_t log p(y_t | x, y_1 … y_{t-1}) with the end token's term;
+            −∞ for the empty places of a beam that is larger than the number of targets.
     """
 
     tokens: jax.Array
@@ -27,39 +29,43 @@ class Decoded(NamedTuple):
 
 
 def greedy(net: Net, params: Params, state: State, source: Any, *, max_length: int, start: int, end: int) -> Decoded:
-    """Write a target by taking the likeliest token each time, until the end token or `max_length`.
+    """Decode a target by taking the most probable token at each step, until the end token or `max_length`.
 
-    One compiled scan. The function itself may be jitted, and mapped over parameters and sources.
+    The loop is one compiled scan. The function can be jitted, and mapped over parameters and sources.
 
     Args:
-        net: a network with the children `encoder`, from source to carry, and `decoder`, from `(tokens, carry)` to
-            `(logits, carry)`, such as `jn.models.encoder_decoder`.
-        params: its parameters.
-        state: its state.
+        net: a network with two children: `encoder`, from source to carry, and `decoder`, from `(tokens, carry)` to
+            `(logits, carry)`; for example `jn.models.encoder_decoder`.
+        params: the network's parameters.
+        state: the network's state.
         source: a batch of sources, as the network takes them.
-        max_length: how many tokens are written at most, the end token included.
-        start: the token that the decoder is given first.
+        max_length: the largest number of tokens, with the end token.
+        start: the token that the decoder reads first.
         end: the token that ends a target.
 
     Raises:
-        NetError: for a network without the two children, a length below 1, or `start` or `end` out of range.
+        NetError: for a network without the two children, `max_length` < 1, or `start` or `end` out of range.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> net, source = jn.models.encoder_decoder(9, 7, 8, cell=jn.gru_cell), jnp.ones((2, 4), int)
     >>> params, state = net.init(jax.random.key(0), (source, source))
-    >>> written = greedy(net, params, state, source, max_length=5, start=0, end=1)
-    >>> written.tokens.shape, written.lengths.shape
+    >>> decoded = greedy(net, params, state, source, max_length=5, start=0, end=1)
+    >>> decoded.tokens.shape, decoded.lengths.shape
     ((2, 5), (2,))
     """
     with labeled_as("greedy"):
-        decoder, limits, given = begin(net, params, state, source, max_length, start, end)
-    return computed(_greedy, [decoder, *limits], *given)
+        decoder, limits, inputs = encode(net, params, state, source, max_length, start, end)
+    return computed(_greedy, [decoder, *limits], *inputs)
 
 
-def begin(
+def encode(
     net: Net, params: Params, state: State, source: Any, max_length: int, start: Any, end: Any
 ) -> tuple[Net, tuple[int, int, int], tuple[Params, State, Any]]:
-    """Return the decoder, the checked limits, and the decoder's parameters, its state and the carry it starts from."""
+    """Check the arguments, run the encoder, and return what the decoder starts from.
+
+    Returns:
+        The decoder; `(max_length, start, end)` as integers; the decoder's parameters, its state, and its first carry.
+    """
     check_count("max_length", max_length)
     for name, token in (("start", start), ("end", end)):
         if isinstance(token, bool) or not hasattr(token, "__index__"):
@@ -74,8 +80,10 @@ def begin(
 def step(
     decoder: Net, params: Params, state: State, tokens: jax.Array, carry: Any, start: int, end: int
 ) -> tuple[jax.Array, Any]:
-    """Return log p of the next token, `(batch, vocabulary)` after tokens `(batch,)`, and the carry behind them."""
+    """Read one token `(rows,)`; return log p of the next one, `(rows, vocabulary)`, and the new carry."""
+    # A sequence of length 1: tokens (rows, 1), logits (rows, 1, vocabulary).
     (logits, carry), _ = decoder.apply(params, state, (tokens[:, None], carry))
+    # Only the logits tell the size of the vocabulary.
     size = logits.shape[-1]
     for name, token in (("start", start), ("end", end)):
         if not 0 <= token < size:
@@ -84,14 +92,17 @@ def step(
 
 
 def _greedy(decoder: Net, max_length: int, start: int, end: int, params: Params, state: State, carry: Any) -> Decoded:
-    def one(carried: tuple[Any, ...], _: None) -> tuple[tuple[Any, ...], tuple[jax.Array, jax.Array]]:
-        tokens, ended, carry = carried  # (batch,), (batch,)
-        values, carry = step(decoder, params, state, tokens, carry, start, end)
-        tokens = jnp.where(ended, end, values.argmax(axis=-1).astype(jnp.int32))
-        gain = jnp.where(ended, 0, values.max(axis=-1))
-        return (tokens, ended | (tokens == end), carry), (tokens, gain)
+    def decode_token(loop: tuple[Any, ...], _: None) -> tuple[tuple[Any, ...], tuple[jax.Array, jax.Array]]:
+        # tokens, ended: (batch,)
+        tokens, ended, carry = loop
+        log_probs, carry = step(decoder, params, state, tokens, carry, start, end)
+        # A row that has ended repeats the end token, at log-probability 0.
+        tokens = jnp.where(ended, end, log_probs.argmax(axis=-1).astype(jnp.int32))
+        gains = jnp.where(ended, 0, log_probs.max(axis=-1))
+        return (tokens, ended | (tokens == end), carry), (tokens, gains)
 
     batch = jax.tree.leaves(carry)[0].shape[0]
     first = (jnp.full(batch, start, jnp.int32), jnp.zeros(batch, bool), carry)
-    _, (tokens, gains) = jax.lax.scan(one, first, length=max_length)  # (max_length, batch)
+    # tokens, gains: (max_length, batch)
+    _, (tokens, gains) = jax.lax.scan(decode_token, first, length=max_length)
     return Decoded(tokens.T, (tokens != end).sum(axis=0, dtype=jnp.int32), gains.sum(axis=0))

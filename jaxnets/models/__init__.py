@@ -1,4 +1,4 @@
-"""Architectures, one a file, each reading like its paper's table."""
+"""Architectures; each file reads like the table in its paper."""
 
 from jaxnets.models.alexnet import alexnet, alexnet_2012
 from jaxnets.models.autoencoder import autoencoder, conv_autoencoder, denoising_autoencoder

@@ -1,4 +1,4 @@
-"""AlexNet, the network that won ImageNet in 2012, and the one tower it became."""
+"""AlexNet: the network that won ImageNet in 2012, and the single tower that torchvision has."""
 
 import jax
 
@@ -11,21 +11,22 @@ from jaxnets.models.images import takes_images
 
 @takes_images
 def alexnet(num_classes: int = 1000, *, hidden: int = 4096, dropout: float | jax.Array = 0.5) -> Net:
-    """Return torchvision's AlexNet, the single tower of "One weird trick", with its names.
+    """Return torchvision's AlexNet, the single tower of "One weird trick", with torchvision's names.
 
-    It takes `(batch, height, width, channels)` of at least 63 × 63 and gives logits `(batch, num_classes)`; with 224 ×
-    224 × 3 and 1,000 classes it has 61,100,840 parameters and 714,188,480 multiply-adds. The parameters hold for any
-    size, as the features are pooled to 6 × 6.
+    The input is `(batch, height, width, channels)` of at least 63 × 63, the output logits `(batch, num_classes)`. With
+    224 × 224 × 3 and 1,000 classes there are 61,100,840 parameters and 714,188,480 multiply-adds. The parameters fit
+    any input size, because the features are pooled to 6 × 6.
 
     Args:
-        num_classes: width of the output.
-        hidden: width of the two dense layers before it.
-        dropout: rate in front of each of them, in [0, 1); may be traced.
+        num_classes: the width of the output.
+        hidden: the width of the two dense layers before it.
+        dropout: the rate before each of them, in [0, 1); may be traced.
 
     Raises:
-        NetError: for settings out of range, or an input that is too small or no batch of images; the layer is named.
+        NetError: for settings out of range, or an input that is too small, or not a batch of images; the message names
+            the layer.
 
-    Krizhevsky, "One weird trick for parallelizing convolutional neural networks" (2014), in torchvision's reading.
+    Krizhevsky, "One weird trick for parallelizing convolutional neural networks" (2014), as torchvision builds it.
 
     >>> import jax, jax.numpy as jnp
     >>> x = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
@@ -35,7 +36,8 @@ def alexnet(num_classes: int = 1000, *, hidden: int = 4096, dropout: float | jax
     """
     relu, he = jax.nn.relu, jax.nn.initializers.he_normal()
     features = serial(
-        conv(64, (11, 11), stride=4, padding=2, kernel_init=he),  # for images alone; (batch, 55, 55, 64)
+        # A pair of sizes restricts the input to images. (batch, 55, 55, 64)
+        conv(64, (11, 11), stride=4, padding=2, kernel_init=he),
         relu,
         max_pool(3, stride=2),  # (batch, 27, 27, 64)
         conv(192, 5, padding=2, kernel_init=he),
@@ -65,20 +67,20 @@ def alexnet(num_classes: int = 1000, *, hidden: int = 4096, dropout: float | jax
 def alexnet_2012(num_classes: int = 1000, *, hidden: int = 4096, dropout: float | jax.Array = 0.5) -> Net:
     """Return AlexNet as published: two groups, local response normalization, overlapping pools, its initial values.
 
-    The groups are the halves that lived on two GPUs. It takes `(batch, 227, 227, channels)`, or any size of at least
-    67 × 67 that `init` sees, and gives logits `(batch, num_classes)`; with three channels and 1,000 classes it has
+    The groups are the halves that ran on two GPUs. The input is `(batch, 227, 227, channels)`, or any size of at least
+    67 × 67 that `init` sees, the output logits `(batch, num_classes)`. With three channels and 1,000 classes there are
     60,965,224 parameters and 724,406,816 multiply-adds. The paper says 224, but its 55 × 55 places need 227.
 
     Kernels are drawn from N(0, 0.01²); biases start at 1 in the second, fourth and fifth convolution and in the hidden
     dense layers, at 0 elsewhere.
 
     Args:
-        num_classes: width of the output.
-        hidden: width of the two dense layers before it.
-        dropout: rate behind each of them, in [0, 1); may be traced.
+        num_classes: the width of the output.
+        hidden: the width of the two dense layers before it.
+        dropout: the rate after each of them, in [0, 1); may be traced.
 
     Raises:
-        NetError: for settings out of range, or an input that is too small; the layer that it is too small for is named.
+        NetError: for settings out of range, or an input that is too small; the message names the layer.
 
     Krizhevsky, Sutskever and Hinton, "ImageNet Classification with Deep Convolutional Neural Networks" (2012), figure 2
     and sections 3 to 5.
@@ -90,16 +92,20 @@ def alexnet_2012(num_classes: int = 1000, *, hidden: int = 4096, dropout: float 
     ((5, 5, 48, 256), 60965224)
     """
     relu, normal, ones = jax.nn.relu, jax.nn.initializers.normal(0.01), jax.nn.initializers.ones
+    # The paper's α = 1e-4 is per place, ours is divided by the size, 5.
+    norm = local_response_norm(5, alpha=5e-4, beta=0.75, bias=2.0)
     return serial(
-        conv1=conv(96, (11, 11), stride=4, kernel_init=normal),  # a pair: for images alone; (batch, 55, 55, 96)
+        # A pair of sizes restricts the input to images. (batch, 55, 55, 96)
+        conv1=conv(96, (11, 11), stride=4, kernel_init=normal),
         relu1=relu,
-        norm1=local_response_norm(5, alpha=5e-4, beta=0.75, bias=2.0),  # the paper's α = 1e-4 is not divided by 5
+        norm1=norm,
         pool1=max_pool(3, stride=2),  # (batch, 27, 27, 96)
         conv2=conv(256, 5, padding=2, groups=2, kernel_init=normal, bias_init=ones),
         relu2=relu,
-        norm2=local_response_norm(5, alpha=5e-4, beta=0.75, bias=2.0),
+        norm2=norm,
         pool2=max_pool(3, stride=2),  # (batch, 13, 13, 256)
-        conv3=conv(384, 3, padding=1, kernel_init=normal),  # sees both groups
+        # Connected to both groups.
+        conv3=conv(384, 3, padding=1, kernel_init=normal),
         relu3=relu,
         conv4=conv(384, 3, padding=1, groups=2, kernel_init=normal, bias_init=ones),
         relu4=relu,

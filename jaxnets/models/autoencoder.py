@@ -1,4 +1,4 @@
-"""The halves of every autoencoder: an encoder from examples of one shape, and a decoder back to that shape."""
+"""Autoencoders: fully connected, convolutional and denoising; their halves also serve the variational ones."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -20,73 +20,21 @@ from jaxnets.models.images import of_images
 _HE = jax.nn.initializers.he_normal()
 
 
-def dense_halves(shape: Sequence[int], widths: Sequence[int], head: Net, activation: Callable) -> tuple[Net, Net]:
-    """Return a fully connected encoder that ends in `head`, and the decoder from there to `shape`."""
-    check_counts("shape", shape)
-    check_counts("widths", widths)
-    inward = [layer for width in widths for layer in (dense(width, kernel_init=_HE), activation)]
-    outward = [layer for width in reversed(widths) for layer in (dense(width, kernel_init=_HE), activation)]
-    encoder = serial(_only(shape, as_net(flatten)), *inward, head)
-    return encoder, serial(*outward, dense(math.prod(shape)), unflatten(shape))
-
-
-def conv_halves(shape: Sequence[int], features: Sequence[int], head: Net, activation: Callable) -> tuple[Net, Net]:
-    """Return a convolutional encoder that ends in `head`, and the decoder from there to `shape`."""
-    check_counts("shape", shape)
-    check_counts("features", features)
-    if not 2 <= len(shape) <= 4 or not features:
-        raise NetError(
-            f"expects a shape (*spatial, channels) and at least one number of features, got {tuple(shape)} and "
-            f"{tuple(features)}",
-            label="conv_autoencoder",
-        )
-    sizes = [tuple(shape[:-1])]  # after each convolution
-    inward: list[Layer] = []
-    for width in features:
-        inward += [conv(width, 3, stride=2, padding=1, kernel_init=_HE), activation]
-        sizes.append(tuple((n + 1) // 2 for n in sizes[-1]))
-    inward[0] = _only(shape, as_net(inward[0]))
-    small = (*sizes[-1], features[-1])
-    outward: list[Layer] = [dense(math.prod(small), kernel_init=_HE), activation, unflatten(small)]
-    for size, width in zip(sizes[-2:0:-1], features[-2::-1]):
-        outward += [_double(width, size, kernel_init=_HE), activation]
-    return serial(*inward, flatten, head), serial(*outward, _double(shape[-1], sizes[0]))
-
-
-def _double(width: int, size: tuple[int, ...], **options: Any) -> Net:
-    """Return the transposed convolution whose output has a size, where its input has the half, rounded up."""
-    return conv_transpose(width, 3, stride=2, padding=1, output_padding=tuple(1 - n % 2 for n in size), **options)
-
-
-@recorded
-def _only(shape: Sequence[int], layer: Net) -> Net:
-    """Return a layer that takes examples of one shape alone."""
-
-    def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
-        with labeled_as(layer.label):
-            if jnp.shape(x)[1:] != tuple(shape):
-                wanted = ", ".join(map(str, ("batch", *shape)))
-                raise NetError(f"expects ({wanted}), the shape this network was made for, got {jnp.shape(x)}")
-        return layer.apply(params, state, x, key=key, train=train)
-
-    return replace(layer, apply=apply)
-
-
 @explained
 def autoencoder(
     shape: Sequence[int], widths: Sequence[int] = (128,), code: int = 32, *, activation: Callable = jax.nn.relu
 ) -> Net:
-    """Return a fully connected autoencoder: through `widths` to the code, and back through them in reverse.
+    """Return a fully connected autoencoder: through `widths` to the code, and back in reverse.
 
-    Its outputs are logits, for `jn.losses.binary_cross_entropy` with targets from 0 to 1; taken as they are they suit
-    `jn.losses.squared_error`. Code and output are linear. `net.upto("encoder")` gives the codes, and
-    `net["decoder"].apply(params["decoder"], {}, codes)` decodes them. Children number as in `nn.Sequential`.
+    The outputs are logits, for `jn.losses.binary_cross_entropy` with targets from 0 to 1; `jn.losses.squared_error`
+    takes them directly. Code and output are linear. `net.upto("encoder")` returns the codes, and
+    `net["decoder"].apply(params["decoder"], {}, codes)` decodes them. Children are numbered as in `nn.Sequential`.
 
     Args:
-        shape: that of one example, `(28, 28, 1)`, without the batch axis.
-        widths: of the hidden layers from input to code.
-        code: width of the code.
-        activation: after each hidden layer.
+        shape: the shape of one example, such as `(28, 28, 1)`, without the batch axis.
+        widths: the widths of the hidden layers, from input to code.
+        code: the width of the code.
+        activation: the function after each hidden layer.
 
     Returns:
         A network from `(batch, *shape)` to the same shape.
@@ -94,8 +42,8 @@ def autoencoder(
     Raises:
         NetError: when applied to examples of another shape.
 
-    Hinton and Salakhutdinov, "Reducing the Dimensionality of Data with Neural Networks" (2006), there with widths
-    1000, 500, 250, a code of 30 and logistic units.
+    Hinton and Salakhutdinov, "Reducing the Dimensionality of Data with Neural Networks" (2006), which has the
+    widths 1000, 500, 250, a code of 30 and logistic units.
 
     >>> import jax, jax.numpy as jnp
     >>> net = autoencoder((28, 28, 1), (1000, 500, 250), 30, activation=jax.nn.sigmoid)
@@ -111,16 +59,16 @@ def autoencoder(
 def conv_autoencoder(
     shape: Sequence[int], features: Sequence[int] = (32, 64), code: int = 32, *, activation: Callable = jax.nn.relu
 ) -> Net:
-    """Return a convolutional autoencoder: each convolution halves the places, each transposed one doubles them.
+    """Return a convolutional autoencoder: each convolution halves the size, each transposed convolution doubles it.
 
-    All windows are 3 wide with stride 2; an odd size n becomes (n + 1) / 2, and n again on the way back. Between
-    the halves is a linear code. Outputs, `net.upto("encoder")` and `net["decoder"]` are as for `autoencoder`.
+    All kernels have size 3 and stride 2; an odd size n becomes (n + 1) / 2, and n again in the decoder. Between the
+    halves is a linear code. Outputs, `net.upto("encoder")` and `net["decoder"]` are as for `autoencoder`.
 
     Args:
-        shape: that of one example, `(height, width, channels)` of any size, or with one or three spatial axes.
-        features: channels of the convolutions from input to code.
-        code: width of the code.
-        activation: after each layer but code and output.
+        shape: the shape of one example, `(height, width, channels)` of any size, or with one or three spatial axes.
+        features: the channels of the convolutions, from input to code.
+        code: the width of the code.
+        activation: the function after each layer except the code and the output.
 
     Returns:
         A network from `(batch, *shape)` to the same shape.
@@ -143,18 +91,18 @@ def conv_autoencoder(
 
 @recorded
 def denoising_autoencoder(net: Net, noise: Net) -> Net:
-    """Return an autoencoder that sees a corrupted input in training, to be compared with the clean one.
+    """Return an autoencoder that sees a corrupted input in training, and is compared with the clean one.
 
-    The parameters are those of `net`, and in evaluation it computes the same. Train it with the clean input as the
-    target: `jn.train.program(denoising_autoencoder(net, noise), objective, optimizer, (x, x), ...)`.
+    It has the parameters of `net`, and computes the same in evaluation. Train it with the clean input as target:
+    `jn.train.program(denoising_autoencoder(net, noise), objective, optimizer, (x, x), ...)`.
 
     Args:
         net: an `autoencoder` or `conv_autoencoder`, or any serial network of `encoder` and `decoder`.
-        noise: what corrupts: `jn.masking_noise(rate)`, `jn.gaussian_noise(scale)` or `jn.salt_and_pepper(rate)`, whose
-            numbers may be traced, or any network without parameters.
+        noise: the corruption: `jn.masking_noise(rate)`, `jn.gaussian_noise(scale)` or `jn.salt_and_pepper(rate)`, whose
+            arguments may be traced, or any network without parameters.
 
     Raises:
-        NetError: if `net` is no serial network of an encoder and a decoder.
+        NetError: if `net` is not a serial network of `encoder` and `decoder`.
 
     Vincent, Larochelle, Bengio and Manzagol, "Extracting and Composing Robust Features with Denoising
     Autoencoders" (2008).
@@ -174,7 +122,61 @@ def denoising_autoencoder(net: Net, noise: Net) -> Net:
         names = ", ".join(net.children) or "none"
         raise NetError(
             f"expects a serial network of encoder and decoder, got {net.label} of {names}; "
-            f"put noise in front of another net by jn.serial(noise, net)",
+            f"for another network write jn.serial(noise, net)",
             label="denoising_autoencoder",
         )
     return serial(noise=noise, **net.children)
+
+
+def dense_halves(shape: Sequence[int], widths: Sequence[int], head: Net, activation: Callable) -> tuple[Net, Net]:
+    """Return a fully connected encoder that ends in `head`, and the decoder from its output back to `shape`."""
+    check_counts("shape", shape)
+    check_counts("widths", widths)
+    down = [layer for width in widths for layer in (dense(width, kernel_init=_HE), activation)]
+    up = [layer for width in reversed(widths) for layer in (dense(width, kernel_init=_HE), activation)]
+    encoder = serial(_only(shape, as_net(flatten)), *down, head)
+    return encoder, serial(*up, dense(math.prod(shape)), unflatten(shape))
+
+
+def conv_halves(shape: Sequence[int], features: Sequence[int], head: Net, activation: Callable) -> tuple[Net, Net]:
+    """Return a convolutional encoder that ends in `head`, and the decoder from its output back to `shape`."""
+    check_counts("shape", shape)
+    check_counts("features", features)
+    if not 2 <= len(shape) <= 4 or not features:
+        raise NetError(
+            f"expects a shape (*spatial, channels) and at least one number of features, got {tuple(shape)} and "
+            f"{tuple(features)}",
+            label="conv_autoencoder",
+        )
+    # The spatial sizes before the first convolution and after each.
+    sizes = [tuple(shape[:-1])]
+    down: list[Layer] = []
+    for width in features:
+        down += [conv(width, 3, stride=2, padding=1, kernel_init=_HE), activation]
+        sizes.append(tuple((n + 1) // 2 for n in sizes[-1]))
+    down[0] = _only(shape, as_net(down[0]))
+    smallest = (*sizes[-1], features[-1])
+    up: list[Layer] = [dense(math.prod(smallest), kernel_init=_HE), activation, unflatten(smallest)]
+    # Back through the sizes and features in between, coarsest first.
+    for size, width in zip(sizes[-2:0:-1], features[-2::-1]):
+        up += [_double(width, size, kernel_init=_HE), activation]
+    return serial(*down, flatten, head), serial(*up, _double(shape[-1], sizes[0]))
+
+
+def _double(width: int, size: tuple[int, ...], **options: Any) -> Net:
+    """Return the transposed convolution to a size from half of it, rounded up."""
+    return conv_transpose(width, 3, stride=2, padding=1, output_padding=tuple(1 - n % 2 for n in size), **options)
+
+
+@recorded
+def _only(shape: Sequence[int], layer: Net) -> Net:
+    """Return a layer that accepts examples of one shape only."""
+
+    def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
+        with labeled_as(layer.label):
+            if jnp.shape(x)[1:] != tuple(shape):
+                expected = ", ".join(map(str, ("batch", *shape)))
+                raise NetError(f"expects ({expected}), the shape this network was made for, got {jnp.shape(x)}")
+        return layer.apply(params, state, x, key=key, train=train)
+
+    return replace(layer, apply=apply)

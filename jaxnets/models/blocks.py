@@ -1,4 +1,4 @@
-"""What residual networks are built of: convolutions, residual functions, shortcuts, stages."""
+"""Building blocks of residual networks: convolutions, residual functions, shortcuts, stages."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,19 +17,19 @@ ZEROS, ONES = jax.nn.initializers.zeros, jax.nn.initializers.ones
 
 
 def same_conv(features: int, window: int, stride: int = 1, *, groups: int = 1, zero: bool = False) -> Net:
-    """Return a convolution without a bias, padded so that stride 1 keeps the size; `zero` starts it at zero."""
+    """Return a convolution without bias, padded so that stride 1 keeps the size; `zero` initializes it to zero."""
     init = ZEROS if zero else HE
     return conv(features, window, stride=stride, padding=window // 2, groups=groups, use_bias=False, kernel_init=init)
 
 
 def stem(features: int, window: int, stride: int = 1) -> Net:
-    """Return the first convolution. Its window is a pair, so that it takes images alone: a forgotten axis is told."""
+    """Return the first convolution; its pair of sizes restricts the input to images."""
     pair = (window, window)
     return conv(features, pair, stride=stride, padding=window // 2, use_bias=False, kernel_init=HE)
 
 
 def basic(features: int, stride: int = 1, *, zero: bool = False) -> Net:
-    """Return two 3×3 convolutions; `zero` starts the last scale at zero."""
+    """Return two 3×3 convolutions; `zero` initializes the last scale to zero."""
     return serial(
         conv1=same_conv(features, 3, stride),
         bn1=batch_norm(),
@@ -42,7 +42,7 @@ def basic(features: int, stride: int = 1, *, zero: bool = False) -> Net:
 def bottleneck(
     features: int, stride: int = 1, *, width: int, groups: int = 1, early: bool = False, zero: bool = False
 ) -> Net:
-    """Return 1×1, 3×3 and 1×1 convolutions of `width`, `width` and `features`; `early` strides in the first."""
+    """Return 1×1, 3×3 and 1×1 convolutions of `width`, `width`, `features`; `early` puts the stride on the first."""
     return serial(
         conv1=same_conv(width, 1, stride if early else 1),
         bn1=batch_norm(),
@@ -56,7 +56,7 @@ def bottleneck(
 
 
 def projection(features: int, stride: int = 1) -> Net:
-    """Return the shortcut that changes shape: a 1×1 convolution and a batch norm."""
+    """Return the shortcut that changes the shape: a 1×1 convolution and a batch norm."""
     return serial(same_conv(features, 1, stride), batch_norm())
 
 
@@ -64,25 +64,27 @@ def stages(counts: Sequence[int], width: int, block: Callable[[int, int, bool], 
     """Return the stages `layer1`, `layer2`, …, each with twice the features at half the size of the one before.
 
     Args:
-        counts: how many blocks each stage has.
-        width: features of the first stage.
-        block: makes a block from features, stride, and whether it is the first of its stage.
-        scan: whether the equal blocks behind the first are one scan over stacked parameters.
+        counts: the number of blocks in each stage.
+        width: the features of the first stage.
+        block: returns a block, from its features, its stride, and whether it is the first of its stage.
+        scan: whether the equal blocks after the first are one scan over stacked parameters.
     """
     named = {}
-    for place, n in enumerate(counts):
-        features = width * 2**place
-        first, rest = block(features, 2 if place else 1, True), block(features, 1, False)
+    for stage, n in enumerate(counts):
+        features = width * 2**stage
+        # All stages but the first halve the size in their first block.
+        first, rest = block(features, 2 if stage else 1, True), block(features, 1, False)
         others = [repeat(rest, n - 1)] if scan and n > 1 else [rest] * (n - 1)
-        named[f"layer{place + 1}"] = serial(first, *others)
+        named[f"layer{stage + 1}"] = serial(first, *others)
     return named
 
 
 @recorded
 def residual_behind(before: Net, body: Net, shortcut: Net) -> Net:
-    """Return a `residual` whose body and shortcut both start from the output of `before`, with all names flat."""
+    """Return a `residual` whose body and shortcut both start from the output of `before`; all are siblings."""
     after = residual(body, shortcut)
 
+    # The entries of `params` or `state` that belong to one of the two networks.
     def part(net: Net, tree: Any) -> Any:
         return {name: own for name, own in tree.items() if name in net.children}
 

@@ -1,4 +1,4 @@
-"""A small convolutional network to one's own measure."""
+"""A configurable small convolutional network."""
 
 from collections.abc import Callable, Sequence
 
@@ -28,30 +28,31 @@ def cnn(
     dropout: float | jax.Array = 0.0,
     spatial_axes: int = 2,
 ) -> Net:
-    """Return stages of convolution, activation and pooling, `features`, and a dense `classifier` on top.
+    """Return stages of convolution, activation and pooling, `features`, followed by a dense `classifier`.
 
-    Each stage has `convs` convolutions of one width, padded to keep the size, and a maximum over `pool` × `pool`
-    places, which divides it. Names are numbered through from 1, `conv1`, `bn1`, `act1`; `pool1` is stage 1's.
+    Each stage has `convs` convolutions of one width, padded to keep the size, and a max pool over `pool` × `pool`
+    places, which divides it. Convolutions are numbered from 1 through all stages, `conv1`, `bn1`, `act1`; pools by
+    stage, `pool1`.
 
     Args:
-        widths: channels of each stage.
-        num_classes: width of the output.
-        kernel_size: size of the convolutions' window, 3 or 5 as a rule.
-        convs: convolutions in each stage, at least 1.
-        pool: size and stride of the pooling window; 1 for no pooling.
-        batch_norm: whether a batch norm stands behind each convolution, which then has no bias.
-        activation: after each convolution and each hidden dense layer.
-        hidden: widths of the dense layers before the output; () for a linear classifier on the features.
-        dropout: rate in [0, 1) behind each of these; may be traced.
-        spatial_axes: 2 for images; 1 for sequences `(batch, length, channels)`, 3 for volumes.
+        widths: the number of channels of each stage.
+        num_classes: the width of the output.
+        kernel_size: the size of the convolutions' kernels, usually 3 or 5.
+        convs: the number of convolutions in each stage, at least 1.
+        pool: the size and stride of the pooling window; 1 for no pooling.
+        batch_norm: whether a batch norm follows each convolution, which then has no bias.
+        activation: the function after each convolution and each hidden dense layer.
+        hidden: the widths of the dense layers before the output; `()` for a linear classifier on the features.
+        dropout: the rate in [0, 1) after each of these; may be traced.
+        spatial_axes: 2 for images, 1 for sequences `(batch, length, channels)`, 3 for volumes.
 
     Returns:
-        A network from `(batch, height, width, channels)` to logits `(batch, num_classes)`. The dense layers are made
-        for the size that `init` sees.
+        A network from `(batch, height, width, channels)` to logits `(batch, num_classes)`. The size that `init` sees
+        determines the shape of the dense layers.
 
     Raises:
-        NetError: for settings out of range, input that is integer or of another number of axes, or one of the pools
-            being larger than its input: at least `pool` to the power of `len(widths)` is needed.
+        NetError: for settings out of range, an input that is integer or has another number of axes, or a pool that is
+            larger than its input: each spatial axis needs at least `pool ** len(widths)` places.
 
     LeCun et al., "Handwritten Digit Recognition with a Back-Propagation Network" (1989), for the idea; Simonyan and
     Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition" (2014), for the pattern.
@@ -68,14 +69,16 @@ def cnn(
         check_axes(spatial_axes)
     he = jax.nn.initializers.he_normal()
     features: dict[str, Layer] = {}
-    place = 0
+    number = 0
     for stage, width in enumerate(widths, start=1):
         for _ in range(convs):
-            place += 1
-            features[f"conv{place}"] = conv(width, kernel_size, padding="SAME", use_bias=not batch_norm, kernel_init=he)
+            number += 1
+            features[f"conv{number}"] = conv(
+                width, kernel_size, padding="SAME", use_bias=not batch_norm, kernel_init=he
+            )
             if batch_norm:
-                features[f"bn{place}"] = normalize()
-            features[f"act{place}"] = activation
+                features[f"bn{number}"] = normalize()
+            features[f"act{number}"] = activation
         if pool != 1:
             features[f"pool{stage}"] = max_pool(pool)
     classifier = mlp(hidden, num_classes, activation=activation, dropout=dropout)

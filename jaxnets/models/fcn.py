@@ -1,4 +1,4 @@
-"""Fully convolutional networks: a class for each place, read from coarse maps and made fine again."""
+"""Fully convolutional networks: scores on coarse feature maps, upsampled to a class for each place."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -30,33 +30,33 @@ def fcn(
     kernel_size: int = 3,
     dropout: Any = 0.5,
 ) -> Net:
-    """Return a fully convolutional network: scores at the coarsest map, doubled and added to those of finer ones.
+    """Return a fully convolutional network: scores of the coarsest map, upsampled and added to those of finer maps.
 
-    FCN-8s has two skips, FCN-16s `("pool4",)`, FCN-32s `()`. Each map's scores are a 1×1 convolution; sizes are
-    doubled by transposed convolutions that start as bilinear interpolation, and so is the last step from
+    FCN-8s has two skips, FCN-16s `("pool4",)`, FCN-32s `()`. The scores of a map are a 1×1 convolution. Transposed
+    convolutions, initialized as bilinear interpolation, double the size at each skip, and at last upsample by
     stride / 2^skips to single places. The paper's FCN-8s is `fcn(21, jn.models.vgg16()["features"],
-    skips=("23", "16"), features=4096, kernel_size=7)`, of 134,489,759 parameters.
+    skips=("23", "16"), features=4096, kernel_size=7)`, with 134,489,759 parameters.
 
     Args:
-        num_classes: channels of the output.
-        backbone: a `serial` of layers that ends in the coarsest map, or such a network cut by `upto`;
-            `cnn((16, 32, 64, 128, 128))["features"]` if not given. Its names stay flat, so weights of a classifier
-            fit: `params | vgg16_params["features"]`.
-        skips: its children whose maps have 2, 4, … times the size of the last, in this order.
-        stride: of the backbone as a whole.
-        features: channels of the two layers `fc6` and `fc7` behind the backbone.
-        kernel_size: of `fc6`; it keeps the size.
-        dropout: behind `fc6` and `fc7`. May be traced.
+        num_classes: the number of channels of the output.
+        backbone: a `serial` of layers that ends in the coarsest map, or such a network cut by `upto`. Default:
+            `cnn((16, 32, 64, 128, 128))["features"]`. Its names stay flat, so the weights of a classifier fit:
+            `params | vgg16_params["features"]`.
+        skips: the children of the backbone whose maps have 2, 4, … times the size of the last, in this order.
+        stride: the stride of the whole backbone.
+        features: the channels of the two layers `fc6` and `fc7` after the backbone.
+        kernel_size: the kernel size of `fc6`, which keeps the size of the map.
+        dropout: the rate after `fc6` and `fc7`. May be traced.
 
     Returns:
         A network from `(batch, height, width, channels)`, of any floating dtype and any size, to logits
-        `(batch, height, width, num_classes)`. Where sizes do not halve evenly, maps are cut at their end, or their
-        edge is repeated. `jn.losses.cross_entropy` takes them with labels `(batch, height, width)`.
+        `(batch, height, width, num_classes)`. Where sizes do not halve evenly, maps are cropped at their end, or their
+        edge is repeated. `jn.losses.cross_entropy` takes the logits with labels `(batch, height, width)`.
 
     Raises:
-        NetError: for a backbone that runs no layers in order, a skip that is none of them, or a stride that the skips
-            do not halve evenly; by the layer, for maps that do not have the sizes that `skips` and `stride` say,
-            and for input smaller than `stride`.
+        NetError: for a backbone that is not a `serial`, a skip that is not one of its children, or a stride that the
+            skips do not divide; for maps whose sizes do not match `skips` and `stride`; for an input smaller than
+            `stride`.
 
     Long, Shelhamer and Darrell, "Fully Convolutional Networks for Semantic Segmentation" (2015), section 4.
 
@@ -78,6 +78,7 @@ def fcn(
         "drop7": drop(dropout),
         "score": conv(num_classes, 1),
     }
+    # Scores start at zero on the skips, so the network starts as FCN-32s.
     for skip in skips:
         nodes[f"upscore_{skip}"] = _upscore(num_classes, 2)
         nodes[f"score_{skip}"] = (conv(num_classes, 1, kernel_init=ZEROS), skip)
@@ -88,13 +89,13 @@ def fcn(
 
 
 def fit(pair: tuple[jax.Array, jax.Array], *, within: int) -> jax.Array:
-    """Return the first of a pair with the spatial size of the second, fewer than `within` places away on each axis."""
+    """Crop or pad the first map to the spatial size of the second, from which it differs by less than `within`."""
     x, like = pair
     for axis in range(1, x.ndim - 1):
         missing = like.shape[axis] - x.shape[axis]
         if abs(missing) >= within:
             raise NetError(
-                f"expects maps of nearly one size, got {x.shape[1:-1]} for {like.shape[1:-1]}; the skips name maps of "
+                f"expects maps of nearly one size, got {x.shape[1:-1]} for {like.shape[1:-1]}; skips names maps of "
                 f"2, 4, … times the size of the last, and stride is that of the whole backbone"
             )
         x = jnp.pad(x, [(0, max(missing, 0) * (each == axis)) for each in range(x.ndim)], mode="edge")
@@ -103,6 +104,7 @@ def fit(pair: tuple[jax.Array, jax.Array], *, within: int) -> jax.Array:
 
 
 def _upscore(num_classes: int, step: int) -> Net:
+    """Return the transposed convolution that upsamples by `step`, initialized as bilinear interpolation."""
     window, cut = 2 * step - step % 2, (step - step % 2) // 2
     return conv_transpose(num_classes, window, stride=step, padding=cut, use_bias=False, kernel_init=bilinear_kernel)
 
@@ -112,8 +114,8 @@ def _check(backbone: Net, skips: Sequence[str], stride: int) -> None:
     with labeled_as("fcn"):
         check_count("stride", stride)
         if not in_order:
-            raise NetError(f"expects a serial as its backbone, got {backbone.label}")
+            raise NetError(f"expects a serial as backbone, got {backbone.label}")
         if unknown := [skip for skip in skips if skip not in backbone.children]:
-            raise NetError(f"finds no {', '.join(unknown)} in its backbone; there are: {', '.join(backbone.children)}")
+            raise NetError(f"expects skips among {', '.join(backbone.children)}, got {', '.join(unknown)}")
         if stride % 2 ** len(skips):
-            raise NetError(f"expects a stride that {len(skips)} skips halve evenly, got {stride}")
+            raise NetError(f"expects a stride divisible by 2^{len(skips)}, for {len(skips)} skips, got {stride}")

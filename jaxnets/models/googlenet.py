@@ -1,4 +1,4 @@
-"""GoogLeNet: branches of windows of several sizes side by side, nine times, as torchvision builds it."""
+"""GoogLeNet: nine modules of four parallel branches; as torchvision builds it, and as published."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,7 +26,8 @@ Unit = Callable[..., Net]
 HE = jax.nn.initializers.he_normal()
 POOL = max_pool(3, stride=2, ceil_mode=True)
 
-BLOCKS = {  # 1×1, 3×3 reduce, 3×3, 5×5 reduce, 5×5, pool projection: table 1 of the paper
+# Table 1 of the paper: 1×1, 3×3 reduce, 3×3, 5×5 reduce, 5×5, pool projection.
+BLOCKS = {
     "inception3a": (64, 96, 128, 16, 32, 32),
     "inception3b": (128, 128, 192, 32, 96, 64),
     "inception4a": (192, 96, 208, 16, 48, 64),
@@ -43,22 +44,22 @@ BLOCKS = {  # 1×1, 3×3 reduce, 3×3, 5×5 reduce, 5×5, pool projection: table
 def googlenet(
     num_classes: int = 1000, *, auxiliary: bool = False, dropout: Any = 0.2, auxiliary_dropout: Any = 0.7
 ) -> Net:
-    """Return GoogLeNet as torchvision builds it: batch norm, and a 3×3 window in the branch that the paper has 5×5 in.
+    """Return GoogLeNet as torchvision builds it: with batch norm, and 3×3 kernels where the paper has 5×5.
 
-    It takes `(batch, height, width, channels)` of any floating dtype and any size from 15 × 15 on, 224 × 224 in the
-    paper, and gives logits `(batch, num_classes)`. At 1000 classes and 3 channels it has 6,624,904 parameters and
-    1,498,376,192 multiply-adds at 224 × 224; the auxiliary heads have 6,379,984 parameters more. torchvision's
-    `transform_input`, which undoes one normalization of the images for another, is left to the data.
+    The input is `(batch, height, width, channels)` of any floating dtype and at least 15 × 15, 224 × 224 in the paper;
+    the output logits `(batch, num_classes)`. With 1000 classes and 3 channels there are 6,624,904 parameters and
+    1,498,376,192 multiply-adds at 224 × 224; the auxiliary heads add 6,379,984 parameters. torchvision's
+    `transform_input`, which replaces one normalization of the images by another, is part of the data here.
 
     Args:
-        num_classes: width of the output.
-        auxiliary: whether there are heads behind `inception4a` and `inception4d`, in training only. The output is
-            then `{"logits": ..., "aux1": ..., "aux2": ...}`; train it with `jn.losses.auxiliary_loss`, weights 0.3.
-        dropout: of the features before the output. May be traced.
-        auxiliary_dropout: of the heads' hidden layer. May be traced.
+        num_classes: the width of the output.
+        auxiliary: whether to add heads after `inception4a` and `inception4d`, in training only. The output is then
+            `{"logits": ..., "aux1": ..., "aux2": ...}`; train it with `jn.losses.auxiliary_loss`, weights 0.3.
+        dropout: the rate before the output. May be traced.
+        auxiliary_dropout: the rate after the hidden layer of the heads. May be traced.
 
     Raises:
-        NetError: by the layer, for input that is too small or without four axes.
+        NetError: for an input that is too small, or without four axes; the message names the layer.
 
     Szegedy and others, "Going Deeper with Convolutions" (2015), table 1, and Ioffe and Szegedy, "Batch Normalization"
     (2015); torchvision 0.28.
@@ -74,14 +75,51 @@ def googlenet(
         layer = conv(features, window, use_bias=False, kernel_init=HE, **options)
         return serial(conv=layer, bn=batch_norm(epsilon=1e-3), relu=jax.nn.relu)
 
-    body = chain(unit, 3, max_pool(2, ceil_mode=True), {}, dropout, num_classes)
-    return with_heads(body, unit, adaptive_avg_pool(4), auxiliary_dropout, num_classes) if auxiliary else body
+    body = _body(unit, 3, max_pool(2, ceil_mode=True), {}, dropout, num_classes)
+    return _with_heads(body, unit, adaptive_avg_pool(4), auxiliary_dropout, num_classes) if auxiliary else body
 
 
-def chain(unit: Unit, window: int, last_pool: Net, norm: dict[str, Net], dropout: Any, num_classes: int) -> Net:
-    """Return the network without heads, made of `unit(features, window)`; `norm` stands in its stem twice."""
+@takes_images
+def googlenet_2014(
+    num_classes: int = 1000, *, auxiliary: bool = False, dropout: Any = 0.4, auxiliary_dropout: Any = 0.7
+) -> Net:
+    """Return GoogLeNet as published: biases, local response normalization, 5×5 kernels, no batch norm.
+
+    Input and output are as for `googlenet`, from 31 × 31 on. With 1000 classes and 3 channels there are 6,998,552
+    parameters and 1,582,671,872 multiply-adds at 224 × 224. The heads pool over windows of 5 with stride 3, so they
+    need at least 79 × 79, and have the paper's 4 × 4 places at 224 × 224.
+
+    Args:
+        num_classes: the width of the output.
+        auxiliary: whether to add heads after `inception4a` and `inception4d`, in training only.
+        dropout: the rate before the output. May be traced.
+        auxiliary_dropout: the rate after the hidden layer of the heads. May be traced.
+
+    Raises:
+        NetError: for an input that is too small, or without four axes; the message names the layer.
+
+    Szegedy and others, "Going Deeper with Convolutions" (2015), table 1, figure 3 for the normalization and section 5
+    for the heads; the settings of the normalization are those of Caffe's model.
+
+    >>> import jax, jax.numpy as jnp
+    >>> x = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
+    >>> params, _ = jax.eval_shape(googlenet_2014().init, jax.random.key(0), x)
+    >>> sum(leaf.size for leaf in jax.tree.leaves(params))
+    6998552
+    """
+
+    def unit(features: int, window: int | tuple[int, int], **options: Any) -> Net:
+        return serial(conv=conv(features, window, kernel_init=HE, **options), relu=jax.nn.relu)
+
+    body = _body(unit, 5, POOL, {"norm": local_response_norm(5)}, dropout, num_classes)
+    return _with_heads(body, unit, avg_pool(5, stride=3), auxiliary_dropout, num_classes) if auxiliary else body
+
+
+def _body(unit: Unit, window: int, last_pool: Net, norm: dict[str, Net], dropout: Any, num_classes: int) -> Net:
+    """Return the network without heads, made of `unit(features, window)`, with `norm` twice in its stem."""
     layers: dict[str, Any] = {
-        "conv1": unit(64, (7, 7), stride=2, padding=3),  # a pair: for images alone; (batch, 112, 112, 64)
+        # A pair of sizes restricts the input to images.
+        "conv1": unit(64, (7, 7), stride=2, padding=3),  # (batch, 112, 112, 64)
         "maxpool1": POOL,  # (batch, 56, 56, 64)
         **{f"{name}1": layer for name, layer in norm.items()},
         "conv2": unit(64, 1),
@@ -104,8 +142,8 @@ def chain(unit: Unit, window: int, last_pool: Net, norm: dict[str, Net], dropout
     return serial(**layers, avgpool=global_avg_pool, dropout=drop(dropout), fc=dense(num_classes))
 
 
-def with_heads(body: Net, unit: Unit, pool: Net, dropout: Any, num_classes: int) -> Net:
-    """Return the network with its two auxiliary heads, made of `unit(features, window)`."""
+def _with_heads(body: Net, unit: Unit, pool: Net, dropout: Any, num_classes: int) -> Net:
+    """Return the network with two auxiliary heads, made of `unit(features, window)`."""
     head = serial(
         pool=pool,  # (batch, 4, 4, channels)
         conv=unit(128, 1),
@@ -116,39 +154,3 @@ def with_heads(body: Net, unit: Unit, pool: Net, dropout: Any, num_classes: int)
         fc2=dense(num_classes),
     )
     return auxiliary_heads(body, aux1=(head, "inception4a"), aux2=(head, "inception4d"))
-
-
-@takes_images
-def googlenet_2014(
-    num_classes: int = 1000, *, auxiliary: bool = False, dropout: Any = 0.4, auxiliary_dropout: Any = 0.7
-) -> Net:
-    """Return GoogLeNet as in the paper: biases, local response normalization, true 5×5 windows, no batch norm.
-
-    It is used as `googlenet` is, for 31 × 31 or more. At 1000 classes and 3 channels it has 6,998,552 parameters and
-    1,582,671,872 multiply-adds at 224 × 224. The heads pool by windows of 5 with stride 3, so that they ask for
-    79 × 79 or more, and have the paper's 4 × 4 places at 224 × 224.
-
-    Args:
-        num_classes: width of the output.
-        auxiliary: whether there are heads behind `inception4a` and `inception4d`, in training only.
-        dropout: of the features before the output. May be traced.
-        auxiliary_dropout: of the heads' hidden layer. May be traced.
-
-    Raises:
-        NetError: by the layer, for input that is too small or without four axes.
-
-    Szegedy and others, "Going Deeper with Convolutions" (2015), table 1, figure 3 for the normalization and section 5
-    for the heads; the settings of the normalization are those of Caffe's model.
-
-    >>> import jax, jax.numpy as jnp
-    >>> x = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
-    >>> params, _ = jax.eval_shape(googlenet_2014().init, jax.random.key(0), x)
-    >>> sum(leaf.size for leaf in jax.tree.leaves(params))
-    6998552
-    """
-
-    def unit(features: int, window: int | tuple[int, int], **options: Any) -> Net:
-        return serial(conv=conv(features, window, kernel_init=HE, **options), relu=jax.nn.relu)
-
-    body = chain(unit, 5, POOL, {"norm": local_response_norm(5)}, dropout, num_classes)
-    return with_heads(body, unit, avg_pool(5, stride=3), auxiliary_dropout, num_classes) if auxiliary else body

@@ -1,4 +1,4 @@
-"""What a model of images asks of its input: how many axes it has, and that channels come last."""
+"""Input checks of image models: the number of axes, and channels last."""
 
 import functools
 import warnings
@@ -17,7 +17,7 @@ P = ParamSpec("P")
 
 
 def takes_images(factory: Callable[P, Net]) -> Callable[P, Net]:
-    """Decorate the constructor of a model of images, `(batch, height, width, channels)`: see `of_images`."""
+    """Decorate the constructor of a model of images `(batch, height, width, channels)`; see `of_images`."""
     make_net = explained(factory)
 
     @functools.wraps(factory)
@@ -28,15 +28,15 @@ def takes_images(factory: Callable[P, Net]) -> Callable[P, Net]:
 
 
 def of_images(net: Net, label: str, spatial_axes: int = 2) -> Net:
-    """Return a network that takes floating inputs `(batch, *spatial, channels)` of so many spatial axes alone.
+    """Return a network that only accepts floating inputs `(batch, *spatial, channels)` with a number of spatial axes.
 
-    Layers that slide a window take any number of axes: images `(batch, height, width)` without channels would be
-    read as sequences of `width` channels. An input whose second axis is 1 or 3, shorter than all behind it, looks
-    like channels in front, and is warned of.
+    Convolutions and pools accept any number of axes: images `(batch, height, width)` without channels would be read as
+    sequences of `width` channels. An input whose second axis is 1 or 3, and shorter than all after it, looks like
+    channels first, and raises a warning.
 
     Args:
-        net: the model; its children stay as they are.
-        label: its name in messages.
+        net: the model; its children are unchanged.
+        label: the name in messages.
         spatial_axes: 1 for sequences, 2 for images, 3 for volumes.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
@@ -49,8 +49,9 @@ missing, x[None] for the batch or x[..., None] for the channels
     """
 
     def check(x: Any) -> None:
+        # The layers refuse it, with a better message.
         if isinstance(x, Padded):
-            return  # which the layers refuse, and say why
+            return
         with labeled_as(label):
             check_spatial(x, spatial_axes)
         warn_of_channels_first(label, tuple(x.shape))
@@ -95,5 +96,6 @@ def warn_of_channels_first(label: str, shape: tuple[int, ...]) -> None:
         warnings.warn(
             f"{label}: {shape} looks like (batch, channels, {', '.join(AXES[len(rest)])}), but channels are the last "
             f"axis here: x.transpose{order}",
-            stacklevel=4,  # who calls init or apply
+            # The caller of init or apply.
+            stacklevel=4,
         )

@@ -1,4 +1,4 @@
-"""What Inception v3 is built of: branches in torchvision's names, in three sizes, and what halves the size between."""
+"""Inception v3: modules of parallel branches at three sizes, with torchvision's names."""
 
 from typing import Any
 
@@ -16,120 +16,24 @@ HALVED = max_pool(3, stride=2)
 AVERAGED = avg_pool(3, stride=1, padding=1)
 
 
-def unit(features: int, window: Ints, *, stride: int = 1, padding: Padding = 0) -> Net:
-    """Return a convolution without a bias, a batch norm with ε = 0.001 and a ReLU."""
-    he = jax.nn.initializers.he_normal()
-    layer = conv(features, window, stride=stride, padding=padding, use_bias=False, kernel_init=he)
-    return serial(conv=layer, bn=batch_norm(epsilon=1e-3), relu=jax.nn.relu)
-
-
-def across(features: int, length: int) -> Net:
-    """Return a unit whose window is one row high."""
-    return unit(features, (1, length), padding=(0, length // 2))
-
-
-def down(features: int, length: int) -> Net:
-    """Return a unit whose window is one column wide."""
-    return unit(features, (length, 1), padding=(length // 2, 0))
-
-
-def mixed_5(pool_features: int) -> Net:
-    """Return figure 5: a 5×5 window, and two 3×3 ones in its stead."""
-    return graph(
-        branch1x1=unit(64, 1),
-        branch5x5_1=(unit(48, 1), "input"),
-        branch5x5_2=unit(64, 5, padding=2),
-        branch3x3dbl_1=(unit(64, 1), "input"),
-        branch3x3dbl_2=unit(96, 3, padding=1),
-        branch3x3dbl_3=unit(96, 3, padding=1),
-        pool=(AVERAGED, "input"),
-        branch_pool=unit(pool_features, 1),
-        join=(concatenate, "branch1x1", "branch5x5_2", "branch3x3dbl_3", "branch_pool"),
-    )
-
-
-def mixed_6a() -> Net:
-    """Return figure 10: half the size, by stride and by pooling side by side."""
-    return graph(
-        branch3x3=unit(384, 3, stride=2),
-        branch3x3dbl_1=(unit(64, 1), "input"),
-        branch3x3dbl_2=unit(96, 3, padding=1),
-        branch3x3dbl_3=unit(96, 3, stride=2),
-        pool=(HALVED, "input"),
-        join=(concatenate, "branch3x3", "branch3x3dbl_3", "pool"),
-    )
-
-
-def mixed_6(width: int) -> Net:
-    """Return figure 6: 7×7 windows as 1×7 and 7×1 ones."""
-    return graph(
-        branch1x1=unit(192, 1),
-        branch7x7_1=(unit(width, 1), "input"),
-        branch7x7_2=across(width, 7),
-        branch7x7_3=down(192, 7),
-        branch7x7dbl_1=(unit(width, 1), "input"),
-        branch7x7dbl_2=down(width, 7),
-        branch7x7dbl_3=across(width, 7),
-        branch7x7dbl_4=down(width, 7),
-        branch7x7dbl_5=across(192, 7),
-        pool=(AVERAGED, "input"),
-        branch_pool=unit(192, 1),
-        join=(concatenate, "branch1x1", "branch7x7_3", "branch7x7dbl_5", "branch_pool"),
-    )
-
-
-def mixed_7a() -> Net:
-    """Return half the size again, with a 7×7 window before the stride."""
-    return graph(
-        branch3x3_1=unit(192, 1),
-        branch3x3_2=unit(320, 3, stride=2),
-        branch7x7x3_1=(unit(192, 1), "input"),
-        branch7x7x3_2=across(192, 7),
-        branch7x7x3_3=down(192, 7),
-        branch7x7x3_4=unit(192, 3, stride=2),
-        pool=(HALVED, "input"),
-        join=(concatenate, "branch3x3_2", "branch7x7x3_4", "pool"),
-    )
-
-
-def mixed_7() -> Net:
-    """Return figure 7: 3×3 windows as 1×3 and 3×1 ones side by side, for many features at few places."""
-    return graph(
-        branch1x1=unit(320, 1),
-        branch3x3_1=(unit(384, 1), "input"),
-        branch3x3_2a=across(384, 3),
-        branch3x3_2b=(down(384, 3), "branch3x3_1"),
-        branch3x3dbl_1=(unit(448, 1), "input"),
-        branch3x3dbl_2=unit(384, 3, padding=1),
-        branch3x3dbl_3a=across(384, 3),
-        branch3x3dbl_3b=(down(384, 3), "branch3x3dbl_2"),
-        pool=(AVERAGED, "input"),
-        branch_pool=unit(192, 1),
-        join=(
-            concatenate,
-            *("branch1x1", "branch3x3_2a", "branch3x3_2b", "branch3x3dbl_3a", "branch3x3dbl_3b", "branch_pool"),
-        ),
-    )
-
-
 @takes_images
 def inception_v3(num_classes: int = 1000, *, auxiliary: bool = False, dropout: Any = 0.5) -> Net:
     """Return Inception v3 as torchvision builds it.
 
-    It takes `(batch, height, width, channels)` of any floating dtype and any size from 75 × 75 on, 299 × 299 in the
-    paper, and gives logits `(batch, num_classes)`. At 1000 classes and 3 channels it has 23,834,568 parameters, with
-    the auxiliary head 27,161,264, and 5,713,216,096 multiply-adds at 299 × 299. torchvision's `transform_input`,
-    which undoes one normalization of the images for another, is left to the data.
+    The input is `(batch, height, width, channels)` of any floating dtype and at least 75 × 75, 299 × 299 in the paper;
+    the output logits `(batch, num_classes)`. With 1000 classes and 3 channels there are 23,834,568 parameters, with the
+    auxiliary head 27,161,264, and 5,713,216,096 multiply-adds at 299 × 299. torchvision's `transform_input`, which
+    replaces one normalization of the images by another, is part of the data here.
 
     Args:
-        num_classes: width of the output.
-        auxiliary: whether there is a head behind `Mixed_6e`, in training only. The output is then
-            `{"logits": ..., "AuxLogits": ...}`; train it with `jn.losses.auxiliary_loss`. The head asks for 299 × 299
-            or more.
-        dropout: of the features before the output. May be traced.
+        num_classes: the width of the output.
+        auxiliary: whether to add a head after `Mixed_6e`, in training only. The output is then
+            `{"logits": ..., "AuxLogits": ...}`; train it with `jn.losses.auxiliary_loss`. The head needs at least
+            299 × 299.
+        dropout: the rate before the output. May be traced.
 
     Raises:
-        NetError: by the layer, for input that is too small or without four axes.
+        NetError: for an input that is too small, or without four axes; the message names the layer.
 
     Szegedy, Vanhoucke, Ioffe, Shlens and Wojna, "Rethinking the Inception Architecture for Computer Vision" (2016),
     table 1 and figures 5 to 10; torchvision 0.28.
@@ -141,7 +45,8 @@ def inception_v3(num_classes: int = 1000, *, auxiliary: bool = False, dropout: A
     27161264
     """
     body = serial(
-        Conv2d_1a_3x3=unit(32, (3, 3), stride=2),  # a pair: for images alone; (batch, 149, 149, 32)
+        # A pair of sizes restricts the input to images.
+        Conv2d_1a_3x3=unit(32, (3, 3), stride=2),  # (batch, 149, 149, 32)
         Conv2d_2a_3x3=unit(32, 3),  # (batch, 147, 147, 32)
         Conv2d_2b_3x3=unit(64, 3, padding=1),  # (batch, 147, 147, 64)
         maxpool1=HALVED,  # (batch, 73, 73, 64)
@@ -171,3 +76,99 @@ def inception_v3(num_classes: int = 1000, *, auxiliary: bool = False, dropout: A
         fc=dense(num_classes),
     )
     return auxiliary_heads(body, AuxLogits=(head, "Mixed_6e")) if auxiliary else body
+
+
+def unit(features: int, window: Ints, *, stride: int = 1, padding: Padding = 0) -> Net:
+    """Return a convolution without a bias, a batch norm with ε = 0.001 and a ReLU."""
+    he = jax.nn.initializers.he_normal()
+    layer = conv(features, window, stride=stride, padding=padding, use_bias=False, kernel_init=he)
+    return serial(conv=layer, bn=batch_norm(epsilon=1e-3), relu=jax.nn.relu)
+
+
+def across(features: int, length: int) -> Net:
+    """Return a unit with a kernel one row high."""
+    return unit(features, (1, length), padding=(0, length // 2))
+
+
+def down(features: int, length: int) -> Net:
+    """Return a unit with a kernel one column wide."""
+    return unit(features, (length, 1), padding=(length // 2, 0))
+
+
+def mixed_5(pool_features: int) -> Net:
+    """Return the module of figure 5: a 5×5 convolution, and two 3×3 ones instead of another."""
+    return graph(
+        branch1x1=unit(64, 1),
+        branch5x5_1=(unit(48, 1), "input"),
+        branch5x5_2=unit(64, 5, padding=2),
+        branch3x3dbl_1=(unit(64, 1), "input"),
+        branch3x3dbl_2=unit(96, 3, padding=1),
+        branch3x3dbl_3=unit(96, 3, padding=1),
+        pool=(AVERAGED, "input"),
+        branch_pool=unit(pool_features, 1),
+        join=(concatenate, "branch1x1", "branch5x5_2", "branch3x3dbl_3", "branch_pool"),
+    )
+
+
+def mixed_6a() -> Net:
+    """Return the module of figure 10, which halves the size by strided convolutions and pooling in parallel."""
+    return graph(
+        branch3x3=unit(384, 3, stride=2),
+        branch3x3dbl_1=(unit(64, 1), "input"),
+        branch3x3dbl_2=unit(96, 3, padding=1),
+        branch3x3dbl_3=unit(96, 3, stride=2),
+        pool=(HALVED, "input"),
+        join=(concatenate, "branch3x3", "branch3x3dbl_3", "pool"),
+    )
+
+
+def mixed_6(width: int) -> Net:
+    """Return the module of figure 6: 7×7 convolutions factorized into 1×7 and 7×1."""
+    return graph(
+        branch1x1=unit(192, 1),
+        branch7x7_1=(unit(width, 1), "input"),
+        branch7x7_2=across(width, 7),
+        branch7x7_3=down(192, 7),
+        branch7x7dbl_1=(unit(width, 1), "input"),
+        branch7x7dbl_2=down(width, 7),
+        branch7x7dbl_3=across(width, 7),
+        branch7x7dbl_4=down(width, 7),
+        branch7x7dbl_5=across(192, 7),
+        pool=(AVERAGED, "input"),
+        branch_pool=unit(192, 1),
+        join=(concatenate, "branch1x1", "branch7x7_3", "branch7x7dbl_5", "branch_pool"),
+    )
+
+
+def mixed_7a() -> Net:
+    """Return the module that halves the size again, with a factorized 7×7 convolution before the stride."""
+    return graph(
+        branch3x3_1=unit(192, 1),
+        branch3x3_2=unit(320, 3, stride=2),
+        branch7x7x3_1=(unit(192, 1), "input"),
+        branch7x7x3_2=across(192, 7),
+        branch7x7x3_3=down(192, 7),
+        branch7x7x3_4=unit(192, 3, stride=2),
+        pool=(HALVED, "input"),
+        join=(concatenate, "branch3x3_2", "branch7x7x3_4", "pool"),
+    )
+
+
+def mixed_7() -> Net:
+    """Return the module of figure 7: 3×3 convolutions as parallel 1×3 and 3×1, for many features at few places."""
+    return graph(
+        branch1x1=unit(320, 1),
+        branch3x3_1=(unit(384, 1), "input"),
+        branch3x3_2a=across(384, 3),
+        branch3x3_2b=(down(384, 3), "branch3x3_1"),
+        branch3x3dbl_1=(unit(448, 1), "input"),
+        branch3x3dbl_2=unit(384, 3, padding=1),
+        branch3x3dbl_3a=across(384, 3),
+        branch3x3dbl_3b=(down(384, 3), "branch3x3dbl_2"),
+        pool=(AVERAGED, "input"),
+        branch_pool=unit(192, 1),
+        join=(
+            concatenate,
+            *("branch1x1", "branch3x3_2a", "branch3x3_2b", "branch3x3dbl_3a", "branch3x3dbl_3b", "branch_pool"),
+        ),
+    )

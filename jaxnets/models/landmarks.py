@@ -1,4 +1,4 @@
-"""Landmarks: a network whose outputs are points in the image."""
+"""Landmark detection: a network that predicts points in an image."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -27,26 +27,27 @@ def landmarks(
     hidden: Sequence[int] = (128,),
     dropout: Any = 0.0,
 ) -> Net:
-    """Return a network that tells where in an image each of some points lies, such as the corners of a mouth.
+    """Return a network that predicts the positions of points in an image, such as the corners of a mouth.
 
-    Points are (x, y), x to the right and y downwards; the middle of the image is (0, 0), its edges are at -1 and 1.
-    It is trained as any regression, with `jn.losses.squared_error` or `smooth_l1`.
+    Points are (x, y), x to the right and y downwards; the center of the image is (0, 0), its edges are at -1 and 1.
+    Train it as a regression, with `jn.losses.squared_error` or `smooth_l1`.
 
     Args:
-        num_points: how many points there are.
-        backbone: what turns the images into feature maps `(batch, height, width, channels)`;
-            `cnn((16, 32, 64), batch_norm=True)["features"]` if not given. Its parameters are `features`.
-        head: "dense" flattens the maps and regresses the coordinates, made for the size that `init` sees. "heatmap"
-            makes one map a point and takes its `soft_argmax`: fewer parameters, images of any size, points inside.
-        hidden: widths of the dense layers before the output, for "dense".
-        dropout: rate in [0, 1) behind each of these; may be traced.
+        num_points: the number of points.
+        backbone: a network from images to feature maps `(batch, height, width, channels)`. Default:
+            `cnn((16, 32, 64), batch_norm=True)["features"]`. Its parameters are under `features`.
+        head: "dense" flattens the maps and regresses the coordinates, for the size that `init` sees. "heatmap" predicts
+            one map per point and returns its `soft_argmax`: fewer parameters, images of any size, points inside.
+        hidden: the widths of the dense layers before the output, for "dense".
+        dropout: the rate in [0, 1) after each of these; may be traced.
 
     Returns:
-        A network from `(batch, height, width, channels)` to `(batch, num_points, 2)`. `net.upto("heatmap")` gives the
+        A network from `(batch, height, width, channels)` to `(batch, num_points, 2)`. `net.upto("heatmap")` returns the
         maps.
 
     Raises:
-        NetError: for another head, a number below 1; by the layer, for input that the backbone does not take.
+        NetError: for another head or a number below 1, or an input that the backbone does not accept; the message names
+            the layer.
 
     Toshev and Szegedy, "DeepPose: Human Pose Estimation via Deep Neural Networks" (2014), for "dense"; Nibali, He,
     Morgan and Prendergast, "Numerical Coordinate Regression with Convolutional Neural Networks" (2018), for "heatmap".
@@ -74,19 +75,19 @@ def as_points(x: jax.Array, *, num_points: int) -> jax.Array:
 
 
 def soft_argmax(heatmaps: Any) -> jax.Array:
-    """Return the mean place of each channel under softmax(heatmap) over all places, as (x, y).
+    """Return the mean position in each channel under softmax(heatmap) over all places, as (x, y).
 
-    c = Σ_p softmax(h)_p · place_p, with places by their middles: column j of n is at x = (2 j + 1) / n - 1. It is
-    differentiable, unlike the place of the maximum, which it comes near to where the map has one high peak.
+    c = Σ_p softmax(h)_p · position_p, with places at their centers: column j of n is at x = (2 j + 1) / n - 1. Unlike
+    the position of the maximum, which it approaches for a map with one high peak, it is differentiable.
 
     Args:
         heatmaps: `(batch, height, width, points)`, floating. Sums are taken in float32 for narrower input.
 
     Returns:
-        `(batch, points, 2)`, of the same dtype, inside -1 … 1.
+        `(batch, points, 2)` in the same dtype, inside (-1, 1).
 
     Raises:
-        NetError: for input of another rank, or of integers.
+        NetError: for an input of another rank, or of integers.
 
     Nibali, He, Morgan and Prendergast, "Numerical Coordinate Regression with Convolutional Neural Networks" (2018).
 
@@ -99,6 +100,7 @@ def soft_argmax(heatmaps: Any) -> jax.Array:
     dtype = param_dtype(heatmaps)
     share = jax.nn.softmax(jnp.asarray(heatmaps).astype(dtype), axis=(1, 2))  # (batch, height, width, points)
     x, y = ((2 * jnp.arange(n, dtype=dtype) + 1) / n - 1 for n in (share.shape[2], share.shape[1]))
-    mean_x = (share.sum(1) * x[None, :, None]).sum(1)  # no matrix product, which a GPU would round
+    # (batch, points). Sums, because a GPU would round a matrix product.
+    mean_x = (share.sum(1) * x[None, :, None]).sum(1)
     mean_y = (share.sum(2) * y[None, :, None]).sum(1)
     return jnp.stack([mean_x, mean_y], axis=-1).astype(heatmaps.dtype)

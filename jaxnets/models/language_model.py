@@ -1,4 +1,4 @@
-"""A recurrent language model: which token comes next."""
+"""A recurrent language model, which predicts the next token."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,29 +25,29 @@ def language_model(
     dropout: Any = 0.0,
     tie_weights: bool = False,
 ) -> Net:
-    """Return a network that reads tokens and gives, after each, logits of the next: p(x_{t+1} | x_1 … x_t).
+    """Return a network that reads tokens and returns, after each, the logits of the next: p(x_{t+1} | x_1 … x_t).
 
-    Tokens are integers `(batch, time)` in [0, vocabulary), an array or `Padded`; logits are `(batch, time,
-    vocabulary)`. What the network remembers is data that goes in and out: for an input `(tokens, carry)` the
-    output is `(logits, carry)`, a carry of `None` standing for the beginning. So a long text is learned piece
-    by piece, and `generate` goes on from a prompt. Take the loss as `jn.losses.sequence(jn.losses.cross_entropy)`
-    with the tokens one step on as targets; its exponential is the perplexity.
+    Tokens are integers `(batch, time)` in [0, vocabulary), an array or `Padded`; logits are
+    `(batch, time, vocabulary)`. The carry is explicit: for an input `(tokens, carry)` the output is `(logits, carry)`,
+    where a carry of `None` is the start of a text. So a long text can be learned piece by piece, and
+    `jn.decoding.sample` continues a prompt. The loss is `jn.losses.sequence(jn.losses.cross_entropy)` with the tokens
+    one step later as targets; its exponential is the perplexity.
 
-    The children are `embedding`, `dropout1`, `rnn`, `dropout2`, `fc`. PyTorch's recurrent module of the name `rnn`
-    has the same weights: cell k's are under `rnn/k`, those of a single cell under `rnn`.
+    The children are `embedding`, `dropout1`, `rnn`, `dropout2`, `fc`. The weights are those of a PyTorch module with
+    the recurrent attribute `rnn`: those of layer k under `rnn/k`, of a single layer under `rnn`.
 
     Args:
-        vocabulary: how many tokens there are.
-        hidden: width of the cells.
-        cell: what makes a cell from its width: `jn.lstm_cell`, `jn.gru_cell`, `jn.rnn_cell`, or your own.
-        layers: how many cells there are in depth.
-        embedding: width of a token's vector; `hidden` if not given.
-        dropout: rate in [0, 1) in training, before, between and after the cells, never along time. May be traced.
-        tie_weights: whether the table of embeddings is also the kernel of `fc`, which then has but a bias; widths
-            must be equal. The table starts at the size that suits logits.
+        vocabulary: the number of tokens.
+        hidden: the width of the cells.
+        cell: a function from a width to a cell: `jn.lstm_cell`, `jn.gru_cell`, `jn.rnn_cell`, or a custom one.
+        layers: the number of recurrent layers.
+        embedding: the width of a token's embedding. Default: `hidden`.
+        dropout: the rate in [0, 1) before, between and after the layers, never along time. May be traced.
+        tie_weights: whether the embedding table is also the kernel of `fc`, which then only has a bias; the widths must
+            be equal. The table is initialized at the scale that suits logits.
 
     Raises:
-        NetError: for a size below 1, a rate outside [0, 1), tied weights of two widths, or input that is neither
+        NetError: for a size below 1, a rate outside [0, 1), tied weights of two widths, or an input that is neither
             tokens nor `(tokens, carry)`.
 
     Mikolov, Karafiát, Burget, Černocký and Khudanpur, "Recurrent neural network based language model" (2010);
@@ -66,7 +66,7 @@ def language_model(
     width = hidden if embedding is None else embedding
     with labeled_as("language_model"):
         if tie_weights and width != hidden:
-            raise NetError(f"ties weights of one width, got embedding={width} and hidden={hidden}")
+            raise NetError(f"expects embedding equal to hidden to tie weights, got {width} and {hidden}")
         init = {"embedding_init": jax.nn.initializers.normal(width**-0.5)} if tie_weights else {}
         children = {
             "embedding": embed(vocabulary, width, **init),
@@ -88,6 +88,7 @@ def language_model(
     def build(key: Key, x: Any) -> tuple[Params, State, Any]:
         params: dict[str, Any] = {}
         y = run(x, lambda name, x: build_child(children[name], name, key, x, params, {}))
+        # The embedding table takes its place.
         if tie_weights:
             del params["fc"]["kernel"]
         return params, {}, y
@@ -105,7 +106,8 @@ def language_model(
 
 
 def _tied(params: Params) -> Params:
-    own, table = params.get("fc", {}), params.get("embedding", {}).get("embedding")
-    if "kernel" in own:
-        raise NetError("has no fc/kernel where it ties weights", label="language_model", names_differ=True)
-    return params if table is None else {**params, "fc": {**own, "kernel": table.T}}
+    """Return the parameters with the transposed embedding table as the kernel of `fc`."""
+    fc, table = params.get("fc", {}), params.get("embedding", {}).get("embedding")
+    if "kernel" in fc:
+        raise NetError("expects no fc/kernel with tied weights, got one", label="language_model", names_differ=True)
+    return params if table is None else {**params, "fc": {**fc, "kernel": table.T}}

@@ -1,4 +1,4 @@
-"""What LeNet-5 of 1998 alone is made of: learned subsampling, a table of connections, distances to codes."""
+"""LeNet-5, as it is built today and as published: learned subsampling, a connection table, distances to codes."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -20,7 +20,15 @@ from jaxnets.layers import avg_pool, conv, dense, flatten, max_pool
 from jaxnets.layers.windows import check_spatial
 from jaxnets.models.images import takes_images
 
-# Ours, drawn as figure 3 of the paper draws its characters: strokes two wide on 7 × 12.
+# Table I of the paper: the maps of S2 that each map of C3 is connected to.
+C3_TABLE = (
+    *((0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (0, 4, 5), (0, 1, 5)),
+    *((0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5), (0, 3, 4, 5), (0, 1, 4, 5), (0, 1, 2, 5)),
+    *((0, 1, 3, 4), (1, 2, 4, 5), (0, 2, 3, 5)),
+    (0, 1, 2, 3, 4, 5),
+)
+
+# The output codes: our drawings in the style of figure 3 of the paper, strokes two wide on 7 × 12.
 DIGITS = """
 ....... ....... ....... ....... ....... ....... ....... ....... ....... .......
 .#####. ...##.. .#####. .#####. ....##. ####### ..####. ####### .#####. .#####.
@@ -37,120 +45,20 @@ DIGITS = """
 """
 
 
-def codes_for(num_classes: int) -> np.ndarray:
-    """Return codes of -1 and 1 `(num_classes, 84)`: pictures of the ten digits, and for more classes bits at random.
-
-    Section II.B of the paper has both. A picture is read row by row: `codes[3].reshape(12, 7)`.
-    """
-    rows = [line.split() for line in DIGITS.split("\n") if line]
-    pictures = [[1 if place == "#" else -1 for line in rows for place in line[digit]] for digit in range(10)]
-    more = max(num_classes - 10, 0)
-    drawn = np.random.PCG64(84).random_raw(84 * more).reshape(more, 84)  # raw bits are the same for ever
-    return np.array([*pictures, *(2 * (drawn >> 63).astype(int) - 1)], np.float32)[:num_classes]
-
-
-def fan_in_uniform(key: jax.Array, shape: Any, dtype: Any = None, out_sharding: Any = None) -> jax.Array:
-    """Draw from U(-2.4 / F, 2.4 / F) with the fan-in F, the paper's initial values (appendix A)."""
-    limit = 2.4 / math.prod(shape[:-1])
-    return jax.random.uniform(key, shape, dtype, -limit, limit, out_sharding=out_sharding)
-
-
-@recorded
-def subsample(window: int) -> Net:
-    """Add up each channel over tiles, y = scale · Σ x + bias: a gain and a bias to learn for each channel."""
-    pool = avg_pool(window)
-
-    def shapes(x: Any) -> dict[str, tuple[int, ...]]:
-        check_spatial(x)
-        return {"scale": x.shape[-1:], "bias": x.shape[-1:]}
-
-    def init(key: jax.Array, x: Any) -> Params:
-        limit, shape = 2.4 / window**2, shapes(x)["scale"]
-        scale = jax.random.uniform(key, shape, param_dtype(x), -limit, limit)
-        return {"scale": scale, "bias": jnp.zeros(shape, param_dtype(x))}
-
-    def apply(params: Params, x: Any) -> jax.Array:
-        check_params(params, shapes(x), x)
-        total = window ** (len(x.shape) - 2) * pool.apply({}, {}, x)[0]
-        return total * along_last(params["scale"], total) + along_last(params["bias"], total)
-
-    return layer(init, apply, label=f"subsample({window})")
-
-
-@recorded
-def connected_conv(table: Sequence[Sequence[int]], window: int) -> Net:
-    """Convolve with one kernel for each connection: output f sees the channels `table[f]`, in that order.
-
-    The kernels `(window, window, connections)` are laid among zeros for one convolution: a step of LeNet-5 on two CPU
-    cores took 7 ms so, and 690 ms with a grouped convolution for each number of connections.
-    """
-    pairs = [(channel, feature) for feature, channels in enumerate(table) for channel in channels]
-    channels, features = 1 + max(channel for channel, _ in pairs), len(table)
-    places = np.full((channels, features), len(pairs))  # behind the last kernel stands the zero one
-    places[tuple(zip(*pairs, strict=True))] = range(len(pairs))
-    whole = conv(features, window)
-    shapes = {"kernel": (window, window, len(pairs)), "bias": (features,)}
-
-    def init(key: jax.Array, x: Any) -> Params:
-        check_spatial(x, 2)
-        limits = [2.4 / (window**2 * len(table[feature])) for _, feature in pairs]
-        drawn = jax.random.uniform(key, shapes["kernel"], param_dtype(x), -1, 1)
-        kernel = drawn * along_last(jnp.asarray(limits, drawn.dtype), drawn)
-        return {"kernel": kernel, "bias": jnp.zeros(features, drawn.dtype)}
-
-    def apply(params: Params, x: Any) -> jax.Array:
-        check_params(params, shapes, x)
-        if x.shape[-1] != channels:
-            raise NetError(f"connects {channels} channels, as its table says, got {x.shape}")
-        kernel = jnp.pad(params["kernel"], ((0, 0), (0, 0), (0, 1)))[..., places]
-        return whole.apply({"kernel": kernel, "bias": params["bias"]}, {}, x)[0]
-
-    return layer(init, apply, label=f"connected_conv({features}, {window})")
-
-
-@recorded
-def rbf(codes: Any, *, trainable: bool) -> Net:
-    """Return squared distances to codes, y_i = Σ_j (x_j - codes_ij)²; the codes are a parameter or stay fixed."""
-
-    def init(key: jax.Array, x: Any) -> Params:
-        return {"codes": jnp.asarray(codes, param_dtype(x))}
-
-    def apply(params: Params, x: Any) -> jax.Array:
-        check_floating(x)
-        if x.shape[1:] != codes.shape[1:]:
-            raise NetError(f"expects (batch, {codes.shape[1]}), as many as its codes have, got {x.shape}")
-        if trainable:
-            check_params(params, {"codes": codes.shape}, x)
-        to = jnp.asarray(params["codes"] if trainable else codes, param_dtype(x))
-        distances = jnp.square(x.astype(to.dtype)[:, None, :] - to[None]).sum(axis=-1)
-        return distances.astype(x.dtype)
-
-    return layer(init if trainable else None, apply, label="rbf({}, {})".format(*codes.shape))
-
-
-# Table I of the paper: the maps of S2 that each map of C3 sees.
-C3_TABLE = (
-    *((0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (0, 4, 5), (0, 1, 5)),
-    *((0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5), (0, 3, 4, 5), (0, 1, 4, 5), (0, 1, 2, 5)),
-    *((0, 1, 3, 4), (1, 2, 4, 5), (0, 2, 3, 5)),
-    (0, 1, 2, 3, 4, 5),
-)
-
-
 @takes_images
 def lenet5(num_classes: int = 10, *, activation: Callable = jax.nn.relu, pool: Callable[..., Net] = max_pool) -> Net:
-    """Return LeNet-5 as it is built today: full second convolution, plain pooling, a linear output.
+    """Return LeNet-5 as it is built today: a full second convolution, plain pooling, a linear output.
 
-    It takes `(batch, 28, 28, 1)` and gives logits `(batch, num_classes)`; with ten classes it has 61,706
+    The input is `(batch, 28, 28, 1)`, the output logits `(batch, num_classes)`. With ten classes there are 61,706
     parameters and 416,520 multiply-adds.
 
     Args:
-        num_classes: width of the output.
-        activation: after each layer but the last; the paper's is `jn.activations.scaled_tanh`.
-        pool: `jn.max_pool`, or `jn.avg_pool`, which is nearer to the paper's.
+        num_classes: the width of the output.
+        activation: the function after each layer but the last; the paper's is `jn.activations.scaled_tanh`.
+        pool: `jn.max_pool`, or `jn.avg_pool`, which is closer to the paper.
 
     Raises:
-        NetError: by the layer, for input that is too small or no batch of images.
+        NetError: for an input that is too small, or not a batch of images; the message names the layer.
 
     LeCun, Bottou, Bengio and Haffner, "Gradient-Based Learning Applied to Document Recognition" (1998), figure 2.
 
@@ -161,7 +69,8 @@ def lenet5(num_classes: int = 10, *, activation: Callable = jax.nn.relu, pool: C
     """
     he = jax.nn.initializers.he_normal()
     return serial(
-        conv1=conv(6, (5, 5), padding=2, kernel_init=he),  # a pair: for images alone; (batch, 28, 28, 6)
+        # A pair of sizes restricts the input to images. (batch, 28, 28, 6)
+        conv1=conv(6, (5, 5), padding=2, kernel_init=he),
         relu1=activation,
         pool1=pool(2),  # (batch, 14, 14, 6)
         conv2=conv(16, 5, kernel_init=he),  # (batch, 10, 10, 16)
@@ -178,26 +87,27 @@ def lenet5(num_classes: int = 10, *, activation: Callable = jax.nn.relu, pool: C
 
 @takes_images
 def lenet5_1998(num_classes: int = 10, *, codes: Any = None, trainable_codes: bool = False, padding: int = 0) -> Net:
-    """Return LeNet-5 as published: learned subsampling, a table of connections, scaled tanh, RBF units at the end.
+    """Return LeNet-5 as published: learned subsampling, a connection table, scaled tanh, RBF output units.
 
-    It takes `(batch, 32, 32, channels)`, digits of 28 × 28 with a margin, or larger images. The paper has -0.1 for
-    white and 1.175 for ink, so that inputs have a mean near 0 and a variance near 1. Parameters, with one channel: `c1`
-    156, `s2` 12, `c3` 1,516, `s4` 32, `c5` 48,120, `f6` 10,164, 60,000 in all; the codes are none. Initial values are
-    the paper's, U(-2.4 / F, 2.4 / F) with the fan-in F, and 0 for biases.
+    The input is `(batch, 32, 32, channels)`, digits of 28 × 28 with a margin, or larger images. The paper maps white to
+    -0.1 and ink to 1.175, so inputs have a mean near 0 and a variance near 1. Parameters, with one channel: `c1` 156,
+    `s2` 12, `c3` 1,516, `s4` 32, `c5` 48,120, `f6` 10,164, 60,000 in all; the codes are fixed. Initial values are the
+    paper's, U(-2.4 / F, 2.4 / F) with the fan-in F, and 0 for biases.
 
-    Output unit i is the squared distance y_i = Σ_j (x_j - codes_ij)² of F6 from the code of its class; the network
-    `net.upto("output")` gives these. The whole gives *logits* -y `(batch, num_classes)`, so that the nearest code is
-    the `argmax`. Train it by `jn.losses.maximum_a_posteriori`, the paper's loss, or by `jn.losses.cross_entropy`.
+    Output unit i is the squared distance y_i = Σ_j (x_j - codes_ij)² of F6 from the code of class i, which
+    `net.upto("output")` returns. The network returns *logits* -y `(batch, num_classes)`, so that the nearest code is
+    the `argmax`. Train it with `jn.losses.maximum_a_posteriori`, the paper's loss, or with `jn.losses.cross_entropy`.
 
     Args:
-        num_classes: width of the output.
-        codes: an array `(num_classes, width of F6)` of -1 and 1. If not given: for classes 0 to 9 pictures of the
-            digits on 7 × 12, after figure 3 of the paper but not copied from it; for more classes 84 bits at random.
-        trainable_codes: whether the codes are a parameter, `output/codes`, rather than fixed.
+        num_classes: the width of the output.
+        codes: an array `(num_classes, width of F6)` of -1 and 1. Default: for classes 0 to 9 drawings of the digits on
+            7 × 12, in the style of figure 3 of the paper; for further classes 84 random bits.
+        trainable_codes: whether the codes are a parameter, `output/codes`, instead of fixed.
         padding: zeros around the input; 2 for images of 28 × 28.
 
     Raises:
-        NetError: for codes of another shape, or an input that is too small or no batch of images, naming the layer.
+        NetError: for codes of another shape, or an input that is too small, or not a batch of images; the message names
+            the layer.
 
     LeCun, Bottou, Bengio and Haffner, "Gradient-Based Learning Applied to Document Recognition" (1998), section II.B,
     table I and appendix A.
@@ -212,7 +122,8 @@ def lenet5_1998(num_classes: int = 10, *, codes: Any = None, trainable_codes: bo
     if jnp.ndim(codes) != 2 or len(codes) != num_classes:
         raise NetError(f"expects codes ({num_classes}, bits), got {jnp.shape(codes)}", label="lenet5_1998")
     return serial(
-        c1=conv(6, (5, 5), padding=padding, kernel_init=fan_in_uniform),  # for images alone; (batch, 28, 28, 6)
+        # A pair of sizes restricts the input to images. (batch, 28, 28, 6)
+        c1=conv(6, (5, 5), padding=padding, kernel_init=fan_in_uniform),
         squash1=scaled_tanh,
         s2=subsample(2),  # (batch, 14, 14, 6)
         squash2=scaled_tanh,
@@ -228,3 +139,99 @@ def lenet5_1998(num_classes: int = 10, *, codes: Any = None, trainable_codes: bo
         output=rbf(codes, trainable=trainable_codes),
         logits=jnp.negative,
     )
+
+
+@recorded
+def subsample(window: int) -> Net:
+    """Sum each channel over windows, y = scale · Σ x + bias, with a trainable scale and bias per channel."""
+    pool = avg_pool(window)
+
+    def shapes(x: Any) -> dict[str, tuple[int, ...]]:
+        check_spatial(x)
+        return {"scale": x.shape[-1:], "bias": x.shape[-1:]}
+
+    def init(key: jax.Array, x: Any) -> Params:
+        limit, shape = 2.4 / window**2, shapes(x)["scale"]
+        scale = jax.random.uniform(key, shape, param_dtype(x), -limit, limit)
+        return {"scale": scale, "bias": jnp.zeros(shape, param_dtype(x))}
+
+    def apply(params: Params, x: Any) -> jax.Array:
+        check_params(params, shapes(x), x)
+        # The pool averages; the paper sums.
+        total = window ** (len(x.shape) - 2) * pool.apply({}, {}, x)[0]
+        return total * along_last(params["scale"], total) + along_last(params["bias"], total)
+
+    return layer(init, apply, label=f"subsample({window})")
+
+
+@recorded
+def connected_conv(table: Sequence[Sequence[int]], window: int) -> Net:
+    """Convolve with one kernel per connection: output map f sees the channels `table[f]`, in that order.
+
+    The kernels `(window, window, connections)` are placed among zeros for one dense convolution. A training step of
+    LeNet-5 on two CPU cores takes 7 ms this way, and 690 ms with one grouped convolution per number of connections.
+    """
+    pairs = [(channel, feature) for feature, channels in enumerate(table) for channel in channels]
+    channels, features = 1 + max(channel for channel, _ in pairs), len(table)
+    # (channels, features), the index of each connection's kernel; the last index is a kernel of zeros.
+    places = np.full((channels, features), len(pairs))
+    places[tuple(zip(*pairs, strict=True))] = range(len(pairs))
+    whole = conv(features, window)
+    shapes = {"kernel": (window, window, len(pairs)), "bias": (features,)}
+
+    def init(key: jax.Array, x: Any) -> Params:
+        check_spatial(x, 2)
+        limits = [2.4 / (window**2 * len(table[feature])) for _, feature in pairs]
+        drawn = jax.random.uniform(key, shapes["kernel"], param_dtype(x), -1, 1)
+        kernel = drawn * along_last(jnp.asarray(limits, drawn.dtype), drawn)
+        return {"kernel": kernel, "bias": jnp.zeros(features, drawn.dtype)}
+
+    def apply(params: Params, x: Any) -> jax.Array:
+        check_params(params, shapes, x)
+        if x.shape[-1] != channels:
+            raise NetError(f"expects {channels} channels, as its connection table has, got {x.shape}")
+        # (window, window, connections + 1) → (window, window, channels, features)
+        kernel = jnp.pad(params["kernel"], ((0, 0), (0, 0), (0, 1)))[..., places]
+        return whole.apply({"kernel": kernel, "bias": params["bias"]}, {}, x)[0]
+
+    return layer(init, apply, label=f"connected_conv({features}, {window})")
+
+
+@recorded
+def rbf(codes: Any, *, trainable: bool) -> Net:
+    """Return squared distances to codes, y_i = Σ_j (x_j - codes_ij)²; the codes are a parameter, or fixed."""
+
+    def init(key: jax.Array, x: Any) -> Params:
+        return {"codes": jnp.asarray(codes, param_dtype(x))}
+
+    def apply(params: Params, x: Any) -> jax.Array:
+        check_floating(x)
+        if x.shape[1:] != codes.shape[1:]:
+            raise NetError(f"expects (batch, {codes.shape[1]}), the width of its codes, got {x.shape}")
+        if trainable:
+            check_params(params, {"codes": codes.shape}, x)
+        to = jnp.asarray(params["codes"] if trainable else codes, param_dtype(x))
+        # (batch, classes, bits) → (batch, classes)
+        distances = jnp.square(x.astype(to.dtype)[:, None, :] - to[None]).sum(axis=-1)
+        return distances.astype(x.dtype)
+
+    return layer(init if trainable else None, apply, label="rbf({}, {})".format(*codes.shape))
+
+
+def codes_for(num_classes: int) -> np.ndarray:
+    """Return codes of -1 and 1 `(num_classes, 84)`: drawings of the ten digits, then random bits for further classes.
+
+    Section II.B of the paper has both. `codes[3].reshape(12, 7)` is the drawing of 3.
+    """
+    rows = [line.split() for line in DIGITS.split("\n") if line]
+    pictures = [[1 if place == "#" else -1 for line in rows for place in line[digit]] for digit in range(10)]
+    more = max(num_classes - 10, 0)
+    # NumPy guarantees that the raw bits of PCG64 never change.
+    drawn = np.random.PCG64(84).random_raw(84 * more).reshape(more, 84)
+    return np.array([*pictures, *(2 * (drawn >> 63).astype(int) - 1)], np.float32)[:num_classes]
+
+
+def fan_in_uniform(key: jax.Array, shape: Any, dtype: Any = None, out_sharding: Any = None) -> jax.Array:
+    """Draw from U(-2.4 / F, 2.4 / F) with the fan-in F, the initial values of the paper (appendix A)."""
+    limit = 2.4 / math.prod(shape[:-1])
+    return jax.random.uniform(key, shape, dtype, -limit, limit, out_sharding=out_sharding)

@@ -8,17 +8,17 @@ from jaxnets.layers import dense, flatten
 
 @explained
 def linear(num_classes: int = 10) -> Net:
-    """Return the linear score function f(x; W) = x W + b: one template, and one score, for each class.
+    """Return the linear score function f(x; W, b) = x W + b.
 
-    What it is depends on the loss: softmax (logistic) regression with `jn.losses.cross_entropy`, a linear support
-    vector machine with `jn.losses.multiclass_hinge`, linear regression with `jn.losses.squared_error`.
+    The loss makes it softmax (logistic) regression, with `jn.losses.cross_entropy`, a linear support vector machine,
+    with `jn.losses.multiclass_hinge`, or linear regression, with `jn.losses.squared_error`.
 
     Args:
         num_classes: width of the output, at least 1.
 
     Returns:
         A network from `(batch, ...)`, images included, to scores `(batch, num_classes)`, with the parameters
-        `fc/kernel` `(features, num_classes)` and `fc/bias`. Column k of the kernel, in the shape of an image, is
+        `fc/kernel` `(features, num_classes)` and `fc/bias`. Column k of the kernel, reshaped to an image, is
         the template of class k.
 
     Raises:

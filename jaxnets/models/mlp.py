@@ -26,19 +26,19 @@ def mlp(
     norm: Literal["batch", "layer"] | None = None,
     kernel_init: Initializer = jax.nn.initializers.he_normal(),
 ) -> Net:
-    """Return a stack of fully connected layers: dense, normalized, activated, dropped, for each width; then dense.
+    """Return a multilayer perceptron: for each width dense, normalization, activation, dropout; then a dense output.
 
-    Names are numbered from 1, `fc1`, `norm1`, `act1`, `drop1`, so that turning a norm or dropout on moves no other
+    Layers are numbered from 1, `fc1`, `norm1`, `act1`, `drop1`, so adding a normalization or dropout renames no other
     parameter and changes no other initial value.
 
     Args:
-        widths: of the hidden layers, from the input to the output; none gives `linear`.
-        num_classes: width of the output: classes, or real numbers to regress.
-        activation: after each hidden layer.
-        dropout: rate in [0, 1) behind each activation; may be traced. 0 leaves the layers out.
-        norm: "batch", "layer" or none, before each activation.
-        kernel_init: how the hidden kernels are drawn. He normal suits ReLU; take
-            `jax.nn.initializers.lecun_normal()` for tanh.
+        widths: the widths of the hidden layers, from input to output; `()` is `linear`.
+        num_classes: the width of the output: classes, or real numbers in regression.
+        activation: the function after each hidden layer.
+        dropout: the rate in [0, 1) after each activation; may be traced. 0 omits the layers.
+        norm: "batch", "layer" or `None`, before each activation.
+        kernel_init: the initializer of the hidden kernels. He normal suits ReLU;
+            `jax.nn.initializers.lecun_normal()` suits tanh.
 
     Returns:
         A network from `(batch, ...)`, images included, to logits `(batch, num_classes)`.

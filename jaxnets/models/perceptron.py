@@ -12,27 +12,27 @@ from jaxnets.layers import dense, flatten
 
 
 def fires(x: jax.Array) -> jax.Array:
-    """Return 1 where x > 0 and -1 elsewhere, in the dtype of `x`: the threshold unit, whose derivative is 0."""
+    """Return 1 where x > 0 and -1 elsewhere, in the dtype of `x`; the derivative is 0."""
     return jnp.where(x > 0, jnp.ones((), x.dtype), -jnp.ones((), x.dtype))
 
 
 @explained
 def perceptron(num_classes: int = 1, *, activation: Callable[[jax.Array], jax.Array] = fires) -> Net:
-    """Return threshold units side by side, y = 1 where x · w + b > 0 and -1 elsewhere.
+    """Return a layer of threshold units, y = 1 where x · w + b > 0 and -1 elsewhere.
 
-    One unit tells two classes apart; with more, unit k tells class k from the others. The threshold has no slope, so
-    it is the *score* before it that is trained, by the perceptron criterion max(0, -t · score) with targets
-    t = ±1. Its gradient is -t x where the unit is wrong and 0 where it is right: gradient descent on one example at
-    a time is Rosenblatt's rule, w ← w + η t x after each mistake, and ends if a plane parts the classes (Novikoff).
-    `net.upto("fc")` is the network of the scores; it takes the same parameters.
+    One unit separates two classes; with more, unit k separates class k from the others. The threshold has no slope, so
+    the *score* before it is trained, by the perceptron criterion max(0, -t · score) with targets t = ±1. Its gradient
+    is -t x where the unit is wrong and 0 where it is right: gradient descent on one example at a time is Rosenblatt's
+    rule, w ← w + η t x after each mistake, which converges if the classes are linearly separable (Novikoff).
+    `net.upto("fc")` returns the scores, with the same parameters.
 
     Args:
-        num_classes: how many units, at least 1.
-        activation: the threshold; `lambda x: jnp.heaviside(x, 0)` for units of 0 and 1.
+        num_classes: the number of units, at least 1.
+        activation: the threshold; `lambda x: jnp.heaviside(x, 0)` for outputs of 0 and 1.
 
     Returns:
         A network from `(batch, ...)` to `(batch, num_classes)`, with the parameters `fc/kernel`
-        `(features, num_classes)` and `fc/bias`, zero at the start.
+        `(features, num_classes)` and `fc/bias`, initially zero.
 
     Raises:
         NetError: for `num_classes` < 1, or integer input.

@@ -1,4 +1,4 @@
-"""What recurrent models share: cells in depth over a sequence, one way or both ways, and a table before them."""
+"""Recurrent classifiers and regressors: LSTM, GRU, Elman's RNN; their stacks of cells also serve other models."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,65 +11,6 @@ from jaxnets.layers import Cell, bidirectional, dense, embed, gru_cell, lstm_cel
 from jaxnets.layers import dropout as dropout_layer
 
 MakeCell = Callable[[int], Cell]
-
-
-def recurrent_stack(
-    cell: MakeCell,
-    hidden: int,
-    layers: int,
-    dropout: Any,
-    both_ways: bool = False,
-    return_sequences: bool = True,
-    return_carry: bool = False,
-) -> Net:
-    """Return `layers` cells of width `hidden`, each over the outputs of the one before, with dropout between.
-
-    Several are named `0`, `1`, …. Both ways, each is a pair of cells.
-
-    Raises:
-        NetError: for fewer than one layer, or something that makes no cell.
-    """
-    if isinstance(cell, Cell) or not callable(cell):
-        raise NetError(
-            f"expects for cell what makes one of a width, such as jn.lstm_cell or "
-            f"functools.partial(jn.lstm_cell, peepholes=True), got {cell!r}"
-        )
-    check_count("layers", layers)
-    own = cell(hidden)
-    options: dict[str, Any] = {"return_sequences": return_sequences, "return_carry": return_carry}
-    rate = 0.0 if layers == 1 else dropout
-    if both_ways:
-        return bidirectional(own, layers=layers, dropout=rate, **options)
-    return recurrent(*[own] * layers, dropout=rate, **options)
-
-
-def look_up(vocabulary: int | None, embedding: int | None, hidden: int) -> dict[str, Net]:
-    """Return the table of a vocabulary under its name, of width `hidden` if not said; nothing without a vocabulary.
-
-    Raises:
-        NetError: for a width without a vocabulary.
-    """
-    if vocabulary is not None:
-        return {"embedding": embed(vocabulary, hidden if embedding is None else embedding)}
-    if embedding is not None:
-        raise NetError(f"looks up tokens where vocabulary= says how many there are, got only embedding={embedding}")
-    return {}
-
-
-def one_width(num_classes: int | None, num_outputs: int | None) -> int:
-    """Return the width of the answer: that of a classifier or that of a regressor.
-
-    Raises:
-        NetError: unless exactly one of the two is given.
-    """
-    if num_classes is not None and num_outputs is None:
-        return num_classes
-    if num_outputs is not None and num_classes is None:
-        return num_outputs
-    raise NetError(
-        f"expects num_classes for a classifier or num_outputs for a regressor, one of the two, "
-        f"got num_classes={num_classes} and num_outputs={num_outputs}"
-    )
 
 
 @explained
@@ -86,27 +27,28 @@ def lstm(
     return_sequences: bool = False,
     cell: MakeCell = lstm_cell,
 ) -> Net:
-    """Return a network that reads a sequence by an LSTM, and classifies it or regresses on it: y = W h_T + b.
+    """Return an LSTM that reads a sequence and classifies it, or regresses on it: y = W h_T + b.
 
-    It takes `(batch, time, features)`, or with a vocabulary integers `(batch, time)`, an array or `Padded`; h_T is
-    the output at the last real step, with both directions beside the backward cell's at the first. The children
-    are `embedding`, `lstm`, `dropout`, `fc`, and PyTorch's module of the name `lstm` has the same weights: layer
-    k's are under `lstm/k`, a single layer's under `lstm`, with both directions there under `forward`, `backward`.
+    The input is `(batch, time, features)`, or with a vocabulary integers `(batch, time)`, an array or `Padded`. h_T is
+    the output at the last real step; a bidirectional network appends the backward output at the first step. The
+    children are `embedding`, `lstm`, `dropout`, `fc`. The weights are those of a PyTorch module with the attribute
+    `lstm`: those of layer k under `lstm/k`, of a single layer under `lstm`; if bidirectional, inside it under `forward`
+    and `backward`.
 
     Args:
-        hidden: width of h.
-        num_classes: width of the logits of a classifier, which come without softmax.
-        num_outputs: width of a regressor's output, in place of `num_classes`.
-        layers: how many cells there are in depth, each over the outputs of the one before.
-        bidirectional: whether each of them has a second cell that runs backwards.
-        dropout: rate in [0, 1) in training between the layers and before the output. May be traced.
-        vocabulary: how many tokens there are, for inputs that are tokens.
-        embedding: width of a token's vector; `hidden` if not given.
-        return_sequences: whether to answer at every step, `(batch, time, …)`, `Padded` if the input is.
-        cell: makes the cell of a width; `functools.partial(jn.lstm_cell, peepholes=True)` sets options.
+        hidden: the width of h.
+        num_classes: the number of logits of a classifier, without softmax.
+        num_outputs: the width of a regressor's output, instead of `num_classes`.
+        layers: the number of recurrent layers, each over the outputs of the one before.
+        bidirectional: whether each layer has a second cell that runs backward.
+        dropout: the rate in [0, 1) between the layers and before the output. May be traced.
+        vocabulary: the number of tokens, for inputs that are tokens.
+        embedding: the width of a token's embedding. Default: `hidden`.
+        return_sequences: whether to return an output for every step, `(batch, time, …)`, `Padded` if the input is.
+        cell: a function from a width to a cell; `functools.partial(jn.lstm_cell, peepholes=True)` sets options.
 
     Raises:
-        NetError: unless one of `num_classes` and `num_outputs` is given; for a size below 1, or a wrong rate.
+        NetError: unless one of `num_classes` and `num_outputs` is given; for a size below 1, or a rate out of range.
 
     Hochreiter and Schmidhuber, "Long Short-Term Memory" (1997).
 
@@ -117,9 +59,9 @@ def lstm(
     24458
     """
     with labeled_as("lstm"):
-        first, width = look_up(vocabulary, embedding, hidden), one_width(num_classes, num_outputs)
+        table, width = look_up(vocabulary, embedding, hidden), _output_width(num_classes, num_outputs)
         stack = recurrent_stack(cell, hidden, layers, dropout, bidirectional, return_sequences)
-        return serial(**first, lstm=stack, dropout=dropout_layer(dropout), fc=dense(width))
+        return serial(**table, lstm=stack, dropout=dropout_layer(dropout), fc=dense(width))
 
 
 @explained
@@ -136,7 +78,7 @@ def gru(
     return_sequences: bool = False,
     cell: MakeCell = gru_cell,
 ) -> Net:
-    """Return a network that reads a sequence by a GRU, and classifies it or regresses on it.
+    """Return a GRU that reads a sequence and classifies it, or regresses on it.
 
     Arguments, input, output and errors are those of `lstm`; the recurrent child is named `gru`.
 
@@ -148,9 +90,9 @@ def gru(
     (4, 1)
     """
     with labeled_as("gru"):
-        first, width = look_up(vocabulary, embedding, hidden), one_width(num_classes, num_outputs)
+        table, width = look_up(vocabulary, embedding, hidden), _output_width(num_classes, num_outputs)
         stack = recurrent_stack(cell, hidden, layers, dropout, bidirectional, return_sequences)
-        return serial(**first, gru=stack, dropout=dropout_layer(dropout), fc=dense(width))
+        return serial(**table, gru=stack, dropout=dropout_layer(dropout), fc=dense(width))
 
 
 @explained
@@ -167,7 +109,7 @@ def rnn(
     return_sequences: bool = False,
     cell: MakeCell = rnn_cell,
 ) -> Net:
-    """Return a network that reads a sequence by Elman's recurrence, and classifies it or regresses on it.
+    """Return Elman's recurrent network, which reads a sequence and classifies it, or regresses on it.
 
     Arguments, input, output and errors are those of `lstm`; the recurrent child is named `rnn`.
 
@@ -177,6 +119,65 @@ def rnn(
     ['embedding', 'rnn', 'dropout', 'fc']
     """
     with labeled_as("rnn"):
-        first, width = look_up(vocabulary, embedding, hidden), one_width(num_classes, num_outputs)
+        table, width = look_up(vocabulary, embedding, hidden), _output_width(num_classes, num_outputs)
         stack = recurrent_stack(cell, hidden, layers, dropout, bidirectional, return_sequences)
-        return serial(**first, rnn=stack, dropout=dropout_layer(dropout), fc=dense(width))
+        return serial(**table, rnn=stack, dropout=dropout_layer(dropout), fc=dense(width))
+
+
+def recurrent_stack(
+    cell: MakeCell,
+    hidden: int,
+    layers: int,
+    dropout: Any,
+    both_ways: bool = False,
+    return_sequences: bool = True,
+    return_carry: bool = False,
+) -> Net:
+    """Return `layers` recurrent layers of width `hidden`, one on top of the other, with dropout between.
+
+    Several layers are named `0`, `1`, …. With `both_ways`, each is a pair of cells.
+
+    Raises:
+        NetError: for fewer than one layer, or a `cell` that is not a function from a width to a cell.
+    """
+    if isinstance(cell, Cell) or not callable(cell):
+        raise NetError(
+            f"expects for cell a function from a width to a cell, such as jn.lstm_cell or "
+            f"functools.partial(jn.lstm_cell, peepholes=True), got {cell!r}"
+        )
+    check_count("layers", layers)
+    one = cell(hidden)
+    options: dict[str, Any] = {"return_sequences": return_sequences, "return_carry": return_carry}
+    rate = 0.0 if layers == 1 else dropout
+    if both_ways:
+        return bidirectional(one, layers=layers, dropout=rate, **options)
+    return recurrent(*[one] * layers, dropout=rate, **options)
+
+
+def look_up(vocabulary: int | None, embedding: int | None, hidden: int) -> dict[str, Net]:
+    """Return the embedding of a vocabulary under its name, by default of width `hidden`; {} without a vocabulary.
+
+    Raises:
+        NetError: for a width without a vocabulary.
+    """
+    if vocabulary is not None:
+        return {"embedding": embed(vocabulary, hidden if embedding is None else embedding)}
+    if embedding is not None:
+        raise NetError(f"expects vocabulary=, the number of tokens, with embedding=, got only embedding={embedding}")
+    return {}
+
+
+def _output_width(num_classes: int | None, num_outputs: int | None) -> int:
+    """Return the width of the output, of a classifier or of a regressor.
+
+    Raises:
+        NetError: unless exactly one of the two is given.
+    """
+    if num_classes is not None and num_outputs is None:
+        return num_classes
+    if num_outputs is not None and num_classes is None:
+        return num_outputs
+    raise NetError(
+        f"expects num_classes for a classifier or num_outputs for a regressor, one of the two, "
+        f"got num_classes={num_classes} and num_outputs={num_outputs}"
+    )

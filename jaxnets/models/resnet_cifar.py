@@ -1,4 +1,4 @@
-"""ResNets for small images such as CIFAR's, with three kinds of shortcuts, and the plain networks beside them."""
+"""ResNets for small images such as CIFAR's, with three kinds of shortcuts, and the same networks without them."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -24,20 +24,21 @@ def resnet_cifar(
 ) -> Net:
     """Return the ResNet of `depth` = 6 n + 2 layers for small images: three stages of n blocks, 16, 32, 64 features.
 
-    It takes `(batch, height, width, channels)` of any floating dtype, any channels and any size of at least 1 × 1, and
-    gives logits `(batch, num_classes)`; 32 × 32 is the paper's size. `net.upto("avgpool")` gives 64 features.
+    The input is `(batch, height, width, channels)` of any floating dtype, any channels and any size from 1 × 1, 32 × 32
+    in the paper; the output logits `(batch, num_classes)`. `net.upto("avgpool")` returns 64 features.
 
     Args:
         depth: 6 n + 2 with n ≥ 1; the paper has 20, 32, 44, 56, 110 and 1202.
-        num_classes: width of the output.
-        shortcut: "A", as the paper has it here, takes every second place and puts zeros behind the channels, without
+        num_classes: the width of the output.
+        shortcut: "A", the paper's choice here, takes every second place and appends channels of zeros, without
             parameters; "B" projects by a 1×1 convolution and a batch norm where the shape changes; "C" projects in
             every block.
         scan: whether the equal blocks of a stage are one `repeat`, as in `resnet50`.
         zero_init_residual: whether the last scale of each block starts at 0, so that blocks start as the identity.
 
     Raises:
-        NetError: for another depth or shortcut; by the layer, for input that is no batch of images or has no place.
+        NetError: for another depth or shortcut, or an input that is not a batch of images or is empty; the message
+            names the layer.
 
     He, Zhang, Ren and Sun, "Deep Residual Learning for Image Recognition" (2015), section 4.2; 3.3 for the shortcuts.
 
@@ -48,7 +49,7 @@ def resnet_cifar(
     272474
     """
     if shortcut not in ("A", "B", "C"):
-        hint = "; without shortcuts it is plain_cifar" if not shortcut else ""
+        hint = "; the network without shortcuts is plain_cifar" if not shortcut else ""
         raise NetError(f'expects shortcut "A", "B" or "C", got {shortcut!r}{hint}', label="resnet_cifar")
 
     def block(features: int, stride: int, first: bool) -> Net:
@@ -64,13 +65,13 @@ def resnet_cifar(
 
 @takes_images
 def plain_cifar(depth: int, num_classes: int = 10, *, scan: bool = False) -> Net:
-    """Return the plain network of `depth` = 6 n + 2 layers: `resnet_cifar` without its shortcuts.
+    """Return the plain network of `depth` = 6 n + 2 layers: `resnet_cifar` without shortcuts.
 
-    It shows what shortcuts are for: deep ones are hard to train. Input, output and the other names are the same, and
-    with shortcut "A" so are the parameters.
+    It is the baseline that shows the benefit of shortcuts: deep plain networks are hard to train. Input, output and the
+    other names are those of `resnet_cifar`, and the parameters are those with shortcut "A".
 
     Raises:
-        NetError: for another depth; by the layer, for input that is no batch of images or has no place.
+        NetError: for another depth, or an input that is not a batch of images or is empty; the message names the layer.
 
     He et al. (2015), section 4.2 and figure 6, left.
 
@@ -85,7 +86,7 @@ def plain_cifar(depth: int, num_classes: int = 10, *, scan: bool = False) -> Net
 
 
 def subsample(x: jax.Array, features: int, stride: int) -> jax.Array:
-    """Take every `stride`-th place, and put zeros behind the channels up to `features`: shortcut A."""
+    """Return every `stride`-th place, with channels of zeros appended up to `features`: shortcut A."""
     x = x[:, ::stride, ::stride]
     return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, features - x.shape[-1])))
 

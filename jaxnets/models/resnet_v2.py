@@ -1,4 +1,4 @@
-"""ResNet version 2: normalization and activation stand before each convolution, and nothing after the sum."""
+"""ResNet version 2: normalization and activation come before each convolution, and nothing after the sum."""
 
 from typing import Any
 
@@ -16,22 +16,22 @@ from jaxnets.models.resnet import BLOCKS
 def resnet50_v2(num_classes: int = 1000, *, scan: bool = False, zero_init_residual: bool = False) -> Net:
     """Return ResNet-50 version 2: y = x + F(x), where F has its batch norms and ReLUs before its convolutions.
 
-    A block that changes the shape takes its shortcut behind its first ReLU, y = P(h) + F'(h) with h = relu(norm1(x)).
-    It takes `(batch, height, width, channels)` of any floating dtype, any channels and any size of at least 1 × 1, and
-    gives logits `(batch, num_classes)`. At 3 channels and 1000 classes it has 25,549,352 parameters. The stride is on
-    the 3×3 convolution.
+    A block that changes the shape takes its shortcut after its first ReLU, y = P(h) + F'(h) with h = relu(norm1(x)).
+    The stride is on the 3×3 convolution. The input is `(batch, height, width, channels)` of any floating dtype, any
+    channels and any size from 1 × 1; the output logits `(batch, num_classes)`. With 3 channels and 1000 classes there
+    are 25,549,352 parameters.
 
-    Names within a block are timm's (`norm1`, `conv1`, …, `downsample/conv`), those around them torchvision's: timm's
-    `stem.conv` is `conv1`, `stages.0.blocks.0` is `layer1/0`, `head.fc`, there a 1×1 convolution, is `fc`.
+    Names inside a block are timm's (`norm1`, `conv1`, …, `downsample/conv`), those around the blocks torchvision's:
+    timm's `stem.conv` is `conv1`, `stages.0.blocks.0` is `layer1/0`, and `head.fc`, a 1×1 convolution there, is `fc`.
 
     Args:
-        num_classes: width of the output.
+        num_classes: the width of the output.
         scan: whether the equal blocks of a stage are one `repeat`, as in `resnet50`.
         zero_init_residual: whether the last convolution of each block starts at 0, so that blocks start as the
             identity.
 
     Raises:
-        NetError: by the layer, for input that is no batch of images or has no place.
+        NetError: for an input that is not a batch of images or is empty; the message names the layer.
 
     He, Zhang, Ren and Sun, "Identity Mappings in Deep Residual Networks" (2016), figure 1 (b) and appendix.
 
@@ -86,18 +86,20 @@ def resnet152_v2(num_classes: int = 1000, *, scan: bool = False, zero_init_resid
 
 
 def _network(depth: int, num_classes: int, scan: bool, zero: bool) -> Net:
-    wide = depth >= 50  # bottlenecks
+    has_bottlenecks = depth >= 50
 
     def block(features: int, stride: int, first: bool) -> Net:
-        if wide:
+        # Features, kernel size and stride of each convolution.
+        if has_bottlenecks:
             convolutions = [(features, 1, 1), (features, 3, stride), (4 * features, 1, 1)]
         else:
             convolutions = [(features, 3, stride), (features, 3, 1)]
         layers: dict[str, Any] = {}
-        for place, (width, window, step) in enumerate(convolutions, start=1):
-            layers |= {f"norm{place}": batch_norm(), f"relu{place}": relu}
-            layers[f"conv{place}"] = same_conv(width, window, step, zero=zero and place == len(convolutions))
-        if stride == 1 and not (wide and first):
+        for number, (width, window, step) in enumerate(convolutions, start=1):
+            layers |= {f"norm{number}": batch_norm(), f"relu{number}": relu}
+            layers[f"conv{number}"] = same_conv(width, window, step, zero=zero and number == len(convolutions))
+        # The shape is kept, and the shortcut is the identity.
+        if stride == 1 and not (has_bottlenecks and first):
             return residual(serial(**layers))
         before = serial(norm1=layers.pop("norm1"), relu1=layers.pop("relu1"))
         return residual_behind(before, serial(**layers), serial(conv=same_conv(convolutions[-1][0], 1, stride)))

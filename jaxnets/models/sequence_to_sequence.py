@@ -1,4 +1,4 @@
-"""The encoder–decoder: one recurrent network reads a sequence, another writes one."""
+"""The encoder–decoder: one recurrent network reads a source, another predicts a target."""
 
 from typing import Any
 
@@ -24,36 +24,36 @@ def encoder_decoder(
     embedding: int | None = None,
     dropout: Any = 0.0,
 ) -> Net:
-    """Return a network that reads a source and gives logits of a target: p(y_t | x, y_1 … y_{t-1}).
+    """Return a network that reads a source and returns the logits of a target: p(y_t | x, y_1 … y_{t-1}).
 
-    What the encoder remembers after the last real step of the source is what the decoder starts from; there is no
-    other way between them. The input is `(source, target_in)`, and the output `(batch, target time,
-    target_vocabulary)`. In training `target_in` is the target one step late, behind a token that stands for the
-    start ("teacher forcing"), and the loss is `jn.losses.sequence(jn.losses.cross_entropy)` with the target
-    itself, its end token included. `greedy` and `beam_search` write targets of their own.
+    The decoder starts from the carry of the encoder after the last real step of the source; there is no other path
+    between them. The input is `(source, target_in)`, the output `(batch, target time, target_vocabulary)`. In training
+    `target_in` is the target delayed by one step, after a start token ("teacher forcing"), and the loss is
+    `jn.losses.sequence(jn.losses.cross_entropy)` with the target itself, its end token included.
+    `jn.decoding.greedy` and `jn.decoding.beam_search` write targets.
 
-    The source is integers `(batch, time)`, or floating `(batch, time, features)` where it has no vocabulary; it
-    and `target_in` are arrays or `Padded`. The children are `encoder`, from the source to the carry, and `decoder`,
-    a `language_model`; in both, `rnn` holds the cells and `embedding` the table.
+    The source is integers `(batch, time)`, or floating `(batch, time, features)` without a vocabulary; source and
+    `target_in` are arrays or `Padded`. The children are `encoder`, from the source to the carry, and `decoder`, a
+    `language_model`; both have the cells under `rnn` and the embedding under `embedding`.
 
     Args:
-        source_vocabulary: how many tokens the source has; `None` for a source of features.
-        target_vocabulary: how many tokens the target has, those for its start and end included.
-        hidden: width of the cells.
-        cell: what makes a cell from its width: `jn.lstm_cell`, `jn.gru_cell`, `jn.rnn_cell`, or your own.
-        layers: how many cells each of the two has in depth.
-        embedding: width of a token's vector; `hidden` if not given.
-        dropout: rate in [0, 1) in training, before and between the cells and before the logits. May be traced.
+        source_vocabulary: the number of tokens of the source; `None` for a source of features.
+        target_vocabulary: the number of tokens of the target, its start and end tokens included.
+        hidden: the width of the cells.
+        cell: a function from a width to a cell: `jn.lstm_cell`, `jn.gru_cell`, `jn.rnn_cell`, or a custom one.
+        layers: the number of recurrent layers in each of the two.
+        embedding: the width of a token's embedding. Default: `hidden`.
+        dropout: the rate in [0, 1) before and between the layers and before the logits. May be traced.
 
     Raises:
-        NetError: for a size below 1, a rate outside [0, 1), or input that is not `(source, target_in)`.
+        NetError: for a size below 1, a rate outside [0, 1), or an input that is not `(source, target_in)`.
 
-    Sutskever, Vinyals and Le, "Sequence to Sequence Learning with Neural Networks" (2014), section 2: it helps to
-    reverse the source. Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder for Statistical
-    Machine Translation" (2014).
+    Sutskever, Vinyals and Le, "Sequence to Sequence Learning with Neural Networks" (2014), section 2, which
+    reports that reversing the source helps. Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder for
+    Statistical Machine Translation" (2014).
 
     >>> import jax, jax.numpy as jnp
-    >>> net = encoder_decoder(160_000, 80_000, 1000, layers=4)  # that of the first paper, "384M parameters"
+    >>> net = encoder_decoder(160_000, 80_000, 1000, layers=4)  # the first paper's, "384M parameters"
     >>> x = jnp.ones((1, 7), int), jnp.ones((1, 9), int)
     >>> params, _ = jax.eval_shape(net.init, jax.random.key(0), x)
     >>> sum(leaf.size for leaf in jax.tree.leaves(params))
@@ -71,14 +71,14 @@ def encoder_decoder(
         children = {"encoder": encoder, "decoder": language_model(target_vocabulary, hidden, **options)}
 
     def build(key: Key, x: Any) -> tuple[Params, State, Any]:
-        source, target = _open(x)
+        source, target = _unpack(x)
         params: dict[str, Any] = {}
         carry = build_child(encoder, "encoder", key, source, params, {})
         logits, _ = build_child(children["decoder"], "decoder", key, (target, carry), params, {})
         return params, {}, logits
 
     def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
-        source, target = _open(x)
+        source, target = _unpack(x)
         carry, _ = apply_child(encoder, "encoder", params, state, source, key=key, train=train)
         (logits, _), _ = apply_child(
             children["decoder"], "decoder", params, state, (target, carry), key=key, train=train
@@ -88,8 +88,8 @@ def encoder_decoder(
     return compose(build, apply, label="encoder_decoder", children=children)
 
 
-def _open(x: Any) -> tuple[Any, Any]:
+def _unpack(x: Any) -> tuple[Any, Any]:
     if not isinstance(x, tuple) or len(x) != 2:
-        hint = "; to write a target, take jn.decoding.greedy or beam_search"
+        hint = "; jn.decoding.greedy and beam_search write targets"
         raise NetError(f"expects (source, target_in), got {type(x).__name__}{hint}", label="encoder_decoder")
     return x

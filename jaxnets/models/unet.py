@@ -1,4 +1,4 @@
-"""U-Net: a path that halves the image, a path that doubles it again, and a bridge at each size."""
+"""U-Net: an encoder that halves the size level by level, a decoder that doubles it, and a bridge at each level."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -27,30 +27,30 @@ def unet(
     dropout: Any = 0.0,
     spatial_axes: int = 2,
 ) -> Net:
-    """Return U-Net: a class for each place of an image, from what lies near and what lies far.
+    """Return U-Net, which classifies each place of an image.
 
-    Each level has two 3×3 convolutions. On the way down, `encoder1`, `encoder2`, …, the size is halved by pooling;
-    on the way up, …, `decoder2`, `decoder1`, it is doubled by a transposed convolution, whose output is joined to that
-    of the encoder of its size. With the default widths there are 31,036,546 parameters for one channel and two
-    classes; without batch norm 31,030,658, the paper's network with `padding="VALID"`, `batch_norm=False`.
+    Each level has two 3×3 convolutions. The encoder, `encoder1`, `encoder2`, …, halves the size by pooling; the
+    decoder, …, `decoder2`, `decoder1`, doubles it by transposed convolutions, whose output is concatenated with the
+    encoder's of the same size. With the default widths there are 31,036,546 parameters for one channel and two classes;
+    without batch norm 31,030,658, the paper's network with `padding="VALID"`, `batch_norm=False`.
 
     Args:
-        num_classes: channels of the output.
-        widths: features at each level, the coarsest last, at least two.
-        padding: "SAME" keeps the size, and zeros are added where an odd one was halved and doubled. "VALID" is the
-            paper's: only places that see no padding are kept, 388 of 572, and the bridges are cut to their middle.
-        batch_norm: whether a batch norm stands behind each convolution, which then has no bias.
-        dropout: at the end of the way down. May be traced.
-        spatial_axes: 2 for images; 1 for sequences `(batch, length, channels)`, 3 for volumes.
+        num_classes: the number of channels of the output.
+        widths: the features at each level, the coarsest last, at least two.
+        padding: "SAME" keeps the size; zeros fill where an odd size was halved and doubled. "VALID" is the paper's:
+            only places that see no padding are kept, 388 of 572, and the bridges are cropped to their center.
+        batch_norm: whether a batch norm follows each convolution, which then has no bias.
+        dropout: the rate at the coarsest level. May be traced.
+        spatial_axes: 2 for images, 1 for sequences `(batch, length, channels)`, 3 for volumes.
 
     Returns:
         A network from `(batch, height, width, channels)` of any floating dtype to logits
-        `(batch, height, width, num_classes)`; "VALID" gives fewer places. `jn.losses.cross_entropy` takes
-        them with labels `(batch, height, width)`.
+        `(batch, height, width, num_classes)`, fewer places with "VALID". `jn.losses.cross_entropy` takes them with
+        labels `(batch, height, width)`.
 
     Raises:
-        NetError: for fewer than two widths or another padding; for input of another number of axes, or smaller than
-            2^(len(widths) - 1) places, or with "VALID" for what the windows leave nothing of.
+        NetError: for fewer than two widths or another padding; for an input with another number of axes, with less than
+            2^(len(widths) - 1) places, or, with "VALID", with fewer places than the convolutions need.
 
     Ronneberger, Fischer and Brox, "U-Net: Convolutional Networks for Biomedical Image Segmentation" (2015), figure 1.
 
@@ -71,10 +71,10 @@ def unet(
 
     def pair(features: int) -> Net:
         layers: dict[str, Layer] = {}
-        for place in (1, 2):
-            layers[f"conv{place}"] = conv(features, 3, padding=padding, use_bias=not batch_norm, kernel_init=he)
-            layers |= {f"bn{place}": normalize()} if batch_norm else {}
-            layers[f"relu{place}"] = jax.nn.relu
+        for number in (1, 2):
+            layers[f"conv{number}"] = conv(features, 3, padding=padding, use_bias=not batch_norm, kernel_init=he)
+            layers |= {f"bn{number}": normalize()} if batch_norm else {}
+            layers[f"relu{number}"] = jax.nn.relu
         return serial(**layers)
 
     for level, width in enumerate(widths[:-1], start=1):
@@ -90,21 +90,23 @@ def unet(
 
 
 def bridge(pair: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """Join the features of an encoder and those from below it, both `(batch, *spatial, channels)`.
+    """Concatenate the features of an encoder and those from the level below, both `(batch, *spatial, channels)`.
 
-    The encoder's are cut to their middle where there are more of them; below, zeros are added at the end where there
-    is one fewer.
+    Where the encoder has one place more, zeros are appended to the other; where it has more, it is cropped to its
+    center.
 
     >>> import jax.numpy as jnp
     >>> bridge((jnp.ones((1, 7, 9, 2)), jnp.ones((1, 6, 4, 3)))).shape
     (1, 7, 4, 5)
     """
-    beside, below = pair
-    for axis in range(1, beside.ndim - 1):
-        excess = beside.shape[axis] - below.shape[axis]
+    encoder, below = pair
+    for axis in range(1, encoder.ndim - 1):
+        excess = encoder.shape[axis] - below.shape[axis]
         if excess == 1:
+            # An odd size, halved and doubled.
             below = jnp.pad(below, [(0, int(each == axis)) for each in range(below.ndim)])
         elif excess:
+            # "VALID" convolutions below.
             start = excess // 2
-            beside = jax.lax.slice_in_dim(beside, start, start + below.shape[axis], axis=axis)
-    return concatenate((beside, below))
+            encoder = jax.lax.slice_in_dim(encoder, start, start + below.shape[axis], axis=axis)
+    return concatenate((encoder, below))

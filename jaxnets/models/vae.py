@@ -1,4 +1,4 @@
-"""Variational autoencoders of any encoder and decoder."""
+"""Variational autoencoders: of any encoder and decoder, fully connected, convolutional."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -21,21 +21,22 @@ from jaxnets.models.images import of_images
 
 @recorded
 def variational(encoder: Layer, decoder: Layer) -> Net:
-    """Return the variational autoencoder of an encoder and a decoder: q(z|x) = N(mean, e^log_variance), p(x|z).
+    """Return the variational autoencoder of an encoder q(z|x) = N(mean, e^log_variance) and a decoder p(x|z).
 
-    In training the decoder sees z = mean + e^(log_variance / 2) · ε with ε ~ N(0, 1), in evaluation the mean.
-    `jn.losses.negative_elbo` is the loss, with the input as the target. New examples come from the prior:
-    `net["decoder"].apply(params["decoder"], {}, jax.random.normal(key, (n, code)))`; codes from `net.upto("encoder")`.
+    In training the decoder sees z = mean + e^(log_variance / 2) · ε with ε ~ N(0, 1), in evaluation the mean. The loss
+    is `jn.losses.negative_elbo` with the input as target. New examples are drawn from the prior by
+    `net["decoder"].apply(params["decoder"], {}, jax.random.normal(key, (n, code)))`; `net.upto("encoder")` returns the
+    codes.
 
     Args:
-        encoder: a network that gives a dict of `mean` and `log_variance`, of one shape.
+        encoder: a network that returns a dict of `mean` and `log_variance`, of one shape.
         decoder: a network from a code to a reconstruction: logits for the Bernoulli likelihood, means for the Gaussian.
 
     Returns:
-        A network that gives a dict of `reconstruction`, `mean` and `log_variance`, and needs a key in training.
+        A network that returns a dict of `reconstruction`, `mean` and `log_variance`, and requires a key in training.
 
     Raises:
-        NetError: if the encoder gives anything else, or for training without a key.
+        NetError: if the encoder returns anything else, or for training without a key.
 
     Kingma and Welling, "Auto-Encoding Variational Bayes" (2014), section 2.4.
 
@@ -50,6 +51,7 @@ def variational(encoder: Layer, decoder: Layer) -> Net:
 
     def build(key: Key, x: Any) -> tuple[Params, State, Any]:
         params, state = {}, {}
+        # The decoder is initialized on the mean, which has the shape of a code.
         code = _posterior(build_child(whole["encoder"], "encoder", key, x, params, state))
         y = build_child(whole["decoder"], "decoder", key, code["mean"], params, state)
         return params, state, {"reconstruction": y, **code}
@@ -60,6 +62,7 @@ def variational(encoder: Layer, decoder: Layer) -> Net:
         for name, part in parts.items():
             y, inner = apply_child(part, name, params, state, y, key=key, train=train)
             new_state |= {name: inner} if inner else {}
+            # `upto` may stop inside the encoder, where there is no distribution to draw from yet.
             if name == "encoder" and "decoder" in parts:
                 code = _posterior(y)
                 y = _sample(fold(key, "code"), **code) if train else code["mean"]
@@ -84,10 +87,11 @@ def variational(encoder: Layer, decoder: Layer) -> Net:
 
 
 def _posterior(code: Any) -> dict[str, Any]:
+    """Check the output of an encoder, and return its mean and log variance."""
     names = sorted(code) if isinstance(code, Mapping) else type(code).__name__
     if names != ["log_variance", "mean"] or jnp.shape(code["mean"]) != jnp.shape(code["log_variance"]):
         raise NetError(
-            f"expects an encoder that gives a dict of mean and log_variance of one shape, got {names}; end it in "
+            f"expects an encoder that returns a dict of mean and log_variance of one shape, got {names}; end it in "
             f"jn.branches(dict, mean=jn.dense(n), log_variance=jn.dense(n))",
             label="variational",
         )
@@ -95,9 +99,10 @@ def _posterior(code: Any) -> dict[str, Any]:
 
 
 def _sample(key: Key | None, mean: jax.Array, log_variance: jax.Array) -> jax.Array:
+    """Draw z = mean + e^(log_variance / 2) · ε, so that gradients flow through the mean and the variance."""
     with labeled_as("variational"):
         check_train_key(key)
-    noise = jax.random.normal(key, mean.shape, param_dtype(mean)).astype(mean.dtype)  # type: ignore[arg-type]  # it is there
+    noise = jax.random.normal(key, mean.shape, param_dtype(mean)).astype(mean.dtype)  # type: ignore[arg-type]
     return mean + jnp.exp(log_variance / 2) * noise
 
 
@@ -108,13 +113,13 @@ def vae(
     """Return a fully connected variational autoencoder, a `variational` network.
 
     Args:
-        shape: that of one example, `(28, 28, 1)`, without the batch axis.
-        widths: of the hidden layers from input to code, and in reverse from code to output.
-        code: width of the code.
-        activation: after each hidden layer.
+        shape: the shape of one example, such as `(28, 28, 1)`, without the batch axis.
+        widths: the widths of the hidden layers, from input to code, and in reverse from code to output.
+        code: the width of the code.
+        activation: the function after each hidden layer.
 
-    Kingma and Welling, "Auto-Encoding Variational Bayes" (2014), appendix C and section 5, one of whose networks for
-    MNIST this is.
+    Kingma and Welling, "Auto-Encoding Variational Bayes" (2014), appendix C and section 5; the defaults are one of its
+    networks for MNIST.
 
     >>> import jax, jax.numpy as jnp
     >>> net, x = vae((28, 28, 1)), jnp.ones((1, 28, 28, 1))
@@ -132,10 +137,10 @@ def conv_vae(
     """Return a convolutional variational autoencoder: the halves of `conv_autoencoder` in a `variational` network.
 
     Args:
-        shape: that of one example, `(height, width, channels)` of any size, or with one or three spatial axes.
-        features: channels of the convolutions from input to code.
-        code: width of the code.
-        activation: after each layer but code and output.
+        shape: the shape of one example, `(height, width, channels)` of any size, or with one or three spatial axes.
+        features: the channels of the convolutions, from input to code.
+        code: the width of the code.
+        activation: the function after each layer except the code and the output.
 
     >>> import jax, jax.numpy as jnp
     >>> net, x = conv_vae((9, 6, 1), (8, 16), 2), jnp.ones((2, 9, 6, 1))

@@ -1,4 +1,4 @@
-"""VGG: nothing but 3 × 3 convolutions, as deep as they would train."""
+"""VGG: deep networks of 3 × 3 convolutions."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,8 @@ from jaxnets.layers import batch_norm as normalize
 from jaxnets.layers import dropout as drop
 from jaxnets.models.images import takes_images
 
-WIDTHS = (64, 128, 256, 512, 512)  # of the five stages; a pool stands behind each
+# The channels of the five stages; a pool follows each.
+WIDTHS = (64, 128, 256, 512, 512)
 
 
 @takes_images
@@ -20,8 +21,8 @@ def vgg11(
 ) -> Net:
     """Return VGG-11, column A of the paper, with torchvision's names.
 
-    It takes `(batch, height, width, channels)` of at least 32 × 32 and gives logits `(batch, num_classes)`. The
-    parameters hold for any size, as the features are pooled to 7 × 7. With 224 × 224 × 3 and 1,000 classes:
+    The input is `(batch, height, width, channels)` of at least 32 × 32, the output logits `(batch, num_classes)`. The
+    parameters fit any input size, because the features are pooled to 7 × 7. With 224 × 224 × 3 and 1,000 classes:
 
     | network | parameters | with batch norm | multiply-adds |
     | --- | --- | --- | --- |
@@ -31,14 +32,14 @@ def vgg11(
     | `vgg19` | 143,667,240 | 143,678,248 | 19,632,062,464 |
 
     Args:
-        num_classes: width of the output.
-        batch_norm: whether a batch norm stands behind each convolution: torchvision's `vgg11_bn`. It is newer than
-            the paper, and trains from scratch what the paper had to train from shallower networks.
-        hidden: width of the two dense layers before the output.
-        dropout: rate behind each of them, in [0, 1); may be traced.
+        num_classes: the width of the output.
+        batch_norm: whether a batch norm follows each convolution, as in torchvision's `vgg11_bn`. It is newer than the
+            paper, and trains the deep networks from scratch, where the paper started from shallower ones.
+        hidden: the width of the two dense layers before the output.
+        dropout: the rate after each of them, in [0, 1); may be traced.
 
     Raises:
-        NetError: for settings out of range, or an input that is too small; the layer that it is too small for is named.
+        NetError: for settings out of range, or an input that is too small; the message names the layer.
 
     Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition" (2014), table 1;
     initial values as in torchvision, He's by fan-out for convolutions and N(0, 0.01²) for dense layers.
@@ -56,7 +57,7 @@ def vgg11(
 def vgg13(
     num_classes: int = 1000, *, batch_norm: bool = False, hidden: int = 4096, dropout: float | jax.Array = 0.5
 ) -> Net:
-    """Return VGG-13, column B of the paper; arguments, shapes and source as for `vgg11`.
+    """Return VGG-13, column B of the paper; arguments, shapes and source are those of `vgg11`.
 
     >>> list(vgg13()["features"].children)[-1]
     '24'
@@ -68,7 +69,7 @@ def vgg13(
 def vgg16(
     num_classes: int = 1000, *, batch_norm: bool = False, hidden: int = 4096, dropout: float | jax.Array = 0.5
 ) -> Net:
-    """Return VGG-16, column D of the paper; arguments, shapes and source as for `vgg11`.
+    """Return VGG-16, column D of the paper; arguments, shapes and source are those of `vgg11`.
 
     >>> list(vgg16()["features"].children)[-1]
     '30'
@@ -80,7 +81,7 @@ def vgg16(
 def vgg19(
     num_classes: int = 1000, *, batch_norm: bool = False, hidden: int = 4096, dropout: float | jax.Array = 0.5
 ) -> Net:
-    """Return VGG-19, column E of the paper; arguments, shapes and source as for `vgg11`.
+    """Return VGG-19, column E of the paper; arguments, shapes and source are those of `vgg11`.
 
     >>> list(vgg19(batch_norm=True)["features"].children)[-1]
     '52'
@@ -89,14 +90,19 @@ def vgg19(
 
 
 def _vgg(convs: Sequence[int], num_classes: int, normalized: bool, hidden: int, rate: float | jax.Array) -> Net:
-    """Return the network with so many convolutions in each stage."""
+    """Return the network with the given number of convolutions in each stage."""
     relu, normal = jax.nn.relu, jax.nn.initializers.normal(0.01)
     he = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")
     features: list[Layer] = []
     for width, count in zip(WIDTHS, convs, strict=True):
         for _ in range(count):
-            window = 3 if features else (3, 3)  # a pair: for images alone
-            features += [conv(width, window, padding=1, kernel_init=he), *([normalize()] if normalized else []), relu]
+            # A pair of sizes, in the first layer, restricts the input to images.
+            kernel_size = 3 if features else (3, 3)
+            features += [
+                conv(width, kernel_size, padding=1, kernel_init=he),
+                *([normalize()] if normalized else []),
+                relu,
+            ]
         features.append(max_pool(2))
     classifier = serial(
         dense(hidden, kernel_init=normal),

@@ -160,7 +160,7 @@ def test_composition_gives_each_its_own_key():
         (lambda: jn.data.flip(2), r"flip\(axis=2\) expects axis 0"),
         (lambda: jn.data.flip(probability=1.5), r"flip\(probability=1.5\) expects probability in \[0, 1\], got 1.5"),
         (lambda: jn.data.rotate(-3.0), r"rotate\(-3.0\) expects degrees ≥ 0"),
-        (lambda: jn.data.rotate((3.0, 2.0)), "least, largest"),
+        (lambda: jn.data.rotate((3.0, 2.0)), "smallest, largest"),
         (lambda: jn.data.rotate(3.0)(KEY, jnp.ones((2, 4, 4, 1))), "map it over a batch"),
         (lambda: jn.data.cutout(0), r"cutout\(0\) expects size ≥ 1"),
         (lambda: jn.data.cutout(2)(KEY, jnp.ones((4, 4))), r"cutout\(2\) expects an image"),
@@ -186,3 +186,21 @@ def test_functions_bear_the_call_that_made_them():
     assert both.__qualname__ == "compose(random_crop((4, 3), padding=1), flip(axis=0, probability=0.2), noise(0.1))"
     named = [jn.data.cutmix(0.5, num_classes=3), jn.data.balanced(10), jn.data.rotate(jnp.float32(15))]
     assert [each.__qualname__ for each in named] == ["cutmix(alpha=0.5, num_classes=3)", "balanced(10)", "rotate(15)"]
+
+
+def test_shift_moves_and_fills_with_zeros():
+    image = jnp.zeros((7, 7, 2)).at[3, 3].set(1.0)
+    moved = jax.vmap(jn.data.shift(2), (0, None))(jax.random.split(jax.random.key(0), 400), image)
+    places = np.argwhere(np.asarray(moved)[..., 0] == 1)[:, 1:] - 3
+    assert len(places) == 400
+    assert {tuple(place) for place in places} == {(r, c) for r in range(-2, 3) for c in range(-2, 3)}
+    np.testing.assert_array_equal(moved.sum((1, 2)), np.ones((400, 2)))
+    edge = jax.vmap(jn.data.shift(1), (0, None))(jax.random.split(jax.random.key(0), 50), jnp.ones((3, 3, 1)))
+    assert set(np.unique(edge.sum((1, 2, 3)))) == {4.0, 6.0, 9.0}
+
+
+def test_shift_rejects():
+    with pytest.raises(jn.NetError, match="pixels"):
+        jn.data.shift(0)
+    with pytest.raises(jn.NetError, match=r"shift\(1\) expects an image"):
+        jn.data.shift(1)(jax.random.key(0), jnp.ones((3, 3)))

@@ -121,17 +121,17 @@ def test_sums_are_checked_and_sets_of_one_name_told_apart(tmp_path, monkeypatch)
     monkeypatch.setattr(mnist, "SUMS", sums)
     folder = written(tmp_path, digits(0), end=".gz", pack=gzip.compress)
     check_digits(jn.data.mnist(folder), digits(0))  # the sum of the content, so gzip's own header does not matter
-    with pytest.raises(jn.NetError, match=r"fashion_mnist .*it is the file of mnist, which bears the same name"):
+    with pytest.raises(jn.NetError, match=r"fashion_mnist .*it is the file of mnist, which has the same name"):
         jn.data.fashion_mnist(folder)
     changed = digits(0)
     changed[STEMS[3]][0] ^= 1
-    with pytest.raises(jn.NetError, match=r"t10k-labels.* not the published .*damaged.*verify=False"):
+    with pytest.raises(jn.NetError, match=r"published MD5 sum .* of .*t10k-labels.*damaged.*verify=False"):
         jn.data.mnist(written(tmp_path / "changed", changed))
     check_digits(jn.data.mnist(tmp_path / "changed", verify=False), changed)
 
 
 def test_a_made_up_set_is_not_taken_for_the_published_one(tmp_path):
-    with pytest.raises(jn.NetError, match=r"mnist .*train-images-idx3-ubyte has the MD5 sum"):
+    with pytest.raises(jn.NetError, match=r"mnist expects the published MD5 sum .*train-images-idx3-ubyte"):
         jn.data.mnist(written(tmp_path, digits()))
 
 
@@ -229,7 +229,7 @@ def test_cifar_from_files_and_archive(name, inner, tmp_path, monkeypatch):
     check_records(load(tmp_path, verify=False), name, made, last)
     if name == "cifar100":
         check_records(jn.data.cifar100(tmp_path, coarse=True, verify=False), name, made, 0)
-    with pytest.raises(jn.NetError, match=f"{name} .*MD5 sum .* not the published {layout.md5}"):
+    with pytest.raises(jn.NetError, match=f"{name} expects the published MD5 sum {layout.md5}"):
         load(tmp_path)
     (tmp_path / layout.archive).write_bytes(content[: len(content) // 2])
     with pytest.raises(jn.NetError, match=r"can't unpack .* it is damaged"):

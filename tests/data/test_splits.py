@@ -1,16 +1,143 @@
-"""Splits that keep groups whole and the future apart."""
+"""Splits: every example in exactly one part, classes in proportion, groups whole, the future apart."""
 
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
-from sklearn.model_selection import TimeSeriesSplit
+from sklearn.model_selection import TimeSeriesSplit, train_test_split
 
 import jaxnets as jn
+
+
+@given(
+    st.lists(st.integers(0, 4), min_size=12, max_size=80),
+    st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    st.integers(0, 3),
+    st.booleans(),
+)
+def test_every_example_is_in_exactly_one_part(labels, shares, seed, stratify):
+    fractions = [share / sum(shares) for share in shares]
+    assume(min(fractions) * len(labels) >= 3)  # else a part may be empty, which is an error
+    parts = jn.data.split_indices(labels, fractions, seed=seed, stratify=stratify)
+    np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(len(labels)))
+    for part, fraction in zip(parts, fractions, strict=True):
+        assert abs(len(part) - fraction * len(labels)) < 2.5
+        if stratify:
+            for each in set(labels):
+                whole = np.sum(np.array(labels) == each)
+                assert abs(np.sum(np.array(labels)[part] == each) - fraction * whole) < 2.5
+    again = jn.data.split_indices(labels, fractions, seed=seed, stratify=stratify)
+    for part, same in zip(parts, again, strict=True):
+        np.testing.assert_array_equal(part, same)
+
+
+def test_stratified_counts_are_scikit_learns():
+    _, labels = jn.data.mnist5k()
+    ours = jn.data.split_indices(labels, [0.8, 0.2])
+    theirs = train_test_split(np.arange(5000), test_size=0.2, stratify=labels, random_state=0)
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(np.bincount(labels[a]), np.bincount(labels[b]))
+    assert not np.array_equal(ours[0], jn.data.split_indices(labels, [0.8, 0.2], seed=1)[0])
+
+
+@pytest.mark.parametrize(
+    ("labels", "fractions", "words"),
+    [
+        ([0, 1], [0.5, 0.6], "sum 1"),
+        ([0, 1], [1.5, -0.5], "positive"),
+        ([[0, 1]], [1.0], "labels"),
+        ([0, 1], [0.9, 0.05, 0.05], "empty"),
+        ([], [1.0], "empty"),
+    ],
+)
+def test_split_indices_rejects(labels, fractions, words):
+    with pytest.raises(jn.NetError, match=words):
+        jn.data.split_indices(labels, fractions)
+
+
+X, Y = np.arange(20.0).reshape(10, 2), np.array([0, 0, 0, 0, 0, 1, 1, 1, 1, 1])
+PARTS = jn.data.split_indices(Y, (0.6, 0.4), seed=3)
+
+
+def test_split_returns_the_examples_that_split_indices_selects():
+    parts = jn.data.split((X, Y), (0.6, 0.4), seed=3)
+    assert [len(part) for part in parts] == [2, 2]
+    for (x, y), index in zip(parts, PARTS, strict=True):
+        np.testing.assert_array_equal(x, X[index])
+        np.testing.assert_array_equal(y, Y[index])
+        assert (x.dtype, y.dtype) == (X.dtype, Y.dtype)
+
+
+def test_split_keeps_weights_with_their_examples():
+    weights = np.linspace(1, 2, 10)
+    for part, index in zip(jn.data.split((X, Y, weights), (0.6, 0.4), seed=3), PARTS, strict=True):
+        x, y, w = part
+        np.testing.assert_array_equal(x[:, 0], 2 * index)
+        np.testing.assert_array_equal(y, Y[index])
+        np.testing.assert_array_equal(w, weights[index])
+
+
+def test_split_takes_trees_and_padded_sequences():
+    padded = jn.Padded(jnp.arange(40.0).reshape(10, 4), jnp.arange(10) % 5)
+    inputs = {"image": X, "series": padded}
+    (x, y), _ = jn.data.split((inputs, Y), (0.6, 0.4), seed=3)
+    np.testing.assert_array_equal(x["image"], X[PARTS[0]])
+    np.testing.assert_array_equal(x["series"].values, padded.values[PARTS[0]])
+    np.testing.assert_array_equal(x["series"].lengths, PARTS[0] % 5)
+    np.testing.assert_array_equal(y, Y[PARTS[0]])
+    # Lists are arrays, and targets can be a tree too: then there are no classes to keep in proportion.
+    (_, targets), _ = jn.data.split((X.tolist(), {"a": Y, "b": X}), (0.5, 0.5))
+    assert (targets["b"][:, 0] // 2 >= 5).astype(int).tolist() == targets["a"].tolist()
+
+
+@pytest.mark.parametrize("labels", [Y, Y.astype(bool), Y.astype(np.uint8), jnp.asarray(Y), Y.tolist()])
+def test_split_stratifies_by_class_labels(labels: Any):
+    for seed in range(5):
+        for (_, y), ones in zip(jn.data.split((X, labels), (0.6, 0.4), seed=seed), (3, 2), strict=True):
+            assert int(np.sum(y)) == ones
+
+
+@pytest.mark.parametrize("targets", [Y.astype(float), Y[:, None], {"class": Y}])
+def test_split_stratifies_by_nothing_else(targets: Any):
+    plain = jn.data.split_indices(Y, (0.6, 0.4), stratify=False)
+    for (x, _), index in zip(jn.data.split((X, targets), (0.6, 0.4)), plain, strict=True):
+        np.testing.assert_array_equal(x, X[index])
+
+
+def test_split_stratifies_where_asked():
+    for (x, _), index in zip(
+        jn.data.split((X, Y), (0.6, 0.4), stratify=False),
+        jn.data.split_indices(Y, (0.6, 0.4), stratify=False),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(x, X[index])
+    parts = jn.data.split((X, Y.astype(float)), (0.6, 0.4), seed=3, stratify=True)
+    np.testing.assert_array_equal(parts[0][0], X[PARTS[0]])
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "words"),
+    [
+        (Y, {}, r"split expects data as \(inputs, targets\), got ndarray \(10,\) int64; split_indices takes labels"),
+        ((X,), {}, r"split expects data as \(inputs, targets\), got tuple"),
+        ((X, Y[:9]), {}, r"split expects arrays of one length along the first axis, got shapes \[\(10, 2\), \(9,\)\]"),
+        ((X, Y, np.float32(1)), {}, "arrays of one length"),
+        ((X, "labels"), {}, "split expects numbers in targets"),
+        ((X, {"class": Y}), {"stratify": True}, "split expects one array of targets to stratify by, got dict"),
+        ((X, X), {"stratify": True}, r"split expects labels \(examples,\), got \(10, 2\)"),
+        ((X, Y), {"fractions": (0.5, 0.6)}, "split expects positive fractions with sum 1"),
+        ((X, Y), {"fractions": 0.8}, "split expects a fraction for each part"),
+        ((X, Y), {"fractions": (0.98, 0.01, 0.01)}, "split leaves a part empty: 10 examples"),
+    ],
+)
+def test_split_rejects(data: Any, options: Any, words: str):
+    with pytest.raises(jn.NetError, match=words):
+        jn.data.split(data, **({"fractions": (0.6, 0.4)} | options))
 
 
 @given(

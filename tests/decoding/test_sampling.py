@@ -14,7 +14,7 @@ from tests.oracle import integers
 
 WORDS, STEPS, LENGTHS = 7, 4, np.array([3, 1, 2], np.int32)
 TOKENS = integers(3, 3, high=WORDS)
-PROMPT = jn.Padded(TOKENS, LENGTHS)
+PROMPTS = jn.Padded(TOKENS, LENGTHS)
 KEY = jax.random.key(5)
 Trained = tuple[Any, Any]  # parameters and state
 NET = jn.models.language_model(WORDS, 4, cell=jn.rnn_cell, layers=2)
@@ -52,7 +52,7 @@ def by_hand(read, row, *, key=KEY, temperature=1.0, top_k=WORDS):
 
 @pytest.mark.parametrize("options", [{}, {"temperature": 0.5, "top_k": 3}, {"temperature": 0}], ids=str)
 def test_it_equals_a_loop_with_the_same_keys(trained: Trained, read, options):
-    got = sample(NET, *trained, PROMPT, STEPS, key=KEY, **options)
+    got = sample(NET, *trained, PROMPTS, STEPS, key=KEY, **options)
     assert got.dtype == jnp.int32
     assert got.tolist() == [by_hand(read, row, **options) for row in range(3)]
 
@@ -61,24 +61,24 @@ def test_it_is_a_function_to_jit_and_map(trained: Trained):
     """Mapped over keys and temperatures, 0 among them, it draws what it draws one by one."""
     keys, temperatures = jax.random.split(KEY, 3), jnp.array([0.0, 0.7, 2.0])
 
-    def run(key, temperature):
-        return sample(NET, *trained, PROMPT, STEPS, key=key, temperature=temperature)
+    def draw(key, temperature):
+        return sample(NET, *trained, PROMPTS, STEPS, key=key, temperature=temperature)
 
-    together = jax.jit(jax.vmap(run))(keys, temperatures)
+    together = jax.jit(jax.vmap(draw))(keys, temperatures)
     for k in range(3):
-        np.testing.assert_array_equal(together[k], run(keys[k], temperatures[k]))
-    np.testing.assert_array_equal(together[0], sample(NET, *trained, PROMPT, STEPS, temperature=0))
+        np.testing.assert_array_equal(together[k], draw(keys[k], temperatures[k]))
+    np.testing.assert_array_equal(together[0], sample(NET, *trained, PROMPTS, STEPS, temperature=0))
 
 
 def test_an_example_does_not_depend_on_its_neighbors(trained: Trained):
-    together = sample(NET, *trained, PROMPT, STEPS, key=KEY)
+    together = sample(NET, *trained, PROMPTS, STEPS, key=KEY)
     alone = sample(NET, *trained, jn.Padded(TOKENS[:1], LENGTHS[:1]), STEPS, key=KEY)
     np.testing.assert_array_equal(together[:1], alone)
     junk = np.where(np.arange(3)[None] < LENGTHS[:, None], TOKENS, -7)
     np.testing.assert_array_equal(sample(NET, *trained, jn.Padded(junk, LENGTHS), STEPS, key=KEY), together)
 
 
-def test_it_goes_on_from_a_carry(trained: Trained):
+def test_it_continues_from_a_carry(trained: Trained):
     (_, carry), _ = NET.apply(*trained, (TOKENS[:, :2], None))
     whole, rest = (
         sample(NET, *trained, TOKENS, STEPS, key=KEY),
@@ -123,15 +123,15 @@ def test_the_limits_of_temperature(trained: Trained, read):
 
 
 def test_all_of_the_vocabulary_is_no_restriction(trained: Trained):
-    all_of_them = sample(NET, *trained, PROMPT, STEPS, key=KEY, top_k=WORDS)
-    np.testing.assert_array_equal(all_of_them, sample(NET, *trained, PROMPT, STEPS, key=KEY))
+    all_of_them = sample(NET, *trained, PROMPTS, STEPS, key=KEY, top_k=WORDS)
+    np.testing.assert_array_equal(all_of_them, sample(NET, *trained, PROMPTS, STEPS, key=KEY))
 
 
 MISTAKES = {
-    "expects prompts of 1 to 3 tokens, got 0": {"prompt": jn.Padded(TOKENS, np.array([3, 0, 1]))},
-    r"expects a prompt \(batch, time\) of at least one token, got \(3, 0\)": {"prompt": TOKENS[:, :0]},
-    r"expects a prompt \(batch, time\) .* got \(3,\)": {"prompt": TOKENS[0]},
-    r"embedding: .*expects indices in \[0, 7\), got 9": {"prompt": np.array([[1, 9]])},
+    "expects prompts of 1 to 3 tokens, got 0": {"prompts": jn.Padded(TOKENS, np.array([3, 0, 1]))},
+    r"expects prompts \(batch, time\) of at least one token, got \(3, 0\)": {"prompts": TOKENS[:, :0]},
+    r"expects prompts \(batch, time\) .* got \(3,\)": {"prompts": TOKENS[0]},
+    r"embedding: .*expects indices in \[0, 7\), got 9": {"prompts": np.array([[1, 9]])},
     "expects top_k ≤ 7, the vocabulary, got 8": {"top_k": 8},
     "expects top_k ≥ 1, got 0": {"top_k": 0},
     "expects temperature ≥ 0, got -1": {"temperature": -1.0},
@@ -143,14 +143,14 @@ MISTAKES = {
 
 @pytest.mark.parametrize("message", MISTAKES)
 def test_mistakes_are_told(trained: Trained, message):
-    given = {"prompt": PROMPT, "steps": STEPS, "key": KEY} | MISTAKES[message]
+    given = {"prompts": PROMPTS, "steps": STEPS, "key": KEY} | MISTAKES[message]
     with pytest.raises(jn.NetError, match=message):
-        sample(NET, *trained, given.pop("prompt"), given.pop("steps"), **given)
+        sample(NET, *trained, given.pop("prompts"), given.pop("steps"), **given)
 
 
 def test_another_kind_of_network_is_told():
     net = jn.as_net(lambda x: jax.nn.one_hot(x[0], 3))
-    with pytest.raises(jn.NetError, match=r"generate expects a network from \(tokens, carry\) to \(logits, carry\)"):
+    with pytest.raises(jn.NetError, match=r"sample expects a network from \(tokens, carry\) to \(logits, carry\)"):
         sample(net, {}, {}, TOKENS, 2, key=KEY)
 
 
@@ -166,7 +166,7 @@ def test_a_tiny_model_learns_a_sentence_and_says_it():
     data = text[:, :-1], text[:, 1:]
     program = jn.train.program(net, objective, optax.adam(0.02), data, epochs=120, batch_size=None)
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # Optax's own code
-        run, history = jax.jit(lambda program, key: program(key))(program, jax.random.key(0))
+        train_state, history = jax.jit(lambda program, key: program(key))(program, jax.random.key(0))
     assert history["loss"][0] > 2.0 > 0.1 > history["loss"][-1]
-    rest = sample(net, run.params, run.state, text[:, :1], len(sentence) - 1, temperature=0)
+    rest = sample(net, train_state.params, train_state.state, text[:, :1], len(sentence) - 1, temperature=0)
     assert "".join(letters[token] for token in rest[0]) == sentence[1:]

@@ -166,7 +166,7 @@ def test_reconstruction_and_evaluation():
         (lambda: models.dbm(()), r"dbm\(\(\)\) expects the number of hidden layers ≥ 1, got 0"),
         (lambda: models.dbm((3, 0)), "expects each width ≥ 1"),
         (lambda: models.dbm((3,)).init(KEY, floats(2, 3, 3)), r"expects \(batch, features\), got \(2, 3, 3\)"),
-        (lambda: models.dbm((3,)).apply(PARAMS, {}, V), "needs parameters for 1 layers, got 0, 1"),
+        (lambda: models.dbm((3,)).apply(PARAMS, {}, V), "expects parameters of 1 layers, got 0, 1"),
         (lambda: models.dbm((3, 2)).apply(PARAMS, {}, floats(2, 5)), r"has kernel \(4, 3\), but input \(2, 5\) needs"),
         (lambda: models.mean_field_learning((3, 2), chains=0), "expects chains ≥ 1, got 0"),
         (lambda: models.mean_field_learning((3, 2)).apply(PARAMS, {}, V), "needs the state 0, 1, 2, got none"),

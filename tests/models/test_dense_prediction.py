@@ -232,19 +232,22 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
         "^bottleneck/conv2: conv.*width 2 for a window of 3",
     ),
     "fcn, 16 places": (lambda: out(jn.models.fcn(), 1, 32, 16, 3), "^pool5: max_pool.*width 1 for a window of 2"),
-    "no backbone": (lambda: jn.models.fcn(2, jn.conv(3, 3)), r"fcn expects a serial as its backbone, got conv\(3, 3\)"),
+    "no backbone": (lambda: jn.models.fcn(2, jn.conv(3, 3)), r"fcn expects a serial as backbone, got conv\(3, 3\)"),
     "no such skip": (
         lambda: jn.models.fcn(2, skips=("pool7",)),
-        "fcn finds no pool7 in its backbone; there are: conv1",
+        "fcn expects skips among conv1, .*, got pool7",
     ),
-    "uneven stride": (lambda: jn.models.fcn(2, stride=10), "fcn expects a stride that 2 skips halve evenly, got 10"),
+    "uneven stride": (
+        lambda: jn.models.fcn(2, stride=10),
+        r"fcn expects a stride divisible by 2\^2, for 2 skips, got 10",
+    ),
     "skips turned round": (
         lambda: out(jn.models.fcn(2, skips=("pool3", "pool4")), 1, 64, 64, 3),
         r"^crop_pool3: .*expects maps of nearly one size, got \(4, 4\) for \(8, 8\)",
     ),
     "another stride": (
         lambda: out(jn.models.fcn(2, stride=16), 1, 64, 64, 3),
-        r"^crop: .*got \(32, 32\) for \(64, 64\); the skips name maps of 2",
+        r"^crop: .*got \(32, 32\) for \(64, 64\); skips names maps of 2",
     ),
     "no head": (lambda: jn.models.landmarks(2, head="points"), "landmarks expects head 'dense' or 'heatmap'"),  # type: ignore[arg-type]
     "no points": (lambda: jn.models.landmarks(0), "landmarks expects num_points ≥ 1, got 0"),

@@ -200,7 +200,7 @@ def test_weights_of_another_net_are_told():
     wrong = params | {"s2": {"scale": np.ones(5, np.float32), "bias": np.ones(6, np.float32)}}
     with pytest.raises(jn.NetError, match=r"s2: subsample\(2\) has scale \(5,\), but input \(1, 28, 28, 6\) needs"):
         net.apply(wrong, {}, x)
-    with pytest.raises(jn.NetError, match=r"c3: connected_conv\(16, 5\) connects 6 channels, .*got \(1, 14, 14, 5\)"):
+    with pytest.raises(jn.NetError, match=r"c3: connected_conv\(16, 5\) expects 6 channels, .*got \(1, 14, 14, 5\)"):
         jn.serial(c3=net["c3"]).apply({"c3": params["c3"]}, {}, jnp.ones((1, 14, 14, 5)))
     with pytest.raises(jn.NetError, match=r"output: rbf\(10, 84\) expects \(batch, 84\)"):
         jn.serial(output=net["output"]).apply({}, {}, jnp.ones((1, 80)))

@@ -305,7 +305,7 @@ def test_tied_weights_start_at_the_size_of_logits():
 MISTAKES = {
     "lstm expects num_classes .* or num_outputs .* got num_classes=None": lambda: jn.models.lstm(4),
     "rnn expects num_classes .* got num_classes=3 and num_outputs=1": lambda: jn.models.rnn(4, 3, num_outputs=1),
-    "gru looks up tokens where vocabulary=": lambda: jn.models.gru(4, 3, embedding=8),
+    "gru expects vocabulary=, the number of tokens, with embedding=": lambda: jn.models.gru(4, 3, embedding=8),
     r"lstm expects for cell .* such as jn.lstm_cell .* got gru_cell\(4\)": lambda: jn.models.lstm(
         4,
         3,
@@ -313,7 +313,7 @@ MISTAKES = {
     ),
     "lstm expects layers ≥ 1, got 0": lambda: jn.models.lstm(4, 3, layers=0),
     r"lstm expects rate in \[0, 1\), got 50; 50 % is 0.5": lambda: jn.models.lstm(4, 3, dropout=50),
-    "language_model ties weights of one width, got embedding=3 and hidden=4": lambda: jn.models.language_model(
+    "language_model expects embedding equal to hidden to tie weights, got 3 and 4": lambda: jn.models.language_model(
         9, 4, embedding=3, tie_weights=True
     ),
     "language_model expects vocabulary_size ≥ 1": lambda: jn.models.language_model(0, 4),

@@ -165,7 +165,7 @@ WRONG: list[Any] = ["2", 1.5, "D", None]
             lambda: models.resnet_cifar(20, shortcut=WRONG[2]),
             r'^resnet_cifar expects shortcut "A", "B" or "C", got \'D\'',
         ),
-        (lambda: models.resnet_cifar(20, shortcut=WRONG[3]), "got None; without shortcuts it is plain_cifar"),
+        (lambda: models.resnet_cifar(20, shortcut=WRONG[3]), "got None; the network without shortcuts is plain_cifar"),
         (lambda: models.resnet18(0), "features ≥ 1"),
     ],
 )

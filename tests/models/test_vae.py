@@ -156,7 +156,7 @@ def test_halves_may_hold_state_and_randomness():
         (lambda: NET.init(KEY, floats(2, 3, 3)), r"encoder/0: flatten expects \(batch, 3, 2\)"),
         (
             lambda: models.variational(jn.dense(4), jn.dense(3)).init(KEY, floats(2, 3)),
-            "variational expects an encoder that gives a dict of mean and log_variance.*ShapeDtypeStruct; end it in",
+            "variational expects an encoder that returns a dict of mean and log_variance.*ShapeDtypeStruct; end it in",
         ),
         (
             lambda: models.variational(jn.branches(dict, mean=jn.dense(2), log_variance=jn.dense(3)), jn.dense(3)).init(

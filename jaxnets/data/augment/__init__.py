@@ -1,1 +1,1 @@
-"""Random changes of examples and batches."""
+"""Data augmentation: random changes of examples, and mixing within batches."""

@@ -1,4 +1,4 @@
-"""Batches whose examples are mixed in pairs: pure functions `(key, x, y, weights) -> (x, y, weights)`."""
+"""Mix the examples of a batch in pairs, by pure functions `(key, x, y, weights) -> (x, y, weights)`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,22 +18,22 @@ Mix = Callable[[Key, Any, Any, Any], tuple[Any, Any, jax.Array]]
 
 @labeled
 def mixup(alpha: float | jax.Array, *, num_classes: int | None = None, probability: float | jax.Array = 1.0) -> Mix:
-    """Return a function that blends each example of a batch with another one, and their targets alike.
+    """Return a function that blends each example of a batch with another one, and their targets by the same share.
 
-    x̃ᵢ = λ xᵢ + (1 - λ) xⱼ, with λ ~ Beta(α, α) drawn once a batch and j a random permutation of the examples of
-    weight > 0. Of weight and target, w̃ᵢ = λ wᵢ + (1 - λ) wⱼ and ỹᵢ = (λ wᵢ yᵢ + (1 - λ) wⱼ yⱼ) / w̃ᵢ, so that for the
+    x̃ᵢ = λ xᵢ + (1 - λ) xⱼ, with λ ~ Beta(α, α) drawn once per batch and j a random permutation of the examples of
+    weight > 0. Weights and targets become w̃ᵢ = λ wᵢ + (1 - λ) wⱼ and ỹᵢ = (λ wᵢ yᵢ + (1 - λ) wⱼ yⱼ) / w̃ᵢ. So for the
     cross entropy, which is linear in the target, w̃ᵢ l(o, ỹᵢ) = λ wᵢ l(o, yᵢ) + (1 - λ) wⱼ l(o, yⱼ), and Σ w̃ = Σ w.
 
     Args:
-        alpha: α > 0; near 0 little is mixed, 1 makes λ uniform. May be traced.
-        num_classes: of integer labels, which become one-hot; `None` for targets that are floating already.
-        probability: how often a batch is mixed at all, in [0, 1]; may be traced.
+        alpha: α > 0; near 0 mixes little, 1 makes λ uniform. May be traced.
+        num_classes: the number of classes of integer labels, which become one-hot; `None` for floating targets.
+        probability: the probability that a batch is mixed, in [0, 1]; may be traced.
 
     Returns:
         A function of a key, inputs (a pytree of floating arrays, the batch axis first), targets (integer labels
-        `(batch, ...)`, or a pytree of floating arrays: soft labels, real numbers), and weights `(batch,)`, to the
-        same three with soft labels `(batch, ..., classes)`. An example of weight 0 stays as it is, and nothing of
-        it gets into another. A traced label out of range gives NaN.
+        `(batch, ...)`, or a pytree of floating arrays: soft labels, real numbers), and weights `(batch,)`. It returns
+        the mixed inputs, targets and weights, with soft labels `(batch, ..., classes)`. An example of weight 0 is
+        unchanged, and mixes into no other. A traced label out of range gives NaN.
 
     Raises:
         NetError: for α ≤ 0 or a probability outside [0, 1]; when called, for inputs that are not floating, labels
@@ -66,21 +66,20 @@ def cutmix(
 ) -> Mix:
     """Return a function that pastes a box of another example into each image of a batch, and mixes their targets.
 
-    With λ ~ Beta(α, α) drawn once a batch, the box has √(1 - λ) of the image's height and width, rounded down to even
-    numbers of pixels, and any pixel for its center with equal probability. What reaches over the edge is cut off, and
-    λ becomes the share of the image that is left. Partners, targets and weights are those of `mixup`.
+    With λ ~ Beta(α, α) drawn once per batch, the box has √(1 - λ) of the image's height and width, rounded down to even
+    numbers of pixels, and its center is any pixel with equal probability. The box is clipped at the edge, and λ becomes
+    the share of the image outside it. Partners, targets and weights are as in `mixup`.
 
     Args:
         alpha: α > 0; 1 makes λ uniform. May be traced.
-        num_classes: of integer labels, which become one-hot; `None` for targets that are floating already.
-        probability: how often a batch is mixed at all, in [0, 1]; may be traced.
+        num_classes: the number of classes of integer labels, which become one-hot; `None` for floating targets.
+        probability: the probability that a batch is mixed, in [0, 1]; may be traced.
 
     Returns:
-        A function of a key, images `(batch, height, width, channels)` of any dtype, targets and weights, as that of
-        `mixup`.
+        A function as from `mixup`, of images `(batch, height, width, channels)` of any dtype.
 
     Raises:
-        NetError: as `mixup`, and for inputs that are no batch of images.
+        NetError: as `mixup`, and for inputs that are not a batch of images.
 
     Yun and others, "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features" (2019),
     section 3.1 and algorithm A1.
@@ -108,7 +107,7 @@ def cutmix(
 
 
 def _mix(alpha: Any, num_classes: int | None, probability: Any, change: Callable[..., Any]) -> Mix:
-    """Return the mixing by `change`, `(key, x, λ, partners) -> (x, λ)`."""
+    """Return the function that mixes inputs by `change`, `(key, x, λ, partners) -> (x, λ)`, and targets to match."""
     check_positive("alpha", alpha)
     check_probability(probability)
     if num_classes is not None:
@@ -122,34 +121,40 @@ def _mix(alpha: Any, num_classes: int | None, probability: Any, change: Callable
                 raise NetError(f"expects rows for {len(weights)} weights, got {rows}")
         y = jax.tree.map(lambda leaf: _soft(jnp.asarray(leaf), num_classes), y)
         partner = _partners(pairs, weights > 0)
-        shape = jnp.asarray(alpha, jnp.float32)  # both parameters of Beta
+        # Both parameters of the Beta distribution.
+        shape = jnp.asarray(alpha, jnp.float32)
         share = jax.random.beta(size, shape, shape)
+        # λ = 1 leaves the batch unmixed.
         x, share = change(place, x, jnp.where(happens(often, probability), share, 1.0), partner)
         share = share.astype(weights.dtype)
         own, other = share * weights, (1 - share) * weights[partner]
         total = own + other
-        left = jnp.where(total > 0, own / jnp.where(total > 0, total, 1), 1)  # (batch,), the part of a row's own target
+        # (batch,), the share of a row's own target in the mixed one.
+        own_share = jnp.where(total > 0, own / jnp.where(total > 0, total, 1), 1)
 
-        def together(leaf: jax.Array) -> jax.Array:
-            part = left.astype(leaf.dtype).reshape(left.shape + (1,) * (leaf.ndim - 1))
+        def mix_targets(leaf: jax.Array) -> jax.Array:
+            part = own_share.astype(leaf.dtype).reshape(own_share.shape + (1,) * (leaf.ndim - 1))
             return part * leaf + (1 - part) * leaf[partner]
 
-        return x, jax.tree.map(together, y), total
+        return x, jax.tree.map(mix_targets, y), total
 
     return mix_fn
 
 
 def _partners(key: Key, real: jax.Array) -> jax.Array:
-    """Return a random permutation of the rows that are real, `(batch,)`; the others stay in their places."""
-    drawn = jnp.argsort(jnp.where(real, jax.random.uniform(key, real.shape), 2.0))  # real rows first, in random order
+    """Return a random permutation of the real rows, `(batch,)`; the others stay in their places."""
+    # Real rows first, in random order; the n-th real row gets the n-th of them.
+    drawn = jnp.argsort(jnp.where(real, jax.random.uniform(key, real.shape), 2.0))
     return jnp.where(real, drawn[jnp.cumsum(real) - 1], jnp.arange(len(real)))
 
 
 def _soft(y: jax.Array, num_classes: int | None) -> jax.Array:
+    """Return floating targets unchanged, and integer labels one-hot."""
     if jnp.issubdtype(y.dtype, jnp.floating):
         return y
     if not jnp.issubdtype(y.dtype, jnp.integer) or num_classes is None:
         raise NetError(f"expects floating targets, or integer labels and num_classes=, got {y.dtype} {y.shape}")
     refuse(y, lambda labels: (labels < 0) | (labels >= num_classes), f"expects labels below {num_classes}, got {{}}")
+    # A traced label out of range has no 1.
     hot = jax.nn.one_hot(y, num_classes)
     return jnp.where(hot.any(-1, keepdims=True), hot, jnp.nan)

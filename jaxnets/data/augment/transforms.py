@@ -1,4 +1,4 @@
-"""Random changes to an example that leave its label as it is: pure functions `(key, example) -> example`."""
+"""Random changes of an example that keep its label, as pure functions `(key, example) -> example`."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,20 +12,21 @@ from jaxnets.core.layer import labeled
 from jaxnets.core.net import Key
 
 Augmentation = Callable[[Key, Any], Any]
+Angle = float | jax.Array
 
 
 @labeled
 def compose(*augmentations: Augmentation) -> Augmentation:
-    """Return the function that applies augmentations one after another, each with a key of its own.
+    """Return the function that applies augmentations one after another, each with its own key.
 
-    The key of the augmentation at place i is `fold_in(key, i)`: what one draws tells nothing about what another
-    draws, and one appended at the end leaves all before it as they were.
+    Augmentation i gets `fold_in(key, i)`: their draws are independent, and appending one leaves all before it
+    unchanged.
 
     Args:
         *augmentations: functions `(key, example) -> example`.
 
     Raises:
-        NetError: if one can't be called.
+        NetError: if one is not callable.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> augment = compose(jn.data.random_crop(28, padding=2), jn.data.flip(), jn.data.cutout(8))
@@ -46,7 +47,7 @@ def compose(*augmentations: Augmentation) -> Augmentation:
 
 @labeled
 def noise(scale: float | jax.Array) -> Augmentation:
-    """Return a function that adds Gaussian noise: x + scale · ε, ε ~ N(0, 1), drawn for each value.
+    """Return a function that adds Gaussian noise to each value: x + scale · ε, ε ~ N(0, 1).
 
     Args:
         scale: the standard deviation, ≥ 0, in the units of the example. May be traced.
@@ -76,70 +77,14 @@ def noise(scale: float | jax.Array) -> Augmentation:
     return noise_fn
 
 
-def on_image(change: Callable[[Key, jax.Array], jax.Array]) -> Augmentation:
-    """Return an augmentation that asks for an image."""
-
-    def augment_fn(key: Key, image: Any) -> jax.Array:
-        image = jnp.asarray(image)
-        if image.ndim != 3:
-            hint = "; map it over a batch with jax.vmap, a key for each" if image.ndim == 4 else ""
-            raise NetError(f"expects an image (height, width, channels), got {image.shape}{hint}")
-        return change(key, image)
-
-    return augment_fn
-
-
-def check_probability(value: Any) -> None:
-    """Check that a probability lies in [0, 1] where its value is known.
-
-    Raises:
-        NetError: if it lies outside.
-    """
-    known = concrete(value)
-    if known is not None and not 0.0 <= known <= 1.0:
-        raise NetError(f"expects probability in [0, 1], got {known:g}")
-
-
-def happens(key: Key, probability: Any) -> jax.Array:
-    """Draw whether something of a probability, traced or not, happens."""
-    return jax.random.bernoulli(key, jnp.asarray(probability, jnp.float32))
-
-
-Angle = float | jax.Array
-
-
-@labeled
-def shift(pixels: int) -> Augmentation:
-    """Return a function that moves an image by up to some pixels along each axis, filling in zeros.
-
-    Every displacement from -pixels to +pixels along each axis is equally likely.
-
-    Args:
-        pixels: the largest displacement, at least 1.
-
-    Returns:
-        A function of a key and an image `(height, width, channels)`; `jn.train.program(..., augment=shift(1))`
-        draws anew for each example and step.
-
-    Raises:
-        NetError: if `pixels` < 1, or for an image of another rank.
-
-    >>> import jax, jax.numpy as jnp
-    >>> shift(1)(jax.random.key(0), jnp.ones((4, 4, 1))).shape
-    (4, 4, 1)
-    """
-    check_count("pixels", pixels)
-    return on_image(lambda key, image: _crop(key, image, image.shape[:2], pixels))
-
-
 @labeled
 def random_crop(size: int | Sequence[int], *, padding: int = 0) -> Augmentation:
-    """Return a function that cuts a window out of an image, every place of it equally likely.
+    """Return a function that crops a window out of an image, at a place drawn uniformly.
 
     Args:
         size: height and width of the window, or one number for both; at least 1.
-        padding: how many zeros are put around the image first, ≥ 0. `random_crop(32, padding=4)` of images of
-            32 × 32 is the customary one for CIFAR, and the same as `shift(4)`.
+        padding: zeros to add on each side first, ≥ 0. `random_crop(32, padding=4)` of 32 × 32 images is the usual
+            augmentation for CIFAR, and equals `shift(4)`.
 
     Returns:
         A function of a key and an image `(height, width, channels)` to the window's size.
@@ -160,22 +105,36 @@ def random_crop(size: int | Sequence[int], *, padding: int = 0) -> Augmentation:
     return on_image(lambda key, image: _crop(key, image, window, padding))
 
 
-def _crop(key: Key, image: jax.Array, size: tuple[int, ...], padding: int) -> jax.Array:
-    framed = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)))
-    (height, width), (rows, columns) = size, framed.shape[:2]
-    if height > rows or width > columns:
-        raise NetError(f"expects an image of at least {height} × {width} with its padding, got {rows} × {columns}")
-    places = jnp.array([rows - height + 1, columns - width + 1])
-    row, column = jax.random.randint(key, (2,), 0, places)
-    return jax.lax.dynamic_slice(framed, (row, column, 0), (height, width, image.shape[2]))
+@labeled
+def shift(pixels: int) -> Augmentation:
+    """Return a function that moves an image by a random number of pixels along each axis, and fills with zeros.
+
+    Along each axis, every displacement from -pixels to +pixels is equally likely.
+
+    Args:
+        pixels: the largest displacement, at least 1.
+
+    Returns:
+        A function of a key and an image `(height, width, channels)`; `jn.train.program(..., augment=shift(1))`
+        draws again for each example and step.
+
+    Raises:
+        NetError: if `pixels` < 1, or for an image of another rank.
+
+    >>> import jax, jax.numpy as jnp
+    >>> shift(1)(jax.random.key(0), jnp.ones((4, 4, 1))).shape
+    (4, 4, 1)
+    """
+    check_count("pixels", pixels)
+    return on_image(lambda key, image: _crop(key, image, image.shape[:2], pixels))
 
 
 @labeled
 def flip(axis: int = 1, *, probability: float | jax.Array = 0.5) -> Augmentation:
-    """Return a function that mirrors an image with some probability.
+    """Return a function that flips an image with some probability.
 
     Args:
-        axis: 1 changes left and right, 0 changes top and bottom.
+        axis: 1 swaps left and right, 0 swaps top and bottom.
         probability: in [0, 1]; may be traced.
 
     Returns:
@@ -196,13 +155,13 @@ def flip(axis: int = 1, *, probability: float | jax.Array = 0.5) -> Augmentation
 
 @labeled
 def rotate(degrees: Angle | tuple[Angle, Angle]) -> Augmentation:
-    """Return a function that turns an image about its center by a random angle.
+    """Return a function that rotates an image about its center by a random angle.
 
-    The angle is uniform from -degrees to +degrees, counterclockwise where positive. Between pixels the image is
-    interpolated linearly along both axes; outside it is zero.
+    The angle is uniform from -degrees to +degrees, counterclockwise if positive. The image is interpolated bilinearly,
+    and zero outside.
 
     Args:
-        degrees: the largest angle, ≥ 0, or the pair of the least and the largest. May be traced.
+        degrees: the largest angle, ≥ 0, or a pair of the smallest and largest. May be traced.
 
     Returns:
         A function of a key and an image `(height, width, channels)` of any real dtype to the same shape and dtype;
@@ -219,44 +178,28 @@ def rotate(degrees: Angle | tuple[Angle, Angle]) -> Augmentation:
     """
     low, high = degrees if isinstance(degrees, tuple) else (-degrees, degrees)
     if not (is_traced(low) or is_traced(high)) and not low <= high:
-        raise NetError(f"expects degrees ≥ 0, or a pair (least, largest), got {degrees}")
+        raise NetError(f"expects degrees ≥ 0, or a pair (smallest, largest), got {degrees}")
 
-    def turn(key: Key, image: jax.Array) -> jax.Array:
+    def rotate_by_random_angle(key: Key, image: jax.Array) -> jax.Array:
         values = image.astype(param_dtype(image))
         ends = [jnp.asarray(end, values.dtype) for end in (low, high)]
-        turned = _turned(values, jnp.deg2rad(jax.random.uniform(key, (), values.dtype, *ends)))
+        rotated = _rotate(values, jnp.deg2rad(jax.random.uniform(key, (), values.dtype, *ends)))
         exact = jnp.issubdtype(image.dtype, jnp.floating)
-        return (turned if exact else jnp.round(turned)).astype(image.dtype)
+        return (rotated if exact else jnp.round(rotated)).astype(image.dtype)
 
-    return on_image(turn)
-
-
-def _turned(image: jax.Array, angle: jax.Array) -> jax.Array:
-    """Return an image turned counterclockwise by an angle in radians."""
-    height, width, _ = image.shape
-    down = (jnp.arange(height, dtype=image.dtype) - (height - 1) / 2)[:, None]
-    right = (jnp.arange(width, dtype=image.dtype) - (width - 1) / 2)[None, :]
-    # Where each pixel comes from, in an image with a frame of zeros one pixel wide: all that lies further out is zero.
-    row = jnp.clip(jnp.cos(angle) * down + jnp.sin(angle) * right + (height + 1) / 2, 0, height + 1)
-    column = jnp.clip(jnp.cos(angle) * right - jnp.sin(angle) * down + (width + 1) / 2, 0, width + 1)
-    framed = jnp.pad(image, ((1, 1), (1, 1), (0, 0)))
-    top = jnp.minimum(jnp.floor(row).astype(jnp.int32), height)
-    left = jnp.minimum(jnp.floor(column).astype(jnp.int32), width)
-    below, beside = (row - top.astype(row.dtype))[..., None], (column - left.astype(row.dtype))[..., None]
-    upper = framed[top, left] * (1 - beside) + framed[top, left + 1] * beside
-    lower = framed[top + 1, left] * (1 - beside) + framed[top + 1, left + 1] * beside
-    return upper * (1 - below) + lower * below
+    return on_image(rotate_by_random_angle)
 
 
 @labeled
 def cutout(size: int) -> Augmentation:
     """Return a function that sets a random square of an image to zero, in all channels.
 
-    The center is any pixel with equal probability, so the square may reach over the edge, and less than its area is
-    lost. Zero is the mean where the images are standardized.
+    The center is any pixel with equal probability, so the square may be clipped at the edge. Zero is the mean of
+    standardized images.
 
     Args:
-        size: the square's side in pixels, at least 1. Around the center c it covers c - ⌊size/2⌋ … c + ⌈size/2⌉ - 1.
+        size: the side of the square in pixels, at least 1. Along each axis it covers c - ⌊size/2⌋ … c + ⌈size/2⌉ - 1,
+            with the center at c.
 
     Returns:
         A function of a key and an image `(height, width, channels)`.
@@ -284,7 +227,66 @@ def cutout(size: int) -> Augmentation:
     return on_image(cut)
 
 
+def on_image(change: Callable[[Key, jax.Array], jax.Array]) -> Augmentation:
+    """Return an augmentation by `change` that requires an image `(height, width, channels)`."""
+
+    def augment_fn(key: Key, image: Any) -> jax.Array:
+        image = jnp.asarray(image)
+        if image.ndim != 3:
+            hint = "; map it over a batch with jax.vmap, a key for each" if image.ndim == 4 else ""
+            raise NetError(f"expects an image (height, width, channels), got {image.shape}{hint}")
+        return change(key, image)
+
+    return augment_fn
+
+
+def _crop(key: Key, image: jax.Array, size: tuple[int, ...], padding: int) -> jax.Array:
+    """Pad an image with zeros, and cut a window of a size out of it at a random place."""
+    framed = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)))
+    (height, width), (rows, columns) = size, framed.shape[:2]
+    if height > rows or width > columns:
+        raise NetError(f"expects an image of at least {height} × {width} with its padding, got {rows} × {columns}")
+    places = jnp.array([rows - height + 1, columns - width + 1])
+    row, column = jax.random.randint(key, (2,), 0, places)
+    return jax.lax.dynamic_slice(framed, (row, column, 0), (height, width, image.shape[2]))
+
+
+def _rotate(image: jax.Array, angle: jax.Array) -> jax.Array:
+    """Rotate an image counterclockwise by an angle in radians."""
+    height, width, _ = image.shape
+    # Coordinates from the center: (height, 1) and (1, width).
+    down = (jnp.arange(height, dtype=image.dtype) - (height - 1) / 2)[:, None]
+    right = (jnp.arange(width, dtype=image.dtype) - (width - 1) / 2)[None, :]
+    # The source of each pixel, (height, width), in the image with a frame of zeros one pixel wide; all beyond is 0.
+    row = jnp.clip(jnp.cos(angle) * down + jnp.sin(angle) * right + (height + 1) / 2, 0, height + 1)
+    column = jnp.clip(jnp.cos(angle) * right - jnp.sin(angle) * down + (width + 1) / 2, 0, width + 1)
+    framed = jnp.pad(image, ((1, 1), (1, 1), (0, 0)))
+    # The four pixels around each source, weighted by their distances below and beside it.
+    top = jnp.minimum(jnp.floor(row).astype(jnp.int32), height)
+    left = jnp.minimum(jnp.floor(column).astype(jnp.int32), width)
+    below, beside = (row - top.astype(row.dtype))[..., None], (column - left.astype(row.dtype))[..., None]
+    upper = framed[top, left] * (1 - beside) + framed[top, left + 1] * beside
+    lower = framed[top + 1, left] * (1 - beside) + framed[top + 1, left + 1] * beside
+    return upper * (1 - below) + lower * below
+
+
 def box(lengths: tuple[int, ...], first: jax.Array, end: jax.Array) -> jax.Array:
-    """Tell which pixels `(height, width)` lie in a box from `first` up to, not including, `end`, both `(2,)`."""
+    """Return the mask `(height, width)` of the pixels in a box from `first` to `end`, exclusive; both are `(2,)`."""
     row, column = (jax.lax.broadcasted_iota(jnp.int32, lengths, axis) for axis in (0, 1))
     return (row >= first[0]) & (row < end[0]) & (column >= first[1]) & (column < end[1])
+
+
+def happens(key: Key, probability: Any) -> jax.Array:
+    """Draw True with a probability, traced or not."""
+    return jax.random.bernoulli(key, jnp.asarray(probability, jnp.float32))
+
+
+def check_probability(value: Any) -> None:
+    """Check that a probability is in [0, 1], where its value is known.
+
+    Raises:
+        NetError: if it is not.
+    """
+    known = concrete(value)
+    if known is not None and not 0.0 <= known <= 1.0:
+        raise NetError(f"expects probability in [0, 1], got {known:g}")

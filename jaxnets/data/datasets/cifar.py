@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 in their binary version, from a local folder. The Python version is pickle, and refused."""
+"""CIFAR-10 and CIFAR-100 in their binary version, from a local folder; the Python version is pickle and refused."""
 
 import io
 import tarfile
@@ -17,19 +17,19 @@ PIXELS = 3 * 32 * 32
 
 @dataclass(frozen=True)
 class Layout:
-    """How one of the two sets is stored.
+    """The files and the record format of one of the two sets.
 
     Attributes:
-        name: the set's name here.
+        name: the name of the function that reads the set.
         archive: the published archive.
-        md5: the archive's published MD5 sum.
-        train: files of the training part, in order.
-        test: files of the test part.
-        classes: classes of each label byte in front of an image.
-        labels: the columns of the labels in the hub's repository, likewise.
-        image: the column of the images.
-        repository: the hub's repository.
-        pickled: files of the Python version, to say what they are.
+        md5: the published MD5 sum of the archive.
+        train: the files of the training part, in order.
+        test: the files of the test part.
+        classes: the number of classes of each label byte; the label bytes precede the image.
+        labels: the column of each label in the repository on Hugging Face's hub.
+        image: the column of the images there.
+        repository: the repository there.
+        pickled: files of the Python version, to recognize them.
     """
 
     name: str
@@ -71,25 +71,25 @@ CIFAR100 = Layout(
 
 
 def cifar10(folder: str | Path | None = None, *, verify: bool = True, download: bool = False) -> tuple[Part, Part]:
-    """Return CIFAR-10, color pictures of ten kinds of things, read from a local folder.
+    """Return CIFAR-10, color images of ten classes, from a local folder.
 
     The classes: airplane, automobile, bird, cat, deer, dog, frog, horse, ship, truck. The file is
-    `cifar-10-binary.tar.gz`, or what it unpacks to: `data_batch_1.bin` to `data_batch_5.bin` and `test_batch.bin`.
-    Without them, and with Hugging Face's `datasets` installed, `uoft-cs/cifar10` is read from its cache. Nothing is
-    fetched unless `download` says so.
+    `cifar-10-binary.tar.gz`, or its content: `data_batch_1.bin` to `data_batch_5.bin` and `test_batch.bin`. Without
+    them, `uoft-cs/cifar10` is read from the cache of Hugging Face's `datasets`, if that is installed. Nothing is
+    fetched without `download=True`.
 
     Args:
-        folder: holds the files, or a folder `cifar10` or `cifar-10-batches-bin` that does; if not given,
-            `$JAXNETS_DATA/cifar10` is looked in.
-        verify: whether the archive must be the published one, by its MD5 sum, and both parts of the published size.
-        download: let Hugging Face's `datasets` fetch what its cache lacks.
+        folder: the folder with the files, or with a subfolder `cifar10` or `cifar-10-batches-bin` of them. Default:
+            `$JAXNETS_DATA/cifar10`.
+        verify: whether to check the archive against its published MD5 sum, and the parts against their published size.
+        download: whether Hugging Face's `datasets` may fetch what its cache lacks.
 
     Returns:
-        Training part, 50,000, and test part, 10,000: images `(examples, 32, 32, 3)` float32 from 0 to 1, red, green,
-        blue, and labels `(examples,)` int32 from 0 to 9.
+        The training part, 50,000, and the test part, 10,000: images `(examples, 32, 32, 3)` float32 from 0 to 1, red,
+        green, blue, and labels `(examples,)` int32 from 0 to 9.
 
     Raises:
-        FileNotFoundError: if the files are nowhere; says what was expected, and where.
+        FileNotFoundError: if the files are not found; the message lists the files and the folders searched.
         NetError: if a file is damaged, not the published one, or of the Python version.
 
     Krizhevsky, "Learning multiple layers of features from tiny images" (2009).
@@ -104,24 +104,24 @@ def cifar10(folder: str | Path | None = None, *, verify: bool = True, download: 
 def cifar100(
     folder: str | Path | None = None, *, coarse: bool = False, verify: bool = True, download: bool = False
 ) -> tuple[Part, Part]:
-    """Return CIFAR-100, color pictures of a hundred kinds of things in twenty groups, read from a local folder.
+    """Return CIFAR-100, color images of 100 classes in 20 groups, from a local folder.
 
-    The file is `cifar-100-binary.tar.gz`, or what it unpacks to: `train.bin` and `test.bin`. In Hugging Face's cache
-    it is `uoft-cs/cifar100`.
+    The file is `cifar-100-binary.tar.gz`, or its content: `train.bin` and `test.bin`. In Hugging Face's cache it is
+    `uoft-cs/cifar100`.
 
     Args:
-        folder: holds the files, or a folder `cifar100` or `cifar-100-binary` that does; if not given,
-            `$JAXNETS_DATA/cifar100` is looked in.
-        coarse: whether the labels are the 20 groups rather than the 100 classes.
-        verify: whether the archive must be the published one, by its MD5 sum, and both parts of the published size.
-        download: let Hugging Face's `datasets` fetch what its cache lacks.
+        folder: the folder with the files, or with a subfolder `cifar100` or `cifar-100-binary` of them. Default:
+            `$JAXNETS_DATA/cifar100`.
+        coarse: whether the labels are the 20 groups instead of the 100 classes.
+        verify: whether to check the archive against its published MD5 sum, and the parts against their published size.
+        download: whether Hugging Face's `datasets` may fetch what its cache lacks.
 
     Returns:
-        Training part, 50,000, and test part, 10,000: images `(examples, 32, 32, 3)` float32 from 0 to 1, red, green,
-        blue, and labels `(examples,)` int32.
+        The training part, 50,000, and the test part, 10,000: images `(examples, 32, 32, 3)` float32 from 0 to 1, red,
+        green, blue, and labels `(examples,)` int32.
 
     Raises:
-        FileNotFoundError: if the files are nowhere; says what was expected, and where.
+        FileNotFoundError: if the files are not found; the message lists the files and the folders searched.
         NetError: if a file is damaged, not the published one, or of the Python version.
 
     Krizhevsky, "Learning multiple layers of features from tiny images" (2009).
@@ -137,6 +137,7 @@ def _read(layout: Layout, folder: str | Path | None, which: int, verify: bool, d
     folders = local.places(layout.name, folder)
     names = layout.train + layout.test
     with labeled_as(layout.name):
+        # The unpacked files first, then the archive.
         contents = {name: file.read_bytes() for name in names if (file := local.find(folders, [name]))}
         where = "the folder"
         if len(contents) < len(names) and (archive := local.find(folders, [layout.archive])):
@@ -153,7 +154,7 @@ def _read(layout: Layout, folder: str | Path | None, which: int, verify: bool, d
             raise NetError(f"expects {', '.join(names)}, and {where} lacks {missing}")
         if pickled := local.find(folders, layout.pickled):
             raise NetError(
-                f"does not read {pickled}: the Python version is pickle, which may run code when it is opened; "
+                f"does not read {pickled}: the Python version is pickle, which can run code when it is opened; "
                 f"get the binary version, {layout.archive}"
             )
     if folder is None:
@@ -164,7 +165,7 @@ def _read(layout: Layout, folder: str | Path | None, which: int, verify: bool, d
 
 
 def _unpacked(layout: Layout, archive: Path, verify: bool) -> dict[str, bytes]:
-    """Return the members by name, read in memory: nothing is written, whatever paths the archive holds."""
+    """Return the files of an archive by name. All is done in memory, so no path in the archive can write anywhere."""
     content = archive.read_bytes()
     if verify:
         local.check_md5(content, layout.md5, archive)
@@ -181,11 +182,13 @@ def _unpacked(layout: Layout, archive: Path, verify: bool) -> dict[str, bytes]:
 
 
 def _part(layout: Layout, files: Sequence[tuple[str, bytes]], which: int, examples: int | None) -> Part:
+    # A record: the label bytes, then the red, green and blue planes.
     width = len(layout.classes) + PIXELS
     for name, content in files:
         if len(content) % width or not content:
             raise NetError(
-                f"expects a multiple of {width} bytes in {name}, one record an image, got {len(content)}: it is damaged"
+                f"expects a multiple of {width} bytes in {name}, one record per image, got {len(content)}: "
+                f"it is damaged"
             )
     rows = np.frombuffer(b"".join(content for _, content in files), np.uint8).reshape(-1, width)
     for column, classes in enumerate(layout.classes):
@@ -196,8 +199,10 @@ def _part(layout: Layout, files: Sequence[tuple[str, bytes]], which: int, exampl
             )
     if examples not in (None, len(rows)):
         names = ", ".join(name for name, _ in files)
-        raise NetError(f"expects {examples} images in {names}, got {len(rows)}; verify=False reads what is there")
+        raise NetError(f"expects {examples} images in {names}, got {len(rows)}; verify=False reads it anyway")
+    # (images, channels, height, width) → (images, height, width, channels)
     images = rows[:, len(layout.classes) :].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     pixels = np.ascontiguousarray(images, np.float32)
-    pixels /= 255  # in place, as there are many
+    # In place, to save a copy of 600 MB.
+    pixels /= 255
     return pixels, rows[:, which].astype(np.int32)

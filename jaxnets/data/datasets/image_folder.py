@@ -1,4 +1,4 @@
-"""Pictures as squares of numbers from 0 to 1, whatever mode, depth and orientation their files have."""
+"""Folders of images, with one subfolder per class; ImageNet among them. Images are decoded when they are read."""
 
 import importlib.util
 import operator
@@ -14,62 +14,9 @@ import numpy as np
 from jaxnets.core.errors import NetError, check_count, labeled_as, missing
 from jaxnets.data.datasets import local
 
-
-def decode(picture: Any, *, size: int, resize: int, grayscale: bool) -> np.ndarray:
-    """Return the square in the middle of a picture, whose shorter side was scaled before.
-
-    The picture is turned as its EXIF tag says. Gray pictures of 16 bits keep their depth; of color ones Pillow gives
-    the upper 8 bits. Transparency is dropped.
-
-    Args:
-        picture: a file, or an image of Pillow's.
-        size: height and width of the square.
-        resize: what the shorter side is scaled to, bilinear and antialiased.
-        grayscale: whether to return brightness, 0.299 red + 0.587 green + 0.114 blue.
-
-    Returns:
-        `(size, size, 3)`, or `(size, size, 1)` of a gray one, float32 from 0 to 1.
-
-    Raises:
-        ValueError: for numbers of a depth that does not say which of them is white.
-        Exception: whatever Pillow raises for a damaged file.
-    """
-    from PIL import Image, ImageOps
-
-    opened = Image.open(picture) if isinstance(picture, str | Path) else picture
-    with opened:
-        whites = _white(opened)
-        ImageOps.exif_transpose(opened, in_place=True)
-        if whites is not None:
-            image = Image.fromarray(np.asarray(opened, np.float32) * np.float32(255 / whites))
-        else:
-            if opened.mode == "P" and "transparency" in opened.info:  # otherwise Pillow warns
-                opened = opened.convert("RGBA")
-            image = opened.convert("L" if grayscale else "RGB")
-        width, height = image.size
-        short = min(width, height)
-        scaled = image.resize((int(resize * width / short), int(resize * height / short)), Image.Resampling.BILINEAR)
-    left, top = (round((length - size) / 2) for length in scaled.size)
-    square = np.asarray(scaled.crop((left, top, left + size, top + size)), np.float32) / 255
-    if square.ndim == 2:
-        square = square[..., None]
-    return square if grayscale else np.broadcast_to(square, (size, size, 3)).copy()
-
-
-def _white(image: Any) -> int | None:
-    """Return the value of white in a mode of more than 8 bits, `None` in any other."""
-    if image.mode[0] not in "IF":
-        return None
-    tags = getattr(image, "tag_v2", {})  # a TIFF's: bits a value, and whether 0 is black
-    full = image.mode.startswith("I;16") and (not tags or (tags.get(258), tags.get(262)) == ((16,), 1))
-    if full or (image.mode == "I" and image.format in ("PNG", "PPM")):
-        return 65535
-    kind = "float" if image.mode == "F" else "integer"
-    raise ValueError(f"its {kind} values do not say which of them is white; convert it to 8 bits, or to 16 unsigned")
-
-
 ENDINGS = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}
-SYSTEM = {  # what systems leave behind in folders, in lower case; names that begin with a dot need no mention
+# Files and folders that operating systems leave behind, in lower case; names with a leading dot are hidden anyway.
+SYSTEM = {
     *("__macosx", "__pycache__", "@eadir", "#recycle", "#snapshot", "$recycle.bin"),
     *("lost+found", "system volume information", "thumbs.db", "ehthumbs.db", "desktop.ini"),
 }
@@ -78,18 +25,18 @@ Example = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True, repr=False, eq=False)
 class ImageFolder:
-    """Pictures of known class, a sequence whose items are `(image, label)`; `image_folder` makes it.
+    """A sequence of `(image, label)`; `image_folder` makes it, and `jn.data.stream` reads from it.
 
-    An item is decoded when it is asked for: an image `(size, size, 3)` float32 from 0 to 1, red, green, blue, or
-    `(size, size, 1)` where it is gray, and a label, int32. A slice, or an array of indices such as `jn.data.split`
-    gives, is a folder of those pictures. `jn.data.stream` reads from it.
+    An index decodes one image, `(size, size, 3)` float32 from 0 to 1, red, green, blue, or `(size, size, 1)` with
+    `grayscale`, and returns it with its int32 label. A slice, or an array of indices such as from
+    `jn.data.split_indices`, returns an `ImageFolder` of those images.
 
     Attributes:
-        pictures: the files, or whatever else `Image.open` takes.
-        labels: `(examples,)` int32, an index into `classes`.
-        classes: the classes' names.
-        size: height and width of an image.
-        resize: what the shorter side is scaled to, before `size` is cut out of the middle.
+        pictures: the files, or whatever else Pillow's `Image.open` takes.
+        labels: `(examples,)` int32, indices into `classes`.
+        classes: the names of the classes.
+        size: the height and width of an image.
+        resize: the length to which the shorter side is scaled, before the center crop to `size`.
         grayscale: whether images have one channel.
     """
 
@@ -111,7 +58,8 @@ class ImageFolder:
 
     def __getitem__(self, index: Any) -> Any:
         if not isinstance(index, slice) and np.ndim(index) == 0:
-            label = self.labels[number := operator.index(index)]  # first, as it knows the range
+            # The labels first: a number out of range fails there.
+            label = self.labels[number := operator.index(index)]
             return self._decoded(number), label
         chosen = np.arange(len(self))[index]
         if chosen.ndim != 1:
@@ -126,8 +74,9 @@ class ImageFolder:
     def _decoded(self, number: int) -> np.ndarray:
         picture = self.pictures[number]
         try:
-            return decode(picture, size=self.size, resize=self.resize, grayscale=self.grayscale)
-        except Exception as error:  # Pillow raises many kinds for what is damaged, or larger than it takes
+            return _decode(picture, size=self.size, resize=self.resize, grayscale=self.grayscale)
+        # Pillow raises many kinds of errors for files that are damaged, or larger than its limit.
+        except Exception as error:
             what = picture if isinstance(picture, str | Path) else f"picture {number}"
             raise NetError(f"can't decode {what}: {error or type(error).__name__}", label="image_folder") from error
 
@@ -140,31 +89,32 @@ def image_folder(
     classes: Sequence[str] | None = None,
     grayscale: bool = False,
 ) -> ImageFolder:
-    """Return the pictures in a folder that has a subfolder for each class, such as `cats/` and `dogs/`.
+    """Return the images in a folder that has a subfolder for each class, such as `cats/` and `dogs/`.
 
-    Classes are numbered in the order of their names, or as `classes` has them: give those of the training part to the
-    others, which may lack one. Pictures may lie deeper inside a class's folder. Formats are told by the names'
-    endings: jpg, jpeg, png, ppm, bmp, pgm, tif, tiff, webp; other files are passed over, and so are hidden files and
+    Classes are numbered in the order of their names, or of `classes`: pass those of the training part to the other
+    parts, which may lack one. Images may be nested deeper in the folder of a class. Files are recognized by their
+    extensions: jpg, jpeg, png, ppm, bmp, pgm, tif, tiff, webp. Other files are skipped, and so are hidden files and
     folders, and those that systems leave behind, such as `.ipynb_checkpoints`, `__MACOSX` and `@eaDir`. Links are
-    followed, but for those that lead back to where they came from.
+    followed, except those that lead back to a parent folder.
 
-    A picture is turned as its EXIF tag says and becomes red, green and blue, without transparency; its shorter side is
-    scaled to `resize` (bilinear, antialiased), and the square in its middle is cut out: torchvision's
-    `Resize(resize)`, `CenterCrop(size)`. Gray pictures of 16 bits keep their depth, of color ones the upper 8 bits are
-    read; where values do not say which of them is white, in TIFF files of floats or of 32 bits, a picture is refused.
+    An image is rotated by its EXIF tag and converted to red, green and blue, without transparency. Its shorter side is
+    scaled to `resize` (bilinear, antialiased), and the square in its center is cropped: torchvision's `Resize(resize)`,
+    `CenterCrop(size)`. Gray images of 16 bits keep their depth; of 16-bit colors Pillow reads the upper 8 bits. An
+    image whose values do not define white, such as a TIFF file of floats or 32-bit integers, is an error.
 
     Args:
         folder: the folder.
-        size: height and width of the images, in pixels.
-        resize: what the shorter side is scaled to, at least `size`; if not given, 8/7 of `size`, 256 for 224.
-        classes: the names of all classes, in the order of their labels; the subfolders' if not given.
+        size: the height and width of the images, in pixels.
+        resize: the length to which the shorter side is scaled, at least `size`. Default: 8/7 of `size`, 256 for 224.
+        classes: the names of all classes, in the order of their labels. Default: the names of the subfolders.
         grayscale: whether images are `(size, size, 1)`, 0.299 red + 0.587 green + 0.114 blue.
 
     Raises:
-        FileNotFoundError: if there is no such folder.
+        FileNotFoundError: if the folder does not exist.
         ModuleNotFoundError: if Pillow is not installed.
-        NetError: if it has no subfolder, one without a picture, or one that is none of `classes`; if two classes share
-            a folder; on reading, for a picture that is damaged, refused, or larger than Pillow takes.
+        NetError: if it has no subfolder, a subfolder without images, or a subfolder that is not in `classes`; if two
+            classes share a folder; while reading, for an image that is damaged, does not define white, or is larger
+            than Pillow's limit.
 
     >>> import numpy as np, pathlib, tempfile
     >>> from PIL import Image
@@ -181,7 +131,7 @@ def image_folder(
     """
     root = Path(folder).expanduser()
     if not root.is_dir():
-        raise FileNotFoundError(f"{root} is no folder: image_folder expects one with a subfolder for each class")
+        raise FileNotFoundError(f"{root} is not a folder; image_folder expects one with a subfolder for each class")
     with labeled_as("image_folder"):
         resize = _check_sizes(size, resize)
         names = _classes(root, classes)
@@ -207,23 +157,23 @@ def imagenet(
     verify: bool = True,
     download: bool = False,
 ) -> tuple[ImageFolder, ImageFolder]:
-    """Return the pictures of ImageNet's challenge of 2012, 1,281,167 to train and 50,000 to validate on.
+    """Return the images of the ImageNet challenge 2012: 1,281,167 for training and 50,000 for validation.
 
-    They are read from folders `train` and `val`, each with a subfolder a class, named by WordNet numbers such as
-    `n01440764`; the validation pictures, published in one heap, must have been sorted into such. Without them, and
-    with Hugging Face's `datasets` installed, `ILSVRC/imagenet-1k` is read from its cache. Nothing is fetched unless
-    `download` says so. Labels of the test part were never published.
+    They are read from folders `train` and `val`, each with a subfolder per class, named by WordNet numbers such as
+    `n01440764`; the validation images, published in a single folder, must have been sorted into subfolders. Without the
+    folders, `ILSVRC/imagenet-1k` is read from the cache of Hugging Face's `datasets`, if that is installed. Nothing is
+    fetched without `download=True`. The labels of the test part were never published.
 
     Args:
-        folder: holds `train` and `val`, or a folder `imagenet` that does; if not given, `$JAXNETS_DATA/imagenet` is
-            looked in.
-        size: height and width of the images, in pixels.
-        resize: what the shorter side is scaled to, as in `image_folder`.
+        folder: the folder with `train` and `val`, or with a subfolder `imagenet` of them. Default:
+            `$JAXNETS_DATA/imagenet`.
+        size: the height and width of the images, in pixels.
+        resize: the length to which the shorter side is scaled, as in `image_folder`.
         verify: whether there must be 1,000 classes.
-        download: let Hugging Face's `datasets` fetch what its cache lacks.
+        download: whether Hugging Face's `datasets` may fetch what its cache lacks.
 
     Raises:
-        FileNotFoundError: if the folders are nowhere; says what was expected, and where.
+        FileNotFoundError: if the folders are not found; the message lists the folders searched.
         NetError: if the parts differ in their classes, or there are not 1,000.
 
     Russakovsky et al., "ImageNet large scale visual recognition challenge" (2015).
@@ -247,10 +197,63 @@ def imagenet(
         raise NetError(f"expects the same classes in train and val of {root}, but {odd[0]} is in one", label="imagenet")
     if verify and len(train.classes) != 1000:
         raise NetError(
-            f"expects 1000 classes in {root}, found {len(train.classes)}; verify=False takes them as they are",
+            f"expects 1000 classes in {root}, found {len(train.classes)}; verify=False accepts that",
             label="imagenet",
         )
     return train, validation
+
+
+def _decode(picture: Any, *, size: int, resize: int, grayscale: bool) -> np.ndarray:
+    """Decode, scale and crop an image, as `image_folder` describes.
+
+    Args:
+        picture: a file, or a Pillow image.
+        size: the height and width of the result.
+        resize: the length to which the shorter side is scaled.
+        grayscale: whether to return one channel.
+
+    Returns:
+        `(size, size, 3)`, or `(size, size, 1)` with `grayscale`, float32 from 0 to 1.
+
+    Raises:
+        ValueError: for values that do not define white.
+        Exception: whatever Pillow raises for a damaged file.
+    """
+    from PIL import Image, ImageOps
+
+    opened = Image.open(picture) if isinstance(picture, str | Path) else picture
+    with opened:
+        whites = _white(opened)
+        ImageOps.exif_transpose(opened, in_place=True)
+        # More than 8 bits: scale in float32, where `convert` would clip.
+        if whites is not None:
+            image = Image.fromarray(np.asarray(opened, np.float32) * np.float32(255 / whites))
+        else:
+            # Avoids a warning by Pillow.
+            if opened.mode == "P" and "transparency" in opened.info:
+                opened = opened.convert("RGBA")
+            image = opened.convert("L" if grayscale else "RGB")
+        width, height = image.size
+        short = min(width, height)
+        scaled = image.resize((int(resize * width / short), int(resize * height / short)), Image.Resampling.BILINEAR)
+    left, top = (round((length - size) / 2) for length in scaled.size)
+    square = np.asarray(scaled.crop((left, top, left + size, top + size)), np.float32) / 255
+    if square.ndim == 2:
+        square = square[..., None]
+    return square if grayscale else np.broadcast_to(square, (size, size, 3)).copy()
+
+
+def _white(image: Any) -> int | None:
+    """Return the value of white in a mode of more than 8 bits; `None` in any other."""
+    if image.mode[0] not in "IF":
+        return None
+    # The tags of a TIFF file: 258 is the number of bits per value, 262 is 1 if 0 is black.
+    tags = getattr(image, "tag_v2", {})
+    full = image.mode.startswith("I;16") and (not tags or (tags.get(258), tags.get(262)) == ((16,), 1))
+    if full or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        return 65535
+    kind = "float" if image.mode == "F" else "integer"
+    raise ValueError(f"its {kind} values do not define white; convert it to 8 bits, or to 16 bits unsigned")
 
 
 def _is_hidden(name: str) -> bool:
@@ -258,11 +261,11 @@ def _is_hidden(name: str) -> bool:
 
 
 def _classes(root: Path, given: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the names of the classes: the subfolders', or those given, which must have them all."""
+    """Return the names of the classes: those given, which must cover all subfolders, or the names of the subfolders."""
     found = sorted(each.name for each in root.iterdir() if each.is_dir() and not _is_hidden(each.name))
     for each in root.iterdir():
         if each.is_symlink() and not each.exists() and not _is_hidden(each.name):
-            raise NetError(f"finds the link {each}, which leads nowhere; remove it, or bring back what it leads to")
+            raise NetError(f"finds the broken link {each}; remove it, or restore its target")
     if given is None:
         if not found:
             raise NetError(f"expects a subfolder for each class in {root}, found none")
@@ -271,21 +274,21 @@ def _classes(root: Path, given: Sequence[str] | None) -> tuple[str, ...]:
     if isinstance(given, str) or not names or not all(isinstance(name, str) for name in names):
         raise NetError(f"expects classes as a sequence of names, got {given!r}")
     if len(set(names)) < len(names):
-        raise NetError(f"expects classes that differ, got {names}")
+        raise NetError(f"expects distinct classes, got {names}")
     if unknown := sorted(set(found) - set(names)):
         raise NetError(
-            f"finds the folder {unknown[0]} in {root}, which is none of classes={names}; add it, or move it elsewhere"
+            f"finds the folder {unknown[0]} in {root}, which is not in classes={names}; add it, or move the folder"
         )
     return names
 
 
 def _pictures(root: Path, name: str, owners: dict[str, str]) -> list[str]:
-    """Return the pictures of a class: each folder's own, and then those of its folders, which is torchvision's order.
+    """Return the images of a class in torchvision's order: the files of each folder before those of its subfolders.
 
     Args:
         root: the folder of all classes.
-        name: of the class.
-        owners: the class of each folder that was read, by its real path; to be added to.
+        name: the class.
+        owners: the class of each folder read so far, by its real path; updated here.
     """
     places: dict[str, tuple[str, list[str]]] = {}
     top = root / name
@@ -293,11 +296,12 @@ def _pictures(root: Path, name: str, owners: dict[str, str]) -> list[str]:
     for place, folders, files in os.walk(top, onerror=_fail, followlinks=True):
         real = os.path.realpath(place)
         back = place != str(top) and any(os.path.commonpath([real, each]) == real for each in above)
-        if back or real in places:  # a loop, or a second way to the same folder
+        # A link back to a parent folder, or a second path to the same one: do not descend.
+        if back or real in places:
             folders.clear()
             continue
         if (owner := owners.setdefault(real, name)) != name:
-            raise NetError(f"finds {place} in two classes, {owner} and {name}: a link leads there; remove it")
+            raise NetError(f"finds {place} in two classes, {owner} and {name}, through a link; remove it")
         places[real] = place, files
         folders[:] = sorted(each for each in folders if not _is_hidden(each))
     return [
@@ -316,7 +320,7 @@ def _check_sizes(size: int, resize: int | None) -> int:
     check_count("size", size)
     resize = round(size * 8 / 7) if resize is None else resize
     if resize < size:
-        raise NetError(f"expects resize ≥ size={size}, got {resize}: a square of that size is cut out")
+        raise NetError(f"expects resize ≥ size={size}, got {resize}; a square of that size is cropped")
     if importlib.util.find_spec("PIL") is None:
         raise missing("PIL", "data")
     return resize
@@ -324,11 +328,11 @@ def _check_sizes(size: int, resize: int | None) -> int:
 
 @dataclass(frozen=True)
 class _Column:
-    """A column of pictures of Hugging Face's `datasets`, decoded one at a time.
+    """The images of some rows of a Hugging Face dataset, decoded one at a time.
 
     Attributes:
-        rows: the data set.
-        numbers: which of its rows.
+        rows: the dataset.
+        numbers: the indices of the rows.
     """
 
     rows: Any

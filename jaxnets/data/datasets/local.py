@@ -1,4 +1,4 @@
-"""Sets in the cache of Hugging Face's `datasets`, where that is installed: offline unless asked otherwise."""
+"""Find datasets on this machine: local folders, and the cache of Hugging Face's `datasets`; offline unless asked."""
 
 import hashlib
 import importlib
@@ -14,17 +14,19 @@ import numpy as np
 from jaxnets.core.errors import NetError, missing
 
 Part = tuple[np.ndarray, np.ndarray]
+# The environment variable with the folder of all datasets.
+VARIABLE = "JAXNETS_DATA"
 
 
 def load(repository: str, *, download: bool) -> dict[str, Any] | None:
-    """Return the parts of a repository by name, or `None` where `datasets` is not installed or has not cached it.
+    """Return the parts of a repository by name; `None` if `datasets` is not installed, or its cache lacks them.
 
     Args:
-        repository: such as `ylecun/mnist`.
-        download: whether what the cache lacks may be fetched. An error of the network is passed on.
+        repository: the repository, for example `ylecun/mnist`.
+        download: whether `datasets` may fetch what its cache lacks. Network errors are passed on.
 
     Raises:
-        ModuleNotFoundError: if it is to be fetched, and `datasets` is not installed.
+        ModuleNotFoundError: with `download`, if `datasets` is not installed.
     """
     if importlib.util.find_spec("datasets") is None:
         if download:
@@ -36,19 +38,20 @@ def load(repository: str, *, download: bool) -> dict[str, Any] | None:
     with _offline():
         try:
             return dict(datasets.load_dataset(repository))
-        except (ConnectionError, FileNotFoundError):  # what it raises for a set that is not cached
+        # The set is not cached.
+        except (ConnectionError, FileNotFoundError):
             return None
 
 
 def arrays(
     repository: str, columns: tuple[str, str], *, download: bool, parts: tuple[str, str] = ("train", "test")
 ) -> tuple[Part, Part] | None:
-    """Return training and test part of a set of small images as arrays, or `None` where it is not at hand.
+    """Return the training and the test part of a set of small images as arrays; `None` as from `load`.
 
     Args:
-        repository: such as `ylecun/mnist`.
-        columns: the names of the images' and of the labels' column.
-        download: whether what the cache lacks may be fetched.
+        repository: the repository, for example `ylecun/mnist`.
+        columns: the names of the columns of the images and of the labels.
+        download: whether `datasets` may fetch what its cache lacks.
         parts: the names of the parts.
 
     Returns:
@@ -68,7 +71,7 @@ def arrays(
 
 @contextmanager
 def _offline() -> Iterator[None]:
-    """Keep the two libraries from the network for a while; each reads the environment only once, when imported."""
+    """Keep both libraries off the network: each reads its environment variable only once, when imported."""
     switches = [importlib.import_module("datasets").config, importlib.import_module("huggingface_hub").constants]
     before = [each.HF_HUB_OFFLINE for each in switches]
     try:
@@ -80,14 +83,11 @@ def _offline() -> Iterator[None]:
             each.HF_HUB_OFFLINE = value
 
 
-VARIABLE = "JAXNETS_DATA"
-
-
 def places(name: str, folder: str | Path | None) -> list[Path]:
-    """Return the folders in which the files of a set may lie, the likeliest first.
+    """Return the folders to search for the files of a set, in order.
 
-    `folder` itself and `folder/name`, or without it `$JAXNETS_DATA/name`; below each also torchvision's `MNIST/raw`
-    and the folders that the published archives unpack to.
+    They are `folder` and `folder/name`, or by default `$JAXNETS_DATA/name`; then, inside each, torchvision's
+    `MNIST/raw` or the folder that the published archive unpacks to.
     """
     if folder is not None:
         roots = [Path(folder).expanduser(), Path(folder).expanduser() / name]
@@ -105,7 +105,7 @@ def places(name: str, folder: str | Path | None) -> list[Path]:
 
 
 def find(folders: Iterable[Path], names: Sequence[str]) -> Path | None:
-    """Return the first file of one of some names in some folders, if there is one."""
+    """Return the first existing file with one of the names, folder by folder; `None` if there is none."""
     for folder in folders:
         for name in names:
             if (folder / name).is_file():
@@ -116,7 +116,7 @@ def find(folders: Iterable[Path], names: Sequence[str]) -> Path | None:
 def absent(
     name: str, expected: Sequence[str], folders: Sequence[Path], repository: str | None = None
 ) -> FileNotFoundError:
-    """Return the error that says which files were expected, where they were looked for, and what else would do."""
+    """Return the error for a missing set: the expected files, the folders searched, and the alternatives."""
     looked = ", ".join(map(str, folders)) or f"no folder, as neither folder= nor {VARIABLE} is given"
     lines = [
         f"the set {name} is not here. Expected: {', '.join(expected)}. Looked in: {looked}.",
@@ -136,17 +136,17 @@ def check_md5(content: bytes, expected: str, file: Path, *, others: dict[str, st
     Args:
         content: the bytes.
         expected: the published sum, in hexadecimal.
-        file: for the error.
-        others: sums of other sets' files that bear the same name, each with the set's name.
+        file: the file, for the error message.
+        others: the sums of files of the same name in other sets, each with the name of its set.
 
     Raises:
-        NetError: if the sum is another.
+        NetError: if the sums differ.
     """
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if found == expected:
         return
     if found in (others or {}):
-        guess = f"it is the file of {(others or {})[found]}, which bears the same name"
+        guess = f"it is the file of {(others or {})[found]}, which has the same name"
     else:
-        guess = "it is damaged, or another file of this name: fetch it anew, or pass verify=False to read it as it is"
-    raise NetError(f"{file} has the MD5 sum {found}, and not the published {expected}: {guess}")
+        guess = "it is damaged, or another file of this name; fetch it again, or pass verify=False to read it anyway"
+    raise NetError(f"expects the published MD5 sum {expected} of {file}, got {found}: {guess}")

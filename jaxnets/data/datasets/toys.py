@@ -1,4 +1,4 @@
-"""Points in the plane that show at a glance what a classifier can tell apart."""
+"""Toy classification problems in the plane."""
 
 from collections.abc import Callable
 
@@ -13,8 +13,8 @@ def moons(examples: int = 1000, *, noise: float = 0.1, seed: int = 0) -> Points:
     """Return points on two interleaved half circles of radius 1: (cos t, sin t) and (1 - cos t, 1/2 - sin t).
 
     Args:
-        examples: how many, half of each class; class 0 gets the odd one.
-        noise: standard deviation of what is added to each coordinate, at least 0.
+        examples: the number of points, half of each class; class 0 gets the odd one.
+        noise: the standard deviation of the noise added to each coordinate, at least 0.
         seed: the same seed gives the same points on every machine.
 
     Returns:
@@ -32,16 +32,16 @@ def moons(examples: int = 1000, *, noise: float = 0.1, seed: int = 0) -> Points:
         x, y = np.cos(np.pi * along), np.sin(np.pi * along)
         return np.where(label[:, None] == 0, np.stack([x, y], 1), np.stack([1 - x, 0.5 - y], 1))
 
-    return _made("moons", examples, 2, noise, seed, place)
+    return _make_points("moons", examples, 2, noise, seed, place)
 
 
 def circles(examples: int = 1000, *, inner: float = 0.5, noise: float = 0.1, seed: int = 0) -> Points:
-    """Return points on a circle of radius 1, class 0, and on a smaller one inside it, class 1.
+    """Return points on the unit circle, class 0, and on a smaller circle inside it, class 1.
 
     Args:
-        examples: how many, half of each class; class 0 gets the odd one.
+        examples: the number of points, half of each class; class 0 gets the odd one.
         inner: radius of the inner circle, between 0 and 1.
-        noise: standard deviation of what is added to each coordinate, at least 0.
+        noise: the standard deviation of the noise added to each coordinate, at least 0.
         seed: the same seed gives the same points on every machine.
 
     Returns:
@@ -61,21 +61,21 @@ def circles(examples: int = 1000, *, inner: float = 0.5, noise: float = 0.1, see
         angle, radius = 2 * np.pi * along, np.where(label == 0, 1.0, inner)
         return np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1)
 
-    return _made("circles", examples, 2, noise, seed, place)
+    return _make_points("circles", examples, 2, noise, seed, place)
 
 
 def spirals(
     examples: int = 1000, *, classes: int = 2, turns: float = 1.75, noise: float = 0.02, seed: int = 0
 ) -> Points:
-    """Return points on arms that wind around each other, the classic hard case for small networks.
+    """Return points on spiral arms that wind around each other, a classic hard case for small networks.
 
     A point of arm *k* of *K* lies at radius r, uniform in [0, 1], and angle 2π (turns · r + k / K).
 
     Args:
-        examples: how many, as equally over the classes as can be.
-        classes: arms, at least 2.
-        turns: how often an arm goes around, positive.
-        noise: standard deviation of what is added to each coordinate, at least 0.
+        examples: the number of points, as equally many per class as possible.
+        classes: the number of arms, at least 2.
+        turns: the number of turns of each arm, positive.
+        noise: the standard deviation of the noise added to each coordinate, at least 0.
         seed: the same seed gives the same points on every machine.
 
     Returns:
@@ -97,15 +97,15 @@ def spirals(
         angle = 2 * np.pi * (turns * along + label / classes)
         return along[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1)
 
-    return _made("spirals", examples, classes, noise, seed, place)
+    return _make_points("spirals", examples, classes, noise, seed, place)
 
 
 def blobs(examples: int = 1000, *, classes: int = 3, noise: float = 0.3, seed: int = 0) -> Points:
-    """Return normal clouds whose centers lie evenly on a circle of radius 1, the first at (1, 0).
+    """Return Gaussian clouds with centers spaced evenly on the unit circle, the first at (1, 0).
 
     Args:
-        examples: how many, as equally over the classes as can be.
-        classes: clouds, at least 2.
+        examples: the number of points, as equally many per class as possible.
+        classes: the number of clouds, at least 2.
         noise: standard deviation of each cloud along each coordinate, at least 0.
         seed: the same seed gives the same points on every machine.
 
@@ -124,17 +124,17 @@ def blobs(examples: int = 1000, *, classes: int = 3, noise: float = 0.3, seed: i
         angle = 2 * np.pi * label / classes
         return np.stack([np.cos(angle), np.sin(angle)], 1)
 
-    return _made("blobs", examples, classes, noise, seed, place)
+    return _make_points("blobs", examples, classes, noise, seed, place)
 
 
 def xor(examples: int = 1000, *, noise: float = 0.0, seed: int = 0) -> Points:
     """Return points uniform in the square [-1, 1)², of class 1 where the coordinates differ in sign.
 
-    No line parts the classes: the least problem that a network of one layer can't solve.
+    No line separates the classes: the smallest problem that a single-layer network can't solve.
 
     Args:
-        examples: how many, half of each class; class 0 gets the odd one.
-        noise: standard deviation of what is added to each coordinate after the class is set, at least 0.
+        examples: the number of points, half of each class; class 0 gets the odd one.
+        noise: the standard deviation of the noise added to each coordinate after labeling, at least 0.
         seed: the same seed gives the same points on every machine.
 
     Returns:
@@ -149,16 +149,16 @@ def xor(examples: int = 1000, *, noise: float = 0.0, seed: int = 0) -> Points:
     >>> ((x[:, 0] * x[:, 1] < 0) == y).all().item()
     True
     """
-    return _made("xor", examples, 2, noise, seed, _on_squares(2))
+    return _make_points("xor", examples, 2, noise, seed, _on_squares(2))
 
 
 def checkerboard(examples: int = 1000, *, squares: int = 4, noise: float = 0.0, seed: int = 0) -> Points:
-    """Return points uniform in the square [-1, 1)², of the class of the checkerboard's square they lie in.
+    """Return points uniform in the square [-1, 1)², labeled by the color of their square on a checkerboard.
 
     Args:
-        examples: how many, half of each class; class 0 gets the odd one.
-        squares: along each side, at least 2. The square at (-1, -1) is of class 0.
-        noise: standard deviation of what is added to each coordinate after the class is set, at least 0.
+        examples: the number of points, half of each class; class 0 gets the odd one.
+        squares: the number of squares along each side, at least 2. The square at (-1, -1) has class 0.
+        noise: the standard deviation of the noise added to each coordinate after labeling, at least 0.
         seed: the same seed gives the same points on every machine.
 
     Returns:
@@ -173,8 +173,8 @@ def checkerboard(examples: int = 1000, *, squares: int = 4, noise: float = 0.0, 
     True
     """
     if squares < 2:
-        raise NetError(f"expects at least 2 squares a side, got {squares}", label="checkerboard")
-    return _made("checkerboard", examples, 2, noise, seed, _on_squares(squares))
+        raise NetError(f"expects at least 2 squares per side, got {squares}", label="checkerboard")
+    return _make_points("checkerboard", examples, 2, noise, seed, _on_squares(squares))
 
 
 def _on_squares(squares: int) -> Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]:
@@ -184,13 +184,13 @@ def _on_squares(squares: int) -> Callable[[np.ndarray, np.ndarray, np.random.Gen
     def place(label: np.ndarray, along: np.ndarray, random: np.random.Generator) -> np.ndarray:
         square = np.where(label == 0, random.choice(of_class[0], len(label)), random.choice(of_class[1], len(label)))
         corner = np.stack(np.divmod(square, squares), 1)
-        # Kept off the very edge, where rounding to float32 could carry a point into its neighbor's square.
+        # Keep off the edges, where rounding to float32 could move a point into the next square.
         return (corner + random.uniform(1e-6, 1 - 1e-6, corner.shape)) * 2 / squares - 1
 
     return place
 
 
-def _made(
+def _make_points(
     name: str,
     examples: int,
     classes: int,
@@ -198,7 +198,7 @@ def _made(
     seed: int,
     place: Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray],
 ) -> Points:
-    """Place each point of a class at random `along`, from 0 to 1, the curve of its class, and add noise."""
+    """Return points, placed by `place(labels, along, random)` with `along` uniform in [0, 1), plus noise."""
     with labeled_as(name):
         check_count("examples", examples)
         check_positive("noise", noise, zero=True)

@@ -1,4 +1,4 @@
-"""The deep Boltzmann machine, with its top layer as features."""
+"""The deep Boltzmann machine, and the network that trains it by mean field and persistent chains."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,24 +23,24 @@ def dbm(
     steps: int = 10,
     kernel_init: jax.nn.initializers.Initializer = jax.nn.initializers.normal(0.01),
 ) -> Net:
-    """Return a deep Boltzmann machine, which gives the mean-field probabilities of its top layer.
+    """Return a deep Boltzmann machine, a network that returns the mean-field probabilities of its top layer.
 
-    It is a distribution over binary layers v = h⁰, h¹, …, h^L, p ∝ e^−E with E = −Σ_l h^l W^l h^(l+1) − Σ_l b^l h^l:
-    unlike in a deep belief network each layer hears those above it as well as those below. `mean_field_learning`
-    learns the parameters.
+    It is a distribution over binary layers v = h⁰, h¹, …, h^L, p ∝ e^−E with E = −Σ_l h^l W^l h^(l+1) − Σ_l b^l h^l.
+    Unlike in a deep belief network, each layer depends on the layers above and below it. `mean_field_learning` learns
+    the parameters.
 
     Args:
-        widths: of the hidden layers, from the input on.
-        steps: of `mean_field`.
-        kernel_init: how each `kernel` is drawn.
+        widths: the widths of the hidden layers, from the input up.
+        steps: the number of sweeps of `mean_field`.
+        kernel_init: the initializer of each `kernel`.
 
     Returns:
         A network from `(batch, features)`, of 0 and 1 or probabilities between, to `(batch, widths[-1])`, with
-        parameters `kernel` and `bias` for each hidden layer `0`, `1`, …, and `0/visible_bias`. Layer `0` is the
+        parameters `kernel` and `bias` for each hidden layer `0`, `1`, …, and `0/visible_bias`. The entry `0` has the
         parameters of an `rbm`.
 
     Raises:
-        NetError: for no widths, or input that is not floating `(batch, features)`.
+        NetError: for no widths, or an input that is not floating `(batch, features)`.
 
     Salakhutdinov and Hinton, "Deep Boltzmann Machines" (2009).
 
@@ -68,7 +68,7 @@ def dbm(
     def apply(params: Params, x: Any) -> Any:
         check_rows(x)
         if set(params) != {str(place) for place in range(len(widths))}:
-            raise NetError(f"needs parameters for {len(widths)} layers, got {', '.join(params)}", names_differ=True)
+            raise NetError(f"expects parameters of {len(widths)} layers, got {', '.join(params)}", names_differ=True)
         for place, (below, width) in enumerate(zip((x.shape[1], *widths[:-1]), widths, strict=True)):
             shapes = {"kernel": (below, width), "bias": (width,)} | ({} if place else {"visible_bias": (below,)})
             check_params(params[str(place)], shapes, x)
@@ -86,23 +86,23 @@ def mean_field_learning(
     moves: int = 1,
     kernel_init: jax.nn.initializers.Initializer = jax.nn.initializers.normal(0.01),
 ) -> Net:
-    """Return the network that learns the parameters of `dbm(widths)`, which are its own too.
+    """Return a network with the parameters of `dbm(widths)` that learns them.
 
-    In training it gives E(v, μ) − E(v', h'), with μ the `mean_field` of the data and (v', h') samples of persistent
-    chains, the mean over them, all held constant. With `jn.losses.energy_gap` its gradient is that of the negative
-    `variational_bound` on log p(v), with the expectation under the model estimated from the chains.
+    In training it returns E(v, μ) − E(v', h'), with μ the `mean_field` of the data and E(v', h') the mean over samples
+    of persistent chains; μ and the samples are held constant. With `jn.losses.energy_gap` its gradient is that of the
+    negative `variational_bound` on log p(v), with the expectation under the model estimated from the chains.
 
     Args:
-        widths: of the hidden layers, from the input on.
-        steps: sweeps of `mean_field`.
-        chains: how many Markov chains, at least 1; they are the network's state.
-        moves: `dbm_gibbs_step`s of each chain a training step, at least 1.
-        kernel_init: how each `kernel` is drawn.
+        widths: the widths of the hidden layers, from the input up.
+        steps: the number of sweeps of `mean_field`.
+        chains: the number of Markov chains, at least 1; they are the network's state.
+        moves: the number of `dbm_gibbs_step`s per training step, at least 1.
+        kernel_init: the initializer of each `kernel`.
 
     Returns:
         A network from `(batch, features)` to a dict of `energy_gap` `(batch,)`, float32 or wider, and
-        `reconstruction` `(batch, features)`, the mean of v given the first layer's μ. It needs a key in training. In
-        evaluation nothing is drawn, and E(v, μ) is compared with that of the reconstruction.
+        `reconstruction` `(batch, features)`, the mean of v given the first layer's μ. It requires a key in training. In
+        evaluation nothing is drawn, and the gap is E(v, μ) minus the energy of the reconstruction.
 
     Raises:
         NetError: as `dbm`, for numbers below 1, or for training without a key.
@@ -120,32 +120,37 @@ def mean_field_learning(
     for name, value in (("chains", chains), ("moves", moves)):
         check_count(name, value)
 
+    # The state has the units of every layer, the visible ones first.
     def shapes(x: Any) -> dict[str, tuple[int, ...]]:
         return {str(place): (chains, width) for place, width in enumerate((x.shape[-1], *widths))}
 
     def init(key: Key, x: Any) -> tuple[Params, State]:
         params, _ = machine.init(key, x)
-        return params, {
-            n: start_chains(jax.random.fold_in(key, int(n)), s, param_dtype(x)) for n, s in shapes(x).items()
+        state = {
+            name: start_chains(jax.random.fold_in(key, int(name)), shape, param_dtype(x))
+            for name, shape in shapes(x).items()
         }
+        return params, state
 
     def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
-        machine.apply(params, {}, x)  # which checks them
+        # Checks the parameters and the input.
+        machine.apply(params, {}, x)
         check_state(state, shapes(x), x)
         x = jnp.asarray(x)
         v, wide = x.astype(param_dtype(x)), to_dtype(params, param_dtype(x))
         means = jax.lax.stop_gradient(mean_field(wide, v, steps=steps))
-        made = jax.nn.sigmoid(field(wide, [v, *means], 0))
-        positive, outputs = energy(wide, [v, *means]), {"reconstruction": made.astype(x.dtype)}
+        reconstruction = jax.nn.sigmoid(field(wide, [v, *means], 0))
+        positive, outputs = energy(wide, [v, *means]), {"reconstruction": reconstruction.astype(x.dtype)}
         if not train:
-            return {"energy_gap": positive - energy(wide, [made, *means]), **outputs}, state
+            return {"energy_gap": positive - energy(wide, [reconstruction, *means]), **outputs}, state
         check_train_key(key)
 
         def move(layers: list[jax.Array], key: Key) -> tuple[list[jax.Array], None]:
             return dbm_gibbs_step(key, wide, layers), None
 
         start = [state[name].astype(v.dtype) for name in shapes(x)]
-        samples, _ = jax.lax.scan(move, start, jax.random.split(key, moves))  # type: ignore[arg-type]  # it is there
+        samples, _ = jax.lax.scan(move, start, jax.random.split(key, moves))  # type: ignore[arg-type]
+        # The gradient is that of E at the samples, not through the chains.
         samples = jax.lax.stop_gradient(samples)
         state = {name: each.astype(state[name].dtype) for name, each in zip(shapes(x), samples, strict=True)}
         return {"energy_gap": positive - energy(wide, samples).mean(), **outputs}, state

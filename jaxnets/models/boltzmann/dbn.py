@@ -1,4 +1,4 @@
-"""Deep belief networks: restricted Boltzmann machines in a stack, learned one after another."""
+"""Deep belief networks: stacks of restricted Boltzmann machines, trained one after another."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,20 +17,20 @@ from jaxnets.models.boltzmann.rbm import contrastive_divergence, rbm
 
 @explained
 def dbn(widths: Sequence[int], num_classes: int | None = None, *, visible: Visible = "bernoulli") -> Net:
-    """Return a deep belief network as a network: each machine's hidden probabilities are the next one's input.
+    """Return a deep belief network; the hidden probabilities of each machine are the input of the next.
 
-    Pretrain it layer by layer with `jn.train.greedy` and `dbn_stages`. Fine-tune it as any network: with
+    Pretrain it machine by machine with `jn.train.greedy` and `dbn_stages`. Fine-tune it like any network: with
     `num_classes` it is a sigmoid multilayer perceptron, `params | {"fc": ...}`, whose visible biases have gradient 0;
     `dbn_to_mlp` renames the rest.
 
     Args:
-        widths: how many hidden units each machine has, from the input on.
-        num_classes: width of a linear layer `fc` on top; none if not given.
-        visible: what the first machine's visible units are, as for `rbm`; the others' are binary.
+        widths: the number of hidden units of each machine, from the input up.
+        num_classes: the width of a linear layer `fc` on top. Default: no such layer.
+        visible: the kind of visible units of the first machine, as for `rbm`; those of the others are binary.
 
     Returns:
         A network from `(batch, features)` to `(batch, widths[-1])`, or logits `(batch, num_classes)`. Machines are
-        named `0`, `1`, …; `net.upto("0")` gives the features of the first.
+        named `0`, `1`, …; `net.upto("0")` returns the features of the first.
 
     Raises:
         NetError: for no widths.
@@ -52,13 +52,13 @@ def dbn(widths: Sequence[int], num_classes: int | None = None, *, visible: Visib
 def dbn_stages(
     widths: Sequence[int], *, visible: Visible = "bernoulli", steps: int = 1, chains: int = 0
 ) -> list[tuple[Net, Net]]:
-    """Return what `jn.train.greedy` needs for a `dbn`: for each machine, the network that learns and the features.
+    """Return the stages of a `dbn` for `jn.train.greedy`: for each machine the network to train and the features.
 
     Args:
         widths: as for `dbn`.
         visible: as for `dbn`.
-        steps: of the Markov chain, as for `contrastive_divergence`.
-        chains: persistent ones, as for `contrastive_divergence`.
+        steps: the steps of the Markov chain, as for `contrastive_divergence`.
+        chains: the number of persistent chains, as for `contrastive_divergence`.
 
     >>> dbn_stages((8, 4), steps=2)
     [(contrastive_divergence(8, steps=2), rbm(8)), (contrastive_divergence(4, steps=2), rbm(4))]
@@ -72,56 +72,38 @@ def dbn_stages(
 def dbn_to_mlp(params: Params) -> Params:
     """Return the parameters of `mlp(widths, num_classes, activation=jax.nn.sigmoid)` from those of a `dbn`.
 
-    Machine `0` becomes `fc1` and so on, `fc` the last; visible biases are left out, and nothing is computed. For a
-    network without `fc`, take the last layer from a fresh multilayer perceptron: `fresh | dbn_to_mlp(params)`.
+    Machine `0` becomes `fc1` and so on, `fc` becomes the last layer, and visible biases are dropped; nothing is
+    computed. Without `fc`, take the last layer from a new multilayer perceptron: `fresh | dbn_to_mlp(params)`.
 
     Args:
-        params: of a `dbn`, as it comes from `jn.train.greedy` or from fine-tuning.
+        params: the parameters of a `dbn`, from `jn.train.greedy` or fine-tuning.
 
     >>> import jax, jax.numpy as jnp
     >>> params, _ = dbn((5, 4), 3).init(jax.random.key(0), jnp.ones((1, 6)))
     >>> {name: sorted(layer) for name, layer in dbn_to_mlp(params).items()}
     {'fc1': ['bias', 'kernel'], 'fc2': ['bias', 'kernel'], 'fc3': ['bias', 'kernel']}
     """
-    machines = [params[name] for name in machine_names(params)]
+    machines = [params[name] for name in _machine_names(params)]
     layers = [*machines, params["fc"]] if "fc" in params else machines
     return {
-        f"fc{place}": {name: each[name] for name in ("kernel", "bias")} for place, each in enumerate(layers, start=1)
+        f"fc{number}": {name: each[name] for name in ("kernel", "bias")} for number, each in enumerate(layers, start=1)
     }
 
 
-def machine_names(params: Params) -> list[str]:
-    """Return the names of a deep belief network's machines, from the input on.
-
-    Raises:
-        NetError: if there are none.
-    """
-    names = sorted((name for name in params if name.isdecimal()), key=int)
-    if not names:
-        raise NetError(f"expects the parameters of a dbn, got {', '.join(params) or 'none'}", label="dbn")
-    return names
-
-
-def _layers(widths: Sequence[int], visible: Visible) -> list[tuple[int, Visible]]:
-    if not widths:
-        raise NetError("expects at least one width, got none", label="dbn")
-    return [(width, "bernoulli" if place else visible) for place, width in enumerate(widths)]
-
-
 def dbn_sample(key: Key, params: Params, v: jax.Array, *, steps: int, visible: Visible = "bernoulli") -> jax.Array:
-    """Draw examples from a deep belief network: a Markov chain in its top machine, then down through the others.
+    """Draw examples from a deep belief network: a Markov chain in its top machine, then one pass down.
 
     Probabilities and draws are in float32 for narrower `v`.
 
     Args:
-        key: of the draws.
-        params: of a `dbn`; `fc` is of no account.
-        v: `(batch, features)`, where the chains start: any examples, whose features reach the top machine.
-        steps: of the chain in the top machine, at least 1.
-        visible: what the first machine's visible units are.
+        key: the random key.
+        params: the parameters of a `dbn`; `fc` is ignored.
+        v: `(batch, features)`, the start of the chains: any examples, whose features enter the top machine.
+        steps: the number of steps of the chain, at least 1.
+        visible: the kind of visible units of the first machine.
 
     Returns:
-        The means of the visible units given the layer above, of the shape of `v`; of a single machine, its samples.
+        The means of the visible units given the layer above, in the shape of `v`; with a single machine, its samples.
 
     Raises:
         NetError: for parameters without machines.
@@ -134,11 +116,12 @@ def dbn_sample(key: Key, params: Params, v: jax.Array, *, steps: int, visible: V
     >>> dbn_sample(jax.random.key(1), params, v, steps=10).shape
     (2, 6)
     """
-    names = machine_names(params)
+    names = _machine_names(params)
     kinds: list[Any] = [visible, *["bernoulli"] * (len(names) - 1)]
     widths = [params[name]["bias"].shape[0] for name in names]
     wide = param_dtype(v)
     params, x = to_dtype(params, wide), v.astype(wide)
+    # Up to the input of the top machine.
     if len(names) > 1:
         x, _ = dbn(widths[:-1], visible=visible).apply({n: params[n] for n in names[:-1]}, {}, x)
     first, *rest = jax.random.split(key, len(names))
@@ -147,7 +130,27 @@ def dbn_sample(key: Key, params: Params, v: jax.Array, *, steps: int, visible: V
         return gibbs_step(key, params[names[-1]], x, visible=kinds[-1]), None
 
     x, _ = jax.lax.scan(move, x, jax.random.split(first, steps))
+    # Down through the machines below it: a sample in each, and the mean in the last.
     for name, kind, each in zip(names[-2::-1], kinds[-2::-1], rest):
         mean = visible_mean(params[name], x, kind)
         x = mean if name == names[0] else jax.random.bernoulli(each, mean).astype(wide)
     return x.astype(v.dtype)
+
+
+def _machine_names(params: Params) -> list[str]:
+    """Return the names of the machines of a deep belief network, from the input up.
+
+    Raises:
+        NetError: if there are none.
+    """
+    names = sorted((name for name in params if name.isdecimal()), key=int)
+    if not names:
+        raise NetError(f"expects the parameters of a dbn, got {', '.join(params) or 'none'}", label="dbn")
+    return names
+
+
+def _layers(widths: Sequence[int], visible: Visible) -> list[tuple[int, Visible]]:
+    """Return the number of hidden units and the kind of visible units of each machine."""
+    if not widths:
+        raise NetError("expects at least one width, got none", label="dbn")
+    return [(width, "bernoulli" if place else visible) for place, width in enumerate(widths)]

@@ -1,4 +1,4 @@
-"""A deep Boltzmann machine's energy, mean field and Markov chain: pure functions of the parameters of a `dbm`."""
+"""Energy, mean field and Markov chain of a deep Boltzmann machine, as pure functions of the parameters of a `dbm`."""
 
 from collections.abc import Sequence
 
@@ -9,22 +9,23 @@ from jaxnets.core.checks import along_last
 from jaxnets.core.dtypes import param_dtype, to_dtype
 from jaxnets.core.net import Key, Params
 
-Layers = Sequence[jax.Array]  # visible units first, then each hidden layer: (batch, units)
+# The visible units, then each hidden layer: (batch, units)
+Layers = Sequence[jax.Array]
 
 
 def mean_field(params: Params, v: jax.Array, *, steps: int = 10) -> list[jax.Array]:
-    """Return the factorial distribution over the hidden layers that is nearest to p(h|v): Πᵢ Bernoulli(μᵢ).
+    """Return a factorial distribution over the hidden layers that approximates p(h|v): Πᵢ Bernoulli(μᵢ).
 
-    It starts bottom-up, with the input of every layer but the top doubled to stand for the layer above, and sweeps
-    upwards `steps` times: μ^l ← σ(μ^(l−1) W^(l−1) + W^l μ^(l+1) + b^l). No sweep lowers the `variational_bound`.
+    It starts bottom-up, with the input of every layer but the top doubled in place of the layer above, and sweeps
+    upward `steps` times: μ^l ← σ(μ^(l−1) W^(l−1) + W^l μ^(l+1) + b^l). No sweep lowers the `variational_bound`.
 
     Args:
-        params: of a `dbm`.
+        params: the parameters of a `dbm`.
         v: `(batch, features)`.
-        steps: how many sweeps.
+        steps: the number of sweeps.
 
     Returns:
-        Means μ `(batch, width)` for each hidden layer.
+        The means μ `(batch, width)` of each hidden layer.
 
     Salakhutdinov and Hinton, "Deep Boltzmann Machines" (2009), section 2.2, and 3.1 for the start.
 
@@ -35,8 +36,8 @@ def mean_field(params: Params, v: jax.Array, *, steps: int = 10) -> list[jax.Arr
     """
     top = len(params)
     layers = [v]
-    for place, twice in enumerate([2] * (top - 1) + [1], start=1):
-        layers.append(jax.nn.sigmoid(twice * _from_below(params, layers, place) + _bias(params, place, v)))
+    for place, factor in enumerate([2] * (top - 1) + [1], start=1):
+        layers.append(jax.nn.sigmoid(factor * _from_below(params, layers, place) + _bias(params, place, v)))
 
     def sweep(means: list[jax.Array], _: None) -> tuple[list[jax.Array], None]:
         layers = [v, *means]
@@ -48,15 +49,15 @@ def mean_field(params: Params, v: jax.Array, *, steps: int = 10) -> list[jax.Arr
 
 
 def variational_bound(params: Params, v: jax.Array, means: Layers) -> jax.Array:
-    """Return a lower bound on log p(v) + log Z: −E(v, μ) + the entropy of the factorial distribution μ.
+    """Return a lower bound on log p(v) + log Z: −E(v, μ) plus the entropy of the factorial distribution μ.
 
-    The bound is exact where μ is p(h|v), and off by KL(μ ‖ p(h|v)). At a fixed point of `mean_field` its derivative
-    by μ is 0: hold the means constant when differentiating by the parameters.
+    The bound is off by KL(μ ‖ p(h|v)). At a fixed point of `mean_field` its derivative by μ is 0: hold the means
+    constant when differentiating by the parameters.
 
     Args:
-        params: of a `dbm`.
+        params: the parameters of a `dbm`.
         v: `(batch, features)`.
-        means: of `mean_field`, or any others in [0, 1].
+        means: the means from `mean_field`, or any others in [0, 1].
 
     Returns:
         `(batch,)`, in nats.
@@ -73,17 +74,17 @@ def variational_bound(params: Params, v: jax.Array, means: Layers) -> jax.Array:
 
 
 def dbm_gibbs_step(key: Key, params: Params, layers: Sequence[jax.Array]) -> list[jax.Array]:
-    """Draw the odd layers given the even ones, then the even given the odd: one step of a deep machine's chain.
+    """Draw the odd layers given the even ones, then the even given the odd: one step of a Markov chain.
 
-    Probabilities and draws are in float32 for narrower layers.
+    Its stationary distribution is p(v, h¹, …, h^L). Probabilities and draws are in float32 for narrower layers.
 
     Args:
-        key: of the draws.
-        params: of a `dbm`.
-        layers: visible units and each hidden layer, `(batch, units)`, a chain a row.
+        key: the random key.
+        params: the parameters of a `dbm`.
+        layers: the visible units and each hidden layer, `(batch, units)`, one chain per row.
 
     Returns:
-        The next layers; the chain's stationary distribution is p(v, h¹, …, h^L).
+        The next layers, in the same shapes and dtypes.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> params, _ = jn.models.dbm((3, 2)).init(jax.random.key(0), jnp.ones((1, 4)))
@@ -93,6 +94,7 @@ def dbm_gibbs_step(key: Key, params: Params, layers: Sequence[jax.Array]) -> lis
     """
     keys, dtypes, wide = jax.random.split(key, len(layers)), [units.dtype for units in layers], param_dtype(layers[0])
     params, layers = to_dtype(params, wide), [units.astype(wide) for units in layers]
+    # Layers of one parity are independent given the others.
     for place in (*range(1, len(layers), 2), *range(0, len(layers), 2)):
         p = jax.nn.sigmoid(field(params, layers, place))
         layers[place] = jax.random.bernoulli(keys[place], p).astype(wide)
@@ -100,7 +102,7 @@ def dbm_gibbs_step(key: Key, params: Params, layers: Sequence[jax.Array]) -> lis
 
 
 def energy(params: Params, layers: Layers) -> jax.Array:
-    """Return E of all layers, visible units first: `(batch,)`."""
+    """Return the energy E of all layers, `(batch,)`; each connection counts once, with the layer above it."""
     total = jnp.zeros(len(layers[0]), layers[0].dtype)
     for place, units in enumerate(layers):
         total -= (units * (_from_below(params, layers, place) + _bias(params, place, units))).sum(-1)
@@ -108,7 +110,7 @@ def energy(params: Params, layers: Layers) -> jax.Array:
 
 
 def field(params: Params, layers: Layers, place: int) -> jax.Array:
-    """Return the logits of one layer given its neighbors."""
+    """Return the logits of one layer given its neighbors, `(batch, units)`."""
     total = _from_below(params, layers, place) + _bias(params, place, layers[0])
     return total + jnp.matmul(layers[place + 1], params[str(place)]["kernel"].T) if str(place) in params else total
 

@@ -1,4 +1,4 @@
-"""The energy of a restricted Boltzmann machine, and its Markov chain: pure functions of an `rbm`'s parameters."""
+"""Energy and Markov chain of a restricted Boltzmann machine, as pure functions of the parameters of an `rbm`."""
 
 from typing import Any, Literal, get_args
 
@@ -14,14 +14,14 @@ Visible = Literal["bernoulli", "gaussian"]
 
 
 def free_energy(params: Params, v: jax.Array, *, visible: Visible = "bernoulli") -> jax.Array:
-    """Return F(v) = −log Σ_h e^−E(v, h), so that p(v) = e^−F(v) / Z: the lower, the likelier.
+    """Return the free energy F(v) = −log Σ_h e^−E(v, h), so that p(v) = e^−F(v) / Z.
 
-    F = −a v − Σ_j log(1 + e^(v W + b)_j) for binary v; ½ ‖v − a‖² stands for −a v where v is real.
+    F = −a v − Σ_j log(1 + e^(v W + b)_j) for binary v; for real v, ½ ‖v − a‖² replaces −a v.
 
     Args:
-        params: of an `rbm`.
+        params: the parameters of an `rbm`.
         v: `(batch, features)`.
-        visible: what the visible units are, as for `rbm`.
+        visible: the kind of visible units, as for `rbm`.
 
     Returns:
         `(batch,)`.
@@ -35,8 +35,8 @@ def free_energy(params: Params, v: jax.Array, *, visible: Visible = "bernoulli")
     """
     check_visible(visible)
     bias = along_last(params["visible_bias"], v)
-    own = -(v * bias).sum(-1) if visible == "bernoulli" else jnp.square(v - bias).sum(-1) / 2
-    return own - jax.nn.softplus(hidden_field(params, v)).sum(-1)
+    unit_term = -(v * bias).sum(-1) if visible == "bernoulli" else jnp.square(v - bias).sum(-1) / 2
+    return unit_term - jax.nn.softplus(hidden_field(params, v)).sum(-1)
 
 
 def gibbs_step(key: Key, params: Params, v: jax.Array, *, visible: Visible = "bernoulli") -> jax.Array:
@@ -45,10 +45,10 @@ def gibbs_step(key: Key, params: Params, v: jax.Array, *, visible: Visible = "be
     Probabilities and draws are in float32 for narrower input.
 
     Args:
-        key: of the draws.
-        params: of an `rbm`.
-        v: `(batch, features)`, a chain a row.
-        visible: what the visible units are, as for `rbm`.
+        key: the random key.
+        params: the parameters of an `rbm`.
+        v: `(batch, features)`, one chain per row.
+        visible: the kind of visible units, as for `rbm`.
 
     Returns:
         The next v, of the same shape and dtype.
@@ -60,8 +60,10 @@ def gibbs_step(key: Key, params: Params, v: jax.Array, *, visible: Visible = "be
     """
     check_visible(visible)
     first, second = jax.random.split(key)
-    wide = param_dtype(v)  # JAX draws bfloat16 in steps of 1/128, and σ rounds to them
+    # In bfloat16, JAX draws in steps of 1/128, and σ rounds to them.
+    wide = param_dtype(v)
     params = to_dtype(params, wide)
+    # (batch, hidden)
     h = jax.random.bernoulli(first, jax.nn.sigmoid(hidden_field(params, v.astype(wide)))).astype(wide)
     mean = visible_mean(params, h, visible)
     if visible == "gaussian":
@@ -70,15 +72,15 @@ def gibbs_step(key: Key, params: Params, v: jax.Array, *, visible: Visible = "be
 
 
 def reconstruct(params: Params, v: jax.Array, *, visible: Visible = "bernoulli") -> jax.Array:
-    """Return the mean of p(v|h) with h at its probabilities given v: what the machine makes of an example.
+    """Return the reconstruction of v: the mean of p(v|h), with h replaced by its probabilities given v.
 
     Args:
-        params: of an `rbm`.
+        params: the parameters of an `rbm`.
         v: `(batch, features)`.
-        visible: what the visible units are, as for `rbm`.
+        visible: the kind of visible units, as for `rbm`.
 
     Returns:
-        Of the shape of `v`: probabilities for binary units.
+        An array in the shape of `v`; probabilities for binary units.
 
     >>> import jax.numpy as jnp
     >>> params = {"kernel": jnp.zeros((2, 3)), "bias": jnp.zeros(3), "visible_bias": jnp.zeros(2)}
@@ -103,10 +105,10 @@ def visible_mean(params: Params, h: jax.Array, visible: Visible) -> jax.Array:
 
 
 def check_visible(visible: Any) -> None:
-    """Check that visible units are of a kind there is.
+    """Check the kind of visible units.
 
     Raises:
-        NetError: if not.
+        NetError: for an unknown kind.
     """
     if visible not in get_args(Visible):
         raise NetError(f"expects visible 'bernoulli' or 'gaussian', got {visible!r}")

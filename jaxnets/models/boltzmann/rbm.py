@@ -1,4 +1,4 @@
-"""The restricted Boltzmann machine, with its hidden units as features."""
+"""The restricted Boltzmann machine, and contrastive divergence, which trains it."""
 
 from typing import Any
 
@@ -27,27 +27,27 @@ Initializer = jax.nn.initializers.Initializer
 def rbm(
     hidden: int, *, visible: Visible = "bernoulli", kernel_init: Initializer = jax.nn.initializers.normal(0.01)
 ) -> Net:
-    """Return a restricted Boltzmann machine, which gives the probabilities of its hidden units: σ(v W + b).
+    """Return a restricted Boltzmann machine, a network that returns the probabilities of its hidden units, σ(v W + b).
 
-    It is a distribution over visible units v and binary hidden units h, p(v, h) ∝ e^−E(v, h), with energy
+    It is a distribution over visible units v and binary hidden units h, p(v, h) ∝ e^−E(v, h), with the energy
     E = −v W h − a v − b h for binary v, and E = ½ ‖v − a‖² − v W h − b h for real v (of variance 1 given h). As a
-    layer it computes what `dense(hidden)` and a sigmoid compute from the same `kernel` and `bias`.
-    `contrastive_divergence` learns the parameters.
+    layer it equals `dense(hidden)` and a sigmoid with the same `kernel` and `bias`. `contrastive_divergence` learns the
+    parameters.
 
     Args:
-        hidden: how many hidden units.
+        hidden: the number of hidden units.
         visible: "bernoulli" for v of 0 and 1, or probabilities between; "gaussian" for standardized real v.
-        kernel_init: how `kernel` is drawn.
+        kernel_init: the initializer of `kernel`.
 
     Returns:
         A network from `(batch, features)` to `(batch, hidden)`, with parameters `kernel` W `(features, hidden)`,
         `bias` b `(hidden,)` and `visible_bias` a `(features,)`.
 
     Raises:
-        NetError: for `hidden` < 1, another kind of visible units, or input that is not floating `(batch, features)`.
+        NetError: for `hidden` < 1, another kind of visible units, or an input that is not floating `(batch, features)`.
 
     Hinton, "Training Products of Experts by Minimizing Contrastive Divergence" (2002); Hinton, "A Practical Guide to
-    Training Restricted Boltzmann Machines" (2010), sections 8 and 13.2, for first weights and Gaussian units.
+    Training Restricted Boltzmann Machines" (2010), sections 8 and 13.2, for initial weights and Gaussian units.
 
     >>> import jax, jax.numpy as jnp
     >>> net = rbm(3)
@@ -82,28 +82,28 @@ def contrastive_divergence(
     chains: int = 0,
     kernel_init: Initializer = jax.nn.initializers.normal(0.01),
 ) -> Net:
-    """Return the network that learns the parameters of `rbm(hidden, visible=visible)`, which are its own too.
+    """Return a network with the parameters of `rbm(hidden, visible=visible)` that learns them.
 
-    In training it gives F(v) − F(v'), with F the `free_energy` and v' a sample after `steps` of `gibbs_step`, held
+    In training it returns F(v) − F(v'), with F the `free_energy` and v' a sample after `steps` of `gibbs_step`, held
     constant. With `jn.losses.energy_gap` its gradient is ⟨∂F/∂θ⟩_data − ⟨∂F/∂θ⟩_samples: CD-k, an estimate of the
-    gradient of −log p(v) that is exact as k → ∞. So `jn.train.program` trains it as it does any network:
+    gradient of −log p(v) that becomes exact as k → ∞. So `jn.train.program` trains it like any network:
 
         net = jn.models.contrastive_divergence(256)
         jn.train.program(net, jn.objective(jn.losses.energy_gap), optax.sgd(0.1), (v, v), epochs=10)
 
-    Chains start at the data, or, with `chains` > 0, where they stood after the step before (persistent contrastive
-    divergence): then they are the network's state, and v' is their mean in F.
+    Chains start at the data or, with `chains` > 0, where the step before left them (persistent contrastive
+    divergence); then they are the network's state, and F(v') is the mean over all chains.
 
     Args:
-        hidden: how many hidden units.
-        visible: what the visible units are, as for `rbm`.
+        hidden: the number of hidden units.
+        visible: the kind of visible units, as for `rbm`.
         steps: k, at least 1.
-        chains: how many persistent chains; 0 for chains that start at the data.
-        kernel_init: how `kernel` is drawn.
+        chains: the number of persistent chains; 0 for chains that start at the data.
+        kernel_init: the initializer of `kernel`.
 
     Returns:
         A network from `(batch, features)` to a dict of `energy_gap` `(batch,)`, float32 or wider, and
-        `reconstruction` `(batch, features)`, for a metric. It needs a key in training. In evaluation nothing is
+        `reconstruction` `(batch, features)`, for a metric. It requires a key in training. In evaluation nothing is
         drawn, and v' is the reconstruction.
 
     Raises:
@@ -121,20 +121,22 @@ def contrastive_divergence(
     """
     machine = rbm(hidden, visible=visible, kernel_init=kernel_init)
     check_count("steps", steps)
-    check_chains(chains)
+    if isinstance(chains, bool) or not hasattr(chains, "__index__") or chains < 0:
+        raise NetError(f"expects an integer ≥ 0 for chains, got {chains!r}")
 
     def init(key: Key, x: Any) -> tuple[Params, State]:
         params, _ = machine.init(key, x)
         return params, {"chain": start_chains(key, (chains, x.shape[-1]), param_dtype(x))} if chains else {}
 
     def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
-        machine.apply(params, {}, x)  # which checks them
+        # Checks the parameters and the input.
+        machine.apply(params, {}, x)
         x = jnp.asarray(x)
         v, wide = x.astype(param_dtype(x)), to_dtype(params, param_dtype(x))
-        made = reconstruct(wide, v, visible=visible)
+        reconstruction = reconstruct(wide, v, visible=visible)
         if not train:
-            gap = free_energy(wide, v, visible=visible) - free_energy(wide, made, visible=visible)
-            return {"energy_gap": gap, "reconstruction": made.astype(x.dtype)}, state
+            gap = free_energy(wide, v, visible=visible) - free_energy(wide, reconstruction, visible=visible)
+            return {"energy_gap": gap, "reconstruction": reconstruction.astype(x.dtype)}, state
         check_train_key(key)
         if chains:
             check_state(state, {"chain": (chains, v.shape[-1])}, x)
@@ -143,26 +145,17 @@ def contrastive_divergence(
         def move(v: jax.Array, key: Key) -> tuple[jax.Array, None]:
             return gibbs_step(key, wide, v, visible=visible), None
 
-        sample, _ = jax.lax.scan(move, start, jax.random.split(key, steps))  # type: ignore[arg-type]  # it is there
+        sample, _ = jax.lax.scan(move, start, jax.random.split(key, steps))  # type: ignore[arg-type]
+        # The gradient is that of F at the samples, not through the chain.
         sample = jax.lax.stop_gradient(sample)
         negative = free_energy(wide, sample, visible=visible)
         gap = free_energy(wide, v, visible=visible) - (negative.mean() if chains else negative)
         state = {"chain": sample.astype(state["chain"].dtype)} if chains else state
-        return {"energy_gap": gap, "reconstruction": made.astype(x.dtype)}, state
+        return {"energy_gap": gap, "reconstruction": reconstruction.astype(x.dtype)}, state
 
     return Net(init, apply)
 
 
-def check_chains(chains: Any) -> None:
-    """Check that a number of chains is an integer of at least 0.
-
-    Raises:
-        NetError: if it is not.
-    """
-    if isinstance(chains, bool) or not hasattr(chains, "__index__") or chains < 0:
-        raise NetError(f"expects an integer ≥ 0 for chains, got {chains!r}")
-
-
 def start_chains(key: Key, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-    """Draw where chains start: fair coins."""
+    """Draw the initial units of Markov chains, 0 or 1 with equal probability."""
     return jax.random.bernoulli(fold(key, "chain"), shape=shape).astype(dtype)

