@@ -33,7 +33,7 @@ SLOW = (
         f"test_documentation.py::test_code_blocks_run[docs/{page}.md]"
         for page in (
             *("train", "generative", "sequence-models", "diagnose", "data", "combinators", "sweep", "losses"),
-            *("recurrent", "metrics", "penalties", "receptive-fields", "port-your-weights", "resume"),
+            *("recurrent", "metrics", "regularizers", "receptive-fields", "port-your-weights", "resume"),
             *("datasets", "accounts"),
         )
     ),

@@ -11,7 +11,7 @@ from jaxnets.core.errors import NetError, check_count, labeled_as
 from jaxnets.core.padded import Padded
 from jaxnets.losses.checks import array, class_targets, floating, over_batch, refuse, same_shape
 from jaxnets.losses.labels import takes_labels, takes_targets
-from jaxnets.losses.masking import blanked, check_weights, masked_rows, real_steps, stood_in
+from jaxnets.losses.masking import check_weights, fill_masked, masked_rows, real_steps, zero_masked
 from jaxnets.metrics.metric import Metric, Sums, ratio, sums
 
 
@@ -42,7 +42,7 @@ def items(outputs: Any, targets: Any, weights: Any) -> tuple[jax.Array, jax.Arra
     if mask is not None:
         counted = jnp.where(mask.reshape(mask.shape + (1,) * (len(shape) - 2)), counted, 0)
     real = counted > 0
-    outputs, targets = class_targets(blanked(real, outputs), stood_in(real, targets))
+    outputs, targets = class_targets(zero_masked(real, outputs), fill_masked(real, targets))
     labels = targets.argmax(axis=-1) if targets.ndim == outputs.ndim else targets
     return outputs.reshape((-1, outputs.shape[-1])), labels.reshape(-1), counted.reshape(-1)
 

@@ -48,7 +48,7 @@ MISTAKES = {
     "float labels": (losses.cross_entropy, M, V, "expects integer labels, got float32.*astype"),
     "label too large": (losses.cross_entropy, M, jnp.array([0, 1, 3, 0]), "expects labels from 0 to 2, got 3"),
     "label negative": (losses.negative_log_likelihood, LOG, jnp.array([0, -1, 0, 0]), "labels from 0 to 2, got -1"),
-    "several yes": (losses.cross_entropy, M, M, "add up to 1, got a sum of 3; .*binary_cross_entropy"),
+    "several yes": (losses.cross_entropy, M, M, "sum to 1, got a sum of 3; .*binary_cross_entropy"),
     "negative probability": (losses.kl_divergence, LOG, M - 1.5, "expects probabilities as targets, got -0.5"),
     "logits for log-probabilities": (losses.negative_log_likelihood, M, I, "at most 0, got 1; pass jax.nn.log_softmax"),
     "logits in kl": (losses.kl_divergence, M, M / 3, "kl_divergence expects log-probabilities, at most 0, got 1"),
@@ -103,7 +103,7 @@ MISTAKES = {
         9 + jnp.zeros((4, 2), int),
         "0 to 2, got 9",
     ),
-    "loss of a batch": (losses.sequence(lambda o, t: (o - t).mean()), M, M, r"one value a step, got \(\) for 12 steps"),
+    "loss of a batch": (losses.sequence(lambda o, t: (o - t).mean()), M, M, r"one value per step, got \(\) for 12 steps"),
     "ctc with the blank": (
         losses.ctc,
         jnp.ones((4, 5, 3)),
