@@ -158,11 +158,11 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     # --- sizes
     "kernel larger than the input": (
         init(lambda: jn.conv(4, 9), IMAGE),
-        ["stage/block: conv(4, 9) expects", "height 8 for a window of 9", "padding="],
+        ["stage/block: conv(4, 9) expects", "height 8 for kernel_size 9", "padding="],
     ),
     "pool larger than the input": (
         init(lambda: jn.max_pool(9), IMAGE),
-        ["stage/block: max_pool(9) expects", "height 8 for a window of 9"],
+        ["stage/block: max_pool(9) expects", "height 8 for kernel_size 9"],
     ),
     "one value a channel in batch norm": (
         apply(jn.batch_norm, FLAT, FLAT[:1], train=True),
@@ -580,7 +580,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "labels 1 and 2 for binary accuracy": (
         lambda: jn.metrics.binary_accuracy(jnp.ones(2), jnp.array([1, 2])),
-        ["binary_accuracy expects targets 0 and 1, or -1 and 1, got 2; turn 1 and 2"],
+        ["binary_accuracy expects targets 0 and 1, or -1 and 1, got 2; convert 1 and 2"],
     ),
     "labels 1 and 2 for binary accuracy in training": (
         train(

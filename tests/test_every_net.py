@@ -13,8 +13,6 @@ from jaxnets.core.net import spec
 from tests.cases import (
     combinators,
     layers,
-    layers_conv,
-    layers_norm,
     models,
     models_dense,
     models_generative,
@@ -27,8 +25,6 @@ from tests.oracle import golden
 CASES = [
     *combinators.CASES,
     *layers.CASES,
-    *layers_conv.CASES,
-    *layers_norm.CASES,
     *recurrent.CASES,
     *models.CASES,
     *models_dense.CASES,

@@ -90,7 +90,7 @@ def same_shape(outputs: Any, targets: Any) -> tuple[jax.Array, jax.Array]:
             hint = f"; for class indices use cross_entropy, or jax.nn.one_hot(targets, {outputs.shape[-1]})"
         else:
             hint = places_hint(outputs.shape, shape)
-        raise NetError(f"expects outputs and targets of one shape, got {outputs.shape} and {shape}{hint}")
+        raise NetError(f"expects outputs and targets of the same shape, got {outputs.shape} and {shape}{hint}")
     return outputs, targets.astype(outputs.dtype)
 
 
@@ -131,6 +131,7 @@ def class_targets(outputs: Any, targets: Any) -> tuple[jax.Array, jax.Array]:
             f"for one logit per example use binary_cross_entropy or hinge"
         )
     targets, classes = array(targets), outputs.shape[-1]
+    # One-hot or soft labels.
     if targets.shape == outputs.shape:
         check_probabilities(targets)
         return outputs, targets.astype(outputs.dtype)
@@ -144,6 +145,7 @@ def class_targets(outputs: Any, targets: Any) -> tuple[jax.Array, jax.Array]:
     if not jnp.issubdtype(targets.dtype, jnp.integer):
         raise NetError(f"expects integer labels, got {targets.dtype}; convert them, targets.astype(jnp.int32)")
     labels = targets.astype(jnp.int32)
+    # Known labels are checked; traced ones can't be.
     refuse(labels, lambda y: (y < 0) | (y >= classes), f"expects labels from 0 to {classes - 1}, got {{}}")
     return outputs, jnp.where(labels < 0, classes, labels)
 
@@ -180,6 +182,7 @@ def check_probabilities(targets: Any) -> None:
     hint = "; for labels that do not exclude each other use binary_cross_entropy"
     values = known(targets)
     if values is not None:
+        # In float64, so that many classes of low precision do not add up to an error.
         totals = values.astype(np.float64).sum(axis=-1)
         refuse(totals, lambda s: np.abs(s - 1) > 0.01, f"expects probabilities that sum to 1, got a sum of {{}}{hint}")
 

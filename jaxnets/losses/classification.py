@@ -98,6 +98,7 @@ def negative_log_likelihood(outputs: Any, targets: Any) -> jax.Array:
     outputs, targets = class_targets(outputs, targets)
     check_log_probabilities(outputs)
     if targets.ndim == outputs.ndim:
+        # 0 · log 0 counts as 0.
         return over_batch(-jnp.where(targets == 0, 0, targets * outputs).sum(axis=-1))
     return over_batch(-pick(outputs, targets))
 
@@ -131,6 +132,7 @@ def maximum_a_posteriori(outputs: Any, targets: Any, *, rubbish: Any = 1.0) -> j
     """
     check_positive("rubbish", rubbish)
     outputs, labels = integer_targets(outputs, targets)
+    # log(e^(−j) + Σ_k e^(o_k))
     total = jnp.logaddexp(jax.nn.logsumexp(outputs, axis=-1), -option(rubbish, outputs))
     return over_batch(total - pick(outputs, labels))
 
@@ -289,6 +291,7 @@ def kl_divergence(outputs: Any, targets: Any) -> jax.Array:
     outputs, targets = same_shape(outputs, targets)
     check_probabilities(targets)
     check_log_probabilities(outputs)
+    # Where t = 0 both logarithms are replaced, so that no ∞ or NaN reaches the gradient.
     positive = targets > 0
     values = targets * (jnp.log(jnp.where(positive, targets, 1)) - jnp.where(positive, outputs, 0))
     divergence = jnp.where(positive, values, 0).sum(axis=-1)

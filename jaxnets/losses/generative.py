@@ -59,8 +59,8 @@ def negative_elbo(
         refuse(t, lambda t: (t < 0) | (t > 1), f"expects targets from 0 to 1, got {{}}{hint}")
         values = binary_entropies(o, t)
     elif likelihood == "gaussian":
-        width = option(variance, o)
-        values = (jnp.square(o - t) / width + jnp.log(2 * math.pi * width)) / 2
+        sigma2 = option(variance, o)
+        values = (jnp.square(o - t) / sigma2 + jnp.log(2 * math.pi * sigma2)) / 2
     else:
         raise NetError(f"expects likelihood 'bernoulli' or 'gaussian', got {likelihood!r}")
     return _total(values) + option(beta, kl) * kl

@@ -20,6 +20,7 @@ def check_weights(weights: Any, shape: tuple[int, ...]) -> jax.Array:
     if weights.shape != shape:
         raise NetError(f"expects weights {shape}, got {weights.shape}; give one for each value, 0 to mask it")
     refuse(weights, lambda w: w < 0, "expects weights ≥ 0, got {}")
+    # Traced weights can't be checked; NaN shows the mistake in the result.
     weights = wide(weights)
     return jnp.where(weights < 0, jnp.nan, weights) if known(weights) is None else weights
 
@@ -108,6 +109,7 @@ def real_steps(outputs: Any, targets: Any) -> jax.Array | None:
     first, second = (jnp.shape(x.values)[:2] for x in sequences)
     if first != second:
         raise NetError(f"expects outputs and targets of the same batch and time, got {first} and {second}")
+    # Lengths of both, if they are known.
     lengths, others = (known(x.lengths) for x in sequences)
     if lengths is not None and others is not None and (lengths != others).any():
         raise NetError(f"expects outputs and targets of the same lengths, got {lengths} and {others}")

@@ -236,6 +236,7 @@ def cosine(outputs: Any, targets: Any) -> jax.Array:
 
 def _direction(x: jax.Array) -> jax.Array:
     """Return x / ‖x‖ along the last axis, without overflow or underflow; zeros stay zeros."""
+    # Scaling does not change the direction, and needs no gradient.
     largest = jax.lax.stop_gradient(jnp.abs(x).max(axis=-1, keepdims=True, initial=0.0))
     x = x / jnp.where(largest > 0, largest, 1)
     square = jnp.square(x).sum(axis=-1, keepdims=True)

@@ -82,7 +82,7 @@ def test_sizes_are_pytorch_s():
 
 
 def test_mistakes():
-    with pytest.raises(jn.NetError, match=r"output_size expects an input no smaller"):
+    with pytest.raises(jn.NetError, match=r"output_size expects an input at least as large"):
         output_size(4, 5)
     with pytest.raises(jn.NetError, match="integer ≥ 1"):
         output_size((4, 0), 3)

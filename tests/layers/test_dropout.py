@@ -161,7 +161,7 @@ MISTAKES = {
     "axis at init": (lambda: jn.dropout(0.5, broadcast_axes=(-3,)).init(KEY, X), r"along the axes \(-3,\)"),
     "no places": (
         lambda: jn.spatial_dropout(0.5).init(KEY, X),
-        r"with an axis of places, got \(2, 3\); take jn.dropout",
+        r"with a spatial axis, got \(2, 3\); use jn.dropout",
     ),
     "parameters": (lambda: jn.dropout(0.5).apply({"scale": X}, {}, X), r"has no parameters, got scale"),
 }

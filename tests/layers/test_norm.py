@@ -248,7 +248,10 @@ MISTAKES = {
     ),
     "layer epsilon": (lambda: jn.layer_norm(epsilon=-1.0), r"expects epsilon > 0, got -1"),
     "layer parameters": (lambda: given_to(jn.layer_norm(), X, {}), r"needs the parameters scale, bias, got none"),
-    "groups": (lambda: given_to(jn.group_norm(3), X), r"group_norm\(3\) cuts channels into 3 .* got 4 channels"),
+    "groups": (
+        lambda: given_to(jn.group_norm(3), X),
+        r"group_norm\(3\) expects channels divisible .* got 4 channels in 3 groups",
+    ),
     "no groups": (lambda: jn.group_norm(0), r"expects groups ≥ 1, got 0"),
     "group rank": (lambda: given_to(jn.group_norm(2), jnp.ones(4)), r"expects \(batch, ..., channels\), got \(4,\)"),
     "group integers": (lambda: given_to(jn.group_norm(2), jnp.ones((2, 4), int)), r"floating input, got int32"),

@@ -307,7 +307,7 @@ def test_mixed_precision_keeps_the_carries_dtypes(output):
 
 NOT_CELLS = [
     (jn.lstm_cell, r"^recurrent\(lstm_cell\) expects cells .*got the constructor lstm_cell: call it, lstm_cell\(...\)"),
-    (jn.dense(3), r"expects cells .*got the network dense\(3\); put it in jn.serial"),
+    (jn.dense(3), r"expects cells .*got the network dense\(3\); stack networks with jn.serial"),
     ([jn.rnn_cell(2)], r"expects cells .*got list \[rnn_cell\(2\)\]; unpack it with \*"),
     (jnp.tanh, r"expects cells .*got .*tanh"),
     (64, r"^recurrent\(64\) expects cells such as jn.lstm_cell\(64\), got int 64"),

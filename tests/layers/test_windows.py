@@ -56,12 +56,12 @@ CONV = {
     "kernel_too_large": (
         lambda: jn.conv(6, 5),
         x(2, 28, 3, 1),
-        'input no smaller than its window, got width 3 for a window of 5; give it padding="SAME"',
+        'input at least as large as the kernel, got width 3 for kernel_size 5; use padding="SAME"',
     ),
     "kernel_too_large_dilated": (
         lambda: jn.conv(6, 3, dilation=4, padding=2),
         x(2, 4, 9, 1),
-        r"got height 4 and 4 of padding for a window of 3 \(9 with dilation 4\)",
+        r"got height 4 and 4 of padding for kernel_size 3 \(9 with dilation 4\)",
     ),
     "no_features": (lambda: jn.conv(0, 3), None, r"conv\(0, 3\) expects features ≥ 1, got 0"),
     "no_groups": (lambda: jn.conv(4, 3, groups=0), None, "groups ≥ 1"),
@@ -133,8 +133,12 @@ POOL = {
         r"max_pool\(\(2, 2\)\) expects \(batch, height, width, channels\), got \(32, 784\)",
     ),
     "integers": (lambda: jn.max_pool(2), x(2, 4, 4, 1, dtype=jnp.int32), "floating input, got int32"),
-    "too_large": (lambda: jn.max_pool(3), x(2, 4, 2, 1), "no smaller than its window, got width 2 for a window of 3"),
-    "avg_too_large": (lambda: jn.avg_pool(3), x(2, 2, 4, 1), "got height 2 for a window of 3"),
+    "too_large": (
+        lambda: jn.max_pool(3),
+        x(2, 4, 2, 1),
+        "at least as large as the kernel, got width 2 for kernel_size 3",
+    ),
+    "avg_too_large": (lambda: jn.avg_pool(3), x(2, 2, 4, 1), "got height 2 for kernel_size 3"),
     "only_padding": (
         lambda: jn.max_pool(2, stride=1, padding=2),
         x(2, 4, 4, 1),
@@ -160,14 +164,14 @@ POOL = {
         x(2, 9),
         r"\(batch, height, width, channels\), got \(2, 9\)",
     ),
-    "adaptive_empty": (lambda: jn.adaptive_avg_pool(2), x(2, 0, 4, 1), "at least one place on every spatial axis"),
+    "adaptive_empty": (lambda: jn.adaptive_avg_pool(2), x(2, 0, 4, 1), "at least one position on every spatial axis"),
     "global_rank": (
         lambda: jn.global_avg_pool,
         x(2, 9),
         r"global_avg_pool expects \(batch, length, channels\), .*got \(2, 9\)",
     ),
     "global_max_rank": (lambda: jn.global_max_pool, x(2, 9), r"global_max_pool expects \(batch, length, channels\)"),
-    "global_empty": (lambda: jn.global_max_pool, x(2, 4, 0, 1), "at least one place"),
+    "global_empty": (lambda: jn.global_max_pool, x(2, 4, 0, 1), "at least one position"),
     "global_integers": (lambda: jn.global_avg_pool, x(2, 4, 4, 1, dtype=jnp.uint8), "floating input, got uint8"),
 }
 

@@ -188,7 +188,7 @@ MISTAKES = {
     ),
     "loss by element": (
         lambda: jn.objective(lambda o, t: o)(*ALL),
-        r"one value for each example, \(5,\), got \(5, 2\); average over the other axes",
+        r"one value per example, \(5,\), got \(5, 2\); average over the other axes",
     ),
     "regularizer no scalar": (
         lambda: jn.objective(losses.cross_entropy, lambda params: params["fc"]["bias"])(*ALL),
