@@ -153,7 +153,7 @@ def check_spatial(x: Any, rank: int | None = None) -> int:
     elif len(shape) - 1 == rank:
         hint = "; add the missing axis, x[None] for the batch or x[..., None] for the channels"
     else:
-        hint = "; a tuple as kernel_size fixes the number of spatial axes" if rank else ""
+        hint = "; a setting given as a tuple fixes the number of spatial axes" if rank else ""
     raise NetError(f"expects {listed}, got {shape}{hint}")
 
 

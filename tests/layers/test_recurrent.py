@@ -388,7 +388,7 @@ WRONG_INPUTS = [
     (ONE, Padded(X.astype(np.int32), np.array([1, 2, 3])), r"expects floating input"),
     (ONE, [[1.0]], r"expects an array, got list"),
     (ONE, (X, H, H), r"expects x or \(x, carry\), got a tuple of 3"),
-    (ONE, (X, H[:2]), r"^rnn: recurrent\(gru_cell\(2\)\) expects the carry \(3, 2\), got \(2, 2\); hand on"),
+    (ONE, (X, H[:2]), r"^rnn: recurrent\(gru_cell\(2\)\) expects the carry \(3, 2\), got \(2, 2\); pass the carry"),
     (ONE, (X, (H, H)), r"expects the carry \(3, 2\), got \(\(3, 2\), \(3, 2\)\)"),
     (TWO, (X, H), r"expects the carry \(\(3, 2\), LSTMCarry\(cell=\(3, 2\), hidden=\(3, 2\)\)\), got \(3, 2\)"),
     (TWO, (X, (H, (H, H))), r"expects the carry .*LSTMCarry.*got \(\(3, 2\), \(\(3, 2\), \(3, 2\)\)\)"),
