@@ -139,7 +139,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "group norm that doesn't divide": (
         init(lambda: jn.group_norm(2), IMAGE),
-        ["stage/block: group_norm(2)", "2 equal groups", "got 3 channels"],
+        ["stage/block: group_norm(2)", "divisible by groups", "got 3 channels"],
     ),
     # --- dtype
     "integers to dense": (

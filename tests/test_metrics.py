@@ -322,7 +322,7 @@ MISTAKES = {
     "k 0": (lambda: metrics.top_k(0), "top_k expects k ≥ 1, got 0"),
     "average": (lambda: metrics.recall(3, average="mean"), "recall expects average 'macro'.*got 'mean'"),  # type: ignore[arg-type]
     "classes": (lambda: metrics.precision(0), "precision expects classes ≥ 1, got 0"),
-    "r2 shapes": (lambda: metrics.r2(NUMBERS, TARGETS[:, :1]), r"r2 expects .*the same shape, got \(40, 2\) and \(40, 1\)"),
+    "r2 shapes": (lambda: metrics.r2(NUMBERS, TARGETS[:, :1]), r"r2 .*the same shape, got \(40, 2\) and \(40, 1\)"),
     "weights": (lambda: metrics.accuracy(LOGITS, LABELS, WEIGHTS[:3]), r"expects weights \(40,\), got \(3,\)"),
     "negative weights": (lambda: metrics.r2(NUMBERS, TARGETS, -WEIGHTS), "expects weights ≥ 0, got -1"),
     "mean weights": (

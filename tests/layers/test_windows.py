@@ -35,7 +35,7 @@ CONV = {
     "one_axis_short": (
         lambda: jn.conv(64, (3, 3)),
         x(32, 28, 28),
-        r"expects \(batch, height, width, channels\), got \(32, 28, 28\); add the missing .*x\[None\].*x\[\.\.\., None\]",
+        r"expects .*, got \(32, 28, 28\); add the missing .*x\[None\].*x\[\.\.\., None\]",
     ),
     "too_many_axes": (
         lambda: jn.conv(64, (3,)),
