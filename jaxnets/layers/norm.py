@@ -66,10 +66,10 @@ def layer_norm(
         given = (axis,) if isinstance(axis, int) else tuple(axis)
         chosen = {each + rank if each < 0 else each for each in given}
         if not chosen or len(chosen) < len(given) or not chosen <= set(range(first, rank)):
-            kept = "batch and time are" if first == 2 else "the batch is"
+            excluded = "batch and time" if first == 2 else "the batch"
             raise NetError(
-                f"normalizes over axis {axis}, but {values_of(x).shape} has the axes {first} to {rank - 1} to choose "
-                f"from: {kept} left out, and each is named once"
+                f"expects different axes from {first} to {rank - 1} of {values_of(x).shape}, without {excluded}, "
+                f"got axis {axis}"
             )
         return tuple(sorted(chosen))
 

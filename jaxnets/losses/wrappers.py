@@ -107,10 +107,10 @@ def ignoring(loss: Loss, label: int) -> Loss:
     def labeled_loss(outputs: Any, targets: Any) -> jax.Array:
         outputs, targets = jnp.asarray(outputs), jnp.asarray(targets)
         if targets.ndim < 2 or outputs.shape[:-1] != targets.shape or not jnp.issubdtype(targets.dtype, jnp.integer):
-            hint = "; to leave out examples with one label each give them weight 0, data=(x, y, y != label)"
+            hint = "; to leave out whole examples give them weight 0, data=(x, y, y != label)"
             hint = hint if targets.ndim == 1 else ""
             raise NetError(
-                f"expects outputs (batch, places, ..., classes) and integer labels (batch, places, ...), got "
+                f"expects outputs (batch, positions, ..., classes) and integer labels (batch, positions, ...), got "
                 f"{outputs.shape} and {targets.dtype} {targets.shape}{hint}",
                 label=f"ignoring({name}, {label})",
             )

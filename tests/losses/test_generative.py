@@ -53,7 +53,7 @@ def by_torch():
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_values_and_gradients_are_torchs(name):
+def test_values_and_gradients_match_torch(name):
     want = witness("losses/generative", by_torch)
 
     @jax.jit

@@ -132,7 +132,7 @@ def test_a_mistake_is_explained(name: str):
         loss(outputs, targets)
 
 
-def test_a_reduction_there_is_not():
+def test_an_unknown_reduction_raises():
     with pytest.raises(jn.NetError, match="sequence expects reduction 'mean' or 'sum', got 'total'"):
         losses.sequence(losses.hinge, reduction="total")  # type: ignore[arg-type]
 
