@@ -4,13 +4,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from jaxnets import activations, initializers, losses, metrics, regularizers
-from jaxnets.allocator import tune_allocator
 from jaxnets.combinators.graph import auxiliary_heads, graph
 from jaxnets.combinators.precision import Policy, cast
 from jaxnets.combinators.remat import remat
 from jaxnets.combinators.repeat import ensemble, repeat, stack, to_stacked, to_unstacked, unstack
 from jaxnets.combinators.serial import branches, concatenate, residual, serial
-from jaxnets.compilation_cache import enable_compilation_cache
 from jaxnets.core import paths
 from jaxnets.core.errors import NetError
 from jaxnets.core.layer import as_net, layer
@@ -57,7 +55,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Rooms that many programs never enter are read when they are first asked for: two thirds of the time of the import.
+# Modules that many programs never use are imported at their first use: they would triple the time of the import.
 _LATER = {
     **dict.fromkeys(("data", "decoding", "inspect", "interop", "models", "plot", "sweeps", "train"), ""),
     **dict.fromkeys(("evaluate", "fit", "objective", "predict"), "train"),
@@ -89,7 +87,6 @@ __all__ = [
     "depthwise_conv",
     "dropout",
     "embed",
-    "enable_compilation_cache",
     "ensemble",
     "evaluate",
     "fit",
@@ -135,7 +132,6 @@ __all__ = [
     "to_stacked",
     "to_unstacked",
     "train",
-    "tune_allocator",
     "unflatten",
     "unstack",
 ]
@@ -145,43 +141,34 @@ def __getattr__(name: str) -> Any:
     if name not in _LATER:
         hint = _hint(name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}" + (f"; {hint}" if hint else ""))
-    room = importlib.import_module(f"{__name__}.{_LATER[name] or name}")
-    found = globals()[name] = getattr(room, name) if _LATER[name] else room
+    module = importlib.import_module(f"{__name__}.{_LATER[name] or name}")
+    found = globals()[name] = getattr(module, name) if _LATER[name] else module
     return found
 
 
-_NAMES = {  # in other libraries, in lower case and without a number of dimensions
+# Names in other libraries, in lower case and without the number of dimensions.
+_NAMES = {
     **{"linear": "dense", "embedding": "embed", "sequential": "serial", "lstm": "lstm_cell", "gru": "gru_cell"},
     **{"batchnorm": "batch_norm", "layernorm": "layer_norm", "groupnorm": "group_norm"},
     **{"maxpool": "max_pool", "avgpool": "avg_pool", "maxpooling": "max_pool", "averagepooling": "avg_pool"},
 }
+_MODULES = (
+    *("train", "sweeps", "losses", "metrics", "models", "decoding", "data", "regularizers", "inspect", "plot"),
+    *("interop", "activations", "initializers", "paths"),
+)
 
 
 def _hint(name: str) -> str:
-    """Say where something that other libraries have by a name is to be found; "" if nowhere."""
+    """Say where to find something that is asked for by its name in another library or module, "" if nowhere."""
     if name.startswith("_"):
         return ""
+    # Conv2d and conv2D are conv.
     plain = name.lower().removesuffix("d").rstrip("123") if name[-2:-1].isdigit() else name.lower()
     if plain in _NAMES or plain in __all__:
         return f"jn.{_NAMES.get(plain, plain)}"
-    for room in (
-        "train",
-        "sweeps",
-        "losses",
-        "metrics",
-        "models",
-        "decoding",
-        "data",
-        "regularizers",
-        "inspect",
-        "plot",
-        "interop",
-        "activations",
-        "initializers",
-        "paths",
-    ):
-        if hasattr(importlib.import_module(f"{__name__}.{room}"), name):
-            return f"jn.{room}.{name}"
+    for module in _MODULES:
+        if hasattr(globals()[module] if module in globals() else __getattr__(module), name):
+            return f"jn.{module}.{name}"
     if plain in ("optim", "optimizers", "adam", "sgd"):
         return "optimizers are Optax's, optax.adam(1e-3)"
     return f"jax.nn.{plain}" if hasattr(importlib.import_module("jax.nn"), plain) else ""

@@ -210,7 +210,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "branches of other shapes": (
         init(lambda: jn.branches(jn.concatenate, a=jn.conv(2, 3), b=jn.conv(2, 1)), IMAGE),
-        ["stage/block: concatenate joins", "a (2, 6, 6, 2)", "b (2, 8, 8, 2)"],
+        ["stage/block: concatenate expects outputs of one shape", "a (2, 6, 6, 2)", "b (2, 8, 8, 2)"],
     ),
     "repeat that changes the shape": (
         init(lambda: jn.repeat(jn.dense(3), 2), FLAT),
@@ -330,9 +330,9 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "no state given": (
         lambda: NET.apply({}, FLAT),
-        ["serial is run by y, state = net.apply(", "missing a required argument: 'x'"],
+        ["serial is called as y, state = net.apply(", "missing a required argument: 'x'"],
     ),
-    "no key given": (lambda: NET.init(FLAT), ["serial is run by params, state = net.init(key, x)", "missing"]),
+    "no key given": (lambda: NET.init(FLAT), ["serial is called as params, state = net.init(key, x)", "missing"]),
     "key by place": (
         lambda: NET.apply(*NET.init(KEY, FLAT), FLAT, KEY),
         ["net.apply(", "too many positional arguments"],
@@ -366,18 +366,18 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "a run for the parameters": (
         lambda: NET.apply(jn.train.start(NET, optax.sgd(0.1), KEY, FLAT), {}, FLAT),
-        ["serial expects parameters as a dict, got TrainState; a run has run.params"],
+        ["serial expects parameters as a dict, got TrainState; a train state has state.params"],
     ),
     "parameters and state swapped": (
         lambda: NET.apply({}, NET.init(KEY, FLAT)[0], FLAT),
-        ["another net", "parameters and state stand in each other's place"],
+        ["another net", "parameters and state are swapped"],
     ),
     "Flax's variables": (
         lambda: NET.apply({"params": NET.init(KEY, FLAT)[0]}, {}, FLAT),
         ["another net", "variables['params']"],
     ),
     "a network's parameters": (lambda: NET.params, ["a Net has no 'params'", "params, state = net.init(key, x)"]),
-    "a network that is fitted": (lambda: NET.fit(FLAT), ["a Net has no 'fit'", "jn.train.fit(jn.train.program("]),
+    "a network that is fitted": (lambda: NET.fit(FLAT), ["a Net has no 'fit'", "jn.fit(net, loss, optimizer, data, epochs=10, key=key)"]),
     "Keras's layer": (lambda: jn.Dense(3), ["has no attribute 'Dense'; jn.dense"]),
     "PyTorch's layer": (lambda: jn.Conv2d(3, 3), ["has no attribute 'Conv2d'; jn.conv"]),
     "an activation": (lambda: jn.relu, ["has no attribute 'relu'; jax.nn.relu"]),
@@ -700,7 +700,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "PyTorch's reduction": (
         lambda: untyped(jn.losses.huber)(LOGITS, LOGITS, reduction="mean"),
-        ["huber has no argument reduction: leave it out: a loss gives one value an example"],
+        ["huber has no argument reduction: leave it out: a loss returns one value for each example"],
     ),
     "class weights for an objective": (
         lambda: untyped(jn.objective)(jn.losses.huber, class_weight={}),

@@ -33,12 +33,31 @@ CASES = [
 ]
 KEY = jax.random.key(7)
 
-each_case = pytest.mark.parametrize("case", CASES, ids=str)
+
+class Subject:
+    """A network of the table with what its checks share: it is initialized once, and each function compiled once."""
+
+    def __init__(self, case: Case) -> None:
+        self.case, self.net, self.x = case, case.make(), jax.tree.map(jnp.asarray, case.x)
+        net = self.net
+        self.params, self.state = net.init(KEY, self.x)
+        self.evaluate = jax.jit(lambda params, state, x, key: net.apply(params, state, x, key=key))
+        self.train = jax.jit(lambda params, state, x, key: net.apply(params, state, x, key=key, train=True))
+        self.tolerance = 2e-2 if "cast" in case.name else 1e-6
+
+    def functions(self):
+        """Return both modes by the value of `train`."""
+        return {False: self.evaluate, True: self.train}
+
+    def half(self):
+        """Return the input with bfloat16 in place of float32."""
+        return jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16) if leaf.dtype == jnp.float32 else leaf, self.x)
 
 
-def start(case: Case):
-    net, x = case.make(), jax.tree.map(jnp.asarray, case.x)
-    return net, x, *net.init(KEY, x)
+# Tests that share a module's parametrized fixture run network by network, so that two workers don't compile the same.
+@pytest.fixture(params=CASES, ids=str, scope="module")
+def subject(request: pytest.FixtureRequest) -> Subject:
+    return Subject(request.param)
 
 
 def assert_close(left, right, tolerance=1e-6):
@@ -52,114 +71,104 @@ def test_names_are_unique():
     assert len({case.name for case in CASES}) == len(CASES)
 
 
-@each_case
-def test_jit_equals_eager(case: Case):
-    net, x, params, state = start(case)
-    for train in (False, True):
-        eager = net.apply(params, state, x, key=KEY, train=train)
-        jitted = jax.jit(lambda p, s, x, train=train: net.apply(p, s, x, key=KEY, train=train))(params, state, x)
-        assert_close(jitted, eager, 2e-2 if "cast" in case.name else 1e-6)
+def test_jit_equals_eager(subject: Subject):
+    for train, jitted in subject.functions().items():
+        eager = subject.net.apply(subject.params, subject.state, subject.x, key=KEY, train=train)
+        assert_close(jitted(subject.params, subject.state, subject.x, KEY), eager, subject.tolerance)
 
 
-@each_case
-def test_init_is_a_function_of_shapes(case: Case):
-    net, x, params, state = start(case)
-    assert spec((params, state)) == jax.eval_shape(net.init, KEY, x)
-    assert_close(net.init(KEY, spec(x)), (params, state), 0.0)
-    for leaf in jax.tree.leaves(params):
+def test_init_is_a_function_of_shapes(subject: Subject):
+    assert spec((subject.params, subject.state)) == jax.eval_shape(subject.net.init, KEY, subject.x)
+    assert_close(subject.net.init(KEY, spec(subject.x)), (subject.params, subject.state), 0.0)
+    for leaf in jax.tree.leaves(subject.params):
         assert leaf.dtype == jnp.float32
 
 
-@each_case
-def test_state_keeps_its_spec(case: Case):
-    net, x, params, state = start(case)
-    for train in (False, True):
-        _, after = net.apply(params, state, x, key=KEY, train=train)
-        assert spec(after) == spec(state)
+def test_state_keeps_its_spec(subject: Subject):
+    for function in subject.functions().values():
+        _, after = jax.eval_shape(function, subject.params, subject.state, subject.x, KEY)
+        assert spec(after) == spec(subject.state)
 
 
-@each_case
-def test_vmapped_trials_equal_a_loop(case: Case):
-    net, x, _, _ = start(case)
+def test_vmapped_trials_equal_a_loop(subject: Subject):
+    net, x = subject.net, subject.x
 
-    def member(key):
+    def trial(key):
         params, state = net.init(key, x)
         return params, net.apply(params, state, x, key=key, train=True)
 
-    keys = jax.random.split(KEY, 3)
-    together = jax.vmap(member)(keys)
+    keys, alone = jax.random.split(KEY, 3), jax.jit(trial)
+    together = jax.jit(jax.vmap(trial))(keys)
     for k in range(3):
-        assert_close(
-            jax.tree.map(lambda leaf, k=k: leaf[k], together), member(keys[k]), 2e-2 if "cast" in case.name else 1e-5
-        )
+        one = jax.tree.map(lambda leaf, k=k: leaf[k], together)
+        assert_close(one, alone(keys[k]), max(1e-5, subject.tolerance))
 
 
-@each_case
-def test_evaluation_ignores_keys_and_follows_batch_order(case: Case):
-    net, x, params, state = start(case)
-    y, _ = net.apply(params, state, x)
-    assert_close(net.apply(params, state, x, key=KEY)[0], y, 0.0)
+def test_evaluation_ignores_keys_and_follows_batch_order(subject: Subject):
+    params, state, x = subject.params, subject.state, subject.x
+    y, _ = subject.evaluate(params, state, x, KEY)
+    assert_close(subject.evaluate(params, state, x, jax.random.key(1))[0], y, 0.0)
+    assert jax.eval_shape(subject.net.apply, params, state, x)[0] == spec(y)  # no key is needed
     order = np.array([2, 0, 1, *range(3, len(jax.tree.leaves(x)[0]))])
-    turned, _ = net.apply(params, state, jax.tree.map(lambda leaf: leaf[order], x))
+    turned, _ = subject.evaluate(params, state, jax.tree.map(lambda leaf: leaf[order], x), KEY)
     assert_close(turned, jax.tree.map(lambda leaf: leaf[order], y), 1e-5)
 
 
-@each_case
-def test_training_is_a_function_of_the_key(case: Case):
-    net, x, params, state = start(case)
-    first, again, other = (net.apply(params, state, x, key=jax.random.key(k), train=True)[0] for k in (1, 1, 2))
+def test_training_is_a_function_of_the_key(subject: Subject):
+    net, params, state, x = subject.net, subject.params, subject.state, subject.x
+    first, again, other = (subject.train(params, state, x, jax.random.key(k))[0] for k in (1, 1, 2))
     assert_close(again, first, 0.0)
     same = all(bool((a == b).all()) for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(other), strict=True))
-    assert same != case.random
+    assert same != subject.case.random
     outer = jn.serial(before=lambda x: x, inner=net)
-    if case.random:
+    inside = {"inner": params} if params else {}, {"inner": state} if state else {}
+
+    def without_key(x):
+        return outer.apply(*inside, x, train=True)
+
+    if subject.case.random:
         with pytest.raises(jn.NetError, match=r"inner.*needs a key"):
-            outer.apply({"inner": params} if params else {}, {"inner": state} if state else {}, x, train=True)
+            jax.eval_shape(without_key, x)
     else:
-        outer.apply({"inner": params} if params else {}, {"inner": state} if state else {}, x, train=True)
+        jax.eval_shape(without_key, x)
 
 
-@each_case
-def test_precision_follows_the_input(case: Case):
-    net, x, params, state = start(case)
-    dtypes = {leaf.dtype for leaf in jax.tree.leaves(net.apply(params, state, x)[0]) if leaf.dtype.kind == "f"}
-    assert dtypes <= {jnp.dtype(jnp.float32)} or "cast" in case.name
-    if not case.half:
+def test_precision_follows_the_input(subject: Subject):
+    params, state, x = subject.params, subject.state, subject.x
+    y32, _ = subject.evaluate(params, state, x, KEY)
+    dtypes = {leaf.dtype for leaf in jax.tree.leaves(y32) if leaf.dtype.kind == "f"}
+    assert dtypes <= {jnp.dtype(jnp.float32)} or "cast" in subject.case.name
+    if not subject.case.half:
         return
-    half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16) if leaf.dtype == jnp.float32 else leaf, x)
-    for train in (False, True):
-        y, after = net.apply(params, state, half, key=KEY, train=train)
+    half = subject.half()
+    for function in subject.functions().values():
+        y, after = jax.eval_shape(function, params, state, half, KEY)
         assert {leaf.dtype for leaf in jax.tree.leaves(y) if leaf.dtype != jnp.int32} == {jnp.dtype(jnp.bfloat16)}
         assert spec(after) == spec(state)
-    y32, y16 = (jax.tree.leaves(net.apply(params, state, each)[0]) for each in (x, half))
-    for a, b in zip(y16, y32, strict=True):
+    y16, _ = subject.evaluate(params, state, half, KEY)
+    for a, b in zip(jax.tree.leaves(y16), jax.tree.leaves(y32), strict=True):
         a, b = np.asarray(a, np.float32), np.asarray(b, np.float32)
         np.testing.assert_allclose(a, b, rtol=0, atol=0.03 * max(1.0, float(np.max(np.abs(b), initial=1.0))))
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.random], ids=str)
-def test_random_numbers_have_32_bits_for_half_precision_too(case: Case):
+def test_random_numbers_have_32_bits_for_half_precision_too(subject: Subject):
     """JAX draws bfloat16 from 8 bits: a probability of 0.0009 becomes one of 0.0078."""
-    net, x, params, state = start(case)
-    half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16) if leaf.dtype == jnp.float32 else leaf, x)
-    program = jax.make_jaxpr(lambda key: net.apply(params, state, half, key=key, train=True))(KEY)
-    assert set(re.findall(r"bit_width=(\d+)", str(program))) == {"32"}
+    if subject.case.random:
+        program = jax.make_jaxpr(subject.train)(subject.params, subject.state, subject.half(), KEY)
+        assert set(re.findall(r"bit_width=(\d+)", str(program))) == {"32"}
 
 
-@each_case
-def test_parameter_tree_is_golden(case: Case):
-    net, x, *_ = start(case)
-    params, state = jax.eval_shape(net.init, KEY, x)
+def test_parameter_tree_is_golden(subject: Subject):
     rows = [
         f"{kind} {path} {leaf.shape} {leaf.dtype}"
-        for kind, tree in (("params", params), ("state", state))
+        for kind, tree in (("params", subject.params), ("state", subject.state))
         for path, leaf in jn.paths.paths(tree).items()
     ]
-    golden(case.name, "\n".join([repr(net), *rows]) + "\n")
+    golden(subject.case.name, "\n".join([repr(subject.net), *rows]) + "\n")
 
 
-@each_case
-def test_gradients_agree_with_finite_differences(case: Case):
+def test_gradients_agree_with_finite_differences(subject: Subject):
+    case = subject.case
     if not case.differentiable:
         return
     with jax.enable_x64(True):
@@ -174,10 +183,11 @@ def test_gradients_agree_with_finite_differences(case: Case):
             return jax.tree.unflatten(structure, [next(rest) if leaf.dtype == jnp.float64 else leaf for leaf in wide])
 
         net = case.make()
-        params, state = net.init(KEY, put(floating))
+        params, state = jax.jit(net.init)(KEY, put(floating))
 
         for train in (False, True):
 
+            @jax.jit
             def outputs(params, floating, train=train):
                 y, _ = net.apply(params, state, put(floating), key=KEY, train=train)
                 return [leaf for leaf in jax.tree.leaves(y) if leaf.dtype == jnp.float64]
@@ -185,9 +195,10 @@ def test_gradients_agree_with_finite_differences(case: Case):
             check_grads(outputs, (params, floating), order=1, modes=("fwd", "rev"), rtol=1e-5, atol=1e-6, eps=1e-5)
 
 
-@each_case
-def test_no_tracer_leaks(case: Case):
-    net, x, params, state = start(case)
+def test_no_tracer_leaks(subject: Subject):
+    net = subject.net
     with jax.checking_leaks():
-        jax.jit(lambda p, s, x: net.apply(p, s, x, key=KEY, train=True))(params, state, x)
-        jax.eval_shape(net.init, KEY, x)
+        jax.eval_shape(
+            lambda p, s, x: net.apply(p, s, x, key=KEY, train=True), subject.params, subject.state, subject.x
+        )
+        jax.eval_shape(net.init, KEY, subject.x)

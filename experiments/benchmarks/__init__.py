@@ -2,6 +2,6 @@
 
 `architecture.py` and `networks.py` describe networks as data, `ours.py` and `peers/` build and train them, `rows/` says
 what is measured, `measure.py` measures a row in a process of its own, `suite.py` goes through the rows, `goals.py`,
-`analysis.py`, `figures.py` and `report.py` make the page of it. `fit_overhead`, `import_time`, `sweep_mlp`,
-`compiler_options`, `compilation_cache` and `allocator` are commands of their own.
+`analysis.py`, `figures.py` and `report.py` make the page of it. `fit_overhead`, `import_time`, `sweep_mlp`
+and `compiler_options` are commands of their own.
 """

@@ -10,13 +10,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from jaxnets.allocator import TUNABLES
-
 PACKAGES = ("jaxnets", "jax", "jaxlib", "optax", "flax", "equinox", "dm-haiku", "keras", "torch", "numpy")
 STAT, STATUS, CLEAR = Path("/proc/stat"), Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
-# Settings of glibc's allocator, as values of GLIBC_TUNABLES, for who runs from its start.
-ALLOCATORS = {"default": "", "tuned": TUNABLES}
+ALLOCATORS = {
+    "default": "",
+    "tuned": "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=2147483647:glibc.malloc.arena_max=1",
+}
+"""Settings of glibc's allocator, as values of GLIBC_TUNABLES."""
 
 
 def versions() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Networks made of networks."""
+"""Combinators: networks made of networks."""
 
 from jaxnets.combinators.graph import auxiliary_heads, graph
 from jaxnets.combinators.precision import Policy, cast

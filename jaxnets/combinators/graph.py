@@ -1,4 +1,4 @@
-"""Networks that are not a chain: nodes that name what they read, and heads beside a chain for training."""
+"""Networks that are not a chain: graphs of nodes that name their inputs, and auxiliary heads beside a chain."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,21 +15,21 @@ _INPUT, _MAIN = "input", "logits"
 
 @recorded
 def graph(**nodes: Node) -> Net:
-    """Run networks in the order given, each on the outputs of the nodes it names.
+    """Run networks in the order given, each on the outputs of the nodes that it names.
 
     A node is a layer, which reads the node before it as in `serial`, or a tuple `(layer, "name", ...)`, which reads
-    the nodes named; `"input"` is the input of the whole. One that reads several gets a tuple of their outputs, in
-    the order named: `jn.concatenate` joins them, `sum` adds them up. The last node's output is the output. Each node
-    runs once, whoever reads it, and the names stay flat: Inception's branches and U-Net's bridges are written this
-    way with the names that their weights have elsewhere.
+    the named nodes; `"input"` is the input of the graph. A node that reads several gets a tuple of their outputs in
+    this order: `jn.concatenate` joins them, `sum` adds them. The output is that of the last node. Each node runs once,
+    however many read it. The names stay flat, so that Inception's branches and U-Net's bridges keep the names of
+    published weights.
 
     Args:
         **nodes: the nodes by name.
 
     Raises:
-        NetError: for a name that holds `/` or is `input`, a node that reads one which does not stand before it, or
-            one that nothing reads though it is not the last.
-        TypeError: for something that is neither a `Net` nor callable.
+        NetError: for a name that contains `/` or is `input`; a node that reads one that does not come before it; a
+            node that nothing reads, except the last.
+        TypeError: for a layer that is neither a `Net` nor callable.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> net = graph(
@@ -53,6 +53,7 @@ def graph(**nodes: Node) -> Net:
         return params, state, values[last]
 
     def cut(path: tuple[str, ...]) -> Apply:
+        # Only the nodes that the end depends on are run.
         end, *inside = path
         needed = _before(end, sources)
 
@@ -76,21 +77,21 @@ def graph(**nodes: Node) -> Net:
 
 @recorded
 def auxiliary_heads(body: Net, /, **heads: tuple[Layer, str]) -> Net:
-    """Put heads beside a chain of layers that have outputs of their own in training.
+    """Add auxiliary heads to a chain of layers, with outputs of their own in training.
 
     In evaluation the network is `body` alone, and the heads are not run. In training its output is the dict
-    `{"logits": output of the body, "aux1": output of the head aux1, ...}`; `jn.losses.auxiliary_loss` makes a loss of
-    it, and the metrics of `jn.metrics` that look at classes read its `logits`. Each layer of the body runs once. The
-    body's names stay as they are, and those of the heads stand beside them: `net["aux1"]` is a head, and
-    `net.upto("aux1")` ends in it.
+    `{"logits": output of the body, "aux1": output of the head aux1, ...}`; `jn.losses.auxiliary_loss` turns a loss
+    into one of this dict, and the classification metrics of `jn.metrics` read its `logits`. Each layer of the body
+    runs once. The children are those of the body and the heads: `net["aux1"]` is a head, and `net.upto("aux1")` ends
+    in it.
 
     Args:
         body: a `serial`.
         **heads: `(layer, "name")` for each: the head, and the child of the body whose output it reads.
 
     Raises:
-        NetError: for a body that is no `serial`, a head that has a name of the body or the name `logits`, one that
-            reads no child of the body, or none at all.
+        NetError: for a body that is not a `serial`; no heads; a head named like a child of the body, or `logits`; a
+            head that does not read a child of the body.
 
     Szegedy and others, "Going Deeper with Convolutions" (2015), section 5.
 
@@ -109,6 +110,7 @@ def auxiliary_heads(body: Net, /, **heads: tuple[Layer, str]) -> Net:
     sides = name_children("auxiliary_heads", (), {name: _layer(node) for name, node in heads.items()})
     places = _places(body, heads)
     children, last, cut_body = {**body.children, **sides}, list(body.children)[-1], body.cut
+    # The heads that read each child of the body.
     after = {name: [head for head, place in places.items() if place == name] for name in body.children}
 
     def build(key: Key, x: Any) -> tuple[Params, State, Any]:
@@ -127,6 +129,7 @@ def auxiliary_heads(body: Net, /, **heads: tuple[Layer, str]) -> Net:
             x, new_state[name] = apply_child(child, name, params, state, x, key=key, train=train)
             for head in after[name]:
                 outputs[head], new_state[head] = apply_child(sides[head], head, params, state, x, key=key, train=train)
+        # The main output first, then the heads in the order of the arguments.
         ordered = {_MAIN: x} | {head: outputs[head] for head in sides}
         return ordered, {name: inner for name, inner in new_state.items() if inner}
 
@@ -155,13 +158,13 @@ def _read(values: Mapping[str, Any], names: tuple[str, ...]) -> Any:
 
 
 def _sources(nodes: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """Return what each node reads, once everything it reads stands before it."""
+    """Return the names that each node reads, all of which must come before it."""
     sources: dict[str, tuple[str, ...]] = {}
     before = [_INPUT]
     for name, node in nodes.items():
         read = node[1:] if isinstance(node, tuple) else before[-1:]
         if name == _INPUT:
-            raise NetError("keeps the name 'input' for its own input; name the node otherwise", label="graph")
+            raise NetError("reserves the name 'input' for its own input; rename the node", label="graph")
         if not read:
             raise NetError(f'expects (layer, "name", ...) with what {name!r} reads, got no name', label="graph")
         for source in read:
@@ -172,12 +175,14 @@ def _sources(nodes: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
         before.append(name)
     read_by_some = {source for read in sources.values() for source in read}
     if idle := [name for name in before[1:-1] if name not in read_by_some]:
-        raise NetError(f"has nodes that nothing reads: {', '.join(idle)}; name them, or leave them out", label="graph")
+        raise NetError(
+            f"has nodes that nothing reads: {', '.join(idle)}; read them by name, or leave them out", label="graph"
+        )
     return sources
 
 
 def _before(end: str, sources: Mapping[str, tuple[str, ...]]) -> set[str]:
-    """Return a node, and all that have to run before it."""
+    """Return a node and all nodes that must run before it."""
     needed, new = set(), {end}
     while new:
         needed |= new
@@ -194,7 +199,7 @@ def _places(body: Net, heads: Mapping[str, Any]) -> dict[str, str]:
         if name in body.children or name == _MAIN:
             owner = "the main output" if name == _MAIN else "a layer of the body"
             raise NetError(
-                f"has the name {name!r} for a head and for {owner}; name the head otherwise", label="auxiliary_heads"
+                f"has the name {name!r} for a head and for {owner}; rename the head", label="auxiliary_heads"
             )
         if not isinstance(head, tuple) or len(head) != 2 or head[1] not in body.children:
             listed, came = ", ".join(body.children), head[1:] if isinstance(head, tuple) else type(head).__name__

@@ -1,4 +1,4 @@
-"""Mixed precision: a network whose parameters and arithmetic have different dtypes."""
+"""Mixed precision: networks whose parameters and arithmetic have different dtypes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,15 +9,16 @@ import jax.numpy as jnp
 
 from jaxnets.combinators.remat import wrap
 from jaxnets.combinators.serial import Layer
+from jaxnets.core.dtypes import to_dtype
 from jaxnets.core.errors import NetError, shown
-from jaxnets.core.layer import as_net, to_dtype
+from jaxnets.core.layer import as_net
 from jaxnets.core.net import Apply, Key, Net, Params, State, spec
 from jaxnets.core.value import recorded
 
 
 @dataclass(frozen=True)
 class Policy:
-    """Which dtypes a network keeps its parameters in, computes in, and hands out.
+    """The dtypes of a network's parameters, arithmetic and outputs.
 
     Attributes:
         param: dtype of the parameters that `init` makes.
@@ -44,9 +45,9 @@ class Policy:
 def cast(net: Layer, policy: Policy | Any = Policy()) -> Net:
     """Run a network in mixed precision: parameters in one dtype, arithmetic in another.
 
-    Floating inputs and parameters are lowered to `policy.compute` on the way in, outputs raised to
-    `policy.output` on the way out; integers pass. Normalization layers keep their parameters and statistics
-    in float32 and reduce in it. Take losses outside, in float32. Gradients arrive in `policy.param`.
+    Floating inputs and parameters are cast to `policy.compute`, floating outputs to `policy.output`; integers are left
+    alone. Normalization layers keep their parameters and statistics in float32 and reduce in it. Compute losses
+    outside, in float32. Gradients have the dtype `policy.param`.
 
     Args:
         net: the network.
@@ -85,7 +86,7 @@ def spec_in(x: Any, dtype: Any) -> Any:
 
 
 def _lower(net: Net, params: Params, dtype: Any) -> Params:
-    """Cast parameters, child by child, but for layers that need full precision."""
+    """Cast parameters, except those of layers that need full precision."""
     if net.full_precision:
         return params
     if net.children and isinstance(params, Mapping):

@@ -1,4 +1,4 @@
-"""Recompute a network's intermediate values in the backward pass, to save memory."""
+"""Rematerialization: recompute a network's intermediate values in the backward pass, to save memory."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,14 +13,14 @@ from jaxnets.core.value import recorded
 
 @recorded
 def remat(net: Layer, *, policy: Callable[..., bool] | None = None) -> Net:
-    """Keep none of a network's intermediate values for the backward pass: compute them again there.
+    """Recompute a network's intermediate values in the backward pass instead of storing them.
 
-    Memory for activations falls to the network's input; time rises by about one more forward pass.
-    Values and gradients are the same. Names and parameters stay as they are.
+    Of the residuals only the network's input is stored; time rises by about one forward pass. Outputs, gradients,
+    names and parameters are unchanged.
 
     Args:
-        net: the network, a block of a deep one as a rule.
-        policy: what to keep all the same, one of `jax.checkpoint_policies`.
+        net: the network, usually a block of a deep one.
+        policy: which values to store anyway, one of `jax.checkpoint_policies`.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> remat(jn.dense(3)).init(jax.random.key(0), jnp.ones((1, 4)))[0]["kernel"].shape

@@ -1,4 +1,4 @@
-"""Many copies of one network with their parameters stacked: in depth by `repeat`, side by side by `ensemble`."""
+"""Copies of a network with stacked parameters: in depth by `repeat`, side by side by `ensemble`."""
 
 import zlib
 from collections.abc import Callable, Mapping
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets.combinators.serial import Layer
-from jaxnets.core.errors import NetError, at, check_count
+from jaxnets.core.errors import NetError, check_count, labeled_as
 from jaxnets.core.layer import as_net
 from jaxnets.core.net import Key, Net, Params, State, compose, describe, spec
 from jaxnets.core.value import recorded
@@ -18,14 +18,14 @@ from jaxnets.core.value import recorded
 def repeat(net: Layer, n: int, *, unroll: int = 1) -> Net:
     """Run `n` copies of a network one after another by a scan over stacked parameters.
 
-    The program's size, and so the compile time, does not grow with `n`. Copy *k* draws its initial values,
-    and its randomness in training, from the key folded by the name `k`: the same as
-    `serial(net, net, ...)`, whose parameters `stack` and `unstack` convert.
+    The size of the compiled program, and so the compile time, does not grow with `n`. Copy *k* draws its initial
+    values, and its randomness in training, from the key folded with the name `k`, as `serial(net, net, ...)` does;
+    `stack` and `unstack` convert between the parameters of both.
 
     Args:
         net: a network whose output has the shape and dtype of its input.
-        n: how many copies, at least 1.
-        unroll: how many copies one iteration of the scan holds.
+        n: the number of copies, at least 1.
+        unroll: the number of copies in one iteration of the scan.
 
     Raises:
         NetError: if the output differs from the input in shape or dtype, or `n` < 1.
@@ -38,7 +38,8 @@ def repeat(net: Layer, n: int, *, unroll: int = 1) -> Net:
     """
     inner = as_net(net)
     label = f"repeat({inner.label}, {n})"
-    _check_copies(n, label)
+    with labeled_as(label):
+        check_count("the number of copies", n)
 
     def build(key: Key, x: Any) -> tuple[Params, State, Any]:
         params, state, y = _stacked_build(inner, n, key, x)
@@ -56,19 +57,28 @@ def repeat(net: Layer, n: int, *, unroll: int = 1) -> Net:
 
         return jax.lax.scan(step, x, (params, state, _keys(key, n)), length=n, unroll=unroll)
 
-    return compose(build, apply, label=label, kind="repeat", inner=inner, copies=n, **_as_inside(inner))
+    return compose(
+        build,
+        apply,
+        label=label,
+        children=inner.children,
+        full_precision=inner.full_precision,
+        copies=n,
+        kind="repeat",
+        inner=inner,
+    )
 
 
 @recorded
 def ensemble(net: Layer, n: int) -> Net:
-    """Run `n` members of one network, each with parameters of its own, on the same input.
+    """Run `n` members of one network, each with its own parameters, on the same input.
 
-    Member *k* draws its initial values, and its randomness in training, from the key folded by the name `k`.
-    Members share no parameters and are computed together by `vmap`.
+    Member *k* draws its initial values, and its randomness in training, from the key folded with the name `k`. `vmap`
+    computes all members together.
 
     Args:
         net: the network of one member.
-        n: how many members, at least 1.
+        n: the number of members, at least 1.
 
     Returns:
         A network from `(batch, ...)` to `(batch, n, ...)`; average by
@@ -85,10 +95,12 @@ def ensemble(net: Layer, n: int) -> Net:
     """
     inner = as_net(net)
     label = f"ensemble({inner.label}, {n})"
-    _check_copies(n, label)
+    with labeled_as(label):
+        check_count("the number of copies", n)
 
     def build(key: Key, x: Any) -> tuple[Params, State, Any]:
         params, state, y = _stacked_build(inner, n, key, x)
+        # (batch, ...) becomes (batch, n, ...)
         beside = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((*leaf.shape[:1], n, *leaf.shape[1:]), leaf.dtype), y)
         return params, state, beside
 
@@ -98,21 +110,26 @@ def ensemble(net: Layer, n: int) -> Net:
 
         return jax.vmap(member, out_axes=(1, 0), axis_size=n)(params, state, _keys(key, n))
 
-    return compose(build, apply, label=label, kind="ensemble", inner=inner, copies=n, **_as_inside(inner))
-
-
-def _as_inside(inner: Net) -> dict[str, Any]:
-    return {"children": inner.children, "full_precision": inner.full_precision}
+    return compose(
+        build,
+        apply,
+        label=label,
+        children=inner.children,
+        full_precision=inner.full_precision,
+        copies=n,
+        kind="ensemble",
+        inner=inner,
+    )
 
 
 def stack(params: Params) -> Params:
-    """Turn the parameters of `serial(net, net, ...)` into those of `repeat(net, n)`, without loss.
+    """Convert the parameters of `serial(net, net, ...)` to those of `repeat(net, n)`.
 
     Args:
         params: `{"0": tree, "1": tree, ...}` with trees of equal structure; state converts the same way.
 
     Returns:
-        One tree whose leaves have the copies along a new first axis.
+        One tree, with the copies along a new first axis of each leaf.
 
     Raises:
         NetError: if the names are not 0 … n-1, or the trees differ.
@@ -132,10 +149,10 @@ def stack(params: Params) -> Params:
 
 
 def unstack(params: Params) -> Params:
-    """Turn the parameters of `repeat(net, n)` into those of `serial(net, net, ...)`, the inverse of `stack`.
+    """Convert the parameters of `repeat(net, n)` to those of `serial(net, net, ...)`: the inverse of `stack`.
 
     Raises:
-        NetError: if the leaves have no first axis of one length.
+        NetError: if the first axes of the leaves differ in length, or a leaf has none.
 
     >>> import jax.numpy as jnp
     >>> sorted(unstack({"bias": jnp.zeros((2, 3))}))
@@ -150,6 +167,7 @@ def unstack(params: Params) -> Params:
 
 def _stacked_build(inner: Net, n: int, key: Key, x: Any) -> tuple[Params, State, Any]:
     keys = _keys(key, n)
+    # The output is a spec, no array, so it leaves `vmap` by the side.
     out: dict[str, Any] = {}
 
     def one(key: Key) -> tuple[Params, State]:
@@ -163,37 +181,30 @@ def _stacked_build(inner: Net, n: int, key: Key, x: Any) -> tuple[Params, State,
 def _keys(key: Key | None, n: int) -> Any:
     if key is None:
         return None
+    # (n,), as `fold` numbers the names 0 … n-1
     names = jnp.array([zlib.crc32(str(place).encode()) for place in range(n)], jnp.uint32)
     fold: Callable = jax.random.fold_in
     return jax.vmap(fold, (None, 0))(key, names)
 
 
-def _check_copies(n: Any, label: str) -> None:
-    try:
-        check_count("the number of copies", n)
-    except NetError as error:
-        error.label = label
-        raise
-
-
 def to_unstacked(net: Net, tree: Params) -> Params:
-    """Turn parameters or state of a network into those of the same network without `repeat`, without loss.
+    """Convert parameters or state of a network to those of the same network written out without `repeat`.
 
-    A `repeat(block, n)` among the positional children of a `serial`, at position k, becomes the children k … k+n-1,
-    and later positions move by n-1: `serial(a, repeat(b, 2), c)` becomes `serial(a, b, b, c)`. Anywhere else, under a
-    name, in `branches` or by itself, it becomes a `serial` of n. `ensemble` keeps its members stacked.
+    A `repeat(block, n)` at position k among the positional children of a `serial` becomes the children k … k+n-1, and
+    later positions shift by n-1: `serial(a, repeat(b, 2), c)` becomes `serial(a, b, b, c)`. Anywhere else (under a
+    name, in `branches` or by itself) it becomes a `serial` of n blocks. The members of an `ensemble` stay stacked.
 
     Args:
-        net: the network with `repeat`s, however deep inside `serial`, `residual`, `branches`, `remat`, `cast` and
+        net: the network with `repeat`s, which may lie inside `serial`, `residual`, `branches`, `remat`, `cast` and
             each other.
-        tree: its parameters or its state, or anything of the same structure: gradients, averages.
+        tree: its parameters or state, or any tree of the same structure, such as gradients or averages.
 
     Returns:
-        Nested dicts of the same arrays, those of a `repeat` cut along their first axis.
+        Nested dicts of the same arrays, those of a `repeat` split along their first axis.
 
     Raises:
         NetError: for a name that the network does not have; for stacked arrays without the copies along their first
-            axis; where a `repeat` has a position inside another whose children's order can't be told: name it.
+            axis; for a positional `repeat` inside another one whose order of children is unknown: name it.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> block = jn.serial(fc=jn.dense(4), relu=jax.nn.relu)
@@ -206,15 +217,15 @@ def to_unstacked(net: Net, tree: Params) -> Params:
 
 
 def to_stacked(net: Net, tree: Params) -> Params:
-    """Turn parameters or state of a network without `repeat` into those of `net`, which has them: undo `to_unstacked`.
+    """Convert parameters or state of a network written out to those of `net` with `repeat`: undo `to_unstacked`.
 
     Args:
         net: the network with `repeat`s.
-        tree: parameters or state of the same network written out, or anything of the same structure.
+        tree: parameters or state of the same network written out, or any tree of the same structure.
 
     Raises:
-        NetError: for a name that the written-out network does not have; where some copies of a `repeat` are missing
-            or differ in structure, shapes or dtypes; as `to_unstacked`.
+        NetError: for a name that the written-out network does not have; if copies of a `repeat` are missing or differ
+            in structure, shapes or dtypes; as in `to_unstacked`.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> short, long = jn.serial(jn.repeat(jn.dense(4), 2)), jn.serial(jn.dense(4), jn.dense(4))
@@ -226,7 +237,7 @@ def to_stacked(net: Net, tree: Params) -> Params:
 
 
 class _Place(NamedTuple):
-    """A child, and the names it has where the network is written out: n of them for a `repeat` in a row of layers."""
+    """A child, and its names in the written-out network: n of them for a `repeat` in a row of layers."""
 
     name: str
     child: Net
@@ -237,6 +248,7 @@ class _Place(NamedTuple):
 def _convert(net: Net, tree: Params, task: str) -> Params:
     if not net.copies or not tree:
         return _convert_children(net, tree, task)
+    # Copies are written out as children 0 … n-1; those of an ensemble are converted one by one and stacked again.
     in_depth, names = _runs_in_depth(net), [str(place) for place in range(net.copies)]
     copies = tree if task == "to_stacked" and in_depth else unstack(tree)
     if not isinstance(copies, Mapping) or set(copies) != set(names):
@@ -251,10 +263,11 @@ def _convert_children(net: Net, tree: Params, task: str) -> Params:
     places, converted = _places(net, task), {}
     known = [name for place in places for name in ((place.name,) if task == "to_unstacked" else place.written)]
     if not isinstance(tree, Mapping) or not set(tree) <= set(known):
-        raise NetError(f"expects no other names than {', '.join(known)}, got {_listed(tree)}", label=task)
+        raise NetError(f"expects only the names {', '.join(known)}, got {_listed(tree)}", label=task)
     for place in places:
-        with at(place.name):
+        with labeled_as(child=place.name):
             if task == "to_stacked":
+                # Collect the written-out children of this place, renumbered from 0.
                 there = {str(k): tree[name] for k, name in enumerate(place.written) if name in tree}
                 if there:
                     converted[place.name] = _convert(place.child, there if place.in_row else there["0"], task)
@@ -269,12 +282,12 @@ def _places(net: Net, task: str) -> list[_Place]:
     positional, behind = True, 0
     for place, (name, child) in enumerate(net.children.items()):
         positional = positional and name == str(place)
-        with at(name):
+        with labeled_as(child=name):
             in_row = positional and child.copies > 0 and _runs_in_depth(child)
         if in_row and net.copies:
             hint = f"give it a name, serial(..., blocks={child.label})"
-            raise NetError(f"can't tell in which order child {name!r}, a repeat, runs there; {hint}", label=task)
-        if positional and net.cut is not None:  # its children run one after another
+            raise NetError(f"can't tell in which order child {name!r}, a repeat, runs; {hint}", label=task)
+        if positional and net.cut is not None:  # children run one after another
             n = child.copies if in_row else 1
             places.append(_Place(name, child, tuple(str(behind + k) for k in range(n)), in_row))
             behind += n
@@ -287,7 +300,7 @@ def _runs_in_depth(net: Net) -> bool:
     """Tell whether the copies of a network run one after another, as in `repeat`, or side by side, as in `ensemble`."""
     while net.kind not in ("repeat", "ensemble"):
         if net.inner is None:
-            raise NetError("has copies, but no sign whether they are of repeat or of ensemble", label=net.label)
+            raise NetError("has copies, but does not tell whether they are of repeat or of ensemble", label=net.label)
         net = net.inner
     return net.kind == "repeat"
 

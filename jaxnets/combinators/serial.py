@@ -1,4 +1,4 @@
-"""Networks made of networks: one after another, around a shortcut, side by side."""
+"""Networks one after another, around a shortcut, and side by side."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnets.core.errors import NetError, at, shown
+from jaxnets.core.errors import NetError, labeled_as, shown
 from jaxnets.core.layer import as_net
 from jaxnets.core.net import Apply, Key, Net, Params, State, apply_child, compose, describe, fold, spec
 from jaxnets.core.value import recorded
@@ -18,16 +18,16 @@ Layer = Net | Callable[[Any], Any]
 def serial(*layers: Layer, **named: Layer) -> Net:
     """Run networks one after another, each on the output of the one before.
 
-    Positional layers are named `0`, `1`, …; keywords name theirs. Each child draws its initial values
-    from the key folded by its *name*, so that a layer put in between changes no other.
+    Positional layers are named `0`, `1`, …; keywords name the others. Each child draws its initial values from the
+    key folded with its *name*, so inserting a named layer changes no other.
 
     Args:
         *layers: networks, or plain callables `x -> y` such as `jax.nn.relu`.
         **named: the same with names, after the positional ones.
 
     Raises:
-        NetError: for a name used twice or containing `/`.
-        TypeError: for something that is neither a `Net` nor callable.
+        NetError: for a name that is used twice or contains `/`.
+        TypeError: for a layer that is neither a `Net` nor callable.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> net = serial(jn.flatten, jn.dense(16), jax.nn.relu, out=jn.dense(10))
@@ -49,8 +49,9 @@ def serial(*layers: Layer, **named: Layer) -> Net:
         def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
             new_state = dict(state)
             for name, child in children.items():
+                # The path goes on inside the last child: stop there.
                 if name == last and inside:
-                    child = _cut_inside(child, tuple(inside))
+                    child = child.upto("/".join(inside))
                 x, inner = apply_child(child, name, params, state, x, key=key, train=train)
                 if inner:
                     new_state[name] = inner
@@ -68,13 +69,13 @@ def serial(*layers: Layer, **named: Layer) -> Net:
 def residual(body: Layer, shortcut: Layer | None = None, activation: Callable | None = None) -> Net:
     """Add a shortcut around a network: y = σ(body(x) + shortcut(x)).
 
-    The body's names stay as they are, and the shortcut is named `downsample`, as in torchvision; a body
-    that is a single layer is named `0`.
+    The children of the body keep their names, and the shortcut is named `downsample`, as in torchvision; a body that
+    is a single layer is named `0`.
 
     Args:
         body: the network F in y = F(x) + x.
-        shortcut: a projection of `x` to the body's output shape; the identity if not given.
-        activation: σ, applied to the sum; none if not given.
+        shortcut: a projection of `x` to the body's output shape; default: the identity.
+        activation: σ, applied to the sum; default: none.
 
     Raises:
         NetError: if the two sides differ in shape, or the body has a child `downsample`.
@@ -101,6 +102,7 @@ def residual(body: Layer, shortcut: Layer | None = None, activation: Callable | 
         return params, state, jax.eval_shape(add, y, r)
 
     def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
+        # The body must not see the shortcut's entries.
         own_params, own_state = ({k: v for k, v in t.items() if k != "downsample"} for t in (params, state))
         y, new_state = inner.apply(own_params, own_state, x, key=key, train=train)
         if side is not None:
@@ -111,39 +113,34 @@ def residual(body: Layer, shortcut: Layer | None = None, activation: Callable | 
     def add(y: Any, r: Any) -> Any:
         if spec(y) != spec(r):
             raise NetError(
-                f"adds {describe(y)} from the body to {describe(r)} from the shortcut, which must be alike; "
+                f"adds {describe(y)} from the body to {describe(r)} from the shortcut, which must be equal; "
                 f"give shortcut= a projection such as jn.conv(channels, 1, stride=...)",
                 label="residual",
             )
         total = jax.tree.map(jnp.add, y, r)
         return total if activation is None else activation(total)
 
-    cut = None if inner.cut is None else _without_shortcut(inner)
-    return compose(build, apply, label="residual", children=children, cut=cut)
-
-
-def _without_shortcut(inner: Net) -> Callable[[tuple[str, ...]], Apply]:
     def cut(path: tuple[str, ...]) -> Apply:
-        assert inner.cut is not None
         if path[0] == "downsample":
             raise NetError("has its shortcut beside the body, so it can't stop after it", label="residual")
+        assert inner.cut is not None
         return inner.cut(path)
 
-    return cut
+    return compose(build, apply, label="residual", children=children, cut=None if inner.cut is None else cut)
 
 
 @recorded
 def branches(merge: Callable[[dict[str, Any]], Any], *layers: Layer, **named: Layer) -> Net:
-    """Run networks side by side on the same input, and merge what they give.
+    """Run networks side by side on the same input, and merge their outputs.
 
     Args:
-        merge: a function of a dict of outputs by name, in the order given: `jn.concatenate` joins the
-            last axes (Inception), `dict` keeps all (several heads), `lambda y: y["a"] * y["b"]` gates.
+        merge: a function of the dict of outputs by name, in the order given: `jn.concatenate` joins the last axes
+            (Inception), `dict` returns all of them (several heads), `lambda y: y["a"] * y["b"]` gates.
         *layers: networks or callables, named `0`, `1`, ….
         **named: the same with names.
 
     Raises:
-        NetError: for a name used twice or containing `/`.
+        NetError: for a name that is used twice or contains `/`.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> net = branches(jn.concatenate, wide=jn.dense(8), narrow=jn.dense(2))
@@ -175,7 +172,7 @@ def branches(merge: Callable[[dict[str, Any]], Any], *layers: Layer, **named: La
 
 
 def concatenate(outputs: Mapping[str, Any] | Sequence[Any]) -> jax.Array:
-    """Join the outputs of `branches`, or what a node of `graph` reads, along their last axis, in the order given.
+    """Join the outputs of `branches`, or the inputs of a node of `graph`, along the last axis, in the order given.
 
     Raises:
         NetError: if the outputs differ in any other axis.
@@ -188,13 +185,13 @@ def concatenate(outputs: Mapping[str, Any] | Sequence[Any]) -> jax.Array:
     shapes = {name: jnp.shape(y) for name, y in named.items()}
     if len({shape[:-1] for shape in shapes.values()}) != 1:
         listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-        raise NetError(f"joins outputs that are equal but for the last axis, got {listed}", label="concatenate")
+        raise NetError(f"expects outputs of one shape but for the last axis, got {listed}", label="concatenate")
     return jnp.concatenate(list(named.values()), axis=-1)
 
 
 def build_child(child: Net, name: str, key: Key, x: Any, params: dict, state: dict) -> Any:
-    """Build a child on the spec `x` under its name, enter what it has, and return its output's spec."""
-    with at(name):
+    """Initialize a child on the spec `x`, add its parameters and state under its name, and return its output's spec."""
+    with labeled_as(child=name):
         own, own_state, y = child.init_with_output(fold(key, name), x)
     if own:
         params[name] = own
@@ -204,15 +201,15 @@ def build_child(child: Net, name: str, key: Key, x: Any, params: dict, state: di
 
 
 def name_children(label: str, layers: tuple[Layer, ...], named: Mapping[str, Layer]) -> dict[str, Net]:
-    """Return lifted children by name: positional ones by number, then the named ones.
+    """Return layers as networks by name: the positional ones by number, then the named ones.
 
     Raises:
-        NetError: for a name used twice, empty or containing `/`.
+        NetError: for a name that is used twice, is empty or contains `/`.
     """
     children: dict[str, Net] = {}
     for name, child in [*((str(place), child) for place, child in enumerate(layers)), *named.items()]:
         if name in children:
-            raise NetError(f"has the name {name!r} twice; name the layers apart", label=label)
+            raise NetError(f"has the name {name!r} twice; give each layer its own", label=label)
         if not name or "/" in name:
             raise NetError(f"expects names without '/', got {name!r}: paths are joined by '/'", label=label)
         try:
@@ -220,7 +217,3 @@ def name_children(label: str, layers: tuple[Layer, ...], named: Mapping[str, Lay
         except (TypeError, NetError) as error:
             raise type(error)(f"{label}: child {name!r}: {error}") from None
     return children
-
-
-def _cut_inside(child: Net, path: tuple[str, ...]) -> Net:
-    return child.upto("/".join(path))

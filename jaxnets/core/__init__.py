@@ -1,1 +1,1 @@
-"""What everything rests on: the record `Net`, errors, paths, padded sequences, values and their equality."""
+"""The foundation: the record `Net`, errors, paths, padded sequences, and the equality and caching of compiled code."""

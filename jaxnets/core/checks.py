@@ -1,22 +1,24 @@
-"""What every layer asks of its input and of its parameters, and says when they are wrong."""
+"""Checks that layers, losses and options share, each with the error that it raises."""
 
+import functools
 import inspect
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxnets.core.errors import NetError, shown
+from jaxnets.core.errors import NetError, known, shown
 
 
 def check_floating(x: Any) -> None:
-    """Check that the input is a floating array with features.
+    """Check that an input is a floating array with at least one feature.
 
     Raises:
-        NetError: if it is no array, of integers or booleans, or has a last axis of length 0.
+        NetError: if it is not an array, holds integers or booleans, or has a last axis of length 0.
     """
     if not hasattr(x, "dtype") or not hasattr(x, "shape"):
         raise NetError(f"expects an array, got {type(x).__name__}")
@@ -33,7 +35,7 @@ def check_params(params: Any, shapes: Mapping[str, tuple[int, ...]], x: Any) -> 
     """Check that parameters have exactly these names and shapes.
 
     Raises:
-        NetError: naming what is missing or unexpected, or the shape given and the one the input needs.
+        NetError: with the names that are missing or unexpected, or the shape given and the shape that `x` needs.
     """
     given = dict(params) if isinstance(params, Mapping) else {}
     if set(given) != set(shapes):
@@ -42,8 +44,8 @@ def check_params(params: Any, shapes: Mapping[str, tuple[int, ...]], x: Any) -> 
     for name, shape in shapes.items():
         if (have := jnp.shape(given[name])) != shape:
             raise NetError(
-                f"has {name} {have}, but input {jnp.shape(x)} needs {name} {shape}; give it input like that "
-                f"it was initialized for, or call init again"
+                f"has {name} {have}, but input {jnp.shape(x)} needs {name} {shape}; pass input of the "
+                f"shape it was initialized for, or call init again"
             )
 
 
@@ -51,7 +53,7 @@ def check_state(state: Any, shapes: Mapping[str, tuple[int, ...]], x: Any) -> No
     """Check that a layer's state has exactly these names and shapes.
 
     Raises:
-        NetError: naming what is missing or unexpected, or the shape given and the one the input needs.
+        NetError: with the names that are missing or unexpected, or the shape given and the shape that `x` needs.
     """
     if not state:
         raise NetError(f"needs the state {', '.join(shapes)}, got none; pass the state that init returned")
@@ -59,10 +61,10 @@ def check_state(state: Any, shapes: Mapping[str, tuple[int, ...]], x: Any) -> No
 
 
 def variables(state: Any) -> tuple[Any, Any]:
-    """Return the parameters and the state in a train state, a loaded file, or a pair `(params, state)`.
+    """Return the parameters and the network state of a train state, a loaded file, or a pair `(params, state)`.
 
     Raises:
-        NetError: if there are none.
+        NetError: for anything else.
     """
     if hasattr(state, "params") and hasattr(state, "state"):
         return state.params, state.state
@@ -72,35 +74,53 @@ def variables(state: Any) -> tuple[Any, Any]:
 
 
 def check_train_key(key: Any) -> None:
-    """Check that a random layer has a key in training.
+    """Check that a random layer is given a key in training.
 
     Raises:
-        NetError: if there is none.
+        NetError: if `key` is `None`.
     """
     if key is None:
         raise NetError("is random in training and needs a key, got none; pass apply(..., key=key, train=True)")
 
 
-def param_dtype(x: Any) -> Any:
-    """Return the dtype of parameters for an input: float64 for float64, float32 for all else."""
-    return jnp.float64 if x.dtype == jnp.float64 else jnp.float32
-
-
 def along_last(vector: jax.Array, like: jax.Array) -> jax.Array:
-    """Return a vector as an array of `like`'s rank along the last axis: rank promotion written out."""
+    """Return a vector with leading axes of length 1, so that it broadcasts along the last axis of `like`."""
     return vector.reshape((1,) * (like.ndim - 1) + vector.shape)
 
 
+def refuse(x: Any, bad: Callable[[np.ndarray], Any], expects: str) -> None:
+    """Check the values of an array, unless it is traced.
+
+    Args:
+        x: the array.
+        bad: a function that is true where a value is wrong.
+        expects: the message of the error, with `{}` in place of the first wrong value.
+
+    Raises:
+        NetError: if a value is wrong.
+    """
+    values = known(x)
+    if values is not None and np.any(wrong := bad(values)):
+        raise NetError(expects.replace("{}", f"{np.extract(wrong, values)[0]:g}"))
+
+
+def name_of(function: Any) -> str:
+    """Return the name that a loss or penalty is reported by; for a `functools.partial`, that of the function inside."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return getattr(function, "__name__", type(function).__name__).strip("<>")
+
+
 def check_function(name: str, function: Any, form: str) -> None:
-    """Check that an option is a function that takes what it will be given, or nothing.
+    """Check that an option is `None` or a function that can be called with the arguments it will get.
 
     Args:
         name: the option.
-        function: what was given.
-        form: what is called and comes back, `(key, example) -> example`.
+        function: its value.
+        form: the arguments and the result, `(key, example) -> example`.
 
     Raises:
-        NetError: if it can't be called so.
+        NetError: if it can't be called with these arguments.
     """
     if function is None:
         return
@@ -111,7 +131,7 @@ def check_function(name: str, function: Any, form: str) -> None:
             inspect.signature(function).bind(*wanted)
         except TypeError:
             fits = False
-        except ValueError:  # one written in C tells nothing
+        except ValueError:  # a function written in C has no signature
             fits = True
     if not fits:
         hint = f"; call it, {function.__name__}(...)" if is_uncalled(function) else ""
@@ -119,9 +139,10 @@ def check_function(name: str, function: Any, form: str) -> None:
 
 
 def is_uncalled(thing: Any) -> bool:
-    """Tell whether a function of this library stands where what it returns is wanted."""
+    """Tell whether a value is a function of this library that should have been called: `jn.data.flip` for `flip()`."""
     if not isinstance(thing, types.FunctionType):
         return False
-    made_in = ("jaxnets.models", "jaxnets.metrics", "jaxnets.data", "jaxnets.train")
-    public = getattr(sys.modules.get(thing.__module__), thing.__name__, None)  # not one that a call has made
-    return thing.__module__.startswith(made_in) and public is thing and not thing.__name__.startswith("_")
+    makers = ("jaxnets.models", "jaxnets.metrics", "jaxnets.data", "jaxnets.train")
+    # A function that a call has made is not in its module under its name.
+    public = getattr(sys.modules.get(thing.__module__), thing.__name__, None)
+    return thing.__module__.startswith(makers) and public is thing and not thing.__name__.startswith("_")

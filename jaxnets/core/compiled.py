@@ -1,10 +1,9 @@
-"""Compiled functions that live no longer than what they were made of, and of which only so many are kept."""
+"""A bounded cache of compiled functions, which are dropped with the objects they were compiled for."""
 
 import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -15,30 +14,35 @@ import numpy as np
 from jaxnets.core.equality import Ingredients
 from jaxnets.core.errors import is_traced
 
-KEPT = 16  # each holds some 200 memory mappings, and Linux gives a process 65,530
-FULL = 0.8  # of these mappings, from where on there is a warning
+KEPT = 16
+"""Functions in the cache: each holds some 200 memory mappings, and Linux gives a process 65,530."""
 
-_kept: dict[Ingredients, tuple[Ingredients, Any, list[Any]]] = {}  # the least recently used first
+FULL = 0.8
+"""The share of these mappings above which a warning is given."""
+
+# Least recently used first.
+_kept: dict[Ingredients, tuple[Ingredients, Any, list[Any]]] = {}
 _lock = RLock()
 
 
 @dataclass(frozen=True, eq=False)
 class Compiled:
-    """A compiled function of arrays, with its static arguments at hand in case that it must be traced."""
+    """A compiled function of arrays, with the static arguments that it needs when it is traced."""
 
     jitted: Any
     key: Ingredients
     static: tuple[Any, ...]
 
     def __call__(self, *arrays: Any) -> Any:
-        """Compute it."""
+        """Return the function's value."""
         return self._lend(self.jitted, arrays)
 
     def trace(self, *arrays: Any) -> Any:
-        """Return what `jax.jit` makes of it before it is compiled; a call later takes it from there."""
+        """Return the function traced by `jax.jit`; a later call reuses the trace."""
         return self._lend(self.jitted.trace, arrays)
 
     def _lend(self, use: Callable[..., Any], arrays: tuple[Any, ...]) -> Any:
+        # If this call is traced, `function` reads the static arguments from `lent`; afterwards JAX keeps it empty.
         lent = _Lent(self.key, self.static)
         try:
             return use(lent, *arrays)
@@ -47,7 +51,7 @@ class Compiled:
 
 
 class _Lent:
-    """Static arguments for the time of one call: JAX keeps the object, and it would keep them alive."""
+    """Static arguments for the duration of one call: JAX keeps this object, which must not keep them alive."""
 
     def __init__(self, key: Ingredients, static: tuple[Any, ...]) -> None:
         self.key, self.static = key, static
@@ -64,18 +68,18 @@ def compiled(
 ) -> Compiled:
     """Return `function(*static, *arrays)` as a compiled function of arrays of these shapes.
 
-    The same compiled function is returned for equal static arguments (see `Ingredients`), as long as those of them
-    that are compared by identity live, and it is among the last `KEPT` that were asked for. `jax.jit` would keep it,
-    and the arguments with all that they hold, for the rest of the process.
+    Equal static arguments (see `Ingredients`) return the same compiled function, as long as it is among the last `KEPT`
+    requested and the static arguments that are compared by identity are alive. `jax.jit` alone would keep it, and the
+    arguments with everything they hold, for the rest of the process.
 
     Args:
-        function: a pure function, of a module rather than a closure.
-        static: what it is compiled for.
-        arrays: pytrees; read for their structure, shapes and dtypes alone.
-        donate: which of the arrays give their memory away.
+        function: a pure function of a module, not a closure.
+        static: the arguments to compile it for.
+        arrays: pytrees; only their structure, shapes and dtypes are read.
+        donate: the positions of the arrays whose memory the function may reuse.
 
     Warns:
-        UserWarning: once, when the process has few memory mappings left.
+        UserWarning: when the process has few memory mappings left.
 
     >>> import jax.numpy as jnp
     >>> def power(exponent, x):
@@ -88,6 +92,7 @@ def compiled(
     shapes = tuple((np.shape(leaf), getattr(leaf, "dtype", type(leaf))) for leaf in leaves)
     key = Ingredients(function, tuple(static), values=(donate, structure, shapes))
     with _lock:
+        # Popped and inserted again: the most recently used is last.
         entry = _kept.pop(key, None) or _entry(function, key, donate)
         _kept[entry[0]] = entry
         for oldest in list(_kept)[:-KEPT]:
@@ -96,7 +101,7 @@ def compiled(
 
 
 def computed(function: Callable[..., Any], static: Sequence[Any], *arrays: Any) -> Any:
-    """Return `function(*static, *arrays)` by way of `compiled`, or traced into what is being compiled around it."""
+    """Return `function(*static, *arrays)`, compiled by `compiled`; inside another trace it is traced into that."""
     if any(map(is_traced, jax.tree.leaves(arrays))):
         return function(*static, *arrays)
     return compiled(function, static, arrays)(*arrays)
@@ -105,29 +110,27 @@ def computed(function: Callable[..., Any], static: Sequence[Any], *arrays: Any) 
 def _entry(
     function: Callable[..., Any], key: Ingredients, donate: tuple[int, ...]
 ) -> tuple[Ingredients, Any, list[Any]]:
-    """Return a key, its function, and references that drop both when the first of the key's objects dies."""
+    """Return a key, its function, and weak references that drop both when the first of the key's objects dies."""
     _check_mappings()
 
     def run(lent: _Lent, *arrays: Any) -> Any:
         return function(*lent.static, *arrays)
 
     run.__name__ = run.__qualname__ = function.__name__
-    # A function of its own each time: JAX holds what it compiled for one as long as that lives.
+    # A new function each time: JAX holds the code it compiled for a function as long as the function lives.
     jitted = jax.jit(run, static_argnums=0, donate_argnums=[number + 1 for number in donate])
     weak = [each.get() for each in key.held if isinstance(each.get, weakref.ref)]
     return key, jitted, [weakref.ref(each, lambda _: _kept.pop(key, None)) for each in weak]
 
 
 def _check_mappings() -> None:
-    limit, maps = Path("/proc/sys/vm/max_map_count"), Path("/proc/self/maps")  # Linux has them
-    if limit.is_file() and maps.is_file():
-        most = int(limit.read_text())
-        if maps.read_bytes().count(b"\n") > FULL * most:
-            _warn(most)
-
-
-@cache  # once a process
-def _warn(most: int) -> None:
-    text = f"this process has over {FULL:.0%} of the {most} memory mappings that Linux gives it, and dies beyond them"
-    cause = "compiled functions hold them: of jax.jit on ever new functions, or of loops that are not inside a jit"
-    warnings.warn(f"{text}; {cause}; jax.clear_caches() drops all, or raise vm.max_map_count", stacklevel=4)
+    limit, maps = Path("/proc/sys/vm/max_map_count"), Path("/proc/self/maps")  # Linux only
+    if not (limit.is_file() and maps.is_file()):
+        return
+    most = int(limit.read_text())
+    if maps.read_bytes().count(b"\n") > FULL * most:
+        text = (
+            f"this process uses over {FULL:.0%} of the {most} memory mappings that Linux allows, and dies beyond them"
+        )
+        cause = "compiled functions hold them: of jax.jit on ever new functions, or of loops that are not inside a jit"
+        warnings.warn(f"{text}; {cause}; jax.clear_caches() drops all, or raise vm.max_map_count", stacklevel=4)

@@ -1,4 +1,4 @@
-"""What two things are compared by, so that what is compiled for one serves an equal one that was made anew."""
+"""Equality of objects by their parts, so that code compiled for one object is reused for an equal one."""
 
 import sys
 import sysconfig
@@ -15,20 +15,24 @@ import jax
 import numpy as np
 
 LIBRARIES = ("jaxnets", "optax", "jax", "flax")
-"""Whose functions are compared by their code and what they close over: they close over settings, never over state."""
+"""Libraries whose inner functions are compared by code and closure: these close over settings, never over state."""
 
 _STANDARD = sysconfig.get_paths()["stdlib"]
 
 
 class Ingredients:
-    """Things compared by their parts, without keeping them alive.
+    """A hashable key for objects, equal for objects with equal parts, that does not keep the objects alive.
 
-    Tuples, lists, mappings, dataclasses that are frozen or have an equality, `functools.partial`, and functions made
-    inside a function of one of the `LIBRARIES`, are compared by their parts, so that `optax.adam(1e-3)` equals
-    another. Other values are compared by their type and their own equality, and what has no equality by identity.
-    That alone would not do for what may change: of a function of one's own the variables that it reads are compared
-    as well, of an object its attributes, of a NumPy array its bytes. An object may name its parts itself by an
-    attribute `ingredients`. `values` are taken as they are.
+    - Tuples, lists, mappings, dataclasses (frozen or with an equality), `functools.partial`, and functions made inside
+      a function of one of the `LIBRARIES` are compared by their parts: `optax.adam(1e-3)` equals another.
+    - Other values are compared by their type and own equality.
+    - Objects without an equality are compared by identity, together with whatever may change in place: the variables
+      that a user's function reads, the attributes of an object, the bytes of a NumPy array.
+    - An object with an attribute `ingredients` is compared by that.
+
+    Args:
+        *things: the objects.
+        values: a hashable value that is part of the key as it is.
 
     >>> import optax
     >>> def double(x):
@@ -49,13 +53,15 @@ class Ingredients:
         self._hash = hash(self.parts)
 
     def _part(self, thing: Any, outer: tuple[Any, ...] = ()) -> Any:
-        """Return something hashable that is equal for equal things; `outer` are the functions that it is part of."""
+        """Return the key of one object; `outer` are the functions that it is a part of."""
         kind = type(thing)
         if thing is None:
             return None
+        # Networks, cells and objectives name their own parts.
         if isinstance(own := getattr(thing, "ingredients", None), Ingredients):
             self.held += own.held
             return kind, own.parts
+        # A JAX array never changes; a NumPy array may change in place.
         if isinstance(thing, jax.Array):
             return self._same(thing)
         if isinstance(thing, np.ndarray):
@@ -72,21 +78,25 @@ class Ingredients:
             return self._function(thing, outer)
         if is_dataclass(kind) and _is_record(kind):
             return kind, *(self._part(getattr(thing, each.name), outer) for each in fields(thing) if each.compare)
+        # Numbers, strings, dtypes, specs.
         if kind.__eq__ is not object.__eq__ and kind.__hash__ is not None:
             return kind, thing
+        # An instance of a user's class: its attributes may change.
         if hasattr(thing, "__dict__") and not isinstance(thing, type | ModuleType) and not _is_installed(kind):
             return self._same(thing), *((name, self._attribute(each)) for name, each in vars(thing).items())
         return self._same(thing)
 
     def _function(self, function: FunctionType, outer: tuple[Any, ...]) -> Any:
-        if function in outer:  # it calls itself, or calls what calls it
+        if function in outer:  # a recursive function is part of itself
             return FunctionType, outer.index(function)
         outer = (*outer, function)
         closed_over = [self._part(_contents(cell), outer) for cell in function.__closure__ or ()]
         if not is_made(function):
+            # A user's function: its identity, and every variable that it reads.
             read = {} if _is_installed(function) else _globals(function)
             read = {**read, "__defaults__": function.__defaults__, "__kwdefaults__": function.__kwdefaults__}
             return self._same(function), *closed_over, *((name, self._part(each, outer)) for name, each in read.items())
+        # A library's inner function: its code, and what it closes over.
         rest = (function.__defaults__, function.__kwdefaults__, {**vars(function), "__wrapped__": None})
         return (
             FunctionType,
@@ -97,6 +107,7 @@ class Ingredients:
         )
 
     def _attribute(self, value: Any) -> Any:
+        # One level deep: what an attribute holds is not searched further.
         plain = isinstance(value, bool | int | float | complex | str | np.generic | np.ndarray | None)
         return self._part(value) if plain else self._same(value)
 
@@ -113,12 +124,13 @@ class Ingredients:
 
 def is_made(function: FunctionType) -> bool:
     """Tell whether a function was made inside a function of one of the `LIBRARIES`, as Optax makes its updates."""
-    library = str(function.__globals__.get("__name__")).partition(".")[0]  # whatever it is called: wraps() renames
+    # Not function.__module__, which functools.wraps overwrites.
+    library = str(function.__globals__.get("__name__")).partition(".")[0]
     return library in LIBRARIES and "<locals>" in function.__code__.co_qualname
 
 
 def _is_installed(thing: Any) -> bool:
-    """Tell whether a function or a class is of an installed package, whose variables are taken not to change."""
+    """Tell whether a function or class belongs to an installed package, whose variables are assumed constant."""
     module = sys.modules.get(thing.__module__)
     if isinstance(thing, FunctionType):
         file, name = thing.__code__.co_filename, str(thing.__globals__.get("__name__"))
@@ -130,7 +142,8 @@ def _is_installed(thing: Any) -> bool:
 
 
 def _globals(function: FunctionType) -> dict[str, Any]:
-    """Return the global variables that a function, or one inside it, may read."""
+    """Return the global variables that a function, or a function inside it, may read."""
+    # Functions defined inside are constants of the code.
     names, codes = set(), [function.__code__]
     while codes:
         code = codes.pop()
@@ -144,7 +157,7 @@ def _checksum(array: np.ndarray) -> int:
 
 
 def _is_record(kind: Any) -> bool:
-    """Tell whether the fields of a dataclass are what it is."""
+    """Tell whether a dataclass is defined by its fields."""
     params = kind.__dataclass_params__
     return params.eq or params.frozen
 
@@ -152,12 +165,12 @@ def _is_record(kind: Any) -> bool:
 def _contents(cell: CellType) -> Any:
     try:
         return cell.cell_contents
-    except ValueError:  # not assigned yet
+    except ValueError:  # an empty cell: not assigned yet
         return None
 
 
 class _Same:
-    """An object compared by identity, by a weak reference where it takes one."""
+    """An object compared by identity, held by a weak reference if its type allows one."""
 
     def __init__(self, thing: Any) -> None:
         self._id = id(thing)

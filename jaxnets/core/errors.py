@@ -1,9 +1,9 @@
-"""Errors that name their place: the path to the layer, what it expected, what came, the likely hint."""
+"""Errors that name their place: the path to the layer, what it expected, what it got, and a hint."""
 
 import importlib
 import reprlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import jax
@@ -15,14 +15,14 @@ class NetError(ValueError):
     """A mistake in the use of a network, a loss or a penalty.
 
     Its text reads `layer1/0/conv1: conv(64, 3) expects (batch, height, width, channels), got (32, 784)`.
-    Whoever finds the mistake gives the message; the label and the path are added on the way up.
+    The code that finds the mistake writes the message; `labeled_as` adds the label and the path on the way up.
 
     Attributes:
-        message: what was expected, what came, and the likely hint.
+        message: what was expected, what came instead, and a hint.
         label: the layer as it was written, `conv(64, 3)`; empty until a layer claims the error.
-        path: names of the children from the outermost network down to the layer.
-        names_differ: whether parameter *names* are missing or unexpected, which lets the outermost
-            network answer with the whole list.
+        path: the names of the children from the outermost network down to the layer.
+        names_differ: whether parameter *names* are missing or unexpected. The outermost network then answers with the
+            whole list.
     """
 
     def __init__(self, message: str, *, label: str = "", names_differ: bool = False) -> None:
@@ -41,53 +41,57 @@ _NOTE = "in layer "
 
 
 @contextmanager
-def at(name: str) -> Iterator[None]:
-    """Run a child under its name: a named scope for the compiler, a path for any error.
+def labeled_as(label: str = "", *, child: str = "", keep: bool = False) -> Iterator[None]:
+    """Add to an error that passes where it comes from.
 
-    A `NetError` gets the name in front of its path; any other exception carries one note with the path.
+    Args:
+        label: the layer or function that runs inside, `conv(64, 3)`. It is put in front of a `NetError`, unless that
+            comes from a child.
+        child: the child that runs inside. Its name is put in front of the path of a `NetError`, and into one note of
+            any other exception. It is also a named scope for the compiler.
+        keep: whether an error that already has a label keeps it.
     """
     try:
-        with jax.named_scope(name):
+        with jax.named_scope(child) if child else nullcontext():
             yield
     except NetError as error:
-        error.path = (name, *error.path)
-        raise
-    except Exception as error:  # whatever a layer raises gets its place, and goes on
-        notes = getattr(error, "__notes__", [])
-        for place, note in enumerate(notes):
-            if note.startswith(_NOTE):
-                notes[place] = f"{_NOTE}{name}/{note.removeprefix(_NOTE)}"
-                break
-        else:
-            error.add_note(_NOTE + name)
-        raise
-
-
-@contextmanager
-def labeled_as(label: str) -> Iterator[None]:
-    """Put `label` in front of a `NetError` that comes from this very layer, not from a child of it."""
-    try:
-        yield
-    except NetError as error:
-        if not error.path:
+        if child:
+            error.path = (child, *error.path)
+        elif keep:
+            error.label = error.label or label
+        elif not error.path:
             error.label = label
         raise
+    except Exception as error:
+        if child:
+            _note_child(error, child)
+        raise
+
+
+def _note_child(error: Exception, name: str) -> None:
+    """Put a name in front of the path in an exception's note, and add that note if it is missing."""
+    notes = getattr(error, "__notes__", [])
+    for place, note in enumerate(notes):
+        if note.startswith(_NOTE):
+            notes[place] = f"{_NOTE}{name}/{note.removeprefix(_NOTE)}"
+            return
+    error.add_note(_NOTE + name)
 
 
 def is_traced(value: Any) -> bool:
-    """Tell whether a value is known only when the program runs."""
+    """Tell whether a value is traced, known only when the compiled program runs."""
     return isinstance(value, Tracer)
 
 
 def known(x: Any) -> np.ndarray | None:
-    """Return the values of an array that can be read now, `None` for one that is traced or lies on other hosts."""
+    """Return an array as NumPy's, `None` if it is traced or lies on other hosts."""
     if is_traced(x) or (isinstance(x, jax.Array) and not x.is_fully_addressable):
         return None
     return np.asarray(x)
 
 
 def shown(value: Any) -> str:
-    """Return a value in the few words that a message has room for.
+    """Describe a value in a few words, for a message.
 
     >>> shown(np.zeros((178, 13))), shown("adam"), shown(list(range(100))), shown(len)
     ('ndarray (178, 13) float64', "str 'adam'", 'list', 'the function len')
@@ -107,8 +111,8 @@ def missing(package: str, extra: str) -> ModuleNotFoundError:
     """Return the error for a package that is not installed.
 
     Args:
-        package: its name, dotted where a part of it is needed.
-        extra: which of our extras brings it.
+        package: its name, or the dotted name of a module in it.
+        extra: the extra of jaxnets that installs it.
 
     >>> missing("orbax.checkpoint", "checkpoint")
     ModuleNotFoundError("this needs the package orbax: pip install 'jaxnets[checkpoint]'")
@@ -118,7 +122,7 @@ def missing(package: str, extra: str) -> ModuleNotFoundError:
 
 
 def require(package: str, extra: str) -> Any:
-    """Import and return a package, likewise.
+    """Import and return a package or a module of it, which `pip install 'jaxnets[extra]'` installs.
 
     Raises:
         ModuleNotFoundError: if it is not installed.
@@ -128,14 +132,14 @@ def require(package: str, extra: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name and error.name.partition(".")[0] == package.partition(".")[0]:
             raise missing(package, extra) from None
-        raise  # it is there, and lacks something itself
+        raise  # the package is installed, but lacks a dependency
 
 
 def concrete(value: Any, name: str = "") -> float | None:
-    """Return a real number as a `float` where its value is known, `None` where it is traced.
+    """Return a real number as a `float`, `None` if it is traced.
 
     Raises:
-        NetError: if the value is no real scalar; text is none, whatever number it holds.
+        NetError: if the value is not a real scalar. Text is refused even if it holds a number.
     """
     if is_traced(value):
         return None
@@ -149,7 +153,7 @@ def concrete(value: Any, name: str = "") -> float | None:
 
 
 def check_fraction(name: str, value: Any, *, one: bool = False) -> None:
-    """Check that a rate or decay lies in [0, 1), or in [0, 1] with `one=True`, where its value is known.
+    """Check that a rate or decay lies in [0, 1), or in [0, 1] with `one=True`; a traced value passes.
 
     Raises:
         NetError: if it lies outside.
@@ -161,7 +165,7 @@ def check_fraction(name: str, value: Any, *, one: bool = False) -> None:
 
 
 def check_positive(name: str, value: Any, *, zero: bool = False) -> None:
-    """Check that a number is positive (or not negative, with `zero=True`) where its value is known.
+    """Check that a number is positive (not negative with `zero=True`); a traced value passes.
 
     Raises:
         NetError: if it is not.
@@ -172,7 +176,7 @@ def check_positive(name: str, value: Any, *, zero: bool = False) -> None:
 
 
 def check_count(name: str, value: Any) -> None:
-    """Check that a size such as a width or a number of members is an integer of at least 1.
+    """Check that a size, such as a width or a number of trials, is an integer of at least 1.
 
     Raises:
         NetError: if it is not.
@@ -184,7 +188,7 @@ def check_count(name: str, value: Any) -> None:
 
 
 def check_counts(name: str, values: Any) -> None:
-    """Check that sizes such as the widths of layers are a sequence of such integers.
+    """Check that sizes, such as the widths of layers, are a sequence of integers of at least 1.
 
     Raises:
         NetError: if they are not.

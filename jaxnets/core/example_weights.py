@@ -1,4 +1,4 @@
-"""Example weights for layers that look at the whole batch, while a training step traces the network."""
+"""Example weights for layers that compute over the whole batch, set while a training step traces the network."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,18 +11,19 @@ import jax.numpy as jnp
 from jaxnets.core.errors import NetError
 
 _weights: ContextVar[Any] = ContextVar("example weights", default=None)
-# A part of the keys of JAX's caches: what was traced with the weights of one step is never taken for another's.
+# Part of the keys of JAX's caches: a trace with the weights of one step is never reused for another.
 _step = jax.make_user_context()
 
 
 @contextmanager
 def example_weights(weights: Any) -> Iterator[None]:
-    """Let layers see the weights of the examples while a network is applied; `None` for examples that count alike.
+    """Show layers the weights of the examples while a network is applied.
 
-    A training step does so, and so may whoever applies a network in training by hand.
+    A training step does this. Do it too when you apply a network in training mode yourself.
 
     Args:
-        weights: `(batch,)`, ≥ 0, in the order of the batch axis; 0 leaves an example out. May be traced.
+        weights: `(batch,)`, ≥ 0, in the order of the batch axis; 0 leaves an example out. They may be traced. `None`
+            weighs all examples alike.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> net, x = jn.batch_norm(decay=0.0), jnp.array([[1.0], [3.0], [1e4]])
@@ -44,10 +45,10 @@ def example_weights(weights: Any) -> Iterator[None]:
 
 
 def weights_of(values: Any) -> Any:
-    """Return the weights of the examples in `values` `(batch, ...)`, or `None` where all count alike.
+    """Return the weights of the examples in `values` `(batch, ...)`, `None` if all count alike.
 
     Raises:
-        NetError: if the first axis is not that of the examples.
+        NetError: if the first axis of `values` is not that of the examples.
     """
     weights = _weights.get()
     if weights is not None and weights.shape != values.shape[:1]:

@@ -1,4 +1,4 @@
-"""What comes from other libraries, told by the module of its class: nothing is imported for it."""
+"""Objects of other libraries, recognized by the module of their class without importing it."""
 
 from functools import partial
 from pathlib import Path
@@ -9,22 +9,23 @@ import numpy as np
 
 from jaxnets.core.errors import NetError, shown
 
-_WEIGHTS = "build it of jn's layers and take over its weights by "
-_WRAPPED = "build it of jn's layers, or wrap its functions as jn.Net(init, apply)"
+_WEIGHTS = "build it from jn's layers and take over its weights by "
+_WRAPPED = "build it from jn's layers, or wrap its functions as jn.Net(init, apply)"
 NETWORKS = {
     "flax.linen": ("a Flax Linen module", _WEIGHTS + "jn.interop.from_flax(net, variables, x)"),
     "flax.nnx": ("a Flax NNX module", _WEIGHTS + "jn.interop.from_flax(net, nnx.to_pure_dict(nnx.state(module)), x)"),
     "torch": ("of PyTorch", _WEIGHTS + "jn.interop.from_torch(net, module, x)"),
     "equinox": ("an Equinox module", _WRAPPED),
     "haiku": ("of Haiku", _WRAPPED),
-    "keras": ("of Keras", "build it of jn's layers"),
-    "tensorflow": ("of TensorFlow", "build it of jn's layers"),
+    "keras": ("of Keras", "build it from jn's layers"),
+    "tensorflow": ("of TensorFlow", "build it from jn's layers"),
 }
-_TENSORS = ("torch", "keras", "tensorflow")  # where functions, too, take other arrays than JAX's
+# Libraries whose functions take their own arrays, not JAX's.
+_TENSORS = ("torch", "keras", "tensorflow")
 
 
 def library(x: Any) -> str:
-    """Return which of `NETWORKS` an object, or the class behind it, comes from; "" for none of them.
+    """Return the library in `NETWORKS` that an object or a class comes from, "" for none.
 
     >>> import flax.linen as nn
     >>> library(nn.Dense(3)), library(nn.Dense), library(nn.relu)
@@ -39,10 +40,10 @@ def library(x: Any) -> str:
 
 
 def refuse_network(x: Any) -> None:
-    """Raise for what is a network, a layer or a function in another library.
+    """Refuse a network, a layer or a function of another library.
 
     Raises:
-        NetError: with the way over, if there is one.
+        NetError: with a hint how to convert it.
     """
     own = x.__name__ if hasattr(x, "__name__") else type(x).__name__
     if isinstance(x, np.ufunc):
@@ -54,16 +55,17 @@ def refuse_network(x: Any) -> None:
 
 
 def arrays(name: str, tree: Any) -> Any:
-    """Return data with an array in place of every list, table, series or tensor of another library.
+    """Replace every list, table, series and tensor of another library in some data by an array.
 
     Dicts and tuples are trees of arrays. A list is one array, as `np.asarray` makes it.
 
     Args:
-        name: what the data are called in an error.
+        name: the name of the data in errors.
         tree: the data.
 
     Raises:
-        NetError: for text, dates, mixed columns, sequences of unequal length, paths, and all that is no array.
+        NetError: for text, dates, mixed columns, sequences of unequal length, paths, and anything else that is not an
+            array.
 
     >>> arrays("inputs", {"a": [[1.0, 2.0]], "b": np.ones(3)})["a"].shape
     (1, 2)
@@ -72,6 +74,7 @@ def arrays(name: str, tree: Any) -> Any:
 
 
 def _array(name: str, given: Any) -> Any:
+    # NumPy reads PyTorch's tensors on the CPU, without gradients.
     x: Any = given.detach().cpu() if library(given) == "torch" and hasattr(given, "detach") else given
     if isinstance(x, np.ma.MaskedArray):
         hint = "fill them by .filled(value), or leave such examples out"
@@ -90,6 +93,7 @@ def _array(name: str, given: Any) -> Any:
         raise NetError(f"expects arrays in {name}, got {shown(x)}, which NumPy can't read: {error}") from None
     if found.dtype.kind not in "OUSMm":
         return found
+    # A table of pandas or polars: name the columns that hold no numbers.
     if (columns := getattr(x, "columns", None)) is not None:
         table: Any = x
         wrong = [str(column) for column in columns if np.asarray(table[column]).dtype.kind not in "biuf"]

@@ -1,4 +1,4 @@
-"""Arguments that a constructor does not have: what other libraries call ours, and what to do about the rest."""
+"""Hints for arguments that a function does not have: other libraries' names for ours, and what to do instead."""
 
 import difflib
 import functools
@@ -14,7 +14,8 @@ from jaxnets.core.value import recorded
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_NAMES = {  # ours: theirs, of Keras, PyTorch, Flax and Haiku; one that is not in the signature is passed over
+# Our names, and those of Keras, PyTorch, Flax and Haiku. Names of ours that a signature lacks are skipped.
+_NAMES = {
     "kernel_size": "window kernel_shape pool_size window_size window_shape filter_size filter_shape kernel size",
     "output_size": "size target_size",
     "size": "window n depth_radius",
@@ -67,7 +68,8 @@ _NAMES = {  # ours: theirs, of Keras, PyTorch, Flax and Haiku; one that is not i
     "ceil_mode": "ceil",
 }
 
-_IN_OTHER_WORDS = {  # what is said besides the name
+# Arguments whose value changes along with the name.
+_IN_OTHER_WORDS = {
     "momentum": "PyTorch's momentum is 1 - decay, Keras' and Flax' is decay",
     "keep_prob": "rate is 1 - keep_prob",
     "num_parameters": "True for a slope for each channel",
@@ -76,7 +78,8 @@ _IN_OTHER_WORDS = {  # what is said besides the name
     "unit_forget_bias": "a number, 1.0 by default",
 }
 
-_LEFT_OUT = {  # what to do in place of an argument: theirs
+# Hints for arguments that have no counterpart here.
+_LEFT_OUT = {
     "leave it out: init reads the input's size from the input": "input_shape in_features in_channels input_size "
     "input_dim in_size num_features num_channels normalized_shape batch_input_shape n_inputs in_dim",
     "put it behind the layer: jn.serial(layer, jax.nn.relu)": "activation act activation_fn nonlinearity",
@@ -85,31 +88,31 @@ _LEFT_OUT = {  # what to do in place of an argument: theirs
     "leave it out: the batch is the first axis": "batch_first time_major",
     "leave it out: precision follows the input, and jn.cast changes it": "dtype param_dtype device precision",
     "leave it out: net.init and net.apply take the key": "rngs rng key seed",
-    "leave it out: net.apply(..., train=True) says so": "training train deterministic use_running_average inference "
+    "leave it out: pass net.apply(..., train=True)": "training train deterministic use_running_average inference "
     "is_training",
     "freeze it in training: jn.train.program(..., freeze=pattern)": "trainable requires_grad",
     "give the objective a regularizer: jn.objective(loss, jn.regularizers.l2(1e-4))": "kernel_regularizer "
     "bias_regularizer activity_regularizer weight_decay",
     "give use_scale= and use_bias=": "affine elementwise_affine",
-    "take jn.bidirectional(cell)": "bidirectional",
-    "pad with jnp.pad in front of it": "padding_mode",
+    "use jn.bidirectional(cell)": "bidirectional",
+    "put jnp.pad in front of it": "padding_mode",
     "leave it out: nothing is changed in place": "inplace",
     "give it to the optimizer: optax.adam(1e-3)": "lr learning_rate",
-    "give it to jn.train.fit": "callbacks",
+    "give it to jn.fit or jn.train.run": "callbacks",
     "give it to jn.train.program": "epochs batch_size validation validation_data metrics stopping",
-    "leave it out: jn.train.progress() among the callbacks of jn.train.fit shows the run": "verbose",
-    "leave it out: each epoch has an order of its own, and sampler= gives another": "shuffle",
-    "leave it out: the last batch is filled up with rows of weight 0": "drop_last drop_remainder",
-    "weigh examples: data=(x, y, weights), and jn.data.class_weights and example_weights make such": "class_weight "
-    "class_weights sample_weight sample_weights weight pos_weight",
-    "leave it out: a loss gives one value an example, and objectives average": "reduction reduce size_average",
-    "leave it out: it takes logits; of probabilities take negative_log_likelihood of their logarithm": "from_logits",
+    "leave it out: jn.train.progress() among the callbacks of jn.fit shows the progress": "verbose",
+    "leave it out: each epoch has its own order, and sampler= changes it": "shuffle",
+    "leave it out: the last batch is padded with rows of weight 0": "drop_last drop_remainder",
+    "weigh examples: data=(x, y, weights), with weights from jn.data.class_weights or jn.data.example_weights": ""
+    "class_weight class_weights sample_weight sample_weights weight pos_weight",
+    "leave it out: a loss returns one value for each example, and objectives average": "reduction reduce size_average",
+    "leave it out: it takes logits; for probabilities use negative_log_likelihood of their logarithm": "from_logits",
     "wrap the loss: jn.losses.ignoring(loss, label)": "ignore_index ignore_class",
 }
 
 
 def explained(factory: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a constructor so that arguments it does not have are explained: see `check_arguments`."""
+    """Decorate a function so that wrong arguments are explained, as `check_arguments` does."""
     signature = inspect.signature(factory)
 
     @functools.wraps(factory)
@@ -121,11 +124,10 @@ def explained(factory: Callable[P, R]) -> Callable[P, R]:
 
 
 def check_arguments(label: str, signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    """Check that a call has arguments that its function takes.
+    """Check that a function takes the arguments of a call.
 
     Raises:
-        NetError: for a keyword that it does not have, naming ours or the nearest one; for too many arguments without
-            a name, or too few.
+        NetError: for an unknown keyword, with the right name or the nearest one; for too many or too few arguments.
 
     >>> def conv(features, kernel_size, *, stride=1): ...
     >>> check_arguments("conv", inspect.signature(conv), (6,), {"kernel_size": 3})
@@ -157,10 +159,10 @@ def check_arguments(label: str, signature: inspect.Signature, args: Sequence[Any
 
 
 def check_initializers(arguments: Mapping[str, Any]) -> None:
-    """Check that what draws parameters, the arguments `kernel_init`, `bias_init` and such, can be called to do so.
+    """Check that initializers, the arguments `kernel_init`, `bias_init` and so on, can be called as such.
 
     Raises:
-        NetError: for a name, a number, an array, or a maker of JAX's that was not called.
+        NetError: for a name, a number, an array, or one of JAX's factories that was not called.
     """
     for name, given in arguments.items():
         if not name.endswith("_init"):
@@ -175,7 +177,7 @@ def check_initializers(arguments: Mapping[str, Any]) -> None:
             try:
                 inspect.signature(given).bind("key", "shape", "dtype")
                 continue
-            except ValueError:  # one written in C tells nothing
+            except ValueError:  # a function written in C has no signature
                 continue
             except TypeError:
                 hint = "jax.nn.initializers has them"
@@ -183,18 +185,21 @@ def check_initializers(arguments: Mapping[str, Any]) -> None:
 
 
 def _instead(name: str, value: Any, ours: Sequence[str], given: Set[str]) -> str:
-    """Say what to write in place of a keyword."""
+    """Say what to write instead of a keyword."""
     written = f"={value!r}" if isinstance(value, int | float | str | tuple) and len(repr(value)) < 40 else "="
+    # A name of another library?
     for own, theirs in _NAMES.items():
         if own in ours and name in theirs.split():
             if name in _IN_OTHER_WORDS:
                 return f"its name is {own} here ({_IN_OTHER_WORDS[name]})"
             if own in given:
-                return f"it is {own} here, which is given"
+                return f"it is {own} here, which was given too"
             return f"write {own}= with one of jax.nn.initializers" if own.endswith("_init") else f"write {own}{written}"
     for hint, theirs in _LEFT_OUT.items():
-        if name in theirs.split() and not ("serial(layer" in hint and "recurrent_init" in ours):  # a cell has it inside
+        # A recurrent cell has its activation inside.
+        if name in theirs.split() and not ("serial(layer" in hint and "recurrent_init" in ours):
             return hint
+    # A misspelling of one of ours?
     left = [own for own in ours if own not in given]
     if near := difflib.get_close_matches(name, left, 1, 0.7):
         return f"write {near[0]}{written}"

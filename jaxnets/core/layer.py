@@ -1,4 +1,4 @@
-"""Leaves: `layer` makes one from two functions, `as_net` from a plain callable, `labeled` names a constructor."""
+"""Leaf networks: `layer` makes one of two functions, `as_net` of a plain callable; `labeled` labels constructors."""
 
 import functools
 import inspect
@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnets.core.dtypes import to_dtype
 from jaxnets.core.errors import NetError, is_traced, labeled_as, shown
 from jaxnets.core.foreign import refuse_network
 from jaxnets.core.keywords import check_arguments, check_initializers
@@ -31,15 +32,15 @@ def layer(
 ) -> Net:
     """Make a stateless layer from two functions.
 
-    Floating parameters reach `apply` in the dtype of a floating `x`, so that a layer computes in the
-    precision of its input, and `Padded` sequences pass through with `apply` seeing their values. For a
-    layer with state, or with randomness in training, write `Net(init, apply, label)` itself.
+    Floating parameters are cast to the dtype of a floating `x`, so that a layer computes in the precision of its
+    input. Of `Padded` sequences `apply` sees the values, and the result is `Padded` again. For a layer with state, or
+    with randomness in training, write `Net(init, apply, label)`.
 
     Args:
         init: `(key, x) -> params`, a dict of arrays made from `x.shape` and `x.dtype`; `None` for a layer
             without parameters.
         apply: `(params, x) -> y`.
-        label: the name to print; that of the function around `apply` if not given.
+        label: the name to print; default: the name of the function around `apply`.
 
     >>> import jax, jax.numpy as jnp
     >>> def scale_shift():
@@ -57,7 +58,7 @@ def layer(
 def _leaf(
     init: Callable[[Key, Any], Params] | None, apply: Callable[[Params, Any], Any], name: str, written: Any
 ) -> Net:
-    """Make a stateless layer of a function that `written` stands for: what a user or this library has written."""
+    """Make a stateless layer; `written` is the function that the user or this library wrote, behind `apply`."""
     check_steps = step_check(lambda params, x: _call(apply, params, x), written)
 
     def init_fn(key: Key, x: Any) -> tuple[Params, State]:
@@ -73,7 +74,8 @@ def _leaf(
                 return _call(apply, params, x), state
             check_padded(x)
             check_steps(params, x.values)
-            values = _call(apply, params, x.zeroed())  # NaN behind the end would reach gradients as 0 · NaN
+            # Zeros for padding: a NaN there would reach gradients as 0 · NaN.
+            values = _call(apply, params, x.zeroed())
             if jnp.shape(values)[:2] != jnp.shape(x.values)[:2]:
                 raise NetError(
                     f"turns Padded values {jnp.shape(x.values)} into {jnp.shape(values)}: it must keep batch and "
@@ -98,20 +100,11 @@ def _call(apply: Callable[[Params, Any], Any], params: Params, x: Any) -> Any:
         raise
 
 
-def to_dtype(tree: Any, dtype: Any) -> Any:
-    """Return a tree with its floating leaves in `dtype`, the others untouched."""
-
-    def convert(leaf: Any) -> Any:
-        return leaf.astype(dtype) if jnp.issubdtype(jnp.result_type(leaf), jnp.floating) else leaf
-
-    return jax.tree.map(convert, tree)
-
-
 def as_net(function: Any) -> Net:
-    """Return a network for a plain callable `x -> y`; a `Net` comes back as it is.
+    """Return a network for a plain callable `x -> y`; a `Net` is returned unchanged.
 
     Raises:
-        TypeError: if it is neither, or a constructor that has not been called (`jn.dense` for `jn.dense(10)`).
+        TypeError: for anything else, or a constructor that was not called (`jn.dense` for `jn.dense(10)`).
         NetError: for a layer, a network or a function of another library.
 
     >>> import jax, jax.numpy as jnp
@@ -136,9 +129,11 @@ def as_net(function: Any) -> Net:
 
 
 def labeled(factory: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a constructor as `recorded` does, and label what it makes as it was called, in print and in errors.
+    """Decorate a constructor of layers, cells or functions: what it makes is labeled as it was called, `conv(64, 3)`.
 
-    A keyword that it does not have is answered by the one that it has: see `jaxnets.core.keywords`.
+    The label is what is printed, and stands in front of errors. A `Net` or a `Cell` is also recorded, as `recorded`
+    does; of a function, such as an augmentation, the label becomes the name. A keyword that the constructor lacks is
+    answered by the one that it has: see `jaxnets.core.keywords`.
     """
     signature = inspect.signature(factory)
 
@@ -149,20 +144,24 @@ def labeled(factory: Callable[P, R]) -> Callable[P, R]:
         with labeled_as(label):
             given = signature.bind(*args, **kwargs)
             check_initializers(given.arguments)
-            record: Any = factory(*args, **kwargs)
+            made: Any = factory(*args, **kwargs)
 
-        def claim(function: Callable) -> Callable:
+        def claim(function: Callable, *, keep: bool = False) -> Callable:
             def call(*args: Any, **kwargs: Any) -> Any:
-                with labeled_as(label):
+                with labeled_as(label, keep=keep):
                     return function(*args, **kwargs)
 
             return call
 
-        functions = {name: getattr(record, name) for name in ("init", "apply", "step") if hasattr(record, name)}
-        kind = {"kind": factory.__name__} if hasattr(record, "kind") else {}
-        record = replace(record, label=label, **kind, **{name: claim(own) for name, own in functions.items()})
+        if not hasattr(made, "constructor"):
+            made = claim(made, keep=True)  # an error of a composition names the part that failed
+            made.__name__ = made.__qualname__ = label
+            return made
+        functions = {name: claim(getattr(made, name)) for name in ("init", "apply", "step") if hasattr(made, name)}
+        kind = {"kind": factory.__name__} if hasattr(made, "kind") else {}
+        made = replace(made, label=label, **kind, **functions)
         given.apply_defaults()
-        return made_by(record, make, given.arguments)
+        return made_by(made, make, given.arguments)
 
     make.makes_net = True  # type: ignore[attr-defined]  # read by `as_net`
     return make
@@ -187,19 +186,20 @@ def _show(value: Any) -> str:
 
 
 def describe(name: str, signature: inspect.Signature, args: tuple, kwargs: dict) -> str:
-    """Return a call as it was written, without what has its default: `conv(64, 3)`."""
+    """Return a call as text, without arguments at their defaults: `conv(64, 3)`."""
     try:
         given = signature.bind(*args, **kwargs).arguments
     except TypeError:
-        return name  # the call that follows says what is wrong
+        return name  # the call itself raises
     shown = []
     for key, value in given.items():
         if key.endswith("_init"):
-            continue  # how a layer starts is not what it is
+            continue  # initial values do not belong to a layer's name
         parameter = signature.parameters[key]
         if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
             shown += map(_show, value)
         elif value is not parameter.default and repr(value) != repr(parameter.default):
+            # A first argument, and a second right behind it, are shown without their names.
             second = len(shown) == list(given).index(key) == 1 and parameter.kind is not inspect.Parameter.KEYWORD_ONLY
             plain = parameter.default is parameter.empty or second
             shown.append(_show(value) if plain else f"{key}={_show(value)}")

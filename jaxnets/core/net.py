@@ -1,4 +1,4 @@
-"""`Net`, a pair of pure functions, and what it takes to make one out of others."""
+"""`Net`, a pair of pure functions, and the means to make one out of others."""
 
 import functools
 import inspect
@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.core.draws import gathered
+from jaxnets.core.draws import draw_together
 from jaxnets.core.equality import Ingredients
-from jaxnets.core.errors import NetError, at, is_traced, labeled_as, shown
+from jaxnets.core.errors import NetError, is_traced, labeled_as, shown
 from jaxnets.core.paths import paths
 from jaxnets.core.value import Value, made_by
 
@@ -23,7 +23,7 @@ State = Any  # nested dicts of arrays
 Key = jax.Array
 
 DEEP = 20
-"""From how many layers initial values are drawn together."""
+"""Networks of at least this many layers draw their initial values together: `core/draws.py`."""
 
 
 class Apply(Protocol):
@@ -32,38 +32,39 @@ class Apply(Protocol):
     def __call__(
         self, params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False
     ) -> tuple[Any, State]:
-        """Compute the outputs for a batch, and the state after it."""
+        """Return the outputs for a batch, and the state after it."""
         ...
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Net(Value):
-    """A network: the pair of pure functions `init` and `apply`, and what is needed to print and cut it.
+    """A network: the pair of pure functions `init` and `apply`, with what it takes to print and cut it.
 
-    Parameters and state are plain nested dicts of arrays; a network without any carries `{}`. `apply`
-    returns state of the same structure, shapes and dtypes as it was given.
+    Parameters and state are plain nested dicts of arrays; a network without any has `{}`. `apply` returns a state of
+    the same structure, shapes and dtypes as it was given.
 
-    A network is a value: two that are built alike are equal, and what was compiled for one serves the other. Functions
-    and arrays among the arguments are compared by identity, functions that Optax and JAX make by their settings.
+    A network is a value: two that are built alike are equal, and what was compiled for one is reused for the other.
+    Functions and arrays among the arguments are compared by identity, functions that Optax and JAX make by their
+    settings.
 
     Attributes:
-        init: `(key, x) -> (params, state)`; `x` is an array or a `jax.ShapeDtypeStruct`, batch axis first.
-            Only its shape and dtype are read.
-        apply: `(params, state, x, *, key=None, train=False) -> (y, state)`. `key` is needed in training
-            where a layer is random; `train` is a Python bool.
-        label: how the network was written, `conv(64, 3)`, for display alone.
-        children: the networks inside by name; the names are those in `params`.
-        build: `(key, x) -> (params, state, y)` for a network made of others, with `x` and `y` as
-            `jax.ShapeDtypeStruct`, so that every leaf is traced once however deep it lies.
+        init: `(key, x) -> (params, state)`. `x` is an array or a `jax.ShapeDtypeStruct`, batch axis first; only its
+            shape and dtype are read.
+        apply: `(params, state, x, *, key=None, train=False) -> (y, state)`. Random layers need `key` in training;
+            `train` is a Python bool.
+        label: how the network was written, `conv(64, 3)`; for display only.
+        children: the networks inside by name, the same names as in `params`.
+        build: for a network made of others, `(key, x) -> (params, state, y)` with `x` and `y` as
+            `jax.ShapeDtypeStruct`. It traces each leaf once, however deep.
         cut: the function behind `upto`, for networks whose children run one after another.
         full_precision: whether `cast` leaves the parameters as they are (normalization layers).
-        copies: how many copies of the children the parameters hold, stacked along their first axis (`repeat` and
-            `ensemble`); 0 where they are not stacked.
-        kind: what sort of network it is, `conv`; the label where none is given.
+        copies: the number of copies of the children that the parameters hold, stacked along their first axis
+            (`repeat`, `ensemble`); 0 if they are not stacked.
+        kind: the sort of network, `conv`; default: the label.
         inner: the network that `remat`, `cast`, `repeat` or `ensemble` runs, `None` in others.
-        constructor: the function that made it, `jn.conv`; `None` where it is not known, as in a layer of one's own.
-            `dataclasses.replace` forgets it, for what it makes is something else.
-        arguments: what that was called with, by name, defaults too.
+        constructor: the function that made the network, `jn.conv`; `None` if unknown, as in a custom layer.
+            `dataclasses.replace` drops it, since it makes a different network.
+        arguments: the arguments of the constructor by name, defaults included.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> net = jn.serial(hidden=jn.dense(8), relu=jax.nn.relu, out=jn.dense(2))
@@ -99,7 +100,7 @@ class Net(Value):
         object.__setattr__(self, "kind", self.kind or self.label)
 
     def __call__(self, *_: Any, **__: Any) -> NoReturn:
-        """Say how a network is run.
+        """Explain how to run a network.
 
         Raises:
             NetError: always.
@@ -115,16 +116,16 @@ class Net(Value):
 
     @cached_property
     def ingredients(self) -> Ingredients:
-        """What it is compared by: what made it, or its functions where that is not known."""
+        """What the network is compared by: its constructor and arguments, or its functions if these are unknown."""
         if self.constructor is None:
             return Ingredients(self.init, self.apply, self.build, self.cut, self.children)
         return Ingredients(self.constructor, self.arguments)
 
     def init_with_output(self, key: Key, x: Any) -> tuple[Params, State, Any]:
-        """Return initial parameters and state, and what the network makes of an input: `(params, state, y)`.
+        """Return initial parameters and state, and the shape of the output: `(params, state, y)`.
 
-        Every network made of others is built by it, child by child, so that each leaf is traced once however deep it
-        lies.
+        Networks made of others initialize their children by this method, so that each leaf is traced once, however
+        deep.
 
         Args:
             key: a random key.
@@ -141,13 +142,14 @@ class Net(Value):
         if self.build is not None:
             return self.build(key, x if _is_spec(x) else spec(x))
         params, state = self.init(key, x)
-        return params, state, jax.eval_shape(self.apply, params, state, x)[0]  # the same function: traced once a shape
+        # JAX caches the trace of one and the same function by shapes: equal leaves are traced once.
+        return params, state, jax.eval_shape(self.apply, params, state, x)[0]
 
     def __getitem__(self, path: str) -> "Net":
         """Return the child at a slash-joined path.
 
         Raises:
-            NetError: if there is none; the names there are listed.
+            NetError: if there is none; the error lists the children.
         """
         net = self
         for name in str(path).split("/"):
@@ -160,7 +162,7 @@ class Net(Value):
     def upto(self, path: str) -> "Net":
         """Return the network that stops after a child, and takes the same full `params` and `state`.
 
-        This is how deep features are taken out: `net.upto("flatten").apply(params, state, x)`.
+        Use it to extract deep features: `net.upto("flatten").apply(params, state, x)`.
 
         Raises:
             NetError: if there is no such child, or its parent does not run its children in order.
@@ -179,7 +181,7 @@ class Net(Value):
             return params, state, jax.eval_shape(lambda p, s, x: apply(p, s, x)[0], params, state, x)
 
         cut = compose(build, apply, label=f"{self.label} up to {path}", children=children, cut=self.cut, kind=self.kind)
-        cut = replace(cut, apply=apply)  # parameters of the children left out are no mistake
+        cut = replace(cut, apply=apply)  # unchecked: parameters of the children left out are no mistake
         return made_by(cut, Net.upto, {"self": self, "path": path})
 
     def __repr__(self) -> str:
@@ -196,10 +198,11 @@ CALLS = {
     "init": "params, state = net.init(key, x)",
     "apply": "y, state = net.apply(params, state, x, key=key, train=True)",
 }
-_MAKES = f"parameters are no part of a network, {CALLS['init']} makes them"
-_RUNS = f"{CALLS['apply']} runs it, without train=True to evaluate"
-_TRAINS = "jn.train.run(jn.train.program(net, objective, optimizer, data, epochs=10), key=key) trains it"
-ABSENT = {  # what networks of other libraries have
+_MAKES = f"a network holds no parameters, {CALLS['init']} makes them"
+_RUNS = f"{CALLS['apply']} runs it; leave train=True out to evaluate"
+_TRAINS = "jn.fit(net, loss, optimizer, data, epochs=10, key=key) trains it"
+# Attributes that networks of other libraries have.
+ABSENT = {
     **dict.fromkeys(("params", "parameters", "weights", "variables", "state_dict", "get_weights"), _MAKES),
     **dict.fromkeys(("fit", "compile", "train", "train_step", "backward"), _TRAINS),
     **dict.fromkeys(("forward", "eval", "evaluate", "predict"), _RUNS),
@@ -210,13 +213,14 @@ ABSENT = {  # what networks of other libraries have
 
 
 def _checked(function: Callable, name: str, label: str) -> Callable:
-    """Return `init` or `apply` of a network so that it says what is amiss with its arguments."""
+    """Wrap `init` or `apply` of a network in checks of its arguments."""
     if getattr(function, "checked", False):
         return function
     needs, allowed = (2, ()) if name == "init" else (3, ("key", "train"))
 
     @functools.wraps(function)
     def call(*args: Any, **options: Any) -> Any:
+        # A well-formed call checks the values of its arguments, any other one explains itself.
         if len(args) == needs and all(option in allowed for option in options):
             with labeled_as(label):
                 if not isinstance(x := args[-1], jax.Array | np.ndarray | jax.ShapeDtypeStruct):
@@ -230,15 +234,16 @@ def _checked(function: Callable, name: str, label: str) -> Callable:
             try:
                 inspect.signature(function).bind(*args, **options)
             except TypeError as error:
-                raise NetError(f"is run by {CALLS[name]}; here there is {error}", label=label) from None
+                raise NetError(f"is called as {CALLS[name]}; got a call with {error}", label=label) from None
         return function(*args, **options)
 
-    call.checked = True  # type: ignore[attr-defined]  # read above: a net made of a net is wrapped once
+    # A network made from another's functions is wrapped once.
+    call.checked = True  # type: ignore[attr-defined]
     return call
 
 
 def check_input(x: Any) -> None:
-    """Check that an input is a pytree of arrays or of their specs.
+    """Check that an input is a pytree of arrays or of `jax.ShapeDtypeStruct`.
 
     Raises:
         NetError: if it is a list, a tensor of another library or anything else.
@@ -256,12 +261,12 @@ def _is_spec(x: Any) -> bool:
 
 
 def spec(x: Any) -> Any:
-    """Return shapes and dtypes as JAX sees them: the pytree `x` with a `jax.ShapeDtypeStruct` a leaf."""
+    """Return the pytree `x` with a `jax.ShapeDtypeStruct` for each array, with the dtype that JAX would use."""
     return jax.eval_shape(lambda x: x, x)
 
 
 def describe(x: Any) -> str:
-    """Return the shapes and dtypes of a pytree as text for a message, `(32, 784) float32`."""
+    """Describe the shapes and dtypes of a pytree for a message, `(32, 784) float32`."""
     return ", ".join(f"{leaf.shape} {leaf.dtype}" for leaf in jax.tree.leaves(spec(x)))
 
 
@@ -270,7 +275,7 @@ def fold(key: Key, name: str) -> Key: ...
 @overload
 def fold(key: Key | None, name: str) -> Key | None: ...
 def fold(key: Key | None, name: str) -> Key | None:
-    """Return the key of a child: `key` folded by the CRC-32 of its name, or `None` for `None`."""
+    """Return the key of a child: `key` folded with the CRC-32 of its name; `None` for `None`."""
     return None if key is None else jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
@@ -300,27 +305,29 @@ def compose(
     kind: str = "",
     inner: Net | None = None,
 ) -> Net:
-    """Make a network out of others, with parameters checked by name: every combinator ends here.
+    """Make a network out of others, with parameters checked by name; every combinator ends here.
 
-    Parameters of another network are answered by the outermost network with every missing, unexpected
-    and misshapen path.
+    Given the parameters of another network, the outermost network lists every missing, unexpected and misshapen path.
     """
 
     def init_fn(key: Key, x: Any) -> tuple[Params, State]:
         check_key(key)
         x = spec(x)
-        return gathered(lambda key: build(key, x)[:2], key) if _layers(children) >= DEEP else build(key, x)[:2]
+        return draw_together(lambda key: build(key, x)[:2], key) if _layers(children) >= DEEP else build(key, x)[:2]
 
     def apply_fn(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
         try:
             for what, tree in (("parameters", params), ("state", state)):
                 if not isinstance(tree, Mapping):
-                    hint = "; a run has run.params and run.state" if hasattr(tree, "opt_state") else ""
+                    hint = "; a train state has state.params and state.state" if hasattr(tree, "opt_state") else ""
                     raise NetError(f"expects {what} as a dict, got {type(tree).__name__}{hint}", label=label)
                 if children and (extra := [name for name in tree if name not in children]):
-                    raise NetError(f"gets {what} for unknown {', '.join(extra)}", label=label, names_differ=True)
+                    raise NetError(
+                        f"gets {what} for unknown children {', '.join(extra)}", label=label, names_differ=True
+                    )
             return apply(params, state, x, key=key, train=train)
         except NetError as error:
+            # Replaces an error about one layer's names by the differences of all.
             if error.names_differ and (differences := _differences(build, params, state, x)):
                 raise NetError(differences, label=label, names_differ=True) from error
             raise
@@ -333,15 +340,16 @@ def _layers(children: Mapping[str, Net]) -> int:
 
 
 def _differences(build: Callable, params: Params, state: State, x: Any) -> str:
-    """Say how given parameters and state differ from those that `init` makes, "" where they agree."""
+    """Describe how parameters and state differ from those that `init` makes, "" if they agree."""
+    # Shapes alone: nothing is drawn.
     key = jax.random.key(0)
     wanted_trees = jax.eval_shape(lambda: build(key, spec(x))[:2])
     found: list[str] = []
-    hint = "; give it what its own init returned"
+    hint = "; pass what its own init returned"
     if paths(state) and paths(state).keys() == paths(wanted_trees[0]).keys():
-        hint = "; parameters and state stand in each other's place"
+        hint = "; parameters and state are swapped"
     if isinstance(params, Mapping) and "params" in params and "params" not in wanted_trees[0]:
-        hint = "; the parameters alone are wanted, variables['params']"
+        hint = "; pass the parameters alone, variables['params']"
     for what, wanted, given in zip(("parameters", "state"), wanted_trees, (params, state), strict=True):
         wanted, given = paths(wanted), paths(given)
         shape = {path: jnp.shape(leaf) for path, leaf in given.items()}
@@ -361,6 +369,6 @@ def _differences(build: Callable, params: Params, state: State, x: Any) -> str:
 def apply_child(
     child: Net, name: str, params: Params, state: State, x: Any, *, key: Key | None, train: bool
 ) -> tuple[Any, State]:
-    """Apply a child to `x` with its part of the parameters, state and key, under its name."""
-    with at(name):
+    """Apply a child under its name to `x`, with its part of the parameters, state and key."""
+    with labeled_as(child=name):
         return child.apply(params.get(name, {}), state.get(name, {}), x, key=fold(key, name), train=train)

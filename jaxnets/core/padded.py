@@ -1,4 +1,4 @@
-"""Sequences of unequal length in one rectangular array."""
+"""Sequences of unequal length, padded to one rectangular array."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,23 +15,23 @@ from jaxnets.core.errors import NetError, known, shown
 @jax.tree_util.register_pytree_with_keys_class
 @dataclass(frozen=True)
 class Padded:
-    """A batch of sequences of unequal length: `values` filled up to the longest, and the true `lengths`.
+    """A batch of sequences of unequal length: `values` padded to the longest, and the true `lengths`.
 
-    Example *i* is `values[i, :lengths[i]]`; what stands behind that never changes an output, a final
-    carry or a gradient of a layer of this library. A `Padded` is a pytree, so it passes through `jit`,
-    `vmap`, `grad` and `scan` as an array does. A plain function, or a layer made by `jn.layer`, is given the
-    values with zeros behind the end, and refused if it mixes them with what stands before.
+    Example *i* is `values[i, :lengths[i]]`. In layers of this library, padding never changes an output, a final carry
+    or a gradient. A plain function, or a layer made by `jn.layer`, gets the values with zeros for padding, and is
+    refused if it mixes padding into real outputs. A `Padded` is a pytree, so it passes through `jit`, `vmap`, `grad`
+    and `scan` as an array does.
 
-    `Padded.from_sequences` makes one of arrays of unequal length. Attributes are looked at when one is made by hand,
-    and lists made arrays; as a pytree it holds whatever a transformation puts in.
+    `Padded.from_sequences` pads arrays of unequal length. The constructor checks its arguments and turns lists into
+    arrays; as a pytree a `Padded` holds whatever a transformation puts in.
 
     Attributes:
-        values: `(batch, time, ...)`, any dtype. Several batches may be stacked in front of both.
+        values: `(batch, time, ...)`, any dtype. Both attributes may have further axes in front, for stacked batches.
         lengths: `(batch,)`, integers from 0 to `time`.
 
     Raises:
-        NetError: for lengths that are no integers, of another batch, or, where known, outside 0 … time; for a list
-            of sequences of unequal length.
+        NetError: for lengths that are not integers, have another batch size, or (if known) lie outside 0 … time; for a
+            list of sequences of unequal length.
 
     >>> import jax.numpy as jnp
     >>> sequences = Padded(jnp.array([[1, 2, 0], [3, 4, 5]]), jnp.array([2, 3]))
@@ -49,9 +49,10 @@ class Padded:
                 object.__setattr__(self, name, _array(name, given))
         values, lengths = self.values, self.lengths
         if not (hasattr(values, "shape") and hasattr(values, "dtype")):
-            return  # such as axes for `vmap`
+            return  # not arrays: axes for `vmap`, for instance
         if not (hasattr(lengths, "shape") and hasattr(lengths, "dtype")):
             raise NetError(f"expects integer lengths (batch,), got {shown(lengths)}", label="Padded")
+        # Stacked batches: lengths (..., batch), values (..., batch, time, *features).
         rank = len(lengths.shape)
         fits = tuple(values.shape)[:rank] == tuple(lengths.shape) and len(values.shape) > rank
         if not (fits and jnp.issubdtype(lengths.dtype, jnp.integer)):
@@ -65,14 +66,15 @@ class Padded:
 
     @classmethod
     def from_sequences(cls, sequences: Sequence[Any], *, fill: Any = 0) -> "Padded":
-        """Fill up sequences of unequal length to the longest.
+        """Pad sequences of unequal length to the longest.
 
         Args:
             sequences: arrays or lists `(time, ...)`, at least one; only their times may differ.
-            fill: what stands behind the end of the shorter ones.
+            fill: the value of the padding.
 
         Returns:
-            NumPy arrays `(batch, longest, ...)` in the dtype that the sequences have together, and the lengths, int32.
+            A `Padded` of NumPy arrays: values `(batch, longest, ...)` in the common dtype of the sequences, and lengths
+            in int32.
 
         Raises:
             NetError: for no sequences, or sequences that differ in more than their time.
@@ -84,7 +86,8 @@ class Padded:
         arrays = [_array("sequences", each) for each in sequences]
         if not arrays:
             raise NetError("expects at least one sequence, got none", label="Padded.from_sequences")
-        full = [each for each in arrays if each.size] or arrays  # an empty list has neither features nor a dtype
+        # An empty list tells neither features nor a dtype.
+        full = [each for each in arrays if each.size] or arrays
         shapes = {each.shape[1:] for each in full}
         if len(shapes) > 1 or not all(each.ndim for each in arrays):
             found = ", ".join(map(str, sorted({each.shape for each in arrays})[:6]))
@@ -106,7 +109,7 @@ class Padded:
 
     @classmethod
     def tree_unflatten(cls, _: None, leaves: tuple[Any, Any]) -> "Padded":
-        """Return one with other leaves, whatever they are: transformations put in more than arrays."""
+        """Return one with other leaves, unchecked: transformations put in more than arrays."""
         new = object.__new__(cls)
         for name, leaf in zip(("values", "lengths"), leaves):
             object.__setattr__(new, name, leaf)
@@ -114,20 +117,22 @@ class Padded:
 
     @property
     def mask(self) -> jax.Array:
-        """Where a value is real rather than padding: booleans `(batch, time)`."""
+        """Booleans `(batch, time)`, true for values and false for padding."""
         time = jnp.shape(self.values)[1]
+        # (batch, time): the number of each step.
         steps = jax.lax.broadcasted_iota(jnp.int32, (jnp.shape(self.lengths)[0], time), 1)
         return steps < jnp.asarray(self.lengths, jnp.int32)[:, None]
 
     def zeroed(self) -> jax.Array:
-        """Return the values with zeros in place of padding, whatever stood there (NaN included)."""
+        """Return the values with zeros for padding, even if it was NaN."""
         values = jnp.asarray(self.values)
+        # (batch, time, 1, ...)
         mask = jnp.expand_dims(self.mask, tuple(range(2, values.ndim)))
         return jnp.where(mask, values, jnp.zeros((), values.dtype))
 
 
 def check_padded(x: Padded) -> None:
-    """Check the ranks, and that there is one length for each sequence.
+    """Check the ranks, and that every sequence has a length.
 
     Raises:
         NetError: if `values` is not at least `(batch, time)` or `lengths` is not integers `(batch,)`.
@@ -153,10 +158,10 @@ def _array(name: str, given: Any) -> np.ndarray:
 
 
 def step_check(function: Callable[..., Any], written: Any) -> Callable[..., None]:
-    """Return a check that `function(params, *sequences)`, of values of `Padded`, reads no padding for a real output.
+    """Return a check that `function(params, *sequences)` mixes no padding into a real output.
 
-    `written` is the function as somebody wrote it; those of this library know what they do with padding. The check
-    traces the function, once for each set of shapes, and lets it pass where that does not tell.
+    The sequences are the values of `Padded`. The check traces the function once for each set of shapes, and passes if
+    the trace does not tell. `written` is the function that the user or this library wrote; the library's own pass.
     """
     own = (getattr(written, "__module__", None) or "").startswith("jaxnets.")
     passed: set[Any] = set()
@@ -166,7 +171,7 @@ def step_check(function: Callable[..., Any], written: Any) -> Callable[..., None
         shapes = structure, *((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
         if own or shapes in passed:
             return
-        from jaxnets.tracing.steps import mixed  # read when it is asked for: few networks need it
+        from jaxnets.tracing.steps import mixed  # a slow import that few networks need
 
         specs = (jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)) for x in sequences)
         if (what := mixed(lambda *sequences: function(params, *sequences), *specs)) is not None:

@@ -1,6 +1,5 @@
-"""Patterns over slash-joined paths, one language for penalties, decay, freezing and summaries."""
+"""Patterns over slash-joined paths: one language for penalties, weight decay, freezing and summaries."""
 
-import functools
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -25,11 +24,19 @@ def paths(tree: Any) -> dict[str, Any]:
 def matches(pattern: Pattern, path: str) -> bool:
     """Tell whether a path matches a pattern, or any of several.
 
-    `*` stands for any characters within one name, `?` for one of them, `[abc]` or `[a-c]` for one of a set,
-    `[!abc]` for one of no such set, `**` in place of a name for any number of names (none included), and
-    `{kernel,bias}` for alternatives, which may hold slashes and further braces. All else stands for itself.
-    The pattern must match the whole path. Of several patterns, one behind `!` takes out what it matches:
-    `("**", "!head/**")` is all but the head.
+    The pattern must match the whole path.
+
+    | pattern | matches |
+    | --- | --- |
+    | `*` | any characters within one name |
+    | `?` | one character |
+    | `[abc]`, `[a-c]` | one character of a set |
+    | `[!abc]` | one character outside of a set |
+    | `**` in place of a name | any number of names, none included |
+    | `{kernel,bias}` | one of several alternatives, which may hold slashes and braces |
+
+    All other characters match themselves. Of several patterns, one with `!` in front excludes what it matches:
+    `("**", "!head/**")` is everything but the head.
 
     Raises:
         NetError: for `**` beside other characters of a name, or a range that runs backwards.
@@ -42,7 +49,8 @@ def matches(pattern: Pattern, path: str) -> bool:
     (False, True)
     """
     patterns = [pattern] if isinstance(pattern, str) else pattern
-    whole = path and path + "/"  # each name ends in a slash, so `**` is any number of such
+    # A pattern behind `!` counts as well, but excludes.
+    whole = path and path + "/"  # every name ends in a slash, so `**` is any number of names
     met = [each.startswith("!") for each in patterns if _expression(each.removeprefix("!")).fullmatch(whole)]
     return bool(met) and not any(met)
 
@@ -51,7 +59,6 @@ _TOKEN = re.compile(r"\*|\?|\[(!?+)(\]?+[^]]*)\]|.", re.DOTALL)
 _RANGE = re.compile(r"(.)-(.)|(.)", re.DOTALL)
 
 
-@functools.cache
 def _expression(pattern: str) -> re.Pattern[str]:
     options = (
         "".join("(?:[^/]+/)*" if name == "**" else _name(name) for name in p.split("/")) for p in _plain(pattern)
@@ -63,7 +70,7 @@ def _expression(pattern: str) -> re.Pattern[str]:
 
 
 def _plain(pattern: str) -> list[str]:
-    """Return the patterns without braces that one with braces stands for, the innermost braces first."""
+    """Return the patterns that one with braces abbreviates; the innermost braces are expanded first."""
     braces = re.search(r"\{([^{}]*)\}", pattern)
     if braces is None:
         return [pattern]
@@ -72,7 +79,7 @@ def _plain(pattern: str) -> list[str]:
 
 
 def _name(pattern: str) -> str:
-    """Return the expression for one name and the slash behind it."""
+    """Return the regular expression for one name and the slash behind it."""
     if "**" in pattern:
         raise NetError("has ** beside other characters; write it in place of a name", label=f"pattern {pattern!r}")
     expression = ""
@@ -80,6 +87,7 @@ def _name(pattern: str) -> str:
         if token[0] in ("*", "?"):
             expression += "[^/]*" if token[0] == "*" else "[^/]"
         elif token[2]:
+            # A set of characters, never the slash.
             members = "".join(
                 f"{re.escape(one[1])}-{re.escape(one[2])}" if one[1] else re.escape(one[3])
                 for one in _RANGE.finditer(token[2])
@@ -94,7 +102,7 @@ def select(tree: Any, pattern: Pattern) -> dict[str, Any]:
     """Return the leaves whose paths match, by path.
 
     Raises:
-        NetError: if a pattern matches nothing; the paths there are listed.
+        NetError: if a pattern matches nothing; the error lists the paths.
 
     >>> select({"fc": {"kernel": 1, "bias": 2}}, "**/kernel")
     {'fc/kernel': 1}
@@ -108,9 +116,9 @@ def select(tree: Any, pattern: Pattern) -> dict[str, Any]:
 
 
 def mask(pattern: Pattern) -> Callable[[Any], Any]:
-    """Return a function `tree -> tree of bools` that is true where a pattern matches.
+    """Return a function `tree -> tree of bools`, true where a pattern matches.
 
-    It is what Optax takes as a mask: `optax.adamw(1e-3, mask=jn.paths.mask("**/kernel"))`.
+    Optax takes it as a mask: `optax.adamw(1e-3, mask=jn.paths.mask("**/kernel"))`.
 
     Raises:
         NetError: when called, if a pattern matches nothing.

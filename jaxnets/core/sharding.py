@@ -1,6 +1,6 @@
-"""Arrays that lie on several devices, and batches and parameters that lie as they do.
+"""Sharding of data over devices, passed on to batches and parameters.
 
-The compiler does not always see that the rows taken from such arrays may lie there too: it is told.
+XLA does not always infer that rows taken from sharded arrays may be sharded too, so it is told by constraints.
 """
 
 import math
@@ -11,19 +11,21 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxnets.core.errors import NetError, is_traced
 
-Shardings = tuple[NamedSharding | None, ...]  # of each leaf, None where the compiler may choose
+# One for each leaf, None where the compiler may choose.
+Shardings = tuple[NamedSharding | None, ...]
 
 
 def automatic(tree: Any) -> Any:
-    """Return arrays with the axes of their mesh left to the compiler, as networks are written; nothing is copied.
+    """Return arrays whose mesh has automatic axes, which networks are written for; nothing is copied.
 
-    `jax.make_mesh` gives axes that are explicit, part of an array's type.
+    `jax.make_mesh` makes explicit axes, which are part of an array's type.
     """
 
     def convert(leaf: Any) -> Any:
         own = _sharding(leaf)
         if (sharding := automatic_sharding(own)) is own:
             return leaf
+        # The same buffers under another sharding.
         parts = [part.data for part in leaf.addressable_shards]
         return jax.make_array_from_single_device_arrays(leaf.shape, sharding, parts)
 
@@ -31,7 +33,7 @@ def automatic(tree: Any) -> Any:
 
 
 def automatic_sharding(sharding: Any) -> Any:
-    """Return a sharding likewise; a device and such come back as they are."""
+    """Return a sharding with automatic axes; anything but a `NamedSharding` is returned unchanged."""
     if not isinstance(sharding, NamedSharding) or AxisType.Explicit not in sharding.mesh.axis_types:
         return sharding
     devices: Any = sharding.mesh.devices
@@ -39,13 +41,13 @@ def automatic_sharding(sharding: Any) -> Any:
 
 
 def batch_sharding_of(data: Any) -> NamedSharding | None:
-    """Return how the first axis of some data is shared out to devices, `None` if it is not, or that is not known."""
+    """Return the sharding of the first axis of the data, `None` if it is not sharded or not known."""
     found = (rows_of(own) for leaf in jax.tree.leaves(data) if (own := _sharding(leaf)) is not None)
     return next((sharding for sharding in found if sharding is not None), None)
 
 
 def rows_of(sharding: Any) -> NamedSharding | None:
-    """Return the part of a sharding that is about the first axis, `None` if that lies whole on each device."""
+    """Return the part of a sharding for the first axis, `None` if every device has that axis whole."""
     if not isinstance(sharding, NamedSharding) or not sharding.spec or sharding.spec[0] is None:
         return None
     rows = NamedSharding(sharding.mesh, PartitionSpec(sharding.spec[0]))
@@ -53,7 +55,7 @@ def rows_of(sharding: Any) -> NamedSharding | None:
 
 
 def parts_of(batch_sharding: NamedSharding | None) -> int:
-    """Return into how many parts the rows are cut."""
+    """Return the number of parts that the rows are split into."""
     if batch_sharding is None:
         return 1
     names = batch_sharding.spec[0]
@@ -61,10 +63,10 @@ def parts_of(batch_sharding: NamedSharding | None) -> int:
 
 
 def check_divides(what: str, size: int, batch_sharding: NamedSharding | None) -> None:
-    """Check that so many rows can be shared out evenly.
+    """Check that `size` rows divide evenly over the devices.
 
     Raises:
-        NetError: if they can't.
+        NetError: if they do not.
     """
     parts = parts_of(batch_sharding)
     if size % parts:
@@ -77,14 +79,16 @@ def check_divides(what: str, size: int, batch_sharding: NamedSharding | None) ->
 
 
 def constrained(tree: Any, batch_sharding: NamedSharding | None, axis: int = 0) -> Any:
-    """Return arrays of which one axis is shared out as rows are, where its length allows."""
-    if batch_sharding is None or jax.sharding.get_abstract_mesh().manual_axes:  # inside a shard_map each has its own
+    """Return arrays with one axis constrained to the sharding of the rows, where its length divides."""
+    # Inside a shard_map each device has its own rows.
+    if batch_sharding is None or jax.sharding.get_abstract_mesh().manual_axes:
         return tree
     free = PartitionSpec.UNCONSTRAINED
 
     def lay(leaf: Any) -> Any:
         if leaf.ndim <= axis or leaf.shape[axis] % parts_of(batch_sharding):
             return leaf
+        # The compiler chooses all other axes.
         spec = PartitionSpec(*[free] * axis, batch_sharding.spec[0], *[free] * (leaf.ndim - axis - 1))
         return jax.lax.with_sharding_constraint(leaf, NamedSharding(batch_sharding.mesh, spec))
 
@@ -92,13 +96,13 @@ def constrained(tree: Any, batch_sharding: NamedSharding | None, axis: int = 0) 
 
 
 def shardings_of(tree: Any) -> Shardings | None:
-    """Return how leaves lie over several devices, `None` if all lie whole."""
+    """Return the shardings of the leaves, `None` if every device has all leaves whole."""
     found = tuple(_sharding(leaf) for leaf in jax.tree.leaves(tree))
     return None if all(own is None or own.is_fully_replicated for own in found) else found
 
 
 def constrained_as(tree: Any, where: Shardings | None) -> Any:
-    """Return leaves constrained to given shardings."""
+    """Return a tree with its leaves constrained to given shardings."""
     if where is None:
         return tree
     leaves, structure = jax.tree.flatten(tree)

@@ -1,4 +1,4 @@
-"""What made a network or a cell, as data: a constructor, and its arguments."""
+"""Networks and cells as values: recorded with the call that made them, compared and pickled by it."""
 
 import functools
 import importlib
@@ -16,14 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnets.core.equality import Ingredients, is_made
-from jaxnets.core.errors import NetError, at
+from jaxnets.core.errors import NetError, labeled_as
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def recorded(factory: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a function that makes a `Net` or a `Cell`: the record holds the constructor and its arguments.
+    """Decorate a constructor of a `Net` or a `Cell`: the result holds the constructor and its arguments.
 
     >>> import jaxnets as jn
     >>> net = jn.conv(6, 5)
@@ -43,43 +43,44 @@ def recorded(factory: Callable[P, R]) -> Callable[P, R]:
 
 
 def made_by(record: Any, constructor: Callable[..., Any] | None, arguments: Mapping[str, Any]) -> Any:
-    """Return a `Net` or a `Cell` with what made it; anything else as it is."""
+    """Return a `Net` or a `Cell` with the constructor and arguments that made it; anything else unchanged."""
     if not hasattr(record, "constructor"):
         return record
+    # A copy, since a factory may return a record that another one made.
     record = replace(record)
     object.__setattr__(record, "constructor", constructor)
-    object.__setattr__(record, "arguments", {name: _as_it_is(value) for name, value in arguments.items()})
+    object.__setattr__(record, "arguments", {name: _copied(value) for name, value in arguments.items()})
     return record
 
 
-def _as_it_is(value: Any) -> Any:
-    """Return an argument so that it stays as it is, whatever becomes of the caller's list or array."""
+def _copied(value: Any) -> Any:
+    """Return a copy of an argument, so that the caller may change the list or array afterwards."""
     if isinstance(value, np.ndarray):
         return value.copy()
     if type(value) in (tuple, list):
-        return type(value)(map(_as_it_is, value))
-    return {name: _as_it_is(each) for name, each in value.items()} if type(value) is dict else value
+        return type(value)(map(_copied, value))
+    return {name: _copied(each) for name, each in value.items()} if type(value) is dict else value
 
 
 PUBLIC: tuple[ModuleType, ...] = (jax.nn, jnp, jax.lax, jax.nn.initializers)
-"""Where a function is looked for before the module that defines it, which may be a private one."""
+"""Modules searched for a function before the one that defines it, which may be private."""
 
 
 @dataclass(frozen=True)
 class Name:
-    """Something in a module, by its qualified name."""
+    """An object in a module, by its qualified name."""
 
     module: str
     name: str
 
     def find(self) -> Any:
-        """Return it; its module is imported."""
+        """Import the module and return the object."""
         return attrgetter(self.name)(importlib.import_module(self.module))
 
 
 @dataclass(frozen=True)
 class Call:
-    """A call that makes something, its arguments as `portable` gives them."""
+    """A call that makes an object, with arguments as `portable` returns them."""
 
     function: Name
     args: tuple[Any, ...] = ()
@@ -87,7 +88,7 @@ class Call:
 
 
 class Value:
-    """A record that is compared by its `ingredients`, and pickled as the call that made it."""
+    """A base class for records that are compared by their `ingredients` and pickled as the call that made them."""
 
     ingredients: Any
 
@@ -105,12 +106,12 @@ class Value:
 
 
 def portable(thing: Any) -> Any:
-    """Return networks, cells and functions as a `Call` or a `Name`, inside tuples, lists and dicts too.
+    """Replace networks, cells and functions by a `Call` or a `Name`, also inside tuples, lists and dicts.
 
-    Anything else comes back as it is.
+    Anything else is returned unchanged.
 
     Raises:
-        NetError: for a function that is not found by its name, such as a lambda; it is named, with its place.
+        NetError: for a function that its module does not have under its name, such as a lambda.
 
     >>> import jaxnets as jn
     >>> portable(jn.dense(3)).function
@@ -136,7 +137,7 @@ def portable(thing: Any) -> Any:
 
 
 def made(thing: Any) -> Any:
-    """Return what `portable` was given, or an equal one."""
+    """Return an object equal to what `portable` was given: its inverse."""
     if isinstance(thing, Name):
         return thing.find()
     if isinstance(thing, Call):
@@ -149,7 +150,7 @@ def made(thing: Any) -> Any:
 
 
 def _inside(place: Any, thing: Any) -> Any:
-    with at(str(place)):
+    with labeled_as(child=str(place)):
         return portable(thing)
 
 
@@ -161,6 +162,7 @@ def _of_record(record: Any) -> Call:
             "in a module, or keep what your own function that makes it was called with",
             label=record.label,
         )
+    # Positional arguments stay positional, as in `serial(*layers, **named)`.
     given = inspect.BoundArguments(inspect.signature(record.constructor), OrderedDict(record.arguments))
     name = _named(record.constructor)
     if name is None:
@@ -174,12 +176,12 @@ def _of_function(function: Callable[..., Any]) -> Any:
     if call := _remade(function):
         return call
     if not hasattr(function, "__qualname__"):
-        return function  # an object that can be called, which pickles itself or says why not
+        return function  # a callable object, which knows how to pickle itself
     raise _nameless(function)
 
 
 def _named(function: Callable[..., Any]) -> Name | None:
-    """Return where a function is found, if it is."""
+    """Return the name under which a module has a function, `None` if none has it."""
     name = getattr(function, "__qualname__", getattr(function, "__name__", ""))
     for module in (*(each.__name__ for each in PUBLIC), getattr(function, "__module__", None)):
         try:
@@ -191,10 +193,10 @@ def _named(function: Callable[..., Any]) -> Name | None:
 
 
 def _remade(function: Callable[..., Any]) -> Call | None:
-    """Return the call of JAX's or Optax's that makes an equal function, as `constant(0.1)` does.
+    """Return the call that made a function of JAX or Optax, `constant(0.1)`; `None` if it can't be told.
 
-    What a maker was given is what its function closes over, under the same names; whether that is all is seen by
-    making another.
+    The arguments are read from the variables that the function closes over. The call counts only if it makes an equal
+    function again.
     """
     if not isinstance(function, FunctionType) or not is_made(function):
         return None

@@ -6,10 +6,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxnets.core.checks import refuse
+from jaxnets.core.dtypes import wide
 from jaxnets.core.errors import NetError, check_count, labeled_as
+from jaxnets.core.layer import labeled
 from jaxnets.core.net import Key
-from jaxnets.data.augment.named import labeled_function
-from jaxnets.losses.checks import refuse, wide
 from jaxnets.ops.sums import counts
 
 
@@ -109,7 +110,7 @@ def balanced_order(key: Key, labels: Any, size: int, num_classes: int, *, weight
     return jax.random.permutation(last, index).astype(jnp.int32)
 
 
-@labeled_function
+@labeled
 def balanced(num_classes: int) -> Callable[[Key, Any], jax.Array]:
     """Return the function that orders an epoch so that each class is seen equally often.
 

@@ -8,9 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.core.errors import NetError, labeled_as
+from jaxnets.core.errors import NetError, known, labeled_as
 from jaxnets.core.padded import Padded
-from jaxnets.losses.checks import known
 
 
 @jax.tree_util.register_dataclass

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.core.errors import NetError, check_count, labeled_as, shown
+from jaxnets.core.dtypes import wide
+from jaxnets.core.errors import NetError, check_count, known, labeled_as, shown
 from jaxnets.core.foreign import arrays
-from jaxnets.losses.checks import known, wide
 
 
 def split(

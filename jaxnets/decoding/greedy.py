@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxnets.core.checks import param_dtype
 from jaxnets.core.compiled import computed
+from jaxnets.core.dtypes import param_dtype
 from jaxnets.core.errors import NetError, check_count, labeled_as
 from jaxnets.core.net import Net, Params, State, apply_child
 

@@ -5,12 +5,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnets.core.checks import param_dtype
+from jaxnets.core.checks import refuse
 from jaxnets.core.compiled import computed
+from jaxnets.core.dtypes import param_dtype
 from jaxnets.core.errors import NetError, check_count, check_positive, concrete, labeled_as
 from jaxnets.core.net import Key, Net, Params, State, check_key
 from jaxnets.core.padded import Padded, check_padded
-from jaxnets.losses.checks import refuse
 
 
 def sample(

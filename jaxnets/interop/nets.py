@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxnets as jn
-from jaxnets.core.errors import NetError, at
+from jaxnets.core.errors import NetError, labeled_as
 from jaxnets.core.net import Net
 from jaxnets.core.value import Call, Name, portable
 from jaxnets.models.perceptron import fires
@@ -62,12 +62,8 @@ def write(net: Net) -> Any:
     >>> read(write(jn.dense(3))) == jn.dense(3)
     True
     """
-    try:
+    with labeled_as("save(net=)", keep=True):
         return _encoded(portable(net))
-    except NetError as error:
-        if not error.label:
-            error.label = "save(net=)"
-        raise
 
 
 def read(content: Any) -> Net:
@@ -143,7 +139,7 @@ def _decoded(content: Any) -> Any:
 
 
 def _inside(place: Any, thing: Any) -> Any:
-    with at(str(place)):
+    with labeled_as(child=str(place)):
         return _encoded(thing)
 
 

@@ -6,7 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnets.core.checks import along_last, check_params, check_state, param_dtype
+from jaxnets.core.checks import along_last, check_params, check_state
+from jaxnets.core.dtypes import param_dtype
 from jaxnets.core.errors import NetError, check_fraction, check_positive, is_traced
 from jaxnets.core.example_weights import weights_of
 from jaxnets.core.layer import labeled

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxnets.core.checks import check_floating, check_params, param_dtype
+from jaxnets.core.checks import check_floating, check_params
+from jaxnets.core.dtypes import param_dtype, to_dtype
 from jaxnets.core.equality import Ingredients
 from jaxnets.core.errors import NetError
-from jaxnets.core.layer import to_dtype
 from jaxnets.core.net import Key, Params, check_key, spec
 from jaxnets.core.value import Value
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import jax
 
-from jaxnets.core.checks import along_last, check_params, param_dtype
+from jaxnets.core.checks import along_last, check_params
+from jaxnets.core.dtypes import param_dtype
 from jaxnets.core.errors import NetError, check_count
 from jaxnets.core.layer import labeled, layer
 from jaxnets.core.net import Net, Params

@@ -6,7 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnets.core.checks import check_train_key, param_dtype
+from jaxnets.core.checks import check_train_key
+from jaxnets.core.dtypes import param_dtype
 from jaxnets.core.errors import NetError, check_fraction, concrete
 from jaxnets.core.layer import labeled
 from jaxnets.core.net import Key, Net, Params, State

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxnets.core.checks import param_dtype
+from jaxnets.core.dtypes import param_dtype
 from jaxnets.core.errors import check_fraction, check_positive, concrete
 from jaxnets.core.layer import labeled
 from jaxnets.core.net import Key, Net

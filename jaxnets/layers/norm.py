@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.core.checks import check_params, param_dtype
+from jaxnets.core.checks import check_params
+from jaxnets.core.dtypes import param_dtype
 from jaxnets.core.errors import NetError, check_count, check_positive, concrete
 from jaxnets.core.layer import labeled, layer
 from jaxnets.core.net import Key, Net, Params, State, check_key

@@ -6,7 +6,7 @@ from typing import Any, overload
 import jax
 import jax.numpy as jnp
 
-from jaxnets.core.checks import param_dtype
+from jaxnets.core.dtypes import param_dtype
 from jaxnets.core.errors import NetError, labeled_as
 from jaxnets.core.layer import as_net, labeled, layer
 from jaxnets.core.net import Net
@@ -200,7 +200,7 @@ def global_max_pool(x: Any = None) -> jax.Array | Net:
 
 def _nonempty_rank(label: str, x: Any, rank: int | None = None) -> int:
     """Check that an input has spatial axes and none is empty; return their number. Errors start with `label`."""
-    with labeled_as(label):
+    with labeled_as(label, keep=True):
         found = check_spatial(x, rank)
         if 0 in x.shape[1:-1]:
             raise NetError(f"expects at least one position on every spatial axis, got {tuple(x.shape)}")

@@ -15,14 +15,7 @@ from jaxnets.losses.classification import (
 )
 from jaxnets.losses.ctc import ctc
 from jaxnets.losses.generative import energy_gap, gaussian_kl, negative_elbo
-from jaxnets.losses.margins import (
-    crammer_singer_hinge,
-    exponential,
-    hinge,
-    multiclass_hinge,
-    perceptron,
-    squared_hinge,
-)
+from jaxnets.losses.margins import crammer_singer_hinge, exponential, hinge, multiclass_hinge, perceptron, squared_hinge
 from jaxnets.losses.regression import (
     absolute_error,
     absolute_percentage_error,

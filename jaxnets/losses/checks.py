@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnets.core.checks import name_of, refuse
+from jaxnets.core.dtypes import wide
 from jaxnets.core.errors import NetError, known, labeled_as
 from jaxnets.core.keywords import check_arguments
 from jaxnets.core.padded import Padded
@@ -28,26 +30,6 @@ def named(function: Callable[P, jax.Array]) -> Callable[P, jax.Array]:
             return function(*args, **kwargs)
 
     return loss
-
-
-def name_of(function: Any) -> str:
-    """Return the name under which a loss or regularizer is reported; a `functools.partial` has its function's name."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    return getattr(function, "__name__", type(function).__name__).strip("<>")
-
-
-def refuse(x: Any, bad: Callable[[np.ndarray], Any], expects: str) -> None:
-    """Raise a `NetError` that quotes the first `bad` value in place of `{}`; traced values pass."""
-    values = known(x)
-    if values is not None and np.any(wrong := bad(values)):
-        raise NetError(expects.replace("{}", f"{np.extract(wrong, values)[0]:g}"))
-
-
-def wide(x: Any) -> jax.Array:
-    """Return an array in float32, or in float64 if it is float64."""
-    x = jnp.asarray(x)
-    return x.astype(jnp.float64 if x.dtype == jnp.float64 else jnp.float32)
 
 
 def floating(outputs: Any) -> jax.Array:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxnets.core.checks import refuse
 from jaxnets.core.errors import check_fraction, check_positive
 from jaxnets.losses.checks import (
     at_least_zero,
@@ -19,7 +20,6 @@ from jaxnets.losses.checks import (
     others,
     over_batch,
     pick,
-    refuse,
     same_shape,
     warn_of_probabilities,
 )

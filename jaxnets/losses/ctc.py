@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxnets.core.checks import refuse
 from jaxnets.core.errors import NetError
 from jaxnets.core.padded import Padded
-from jaxnets.losses.checks import at_least_zero, floating, named, refuse
+from jaxnets.losses.checks import at_least_zero, floating, named
 from jaxnets.losses.labels import Labels, takes_labels
 from jaxnets.losses.masking import fill_masked, real_steps, zero_masked
 

@@ -7,8 +7,9 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from jaxnets.core.checks import refuse
 from jaxnets.core.errors import NetError, check_positive
-from jaxnets.losses.checks import at_least_zero, binary_entropies, floating, named, option, refuse, same_shape
+from jaxnets.losses.checks import at_least_zero, binary_entropies, floating, named, option, same_shape
 
 
 @named

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxnets.core.checks import refuse
 from jaxnets.core.errors import NetError, concrete, is_traced
-from jaxnets.losses.checks import integer_targets, named, option, others, over_batch, pick, refuse, same_shape
+from jaxnets.losses.checks import integer_targets, named, option, others, over_batch, pick, same_shape
 from jaxnets.losses.labels import takes_labels, takes_targets
 
 

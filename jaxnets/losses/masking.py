@@ -5,9 +5,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnets.core.errors import NetError
+from jaxnets.core.checks import refuse
+from jaxnets.core.dtypes import wide
+from jaxnets.core.errors import NetError, known
 from jaxnets.core.padded import Padded, check_padded
-from jaxnets.losses.checks import known, refuse, wide
 
 
 def check_weights(weights: Any, shape: tuple[int, ...]) -> jax.Array:

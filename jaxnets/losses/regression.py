@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxnets.core.checks import refuse
 from jaxnets.core.errors import NetError, check_positive
-from jaxnets.losses.checks import at_least_zero, magnitude, named, option, over_batch, refuse, same_shape
+from jaxnets.losses.checks import at_least_zero, magnitude, named, option, over_batch, same_shape
 
 
 @named

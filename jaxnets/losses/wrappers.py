@@ -9,9 +9,10 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from jaxnets.core.checks import name_of
 from jaxnets.core.errors import NetError, check_positive, labeled_as, shown
 from jaxnets.core.padded import Padded
-from jaxnets.losses.checks import array, name_of, option
+from jaxnets.losses.checks import array, option
 from jaxnets.losses.labels import ignore_label, labels_of, takes_labels
 from jaxnets.losses.masking import check_weights, fill_masked, real_steps, weighted_mean, weighted_sum, zero_masked
 

@@ -9,8 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxnets.core.checks import name_of
 from jaxnets.core.errors import labeled_as
-from jaxnets.losses.checks import name_of
 from jaxnets.losses.labels import ignore_label, labels_of, takes_labels, takes_targets, targets_check_of
 from jaxnets.losses.masking import check_by_example, check_weights, masked_rows
 from jaxnets.ops.sums import Sum, add, as_sum, rounded, total

@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets import losses
+from jaxnets.core.checks import refuse
 from jaxnets.core.errors import NetError, check_count, labeled_as
 from jaxnets.core.padded import Padded
-from jaxnets.losses.checks import array, class_targets, floating, over_batch, refuse, same_shape
+from jaxnets.losses.checks import array, class_targets, floating, over_batch, same_shape
 from jaxnets.losses.labels import takes_labels, takes_targets
 from jaxnets.losses.masking import check_weights, fill_masked, masked_rows, real_steps, zero_masked
 from jaxnets.metrics.metric import Metric, Sums, ratio, sums

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets.combinators.graph import graph
-from jaxnets.core.errors import NetError, check_count
+from jaxnets.core.errors import NetError, check_count, labeled_as
 from jaxnets.core.net import Net
 from jaxnets.initializers import bilinear_kernel
 from jaxnets.layers import conv, conv_transpose
@@ -109,7 +109,7 @@ def _upscore(num_classes: int, step: int) -> Net:
 
 def _check(backbone: Net, skips: Sequence[str], stride: int) -> None:
     in_order = backbone.children and backbone.label in ("serial", f"serial up to {[*backbone.children][-1]}")
-    try:
+    with labeled_as("fcn"):
         check_count("stride", stride)
         if not in_order:
             raise NetError(f"expects a serial as its backbone, got {backbone.label}")
@@ -117,6 +117,3 @@ def _check(backbone: Net, skips: Sequence[str], stride: int) -> None:
             raise NetError(f"finds no {', '.join(unknown)} in its backbone; there are: {', '.join(backbone.children)}")
         if stride % 2 ** len(skips):
             raise NetError(f"expects a stride that {len(skips)} skips halve evenly, got {stride}")
-    except NetError as error:
-        error.label = "fcn"
-        raise

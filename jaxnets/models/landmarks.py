@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets.combinators.serial import Layer, serial
-from jaxnets.core.checks import param_dtype
-from jaxnets.core.errors import NetError, check_count
+from jaxnets.core.dtypes import param_dtype
+from jaxnets.core.errors import NetError, check_count, labeled_as
 from jaxnets.core.net import Net
 from jaxnets.layers import conv
 from jaxnets.layers.windows import check_spatial
@@ -57,13 +57,10 @@ def landmarks(
     >>> jax.eval_shape(net.apply, params, state, x)[0].shape
     (3, 5, 2)
     """
-    try:
+    with labeled_as("landmarks"):
         check_count("num_points", num_points)
         if head not in ("dense", "heatmap"):
             raise NetError(f"expects head 'dense' or 'heatmap', got {head!r}")
-    except NetError as error:
-        error.label = "landmarks"
-        raise
     features = cnn((16, 32, 64), batch_norm=True)["features"] if backbone is None else backbone
     if head == "heatmap":
         return serial(features=features, heatmap=conv(num_points, 1), coordinates=soft_argmax)
@@ -97,11 +94,8 @@ def soft_argmax(heatmaps: Any) -> jax.Array:
     >>> soft_argmax(jnp.zeros((1, 2, 4, 1)).at[0, 1, 3, 0].set(100.0)).tolist()
     [[[0.75, 0.5]]]
     """
-    try:
+    with labeled_as("soft_argmax"):
         check_spatial(heatmaps, 2)
-    except NetError as error:
-        error.label = "soft_argmax"
-        raise
     dtype = param_dtype(heatmaps)
     share = jax.nn.softmax(jnp.asarray(heatmaps).astype(dtype), axis=(1, 2))  # (batch, height, width, points)
     x, y = ((2 * jnp.arange(n, dtype=dtype) + 1) / n - 1 for n in (share.shape[2], share.shape[1]))

@@ -10,7 +10,8 @@ import numpy as np
 
 from jaxnets.activations import scaled_tanh
 from jaxnets.combinators.serial import serial
-from jaxnets.core.checks import along_last, check_floating, check_params, param_dtype
+from jaxnets.core.checks import along_last, check_floating, check_params
+from jaxnets.core.dtypes import param_dtype
 from jaxnets.core.errors import NetError
 from jaxnets.core.layer import layer
 from jaxnets.core.net import Net, Params

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets.combinators.serial import Layer, branches, build_child
-from jaxnets.core.checks import check_train_key, param_dtype
+from jaxnets.core.checks import check_train_key
+from jaxnets.core.dtypes import param_dtype
 from jaxnets.core.errors import NetError, labeled_as
 from jaxnets.core.keywords import explained
 from jaxnets.core.layer import as_net

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxnets.core.dtypes import wide
 from jaxnets.core.errors import NetError, check_positive, labeled_as
 from jaxnets.core.paths import Pattern, mask, select
-from jaxnets.losses.checks import wide
 from jaxnets.regularizers.regularizer import axes_within, describe, norm
 
 

@@ -7,9 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxnets.core.dtypes import wide
 from jaxnets.core.errors import NetError
 from jaxnets.core.paths import Pattern, select
-from jaxnets.losses.checks import magnitude, wide
+from jaxnets.losses.checks import magnitude
 from jaxnets.regularizers.regularizer import Regularizer, axes_within, make_regularizer, norm, scale
 
 

@@ -10,14 +10,14 @@ import jax
 import numpy as np
 
 from jaxnets.core.equality import Ingredients
-from jaxnets.core.errors import NetError
+from jaxnets.core.errors import NetError, labeled_as
 from jaxnets.data.splits import fold, folds
 from jaxnets.sweeps.execution import Plain
 from jaxnets.sweeps.loop import Callbacks, conduct
 from jaxnets.sweeps.result import SweepResult
 from jaxnets.sweeps.space import inputs
 from jaxnets.sweeps.strategy import Computed, Team, prepare
-from jaxnets.sweeps.sweep import Options, named, parted
+from jaxnets.sweeps.sweep import Options, parted
 from jaxnets.train.data import check_data
 from jaxnets.train.program import Program
 
@@ -92,7 +92,7 @@ def cross_validate(
     >>> result.labels["fold"].tolist(), result.best("validation/loss").hp
     ([0, 1, 2, 3, 4, 0, 1, 2, 3, 4], {'lr': 0.1})
     """
-    with named("cross_validate"):
+    with labeled_as("cross_validate", keep=True):
         if not callable(study):
             raise NetError(f"expects a study, a function of (hp, train, validation), got {type(study).__name__}")
         examples = check_data("data", data)

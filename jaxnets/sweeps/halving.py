@@ -7,13 +7,13 @@ from typing import Unpack
 
 import numpy as np
 
-from jaxnets.core.errors import NetError, check_count
+from jaxnets.core.errors import NetError, check_count, labeled_as
 from jaxnets.sweeps.loop import Callbacks, Course, conduct
 from jaxnets.sweeps.result import Mode, SweepResult, means
 from jaxnets.sweeps.space import Design
 from jaxnets.sweeps.state import Ledger, advance
 from jaxnets.sweeps.strategy import Computed, Team
-from jaxnets.sweeps.sweep import Options, Study, named, parted, plan
+from jaxnets.sweeps.sweep import Options, Study, parted, plan
 from jaxnets.train.interruption import Interruption
 from jaxnets.train.names import settled
 
@@ -67,7 +67,7 @@ def halving(
     >>> result.epochs.tolist(), result.best("loss").hp
     ([1, 1, 2, 4], {'lr': 0.3})
     """
-    with named("halving"):
+    with labeled_as("halving", keep=True):
         if mode is not None:
             settled(metric, mode, None)
         check_count("first", first)

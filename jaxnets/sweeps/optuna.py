@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from jaxnets.core.errors import NetError, check_count, require
+from jaxnets.core.errors import NetError, check_count, labeled_as, require
 from jaxnets.sweeps.execution import Plain, look
 from jaxnets.sweeps.loop import Callbacks, conduct
 from jaxnets.sweeps.progress import showing
 from jaxnets.sweeps.result import Mode, SweepResult, joined, means
 from jaxnets.sweeps.space import Design, Space, check_spaces, crossed, inputs, tidy
 from jaxnets.sweeps.strategy import Computed, Team
-from jaxnets.sweeps.sweep import Study, named, plan
+from jaxnets.sweeps.sweep import Study, plan
 from jaxnets.train.checkpoint import storage
 from jaxnets.train.interruption import interrupts
 from jaxnets.train.names import settled
@@ -79,7 +79,7 @@ def search(
     (8, True)
     """
     optuna = require("optuna", "search")
-    with named("search"):
+    with labeled_as("search", keep=True):
         check_count("trials", trials)
         check_count("batch", batch)
         if not space:
@@ -107,7 +107,7 @@ def search(
         for begin in range(0, trials, batch):
             asked = [found.ask(spaces) for _ in range(min(batch, trials - begin))]
             hp = {name: tidy(np.asarray([trial.params[name] for trial in asked])) for name in space}
-            with named("search"):
+            with labeled_as("search", keep=True):
                 design = crossed(hp, seeds)
 
                 def planned(how: Computed, design: Design = design) -> Team:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.core.errors import NetError, check_count, shown
+from jaxnets.core.errors import NetError, check_count, labeled_as, shown
 from jaxnets.core.net import Key, fold
 
 Values = dict[str, np.ndarray]
@@ -100,11 +100,8 @@ def choice(options: Sequence[float]) -> Space:
     >>> sorted(set(choice([0.0, 0.5]).draw(jax.random.key(0), 100).tolist()))
     [0.0, 0.5]
     """
-    try:
+    with labeled_as("choice"):
         values = _column("options", options)
-    except NetError as error:
-        error.label = "choice"
-        raise
     return Space("choice", 0, len(values) - 1, tuple(values.tolist()))
 
 

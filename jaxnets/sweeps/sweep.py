@@ -1,15 +1,14 @@
 """Many runs of one study under one loop on the host: a hundred networks at once."""
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, Unpack, cast
 
 from jax.sharding import Mesh
 
 from jaxnets.core.checks import check_function
-from jaxnets.core.errors import NetError
+from jaxnets.core.errors import NetError, labeled_as
 from jaxnets.core.net import Key
 from jaxnets.sweeps.execution import Plain
 from jaxnets.sweeps.loop import Callbacks, conduct
@@ -105,7 +104,7 @@ def sweep(
     >>> result.history["loss"].shape, result.best("loss").hp
     ((8, 5), {'lr': 0.1, 'l2': 0.0})
     """
-    with named("sweep"):
+    with labeled_as("sweep", keep=True):
         chosen = design(grid=grid, random=random, samples=samples, trials=trials, seeds=seeds, key=key)
         how: Computed = {
             "strategy": strategy,
@@ -133,16 +132,6 @@ def parted(options: Options) -> tuple[Design, Computed]:
         raise TypeError(f"unexpected keyword argument {unknown[0]!r}")
     which, how = ({name: value for name, value in options.items() if name in each} for each in known)
     return design(**cast(Designed, which)), cast(Computed, how)
-
-
-@contextmanager
-def named(label: str) -> Iterator[None]:
-    """Put a label in front of a `NetError` that has none yet: those of a study's own parts keep theirs."""
-    try:
-        yield
-    except NetError as error:
-        error.label = error.label or label
-        raise
 
 
 def plan(study: Study, chosen: Design, **how: Unpack[Computed]) -> Team:

@@ -15,14 +15,13 @@ import optax
 
 from jaxnets import losses
 from jaxnets import metrics as ours
-from jaxnets.core.checks import check_function, is_uncalled
+from jaxnets.core.checks import check_function, is_uncalled, name_of
 from jaxnets.core.errors import NetError, shown
 from jaxnets.core.foreign import arrays, library
 from jaxnets.core.layer import as_net
 from jaxnets.core.net import Net
 from jaxnets.core.paths import Pattern
 from jaxnets.data.loader import Stream
-from jaxnets.losses.checks import name_of
 from jaxnets.metrics import Metric
 from jaxnets.regularizers import Regularizer
 from jaxnets.train.callbacks.early_stopping import EarlyStopping

@@ -11,7 +11,7 @@ import optax
 from jax.sharding import NamedSharding
 
 from jaxnets.core.equality import Ingredients
-from jaxnets.core.errors import NetError, at
+from jaxnets.core.errors import NetError, labeled_as
 from jaxnets.core.net import Key, Net, Params, State, fold
 from jaxnets.metrics import Metric
 from jaxnets.train import evaluation
@@ -100,7 +100,7 @@ class Epoch:
     def evaluate(self, shown: Mapping[str, tuple[Params, State]], held_out: Data) -> dict[str, Values]:
         """Return the values of each that is shown, over all the data."""
         batch_sharding = self.held_out_sharding
-        with at("validation"):
+        with labeled_as(child="validation"):
             return {
                 name: evaluation.evaluate(
                     self.net, shown_one, held_out, self.metrics, self.objective, batch_sharding=batch_sharding

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnets.core.checks import name_of
 from jaxnets.core.errors import NetError, known, labeled_as
 from jaxnets.core.net import Net, spec
 from jaxnets.core.padded import Padded
-from jaxnets.losses.checks import name_of
 from jaxnets.losses.labels import Labels, labels_of, targets_check_of
 from jaxnets.metrics import Metric
 from jaxnets.train.data import Data

@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets import losses
+from jaxnets.core.checks import name_of
 from jaxnets.core.equality import Ingredients
 from jaxnets.core.errors import NetError, is_traced, labeled_as, shown
 from jaxnets.core.foreign import library
 from jaxnets.core.keywords import explained
-from jaxnets.losses.checks import name_of
 from jaxnets.losses.masking import check_by_example, masked_rows, weighted_mean
 from jaxnets.regularizers import Regularizer
 

@@ -130,8 +130,11 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: jn.graph(a=(DENSE, "b"), b=DENSE),
         "graph has no 'b' before 'a', which reads it; there are: input",
     ),
-    "idle node": (lambda: jn.graph(a=DENSE, b=(DENSE, "input")), "graph has nodes that nothing reads: a; name them"),
-    "named input": (lambda: jn.graph(input=DENSE), "graph keeps the name 'input' for its own input"),
+    "idle node": (
+        lambda: jn.graph(a=DENSE, b=(DENSE, "input")),
+        "graph has nodes that nothing reads: a; read them by name",
+    ),
+    "named input": (lambda: jn.graph(input=DENSE), "graph reserves the name 'input' for its own input"),
     "tuple without names": (lambda: jn.graph(a=(DENSE,)), "graph expects .* with what 'a' reads, got no name"),
     "slash": (lambda: jn.graph(**{"a/b": DENSE}), "graph expects names without '/'"),
     "body no serial": (

@@ -119,7 +119,7 @@ def test_a_network_without_repeats_is_left_alone():
 MISTAKES = {
     "a rolled tree": (
         lambda net, params: jn.to_unstacked(net, jn.to_unstacked(net, params)),
-        r"to_unstacked expects no other names than 0, 1, 2, 3, got 0, 1, 2, 3, 5",
+        r"to_unstacked expects only the names 0, 1, 2, 3, got 0, 1, 2, 3, 5",
     ),
     "too few copies": (
         lambda net, params: jn.to_stacked(net, {k: v for k, v in jn.to_unstacked(net, params).items() if k != "3"}),
@@ -135,11 +135,11 @@ MISTAKES = {
     ),
     "unknown names": (
         lambda net, params: jn.to_stacked(net, jn.to_unstacked(net, params) | {"fc": params["0"]}),
-        r"^to_stacked expects no other names than 0, 1, 2, 3, 4, 5, got .*fc",
+        r"^to_stacked expects only the names 0, 1, 2, 3, 4, 5, got .*fc",
     ),
     "an array": (
         lambda net, params: jn.to_unstacked(net, X),
-        "^to_unstacked expects no other names than 0, 1, 2, 3, got Array",
+        "^to_unstacked expects only the names 0, 1, 2, 3, got Array",
     ),
 }
 
@@ -164,5 +164,5 @@ def test_copies_of_unknown_making_are_refused():
     net = jn.serial(replace(jn.repeat(block(), 2), label="my_blocks", kind="", inner=None))
     relabeled = jn.serial(replace(jn.repeat(block(), 2), label="my_blocks"))  # a label is for display
     assert list(jn.to_unstacked(relabeled, relabeled.init(KEY, X)[0])) == ["0", "1"]
-    with pytest.raises(jn.NetError, match="my_blocks has copies, but no sign"):
+    with pytest.raises(jn.NetError, match="my_blocks has copies, but does not tell"):
         jn.to_unstacked(net, net.init(KEY, X)[0])

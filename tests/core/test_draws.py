@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 import jaxnets as jn
-from jaxnets.core.draws import ENOUGH, gathered
+from jaxnets.core.draws import draw_together
 from jaxnets.models.blocks import HE
 
+MANY = 8
 SHAPES = [(3, 3, 4, 7), (1,), (130, 127), (), (3, 3), (3, 3), (3, 3), (40, 500)]
 
 
@@ -51,10 +52,10 @@ def wanted() -> Any:
 
 
 WAYS: dict[str, Callable[[jax.Array], Any]] = {
-    "eagerly": lambda key: gathered(make, key),
-    "under jit": jax.jit(lambda key: gathered(make, key)),
+    "eagerly": lambda key: draw_together(make, key),
+    "under jit": jax.jit(lambda key: draw_together(make, key)),
     "under vmap": lambda key: jax.tree.map(
-        lambda leaf: leaf[1], jax.vmap(lambda key: gathered(make, key))(jnp.stack([jax.random.key(9), key]))
+        lambda leaf: leaf[1], jax.vmap(lambda key: draw_together(make, key))(jnp.stack([jax.random.key(9), key]))
     ),
 }
 
@@ -68,17 +69,17 @@ def test_draws_by_old_keys_are_equal() -> None:
     key = jax.random.PRNGKey(3)
 
     def some(key: jax.Array) -> list[jax.Array]:
-        return [jax.random.normal(each, (5, 9)) * 0.3 for each in jax.random.split(key, ENOUGH)]
+        return [jax.random.normal(each, (5, 9)) * 0.3 for each in jax.random.split(key, MANY)]
 
-    same(gathered(some, key), some(key))
+    same(draw_together(some, key), some(key))
 
 
 @pytest.mark.parametrize("impl", ["rbg", "unsafe_rbg"])
 def test_other_generators_draw_one_by_one(impl: str) -> None:
     def some(key: jax.Array) -> list[jax.Array]:
-        return [jax.random.normal(each, (5, 9)) for each in jax.random.split(key, ENOUGH)]
+        return [jax.random.normal(each, (5, 9)) for each in jax.random.split(key, MANY)]
 
-    same(gathered(some, jax.random.key(3, impl=impl)), some(jax.random.key(3, impl=impl)))
+    same(draw_together(some, jax.random.key(3, impl=impl)), some(jax.random.key(3, impl=impl)))
 
 
 def test_a_look_at_the_key_goes_one_by_one() -> None:
@@ -86,12 +87,12 @@ def test_a_look_at_the_key_goes_one_by_one() -> None:
         return jnp.full(2, float(jax.random.uniform(key)))
 
     key = jax.random.key(0)
-    same(gathered(looks, key), looks(key))
+    same(draw_together(looks, key), looks(key))
 
 
 def test_a_deep_network_draws_with_few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every convolution here has a shape of its own; one loop draws them all, and values are those of each layer."""
-    widths = range(3, 3 + 2 * ENOUGH)
+    widths = range(3, 3 + 2 * MANY)
     net = jn.serial(*(jn.conv(n, 1, kernel_init=HE) for n in widths), *(jax.nn.relu for _ in range(4)))
     x = jax.ShapeDtypeStruct((1, 2, 2, 3), jnp.float32)
     key = jax.random.key(1)
@@ -99,4 +100,4 @@ def test_a_deep_network_draws_with_few_programs(monkeypatch: pytest.MonkeyPatch)
     params, state = net.init(key, x)
     monkeypatch.setattr("jaxnets.core.net.DEEP", 10**9)
     same((params, state), net.init(key, x))
-    assert loops < ENOUGH <= str(jax.make_jaxpr(lambda key: net.init(key, x))(key)).count("random_bits")
+    assert loops < MANY <= str(jax.make_jaxpr(lambda key: net.init(key, x))(key)).count("random_bits")

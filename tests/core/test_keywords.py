@@ -63,7 +63,7 @@ CALLS: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "cell": (lambda: any_.lstm_cell(hidden_size=3), "lstm_cell has no argument hidden_size: write features=3"),
     "recurrent": (lambda: any_.recurrent(CELL, go_backwards=True), "has no argument go_backwards: write reverse=True"),
-    "both ways": (lambda: any_.recurrent(CELL, bidirectional=True), "take jn.bidirectional(cell)"),
+    "both ways": (lambda: any_.recurrent(CELL, bidirectional=True), "use jn.bidirectional(cell)"),
     "stacked": (lambda: any_.bidirectional(CELL, num_layers=2), "has no argument num_layers: write layers=2"),
     "misspelled": (lambda: any_.conv(6, 3, strid=2), "conv has no argument strid: write stride=2"),
     "given already": (

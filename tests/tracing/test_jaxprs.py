@@ -22,7 +22,6 @@ PACKAGE = Path(jn.__file__).parent
 OUTSIDE = ("jax._src", "jax.core", "jax.experimental", "jax.extend", "jax.interpreters")  # of JAX's public interface
 NAMES = {
     "jax.core.Tracer": "what is known only when a program runs",
-    "jax.experimental.compilation_cache.compilation_cache": "to start a cache after the first compilation",
     "jax.experimental.multihost_utils.process_allgather": "results of a sweep over several processes",
     "jax.extend.core.ClosedJaxpr": "to read programs",
     "jax.extend.core.Jaxpr": "to read programs",

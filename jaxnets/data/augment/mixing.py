@@ -6,16 +6,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxnets.core.checks import refuse
+from jaxnets.core.dtypes import wide
 from jaxnets.core.errors import NetError, check_count, check_positive
+from jaxnets.core.layer import labeled
 from jaxnets.core.net import Key
-from jaxnets.data.augment.named import labeled_function
 from jaxnets.data.augment.transforms import box, check_probability, happens
-from jaxnets.losses.checks import refuse, wide
 
 Mix = Callable[[Key, Any, Any, Any], tuple[Any, Any, jax.Array]]
 
 
-@labeled_function
+@labeled
 def mixup(alpha: float | jax.Array, *, num_classes: int | None = None, probability: float | jax.Array = 1.0) -> Mix:
     """Return a function that blends each example of a batch with another one, and their targets alike.
 
@@ -59,7 +60,7 @@ def mixup(alpha: float | jax.Array, *, num_classes: int | None = None, probabili
     return _mix(alpha, num_classes, probability, blend)
 
 
-@labeled_function
+@labeled
 def cutmix(
     alpha: float | jax.Array = 1.0, *, num_classes: int | None = None, probability: float | jax.Array = 1.0
 ) -> Mix:

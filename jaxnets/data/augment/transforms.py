@@ -6,15 +6,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnets.core.checks import param_dtype
+from jaxnets.core.dtypes import param_dtype
 from jaxnets.core.errors import NetError, check_count, check_positive, concrete, is_traced
+from jaxnets.core.layer import labeled
 from jaxnets.core.net import Key
-from jaxnets.data.augment.named import labeled_function
 
 Augmentation = Callable[[Key, Any], Any]
 
 
-@labeled_function
+@labeled
 def compose(*augmentations: Augmentation) -> Augmentation:
     """Return the function that applies augmentations one after another, each with a key of its own.
 
@@ -44,7 +44,7 @@ def compose(*augmentations: Augmentation) -> Augmentation:
     return augment_fn
 
 
-@labeled_function
+@labeled
 def noise(scale: float | jax.Array) -> Augmentation:
     """Return a function that adds Gaussian noise: x + scale · ε, ε ~ N(0, 1), drawn for each value.
 
@@ -108,7 +108,7 @@ def happens(key: Key, probability: Any) -> jax.Array:
 Angle = float | jax.Array
 
 
-@labeled_function
+@labeled
 def shift(pixels: int) -> Augmentation:
     """Return a function that moves an image by up to some pixels along each axis, filling in zeros.
 
@@ -132,7 +132,7 @@ def shift(pixels: int) -> Augmentation:
     return on_image(lambda key, image: _crop(key, image, image.shape[:2], pixels))
 
 
-@labeled_function
+@labeled
 def random_crop(size: int | Sequence[int], *, padding: int = 0) -> Augmentation:
     """Return a function that cuts a window out of an image, every place of it equally likely.
 
@@ -170,7 +170,7 @@ def _crop(key: Key, image: jax.Array, size: tuple[int, ...], padding: int) -> ja
     return jax.lax.dynamic_slice(framed, (row, column, 0), (height, width, image.shape[2]))
 
 
-@labeled_function
+@labeled
 def flip(axis: int = 1, *, probability: float | jax.Array = 0.5) -> Augmentation:
     """Return a function that mirrors an image with some probability.
 
@@ -194,7 +194,7 @@ def flip(axis: int = 1, *, probability: float | jax.Array = 0.5) -> Augmentation
     return on_image(lambda key, image: jnp.where(happens(key, probability), jnp.flip(image, axis), image))
 
 
-@labeled_function
+@labeled
 def rotate(degrees: Angle | tuple[Angle, Angle]) -> Augmentation:
     """Return a function that turns an image about its center by a random angle.
 
@@ -248,7 +248,7 @@ def _turned(image: jax.Array, angle: jax.Array) -> jax.Array:
     return upper * (1 - below) + lower * below
 
 
-@labeled_function
+@labeled
 def cutout(size: int) -> Augmentation:
     """Return a function that sets a random square of an image to zero, in all channels.
 

@@ -6,10 +6,9 @@ from typing import Any
 import jax
 
 from jaxnets.combinators.serial import serial
-from jaxnets.core.checks import param_dtype
+from jaxnets.core.dtypes import param_dtype, to_dtype
 from jaxnets.core.errors import NetError
 from jaxnets.core.keywords import explained
-from jaxnets.core.layer import to_dtype
 from jaxnets.core.net import Key, Net, Params
 from jaxnets.layers import dense
 from jaxnets.models.boltzmann.energy import Visible, gibbs_step, visible_mean

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from jaxnets.core.checks import along_last, param_dtype
-from jaxnets.core.layer import to_dtype
+from jaxnets.core.checks import along_last
+from jaxnets.core.dtypes import param_dtype, to_dtype
 from jaxnets.core.net import Key, Params
 
 Layers = Sequence[jax.Array]  # visible units first, then each hidden layer: (batch, units)

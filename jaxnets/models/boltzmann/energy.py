@@ -5,9 +5,9 @@ from typing import Any, Literal, get_args
 import jax
 import jax.numpy as jnp
 
-from jaxnets.core.checks import along_last, check_floating, param_dtype
+from jaxnets.core.checks import along_last, check_floating
+from jaxnets.core.dtypes import param_dtype, to_dtype
 from jaxnets.core.errors import NetError
-from jaxnets.core.layer import to_dtype
 from jaxnets.core.net import Key, Params
 
 Visible = Literal["bernoulli", "gaussian"]

@@ -5,9 +5,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnets.core.checks import check_params, check_state, check_train_key, param_dtype
+from jaxnets.core.checks import check_params, check_state, check_train_key
+from jaxnets.core.dtypes import param_dtype, to_dtype
 from jaxnets.core.errors import NetError, check_count
-from jaxnets.core.layer import labeled, layer, to_dtype
+from jaxnets.core.layer import labeled, layer
 from jaxnets.core.net import Key, Net, Params, State, fold
 from jaxnets.models.boltzmann.energy import (
     Visible,

@@ -204,7 +204,7 @@ def checkpoint(
     >>> bool((run.params["kernel"] == again.params["kernel"]).all())
     True
     """
-    try:
+    with labeled_as("checkpoint"):
         check_count("every", every)
         check_count("keep", keep)
         if overhead is not None:
@@ -216,9 +216,6 @@ def checkpoint(
             written = json.loads(json.dumps(dict(config or {})))
         except TypeError as error:
             raise NetError(f"expects a config that JSON can hold: {error}") from None
-    except NetError as error:
-        error.label = "checkpoint"
-        raise
     keeper = _Keeper(Writer(Path(folder).expanduser(), overhead), every, keep, rule, written, config_change == "accept")
     return Callback(
         on_epoch_end=keeper.on_epoch_end, on_end=keeper.writer.close, restore=keeper.restore, on_finish=keeper.on_finish
