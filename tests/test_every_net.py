@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.test_util import check_grads
 
 import jaxnets as jn
 from jaxnets.core.net import spec
@@ -91,17 +90,13 @@ def test_state_keeps_its_spec(subject: Subject):
 
 
 def test_vmapped_trials_equal_a_loop(subject: Subject):
-    net, x = subject.net, subject.x
-
-    def trial(key):
-        params, state = net.init(key, x)
-        return params, net.apply(params, state, x, key=key, train=True)
-
-    keys, alone = jax.random.split(KEY, 3), jax.jit(trial)
-    together = jax.jit(jax.vmap(trial))(keys)
+    keys = jax.random.split(KEY, 3)
+    made = jax.vmap(subject.net.init, in_axes=(0, None))(keys, subject.x)
+    applied = jax.jit(jax.vmap(subject.train, in_axes=(0, 0, None, 0)))(*made, subject.x, keys)
     for k in range(3):
-        one = jax.tree.map(lambda leaf, k=k: leaf[k], together)
-        assert_close(one, alone(keys[k]), max(1e-5, subject.tolerance))
+        own, after = jax.tree.map(lambda leaf, k=k: leaf[k], (made, applied))
+        assert_close(own, subject.net.init(keys[k], subject.x), 1e-5)
+        assert_close(after, subject.train(*own, subject.x, keys[k]), max(1e-5, subject.tolerance))
 
 
 def test_evaluation_ignores_keys_and_follows_batch_order(subject: Subject):
@@ -168,31 +163,54 @@ def test_parameter_tree_is_golden(subject: Subject):
 
 
 def test_gradients_agree_with_finite_differences(subject: Subject):
+    """In float64, along one random direction: forward mode against a central difference, reverse against forward."""
     case = subject.case
     if not case.differentiable:
         return
     with jax.enable_x64(True):
-        wide = [
-            jnp.asarray(leaf, jnp.float64 if leaf.dtype == np.float32 else None) for leaf in jax.tree.leaves(case.x)
-        ]
-        structure = jax.tree.structure(case.x)
-        floating = [leaf for leaf in wide if leaf.dtype == jnp.float64]
+        rng = np.random.default_rng(0)
+        leaves, structure = jax.tree.flatten(case.x)
+        inputs = [leaf.astype(np.float64) for leaf in leaves if leaf.dtype == np.float32]
 
-        def put(leaves):
-            rest = iter(leaves)
-            return jax.tree.unflatten(structure, [next(rest) if leaf.dtype == jnp.float64 else leaf for leaf in wide])
+        def put(floating):
+            rest = iter(floating)
+            return jax.tree.unflatten(structure, [next(rest) if leaf.dtype == np.float32 else leaf for leaf in leaves])
 
         net = case.make()
-        params, state = jax.jit(net.init)(KEY, put(floating))
+        params, state = net.init(KEY, put(inputs))
 
-        for train in (False, True):
+        def outputs(at, train):
+            y, _ = net.apply(at[0], state, put(at[1]), key=KEY, train=train)
+            return [leaf for leaf in jax.tree.leaves(y) if leaf.dtype == np.float64]
+
+        modes = {str(jax.make_jaxpr(lambda at, train=train: outputs(at, train))((params, inputs))): train
+                 for train in (False, True)}  # fmt: skip  # most networks do the same in both
+        for train in modes.values():
+            run = jax.jit(lambda at, train=train: outputs(at, train))
+            at = jax.tree.map(np.asarray, (params, inputs))
+            along = jax.tree.map(lambda leaf: rng.standard_normal(leaf.shape).astype(leaf.dtype), at)
+            back = jax.tree.map(lambda leaf: rng.standard_normal(leaf.shape), jax.eval_shape(run, at))
 
             @jax.jit
-            def outputs(params, floating, train=train):
-                y, _ = net.apply(params, state, put(floating), key=KEY, train=train)
-                return [leaf for leaf in jax.tree.leaves(y) if leaf.dtype == jnp.float64]
+            def both(at, along, back, run=run):
+                forward, pull = jax.jvp(run, (at,), (along,))[1], jax.vjp(run, at)[1]
+                return forward, pull(back)[0]
 
-            check_grads(outputs, (params, floating), order=1, modes=("fwd", "rev"), rtol=1e-5, atol=1e-6, eps=1e-5)
+            forward, backward = both(at, along, back)
+            ahead, behind = (run(jax.tree.map(lambda a, d, e=e: a + e * d, at, along)) for e in (1e-5, -1e-5))
+            for derivative, a, b in zip(forward, ahead, behind, strict=True):
+                difference = (np.asarray(a) - np.asarray(b)) / 2e-5
+                np.testing.assert_allclose(
+                    derivative, difference, rtol=1e-5, atol=1e-6 * max(1, abs(difference).max(initial=0))
+                )
+            left, right = (
+                sum(
+                    float(np.sum(np.asarray(a) * np.asarray(b)))
+                    for a, b in zip(*map(jax.tree.leaves, pair), strict=True)
+                )
+                for pair in ((backward, along), (back, forward))
+            )
+            np.testing.assert_allclose(left, right, rtol=1e-9, atol=1e-9)
 
 
 def test_no_tracer_leaks(subject: Subject):
