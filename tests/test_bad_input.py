@@ -675,7 +675,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "a label to ignore of an example": (
         lambda: jn.losses.ignoring(jn.losses.cross_entropy, -1)(LOGITS, jnp.zeros(4, int)),
-        ["ignoring(cross_entropy, -1) expects outputs (batch, places", "weight 0, data=(x, y, y != label)"],
+        ["ignoring(cross_entropy, -1) expects outputs (batch, positions", "weight 0, data=(x, y, y != label)"],
     ),
     "the label to ignore first": (
         lambda: jn.losses.ignoring(untyped(-1), untyped(jn.losses.huber)),
