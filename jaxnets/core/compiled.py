@@ -14,14 +14,14 @@ import numpy as np
 from jaxnets.core.equality import Ingredients
 from jaxnets.core.errors import is_traced
 
-KEPT = 16
+CAPACITY = 16
 """Functions in the cache: each holds some 200 memory mappings, and Linux gives a process 65,530."""
 
 FULL = 0.8
 """The share of these mappings above which a warning is given."""
 
 # Least recently used first.
-_kept: dict[Ingredients, tuple[Ingredients, Any, list[Any]]] = {}
+_cache: dict[Ingredients, tuple[Ingredients, Any, list[Any]]] = {}
 _lock = RLock()
 
 
@@ -68,9 +68,9 @@ def compiled(
 ) -> Compiled:
     """Return `function(*static, *arrays)` as a compiled function of arrays of these shapes.
 
-    Equal static arguments (see `Ingredients`) return the same compiled function, as long as it is among the last `KEPT`
-    requested and the static arguments that are compared by identity are alive. `jax.jit` alone would keep it, and the
-    arguments with everything they hold, for the rest of the process.
+    Equal static arguments (see `Ingredients`) return the same compiled function, as long as it is among the last
+    `CAPACITY` requested and the static arguments that are compared by identity are alive. `jax.jit` alone would keep
+    it, and the arguments with everything they hold, for the rest of the process.
 
     Args:
         function: a pure function of a module, not a closure.
@@ -93,10 +93,10 @@ def compiled(
     key = Ingredients(function, tuple(static), values=(donate, structure, shapes))
     with _lock:
         # Popped and inserted again: the most recently used is last.
-        entry = _kept.pop(key, None) or _entry(function, key, donate)
-        _kept[entry[0]] = entry
-        for oldest in list(_kept)[:-KEPT]:
-            _kept.pop(oldest, None)
+        entry = _cache.pop(key, None) or _entry(function, key, donate)
+        _cache[entry[0]] = entry
+        for oldest in list(_cache)[:-CAPACITY]:
+            _cache.pop(oldest, None)
     return Compiled(entry[1], key, tuple(static))
 
 
@@ -120,7 +120,7 @@ def _entry(
     # A new function each time: JAX holds the code it compiled for a function as long as the function lives.
     jitted = jax.jit(run, static_argnums=0, donate_argnums=[number + 1 for number in donate])
     weak = [each.get() for each in key.held if isinstance(each.get, weakref.ref)]
-    return key, jitted, [weakref.ref(each, lambda _: _kept.pop(key, None)) for each in weak]
+    return key, jitted, [weakref.ref(each, lambda _: _cache.pop(key, None)) for each in weak]
 
 
 def _check_mappings() -> None:

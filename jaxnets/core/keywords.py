@@ -130,7 +130,7 @@ def check_arguments(label: str, signature: inspect.Signature, args: Sequence[Any
         NetError: for an unknown keyword, with the right name or the nearest one; for too many or too few arguments.
 
     >>> def conv(features, kernel_size, *, stride=1): ...
-    >>> check_arguments("conv", inspect.signature(conv), (6,), {"kernel_size": 3})
+    >>> check_arguments("conv", inspect.signature(conv), (6,), {"window": 3})
     Traceback (most recent call last):
         ...
     jaxnets.core.errors.NetError: conv has no argument window: write kernel_size=3

@@ -131,7 +131,7 @@ def as_net(function: Any) -> Net:
 def labeled(factory: Callable[P, R]) -> Callable[P, R]:
     """Decorate a constructor of layers, cells or functions: what it makes is labeled as it was called, `conv(64, 3)`.
 
-    The label is what is printed, and stands in front of errors. A `Net` or a `Cell` is also recorded, as `recorded`
+    The label is what is printed, and is put in front of errors. A `Net` or a `Cell` is also recorded, as `recorded`
     does; of a function, such as an augmentation, the label becomes the name. A keyword that the constructor lacks is
     answered by the one that it has: see `jaxnets.core.keywords`.
     """

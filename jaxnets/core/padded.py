@@ -171,7 +171,7 @@ def step_check(function: Callable[..., Any], written: Any) -> Callable[..., None
         shapes = structure, *((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
         if own or shapes in passed:
             return
-        from jaxnets.tracing.steps import mixed  # a slow import that few networks need
+        from jaxnets.tracing.reach import mixed  # a slow import that few networks need
 
         specs = (jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)) for x in sequences)
         if (what := mixed(lambda *sequences: function(params, *sequences), *specs)) is not None:

@@ -1,4 +1,4 @@
-"""Connections in LeNet's sense: how many values each unit reads, and its bias."""
+"""Connections as LeCun counts them: the values that each unit reads, and its bias."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnets.core.net import Net
-from jaxnets.tracing import jaxprs, layers, trace
+from jaxnets.inspect import trace
+from jaxnets.inspect.trace import Model
+from jaxnets.tracing import jaxprs, layers
 from jaxnets.tracing.costs import assumed, flops_of
 from jaxnets.tracing.dependence import links
-from jaxnets.tracing.operation import Operation, Path, Value
-from jaxnets.tracing.trace import Model, Program
+from jaxnets.tracing.operation import Operation, Path, Program, Value
 
 PRODUCTS = ("conv_general_dilated", "dot_general")
 REDUCTIONS = ("argmax", "argmin", "cum", "reduce_", "sort")
@@ -21,17 +22,17 @@ REDUCTIONS = ("argmax", "argmin", "cum", "reduce_", "sort")
 def connections(model: Any, *inputs: Any, params: Any = None, state: Any = None) -> int:
     """Return the number of connections of a network: the values that its units read, and their biases.
 
-    LeCun's count. A unit of a convolution or of a dense layer reads the inputs that its kernel joins to it: places in
-    the padding are none, and neither are zeros in a kernel that is laid together from parameters, such as those of a
-    table of connections. In a layer without a product (pooling, distances) a unit reads the inputs that it depends
-    upon, if some unit of the layer depends on more than one; a layer that works element by element joins nothing. To
-    these comes one for each unit to which a parameter is added, its bias.
+    This is LeCun's count. A unit of a convolution or a dense layer reads the inputs that its kernel joins. Padding
+    does not count, nor do zeros in a kernel that is assembled from parameters, as by a table of connections. In a layer
+    without a matrix product (pooling, distances) a unit reads the inputs on which it depends, if some unit of the layer
+    depends on more than one; a layer that works element by element has no connections. Each unit to which a parameter
+    is added has one connection more, its bias.
 
     Args:
-        model: a network, or what else `multiply_adds` takes; the layers of a function are its named scopes.
+        model: a network, or any other model that `multiply_adds` takes; the layers of a function are its named scopes.
         *inputs: arrays, `jax.ShapeDtypeStruct`s or shapes (of float32); the count is for the whole batch.
-        params: as for `multiply_adds`; parameters that a function hides give no biases.
-        state: likewise.
+        params: as for `multiply_adds`; a function without `params` has no biases.
+        state: as for `multiply_adds`.
 
     LeCun, Bottou, Bengio and Haffner, "Gradient-Based Learning Applied to Document Recognition" (1998), section II.B.
 
@@ -47,23 +48,23 @@ def connections(model: Any, *inputs: Any, params: Any = None, state: Any = None)
 
 
 def by_layer(model: Model, program: Program) -> dict[Path, int]:
-    """Return the connections of each layer, all that lies in it included."""
+    """Return the connections of each layer with the layers inside it."""
     group = functools.cache(_leaf_of(model.net))
-    kinds, readers, maker = layers.kinds(program), _readers(program, group), {}
+    kinds, readers, maker = layers.kinds(program), layers.readers(program), {}
     members: dict[Path, list[Operation]] = {}
     for operation in program.operations:
         maker |= dict.fromkeys(operation.outputs, operation)
         members.setdefault(group(operation.path), []).append(operation)
     totals: dict[Path, int] = {(): 0}
     for path, operations in members.items():
-        amount = _links(path, operations, kinds, readers, maker) + _biases(path, operations, kinds, readers)
+        amount = _links(operations, kinds, readers, maker) + _biases(operations, kinds, readers)
         for outer in layers.upwards(path):
             totals[outer] = totals.get(outer, 0) + amount
     return totals
 
 
 def _leaf_of(net: Net | None) -> Callable[[Path], Path]:
-    """Return the function from the place of an operation to the layer it belongs to, a leaf of the network if any."""
+    """Return a function from an operation's path to that of its layer; layers of a network have no children."""
 
     def leaf_of(path: Path) -> Path:
         node = net
@@ -76,32 +77,22 @@ def _leaf_of(net: Net | None) -> Callable[[Path], Path]:
     return leaf_of
 
 
-def _readers(program: Program, group: Callable[[Path], Path]) -> dict[Value, list[tuple[Path, Operation | None]]]:
-    """Return who reads each value on the way to the outputs: layers and operations, `None` for the outputs."""
-    readers: dict[Value, list[tuple[Path, Operation | None]]] = {value: [((), None)] for value in program.outputs}
-    for operation in reversed(program.operations):
-        if any(value in readers for value in operation.outputs):
-            for value in operation.inputs:
-                readers.setdefault(value, []).append((group(operation.path), operation))
-    return readers
-
-
-def _links(path: Path, operations: Sequence[Operation], kinds: dict, readers: dict, maker: dict) -> int:
+def _links(operations: Sequence[Operation], kinds: dict, readers: dict, maker: dict) -> int:
     wanted = [each for each in operations if any(value in readers for value in each.outputs)]
     wanted = [each for each in wanted if any(kinds.get(value) == "input" for value in each.inputs)]
     products = [each for each in wanted if each.name in PRODUCTS]
     if products:
         return sum(_joined(each, kinds, maker) * each.times for each in products)
+    # Without products: from the values that the layer reads outside to those that something outside reads of it.
     inside = {value for each in wanted for value in each.outputs}
-    read = [v for each in wanted for v in each.inputs if v not in inside and kinds.get(v) == "input" and _floating(v)]
-    given = [
-        v for v in inside if _floating(v) and any(not (who and place == path) for place, who in readers.get(v, ()))
-    ]
-    return links(wanted, [*dict.fromkeys(read)], given) * max((each.times for each in wanted), default=0)
+    read = [v for each in wanted for v in each.inputs if v not in inside and kinds.get(v) == "input" and v.is_floating]
+    own = {id(each) for each in operations}
+    left = [v for v in inside if v.is_floating and any(id(reader) not in own for reader in readers.get(v, ()))]
+    return links(wanted, [*dict.fromkeys(read)], left) * max((each.times for each in wanted), default=0)
 
 
 def _joined(operation: Operation, kinds: dict, maker: dict) -> int:
-    """Return how many pairs of an input and an output a product joins, zeros laid in its kernel left out."""
+    """Return how many pairs of an input and an output a product joins, without zeros in a kernel made of parameters."""
     fixed = [value for value in operation.inputs if kinds.get(value, "constant") != "input"]
     if operation.name == "dot_general":
         whole = (flops_of(operation) or 0) // 2
@@ -109,32 +100,34 @@ def _joined(operation: Operation, kinds: dict, maker: dict) -> int:
     params, (left, kernel), (out,) = operation.params, operation.inputs, operation.outputs
     numbers = params["dimension_numbers"]
     pattern = np.ones(kernel.aval.shape, bool) if not fixed else _nonzero(kernel, maker)
-    taps = pattern.transpose(numbers.rhs_spec).sum((0, 1))  # of each element of the window, over channels and features
+    taps = pattern.transpose(numbers.rhs_spec).sum((0, 1))  # (*kernel_size), summed over channels and features
     for axis in range(taps.ndim):
         (low, _), step = params["padding"][axis], params["window_strides"][axis]
         spread, between = params["rhs_dilation"][axis], params["lhs_dilation"][axis]
         n, m = left.aval.shape[numbers.lhs_spec[2 + axis]], out.aval.shape[numbers.out_spec[2 + axis]]
         places = step * np.arange(m)[:, None] + spread * np.arange(taps.shape[0]) - low
+        # (output positions, kernel elements): whether the kernel element meets an input and not padding
         real = (places % between == 0) & (places >= 0) & (places <= (n - 1) * between)
         taps = np.tensordot(real.sum(0), taps, 1)
     return int(taps) * out.aval.shape[numbers.out_spec[0]]
 
 
 def _nonzero(value: Value, maker: dict) -> np.ndarray:
-    """Return where a value that depends on no input is other than zero, for parameters that are nowhere zero."""
+    """Return where a value that does not depend on the input is nonzero, if no parameter is zero anywhere."""
 
     @functools.cache
     def compute(value: Value) -> Any:
-        if value.data is not None:
-            return value.data
-        if value not in maker:
+        if value.known is not None:
+            return value.known()
+        if value not in maker:  # a parameter: any numbers but zeros
             numbers = np.random.default_rng(value.size).uniform(0.5, 1.5, value.aval.shape)
             return jnp.asarray(numbers.astype(value.aval.dtype))
         operation = maker[value]
-        if operation.equation is None:  # one step of a scan, or one device's part
+        if operation.equation is None:  # a step of a scan or a device's part, taken to be nonzero
             return jnp.ones(value.aval.shape, value.aval.dtype)
         return jaxprs.bind(operation.equation, *map(compute, operation.inputs))[operation.outputs.index(value)]
 
+    # Follow a kernel back to a parameter, so that a large one need not be computed.
     plain = value
     while plain in maker and maker[plain].name in ("convert_element_type", "reshape", "rev", "transpose"):
         (plain,) = maker[plain].inputs
@@ -143,27 +136,22 @@ def _nonzero(value: Value, maker: dict) -> np.ndarray:
     return np.asarray(compute(value)) != 0
 
 
-def _biases(path: Path, operations: Sequence[Operation], kinds: dict, readers: dict) -> int:
-    """Return how many units get a parameter added: a sum that is not just a step on the way to a larger sum."""
+def _biases(operations: Sequence[Operation], kinds: dict, readers: dict) -> int:
+    """Return to how many units a parameter is added, in sums that are not merely a term of a larger sum."""
+    own = {id(each) for each in operations}
 
     @functools.cache
     def lasts(value: Value) -> bool:
-        for place, reader in readers.get(value, ()):
-            if (
-                reader is None
-                or place != path
-                or reader.name in PRODUCTS
-                or (not reader.name.startswith(REDUCTIONS) and any(map(lasts, reader.outputs)))
-            ):
-                return True
-        return False
+        """Tell whether a value leaves the layer or enters a product, and not only reductions."""
+        return any(
+            id(reader) not in own
+            or reader.name in PRODUCTS
+            or (not reader.name.startswith(REDUCTIONS) and any(map(lasts, reader.outputs)))
+            for reader in readers.get(value, ())
+        )
 
     total = 0
     for each in operations:
         if each.name in ("add", "add_any", "sub") and {kinds.get(v) for v in each.inputs} == {"input", "params"}:
             total += each.outputs[0].size * each.times * lasts(each.outputs[0])
     return total
-
-
-def _floating(value: Value) -> bool:
-    return jnp.issubdtype(value.aval.dtype, jnp.inexact)

@@ -8,7 +8,8 @@ import jax
 from jaxnets.core.errors import NetError
 from jaxnets.core.net import spec
 from jaxnets.core.paths import Pattern, select
-from jaxnets.tracing import jaxprs, layers, trace
+from jaxnets.inspect import trace
+from jaxnets.tracing import jaxprs, layers
 from jaxnets.tracing.costs import assumed, flops_of, multiply_adds_of
 
 
@@ -159,7 +160,7 @@ def memory(model: Any, *inputs: Any, params: Any = None, state: Any = None, opti
     """
     model = trace.model_of(model, *inputs, params=params, state=state)
     own = None if optimizer is None or model.params is None else jax.eval_shape(optimizer.init, model.params)
-    held = layers.kept(trace.residuals(model))[()] if jax.tree.leaves(model.params) else 0
+    held = layers.residuals(trace.residuals(model))[()] if jax.tree.leaves(model.params) else 0
     given = layers.activations(trace.forward(model))[()]
     return Memory(_nbytes(model.params), _nbytes(model.state), given, held, _nbytes(own))
 

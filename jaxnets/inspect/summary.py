@@ -9,10 +9,11 @@ import jax.numpy as jnp
 from jaxnets.core.errors import NetError
 from jaxnets.core.net import Net
 from jaxnets.core.paths import paths
+from jaxnets.inspect import trace
 from jaxnets.inspect.connections import by_layer
 from jaxnets.inspect.receptive_field.field import receptive_field
 from jaxnets.inspect.report import COLUMNS, Row, Summary
-from jaxnets.tracing import jaxprs, layers, trace
+from jaxnets.tracing import jaxprs, layers
 from jaxnets.tracing.costs import assumed, flops_of, multiply_adds_of
 from jaxnets.tracing.operation import Path
 
@@ -101,7 +102,7 @@ def summary(
         guessed |= assumed(step.operations)
     jaxprs.warn_assumed(guessed, stacklevel=2)
     if "train_memory" in shown:
-        found["train_memory"] = layers.kept(trace.residuals(model, trips=trips))
+        found["train_memory"] = layers.residuals(trace.residuals(model, trips=trips))
     if "receptive_field" in shown:
         found["receptive_field"] = _receptive_fields(model)
         if columns is None and not found["receptive_field"]:

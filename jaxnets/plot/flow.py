@@ -9,9 +9,9 @@ from typing import Any
 import jax
 
 from jaxnets.core.net import Net
+from jaxnets.inspect.trace import forward, model_of
 from jaxnets.tracing.layers import kinds
-from jaxnets.tracing.operation import Operation, Value
-from jaxnets.tracing.trace import Program, forward, model_of
+from jaxnets.tracing.operation import Operation, Program, Value
 
 INPUT, OUTPUT = "input/", "output/"  # the two ends of a box; no layer has a name with a slash
 SIGNS = {"add": "+", "add_any": "+", "sub": "−", "mul": "×", "div": "÷", "concatenate": "‖", "dot_general": "·"}

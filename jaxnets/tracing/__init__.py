@@ -1,1 +1,1 @@
-"""How traced programs are read: what JAX's primitives hold, and what depends on which part of the input."""
+"""Analysis of traced programs: what they cost, which part of the input an array depends on, what its values are."""

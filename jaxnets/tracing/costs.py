@@ -1,38 +1,36 @@
-"""What one operation costs: multiply-adds of convolutions and matrix products, and floating-point operations.
+"""The cost of one operation: multiply-adds of convolutions and matrix products, and floating-point operations.
 
 | operation | floating-point operations |
 | --- | --- |
 | convolution, matrix product | 2 for each multiply-add |
 | arithmetic, comparison, selection, elementary function (`exp`, `tanh`, …) | 1 for each element of the output |
 | polynomial of degree n | 2 n for each element of the output |
-| sum, product, maximum, … over axes | elements read less elements given |
-| the same over sliding windows | window size less 1, for each element of the output |
+| sum, product, maximum, … over axes | size of the input - size of the output |
+| the same over sliding windows | window size - 1 for each element of the output |
 | running sum | 1 for each element |
 | addition at indices (the gradient of indexing) | 1 for each element added |
-| gradient of a maximum over windows | window size, for each window |
+| gradient of a maximum over windows | window size for each window |
 | sorting | ⌈log₂ n⌉ for each of n elements |
-| movement of data, conversion of types, random bits, integers | none |
+| data movement, type conversion, random bits, integer arithmetic | none |
 
-Another operation that works element by element is taken to cost 1 for each element of its outputs, which the functions
-that count warn of. Anything else has no rule, and is told rather than guessed.
+Any other operation that works element by element is assumed to cost 1 for each element of its outputs, with a warning.
+Everything else has no rule and is reported, not guessed.
 """
 
 import math
 from collections.abc import Callable, Iterable, Mapping
 
-import jax.numpy as jnp
-
 from jaxnets.tracing import jaxprs
-from jaxnets.tracing.operation import Operation, Value
+from jaxnets.tracing.operation import Operation
 
 
 def multiply_adds_of(operation: Operation) -> int | None:
     """Return the multiply-adds of one run of an operation: those of a convolution or a matrix product, else 0.
 
-    A matrix product of (m, k) and (k, n) has m k n. A convolution has, for each place of its output, one for each
-    element of the kernel and each input channel it sees. Places in the padding count, as in the usual tables; zeros
-    put in between by a transposed convolution do not, nor do averages that `jn.adaptive_avg_pool` takes by a product.
-    `None` for a program within the program that can't be opened, such as a kernel or a callback to Python.
+    A matrix product of (m, k) and (k, n) has m k n. A convolution has, for each position of its output, one for each
+    element of the kernel and each input channel it sees. Positions in the padding count, as in the usual tables. The
+    zeros that a transposed convolution inserts do not count, nor do averages that `jn.adaptive_avg_pool` computes by a
+    matrix product. Returns `None` for a program that can't be opened, such as a kernel or a callback to Python.
     """
     return 0 if operation.place.pooled else _products(operation)
 
@@ -40,9 +38,9 @@ def multiply_adds_of(operation: Operation) -> int | None:
 def flops_of(operation: Operation) -> int | None:
     """Return the floating-point operations of one run of an operation, by the table above; `None` without a rule.
 
-    An operation that touches no floating number has none.
+    An operation without floating-point inputs and outputs has none.
     """
-    if not any(map(_floating, (*operation.inputs, *operation.outputs))):
+    if not any(value.is_floating for value in (*operation.inputs, *operation.outputs)):
         return 0
     if operation.name in RULES:
         return RULES[operation.name](operation)
@@ -50,7 +48,7 @@ def flops_of(operation: Operation) -> int | None:
 
 
 def assumed(operations: Iterable[Operation]) -> set[str]:
-    """Return the primitives without a rule that are taken to work element by element on floating numbers."""
+    """Return the primitives without a rule that are assumed to work element by element on floating-point numbers."""
     return {each.name for each in operations if each.name not in RULES and flops_of(each) and _assumed(each)}
 
 
@@ -77,11 +75,12 @@ def _convolution(operation: Operation) -> int:
     axes = zip(numbers.lhs_spec[2:], numbers.rhs_spec[2:], numbers.out_spec[2:], strict=True)
     for inside, window, outside in axes:
         n, k, m = left.aval.shape[inside], kernel.aval.shape[window], out.aval.shape[outside]
-        # A transposed convolution spreads its input. As an input and an element of the window have one place of the
-        # output, and so on round, there are no more products than pairs of any two of them.
+        # A transposed convolution spreads its input. Two of (input position, kernel element, output position) determine
+        # the third, so there are at most as many products as pairs of any two of them.
         pairs *= min(n * k, n * m, k * m) if spread else k * m
     batch, features = (out.aval.shape[axis] for axis in numbers.out_spec[:2])
-    return batch * features * pairs * kernel.aval.shape[numbers.rhs_spec[1]]  # the channels that a feature sees
+    channels = kernel.aval.shape[numbers.rhs_spec[1]]  # that one output feature sees, fewer with groups
+    return batch * features * pairs * channels
 
 
 def _sort(operation: Operation) -> int:
@@ -93,10 +92,6 @@ def _window(operation: Operation) -> int:
     return math.prod(operation.params["window_dimensions"])
 
 
-def _floating(value: Value) -> bool:
-    return jnp.issubdtype(value.aval.dtype, jnp.inexact)
-
-
 def _rules(table: Mapping[str, Callable[[Operation], int]]) -> dict[str, Callable[[Operation], int]]:
     return {name: rule for names, rule in table.items() for name in names.split()}
 
@@ -105,7 +100,8 @@ RULES = _rules(
     {
         "conv_general_dilated dot_general": lambda o: 2 * (_products(o) or 0),
         " ".join(jaxprs.ELEMENTWISE): lambda o: o.outputs[0].size,
-        "polynomial": lambda o: 2 * (len(o.inputs) - 2) * o.outputs[0].size,  # of x and the coefficients, by Horner
+        # Inputs are x and the coefficients; Horner's scheme has a multiply-add for each but the first coefficient.
+        "polynomial": lambda o: 2 * (len(o.inputs) - 2) * o.outputs[0].size,
         "argmax argmin reduce_and reduce_max reduce_min reduce_or reduce_prod reduce_sum reduce_xor": lambda o: (
             o.inputs[0].size - o.outputs[0].size
         ),
@@ -121,7 +117,7 @@ RULES = _rules(
         bitcast_convert_type broadcast_in_dim concatenate convert_element_type copy copy_p device_put dynamic_slice
         dynamic_update_slice empty empty2 expand_dims gather iota name optimization_barrier pad platform_index pvary
         random_bits random_clone random_fold_in random_seed random_split random_unwrap random_wrap reduce_precision
-        carry reshape rev scan_slice scan_stack scatter shard sharding_constraint slice split squeeze stack
+        carry choice reshape rev scan_slice scan_stack scatter shard sharding_constraint slice split squeeze stack
         stop_gradient tile transpose unstack
         """: lambda o: 0,
     }

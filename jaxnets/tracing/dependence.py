@@ -1,43 +1,49 @@
-"""Which elements of its inputs each element of an array depends upon, as far as that falls apart by axes.
+"""The exact set of input elements on which each element of an array depends, axis by axis.
 
-For each axis of an input there is a table of booleans `(*shape, places)`: whether an element of the array may depend on
-a place along that axis. It depends on an element of the input if it does so along every axis. An axis of the array
-along which a table does not change has length 1 in it.
+For each axis of an input there is a boolean table `(*shape, positions)`: whether an element of an array of this shape
+may depend on a position along that axis. The element depends on those input elements whose positions are marked along
+every axis. Where a table does not change along an axis of the array, it has length 1 there.
+
+Connections need these exact sets, since a dilated window skips positions. Receptive fields need intervals that also
+extend beyond the edges of the input (`spans`), which sets of its positions can't express; so both exist.
 """
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from jaxnets.tracing.jaxprs import ELEMENTWISE, is_elementwise
 from jaxnets.tracing.operation import Operation, Value
+from jaxnets.tracing.spans import reshape_groups
 
 Tables = tuple[np.ndarray, ...]
-Dependence = Mapping[Value, Tables]  # by input; one that plays no part is left out
+Dependence = Mapping[Value, Tables]  # by input, without those on which the array does not depend
 
 
 def links(operations: Sequence[Operation], inputs: Sequence[Value], outputs: Sequence[Value]) -> int:
-    """Return how many elements of the inputs the elements of the outputs depend upon, or 0 if none depends on two.
+    """Return how many elements of the inputs the elements of the outputs depend on, or 0 if none depends on two.
 
-    Exact for windows, slices and reductions, whose dependence falls apart by axes; an upper bound for others.
+    The count is exact where each axis can be followed by itself (windows, slices, reductions), else an upper bound.
     """
     if all(_rule(each) in (_in_place, _broadcast, _reshape, _squeeze) for each in operations):
         return 0
     state: dict[Value, Dependence] = {value: {value: _own(value.aval.shape)} for value in inputs}
     for operation in operations:
+        # Carries are followed for one step only: a unit of a step reads what that step reads.
         read = operation.inputs[:1] if operation.name in ("carry", "scan_stack") else operation.inputs
-        given = [(place, state[value]) for place, value in enumerate(read) if value in state]
-        for number, value in enumerate(operation.outputs if given else ()):
+        found = [(place, state[value]) for place, value in enumerate(read) if value in state]
+        for number, value in enumerate(operation.outputs if found else ()):
             rule = _rule(operation)
-            made = ({x: rule(t, operation, place, number) for x, t in each.items()} for place, each in given)
+            made = ({x: rule(t, operation, place, number) for x, t in each.items()} for place, each in found)
             state[value] = functools.reduce(_union, made)
     counts = [_count(tables, value.aval.shape) for value in outputs for tables in state.get(value, {}).values()]
     return sum(int(count.sum()) for count in counts) if any((count > 1).any() for count in counts) else 0
 
 
 def _rule(operation: Operation) -> Callable[[Tables, Operation, int, int], Tables]:
+    """Return the function from the tables of operand `place` to those of output `number`."""
     if operation.name in RULES:
         return RULES[operation.name]
     known = operation.equation is not None and is_elementwise(operation.equation)
@@ -45,6 +51,7 @@ def _rule(operation: Operation) -> Callable[[Tables, Operation, int, int], Table
 
 
 def _own(shape: tuple[int, ...]) -> Tables:
+    """Return the tables of an input: each element depends on itself."""
     rank = len(shape)
     return tuple(
         np.eye(n, dtype=bool).reshape(*(n if axis == k else 1 for k in range(rank)), n) for axis, n in enumerate(shape)
@@ -52,6 +59,7 @@ def _own(shape: tuple[int, ...]) -> Tables:
 
 
 def _count(tables: Tables, shape: tuple[int, ...]) -> np.ndarray:
+    """Return on how many input elements each element depends."""
     return np.broadcast_to(math.prod((table.sum(-1) for table in tables), start=np.ones((), int)), shape)
 
 
@@ -60,11 +68,12 @@ def _union(a: Dependence, b: Dependence) -> Dependence:
 
 
 def _take(tables: Tables, axis: int, index: np.ndarray) -> Tables:
-    """Take elements along an axis; those at -1 depend on nothing, which one table suffices to say."""
+    """Take elements along an axis; those at -1 depend on nothing, which is marked in one of the tables."""
     changing = [number for number, table in enumerate(tables) if table.shape[axis] > 1]
-    speaker, taken = (changing or [min(axis, len(tables) - 1)])[0], []
+    marked, taken = (changing or [min(axis, len(tables) - 1)])[0], []
     for number, table in enumerate(tables):
-        if number == speaker and (index < 0).any():
+        if number == marked and (index < 0).any():
+            # A table that does not change along the axis is stored in full first.
             table = np.take(np.repeat(table, 1 + index.max(initial=0), axis) if not changing else table, index, axis)
             np.moveaxis(table, axis, 0)[index < 0] = False
         elif number in changing:
@@ -81,7 +90,7 @@ def _in_place(tables: Tables, operation: Operation, place: int, number: int) -> 
     rank = len(operation.outputs[number].aval.shape)
     if len(operation.inputs[place].aval.shape) == rank:
         return tables
-    return tuple(table.reshape(*(1 for _ in range(rank)), -1) for table in tables)  # a scalar that chooses
+    return tuple(table.reshape(*(1 for _ in range(rank)), -1) for table in tables)  # a scalar operand of `select_n`
 
 
 def _everything(tables: Tables, operation: Operation, place: int, number: int) -> Tables:
@@ -96,13 +105,13 @@ def _broadcast(tables: Tables, operation: Operation, place: int, number: int) ->
 
 
 def _reshape(tables: Tables, operation: Operation, place: int, number: int) -> Tables:
-    groups = [*_groups(operation.inputs[place].aval.shape, operation.outputs[number].aval.shape)]
+    groups = reshape_groups(operation.inputs[place].aval.shape, operation.outputs[number].aval.shape)
 
     def reshape(table: np.ndarray) -> np.ndarray:
         at = 0
         for old, new in groups:
             stored, rest = table.shape[at : at + len(old)], table.shape[at + len(old) :]
-            if all(n == 1 for n in stored):
+            if all(n == 1 for n in stored):  # the table does not change along these axes
                 new = tuple(1 for _ in new)
             else:
                 table = np.broadcast_to(table, (*table.shape[:at], *old, *rest))
@@ -110,17 +119,6 @@ def _reshape(tables: Tables, operation: Operation, place: int, number: int) -> T
         return table
 
     return tuple(map(reshape, tables))
-
-
-def _groups(old: tuple[int, ...], new: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Return the neighboring axes that hold the same elements before and after a reshape."""
-    i = j = 0
-    while i < len(old) or j < len(new):
-        a, b = i, j
-        i, j = min(i + 1, len(old)), min(j + 1, len(new))
-        while math.prod(old[a:i]) != math.prod(new[b:j]):
-            i, j = (i + 1, j) if math.prod(old[a:i]) < math.prod(new[b:j]) else (i, j + 1)
-        yield old[a:i], new[b:j]
 
 
 def _transpose(tables: Tables, operation: Operation, place: int, number: int) -> Tables:
@@ -204,6 +202,7 @@ def _windows(tables: Tables, operation: Operation, place: int, number: int) -> T
             continue
         n, parts = operation.inputs[place].aval.shape[axis], []
         for element in range(size):
+            # The position that this element of the window has in the input, and whether it falls on an inserted zero.
             at, between = np.divmod(step * np.arange(shape[axis]) - low + spread * element, base)
             parts.append(_take(tables, axis, np.where((between == 0) & (at >= 0) & (at < n), at, -1)))
         tables = tuple(functools.reduce(np.logical_or, each) for each in zip(*parts, strict=True))

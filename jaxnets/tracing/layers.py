@@ -1,14 +1,13 @@
-"""What a traced program says of each layer: how often it runs, what it gives, what it costs."""
+"""Each layer of a traced program: how often it runs, what it returns, what it costs."""
 
 from collections.abc import Callable, Iterable
 
 from jaxnets.core.errors import NetError
-from jaxnets.tracing.operation import Operation, Path, Value
-from jaxnets.tracing.trace import Program
+from jaxnets.tracing.operation import Operation, Path, Program, Value
 
 
 def upwards(path: Path) -> Iterable[Path]:
-    """Return a path and all that it lies in, the outermost, `()`, first.
+    """Return a path and all paths above it, from the outermost, `()`, on.
 
     >>> list(upwards(("layer1", "conv1")))
     [(), ('layer1',), ('layer1', 'conv1')]
@@ -16,8 +15,18 @@ def upwards(path: Path) -> Iterable[Path]:
     return (path[:length] for length in range(len(path) + 1))
 
 
+def shared(left: Path, right: Path) -> int:
+    """Return how many layers two paths have in common, from the outermost on."""
+    length = 0
+    for one, other in zip(left, right):
+        if one != other:
+            break
+        length += 1
+    return length
+
+
 def costs(program: Program, cost: Callable[[Operation], int | None]) -> dict[Path, int]:
-    """Return the cost of each layer, all that lies in it included; an operation without a rule costs nothing."""
+    """Return the cost of each layer with the layers inside it; an operation without a rule costs nothing."""
     totals: dict[Path, int] = {(): 0}
     for operation in program.operations:
         amount = (cost(operation) or 0) * operation.times
@@ -27,7 +36,7 @@ def costs(program: Program, cost: Callable[[Operation], int | None]) -> dict[Pat
 
 
 def unknowns(program: Program, cost: Callable[[Operation], int | None]) -> dict[str, Path]:
-    """Return in words what is not known of a cost, and where: operations without a rule, loops of unknown length."""
+    """Return messages about unknown costs, operations without a rule and loops of unknown length, with their layers."""
     found = {}
     for operation in program.operations:
         amount, where = cost(operation), "/".join(operation.path) or "the function"
@@ -50,7 +59,7 @@ def total(program: Program, cost: Callable[[Operation], int | None]) -> int:
 
 
 def times(program: Program) -> dict[Path, int]:
-    """Return how often each layer runs: as often as the operation in it that runs least."""
+    """Return how often each layer runs: as often as the operation in it that runs least often."""
     least: dict[Path, int] = {(): 1}
     for operation in program.operations:
         for path in upwards(operation.path):
@@ -58,33 +67,39 @@ def times(program: Program) -> dict[Path, int]:
     return least
 
 
+def readers(program: Program) -> dict[Value, list[Operation | None]]:
+    """Return the operations that read each value on the way to the outputs, and `None` for an output itself."""
+    found: dict[Value, list[Operation | None]] = {value: [None] for value in program.outputs}
+    for operation in reversed(program.operations):
+        if any(value in found for value in operation.outputs):
+            for value in operation.inputs:
+                found.setdefault(value, []).append(operation)
+    return found
+
+
 def outputs(program: Program) -> dict[Path, list[Value]]:
-    """Return what each layer gives: the values made in it that something outside reads on the way to the outputs.
+    """Return the outputs of each layer: the values made in it that something outside reads on the way to the outputs.
 
     Layers are in the order in which they first run.
     """
-    readers: dict[Value, list[Path]] = {value: [()] for value in program.outputs}
-    made: list[tuple[Value, Path]] = []
-    for operation in reversed(program.operations):
-        wanted = [value for value in operation.outputs if value in readers]
-        made += [(value, operation.path) for value in reversed(wanted)]
-        if wanted:
-            for value in operation.inputs:
-                readers.setdefault(value, []).append(operation.path)
-    given: dict[Path, list[Value]] = {path: [] for each in program.operations for path in upwards(each.path)}
-    given[()] = list(dict.fromkeys(program.outputs))
-    for value, place in reversed(made):
-        outermost = min(_common(place, reader) for reader in readers[value])
-        for path in upwards(place):
-            if len(path) > outermost:
-                given[path].append(value)
-    return given
+    reading = readers(program)
+    found: dict[Path, list[Value]] = {path: [] for each in program.operations for path in upwards(each.path)}
+    found[()] = list(dict.fromkeys(program.outputs))
+    for operation in program.operations:
+        for value in operation.outputs:
+            # The value is an output of those layers around it that some reader lies outside of.
+            paths = [() if reader is None else reader.path for reader in reading.get(value, ())]
+            outermost = min((shared(operation.path, path) for path in paths), default=len(operation.path))
+            for path in upwards(operation.path):
+                if len(path) > outermost:
+                    found[path].append(value)
+    return found
 
 
 def activations(program: Program) -> dict[Path, int]:
-    """Return the bytes of what each layer gives, all that lies in it included.
+    """Return the bytes of the outputs of each layer with the layers inside it.
 
-    Each value counts once, with the layer that made it; in a scan, once for each turn.
+    Each value counts once, in the layer that made it; in a scan, once for each step.
     """
     maker = {value: each for each in program.operations for value in each.outputs}
     totals: dict[Path, int] = {(): 0}
@@ -96,10 +111,10 @@ def activations(program: Program) -> dict[Path, int]:
     return totals
 
 
-def kept(program: Program) -> dict[Path, int]:
-    """Return the bytes kept of what each layer made, from the trace of what the backward pass gets: `trace.residuals`.
+def residuals(program: Program) -> dict[Path, int]:
+    """Return the bytes of the residuals that each layer made, for a program whose outputs are the residuals.
 
-    Parameters, inputs and what depends on neither an input nor a key are held anyway and do not count.
+    Parameters and inputs exist anyway and do not count, nor do values that depend on neither an input nor a key.
     """
     known = kinds(program)
     totals: dict[Path, int] = {(): 0}
@@ -111,20 +126,12 @@ def kept(program: Program) -> dict[Path, int]:
 
 
 def kinds(program: Program) -> dict[Value, str]:
-    """Tell of each value what it depends upon: "input" (or a key), or else "params", or else "constant"."""
+    """Return what each value depends on: "input" (or a key), or else "params", or else "constant"."""
     found = {value: "constant" if value.source == "state" else value.source for value in program.inputs}
     for operation in program.operations:
+        # The carries that a stack also reads say in which order the steps run, not what the rows depend on.
         inputs = operation.inputs[:1] if operation.name == "scan_stack" else operation.inputs
         given = {found.get(value, "constant") for value in inputs}
         kind = next((kind for kind in ("input", "params") if kind in given), "constant")
         found |= dict.fromkeys(operation.outputs, kind)
     return found
-
-
-def _common(left: Path, right: Path) -> int:
-    length = 0
-    for one, other in zip(left, right):
-        if one != other:
-            break
-        length += 1
-    return length

@@ -1,44 +1,60 @@
-"""One operation of a traced program, and the values between operations."""
+"""A traced program as a flat list of operations, and the values that pass between them."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-Path = tuple[str, ...]  # the names of the layers, the outermost first
+import jax.numpy as jnp
+
+Path = tuple[str, ...]  # names of the layers, outermost first
 
 
 class Value:
-    """An array of the program: its `aval` (shape and dtype), the layer that made it, and what it is if none did.
+    """An array of the program.
 
-    `source` is "params", "state", "input" or "constant" where no operation made it, and "" elsewhere; `data` are the
-    numbers of a constant.
+    Attributes:
+        aval: its shape and dtype.
+        path: the layer that made it.
+        source: "params", "state", "input" or "constant" for an array that no operation made, else "".
+        known: a function that computes the array, for constants and what is computed from constants alone.
     """
 
-    __slots__ = ("aval", "data", "path", "source")
+    __slots__ = ("aval", "known", "path", "source")
 
-    def __init__(self, aval: Any, path: Path = (), source: str = "", data: Any = None) -> None:
-        self.aval, self.path, self.source, self.data = aval, path, source, data
+    def __init__(self, aval: Any, path: Path = (), source: str = "", known: Callable[[], Any] | None = None) -> None:
+        self.aval, self.path, self.source, self.known = aval, path, source, known
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape; `()` for anything but an array, such as a token."""
+        return getattr(self.aval, "shape", ())
+
+    @property
+    def is_floating(self) -> bool:
+        """Whether it has real or complex floating-point numbers."""
+        return jnp.issubdtype(self.aval.dtype, jnp.inexact)
 
     @property
     def size(self) -> int:
-        """How many elements it has."""
+        """The number of elements."""
         return math.prod(self.aval.shape)
 
     @property
     def nbytes(self) -> int:
-        """How many bytes it takes."""
+        """The size in bytes."""
         return self.size * self.aval.dtype.itemsize
 
 
 class Place(NamedTuple):
-    """Where an operation stands.
+    """Where an operation stands in the program.
 
     Attributes:
         path: the layer.
-        times: how often it runs.
-        known: whether that is so; in a loop of unknown length it is not.
-        transposed: whether it came out of the transposition of a linear operation.
-        pooled: whether it is a step of a pool: a pool into bins that don't divide the axis is a product with averages.
+        times: how often the operation runs.
+        known: whether `times` is known; it is not inside a loop of unknown length.
+        transposed: whether the operation is the transpose of a linear operation.
+        pooled: whether it is a step of `adaptive_avg_pool`, which averages by a matrix product where bins overlap.
+        turns: in an unrolled program, the turn of each enclosing loop, outermost first.
     """
 
     path: Path = ()
@@ -46,19 +62,22 @@ class Place(NamedTuple):
     known: bool = True
     transposed: bool = False
     pooled: bool = False
+    turns: tuple[int, ...] = ()
 
 
 class Operation(NamedTuple):
     """One operation of the program.
 
     Attributes:
-        name: of the primitive; "scan_slice", "carry" and "scan_stack" are what a scan does with its inputs, its
-            carries and its outputs, "shard" what a shard map does with either.
-        params: of the primitive.
-        inputs: what it reads.
-        outputs: what it makes.
+        name: the name of the primitive, or one of five that opened loops and branches leave behind: "scan_slice" takes
+            one step's slice of an input, "scan_stack" stacks the outputs of the steps, "carry" is what a step receives
+            from the one before, "choice" selects the result of one branch, and "shard" splits or joins arrays at a
+            `shard_map`.
+        params: the parameters of the primitive.
+        inputs: the values it reads.
+        outputs: the values it makes.
         place: where it stands.
-        equation: that of JAX, if it is one.
+        equation: JAX's equation; `None` for the five above.
     """
 
     name: str
@@ -77,3 +96,17 @@ class Operation(NamedTuple):
     def times(self) -> int:
         """How often it runs."""
         return self.place.times
+
+
+class Program(NamedTuple):
+    """A traced function.
+
+    Attributes:
+        operations: all operations in order, with calls, loops and branches opened.
+        inputs: the leaves of the function's arguments.
+        outputs: the leaves of its results.
+    """
+
+    operations: list[Operation]
+    inputs: list[Value]
+    outputs: list[Value]

@@ -1,16 +1,15 @@
-"""A jaxpr evaluated operation by operation: what each value was, and which layer made it."""
+"""A jaxpr evaluated operation by operation on arrays: what each value was, and which layer made it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 from jaxnets.tracing import jaxprs
+from jaxnets.tracing.interpreter import Interpreter
 from jaxnets.tracing.operation import Operation, Place, Value
-from jaxnets.tracing.walk import inside
 
 
 class Live(NamedTuple):
@@ -20,148 +19,103 @@ class Live(NamedTuple):
     array: Any
 
 
-class Replay:
-    """Evaluates jaxprs: collects their operations, and a small measure of each floating value they make.
+class Replay(Interpreter[Live]):
+    """Evaluates jaxprs, and collects their operations and a small measure of each floating value they make.
 
-    Calls are opened; what leads to no output is left out. The arrays themselves live as long as something reads them.
-
-    With `unrolled`, loops and branches are opened too, turn by turn, which takes known values. Without, the replay may
-    be traced: a scan stays a scan, whose values have a measure a turn, along a new first axis, and any other
-    loop or branch is one operation.
+    Loops run turn by turn and of a `cond` the taken branch, so all values must be known; `TracedReplay` runs under
+    `jit`. What no output needs is left out. An array lives only as long as something reads it.
 
     Attributes:
-        measure: of an array, a pytree of small arrays.
-        unrolled: whether each turn of a loop has operations of its own.
-        operations: in the order in which they ran.
-        turns: for each operation, the turns of the loops it stands in, the outermost first.
+        measure: maps an array to a pytree of small arrays.
+        operations: all operations, in the order in which they ran.
         measured: the measures by value.
     """
 
-    def __init__(self, measure: Callable[[jax.Array], Any], *, unrolled: bool = False) -> None:
-        self.measure, self.unrolled = measure, unrolled
+    skips_unused = True
+    on_this_platform = True
+
+    def __init__(self, measure: Callable[[jax.Array], Any]) -> None:
+        self.measure = measure
         self.operations: list[Operation] = []
-        self.turns: list[tuple[int, ...]] = []
         self.measured: dict[Value, Any] = {}
-        self._turn: tuple[int, ...] = ()
 
     def live(self, array: Any, source: str) -> Live:
-        """Return an array that no operation made, measured."""
+        """Return an array that no operation made, and measure it."""
         return self._measured(Value(jax.typeof(array), (), source), array)
 
-    def open(self, jaxpr: Jaxpr | ClosedJaxpr, inputs: Sequence[Live], place: Place) -> list[Live]:
-        """Evaluate a jaxpr that stands at a place, and return its outputs."""
-        inner, constants = jaxprs.opened(jaxpr)
-        values = dict(zip(inner.invars, inputs, strict=True))
-        values |= {var: self.live(array, "constant") for var, array in zip(inner.constvars, constants)}
-        kept = {atom for atom in inner.outvars if _is_var(atom)}
-        equations, last = _needed(inner, kept)
+    def _constant(self, data: Any, place: Place) -> Live:
+        return self.live(data, "constant")
 
-        def read(atom: Any) -> Live:
-            return self.live(atom.val, "constant") if isinstance(atom, Literal) else values[atom]
+    def _operation(self, equation: Any, inputs: list[Live], place: Place) -> list[Live]:
+        arrays = jaxprs.bind(equation, *(each.array for each in inputs))
+        return self._add(equation.primitive.name, inputs, arrays, place)
 
-        for equation in equations:
-            made = self._made(equation, [*map(read, equation.invars)], inside(place, equation))
-            values |= dict(zip(equation.outvars, made, strict=True))
-            for var in last[id(equation)]:
-                del values[var]
-        return [*map(read, inner.outvars)]
+    def _slice(self, stacked: Live, step: int, place: Place) -> Live:
+        part = jax.lax.dynamic_index_in_dim(stacked.array, np.int32(step), keepdims=False)
+        return self._add("scan_slice", [stacked], [part], place)[0]
 
-    def _made(self, equation: Any, given: list[Live], place: Place) -> list[Live]:
-        name = equation.primitive.name
-        if name == "scan":
-            scan = jaxprs.scan_parts(equation)
-            return (self._turn_by_turn if self.unrolled else self._scan)(scan, given, place)
-        if name == "while" and self.unrolled:
-            return self._while(jaxprs.while_parts(equation), given, place)
-        if name == "cond" and self.unrolled:
-            branches = jaxprs.branches_of(equation, platforms=True)
-            return self.open(branches[int(given[0].array)], given[1:], place)
-        body = jaxprs.body_of(equation)
-        if body is not None and name != "shard_map":
-            return self.open(body, given, place)
-        return self._note(name, given, jaxprs.bind(equation, *(each.array for each in given)), place)
+    def _stack(self, rows: list[Live], aval: Any, place: Place) -> Live:
+        whole = jnp.stack([each.array for each in rows]) if rows else jnp.zeros(aval.shape, aval.dtype)
+        return self._add("scan_stack", rows, [whole], place)[0]
 
-    def _note(self, name: str, given: Sequence[Live], arrays: Sequence[Any], place: Place) -> list[Live]:
-        made = [self._measured(Value(jax.typeof(array), place.path), array) for array in arrays]
-        read = [each.value for each in given]
-        self.operations.append(Operation(name, {}, read, [each.value for each in made], place))
-        self.turns.append(self._turn)
-        return made
+    def _concrete(self, value: Live) -> Any:
+        return value.array
+
+    def _add(self, name: str, inputs: list[Live], arrays: list[Any], place: Place) -> list[Live]:
+        outputs = [self._measured(Value(jax.typeof(array), place.path), array) for array in arrays]
+        values = [each.value for each in inputs]
+        self.operations.append(Operation(name, {}, values, [each.value for each in outputs], place))
+        return outputs
 
     def _measured(self, value: Value, array: Any) -> Live:
-        if jnp.issubdtype(value.aval.dtype, jnp.inexact) and value.size:
+        if value.is_floating and value.size:
             self.measured[value] = self.measure(jnp.asarray(array))
         return Live(value, array)
 
-    def _scan(self, scan: jaxprs.Scan, given: list[Live], place: Place) -> list[Live]:
-        fixed, started, stacked = scan.inputs(given)
+
+class TracedReplay(Replay):
+    """A replay that may be traced by `jit`: a scan remains a scan; another loop or branch is one operation.
+
+    A value in the body of a scan has one measure for each step, along a new first axis.
+    """
+
+    def _scan(self, equation: Any, inputs: list[Live], place: Place) -> list[Live]:
+        scan = jaxprs.scan_parts(equation)
+        constants, first, stacked = scan.inputs(inputs)
         before = len(self.operations)
+        # What the last trace of the body made.
         traced: dict[str, list[Live]] = {}
 
-        def turn(carry: list[Any], slices: list[Any]) -> tuple[list[Any], Any]:
-            del self.operations[before:], self.turns[before:]  # a body may be traced more than once
-            carried = [Live(each.value, array) for each, array in zip(started, carry, strict=True)]
-            cut = [
-                self._note("scan_slice", [whole], [part], place)[0] for whole, part in zip(stacked, slices, strict=True)
+        def body(carry: list[Any], slices: list[Any]) -> tuple[list[Any], Any]:
+            # JAX may trace a body more than once: the last trace counts.
+            del self.operations[before:]
+            carried = [Live(each.value, array) for each, array in zip(first, carry, strict=True)]
+            parts = [
+                self._add("scan_slice", [whole], [part], place)[0] for whole, part in zip(stacked, slices, strict=True)
             ]
-            made = traced["made"] = self.open(scan.body, [*fixed, *carried, *cut], place)
+            outputs = traced["outputs"] = self.run(scan.body, [*constants, *carried, *parts], place)
+            # Measures of the body leave the scan as its outputs.
             inner = [value for each in self.operations[before:] for value in each.outputs if value in self.measured]
             measures = {number: self.measured.pop(value) for number, value in enumerate(inner)}
             traced["inner"] = [Live(value, None) for value in inner]
-            carry, stacks = scan.outputs([each.array for each in made])
-            return carry, (stacks, measures)
+            carry, rows = scan.outputs([each.array for each in outputs])
+            return carry, (rows, measures)
 
         last, (stacks, measures) = jax.lax.scan(
-            turn,
-            [each.array for each in started],
+            body,
+            [each.array for each in first],
             [each.array for each in stacked],
             length=scan.length,
             reverse=scan.reverse,
         )
         self.measured |= {each.value: measures[number] for number, each in enumerate(traced["inner"])}
-        carried, ones = scan.outputs(traced["made"])
-        ends = [self._note("carry", [one], [end], place)[0] for one, end in zip(carried, last, strict=True)]
-        wholes = [self._note("scan_stack", [one], [all_], place)[0] for one, all_ in zip(ones, stacks, strict=True)]
+        carried, rows = scan.outputs(traced["outputs"])
+        ends = [self._add("carry", [one], [end], place)[0] for one, end in zip(carried, last, strict=True)]
+        wholes = [self._add("scan_stack", [row], [whole], place)[0] for row, whole in zip(rows, stacks, strict=True)]
         return [*ends, *wholes]
 
-    def _turn_by_turn(self, scan: jaxprs.Scan, given: list[Live], place: Place) -> list[Live]:
-        fixed, carry, stacked = scan.inputs(given)
-        outside, turns = self._turn, range(scan.length)
-        rows: dict[int, list[Live]] = {}
-        for number in reversed(turns) if scan.reverse else turns:
-            self._turn = (*outside, number)
-            parts = [jax.lax.dynamic_index_in_dim(each.array, np.int32(number), keepdims=False) for each in stacked]
-            slices = [self._note("scan_slice", [each], [part], place)[0] for each, part in zip(stacked, parts)]
-            carry, rows[number] = scan.outputs(self.open(scan.body, [*fixed, *carry, *slices], place))
-        self._turn = outside
-        wholes = []
-        for column, aval in enumerate(scan.outputs(scan.body.out_avals)[1]):
-            parts = [rows[number][column] for number in turns]
-            empty = jnp.zeros((0, *aval.shape), aval.dtype)
-            whole = jnp.stack([each.array for each in parts]) if parts else empty
-            wholes += self._note("scan_stack", parts, [whole], place)
-        return [*carry, *wholes]
+    def _while_loop(self, equation: Any, inputs: list[Live], place: Place) -> list[Live]:
+        return self._operation(equation, inputs, place)
 
-    def _while(self, loop: jaxprs.While, given: list[Live], place: Place) -> list[Live]:
-        asked, fixed, carry = loop.inputs(given)
-        outside, number = self._turn, 0
-        while bool(self.open(loop.question, [*asked, *carry], place)[0].array):
-            self._turn = (*outside, number)
-            carry, number = self.open(loop.body, [*fixed, *carry], place), number + 1
-        self._turn = outside
-        return carry
-
-
-def _needed(jaxpr: Jaxpr, outputs: set[Any]) -> tuple[list[Any], dict[int, set[Any]]]:
-    """Return the equations that lead to an output, and by each one's id what is read there for the last time."""
-    equations, last, read = [], {}, set(outputs)
-    for equation in reversed(jaxpr.eqns):
-        if not read.isdisjoint(equation.outvars):
-            last[id(equation)] = {atom for atom in equation.invars if _is_var(atom)} - read
-            read |= last[id(equation)]
-            equations.append(equation)
-    return equations[::-1], last
-
-
-def _is_var(atom: Any) -> bool:
-    return not isinstance(atom, Literal)
+    def _cond(self, equation: Any, inputs: list[Live], place: Place) -> list[Live]:
+        return self._operation(equation, inputs, place)

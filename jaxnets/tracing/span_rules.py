@@ -1,4 +1,4 @@
-"""What each primitive does to the intervals of input positions that its inputs depend upon."""
+"""For each primitive, the intervals of its outputs from those of its operands."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxnets.tracing.jaxprs import ELEMENTWISE
-from jaxnets.tracing.spans import Span, concatenate, supported, union
+from jaxnets.tracing.spans import Span, concatenate, stack, supported, union
 
 Shape = tuple[int, ...]
-Made = Sequence[Span | None] | None  # one for each output; None where the rule does not hold
+Made = Sequence[Span | None] | None  # one for each output; None where the rule does not apply
 PASSED = """
     bitcast_convert_type convert_element_type copy copy_p device_put name opt_barrier optimization_barrier pvary
     reduce_precision sharding_constraint stop_gradient
@@ -17,14 +17,14 @@ PASSED = """
 
 
 class Step(NamedTuple):
-    """One equation of the program, at least one of whose inputs depends on the input.
+    """One operation, at least one of whose operands depends on the input.
 
     Attributes:
-        params: of the primitive.
-        spans: of the inputs; `None` for one that does not depend on the input.
-        known: of the inputs, what computes the value where it is a constant of the program.
-        given: shapes of the inputs.
-        shapes: shapes of the outputs.
+        params: the parameters of the primitive.
+        spans: the spans of the operands; `None` for one that does not depend on the input.
+        known: for each operand a function that computes it if it is a constant, else `None`.
+        given: the shapes of the operands.
+        shapes: the shapes of the outputs.
     """
 
     params: Mapping[str, Any]
@@ -35,7 +35,7 @@ class Step(NamedTuple):
 
 
 def elementwise(spans: Sequence[Span | None], shape: Shape) -> Span:
-    """Join what the elements at each place depend upon."""
+    """Join the operands element by element."""
     return union([s if s.shape == shape else s.place(shape, range(len(s.shape))) for s in spans if s])
 
 
@@ -49,7 +49,7 @@ def _convolution(op: Step) -> Made:
         return None
     (batch, feature, *spatial), out = p["dimension_numbers"].lhs_spec, p["dimension_numbers"].out_spec
     sizes = [op.given[1][axis] for axis in p["dimension_numbers"].rhs_spec[2:]]
-    target = {batch: out[0]}
+    target = {batch: out[0]}  # from axes of the input to axes of the output
     settings = (p["window_strides"], p["padding"], p["rhs_dilation"], p["lhs_dilation"])
     for axis, to, size, stride, (before, _), dilation, base in zip(spatial, out[2:], sizes, *settings):
         span = span.window(axis, shape[to], size, stride, before, dilation, base)
@@ -63,13 +63,14 @@ def _product(op: Step) -> Made:
     for side, span in enumerate(op.spans):
         if span is None:
             continue
+        # The output has the batch axes, the free axes of the left operand, then those of the right one.
         axes = list(contracted[side])
         free = [axis for axis in range(len(span.shape)) if axis not in (*axes, *batched[side])]
         start = len(shape) - len(free) if side else len(batched[0])
         target = dict(zip(batched[side], range(len(shape)))) | dict(zip(free, range(start, len(shape))))
         known = op.known[1 - side]
         if known is not None and len(axes) == 1 and not batched[0] and len(op.given[1 - side]) == 2:
-            matrix = np.asarray(known())  # a constant, such as one that takes averages or interpolates
+            matrix = np.asarray(known())  # a constant that averages or interpolates, say: zeros join nothing
             span = supported(span, axes[0], (matrix.T if contracted[1 - side][0] else matrix) != 0)
             target[axes.pop()] = 0 if side else len(shape) - 1
         made.append(span.over(axes).place(shape, [target[axis] for axis in sorted(target)]))
@@ -137,16 +138,16 @@ def _gather(op: Step) -> Made:
     (span, indices), known, (shape,) = op.spans, op.known[1], op.shapes
     numbers, sizes = op.params["dimension_numbers"], op.params["slice_sizes"]
     rows = [axis for axis in range(len(shape)) if axis not in numbers.offset_dims]
-    if span is None and indices is not None:  # a table of constants, looked up at each index
+    if span is None and indices is not None:  # a table of constants, read at indices that depend on the input
         return [indices.over([len(indices.shape) - 1]).place(shape, rows)]
     if span is None or indices is not None or numbers.operand_batching_dims:
         return None
-    parts = [axis for axis, (n, size) in enumerate(zip(span.shape, sizes)) if size < n]
+    parts = [axis for axis, (n, size) in enumerate(zip(span.shape, sizes)) if size < n]  # not taken whole
     gone = tuple(numbers.collapsed_slice_dims)
     simple = len(op.given[1]) == 2 and gone == tuple(numbers.start_index_map) and len(gone) == 1
     if known is not None and simple and set(parts) <= set(gone):
         index = np.asarray(known())[:, 0].astype(int).clip(0, span.shape[gone[0]] - 1)
-        ghost = 2 * index[-1] - index[-2] if len(index) > 1 else index[-1]
+        ghost = 2 * index[-1] - index[-2] if len(index) > 1 else index[-1]  # continues the last step
         target = dict(zip([axis for axis in range(len(sizes)) if axis not in gone], numbers.offset_dims))
         target[gone[0]] = rows[0]
         return [span.take(gone[0], np.append(index, ghost)).place(shape, [target[axis] for axis in sorted(target)])]
@@ -159,6 +160,27 @@ def _reduce(op: Step) -> Made:
     axes = op.params["axes"] if "axes" in op.params else op.params["dimensions"]
     whole = union([span for span, shape in zip(op.spans, op.given) if span and shape])
     return [whole.over(axes)] * len(op.shapes)
+
+
+def _scan_slice(op: Step) -> Made:
+    span, known = op.spans[0], op.known[1]
+    if span is None or known is None:
+        return None
+    step = known()
+    return [span.take(0, np.array([step, step])).over([0])]
+
+
+def _scan_stack(op: Step) -> Made:
+    some = next(span for span in op.spans if span is not None)
+    return [stack([some if span is None else span for span in op.spans])]
+
+
+def _choice(op: Step) -> Made:
+    index, *branches = op.spans
+    spans = [span for span in branches if span is not None]
+    if index is not None:  # which branch is taken depends on the input
+        spans.append(index.everything(op.shapes[0]))
+    return [union(spans)]
 
 
 def _sort(op: Step) -> Made:
@@ -177,13 +199,13 @@ def _fft(op: Step) -> Made:
 
 
 def _forget(span: Span, axis: int, count: int) -> Span:
-    """Return `count` elements along an axis, each of which may be any one of those there."""
+    """Return `count` elements along an axis, each of which may be any of its elements."""
     shape = (*span.shape[:axis], count, *span.shape[axis + 1 :])
     return span.over([axis]).place(shape, [each for each in range(len(shape)) if each != axis])
 
 
 def _moved(change: Callable[[Mapping[str, Any], Span, Shape], Span]) -> Callable[[Step], Made]:
-    """Return a rule for a primitive that moves the elements of its first input."""
+    """Return the rule of a primitive that moves the elements of its first operand."""
 
     def rule(op: Step) -> Made:
         span = op.spans[0]
@@ -224,6 +246,7 @@ RULES: dict[str, Callable[[Step], Made]] = {
     **dict.fromkeys(("reduce_window", "reduce_window_max", "reduce_window_min", "reduce_window_sum"), _windows),
     **dict.fromkeys(("sort", "top_k"), _sort),
     "broadcast_in_dim": _moved(lambda p, span, shape: span.place(shape, p["broadcast_dimensions"])),
+    "choice": _choice,
     "concatenate": _concatenate,
     "conv_general_dilated": _convolution,
     "dot_general": _product,
@@ -233,6 +256,8 @@ RULES: dict[str, Callable[[Step], Made]] = {
     "pad": _pad,
     "reshape": _moved(lambda p, span, shape: span.reshape(shape)),
     "rev": _moved(_reverse),
+    "scan_slice": _scan_slice,
+    "scan_stack": _scan_stack,
     "slice": _moved(_slice),
     "split": _split,
     "stack": _stack,

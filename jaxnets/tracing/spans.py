@@ -1,9 +1,9 @@
-"""Intervals of input positions, one for each element of an array, and what becomes of them as arrays are cut.
+"""Intervals of input positions, one for each element of an array.
 
-Along one spatial axis of the input, an element depends on positions from a first to a last one. The intervals of a deep
-network's many elements differ along one or two axes as a rule: the others are stored with length 1. An axis that is
-stored in full has one place more than the array, the *ghost*: the next element, if there were one. So an axis of one
-element still tells its step, and windows that reach over an edge find intervals beyond it, where the pattern goes on.
+Along a spatial axis of the input, an element depends on the positions from a first to a last one. In a deep network
+these intervals usually differ along one or two axes of an array only, so the other axes are stored with length 1. An
+axis that is stored in full has one element more than the array, the *ghost*: the next element, if there were one. It
+gives an axis of one element a stride, and lets the pattern continue beyond the edges where a window reaches over them.
 """
 
 import functools
@@ -13,19 +13,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-NEVER = 2**40  # first and minus last position of an element that depends on nothing
+NEVER = 2**40  # the first and the negated last position of an element that depends on nothing
 
 
 @dataclass(frozen=True)
 class Span:
-    """What each element of one array depends upon.
+    """The input positions on which each element of an array depends.
 
     Attributes:
-        shape: that of the array.
-        bounds: for each spatial axis of the input, the first position and minus the last one, `(2, *axes)`, of length 1
-            or one more than the array's along each axis. The union of two elements is then their minimum. First > last
-            means: nothing.
-        beyond: whether there are positions beyond the edges, where the pattern goes on; if not, there is nothing.
+        shape: the shape of the array.
+        bounds: for each spatial axis of the input an array `(2, *axes)` of the first position and the negated last one,
+            so that the union of two intervals is their minimum. Along each axis its length is 1, or one more than the
+            array's. First > last means that the element depends on nothing.
+        beyond: whether the pattern continues beyond the edges of an array; if not, there is nothing.
     """
 
     shape: tuple[int, ...]
@@ -33,42 +33,43 @@ class Span:
     beyond: bool
 
     def take(self, axis: int, index: np.ndarray) -> "Span":
-        """Take elements along an axis; the last index is the ghost's."""
+        """Take elements along an axis; the last index is that of the ghost."""
         shape = (*self.shape[:axis], len(index) - 1, *self.shape[axis + 1 :])
         return self._new(shape, [self._taken(array, axis, index) for array in self.bounds])
 
     def window(
         self, axis: int, count: int, size: int = 1, stride: int = 1, before: int = 0, dilation: int = 1, base: int = 1
     ) -> "Span":
-        """Join what lies in each of `count` windows along an axis that was spread by `base` and padded by `before`."""
+        """Join the elements of each of `count` windows along an axis dilated by `base` and padded by `before`."""
         shape = (*self.shape[:axis], count, *self.shape[axis + 1 :])
         starts, bounds = stride * np.arange(count + 1) - before, []
         for array in self.bounds:
             places = [starts + dilation * element for element in range(size)]
             if array.shape[axis + 1] == 1 and (self.beyond or base > 1):
-                places = []
+                places = []  # nothing changes along the axis, so each window equals any of its elements
             parts = [self._between(array, axis, place, base) for place in places]
             bounds.append(functools.reduce(_join, parts) if parts else array)
         return self._new(shape, bounds)
 
     def over(self, axes: Sequence[int]) -> "Span":
-        """Join all elements along some axes, and remove these."""
+        """Join all elements along some axes, and remove the axes."""
         bounds = []
         for array in self.bounds:
             for axis in axes:
                 if array.shape[axis + 1] > 1:
-                    real = np.take(array, range(self.shape[axis]), axis + 1)
+                    real = np.take(array, range(self.shape[axis]), axis + 1)  # without the ghost
                     array = np.where(_empty(real), NEVER, real).min(axis + 1, keepdims=True, initial=NEVER)
             bounds.append(array.squeeze(tuple(axis + 1 for axis in axes)))
         return self._new(tuple(n for axis, n in enumerate(self.shape) if axis not in axes), bounds)
 
     def running(self, axis: int, *, reverse: bool = False) -> "Span":
-        """Join each element along an axis with all before it, or with all behind it."""
+        """Join each element along an axis with all elements before it, or after it if `reverse`."""
         bounds = []
         for array in self.bounds:
             if array.shape[axis + 1] > 1:
                 ghost = np.take(array, [self.shape[axis]], axis + 1)
                 real = np.take(array, range(self.shape[axis]), axis + 1)
+                # In reverse the ghost, which lies after all elements, is joined with none of them.
                 line = real if reverse else np.concatenate([real, ghost], axis + 1)
                 line = np.flip(line, axis + 1) if reverse else line
                 line = np.minimum.accumulate(np.where(_empty(line), NEVER, line), axis + 1)
@@ -77,20 +78,20 @@ class Span:
         return self._new(self.shape, bounds)
 
     def place(self, shape: Sequence[int], axes: Sequence[int]) -> "Span":
-        """Put each axis where `axes` says, among new ones along which nothing changes; length 1 may become more."""
+        """Transpose and broadcast: axis k becomes axis `axes[k]` of `shape`; along new axes nothing changes."""
         bounds, order = [], np.argsort(axes)
         new = [axis for axis in range(len(shape)) if axis not in axes]
         for array in self.bounds:
             for axis, (n, target) in enumerate(zip(self.shape, axes, strict=True)):
-                if n != shape[target]:
+                if n != shape[target]:  # an axis of length 1 is broadcast
                     array = np.take(array, [0], axis + 1)
             array = array.transpose(0, *(1 + order))
             bounds.append(np.expand_dims(array, tuple(1 + axis for axis in new)))
         return self._new(tuple(shape), bounds)
 
     def reshape(self, shape: Sequence[int]) -> "Span":
-        """Give the elements another shape, in row-major order."""
-        bounds, groups = list(self.bounds), _groups(self.shape, tuple(shape))
+        """Return the elements in another shape, in row-major order."""
+        bounds, groups = list(self.bounds), reshape_groups(self.shape, tuple(shape))
         for number, array in enumerate(bounds):
             at = 1
             for old, new in groups:
@@ -100,13 +101,13 @@ class Span:
         return self._new(tuple(shape), bounds)
 
     def everything(self, shape: Sequence[int]) -> "Span":
-        """Return an array each of whose elements depends on all elements of this one."""
+        """Return the span of an array each of whose elements depends on all elements of this one."""
         return self.over(range(len(self.shape))).place(shape, ())
 
     def interval(self, axis: int) -> np.ndarray:
-        """Return the first and the last position along an axis of the input for each element, (1, 0) for nothing."""
+        """Return each element's first and last position along an axis of the input, (1, 0) for an empty interval."""
         array = self.bounds[axis]
-        for each, n in enumerate(self.shape, start=1):
+        for each, n in enumerate(self.shape, start=1):  # drop the ghosts
             array = np.take(array, range(n), each) if array.shape[each] > 1 else array
         first, last = array[0], -array[1]
         return np.stack([np.where(first > last, 1, first), np.where(first > last, 0, last)])
@@ -115,18 +116,22 @@ class Span:
         return replace(self, shape=shape, bounds=tuple(self._compressed(array) for array in bounds))
 
     def _compressed(self, array: np.ndarray) -> np.ndarray:
+        """Store axes along which nothing changes with length 1."""
         for axis in range(1, array.ndim):
             if array.shape[axis] > 1:
                 line = np.moveaxis(array, axis, 0)
+                # Without a pattern beyond the edges the ghost is irrelevant.
                 if (line[: None if self.beyond else -1] == line[:1]).all():
                     array = np.take(array, [0], axis)
         return array
 
     def _taken(self, array: np.ndarray, axis: int, index: np.ndarray) -> np.ndarray:
+        """Take elements of bounds along an axis of the array, beyond its edges too."""
         n, outside = self.shape[axis], (index < 0) | (index >= self.shape[axis])
         if array.shape[axis + 1] == 1:
             if self.beyond or not outside[:-1].any():
                 return array
+            # Elements outside depend on nothing, so the axis must be stored in full.
             array = np.repeat(array, n + 1, axis + 1)
         line = np.moveaxis(array, axis + 1, 0)
         if not self.beyond:
@@ -139,22 +144,25 @@ class Span:
         return np.moveaxis(out, 0, axis + 1)
 
     def _between(self, array: np.ndarray, axis: int, place: np.ndarray, base: int) -> np.ndarray:
-        """Take elements of an axis spread by `base`: in between there is nothing, an interval that ends too early."""
+        """Take elements of an axis dilated by `base`; between its elements there are empty intervals."""
         taken = self._taken(array, axis, -(-place // base))
         if base == 1:
             return taken
         nothing = (place % base != 0).reshape([-1 if each == axis else 1 for each in range(len(self.shape))])
-        return np.stack([taken[0], np.where(nothing, 1 - taken[0], taken[1])])
+        return np.stack([taken[0], np.where(nothing, 1 - taken[0], taken[1])])  # empty: last = first - 1
 
     def _regrouped(self, array: np.ndarray, at: int, old: tuple[int, ...], new: tuple[int, ...]) -> np.ndarray:
+        """Reshape the axes `old` of bounds, from axis `at` on, to `new`."""
         stored = array.shape[at : at + len(old)]
         rest = (*array.shape[:at], *(1 for _ in new), *array.shape[at + len(old) :])
         if all(n == 1 for n in stored):
             return array.reshape(rest)
         if old == new:
             return array
-        if not new:  # an axis of one element goes
+        if not new:  # an axis of length 1 is removed
             return np.take(array, 0, at)
+        # For each new index, ghosts included, the flat index and from it the old indices; only the first of these can
+        # exceed its axis.
         steps = [math.prod(new[axis + 1 :]) for axis in range(len(new))]
         lines = np.ix_(*(step * np.arange(n + 1) for step, n in zip(steps, new, strict=True)))
         flat = functools.reduce(np.add, lines)
@@ -170,7 +178,7 @@ class Span:
 
 
 def whole_input(shape: Sequence[int], axes: Sequence[int], *, beyond: bool) -> Span:
-    """Return the span of an input, each of whose elements depends on its own position along some axes."""
+    """Return the span of an input: each element depends on its own position along the spatial `axes`."""
     bounds = []
     for axis in axes:
         places = np.arange(shape[axis] + 1).reshape([-1 if each == axis else 1 for each in range(len(shape))])
@@ -179,13 +187,13 @@ def whole_input(shape: Sequence[int], axes: Sequence[int], *, beyond: bool) -> S
 
 
 def union(spans: Sequence[Span]) -> Span:
-    """Join spans of one shape, element by element."""
+    """Join spans of the same shape, element by element."""
     first = spans[0]
     return first._new(first.shape, [functools.reduce(_join, each) for each in zip(*(s.bounds for s in spans))])
 
 
 def concatenate(spans: Sequence[Span | None], lengths: Sequence[int], axis: int) -> Span:
-    """Join arrays along an axis; `None` is one that does not depend on the input, `lengths` its length there."""
+    """Concatenate arrays of these `lengths` along an axis; `None` is an array that does not depend on the input."""
     known = next(span for span in spans if span is not None)
     shape = (*known.shape[:axis], sum(lengths), *known.shape[axis + 1 :])
     bounds = []
@@ -195,14 +203,14 @@ def concatenate(spans: Sequence[Span | None], lengths: Sequence[int], axis: int)
         lines = []
         for part, n in zip(parts, lengths, strict=True):
             full[axis + 1] = n + 1
-            last = len(lines) == len(lengths) - 1
+            last = len(lines) == len(lengths) - 1  # whose ghost is that of the whole
             lines.append(np.take(np.broadcast_to(part, full), range(n + last), axis + 1))
         bounds.append(np.concatenate(lines, axis + 1))
     return known._new(shape, bounds)
 
 
 def stack(spans: Sequence[Span]) -> Span:
-    """Put arrays of one shape along a new first axis."""
+    """Stack arrays of the same shape along a new first axis."""
     shape = (len(spans), *spans[0].shape)
     bounds = []
     for arrays in zip(*(span.bounds for span in spans), strict=True):
@@ -212,8 +220,9 @@ def stack(spans: Sequence[Span]) -> Span:
 
 
 def supported(span: Span, axis: int, support: np.ndarray) -> Span:
-    """Join the elements along an axis that each of several outputs depends upon, `support` `(elements, outputs)`."""
-    if support.any(0).all() and all(array.shape[axis + 1] == 1 for array in span.bounds):  # all depend on the same
+    """Join, for each output along an axis, the elements that it reads: `support` is boolean, `(elements, outputs)`."""
+    if support.any(0).all() and all(array.shape[axis + 1] == 1 for array in span.bounds):
+        # All elements have the same intervals, so the outputs have them too.
         shape = (*span.shape[:axis], support.shape[1], *span.shape[axis + 1 :])
         return span.over([axis]).place(shape, [each for each in range(len(shape)) if each != axis])
     parts = []
@@ -230,14 +239,14 @@ def supported(span: Span, axis: int, support: np.ndarray) -> Span:
 
 
 def continued(line: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """Take elements of a sequence `(n, ...)` that goes on beyond its ends as its shortest period says."""
+    """Take elements of a sequence `(n, ...)` that continues beyond its ends with its shortest period."""
     length, shift = period(line)
     turns = (index // length).reshape(-1, *(1 for _ in line.shape[1:]))
     return line[index % length] + turns * shift
 
 
 def period(line: np.ndarray) -> tuple[int, np.ndarray]:
-    """Return the shortest period of a sequence and its shift: line[i + period] = line[i] + shift.
+    """Return the shortest period of a sequence and its shift, with line[i + period] = line[i] + shift.
 
     >>> period(np.array([0, 0, 1, 1, 2, 2]))
     (2, array(1))
@@ -250,24 +259,29 @@ def period(line: np.ndarray) -> tuple[int, np.ndarray]:
 
 
 def _empty(array: np.ndarray) -> np.ndarray:
-    return array[0] + array[1] > 0
+    return array[0] + array[1] > 0  # first > last
 
 
 def _join(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the hull of two intervals; an empty one leaves the other as it is."""
     return np.where(_empty(a), b, np.where(_empty(b), a, np.minimum(a, b)))
 
 
-def _groups(old: tuple[int, ...], new: tuple[int, ...]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Return the least groups of neighboring axes that hold the same elements before and after a reshape."""
+def reshape_groups(old: tuple[int, ...], new: tuple[int, ...]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Return the smallest groups of neighboring axes that hold the same elements before and after a reshape.
+
+    >>> reshape_groups((2, 3, 4), (6, 4))
+    [((2, 3), (6,)), ((4,), (4,))]
+    """
     groups, i, j = [], 0, 0
     while i < len(old) or j < len(new):
         a, b = i, j
         if i < len(old) and j < len(new) and old[i] == new[j]:
             i, j = i + 1, j + 1
         elif i < len(old) and (old[i] == 1 or j == len(new)):
-            i += 1
+            i += 1  # an axis of length 1 disappears
         elif i == len(old):
-            j += 1
+            j += 1  # an axis of length 1 appears
         else:
             i, j = i + 1, j + 1
             while math.prod(old[a:i]) != math.prod(new[b:j]):

@@ -179,7 +179,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_mistakes_are_told(name: str):
+def test_mistakes_raise(name: str):
     wrong, message = MISTAKES[name]
     with pytest.raises(jn.NetError, match=message):
         wrong()

@@ -1,4 +1,4 @@
-"""Networks with `repeat`s and the same networks written out: one function, and parameters that convert without loss."""
+"""Networks with `repeat`s and the same networks written out: one function, and parameters that convert exactly."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -109,7 +109,7 @@ def test_conversion_can_be_traced_and_differentiated():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-5), through, direct)
 
 
-def test_a_network_without_repeats_is_left_alone():
+def test_a_network_without_repeats_is_unchanged():
     net = PAIRS["stages"][1]()
     params, _ = net.init(KEY, X)
     assert_equal(jn.to_unstacked(net, params), params)
@@ -145,7 +145,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_mistakes_are_told_with_their_place(name: str):
+def test_mistakes_raise_with_their_place(name: str):
     net = PAIRS["at a position"][0]()
     convert, message = MISTAKES[name]
     with pytest.raises(jn.NetError, match=message):
@@ -160,7 +160,7 @@ def test_positions_inside_a_repeat_must_be_named():
         jn.to_unstacked(net, net.init(KEY, X)[0])
 
 
-def test_copies_of_unknown_making_are_refused():
+def test_copies_of_unknown_origin_are_refused():
     net = jn.serial(replace(jn.repeat(block(), 2), label="my_blocks", kind="", inner=None))
     relabeled = jn.serial(replace(jn.repeat(block(), 2), label="my_blocks"))  # a label is for display
     assert list(jn.to_unstacked(relabeled, relabeled.init(KEY, X)[0])) == ["0", "1"]

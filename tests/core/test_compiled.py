@@ -1,4 +1,4 @@
-"""Compiled functions that are kept: which calls share one, what they hold, and how many there are."""
+"""The cache of compiled functions: which calls share one, what the functions hold, and how many there are."""
 
 import gc
 import weakref
@@ -27,8 +27,8 @@ traced: deque[float] = deque()  # no list, whose contents are compared
 
 @pytest.fixture(autouse=True)
 def nothing_kept():
-    """Begin without what other tests have compiled."""
-    module._kept.clear()
+    """Start with an empty cache."""
+    module._cache.clear()
     traced.clear()
 
 
@@ -45,13 +45,13 @@ def test_equal_arguments_and_shapes_share_one():
     x = jnp.arange(3.0)
     for factor, given in [(2.0, x), (2.0, x + 1), (3.0, x), (2, x), (2.0, x[:2]), (2.0, x)]:
         np.testing.assert_array_equal(computed(scaled, [factor], given), factor * given)
-    assert [*traced] == [2.0, 3.0, 2, 2.0]  # an int is no float, and other shapes are compiled anew
+    assert [*traced] == [2.0, 3.0, 2, 2.0]  # an int is no float, and other shapes are compiled again
     assert float(jax.grad(lambda x: computed(scaled, [5.0], x))(1.0)) == 5.0
     np.testing.assert_array_equal(jax.vmap(lambda x: computed(scaled, [7.0], x))(x), 7 * x)
-    assert len(module._kept) == 4  # what is traced is compiled by whoever traces it
+    assert len(module._cache) == 4  # a traced call is compiled by its caller
 
 
-def test_what_a_key_is_made_of():
+def test_parts_of_a_key():
     class Table:
         def look(self, x):
             return x
@@ -70,21 +70,21 @@ def test_what_a_key_is_made_of():
     assert before == before != Ingredients(other)
 
 
-def test_no_more_than_so_many_are_kept_and_the_oldest_go():
-    functions = [partial(lambda k, x: x + k, k) for k in range(module.KEPT + 2)]
+def test_the_cache_is_bounded_and_drops_the_least_recently_used():
+    functions = [partial(lambda k, x: x + k, k) for k in range(module.CAPACITY + 2)]
     for function in functions:
         computed(applied, [function], jnp.ones(1))
         computed(applied, [functions[0]], jnp.ones(1))
-    assert len(module._kept) == module.KEPT
-    kept = [
+    assert len(module._cache) == module.CAPACITY
+    cached = [
         function
         for function in functions
-        if Ingredients(applied, (function,)).parts[:2] in {k.parts[:2] for k in module._kept}
+        if Ingredients(applied, (function,)).parts[:2] in {k.parts[:2] for k in module._cache}
     ]
-    assert kept == [functions[0], *functions[3:]]
+    assert cached == [functions[0], *functions[3:]]
 
 
-def test_a_compiled_function_dies_with_what_it_was_made_of():
+def test_a_compiled_function_is_dropped_with_its_static_arguments():
     table = np.arange(3.0)
     gone = weakref.ref(table)
 
@@ -92,14 +92,14 @@ def test_a_compiled_function_dies_with_what_it_was_made_of():
         return x + table
 
     np.testing.assert_array_equal(computed(applied, [look], jnp.ones(3)), [1, 2, 3])
-    assert len(module._kept) == 1
+    assert len(module._cache) == 1
     del look, table
     gc.collect()
     assert gone() is None
-    assert not module._kept
+    assert not module._cache
 
 
-def test_it_is_traced_again_where_the_setting_asks_for_it():
+def test_a_changed_setting_of_jax_traces_again():
     function = compiled(scaled, [2.0], [jnp.ones(1)])
     function(jnp.ones(1))
     with jax.default_matmul_precision("float32"):
@@ -127,7 +127,7 @@ class Source:
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-def test_a_dropped_program_gives_back_its_source_and_its_tables(streamed):
+def test_a_dropped_program_frees_its_source_and_tables(streamed):
     source, table = Source(), np.ones(4, np.float32)
     gone = [weakref.ref(each) for each in (source, table)]
 
@@ -149,9 +149,9 @@ def test_programs_of_the_same_parts_compile_once():
         return jn.train.program(net, OBJECTIVE, optimizer, DATA, epochs=epochs, batch_size=4)
 
     expected = jn.train.run(same(2), key=KEY)[1]["loss"]
-    kept = set(module._kept)
+    cached = set(module._cache)
     history = jn.train.run(same(3), key=KEY)[1]["loss"]  # no other function, and no new trace of those
-    assert set(module._kept) == kept
+    assert set(module._cache) == cached
     np.testing.assert_array_equal(history[:2], expected)
     assert same(2).recipe == same(3).recipe != program(net).recipe
     bare = [jn.train.program(net, jn.losses.cross_entropy, optimizer, DATA, epochs=2, batch_size=4) for _ in range(2)]
@@ -202,7 +202,7 @@ OFTEN = {
 @pytest.mark.parametrize("what", OFTEN)
 def test_new_programs_sweeps_and_evaluations_leave_no_mappings(what, monkeypatch):
     """A fit left 340 once, a sweep 430, an evaluation 43; `tests/train/long_lived.py` does hundreds of each."""
-    monkeypatch.setattr(module, "KEPT", 4)
+    monkeypatch.setattr(module, "CAPACITY", 4)
     do, few, many = OFTEN[what]
     for number in range(few):
         do(number)

@@ -1,4 +1,4 @@
-"""Values drawn together against the same drawn one by one: equal bits, leaf for leaf."""
+"""Values drawn together equal those drawn one by one, bit for bit, leaf for leaf."""
 
 from collections.abc import Callable
 from typing import Any

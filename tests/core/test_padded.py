@@ -14,7 +14,7 @@ from tests.oracle import floats, integers
 
 
 @given(lengths=st.lists(st.integers(0, 4), min_size=1, max_size=4), rank=st.integers(2, 4), whole=st.booleans())
-def test_padding_is_zeroed_and_the_rest_kept(lengths, rank, whole):
+def test_padding_is_zeroed_and_values_are_kept(lengths, rank, whole):
     shape = (len(lengths), 4, 2, 3)[:rank]
     values = integers(*shape, low=1, high=9) if whole else floats(*shape)
     want = values.copy()
@@ -52,7 +52,7 @@ def test_it_passes_through_transformations():
     np.testing.assert_allclose(scanned, one_by_one, rtol=1e-6)
 
 
-def test_layers_of_a_step_pass_it_on_and_others_refuse():
+def test_layers_of_one_step_keep_padded_and_others_refuse_it():
     values, lengths = floats(3, 4, 2), np.array([4, 1, 2])
     real = np.arange(4)[None] < lengths[:, None]
     padded = Padded(np.where(real[..., None], values, np.float32(np.nan)), lengths)
@@ -77,7 +77,7 @@ def test_layers_of_a_step_pass_it_on_and_others_refuse():
         (np.zeros((3, 4), np.float32), np.array([1.0, 2.0, 3.0], np.float32)),
     ],
 )
-def test_wrong_shapes_are_named(values, lengths):
+def test_wrong_shapes_raise(values, lengths):
     said = r"expects values \(batch, time, ...\) and integer lengths \(batch,\), got values \("
     with pytest.raises(jn.NetError, match=f"^Padded {said}"):
         Padded(values, lengths)
@@ -97,12 +97,12 @@ def test_wrong_shapes_are_named(values, lengths):
         (np.ones((2, 3)), np.ones((2, 3), bool), r"got .* lengths \(2, 3\) bool; .* mask.sum\(1\)"),
     ],
 )
-def test_lengths_that_do_not_fit_are_named(values, lengths, message):
+def test_wrong_lengths_raise(values, lengths, message):
     with pytest.raises(jn.NetError, match=f"^Padded expects .*{message}"):
         Padded(values, lengths)
 
 
-def test_transformations_put_in_what_they_like():
+def test_a_pytree_takes_any_leaves():
     padded = Padded([[1.0, 2.0], [3.0, 4.0]], [1, 2])
     assert jax.tree.map(np.shape, padded).values == (2, 2)
     assert jax.vmap(lambda p: p.mask, in_axes=(Padded(0, 0),))(jax.tree.map(lambda a: a[None], padded)).shape == (
@@ -114,7 +114,7 @@ def test_transformations_put_in_what_they_like():
     assert [jax.tree_util.keystr(path) for path, _ in pairs] == [".values", ".lengths"]
 
 
-def test_sequences_are_filled_up():
+def test_sequences_are_padded():
     padded = Padded.from_sequences([np.ones((2, 3), np.float32), np.ones((1, 3), np.float32), []], fill=np.nan)
     assert padded.values.dtype == np.float32
     np.testing.assert_array_equal(np.isfinite(padded.values).all(-1), [[True, True], [True, False], [False, False]])
@@ -141,7 +141,7 @@ STEP_BY_STEP = {
 
 
 @pytest.mark.parametrize("name", STEP_BY_STEP)
-def test_functions_of_steps_and_those_before_give_what_each_sequence_gives(name):
+def test_causal_functions_return_what_they_return_for_each_sequence_alone(name):
     function, values, lengths = STEP_BY_STEP[name], floats(3, 4, 3), np.array([2, 4, 1])
     values[0, 2:], values[2, 1:] = np.nan, 1e4
     y, _ = jn.serial(function).apply({}, {}, Padded(jnp.asarray(values), lengths))
@@ -196,7 +196,7 @@ def test_a_merge_that_mixes_is_refused():
         jax.eval_shape(lambda x: net.apply(*net.init(jax.random.key(0), x), x)[0], padded)
 
 
-def test_what_can_not_be_told_passes_and_is_traced_once():
+def test_an_undecidable_function_passes_and_is_traced_once():
     padded, calls = Padded(jnp.asarray(floats(2, 4, 3)), jnp.array([2, 4])), []
 
     def function(h):

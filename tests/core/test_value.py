@@ -1,4 +1,4 @@
-"""Networks as values: equal where they are built alike, pickled by what made them."""
+"""Networks as values: equal if they are built alike, pickled as the call that made them."""
 
 import copy
 import gc
@@ -97,7 +97,7 @@ def test_nets_that_differ_are_unequal(what):
         assert one == DIFFERENT[what][0]()
 
 
-def test_functions_of_ones_own_are_compared_by_identity():
+def test_user_functions_are_compared_by_identity():
     def made(scale):
         return lambda x: scale * x
 
@@ -108,7 +108,7 @@ def test_functions_of_ones_own_are_compared_by_identity():
     assert jn.layer(init, apply) == jn.layer(init, apply) != jn.layer(init, other)
 
 
-def test_a_net_that_is_changed_is_another():
+def test_a_changed_net_is_unequal():
     net = jn.dense(3)
 
     def apply(params, state, x, *, key=None, train=False):
@@ -140,7 +140,7 @@ def test_optimizers_of_other_rates_are_unequal(name):
     assert one == same
 
 
-def test_what_is_compared_does_not_keep_what_it_compares():
+def test_ingredients_do_not_keep_objects_alive():
     table = np.ones(3)
     net = jn.dense(2, kernel_init=partial(constant, table))
     key = Ingredients(net)
@@ -179,7 +179,7 @@ def test_an_equal_program_is_compiled_once():
     assert (first["loss"] != third["loss"]).any()
 
 
-def test_what_cannot_be_pickled_is_named_with_its_place():
+def test_unpicklable_functions_raise_with_their_place():
     inner = jn.serial(fc=jn.dense(3), act=lambda x: x)
     with pytest.raises(jn.NetError, match=r"^body/act: can't be pickled or saved: .*<lambda> under its name; "):
         pickle.dumps(jn.serial(body=inner))
@@ -190,7 +190,7 @@ def test_what_cannot_be_pickled_is_named_with_its_place():
         pickle.dumps(own.make())
 
 
-def test_arrays_travel_in_a_pickle():
+def test_arrays_are_pickled():
     (case,) = [case for case in CASES if case.name == ARRAYS]
     net, x = case.make(), jnp.asarray(case.x)
     again = pickle.loads(pickle.dumps(net))
@@ -231,13 +231,13 @@ class Scaled:
         return self.by * x
 
 
-def test_what_a_function_reads_is_compared_as_well():
-    """A net that is built anew after a variable has changed must not get what was compiled before."""
+def test_variables_that_a_function_reads_are_compared():
+    """A net built again after a variable has changed must not reuse what was compiled before."""
     global scale  # noqa: PLW0603  # what is tested
     x = floats(2, 3)
 
     def outputs(function):
-        net = jn.serial(function)  # built anew, as in a cell of a notebook that runs again
+        net = jn.serial(function)  # built again, as in a cell of a notebook that runs again
         return net, jn.predict(net, net.init(KEY, x), x)
 
     factor, table, object_, numbers = 2.0, np.full((2, 3), 2.0, np.float32), Scaled(2.0), [2.0]
@@ -271,7 +271,7 @@ def test_what_a_function_reads_is_compared_as_well():
         np.testing.assert_array_equal(other, 3 * x)
 
 
-def test_what_becomes_of_an_argument_later_is_no_matter():
+def test_later_changes_of_an_argument_do_not_matter():
     widths, codes = [8], np.sign(floats(7, 84))
     net, other = jn.models.mlp(widths, 3), jn.models.lenet5_1998(7, codes=codes)
     widths.append(4)

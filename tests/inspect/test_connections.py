@@ -1,4 +1,4 @@
-"""Connections: LeNet's table, and what Jacobians say of any layer."""
+"""Connections, against the table of LeNet and the Jacobians of layers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -35,7 +35,7 @@ def test_lenets_table(trainable: bool):
 def test_the_modern_lenet():
     net, x = jn.models.lenet5(), shaped(1, 28, 28, 1)
     account = jn.summary(net, x, columns=["connections"])
-    inside = (np.convolve(np.ones(28), np.ones(5))[2:-2].sum() ** 2) * 6  # places in the padding are none
+    inside = (np.convolve(np.ones(28), np.ones(5))[2:-2].sum() ** 2) * 6  # padding does not count
     by_layer = {"conv1": inside + 4704, "pool1": 1176 * 4, "conv2": 1600 * 151, "pool2": 400 * 4}
     by_layer |= {"fc1": 120 * 401, "fc2": 84 * 121, "fc3": 850}
     assert {row.path: row.connections for row in account.rows if row.connections} == by_layer
@@ -43,7 +43,7 @@ def test_the_modern_lenet():
 
 
 def read(function: Callable, *shape: int) -> int:
-    """Return how many pairs of an output and an input have a derivative, at random inputs."""
+    """Return how many pairs of an output and an input have a nonzero derivative at a random input."""
     x = np.abs(floats(*shape)) + 0.1
     return int((np.asarray(jax.jacobian(lambda x: function(jnp.asarray(x)))(x)) != 0).sum())
 
@@ -55,12 +55,12 @@ def read(function: Callable, *shape: int) -> int:
     padding=st.integers(0, 1),
     ceil=st.booleans(),
 )
-def test_pools_join_their_windows(places: Any, window: Any, stride: Any, padding: int, ceil: bool):
-    settings: dict[str, Any] = {"stride": stride, "padding": min(padding, min(window) - 1), "ceil_mode": ceil}
-    mean, largest = (pool(window, **settings) for pool in (jn.avg_pool, jn.max_pool))
+def test_pools_read_their_windows(places: Any, kernel_size: Any, stride: Any, padding: int, ceil: bool):
+    settings: dict[str, Any] = {"stride": stride, "padding": min(padding, min(kernel_size) - 1), "ceil_mode": ceil}
+    mean, largest = (pool(kernel_size, **settings) for pool in (jn.avg_pool, jn.max_pool))
     x, n = shaped(1, *places, 2), places[0] * places[1]
     joined = 2 * np.count_nonzero(mean.apply({}, {}, np.eye(n, dtype=np.float32).reshape(n, *places, 1))[0])
-    single = max(window) == 1  # an output for each input, or fewer: nothing is joined
+    single = max(kernel_size) == 1  # each output reads one input at most, so there are no connections
     assert connections(mean, x) == connections(largest, x) == (0 if single else joined)
 
 
@@ -85,20 +85,22 @@ def long_window(x: jax.Array) -> jax.Array:
         *(lambda x: jnp.square(x[0, 0, :, None] - jnp.ones((6, 5, 4))).sum(-1), lambda x: x.sum(2) * x[:, :, 0]),
     ],
 )
-def test_layers_without_products_join_what_they_depend_on(layer: Any):
+def test_layers_without_products_read_what_they_depend_on(layer: Any):
     net = jn.as_net(layer)
     assert connections(net, shaped(1, 6, 6, 4)) == read(lambda x: net.apply({}, {}, x)[0], 1, 6, 6, 4)
 
 
-def test_a_dependence_that_does_not_fall_apart_by_axes_is_bounded():
+def test_a_dependence_across_axes_has_an_upper_bound():
     def mirrored(x: jax.Array) -> jax.Array:
         return x[0] + x[0].swapaxes(0, 1)
 
     assert connections(mirrored, shaped(1, 6, 6, 4)) > read(mirrored, 1, 6, 6, 4)
-    assert connections(lambda x: jnp.sort(x, 1), shaped(2, 3)) == 6 * 6  # no rule: all may depend on all
+    assert (
+        connections(lambda x: jnp.sort(x, 1), shaped(2, 3)) == 6 * 6
+    )  # without a rule every output may depend on every input
 
 
-def test_layers_that_work_element_by_element_join_nothing():
+def test_elementwise_layers_have_no_connections():
     x = shaped(1, 6, 6, 4)
     for layer in (jnp.tanh, jn.flatten, lambda x: x * x + 2.0, lambda x: x[:, :, ::2], jn.dropout(0.5), jn.max_pool(1)):
         assert connections(jn.as_net(layer), x) == 0
@@ -106,7 +108,7 @@ def test_layers_that_work_element_by_element_join_nothing():
     assert connections(jn.prelu(), x) == 0
 
 
-def test_kernels_laid_together_from_parameters():
+def test_kernels_assembled_from_parameters():
     def banded(x: Any) -> jn.Net:
         def apply(params: Any, x: Any) -> jax.Array:
             return x @ jnp.tril(params["kernel"])
@@ -136,8 +138,8 @@ def test_a_hidden_bias_counts_and_a_distance_has_none():
     assert connections(jn.layer(init, apply), shaped(1, 4)) == 12 + 3 + 6
 
 
-def test_arrays_put_together_and_taken_apart_keep_what_they_depend_on():
-    """What each sum reads: one number of every array that is stacked, along whichever axis."""
+def test_stacking_and_unstacking_keep_the_dependence():
+    """Each sum reads one number of every stacked array, whatever the axis."""
     x = shaped(1, 3, 4)
     assert connections(lambda x: jnp.stack([x[:, 0], x[:, 1]], -1).sum(-1), x) == 4 * 2
     assert connections(lambda x: jnp.stack([x[:, 0], x[:, 1], x[:, 2]], 1).sum(2), x) == 3 * 4

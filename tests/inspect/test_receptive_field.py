@@ -1,4 +1,4 @@
-"""Receptive fields: published ones, and the support of what networks really compute."""
+"""Receptive fields, against published ones and against the support of what networks compute."""
 
 import time
 
@@ -67,7 +67,7 @@ PUBLISHED = {
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_fields(name):
-    """Araujo, Norris and Sim (2019), table 1; the size of the input does not matter."""
+    """Araujo, Norris and Sim (2019), table 1. The size of the input does not matter."""
     net, size, stride, padding = PUBLISHED[name]
     field = receptive_field(net, image(224, 224))
     assert (field.size, field.stride, field.padding) == ((size, size), (stride, stride), (padding, padding))
@@ -100,18 +100,18 @@ def test_fields_of_vgg_by_layer():
         (lambda: jn.models.resnet_cifar(110, scan=True), 32, "layer3", 501),
     ],
 )
-def test_fields_of_the_library_s_resnets(make, side, layer, size):
-    """At 32 pixels the last stage of ResNet-152 has one unit, which still tells its step."""
+def test_fields_of_resnets(make, side, layer, size):
+    """At 32 pixels the last stage of ResNet-152 has one unit, whose stride is still known."""
     field = receptive_field(make(), image(side, side)).layers[layer]
     step = 4 if side == 32 and layer == "layer3" else 32
     assert (field.size, field.stride, field.padding) == ((size,) * 2, (step,) * 2, ((size - 1) // 2,) * 2)
 
 
-def test_resnet152_takes_a_moment():
+def test_resnet152_takes_seconds():
     net = jn.models.resnet152()
     started = time.process_time()
     assert receptive_field(net, image(224, 224)).whole
-    assert time.process_time() - started < 10  # of the processor, whatever else runs; about 2
+    assert time.process_time() - started < 10  # CPU time, about 2 s
 
 
 def test_every_layer_has_a_field_and_dense_layers_see_everything():
@@ -119,11 +119,11 @@ def test_every_layer_has_a_field_and_dense_layers_see_everything():
     assert list(field.layers) == list(jn.models.lenet5().children)
     assert [name for name, each in field.layers.items() if each.whole] == ["fc1", "relu3", "fc2", "relu4", "fc3"]
     assert (field.size, field.stride, field.whole) == ((28, 28), (None, None), True)
-    unit = field.layers["flatten"]  # a unit of it has the field that it had before, and no axis of its own
+    unit = field.layers["flatten"]  # flattening keeps the field of a unit, but not its axes
     assert (unit.size, unit.stride) == ((16, 16), (None, None))
 
 
-def test_layers_that_do_nothing_have_the_field_of_what_they_are_given():
+def test_layers_without_operations_have_the_field_of_their_input():
     net = jn.serial(
         jn.dropout(0.5),
         jn.conv(2, 3),
@@ -140,7 +140,7 @@ def test_a_repeat_has_the_field_of_its_last_copy():
     assert fields["1/conv"].size == fields["1"].size == (11, 11)
 
 
-def test_axes_that_differ_and_signals_in_time():
+def test_settings_that_differ_by_axis_and_signals_in_time():
     net = jn.conv(2, (3, 5), stride=(2, 1), padding=((1, 0), (4, 0)), dilation=(1, 2))
     field = receptive_field(net, image(11, 12))
     assert (field.size, field.stride, field.padding) == ((3, 9), (2, 1), (1, 4))
@@ -152,7 +152,7 @@ def test_axes_that_differ_and_signals_in_time():
     assert (words.size, words.stride) == ((3,), (1,))
 
 
-def test_recurrent_layers_see_all_that_was_before():
+def test_recurrent_layers_see_all_earlier_steps():
     field = receptive_field(jn.recurrent(jn.gru_cell(3)), image(5))
     np.testing.assert_array_equal(field.intervals[0], [[0] * 5, range(5)])
     assert (field.size, field.stride, field.whole) == ((5,), (None,), False)
@@ -210,7 +210,7 @@ def test_boxes_of_units():
         field.box(12, 0)
 
 
-def test_what_has_no_rule_is_taken_to_see_everything_and_told():
+def test_an_operation_without_a_rule_sees_everything_and_is_reported():
     field = receptive_field(lambda x: jnp.linalg.cholesky(x[..., 0]), jnp.ones((1, 8, 8, 1)))
     assert (field.unknown, field.size[0], field.stride[0]) == (("cholesky",), 8, None)
     field = receptive_field(lambda x: jnp.fft.fft(x, axis=1).real, jnp.ones((1, 8, 5, 1)))
@@ -225,7 +225,7 @@ def test_mistakes():
 
 
 def check_intervals(field: jn.inspect.ReceptiveField, dependence: np.ndarray) -> None:
-    """Check the intervals against what depends on what, `(height, width, rows, columns, channels)`."""
+    """Check the intervals against a boolean dependence `(height, width, rows, columns, channels)`."""
     for interval, others in zip(field.intervals, ((1, 3, 4), (0, 2, 4))):
         seen = np.asarray(dependence.any(others))
         first, last = seen.argmax(0), len(seen) - 1 - seen[::-1].argmax(0)
@@ -269,16 +269,16 @@ def fit(y):
 
 @hypothesis.given(st.lists(layers(), min_size=1, max_size=4), st.integers(5, 9), st.integers(5, 9))
 def test_intervals_are_the_support(chosen, height, width):
-    """With every weight 1, a unit gives something for a picture of one bright pixel where it depends on it."""
+    """With all weights 1, a unit is nonzero for an image of one bright pixel if it depends on that pixel."""
     net = jn.serial(*chosen)
     x = image(height, width, channels=1)
     try:
         params, state = net.init(jax.random.key(0), x)
-    except jn.NetError:  # a window larger than what is left, unequal sides of a residual
+    except jn.NetError:  # a kernel larger than its input, or sides of a residual that differ in shape
         hypothesis.reject()
     pixels = jnp.eye(height * width).reshape(-1, height, width, 1)
     y = np.asarray(jax.jit(lambda x: net.apply(params, state, x)[0])(pixels))
-    hypothesis.assume(y.any())  # a window of stride 3 may find nothing but padding
+    hypothesis.assume(y.any())  # with stride 3 a window may see only padding
     check_intervals(receptive_field(net, x), y.reshape(height, width, *y.shape[1:]) > 0)
 
 

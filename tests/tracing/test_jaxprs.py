@@ -1,4 +1,4 @@
-"""What the package reads of JAX that JAX does not promise, all of it listed, and still there in the installed JAX."""
+"""Everything that the package uses of JAX without a promise of JAX is listed here, and exists in the installed JAX."""
 
 import ast
 import functools
@@ -21,21 +21,21 @@ from jaxnets.tracing import jaxprs
 PACKAGE = Path(jn.__file__).parent
 OUTSIDE = ("jax._src", "jax.core", "jax.experimental", "jax.extend", "jax.interpreters")  # of JAX's public interface
 NAMES = {
-    "jax.core.Tracer": "what is known only when a program runs",
-    "jax.experimental.multihost_utils.process_allgather": "results of a sweep over several processes",
+    "jax.core.Tracer": "to recognize values that are known only when a program runs",
+    "jax.experimental.multihost_utils.process_allgather": "to gather the results of a sweep over several processes",
     "jax.extend.core.ClosedJaxpr": "to read programs",
     "jax.extend.core.Jaxpr": "to read programs",
     "jax.extend.core.Literal": "to read programs",
     "jax.extend.core.Primitive": "the convolutions of ops.trilinear",
-    "jax.extend.random.define_prng_impl": "draws that start anywhere in a stream, of draws.py",
-    "jax.extend.random.threefry_2x32": "likewise",
+    "jax.extend.random.define_prng_impl": "draws of core/draws.py that start anywhere in a stream",
+    "jax.extend.random.threefry_2x32": "the same draws",
     "jax.interpreters.ad": "the derivatives of ops.trilinear",
-    "jax.interpreters.ad.defbilinear": "likewise",
+    "jax.interpreters.ad.defbilinear": "the same derivatives",
     "jax.interpreters.batching": "vmap of ops.trilinear",
-    "jax.interpreters.batching.primitive_batchers": "likewise",
-    "jax.interpreters.mlir": "what ops.trilinear computes, by platform",
-    "jax.interpreters.mlir.lower_fun": "likewise",
-    "jax.interpreters.mlir.register_lowering": "likewise",
+    "jax.interpreters.batching.primitive_batchers": "the same vmap",
+    "jax.interpreters.mlir": "lowering of ops.trilinear by platform",
+    "jax.interpreters.mlir.lower_fun": "the same lowering",
+    "jax.interpreters.mlir.register_lowering": "the same lowering",
 }
 X = jnp.ones((4, 4))
 WINDOW: dict[str, Any] = {"window_dimensions": (2, 2), "window_strides": (1, 1), "padding": "VALID"}
@@ -62,7 +62,7 @@ def custom(x: jax.Array) -> jax.Array:
     return function(x)
 
 
-# By primitive: which of its parameters are read, and a function that has it in its program.
+# For each primitive the parameters that are read, and a function whose program contains it.
 PARAMS: dict[str, tuple[set[str], Callable[[jax.Array], Any]]] = {
     "scan": ({"jaxpr", "length", "reverse"}, loop),
     "while": (
@@ -109,16 +109,16 @@ PARAMS: dict[str, tuple[set[str], Callable[[jax.Array], Any]]] = {
     "tile": ({"reps"}, lambda x: jnp.tile(x, (2, 1))),
     "transpose": ({"permutation"}, lambda x: x.T),
     "unstack": ({"axis"}, jnp.unstack),
-    # By draws.py, which follows keys and recognizes draws: by name, and by the program of `jit`.
+    # core/draws.py follows keys, and recognizes draws by the name and the program of `jit`.
     "random_fold_in": (set(), lambda _: jax.random.fold_in(KEY, 1)),
     "random_split": (set(), lambda _: jax.random.split(KEY)),
     "random_wrap": (set(), lambda _: jax.random.wrap_key_data(jnp.zeros(2, jnp.uint32))),
     "random_unwrap": (set(), lambda _: jax.random.key_data(KEY)),
 }
-SPLITS = ({"ft_in"}, {"num_consts", "num_carry"})  # either says which inputs of a scan are what
-
-
-INSIDE = {"ctx", "get_bind_params", "source_info"}  # of equations: undocumented attributes
+# Either says which inputs of a scan are constants, carries and stacked inputs.
+SPLITS = ({"ft_in"}, {"num_consts", "num_carry"})
+# Undocumented attributes of equations.
+INSIDE = {"ctx", "get_bind_params", "source_info"}
 
 
 @functools.cache
@@ -126,7 +126,7 @@ def sources() -> list[tuple[Path, ast.Module]]:
     return [(file, ast.parse(file.read_text())) for file in sorted(PACKAGE.rglob("*.py"))]
 
 
-def test_names_that_jax_does_not_promise_are_listed():
+def test_undocumented_names_are_listed():
     found = set()
     for _, tree in sources():
         own: set[str] = set()
@@ -157,7 +157,7 @@ def test_one_file_knows_equations_loops_branches_and_calls():
 
 
 def test_parameters_of_primitives_are_listed():
-    """In files that read programs, what is taken from `params` is a literal, and in the table."""
+    """In files that read programs, each key of `params` is a literal, and in the table."""
     found = set()
     for file, tree in sources():
         names = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
@@ -177,17 +177,17 @@ def test_parameters_of_primitives_are_listed():
             assert isinstance(key, ast.Constant), f"{file.name}:{node.lineno}: {ast.unparse(node)}"
             found.add(key.value)
     listed = set.union(*(keys for keys, _ in PARAMS.values()), *SPLITS)
-    assert found == listed - {"call_jaxpr"}  # of which `body_of` needs no name
+    assert found == listed - {"call_jaxpr"}  # which `body_of` finds without its name
 
 
 def _is_params(node: ast.expr) -> bool:
-    """Tell whether an expression stands for the parameters of an equation, by how these are called."""
+    """Tell by its name whether an expression is the parameters of an equation."""
     name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
     return name in ("p", "params", "settings")
 
 
 def equation_of(function: Callable[..., Any], name: str) -> Any:
-    """Return the first equation of a primitive in a function's program, wherever it stands."""
+    """Return the first equation of a primitive in a function's program, inside calls too."""
     waiting: list[Any] = [jax.make_jaxpr(function)(X)]
     for jaxpr in waiting:
         for equation in jaxprs.opened(jaxpr)[0].eqns:
@@ -198,7 +198,7 @@ def equation_of(function: Callable[..., Any], name: str) -> Any:
     raise AssertionError(f"no {name} in {waiting[0]}")
 
 
-LATER = {"stack", "unstack"}  # primitives from JAX 0.10.1 or 0.10.2 on
+LATER = {"stack", "unstack"}  # primitives since JAX 0.10.1 or 0.10.2
 
 
 @pytest.mark.parametrize("name", [name for name in PARAMS if name not in LATER or hasattr(lax, f"{name}_p")])
@@ -210,12 +210,12 @@ def test_primitives_have_the_parameters_that_are_read(name: str):
         assert any(split <= set(equation.params) for split in SPLITS)
     values = [atom.val if isinstance(atom, Literal) else jnp.zeros(atom.aval.shape, atom.aval.dtype)
               for atom in equation.invars if not jnp.issubdtype(atom.aval.dtype, jax.dtypes.prng_key)]  # fmt: skip
-    if len(values) == len(equation.invars):  # evaluated as an interpreter does it
+    if len(values) == len(equation.invars):  # evaluated as an interpreter does
         made = jaxprs.bind(equation, *values)
         assert [each.shape for each in made] == [var.aval.shape for var in equation.outvars]
 
 
-def test_a_loop_comes_apart():
+def test_parts_of_a_scan():
     x = jnp.arange(12.0).reshape(4, 3)
 
     def turns(x: jax.Array) -> Any:
@@ -233,7 +233,7 @@ def test_a_loop_comes_apart():
 
 
 def unary(name: str, *, rank: int = 0) -> Callable[[jax.Array], jax.Array]:
-    """Return the identity as a primitive that nobody knows, of arrays of some rank or more."""
+    """Return the identity as an unknown primitive of arrays of at least some rank."""
     primitive = Primitive(name)
     primitive.def_impl(lambda x: x)
 
@@ -246,7 +246,7 @@ def unary(name: str, *, rank: int = 0) -> Callable[[jax.Array], jax.Array]:
     return primitive.bind
 
 
-def test_an_unknown_primitive_that_works_element_by_element_costs_one_operation_each():
+def test_an_unknown_elementwise_primitive_costs_one_operation_per_element():
     new = unary("newly_made")
     x = jnp.ones((2, 5, 3))
 
@@ -267,7 +267,7 @@ def test_an_unknown_primitive_that_works_element_by_element_costs_one_operation_
         assert jn.summary(function, x).notes == ()
 
 
-def test_another_unknown_primitive_is_told():
+def test_any_other_unknown_primitive_is_reported():
     with pytest.raises(jn.NetError, match=r"be counted: whole_rows in the function has no known cost; jn\.summary"):
         flops(unary("whole_rows", rank=1), X)
     assert not jaxprs.is_elementwise(equation_of(jnp.sort, "sort"))  # which takes a scalar, but names an axis
@@ -278,6 +278,6 @@ def test_another_unknown_primitive_is_told():
 
 
 def test_one_less_a_square_is_counted_without_a_warning():
-    """The derivative of tanh is a primitive of its own from JAX 0.11 or 0.12 on."""
-    slope = flops(jax.grad(lambda x: jnp.tanh(x).sum()), X)  # of 16 numbers, with the sum that is not used
+    """The derivative of tanh contains a primitive `one_minus_square` since JAX 0.11 or 0.12."""
+    slope = flops(jax.grad(lambda x: jnp.tanh(x).sum()), X)  # 16 numbers, and the sum that is not used
     assert slope == 15 + 16 * (3 if hasattr(lax, "one_minus_square_p") else 5)

@@ -55,7 +55,7 @@ def test_a_rate_too_large_is_blamed_on_the_layer_that_overflows_first():
     step = int(error.run.failed)
     first = next(name for name in net.children if not np.isfinite(cut(net, name, one, error)).all())
     assert step > 0
-    assert str(error).startswith(f"fit stops at step {step} (epoch {step + 1}), where the loss is ")
+    assert str(error).startswith(f"training stops at step {step} (epoch {step + 1}), where the loss is ")
     assert f"the first value that is not finite is made in {first}: the " in str(error)
     largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(error.run.params))
     assert f"; parameters reach {largest:.3g} (" in str(error)
@@ -73,7 +73,7 @@ def test_a_logarithm_of_negative_numbers_is_named_with_what_it_got():
     one, error = diverge(net)
     low, high = (getattr(cut(net, "fc", one, error), name)() for name in ("min", "max"))
     assert str(error) == (
-        "fit stops at step 0 (epoch 1), where the loss is nan: the first value that is not finite is made in "
+        "training stops at step 0 (epoch 1), where the loss is nan: the first value that is not finite is made in "
         f"block/log: the log of {low:.3g} … {high:.3g} gives nan; keep its operand where it is defined, as in "
         "log(jnp.maximum(x, 1e-6))"
     )
@@ -114,8 +114,9 @@ def test_a_gradient_alone_is_traced_back_to_its_layer():
     assert (np.asarray(batch.x) == 0).all(1).any()
     loss = CLASSES(error.run.params, cut(net, "out", one, error), batch.y, batch.weights)[0]
     assert str(error).startswith(
-        f"fit stops at step {step} (epoch {step // 4 + 1}), where the loss is {loss:.4g} and its gradient not finite: "
-        "the first value that is not finite is made in the derivative of block/root: the quotient of 0.5 and 0 … "
+        f"training stops at step {step} (epoch {step // 4 + 1}), where the loss is {loss:.4g} and its gradient "
+        "not finite: the first value that is not finite is made in the derivative of block/root: "
+        "the quotient of 0.5 and 0 … "
     )
     assert "gives inf; keep the layer's input from the edge" in str(error)
 

@@ -1,1 +1,1 @@
-"""What a unit of a network sees of its input."""
+"""Receptive fields: the part of the input that a unit of a network sees."""

@@ -1,4 +1,4 @@
-"""The effective receptive field: how much each position of the input really counts."""
+"""The effective receptive field: how much each position of the input contributes to a unit."""
 
 from typing import Any
 
@@ -10,18 +10,18 @@ from jaxnets.core.net import Net, Params, State
 
 
 def effective_field(net: Net, params: Params, state: State, x: Any, *unit: int) -> jax.Array:
-    """Return how much a unit changes with each position of the input: the gradient's size, as a map.
+    """Return the magnitude of a unit's gradient at each position of the input.
 
-    g[i] = Σ_c |∂ Σ_k y[unit, k] / ∂x[i, c]|, the mean over the batch, in evaluation. Within the receptive field it
-    falls off towards the edges, since more paths lead through the middle.
+    The map is g[i] = Σ_c |∂ Σ_k y[unit, k] / ∂x[i, c]|, averaged over the batch, in evaluation. Within the receptive
+    field it falls off towards the edges, since more paths lead through the middle.
 
     Args:
         net: the network up to the layer, `net.upto("conv5")`.
         params: its parameters.
         state: its state.
-        x: `(batch, *spatial, channels)`, floating.
-        *unit: the unit's number along each spatial axis of the output; negative ones count from the end. Without
-            any, all units count together.
+        x: `(batch, *spatial, channels)`, floating-point.
+        *unit: the index of the unit along each spatial axis of the output; negative ones count from the end. By
+            default the sum of all units is taken.
 
     Returns:
         `(*spatial)`, of the dtype of `x`.

@@ -1,4 +1,4 @@
-"""Receptive fields: which part of the input one unit of a layer sees."""
+"""Receptive fields of layers by tracing: size, stride, padding and center, and the exact intervals."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,31 +10,33 @@ import numpy as np
 
 from jaxnets.core.errors import NetError
 from jaxnets.core.net import Net, describe
+from jaxnets.inspect.trace import input_of, model_of
+from jaxnets.tracing.flatten import unrolled
 from jaxnets.tracing.jaxprs import warn_assumed
-from jaxnets.tracing.reach import Reach, Value
+from jaxnets.tracing.operation import Path, Value
+from jaxnets.tracing.reach import reach
 from jaxnets.tracing.spans import NEVER, Span, period, whole_input
-from jaxnets.tracing.trace import input_of, model_of
 
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """What the units of a layer see of the input: one number for each spatial axis of it, in pixels.
+    """The receptive field of a layer's units: one number for each spatial axis of the input, in pixels.
 
-    Unit i sees the positions i · stride - padding to i · stride - padding + size - 1. They may lie beyond the edges,
-    where padding stands; `intervals` has what is seen of the input itself. A unit is a place with all its channels.
+    Unit i sees the positions i · stride - padding to i · stride - padding + size - 1. These may lie beyond the edges,
+    in the padding; `intervals` are cut at the edges. A unit is a position of the layer's output with all its channels.
 
     Attributes:
-        size: how many positions a unit sees, from the first to the last. Where the units of a layer have no such axis
-            of their own (behind a global pool, `flatten` or a dense layer) it is counted within the input.
-        stride: positions from one unit to the next; a fraction where a layer samples up; `None` where the units of the
-            layer have no such axis, or see parts that don't move on evenly.
-        padding: how far the first unit looks beyond the first position.
-        center: the middle of what the first unit sees, in positions.
+        size: the number of positions from the first to the last that a unit sees. Where the layer's output lacks the
+            axis (after a global pool, `flatten` or a dense layer), only positions inside the input count.
+        stride: the number of positions from one unit to the next, a fraction where a layer upsamples. `None` where the
+            output lacks the axis or the intervals do not move evenly.
+        padding: how far the first unit sees beyond the first position.
+        center: the middle of the interval that the first unit sees, as a position.
         whole: whether every unit sees the input from edge to edge.
-        intervals: for each axis the first and the last position of the input that each unit sees, `(2, units)`, first
-            > last where it sees nothing; of all units together, `(2, 1)`, where the layer has no such axis.
-        layers: the same for every layer, by its path, in the order in which they ran.
-        unknown: primitives of JAX that were taken to mix all that they are given, for want of a rule.
+        intervals: for each axis the first and the last position of the input that each unit sees, `(2, units)`, with
+            first > last where it sees nothing; `(2, 1)` for all units together where the output lacks the axis.
+        layers: the receptive field of every layer by path, in the order in which the layers ran.
+        unknown: primitives of JAX without a rule; each of their outputs is assumed to depend on all of their inputs.
     """
 
     size: tuple[int, ...]
@@ -48,14 +50,14 @@ class ReceptiveField:
 
     @property
     def units(self) -> tuple[int, ...]:
-        """How many units the layer has along each axis; 1 where it has no such axis."""
+        """The number of units along each axis, 1 where the output lacks the axis."""
         return tuple(interval.shape[1] for interval in self.intervals)
 
     def box(self, *unit: int) -> tuple[tuple[int, int], ...]:
-        """Return the first and the last position along each axis that a unit sees, beyond the edges too.
+        """Return the first and the last position along each axis that a unit sees, including those beyond the edges.
 
         Args:
-            *unit: its number along each axis; negative ones count from the end.
+            *unit: the index of the unit along each axis; negative ones count from the end.
 
         Raises:
             NetError: if there is no such unit.
@@ -79,30 +81,30 @@ def receptive_field(
 ) -> ReceptiveField:
     """Return the receptive field of every layer of a network, a Flax module or any JAX function, in evaluation.
 
-    The program is traced on shapes, and the interval of input positions that each element of each array depends upon
-    is followed through its operations, so that any program will do. The interval holds all that *may* count: whatever
-    the parameters' values are, and with what a dilated window leaves out. Sizes, strides and padding are those of units
-    far from the edges, whatever the size of the input. A layer that runs several times, in a `repeat`, has the field of
-    the last time.
+    The function traces the program on shapes and follows, through all operations, the interval of input positions on
+    which each element of each array depends. So it works for any program. An interval contains every position that
+    *may* matter, whatever the values of the parameters, including those that a dilated window skips. Size, stride and
+    padding are those of units far from the edges, whatever the size of the input. A layer that runs several times, as
+    in a `repeat`, has the field of its last run.
 
-    With windows k₁, k₂, … of strides s₁, s₂, … and padding p₁, p₂, …, one after another,
-    size = 1 + Σ (kᵢ - 1) s₁ ⋯ sᵢ₋₁, stride = s₁ s₂ ⋯, and padding = Σ pᵢ s₁ ⋯ sᵢ₋₁. Dilation d makes a window
-    d (k - 1) + 1 wide. Of several paths, the largest field counts.
+    For kernel sizes k₁, k₂, …, strides s₁, s₂, … and padding p₁, p₂, … of successive layers,
+    size = 1 + Σ (kᵢ - 1) s₁ ⋯ sᵢ₋₁, stride = s₁ s₂ ⋯, and padding = Σ pᵢ s₁ ⋯ sᵢ₋₁. A kernel of dilation d is
+    d (k - 1) + 1 wide. Where several paths meet, the field is the union of theirs.
 
     Args:
         model: a `Net`, a Flax Linen or NNX module, or a function of arrays.
-        x: an array, its spec, or a shape for float32; the first input.
+        x: the first input: an array, its spec, or a shape of float32.
         *more: the other inputs of a function or a module.
-        axes: the spatial axes of `x`; if not given, all but the first and the last, or of integers all but the first.
-        params: parameters of the network or module, if they are at hand; shapes will do. With them a function is
-            called as `model(params, x, *more)`.
-        state: the network's state, likewise.
+        axes: the spatial axes of `x`; by default all but the first and the last, or for integers all but the first.
+        params: parameters of the network or module, or their shapes; by default it is initialized on shapes. With
+            them a function is called as `model(params, x, *more)`.
+        state: the state of the network with `params`.
 
     Returns:
-        The field of the output (of several, the first), with those of the layers in `layers`, by path.
+        The field of the output, of the first of several; `layers` has those of the layers by path.
 
     Raises:
-        NetError: if `x` is no single array, or the output does not depend on it.
+        NetError: if `x` is not a single array, or the output does not depend on it.
 
     Araujo, Norris and Sim, "Computing Receptive Fields of Convolutional Neural Networks" (2019).
 
@@ -121,18 +123,15 @@ def receptive_field(
     known = model_of(model, x, *more, params=params, state=state)
     args = (known.params, known.state, None, *known.inputs)
     closed = jax.make_jaxpr(lambda *args: known.call(*args, train=False)[0])(*args)
-    number = len(jax.tree.leaves(args[:3]))
-    found: list[dict[tuple[str, ...], Span]] = []
-    unknown, assumed = set(), set()
-    for beyond in (True, False):  # where the pattern goes on beyond the edges, and of the input itself
-        inputs = [Value(None)] * len(closed.jaxpr.invars)
-        inputs[number] = Value(whole_input(x.shape, spatial, beyond=beyond))
-        reach = Reach()
-        spans = [value.span for value in reach.run(closed, inputs, ())]
-        if not spans or spans[0] is None:
+    inputs = [Value(var.aval) for var in closed.jaxpr.invars]
+    program, image = unrolled(closed, inputs), inputs[len(jax.tree.leaves(args[:3]))]
+    found: list[dict[Path, Span]] = []
+    for beyond in (True, False):  # with the pattern continued beyond the edges, and of the input itself
+        followed = reach(program, {image: whole_input(x.shape, spatial, beyond=beyond)})
+        if not followed.outputs or followed.outputs[0] is None:
             raise NetError(f"finds that the output does not depend on {describe(x)}", label="receptive_field")
-        found.append({**reach.layers, (): spans[0]})
-        unknown, assumed = unknown | reach.unknown, assumed | reach.assumed
+        found.append({**followed.layers, (): followed.outputs[0]})
+        unknown, assumed = followed.unknown, followed.assumed
     warn_assumed(assumed, stacklevel=2)
     fields = {"/".join(path): _field(span, found[1][path], spatial, x.shape) for path, span in found[0].items()}
     whole = fields.pop("")
@@ -147,7 +146,7 @@ def _field(beyond: Span, inside: Span, axes: tuple[int, ...], shape: Sequence[in
     for number, axis in enumerate(axes):
         endless, within = (replace(span, bounds=(span.bounds[number],)) for span in (beyond, inside))
         others = list(range(len(beyond.shape)))
-        if len(beyond.shape) >= len(shape) and endless.bounds[0].shape[axis + 1] > 1:  # the units have this axis too
+        if len(beyond.shape) >= len(shape) and endless.bounds[0].shape[axis + 1] > 1:  # the output has this axis too
             others.remove(axis)
             rows.append(_row(np.broadcast_to(endless.over(others).bounds[0], (2, beyond.shape[axis] + 1)).T))
             intervals.append(np.broadcast_to(within.over(others).interval(0), (2, beyond.shape[axis])))
@@ -164,13 +163,14 @@ def _field(beyond: Span, inside: Span, axes: tuple[int, ...], shape: Sequence[in
 
 
 def _row(line: np.ndarray) -> tuple[int, int | float | None, int, float]:
-    """Return size, stride, padding and center for the bounds `(units + 1, 2)` along one axis."""
+    """Return size, stride, padding and center from the bounds `(units + 1, 2)` along one axis, the ghost included."""
     units = len(line) - 1
     first, last = line[:units, 0], -line[:units, 1]
     seen = (first <= last) & (first < NEVER)
     if not seen.any():
         return 0, None, 0, 0.0
     turn, shift = period(line)
+    # Even means that both bounds move by the same amount, in a pattern seen at least twice.
     even = shift[0] == -shift[1] != 0 and turn <= max(1, units // 2)
     stride = int(shift[0]) / turn if even else None
     stride = int(stride) if stride is not None and stride.is_integer() else stride
@@ -181,12 +181,12 @@ def _row(line: np.ndarray) -> tuple[int, int | float | None, int, float]:
 def _of_children(
     net: Net, path: str, fields: Mapping[str, ReceptiveField], before: ReceptiveField
 ) -> dict[str, ReceptiveField]:
-    """Return the fields of a net's own layers that ran; one that did nothing has the field of what it was given."""
+    """Return the fields of a network's layers; a layer without operations has the field of its input."""
     rows: dict[str, ReceptiveField] = {}
     given = before
     for name, child in net.children.items():
         own = f"{path}/{name}" if path else name
-        inline = net.cut is not None and name != "downsample"  # one after another
+        inline = net.cut is not None and name != "downsample"  # children that run one after another
         inner = _of_children(child, own, fields, given if inline else before)
         if own in fields or (inline and not inner and (not path or path in fields)):
             given = rows[own] = fields.get(own, given)

@@ -135,9 +135,9 @@ def _passes(program: Program, run: TrainState, batch: Batch) -> Iterator[_Pass]:
 
     def replayed(function: Any, args: Any) -> tuple[Any, Replay, dict["Value", str], list["Live"]]:
         closed, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
-        replay = Replay(_extent, unrolled=True)
+        replay = Replay(_extent)
         given = [replay.live(leaf, "input") for leaf in jax.tree.leaves(args)]
-        made = replay.open(closed, given, Place())
+        made = replay.run(closed, given, Place())
         results = jax.tree.unflatten(jax.tree.structure(shapes), made)
         return results, replay, {each.value: name for each, name in zip(given, _names(args))}, made
 
@@ -213,7 +213,8 @@ def _story(program: Program, run: TrainState, one: _Pass) -> str:
         if name in (parts := ("inputs", "targets", "weights")):
             return _data(program, run, parts.index(name), name)
         return f"the {name} is not finite already before it; {_growth(run)}"
-    operation, turns = replay.operations[cause], replay.turns[cause]
+    operation = replay.operations[cause]
+    turns = operation.place.turns
     scope, *layer = operation.path or ("",)
     where = {NETWORK: "/".join(layer) or "the network", OBJECTIVE: "the objective"}.get(scope, "the step")
     if one.backward:

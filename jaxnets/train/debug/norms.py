@@ -102,17 +102,16 @@ def norms(
 def activations(net: Net, seen: StepInfo, *, whole: bool = False) -> dict[str, jax.Array]:
     """Return the root mean square of what each layer gives in a step, by path; of the network's outputs for `whole`."""
     from jaxnets.tracing import layers
-    from jaxnets.tracing.operation import Place
-    from jaxnets.tracing.replay import Replay
-    from jaxnets.tracing.trace import Program
+    from jaxnets.tracing.operation import Place, Program
+    from jaxnets.tracing.replay import TracedReplay
 
     def outputs(*args: Any) -> Any:
         return net.apply(*args, key=seen.key, train=True)[0]
 
     args = (seen.run.params, seen.run.state, seen.batch.x)
-    replay = Replay(lambda array: jnp.square(_wide(jnp.abs(array))).mean())
+    replay = TracedReplay(lambda array: jnp.square(_wide(jnp.abs(array))).mean())
     given = [replay.live(leaf, "input") for leaf in jax.tree.leaves(args)]
-    made = replay.open(jax.make_jaxpr(outputs)(*args), given, Place())
+    made = replay.run(jax.make_jaxpr(outputs)(*args), given, Place())
     program = Program(replay.operations, [each.value for each in given], [each.value for each in made])
     found = {}
     for path, values in layers.outputs(program).items():

@@ -1,4 +1,4 @@
-"""Flax modules as functions of their variables, with every submodule under its name."""
+"""Flax modules as functions of their variables, each submodule in a scope of its name."""
 
 import contextlib
 from collections.abc import Callable, Mapping
@@ -8,14 +8,14 @@ import jax
 
 
 def linen(module: Any, key: Any, inputs: tuple[Any, ...], variables: Mapping[str, Any] | None) -> tuple[Any, Any, Any]:
-    """Return a Linen module as `(function, params, state)`: `function(params, state, *inputs)`, the trees as specs."""
+    """Return a Linen module as `function(params, state, *inputs)`, with its parameters and its state as specs."""
     rest = dict(jax.eval_shape(module.init if variables is None else lambda *_: variables, key, *inputs))
     params = rest.pop("params", {})
     return lambda params, state, *xs: module.apply({"params": params, **state}, *xs), params, rest
 
 
 def nnx(module: Any) -> tuple[Any, Any, Any]:
-    """Return an NNX module as `(function, params, state)`, likewise."""
+    """Return an NNX module as `function(params, state, *inputs)`, with its parameters and its state as specs."""
     from flax import nnx
 
     graph, *parts = nnx.split(module, nnx.Param, ...)
@@ -24,7 +24,7 @@ def nnx(module: Any) -> tuple[Any, Any, Any]:
 
 
 def _scoped(model: Any) -> Any:
-    """Let each submodule of a model of one's own run under its name, as Linen's do: NNX gives none to the compiler."""
+    """Let each submodule of a custom model run in a scope of its name, which Linen opens but NNX does not."""
     from flax import nnx
 
     modules = dict(nnx.iter_modules(model))
@@ -33,7 +33,7 @@ def _scoped(model: Any) -> Any:
             caller = next(k for k in reversed(range(len(path))) if not k or callable(modules.get(path[:k])))
             cls: Any = type(module)
             call = _call_under([str(name) for name in path[caller:]], cls.__call__)
-            meta: Any = type(cls)  # NNX has one of its own
+            meta: Any = type(cls)  # NNX has its own metaclass
             module.__class__ = meta(cls.__name__, (cls,), {"__call__": call})
     return model
 

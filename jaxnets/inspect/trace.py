@@ -1,4 +1,4 @@
-"""Any model, traced on shapes alone: nothing is compiled or allocated."""
+"""Models of any library, traced on shapes alone: nothing is compiled or allocated."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ import jax.numpy as jnp
 
 from jaxnets.core.errors import NetError
 from jaxnets.core.net import Net, spec
-from jaxnets.tracing import flax_modules
-from jaxnets.tracing.operation import Operation, Path, Place, Value
-from jaxnets.tracing.walk import Walk
+from jaxnets.inspect import flax_modules
+from jaxnets.tracing.flatten import rolled
+from jaxnets.tracing.operation import Path, Program, Value
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,12 @@ class Model:
 
     Attributes:
         call: `(params, state, key, *inputs, train) -> (y, state)`.
-        params: a tree of `jax.ShapeDtypeStruct`; `None` where the function hides what it has.
-        state: likewise.
-        inputs: likewise.
-        net: the network, where it is one.
-        name: what to call it.
-        scope: the names under which the whole model runs.
+        params: a tree of `jax.ShapeDtypeStruct`; `None` for a function whose parameters are not known.
+        state: a tree of `jax.ShapeDtypeStruct`.
+        inputs: a tree of `jax.ShapeDtypeStruct` for each input.
+        net: the network, if the model is one.
+        name: the name to show.
+        scope: the named scopes in which the whole model runs.
     """
 
     call: Callable[..., Any]
@@ -38,15 +38,15 @@ class Model:
 
 
 def model_of(model: Any, *inputs: Any, params: Any = None, state: Any = None) -> Model:
-    """Return the function, the parameters and the state of a network, a Flax module or a plain function.
+    """Return a network, a Flax module or a plain function as a `Model`.
 
-    An input is an array, its spec, or a shape alone, which stands for float32.
+    An input is an array, its spec, or a shape of float32.
 
     Raises:
-        NetError: if it can't be called, or a network gets another number of inputs than one.
+        NetError: if the model can't be called, or a network is given more or fewer inputs than one.
     """
     inputs, key = spec(tuple(map(input_of, inputs))), jax.eval_shape(lambda: jax.random.key(0))
-    homes = {cls.__module__.rpartition(".")[0] for cls in type(model).__mro__}
+    homes = {cls.__module__.rpartition(".")[0] for cls in type(model).__mro__}  # recognizes Flax without importing it
     if isinstance(model, Net):
         if len(inputs) != 1:
             raise NetError(f"takes one input, got {len(inputs)}", label=model.label)
@@ -70,10 +70,10 @@ def model_of(model: Any, *inputs: Any, params: Any = None, state: Any = None) ->
 
 
 def input_of(x: Any) -> Any:
-    """Return a shape, `(1, 28, 28, 1)`, as the spec of a float32 array of it; any other input as it is.
+    """Return a shape such as `(1, 28, 28, 1)` as the spec of a float32 array, and any other input unchanged.
 
     Raises:
-        NetError: for a shape with `None` in it.
+        NetError: for a shape that contains `None`.
 
     >>> input_of((1, 28, 28, 1))
     ShapeDtypeStruct(shape=(1, 28, 28, 1), dtype=float32)
@@ -86,28 +86,13 @@ def input_of(x: Any) -> Any:
     return x
 
 
-@dataclass(frozen=True)
-class Program:
-    """A traced function: its operations in order, and what it gives.
-
-    Attributes:
-        operations: every operation, calls and loops opened.
-        inputs: the leaves of the parameters, the state, the key and the inputs.
-        outputs: the values given, in the order of their leaves.
-    """
-
-    operations: list[Operation]
-    inputs: list[Value]
-    outputs: list[Value]
-
-
 def forward(model: Model, *, train: bool = False, trips: int | None = None) -> Program:
-    """Trace the forward pass; the program's outputs are those of the model, without its state."""
+    """Trace the forward pass; the outputs of the program are those of the model, without its state."""
     return _program(model, lambda *args: model.call(*args, train=train)[0], train=train, trips=trips)
 
 
 def residuals(model: Model, *, trips: int | None = None) -> Program:
-    """Trace the forward pass in training; the program's outputs are what the backward pass gets from it."""
+    """Trace the forward pass in training; the outputs of the program are the residuals for the backward pass."""
     return _program(model, lambda *args: jax.tree.leaves(_pull(model, *args)[1]), train=True, trips=trips)
 
 
@@ -122,9 +107,9 @@ def training_step(model: Model, *, trips: int | None = None) -> Program:
 
 
 def _pull(model: Model, params: Any, *rest: Any) -> tuple[list[Any], Any]:
-    """Return the floating outputs in training, and the function that pulls their cotangents back to the parameters."""
+    """Return the floating-point outputs in training, and their pullback to the parameters."""
     if not jax.tree.leaves(params):
-        raise NetError("has no parameters to train; those of a function are given by params=")
+        raise NetError("has no parameters to train; pass those of a function by params=")
 
     def outputs(params: Any) -> tuple[list[Any], Any]:
         y, state = model.call(params, *rest, train=True)
@@ -139,7 +124,5 @@ def _program(model: Model, function: Callable[..., Any], *, train: bool, trips: 
     closed = jax.make_jaxpr(function)(*args)
     kinds = ("params", "state", *["input"] * (len(args) - 2))
     sources = [kind for kind, arg in zip(kinds, args, strict=True) for _ in jax.tree.leaves(arg)]
-    walk = Walk(trips)
     inputs = [Value(var.aval, (), source) for var, source in zip(closed.jaxpr.invars, sources, strict=True)]
-    outputs = walk.open(closed, inputs, Place())
-    return Program(walk.operations, inputs, outputs)
+    return rolled(closed, inputs, trips)

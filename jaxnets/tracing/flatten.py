@@ -1,0 +1,151 @@
+"""A jaxpr on shapes alone as a flat list of operations, each with its layer and how often it runs."""
+
+import functools
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+from jax.extend.core import ClosedJaxpr
+
+from jaxnets.core.errors import is_traced
+from jaxnets.tracing import jaxprs
+from jaxnets.tracing.costs import flops_of
+from jaxnets.tracing.interpreter import Interpreter
+from jaxnets.tracing.operation import Operation, Place, Program, Value
+
+
+def unrolled(jaxpr: ClosedJaxpr, inputs: list[Value]) -> Program:
+    """Return the operations of a jaxpr, every step of a scan by itself.
+
+    A `while_loop` and a `shard_map` are one operation. A `cond` is the branch taken where that is known, else all
+    branches and a "choice" of one.
+    """
+    interpreter = Unrolled()
+    outputs = interpreter.run(jaxpr, inputs, Place())
+    return Program(interpreter.operations, inputs, outputs)
+
+
+def rolled(jaxpr: ClosedJaxpr, inputs: list[Value], trips: int | None = None) -> Program:
+    """Return the operations of a jaxpr, the body of a loop once, with how often each runs.
+
+    A scan runs as often as it is long. A `while_loop` runs `trips` times; if that is `None`, once, marked as unknown.
+    A `cond` is its most expensive branch, or the default one of branches that depend on the platform.
+    """
+    interpreter = Rolled(trips)
+    outputs = interpreter.run(jaxpr, inputs, Place())
+    return Program(interpreter.operations, inputs, outputs)
+
+
+class Unrolled(Interpreter[Value]):
+    """Collects operations, every step of a scan by itself."""
+
+    def __init__(self) -> None:
+        self.operations: list[Operation] = []
+
+    def _constant(self, data: Any, place: Place) -> Value:
+        # A constant that an enclosing trace computes has no known value.
+        return Value(jax.typeof(data), place.path, "constant", None if is_traced(data) else lambda: data)
+
+    def _operation(self, equation: Any, inputs: list[Value], place: Place) -> list[Value]:
+        outputs = [Value(var.aval, place.path) for var in equation.outvars]
+        if all(value.known is not None for value in inputs):
+            # Computed when a rule asks for it: most constants are never read.
+            compute = functools.cache(functools.partial(_evaluated, equation, inputs))
+            for number, value in enumerate(outputs):
+                value.known = lambda number=number: compute()[number]
+        name = equation.primitive.name
+        self.operations.append(Operation(name, equation.params, inputs, outputs, place, equation))
+        return outputs
+
+    def _slice(self, stacked: Value, step: int, place: Place) -> Value:
+        known = stacked.known
+        part = None if known is None else lambda: known()[step]
+        aval = jax.ShapeDtypeStruct(stacked.shape[1:], stacked.aval.dtype)
+        return self._add("scan_slice", [stacked, self._constant(step, place)], aval, place, part)
+
+    def _stack(self, rows: list[Value], aval: Any, place: Place) -> Value:
+        return self._add("scan_stack", rows, aval, place)
+
+    def _concrete(self, value: Value) -> Any:
+        return None if value.known is None else value.known()
+
+    def _choose(self, index: Value, branches: list[list[Value]], place: Place) -> list[Value]:
+        return [self._add("choice", [index, *each], each[0].aval, place) for each in zip(*branches, strict=True)]
+
+    def _while_loop(self, equation: Any, inputs: list[Value], place: Place) -> list[Value]:
+        # The number of turns is rarely known, and may be huge.
+        return self._operation(equation, inputs, place)
+
+    def _add(self, name: str, inputs: list[Value], aval: Any, place: Place, known: Any = None) -> Value:
+        """Append an operation of a loop or a branch that is no equation, and return its output."""
+        output = Value(aval, place.path, known=known)
+        self.operations.append(Operation(name, {}, inputs, [output], place))
+        return output
+
+
+def _evaluated(equation: Any, inputs: Iterable[Value]) -> list[Any]:
+    with jax.ensure_compile_time_eval():
+        return jaxprs.bind(equation, *(value.known() for value in inputs if value.known is not None))
+
+
+class Rolled(Unrolled):
+    """Collects operations, the body of each loop once."""
+
+    def __init__(self, trips: int | None) -> None:
+        super().__init__()
+        self.trips = trips
+
+    def _scan(self, equation: Any, inputs: list[Value], place: Place) -> list[Value]:
+        scan = jaxprs.scan_parts(equation)
+        constants, first, stacked = scan.inputs(inputs)
+        *_, parts = scan.inputs(scan.body.jaxpr.invars)
+        slices = [self._add("scan_slice", [whole], var.aval, place) for whole, var in zip(stacked, parts, strict=True)]
+        step = place._replace(times=place.times * scan.length)
+        carried, rows = scan.outputs(
+            self.run(scan.body, [*constants, *self._carry(first, inputs, place), *slices], step)
+        )
+        _, wholes = scan.outputs(equation.outvars)
+        stacks = []
+        for row, var in zip(rows, wholes, strict=True):
+            # A stack reads the carries too, since each step needs the one before; the layer of its rows has made it.
+            stacks.append(self._add("scan_stack", [row, *carried], var.aval, place))
+            stacks[-1].path = row.path
+        # The carry of the last step is that of the scan.
+        return [*carried, *stacks]
+
+    def _carry(self, first: list[Value], inputs: list[Value], place: Place) -> list[Value]:
+        """Return what each step of a loop receives from the one before: it depends on all inputs of the loop."""
+        return [self._add("carry", [value, *inputs], value.aval, place) for value in first]
+
+    def _while_loop(self, equation: Any, inputs: list[Value], place: Place) -> list[Value]:
+        loop = jaxprs.while_parts(equation)
+        asked, constants, first = loop.inputs(inputs)
+        trips, known = (1, False) if self.trips is None else (self.trips, place.known)
+        carried = self._carry(first, inputs, place)
+        # The condition is evaluated once more than the body.
+        self.run(loop.condition, [*asked, *carried], place._replace(times=place.times * (trips + 1), known=known))
+        return self.run(loop.body, [*constants, *carried], place._replace(times=place.times * trips, known=known))
+
+    def _cond(self, equation: Any, inputs: list[Value], place: Place) -> list[Value]:
+        outer, found = self.operations, []
+        for branch in jaxprs.branches_of(equation):
+            self.operations = []
+            outputs = self.run(branch, inputs[1:], place)
+            cost = sum((flops_of(each) or 0) * each.times for each in self.operations)
+            found.append((cost, self.operations, outputs))
+        # Of branches with the same cost `max` takes the first.
+        _, operations, outputs = max(found, key=lambda each: each[0])
+        self.operations = [*outer, *operations]
+        return outputs
+
+    def _shard_map(self, equation: Any, inputs: list[Value], place: Place) -> list[Value]:
+        body = jaxprs.body_of(equation)
+        assert body is not None
+        inner, _ = jaxprs.opened(body)
+        # Each device runs the body on its own part of each input.
+        parts = [Value(var.aval, place.path) for var in inner.invars]
+        self.operations.append(Operation("shard", {}, inputs, parts, place))
+        parts = self.run(body, parts, place._replace(times=place.times * jaxprs.shards_of(equation)))
+        wholes = [Value(var.aval, part.path) for var, part in zip(equation.outvars, parts, strict=True)]
+        self.operations.append(Operation("shard", {}, parts, wholes, place))
+        return wholes
