@@ -1,4 +1,4 @@
-"""Activations that `jax.nn` lacks, or has without parameters; all else is there: `relu`, `gelu`, `leaky_relu`, …."""
+"""Activations that `jax.nn` lacks, or has without parameters. `jax.nn` has the others: `relu`, `gelu`, `silu`, …."""
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +9,8 @@ from jaxnets.core.errors import NetError, concrete, is_traced
 def scaled_tanh(x: jax.Array) -> jax.Array:
     """Return 1.7159 · tanh(2x/3), LeNet's activation.
 
-    f(1) = 1 and f(-1) = -1, and the curvature is largest there: targets ±1 are met where the unit is most
-    nonlinear rather than where it saturates, and the gain between is near 1.
+    f(1) = 1 and f(-1) = -1, and the second derivative is largest there: units reach targets ±1 where they are most
+    nonlinear, not where they saturate. The gain in between is near 1.
 
     Args:
         x: floating, any shape.
@@ -29,17 +29,17 @@ def scaled_tanh(x: jax.Array) -> jax.Array:
 
 
 def hard_tanh(x: jax.Array, low: float | jax.Array = -1.0, high: float | jax.Array = 1.0) -> jax.Array:
-    """Return x cut off at both ends: low where x ≤ low, high where x ≥ high.
+    """Return x clipped to [low, high].
 
-    `jax.nn.hard_tanh` is that from -1 to 1.
+    `jax.nn.hard_tanh` clips to [-1, 1].
 
     Args:
         x: floating, any shape.
-        low: the least output, a scalar; may be traced.
+        low: the smallest output, a scalar; may be traced.
         high: the largest output, a scalar > low; may be traced.
 
     Returns:
-        The same shape and dtype, in [low, high]; the gradient is 1 between the ends and 0 at them and beyond.
+        The same shape and dtype, in [low, high]. The gradient is 1 inside (low, high), 0 elsewhere.
 
     Raises:
         NetError: if low ≥ high.
@@ -57,9 +57,9 @@ def hard_tanh(x: jax.Array, low: float | jax.Array = -1.0, high: float | jax.Arr
 
 
 def hard_sigmoid(x: jax.Array, slope: float | jax.Array = 1 / 6, offset: float | jax.Array = 0.5) -> jax.Array:
-    """Return slope · x + offset cut off at 0 and 1, a sigmoid of straight lines.
+    """Return slope · x + offset clipped to [0, 1], a piecewise linear sigmoid.
 
-    The defaults are those of `jax.nn.hard_sigmoid`, PyTorch and Keras 3; Keras 2 and ONNX have a slope of 0.2.
+    The defaults are those of `jax.nn.hard_sigmoid`, PyTorch and Keras 3; Keras 2 and ONNX use a slope of 0.2.
 
     Args:
         x: floating, any shape.
@@ -67,7 +67,7 @@ def hard_sigmoid(x: jax.Array, slope: float | jax.Array = 1 / 6, offset: float |
         offset: the output at x = 0, a scalar; may be traced.
 
     Returns:
-        The same shape and dtype, in [0, 1]; the gradient is 0 where it is cut off.
+        The same shape and dtype, in [0, 1]. The gradient is 0 where it is clipped.
 
     Courbariaux, Bengio and David, "BinaryConnect" (2015), with a slope of 1/2.
 
@@ -84,7 +84,7 @@ def selu(
     """Return scale · x where x > 0, scale · alpha · (e^x - 1) elsewhere.
 
     With the defaults, those of `jax.nn.selu`, mean 0 and variance 1 are a fixed point from layer to layer. Klambauer
-    et al., equation 14, has those for another mean and variance.
+    et al., equation 14, derive the constants for another mean and variance.
 
     Args:
         x: floating, any shape.
@@ -113,7 +113,7 @@ def hard_shrink(x: jax.Array, threshold: float | jax.Array = 0.5) -> jax.Array:
     Returns:
         The same shape and dtype.
 
-    Donoho and Johnstone, "Ideal Spatial Adaptation by Wavelet Shrinkage" (1994), there hard thresholding.
+    Donoho and Johnstone, "Ideal Spatial Adaptation by Wavelet Shrinkage" (1994): hard thresholding.
 
     >>> import jax.numpy as jnp
     >>> print(hard_shrink(jnp.array([-1.0, 0.5, 2.0])))
@@ -131,9 +131,9 @@ def soft_shrink(x: jax.Array, threshold: float | jax.Array = 0.5) -> jax.Array:
         threshold: ≥ 0; a scalar.
 
     Returns:
-        The same shape and dtype; the gradient is 1 beyond the threshold and 0 up to it.
+        The same shape and dtype; the gradient is 1 where |x| > threshold, 0 elsewhere.
 
-    Donoho and Johnstone, "Ideal Spatial Adaptation by Wavelet Shrinkage" (1994), there soft thresholding.
+    Donoho and Johnstone, "Ideal Spatial Adaptation by Wavelet Shrinkage" (1994): soft thresholding.
 
     >>> import jax.numpy as jnp
     >>> print(soft_shrink(jnp.array([-1.0, 0.5, 2.0])))
@@ -161,12 +161,12 @@ def tanh_shrink(x: jax.Array) -> jax.Array:
 
 
 def threshold(x: jax.Array, threshold: float | jax.Array = 1.0, value: float | jax.Array = 0.0) -> jax.Array:
-    """Return x where x > threshold, `value` elsewhere; with `value` 0 the thresholded rectifier.
+    """Return x where x > threshold, `value` elsewhere; with `value` 0, the thresholded rectifier.
 
     Args:
         x: floating, any shape.
-        threshold: the least x let through, a scalar.
-        value: what stands for the others, a scalar.
+        threshold: a scalar.
+        value: the output for x ≤ threshold, a scalar.
 
     Returns:
         The same shape and dtype.

@@ -33,7 +33,7 @@ SLOW = (
         f"test_documentation.py::test_code_blocks_run[docs/{page}.md]"
         for page in (
             *("train", "generative", "sequence-models", "diagnose", "data", "combinators", "sweep", "losses"),
-            *("recurrent", "metrics", "penalties", "receptive-fields", "port-your-weights", "resume"),
+            *("recurrent", "metrics", "regularizers", "receptive-fields", "port-your-weights", "resume"),
             *("datasets", "accounts"),
         )
     ),
@@ -96,7 +96,7 @@ SLOW = (
     "models/test_resnet.py::test_logits_and_gradients_are_the_peers[resnet50_v2]",
     "models/test_dbn.py::test_pretraining_and_fine_tuning_on_digits",
     "decoding/test_greedy_and_beam.py::test_an_encoder_decoder_learns_to_reverse",
-    "layers/test_recurrent.py::test_two_pieces_with_the_carry_handed_on_equal_the_whole[stacked]",
+    "layers/test_recurrent.py::test_two_pieces_with_the_carry_passed_on_equal_the_whole[stacked]",
     "combinators/test_graph.py::test_a_net_with_heads_trains_and_metrics_read_its_logits",
     "train/test_hosts.py::test_a_run_and_a_sweep_over_two_processes_are_those_of_one",
     "train/test_hosts.py::test_an_error_in_one_process_ends_both",
@@ -154,7 +154,7 @@ SLOW = (
     "data/test_folds.py::test_a_fold_is_scikit_learns",
     "decoding/test_sampling.py::test_a_tiny_model_learns_a_sentence_and_says_it",
     "test_documentation.py::test_docstring_examples[jaxnets.train.greedy]",
-    "test_ignored.py::test_a_metric_leaves_places_out[None]",
+    "test_ignored.py::test_a_metric_ignores_labels[None]",
     "data/test_stream.py::test_workers_name_an_example_too",
     "coming_from/test_keras.py::test_row",
     'coming_from/test_pytorch.py::test_row[nn.CTCLoss(reduction="none")]',

@@ -108,7 +108,7 @@ def test_parameters_may_be_traced_and_the_ends_must_differ():
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_what_is_no_number_stays_so(name):
+def test_nan_stays_nan(name):
     assert np.isnan(ACTIVATIONS[name][0](jnp.array([np.nan]))).all()
 
 

@@ -139,7 +139,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "group norm that doesn't divide": (
         init(lambda: jn.group_norm(2), IMAGE),
-        ["stage/block: group_norm(2)", "2 equal groups", "got 3 channels"],
+        ["stage/block: group_norm(2)", "divisible by groups", "got 3 channels"],
     ),
     # --- dtype
     "integers to dense": (
@@ -158,11 +158,11 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     # --- sizes
     "kernel larger than the input": (
         init(lambda: jn.conv(4, 9), IMAGE),
-        ["stage/block: conv(4, 9) expects", "height 8 for a window of 9", "padding="],
+        ["stage/block: conv(4, 9) expects", "height 8 for kernel_size 9", "padding="],
     ),
     "pool larger than the input": (
         init(lambda: jn.max_pool(9), IMAGE),
-        ["stage/block: max_pool(9) expects", "height 8 for a window of 9"],
+        ["stage/block: max_pool(9) expects", "height 8 for kernel_size 9"],
     ),
     "one value a channel in batch norm": (
         apply(jn.batch_norm, FLAT, FLAT[:1], train=True),
@@ -260,7 +260,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
         lambda: jn.Padded(STEPS, jnp.array([5, 3, 1])),
         ["Padded expects values (batch, time, ...) and integer lengths (batch,), got values (2, 5, 4)", "(3,) int32"],
     ),
-    # --- losses, penalties, patterns, metrics
+    # --- losses, regularizers, patterns, metrics
     "column against vector": (
         lambda: jn.losses.squared_error(jnp.ones((4, 1)), jnp.ones(4)),
         ["squared_error expects", "(4, 1)", "(4,)"],
@@ -427,13 +427,13 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "a regularizer for the objective": (
         train(objective=jn.regularizers.l2(0.1)),
-        ["got Penalty l2(0.1", "jn.objective(loss"],
+        ["got Regularizer l2(0.1", "jn.objective(loss"],
     ),
     "a metric for the objective": (train(objective=jn.metrics.accuracy), ["got Metric accuracy; metrics are reported"]),
     "a loss's name": (train(objective="cross_entropy"), ["got str 'cross_entropy'", "jn.losses.cross_entropy"]),
     "a mean for a loss": (
         lambda: train(objective=lambda o, t: (o.sum(1) - t).mean())()(KEY),
-        ["objective expects data to give one value for each example, (4,), got ()"],
+        ["objective expects data to return one value per example, (4,), got ()"],
     ),
     "parameters for the network": (train(net={"kernel": FLAT}), ["program expected a Net or a callable", "got dict"]),
     "a constructor for the network": (train(net=jn.models.mlp), ["got the function mlp; call it, jn.models.mlp(...)"]),
@@ -454,7 +454,10 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
         train(augment=lambda x: x),
         ["expects for augment a function (key, example) -> example"],
     ),
-    "mixing by a number": (train(batch_augment=0.2), ["expects for batch_augment a function (key, x, y, weights)", "float 0.2"]),
+    "mixing by a number": (
+        train(batch_augment=0.2),
+        ["expects for batch_augment a function (key, x, y, weights)", "float 0.2"],
+    ),
     "shuffling as a bool": (
         train(sampler=True),
         ["expects for sampler a function (key, data) -> indices", "bool True"],
@@ -472,7 +475,10 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
         lambda: jn.train.Options(halt_on_nonfinite=untyped(TEXT)),
         ["Options expects halt_on_nonfinite=True or False, got str 'yes'"],
     ),
-    "freezing everything by a bool": (train(freeze=True), ["Options expects for freeze patterns of paths", "bool True"]),
+    "freezing everything by a bool": (
+        train(freeze=True),
+        ["Options expects for freeze patterns of paths", "bool True"],
+    ),
     "an exception to nothing": (train(but="head/**"), ["program expects a pattern that 'head/**' is an exception to"]),
     "a share for validation": (
         train(validation=0.2),
@@ -566,15 +572,15 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "labels 0 and 1 for a hinge in validation": (
         train((FLAT, ZEROS + 1), net=jn.dense(1), objective=jn.losses.hinge, batch_size=2, validation=(FLAT, ZEROS)),
-        ["hinge, of the targets of validation, expects targets -1 or 1, got 0; turn 0 and 1"],
+        ["hinge, of the targets of validation, expects targets -1 or 1, got 0; convert 0 and 1"],
     ),
     "soft targets that add up to 2": (
         train((FLAT, np.ones((2, 3), int)), batch_size=2),
-        ["cross_entropy, of the targets of data, expects probabilities that add up to 1, got a sum of 3"],
+        ["cross_entropy, of the targets of data, expects probabilities that sum to 1, got a sum of 3"],
     ),
     "labels 1 and 2 for binary accuracy": (
         lambda: jn.metrics.binary_accuracy(jnp.ones(2), jnp.array([1, 2])),
-        ["binary_accuracy expects targets 0 and 1, or -1 and 1, got 2; turn 1 and 2"],
+        ["binary_accuracy expects targets 0 and 1, or -1 and 1, got 2; convert 1 and 2"],
     ),
     "labels 1 and 2 for binary accuracy in training": (
         train(
@@ -617,7 +623,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "a list for an objective": (
         lambda: jn.objective(untyped([jn.losses.huber])),
-        ["objective expects a loss and penalties, got list", "unpack it with *"],
+        ["objective expects a loss and regularizers, got list", "unpack it with *"],
     ),
     "PyTorch's loss": (
         lambda: jn.objective(untyped(type("Loss", (), {"__module__": "torch.nn", "__call__": len})())),
@@ -669,7 +675,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "a label to ignore of an example": (
         lambda: jn.losses.ignoring(jn.losses.cross_entropy, -1)(LOGITS, jnp.zeros(4, int)),
-        ["ignoring(cross_entropy, -1) expects outputs (batch, places", "weight 0, data=(x, y, y != label)"],
+        ["ignoring(cross_entropy, -1) expects outputs (batch, positions", "weight 0, data=(x, y, y != label)"],
     ),
     "the label to ignore first": (
         lambda: jn.losses.ignoring(untyped(-1), untyped(jn.losses.huber)),
@@ -702,7 +708,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "one share for a split": (
         lambda: jn.data.split_indices([0, 1], untyped(0.8)),
-        ["split_indices expects a fraction for each part"],
+        ["split expects a fraction for each part"],
     ),
     "a list for a grid": (
         lambda: jn.sweeps.sweep(lambda hp: train()(), grid=untyped([{"lr": 0.1}])),

@@ -12,8 +12,6 @@ from jaxnets.core.net import spec
 from tests.cases import (
     combinators,
     layers,
-    layers_conv,
-    layers_norm,
     models,
     models_dense,
     models_generative,
@@ -26,8 +24,6 @@ from tests.oracle import golden
 CASES = [
     *combinators.CASES,
     *layers.CASES,
-    *layers_conv.CASES,
-    *layers_norm.CASES,
     *recurrent.CASES,
     *models.CASES,
     *models_dense.CASES,

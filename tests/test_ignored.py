@@ -30,7 +30,7 @@ def torch_says() -> dict[str, np.ndarray]:
     return {"values": torch.stack(rows).detach().numpy(), "gradient": outputs.grad.numpy()}
 
 
-def test_a_loss_leaves_places_out_as_pytorch_does():
+def test_a_loss_ignores_labels_like_pytorch():
     theirs = witness("losses/ignored", torch_says)
     loss = jn.losses.ignoring(jn.losses.cross_entropy, 255)
     spoiled = np.where((LABELS == 255)[..., None], np.nan, LOGITS)
@@ -43,8 +43,8 @@ def test_a_loss_leaves_places_out_as_pytorch_does():
 
 
 @pytest.mark.parametrize("weights", [None, np.array([1.0, 0.5, 2.0], np.float32)])
-def test_a_metric_leaves_places_out(weights):
-    """Against the metric of the labeled places alone."""
+def test_a_metric_ignores_labels(weights):
+    """Against the metric of the labeled positions alone."""
     real = LABELS != 255
     place_weights = np.broadcast_to(np.ones(3) if weights is None else weights, (5, 4, 3)).T[real].astype(np.float32)
     for metric in (jn.metrics.accuracy, jn.metrics.intersection_over_union(6), jn.metrics.perplexity):

@@ -61,7 +61,7 @@ def sklearn_says(name, weights):
 
 @pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["alike", "weighted"])
 @each_case
-def test_values_are_scikit_learns(name, weights):
+def test_values_match_scikit_learn(name, weights):
     metric, outputs, targets = CASES[name]
     value = jax.jit(metric)(outputs, targets, weights)
     np.testing.assert_allclose(value, sklearn_says(name, weights), rtol=2e-6, atol=1e-6)
@@ -133,7 +133,7 @@ def test_sums_pass_through_scan_and_vmap(name):
 
 
 @each_case
-def test_sums_are_exact_up_to_a_million_millions(name):
+def test_sums_are_exact_up_to_a_trillion(name):
     """40 · 2³⁵ items of the same kind, and one more, which float32 would not notice."""
     metric, outputs, targets = CASES[name]
     measure, merge, value = compiled[name]
@@ -158,7 +158,7 @@ def test_more_pixels_than_float32_can_count():
     assert found["iou"].tolist() == [0.875, 0.0]
 
 
-def test_integers_and_floats_of_a_metric_of_ones_own_are_exact_too():
+def test_sums_of_a_custom_metric_are_exact():
     def measure(outputs, targets, weights=None):
         return {"right": (outputs > targets).sum(), "items": jnp.float32(outputs.size)}
 
@@ -322,14 +322,14 @@ MISTAKES = {
     "k 0": (lambda: metrics.top_k(0), "top_k expects k ≥ 1, got 0"),
     "average": (lambda: metrics.recall(3, average="mean"), "recall expects average 'macro'.*got 'mean'"),  # type: ignore[arg-type]
     "classes": (lambda: metrics.precision(0), "precision expects classes ≥ 1, got 0"),
-    "r2 shapes": (lambda: metrics.r2(NUMBERS, TARGETS[:, :1]), r"r2 expects .*one shape, got \(40, 2\) and \(40, 1\)"),
+    "r2 shapes": (lambda: metrics.r2(NUMBERS, TARGETS[:, :1]), r"r2 .*the same shape, got \(40, 2\) and \(40, 1\)"),
     "weights": (lambda: metrics.accuracy(LOGITS, LABELS, WEIGHTS[:3]), r"expects weights \(40,\), got \(3,\)"),
     "negative weights": (lambda: metrics.r2(NUMBERS, TARGETS, -WEIGHTS), "expects weights ≥ 0, got -1"),
     "mean weights": (
         lambda: metrics.mean_squared_error(NUMBERS, TARGETS, WEIGHTS[:3]),
         r"weights, \(3,\), got \(40, 2\)",
     ),
-    "not by example": (lambda: metrics.mean(lambda o, t: o)(NUMBERS, TARGETS), r"one value for each.*got \(40, 2\)"),
+    "not by example": (lambda: metrics.mean(lambda o, t: o)(NUMBERS, TARGETS), r"one value per .*got \(40, 2\)"),
 }
 
 

@@ -17,7 +17,7 @@ PARAMS = {
     "conv": {"kernel": floats(2, 2, 1, 3), "bias": floats(3)},
     "fc": {"kernel": floats(3, 5, seed=1), "bias": floats(5)},
 }
-PENALTIES = {
+REGULARIZERS = {
     "l1": regularizers.l1(0.3),
     "l2": regularizers.l2(0.3),
     "elastic_net": regularizers.elastic_net(0.3, 0.2),
@@ -61,35 +61,35 @@ def by_torch():
     return given
 
 
-@pytest.mark.parametrize("name", PENALTIES)
-def test_values_and_gradients_are_torchs(name: str):
+@pytest.mark.parametrize("name", REGULARIZERS)
+def test_values_and_gradients_match_torch(name: str):
     expected = witness("regularizers", by_torch)
-    value, gradient = jax.jit(jax.value_and_grad(PENALTIES[name]))(jax.tree.map(jnp.asarray, PARAMS))
+    value, gradient = jax.jit(jax.value_and_grad(REGULARIZERS[name]))(jax.tree.map(jnp.asarray, PARAMS))
     np.testing.assert_allclose(value, expected[f"{name}.value"], rtol=1e-5)
     for layer in PARAMS:
         np.testing.assert_allclose(gradient[layer]["kernel"], expected[f"{name}.{layer}"], rtol=1e-5, atol=1e-6)
         np.testing.assert_array_equal(gradient[layer]["bias"], 0)
 
 
-@pytest.mark.parametrize("name", PENALTIES)
+@pytest.mark.parametrize("name", REGULARIZERS)
 def test_gradients_at_zero_weights_are_zero(name: str):
-    gradient = jax.jit(jax.grad(PENALTIES[name]))(jax.tree.map(jnp.zeros_like, PARAMS))
+    gradient = jax.jit(jax.grad(REGULARIZERS[name]))(jax.tree.map(jnp.zeros_like, PARAMS))
     for leaf in jax.tree.leaves(gradient):
         np.testing.assert_array_equal(leaf, 0)
 
 
-@pytest.mark.parametrize("name", PENALTIES)
+@pytest.mark.parametrize("name", REGULARIZERS)
 def test_precision_is_float32_or_wider(name: str):
-    exact = PENALTIES[name](PARAMS)
+    exact = REGULARIZERS[name](PARAMS)
     assert exact.dtype == jnp.float32
     half = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.bfloat16), PARAMS)
-    assert PENALTIES[name](half).dtype == jnp.float32
+    assert REGULARIZERS[name](half).dtype == jnp.float32
     with jax.enable_x64(True):
         wide = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), PARAMS)
-        assert PENALTIES[name](wide).dtype == jnp.float64
-        np.testing.assert_allclose(exact, PENALTIES[name](wide), rtol=1e-5)
-        np.testing.assert_allclose(PENALTIES[name]({**wide, "fc": PARAMS["fc"]}), exact, rtol=1e-5)  # of two dtypes
-        check_grads(jax.jit(PENALTIES[name]), (wide,), order=1, rtol=1e-6, eps=1e-6)
+        assert REGULARIZERS[name](wide).dtype == jnp.float64
+        np.testing.assert_allclose(exact, REGULARIZERS[name](wide), rtol=1e-5)
+        np.testing.assert_allclose(REGULARIZERS[name]({**wide, "fc": PARAMS["fc"]}), exact, rtol=1e-5)  # of two dtypes
+        check_grads(jax.jit(REGULARIZERS[name]), (wide,), order=1, rtol=1e-6, eps=1e-6)
 
 
 def test_strengths_may_be_traced():
@@ -108,7 +108,7 @@ def test_strengths_may_be_traced():
         assert repr(made[1]) == "l2(traced, on='**/kernel')"
         logits = jnp.asarray(floats(4, 3))
         of_outputs = (regularizers.activity_l1(s), regularizers.activity_l2(s), regularizers.confidence(s))
-        return [penalty(PARAMS) for penalty in made] + [penalty(logits).sum() for penalty in of_outputs]
+        return [term(PARAMS) for term in made] + [term(logits).sum() for term in of_outputs]
 
     for values in all_of(strengths):
         np.testing.assert_allclose(values, values[1] * strengths / 0.5, rtol=1e-6)
@@ -152,7 +152,7 @@ def test_l2_under_gradient_descent_is_a_decoupled_decay_of_twice_the_strength():
 OUTPUTS = floats(4, 3, 5)
 
 
-def test_penalties_of_outputs_give_a_value_an_example():
+def test_regularizers_of_outputs_return_one_value_per_example():
     flat = OUTPUTS.reshape(4, -1)
     np.testing.assert_allclose(regularizers.activity_l1(2.0)(OUTPUTS), 2 * np.abs(flat).sum(1), rtol=1e-6)
     np.testing.assert_allclose(regularizers.activity_l2(2.0)(OUTPUTS), 2 * (flat**2).sum(1), rtol=1e-6)
@@ -239,7 +239,7 @@ MISTAKES = {
     ),
     "no axis": (
         lambda: regularizers.group_lasso(0.1, on="**/bias", axis=-2)(PARAMS),
-        r"axis -2, but a parameter is \(3,\)",
+        r"parameters with axis -2, which enumerates the groups, got \(3,\)",
     ),
     "vectors": (
         lambda: regularizers.orthogonality(0.1, on="**")(PARAMS),
@@ -263,7 +263,7 @@ def test_a_mistake_is_explained(name: str):
         make()
 
 
-def test_a_penalty_prints_as_it_was_written():
+def test_a_regularizer_prints_as_it_was_written():
     assert repr(regularizers.l2(1e-4, on=("fc/*", "**/kernel"))) == "l2(0.0001, on=('fc/*', '**/kernel'))"
     assert repr(regularizers.elastic_net(0.1, 2)) == "elastic_net(l1=0.1, l2=2, on='**/kernel')"
     assert repr(regularizers.confidence(0.1)) == "confidence(0.1)"

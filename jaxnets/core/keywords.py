@@ -91,7 +91,7 @@ _LEFT_OUT = {
     "leave it out: pass net.apply(..., train=True)": "training train deterministic use_running_average inference "
     "is_training",
     "freeze it in training: jn.train.program(..., freeze=pattern)": "trainable requires_grad",
-    "give the objective a penalty: jn.objective(loss, jn.regularizers.l2(1e-4))": "kernel_regularizer "
+    "give the objective a regularizer: jn.objective(loss, jn.regularizers.l2(1e-4))": "kernel_regularizer "
     "bias_regularizer activity_regularizer weight_decay",
     "give use_scale= and use_bias=": "affine elementwise_affine",
     "use jn.bidirectional(cell)": "bidirectional",

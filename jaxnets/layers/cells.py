@@ -1,4 +1,4 @@
-"""Recurrent cells: Elman's, the LSTM, the GRU."""
+"""Recurrent cells: Elman's RNN, the LSTM, the GRU."""
 
 import functools
 from collections.abc import Callable
@@ -20,10 +20,10 @@ _ZEROS = jax.nn.initializers.zeros
 
 
 class LSTMCarry(NamedTuple):
-    """What an LSTM remembers: c, in float32 at least, and h, in the dtype of the input.
+    """The carry of an LSTM: c, in float32 or wider, and h, in the dtype of the input.
 
     Attributes:
-        cell: c, `(batch, features)`: a sum over all steps, which bfloat16 would round away.
+        cell: c, `(batch, features)`. It is a sum over all steps, too long for the precision of bfloat16.
         hidden: h, `(batch, features)`, which is also the output.
     """
 
@@ -41,16 +41,15 @@ def rnn_cell(
     recurrent_init: Initializer = _ORTHOGONAL,
     bias_init: Initializer = _ZEROS,
 ) -> Cell:
-    """Mix the input with the last output: h' = σ(x W + h U + b).
+    """Combine the input with the previous output: h' = σ(x W + h U + b).
 
     Args:
         features: width H of h, at least 1.
-        activation: σ; `jax.nn.relu` with `recurrent_init` the identity is the IRNN of Le, Jaitly and
-            Hinton (2015).
-        use_bias: whether there is a b.
-        kernel_init: how W is drawn; Glorot uniform suits tanh.
-        recurrent_init: how U is drawn; orthogonal keeps the size of h over many steps.
-        bias_init: how b is drawn.
+        activation: σ. `jax.nn.relu` with the identity as `recurrent_init` is the IRNN of Le, Jaitly and Hinton (2015).
+        use_bias: whether to add b.
+        kernel_init: initializer of W; Glorot uniform suits tanh.
+        recurrent_init: initializer of U; an orthogonal U preserves the norm of h over many steps.
+        bias_init: initializer of b.
 
     Returns:
         A cell whose carry is h, with parameters `kernel` `(in, H)`, `recurrent_kernel` `(H, H)` and `bias`
@@ -76,6 +75,7 @@ def rnn_cell(
         h = activation(_affine(params, x) + h @ params["recurrent_kernel"])
         return h, h
 
+    # The fast scan knows the derivatives of these two.
     known = activation is jnp.tanh or activation is jax.nn.relu
     scan = functools.partial(rnn_scan, relu=activation is jax.nn.relu) if known else None
     return make_cell(parts, step, features, scan=scan)
@@ -93,24 +93,24 @@ def lstm_cell(
     bias_init: Initializer = _ZEROS,
     peephole_init: Initializer = _ZEROS,
 ) -> Cell:
-    """Keep a cell c behind gates that decide what to take in (i), to forget (f) and to show (o).
+    """Keep a cell state c behind an input gate i, a forget gate f and an output gate o: long short-term memory.
 
-    i = σ(x W_i + h U_i + b_i), f and o likewise, g = tanh(x W_g + h U_g + b_g), with σ the logistic function;
-    c' = f c + i g, h' = o tanh(c'). With peepholes, i and f also see c, and o sees c': i = σ(… + p_i c),
-    f = σ(… + p_f c), o = σ(… + p_o c'), elementwise.
+    i = σ(x W_i + h U_i + b_i), f and o in the same way, g = tanh(x W_g + h U_g + b_g), with the logistic function σ;
+    c' = f c + i g, h' = o tanh(c'). With peepholes, i and f also see c, and o sees c', elementwise: i = σ(… + p_i c),
+    f = σ(… + p_f c), o = σ(… + p_o c').
 
-    The gates stand in the order i, f, g, o, as in PyTorch and Keras; PyTorch's two biases sum to `bias`.
+    The order of the gates is i, f, g, o, as in PyTorch and Keras. PyTorch's two biases sum to `bias`.
 
     Args:
         features: width H of c and h, at least 1.
-        forget_bias: the initial value of the forget gate's part of `bias`, which `bias_init` does not draw;
-            1 lets gradients through the cell from the start. May be traced. Nothing is added at run time.
-        peepholes: whether the gates see the cell.
-        use_bias: whether there is a `bias`.
-        kernel_init: how each gate's W is drawn.
-        recurrent_init: how each gate's U is drawn.
-        bias_init: how b of i, g and o is drawn.
-        peephole_init: how p is drawn; from zeros, training starts as without peepholes.
+        forget_bias: initial value of the forget gate's part of `bias`, in place of `bias_init`. With 1, gradients pass
+            through the cell from the start. May be traced. Nothing is added at run time.
+        peepholes: whether the gates see the cell state.
+        use_bias: whether to add `bias`.
+        kernel_init: initializer of each gate's W.
+        recurrent_init: initializer of each gate's U.
+        bias_init: initializer of b of i, g and o.
+        peephole_init: initializer of p; with zeros, training starts as without peepholes.
 
     Returns:
         A cell whose carry is `LSTMCarry(cell, hidden)`, with parameters `kernel` `(in, 4 H)`,
@@ -133,6 +133,7 @@ def lstm_cell(
     concrete(forget_bias, "forget_bias")
 
     def draw_bias(key: Key, shape: Any, dtype: Any = None, out_sharding: Any = None) -> jax.Array:
+        # In the order i, f, g, o.
         b_i, b_g, b_o = (bias_init(each, (features,), dtype) for each in jax.random.split(key, 3))
         return jnp.concatenate([b_i, jnp.full((features,), forget_bias, dtype), b_g, b_o])
 
@@ -144,9 +145,11 @@ def lstm_cell(
 
     def step(params: Params, carry: LSTMCarry, x: Any) -> Any:
         c, h = carry
-        z = _affine(params, x) + h @ params["recurrent_kernel"]
+        z = _affine(params, x) + h @ params["recurrent_kernel"]  # (batch, 4 H)
+        # Gates are computed in the precision of c.
         i, f, g, o = jnp.split(z.astype(c.dtype), 4, axis=-1)
         p = params["peephole"].astype(c.dtype)[:, None] if peepholes else None  # (3, 1, H)
+        # The input and forget gates see the old c, the output gate the new one.
         if p is not None:
             i, f = i + p[0] * c, f + p[1] * c
         c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
@@ -159,6 +162,7 @@ def lstm_cell(
         wide = hidden.dtype if jnp.finfo(hidden.dtype).bits >= 32 else jnp.float32
         return LSTMCarry(jax.ShapeDtypeStruct(hidden.shape, wide), hidden)
 
+    # The fast scan returns the carry as a plain tuple.
     def scan(params: Params, carry: LSTMCarry, x: Any, mask: Any, **how: Any) -> Any:
         last, y = lstm_scan(params, carry, x, mask, **how)
         return LSTMCarry(*last), y
@@ -176,27 +180,27 @@ def gru_cell(
     recurrent_init: Initializer = _ORTHOGONAL,
     bias_init: Initializer = _ZEROS,
 ) -> Cell:
-    """Move the last output towards a new one, by a gate that decides how far: h' = (1 - z) n + z h.
+    """Interpolate between the previous output and a new one by an update gate z: h' = (1 - z) n + z h.
 
-    r = σ(x W_r + h U_r + b_r), z = σ(x W_z + h U_z + b_z), with σ the logistic function. The reset gate r acts
-    after the product with U, n = tanh(x W_n + b_n + r (h U_n + b')), as in cuDNN, PyTorch and Keras, or before
-    it, n = tanh(x W_n + (r h) U_n + b_n).
+    r = σ(x W_r + h U_r + b_r) and z = σ(x W_z + h U_z + b_z), with the logistic function σ. The reset gate r acts after
+    the product with U, n = tanh(x W_n + b_n + r (h U_n + b')), as in cuDNN, PyTorch and Keras, or before it,
+    n = tanh(x W_n + (r h) U_n + b_n).
 
-    Here z = 1 keeps the old h, as in Cho et al., PyTorch and Keras; in Chung et al. (2014) z = 1 takes the
-    new one. The gates stand in the order r, z, n, as in PyTorch; Keras has z, r, n. PyTorch's two biases
-    sum to `bias` for r and z, and are `bias` and `recurrent_bias` for n.
+    Here z = 1 keeps the old h, as in Cho et al., PyTorch and Keras; in Chung et al. (2014) z = 1 takes the new one. The
+    order of the gates is r, z, n, as in PyTorch; in Keras it is z, r, n. PyTorch's two biases sum to `bias` for r and
+    z, and are `bias` and `recurrent_bias` for n.
 
     Args:
         features: width H of h, at least 1.
         reset_after: whether r acts after the product with U.
-        use_bias: whether there are biases.
-        kernel_init: how each gate's W is drawn.
-        recurrent_init: how each gate's U is drawn.
-        bias_init: how each gate's b, and b', is drawn.
+        use_bias: whether to add biases.
+        kernel_init: initializer of each gate's W.
+        recurrent_init: initializer of each gate's U.
+        bias_init: initializer of each gate's b, and of b'.
 
     Returns:
         A cell whose carry is h, with parameters `kernel` `(in, 3 H)`, `recurrent_kernel` `(H, 3 H)`, `bias`
-        `(3 H,)` and, where r acts after, `recurrent_bias` `(H,)`, the b' above.
+        `(3 H,)` and, with `reset_after`, `recurrent_bias` `(H,)`, which is b'.
 
     Raises:
         NetError: for `features` < 1, input that is not floating `(batch, in)`, a carry of another batch or
@@ -217,7 +221,8 @@ def gru_cell(
         return matrices | ({"recurrent_bias": Part(bias_init, (features,))} if use_bias and reset_after else {})
 
     def step(params: Params, h: Any, x: Any) -> Any:
-        from_x, U = _affine(params, x), params["recurrent_kernel"]
+        from_x, U = _affine(params, x), params["recurrent_kernel"]  # (batch, 3 H), (H, 3 H)
+        # r and z together, `(batch, 2 H)`, and n, `(batch, H)`.
         x_gates, x_new = jnp.split(from_x, [2 * features], axis=-1)
         if reset_after:
             h_gates, h_new = jnp.split(h @ U, [2 * features], axis=-1)
@@ -242,6 +247,7 @@ def _matrices(
     recurrent_init: Initializer,
     bias_init: Initializer,
 ) -> dict[str, Part]:
+    """Return the parameters that all cells have: `kernel`, `recurrent_kernel` and `bias`."""
     bias = {"bias": Part(bias_init, (features,), gates)} if use_bias else {}
     return {
         "kernel": Part(kernel_init, (width, features), gates),
@@ -250,5 +256,6 @@ def _matrices(
 
 
 def _affine(params: Params, x: Any) -> Any:
+    """Return x W + b."""
     y = x @ params["kernel"]
     return y + along_last(params["bias"], y) if "bias" in params else y

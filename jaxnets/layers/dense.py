@@ -1,15 +1,17 @@
 """The fully connected layer."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxnets.core.checks import along_last, check_floating, check_params
+from jaxnets.core.checks import along_last, check_params
 from jaxnets.core.dtypes import param_dtype
-from jaxnets.core.errors import NetError, check_count
+from jaxnets.core.errors import check_count
 from jaxnets.core.layer import labeled, layer
 from jaxnets.core.net import Net, Params
+from jaxnets.layers.inputs import channels_of
 
 Initializer = jax.nn.initializers.Initializer
 
@@ -22,23 +24,22 @@ def dense(
     kernel_init: Initializer = jax.nn.initializers.lecun_normal(),
     bias_init: Initializer = jax.nn.initializers.zeros,
 ) -> Net:
-    """Multiply by a matrix and add a bias: y = x W + b, along the last axis.
+    """Multiply by a matrix and add a bias, along the last axis: y = x W + b.
 
     Args:
         features: width of the output, at least 1.
-        use_bias: whether there is a `b`.
-        kernel_init: how `kernel` is drawn. LeCun normal, variance 1/in, suits linear, tanh and SELU
-            outputs; take `jax.nn.initializers.he_normal()`, variance 2/in, before a ReLU, and
-            `glorot_uniform()` before a sigmoid.
-        bias_init: how `bias` is drawn.
+        use_bias: whether to add `b`.
+        kernel_init: initializer of `kernel`. LeCun normal, variance 1/in, suits linear, tanh and SELU outputs; use
+            `jax.nn.initializers.he_normal()`, variance 2/in, before a ReLU, and `glorot_uniform()` before a sigmoid.
+        bias_init: initializer of `bias`.
 
     Returns:
         A network from `(batch, ..., in)` to `(batch, ..., features)`, of any floating dtype, with parameters
         `kernel` `(in, features)` and `bias` `(features,)`.
 
     Raises:
-        NetError: for `features` < 1, integer input, input without a feature axis, or parameters made for
-            another number of features.
+        NetError: for `features` < 1, integer input, input without a feature axis, or parameters made for another
+            number of features.
 
     LeCun, Bottou, Orr and Müller, "Efficient BackProp" (1998), section 4.6, for the default scale.
 
@@ -51,15 +52,10 @@ def dense(
     check_count("features", features)
 
     def shapes(x: Any) -> dict[str, tuple[int, ...]]:
-        check_floating(x)
-        if len(x.shape) < 2:
-            raise NetError(f"expects (batch, ..., features), got {x.shape}; add a batch axis with x[None]")
-        return {"kernel": (x.shape[-1], features)} | ({"bias": (features,)} if use_bias else {})
+        return {"kernel": (*channels_of(x, "features"), features)} | ({"bias": (features,)} if use_bias else {})
 
     def init(key: jax.Array, x: Any) -> Params:
-        inits = {"kernel": kernel_init, "bias": bias_init}
-        keys = dict(zip(inits, jax.random.split(key), strict=True))
-        return {name: inits[name](keys[name], shape, param_dtype(x)) for name, shape in shapes(x).items()}
+        return init_kernel_and_bias(key, shapes(x), param_dtype(x), kernel_init, bias_init)
 
     def apply(params: Params, x: Any) -> Any:
         check_params(params, shapes(x), x)
@@ -67,3 +63,16 @@ def dense(
         return y + along_last(params["bias"], y) if use_bias else y
 
     return layer(init, apply)
+
+
+def init_kernel_and_bias(
+    key: jax.Array,
+    shapes: Mapping[str, tuple[int, ...]],
+    dtype: Any,
+    kernel_init: Initializer,
+    bias_init: Initializer,
+) -> Params:
+    """Draw a `kernel`, and a `bias` if it has a shape, each with its own key."""
+    inits = {"kernel": kernel_init, "bias": bias_init}
+    keys = dict(zip(inits, jax.random.split(key), strict=True))
+    return {name: inits[name](keys[name], shape, dtype) for name, shape in shapes.items()}

@@ -13,33 +13,34 @@ from jaxnets.core.layer import labeled
 from jaxnets.core.net import Key, Net, Params, State
 from jaxnets.core.padded import Padded
 from jaxnets.core.paths import paths
-from jaxnets.layers.affine import values_of
+from jaxnets.layers.inputs import values_of
 from jaxnets.ops.dropout_mask import survivors
+
+Shape = tuple[int, ...]
 
 
 @labeled
 def dropout(rate: float | jax.Array, *, broadcast_axes: Sequence[int] = ()) -> Net:
-    """Set each value to zero with probability `rate` in training, and scale the rest up: E[y] = x.
+    """Set each value to zero with probability `rate` in training, and scale up the others, so that E[y] = x.
 
-    y = x · m / (1 - rate) with m = 1 with probability 1 - rate, else 0; in evaluation y = x. The draws have 24
-    bits: `rate` is rounded to a multiple of 2⁻²⁴, at most 1 - 2⁻²⁴, here as in the scale, so that E[y] = x is
+    In training y = x · m / (1 - rate), where m = 1 with probability 1 - rate, else 0; in evaluation y = x. Draws have
+    24 bits: `rate` is rounded to a multiple of 2⁻²⁴, at most 1 - 2⁻²⁴, in the mask and in the scale, so E[y] = x is
     exact.
 
     Args:
-        rate: probability of dropping a value, in [0, 1). May be traced. A known rate of 0 draws nothing and
-            needs no key.
-        broadcast_axes: axes along which all values are kept or dropped together.
+        rate: probability of dropping a value, in [0, 1). May be traced. A known rate of 0 draws nothing and needs no
+            key.
+        broadcast_axes: axes along which all values are dropped together or not at all.
 
     Returns:
-        A network from floating values of any shape to the same shape and dtype, without parameters, that needs
-        a key in training. `Padded` sequences pass through.
+        A network from floating values of any shape to the same shape and dtype, without parameters, that needs a key in
+        training. `Padded` sequences pass through.
 
     Raises:
-        NetError: for a rate outside [0, 1), integer input, an axis that the input lacks, or training without
-            a key.
+        NetError: for a rate outside [0, 1), integer input, an axis that the input lacks, or training without a key.
 
-    Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov, "Dropout: A Simple Way to Prevent Neural
-    Networks from Overfitting" (2014), section 10, in its scaled ("inverted") form.
+    Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov, "Dropout: A Simple Way to Prevent Neural Networks from
+    Overfitting" (2014), section 10, in its scaled ("inverted") form.
 
     >>> import jax, jax.numpy as jnp
     >>> net, x = dropout(0.5), jnp.ones((1, 8))
@@ -50,10 +51,10 @@ def dropout(rate: float | jax.Array, *, broadcast_axes: Sequence[int] = ()) -> N
     [0.0, 2.0]
     """
 
-    def shared(shape: tuple[int, ...]) -> set[int]:
+    def shared(shape: Shape) -> set[int]:
         rank = len(shape)
         if not all(isinstance(axis, int) and -rank <= axis < rank for axis in broadcast_axes):
-            raise NetError(f"shares its mask along the axes {tuple(broadcast_axes)}, but the input is {shape}")
+            raise NetError(f"expects input with the broadcast_axes {tuple(broadcast_axes)}, got {shape}")
         return {axis % rank for axis in broadcast_axes}
 
     return _dropout(rate, shared)
@@ -61,24 +62,23 @@ def dropout(rate: float | jax.Array, *, broadcast_axes: Sequence[int] = ()) -> N
 
 @labeled
 def spatial_dropout(rate: float | jax.Array) -> Net:
-    """Set whole channels of an example to zero with probability `rate` in training, and scale the rest up.
+    """Set whole channels of an example to zero with probability `rate` in training, and scale up the others.
 
-    The same as `dropout(rate)` with one draw for all places of a channel: neighboring places of a feature map
-    say nearly the same, so that dropping one of them takes away little.
+    It is `dropout(rate)` with one draw for all positions of a channel: neighboring positions of a feature map are
+    strongly correlated, so dropping single ones removes little information.
 
     Args:
         rate: probability of dropping a channel, in [0, 1). May be traced.
 
     Returns:
-        A network from `(batch, ..., channels)` with at least one axis of places, to the same shape and dtype,
-        without parameters, that needs a key in training.
+        A network from `(batch, ..., channels)` with at least one spatial axis, to the same shape and dtype, without
+        parameters, that needs a key in training.
 
     Raises:
-        NetError: for a rate outside [0, 1), integer input, input without an axis of places, or training without
-            a key.
+        NetError: for a rate outside [0, 1), integer input, input without a spatial axis, or training without a key.
 
-    Tompson, Goroshin, Jain, LeCun and Bregler, "Efficient Object Localization Using Convolutional Networks"
-    (2015), section 3.2, there called SpatialDropout.
+    Tompson, Goroshin, Jain, LeCun and Bregler, "Efficient Object Localization Using Convolutional Networks" (2015),
+    section 3.2, there called SpatialDropout.
 
     >>> import jax, jax.numpy as jnp
     >>> net, x = spatial_dropout(0.5), jnp.ones((4, 3, 3, 2))
@@ -87,39 +87,53 @@ def spatial_dropout(rate: float | jax.Array) -> Net:
     True
     """
 
-    def shared(shape: tuple[int, ...]) -> set[int]:
+    def shared(shape: Shape) -> set[int]:
         if len(shape) < 3:
-            raise NetError(f"expects (batch, ..., channels) with an axis of places, got {shape}; take jn.dropout")
+            raise NetError(f"expects (batch, ..., channels) with a spatial axis, got {shape}; use jn.dropout")
         return set(range(1, len(shape) - 1))
 
     return _dropout(rate, shared)
 
 
-def _dropout(rate: Any, shared: Callable[[tuple[int, ...]], set[int]]) -> Net:
+def _dropout(rate: Any, shared: Callable[[Shape], set[int]]) -> Net:
+    """Make a dropout layer; `shared` returns the axes of a shape along which draws are shared."""
     check_fraction("rate", rate)
-    off = concrete(rate) == 0.0
+
+    def drop(key: Key, x: jax.Array) -> jax.Array:
+        axes = shared(x.shape)
+        # Axes along which draws are shared have length 1, and are broadcast.
+        drawn = tuple(1 if axis in axes else length for axis, length in enumerate(x.shape))
+        keep, probability = survivors(key, rate, drawn)
+        dtype = param_dtype(x)
+        scaled = (x.astype(dtype) * (1 / probability.astype(dtype))).astype(x.dtype)
+        return jnp.where(jnp.broadcast_to(keep, x.shape), scaled, jnp.zeros((), x.dtype))
+
+    return train_only(None if concrete(rate) == 0.0 else drop, shared)
+
+
+def train_only(
+    change: Callable[[Key, jax.Array], jax.Array] | None, check: Callable[[Shape], Any] = lambda shape: None
+) -> Net:
+    """Make a layer without parameters that changes values at random in training only.
+
+    Args:
+        change: `(key, values) -> values` of the same shape and dtype; `None` for the identity, which needs no key.
+        check: raises for shapes that the layer does not take.
+    """
 
     def init(key: Key, x: Any) -> tuple[Params, State]:
-        shared(values_of(x).shape)
+        check(values_of(x).shape)
         return {}, {}
 
     def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
         if params:
             raise NetError(f"has no parameters, got {', '.join(paths(params))}", names_differ=True)
         values = jnp.asarray(values_of(x))
-        axes = shared(values.shape)
-        if off or not train:
+        check(values.shape)
+        if change is None or not train:
             return x, state
         check_train_key(key)
-        y = _drop(key, values, rate, axes)  # type: ignore[arg-type]  # the key is there
+        y = change(key, values)  # type: ignore[arg-type]  # the key has been checked
         return Padded(y, x.lengths) if isinstance(x, Padded) else y, state
 
     return Net(init, apply)
-
-
-def _drop(key: Key, x: jax.Array, rate: Any, axes: set[int]) -> jax.Array:
-    drawn = tuple(1 if place in axes else length for place, length in enumerate(x.shape))
-    keep, probability = survivors(key, rate, drawn)
-    dtype = param_dtype(x)
-    scaled = (x.astype(dtype) * (1 / probability.astype(dtype))).astype(x.dtype)
-    return jnp.where(jnp.broadcast_to(keep, x.shape), scaled, jnp.zeros((), x.dtype))

@@ -1,4 +1,4 @@
-"""A table of vectors, looked up by index."""
+"""The embedding layer."""
 
 from typing import Any
 
@@ -22,24 +22,23 @@ def embed(
     embedding_init: Initializer = jax.nn.initializers.normal(1.0),
     dtype: Any = jnp.float32,
 ) -> Net:
-    """Look up a vector for each index: y = E[x].
+    """Look up a learned vector for each index: y = E[x].
 
     Args:
         vocabulary_size: number of vectors, at least 1.
-        features: length of each, at least 1.
-        embedding_init: how `embedding` is drawn. The default is N(0, 1), as PyTorch's; where the same matrix
-            also gives the logits of a language model, take `jax.nn.initializers.normal(features**-0.5)`.
-        dtype: dtype of `embedding`, and so of the output.
+        features: length of each vector, at least 1.
+        embedding_init: initializer of `embedding`. The default is N(0, 1), as in PyTorch; if the same matrix also
+            computes the logits of a language model, use `jax.nn.initializers.normal(features**-0.5)`.
+        dtype: dtype of `embedding` and of the output.
 
     Returns:
         A network from integers `(batch, ...)` in [0, vocabulary_size) to `(batch, ..., features)`, with the
-        parameter `embedding` `(vocabulary_size, features)`. `Padded` sequences pass through, whatever integers
-        stand in the padding.
+        parameter `embedding` `(vocabulary_size, features)`. `Padded` sequences pass through, with any
+        integers as padding.
 
     Raises:
-        NetError: for floating input, parameters of another size, or an index out of range where the indices
-            are known. Where they are traced, such an index, negative ones included, gives a vector of NaN and
-            no gradient.
+        NetError: for floating input, parameters of another size, or a known index out of range. A traced index out of
+            range, which includes negative ones, returns a vector of NaN and has no gradient.
 
     >>> import jax, jax.numpy as jnp
     >>> net = embed(1000, 4)
@@ -58,6 +57,7 @@ def embed(
     def apply(params: Params, x: Any) -> jax.Array:
         _check_indices(x)
         check_params(params, shapes, x)
+        # Traced indices can't be checked: out of range they return NaN.
         if not is_traced(x):
             _check_range(np.asarray(x), vocabulary_size)
         return jnp.asarray(params["embedding"]).at[x].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
@@ -69,7 +69,7 @@ def _check_indices(x: Any) -> None:
     if not hasattr(x, "dtype") or not hasattr(x, "shape"):
         raise NetError(f"expects an array of integers, got {type(x).__name__}")
     if not jnp.issubdtype(x.dtype, jnp.integer):
-        raise NetError(f"expects integers, got {x.dtype} {x.shape}; convert indices by x.astype(jnp.int32)")
+        raise NetError(f"expects integers, got {x.dtype} {x.shape}; convert indices with x.astype(jnp.int32)")
     if not x.shape:
         raise NetError("expects (batch, ...), got a scalar; add a batch axis with x[None]")
 
@@ -77,6 +77,4 @@ def _check_indices(x: Any) -> None:
 def _check_range(x: np.ndarray, size: int) -> None:
     if x.size and (x.min() < 0 or x.max() >= size):
         wrong = x[(x < 0) | (x >= size)][0]
-        raise NetError(
-            f"expects indices in [0, {size}), got {wrong}; give it a larger vocabulary_size or map the index"
-        )
+        raise NetError(f"expects indices in [0, {size}), got {wrong}; use a larger vocabulary_size or map the index")

@@ -12,9 +12,9 @@ from jaxnets.core.net import Net, Params
 
 
 def flatten(x: Any = None) -> Any:
-    """Join all axes but the batch into one: `(batch, ...)` to `(batch, features)`, in row-major order.
+    """Flatten all axes except the batch, in row-major order: `(batch, ...)` to `(batch, features)`.
 
-    As a layer it is written with or without a call: `jn.flatten()` is the network of this function.
+    As a layer, write it with or without a call: `jn.flatten()` is the network of this function.
 
     Raises:
         NetError: for an input without a batch axis.
@@ -33,16 +33,16 @@ def flatten(x: Any = None) -> Any:
 
 @labeled
 def unflatten(shape: Sequence[int]) -> Net:
-    """Give the features of each example a shape, in row-major order: the inverse of `flatten`.
+    """Reshape the features of each example, in row-major order: the inverse of `flatten`.
 
     Args:
-        shape: that of one example, without the batch axis.
+        shape: the shape of one example, without the batch axis.
 
     Returns:
         A network from `(batch, features)` to `(batch, *shape)`, without parameters.
 
     Raises:
-        NetError: for sizes below 1, or an input whose features are not as many as the shape holds.
+        NetError: for sizes below 1, or an input with another number of features than the shape has.
 
     >>> import jax.numpy as jnp
     >>> unflatten((3, 4)).apply({}, {}, jnp.ones((2, 12)))[0].shape

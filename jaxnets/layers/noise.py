@@ -1,25 +1,22 @@
-"""Noise that corrupts an input in training: values set to zero, Gaussian noise added, values driven to the ends."""
+"""Noise that corrupts an input in training: values set to zero, Gaussian noise, and salt and pepper."""
 
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
-from jaxnets.core.checks import check_train_key
 from jaxnets.core.dtypes import param_dtype
-from jaxnets.core.errors import NetError, check_fraction, check_positive, concrete
+from jaxnets.core.errors import check_fraction, check_positive, concrete
 from jaxnets.core.layer import labeled
-from jaxnets.core.net import Key, Net, Params, State
-from jaxnets.core.padded import Padded
-from jaxnets.core.paths import paths
-from jaxnets.layers.affine import values_of
+from jaxnets.core.net import Key, Net
+from jaxnets.layers.dropout import train_only
 
 
 @labeled
 def masking_noise(rate: float | jax.Array) -> Net:
-    """Set each value to zero with probability `rate` in training, and leave the rest as it is.
+    """Set each value to zero with probability `rate` in training, and leave the others unchanged.
 
-    Unlike `dropout` it does not scale the rest up: what is left is a true part of the input.
+    Unlike `dropout` it does not scale up: what is left is a true part of the input.
 
     Args:
         rate: probability of losing a value, in [0, 1). May be traced.
@@ -31,8 +28,8 @@ def masking_noise(rate: float | jax.Array) -> Net:
     Raises:
         NetError: for a rate outside [0, 1), integer input, or training without a key.
 
-    Vincent, Larochelle, Bengio and Manzagol, "Extracting and Composing Robust Features with Denoising
-    Autoencoders" (2008).
+    Vincent, Larochelle, Bengio and Manzagol, "Extracting and Composing Robust Features with Denoising Autoencoders"
+    (2008).
 
     >>> import jax, jax.numpy as jnp
     >>> y, _ = masking_noise(0.5).apply({}, {}, jnp.ones((1, 8)), key=jax.random.key(0), train=True)
@@ -45,13 +42,13 @@ def masking_noise(rate: float | jax.Array) -> Net:
 
 @labeled
 def gaussian_noise(scale: float | jax.Array) -> Net:
-    """Add Gaussian noise of a standard deviation to each value in training: y = x + scale · ε, ε ~ N(0, 1).
+    """Add Gaussian noise to each value in training: y = x + scale · ε with ε ~ N(0, 1).
 
     Args:
         scale: the standard deviation, ≥ 0. May be traced.
 
     Returns:
-        A network as that of `masking_noise`.
+        A network as `masking_noise` returns.
 
     Raises:
         NetError: for a negative scale, integer input, or training without a key.
@@ -69,15 +66,15 @@ def gaussian_noise(scale: float | jax.Array) -> Net:
 
 @labeled
 def salt_and_pepper(rate: float | jax.Array, *, low: float | jax.Array = 0.0, high: float | jax.Array = 1.0) -> Net:
-    """Set each value to the lowest or the highest there is in training, each with probability `rate` / 2.
+    """Set each value to the lowest or the highest value in training, each with probability `rate` / 2.
 
     Args:
         rate: probability of losing a value, in [0, 1). May be traced.
-        low: pepper. May be traced.
-        high: salt. May be traced.
+        low: the lowest value, pepper. May be traced.
+        high: the highest value, salt. May be traced.
 
     Returns:
-        A network as that of `masking_noise`.
+        A network as `masking_noise` returns.
 
     Raises:
         NetError: for a rate outside [0, 1), integer input, or training without a key.
@@ -95,33 +92,18 @@ def salt_and_pepper(rate: float | jax.Array, *, low: float | jax.Array = 0.0, hi
 
     def corrupt(key: Key, x: jax.Array) -> jax.Array:
         where, which = jax.random.split(key)
-        ends = jnp.where(
-            jax.random.bernoulli(which, shape=x.shape), jnp.asarray(high, x.dtype), jnp.asarray(low, x.dtype)
-        )
+        salt = jax.random.bernoulli(which, shape=x.shape)
+        ends = jnp.where(salt, jnp.asarray(high, x.dtype), jnp.asarray(low, x.dtype))
         return jnp.where(_chosen(where, rate, x), ends, x)
 
     return _noise(corrupt)
 
 
 def _chosen(key: Key, rate: float | jax.Array, x: jax.Array) -> jax.Array:
+    """Choose values at a rate: booleans of the shape of `x`."""
     return jax.random.bernoulli(key, jnp.asarray(rate, jnp.float32), x.shape)
 
 
 def _noise(corrupt: Callable[[Key, jax.Array], jax.Array]) -> Net:
-    def init(key: Key, x: jax.Array) -> tuple[Params, State]:
-        values_of(x)
-        return {}, {}
-
-    def apply(
-        params: Params, state: State, x: jax.Array, *, key: Key | None = None, train: bool = False
-    ) -> tuple[jax.Array | Padded, State]:
-        if params:
-            raise NetError(f"has no parameters, got {', '.join(paths(params))}", names_differ=True)
-        values = jnp.asarray(values_of(x))
-        if not train:
-            return x, state
-        check_train_key(key)
-        y = corrupt(key, values.astype(param_dtype(values))).astype(values.dtype)  # type: ignore[arg-type]  # it is there
-        return Padded(y, x.lengths) if isinstance(x, Padded) else y, state
-
-    return Net(init, apply)
+    """Make a noise layer that computes in float32 or wider."""
+    return train_only(lambda key, x: corrupt(key, x.astype(param_dtype(x))).astype(x.dtype))

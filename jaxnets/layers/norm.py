@@ -1,19 +1,19 @@
-"""Normalization of each example by itself: over a layer, over groups of channels, over neighboring channels."""
+"""Normalization of each example: over a layer, over groups of channels, over neighboring channels."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.core.checks import check_floating, check_params
+from jaxnets.core.checks import check_params
 from jaxnets.core.dtypes import param_dtype
 from jaxnets.core.errors import NetError, check_count, check_positive, concrete
 from jaxnets.core.layer import labeled, layer
-from jaxnets.core.net import Key, Net, Params, State
+from jaxnets.core.net import Key, Net, Params, State, check_key
 from jaxnets.core.padded import Padded
-from jaxnets.layers.affine import affine, channels_of, init_affine, laid_out, narrowed, values_of, zeroed
+from jaxnets.layers.inputs import channels_of, like_input, values_of, zero_padding
 from jaxnets.ops.norm import normalize
 
 Initializer = jax.nn.initializers.Initializer
@@ -31,25 +31,25 @@ def layer_norm(
 ) -> Net:
     """Normalize each example over some of its axes: y = scale · (x - mean) / √(var + ε) + bias.
 
-    mean and var = Σ(x - mean)²/n are taken over `axis`, in float32 or better; so is the arithmetic, and `cast`
-    leaves the parameters alone. Training and evaluation are the same.
+    mean and var = Σ(x - mean)²/n are taken over `axis`. All arithmetic is in float32 or wider, and `cast` does not
+    change the parameters. Training and evaluation are the same.
 
     Args:
-        axis: what to normalize over: any axes but that of the batch.
-        epsilon: what keeps the divisor from zero, > 0.
-        use_scale: whether there is a `scale`.
-        use_bias: whether there is a `bias`.
-        scale_init: how `scale` is made.
-        bias_init: how `bias` is made.
+        axis: the axes to normalize over, any except the batch.
+        epsilon: ε > 0, which keeps the divisor from zero.
+        use_scale: whether to multiply by `scale`.
+        use_bias: whether to add `bias`.
+        scale_init: initializer of `scale`.
+        bias_init: initializer of `bias`.
 
     Returns:
-        A network from `(batch, ...)` to the same shape and dtype, with parameters `scale` and `bias` of the
-        lengths of the axes, in their order: `(features,)` for the last one. `Padded` sequences may be
-        normalized over any axes behind time; padding comes out as zeros.
+        A network from `(batch, ...)` to the same shape and dtype, with parameters `scale` and `bias` whose shape is
+        that of the axes, in order: `(features,)` for the last one. `Padded` sequences may be normalized over any axes
+        after time; padding becomes zeros.
 
     Raises:
-        NetError: for integer input, an axis that the input lacks or that is the batch's (or the time of `Padded`
-            sequences), or parameters made for other lengths.
+        NetError: for integer input, an axis that the input lacks, the batch axis (or the time axis of `Padded`
+            sequences), or parameters made for another shape.
 
     Ba, Kiros and Hinton, "Layer Normalization" (2016), equation 4; values as `torch.nn.LayerNorm`.
 
@@ -62,26 +62,27 @@ def layer_norm(
     check_positive("epsilon", epsilon)
 
     def axes(x: Any) -> tuple[int, ...]:
+        # The first axis that may be normalized over.
         rank, first = values_of(x).ndim, 2 if isinstance(x, Padded) else 1
         given = (axis,) if isinstance(axis, int) else tuple(axis)
-        places = {place + rank if place < 0 else place for place in given}
-        if not places or len(places) < len(given) or not places <= set(range(first, rank)):
-            kept = "batch and time are" if first == 2 else "the batch is"
+        chosen = {each + rank if each < 0 else each for each in given}
+        if not chosen or len(chosen) < len(given) or not chosen <= set(range(first, rank)):
+            excluded = "batch and time" if first == 2 else "the batch"
             raise NetError(
-                f"normalizes over axis {axis}, but {values_of(x).shape} has the axes {first} to {rank - 1} to choose "
-                f"from: {kept} left out, and each is named once"
+                f"expects different axes from {first} to {rank - 1} of {values_of(x).shape}, without {excluded}, "
+                f"got axis {axis}"
             )
-        return tuple(sorted(places))
+        return tuple(sorted(chosen))
 
     def shape_of(x: Any) -> tuple[int, ...]:
-        return tuple(values_of(x).shape[place] for place in axes(x))
+        return tuple(values_of(x).shape[each] for each in axes(x))
 
     def over(params: Params, values: jax.Array, mask: jax.Array | None, x: Any) -> jax.Array:
-        places = axes(x)
-        laid = laid_out(params, [length if place in places else 1 for place, length in enumerate(values.shape)])
-        return normalize(values, **laid, epsilon=epsilon, axes=places)[0]
+        chosen = axes(x)
+        affine = reshape_affine(params, [length if each in chosen else 1 for each, length in enumerate(values.shape)])
+        return normalize(values, **affine, epsilon=epsilon, axes=chosen)[0]
 
-    return _norm(affine(use_scale, scale_init, use_bias, bias_init), shape_of, over)
+    return _norm(affine_inits(use_scale, scale_init, use_bias, bias_init), shape_of, over)
 
 
 @labeled
@@ -94,20 +95,20 @@ def group_norm(
     scale_init: Initializer = jax.nn.initializers.ones,
     bias_init: Initializer = jax.nn.initializers.zeros,
 ) -> Net:
-    """Normalize each example over groups of neighboring channels and all places.
+    """Normalize each example over groups of neighboring channels and all positions.
 
-    y = scale · (x - mean) / √(var + ε) + bias with mean and var = Σ(x - mean)²/n taken over one group of one
-    example, in float32 or better; so is the arithmetic, and `cast` leaves the parameters alone. One group for
-    each channel is instance normalization; one group for all is layer normalization over all axes, with a
-    scale for each channel. Training and evaluation are the same.
+    y = scale · (x - mean) / √(var + ε) + bias, with mean and var = Σ(x - mean)²/n over one group of one example. All
+    arithmetic is in float32 or wider, and `cast` does not change the parameters. One group per channel is instance
+    normalization; one group of all channels is layer normalization over all axes, with a scale per channel. Training
+    and evaluation are the same.
 
     Args:
-        groups: into how many groups the channels are cut; a divisor of their number.
-        epsilon: what keeps the divisor from zero, > 0.
-        use_scale: whether there is a `scale`.
-        use_bias: whether there is a `bias`.
-        scale_init: how `scale` is made.
-        bias_init: how `bias` is made.
+        groups: the number of groups, a divisor of the number of channels.
+        epsilon: ε > 0, which keeps the divisor from zero.
+        use_scale: whether to multiply by `scale`.
+        use_bias: whether to add `bias`.
+        scale_init: initializer of `scale`.
+        bias_init: initializer of `bias`.
 
     Returns:
         A network from `(batch, ..., channels)` to the same shape and dtype, with parameters `scale` and `bias`
@@ -134,17 +135,19 @@ def group_norm(
     def shape_of(x: Any) -> tuple[int, ...]:
         (channels,) = channels_of(x)
         if channels % groups:
-            raise NetError(f"cuts channels into {groups} equal groups, got {channels} channels; take a divisor")
+            raise NetError(f"expects channels divisible by groups, got {channels} channels in {groups} groups")
         return (channels,)
 
     def over(params: Params, values: jax.Array, mask: jax.Array | None, x: Any) -> jax.Array:
-        cut = values.reshape(*values.shape[:-1], groups, values.shape[-1] // groups)  # (batch, ..., groups, channels)
-        laid = laid_out(params, (1,) * (values.ndim - 1) + cut.shape[-2:])
-        places = tuple(place for place in range(1, cut.ndim) if place != cut.ndim - 2)
+        # (batch, ..., groups, channels / groups)
+        grouped = values.reshape(*values.shape[:-1], groups, values.shape[-1] // groups)
+        affine = reshape_affine(params, (1,) * (values.ndim - 1) + grouped.shape[-2:])
+        # All axes except the batch and the groups.
+        axes = tuple(axis for axis in range(1, grouped.ndim) if axis != grouped.ndim - 2)
         mask = None if mask is None else mask[..., None]
-        return normalize(cut, **laid, epsilon=epsilon, axes=places, mask=mask)[0].reshape(values.shape)
+        return normalize(grouped, **affine, epsilon=epsilon, axes=axes, mask=mask)[0].reshape(values.shape)
 
-    return _norm(affine(use_scale, scale_init, use_bias, bias_init), shape_of, over)
+    return _norm(affine_inits(use_scale, scale_init, use_bias, bias_init), shape_of, over)
 
 
 def _norm(
@@ -152,16 +155,35 @@ def _norm(
     shape_of: Callable[[Any], tuple[int, ...]],
     normalized: Callable[[Params, jax.Array, jax.Array | None, Any], jax.Array],
 ) -> Net:
-    """Make a stateless normalization from the shape of its parameters and a function of values and their mask."""
+    """Make a stateless normalization from the shape of its parameters and `(params, values, mask, x) -> values`."""
 
     def init(key: Key, x: Any) -> tuple[Params, State]:
         return init_affine(inits, key, shape_of(x), values_of(x)), {}
 
     def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
         check_params(params, dict.fromkeys(inits, shape_of(x)), values_of(x))
-        return narrowed(normalized(params, *zeroed(x), x), x), state
+        return like_input(normalized(params, *zero_padding(x), x), x), state
 
     return Net(init, apply, full_precision=True)
+
+
+def affine_inits(
+    use_scale: bool, scale_init: Initializer, use_bias: bool, bias_init: Initializer
+) -> dict[str, Initializer]:
+    """Return the initializers of the parameters in use, by name."""
+    return ({"scale": scale_init} if use_scale else {}) | ({"bias": bias_init} if use_bias else {})
+
+
+def init_affine(inits: Mapping[str, Initializer], key: jax.Array, shape: tuple[int, ...], x: Any) -> Params:
+    """Initialize the scale and the bias for an input, in float32 or float64."""
+    check_key(key)
+    keys = jax.random.split(key, 2)
+    return {name: init(each, shape, param_dtype(x)) for (name, init), each in zip(inits.items(), keys, strict=False)}
+
+
+def reshape_affine(params: Params, shape: Sequence[int]) -> dict[str, jax.Array | None]:
+    """Return the scale and the bias in `shape`, `None` where there is none."""
+    return {name: params[name].reshape(shape) if name in params else None for name in ("scale", "bias")}
 
 
 @labeled
@@ -174,17 +196,17 @@ def local_response_norm(
 ) -> Net:
     """Divide by the activity of neighboring channels: y_c = x_c / (bias + alpha/size · Σ x_i²)^beta.
 
-    The sum runs over the `size` channels from c - ⌊size/2⌋ to c + ⌈size/2⌉ - 1, as far as they exist. The
-    arithmetic is in float32 or better.
+    The sum runs over the `size` channels from c - ⌊size/2⌋ to c + ⌈size/2⌉ - 1, as far as they exist. All arithmetic is
+    in float32 or wider.
 
     The AlexNet paper does not divide alpha by the size: its k = 2, n = 5, α = 1e-4, β = 0.75 are
     `local_response_norm(5, alpha=5e-4, beta=0.75, bias=2.0)` here.
 
     Args:
-        size: number of neighboring channels n, the channel itself among them.
-        alpha: weight of their mean square, ≥ 0. May be traced, as may the next two.
-        beta: exponent.
-        bias: k, > 0.
+        size: n, the number of neighboring channels, including the channel itself.
+        alpha: α ≥ 0, the weight of their mean square. May be traced.
+        beta: the exponent β. May be traced.
+        bias: k > 0. May be traced.
 
     Returns:
         A network without parameters from `(batch, ..., channels)` to the same shape and dtype.
@@ -206,16 +228,16 @@ def local_response_norm(
     concrete(beta)
 
     def apply(_: Params, x: Any) -> jax.Array:
-        check_floating(x)
-        if len(x.shape) < 2:
-            raise NetError(f"expects (batch, ..., channels), got {x.shape}; add a batch axis with x[None]")
-        wide = zeroed(x)[0].astype(param_dtype(x))
+        channels_of(x)
+        wide = jnp.asarray(x).astype(param_dtype(x))
         window, pad = (1,) * (wide.ndim - 1) + (size,), (size // 2, (size - 1) // 2)
-        zero = np.zeros((), wide.dtype)  # no JAX array: JAX differentiates only a sum it sees to start at zero
+        # A NumPy zero: JAX differentiates `reduce_window` only if it can see that the sum starts at zero.
+        zero = np.zeros((), wide.dtype)
+        # The sum of squares over neighboring channels, of the shape of x.
         total = jax.lax.reduce_window(
             jnp.square(wide), zero, jax.lax.add, window, (1,) * wide.ndim, [(0, 0)] * (wide.ndim - 1) + [pad]
         )
         k, a, b = (jnp.asarray(value, wide.dtype) for value in (bias, alpha, beta))
-        return narrowed(wide * (k + a / size * total) ** -b, x)
+        return (wide * (k + a / size * total) ** -b).astype(x.dtype)
 
     return layer(None, apply)

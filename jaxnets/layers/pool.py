@@ -36,25 +36,25 @@ def max_pool(
 ) -> Net:
     """Take the maximum of each channel over a sliding window: y[i] = max_j x[i·stride + j·dilation − padding].
 
-    What lies in the padding counts as −∞. The gradient goes to the first of equal maxima in row-major order, as in
-    PyTorch. NaN counts as the maximum.
+    Padding counts as −∞. The gradient goes to the first of equal maxima in row-major order, as in PyTorch. NaN counts
+    as the maximum.
 
     Args:
-        kernel_size: size of the window: an integer for every spatial axis of the input, or a tuple with one for each.
-        stride: steps between windows, likewise; the window itself if not given, so that windows don't overlap.
+        kernel_size: size of the window, an integer for all spatial axes of the input or a tuple with one for each.
+        stride: the step between windows; default: `kernel_size`, so that windows don't overlap.
         padding: an integer for both sides of every axis; a tuple with an integer, or with `(before, after)`, for each
-            axis; "VALID" for none; "SAME" for ⌈n / stride⌉ places (see `conv`).
-        dilation: steps between the elements of one window.
-        ceil_mode: whether a last window may reach over the end of the padded input. One that would start behind the
-            input is left out, as in PyTorch.
+            axis; "VALID" for none; "SAME" for an output of ⌈n / stride⌉ positions (see `conv`).
+        dilation: the step between elements of one window.
+        ceil_mode: whether a last window may extend past the end of the padded input. One that would start past the end
+            of the input is left out, as in PyTorch.
 
     Returns:
         A network from `(batch, *spatial, channels)` to `(batch, *out, channels)`, of the same floating dtype, with
         out = ⌊(n + padding − dilation (kernel_size − 1) − 1) / stride⌋ + 1, or ⌈…⌉ + 1.
 
     Raises:
-        NetError: for settings out of range or for unequal numbers of axes, input of another rank, integer input, input
-            smaller than the window, or padding so wide that a window lies in it altogether.
+        NetError: for settings out of range or for different numbers of axes, input of another rank, integer input,
+            input smaller than the window, or padding so wide that a window lies entirely in it.
 
     >>> import jax.numpy as jnp
     >>> net = max_pool(2)
@@ -83,16 +83,16 @@ def avg_pool(
 ) -> Net:
     """Take the mean of each channel over a sliding window: y[i] = (1/m) Σ_j x[i·stride + j·dilation − padding].
 
-    Sums are taken in float32 for narrower input.
+    Sums are in float32 or wider.
 
     Args:
         kernel_size: size of the window, as for `max_pool`.
-        stride: steps between windows; the window itself if not given.
-        padding: as for `max_pool`; zeros are added.
-        dilation: steps between the elements of one window.
-        count_include_pad: whether places in the padding count in m, as in PyTorch by default; `False` takes the mean
-            over true places alone, which with "SAME" is TensorFlow's rule. What `ceil_mode` reaches over the padded
-            input never counts.
+        stride: the step between windows; default: `kernel_size`.
+        padding: as for `max_pool`, with zeros.
+        dilation: the step between elements of one window.
+        count_include_pad: whether m counts positions in the padding, as by default in PyTorch; `False` averages only
+            over the input, which with "SAME" is TensorFlow's rule. Positions that `ceil_mode` adds past the padded
+            input never count.
         ceil_mode: as for `max_pool`.
 
     Returns:
@@ -111,6 +111,7 @@ def avg_pool(
     def apply(_: Any, x: Any) -> jax.Array:
         grid = windows.over(x, ceil=ceil_mode)
         _check_filled(x, grid)
+        # Without ceil_mode: positions that it adds never count.
         counted = windows.over(x).padding if count_include_pad else None
         return ops.avg_pool(jnp.asarray(x), *grid, counted)
 
@@ -119,30 +120,30 @@ def avg_pool(
 
 @labeled
 def adaptive_avg_pool(output_size: int | Sequence[int | None]) -> Net:
-    """Take the mean over nearly equal bins, so that the output has a given size whatever the input's is.
+    """Take the mean over nearly equal bins, so that the output has a given size for any input size.
 
-    Bin i of k over an axis of n places reaches from ⌊i n / k⌋ to ⌈(i + 1) n / k⌉, PyTorch's `AdaptiveAvgPool`. Sums
-    are taken in float32 for narrower input.
+    Bin i of k over an axis of n positions extends from ⌊i n / k⌋ to ⌈(i + 1) n / k⌉, as in PyTorch's `AdaptiveAvgPool`.
+    Sums are in float32 or wider.
 
     Args:
-        output_size: an integer for every spatial axis, or a tuple with one for each; may exceed the input's. `None` in
-            the tuple keeps the size of its axis.
+        output_size: an integer for all spatial axes, or a tuple with one for each; may exceed the input's size. `None`
+            in the tuple keeps the size of its axis.
 
     Returns:
         A network from `(batch, *spatial, channels)` to `(batch, *output_size, channels)`, of the same floating dtype.
 
     Raises:
-        NetError: for sizes below 1, input of another rank, without a place, or of integers.
+        NetError: for sizes below 1, input of another rank, empty input, or integer input.
 
     >>> import jax.numpy as jnp
     >>> adaptive_avg_pool(7).apply({}, {}, jnp.ones((2, 10, 12, 3)))[0].shape
     (2, 7, 7, 3)
     """
-    kept = isinstance(output_size, Sequence)
-    check_ints("output_size", [1 if size is None else size for size in output_size] if kept else output_size)
+    per_axis = isinstance(output_size, Sequence)
+    check_ints("output_size", [1 if size is None else size for size in output_size] if per_axis else output_size)
 
     def apply(_: Any, x: Any) -> jax.Array:
-        rank = _places("adaptive_avg_pool", x, common_rank(output_size=output_size))
+        rank = _nonempty_rank("adaptive_avg_pool", x, common_rank(output_size=output_size))
         sizes = tuple(size or n for size, n in zip(spread(output_size, rank), x.shape[1:-1], strict=True))
         return ops.adaptive_avg_pool(jnp.asarray(x), sizes)
 
@@ -154,13 +155,12 @@ def global_avg_pool(x: None = None) -> Net: ...
 @overload
 def global_avg_pool(x: Any) -> jax.Array: ...
 def global_avg_pool(x: Any = None) -> jax.Array | Net:
-    """Take the mean of each channel over all places: `(batch, *spatial, channels)` to `(batch, channels)`.
+    """Take the mean of each channel over all positions: `(batch, *spatial, channels)` to `(batch, channels)`.
 
-    Sums are taken in float32 for narrower input. As a layer it is written with or without a call:
-    `jn.serial(..., jn.global_avg_pool)`.
+    Sums are in float32 or wider. As a layer, write it with or without a call: `jn.serial(..., jn.global_avg_pool)`.
 
     Raises:
-        NetError: for input without spatial axes, without a place, or of integers.
+        NetError: for input without spatial axes, empty input, or integer input.
 
     Lin, Chen and Yan, "Network In Network" (2013), section 3.2.
 
@@ -170,7 +170,7 @@ def global_avg_pool(x: Any = None) -> jax.Array | Net:
     """
     if x is None:
         return as_net(global_avg_pool)
-    rank = _places("global_avg_pool", x)
+    rank = _nonempty_rank("global_avg_pool", x)
     x = jnp.asarray(x)
     return jnp.mean(x, axis=tuple(range(1, 1 + rank)), dtype=param_dtype(x)).astype(x.dtype)
 
@@ -180,12 +180,13 @@ def global_max_pool(x: None = None) -> Net: ...
 @overload
 def global_max_pool(x: Any) -> jax.Array: ...
 def global_max_pool(x: Any = None) -> jax.Array | Net:
-    """Take the maximum of each channel over all places: `(batch, *spatial, channels)` to `(batch, channels)`.
+    """Take the maximum of each channel over all positions: `(batch, *spatial, channels)` to `(batch, channels)`.
 
-    Equal maxima share the gradient equally, as in `jnp.max` and `torch.amax`. Written with or without a call.
+    Equal maxima share the gradient equally, as in `jnp.max` and `torch.amax`. As a layer, write it with or without a
+    call.
 
     Raises:
-        NetError: for input without spatial axes, without a place, or of integers.
+        NetError: for input without spatial axes, empty input, or integer input.
 
     >>> import jax.numpy as jnp
     >>> global_max_pool(jnp.ones((2, 7, 7, 64))).shape
@@ -193,25 +194,25 @@ def global_max_pool(x: Any = None) -> jax.Array | Net:
     """
     if x is None:
         return as_net(global_max_pool)
-    rank = _places("global_max_pool", x)
+    rank = _nonempty_rank("global_max_pool", x)
     return jnp.max(jnp.asarray(x), axis=tuple(range(1, 1 + rank)))
 
 
-def _places(label: str, x: Any, rank: int | None = None) -> int:
-    """Check that an input has spatial axes, none of them empty; return how many."""
+def _nonempty_rank(label: str, x: Any, rank: int | None = None) -> int:
+    """Check that an input has spatial axes and none is empty; return their number. Errors start with `label`."""
     with labeled_as(label, keep=True):
         found = check_spatial(x, rank)
         if 0 in x.shape[1:-1]:
-            raise NetError(f"expects at least one place on every spatial axis, got {tuple(x.shape)}")
+            raise NetError(f"expects at least one position on every spatial axis, got {tuple(x.shape)}")
     return found
 
 
 def _check_filled(x: Any, grid: Grid) -> None:
-    """Check that every window holds at least one place of the input, whose maximum and mean are defined."""
+    """Check that every window contains a position of the input, so that its maximum and mean are defined."""
     spatial = tuple(x.shape[1:-1])
     for axis, count in enumerate(ops.window_counts(spatial, *grid)):
         if not count.all():
             raise NetError(
                 f"expects some input in every window, but with {AXES[len(spatial)][axis]} {spatial[axis]} and padding "
-                f"{grid.padding[axis]} a window of {grid.size[axis]} lies in the padding altogether; pad less"
+                f"{grid.padding[axis]} a window of {grid.kernel_size[axis]} lies entirely in the padding; pad less"
             )

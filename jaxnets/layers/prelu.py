@@ -5,32 +5,31 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnets.core.checks import along_last, check_floating, check_params
+from jaxnets.core.checks import along_last, check_params
 from jaxnets.core.dtypes import param_dtype
-from jaxnets.core.errors import NetError
 from jaxnets.core.layer import labeled, layer
 from jaxnets.core.net import Net, Params
+from jaxnets.layers.inputs import channels_of
 
 Initializer = jax.nn.initializers.Initializer
 
 
 @labeled
 def prelu(*, per_channel: bool = False, slope_init: Initializer = jax.nn.initializers.constant(0.25)) -> Net:
-    """Scale negative values by a learned slope: y = x for x > 0, a · x otherwise.
+    """Scale negative values by a learned slope a: y = x for x > 0, a · x otherwise.
 
-    Penalties and weight decay on `a` pull towards the plain rectifier; leave it out of them.
+    Regularizers and weight decay on a pull towards the plain rectifier; exclude it from them.
 
     Args:
-        per_channel: whether each channel, along the last axis, has a slope of its own.
-        slope_init: how the slope is made; 0.25 as in the paper.
+        per_channel: whether each channel, along the last axis, has its own slope.
+        slope_init: initializer of the slope; 0.25 as in the paper.
 
     Returns:
-        A network from `(batch, ..., channels)` to the same shape and dtype, with the parameter
-        `negative_slope`, `(1,)` or `(channels,)`.
+        A network from `(batch, ..., channels)` to the same shape and dtype, with the parameter `negative_slope`,
+        `(1,)` or `(channels,)`.
 
     Raises:
-        NetError: for integer input, input without a channel axis, or parameters made for another number of
-            channels.
+        NetError: for integer input, input without a channel axis, or parameters made for another number of channels.
 
     He, Zhang, Ren and Sun, "Delving Deep into Rectifiers" (2015), equation 1; values as `torch.nn.PReLU`.
 
@@ -42,10 +41,8 @@ def prelu(*, per_channel: bool = False, slope_init: Initializer = jax.nn.initial
     """
 
     def shapes(x: Any) -> dict[str, tuple[int, ...]]:
-        check_floating(x)
-        if len(x.shape) < 2:
-            raise NetError(f"expects (batch, ..., channels), got {x.shape}; add a batch axis with x[None]")
-        return {"negative_slope": x.shape[-1:] if per_channel else (1,)}
+        channels = channels_of(x)
+        return {"negative_slope": channels if per_channel else (1,)}
 
     def init(key: jax.Array, x: Any) -> Params:
         return {name: slope_init(key, shape, param_dtype(x)) for name, shape in shapes(x).items()}

@@ -1,4 +1,4 @@
-"""Networks over sequences: cells run along time, one way or both ways."""
+"""Networks over sequences: cells run along time, in one direction or both."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -14,9 +14,9 @@ from jaxnets.core.layer import labeled
 from jaxnets.core.net import Key, Net, Params, State, apply_child, check_key, compose, fold, spec
 from jaxnets.core.padded import Padded, step_check
 from jaxnets.core.value import made_by
-from jaxnets.layers.affine import values_of
 from jaxnets.layers.cell import Carry, Cell, match_carry
 from jaxnets.layers.dropout import dropout as dropout_layer
+from jaxnets.layers.inputs import values_of
 
 
 @labeled
@@ -28,33 +28,31 @@ def recurrent(
     return_carry: bool = False,
     unroll: int = 1,
 ) -> Net:
-    """Run a cell over a sequence, and further cells each over the outputs of the one before.
+    """Run a cell over a sequence; further cells run over the outputs of the previous one.
 
-    Sequences are `(batch, time, in)`, an array or the values of a `Padded`; behind a sequence's end nothing
-    is computed that could show: outputs there are zero, the carry stays that of the last real step, and no
-    gradient flows. An input `(x, carry)` starts from a given carry rather than the cell's initial one, and
-    with `return_carry=True` the output is `(y, carry)`. Truncated backpropagation hands the carry on from one
-    piece of a long sequence to the next, under `jax.lax.stop_gradient`.
+    Sequences are `(batch, time, in)`, an array or the values of a `Padded`. Padding has no effect: outputs there are
+    zero, the carry stays that of the last real step, and no gradient flows. An input `(x, carry)` starts from that
+    carry instead of the cell's initial one, and with `return_carry=True` the output is `(y, carry)`. For truncated
+    backpropagation, pass the carry from one piece of a long sequence to the next, under `jax.lax.stop_gradient`.
 
     Args:
-        *cells: `jn.lstm_cell(64)` and the like, at least one.
-        dropout: rate in [0, 1) at which each number between two cells is set to zero in training, anew at
-            every step, the others divided by 1 - rate. May be traced.
+        *cells: at least one cell, such as `jn.lstm_cell(64)`.
+        dropout: dropout rate in [0, 1) between two cells in training, with a new mask at every step. May be traced.
         reverse: whether to run from the last real step to the first; outputs keep the input's order.
-        return_sequences: whether to give all outputs, `(batch, time, features)`, or only that of the step
-            computed last, `(batch, features)`: the last real step, the first one in reverse. It is zero for
-            a sequence of no steps.
-        return_carry: whether to give the carry after the step computed last too.
-        unroll: how many steps one iteration of the loop holds.
+        return_sequences: whether to return all outputs, `(batch, time, features)`, or only that of the step computed
+            last, `(batch, features)`: the last real step, or the first one in reverse. It is zero for a sequence
+            without steps.
+        return_carry: whether to return the carry after the step computed last, too.
+        unroll: how many steps one iteration of the loop computes.
 
     Returns:
-        A network over sequences. Its parameters are the cell's own, or with several cells those of each
-        under `0`, `1`, …; its carry is the cell's own, or a tuple of one a cell.
+        A network over sequences. Its parameters are those of the cell, or with several cells those of each under `0`,
+        `1`, …; its carry is that of the cell, or a tuple with one carry per cell.
 
     Raises:
-        NetError: for something that is no cell, a rate outside [0, 1) or without a place between two cells,
-            no key in training with dropout, input that is not floating `(batch, time, in)`, a carry of another
-            structure or shape, or parameters made for another number of features.
+        NetError: for an argument that is not a cell, a rate outside [0, 1) or with a single cell, no key in training
+            with dropout, input that is not floating `(batch, time, in)`, a carry of another structure or shape, or
+            parameters made for another number of features.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> net = recurrent(jn.lstm_cell(4), jn.lstm_cell(2), return_carry=True)
@@ -64,7 +62,7 @@ def recurrent(
     >>> y.shape, carry[1].hidden.shape
     ((3, 10, 2), (3, 2))
 
-    The two halves of a sequence, with the carry handed on, equal the whole:
+    Two halves of a sequence, with the carry passed on, equal the whole:
 
     >>> (first, carry), _ = net.apply(params, {}, x[:, :5])
     >>> (second, carry), _ = net.apply(params, {}, (x[:, 5:], jax.lax.stop_gradient(carry)))
@@ -80,11 +78,15 @@ def recurrent(
     single = len(cells) == 1
     if single and concrete(dropout) != 0.0:
         raise NetError("has one cell, and dropout acts between cells; put jn.dropout(rate) after it")
+    # Only the last cell follows the caller's wishes; the others pass on all outputs.
     last = {"return_sequences": return_sequences, "return_carry": return_carry or not single}
     inner = {"return_sequences": True, "return_carry": True}
-    noted = {"dropout": dropout, "reverse": reverse}
+    # Options that converters and summaries read from each child.
+    recorded = {"dropout": dropout, "reverse": reverse}
     nets = [
-        _scanned(cell, reverse=reverse, unroll=unroll, noted=noted, **(last if place == len(cells) - 1 else inner))
+        _scanned(
+            cell, reverse=reverse, unroll=unroll, recorded=recorded, **(last if place == len(cells) - 1 else inner)
+        )
         for place, cell in enumerate(cells)
     ]
     return nets[0] if single else _stacked(cells, nets, between, return_carry)
@@ -101,23 +103,22 @@ def bidirectional(
     return_sequences: bool = True,
     return_carry: bool = False,
 ) -> Net:
-    """Run one cell forwards and one backwards over a sequence, and join their outputs step by step.
+    """Run one cell forward and one backward over a sequence, and merge their outputs step by step.
 
     The input is `x` or `(x, (carry, carry))`, as for `recurrent`; with `return_carry=True` the output is
-    `(y, (carry, carry))`, forward first. Several layers, each over the joined outputs of the one before, have a
-    tuple of such pairs, one a layer. Layers of different cells are stacked by `jn.serial`, without carries.
+    `(y, (carry, carry))`, forward first. Several layers, each over the merged outputs of the previous one, have a tuple
+    with one such pair per layer. Stack layers of different cells with `jn.serial`, without carries.
 
     Args:
         forward_cell: the cell that runs from the first step to the last real one.
-        backward_cell: the cell that runs the other way; one like `forward_cell` if not given, with
-            parameters of its own.
-        layers: how many layers there are.
-        dropout: rate in [0, 1) between layers, as for `recurrent`. May be traced.
-        merge: how the outputs are joined: `"concatenate"` along the features, or a function of both, such as
-            `jnp.add`.
-        return_sequences: whether to give the outputs of all steps, or only what each direction ends with:
-            forwards that of the last real step, backwards that of the first.
-        return_carry: whether to give the final carries too.
+        backward_cell: the cell that runs in the other direction; default: one like `forward_cell`, with its own
+            parameters.
+        layers: number of layers.
+        dropout: dropout rate in [0, 1) between layers, as for `recurrent`. May be traced.
+        merge: how to merge the outputs: `"concatenate"` along the features, or a function of both, such as `jnp.add`.
+        return_sequences: whether to return the outputs of all steps, or only the final output of each direction:
+            forward that of the last real step, backward that of the first.
+        return_carry: whether to return the final carries, too.
 
     Returns:
         A network from `(batch, time, in)` to `(batch, time, features)`, or `(batch, features)` with
@@ -125,7 +126,7 @@ def bidirectional(
         layers those of each under `0`, `1`, ….
 
     Raises:
-        NetError: as `recurrent` does, and for another word in `merge`.
+        NetError: as `recurrent`, and for another string as `merge`.
 
     Schuster and Paliwal, "Bidirectional Recurrent Neural Networks" (1997).
 
@@ -151,6 +152,7 @@ def bidirectional(
         if concrete(dropout) != 0.0:
             raise NetError("has one layer, and dropout acts between layers; put jn.dropout(rate) after it")
         return _both_ways(cells, merge, return_sequences, return_carry)
+    # All layers but the last pass on all outputs.
     nets = [_both_ways(cells, merge, return_sequences or place < layers - 1, True, dropout) for place in range(layers)]
     return _stacked((cells,) * layers, nets, between, return_carry)
 
@@ -162,14 +164,15 @@ def _both_ways(
     return_carry: bool,
     dropout: Any = None,
 ) -> Net:
-    """Make the network of two cells that run in opposite directions."""
+    """Make a network of two cells that run in opposite directions."""
     ends = {"return_sequences": return_sequences, "return_carry": True}
-    noted = {} if dropout is None else {"dropout": dropout}
+    recorded = {} if dropout is None else {"dropout": dropout}
     children = {
-        name: _scanned(cell, reverse=name == "backward", noted=noted, **ends)
+        name: _scanned(cell, reverse=name == "backward", recorded=recorded, **ends)
         for name, cell in zip(("forward", "backward"), cells, strict=True)
     }
 
+    # A merge that mixes steps would mix in padding.
     check_steps = step_check(lambda _, *both: merge(*both), merge)  # pyright: ignore[reportCallIssue]
 
     def join(forward: Any, backward: Any) -> Any:
@@ -179,21 +182,22 @@ def _both_ways(
             return Padded(join(forward.values, backward.values), forward.lengths)
         return merge(forward, backward) if callable(merge) else jnp.concatenate([forward, backward], axis=-1)
 
+    # `forward` and `backward` are pairs (y, carry).
     def finish(forward: tuple[Any, Carry], backward: tuple[Any, Carry]) -> Any:
         y = join(forward[0], backward[0])
         return (y, (forward[1], backward[1])) if return_carry else y
 
     def build(key: Key, x: Any) -> tuple[Params, State, Any]:
-        x, _ = _open(x)
+        x, _ = _split_input(x)
         params: dict[str, Any] = {}
         runs = [build_child(child, name, key, (x, None), params, {}) for name, child in children.items()]
         return params, {}, jax.eval_shape(finish, *runs)
 
     def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
-        x, given = _open(x)
+        x, given = _split_input(x)
         runs = [
             apply_child(child, name, params, state, (x, carry), key=key, train=train)[0]
-            for (name, child), carry in zip(children.items(), _start(cells, given, x), strict=True)
+            for (name, child), carry in zip(children.items(), _start_carry(cells, given, x), strict=True)
         ]
         return finish(*runs), state
 
@@ -207,34 +211,34 @@ def _scanned(
     return_sequences: bool,
     return_carry: bool,
     unroll: int = 1,
-    noted: Mapping[str, Any],
+    recorded: Mapping[str, Any],
 ) -> Net:
-    """Make the network of one cell; what is noted goes into its arguments."""
-    # jitted so that calls outside `jit` compile the loop once, not anew each time; the cache goes with the network
+    """Make a network of one cell, which records further arguments for those who inspect it."""
+    # Under `jit`, so that eager calls compile the loop only once. The cache belongs to the network.
     run = jax.jit(functools.partial(_scan, cell, reverse=reverse, sequences=return_sequences, unroll=unroll))
 
     def init_fn(key: Key, x: Any) -> tuple[Params, State]:
         with labeled_as(cell.label):
             check_key(key)
-            values = values_of(_open(spec(x))[0])
+            values = values_of(_split_input(spec(x))[0])  # (batch, time, in)
             return cell.init(key, jax.ShapeDtypeStruct((values.shape[0], values.shape[2]), values.dtype)), {}
 
     def apply_fn(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
         with labeled_as(cell.label):
-            x, given = _open(x)
-            carry, y = run(params, _start(cell, given, x), x)
+            x, given = _split_input(x)
+            carry, y = run(params, _start_carry(cell, given, x), x)
             y = Padded(y, x.lengths) if isinstance(x, Padded) and return_sequences else y
             return ((y, carry) if return_carry else y), state
 
-    return made_by(Net(init_fn, apply_fn, cell.label), None, {"cells": (cell,), **noted})
+    return made_by(Net(init_fn, apply_fn, cell.label), None, {"cells": (cell,), **recorded})
 
 
 def _stacked(cells: tuple[Any, ...], nets: list[Net], between: Net, return_carry: bool) -> Net:
-    """Make the network of several, each on the outputs of the one before; `cells` is a tuple like their carries."""
+    """Stack networks, each on the outputs of the previous one. `cells` is a tuple of the structure of their carries."""
     children = {str(place): net for place, net in enumerate(nets)}
 
     def build(key: Key, x: Any) -> tuple[Params, State, Any]:
-        x, _ = _open(x)
+        x, _ = _split_input(x)
         params: dict[str, Any] = {}
         final = []
         for name, child in children.items():
@@ -243,9 +247,10 @@ def _stacked(cells: tuple[Any, ...], nets: list[Net], between: Net, return_carry
         return params, {}, (x, tuple(final)) if return_carry else x
 
     def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
-        x, given = _open(x)
+        x, given = _split_input(x)
         final = []
-        for (name, child), carry in zip(children.items(), _start(cells, given, x), strict=True):
+        for (name, child), carry in zip(children.items(), _start_carry(cells, given, x), strict=True):
+            # Dropout acts between cells, not before the first.
             if final:
                 x, _ = between.apply({}, {}, x, key=fold(key, f"dropout{name}"), train=train)
             (x, carry), _ = apply_child(child, name, params, state, (x, carry), key=key, train=train)
@@ -258,52 +263,57 @@ def _stacked(cells: tuple[Any, ...], nets: list[Net], between: Net, return_carry
 def _scan(
     cell: Cell, params: Params, carry: Carry, x: Any, *, reverse: bool, sequences: bool, unroll: int
 ) -> tuple[Carry, Any]:
-    """Run a cell over `x`, an array or `Padded`: the final carry, and the outputs of all steps or of the last.
+    """Run a cell over `x`, an array or `Padded`; return the final carry, and the outputs of all steps or of the last.
 
-    A cell that brings a scan of its own runs by that, any other step by step.
+    A cell with its own `scan` uses that; any other runs step by step.
     """
-    values, mask = (x.zeroed(), x.mask.T) if isinstance(x, Padded) else (x, None)  # (batch, time, in), (time, batch)
-    values = jnp.swapaxes(values, 0, 1)
+    values, mask = (x.zeroed(), x.mask.T) if isinstance(x, Padded) else (x, None)
+    values = jnp.swapaxes(values, 0, 1)  # (time, batch, in); the mask is (time, batch)
     if cell.scan is not None:
+        # (time, batch, features)
         carry, ys = cell.scan(params, carry, values, mask, reverse=reverse, unroll=unroll)
         return carry, jnp.swapaxes(ys, 0, 1) if sequences else _last(ys, mask, reverse)
     params = to_dtype(params, values.dtype)
-    nothing = jnp.zeros((values.shape[1], cell.features), values.dtype)
+    nothing = jnp.zeros((values.shape[1], cell.features), values.dtype)  # (batch, features)
 
     def step(carried: tuple[Carry, Any], now: tuple[Any, Any]) -> tuple[tuple[Carry, Any], Any]:
         carry, last = carried
         x, real = now
         new, y = cell.step(params, carry, x)
         if real is not None:
+            # Past the end of a sequence the carry stays, and the output is zero, or that of the last real step.
             new, y = _where(real, (new, y), (carry, nothing if sequences else last))
         return ((new, None), y) if sequences else ((new, y), None)
 
+    # The last output is carried along only if it alone is returned.
     start = (carry, None if sequences else nothing)
     (carry, last), ys = jax.lax.scan(step, start, (values, mask), reverse=reverse, unroll=unroll)
     return carry, jnp.swapaxes(ys, 0, 1) if sequences else last
 
 
 def _last(ys: jax.Array, mask: jax.Array | None, reverse: bool) -> jax.Array:
-    """Return, from `(time, batch, features)`, the output of the step computed last; zero for no steps."""
+    """Return the output of the step computed last, from `(time, batch, features)`; zero if there are no steps."""
     if not len(ys):
         return jnp.zeros(ys.shape[1:], ys.dtype)
+    # In reverse, the first step is computed last, for sequences of any length.
     if mask is None or reverse:
         return ys[0 if reverse else -1]
-    place = jnp.maximum(jnp.sum(mask, 0) - 1, 0)
-    return jnp.take_along_axis(ys, place[None, :, None], axis=0)[0]
+    step = jnp.maximum(jnp.sum(mask, 0) - 1, 0)  # (batch,), the last real step
+    return jnp.take_along_axis(ys, step[None, :, None], axis=0)[0]
 
 
 def _where(real: jax.Array, new: Any, old: Any) -> Any:
-    """Choose, leaf by leaf and example by example, the new where a step is real, else the old."""
+    """Choose `new` for examples whose step is real, else `old`, leaf by leaf."""
 
     def choose(new: jax.Array, old: jax.Array) -> jax.Array:
+        # (batch,) to (batch, 1, ...)
         return jnp.where(jnp.expand_dims(real, tuple(range(1, new.ndim))), new, old)
 
     return jax.tree.map(choose, new, old)
 
 
-def _open(x: Any) -> tuple[Any, Carry]:
-    """Return the sequences and the carry of an input `x` or `(x, carry)`; `None` stands for no carry."""
+def _split_input(x: Any) -> tuple[Any, Carry]:
+    """Return the sequences and the carry of an input `x` or `(x, carry)`; without a carry it is `None`."""
     carry = None
     if isinstance(x, tuple):
         if len(x) != 2:
@@ -313,13 +323,13 @@ def _open(x: Any) -> tuple[Any, Carry]:
     if len(values.shape) != 3:
         raise NetError(
             f"expects (batch, time, features), got {values.shape}; add an axis, x[None] for one sequence or "
-            f"x[..., None] for one feature, or join several by reshape"
+            f"x[..., None] for one feature, or merge axes by reshape"
         )
     return (x if isinstance(values, jax.ShapeDtypeStruct) else jax.tree.map(jnp.asarray, x)), carry
 
 
-def _start(cells: Any, given: Carry, x: Any) -> Any:
-    """Return the carry that a cell starts from, or one a cell in tuples of them: given and checked, or the initial."""
+def _start_carry(cells: Any, given: Carry, x: Any) -> Any:
+    """Return the given carry, checked, or else the initial one, of a cell or of nested tuples of cells."""
     batch, dtype = values_of(x).shape[0], values_of(x).dtype
 
     def initial() -> Carry:
@@ -329,12 +339,15 @@ def _start(cells: Any, given: Carry, x: Any) -> Any:
 
 
 def _check_cell(cell: Any) -> None:
+    """Check that an argument is a cell."""
     if isinstance(cell, Cell):
         return
     name = getattr(cell, "__name__", type(cell).__name__)
     if getattr(cell, "makes_net", False):
         raise NetError(f"expects cells such as jn.lstm_cell(64), got the constructor {name}: call it, {name}(...)")
     if isinstance(cell, Net):
-        raise NetError(f"expects cells such as jn.lstm_cell(64), got the network {cell.label}; put it in jn.serial")
+        raise NetError(
+            f"expects cells such as jn.lstm_cell(64), got the network {cell.label}; stack networks with jn.serial"
+        )
     hint = "; unpack it with *" if isinstance(cell, list | tuple) else ""
     raise NetError(f"expects cells such as jn.lstm_cell(64), got {type(cell).__name__} {cell!r}{hint}")

@@ -1,4 +1,4 @@
-"""What convolution and pooling ask of a window, its stride, padding and dilation, and of the input they slide over."""
+"""Sliding windows of convolutions and pools: checks of their settings, and their geometry over an input."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,9 +17,9 @@ AXES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 
 
 class Grid(NamedTuple):
-    """A window as it slides over one input: a number, or a pair of them, for each spatial axis."""
+    """A sliding window over one input, with a number, or a pair of numbers, for each spatial axis."""
 
-    size: Sizes
+    kernel_size: Sizes
     stride: Sizes
     padding: Pairs
     dilation: Sizes
@@ -27,30 +27,30 @@ class Grid(NamedTuple):
 
 @dataclass(frozen=True)
 class Windows:
-    """A sliding window as the user wrote it, checked when it is made.
+    """The settings of a sliding window as written by the user, checked.
 
     Attributes:
-        size: one number for every spatial axis, or one for each.
-        stride: steps between windows, likewise.
-        padding: "VALID" (none), "SAME" (⌈n / stride⌉ windows, an odd place of padding at the end), places on both
-            sides of every axis, of each axis, or (before, after) for each axis.
-        dilation: steps between the elements of a window.
+        kernel_size: an integer for all spatial axes, or one for each.
+        stride: the step between windows, an integer or one for each axis.
+        padding: "VALID" (none); "SAME" (⌈n / stride⌉ windows, odd padding at the end); an integer for both sides of
+            every axis; or for each axis an integer or (before, after).
+        dilation: the step between elements of a window, an integer or one for each axis.
 
     Raises:
-        NetError: for numbers out of range, of the wrong type, or for unequal numbers of axes.
+        NetError: for numbers out of range or of the wrong type, or for different numbers of axes.
 
     >>> import jax.numpy as jnp
     >>> Windows(3, stride=2, padding="SAME").over(jnp.ones((1, 8, 9, 3))).padding
     ((0, 1), (1, 1))
     """
 
-    size: Ints
+    kernel_size: Ints
     stride: Ints = 1
     padding: Padding = "VALID"
     dilation: Ints = 1
 
     def __post_init__(self) -> None:
-        for name, value in (("kernel_size", self.size), ("stride", self.stride), ("dilation", self.dilation)):
+        for name, value in (("kernel_size", self.kernel_size), ("stride", self.stride), ("dilation", self.dilation)):
             check_ints(name, value)
         _check_padding(self.padding)
         self.rank  # noqa: B018  # raises where the numbers of axes differ
@@ -58,44 +58,48 @@ class Windows:
     @property
     def rank(self) -> int | None:
         """How many spatial axes the input has, `None` where that is open."""
-        return common_rank(kernel_size=self.size, stride=self.stride, padding=self.padding, dilation=self.dilation)
+        return common_rank(
+            kernel_size=self.kernel_size, stride=self.stride, padding=self.padding, dilation=self.dilation
+        )
 
     def over(self, x: Any, *, ceil: bool = False, transposed: bool = False) -> Grid:
-        """Return the numbers for each spatial axis of an input.
+        """Return the window over an input, with numbers for each of its spatial axes.
 
         Args:
             x: an array or its spec, `(batch, *spatial, channels)`.
-            ceil: whether a last window may reach over the end, if it starts before it: PyTorch's `ceil_mode`.
-                The padding at the end grows as needed.
-            transposed: whether the window slides over the output: any input is large enough, and
-                "SAME" means n · stride.
+            ceil: PyTorch's `ceil_mode`: whether a last window may extend past the end, if it starts before the end. The
+                padding at the end grows as needed.
+            transposed: whether the window slides over the output. Any input is then large enough, and "SAME" means an
+                output of n · stride.
 
         Raises:
             NetError: for an input of another rank, of integers, or smaller than the window.
         """
         rank = check_spatial(x, self.rank)
         spatial = tuple(x.shape[1:-1])
-        size, stride, dilation = (spread(each, rank) for each in (self.size, self.stride, self.dilation))
-        reach = tuple(d * (w - 1) + 1 for w, d in zip(size, dilation))
+        kernel_size, stride, dilation = (spread(each, rank) for each in (self.kernel_size, self.stride, self.dilation))
+        # How many positions a window extends over, dilation included.
+        extent = tuple(d * (k - 1) + 1 for k, d in zip(kernel_size, dilation))
         padding = self.padding
         if padding == "VALID":
             pairs = ((0, 0),) * rank
         elif padding == "SAME":
             sizes = [n * s for n, s in zip(spatial, stride)] if transposed else spatial
-            short = (max((-(-n // s) - 1) * s + r - n, 0) for n, s, r in zip(sizes, stride, reach))
-            pairs = tuple((p // 2, p - p // 2) for p in short)
+            # The last of ⌈n / s⌉ windows starts at (⌈n / s⌉ - 1) s and has to fit in.
+            missing = (max((-(-n // s) - 1) * s + e - n, 0) for n, s, e in zip(sizes, stride, extent))
+            pairs = tuple((p // 2, p - p // 2) for p in missing)
         else:
             pairs = tuple(_pair(each) for each in spread(padding, rank))
         if ceil:
-            pairs = tuple(map(_reach_over, spatial, reach, stride, pairs))
-        grid = Grid(size, stride, pairs, dilation)
+            pairs = tuple(map(_extend_end, spatial, extent, stride, pairs))
+        grid = Grid(kernel_size, stride, pairs, dilation)
         if not transposed:
             _check_fit(spatial, grid)
         return grid
 
 
 def check_ints(name: str, value: Any, *, least: int = 1) -> None:
-    """Check that a value is an integer of at least `least`, or one to three of them.
+    """Check that a value is an integer ≥ `least`, or a sequence of one to three of them.
 
     Raises:
         NetError: if it is not.
@@ -110,10 +114,10 @@ def check_ints(name: str, value: Any, *, least: int = 1) -> None:
 
 
 def common_rank(**settings: Any) -> int | None:
-    """Return how many spatial axes settings are written for, `None` where all hold for any number.
+    """Return the number of spatial axes that settings are for, or `None` if they fit any number.
 
     Raises:
-        NetError: if two of them differ.
+        NetError: if two settings differ.
     """
     lengths = {
         name: len(value)
@@ -122,12 +126,12 @@ def common_rank(**settings: Any) -> int | None:
     }
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"{name} {settings[name]!r}" for name in lengths)
-        raise NetError(f"expects settings for one number of spatial axes, got {listed}")
+        raise NetError(f"expects settings for the same number of spatial axes, got {listed}")
     return next(iter(lengths.values()), None)
 
 
 def spread(value: Any, rank: int) -> tuple:
-    """Return a value for each of `rank` axes."""
+    """Return a tuple with one value for each of `rank` axes."""
     return tuple(value) if isinstance(value, Sequence) else (value,) * rank
 
 
@@ -135,7 +139,7 @@ def check_spatial(x: Any, rank: int | None = None) -> int:
     """Check that an input is floating `(batch, *spatial, channels)`; return its number of spatial axes.
 
     Raises:
-        NetError: for integers, or another number of axes; the accepted forms are listed.
+        NetError: for integers, or another number of axes, with the accepted forms.
     """
     check_floating(x)
     shape = tuple(x.shape)
@@ -145,16 +149,16 @@ def check_spatial(x: Any, rank: int | None = None) -> int:
     listed = " or ".join([", ".join(forms[:-1]), forms[-1]]) if len(forms) > 1 else forms[0]
     if len(shape) == 2:
         axes = ", ".join(AXES[rank or 2])
-        hint = f"; give flat rows their axes back, x.reshape(len(x), {axes}, channels), or use jn.dense"
+        hint = f"; restore the axes of flat rows, x.reshape(len(x), {axes}, channels), or use jn.dense"
     elif len(shape) - 1 == rank:
-        hint = "; add the axis that is missing, x[None] for the batch or x[..., None] for the channels"
+        hint = "; add the missing axis, x[None] for the batch or x[..., None] for the channels"
     else:
-        hint = "; a window given as a tuple fixes the number of spatial axes" if rank else ""
+        hint = "; a setting given as a tuple fixes the number of spatial axes" if rank else ""
     raise NetError(f"expects {listed}, got {shape}{hint}")
 
 
-def zero_behind(net: Net) -> Net:
-    """Return a layer that sees zeros behind the end of each `Padded` sequence, whatever stood there."""
+def zero_past_end(net: Net) -> Net:
+    """Return a layer that sees zeros after the end of each `Padded` sequence, whatever values were there."""
 
     def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
         x = Padded(x.zeroed(), x.lengths) if isinstance(x, Padded) else x
@@ -164,11 +168,11 @@ def zero_behind(net: Net) -> Net:
 
 
 def refuse_padded(net: Net) -> Net:
-    """Return a layer that takes no `Padded` sequences, since it would mix what stands behind their ends."""
+    """Return a layer that refuses `Padded` sequences, since it would mix padding into its output."""
 
     def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
         if isinstance(x, Padded):
-            raise NetError("takes no Padded sequences: a window would mix in what stands behind their ends")
+            raise NetError("takes no Padded sequences: its windows would mix in the padding")
         return net.apply(params, state, x, key=key, train=train)
 
     return replace(net, apply=apply)
@@ -188,24 +192,28 @@ def _check_padding(padding: Any) -> None:
 
 
 def _pair(value: Any) -> tuple:
+    """Return (before, after) for an integer or a pair."""
     return tuple(value) if isinstance(value, Sequence) else (value, value)
 
 
 def _check_fit(spatial: Sizes, grid: Grid) -> None:
+    """Check that at least one window fits into the padded input on every axis."""
     for axis, out in enumerate(out_sizes(spatial, *grid)):
         if out < 1:
-            size, dilation, padding = grid.size[axis], grid.dilation[axis], sum(grid.padding[axis])
-            reach = f" ({dilation * (size - 1) + 1} with dilation {dilation})" if dilation > 1 else ""
-            room = f" and {padding} of padding" if padding else ""
+            kernel_size, dilation, padding = grid.kernel_size[axis], grid.dilation[axis], sum(grid.padding[axis])
+            extent = f" ({dilation * (kernel_size - 1) + 1} with dilation {dilation})" if dilation > 1 else ""
+            padded = f" and {padding} of padding" if padding else ""
+            size = f"{AXES[len(spatial)][axis]} {spatial[axis]}{padded}"
             raise NetError(
-                f"expects an input no smaller than its window, got {AXES[len(spatial)][axis]} {spatial[axis]}"
-                f'{room} for a window of {size}{reach}; give it padding="SAME", more input or a smaller window'
+                f"expects an input at least as large as the kernel, got {size} "
+                f'for kernel_size {kernel_size}{extent}; use padding="SAME", a larger input or a smaller kernel_size'
             )
 
 
-def _reach_over(n: int, reach: int, stride: int, pair: tuple[int, int]) -> tuple[int, int]:
+def _extend_end(n: int, extent: int, stride: int, pair: tuple[int, int]) -> tuple[int, int]:
+    """Return the padding of an axis with that which `ceil_mode` adds at the end."""
     low, high = pair
-    out = -((reach - n - low - high) // stride) + 1
-    if (out - 1) * stride >= n + low:  # it would start behind the input's end
+    out = -((extent - n - low - high) // stride) + 1
+    if (out - 1) * stride >= n + low:  # the last window would start past the end of the input
         out -= 1
-    return low, max(high, (out - 1) * stride + reach - n - low)
+    return low, max(high, (out - 1) * stride + extent - n - low)

@@ -1,6 +1,7 @@
-"""Losses: `(outputs, targets) -> (batch,)`, one value an example; options are keywords, so `functools.partial` fits.
+"""Losses `(outputs, targets) -> (batch,)`, one value per example.
 
-They are computed in float32 or wider whatever the outputs' dtype.
+Options are keywords, so `functools.partial` sets them. Losses are computed in float32 or wider, whatever the dtype of
+the outputs.
 """
 
 from jaxnets.losses.classification import (
@@ -12,17 +13,9 @@ from jaxnets.losses.classification import (
     negative_log_likelihood,
     softmax_focal,
 )
+from jaxnets.losses.ctc import ctc
 from jaxnets.losses.generative import energy_gap, gaussian_kl, negative_elbo
-from jaxnets.losses.heads import auxiliary_loss
-from jaxnets.losses.ignored import ignoring
-from jaxnets.losses.margins import (
-    crammer_singer_hinge,
-    exponential,
-    hinge,
-    multiclass_hinge,
-    perceptron,
-    squared_hinge,
-)
+from jaxnets.losses.margins import crammer_singer_hinge, exponential, hinge, multiclass_hinge, perceptron, squared_hinge
 from jaxnets.losses.regression import (
     absolute_error,
     absolute_percentage_error,
@@ -34,8 +27,7 @@ from jaxnets.losses.regression import (
     squared_error,
     squared_log_error,
 )
-from jaxnets.losses.sequences import ctc, sequence
-from jaxnets.losses.weighted import weighted
+from jaxnets.losses.wrappers import auxiliary_loss, ignoring, sequence, weighted
 
 __all__ = [
     "absolute_error",

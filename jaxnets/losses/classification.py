@@ -1,4 +1,4 @@
-"""Losses between logits and classes. Each returns one value an example: the mean over axes between batch and class."""
+"""Losses of logits and classes, one value per example: the mean over the axes between batch and classes."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ from jaxnets.losses.labels import takes_labels, takes_targets
 
 
 def _check_zero_one(targets: Any) -> None:
-    hint = "; turn -1 and 1 into 0 and 1 by (targets + 1) / 2"
+    hint = "; convert -1 and 1 to 0 and 1 by (targets + 1) / 2"
     refuse(targets, lambda t: (t < 0) | (t > 1), f"expects targets from 0 to 1, got {{}}{hint}")
 
 
@@ -37,20 +37,20 @@ def _check_zero_one(targets: Any) -> None:
 def cross_entropy(outputs: Any, targets: Any, *, label_smoothing: Any = 0.0) -> jax.Array:
     """Return the cross entropy −Σ_k t_k log softmax(o)_k of logits.
 
-    With smoothing α the target becomes (1 − α) t + α / classes.
+    Label smoothing α replaces the target t by (1 − α) t + α / classes.
 
     Args:
         outputs: logits `(batch, ..., classes)`, floating.
         targets: integer labels `(batch, ...)`, or probabilities (one-hot or soft labels) `(batch, ..., classes)`.
-            A traced label out of range gives NaN.
+            A traced label out of range returns NaN.
         label_smoothing: α in [0, 1); may be traced.
 
     Returns:
         `(batch,)`, float32 or wider.
 
     Raises:
-        NetError: for targets of another shape, labels that are no integers or out of range, probabilities that
-            don't add up to 1, α outside [0, 1).
+        NetError: for targets of another shape, labels that are not integers or out of range, probabilities that do not
+            sum to 1, or α outside [0, 1).
 
     Szegedy and others, "Rethinking the Inception Architecture" (2016), section 7, for the smoothing.
 
@@ -66,8 +66,10 @@ def cross_entropy(outputs: Any, targets: Any, *, label_smoothing: Any = 0.0) -> 
         return over_batch(optax.losses.safe_softmax_cross_entropy(outputs, optax.losses.smooth_labels(targets, alpha)))
     values = optax.losses.softmax_cross_entropy_with_integer_labels(outputs, targets)
     if not isinstance(label_smoothing, float | int) or label_smoothing:
+        # The cross entropy of uniform targets, −mean_k log softmax(o)_k.
         uniform = jax.nn.logsumexp(outputs, axis=-1) - outputs.mean(axis=-1)
-        uniform = jnp.where(jnp.isinf(uniform) & (alpha == 0), 0, uniform)  # logits of -inf
+        # Logits of −∞ make it ∞, and 0 · ∞ would be NaN.
+        uniform = jnp.where(jnp.isinf(uniform) & (alpha == 0), 0, uniform)
         values = (1 - alpha) * values + alpha * uniform
     return over_batch(values)
 
@@ -76,18 +78,18 @@ def cross_entropy(outputs: Any, targets: Any, *, label_smoothing: Any = 0.0) -> 
 @takes_labels
 @named
 def negative_log_likelihood(outputs: Any, targets: Any) -> jax.Array:
-    """Return −Σ_k t_k o_k of log-probabilities, such as a network that ends in `jax.nn.log_softmax` gives.
+    """Return −Σ_k t_k o_k of log-probabilities o, such as the outputs of a network that ends in `jax.nn.log_softmax`.
 
     Args:
         outputs: log-probabilities `(batch, ..., classes)`, floating.
         targets: integer labels `(batch, ...)`, or probabilities `(batch, ..., classes)`. A traced label out of
-            range gives NaN.
+            range returns NaN.
 
     Returns:
         `(batch,)`, float32 or wider.
 
     Raises:
-        NetError: as `cross_entropy`, and where a known log-probability is positive.
+        NetError: as `cross_entropy`, and if a known log-probability is positive.
 
     >>> import jax.numpy as jnp
     >>> print(negative_log_likelihood(jnp.log(jnp.array([[0.5, 0.5], [0.9, 0.1]])), jnp.array([0, 1])).round(4))
@@ -96,6 +98,7 @@ def negative_log_likelihood(outputs: Any, targets: Any) -> jax.Array:
     outputs, targets = class_targets(outputs, targets)
     check_log_probabilities(outputs)
     if targets.ndim == outputs.ndim:
+        # 0 · log 0 counts as 0.
         return over_batch(-jnp.where(targets == 0, 0, targets * outputs).sum(axis=-1))
     return over_batch(-pick(outputs, targets))
 
@@ -103,16 +106,16 @@ def negative_log_likelihood(outputs: Any, targets: Any) -> jax.Array:
 @takes_labels
 @named
 def maximum_a_posteriori(outputs: Any, targets: Any, *, rubbish: Any = 1.0) -> jax.Array:
-    """Return LeNet's loss log(e^(−j) + Σ_k e^(o_k)) − o_y: cross entropy with one more class, of rubbish, at logit −j.
+    """Return LeNet's loss log(e^(−j) + Σ_k e^(o_k)) − o_y, cross entropy with a "rubbish" class of logit −j added.
 
-    The paper writes it with penalties y_k = −o_k, squared distances from codes. Wrong classes much further off than j
-    are pushed no further. As j grows it becomes `cross_entropy`; where all o_k lie far below −j it is −o_y − j, a
+    The paper writes it with penalties y_k = −o_k, squared distances from codes. Wrong classes much farther away than j
+    are not pushed any farther. As j grows it becomes `cross_entropy`; where all o_k are far below −j it is −o_y − j, a
     squared error.
 
     Args:
-        outputs: logits `(batch, ..., classes)`, floating; for `jn.models.lenet5_1998` its own.
-        targets: integer labels `(batch, ...)`. A traced label out of range gives NaN.
-        rubbish: j > 0, the penalty of the class of rubbish, which the paper leaves open; may be traced.
+        outputs: logits `(batch, ..., classes)`, floating, such as those of `jn.models.lenet5_1998`.
+        targets: integer labels `(batch, ...)`. A traced label out of range returns NaN.
+        rubbish: j > 0, the penalty of the rubbish class, which the paper does not specify; may be traced.
 
     Returns:
         `(batch,)`, float32 or wider.
@@ -129,6 +132,7 @@ def maximum_a_posteriori(outputs: Any, targets: Any, *, rubbish: Any = 1.0) -> j
     """
     check_positive("rubbish", rubbish)
     outputs, labels = integer_targets(outputs, targets)
+    # log(e^(−j) + Σ_k e^(o_k))
     total = jnp.logaddexp(jax.nn.logsumexp(outputs, axis=-1), -option(rubbish, outputs))
     return over_batch(total - pick(outputs, labels))
 
@@ -136,23 +140,22 @@ def maximum_a_posteriori(outputs: Any, targets: Any, *, rubbish: Any = 1.0) -> j
 @takes_targets(_check_zero_one)
 @named
 def binary_cross_entropy(outputs: Any, targets: Any, *, from_logits: bool = True) -> jax.Array:
-    """Return the logistic loss of logits, −t log σ(o) − (1 − t) log σ(−o), or −t log p − (1 − t) log(1 − p) of p.
+    """Return −t log σ(o) − (1 − t) log σ(−o) for logits o, or −t log p − (1 − t) log(1 − p) for probabilities p.
 
-    Logits are the better choice: probabilities lose what a sigmoid rounds to 0 or 1. Of these a logarithm counts as
-    −100 at least, as in PyTorch's `BCELoss`, so that the loss is finite, and its derivative is that of a probability of
-    10⁻¹² at least, so that it never vanishes. (Keras clips p to [10⁻⁷, 1 − 10⁻⁷] instead, at a loss of 16.1, and there
-    the derivative is 0.)
+    Prefer logits: probabilities lose what a sigmoid rounds to 0 or 1. For probabilities a logarithm is at least −100,
+    as in PyTorch's `BCELoss`, so the loss is finite; its derivative is that of a probability of at least 10⁻¹², so it
+    never vanishes. (Keras clips p to [10⁻⁷, 1 − 10⁻⁷] instead, a loss of 16.1, where the derivative is 0.)
 
     Args:
-        outputs: logits `(batch, ...)`, floating; one for each independent yes-or-no question.
-        targets: probabilities of yes of the same shape, 0 and 1 as a rule; booleans and integers are taken.
-        from_logits: whether the outputs are logits rather than probabilities in [0, 1].
+        outputs: logits `(batch, ...)`, floating, one for each independent yes-or-no question.
+        targets: probabilities of "yes" of the same shape, usually 0 and 1; booleans and integers are accepted.
+        from_logits: whether outputs are logits or probabilities in [0, 1].
 
     Returns:
-        `(batch,)`, float32 or wider. Traced probabilities outside [0, 1] give NaN.
+        `(batch,)`, float32 or wider. Traced probabilities outside [0, 1] return NaN.
 
     Raises:
-        NetError: if the shapes differ or a known target or probability lies outside [0, 1].
+        NetError: if the shapes differ or a known target or probability is outside [0, 1].
 
     >>> import jax.numpy as jnp
     >>> print(binary_cross_entropy(jnp.array([0.0, 9.0]), jnp.array([1, 0])).round(4))
@@ -164,13 +167,14 @@ def binary_cross_entropy(outputs: Any, targets: Any, *, from_logits: bool = True
     _check_zero_one(targets)
     if from_logits:
         return over_batch(binary_entropies(outputs, targets))
-    hint = "; outputs without a sigmoid are logits, from_logits=True"
+    hint = "; for outputs without a sigmoid use from_logits=True"
     refuse(outputs, lambda p: (p < 0) | (p > 1), f"expects probabilities from 0 to 1, got {{}}{hint}")
     return over_batch(-targets * _log(outputs) - (1 - targets) * _log(1 - outputs))
 
 
 @jax.custom_jvp
 def _log(p: jax.Array) -> jax.Array:
+    """Return max(log p, −100), with the derivative 1 / max(p, 10⁻¹²)."""
     return jnp.maximum(jnp.log(p), -100)
 
 
@@ -182,15 +186,15 @@ def _log_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax
 @takes_targets(_check_zero_one)
 @named
 def focal(outputs: Any, targets: Any, *, gamma: Any = 2.0, alpha: Any = None) -> jax.Array:
-    """Return the focal loss of logits, −α_t (1 − p_t)^γ log p_t: cross entropy with easy examples turned down.
+    """Return the focal loss of logits, −α_t (1 − p_t)^γ log p_t: cross entropy that down-weights easy examples.
 
-    p_t is the probability σ(±o) given to the truth, α_t is α for t = 1 and 1 − α for t = 0.
+    p_t = σ(±o) is the probability of the true class; α_t is α for t = 1 and 1 − α for t = 0.
 
     Args:
         outputs: logits `(batch, ...)`, floating.
         targets: 0 or 1, of the same shape.
-        gamma: γ ≥ 0, how much easy examples lose; 0 gives `binary_cross_entropy`. May be traced.
-        alpha: the weight of the positive class in [0, 1], or none; may be traced.
+        gamma: γ ≥ 0, how strongly easy examples are down-weighted; 0 is `binary_cross_entropy`. May be traced.
+        alpha: the weight of the positive class in [0, 1], or `None` for no weights; may be traced.
 
     Returns:
         `(batch,)`, float32 or wider.
@@ -210,14 +214,17 @@ def focal(outputs: Any, targets: Any, *, gamma: Any = 2.0, alpha: Any = None) ->
     if alpha is not None:
         refuse(alpha, lambda a: (a < 0) | (a > 1), "expects alpha in [0, 1], got {}")
         alpha = option(alpha, outputs)
-    finite = jnp.clip(outputs, -1e30, 1e30)  # so that the factor of a logit of ±∞ has derivatives
-    log_rest = jax.nn.logsumexp(  # log(1 - p_t) without cancellation
+    # Finite logits give the factor (1 − p_t)^γ finite derivatives even for logits of ±∞.
+    finite = jnp.clip(outputs, -1e30, 1e30)
+    # log(1 − p_t) without cancellation: t picks σ(−o), 1 − t picks σ(o).
+    log_rest = jax.nn.logsumexp(
         jnp.stack([jax.nn.log_sigmoid(finite), jax.nn.log_sigmoid(-finite)], axis=-1),
         axis=-1,
         b=jnp.stack([1 - targets, targets], axis=-1),
     )
     entropies = binary_entropies(outputs, targets)
-    factor = jnp.where(jnp.isinf(entropies), 1, jnp.exp(option(gamma, outputs) * log_rest))  # as below
+    # At p_t = 0 the factor is 1, and the limit of its derivative 0.
+    factor = jnp.where(jnp.isinf(entropies), 1, jnp.exp(option(gamma, outputs) * log_rest))
     values = factor * entropies
     return over_batch(values if alpha is None else (alpha * targets + (1 - alpha) * (1 - targets)) * values)
 
@@ -229,8 +236,8 @@ def softmax_focal(outputs: Any, targets: Any, *, gamma: Any = 2.0) -> jax.Array:
 
     Args:
         outputs: logits `(batch, ..., classes)`, floating.
-        targets: integer labels `(batch, ...)`. A traced label out of range gives NaN.
-        gamma: γ ≥ 0; 0 gives `cross_entropy`. May be traced.
+        targets: integer labels `(batch, ...)`. A traced label out of range returns NaN.
+        gamma: γ ≥ 0; 0 is `cross_entropy`. May be traced.
 
     Returns:
         `(batch,)`, float32 or wider.
@@ -248,11 +255,15 @@ def softmax_focal(outputs: Any, targets: Any, *, gamma: Any = 2.0) -> jax.Array:
     log_p = jax.nn.log_softmax(outputs)
     log_true = pick(log_p, labels)
     rest = others(labels, outputs) & ~jnp.isneginf(log_p)
-    some = rest.any(axis=-1)  # if not, p_y is 1, and what stands in for a logarithm of 0 has a derivative
-    stand_in = jnp.where(rest | some[..., None], log_p, 0)
-    log_rest = jax.nn.logsumexp(stand_in, axis=-1, where=rest | ~some[..., None])  # log(1 - p_y) without cancellation
+    # Without other classes p_y is 1, and log(1 − p_y) = −∞ has no derivative: use a finite value, whose factor is 0
+    # below.
+    some = rest.any(axis=-1)
+    finite = jnp.where(rest | some[..., None], log_p, 0)
+    # log(1 − p_y) without cancellation.
+    log_rest = jax.nn.logsumexp(finite, axis=-1, where=rest | ~some[..., None])
     factor = jnp.where(some, jnp.exp(option(gamma, outputs) * log_rest), 0)
-    factor = jnp.where(jnp.isneginf(log_true), 1, factor)  # (1 - 0)^γ, whose derivative's limit is 0
+    # At p_y = 0 the factor is 1, and the limit of its derivative 0.
+    factor = jnp.where(jnp.isneginf(log_true), 1, factor)
     return over_batch(-factor * log_true)
 
 
@@ -261,17 +272,17 @@ def softmax_focal(outputs: Any, targets: Any, *, gamma: Any = 2.0) -> jax.Array:
 def kl_divergence(outputs: Any, targets: Any) -> jax.Array:
     """Return the Kullback–Leibler divergence Σ_k t_k (log t_k − o_k) of log-probabilities o from probabilities t.
 
-    It is the cross entropy less the entropy of the targets; 0 log 0 counts as 0.
+    It is the cross entropy minus the entropy of the targets; 0 log 0 counts as 0.
 
     Args:
         outputs: log-probabilities `(batch, ..., classes)`, floating, as in `torch.nn.functional.kl_div`.
         targets: probabilities of the same shape.
 
     Returns:
-        `(batch,)`, float32 or wider: the sum over classes, the mean over axes between.
+        `(batch,)`, float32 or wider: the sum over classes, averaged over the axes between.
 
     Raises:
-        NetError: if the shapes differ, known targets are no probabilities or a known output is positive.
+        NetError: if the shapes differ, known targets are not probabilities, or a known output is positive.
 
     >>> import jax.numpy as jnp
     >>> print(kl_divergence(jnp.log(jnp.array([[0.5, 0.5]])), jnp.array([[1.0, 0.0]])).round(4))
@@ -280,11 +291,9 @@ def kl_divergence(outputs: Any, targets: Any) -> jax.Array:
     outputs, targets = same_shape(outputs, targets)
     check_probabilities(targets)
     check_log_probabilities(outputs)
+    # Where t = 0 both logarithms are replaced, so that no ∞ or NaN reaches the gradient.
     positive = targets > 0
     values = targets * (jnp.log(jnp.where(positive, targets, 1)) - jnp.where(positive, outputs, 0))
-    return over_batch(_rounded_up(jnp.where(positive, values, 0).sum(axis=-1)))
-
-
-def _rounded_up(divergence: jax.Array) -> jax.Array:
-    """Return a divergence with 0 for what rounding takes below it; what is well below is of no probabilities."""
-    return jnp.where(divergence > -1e-5, at_least_zero(divergence), divergence)
+    divergence = jnp.where(positive, values, 0).sum(axis=-1)
+    # Rounding may make it slightly negative. A clearly negative value shows that the inputs are not probabilities.
+    return over_batch(jnp.where(divergence > -1e-5, at_least_zero(divergence), divergence))

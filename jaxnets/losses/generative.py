@@ -1,4 +1,4 @@
-"""Losses of models that learn how their data are distributed. Each returns one value an example, in nats."""
+"""Losses of generative models, one value per example, in nats."""
 
 import math
 from collections.abc import Mapping
@@ -23,15 +23,15 @@ def negative_elbo(
 ) -> jax.Array:
     """Return the negative evidence lower bound of a variational autoencoder, −log p(t|z) + β KL(q(z|x) ‖ N(0, 1)).
 
-    With β = 1 it is, on average over z, at least −log p(t). The likelihood of a target t given the reconstruction o
-    is a product over all values: Bernoulli, −log p = −t log σ(o) − (1 − t) log σ(−o) with o logits; or Gaussian,
+    With β = 1 its mean over z is an upper bound of −log p(t). The likelihood of a target t given the reconstruction o
+    is a product over all values: Bernoulli, −log p = −t log σ(o) − (1 − t) log σ(−o) with logits o; or Gaussian,
     −log p = (t − o)² / 2σ² + ½ log 2πσ².
 
     Args:
-        outputs: a dict of `reconstruction` `(batch, ...)` and `gaussian_kl`'s `mean` and `log_variance`, as
-            `jn.models.vae` gives.
-        targets: `(batch, ...)` like the reconstruction, from 0 to 1 for the Bernoulli likelihood.
-        beta: β ≥ 0, what the code costs; may be traced.
+        outputs: a dict of `reconstruction` `(batch, ...)` and the `mean` and `log_variance` of `gaussian_kl`, as
+            returned by `jn.models.vae`.
+        targets: of the shape of the reconstruction, in [0, 1] for the Bernoulli likelihood.
+        beta: β ≥ 0, the weight of the KL divergence of the code; may be traced.
         likelihood: "bernoulli" or "gaussian".
         variance: σ² > 0 of the Gaussian likelihood; may be traced.
 
@@ -39,7 +39,7 @@ def negative_elbo(
         `(batch,)`, float32 or wider: *sums* over values and over the code.
 
     Raises:
-        NetError: for other outputs, another shape of targets, or options out of range.
+        NetError: for other outputs, targets of another shape, or options out of range.
 
     Kingma and Welling, "Auto-Encoding Variational Bayes" (2014), equations 3 and 10; Higgins et al., "beta-VAE"
     (2017), for β.
@@ -56,12 +56,12 @@ def negative_elbo(
         raise NetError(f"expects outputs with a reconstruction, got {', '.join(outputs)}")
     o, t = same_shape(outputs["reconstruction"], targets)
     if likelihood == "bernoulli":
-        hint = '; take likelihood="gaussian" for values of any size'
+        hint = '; for other values use likelihood="gaussian"'
         refuse(t, lambda t: (t < 0) | (t > 1), f"expects targets from 0 to 1, got {{}}{hint}")
         values = binary_entropies(o, t)
     elif likelihood == "gaussian":
-        width = option(variance, o)
-        values = (jnp.square(o - t) / width + jnp.log(2 * math.pi * width)) / 2
+        sigma2 = option(variance, o)
+        values = (jnp.square(o - t) / sigma2 + jnp.log(2 * math.pi * sigma2)) / 2
     else:
         raise NetError(f"expects likelihood 'bernoulli' or 'gaussian', got {likelihood!r}")
     return _total(values) + option(beta, kl) * kl
@@ -69,17 +69,17 @@ def negative_elbo(
 
 @named
 def gaussian_kl(outputs: Any, targets: Any = None) -> jax.Array:
-    """Return KL(N(μ, σ²) ‖ N(0, 1)) = ½ Σ (μ² + σ² − 1 − log σ²), what a code tells of its input.
+    """Return KL(N(μ, σ²) ‖ N(0, 1)) = ½ Σ (μ² + σ² − 1 − log σ²), the information in a code about its input.
 
     Args:
         outputs: a dict of `mean` μ and `log_variance` log σ², floating, both `(batch, ...)`.
-        targets: of no effect; there so that `jn.metrics.mean(jn.losses.gaussian_kl)` reports it.
+        targets: ignored; accepted so that `jn.metrics.mean(jn.losses.gaussian_kl)` can report it.
 
     Returns:
         `(batch,)`, float32 or wider, ≥ 0: the sum over the code.
 
     Raises:
-        NetError: for other outputs, or if the two differ in shape.
+        NetError: for other outputs, or if μ and log σ² differ in shape.
 
     Kingma and Welling, "Auto-Encoding Variational Bayes" (2014), appendix B.
 
@@ -88,20 +88,22 @@ def gaussian_kl(outputs: Any, targets: Any = None) -> jax.Array:
     [2.5]
     """
     mean, log_variance = same_shape(_entry(outputs, "mean"), _entry(outputs, "log_variance"))
+    # e^v − 1 − v ≥ 0 with v = log σ²; rounding could make it negative.
     return _total(jnp.square(mean) + at_least_zero(jnp.expm1(log_variance) - log_variance)) / 2
 
 
 @named
 def energy_gap(outputs: Any, targets: Any = None) -> jax.Array:
-    """Return the energy of data less that of a model's own samples, whose gradient is the learning rule.
+    """Return the energy of the data minus that of the model's own samples, whose gradient is the learning rule.
 
-    The networks `jn.models.contrastive_divergence` and `jn.models.mean_field_learning` work it out in training,
-    where they have the parameters and a key; the loss picks it. It is no measure of success: it is 0 for a perfect
-    model, may be negative, and tells nothing of how likely data are. Report the error of reconstruction beside it.
+    The networks `jn.models.contrastive_divergence` and `jn.models.mean_field_learning` compute it in training, where
+    they have the parameters and a key; this loss picks it from their outputs. It does not measure success: it is 0 for
+    a perfect model, may be negative, and says nothing about the likelihood of data. Report the reconstruction error
+    too.
 
     Args:
         outputs: a dict of `energy_gap` `(batch,)`, floating.
-        targets: of no effect.
+        targets: ignored.
 
     Returns:
         `(batch,)`, float32 or wider.
@@ -119,6 +121,7 @@ def energy_gap(outputs: Any, targets: Any = None) -> jax.Array:
 
 
 def _entry(outputs: Any, name: str) -> Any:
+    """Return an output by name."""
     if not isinstance(outputs, Mapping) or name not in outputs:
         have = ", ".join(outputs) if isinstance(outputs, Mapping) else type(outputs).__name__
         raise NetError(f"expects a dict of outputs with {name!r}, got {have}")
@@ -126,4 +129,5 @@ def _entry(outputs: Any, name: str) -> Any:
 
 
 def _total(values: jax.Array) -> jax.Array:
+    """Return the sum over all axes except the batch."""
     return values.sum(axis=tuple(range(1, values.ndim)))

@@ -1,4 +1,4 @@
-"""What losses and metrics say of the integers they take for classes."""
+"""How a loss or a metric declares which integers it takes as classes, and how to check its targets."""
 
 import functools
 from collections.abc import Callable
@@ -10,11 +10,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Labels:
-    """Which integers a loss or a metric takes for classes: from `first` to the width of the outputs less 1.
+    """The integers that a loss or a metric takes as classes: from `first` to the width of the outputs less 1.
 
     Attributes:
-        first: the least label, 0, or 1 where class 0 is CTC's blank.
-        none: labels that stand for none, and may be any integer.
+        first: the smallest label: 0, or 1 where class 0 is CTC's blank.
+        none: labels that mean "no label"; they may be any integers.
     """
 
     first: int = 0
@@ -22,9 +22,9 @@ class Labels:
 
 
 def takes_labels(function: F, labels: Labels | None = Labels()) -> F:
-    """Note on a function of `(outputs, targets)` that integer targets are classes, and return it.
+    """Declare that the integer targets of a function of `(outputs, targets)` are classes, and return the function.
 
-    A loss of one's own says so too: `takes_labels(my_loss)`.
+    A custom loss declares it by `takes_labels(my_loss)`.
 
     >>> labels_of(takes_labels(lambda outputs, targets: outputs[:, 0]))
     Labels(first=0, none=())
@@ -35,9 +35,9 @@ def takes_labels(function: F, labels: Labels | None = Labels()) -> F:
 
 
 def takes_targets(check: Callable[[Any], None]) -> Callable[[F], F]:
-    """Decorate a function of `(outputs, targets)` with what raises for known targets that it can't take, and return it.
+    """Decorate a function of `(outputs, targets)` with a check that raises for known targets that it can't take.
 
-    So `jn.train` can look at them before a run, in which they are traced.
+    `jn.train` runs the check before a training run, inside which targets are traced.
     """
 
     def note(function: F) -> F:
@@ -48,20 +48,22 @@ def takes_targets(check: Callable[[Any], None]) -> Callable[[F], F]:
 
 
 def targets_check_of(function: Any) -> Callable[[Any], None] | None:
-    """Return what a function, or a `functools.partial` of it, asks of its targets' values, if anything."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    return getattr(function, "check_targets", None)
+    """Return the targets check declared on a function or on the function of a `functools.partial`, or `None`."""
+    return getattr(_unwrapped(function), "check_targets", None)
 
 
 def labels_of(function: Any) -> Labels | None:
-    """Return what a function, or a `functools.partial` of it, says of its labels; `None` where it says nothing."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    found = getattr(function, "labels", None)
+    """Return the labels declared on a function or on the function of a `functools.partial`, or `None`."""
+    found = getattr(_unwrapped(function), "labels", None)
     return found if isinstance(found, Labels) else None
 
 
-def but(labels: Labels | None, none: int) -> Labels | None:
-    """Return labels with one more that stands for none."""
-    return None if labels is None else replace(labels, none=(*labels.none, none))
+def ignore_label(labels: Labels | None, label: int) -> Labels | None:
+    """Return labels with one more that means "no label"."""
+    return None if labels is None else replace(labels, none=(*labels.none, label))
+
+
+def _unwrapped(function: Any) -> Any:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function

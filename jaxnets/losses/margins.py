@@ -1,4 +1,4 @@
-"""Losses between scores and classes that ask for a margin. Each returns one value an example, `(batch,)`."""
+"""Losses of scores and classes with a margin, one value per example."""
 
 from typing import Any
 
@@ -13,21 +13,21 @@ from jaxnets.losses.labels import takes_labels, takes_targets
 
 
 def _check_signs(targets: Any) -> None:
-    hint = "; turn 0 and 1 into these by 2 * targets - 1"
+    hint = "; convert 0 and 1 by 2 * targets - 1"
     refuse(targets, lambda t: (t != 1) & (t != -1), f"expects targets -1 or 1, got {{}}{hint}")
 
 
 @takes_targets(_check_signs)
 @named
 def hinge(outputs: Any, targets: Any) -> jax.Array:
-    """Return the hinge loss max(0, 1 − t o) of a score, that of support vector machines.
+    """Return the hinge loss max(0, 1 − t o) of support vector machines.
 
     Args:
         outputs: scores `(batch, ...)`, floating.
         targets: −1 or 1, of the same shape.
 
     Returns:
-        `(batch,)`, float32 or wider. At the kink, t o = 1, the derivative is the middle of both sides.
+        `(batch,)`, float32 or wider. At the kink, t o = 1, the derivative is the mean of both sides.
 
     Raises:
         NetError: if the shapes differ or a known target is neither −1 nor 1.
@@ -42,7 +42,7 @@ def hinge(outputs: Any, targets: Any) -> jax.Array:
 @takes_targets(_check_signs)
 @named
 def squared_hinge(outputs: Any, targets: Any) -> jax.Array:
-    """Return the squared hinge loss max(0, 1 − t o)², which has no kink.
+    """Return the squared hinge loss max(0, 1 − t o)², whose derivative is continuous.
 
     Args:
         outputs: scores `(batch, ...)`, floating.
@@ -64,19 +64,19 @@ def squared_hinge(outputs: Any, targets: Any) -> jax.Array:
 @takes_targets(_check_signs)
 @named
 def perceptron(outputs: Any, targets: Any) -> jax.Array:
-    """Return the perceptron's loss max(0, −t o), zero wherever the sign is right.
+    """Return the perceptron's loss max(0, −t o), which is 0 where the sign is right.
 
     Args:
         outputs: scores `(batch, ...)`, floating.
         targets: −1 or 1, of the same shape.
 
     Returns:
-        `(batch,)`, float32 or wider. At o = 0 the derivative is −t / 2, so that learning starts from zero.
+        `(batch,)`, float32 or wider. At o = 0 the derivative is −t / 2, so training can start from zero.
 
     Raises:
         NetError: if the shapes differ or a known target is neither −1 nor 1.
 
-    Rosenblatt, "The Perceptron" (1958), for the rule that its gradient gives.
+    Rosenblatt, "The Perceptron" (1958), for the learning rule, which is its gradient.
 
     >>> import jax.numpy as jnp
     >>> print(perceptron(jnp.array([0.5, -2.0]), jnp.array([1, 1])))
@@ -88,10 +88,10 @@ def perceptron(outputs: Any, targets: Any) -> jax.Array:
 @takes_targets(_check_signs)
 @named
 def exponential(outputs: Any, targets: Any) -> jax.Array:
-    """Return the exponential loss e^(−t o), that of AdaBoost.
+    """Return the exponential loss e^(−t o) of AdaBoost.
 
-    It is not clamped: with t o below about −88 it overflows float32 to ∞ (−709 in float64), its gradient too.
-    `binary_cross_entropy` has the same minimizer, up to a factor 2, and grows linearly.
+    It is not clamped: for t o below about −88 (−709 in float64) the loss and its gradient overflow to ∞.
+    `binary_cross_entropy` has the same minimizer, up to a factor of 2, and grows linearly.
 
     Args:
         outputs: scores `(batch, ...)`, floating.
@@ -118,21 +118,22 @@ def exponential(outputs: Any, targets: Any) -> jax.Array:
 def multiclass_hinge(outputs: Any, targets: Any, *, margin: Any = 1.0, power: Any = 1) -> jax.Array:
     """Return the multi-class hinge loss Σ_{j≠y} max(0, o_j − o_y + Δ)^p.
 
-    Every class that comes nearer to the true one than the margin Δ counts (Weston and Watkins). PyTorch's
-    `MultiMarginLoss` divides it by the number of classes; Optax's loss of this name is `crammer_singer_hinge`. With
-    Δ = 0 equal scores for all cost nothing, and with Δ < 0 the true class may even lie behind.
+    Every class whose score is within the margin Δ of the true one counts (Weston and Watkins). PyTorch's
+    `MultiMarginLoss` divides by the number of classes; Optax's `multiclass_hinge_loss` is `crammer_singer_hinge` here.
+    With Δ = 0 equal scores cost nothing, and with Δ < 0 the true class may even score lower than others.
 
     Args:
         outputs: scores `(batch, ..., classes)`, floating.
-        targets: integer labels `(batch, ...)`. A traced label out of range gives NaN.
+        targets: integer labels `(batch, ...)`. A traced label out of range returns NaN.
         margin: Δ, any real number; may be traced.
-        power: p, 1 or 2. 2 has no kink.
+        power: p, 1 or 2. With 2 the derivative is continuous.
 
     Returns:
-        `(batch,)`, float32 or wider. A class with score −∞ counts for nothing.
+        `(batch,)`, float32 or wider. A class with score −∞ does not count.
 
     Raises:
-        NetError: as `cross_entropy`, and for probabilities as targets, a margin that is no real number, or another p.
+        NetError: as `cross_entropy`, and for probabilities as targets, a margin that is not a real number, or another
+            p.
 
     Weston and Watkins, "Support Vector Machines for Multi-Class Pattern Recognition" (1999).
 
@@ -145,6 +146,7 @@ def multiclass_hinge(outputs: Any, targets: Any, *, margin: Any = 1.0, power: An
         raise NetError(f"expects power 1 or 2, got {power!r}")
     outputs, labels = integer_targets(outputs, targets)
     rest = others(labels, outputs) & ~jnp.isneginf(outputs)
+    # The true class and scores of −∞ are replaced before max(0, ·), so that no NaN reaches the gradient.
     excess = jnp.where(rest, outputs - pick(outputs, labels)[..., None] + option(margin, outputs), 0)
     excess = jnp.where(rest, jnp.maximum(excess, 0), 0)
     return over_batch((excess if power == 1 else jnp.square(excess)).sum(axis=-1))
@@ -152,20 +154,20 @@ def multiclass_hinge(outputs: Any, targets: Any, *, margin: Any = 1.0, power: An
 
 @named
 def crammer_singer_hinge(outputs: Any, targets: Any, *, margin: Any = 1.0) -> jax.Array:
-    """Return the multi-class hinge loss max(0, max_{j≠y} o_j − o_y + Δ), in which the worst class alone counts.
+    """Return the multi-class hinge loss max(0, max_{j≠y} o_j − o_y + Δ), in which only the best wrong class counts.
 
-    It is scikit-learn's `hinge_loss` of several classes and Optax's `multiclass_hinge_loss`.
+    It is scikit-learn's `hinge_loss` for several classes and Optax's `multiclass_hinge_loss`.
 
     Args:
         outputs: scores `(batch, ..., classes)`, floating.
-        targets: integer labels `(batch, ...)`. A traced label out of range gives NaN.
+        targets: integer labels `(batch, ...)`. A traced label out of range returns NaN.
         margin: Δ, any real number; may be traced.
 
     Returns:
-        `(batch,)`, float32 or wider. A class with score −∞ counts for nothing.
+        `(batch,)`, float32 or wider. A class with score −∞ does not count.
 
     Raises:
-        NetError: as `cross_entropy`, and for probabilities as targets or a margin that is no real number.
+        NetError: as `cross_entropy`, and for probabilities as targets or a margin that is not a real number.
 
     Crammer and Singer, "On the Algorithmic Implementation of Multiclass Kernel-based Vector Machines" (2001).
 
@@ -175,6 +177,7 @@ def crammer_singer_hinge(outputs: Any, targets: Any, *, margin: Any = 1.0) -> ja
     """
     concrete(margin)
     outputs, labels = integer_targets(outputs, targets)
+    # The best wrong score; −∞ if all wrong classes score −∞.
     worst = jnp.where(others(labels, outputs), outputs, -jnp.inf).max(axis=-1)
     some = ~jnp.isneginf(worst)
     excess = jnp.where(some, worst, 0) - pick(outputs, labels) + option(margin, outputs)
@@ -182,6 +185,7 @@ def crammer_singer_hinge(outputs: Any, targets: Any, *, margin: Any = 1.0) -> ja
 
 
 def _signed(outputs: Any, targets: Any) -> tuple[jax.Array, jax.Array]:
+    """Return outputs and targets of the same shape, with targets of −1 and 1."""
     outputs, targets = same_shape(outputs, targets)
     _check_signs(targets)
     return outputs, targets

@@ -1,4 +1,4 @@
-"""Weights of examples and of steps: what has weight 0 counts for nothing, whatever stands there."""
+"""Weights of examples and of steps: what has weight 0 never matters, whatever its value."""
 
 from typing import Any
 
@@ -12,57 +12,59 @@ from jaxnets.core.padded import Padded, check_padded
 
 
 def check_weights(weights: Any, shape: tuple[int, ...]) -> jax.Array:
-    """Return weights of a shape as floating numbers; a traced one that is negative becomes NaN, and so does their mean.
+    """Return weights of a given shape as floats. A traced negative weight becomes NaN, and so does a mean with it.
 
     Raises:
         NetError: if they have another shape, or a known one is negative.
     """
     weights = jnp.asarray(weights)
     if weights.shape != shape:
-        raise NetError(f"expects weights {shape}, got {weights.shape}; one for each value, 0 to mask it")
+        raise NetError(f"expects weights {shape}, got {weights.shape}; give one for each value, 0 to mask it")
     refuse(weights, lambda w: w < 0, "expects weights ≥ 0, got {}")
+    # Traced weights can't be checked; NaN shows the mistake in the result.
     weights = wide(weights)
     return jnp.where(weights < 0, jnp.nan, weights) if known(weights) is None else weights
 
 
 def check_by_example(name: str, values: Any, outputs: Any) -> None:
-    """Check that values are `(batch,)`, by the batch axis of the outputs.
+    """Check that values are `(batch,)`, with the batch axis of the outputs.
 
     Raises:
-        NetError: if not.
+        NetError: if they are not.
     """
     batch = jnp.shape(jax.tree.leaves(outputs)[0])[:1]
     if jnp.shape(values) != batch:
         raise NetError(
-            f"expects {name} to give one value for each example, {batch}, got {jnp.shape(values)}; "
+            f"expects {name} to return one value per example, {batch}, got {jnp.shape(values)}; "
             f"average over the other axes, not over the batch"
         )
 
 
-def blanked(mask: jax.Array, x: Any) -> jax.Array:
-    """Return `x` `(*mask.shape, ...)` with zeros where the mask is false; no gradient passes there, NaN neither."""
+def zero_masked(mask: jax.Array, x: Any) -> jax.Array:
+    """Return `x` `(*mask.shape, ...)` with zeros where the mask is false; neither gradients nor NaN pass there."""
     x = jnp.asarray(x)
     return jnp.where(_spread(mask, x), x, jnp.zeros((), x.dtype))
 
 
-def stood_in(mask: jax.Array, x: Any) -> jax.Array:
-    """Return `x` with the first entry that the mask allows in place of every one that it rules out.
+def fill_masked(mask: jax.Array, x: Any) -> jax.Array:
+    """Return `x` with its first entry where the mask is true in place of every entry where it is false.
 
-    For targets, which have to be valid: 0 is no target of a hinge loss.
+    Targets need it, since they have to stay valid: 0 is not a target of a hinge loss.
     """
     x = jnp.asarray(x)
-    flat = x.reshape((mask.size, *x.shape[mask.ndim :]))
+    flat = x.reshape((mask.size, *x.shape[mask.ndim :]))  # (mask.size, ...)
     if not mask.size:
         return x
-    first = blanked(mask.any(), jax.lax.stop_gradient(flat[jnp.argmax(mask)]))
+    # Zeros where the mask is false everywhere.
+    first = zero_masked(mask.any(), jax.lax.stop_gradient(flat[jnp.argmax(mask)]))
     return jnp.where(_spread(mask, x), x, jnp.broadcast_to(first.reshape((1,) * mask.ndim + first.shape), x.shape))
 
 
 def masked_rows(outputs: Any, targets: Any, weights: Any) -> tuple[Any, Any, jax.Array | None]:
-    """Return outputs and targets, trees of `(batch, ...)`, with harmless rows where the weight is 0, and the weights.
+    """Return outputs and targets, pytrees of `(batch, ...)`, with harmless rows where the weight is 0, and the weights.
 
     Raises:
-        NetError: if weights are not `(batch,)` and ≥ 0, or a leaf has another batch axis.
+        NetError: if weights are not `(batch,)` or not ≥ 0, or a leaf has another batch axis.
     """
     if weights is None:
         _check_batch("outputs", jnp.shape(jax.tree.leaves(outputs)[0])[:1], outputs=outputs, targets=targets)
@@ -72,10 +74,11 @@ def masked_rows(outputs: Any, targets: Any, weights: Any) -> tuple[Any, Any, jax
     real = weights > 0
     _check_batch("weights", real.shape, outputs=outputs, targets=targets)
 
-    def harmless(x: Any) -> jax.Array:  # integers, such as lengths, have to stay valid
-        return blanked(real, x) if jnp.issubdtype(jnp.result_type(x), jnp.inexact) else stood_in(real, x)
+    def harmless(x: Any) -> jax.Array:
+        # Integers, such as lengths, have to stay valid: zeros might not be.
+        return zero_masked(real, x) if jnp.issubdtype(jnp.result_type(x), jnp.inexact) else fill_masked(real, x)
 
-    return jax.tree.map(harmless, outputs), jax.tree.map(lambda x: stood_in(real, x), targets), weights
+    return jax.tree.map(harmless, outputs), jax.tree.map(lambda x: fill_masked(real, x), targets), weights
 
 
 def weighted_sum(values: jax.Array, weights: jax.Array) -> jax.Array:
@@ -85,17 +88,17 @@ def weighted_sum(values: jax.Array, weights: jax.Array) -> jax.Array:
 
 
 def weighted_mean(values: jax.Array, weights: jax.Array, axis: int = 0) -> jax.Array:
-    """Return Σ w v / Σ w along an axis of two arrays of one shape; 0 where all weights are 0."""
+    """Return Σ w v / Σ w along an axis of two arrays of the same shape; 0 where all weights are 0."""
     weights = weights.astype(values.dtype)
     total = weights.sum(axis=axis)
     return jnp.where(weights == 0, 0, weights * values).sum(axis=axis) / jnp.where(total == 0, 1, total)
 
 
 def real_steps(outputs: Any, targets: Any) -> jax.Array | None:
-    """Return where a step is real in outputs and targets, `(batch, time)`, or `None` if neither is `Padded`.
+    """Return which steps are real in both outputs and targets, `(batch, time)`, or `None` if neither is `Padded`.
 
     Raises:
-        NetError: if they differ in batch, time or known lengths, or a known length lies outside 0 … time.
+        NetError: if they differ in batch, time or known lengths, or a known length is outside 0 … time.
     """
     sequences = [x for x in (outputs, targets) if isinstance(x, Padded)]
     for x in sequences:
@@ -106,7 +109,8 @@ def real_steps(outputs: Any, targets: Any) -> jax.Array | None:
         return sequences[0].mask if sequences else None
     first, second = (jnp.shape(x.values)[:2] for x in sequences)
     if first != second:
-        raise NetError(f"expects outputs and targets of one batch and time, got {first} and {second}")
+        raise NetError(f"expects outputs and targets of the same batch and time, got {first} and {second}")
+    # Lengths of both, if they are known.
     lengths, others = (known(x.lengths) for x in sequences)
     if lengths is not None and others is not None and (lengths != others).any():
         raise NetError(f"expects outputs and targets of the same lengths, got {lengths} and {others}")
@@ -114,6 +118,7 @@ def real_steps(outputs: Any, targets: Any) -> jax.Array | None:
 
 
 def _check_batch(of: str, batch: tuple[int, ...], **trees: Any) -> None:
+    """Check that all leaves start with `batch`, the batch axis of `of`."""
     for name, tree in trees.items():
         for leaf in jax.tree.leaves(tree):
             if jnp.shape(leaf)[:1] != batch:
@@ -121,4 +126,5 @@ def _check_batch(of: str, batch: tuple[int, ...], **trees: Any) -> None:
 
 
 def _spread(mask: jax.Array, x: jax.Array) -> jax.Array:
+    """Return a mask or weights with trailing axes of length 1, up to the rank of `x`."""
     return mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim))

@@ -1,4 +1,4 @@
-"""Losses between real numbers. Each returns one value an example: the mean over all axes but the batch."""
+"""Losses of real numbers, one value per example: the mean over all axes except the batch."""
 
 import math
 from typing import Any
@@ -14,7 +14,7 @@ from jaxnets.losses.checks import at_least_zero, magnitude, named, option, over_
 
 @named
 def absolute_error(outputs: Any, targets: Any) -> jax.Array:
-    """Return the absolute error |o − t|, whose mean is least at the median of the targets.
+    """Return the absolute error |o − t|, whose mean is smallest at the median of the targets.
 
     Args:
         outputs: `(batch, ...)`, floating.
@@ -78,7 +78,7 @@ def half_squared_error(outputs: Any, targets: Any) -> jax.Array:
 
 @named
 def huber(outputs: Any, targets: Any, *, delta: Any = 1.0) -> jax.Array:
-    """Return Huber's loss: ½ e² for |e| ≤ δ, δ (|e| − ½ δ) beyond, with e = o − t.
+    """Return the Huber loss: ½ e² for |e| ≤ δ, δ (|e| − ½ δ) beyond, with e = o − t.
 
     Args:
         outputs: `(batch, ...)`, floating.
@@ -133,7 +133,7 @@ def smooth_l1(outputs: Any, targets: Any, *, beta: Any = 1.0) -> jax.Array:
 
 @named
 def log_cosh(outputs: Any, targets: Any) -> jax.Array:
-    """Return log cosh(o − t): about ½ e² near 0 and |e| − log 2 far away, smooth everywhere.
+    """Return log cosh e with e = o − t: about ½ e² near 0 and |e| − log 2 far away, smooth everywhere.
 
     Args:
         outputs: `(batch, ...)`, floating.
@@ -152,16 +152,17 @@ def log_cosh(outputs: Any, targets: Any) -> jax.Array:
     outputs, targets = same_shape(outputs, targets)
     error = outputs - targets
     size, near = magnitude(error), jnp.abs(error) < 1
-    small = jnp.log1p(2 * jnp.square(jnp.sinh(jnp.where(near, error, 0) / 2)))  # without cancellation
+    # Near 0, cosh e = 1 + 2 sinh²(e / 2) avoids cancellation; far away, e^(−2|e|) avoids overflow.
+    small = jnp.log1p(2 * jnp.square(jnp.sinh(jnp.where(near, error, 0) / 2)))
     return over_batch(jnp.where(near, small, size + jnp.log1p(jnp.exp(-2 * size)) - math.log(2)))
 
 
 @named
 def squared_log_error(outputs: Any, targets: Any) -> jax.Array:
-    """Return the squared logarithmic error (MSLE), (log(1 + o) − log(1 + t))², for quantities that grow by ratios.
+    """Return the squared logarithmic error (MSLE), (log(1 + o) − log(1 + t))², for quantities compared by their ratio.
 
     Args:
-        outputs: `(batch, ...)`, floating, > −1; traced values at or below −1 give NaN or ∞.
+        outputs: `(batch, ...)`, floating, > −1; traced values at or below −1 return NaN or ∞.
         targets: of the same shape, > −1.
 
     Returns:
@@ -176,7 +177,7 @@ def squared_log_error(outputs: Any, targets: Any) -> jax.Array:
     """
     outputs, targets = same_shape(outputs, targets)
     for name, x in (("outputs", outputs), ("targets", targets)):
-        refuse(x, lambda x: x <= -1, f"expects {name} > -1, got {{}}; end the network in jax.nn.softplus")
+        refuse(x, lambda x: x <= -1, f"expects {name} > -1, got {{}}; end the network with jax.nn.softplus")
     return over_batch(optax.losses.squared_error(jnp.log1p(outputs), jnp.log1p(targets)))
 
 
@@ -184,16 +185,16 @@ def squared_log_error(outputs: Any, targets: Any) -> jax.Array:
 def absolute_percentage_error(outputs: Any, targets: Any, *, epsilon: Any = 1e-8) -> jax.Array:
     """Return the absolute percentage error (MAPE) as a fraction, |o − t| / max(|t|, ε).
 
-    Where a target is 0 the loss is |o| / ε: finite, huge and of little meaning. Leave such targets out by
-    weights, or choose ε as the least size that matters.
+    Where a target is 0 the loss is |o| / ε: finite, huge and hardly meaningful. Leave such targets out by weights, or
+    choose ε as the smallest magnitude that matters.
 
     Args:
         outputs: `(batch, ...)`, floating.
         targets: of the same shape.
-        epsilon: the least size a target counts with, > 0; may be traced.
+        epsilon: ε > 0, the smallest divisor; may be traced.
 
     Returns:
-        `(batch,)`, float32 or wider; 0.1 is ten per cent.
+        `(batch,)`, float32 or wider; 0.1 is 10 %.
 
     Raises:
         NetError: if the shapes differ or ε ≤ 0.
@@ -209,20 +210,20 @@ def absolute_percentage_error(outputs: Any, targets: Any, *, epsilon: Any = 1e-8
 
 @named
 def cosine(outputs: Any, targets: Any) -> jax.Array:
-    """Return the cosine distance 1 − o·t / (‖o‖ ‖t‖) along the last axis, from 0 (one direction) to 2 (opposite).
+    """Return the cosine distance 1 − o·t / (‖o‖ ‖t‖) along the last axis, from 0 (same direction) to 2 (opposite).
 
-    Vectors are scaled by their greatest entry first, so that neither large nor small ones lose precision. A
-    zero vector has distance 1 to everything, and as an output the gradient −t / ‖t‖, towards the target.
+    Vectors are first scaled by their largest entry, so that neither large nor small vectors lose precision. A zero
+    vector has distance 1 to everything; as an output its gradient is −t / ‖t‖, towards the target.
 
     Args:
         outputs: `(batch, ..., features)`, floating.
         targets: of the same shape.
 
     Returns:
-        `(batch,)`, float32 or wider, the mean over the axes between.
+        `(batch,)`, float32 or wider: the mean over the axes between.
 
     Raises:
-        NetError: if the shapes differ, or there is no axis of features.
+        NetError: if the shapes differ, or there is no feature axis.
 
     >>> import jax.numpy as jnp
     >>> print(cosine(jnp.array([[3.0, 4.0], [0.0, 0.0]]), jnp.array([[6.0, 8.0], [1.0, 0.0]])).round(6))
@@ -230,11 +231,13 @@ def cosine(outputs: Any, targets: Any) -> jax.Array:
     """
     outputs, targets = same_shape(outputs, targets)
     if outputs.ndim < 2:
-        raise NetError(f"expects (batch, ..., features), got {outputs.shape}; one number has no direction")
+        raise NetError(f"expects (batch, ..., features), got {outputs.shape}; a single number has no direction")
     return over_batch(at_least_zero(1 - (_direction(outputs) * _direction(targets)).sum(axis=-1)))
 
 
 def _direction(x: jax.Array) -> jax.Array:
+    """Return x / ‖x‖ along the last axis, without overflow or underflow; zeros stay zeros."""
+    # Scaling does not change the direction, and needs no gradient.
     largest = jax.lax.stop_gradient(jnp.abs(x).max(axis=-1, keepdims=True, initial=0.0))
     x = x / jnp.where(largest > 0, largest, 1)
     square = jnp.square(x).sum(axis=-1, keepdims=True)

@@ -1,8 +1,7 @@
-"""Measures of how well a network does, exact over data that passes in batches of any size."""
+"""Metrics of how well a network does, exact over data that arrive in batches of any size."""
 
 from jaxnets.metrics.confusion import confusion_matrix, f1, intersection_over_union, precision, recall
-from jaxnets.metrics.ignored import ignoring
-from jaxnets.metrics.metric import Metric, mean
+from jaxnets.metrics.metric import Metric, ignoring, mean
 from jaxnets.metrics.regression import mean_absolute_error, mean_squared_error, r2
 from jaxnets.metrics.scores import accuracy, binary_accuracy, perplexity, top_k
 

@@ -1,4 +1,4 @@
-"""Metrics that come from counting true against predicted classes."""
+"""Metrics of the confusion matrix: counts of true against predicted classes."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -16,7 +16,7 @@ Average = Literal["macro", "micro", "weighted"]
 
 
 def _counts(classes: int, name: str) -> Callable[..., Sums]:
-    """Return the `measure` that counts true classes (rows) against predicted ones; a last column for NaN."""
+    """Return a `measure` that counts true classes (rows) against predicted ones; an extra last column counts NaN."""
     with labeled_as(name):
         check_count("classes", classes)
 
@@ -32,19 +32,19 @@ def _counts(classes: int, name: str) -> Callable[..., Sums]:
 
 
 def confusion_matrix(classes: int) -> Metric:
-    """Make the metric that counts, for each true class (row), how often each class was predicted (column).
+    """Return a metric that counts, for each true class (row), how often each class was predicted (column).
 
-    A row with a NaN among its scores predicts no class: it is in no column.
+    Scores with a NaN predict no class: they are in no column.
 
     Args:
-        classes: how many there are, at least 1.
+        classes: the number of classes, at least 1.
 
     Returns:
-        A metric of outputs `(batch, ..., classes)` and labels; its value is `(classes, classes)`, floating
-        since weights count. Counts are exact up to 10¹², and rounded once, to the 24 bits of a float32.
+        A metric of outputs `(batch, ..., classes)` and labels. Its value is `(classes, classes)`, floating because of
+        weights. Counts are exact up to 10¹², and rounded once, to the 24 bits of a float32.
 
     Raises:
-        NetError: for `classes` < 1; when measured, if the outputs have another number.
+        NetError: for `classes` < 1; when measured, if the outputs have another number of classes.
 
     >>> import jax.numpy as jnp
     >>> print(confusion_matrix(2)(jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), jnp.array([0, 1, 1])))
@@ -55,17 +55,17 @@ def confusion_matrix(classes: int) -> Metric:
 
 
 def precision(classes: int, *, average: Average | None = "macro") -> Metric:
-    """Make the metric TP / (TP + FP): what share of the predictions of a class is right.
+    """Return the metric TP / (TP + FP): the fraction of predictions of a class that are right.
 
     0 / 0 counts as 0, as in scikit-learn, so a class that is never predicted lowers the average.
 
     Args:
-        classes: how many there are.
-        average: "macro" for the mean over classes, "weighted" for that weighted by how often each is true,
-            "micro" for all predictions as one pool, `None` for one value a class, `(classes,)`.
+        classes: the number of classes.
+        average: "macro" for the mean over classes, "weighted" for the mean weighted by how often each is true, "micro"
+            for all predictions together, `None` for one value per class, `(classes,)`.
 
     Returns:
-        A metric of outputs `(batch, ..., classes)` and labels. Rows with NaN predict no class.
+        A metric of outputs `(batch, ..., classes)` and labels. Scores with a NaN predict no class.
 
     Raises:
         NetError: for another average; when measured, if the outputs have another number of classes.
@@ -79,14 +79,14 @@ def precision(classes: int, *, average: Average | None = "macro") -> Metric:
 
 
 def recall(classes: int, *, average: Average | None = "macro") -> Metric:
-    """Make the metric TP / (TP + FN): what share of the examples of a class is found.
+    """Return the metric TP / (TP + FN): the fraction of examples of a class that are found.
 
     Args:
-        classes: how many there are.
+        classes: the number of classes.
         average: as in `precision`.
 
     Returns:
-        A metric of outputs `(batch, ..., classes)` and labels. Rows with NaN are not found.
+        A metric of outputs `(batch, ..., classes)` and labels. Scores with a NaN predict no class.
 
     Raises:
         NetError: as `precision`.
@@ -99,10 +99,10 @@ def recall(classes: int, *, average: Average | None = "macro") -> Metric:
 
 
 def f1(classes: int, *, average: Average | None = "macro") -> Metric:
-    """Make the metric F₁ = 2 TP / (2 TP + FP + FN), the harmonic mean of precision and recall.
+    """Return the metric F₁ = 2 TP / (2 TP + FP + FN), the harmonic mean of precision and recall.
 
     Args:
-        classes: how many there are.
+        classes: the number of classes.
         average: as in `precision`.
 
     Returns:
@@ -119,13 +119,13 @@ def f1(classes: int, *, average: Average | None = "macro") -> Metric:
 
 
 def intersection_over_union(classes: int, *, average: Average | None = "macro") -> Metric:
-    """Make the metric TP / (TP + FP + FN), the Jaccard index: what share of a class's true or predicted places is both.
+    """Return the metric TP / (TP + FP + FN), the Jaccard index: intersection over union of true and predicted.
 
     With "macro" it is the mean IoU of segmentation. A class that is neither true nor predicted counts as 0, as in
-    scikit-learn; take `average=None` to leave it out.
+    scikit-learn; use `average=None` to leave it out.
 
     Args:
-        classes: how many there are.
+        classes: the number of classes.
         average: as in `precision`.
 
     Returns:
@@ -150,10 +150,12 @@ def intersection_over_union(classes: int, *, average: Average | None = "macro") 
 
 
 def _rates(name: str, classes: int, average: Any, rate: Callable[..., jax.Array]) -> Metric:
+    """Return a metric of a rate, a function of the counts `(right, true, predicted)`, averaged over classes."""
     if average not in ("macro", "micro", "weighted", None):
         raise NetError(f"expects average 'macro', 'micro', 'weighted' or None, got {average!r}", label=name)
 
     def value(counts: jax.Array) -> jax.Array:
+        # (classes,) each
         right, true, predicted = jnp.diagonal(counts), counts.sum(axis=1), counts[:, :-1].sum(axis=0)
         if average == "micro":
             return rate(right.sum(), true.sum(), predicted.sum())

@@ -1,9 +1,9 @@
-"""The record `Metric`, and the means of losses."""
+"""The record `Metric`, the mean of a loss as a metric, and metrics that ignore a label."""
 
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -11,8 +11,8 @@ import jax.numpy as jnp
 
 from jaxnets.core.checks import name_of
 from jaxnets.core.errors import labeled_as
-from jaxnets.losses.labels import labels_of, takes_labels, takes_targets, targets_check_of
-from jaxnets.losses.masking import check_by_example, masked_rows
+from jaxnets.losses.labels import ignore_label, labels_of, takes_labels, takes_targets, targets_check_of
+from jaxnets.losses.masking import check_by_example, check_weights, masked_rows
 from jaxnets.ops.sums import Sum, add, as_sum, rounded, total
 
 Sums = Any  # a pytree of arrays, or of `Sum`s
@@ -20,30 +20,27 @@ Sums = Any  # a pytree of arrays, or of `Sum`s
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Metric:
-    """A measure over examples, in three pure functions, so that data may come in parts.
+    """A metric of examples in three pure functions, so that data may arrive in parts.
 
-    `value(merge(measure(part 1), measure(part 2)))` is the value over both parts. Zeros in place of the sums
-    are the neutral element of `merge`, so a `lax.scan` can start from them. Called directly, a metric gives the
-    value over the data at hand: `accuracy(outputs, targets, weights=None)`.
+    `value(merge(measure(part 1), measure(part 2)))` is the value over both parts. Sums of zeros are the neutral element
+    of `merge`, so a `lax.scan` can start from them. Called directly, a metric returns the value over the given data:
+    `accuracy(outputs, targets, weights=None)`.
 
-    A metric made without `merge` adds its sums, and loses nothing: each array of numbers that `measure` returns is
-    kept as a pair (`jaxnets.ops.sums.Sum`), exact for counts up to 10¹², and `value` is handed each pair as one
-    floating array again.
+    A metric without a custom `merge` adds its sums without loss: each array that `measure` returns is kept as a pair
+    (`jaxnets.ops.sums.Sum`), exact for counts up to 10¹², and `value` gets each pair as one floating array again.
 
-    What has weight 0 counts for nothing, NaN in it neither. Weights are `(batch,)`, and for metrics that look
-    at single steps or pixels also `(batch, ...)`, of the shape of the labels. There, outputs and targets may
-    be `Padded`. The value over no data at all, or where all weights are 0, is NaN; and so it is where a traced
-    weight is negative, while a known one is refused. Of the dict that `jn.auxiliary_heads` gives, metrics of
-    logits look at the main output, its `logits`.
+    Data of weight 0 never matter, not even NaN in them. Weights are `(batch,)`; metrics of single steps or pixels also
+    take `(batch, ...)` of the shape of the labels, and `Padded` outputs and targets. The value is NaN over no data,
+    where all weights are 0, and where a traced weight is negative; a known negative weight raises. Given the dict that
+    `jn.auxiliary_heads` returns, metrics of logits use the main output, its `logits`.
 
     Attributes:
         measure: `(outputs, targets, weights=None) -> sums`.
         value: `sums -> value`.
-        name: what it is reported under.
+        name: the name under which it is reported.
         merge: `(sums, sums) -> sums`.
-        higher_is_better: what early stopping, checkpoints and sweeps go by; `None` if the value does not tell, and
-            then they ask for `mode=`.
-        range: the least and the largest value it can have; figures draw no band beyond.
+        higher_is_better: how early stopping, checkpoints and sweeps compare values; with `None` they require `mode=`.
+        range: the smallest and the largest possible value; figures draw no band beyond.
 
     >>> import jax.numpy as jnp, jaxnets as jn
     >>> accuracy = jn.metrics.accuracy
@@ -64,15 +61,16 @@ class Metric:
         if self.merge is add:
             measure, value = self.measure, self.value
 
+            # Sums travel as exact pairs; the functions given see plain arrays.
             @functools.wraps(measure)
             def exactly(*data: Any, **named: Any) -> Sums:
-                return _each(as_sum, measure(*data, **named))
+                return _map_sums(as_sum, measure(*data, **named))
 
             object.__setattr__(self, "measure", exactly)
-            object.__setattr__(self, "value", lambda sums: value(_each(rounded, sums)))
+            object.__setattr__(self, "value", lambda sums: value(_map_sums(rounded, sums)))
 
     def __call__(self, outputs: Any, targets: Any, weights: Any = None) -> jax.Array:
-        """Return the value over the data at hand."""
+        """Return the value over the given data."""
         return self.value(self.measure(outputs, targets, weights))
 
     def __repr__(self) -> str:
@@ -80,7 +78,7 @@ class Metric:
 
 
 def sums(values: jax.Array, weights: jax.Array | None) -> Sums:
-    """Return what a mean is made of, from values and weights of one shape."""
+    """Return the sums of a weighted mean, from values and weights of the same shape."""
     weights = jnp.ones_like(values) if weights is None else weights.astype(values.dtype)
     return {"weight": total(weights), "total": total(values, weights)}
 
@@ -90,7 +88,7 @@ def ratio(sums: Sums) -> jax.Array:
     return sums["total"] / sums["weight"]
 
 
-def _each(function: Callable[[Any], Any], sums: Sums) -> Sums:
+def _map_sums(function: Callable[[Any], Any], sums: Sums) -> Sums:
     return jax.tree.map(function, sums, is_leaf=lambda leaf: isinstance(leaf, Sum))
 
 
@@ -98,11 +96,11 @@ def mean(loss: Callable[[Any, Any], jax.Array], *, higher_is_better: bool | None
     """Make a metric of a loss: the weighted mean of its values, Σ w l / Σ w.
 
     Args:
-        loss: `(outputs, targets) -> (batch,)`, one of `jn.losses` as a rule.
-        higher_is_better: as in `Metric`; of a loss less is better.
+        loss: `(outputs, targets) -> (batch,)`, such as one of `jn.losses`.
+        higher_is_better: as in `Metric`; `False` suits a loss.
 
     Returns:
-        A metric of the loss's name, with weights `(batch,)`.
+        A metric with the loss's name and weights `(batch,)`.
 
     >>> import jax.numpy as jnp, jaxnets as jn
     >>> mean(jn.losses.huber), mean(jn.losses.huber)(jnp.array([3.0, 0.0]), jnp.zeros(2)).item()
@@ -122,6 +120,38 @@ def mean(loss: Callable[[Any, Any], jax.Array], *, higher_is_better: bool | None
     if (check := targets_check_of(loss)) is not None:
         takes_targets(check)(measure)
     return Metric(takes_labels(measure, labels_of(loss)), ratio, name, higher_is_better=higher_is_better)
+
+
+def ignoring(metric: Metric, label: int) -> Metric:
+    """Leave out positions that bear a label which means "no label", such as 255 at the borders of a segmentation.
+
+    Args:
+        metric: a metric of classes: `accuracy`, `intersection_over_union(21)`, ….
+        label: the integer that means "no label".
+
+    Returns:
+        The metric of outputs `(batch, ..., classes)` and integer labels `(batch, ...)`, under the same name.
+
+    Raises:
+        NetError: when measured, as `metric`.
+
+    >>> import jax.numpy as jnp, jaxnets as jn
+    >>> scores, labels = jnp.array([[[1.0, 0.0], [0.0, 1.0]]]), jnp.array([[0, 255]])
+    >>> ignoring(jn.metrics.accuracy, 255)(scores, labels).item()
+    1.0
+    """
+
+    def measure(outputs: Any, targets: Any, weights: Any = None) -> Sums:
+        targets = jnp.asarray(targets)
+        # Positions without a label get weight 0.
+        real = (targets != label).astype(jnp.float32)
+        if weights is not None:
+            weights = jnp.asarray(weights)
+            weights = check_weights(weights, targets.shape[: weights.ndim]).astype(jnp.float32)
+            real = real * weights.reshape(weights.shape + (1,) * (real.ndim - weights.ndim))
+        return metric.measure(outputs, targets, real)
+
+    return replace(metric, measure=takes_labels(measure, ignore_label(labels_of(metric.measure), label)))
 
 
 def divide(a: jax.Array, b: jax.Array) -> jax.Array:

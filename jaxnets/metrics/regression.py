@@ -14,10 +14,10 @@ from jaxnets.metrics.metric import Metric, Sums, divide, mean
 from jaxnets.ops.sums import as_sum, total
 
 mean_squared_error: Metric = mean(losses.squared_error)
-"""The mean of (t − o)², for outputs and targets of one shape `(batch, ...)` and weights `(batch,)`."""
+"""The mean of (t − o)², for outputs and targets of the same shape `(batch, ...)` and weights `(batch,)`."""
 
 mean_absolute_error: Metric = mean(losses.absolute_error)
-"""The mean of |t − o|, for outputs and targets of one shape `(batch, ...)` and weights `(batch,)`."""
+"""The mean of |t − o|, for outputs and targets of the same shape `(batch, ...)` and weights `(batch,)`."""
 
 
 def _r2_sums(outputs: Any, targets: Any, weights: Any = None) -> Sums:
@@ -26,22 +26,25 @@ def _r2_sums(outputs: Any, targets: Any, weights: Any = None) -> Sums:
         outputs, targets = same_shape(outputs, targets)
     weights = jnp.ones(len(outputs), outputs.dtype) if weights is None else weights.astype(outputs.dtype)
     weight = total(weights)
+    # Targets are centered twice, about a rounded mean (the pivot) and about the mean that is left: nothing cancels.
     pivot = divide(total(targets, weights).value, weight.value)
-    away = targets - pivot[None]
-    mean = divide(total(away, weights).value, weight.value)
+    centered = targets - pivot[None]
+    mean = divide(total(centered, weights).value, weight.value)
     return {
         "weight": weight,
         "pivot": pivot,
-        "mean": as_sum(mean),  # of targets less the pivot
-        "spread": total(jnp.square(away - mean[None]), weights),
+        "mean": as_sum(mean),  # of targets minus the pivot
+        "spread": total(jnp.square(centered - mean[None]), weights),
         "error": total(jnp.square(targets - outputs), weights),
     }
 
 
 def _r2_merge(a: Sums, b: Sums) -> Sums:
     weight = a["weight"] + b["weight"]
+    # The difference of the two means.
     apart = (b["pivot"] - a["pivot"]) + (b["mean"].value - a["mean"].value)
     share = divide(b["weight"].value, weight.value)
+    # An empty part has pivot 0: take the pivot and the mean of the other part.
     empty = a["weight"].high == 0
     moved = a["mean"] + as_sum(apart * share)
     return {
@@ -55,16 +58,17 @@ def _r2_merge(a: Sums, b: Sums) -> Sums:
 
 def _r2_value(sums: Sums) -> jax.Array:
     spread, error = sums["spread"].value, sums["error"].value
+    # Targets that do not vary.
     flat = jnp.where(error > 0, 0.0, 1.0).astype(spread.dtype)
     each = jnp.where(spread > 0, 1 - error / jnp.where(spread > 0, spread, 1), flat).mean()
     return jnp.where(sums["weight"].high > 0, each, jnp.nan)
 
 
 r2: Metric = Metric(_r2_sums, _r2_value, "r2", _r2_merge, higher_is_better=True, range=(-math.inf, 1.0))
-"""The coefficient of determination R² = 1 − Σ w (t − o)² / Σ w (t − t̄)², for outputs and targets of one shape.
+"""The coefficient of determination R² = 1 − Σ w (t − o)² / Σ w (t − t̄)², for outputs and targets of the same shape.
 
-Of several outputs `(batch, ...)` the mean of each one's R². Where the targets do not vary it is 1 if all outputs are
-exact and 0 otherwise, as in scikit-learn. The spread about the mean is computed and merged about a pivot near the
-mean, after Chan, Golub and LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample Variances" (1979),
-so that nothing cancels where the mean is large.
+Several outputs `(batch, ...)` have the mean of their R². Where the targets do not vary it is 1 if all outputs are exact
+and 0 otherwise, as in scikit-learn. The sum of squares about the mean is computed and merged about a pivot near the
+mean, so that nothing cancels where the mean is large: Chan, Golub and LeVeque, "Updating Formulae and a Pairwise
+Algorithm for Computing Sample Variances" (1979).
 """

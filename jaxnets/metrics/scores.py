@@ -1,4 +1,4 @@
-"""Metrics of scores that are right or wrong: accuracies and perplexity."""
+"""Metrics of scores of classes: accuracies and perplexity."""
 
 import math
 from typing import Any
@@ -12,17 +12,17 @@ from jaxnets.core.errors import NetError, check_count, labeled_as
 from jaxnets.core.padded import Padded
 from jaxnets.losses.checks import array, class_targets, floating, over_batch, same_shape
 from jaxnets.losses.labels import takes_labels, takes_targets
-from jaxnets.losses.masking import blanked, check_weights, masked_rows, real_steps, stood_in
+from jaxnets.losses.masking import check_weights, fill_masked, masked_rows, real_steps, zero_masked
 from jaxnets.metrics.metric import Metric, Sums, ratio, sums
 
 
 def main_output(outputs: Any) -> Any:
-    """Return the logits of a network with auxiliary heads in training, any other outputs as they are."""
+    """Return the logits of a network with auxiliary heads in training, any other outputs unchanged."""
     return outputs["logits"] if isinstance(outputs, dict) and "logits" in outputs else outputs
 
 
 def items(outputs: Any, targets: Any, weights: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return scores `(items, classes)`, labels `(items,)` int32 and weights `(items,)`, padding with weight 0."""
+    """Return scores `(items, classes)`, int32 labels `(items,)` and weights `(items,)`; padding has weight 0."""
     outputs = main_output(outputs)
     mask = real_steps(outputs, targets)
     outputs, targets = (x.values if isinstance(x, Padded) else x for x in (outputs, targets))
@@ -30,29 +30,30 @@ def items(outputs: Any, targets: Any, weights: Any) -> tuple[jax.Array, jax.Arra
     if outputs.ndim < 2 or outputs.shape[-1] < 2:
         raise NetError(
             f"expects outputs (batch, ..., classes) with at least 2 classes, got {outputs.shape}; "
-            f"for one logit an example take jn.metrics.binary_accuracy, or two classes, [0, logit]"
+            f"for one logit per example use jn.metrics.binary_accuracy, or two classes, [0, logit]"
         )
     shape = outputs.shape[:-1]
     if targets.shape not in (shape, outputs.shape):
-        class_targets(outputs, targets)  # says what is wrong
-    counted = jnp.ones(shape, outputs.dtype)
+        class_targets(outputs, targets)  # raises, with the right message
+    counted = jnp.ones(shape, outputs.dtype)  # the weight of each item
     if weights is not None:
         weights = jnp.asarray(weights)
         weights = check_weights(weights, shape if weights.ndim == len(shape) else shape[:1]).astype(outputs.dtype)
         counted = counted * weights.reshape(weights.shape + (1,) * (len(shape) - weights.ndim))
+    # The mask is (batch, time), the items (batch, time, ...).
     if mask is not None:
         counted = jnp.where(mask.reshape(mask.shape + (1,) * (len(shape) - 2)), counted, 0)
+    # Items of weight 0 get harmless values before they are checked.
     real = counted > 0
-    outputs, targets = class_targets(blanked(real, outputs), stood_in(real, targets))
+    outputs, targets = class_targets(zero_masked(real, outputs), fill_masked(real, targets))
     labels = targets.argmax(axis=-1) if targets.ndim == outputs.ndim else targets
     return outputs.reshape((-1, outputs.shape[-1])), labels.reshape(-1), counted.reshape(-1)
 
 
 def top_k(k: int) -> Metric:
-    """Make the metric of how often the true class is among the k best.
+    """Return the metric of how often the true class is among the k best.
 
-    Of classes with equal scores the first counts as better, as in `argmax`. A row with a NaN among its scores
-    counts as wrong.
+    Of classes with equal scores the first counts as better, as in `argmax`. Scores with a NaN count as wrong.
 
     Args:
         k: at least 1 and at most the number of classes.
@@ -78,6 +79,7 @@ def _top_k(k: int, name: str) -> Metric:
             scores, labels, weights = items(outputs, targets, weights)
             if k > scores.shape[1]:
                 raise NetError(f"expects at least {k} classes, got {scores.shape[1]}")
+        # A class is better than the true one if it scores higher, or the same at a smaller index.
         true = jnp.take_along_axis(scores, labels[:, None], axis=1, mode="fill", fill_value=jnp.nan)
         before = jax.lax.broadcasted_iota(jnp.int32, scores.shape, 1) < labels[:, None]
         better = (scores > true) | ((scores == true) & before)
@@ -88,15 +90,15 @@ def _top_k(k: int, name: str) -> Metric:
 
 
 accuracy: Metric = _top_k(1, "accuracy")
-"""How often the best score is that of the true class, for outputs `(batch, ..., classes)` and labels `(batch, ...)`.
+"""How often the true class has the best score, for outputs `(batch, ..., classes)` and labels `(batch, ...)`.
 
-Labels are integers, or one-hot of the outputs' shape. Of equal scores the first counts. A row with a NaN among its
-scores counts as wrong: `argmax` would take the NaN for a prediction.
+Labels are integers, or one-hot of the outputs' shape. Of equal scores the first counts. Scores with a NaN count as
+wrong: `argmax` would take the NaN for a prediction.
 """
 
 
 def _check_binary(targets: Any) -> None:
-    hint = "; turn 1 and 2 into 0 and 1 by targets - 1"
+    hint = "; convert 1 and 2 to 0 and 1 by targets - 1"
     refuse(targets, lambda t: (t != 0) & (abs(t) != 1), f"expects targets 0 and 1, or -1 and 1, got {{}}{hint}")
 
 
@@ -111,10 +113,10 @@ def _binary_accuracy(outputs: Any, targets: Any, weights: Any = None) -> Sums:
 
 
 binary_accuracy: Metric = Metric(_binary_accuracy, ratio, "binary_accuracy", higher_is_better=True, range=(0.0, 1.0))
-"""How often the sign of a logit is right, for outputs and targets of one shape `(batch, ...)`.
+"""How often the sign of a logit is right, for outputs and targets of the same shape `(batch, ...)`.
 
-Targets are 0 and 1 or −1 and 1. A logit of 0 says no; NaN counts as wrong. Weights are `(batch,)`, and the mean is over
-all other axes.
+Targets are 0 and 1, or −1 and 1. A logit of 0 predicts 0 (or −1); NaN counts as wrong. Weights are `(batch,)`; the
+value is averaged over all other axes.
 """
 
 
@@ -131,8 +133,8 @@ perplexity: Metric = Metric(
     higher_is_better=False,
     range=(0.0, math.inf),
 )
-"""The perplexity e^l, l being the mean cross entropy of all real tokens, not a mean over batches or sequences.
+"""The perplexity e^l, where l is the mean cross entropy of all real tokens, not a mean over batches or sequences.
 
-Outputs are logits `(batch, ..., classes)`, labels as for `accuracy`. It is 1 for a model that knows, and the number of
-classes for one that guesses.
+Outputs are logits `(batch, ..., classes)`, labels as for `accuracy`. It is 1 for perfect predictions and the number of
+classes for uniform ones.
 """

@@ -1,15 +1,16 @@
-"""Penalties that an objective adds to a loss, of parameters chosen by path or of outputs; and the max-norm constraint.
+"""Regularizers that an objective adds to a loss, and the max-norm constraint.
 
-A strength may be a traced value, so that many are trained at once. Patterns are those of `jaxnets.core.paths`.
+Regularizers of parameters choose them by path, with the patterns of `jaxnets.core.paths`. Regularizers of outputs
+return one value per example. A strength may be traced, so that many strengths train at once.
 """
 
 from jaxnets.regularizers.constraints import max_norm
 from jaxnets.regularizers.outputs import activity_l1, activity_l2, confidence
-from jaxnets.regularizers.penalty import Penalty
+from jaxnets.regularizers.regularizer import Regularizer
 from jaxnets.regularizers.weights import elastic_net, group_lasso, l1, l2, orthogonality
 
 __all__ = [
-    "Penalty",
+    "Regularizer",
     "activity_l1",
     "activity_l2",
     "confidence",

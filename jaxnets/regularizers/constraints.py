@@ -9,25 +9,25 @@ import optax
 from jaxnets.core.dtypes import wide
 from jaxnets.core.errors import NetError, check_positive, labeled_as
 from jaxnets.core.paths import Pattern, mask, select
-from jaxnets.regularizers.penalty import axes_within, described, norm
+from jaxnets.regularizers.regularizer import axes_within, describe, norm
 
 
 def max_norm(limit: Any, on: Pattern = "**/kernel", axis: int | tuple[int, ...] = -1) -> optax.GradientTransformation:
-    """Keep the norm of the weights into each unit at most c: w ← w min(1, c / ‖w‖₂) after each step.
+    """Limit the norm of the weights into each unit to c: w ← w min(1, c / ‖w‖₂) after each step.
 
-    A constraint rather than a penalty, so it stands last in the optimizer's chain and changes the update such
-    that `params + updates` satisfies it, to rounding: `optax.chain(optax.sgd(0.1), jn.regularizers.max_norm(3.0))`.
+    This is a constraint, not a regularizer. Put it last in the optimizer's chain: it changes the update so that
+    `params + updates` satisfies it, up to rounding. `optax.chain(optax.sgd(0.1), jn.regularizers.max_norm(3.0))`.
 
     Args:
         limit: c > 0; may be traced.
         on: the paths of the parameters, see `jaxnets.core.paths`.
-        axis: what numbers the units, as in `group_lasso`.
+        axis: the axis that enumerates the units, as in `group_lasso`.
 
     Returns:
-        An Optax transformation without memory, whose `update` needs `params`.
+        A stateless Optax transformation whose `update` needs `params`.
 
     Raises:
-        NetError: if c ≤ 0; when called, if a pattern matches nothing, `params` is missing or lacks the axis.
+        NetError: if c ≤ 0; when called, if a pattern matches nothing, or `params` is missing or lacks the axis.
 
     Srivastava and others, "Dropout" (2014), section 5.1.
 
@@ -41,7 +41,7 @@ def max_norm(limit: Any, on: Pattern = "**/kernel", axis: int | tuple[int, ...] 
     """
     with labeled_as("max_norm"):
         check_positive("limit", limit)
-    label = described("max_norm", {"limit": limit}, on)
+    label = describe("max_norm", {"limit": limit}, on)
 
     def init_fn(params: Any) -> optax.EmptyState:
         with labeled_as(label):
@@ -52,10 +52,11 @@ def max_norm(limit: Any, on: Pattern = "**/kernel", axis: int | tuple[int, ...] 
         def constrain(chosen: bool, param: jax.Array, update: jax.Array) -> jax.Array:
             if not chosen:
                 return update
-            wanted, ceiling = wide(param) + wide(update), jnp.asarray(limit, wide(param).dtype)
-            size = norm(wanted, axes_within(wanted, axis))
+            moved, ceiling = wide(param) + wide(update), jnp.asarray(limit, wide(param).dtype)
+            size = norm(moved, axes_within(moved, axis))
             above = size > ceiling
-            within = wanted * (ceiling / jnp.where(above, size, 1)) - wide(param)
+            # Where the norm is within the limit the update passes through exactly, not as (w + u) - w.
+            within = moved * (ceiling / jnp.where(above, size, 1)) - wide(param)
             return jnp.where(above, within, wide(update)).astype(update.dtype)
 
         with labeled_as(label):

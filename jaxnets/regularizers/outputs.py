@@ -1,4 +1,4 @@
-"""Penalties of a network's outputs, one value an example."""
+"""Regularizers of a network's outputs, one value per example."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,17 +10,17 @@ from jaxnets.core.errors import NetError
 from jaxnets.core.padded import Padded, check_padded
 from jaxnets.losses.checks import floating, magnitude, over_batch
 from jaxnets.losses.masking import weighted_mean
-from jaxnets.regularizers.penalty import Penalty, penalty, times
+from jaxnets.regularizers.regularizer import Regularizer, make_regularizer, scale
 
 
-def activity_l1(strength: Any) -> Penalty:
-    """Penalise λ Σ_j |a_j| of each example's outputs a, which makes few of them active.
+def activity_l1(strength: Any) -> Regularizer:
+    """Penalize λ Σ_j |a_j| of each example's outputs a, which makes few of them active.
 
     Args:
         strength: λ ≥ 0; may be traced.
 
     Returns:
-        A penalty of outputs `(batch, ...)` or `Padded`: the sum over all but the batch, padding left out.
+        A regularizer of outputs `(batch, ...)` or `Padded`: the sum over all axes except the batch, without padding.
 
     Raises:
         NetError: if λ < 0.
@@ -32,14 +32,14 @@ def activity_l1(strength: Any) -> Penalty:
     return _of_outputs("activity_l1", strength, lambda a: magnitude(a).sum(axis=tuple(range(1, a.ndim))))
 
 
-def activity_l2(strength: Any) -> Penalty:
-    """Penalise λ Σ_j a_j² of each example's outputs a.
+def activity_l2(strength: Any) -> Regularizer:
+    """Penalize λ Σ_j a_j² of each example's outputs a.
 
     Args:
         strength: λ ≥ 0; may be traced.
 
     Returns:
-        A penalty of outputs `(batch, ...)` or `Padded`: the sum over all but the batch, padding left out.
+        A regularizer of outputs `(batch, ...)` or `Padded`: the sum over all axes except the batch, without padding.
 
     Raises:
         NetError: if λ < 0.
@@ -51,15 +51,15 @@ def activity_l2(strength: Any) -> Penalty:
     return _of_outputs("activity_l2", strength, lambda a: jnp.square(a).sum(axis=tuple(range(1, a.ndim))))
 
 
-def confidence(strength: Any) -> Penalty:
-    """Penalise confident predictions by their negative entropy, −λ H(p) = λ Σ_k p_k log p_k, p the softmax.
+def confidence(strength: Any) -> Regularizer:
+    """Penalize confident predictions by their negative entropy, −λ H(p) = λ Σ_k p_k log p_k with p = softmax(logits).
 
     Args:
         strength: λ ≥ 0; may be traced.
 
     Returns:
-        A penalty of logits `(batch, ..., classes)`, the mean over the axes between; of real steps, if `Padded`.
-        It lies between −λ log(classes) and 0.
+        A regularizer of logits `(batch, ..., classes)`, averaged over the axes between; over the real steps if
+        `Padded`. It lies between −λ log(classes) and 0.
 
     Raises:
         NetError: if λ < 0.
@@ -71,26 +71,29 @@ def confidence(strength: Any) -> Penalty:
     [-0.6931  0.    ]
     """
 
-    def function(logits: jax.Array) -> jax.Array:
+    def negative_entropy(logits: jax.Array) -> jax.Array:
         if logits.ndim < 2 or logits.shape[-1] < 2:
             raise NetError(f"expects logits (batch, ..., classes) with at least 2 classes, got {logits.shape}")
         log_p = jax.nn.log_softmax(logits)
         return over_batch((jnp.exp(log_p) * log_p).sum(axis=-1))
 
-    return _of_outputs("confidence", strength, function, by_step=True)
+    return _of_outputs("confidence", strength, negative_entropy, by_step=True)
 
 
 def _of_outputs(
     name: str, strength: Any, function: Callable[[jax.Array], jax.Array], *, by_step: bool = False
-) -> Penalty:
+) -> Regularizer:
+    """Make a regularizer of `(batch, ...) -> (batch,)`; for `Padded` outputs `by_step` averages over the real steps."""
+
     def values(outputs: Any) -> jax.Array:
         if not isinstance(outputs, Padded):
-            return times(strength, function(floating(outputs)))
+            return scale(strength, function(floating(outputs)))
         check_padded(outputs)
-        steps = floating(outputs.zeroed())
+        steps = floating(outputs.zeroed())  # (batch, time, ...)
         if not by_step:
-            return times(strength, function(steps))
+            return scale(strength, function(steps))
+        # Each step is an example of its own: (batch · time, ...) -> (batch, time).
         by_steps = function(steps.reshape((-1, *steps.shape[2:]))).reshape(steps.shape[:2])
-        return times(strength, weighted_mean(by_steps, outputs.mask, axis=1))
+        return scale(strength, weighted_mean(by_steps, outputs.mask, axis=1))
 
-    return penalty(name, {"strength": strength}, values, "outputs")
+    return make_regularizer(name, {"strength": strength}, values, "outputs")

@@ -23,7 +23,7 @@ from jaxnets.core.net import Net
 from jaxnets.core.paths import Pattern
 from jaxnets.data.loader import Stream
 from jaxnets.metrics import Metric
-from jaxnets.regularizers import Penalty
+from jaxnets.regularizers import Regularizer
 from jaxnets.train.callbacks.early_stopping import EarlyStopping
 from jaxnets.train.objective import Objective, objective
 from jaxnets.train.step import ObjectiveFunction, Options
@@ -58,7 +58,7 @@ def objective_of(what: Any) -> ObjectiveFunction:
         NetError: for what is neither.
     """
     hints: dict[Any, str] = {
-        Penalty: "a regularizer is added to a loss, jn.objective(loss, regularizer)",
+        Regularizer: "a regularizer is added to a loss, jn.objective(loss, regularizer)",
         Metric: "metrics are reported, metrics=[...]; what is minimized is in jn.losses",
         optax.GradientTransformation: "the order is program(net, objective, optimizer, data)",
         list: "jn.objective(loss, regularizer) makes one of several terms",

@@ -14,7 +14,7 @@ from jaxnets.core.foreign import arrays
 from jaxnets.core.keywords import explained
 from jaxnets.core.net import Net, Params, State
 from jaxnets.core.sharding import automatic, batch_sharding_of, constrained, parts_of
-from jaxnets.losses.masking import stood_in
+from jaxnets.losses.masking import fill_masked
 from jaxnets.metrics import Metric
 from jaxnets.ops.sums import add, as_sum, total
 from jaxnets.train import arguments
@@ -110,7 +110,7 @@ def take(data: Data, index: jax.Array, weights: jax.Array, batch_sharding: Named
     x, y, *own = jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], data)
     if own:
         weights = weights * own[0].astype(weights.dtype)
-        x = jax.tree.map(lambda leaf: stood_in(weights > 0, leaf), x)
+        x = jax.tree.map(lambda leaf: fill_masked(weights > 0, leaf), x)
     return constrained(Batch(x, y, weights), batch_sharding)
 
 

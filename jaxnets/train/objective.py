@@ -1,4 +1,4 @@
-"""What training minimizes: a loss averaged over examples, and penalties."""
+"""What training minimizes: a loss averaged over examples, and regularizers."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,32 +15,32 @@ from jaxnets.core.errors import NetError, is_traced, labeled_as, shown
 from jaxnets.core.foreign import library
 from jaxnets.core.keywords import explained
 from jaxnets.losses.masking import check_by_example, masked_rows, weighted_mean
-from jaxnets.regularizers import Penalty
+from jaxnets.regularizers import Regularizer
 
 Loss = Callable[[Any, Any], jax.Array]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Objective:
-    """A loss and penalties, called as `(params, outputs, targets, weights=None) -> (scalar, parts)`.
+    """A loss and regularizers, called as `(params, outputs, targets, weights=None) -> (scalar, parts)`.
 
-    `objective` makes it. Two of the same loss and penalties are equal, so that what is compiled for one serves the
+    `objective` makes it. Two of the same loss and regularizers are equal, so that what is compiled for one serves the
     other.
 
     Attributes:
         loss: `(outputs, targets) -> (batch,)`.
-        penalties: what is added.
+        regularizers: what is added.
         names: what the parts are reported under, the loss's first.
     """
 
     loss: Loss
-    penalties: tuple[Penalty, ...]
+    regularizers: tuple[Regularizer, ...]
     names: tuple[str, ...]
 
     @cached_property
     def ingredients(self) -> Ingredients:
         """What it is compared by."""
-        return Ingredients(self.loss, self.penalties, self.names)
+        return Ingredients(self.loss, self.regularizers, self.names)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Objective) and self.ingredients == other.ingredients
@@ -61,7 +61,7 @@ class Objective:
 
         Raises:
             NetError: for weights of another shape, negative ones, outputs and targets of other batches, a loss that
-                gives anything but one value an example, or a penalty of parameters that gives no scalar.
+                gives anything but one value an example, or a regularizer of parameters that gives no scalar.
         """
         with labeled_as("objective"):
             outputs, targets, weights = masked_rows(outputs, targets, weights)
@@ -76,9 +76,9 @@ class Objective:
 
         data = averaged(self.names[0], self.loss(outputs, targets))
         parts = {self.names[0]: data}
-        for name, penalty in zip(self.names[1:], self.penalties, strict=True):
-            part = penalty(params if penalty.of == "params" else outputs)
-            if penalty.of == "outputs":
+        for name, regularizer in zip(self.names[1:], self.regularizers, strict=True):
+            part = regularizer(params if regularizer.of == "params" else outputs)
+            if regularizer.of == "outputs":
                 part = averaged(name, part)
             elif jnp.shape(part):
                 raise NetError(f"expects {name} to give a scalar, got {jnp.shape(part)}", label="objective")
@@ -86,12 +86,12 @@ class Objective:
         return sum(parts.values(), start=jnp.zeros((), data.dtype)), parts
 
     def __repr__(self) -> str:
-        return f"objective({', '.join([_written(self.loss), *map(repr, self.penalties)])})"
+        return f"objective({', '.join([_written(self.loss), *map(repr, self.regularizers)])})"
 
 
 @explained
-def objective(loss: Loss, *penalties: Penalty | Callable[[Any], jax.Array]) -> Objective:
-    """Compose a loss and penalties into what training minimizes: Σ_i w_i l_i / Σ_i w_i + Σ_j penalty_j.
+def objective(loss: Loss, *regularizers: Regularizer | Callable[[Any], jax.Array]) -> Objective:
+    """Compose a loss and regularizers into what training minimizes: Σ_i w_i l_i / Σ_i w_i + Σ_j r_j.
 
     Example weights mask rows that fill up a batch: a row of weight 0 counts for nothing in value or gradient,
     whatever stands in it, NaN or a label out of range too, and so a mean over data of any size is exact. To that
@@ -103,16 +103,16 @@ def objective(loss: Loss, *penalties: Penalty | Callable[[Any], jax.Array]) -> O
 
     Args:
         loss: `(outputs, targets) -> (batch,)`, one of `jn.losses`, a `functools.partial` of one, or your own.
-        penalties: of `jn.regularizers`, or callables `params -> scalar`. Those of outputs are averaged with the
+        *regularizers: of `jn.regularizers`, or callables `params -> scalar`. Those of outputs are averaged with the
             same weights.
 
     Returns:
         `(params, outputs, targets, weights=None) -> (scalar, parts)`. `parts` has each term by name, a scalar:
-        the loss under its function's name, a penalty under its own, a second one of a name as `l2_2`. The name
+        the loss under its function's name, a regularizer under its own, a second one of a name as `l2_2`. The name
         `loss` is left for the whole: a function called so, or a `lambda`, is reported as `data`.
 
     Raises:
-        NetError: if the loss or a penalty can't be called, or they stand in each other's place.
+        NetError: if the loss or a regularizer can't be called, or they stand in each other's place.
 
     >>> import jax.numpy as jnp, jaxnets as jn
     >>> total = objective(jn.losses.squared_error, jn.regularizers.l2(0.5, on="**"))
@@ -122,20 +122,23 @@ def objective(loss: Loss, *penalties: Penalty | Callable[[Any], jax.Array]) -> O
     >>> value.item(), {name: part.item() for name, part in parts.items()}
     (3.0, {'squared_error': 1.0, 'l2': 2.0})
     """
-    for what in (loss, *penalties):
+    for what in (loss, *regularizers):
         if not callable(what):
             hint = "; unpack it with *" if isinstance(what, list | tuple) else ""
             hint = f"; jn.losses.{what}" if isinstance(what, str) and hasattr(losses, what) else hint
-            raise NetError(f"expects a loss and penalties, got {shown(what)}{hint}", label="objective")
+            raise NetError(f"expects a loss and regularizers, got {shown(what)}{hint}", label="objective")
         if library(what):
             raise NetError(f"expects functions of JAX arrays, got {shown(what)} of {library(what)}", label="objective")
-    for penalty in penalties:
-        if getattr(penalty, "__module__", "").startswith("jaxnets.losses"):
+    for regularizer in regularizers:
+        if getattr(regularizer, "__module__", "").startswith("jaxnets.losses"):
             hint = "add them up, lambda outputs, targets: one(outputs, targets) + other(outputs, targets)"
-            raise NetError(f"takes one loss, got another, {name_of(penalty)}; {hint}", label="objective")
-    if isinstance(loss, Penalty):
-        raise NetError(f"expects the loss first, got the penalty {loss!r}", label="objective")
-    terms = [p if isinstance(p, Penalty) else Penalty(p, name_of(p), label=_written(p)) for p in penalties]
+            raise NetError(f"takes one loss, got another, {name_of(regularizer)}; {hint}", label="objective")
+    if isinstance(loss, Regularizer):
+        raise NetError(f"expects the loss first, got the regularizer {loss!r}", label="objective")
+    terms = [
+        term if isinstance(term, Regularizer) else Regularizer(term, name_of(term), label=_written(term))
+        for term in regularizers
+    ]
     first = name_of(loss)
     names = _distinct(["data" if first in ("loss", "lambda") else first, *(term.name for term in terms)])
     return Objective(loss, tuple(terms), names)

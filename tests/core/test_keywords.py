@@ -46,7 +46,7 @@ CALLS: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: any_.lstm_cell(3, activation="relu"),
         "has no argument activation: there are features",
     ),
-    "regularizer": (lambda: any_.dense(3, kernel_regularizer=1), "give the objective a penalty: jn.objective(loss, jn"),
+    "regularizer": (lambda: any_.dense(3, kernel_regularizer=1), "objective a regularizer: jn.objective(loss, jn"),
     "named": (lambda: any_.dense(3, name="fc"), "dense has no argument name: name it where it is used: jn.serial("),
     "momentum": (
         lambda: any_.batch_norm(momentum=0.1),

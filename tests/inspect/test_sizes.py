@@ -82,11 +82,11 @@ def test_sizes_are_pytorch_s():
 
 
 def test_mistakes():
-    with pytest.raises(jn.NetError, match=r"output_size expects an input no smaller"):
+    with pytest.raises(jn.NetError, match=r"output_size expects an input at least as large"):
         output_size(4, 5)
     with pytest.raises(jn.NetError, match="integer ≥ 1"):
         output_size((4, 0), 3)
-    with pytest.raises(jn.NetError, match="one number of spatial axes"):
+    with pytest.raises(jn.NetError, match="same number of spatial axes"):
         output_size(8, 3, stride=(2, 2), padding=(1, 1, 1))
     with pytest.raises(jn.NetError, match="output_padding of a transposed"):
         output_size(8, 3, output_padding=1)

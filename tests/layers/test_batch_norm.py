@@ -134,7 +134,7 @@ def test_a_large_mean_costs_no_accuracy(mean):
 
 
 @pytest.mark.parametrize("decay", [1.0, jnp.float32(1.0)])
-def test_with_decay_one_the_averages_stay_as_they_are(decay):
+def test_with_decay_one_the_averages_do_not_change(decay):
     """PyTorch's momentum=0: the batch's statistics in training, those given in evaluation, even beside an infinity."""
     net, x = jn.batch_norm(decay=decay), example((6, 2))
     state = {"mean": jnp.array([3.0, -1.0]), "var": jnp.array([2.0, 5.0])}
@@ -210,8 +210,8 @@ def test_traced_decay_and_epsilon():
 @pytest.mark.parametrize("traced", [False, True])
 @pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize("inner", [(), (2,)])
-def test_padding_counts_for_nothing(traced, train, inner):
-    """Of padded sequences the real steps give what they give as one flat batch, whatever stands behind them."""
+def test_padding_does_not_count(traced, train, inner):
+    """The real steps of padded sequences have the outputs that they have as one flat batch, whatever the padding."""
     lengths, c = np.array([3, 0, 1, 4], np.int32), 2
     values, g = example((4, 4, *inner, c)), floats(4, 4, *inner, c, seed=1)
     real = np.arange(4)[None] < lengths[:, None]
@@ -238,7 +238,7 @@ def test_padding_counts_for_nothing(traced, train, inner):
 
 
 @pytest.mark.parametrize("lengths", [(0, 0), (1, 0)])
-def test_too_few_real_steps_leave_the_averages_alone(lengths):
+def test_too_few_real_steps_do_not_change_the_averages(lengths):
     net, x = jn.batch_norm(), jn.Padded(jnp.ones((2, 3, 1)), jnp.array(lengths))
     params, state = net.init(KEY, x)
     y, after = jax.jit(lambda x: net.apply(params, state, x, train=True))(x)

@@ -183,6 +183,6 @@ def test_mistakes_are_named(mistake, message):
 @pytest.mark.parametrize("dtype", [jnp.int32, bool, jnp.complex64])
 def test_a_carry_is_floating(make, dtype):
     with pytest.raises(
-        jn.NetError, match=f"initial_carry expects a floating dtype, got {jnp.dtype(dtype)}; give the dtype"
+        jn.NetError, match=f"initial_carry expects a floating dtype, got {jnp.dtype(dtype)}; pass the dtype"
     ):
         make(3).initial_carry(2, dtype)

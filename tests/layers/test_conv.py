@@ -111,7 +111,7 @@ ROWS = {("conv", name): row for name, row in CONV.items()} | {
 
 
 @pytest.mark.parametrize(("kind", "name"), ROWS)
-def test_values_and_gradients_are_pytorchs(kind: str, name: str):
+def test_values_and_gradients_match_pytorch(kind: str, name: str):
     row = ROWS[kind, name]
     x, kernel = floats(*row.x), floats(*row.kernel, seed=1, scale=0.5)
     params = {"kernel": kernel}
@@ -180,7 +180,7 @@ def test_labels_are_as_written():
 
 
 @pytest.mark.parametrize("make", [jn.conv, jn.depthwise_conv], ids=["conv", "depthwise"])
-def test_padded_sequences_see_zeros_behind_their_ends(make):
+def test_padded_sequences_see_zeros_past_their_ends(make):
     lengths = [2, 5, 3]
     values = floats(3, 5, 2)
     junk = np.where(np.arange(5)[None, :, None] < np.array(lengths)[:, None, None], values, np.float32(np.nan))

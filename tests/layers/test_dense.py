@@ -69,7 +69,7 @@ def test_initial_values_are_lecun_normal():
 
 
 def test_padding_reaches_no_gradient():
-    """NaN behind the end of a sequence is no value: the layer gives what it gives for zeros there."""
+    """The output does not depend on NaN in the padding of a sequence."""
     lengths, x, g = jnp.array([2, 0, 3]), floats(3, 3, 4), floats(3, 3, 2, seed=1)
     real = np.arange(3)[None] < np.asarray(lengths)[:, None]
     net = jn.dense(2)

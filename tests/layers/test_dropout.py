@@ -156,12 +156,12 @@ MISTAKES = {
     "integers": (lambda: jn.dropout(0.5).apply({}, {}, jnp.ones((2, 3), int)), r"expects floating input, got int32"),
     "axis": (
         lambda: jn.dropout(0.5, broadcast_axes=(2,)).apply({}, {}, X),
-        r"along the axes \(2,\), .* input is \(2, 3\)",
+        r"expects input with the broadcast_axes \(2,\), got \(2, 3\)",
     ),
-    "axis at init": (lambda: jn.dropout(0.5, broadcast_axes=(-3,)).init(KEY, X), r"along the axes \(-3,\)"),
+    "axis at init": (lambda: jn.dropout(0.5, broadcast_axes=(-3,)).init(KEY, X), r"with the broadcast_axes \(-3,\)"),
     "no places": (
         lambda: jn.spatial_dropout(0.5).init(KEY, X),
-        r"with an axis of places, got \(2, 3\); take jn.dropout",
+        r"with a spatial axis, got \(2, 3\); use jn.dropout",
     ),
     "parameters": (lambda: jn.dropout(0.5).apply({"scale": X}, {}, X), r"has no parameters, got scale"),
 }

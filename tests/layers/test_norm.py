@@ -146,7 +146,7 @@ def test_a_large_mean_costs_no_accuracy(net):
 
 PADDED = {
     "layer": (jn.layer_norm, 0),
-    "layer of places": (lambda: jn.layer_norm(axis=(2, 3)), 1),
+    "layer over positions": (lambda: jn.layer_norm(axis=(2, 3)), 1),
     "group": (lambda: jn.group_norm(2), 0),
     "group of places": (lambda: jn.group_norm(1), 1),
     "response": (lambda: jn.local_response_norm(3, alpha=1.0), 0),
@@ -154,8 +154,8 @@ PADDED = {
 
 
 @pytest.mark.parametrize("name", PADDED)
-def test_padding_counts_for_nothing(name):
-    """Each padded sequence gives what it gives alone at its true length, NaN standing behind it."""
+def test_padding_does_not_count(name):
+    """Each padded sequence has the output that it has alone at its true length, with NaN as padding."""
     make, extra = PADDED[name]
     net, shape, lengths = make(), (3, 4, *(2,) * extra, 4), np.array([2, 0, 4], np.int32)
     x, g = example(shape), floats(*shape, seed=1)
@@ -200,7 +200,7 @@ def test_cast_leaves_the_parameters_in_float32(net):
 
 
 @pytest.mark.parametrize("wrap", [jn.remat, jn.cast, lambda net: jn.repeat(net, 2), lambda net: jn.ensemble(net, 2)])
-def test_cast_leaves_the_parameters_of_a_wrapped_norm_alone(wrap):
+def test_cast_does_not_change_the_parameters_of_a_wrapped_norm(wrap):
     params, _ = jn.cast(wrap(jn.batch_norm()), jn.Policy(param=jnp.bfloat16)).init(KEY, jnp.ones((3, 4)))
     assert {leaf.dtype.name for leaf in params.values()} == {"float32"}
 
@@ -235,12 +235,15 @@ def given_to(net, x, params=None):
 SEQUENCES = jn.Padded(jnp.ones((2, 3, 4)), jnp.array([1, 2]))
 X = jnp.ones((2, 4))
 MISTAKES = {
-    "batch": (lambda: given_to(jn.layer_norm(axis=0), X), r"over axis 0, but \(2, 4\) has the axes 1 to 1 .*batch"),
-    "far": (lambda: given_to(jn.layer_norm(axis=(1, 2)), X), r"over axis \(1, 2\), but \(2, 4\) has"),
-    "far behind": (lambda: given_to(jn.layer_norm(axis=-2), X), r"layer_norm\(axis=-2\) normalizes over axis -2"),
-    "twice": (lambda: given_to(jn.layer_norm(axis=(1, -1)), X), r"each is named once"),
-    "none": (lambda: given_to(jn.layer_norm(axis=()), X), r"over axis \(\)"),
-    "time": (lambda: given_to(jn.layer_norm(axis=(1, 2)), SEQUENCES), r"has the axes 2 to 2 .* batch and time"),
+    "batch": (
+        lambda: given_to(jn.layer_norm(axis=0), X),
+        r"axes from 1 to 1 of \(2, 4\), without the batch, got axis 0",
+    ),
+    "far": (lambda: given_to(jn.layer_norm(axis=(1, 2)), X), r"of \(2, 4\), .*got axis \(1, 2\)"),
+    "negative": (lambda: given_to(jn.layer_norm(axis=-2), X), r"layer_norm\(axis=-2\) expects .*got axis -2"),
+    "twice": (lambda: given_to(jn.layer_norm(axis=(1, -1)), X), r"expects different axes .*got axis \(1, -1\)"),
+    "none": (lambda: given_to(jn.layer_norm(axis=()), X), r"got axis \(\)"),
+    "time": (lambda: given_to(jn.layer_norm(axis=(1, 2)), SEQUENCES), r"axes from 2 to 2 .* batch and time"),
     "layer integers": (lambda: given_to(jn.layer_norm(), jnp.ones((2, 4), int)), r"expects floating input, got int32"),
     "layer features": (
         lambda: given_to(jn.layer_norm(), jnp.ones((2, 3))),
@@ -248,7 +251,10 @@ MISTAKES = {
     ),
     "layer epsilon": (lambda: jn.layer_norm(epsilon=-1.0), r"expects epsilon > 0, got -1"),
     "layer parameters": (lambda: given_to(jn.layer_norm(), X, {}), r"needs the parameters scale, bias, got none"),
-    "groups": (lambda: given_to(jn.group_norm(3), X), r"group_norm\(3\) cuts channels into 3 .* got 4 channels"),
+    "groups": (
+        lambda: given_to(jn.group_norm(3), X),
+        r"group_norm\(3\) expects channels divisible .* got 4 channels in 3 groups",
+    ),
     "no groups": (lambda: jn.group_norm(0), r"expects groups ≥ 1, got 0"),
     "group rank": (lambda: given_to(jn.group_norm(2), jnp.ones(4)), r"expects \(batch, ..., channels\), got \(4,\)"),
     "group integers": (lambda: given_to(jn.group_norm(2), jnp.ones((2, 4), int)), r"floating input, got int32"),

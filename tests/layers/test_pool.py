@@ -143,7 +143,7 @@ ROWS = {
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_values_and_gradients_are_pytorchs(name: str):
+def test_values_and_gradients_match_pytorch(name: str):
     row = ROWS[name]
     x = integers(*row.x, high=3).astype(np.float32) if row.ties else floats(*row.x)  # few values, hence ties
     g = floats(*jax.eval_shape(row.net.apply, {}, {}, x)[0].shape, seed=3)
@@ -195,7 +195,7 @@ def test_an_axis_of_none_keeps_its_size_whatever_that_is():
         net.apply({}, {}, floats(2, 5, 3))
 
 
-def test_same_means_over_true_places_are_tensorflows():
+def test_same_padding_that_does_not_count_matches_tensorflow():
     y, _ = jn.avg_pool(2, stride=2, padding="SAME", count_include_pad=False).apply({}, {}, jnp.ones((1, 5, 3, 1)))
     np.testing.assert_array_equal(y, np.ones((1, 3, 2, 1)))
 
@@ -230,6 +230,6 @@ def test_padded_sequences_are_refused(net: jn.Net):
         jn.serial(inner=net).apply({}, {}, sequences)
 
 
-def test_global_pools_called_by_themselves_name_themselves():
+def test_errors_of_global_pools_called_as_functions_name_them():
     with pytest.raises(jn.NetError, match=r"^global_max_pool expects"):
         jn.global_max_pool(jnp.ones((2, 3)))

@@ -94,7 +94,7 @@ def test_a_padded_batch_equals_its_sequences_run_alone(name, lengths, seed):
 
 
 @each_net
-def test_what_stands_in_the_padding_changes_no_bit(name):
+def test_padding_does_not_change_a_bit(name):
     params, y, carry = prepare(name)
     lengths, weights = np.array([0, 2, 4], np.int32), numbers((y, carry))
     behind = np.arange(TIME)[None, :, None] >= lengths[:, None, None]
@@ -106,7 +106,7 @@ def test_what_stands_in_the_padding_changes_no_bit(name):
 @pytest.mark.parametrize("name", ["rnn", "stacked"])
 @settings(max_examples=6)
 @given(cut=st.integers(0, TIME), lengths=st.lists(st.integers(0, TIME), min_size=BATCH, max_size=BATCH))
-def test_two_pieces_with_the_carry_handed_on_equal_the_whole(name, cut, lengths):
+def test_two_pieces_with_the_carry_passed_on_equal_the_whole(name, cut, lengths):
     params, y, carry = prepare(name)
     lengths = np.array(lengths, np.int32)
     weights = numbers((y, carry))
@@ -222,7 +222,7 @@ def test_a_rate_may_be_traced_and_a_rate_of_zero_needs_no_key():
         near(together[k], run(rate), 1e-6)
 
 
-def test_bidirectional_equals_two_directions_joined():
+def test_bidirectional_equals_two_directions_concatenated():
     padded = Padded(X, np.array([4, 1, 3], np.int32))
     forward, backward = jn.gru_cell(2), jn.lstm_cell(2)
     params, _ = jn.bidirectional(forward, backward).init(KEY, X)
@@ -236,7 +236,7 @@ def test_bidirectional_equals_two_directions_joined():
             near(y.values if sequences else y, want, 1e-6)
 
 
-def test_directions_have_parameters_of_their_own():
+def test_directions_have_separate_parameters():
     params, _ = jn.bidirectional(jn.gru_cell(2)).init(KEY, X)
     assert not np.allclose(params["forward"]["kernel"], params["backward"]["kernel"])
 
@@ -256,7 +256,7 @@ def test_embedding_recurrence_and_output_ignore_padding():
     near(outputs[0][2:, :2], alone, 1e-6)
 
 
-def test_a_cell_of_ones_own_runs_as_any():
+def test_a_custom_cell_runs_like_any_other():
     """A cell with a dict for its carry: a running mean, which a scan over the real steps must give."""
 
     def step(params, carry, x):
@@ -307,7 +307,7 @@ def test_mixed_precision_keeps_the_carries_dtypes(output):
 
 NOT_CELLS = [
     (jn.lstm_cell, r"^recurrent\(lstm_cell\) expects cells .*got the constructor lstm_cell: call it, lstm_cell\(...\)"),
-    (jn.dense(3), r"expects cells .*got the network dense\(3\); put it in jn.serial"),
+    (jn.dense(3), r"expects cells .*got the network dense\(3\); stack networks with jn.serial"),
     ([jn.rnn_cell(2)], r"expects cells .*got list \[rnn_cell\(2\)\]; unpack it with \*"),
     (jnp.tanh, r"expects cells .*got .*tanh"),
     (64, r"^recurrent\(64\) expects cells such as jn.lstm_cell\(64\), got int 64"),
@@ -315,7 +315,7 @@ NOT_CELLS = [
 
 
 @pytest.mark.parametrize(("cell", "message"), NOT_CELLS)
-def test_what_is_no_cell_is_named(cell, message):
+def test_arguments_that_are_not_cells_raise(cell, message):
     with pytest.raises(jn.NetError, match=message):
         jn.recurrent(cell)
     with pytest.raises(jn.NetError, match=message.split(") ", 1)[-1]):
@@ -340,7 +340,7 @@ MISTAKES = [
 ]
 
 
-def test_layers_both_ways_are_a_serial_whose_carries_are_handed_on():
+def test_bidirectional_layers_equal_a_serial_with_carries_passed_on():
     """The same parameters, outputs and dropout as by `serial`; values with carries are compared with PyTorch's."""
     cell, rate = jn.gru_cell(2), 0.5
     net = jn.bidirectional(cell, layers=2, dropout=rate, return_sequences=False)
@@ -388,7 +388,7 @@ WRONG_INPUTS = [
     (ONE, Padded(X.astype(np.int32), np.array([1, 2, 3])), r"expects floating input"),
     (ONE, [[1.0]], r"expects an array, got list"),
     (ONE, (X, H, H), r"expects x or \(x, carry\), got a tuple of 3"),
-    (ONE, (X, H[:2]), r"^rnn: recurrent\(gru_cell\(2\)\) expects the carry \(3, 2\), got \(2, 2\); hand on"),
+    (ONE, (X, H[:2]), r"^rnn: recurrent\(gru_cell\(2\)\) expects the carry \(3, 2\), got \(2, 2\); pass the carry"),
     (ONE, (X, (H, H)), r"expects the carry \(3, 2\), got \(\(3, 2\), \(3, 2\)\)"),
     (TWO, (X, H), r"expects the carry \(\(3, 2\), LSTMCarry\(cell=\(3, 2\), hidden=\(3, 2\)\)\), got \(3, 2\)"),
     (TWO, (X, (H, (H, H))), r"expects the carry .*LSTMCarry.*got \(\(3, 2\), \(\(3, 2\), \(3, 2\)\)\)"),

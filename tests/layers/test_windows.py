@@ -30,12 +30,12 @@ CONV = {
     "flat_2d": (
         lambda: jn.conv(64, (3, 3)),
         x(32, 784),
-        r"conv\(64, \(3, 3\)\) expects \(batch, height, width, channels\), got \(32, 784\); give flat rows",
+        r"conv\(64, \(3, 3\)\) expects \(batch, height, width, channels\), got \(32, 784\); restore the axes",
     ),
     "one_axis_short": (
         lambda: jn.conv(64, (3, 3)),
         x(32, 28, 28),
-        r"expects \(batch, height, width, channels\), got \(32, 28, 28\); add the axis .*x\[None\].*x\[\.\.\., None\]",
+        r"expects .*, got \(32, 28, 28\); add the missing .*x\[None\].*x\[\.\.\., None\]",
     ),
     "too_many_axes": (
         lambda: jn.conv(64, (3,)),
@@ -56,12 +56,12 @@ CONV = {
     "kernel_too_large": (
         lambda: jn.conv(6, 5),
         x(2, 28, 3, 1),
-        'input no smaller than its window, got width 3 for a window of 5; give it padding="SAME"',
+        'input at least as large as the kernel, got width 3 for kernel_size 5; use padding="SAME"',
     ),
     "kernel_too_large_dilated": (
         lambda: jn.conv(6, 3, dilation=4, padding=2),
         x(2, 4, 9, 1),
-        r"got height 4 and 4 of padding for a window of 3 \(9 with dilation 4\)",
+        r"got height 4 and 4 of padding for kernel_size 3 \(9 with dilation 4\)",
     ),
     "no_features": (lambda: jn.conv(0, 3), None, r"conv\(0, 3\) expects features ≥ 1, got 0"),
     "no_groups": (lambda: jn.conv(4, 3, groups=0), None, "groups ≥ 1"),
@@ -71,15 +71,19 @@ CONV = {
         None,
         "stride as an integer or a tuple of integers, got 1.5",
     ),
-    "window": (lambda: jn.conv(4, (3, 0)), None, r"expects window ≥ 1, got \(3, 0\)"),
-    "window_string": (lambda: jn.conv(4, BAD["text"]), None, "window as an integer or a tuple of integers, got '3'"),
-    "window_flag": (lambda: jn.conv(4, True), None, "window as an integer or a tuple of integers, got True"),
-    "window_axes": (lambda: jn.conv(4, (1, 2, 3, 4)), None, "window for 1 to 3 spatial axes"),
+    "kernel_size": (lambda: jn.conv(4, (3, 0)), None, r"expects kernel_size ≥ 1, got \(3, 0\)"),
+    "kernel_size_string": (
+        lambda: jn.conv(4, BAD["text"]),
+        None,
+        "kernel_size as an integer or a tuple of integers, got '3'",
+    ),
+    "kernel_size_flag": (lambda: jn.conv(4, True), None, "kernel_size as an integer or a tuple of integers, got True"),
+    "kernel_size_axes": (lambda: jn.conv(4, (1, 2, 3, 4)), None, "kernel_size for 1 to 3 spatial axes"),
     "dilation": (lambda: jn.conv(4, 3, dilation=-1), None, "expects dilation ≥ 1, got -1"),
     "lengths": (
         lambda: jn.conv(4, (3, 3), stride=(1, 2, 1)),
         None,
-        r"one number of spatial axes, got window \(3, 3\), stride \(1, 2, 1\)",
+        r"same number of spatial axes, got kernel_size \(3, 3\), stride \(1, 2, 1\)",
     ),
     "padding_name": (lambda: jn.conv(4, 3, padding="CIRCULAR"), None, "SAME.*VALID.*got 'CIRCULAR'"),
     "padding_case": (lambda: jn.conv(4, 3, padding="same"), None, "got 'same'; write \"SAME\""),
@@ -121,7 +125,7 @@ CONV = {
     "transpose_all_cut_off": (
         lambda: jn.conv_transpose(4, 3, padding=2),
         x(2, 4, 1, 3),
-        "output of at least 1, got width -1 from 1 after 4 of padding",
+        "output of at least 1, got width -1 from 1 after cutting off 4 of padding",
     ),
 }
 
@@ -133,22 +137,26 @@ POOL = {
         r"max_pool\(\(2, 2\)\) expects \(batch, height, width, channels\), got \(32, 784\)",
     ),
     "integers": (lambda: jn.max_pool(2), x(2, 4, 4, 1, dtype=jnp.int32), "floating input, got int32"),
-    "too_large": (lambda: jn.max_pool(3), x(2, 4, 2, 1), "no smaller than its window, got width 2 for a window of 3"),
-    "avg_too_large": (lambda: jn.avg_pool(3), x(2, 2, 4, 1), "got height 2 for a window of 3"),
+    "too_large": (
+        lambda: jn.max_pool(3),
+        x(2, 4, 2, 1),
+        "at least as large as the kernel, got width 2 for kernel_size 3",
+    ),
+    "avg_too_large": (lambda: jn.avg_pool(3), x(2, 2, 4, 1), "got height 2 for kernel_size 3"),
     "only_padding": (
         lambda: jn.max_pool(2, stride=1, padding=2),
         x(2, 4, 4, 1),
-        r"some input in every window, but with height 4 and padding \(2, 2\) a window of 2 lies in the padding",
+        r"some input in every window, but with height 4 and padding \(2, 2\) a window of 2 lies entirely in",
     ),
     "avg_only_padding": (
         lambda: jn.avg_pool(2, padding=((0, 0), (3, 0))),
         x(2, 4, 4, 1),
         r"width 4 and padding \(3, 0\)",
     ),
-    "window": (lambda: jn.avg_pool(0), None, r"avg_pool\(0\) expects window ≥ 1"),
+    "kernel_size": (lambda: jn.avg_pool(0), None, r"avg_pool\(0\) expects kernel_size ≥ 1"),
     "stride": (lambda: jn.max_pool(2, stride=(2, 0)), None, r"stride ≥ 1, got \(2, 0\)"),
     "padding": (lambda: jn.max_pool(2, padding="FULL"), None, "SAME.*VALID.*got 'FULL'"),
-    "lengths": (lambda: jn.max_pool((2, 2), dilation=(1,)), None, "one number of spatial axes"),
+    "lengths": (lambda: jn.max_pool((2, 2), dilation=(1,)), None, "same number of spatial axes"),
     "output_size": (lambda: jn.adaptive_avg_pool(0), None, r"adaptive_avg_pool\(0\) expects output_size ≥ 1"),
     "output_size_none": (
         lambda: jn.adaptive_avg_pool(BAD["none"]),
@@ -160,14 +168,14 @@ POOL = {
         x(2, 9),
         r"\(batch, height, width, channels\), got \(2, 9\)",
     ),
-    "adaptive_empty": (lambda: jn.adaptive_avg_pool(2), x(2, 0, 4, 1), "at least one place on every spatial axis"),
+    "adaptive_empty": (lambda: jn.adaptive_avg_pool(2), x(2, 0, 4, 1), "at least one position on every spatial axis"),
     "global_rank": (
         lambda: jn.global_avg_pool,
         x(2, 9),
         r"global_avg_pool expects \(batch, length, channels\), .*got \(2, 9\)",
     ),
     "global_max_rank": (lambda: jn.global_max_pool, x(2, 9), r"global_max_pool expects \(batch, length, channels\)"),
-    "global_empty": (lambda: jn.global_max_pool, x(2, 4, 0, 1), "at least one place"),
+    "global_empty": (lambda: jn.global_max_pool, x(2, 4, 0, 1), "at least one position"),
     "global_integers": (lambda: jn.global_avg_pool, x(2, 4, 4, 1, dtype=jnp.uint8), "floating input, got uint8"),
 }
 

@@ -1,4 +1,4 @@
-"""Every loss on one small batch, with PyTorch's word for it."""
+"""Every loss on one small batch, with the loss of PyTorch to compare it with."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -45,7 +45,7 @@ def test_the_table_has_every_loss():
 
 
 @each_row
-def test_values_and_gradients_are_torchs(row: Row, torch_says):
+def test_values_and_gradients_match_torch(row: Row, torch_says):
     def weighed(outputs):
         values = row.with_options(outputs, jnp.asarray(row.targets))
         return (values * jnp.arange(1.0, len(values) + 1)).sum(), values

@@ -53,7 +53,7 @@ def by_torch():
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_values_and_gradients_are_torchs(name):
+def test_values_and_gradients_match_torch(name):
     want = witness("losses/generative", by_torch)
 
     @jax.jit
@@ -112,7 +112,7 @@ def test_it_trains_and_reports_by_name():
     [
         (lambda: losses.negative_elbo(TARGETS, TARGETS), "negative_elbo.*dict of outputs with 'mean', got ndarray"),
         (lambda: losses.negative_elbo(CODE, TARGETS), "outputs with a reconstruction, got mean, log_variance"),
-        (lambda: losses.negative_elbo(OUTPUTS, TARGETS[:, 0]), r"one shape, got \(4, 2, 5\) and \(4, 5\)"),
+        (lambda: losses.negative_elbo(OUTPUTS, TARGETS[:, 0]), r"the same shape, got \(4, 2, 5\) and \(4, 5\)"),
         (lambda: losses.negative_elbo(OUTPUTS, 255 * TARGETS), 'targets from 0 to 1, got .*likelihood="gaussian"'),
         (lambda: losses.negative_elbo(OUTPUTS, TARGETS, beta=-1.0), "expects beta ≥ 0, got -1"),
         (lambda: losses.negative_elbo(OUTPUTS, TARGETS, variance=0.0), "expects variance > 0, got 0"),
@@ -121,7 +121,7 @@ def test_it_trains_and_reports_by_name():
             "expects likelihood 'bernoulli' or 'gaussian', got 'poisson'",
         ),
         (lambda: losses.gaussian_kl({"mean": CODE["mean"]}), "with 'log_variance', got mean"),
-        (lambda: losses.gaussian_kl(CODE | {"mean": CODE["mean"][:, :2]}), "gaussian_kl expects .*one shape"),
+        (lambda: losses.gaussian_kl(CODE | {"mean": CODE["mean"][:, :2]}), "gaussian_kl expects .*the same shape"),
         (lambda: losses.energy_gap(jnp.ones(3)), "energy_gap expects a dict of outputs with 'energy_gap'"),
     ],
 )

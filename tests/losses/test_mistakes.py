@@ -17,12 +17,12 @@ MISTAKES = {
         losses.squared_error,
         jnp.ones((4, 1)),
         V,
-        r"squared_error expects .*one shape.*outputs\[",
+        r"squared_error expects .*the same shape.*outputs\[",
     ),
     "vector against column": (losses.huber, V, jnp.ones((4, 1)), r"huber expects .*\(4,\) and \(4, 1\).*targets\["),
     "indices in a regression": (losses.squared_error, M, I, r"cross_entropy, or jax.nn.one_hot\(targets, 3\)"),
     "another batch": (losses.absolute_error, M, jnp.ones((5, 3)), r"\(4, 3\) and \(5, 3\)"),
-    "integer outputs": (losses.squared_error, I, V, "expects floating outputs, got int32.*targets, outputs"),
+    "integer outputs": (losses.squared_error, I, V, "expects floating outputs, got int32.*targets swapped"),
     "a scalar": (losses.squared_error, jnp.float32(1), jnp.float32(1), r"expects outputs \(batch, ...\), got a scalar"),
     "a dict of outputs": (losses.squared_error, {"a": V}, V, "expects an array, got dict; choose one"),
     "no targets": (losses.squared_error, V, None, "expects an array of targets, got NoneType"),
@@ -36,19 +36,24 @@ MISTAKES = {
         losses.cross_entropy,
         jnp.ones((4, 8, 7, 10)),
         I,
-        r"expects labels \(4, 8, 7\).* got \(4,\); .* for 8 × 7 places: jn.flatten or jn.global_avg_pool in",
+        r"expects labels \(4, 8, 7\).* got \(4,\); .* for 8 × 7 positions: put jn.flatten or jn.global_avg_pool",
     ),
     "no flatten in a regression": (
         losses.squared_error,
         jnp.ones((4, 8, 8, 1)),
         V[:, None],
-        r"got \(4, 8, 8, 1\) and \(4, 1\); .* for 8 × 8 places: jn.flatten or jn.global_avg_pool",
+        r"got \(4, 8, 8, 1\) and \(4, 1\); .* for 8 × 8 positions: put jn.flatten or jn.global_avg_pool",
     ),
-    "all steps": (losses.cross_entropy, jnp.ones((4, 6, 3)), I, r"6 places: jn.flatten .*return_sequences=False"),
+    "all steps": (
+        losses.cross_entropy,
+        jnp.ones((4, 6, 3)),
+        I,
+        r"6 positions: put jn.flatten .*return_sequences=False",
+    ),
     "float labels": (losses.cross_entropy, M, V, "expects integer labels, got float32.*astype"),
     "label too large": (losses.cross_entropy, M, jnp.array([0, 1, 3, 0]), "expects labels from 0 to 2, got 3"),
     "label negative": (losses.negative_log_likelihood, LOG, jnp.array([0, -1, 0, 0]), "labels from 0 to 2, got -1"),
-    "several yes": (losses.cross_entropy, M, M, "add up to 1, got a sum of 3; .*binary_cross_entropy"),
+    "several yes": (losses.cross_entropy, M, M, "sum to 1, got a sum of 3; .*binary_cross_entropy"),
     "negative probability": (losses.kl_divergence, LOG, M - 1.5, "expects probabilities as targets, got -0.5"),
     "logits for log-probabilities": (losses.negative_log_likelihood, M, I, "at most 0, got 1; pass jax.nn.log_softmax"),
     "logits in kl": (losses.kl_divergence, M, M / 3, "kl_divergence expects log-probabilities, at most 0, got 1"),
@@ -103,7 +108,12 @@ MISTAKES = {
         9 + jnp.zeros((4, 2), int),
         "0 to 2, got 9",
     ),
-    "loss of a batch": (losses.sequence(lambda o, t: (o - t).mean()), M, M, r"one value a step, got \(\) for 12 steps"),
+    "loss of a batch": (
+        losses.sequence(lambda o, t: (o - t).mean()),
+        M,
+        M,
+        r"one value per step, got \(\) for 12 steps",
+    ),
     "ctc with the blank": (
         losses.ctc,
         jnp.ones((4, 5, 3)),
@@ -122,7 +132,7 @@ def test_a_mistake_is_explained(name: str):
         loss(outputs, targets)
 
 
-def test_a_reduction_there_is_not():
+def test_an_unknown_reduction_raises():
     with pytest.raises(jn.NetError, match="sequence expects reduction 'mean' or 'sum', got 'total'"):
         losses.sequence(losses.hinge, reduction="total")  # type: ignore[arg-type]
 

@@ -152,7 +152,7 @@ def test_the_derivative_at_no_error_is_zero(name):
     np.testing.assert_array_equal(gradient, 0)
 
 
-def test_zero_vector_is_at_right_angles_and_draws_to_the_target():
+def test_a_zero_vector_has_distance_one_and_a_gradient_to_the_target():
     target = jnp.array([[3.0, 4.0]])
     value, gradient = jax.value_and_grad(lambda o: losses.cosine(o, target).sum())(jnp.zeros((1, 2)))
     assert value == 1.0

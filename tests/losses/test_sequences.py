@@ -69,7 +69,7 @@ def test_lengths_may_come_with_either(lengths, where):
     np.testing.assert_allclose(jax.jit(losses.sequence(losses.cross_entropy))(o, t, **options), expected, rtol=1e-5)
 
 
-def test_weights_weigh_steps():
+def test_weights_apply_to_steps():
     outputs, weights = jnp.asarray(floats(2, 3)), jnp.array([[1.0, 2.0, 0.0], [0.5, 0.0, 0.0]])
     values = losses.sequence(losses.squared_error)(outputs, jnp.zeros((2, 3)), weights)
     np.testing.assert_allclose(
@@ -103,7 +103,7 @@ CTC_LABELS = np.array([[1, 2, 3], [2, 2, 1], [3, 3, 3], [1, 1, 1], [2, 1, 1]], n
 CTC_TIMES, CTC_COUNTS = np.array([6, 5, 5, 4, 1], np.int32), np.array([3, 3, 3, 0, 1], np.int32)
 
 
-def test_ctc_is_torchs():
+def test_ctc_matches_torch():
     """Repeated labels, the shortest time that fits, no labels at all, a single step; NaN in the padding."""
     expected = witness("losses/ctc", ctc_by_torch)
     logits = spoiled(CTC_LOGITS, CTC_TIMES)

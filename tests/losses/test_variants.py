@@ -47,7 +47,7 @@ def torch_says() -> dict[str, np.ndarray]:
     return witness("losses/variants", by_torch)
 
 
-def test_probabilities_and_weights_of_elements_are_pytorchs(torch_says):
+def test_probabilities_and_weights_of_elements_match_pytorch(torch_says):
     of_probabilities = partial(losses.binary_cross_entropy, from_logits=False)
     unreduced = losses.weighted(of_probabilities, "none")
     np.testing.assert_allclose(unreduced(P, BITS, W), torch_says["weighted"], rtol=1e-5)
@@ -65,12 +65,12 @@ def test_probabilities_and_weights_of_elements_are_pytorchs(torch_says):
 
 @pytest.mark.parametrize("power", [1, 2])
 @pytest.mark.parametrize("margin", [1.0, 0.0, -0.5])
-def test_multiclass_hinge_is_pytorchs_times_the_classes(power, margin, torch_says):
+def test_multiclass_hinge_equals_pytorch_times_the_classes(power, margin, torch_says):
     ours = losses.multiclass_hinge(SCORES, LABELS, margin=margin, power=power)
     np.testing.assert_allclose(ours, 4 * torch_says[f"margin {power} {margin}"], rtol=1e-5, atol=1e-7)
 
 
-def test_crammer_and_singers_hinge_is_scikit_learns():
+def test_crammer_singer_hinge_matches_scikit_learn():
     weights = np.arange(6.0)
     ours = np.average(losses.crammer_singer_hinge(SCORES, LABELS), weights=weights)
     assert ours == pytest.approx(hinge_loss(LABELS, SCORES, labels=range(4), sample_weight=weights), rel=1e-6)

@@ -226,12 +226,12 @@ def test_the_skips_of_a_new_fcn_change_nothing():
 MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "one width": (lambda: jn.models.unet(widths=(4,)), "unet expects at least two widths, got"),
     "padding": (lambda: jn.models.unet(padding="same"), "unet expects padding 'SAME' or 'VALID', got 'same'"),  # type: ignore[arg-type]
-    "unet, 8 places": (lambda: out(jn.models.unet(), 1, 16, 8, 1), "^pool4: max_pool.*width 1 for a window of 2"),
+    "unet, 8 places": (lambda: out(jn.models.unet(), 1, 16, 8, 1), "^pool4: max_pool.*width 1 for kernel_size 2"),
     "unet, VALID": (
         lambda: out(jn.models.unet(padding="VALID"), 1, 140, 124, 1),
-        "^bottleneck/conv2: conv.*width 2 for a window of 3",
+        "^bottleneck/conv2: conv.*width 2 for kernel_size 3",
     ),
-    "fcn, 16 places": (lambda: out(jn.models.fcn(), 1, 32, 16, 3), "^pool5: max_pool.*width 1 for a window of 2"),
+    "fcn, 16 places": (lambda: out(jn.models.fcn(), 1, 32, 16, 3), "^pool5: max_pool.*width 1 for kernel_size 2"),
     "no backbone": (lambda: jn.models.fcn(2, jn.conv(3, 3)), r"fcn expects a serial as backbone, got conv\(3, 3\)"),
     "no such skip": (
         lambda: jn.models.fcn(2, skips=("pool7",)),

@@ -155,7 +155,7 @@ def test_heads_read_where_the_paper_has_them():
 def test_too_small_an_image_is_an_error_that_names_the_layer(make: Callable[[], jn.Net], fits: int, layer: str):
     net = make()
     jax.eval_shape(net.init, KEY, spec(fits))
-    with pytest.raises(jn.NetError, match=rf"^{layer}.*no smaller than its window"):
+    with pytest.raises(jn.NetError, match=rf"^{layer}.*at least as large as the kernel"):
         jax.eval_shape(net.init, KEY, spec(fits - 1))
 
 

@@ -184,9 +184,9 @@ def test_mistakes_are_explained(mistake):
 @pytest.mark.parametrize(
     ("net", "size", "words"),
     [
-        (jn.models.lenet5_1998(), 28, r"^c5: conv\(120, 5\) expects an input no smaller than its window.*4 for a win"),
-        (jn.models.lenet5_1998(), 12, r"^c3: connected_conv\(16, 5\) expects an input no smaller.*height 4"),
-        (jn.models.lenet5(), 11, r"^pool2: max_pool\(2\) expects an input no smaller than its window, got height 1"),
+        (jn.models.lenet5_1998(), 28, r"^c5: conv\(120, 5\) expects an input at least as large.*4 for kernel"),
+        (jn.models.lenet5_1998(), 12, r"^c3: connected_conv\(16, 5\) expects an input at least as large.*height 4"),
+        (jn.models.lenet5(), 11, r"^pool2: max_pool\(2\) expects an input at least as large as .*got height 1"),
     ],
 )
 def test_a_size_too_small_names_the_layer(net, size, words):

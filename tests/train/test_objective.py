@@ -58,16 +58,16 @@ def loss(outputs, targets):
 
 
 def test_names_are_distinct_and_leave_loss_for_the_whole():
-    first = regularizers.Penalty(lambda params: jnp.zeros(()), "l2_2")
+    first = regularizers.Regularizer(lambda params: jnp.zeros(()), "l2_2")
     names = jn.objective(losses.huber, regularizers.l2(0.1), first, regularizers.l2(0.2)).names
     assert names == ("huber", "l2", "l2_2", "l2_3")
     assert jn.objective(loss).names == ("data",)
     assert jn.objective(lambda outputs, targets: outputs - targets).names == ("data",)
     assert jn.objective(losses.sequence(partial(losses.huber, delta=2.0))).names == ("huber",)
-    assert jn.objective(losses.huber, regularizers.Penalty(jnp.mean, "loss")).names == ("huber", "loss_2")
+    assert jn.objective(losses.huber, regularizers.Regularizer(jnp.mean, "loss")).names == ("huber", "loss_2")
 
 
-def test_a_plain_callable_is_a_penalty_of_params():
+def test_a_plain_callable_is_a_regularizer_of_params():
     def bias_size(params):
         return jnp.square(params["fc"]["bias"]).sum()
 
@@ -184,19 +184,19 @@ ALL = (PARAMS, OUTPUTS, LABELS)
 MISTAKES = {
     "loss already averaged": (
         lambda: jn.objective(lambda o, t: losses.cross_entropy(o, t).mean())(*ALL),
-        r"objective expects data to give one value for each example, \(5,\), got \(\)",
+        r"objective expects data to return one value per example, \(5,\), got \(\)",
     ),
     "loss by element": (
         lambda: jn.objective(lambda o, t: o)(*ALL),
-        r"one value for each example, \(5,\), got \(5, 2\); average over the other axes",
+        r"one value per example, \(5,\), got \(5, 2\); average over the other axes",
     ),
-    "penalty no scalar": (
+    "regularizer no scalar": (
         lambda: jn.objective(losses.cross_entropy, lambda params: params["fc"]["bias"])(*ALL),
         r"expects lambda to give a scalar, got \(2,\)",
     ),
-    "penalty of outputs averaged": (
-        lambda: jn.objective(losses.cross_entropy, regularizers.Penalty(jnp.mean, "mean", "outputs"))(*ALL),
-        r"expects mean to give one value for each example, \(5,\), got \(\)",
+    "regularizer of outputs averaged": (
+        lambda: jn.objective(losses.cross_entropy, regularizers.Regularizer(jnp.mean, "mean", "outputs"))(*ALL),
+        r"expects mean to return one value per example, \(5,\), got \(\)",
     ),
     "weights of steps": (lambda: WHOLE(*ALL, jnp.ones((5, 2))), r"expects weights \(5,\), got \(5, 2\)"),
     "weights of another batch": (
@@ -205,9 +205,12 @@ MISTAKES = {
     ),
     "scalar weights": (lambda: WHOLE(*ALL, 1.0), r"expects weights \(5,\), got \(\)"),
     "negative weights": (lambda: WHOLE(*ALL, jnp.array([1, 1, -1, 1, 1.0])), "expects weights ≥ 0, got -1"),
-    "no loss": (lambda: jn.objective(None), "expects a loss and penalties, got None"),  # type: ignore[arg-type]
-    "a number": (lambda: jn.objective(losses.huber, 0.1), "expects a loss and penalties, got float 0.1"),  # type: ignore[arg-type]
-    "a penalty first": (lambda: jn.objective(regularizers.l2(0.1)), r"expects the loss first, got the penalty l2\(0.1"),  # type: ignore[arg-type]
+    "no loss": (lambda: jn.objective(None), "expects a loss and regularizers, got None"),  # type: ignore[arg-type]
+    "a number": (lambda: jn.objective(losses.huber, 0.1), "expects a loss and regularizers, got float 0.1"),  # type: ignore[arg-type]
+    "a regularizer first": (
+        lambda: jn.objective(regularizers.l2(0.1)),
+        r"expects the loss first, got the regularizer l2\(0.1",
+    ),  # type: ignore[arg-type]
     "a pattern without match": (
         lambda: jn.objective(losses.cross_entropy, regularizers.l1(0.1, on="conv*/**"))(*ALL),
         r"l1\(0.1, on='conv\*/\*\*'\) matches no parameter; the paths are: fc/bias, fc/kernel",

@@ -1,0 +1,44 @@
+"""Checks of inputs, and arrays or `Padded` sequences in and out, for layers that handle `Padded` themselves."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnets.core.checks import check_floating
+from jaxnets.core.errors import NetError
+from jaxnets.core.padded import Padded, check_padded
+
+
+def values_of(x: Any) -> Any:
+    """Return the array of an input, or its spec, after checking that it is floating."""
+    if isinstance(x, Padded):
+        check_padded(x)
+        x = x.values
+    check_floating(x)
+    return x
+
+
+def channels_of(x: Any, name: str = "channels") -> tuple[int]:
+    """Return `(channels,)` of an input with channels last, a batch or `Padded` sequences; errors call them `name`."""
+    shape, padded = values_of(x).shape, isinstance(x, Padded)
+    if len(shape) < 2 + padded:
+        wanted = f"Padded values (batch, time, ..., {name})" if padded else f"(batch, ..., {name})"
+        hint = "a channel axis with values[..., None]" if padded else "a batch axis with x[None]"
+        raise NetError(f"expects {wanted}, got {shape}; add {hint}")
+    return shape[-1:]
+
+
+def zero_padding(x: Any) -> tuple[jax.Array, jax.Array | None]:
+    """Return an input with zeros for padding, and a mask of the real values, or `None` if all are real."""
+    values = jnp.asarray(x.zeroed() if isinstance(x, Padded) else x)
+    # (batch, time, 1, ...), of the rank of the values
+    mask = jnp.expand_dims(x.mask, tuple(range(2, values.ndim))) if isinstance(x, Padded) else None
+    return values, mask
+
+
+def like_input(y: jax.Array, x: Any) -> Any:
+    """Return an output in the dtype of the input `x`; if that is `Padded`, `Padded` with zeros for padding."""
+    if not isinstance(x, Padded):
+        return y.astype(x.dtype)
+    return Padded(Padded(y.astype(x.values.dtype), x.lengths).zeroed(), x.lengths)
