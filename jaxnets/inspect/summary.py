@@ -111,7 +111,7 @@ def summary(
 
     def row(path: Path) -> Row:
         full = model.scope + path if path else ()
-        node = _node(model.net, path)
+        node = node_at(model.net, path)
         copies = often.get(full, 1) // often.get(full[:-1], 1) if node is None else max(1, node.copies)
         counts = {name: values.get(full, None if name == "receptive_field" else 0) for name, values in found.items()}
         sure = not any(place[: len(full)] == full for place in unsure.values())
@@ -195,7 +195,8 @@ def _rows(model: trace.Model, program: trace.Program, parameters: dict[Path, int
     return walk(tree, ())
 
 
-def _node(net: Net | None, path: Path) -> Net | None:
+def node_at(net: Net | None, path: Path) -> Net | None:
+    """Return the network at a path below another one; `None` where the layer is a scope or a submodule."""
     for name in path:
         net = None if net is None else net.children.get(name)
     return net
