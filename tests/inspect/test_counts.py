@@ -49,13 +49,12 @@ def convolutions(draw: st.DrawFn) -> tuple[tuple[int, ...], dict[str, Any]]:
         return tuple(draw(st.integers(low, high)) for _ in range(rank))
 
     x = (draw(st.integers(1, 2)), *each(5, 8), groups * draw(st.integers(1, 2)))
-    window = each(1, 3)
-    wide = min(
-        2, max(window) - 1
-    )  # a window of one element is a matrix product, and padding there a row like any other
+    kernel_size = each(1, 3)
+    # A kernel of one element is a matrix product, which counts padding as rows like any other.
+    wide = min(2, max(kernel_size) - 1)
     return x, {
         "features": groups * draw(st.integers(1, 3)),
-        "window": window,
+        "kernel_size": kernel_size,
         "stride": each(1, 3),
         "padding": tuple(zip(each(0, wide), each(0, wide), strict=True)),
         "dilation": each(1, 2),
@@ -67,7 +66,7 @@ def convolutions(draw: st.DrawFn) -> tuple[tuple[int, ...], dict[str, Any]]:
 def test_convolutions(case: tuple[tuple[int, ...], dict[str, Any]]):
     shape, settings = case
     net, groups = jn.conv(**settings, use_bias=False), settings["groups"]
-    kernel = np.ones((*settings["window"], shape[-1] // groups, settings["features"]), np.float32)
+    kernel = np.ones((*settings["kernel_size"], shape[-1] // groups, settings["features"]), np.float32)
     numbers: Any = {name: settings[name] for name in ("stride", "padding", "dilation")}
 
     def native(x: Any, kernel: Any) -> Any:
@@ -86,9 +85,9 @@ def test_transposed_convolutions_count_no_zeros_in_between(case: tuple[tuple[int
     (batch, *places, channels), settings = case
     del settings["padding"]
     net, x = jn.conv_transpose(**settings, use_bias=False), shaped(batch, *places, channels)
-    each = math.prod(settings["window"]) * channels * settings["features"] // settings["groups"]
+    each = math.prod(settings["kernel_size"]) * channels * settings["features"] // settings["groups"]
     assert multiply_adds(net, x) == batch * math.prod(places) * each
-    assert in_training(net, x) == 2 * multiply_adds(net, x)  # the kernel's gradient is as dear
+    assert in_training(net, x) == 2 * multiply_adds(net, x)  # the kernel's gradient is as expensive
 
 
 FORMS = st.sampled_from(["abi,abd->abid", "abi,dbi->abd", "abi,ib->ab"])
@@ -320,7 +319,7 @@ def test_count_parameters():
     assert count_parameters(jn.conv(100, 3), shaped(1, 8, 8, 3)) == 2_800
     with pytest.raises(jn.NetError, match=r"matches no parameter"):
         count_parameters(net, x, on="head/*")
-    with pytest.raises(jn.NetError, match=r"it is a function"):
+    with pytest.raises(jn.NetError, match=r"unknown parameters, as it is a function"):
         count_parameters(jnp.tanh, x)
 
 

@@ -56,13 +56,13 @@ def test_rows_are_submodules():
     x = shaped(2, 8, 8, 3)
     rows = {"conv": 224, "norm": 16, "fc": 1445}
     for module in (Linen(), nnx.eval_shape(lambda: Nnx(nnx.Rngs(0)))):
-        account = jn.summary(module, x)
-        assert {row.path: row.parameters for row in account.rows} == rows
-        assert account.label == type(module).__name__
-        assert [row.output for row in account.rows] == [((2, 6, 6, 8),), ((2, 6, 6, 8),), ((2, 5),)]
-        assert [row.multiply_adds for row in account.rows] == [2 * 36 * 27 * 8, 0, 2 * 288 * 5]
-        assert [row.receptive_field for row in account.rows] == [(3, 3), (3, 3), (8, 8)]
-        assert account.total.parameters == sum(rows.values())
+        table = jn.summary(module, x)
+        assert {row.path: row.parameters for row in table.rows} == rows
+        assert table.label == type(module).__name__
+        assert [row.output for row in table.rows] == [((2, 6, 6, 8),), ((2, 6, 6, 8),), ((2, 5),)]
+        assert [row.multiply_adds for row in table.rows] == [2 * 36 * 27 * 8, 0, 2 * 288 * 5]
+        assert [row.receptive_field for row in table.rows] == [(3, 3), (3, 3), (8, 8)]
+        assert table.total.parameters == sum(rows.values())
 
 
 @pytest.mark.promotes
@@ -76,7 +76,7 @@ def test_nested_nnx_modules_keep_their_paths():
                 x = block(x)
             return x
 
-    account = jn.summary(nnx.eval_shape(lambda: Outer(nnx.Rngs(0))), shaped(1, 8, 8, 3))
-    costs = {row.path: row.multiply_adds for row in account.rows if row.multiply_adds}
+    table = jn.summary(nnx.eval_shape(lambda: Outer(nnx.Rngs(0))), shaped(1, 8, 8, 3))
+    costs = {row.path: row.multiply_adds for row in table.rows if row.multiply_adds}
     assert costs["blocks/0/conv"] == 36 * 27 * 8
     assert costs["blocks/1/layers/0"] == costs["blocks/1"] == 20
