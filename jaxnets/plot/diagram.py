@@ -25,6 +25,7 @@ COLORS = {
     "recurrent": (("recurrent", "cell"), "#e69f00", "#fcf0d6"),
 }
 INDENT = "    "
+# Mermaid's codes for characters that end a label, or that it reads as HTML or Markdown.
 ESCAPES = str.maketrans({character: f"#{ord(character)};" for character in '"#&<>`*[]{}|\\'})
 
 
@@ -108,9 +109,10 @@ def diagram(model: Any, *inputs: Any, depth: int | None = None, train: bool = Fa
     rows = {(*known.scope, *filter(None, row.path.split("/"))): row for row in (table.total, *table.rows) if row.output}
     nets = {path: node_at(known.net, path) for path in rows}
     edges, labels = flow(trace.forward(known, train=train), rows, _chains(nets))
-    drawn = {node[:depth] for edge in edges for node in edge for depth in range(len(node) + 1)}
+    # Only layers on an edge and those around them are drawn. Ids are short and safe: "end", for one, is a keyword.
+    root = next(iter(rows))
+    drawn = {root} | {node[:depth] for edge in edges for node in edge for depth in range(len(node) + 1)}
     ids = {path: f"n{number}" for number, path in enumerate(path for path in rows if path in drawn)}
-    root = next(iter(ids))
     ids |= {node: node[-1].replace("/", "") for node in labels}
     starts, ends = ([node for node in labels if node[-1].startswith(side)] for side in (INPUT, OUTPUT))
     colors = set()
@@ -140,7 +142,8 @@ def _chains(nets: Mapping[Path, Net | None]) -> dict[Path, list[Path]]:
     """Return the children of each network that runs its children in order."""
     chains: dict[Path, list[Path]] = {path: [] for path, net in nets.items() if net is not None and net.cut is not None}
     for path in nets:
-        if path and path[:-1] in chains and path[-1] != "downsample":  # the layer of a shortcut
+        # A "downsample" is the layer of a shortcut, beside the chain.
+        if path and path[:-1] in chains and path[-1] != "downsample":
             chains[path[:-1]].append(path)
     return chains
 
@@ -170,6 +173,7 @@ def _contents(net: Net) -> str:
     """Return how the layers of a `serial` were written, without options: "conv(64, 3), batch_norm, relu"."""
     briefs = []
     for child in net.children.values():
+        # Cut at the first option and close the parentheses: "conv(64, 3, padding=1)" becomes "conv(64, 3)".
         brief = re.split(r",? ?\b\w+=", _written(child))[0]
         brief = (brief + ")" * (brief.count("(") - brief.count(")"))).removesuffix("()")
         briefs.append(f"{brief} × {child.copies}" if child.copies else brief)

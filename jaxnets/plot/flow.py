@@ -32,6 +32,7 @@ def flow(
         a path; that of a merge lies in the layer around it.
     """
     root = min(layers, key=len)
+    # Layers with drawn layers inside them become subgraphs, without edges of their own.
     parents = {path[:-1] for path in layers if path != root}
     data = [
         value
@@ -48,7 +49,8 @@ def flow(
         # A stacked output of a scan is what one step returns; the other inputs are its carries.
         inputs = operation.inputs[:1] if operation.name == "scan_stack" else operation.inputs
         sources = dict.fromkeys(origins[value] for value in inputs if value in origins)
-        if not sources:  # it depends on parameters and constants alone
+        # An operation without sources depends on parameters and constants alone.
+        if not sources:
             continue
         if node in parents:
             node = _continued(sources, edges) or (*node, f"{MERGE}{len(labels)}")
@@ -56,6 +58,10 @@ def flow(
                 labels.setdefault(node, WORDS.get(operation.name, operation.name))
         edges |= dict.fromkeys((source, node) for source in sources if source != node)
         origins |= dict.fromkeys(operation.outputs, node)
+    if root not in parents | ran:
+        # A single layer without any operation returns its input.
+        edges |= dict.fromkeys((source, root) for source in labels)
+        origins = dict.fromkeys(origins, root)
     for number, value in enumerate(dict.fromkeys(value for value in program.outputs if value in origins)):
         node = (f"{OUTPUT}{number}",)
         labels[node] = f"output {sizes(value.aval.shape)}".rstrip()
@@ -81,7 +87,9 @@ def _through_idle(edges: Edges, chains: Mapping[Path, Sequence[Path]], idle: Col
     led: Edges = {}
     for start, end in edges:
         shared = next((n for n, (a, b) in enumerate(zip(start, end)) if a != b), 0)
-        # The way out of the layers around the start, across the innermost layer around both, and into those of the end.
+        # An edge leaves the layers around its start, crosses the innermost layer around both nodes, and enters those
+        # around its end. In each of these layers it passes what lies between two of their children, or between a
+        # child and an end of the chain.
         way = [(start[:depth], None) for depth in range(len(start), shared + 1, -1)]
         way += [(start[: shared + 1], end[: shared + 1])]
         way += [(None, end[:depth]) for depth in range(shared + 2, len(end) + 1)]

@@ -142,6 +142,7 @@ def test_a_single_layer():
     chart = read(str(diagram(jn.dense(3), image(4))))
     assert chart.arrows == chain("input 4", "dense", "output 3")
     assert chart.texts["dense"] == ["dense(3)", "3", "15 parameters"]
+    assert read(str(diagram(jn.dropout(0.1), image(4)))).arrows == chain("input 4", "dropout", "output 4")
 
 
 def test_shortcuts_and_copies():
