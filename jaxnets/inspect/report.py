@@ -81,56 +81,46 @@ class Summary:
 
     def markdown(self) -> str:
         """Return the table as Markdown, with exact numbers."""
-        head = ["layer", *(COLUMNS[name] for name in self.columns)]
         lines = [self._cells(row, row.path or "total", exact=True) for row in (*self.rows, self.total)]
         rule = ["---", *("---" if name in _TEXT else "--:" for name in self.columns)]
-        return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *lines))
+        return "\n".join("| " + " | ".join(cells) + " |" for cells in (self._head(), rule, *lines))
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         # IPython and notebooks show the table.
         printer.text(str(self))
 
     def __str__(self) -> str:
-        lines = [["layer", *(COLUMNS[name] for name in self.columns)], *self._lines()]
+        lines = [self._head(), *self._lines()]
         widths = [max(map(len, column)) for column in zip(*lines)]
-        left = [True, *(name in _TEXT for name in self.columns)]
-        text = [
-            "  ".join(
-                cell.ljust(n) if to_left else cell.rjust(n) for cell, n, to_left in zip(line, widths, left)
-            ).rstrip()
-            for line in lines
-        ]
+        to_left = [True, *(name in _TEXT for name in self.columns)]
+        text = []
+        for line in lines:
+            cells = (cell.ljust(n) if left else cell.rjust(n) for cell, n, left in zip(line, widths, to_left))
+            text.append("  ".join(cells).rstrip())
+        head, *rows, total = text
         rule = "─" * max(map(len, text))
-        return "\n".join(
-            [
-                self.label,
-                rule,
-                text[0],
-                rule,
-                *text[1:-1],
-                *([rule] * (len(text) > 2)),
-                text[-1],
-                *(f"≥: {note}" for note in self.notes),
-            ]
-        )
+        body = [*rows, rule] if rows else []
+        return "\n".join([self.label, rule, head, rule, *body, total, *self._reasons()])
 
     def __rich__(self) -> Any:
         require("rich", "experiments")
         from rich.box import SIMPLE
         from rich.table import Table
 
-        table = Table(
-            title=self.label,
-            caption="\n".join(f"≥: {note}" for note in self.notes) or None,
-            box=SIMPLE,
-            show_footer=True,
-        )
+        caption = "\n".join(self._reasons()) or None
+        table = Table(title=self.label, caption=caption, box=SIMPLE, show_footer=True)
         *lines, total = self._lines()
-        for head, foot, name in zip(["layer", *(COLUMNS[name] for name in self.columns)], total, ["", *self.columns]):
+        for head, foot, name in zip(self._head(), total, ["", *self.columns]):
             table.add_column(head, foot, justify="left" if not name or name in _TEXT else "right", no_wrap=True)
         for line in lines:
             table.add_row(*line)
         return table
+
+    def _head(self) -> list[str]:
+        return ["layer", *(COLUMNS[name] for name in self.columns)]
+
+    def _reasons(self) -> list[str]:
+        return [f"≥: {note}" for note in self.notes]
 
     def _lines(self) -> list[list[str]]:
         lines = []
@@ -145,6 +135,7 @@ class Summary:
 
 
 _TEXT = ("kind", "output", "receptive_field")
+# Counts that loops of unknown length and operations without a rule do not affect.
 _CERTAIN = ("parameters", "memory", "connections", "train_memory")
 
 

@@ -1,4 +1,4 @@
-"""Flax modules, Linen and NNX, count as the same network of ours does, submodule by submodule."""
+"""Flax modules, Linen and NNX, have the counts of the same network in jaxnets, submodule by submodule."""
 
 import flax.linen as nn
 import jax
@@ -31,7 +31,7 @@ class Nnx(nnx.Module):
 
 
 @pytest.mark.promotes
-def test_flax_modules_count_as_our_own():
+def test_flax_modules_count_like_a_net():
     ours = jn.serial(conv=jn.conv(8, 3), relu=jax.nn.relu, norm=jn.batch_norm(), flatten=jn.flatten, fc=jn.dense(5))
     x = shaped(2, 8, 8, 3)
     module, variables = Linen(), jax.eval_shape(Linen().init, jax.random.key(0), x)
@@ -41,7 +41,7 @@ def test_flax_modules_count_as_our_own():
         assert multiply_adds(theirs, x) == multiply_adds(ours, x)
         assert count_parameters(theirs, x) == count_parameters(ours, x)
         assert in_training(theirs, x) == in_training(ours, x)
-        assert 0.9 < flops(theirs, x) / flops(ours, x) < 1.1  # the norms are written another way
+        assert 0.9 < flops(theirs, x) / flops(ours, x) < 1.1  # the norms are written differently
         assert jn.inspect.connections(theirs, x) == jn.inspect.connections(ours, x)
         assert memory(theirs, x).state == memory(ours, x).state
     assert multiply_adds(module.apply, variables, x) == multiply_adds(nnx_module, x) == multiply_adds(ours, x)

@@ -1,4 +1,4 @@
-"""Output sizes: those of the layers, and PyTorch's."""
+"""Output sizes equal those of the layers and of PyTorch."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""Summaries: exact numbers by layer, whatever is shown of them."""
+"""Summaries: exact numbers for each layer in every format."""
 
 import builtins
 import io
@@ -66,7 +66,7 @@ def test_totals_agree_with_the_functions():
     assert table.total.train_flops == flops(SMALL, X, train_step=True)
     assert (table.total.memory, table.total.train_memory) == (held.activations, held.residuals)
     residuals = {row.path: row.train_memory for row in table.rows if row.train_memory}
-    # The conv's bias gives ReLU its mask; of the pool its choices, of dropout its own, and fc keeps what it reads.
+    # Residuals are the ReLU's and dropout's masks, the pool's choices and the input of fc.
     assert sum(residuals.values()) == held.residuals
     assert residuals["relu"] >= 1024
     steps = {row.path: row.train_flops for row in table.rows}
@@ -103,7 +103,7 @@ def test_depth_columns_and_records():
     assert some.total.multiply_adds is None
 
 
-def test_layers_that_do_nothing_pass_on_their_shapes():
+def test_layers_without_an_operation_pass_on_their_shapes():
     x = shaped(1, 6, 6, 2)
     net = jn.serial(
         same=lambda x: x,
@@ -152,7 +152,7 @@ def test_functions_and_scopes():
     assert (again.total.flops, again.rows) == (12, ())
 
 
-def test_what_is_not_known_is_marked():
+def test_unknown_counts_are_marked():
     def loop(x: jax.Array) -> jax.Array:
         with jax.named_scope("until"):
             return jax.lax.while_loop(lambda x: x.max() < 9, lambda x: x @ x, x)
@@ -192,7 +192,7 @@ def test_text_markdown_and_rich_say_the_same():
         assert cell in printed
 
 
-def test_text_needs_no_other_package(monkeypatch: pytest.MonkeyPatch):
+def test_text_needs_no_optional_package(monkeypatch: pytest.MonkeyPatch):
     real = builtins.__import__
 
     def without(name: str, *args: Any, **kwargs: Any) -> Any:
@@ -222,10 +222,10 @@ def test_nothing_is_compiled_or_allocated(compiled: list[str]):
     assert compiled == []
     assert sum(array.nbytes for array in jax.live_arrays()) - before < 2**20  # its parameters alone are 575 MB
     jax.jit(lambda x: x * 3.0)(1.0)
-    assert compiled  # it would have been noticed
+    assert compiled  # the listener works
 
 
-def test_mistakes_are_told():
+def test_mistakes():
     with pytest.raises(jn.NetError, match=r"summary expects columns among kind, output, .*, got 'params'"):
         jn.summary(SMALL, X, columns=["params"])
     with pytest.raises(jn.NetError, match=r"expects depth as an integer ≥ 0, got -1"):
