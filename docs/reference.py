@@ -177,7 +177,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
         "diagrams as Mermaid.",
         {
             "Training": "plot.curves plot.confusion plot.misclassified",
-            "Networks": "plot.diagram plot.Drawing plot.kernels plot.feature_maps plot.draw_receptive_field",
+            "Networks": "plot.diagram plot.Diagram plot.kernels plot.feature_maps plot.draw_receptive_field",
         },
     ),
     "interop": (

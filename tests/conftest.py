@@ -34,7 +34,7 @@ SLOW = (
         for page in (
             *("train", "generative", "sequence-models", "diagnose", "data", "combinators", "sweep", "losses"),
             *("recurrent", "metrics", "regularizers", "receptive-fields", "port-your-weights", "resume"),
-            *("datasets", "accounts"),
+            *("datasets", "counts"),
         )
     ),
     *(

@@ -708,7 +708,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "one share for a split": (
         lambda: jn.data.split_indices([0, 1], untyped(0.8)),
-        ["split expects a fraction for each part"],
+        ["split_indices expects a fraction for each part"],
     ),
     "a list for a grid": (
         lambda: jn.sweeps.sweep(lambda hp: train()(), grid=untyped([{"lr": 0.1}])),

@@ -1,6 +1,6 @@
-"""The gallery of models: writes the tables and drawings of docs/models.md from the networks themselves.
+"""The gallery of models: writes the tables and diagrams of docs/models.md from the networks themselves.
 
-    python -m experiments.framework.gallery            # rewrites between the markers, and docs/figures/models/*.svg
+    python -m experiments.framework.gallery            # rewrites what stands between the page's markers
     python -m experiments.framework.gallery --check    # writes nothing; fails if the page is out of date
 
 Takes about ten seconds on one core; nothing is trained, compiled or allocated.
@@ -17,8 +17,7 @@ import jax.numpy as jnp
 import jaxnets as jn
 from jaxnets import Net, models
 
-DOCS = Path(__file__).parent.parent / "docs"
-PAGE, FIGURES = DOCS / "models.md", DOCS / "figures" / "models"
+PAGE = Path(__file__).parents[2] / "docs" / "models.md"
 
 
 @dataclass(frozen=True)
@@ -26,11 +25,11 @@ class Entry:
     """A row of a table.
 
     Attributes:
-        call: how the network is written, an expression over `jn.models`.
-        shape: of one input, without the batch axis; a pair of shapes for a pair of inputs.
-        source: where it was published; "after" where its layers are not quite those of the paper.
-        dtype: of the input.
-        shown: what stands in the table for a long call.
+        call: an expression over `jn.models` that makes the network.
+        shape: shape of one input, without the batch axis; a pair of shapes for a pair of inputs.
+        source: the publication; "after" where the layers differ from the paper's.
+        dtype: dtype of the input.
+        shown: what the table shows instead of a long call.
     """
 
     call: str
@@ -41,12 +40,12 @@ class Entry:
 
     @property
     def net(self) -> Net:
-        """The network that the call makes."""
+        """The network."""
         return eval(self.call, vars(models).copy())
 
     @property
     def x(self) -> Any:
-        """The spec of a batch of one."""
+        """The spec of a batch of one input."""
         return spec(self.shape, self.dtype)
 
     @property
@@ -64,7 +63,7 @@ def spec(shape: tuple[Any, ...], dtype: Any = jnp.float32) -> Any:
 
 
 def versions(names: str, shape: tuple[int, ...], source: str) -> list[Entry]:
-    """Return a row for each of several names."""
+    """Return a row for each name."""
     return [Entry(f"{name}()", shape, source) for name in names.split()]
 
 
@@ -134,7 +133,7 @@ TABLES: dict[str, list[Entry]] = {
     ],
 }
 INCEPTION = 'googlenet()["inception3a"]', (28, 28, 192)
-DRAWINGS: dict[str, tuple[Entry, int]] = {  # and how many levels of boxes are opened
+DIAGRAMS: dict[str, tuple[Entry, int]] = {  # and how many levels of layers are opened
     "lenet5_1998": (Entry("lenet5_1998()", (32, 32, 1)), 1),
     "googlenet-inception3a": (Entry(*INCEPTION), 2),
     "resnet18-layer2": (Entry('resnet18()["layer2"]', (56, 56, 64)), 3),
@@ -150,27 +149,26 @@ def counts(entry: Entry) -> tuple[int, int]:
 
 
 def row(entry: Entry) -> str:
-    """Return a line of a table, in markdown."""
+    """Return a row of a table in Markdown."""
     parameters, products = counts(entry)
     return f"| `{entry.shown or entry.call}` | {entry.size} | {parameters:,} | {products:,} | {entry.source} |"
 
 
 def table(entries: list[Entry]) -> str:
-    """Return a table in markdown."""
+    """Return a table in Markdown."""
     head = "| network | input | parameters | multiply-adds | source |\n| --- | --- | ---: | ---: | --- |"
     return "\n".join([head, *map(row, entries)])
 
 
 def module_table() -> str:
-    """Return the account of GoogLeNet's first module in markdown."""
+    """Return the summary of GoogLeNet's first module in Markdown."""
     entry = Entry(*INCEPTION)
     return jn.summary(entry.net, entry.x, depth=2, columns=("output", "parameters", "multiply_adds")).markdown()
 
 
-def drawing(name: str) -> str:
-    """Return a drawing as SVG."""
-    entry, depth = DRAWINGS[name]
-    return jn.plot.diagram(entry.net, entry.x, depth=depth).svg
+def diagram(entry: Entry, depth: int) -> str:
+    """Return a diagram as a fenced block."""
+    return f"```mermaid\n{jn.plot.diagram(entry.net, entry.x, depth=depth)}```"
 
 
 def between(page: str, name: str, text: str) -> str:
@@ -181,25 +179,25 @@ def between(page: str, name: str, text: str) -> str:
     return f"{before}{begin}\n{text}\n\n{end}{after}"
 
 
-def files() -> dict[Path, str]:
-    """Return what the page and its drawings should hold."""
+def written() -> str:
+    """Return the page with all tables and diagrams up to date."""
     page = PAGE.read_text(encoding="utf-8")
     for name, entries in TABLES.items():
         page = between(page, name, table(entries))
-    page = between(page, "inception3a", module_table())
-    return {PAGE: page} | {FIGURES / f"{name}.svg": drawing(name) for name in DRAWINGS}
+    for name, (entry, depth) in DIAGRAMS.items():
+        page = between(page, name, diagram(entry, depth))
+    return between(page, "inception3a", module_table())
 
 
 def main(check: bool) -> int:
-    """Write the page and its drawings, or tell whether they are as they should be."""
-    wanted = files()
-    stale = [file for file, text in wanted.items() if not file.is_file() or file.read_text(encoding="utf-8") != text]
-    for file in stale:
-        print(f"{'out of date' if check else 'written'}: {file.relative_to(DOCS.parent)}")
+    """Write the page; or, to check, return 1 if it is out of date."""
+    page = written()
+    stale = PAGE.read_text(encoding="utf-8") != page
+    if stale:
+        print(f"{'out of date' if check else 'written'}: docs/{PAGE.name}")
         if not check:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(wanted[file], encoding="utf-8")
-    return int(check and bool(stale))
+            PAGE.write_text(page, encoding="utf-8")
+    return int(check and stale)
 
 
 if __name__ == "__main__":

@@ -39,8 +39,8 @@ hide: [navigation, toc]
 
 # Gallery
 
-A figure from each [study](index.md), all drawn from committed results by `python -m experiments report`; a click leads
-to the claim, the numbers and the verdict. Drawings of networks are on the page of [models](../models.md).
+One figure from each [study](index.md), drawn from committed results by `python -m experiments report`. Each links to
+its claim, numbers and verdict. Diagrams of networks are on the page of [models](../models.md).
 """
 
 

@@ -1,4 +1,4 @@
-"""Totals of a model, by tracing: parameters, multiply-adds, floating-point operations, memory."""
+"""Total counts of a model: parameters, multiply-adds, floating-point operations, memory."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,15 +14,15 @@ from jaxnets.tracing.costs import assumed, flops_of, multiply_adds_of
 
 
 def count_parameters(model: Any, *inputs: Any, on: Pattern = "**") -> int:
-    """Return how many parameters a model has: the elements of its parameter tree.
+    """Return the number of parameters of a model: the elements of its parameter tree.
 
     Args:
-        model: a network or Flax module, with its input; or a tree of parameters alone.
+        model: a network or Flax module, followed by its input; or a tree of parameters alone.
         *inputs: arrays, `jax.ShapeDtypeStruct`s or shapes (of float32); only shapes and dtypes are read.
-        on: which parameters, a pattern over their paths (see `jn.paths`).
+        on: a pattern over parameter paths that selects what to count (see `jn.paths`).
 
     Raises:
-        NetError: for a function, whose parameters are not known, or a pattern that matches nothing.
+        NetError: for a function, whose parameters are unknown, or a pattern that matches nothing.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> x = jax.ShapeDtypeStruct((1, 28, 28, 1), jnp.float32)
@@ -33,7 +33,7 @@ def count_parameters(model: Any, *inputs: Any, on: Pattern = "**") -> int:
     """
     params = trace.model_of(model, *inputs).params if inputs else spec(model)
     if params is None:
-        raise NetError("has parameters that are not known: it is a function; give the tree of its parameters alone")
+        raise NetError("has unknown parameters, as it is a function; pass the tree of its parameters alone")
     leaves = jax.tree.leaves(params) if on == "**" else select(params, on).values()
     return sum(leaf.size for leaf in leaves)
 
@@ -41,25 +41,27 @@ def count_parameters(model: Any, *inputs: Any, on: Pattern = "**") -> int:
 def multiply_adds(
     model: Any, *inputs: Any, params: Any = None, state: Any = None, train: bool = False, trips: int | None = None
 ) -> int:
-    """Return the multiply-adds of a forward pass: those of its convolutions and matrix products, and of nothing else.
+    """Return the multiply-adds of a forward pass: those of convolutions and matrix products alone.
 
-    This is what the usual tables list, some under the name of FLOPs. A matrix product of (m, k) and (k, n) has m k n; a
-    convolution has (places of the output) · (window) · (channels / groups) · (features), for each image of the batch.
+    Tables of networks list these, some under the name FLOPs. A matrix product of (m, k) and (k, n) has m k n
+    multiply-adds. A convolution has (output positions) · (kernel positions) · (channels / groups) · (features) for each
+    example.
 
-    The model is traced on shapes alone, and all that it calls is opened: a scan counts its length, a branch the dearest
-    of its cases, and a formulation for one platform the one for all others, so that the count depends on no machine.
+    The model is traced on shapes, and everything it calls is opened. A scan counts as many times as it is long. `cond`
+    counts its most expensive branch. Of code with variants for platforms, the default variant counts, so the count does
+    not depend on the machine.
 
     Args:
         model: a network; a Flax module, Linen or NNX; or any function JAX can trace.
         *inputs: arrays, `jax.ShapeDtypeStruct`s or shapes (of float32).
-        params: a tree of parameters or of their shapes. A network or module is initialized, abstractly, if it is not
-            given; a function gets it as its first argument.
+        params: a tree of parameters or of their shapes; default: those of an abstract initialization of the network or
+            module. A function gets it as its first argument.
         state: the state of a network with `params`, or the other collections of a Linen module.
         train: whether the network runs in training mode.
-        trips: how often a loop of unknown length (`jax.lax.while_loop`) runs.
+        trips: number of iterations of loops of unknown length (`jax.lax.while_loop`).
 
     Raises:
-        NetError: if the count is not known, because there is such a loop and no `trips`.
+        NetError: if the count is unknown, because there is such a loop and no `trips`.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> multiply_adds(jn.models.lenet5(), jax.ShapeDtypeStruct((1, 28, 28, 1), jnp.float32))
@@ -82,31 +84,32 @@ def flops(
 ) -> int:
     """Return the floating-point operations of a forward pass, or of a forward and a backward pass.
 
-    A multiply-add is two. Arithmetic, comparisons and elementary functions (one each, `exp` too) are one for each
-    element of their output; a reduction of n numbers is n - 1; moving data, converting types, random bits and
-    arithmetic of integers are none; `jaxnets.tracing.costs` has the whole table. The program is counted as it is
-    written, before a compiler simplifies it, and with the formulations described at `multiply_adds`. A primitive of JAX
-    that the table lacks counts as one for each element if it works element by element, with a warning.
+    A multiply-add is two operations. Arithmetic, comparisons and elementary functions such as `exp` are one for each
+    element of their output. A reduction of n numbers is n - 1. Moving data, converting types, random bits and integer
+    arithmetic are none. `jaxnets.tracing.costs` has the whole table.
+
+    The program is counted as written, before a compiler simplifies it, with the rules for loops and branches of
+    `multiply_adds`. An elementwise JAX primitive that the table lacks counts as one for each element, with a warning.
 
     Args:
         model: as for `multiply_adds`.
-        *inputs: likewise.
-        params: likewise.
-        state: likewise.
-        train: likewise.
+        *inputs: as for `multiply_adds`.
+        params: as for `multiply_adds`.
+        state: as for `multiply_adds`.
+        train: as for `multiply_adds`.
         train_step: whether to count a forward and a backward pass in training, from the sum of all outputs to all
-            parameters, recomputation under `remat` included. A loss and an optimizer come on top.
+            parameters, with recomputation under `remat`. Loss and optimizer are not included.
         trips: as for `multiply_adds`.
 
     Raises:
-        NetError: if the count is not known: a loop of unknown length, or an operation that has no rule; or if a
-            training step is asked for and there are no parameters.
+        NetError: if the count is unknown, because of a loop of unknown length or an operation without a rule; for
+            `train_step` of a model without parameters.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> x = jnp.ones((32, 100))
     >>> flops(jn.dense(10), x)  # 2 · 32 · 100 · 10 and 32 · 10 for the bias
     64320
-    >>> flops(jn.dense(10), x, train_step=True)  # and as much again for the kernel's gradient, 31 · 10 for the bias's
+    >>> flops(jn.dense(10), x, train_step=True)  # the kernel's gradient takes 64000 again, the bias's 31 · 10
     128630
     """
     model = trace.model_of(model, *inputs, params=params, state=state)
@@ -117,16 +120,16 @@ def flops(
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes that a model needs, by what they are for.
+    """Memory of a model in bytes, by purpose.
 
     Attributes:
-        parameters: of the parameters.
-        state: of the state, batch-norm statistics as a rule.
-        activations: of what the layers give in a forward pass, each value counted once, with the layer that made it. A
-            forward pass can free most of it early; a layer's inner values are not in it.
-        residuals: of what a training step keeps from the forward pass for the backward pass, beyond parameters and
-            inputs, as JAX differentiates: a compiler may decide to compute some of it again. 0 without parameters.
-        optimizer: of the optimizer's state.
+        parameters: the parameters.
+        state: the state, usually batch-norm statistics.
+        activations: the outputs of the layers in a forward pass. Each value counts once, in the layer that made it;
+            values inside a layer do not count. A forward pass can free most of this early.
+        residuals: what JAX stores in the forward pass for the backward pass, without parameters and inputs. A compiler
+            may recompute some of it instead. 0 without parameters.
+        optimizer: the optimizer's state.
 
     >>> Memory(parameters=100, state=0, activations=80, residuals=60, optimizer=200).training
     460
@@ -140,18 +143,18 @@ class Memory:
 
     @property
     def training(self) -> int:
-        """Of a training step: parameters, as much for their gradients, state, residuals, optimizer."""
+        """A training step: parameters, gradients of the same size, state, residuals and optimizer."""
         return 2 * self.parameters + self.state + self.residuals + self.optimizer
 
 
 def memory(model: Any, *inputs: Any, params: Any = None, state: Any = None, optimizer: Any = None) -> Memory:
-    """Return the bytes that a model needs, forward and in training, by tracing: see `Memory`.
+    """Return the bytes that a model needs for a forward pass and for training, see `Memory`.
 
     Args:
         model: as for `multiply_adds`.
-        *inputs: likewise.
-        params: likewise.
-        state: likewise.
+        *inputs: as for `multiply_adds`.
+        params: as for `multiply_adds`.
+        state: as for `multiply_adds`.
         optimizer: an Optax optimizer, whose state is counted.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn, optax

@@ -1,4 +1,4 @@
-"""A summary as a record: rows for layers, printed as text, as Markdown, or taken as a list of dicts."""
+"""The record that `summary` returns: a row for each layer, as text, Markdown or a list of dicts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,28 +16,28 @@ COLUMNS = {
     "receptive_field": "field",
     "connections": "connections",
     "train_flops": "training FLOPs",
-    "train_memory": "kept to train",
+    "train_memory": "residuals",
 }
 
 
 @dataclass(frozen=True)
 class Row:
-    """What is known of a layer, all that lies in it included; `None` for a column that was not asked for.
+    """The counts of a layer with the layers inside it; a column that was not asked for is `None`.
 
     Attributes:
-        path: its slash-joined path; "" for the whole.
-        times: how many copies of it there are, one after another or side by side (`repeat`, `ensemble`).
-        kind: what sort of layer it is, `conv`; "" where it is not a `Net`.
-        output: the shapes of what it gives, one as a rule, batch axis first; none if it does not run.
-        parameters: how many it has.
-        multiply_adds: of a forward pass, see `jn.inspect.multiply_adds`.
-        flops: of a forward pass, see `jn.inspect.flops`.
-        memory: bytes of what the layers in it give, see `jn.inspect.Memory`.
-        receptive_field: how many positions of the input it sees along each spatial axis.
-        connections: see `jn.inspect.connections`.
+        path: slash-joined path; "" for the whole model.
+        times: number of copies in sequence (`repeat`) or side by side (`ensemble`).
+        kind: kind of layer, `conv`; "" if it is not a `Net`.
+        output: shapes of its outputs, batch axis first; empty if it does not run.
+        parameters: number of parameters.
+        multiply_adds: multiply-adds of a forward pass, see `jn.inspect.multiply_adds`.
+        flops: FLOPs of a forward pass, see `jn.inspect.flops`.
+        memory: bytes of the layers' outputs, `activations` of `jn.inspect.Memory`.
+        receptive_field: number of positions of the input that a unit sees along each spatial axis.
+        connections: number of connections, see `jn.inspect.connections`.
         train_flops: FLOPs of a forward and a backward pass.
-        train_memory: bytes it keeps for the backward pass.
-        unsure: whether a count is a lower bound, for a reason that the notes of the summary give.
+        train_memory: bytes of the residuals, which the forward pass stores for the backward pass.
+        unsure: whether a count is a lower bound; the notes of the summary say why.
     """
 
     path: str
@@ -57,13 +57,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """An account of a model, layer by layer. It prints as a table; `rich.print` gives it rich's look.
+    """A model layer by layer. It prints as a table, in color with `rich.print`.
 
     Attributes:
-        label: the model.
-        rows: the layers, each before those that lie in it.
-        total: the whole.
-        columns: which columns are shown.
+        label: name of the model.
+        rows: the layers, each before the layers inside it.
+        total: the whole model.
+        columns: names of the columns to show.
         notes: what could not be counted, and why.
     """
 
@@ -74,62 +74,53 @@ class Summary:
     notes: tuple[str, ...] = ()
 
     def records(self) -> list[dict[str, Any]]:
-        """Return a dict for each layer, and one for the whole with the path "": exact numbers, the columns shown."""
+        """Return a dict of exact numbers for each layer, and last one for the whole model with the path ""."""
         return [
             {name: getattr(row, name) for name in ("path", "times", *self.columns)} for row in (*self.rows, self.total)
         ]
 
     def markdown(self) -> str:
         """Return the table as Markdown, with exact numbers."""
-        head = ["layer", *(COLUMNS[name] for name in self.columns)]
         lines = [self._cells(row, row.path or "total", exact=True) for row in (*self.rows, self.total)]
         rule = ["---", *("---" if name in _TEXT else "--:" for name in self.columns)]
-        return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *lines))
+        return "\n".join("| " + " | ".join(cells) + " |" for cells in (self._head(), rule, *lines))
 
-    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # what IPython and notebooks show
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        # IPython and notebooks show the table.
         printer.text(str(self))
 
     def __str__(self) -> str:
-        lines = [["layer", *(COLUMNS[name] for name in self.columns)], *self._lines()]
+        lines = [self._head(), *self._lines()]
         widths = [max(map(len, column)) for column in zip(*lines)]
-        left = [True, *(name in _TEXT for name in self.columns)]
-        text = [
-            "  ".join(
-                cell.ljust(n) if to_left else cell.rjust(n) for cell, n, to_left in zip(line, widths, left)
-            ).rstrip()
-            for line in lines
-        ]
+        to_left = [True, *(name in _TEXT for name in self.columns)]
+        text = []
+        for line in lines:
+            cells = (cell.ljust(n) if left else cell.rjust(n) for cell, n, left in zip(line, widths, to_left))
+            text.append("  ".join(cells).rstrip())
+        head, *rows, total = text
         rule = "─" * max(map(len, text))
-        return "\n".join(
-            [
-                self.label,
-                rule,
-                text[0],
-                rule,
-                *text[1:-1],
-                *([rule] * (len(text) > 2)),
-                text[-1],
-                *(f"≥: {note}" for note in self.notes),
-            ]
-        )
+        body = [*rows, rule] if rows else []
+        return "\n".join([self.label, rule, head, rule, *body, total, *self._reasons()])
 
     def __rich__(self) -> Any:
         require("rich", "experiments")
         from rich.box import SIMPLE
         from rich.table import Table
 
-        table = Table(
-            title=self.label,
-            caption="\n".join(f"≥: {note}" for note in self.notes) or None,
-            box=SIMPLE,
-            show_footer=True,
-        )
+        caption = "\n".join(self._reasons()) or None
+        table = Table(title=self.label, caption=caption, box=SIMPLE, show_footer=True)
         *lines, total = self._lines()
-        for head, foot, name in zip(["layer", *(COLUMNS[name] for name in self.columns)], total, ["", *self.columns]):
+        for head, foot, name in zip(self._head(), total, ["", *self.columns]):
             table.add_column(head, foot, justify="left" if not name or name in _TEXT else "right", no_wrap=True)
         for line in lines:
             table.add_row(*line)
         return table
+
+    def _head(self) -> list[str]:
+        return ["layer", *(COLUMNS[name] for name in self.columns)]
+
+    def _reasons(self) -> list[str]:
+        return [f"≥: {note}" for note in self.notes]
 
     def _lines(self) -> list[list[str]]:
         lines = []
@@ -144,6 +135,7 @@ class Summary:
 
 
 _TEXT = ("kind", "output", "receptive_field")
+# Counts that loops of unknown length and operations without a rule do not affect.
 _CERTAIN = ("parameters", "memory", "connections", "train_memory")
 
 
@@ -163,7 +155,7 @@ def _cell(row: Row, column: str, exact: bool) -> str:
 
 
 def _scaled(value: float, step: int = 1000, units: Sequence[str] = ("", "k", "M", "G", "T", "P")) -> str:
-    """Return a number with three digits and its unit.
+    """Return a number with three significant digits and its unit.
 
     >>> _scaled(4_089_184_256), _scaled(999_999), _scaled(1536, 1024, ("B", "KiB"))
     ('4.09 G', '1.00 M', '1.50 KiB')

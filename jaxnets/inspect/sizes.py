@@ -1,4 +1,4 @@
-"""How large the output of a window that slides over an input is."""
+"""Output sizes of convolutions, pools and transposed convolutions."""
 
 from collections.abc import Sequence
 from typing import overload
@@ -47,27 +47,29 @@ def output_size(
     transposed: bool = False,
     output_padding: Ints = 0,
 ) -> int | tuple[int, ...]:
-    """Return the size of a convolution's, a pool's or a transposed convolution's output.
+    """Return the output size of a convolution, a pool or a transposed convolution.
 
-    With p the padding on both sides together and k the kernel size, a convolution or a pool has ⌊(n + p - dilation (k - 1) - 1) /
-    stride⌋ + 1 places, and a transposed convolution (n - 1) stride - p + dilation (k - 1) + output_padding + 1.
+    Let n be the input size, k the kernel size, and p the padding of both sides together. A convolution or a pool has
+    ⌊(n + p - dilation (k - 1) - 1) / stride⌋ + 1 outputs along an axis. A transposed convolution has
+    (n - 1) stride - p + dilation (k - 1) + output_padding + 1.
 
     Args:
-        size: of the input, an integer, or a tuple with one for each spatial axis.
-        kernel_size: size of the window, an integer for every axis or a tuple with one for each.
-        stride: steps between windows, likewise; pools have their window if not told otherwise, so say it here.
-        padding: as for `jn.conv`: an integer for both sides, one or (before, after) for each axis, "SAME" or "VALID".
-        dilation: steps between the elements of one window.
-        ceil_mode: whether a last window may reach over the end, as in the pools.
-        transposed: whether it is the transposed convolution, `jn.conv_transpose`.
-        output_padding: places more at the end; of a transposed convolution only.
+        size: input size, an integer or a tuple with one for each spatial axis.
+        kernel_size: an integer for all axes or a tuple with one for each.
+        stride: step between windows, as for `kernel_size`. Set it for a pool, whose default is the kernel size.
+        padding: as for `jn.conv`: an integer for both sides, an integer or (before, after) for each axis, "SAME" or
+            "VALID".
+        dilation: step between the elements of one window.
+        ceil_mode: whether the last window may reach past the end, as in the pools.
+        transposed: whether to compute the size for the transposed convolution, `jn.conv_transpose`.
+        output_padding: additional outputs at the end of a transposed convolution.
 
     Returns:
         An integer for an integer, a tuple for a tuple.
 
     Raises:
-        NetError: for settings out of range or for unequal numbers of axes, an input smaller than its window, or one of
-            `ceil_mode` and `output_padding` where it has no meaning.
+        NetError: for settings out of range, unequal numbers of axes, an input smaller than its window, `ceil_mode` of a
+            transposed convolution, or `output_padding` of anything else.
 
     Dumoulin and Visin, "A guide to convolution arithmetic for deep learning" (2016).
 
@@ -83,12 +85,12 @@ def output_size(
         spatial = (size,) if single else tuple(size)
         for each in spatial:
             if isinstance(each, bool) or not hasattr(each, "__index__") or each < 1:
-                raise NetError(f"expects the input's size as an integer ≥ 1, or a tuple of them, got {size!r}")
+                raise NetError(f"expects size as an integer ≥ 1 or a tuple of them, got {size!r}")
         x = jax.ShapeDtypeStruct((1, *spatial, 1), jnp.float32)
         if transposed and ceil_mode:
-            raise NetError("expects no ceil_mode of a transposed convolution; see output_padding")
+            raise NetError("expects no ceil_mode for a transposed convolution; output_padding enlarges its output")
         if not transposed and output_padding != 0:
-            raise NetError(f"expects output_padding of a transposed convolution alone, got {output_padding!r}")
+            raise NetError(f"expects output_padding only with transposed=True, got {output_padding!r}")
         if transposed:
             settings = {"stride": stride, "padding": padding, "output_padding": output_padding, "dilation": dilation}
             net = conv_transpose(1, kernel_size, **settings, use_bias=False)

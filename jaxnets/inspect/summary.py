@@ -1,4 +1,4 @@
-"""`summary`: a model layer by layer, counted by tracing."""
+"""`summary`: the counts of a model layer by layer, by tracing."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -30,33 +30,33 @@ def summary(
     train: bool = False,
     trips: int | None = None,
 ) -> Summary:
-    """Return an account of a model, layer by layer, by tracing it on shapes: nothing is compiled or allocated.
+    """Summarize a model layer by layer, by tracing it on shapes: nothing is compiled or allocated.
 
-    Each row includes the rows beneath it. Multiply-adds are those of convolutions and matrix products; FLOPs are twice
-    these and all other arithmetic (see `jn.inspect.flops`). Layers that a `repeat` or an `ensemble` holds several times
-    have one row, whose counts are of all copies. The layers of a Flax module are its submodules, those of a function
+    The counts of a layer include those of the layers inside it. Multiply-adds are those of convolutions and matrix
+    products; FLOPs are twice these and all other arithmetic (see `jn.inspect.flops`). A layer in a `repeat` or an
+    `ensemble` has one row, which counts all copies. The layers of a Flax module are its submodules, those of a function
     its scopes (`jax.named_scope`).
 
     Args:
         model: a network; a Flax module, Linen or NNX; or any function JAX can trace.
         *inputs: arrays, `jax.ShapeDtypeStruct`s, or shapes such as `(1, 28, 28, 1)` for float32, batch axis first; one
             for a network.
-        params: a tree of parameters or of their shapes. A network or module is initialized, abstractly, if it is not
-            given; a function gets it as its first argument.
+        params: a tree of parameters or of their shapes; default: those of an abstract initialization of the network or
+            module. A function gets it as its first argument.
         state: the state of a network with `params`, or the other collections of a Linen module.
-        depth: how many levels of layers to show; all if not given, and the total alone for 0.
-        columns: which columns, any of "kind", "output", "parameters", "multiply_adds", "flops", "memory" (bytes of
-            what the layers give), "receptive_field" (for images), "connections" (LeNet's), and for a training step
-            "train_flops" and "train_memory" (bytes kept for the backward pass). The first seven if not given.
-        train: whether the forward pass is that of training.
-        trips: how often a loop of unknown length (`jax.lax.while_loop`) runs. Without it the loop counts once, marked
-            by ≥ and a note.
+        depth: number of levels of layers to show, 0 for the total alone; default: all.
+        columns: any of "kind", "output", "parameters", "multiply_adds", "flops", "memory" (bytes of the layers'
+            outputs), "receptive_field" (for images), "connections" (LeNet's), and for a training step "train_flops"
+            and "train_memory" (bytes of residuals for the backward pass); default: the first seven.
+        train: whether to count a forward pass in training mode.
+        trips: number of iterations of loops of unknown length (`jax.lax.while_loop`); default: 1, and the counts are
+            marked by ≥ and explained in a note.
 
     Returns:
-        A `Summary`: `print` it, or take `.rows`, `.total`, `.records()` or `.markdown()`.
+        A `Summary`: `print` it, or read `.rows`, `.total`, `.records()` or `.markdown()`.
 
     Raises:
-        NetError: for an unknown column, a negative depth, or what the network says of its input.
+        NetError: for an unknown column or a negative depth; by the layer, for an input of a wrong shape.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> net = jn.serial(conv=jn.conv(8, 3), relu=jax.nn.relu, pool=jn.max_pool(2), flatten=jn.flatten, fc=jn.dense(10))
@@ -75,10 +75,10 @@ def summary(
     """
     if unknown := [name for name in columns or () if name not in COLUMNS]:
         raise NetError(
-            f"has no column {', '.join(map(repr, unknown))}; there are {', '.join(COLUMNS)}", label="summary"
+            f"expects columns among {', '.join(COLUMNS)}, got {', '.join(map(repr, unknown))}", label="summary"
         )
     if depth is not None and not (hasattr(depth, "__index__") and depth >= 0):
-        raise NetError(f"expects depth as an integer ≥ 0, got {depth!r}; None shows all", label="summary")
+        raise NetError(f"expects depth as an integer ≥ 0, got {depth!r}; None shows all levels", label="summary")
     model = trace.model_of(model, *inputs, params=params, state=state)
     shown = tuple(columns or (DEFAULT if model.net is not None else DEFAULT[1:]))
     program = trace.forward(model, train=train, trips=trips)
@@ -111,7 +111,7 @@ def summary(
 
     def row(path: Path) -> Row:
         full = model.scope + path if path else ()
-        node = _node(model.net, path)
+        node = node_at(model.net, path)
         copies = often.get(full, 1) // often.get(full[:-1], 1) if node is None else max(1, node.copies)
         counts = {name: values.get(full, None if name == "receptive_field" else 0) for name, values in found.items()}
         sure = not any(place[: len(full)] == full for place in unsure.values())
@@ -125,7 +125,8 @@ def summary(
 def _parameters(model: trace.Model) -> dict[Path, int]:
     totals: dict[Path, int] = {(): 0}
     for name, leaf in paths(model.params).items():
-        *place, _ = name.removesuffix("/value").split("/")  # Flax NNX keeps an array as the value of a variable
+        # Flax NNX stores an array as the value of a variable.
+        *place, _ = name.removesuffix("/value").split("/")
         for path in dict.fromkeys([(), *layers.upwards((*model.scope, *place))]):
             totals[path] = totals.get(path, 0) + leaf.size
     return totals
@@ -142,20 +143,23 @@ def _receptive_fields(model: trace.Model) -> dict[Path, tuple[int, ...]]:
             *(() if model.net else (model.params, model.state)),
             **({"params": model.params, "state": model.state} if model.net else {}),
         )
-    except NetError:  # nothing in the output depends on the input
+    except NetError:
+        # Nothing in the output depends on the input.
         return {}
     return {(): whole.size, **{tuple(path.split("/")): field.size for path, field in whole.layers.items()}}
 
 
 def _shapes(model: trace.Model, program: trace.Program) -> dict[Path, tuple[tuple[int, ...], ...]]:
-    """Return the shapes of what each layer gives; a layer of a network that does nothing gives what it got."""
+    """Return the output shapes of each layer; a layer without an operation returns what it reads."""
     given = layers.outputs(program)
     shapes = {path: tuple(tuple(value.aval.shape) for value in values) for path, values in given.items()}
 
     def fill(net: Net, path: Path, before: tuple[tuple[int, ...], ...]) -> None:
         got = before
         for name, child in net.children.items():
-            own, inline = (*path, name), net.cut is not None and name != "downsample"  # one after another
+            own = (*path, name)
+            # Children of such a network run in order; the layer of a shortcut reads the block's input.
+            inline = net.cut is not None and name != "downsample"
             if own not in shapes and not child.children and own not in parameters and path in shapes:
                 shapes[own] = got if inline else before
             fill(child, own, got if inline else before)
@@ -168,7 +172,7 @@ def _shapes(model: trace.Model, program: trace.Program) -> dict[Path, tuple[tupl
 
 
 def _rows(model: trace.Model, program: trace.Program, parameters: dict[Path, int]) -> Iterator[Path]:
-    """Return the paths of layers: those of the network, then what else ran in scopes or has parameters."""
+    """Return the paths of layers: those of the network, then other scopes that ran or have parameters."""
     tree: dict[str, Any] = {}
 
     def add(path: Path) -> None:
@@ -195,7 +199,8 @@ def _rows(model: trace.Model, program: trace.Program, parameters: dict[Path, int
     return walk(tree, ())
 
 
-def _node(net: Net | None, path: Path) -> Net | None:
+def node_at(net: Net | None, path: Path) -> Net | None:
+    """Return the network at a path below another one; `None` where the layer is a scope or a submodule."""
     for name in path:
         net = None if net is None else net.children.get(name)
     return net

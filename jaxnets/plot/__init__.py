@@ -1,12 +1,12 @@
-"""Figures: each function returns a matplotlib `Figure`, or a drawing as text; nothing is shown or saved."""
+"""Figures: each function returns a matplotlib `Figure`, or a diagram as text; nothing is shown or saved."""
 
 from jaxnets.plot.curves import curves
-from jaxnets.plot.diagram import Drawing, diagram
+from jaxnets.plot.diagram import Diagram, diagram
 from jaxnets.plot.images import confusion, kernels, misclassified
 from jaxnets.plot.receptive_field import draw_receptive_field, feature_maps
 
 __all__ = [
-    "Drawing",
+    "Diagram",
     "confusion",
     "curves",
     "diagram",

@@ -1,196 +1,189 @@
-"""A drawing of a network: its layers as nested boxes, and the lines along which values go."""
+"""Diagrams of networks as Mermaid flowcharts, which GitHub, Jupyter and MkDocs render."""
 
 import itertools
+import re
 import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path as File
 from typing import Any
-from xml.sax.saxutils import escape
 
 from jaxnets.core.errors import NetError
 from jaxnets.core.net import Net
-from jaxnets.plot.flow import Box, traced, untraced
-from jaxnets.plot.layout import STACK, Placed, place
+from jaxnets.inspect import trace
+from jaxnets.inspect.report import Row
+from jaxnets.inspect.summary import node_at, summary
+from jaxnets.plot.flow import INPUT, OUTPUT, flow, sizes
+from jaxnets.tracing.operation import Path
 
-CHARACTER, MARGIN = 6.7, 10.0  # pixels of one at 11 px, and around the drawing
-ACROSS, DOWN, LINE = 26, 3, 14.0  # characters and lines of how a layer was written, and pixels of a line
-STRIPES = {
-    "conv": "#0072b2",
-    "dense": "#d55e00",
-    "pool": "#009e73",
-    "norm": "#cc79a7",
-    "recurrent": "#e69f00",
-}  # apart for every kind of color vision (Okabe and Ito)
-STYLE = """
-.jn { font: 11px ui-monospace, Menlo, Consolas, monospace }
-.jn .box { fill: #f4f6f8; stroke: #9aa4af } .jn .leaf { fill: #ffffff; stroke: #9aa4af }
-.jn .name { fill: #16191d; font-weight: 600 } .jn .soft { fill: #56606b } .jn .sign { fill: #16191d; font-size: 13px }
-.jn .line { fill: none; stroke: #56606b; stroke-width: 1.3 } .jn .head { fill: #56606b }
-@media (prefers-color-scheme: dark) {
-.jn .box { fill: #1b2129; stroke: #5d6875 } .jn .leaf { fill: #262e38; stroke: #5d6875 }
-.jn .name, .jn .sign { fill: #f0f3f6 } .jn .soft { fill: #a9b4c0 }
-.jn .line { stroke: #a9b4c0 } .jn .head { fill: #a9b4c0 }
+# Words in the kinds of layers, outline and fill. The palette is that of Okabe and Ito, safe for color blindness.
+COLORS = {
+    "conv": (("conv",), "#0072b2", "#d9eaf5"),
+    "dense": (("dense", "maxout", "embed"), "#d55e00", "#fae5d6"),
+    "pool": (("pool",), "#009e73", "#d6f0e8"),
+    "norm": (("norm",), "#cc79a7", "#f8e8f1"),
+    "recurrent": (("recurrent", "cell"), "#e69f00", "#fcf0d6"),
 }
-"""
+INDENT = "    "
+# Mermaid's codes for characters that end a label, or that it reads as HTML or Markdown.
+ESCAPES = str.maketrans({character: f"#{ord(character)};" for character in '"#&<>`*[]{}|\\'})
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """A drawing as text, which a notebook shows.
+class Diagram:
+    """A diagram as the text of a Mermaid flowchart. Notebooks render it.
 
     Attributes:
-        svg: the whole file.
+        mermaid: the flowchart.
     """
 
-    svg: str
+    mermaid: str
 
     def __str__(self) -> str:
-        return self.svg
+        return self.mermaid
 
-    def _repr_svg_(self) -> str:
-        return self.svg
+    def _repr_markdown_(self) -> str:
+        return f"```mermaid\n{self.mermaid}```\n"
 
-    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
-        """Write the file, and return its path.
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        return {"text/plain": self.mermaid, "text/markdown": self._repr_markdown_(), "text/vnd.mermaid": self.mermaid}
+
+    def save(self, path: str | File, *, overwrite: bool = False) -> File:
+        """Write the flowchart to a `.mmd` file, or to a `.md` file as a fenced block, and return the path.
 
         Raises:
-            FileExistsError: if there is one already, and `overwrite` is not set.
+            NetError: for another suffix.
+            FileExistsError: if the file exists and `overwrite` is not set.
         """
-        path = Path(path).expanduser()
+        path = File(path).expanduser()
+        if path.suffix not in (".mmd", ".md"):
+            raise NetError(f"expects a path that ends in .mmd or .md, got {str(path)!r}", label="diagram")
         with path.open("w" if overwrite else "x", encoding="utf-8") as file:
-            file.write(self.svg)
+            file.write(self.mermaid if path.suffix == ".mmd" else self._repr_markdown_())
         return path
 
 
-def diagram(model: Any, x: Any = None, *, depth: int | None = None) -> Drawing:
-    """Draw a network: every layer a box in the box of its parent, and a line from each output to what reads it.
+def diagram(model: Any, *inputs: Any, depth: int | None = None, train: bool = False) -> Diagram:
+    """Draw a model as a Mermaid flowchart: a node for each layer, and an arrow from each layer to those that read it.
 
-    The lines are found by tracing the program in evaluation, so that they hold for any network, Flax module or
-    function with named scopes: branches stand side by side, a shortcut goes round what it skips, and what is merged
-    outside of any layer meets in a circle with its sign (+ for a sum, ‖ for a concatenation). A box in front of others
-    stands for the copies of a `repeat` or an `ensemble`. Each box has its name, how it was written, and the shape of
-    its output without the batch; a `serial` that is not opened names what is in it. Layers that only run in training
-    are left out.
+    The arrows come from tracing the program on shapes, so they are right for any network, Flax module or function with
+    named scopes: branches stand side by side, a shortcut bypasses what it skips, and values that are combined outside
+    of any layer meet in a node such as "add" or "concatenate". A layer with layers inside becomes a subgraph. Each node
+    has the layer's name, how it was written, the shape of its output without the batch axis, and its number of
+    parameters. "× 3" marks a `repeat` or an `ensemble` of three copies. A `serial` that is not opened lists its layers.
+    Colors tell convolutions, dense layers, pools, normalization and recurrent layers apart.
 
     Args:
-        model: a `Net`, a Flax module or a function.
-        x: an array or its spec. Without it a `Net` is drawn without shapes, and with the lines that its kind tells.
-        depth: how many levels of boxes to open; all of them if not given.
+        model: a network; a Flax module, Linen or NNX; or any function JAX can trace.
+        *inputs: arrays, `jax.ShapeDtypeStruct`s or shapes (of float32), batch axis first; one for a network.
+        depth: how many levels of layers to open; default: all. Deep networks need it, as Mermaid draws at most 500
+            arrows.
+        train: whether to draw the forward pass of training. Layers that only run then, such as auxiliary heads, are
+            left out otherwise.
 
     Returns:
-        The drawing as SVG, light or dark as the reader's system is; the same for the same network. Notebooks show
-        it, `.save("net.svg")` writes it, `str` gives the text.
+        A `Diagram`, the same for equal networks: `str` is the text, and `.save("net.mmd")` writes it.
 
     Raises:
-        NetError: for a negative depth, or for something that is no `Net` without `x`; by the layer, for `x` of a
-            wrong shape.
+        NetError: for a negative depth; by the layer, for an input of a wrong shape.
 
-    >>> import jax, jax.numpy as jnp, jaxnets as jn
-    >>> drawing = diagram(jn.models.lenet5(), jax.ShapeDtypeStruct((1, 28, 28, 1), jnp.float32))
-    >>> drawing.svg.count("<rect"), "28×28×6" in drawing.svg
-    (20, True)
+    >>> import jax, jaxnets as jn
+    >>> print(diagram(jn.serial(hidden=jn.dense(8), relu=jax.nn.relu, out=jn.dense(2)), (1, 4)))
+    flowchart TB
+        input0(["input 4"])
+        subgraph n0["<b>serial</b> · 2 · 58 parameters"]
+            n1["<b>hidden</b><br/>dense(8)<br/>8 · 40 parameters"]:::dense
+            n2["<b>relu</b><br/>8"]
+            n3["<b>out</b><br/>dense(2)<br/>2 · 18 parameters"]:::dense
+        end
+        output0(["output 2"])
+        input0 --> n1
+        n1 --> n2
+        n2 --> n3
+        n3 --> output0
+        classDef dense fill:#fae5d6,stroke:#d55e00,color:#16191d
+    <BLANKLINE>
     """
-    if depth is not None and depth < 1:
-        raise NetError(f"expects a depth of at least 1, got {depth}", label="diagram")
-    if x is None and not isinstance(model, Net):
-        raise NetError(f"expects an input x to trace {type(model).__name__}", label="diagram")
-    box = untraced(model, depth=depth) if x is None else traced(model, x, depth=depth)
-    placed = place(box, _measure)
-    placed.x, placed.y = MARGIN, MARGIN
-    width, height = (f"{side + 2 * MARGIN:.0f}" for side in (placed.width, placed.height))
-    return Drawing(
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="jn" width="{width}" height="{height}" '
-        f'viewBox="0 0 {width} {height}" role="img"><title>{escape(box.name)}</title><style>{STYLE}</style>\n'
-        + "\n".join(filter(None, _drawn(placed, 0.0, 0.0)))
-        + "\n</svg>\n"
-    )
+    known = trace.model_of(model, *inputs)
+    table = summary(model, *inputs, depth=depth, columns=("kind", "output", "parameters"), train=train)
+    rows = {(*known.scope, *filter(None, row.path.split("/"))): row for row in (table.total, *table.rows) if row.output}
+    nets = {path: node_at(known.net, path) for path in rows}
+    edges, labels = flow(trace.forward(known, train=train), rows, _chains(nets))
+    # Only layers on an edge and those around them are drawn. Ids are short and safe: "end", for one, is a keyword.
+    root = next(iter(rows))
+    drawn = {root} | {node[:depth] for edge in edges for node in edge for depth in range(len(node) + 1)}
+    ids = {path: f"n{number}" for number, path in enumerate(path for path in rows if path in drawn)}
+    ids |= {node: node[-1].replace("/", "") for node in labels}
+    starts, ends = ([node for node in labels if node[-1].startswith(side)] for side in (INPUT, OUTPUT))
+    colors = set()
+
+    def lines(path: Path) -> list[str]:
+        """Return the lines of a node, or of a subgraph with all that is in it."""
+        if path in labels:
+            left, right = ("([", "])") if path in starts or path in ends else ("(", ")")
+            return [f'{ids[path]}{left}"{labels[path].translate(ESCAPES)}"{right}']
+        inside = [inner for inner in ids if inner[:-1] == path != inner and inner not in starts and inner not in ends]
+        name, *texts = _texts(table.label if path == root else path[-1], rows[path], nets[path], opened=bool(inside))
+        if inside:
+            body = "\n".join(line for inner in inside for line in lines(inner))
+            return [f'subgraph {ids[path]}["{" · ".join([name, *texts])}"]', textwrap.indent(body, INDENT), "end"]
+        colors.add(color := _color(nets[path]))
+        return [f'{ids[path]}["{"<br/>".join([name, *texts])}"]{color and f":::{color}"}']
+
+    body = [line for node in (*starts, root, *ends) for line in lines(node)]
+    body += [f"{ids[start]} --> {ids[end]}" for start, end in edges]
+    for color, (_, stroke, fill) in COLORS.items():
+        if color in colors:
+            body.append(f"classDef {color} fill:{fill},stroke:{stroke},color:#16191d")
+    return Diagram("flowchart TB\n" + textwrap.indent("\n".join(body), INDENT) + "\n")
 
 
-def _texts(box: Box) -> tuple[str, list[str], str]:
-    """Return a box's name, how it was written in lines if that says more, and its shape."""
-    lines = [] if box.written == box.name else _wrapped(box.written, 1 if box.children else DOWN)
-    return box.name + (f" × {box.copies}" if box.copies else ""), lines, box.shape
+def _chains(nets: Mapping[Path, Net | None]) -> dict[Path, list[Path]]:
+    """Return the children of each network that runs its children in order."""
+    chains: dict[Path, list[Path]] = {path: [] for path, net in nets.items() if net is not None and net.cut is not None}
+    for path in nets:
+        # A "downsample" is the layer of a shortcut, beside the chain.
+        if path and path[:-1] in chains and path[-1] != "downsample":
+            chains[path[:-1]].append(path)
+    return chains
 
 
-def _wrapped(label: str, most: int) -> list[str]:
-    """Return a label in as few lines as it takes, and those as short as can be."""
-    ways = [textwrap.wrap(label, across, break_long_words=across == ACROSS) for across in range(8, ACROSS + 1)]
-    lines = min(ways, key=lambda lines: (max(map(len, lines), default=0) > ACROSS, len(lines)))
-    return lines if len(lines) <= most else [*lines[: most - 1], f"{lines[most - 1]} …"]
+def _texts(name: str, row: Row, net: Net | None, *, opened: bool) -> list[str]:
+    """Return a layer's name, how it was written, and its output's shape with its parameters, escaped."""
+    written = "" if net is None else _written(net)
+    if net is not None and (one := _one(net)).kind == "serial" and one.children:
+        written = "" if opened else _contents(one)
+    shapes = [sizes(shape) for shape in row.output[:2]] + ["…"] * (len(row.output) > 2)
+    numbers = ", ".join(filter(None, shapes)), f"{row.parameters:,} parameters" if row.parameters else ""
+    times = f" × {row.times}" if row.times > 1 else ""
+    texts = ["" if written == name else written, " · ".join(filter(None, numbers))]
+    return [f"<b>{(name + times).translate(ESCAPES)}</b>", *(text.translate(ESCAPES) for text in texts if text)]
 
 
-def _measure(box: Box) -> tuple[float, float]:
-    name, lines, shape = _texts(box)
-    if box.children:
-        return CHARACTER * len("  ".join(filter(None, (name, *lines, shape)))) + 28, 0.0
-    widest = max(8, len(name) + (2 + len(shape) if shape else 0), *map(len, lines))
-    return CHARACTER * widest + 24, 26.0 + LINE * len(lines)
+def _one(net: Net) -> Net:
+    """Return one copy of a `repeat` or an `ensemble`, another network as it is."""
+    return net.inner if net.copies and net.inner is not None else net
 
 
-def _drawn(placed: Placed, x: float, y: float) -> list[str]:
-    """Return the elements of a box at a place, and of all in it."""
-    box, x, y = placed.box, x + placed.x, y + placed.y
-    width, height = placed.width, placed.height
-    if box.meeting:
-        radius = width / 2
-        wide = len(box.label) > 2
-        text = f'<text class="{"soft" if wide else "sign"}" text-anchor="{"start" if wide else "middle"}" '
-        text += f'x="{x + (width + 4 if wide else radius):.1f}" y="{y + radius + 4:.1f}">{escape(box.label)}</text>'
-        return [f'<circle class="leaf" cx="{x + radius:.1f}" cy="{y + radius:.1f}" r="{radius:.1f}"/>', text]
-    kind = "box" if box.children else "leaf"
-    parts = [
-        _rect(kind, x + STACK * back, y - STACK * back, width, height) for back in ((2, 1, 0) if box.copies else (0,))
-    ]
-    name, lines, shape = _texts(box)
-    if box.children:
-        parts += [_text("name", x + 10, y + 16, name, *lines), _text("soft", x + width - 10, y + 16, shape, right=True)]
-    else:
-        color = next((color for word, color in STRIPES.items() if word in _word(box.kind)), None)
-        if color is not None:
-            parts.append(f'<rect x="{x:.1f}" y="{y:.1f}" width="4" height="{height:.1f}" rx="1.5" fill="{color}"/>')
-        parts += [_text("name", x + 12, y + 17, name), _text("soft", x + width - 10, y + 17, shape, right=True)]
-        parts += [_text("soft", x + 12, y + 32 + LINE * below, line) for below, line in enumerate(lines)]
-    for child in placed.inside.values():
-        parts += _drawn(child, x, y)
-    for line in placed.lines:
-        parts += _line([(x + a, y + b) for a, b in line])
-    return parts
+def _written(net: Net) -> str:
+    return _one(net).label.removesuffix("()")
 
 
-def _word(kind: str) -> str:
-    """Return the kind of a layer by a word of `STRIPES`."""
-    return {"bidirectional": "recurrent", "depthwise_conv": "conv", "maxout": "dense", "embed": "dense"}.get(kind, kind)
+def _contents(net: Net) -> str:
+    """Return how the layers of a `serial` were written, without options: "conv(64, 3), batch_norm, relu"."""
+    briefs = []
+    for child in net.children.values():
+        # Cut at the first option and close the parentheses: "conv(64, 3, padding=1)" becomes "conv(64, 3)".
+        brief = re.split(r",? ?\b\w+=", _written(child))[0]
+        brief = (brief + ")" * (brief.count("(") - brief.count(")"))).removesuffix("()")
+        briefs.append(f"{brief} × {child.copies}" if child.copies else brief)
+    counts = [(brief, len(list(equal))) for brief, equal in itertools.groupby(briefs)]
+    return ", ".join(f"{brief} × {count}" if count > 1 else brief for brief, count in counts)
 
 
-def _rect(kind: str, x: float, y: float, width: float, height: float) -> str:
-    return f'<rect class="{kind}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="4"/>'
-
-
-def _text(kind: str, x: float, y: float, text: str, more: str = "", *, right: bool = False) -> str:
-    if not text:
-        return ""
-    added = f'<tspan class="soft" font-weight="400" dx="8">{escape(more)}</tspan>' if more else ""
-    anchor = ' text-anchor="end"' if right else ""
-    return f'<text class="{kind}"{anchor} x="{x:.1f}" y="{y:.1f}">{escape(text)}{added}</text>'
-
-
-def _line(points: list[tuple[float, float]]) -> list[str]:
-    """Return a line through points with round corners, and its head."""
-    (x, y), *rest = points
-    path = [f"M{x:.1f} {y:.1f}"]
-    for (a, b), after in itertools.pairwise(rest):
-        turn = min(6.0, (abs(a - x) + abs(b - y)) / 2, (abs(after[0] - a) + abs(after[1] - b)) / 2)
-        before, behind = _towards((a, b), (x, y), turn), _towards((a, b), after, turn)
-        path.append(f"L{before[0]:.1f} {before[1]:.1f}Q{a:.1f} {b:.1f} {behind[0]:.1f} {behind[1]:.1f}")
-        x, y = a, b
-    a, b = rest[-1]
-    path.append(f"L{a:.1f} {b:.1f}")
-    down = abs(a - x) < abs(b - y)
-    head = f"M{a:.1f} {b:.1f}l-3.5 -6h7z" if down else f"M{a:.1f} {b:.1f}l6 -3.5v7z"
-    return [f'<path class="line" d="{"".join(path)}"/>', f'<path class="head" d="{head}"/>']
-
-
-def _towards(start: tuple[float, float], end: tuple[float, float], distance: float) -> tuple[float, float]:
-    length = abs(end[0] - start[0]) + abs(end[1] - start[1]) or 1.0
-    share = distance / length
-    return start[0] + (end[0] - start[0]) * share, start[1] + (end[1] - start[1]) * share
+def _color(net: Net | None) -> str:
+    """Return the color of a layer, that of the first layer in a `serial`; "" for none."""
+    while net is not None and (net.inner is not None or (net.kind == "serial" and net.children)):
+        net = net.inner or next(iter(net.children.values()))
+    matches = (color for color, (words, *_) in COLORS.items() for word in words if net is not None and word in net.kind)
+    return next(matches, "")

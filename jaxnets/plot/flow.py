@@ -1,234 +1,117 @@
-"""A network as nested boxes with lines between them: who reads what, found out from the program itself."""
+"""The edges of a diagram: which layer reads what another one made, found in the traced program."""
 
-import itertools
-import re
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
 
 import jax
+import jax.numpy as jnp
 
-from jaxnets.core.net import Net
-from jaxnets.inspect.trace import forward, model_of
-from jaxnets.tracing.layers import kinds
-from jaxnets.tracing.operation import Operation, Program, Value
+from jaxnets.tracing.operation import Path, Program, Value
 
-INPUT, OUTPUT = "input/", "output/"  # the two ends of a box; no layer has a name with a slash
-SIGNS = {"add": "+", "add_any": "+", "sub": "−", "mul": "×", "div": "÷", "concatenate": "‖", "dot_general": "·"}
+INPUT, OUTPUT, MERGE = "input/", "output/", "merge/"  # nodes that are no layers: no layer has a name with a slash
+WORDS = {"add_any": "add", "sub": "subtract", "mul": "multiply", "div": "divide", "dot_general": "matmul"}
+
+Edges = dict[tuple[Path, Path], None]  # an ordered set
 
 
-@dataclass
-class Box:
-    """A layer, or a place where values of several layers meet.
+def flow(
+    program: Program, layers: Collection[Path], chains: Mapping[Path, Sequence[Path]]
+) -> tuple[Edges, dict[Path, str]]:
+    """Follow every value from the innermost drawn layer that made it to those that read it.
 
-    Attributes:
-        name: its own name.
-        label: how it was written; for a meeting, the sign of what is done.
-        kind: what sort of network it is, without `remat` and the like around it.
-        one: the label of one copy where there are several.
-        shape: that of what it gives, without the batch, for the outermost behind that of what it gets; "" where it is
-            not known.
-        children: the boxes in it by name, in order.
-        lines: pairs of names of boxes in it, from what gives to what reads; `INPUT` and `OUTPUT` are its ends.
-        copies: how many copies of itself it stands for; 0 for itself alone.
-        meeting: whether it is no layer.
+    An operation that stands in a layer but in none of its children passes its one source on. If it reads from several
+    sources, it becomes a node of its own, a merge. A layer without any operation, such as dropout in evaluation, is
+    placed between its neighbors in a chain.
+
+    Args:
+        program: a forward pass.
+        layers: paths of the drawn layers, outer ones and the whole model included.
+        chains: for each layer that runs its children in order, their paths.
+
+    Returns:
+        The edges between nodes, and the labels of those nodes that are no layers: inputs, outputs and merges. A node is
+        a path; that of a merge lies in the layer around it.
     """
-
-    name: str
-    label: str
-    shape: str = ""
-    children: "dict[str, Box]" = field(default_factory=dict)
-    lines: dict[tuple[str, str], None] = field(default_factory=dict)
-    copies: int = 0
-    meeting: bool = False
-    kind: str = ""
-    one: str = ""
-
-    @property
-    def written(self) -> str:
-        """The label, of one copy where there are several."""
-        return self.one or self.label
-
-
-def traced(model: Any, x: Any, *, depth: int | None) -> Box:
-    """Return the boxes of a network, a Flax module or a function, with the lines that its program has in evaluation."""
-    known = model_of(model, x)
-    program = forward(known)
-    root = _layers(known.net, known.name) if known.net is not None else _scopes(program, known.name)
-    _Flow(root, program).follow()
-    _prune(root, known.net)
-    given = jax.tree.leaves(known.inputs)
-    if len(given) == 1 and root.shape:
-        root.shape = f"{_sizes(given[0])} → {root.shape}"
-    _limit(root, depth)
-    return root
-
-
-def untraced(net: Net, *, depth: int | None) -> Box:
-    """Return the boxes of a network by its kinds alone: lines only where the kind says which there are."""
-    root = _layers(net, net.kind)
-    _by_kind(root)
-    _limit(root, depth)
-    return root
-
-
-def _layers(net: Net, name: str) -> Box:
-    label, copies = net.label, net.copies
-    children = {key: _layers(child, key) for key, child in net.children.items()}
-    one = net.inner.label if net.inner is not None and net.kind in ("repeat", "ensemble") else ""
-    while net.inner is not None:
-        net = net.inner
-    return Box(name, label, children=children, copies=copies, kind=net.kind, one=one)
-
-
-def _scopes(program: Program, name: str) -> Box:
-    root = Box(name, "")
+    root = min(layers, key=len)
+    # Layers with drawn layers inside them become subgraphs, without edges of their own.
+    parents = {path[:-1] for path in layers if path != root}
+    data = [
+        value
+        for value in program.inputs
+        if value.source == "input" and not jnp.issubdtype(value.aval.dtype, jax.dtypes.prng_key)
+    ]
+    origins: dict[Value, Path] = {value: (f"{INPUT}{number}",) for number, value in enumerate(data)}
+    labels = {node: f"input {sizes(value.aval.shape)}".rstrip() for value, node in origins.items()}
+    edges: Edges = {}
+    ran = set()
     for operation in program.operations:
-        box = root
-        for part in operation.path:
-            box = box.children.setdefault(part, Box(part, ""))
-    return root
-
-
-class _Flow:
-    """Follows the values of a program from box to box, at every depth at once."""
-
-    def __init__(self, root: Box, program: Program) -> None:
-        self.root, self.program = root, program
-        self.met: dict[Value, str] = {}  # what box beside it made a value that no child made
-        self.sources: dict[tuple[Value | tuple[str, ...], str], tuple[str, ...]] = {}
-
-    def follow(self) -> None:
-        live = {value for value, kind in kinds(self.program).items() if kind == "input"}
-        self.root.shape = ""
-        for operation in self.program.operations:
-            read = [value for value in dict.fromkeys(operation.inputs) if value in live]
-            if not read:
-                continue
-            for value in read:
-                self._read(value, operation.path)
-            self._meet(operation, read)
-        for value in dict.fromkeys(self.program.outputs):
-            if value in live:
-                self._read(value, ())
-                self._line((), self._origin((), value), OUTPUT)
-                self.root.shape = _shape(value)
-
-    def _read(self, value: Value, reader: tuple[str, ...]) -> None:
-        """Draw the lines from the maker of a value to its reader, in and out of boxes."""
-        shared = 0
-        while shared < min(len(value.path), len(reader)) and value.path[shared] == reader[shared]:
-            shared += 1
-        for depth in range(len(value.path), shared, -1):
-            self._line(value.path[:depth], self._origin(value.path[:depth], value), OUTPUT)
-            if (box := self._box(value.path[:depth])) is not None:
-                box.shape = _shape(value)
-        for depth in range(shared, len(reader)):
-            self._line(reader[:depth], self._origin(reader[:depth], value), reader[depth])
-
-    def _origin(self, path: tuple[str, ...], value: Value) -> str:
-        """Return which box in the one at `path` a value comes from."""
-        if value.path[: len(path)] != path or value.source:
-            return INPUT
-        return value.path[len(path)] if len(value.path) > len(path) else self.met[value]
-
-    def _meet(self, operation: Operation, read: Iterable[Value]) -> None:
-        """Note where the outputs of an operation come from that stands in no child; several origins meet in a box."""
-        path = operation.path
-        origins = tuple(dict.fromkeys(self._origin(path, value) for value in read))
-        (name, *others), box = origins, self._box(path)
-        if others and box is not None:
-            made = [origin for origin in origins if (path, origin) in self.sources]
-            inside = [origin for origin in made if set(origins) - {origin} <= set(self.sources[path, origin])]
-            if inside:  # a second step of the same meeting, such as where(a > b, a, b)
-                name = inside[0]
-            else:
-                name = f"meeting/{len(box.children)}"
-                sign = SIGNS.get(operation.name, operation.name)
-                box.children[name] = Box(name, sign, _shape(operation.outputs[0]), meeting=True)
-                self.sources[path, name] = origins
-                for origin in origins:
-                    self._line(path, origin, name)
-        self.met |= dict.fromkeys(operation.outputs, name)
-
-    def _line(self, path: tuple[str, ...], start: str, end: str) -> None:
-        box = self._box(path)
-        if box is not None and start != end and (start == INPUT or start in box.children):
-            box.lines[start, end] = None
-
-    def _box(self, path: tuple[str, ...]) -> Box | None:
-        box: Box | None = self.root
-        for part in path:
-            box = None if box is None else box.children.get(part)
-        return box
-
-
-def _prune(box: Box, net: Net | None) -> None:
-    """Put layers that did nothing between those around them, and leave out boxes that did not run."""
-    before = INPUT
-    for name, child in list(box.children.items()):
-        if any(name in line for line in box.lines):
-            before = before if child.meeting else name
-        elif not child.children and box.lines and net is not None and net.cut is not None:
-            for start, end in [line for line in box.lines if line[0] == before]:
-                if before != INPUT or not (end == OUTPUT or box.children[end].meeting):
-                    del box.lines[start, end]
-                    box.lines[name, end] = None
-            box.lines[before, name] = None
-            child.shape = box.children[before].shape if before != INPUT else ""
-            before = name
-        else:
-            del box.children[name]
+        node = next((path for path in _outwards(operation.path) if path in layers), root)
+        ran.add(node)
+        # A stacked output of a scan is what one step returns; the other inputs are its carries.
+        inputs = operation.inputs[:1] if operation.name == "scan_stack" else operation.inputs
+        sources = dict.fromkeys(origins[value] for value in inputs if value in origins)
+        # An operation without sources depends on parameters and constants alone.
+        if not sources:
             continue
-        _prune(child, None if net is None or child.meeting else net[name])
+        if node in parents:
+            node = _continued(sources, edges) or (*node, f"{MERGE}{len(labels)}")
+            if len(sources) > 1:
+                labels.setdefault(node, WORDS.get(operation.name, operation.name))
+        edges |= dict.fromkeys((source, node) for source in sources if source != node)
+        origins |= dict.fromkeys(operation.outputs, node)
+    if root not in parents | ran:
+        # A single layer without any operation returns its input.
+        edges |= dict.fromkeys((source, root) for source in labels)
+        origins = dict.fromkeys(origins, root)
+    for number, value in enumerate(dict.fromkeys(value for value in program.outputs if value in origins)):
+        node = (f"{OUTPUT}{number}",)
+        labels[node] = f"output {sizes(value.aval.shape)}".rstrip()
+        edges[origins[value], node] = None
+    idle = set(layers) - parents - ran
+    return _through_idle(edges, chains, idle), labels
 
 
-def _limit(box: Box, depth: int | None) -> None:
-    if depth == 0:
-        if box.label == "serial":  # which by itself says nothing
-            box.label = _contents(box)
-            box.kind = next((child.kind for child in box.children.values()), "")
-        box.children, box.lines = {}, {}
-    for child in box.children.values():
-        _limit(child, None if depth is None else depth - 1)
+def _continued(sources: Collection[Path], edges: Edges) -> Path | None:
+    """Return the source that an operation between layers continues, if there is one.
+
+    That is the only source, or the merge of all others: `jnp.where(a > b, a, b)` merges a and b once.
+    """
+    for source in sources:
+        merge = source[-1].startswith(MERGE)
+        if len(sources) == 1 or (merge and all(other == source or (other, source) in edges for other in sources)):
+            return source
+    return None
 
 
-def _contents(box: Box) -> str:
-    """Return how the boxes in a chain were written, without options: "conv(64, 3), batch_norm, relu"."""
-    briefs = []
-    for child in box.children.values():
-        brief = re.split(r",? ?\b\w+=", child.written)[0]
-        brief = (brief + ")" * (brief.count("(") - brief.count(")"))).removesuffix("()")
-        briefs.append(f"{brief} × {child.copies}" if child.copies else brief)
-    runs = [(brief, len(list(run))) for brief, run in itertools.groupby(briefs)]
-    return ", ".join(f"{brief} × {count}" if count > 1 else brief for brief, count in runs)
+def _through_idle(edges: Edges, chains: Mapping[Path, Sequence[Path]], idle: Collection[Path]) -> Edges:
+    """Lead each edge through the idle layers that lie on its way."""
+    led: Edges = {}
+    for start, end in edges:
+        shared = next((n for n, (a, b) in enumerate(zip(start, end)) if a != b), 0)
+        # An edge leaves the layers around its start, crosses the innermost layer around both nodes, and enters those
+        # around its end. In each of these layers it passes what lies between two of their children, or between a
+        # child and an end of the chain.
+        way = [(start[:depth], None) for depth in range(len(start), shared + 1, -1)]
+        way += [(start[: shared + 1], end[: shared + 1])]
+        way += [(None, end[:depth]) for depth in range(shared + 2, len(end) + 1)]
+        nodes = [start]
+        for left, right in way:
+            chain = list(chains.get((left or right or ())[:-1], ()))
+            first = chain.index(left) + 1 if left in chain else 0
+            last = chain.index(right) if right in chain else len(chain)
+            if all(path in idle for path in chain[first:last]):
+                nodes += chain[first:last]
+        led |= dict.fromkeys(zip(nodes, [*nodes[1:], end]))
+    return led
 
 
-def _by_kind(box: Box) -> None:
-    kind = box.kind
-    names = [name for name in box.children if name != "downsample" or kind != "residual"]
-    if kind in ("serial", "residual"):
-        chain = [INPUT, *names]
-        box.lines |= dict.fromkeys(itertools.pairwise(chain))
-        end = chain[-1]
-        if kind == "residual":
-            side = [(INPUT, "downsample")] if "downsample" in box.children else []
-            end = "meeting/sum"
-            box.lines |= dict.fromkeys([(chain[-1], end), *side, ("downsample" if side else INPUT, end)])
-            box.children[end] = Box(end, "+", meeting=True)
-        box.lines[end, OUTPUT] = None
-    elif kind == "branches":
-        box.children["meeting/all"] = Box("meeting/all", "merge", meeting=True)
-        box.lines |= dict.fromkeys([(INPUT, name) for name in names] + [(name, "meeting/all") for name in names])
-        box.lines["meeting/all", OUTPUT] = None
-    for child in box.children.values():
-        if not child.meeting:
-            _by_kind(child)
+def _outwards(path: Path) -> list[Path]:
+    return [path[:depth] for depth in range(len(path), -1, -1)]
 
 
-def _shape(value: Value) -> str:
-    return _sizes(value.aval)
+def sizes(shape: Sequence[int]) -> str:
+    """Return a shape without its batch axis as text.
 
-
-def _sizes(array: Any) -> str:
-    return "×".join(map(str, array.shape[1:]))
+    >>> sizes((32, 28, 28, 1))
+    '28×28×1'
+    """
+    return "×".join(map(str, shape[1:]))

@@ -1,10 +1,11 @@
-"""The gallery of models: its page and drawings are what the command writes, and no model is left out."""
+"""The gallery of models: its page is what the command writes, and no model is left out."""
 
 import inspect
 from pathlib import Path
 
 import pytest
 
+import jaxnets as jn
 from experiments.framework import gallery
 from jaxnets import Net, models
 from tests.models.test_every_model import ROWS
@@ -13,7 +14,7 @@ pytestmark = pytest.mark.promotes
 
 
 def test_the_page_is_what_the_command_writes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys):
-    """Counts that papers and other libraries have are taken from them, the others are counted."""
+    """Counts that papers and other libraries state are taken from there, the others are counted."""
     known = {(repr(row.make()), str(row.x)): row for row in ROWS if row.multiply_adds is not None}
     counted, taken = gallery.counts, []
 
@@ -27,28 +28,27 @@ def test_the_page_is_what_the_command_writes(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setattr(gallery, "counts", counts)
     monkeypatch.chdir(tmp_path)
     assert gallery.main(check=True) == 0, capsys.readouterr().out
-    assert {file.stem for file in gallery.FIGURES.glob("*")} == set(gallery.DRAWINGS)
     assert len(taken) >= 30
 
 
 def test_what_is_out_of_date_is_named_and_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys):
-    page, figures = tmp_path / "docs" / "models.md", tmp_path / "docs" / "figures"
-    page.parent.mkdir()
-    page.write_text("# Page\n\n<!-- small -->\nold\n<!-- /small -->\n\n<!-- inception3a -->\n<!-- /inception3a -->\n")
-    monkeypatch.setattr(gallery, "DOCS", page.parent)
+    page = tmp_path / "models.md"
+    names = ("small", "net", "inception3a")
+    page.write_text("# Page\n" + "".join(f"\n<!-- {name} -->\nold\n<!-- /{name} -->\n" for name in names))
+    entry = gallery.Entry("mlp((5,), 3)", (4,), "nobody 2000")
     monkeypatch.setattr(gallery, "PAGE", page)
-    monkeypatch.setattr(gallery, "FIGURES", figures)
-    monkeypatch.setattr(gallery, "TABLES", {"small": [gallery.Entry("mlp((5,), 3)", (4,), "nobody 2000")]})
-    monkeypatch.setattr(gallery, "DRAWINGS", {"net": (gallery.Entry("mlp((5,), 3)", (4,)), 1)})
+    monkeypatch.setattr(gallery, "TABLES", {"small": [entry]})
+    monkeypatch.setattr(gallery, "DIAGRAMS", {"net": (entry, 1)})
     before = page.read_text()
     assert gallery.main(check=True) == 1
-    assert capsys.readouterr().out == "out of date: docs/models.md\nout of date: docs/figures/net.svg\n"
+    assert capsys.readouterr().out == "out of date: docs/models.md\n"
     assert page.read_text() == before
-    assert not figures.exists()
     assert gallery.main(check=False) == 0
-    assert capsys.readouterr().out == "written: docs/models.md\nwritten: docs/figures/net.svg\n"
-    assert "| `mlp((5,), 3)` | 4 | 43 | 35 | nobody 2000 |\n" in page.read_text()  # 4·5 + 5 + 5·3 + 3, 4·5 + 5·3
-    assert "old" not in page.read_text()
+    assert capsys.readouterr().out == "written: docs/models.md\n"
+    text = page.read_text()
+    assert "| `mlp((5,), 3)` | 4 | 43 | 35 | nobody 2000 |\n" in text  # 4·5 + 5 + 5·3 + 3, 4·5 + 5·3
+    assert f"<!-- net -->\n\n```mermaid\n{jn.plot.diagram(entry.net, entry.x, depth=1)}```\n\n<!-- /net -->" in text
+    assert "old" not in text
     assert gallery.main(check=True) == 0
 
 

@@ -1,4 +1,4 @@
-"""Counts by tracing, against sums of ones, XLA's and PyTorch's counters, JAX's own list of residuals, arithmetic."""
+"""Counts by tracing, checked by sums of ones, XLA's and PyTorch's counters, JAX's list of residuals and arithmetic."""
 
 import math
 import re
@@ -31,7 +31,7 @@ def shaped(*shape: int, dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
 
 
 def xla_flops(function: Callable, *args: Any) -> int:
-    """Return what XLA counts in the program as it is written, without compiling it."""
+    """Return XLA's count for the program as written, without compiling it."""
     cost: Any = jax.jit(function).lower(*args).cost_analysis()
     return int(cost.get("flops", 0))
 
@@ -49,13 +49,12 @@ def convolutions(draw: st.DrawFn) -> tuple[tuple[int, ...], dict[str, Any]]:
         return tuple(draw(st.integers(low, high)) for _ in range(rank))
 
     x = (draw(st.integers(1, 2)), *each(5, 8), groups * draw(st.integers(1, 2)))
-    window = each(1, 3)
-    wide = min(
-        2, max(window) - 1
-    )  # a window of one element is a matrix product, and padding there a row like any other
+    kernel_size = each(1, 3)
+    # A kernel of one element is a matrix product, which counts padding as rows like any other.
+    wide = min(2, max(kernel_size) - 1)
     return x, {
         "features": groups * draw(st.integers(1, 3)),
-        "window": window,
+        "kernel_size": kernel_size,
         "stride": each(1, 3),
         "padding": tuple(zip(each(0, wide), each(0, wide), strict=True)),
         "dilation": each(1, 2),
@@ -67,7 +66,7 @@ def convolutions(draw: st.DrawFn) -> tuple[tuple[int, ...], dict[str, Any]]:
 def test_convolutions(case: tuple[tuple[int, ...], dict[str, Any]]):
     shape, settings = case
     net, groups = jn.conv(**settings, use_bias=False), settings["groups"]
-    kernel = np.ones((*settings["window"], shape[-1] // groups, settings["features"]), np.float32)
+    kernel = np.ones((*settings["kernel_size"], shape[-1] // groups, settings["features"]), np.float32)
     numbers: Any = {name: settings[name] for name in ("stride", "padding", "dilation")}
 
     def native(x: Any, kernel: Any) -> Any:
@@ -75,7 +74,7 @@ def test_convolutions(case: tuple[tuple[int, ...], dict[str, Any]]):
 
     y = np.asarray(native(np.ones(shape, np.float32), kernel))
     assert multiply_adds(net, shaped(*shape)) == y.size * math.prod(kernel.shape[:-1])
-    # Among ones, each output says how many inputs it reads. XLA, too, leaves out what lies in the padding.
+    # For inputs of ones, each output is the number of inputs it reads. XLA also leaves out the padding.
     assert jn.inspect.connections(net, shaped(*shape)) == y.sum() == xla_flops(native, np.ones(shape), kernel) // 2
     if not any(map(any, settings["padding"])):
         assert flops(net, shaped(*shape)) == 2 * y.sum()
@@ -86,9 +85,9 @@ def test_transposed_convolutions_count_no_zeros_in_between(case: tuple[tuple[int
     (batch, *places, channels), settings = case
     del settings["padding"]
     net, x = jn.conv_transpose(**settings, use_bias=False), shaped(batch, *places, channels)
-    each = math.prod(settings["window"]) * channels * settings["features"] // settings["groups"]
+    each = math.prod(settings["kernel_size"]) * channels * settings["features"] // settings["groups"]
     assert multiply_adds(net, x) == batch * math.prod(places) * each
-    assert in_training(net, x) == 2 * multiply_adds(net, x)  # the kernel's gradient is as dear
+    assert in_training(net, x) == 2 * multiply_adds(net, x)  # the kernel's gradient is as expensive
 
 
 FORMS = st.sampled_from(["abi,abd->abid", "abi,dbi->abd", "abi,ib->ab"])
@@ -98,7 +97,7 @@ FORMS = st.sampled_from(["abi,abd->abid", "abi,dbi->abd", "abi,ib->ab"])
 def test_matrix_products(sizes: list[int], form: str):
     of = dict(zip("abid", sizes, strict=True))
     left, right = ([of[axis] for axis in term] for term in form.partition("->")[0].split(","))
-    expected = np.einsum(form, np.ones(left), np.ones(right)).sum()  # of ones: how many products there are
+    expected = np.einsum(form, np.ones(left), np.ones(right)).sum()  # of ones: the number of products
 
     def product(x: Any, y: Any) -> Any:
         return jnp.einsum(form, x, y)
@@ -178,12 +177,12 @@ def test_a_loop_of_unknown_length_is_never_counted_silently():
         with pytest.raises(jn.NetError, match=r"loop in until has no known length; give it by trips="):
             count(loop, x)
     assert multiply_adds(loop, x, trips=10) == 640
-    assert flops(loop, x, trips=10) == 10 * 128 + 11 * 16  # the question is asked once more than it is answered by yes
+    assert flops(loop, x, trips=10) == 10 * 128 + 11 * 16  # the condition runs once more than the body
     integers = lambda x: x + jnp.float32(lax.while_loop(lambda i: i < 3, lambda i: i + 1, 0))  # noqa: E731
     assert flops(integers, x) == 16
 
 
-def test_what_has_no_rule_is_told():
+def test_operations_without_a_rule_are_reported():
     with pytest.raises(jn.NetError, match=r"cholesky in the function has no known cost"):
         flops(jnp.linalg.cholesky, shaped(4, 4))
     assert multiply_adds(jnp.linalg.cholesky, shaped(4, 4)) == 0
@@ -231,7 +230,7 @@ def test_a_scan_over_depth_counts_as_the_layers_written_out():
         assert multiply_adds(scanned, x) == multiply_adds(written, x) == 3 * multiply_adds(block, x)
         assert flops(scanned, x, **options) == flops(written, x, **options)
     assert memory(scanned, x).activations == memory(written, x).activations
-    # Written out, the input of the first block needs no gradient; in a scan each block gives one.
+    # Written out, the input of the first block needs no gradient; in a scan every block computes one.
     assert in_training(scanned, x) == in_training(written, x) + multiply_adds(block, x)
     assert multiply_adds(jn.ensemble(block, 3), x) == 3 * multiply_adds(block, x)
 
@@ -320,11 +319,11 @@ def test_count_parameters():
     assert count_parameters(jn.conv(100, 3), shaped(1, 8, 8, 3)) == 2_800
     with pytest.raises(jn.NetError, match=r"matches no parameter"):
         count_parameters(net, x, on="head/*")
-    with pytest.raises(jn.NetError, match=r"it is a function"):
+    with pytest.raises(jn.NetError, match=r"unknown parameters, as it is a function"):
         count_parameters(jnp.tanh, x)
 
 
-def test_mistakes_are_told():
+def test_mistakes():
     net, x = jn.dense(3), shaped(1, 4)
     with pytest.raises(jn.NetError, match=r"dense\(3\) takes one input, got 2"):
         multiply_adds(net, x, x)

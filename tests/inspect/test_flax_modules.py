@@ -1,4 +1,4 @@
-"""Flax modules, Linen and NNX, count as the same network of ours does, submodule by submodule."""
+"""Flax modules, Linen and NNX, have the counts of the same network in jaxnets, submodule by submodule."""
 
 import flax.linen as nn
 import jax
@@ -31,7 +31,7 @@ class Nnx(nnx.Module):
 
 
 @pytest.mark.promotes
-def test_flax_modules_count_as_our_own():
+def test_flax_modules_count_like_a_net():
     ours = jn.serial(conv=jn.conv(8, 3), relu=jax.nn.relu, norm=jn.batch_norm(), flatten=jn.flatten, fc=jn.dense(5))
     x = shaped(2, 8, 8, 3)
     module, variables = Linen(), jax.eval_shape(Linen().init, jax.random.key(0), x)
@@ -41,7 +41,7 @@ def test_flax_modules_count_as_our_own():
         assert multiply_adds(theirs, x) == multiply_adds(ours, x)
         assert count_parameters(theirs, x) == count_parameters(ours, x)
         assert in_training(theirs, x) == in_training(ours, x)
-        assert 0.9 < flops(theirs, x) / flops(ours, x) < 1.1  # the norms are written another way
+        assert 0.9 < flops(theirs, x) / flops(ours, x) < 1.1  # the norms are written differently
         assert jn.inspect.connections(theirs, x) == jn.inspect.connections(ours, x)
         assert memory(theirs, x).state == memory(ours, x).state
     assert multiply_adds(module.apply, variables, x) == multiply_adds(nnx_module, x) == multiply_adds(ours, x)
@@ -56,13 +56,13 @@ def test_rows_are_submodules():
     x = shaped(2, 8, 8, 3)
     rows = {"conv": 224, "norm": 16, "fc": 1445}
     for module in (Linen(), nnx.eval_shape(lambda: Nnx(nnx.Rngs(0)))):
-        account = jn.summary(module, x)
-        assert {row.path: row.parameters for row in account.rows} == rows
-        assert account.label == type(module).__name__
-        assert [row.output for row in account.rows] == [((2, 6, 6, 8),), ((2, 6, 6, 8),), ((2, 5),)]
-        assert [row.multiply_adds for row in account.rows] == [2 * 36 * 27 * 8, 0, 2 * 288 * 5]
-        assert [row.receptive_field for row in account.rows] == [(3, 3), (3, 3), (8, 8)]
-        assert account.total.parameters == sum(rows.values())
+        table = jn.summary(module, x)
+        assert {row.path: row.parameters for row in table.rows} == rows
+        assert table.label == type(module).__name__
+        assert [row.output for row in table.rows] == [((2, 6, 6, 8),), ((2, 6, 6, 8),), ((2, 5),)]
+        assert [row.multiply_adds for row in table.rows] == [2 * 36 * 27 * 8, 0, 2 * 288 * 5]
+        assert [row.receptive_field for row in table.rows] == [(3, 3), (3, 3), (8, 8)]
+        assert table.total.parameters == sum(rows.values())
 
 
 @pytest.mark.promotes
@@ -76,7 +76,7 @@ def test_nested_nnx_modules_keep_their_paths():
                 x = block(x)
             return x
 
-    account = jn.summary(nnx.eval_shape(lambda: Outer(nnx.Rngs(0))), shaped(1, 8, 8, 3))
-    costs = {row.path: row.multiply_adds for row in account.rows if row.multiply_adds}
+    table = jn.summary(nnx.eval_shape(lambda: Outer(nnx.Rngs(0))), shaped(1, 8, 8, 3))
+    costs = {row.path: row.multiply_adds for row in table.rows if row.multiply_adds}
     assert costs["blocks/0/conv"] == 36 * 27 * 8
     assert costs["blocks/1/layers/0"] == costs["blocks/1"] == 20

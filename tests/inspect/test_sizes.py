@@ -1,4 +1,4 @@
-"""Output sizes: those of the layers, and PyTorch's."""
+"""Output sizes equal those of the layers and of PyTorch."""
 
 import functools
 
@@ -88,7 +88,7 @@ def test_mistakes():
         output_size((4, 0), 3)
     with pytest.raises(jn.NetError, match="same number of spatial axes"):
         output_size(8, 3, stride=(2, 2), padding=(1, 1, 1))
-    with pytest.raises(jn.NetError, match="output_padding of a transposed"):
+    with pytest.raises(jn.NetError, match="output_padding only with transposed=True, got 1"):
         output_size(8, 3, output_padding=1)
-    with pytest.raises(jn.NetError, match="no ceil_mode"):
+    with pytest.raises(jn.NetError, match="no ceil_mode for a transposed"):
         output_size(8, 3, ceil_mode=True, transposed=True)

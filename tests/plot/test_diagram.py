@@ -1,38 +1,89 @@
-"""Drawings of networks: the lines that their programs have, boxes in boxes, and well-formed files."""
+"""Diagrams: Mermaid text with a node for every layer, and the arrows that the program has."""
 
 import itertools
 import re
-import xml.etree.ElementTree as ElementTree
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from flax import linen
 
 import jaxnets as jn
 from jaxnets.plot import diagram
-from jaxnets.plot.diagram import ACROSS, DOWN, _measure, _wrapped
-from jaxnets.plot.flow import INPUT, OUTPUT, Box, traced, untraced
-from jaxnets.plot.layout import Placed, place
+from jaxnets.plot.diagram import COLORS
 
-SVG = "{http://www.w3.org/2000/svg}"
+NODE = re.compile(r'(\w+)(?:\["(.*)"\]|\(\["(.*)"\]\)|\("(.*)"\))(?::::(\w+))?')
 
 
-def image(*shape: int) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+class Chart(NamedTuple):
+    """What a Mermaid text says, each node by its path: the names around it, and its own.
+
+    Attributes:
+        texts: lines of the label, without the name; for an input, output or merge the whole label.
+        arrows: pairs of nodes.
+        colors: classes of nodes.
+        layers: paths of layers, subgraphs included.
+    """
+
+    texts: dict[str, list[str]]
+    arrows: set[tuple[str, str]]
+    colors: dict[str, str]
+    layers: list[str]
 
 
-def lines(box: Box, path: str = "") -> set[tuple[str, str]]:
-    """Return the lines of the box at a path, meetings by their sign."""
-    for name in filter(None, path.split("/")):
-        box = box.children[name]
-    signs = {name: child.label for name, child in box.children.items() if child.meeting}
-    ends = {INPUT: "in", OUTPUT: "out"} | signs
-    return {(ends.get(start, start), ends.get(end, end)) for start, end in box.lines}
+def image(*shape: int) -> tuple[int, ...]:
+    return (1, *shape)
 
 
-NETS = {
+def unescaped(text: str) -> str:
+    return re.sub(r"#(\d+);", lambda code: chr(int(code[1])), text)
+
+
+def read(text: str) -> Chart:
+    """Read a flowchart, and check that every line is one of those that Mermaid knows."""
+    first, *lines = text.splitlines()
+    assert first == "flowchart TB"
+    chart, around, paths, classes = Chart({}, set(), {}, []), [], {}, set()
+    for line in lines:
+        assert line.startswith("    " * (1 + len(around) - (line.strip() == "end")))
+        line = line.strip()
+        if line == "end":
+            around.pop()
+        elif arrow := re.fullmatch(r"(\w+) --> (\w+)", line):
+            chart.arrows.add((paths[arrow[1]], paths[arrow[2]]))
+        elif color := re.fullmatch(r"classDef (\w+) fill:#[0-9a-f]{6},stroke:#[0-9a-f]{6},color:#16191d", line):
+            classes.add(color[1])
+        else:
+            node = NODE.fullmatch(line.removeprefix("subgraph "))
+            assert node is not None, line
+            name, label, end, merge, color = node.groups()
+            assert name not in paths
+            assert not re.search(r'["`\[\]{}|\\*]|#(?!\d+;)|<(?!/?b>|br/>)', end or merge or label), line
+            if label is None:
+                path = end or "/".join([*around[1:], merge])
+                chart.texts[path] = [end or merge]
+            else:
+                own, *texts = map(unescaped, re.split(r"<br/>| · ", label))
+                own = own.removeprefix("<b>").removesuffix("</b>")
+                path = "/".join([*around[1:], own]) if around else own
+                chart.layers.append(path)
+                chart.texts[path] = texts
+                if color:
+                    chart.colors[path] = color
+                if line.startswith("subgraph"):
+                    around.append(own)
+            paths[name] = path
+    assert not around
+    assert classes == set(chart.colors.values())
+    return chart
+
+
+def chain(*nodes: str) -> set[tuple[str, str]]:
+    return set(itertools.pairwise(nodes))
+
+
+NETS: dict[str, tuple[jn.Net, Any]] = {
     "lenet5": (jn.models.lenet5(), image(28, 28, 1)),
     "resnet": (jn.models.resnet18(scan=True).upto("layer2"), image(32, 32, 3)),
     "inception": (jn.models.inception_v3()["Mixed_6a"], image(9, 9, 8)),
@@ -46,90 +97,135 @@ NETS = {
 }
 
 
+@pytest.mark.parametrize("name", NETS)
+def test_every_layer_is_a_node(name: str):
+    net, x = NETS[name]
+
+    def paths(net: jn.Net, path: str = "") -> list[str]:
+        own = [
+            (f"{path}{name}" + (f" × {child.copies}" if child.copies > 1 else ""), child)
+            for name, child in net.children.items()
+        ]
+        return [each for name, child in own for each in (name, *paths(child, f"{name}/"))]
+
+    chart = read(str(diagram(net, x)))
+    assert chart.layers[1:] == paths(net)
+    rows = jn.summary(net, x, columns=("output", "parameters")).rows
+    for path, row in zip(chart.layers[1:], rows, strict=True):
+        shape = "×".join(map(str, row.output[0][1:]))
+        assert chart.texts[path][-2:] == [shape, f"{row.parameters:,} parameters"] or (
+            chart.texts[path][-1] == shape and not row.parameters
+        )
+
+
+def test_equal_nets_give_equal_text():
+    def make() -> jn.Net:
+        block = jn.residual(jn.serial(a=jn.dense(4), b=jnp.tanh))
+        return jn.serial(block=block, deep=jn.repeat(block, 3), head=jn.dense(2))
+
+    assert str(diagram(make(), image(4))) == str(diagram(make(), jnp.ones((1, 4))))
+
+
 def test_a_chain():
-    box = traced(*NETS["lenet5"], depth=None)
-    names = ["in", *jn.models.lenet5().children, "out"]
-    assert lines(box) == set(itertools.pairwise(names))
-    assert [box.children[name].shape for name in ("conv1", "pool2", "flatten", "fc3")] == [
-        "28×28×6",
-        "5×5×16",
-        "400",
-        "10",
-    ]
+    net, x = NETS["lenet5"]
+    chart = read(str(diagram(net, x)))
+    assert chart.arrows == chain("input 28×28×1", *net.children, "output 10")
+    assert chart.texts["conv2"] == ["conv(16, 5)", "10×10×16", "2,416 parameters"]
+    assert chart.texts["relu1"] == ["relu", "28×28×6"]
+    assert chart.texts["flatten"] == ["400"]
+    assert chart.texts["serial"] == ["10", "61,706 parameters"]
+    convs, pools, dense = ("conv1", "conv2"), ("pool1", "pool2"), ("fc1", "fc2", "fc3")
+    assert chart.colors == dict.fromkeys(convs, "conv") | dict.fromkeys(pools, "pool") | dict.fromkeys(dense, "dense")
+
+
+def test_a_single_layer():
+    chart = read(str(diagram(jn.dense(3), image(4))))
+    assert chart.arrows == chain("input 4", "dense", "output 3")
+    assert chart.texts["dense"] == ["dense(3)", "3", "15 parameters"]
+    assert read(str(diagram(jn.dropout(0.1), image(4)))).arrows == chain("input 4", "dropout", "output 4")
 
 
 def test_shortcuts_and_copies():
-    box = traced(*NETS["resnet"], depth=None)
-    chain = set(itertools.pairwise(["in", "conv1", "bn1", "relu1", "conv2", "bn2", "+", "out"]))
-    assert lines(box, "layer2/0") == chain | {("in", "downsample"), ("downsample", "+")}
-    assert lines(box, "layer2/1") == chain | {("in", "+")}
-    assert (box.children["layer2"].children["1"].copies, box.children["layer2"].copies) == (1, 0)
-    body = traced(jn.models.resnet_cifar(20, scan=True), image(8, 8, 3), depth=None).children["layer2"].children["1"]
-    assert (body.copies, body.shape) == (2, "4×4×32")
+    chart = read(str(diagram(*NETS["resnet"])))
+    names = ["conv1", "bn1", "relu1", "conv2", "bn2", "add"]
+    first, second = ([f"layer2/{block}/{name}" for name in names] for block in (0, 1))
+    arrows = {arrow for arrow in chart.arrows if "layer2/" in arrow[1]}
+    entry, down = "layer1/1/add", "layer2/0/downsample"
+    assert arrows == (
+        chain(entry, *first, *second)
+        | chain(entry, f"{down}/0", f"{down}/1", "layer2/0/add")
+        | {("layer2/0/add", "layer2/1/add")}
+    )
+    assert chart.texts["layer2/1"] == ["residual", "4×4×128", "295,424 parameters"]
+    assert chart.colors["layer2/0/bn1"] == "norm"
+    cifar = read(str(diagram(jn.models.resnet_cifar(20, scan=True), image(8, 8, 3))))
+    body = [f"layer2/1 × 2/{name}" for name in names]
+    assert {arrow for arrow in cifar.arrows if "1 × 2" in arrow[1] and "layer2" in arrow[1]} == (
+        chain("layer2/0/add", *body) | {("layer2/0/add", body[-1])}
+    )
+    assert cifar.texts["layer2/1 × 2"] == ["residual", "4×4×32", "37,120 parameters"]
+    whole = read(str(diagram(jn.serial(jn.repeat(jn.dense(4), 3)), image(4))))
+    assert whole.texts["0 × 3"] == ["dense(4)", "4", "60 parameters"]
+    assert whole.arrows == chain("input 4", "0 × 3", "output 4")
 
 
-def test_branches_and_named_nodes():
-    box = traced(*NETS["branches"], depth=None)
-    assert lines(box) == {line for k in range(1, 5) for line in [("in", f"branch{k}"), (f"branch{k}", "‖")]} | {
-        ("‖", "out")
+def test_branches():
+    chart = read(str(diagram(*NETS["branches"], depth=1)))
+    assert chart.arrows == {
+        arrow for k in range(1, 5) for arrow in chain("input 8×8×4", f"branch{k}", "concatenate", "output 8×8×256")
     }
-    box = traced(*NETS["inception"], depth=None)
+    assert chart.colors == dict.fromkeys(("branch1", "branch2", "branch3"), "conv") | {"branch4": "pool"}
+
+
+def test_a_graph():
+    chart = read(str(diagram(*NETS["inception"], depth=1)))
     triple = [f"branch3x3dbl_{k}" for k in (1, 2, 3)]
-    paths = [["branch3x3"], triple, ["pool"]]
-    wanted = {line for path in paths for line in itertools.pairwise(["in", *path, "join", "out"])}
-    assert lines(box) == wanted
+    ways = [["branch3x3"], triple, ["pool"]]
+    assert chart.arrows == {arrow for way in ways for arrow in chain("input 9×9×8", *way, "join", "output 4×4×488")}
 
 
-def test_layers_that_do_nothing_keep_their_place():
-    box = traced(*NETS["unet"], depth=1)
-    down = ["in", "encoder1", "pool1", "encoder2", "pool2", "bottleneck", "dropout"]
-    up = ["upconv2", "bridge2", "decoder2", "upconv1", "bridge1", "decoder1", "conv", "out"]
-    bridges = {("encoder1", "bridge1"), ("encoder2", "bridge2")}
-    assert lines(box) == set(itertools.pairwise(down + up)) | bridges
-    assert not box.children["encoder1"].children
-    heads = traced(jn.models.googlenet(auxiliary=True), image(32, 32, 3), depth=1)
-    assert "aux1" not in heads.children  # it runs in training alone
+def test_layers_without_an_operation_keep_their_place():
+    chart = read(str(diagram(*NETS["unet"], depth=1)))
+    down = ["input 16×16×1", "encoder1", "pool1", "encoder2", "pool2", "bottleneck", "dropout"]
+    up = ["upconv2", "bridge2", "decoder2", "upconv1", "bridge1", "decoder1", "conv", "output 16×16×2"]
+    assert chart.arrows == chain(*down, *up) | {("encoder1", "bridge1"), ("encoder2", "bridge2")}
+    body = jn.serial(first=jn.dropout(0.1), fc=jn.dense(4), last=jn.dropout(0.1))
+    net = jn.serial(start=jn.dropout(0.1), block=jn.residual(body), end=jn.dropout(0.1))
+    inner = ["block/first", "block/fc", "block/last", "block/add"]
+    assert read(str(diagram(net, image(4)))).arrows == (
+        chain("input 4", "start", *inner, "end", "output 4") | {("start", "block/add")}
+    )
+    assert read(str(diagram(jn.serial(jn.dropout(0.1)), image(4)))).arrows == chain("input 4", "0", "output 4")
 
 
-def test_a_chain_that_is_not_opened_names_what_is_in_it():
+def test_heads():
+    net = jn.auxiliary_heads(jn.serial(a=jn.dense(8), relu=jax.nn.relu, out=jn.dense(3)), aux=(jn.dense(5), "relu"))
+    body = chain("input 4", "a", "relu", "out", "output 3")
+    assert read(str(diagram(net, image(4)))).arrows == body
+    assert read(str(diagram(net, image(4), train=True))).arrows == body | chain("relu", "aux", "output 5")
+    both = jn.branches(dict, classes=jn.dense(3), box=jn.dense(4))
+    ways = (chain("input 2", "classes", "output 3"), chain("input 2", "box", "output 4"))
+    assert read(str(diagram(both, image(2)))).arrows == set().union(*ways)
+
+
+def test_recurrent_networks():
+    chart = read(str(diagram(*NETS["recurrent"])))
+    ways = (chain("input 6×4", f"rnn/{way}", "rnn/concatenate") for way in ("forward", "backward"))
+    assert chart.arrows == set().union(*ways) | chain("rnn/concatenate", "fc", "output 6×2")
+    assert chart.colors == {"rnn/forward": "recurrent", "rnn/backward": "recurrent", "fc": "dense"}
+
+
+def test_a_collapsed_serial_lists_its_layers():
     block = jn.serial(conv=jn.conv(8, 3, padding=1, use_bias=False), bn=jn.batch_norm(epsilon=1e-3), relu=jax.nn.relu)
     stage = jn.serial(*[jn.residual(block)] * 3, jn.repeat(jn.residual(block), 2))
     net = jn.serial(block=block, stage=stage, rnn=jn.serial(jn.flatten, jn.dense(3, use_bias=False)))
-    box = traced(net, image(4, 4, 8), depth=1)
-    assert {name: child.label for name, child in box.children.items()} == {
+    chart = read(str(diagram(net, image(4, 4, 8), depth=1)))
+    assert {path: texts[0] for path, texts in chart.texts.items() if path in net.children} == {
         "block": "conv(8, 3), batch_norm, relu",
         "stage": "residual × 3, residual × 2",
         "rnn": "flatten, dense(3)",
     }
-    assert (box.shape, box.children["stage"].shape) == ("4×4×8 → 3", "4×4×8")
-    assert untraced(net, depth=1).children["block"].label == "conv(8, 3), batch_norm, relu"
-
-
-def test_long_labels_are_broken_and_nothing_is_lost():
-    for label in (
-        "relu",
-        "conv(128, 3, stride=2, padding=1, use_bias=False)",
-        "conv(96, 1), batch_norm, relu",
-        "x" * 60,
-    ):
-        lines = _wrapped(label, DOWN)
-        assert "".join(lines).replace(" ", "") == label.replace(" ", "")
-        assert all(len(line) <= ACROSS for line in lines)
-    assert _wrapped("conv(96, 1), batch_norm, relu", DOWN) == ["conv(96, 1),", "batch_norm, relu"]
-    assert _wrapped("word " * 40, DOWN)[-1].endswith(" …")
-    assert len(_wrapped("word " * 40, DOWN)) == DOWN
-
-
-def test_a_chain_of_blocks_is_one_straight_line():
-    """Whatever stands beside a chain, a box is entered where its own first box is, and the chain goes straight down."""
-    placed = place(traced(jn.models.resnet18().upto("layer2"), image(32, 32, 3), depth=None), _measure)
-    assert len(placed.lines) == len(placed.inside) + 1
-    stage = placed.inside["layer2"]
-    for box in (placed, stage):
-        np.testing.assert_allclose([x for line in box.lines for x, _ in line] + [box.leave], box.enter, atol=1e-9)
-    block = stage.inside["1"]
-    conv = block.inside["conv1"]
-    np.testing.assert_allclose([block.x + block.enter, block.x + conv.x + conv.enter], stage.enter, atol=1e-9)
+    assert list(read(str(diagram(net, image(4, 4, 8), depth=0))).texts) == ["input 4×4×8", "serial", "output 3"]
 
 
 def test_flax_modules_and_functions():
@@ -139,103 +235,63 @@ def test_flax_modules_and_functions():
             y = linen.relu(linen.Dense(4, name="first")(x))
             return x + linen.Dense(4, name="second")(y)
 
-    (name,) = traced(Block(), image(4), depth=None).children
-    box = traced(Block(), image(4), depth=None)
-    assert lines(box, name) == {("in", "first"), ("first", "second"), ("second", "+"), ("in", "+"), ("+", "out")}
+    chart = read(str(diagram(Block(), jnp.ones((1, 4)))))
+    assert chart.arrows == chain("input 4", "first", "second", "add", "output 4") | {("input 4", "add")}
+    assert chart.texts["first"] == ["4", "20 parameters"]
 
-    def gate(x):
+    def gate(x, y):
         with jax.named_scope("signal"):
-            y = jnp.sin(x)
+            signal = jnp.sin(x)
         with jax.named_scope("gate"):
-            z = jax.nn.sigmoid(x)
-        return y * z
+            opening = jax.nn.sigmoid(y)
+        return jnp.where(signal > opening, signal, opening)
 
-    assert lines(traced(gate, image(4), depth=None)) == {
-        line for name in ("signal", "gate") for line in [("in", name), (name, "×")]
-    } | {("×", "out")}
-
-
-def test_without_an_input_the_kinds_say_what_they_can():
-    box = untraced(jn.models.resnet18(scan=True), depth=None)
-    with_input = traced(jn.models.resnet18(scan=True), image(32, 32, 3), depth=None)
-    for path in ("", "layer1", "layer1/0", "layer1/1", "layer2/0", "layer2/0/downsample"):
-        assert lines(box, path) == lines(with_input, path)
-    assert lines(untraced(jn.models.unet(2), depth=None)) == set()  # a graph does not tell
-    assert lines(untraced(NETS["branches"][0], depth=None)) >= {
-        ("in", "branch1"),
-        ("branch4", "merge"),
-        ("merge", "out"),
-    }
-
-
-def check_nested(placed: Placed) -> None:
-    """Boxes lie within their parent, and beside each other; lines go round boxes."""
-    children = list(placed.inside.values())
-    for child in children:
-        assert child.x >= 0
-        assert child.y >= 20  # the title
-        assert child.x + child.width <= placed.width
-        assert child.y + child.height <= placed.height
-        check_nested(child)
-    for a, b in itertools.combinations(children, 2):
-        apart = a.x + a.width <= b.x or b.x + b.width <= a.x or a.y + a.height <= b.y or b.y + b.height <= a.y
-        assert apart, f"{a.box.name} and {b.box.name} overlap"
-    for line in placed.lines:
-        assert all(x == a or y == b for (x, y), (a, b) in itertools.pairwise(line))
-        for (x, y), (a, b) in itertools.pairwise(line):
-            for child in children:
-                across = min(x, a) < child.x + child.width and max(x, a) > child.x
-                assert not (across and min(y, b) < child.y + child.height and max(y, b) > child.y), child.box.name
-    assert len(placed.lines) == len(placed.box.lines) or not children
-
-
-@pytest.mark.parametrize("name", NETS)
-def test_boxes_are_nested_and_lines_go_round_them(name):
-    net, x = NETS[name]
-    check_nested(place(traced(net, x, depth=None), _measure))
-    check_nested(place(untraced(net, depth=None), _measure))
-
-
-@pytest.mark.parametrize("name", NETS)
-def test_files_are_well_formed_and_have_every_layer(name):
-    net, x = NETS[name]
-    drawing = diagram(net, x)
-    root = ElementTree.fromstring(drawing.svg)
-    assert root.tag == f"{SVG}svg"
-    texts = [text.text or "" for text in root.iter(f"{SVG}text")]
-
-    def names(net: jn.Net) -> list[str]:
-        return [each for name, child in net.children.items() for each in (name, *names(child))]
-
-    written = [re.sub(r" × \d+$", "", text) for text in texts]
-    assert all(written.count(name) >= names(net).count(name) for name in names(net))
-    assert drawing.svg == diagram(net, x).svg == str(drawing) == drawing._repr_svg_()
-    width, height = (float(root.get(side) or 0) for side in ("width", "height"))
-    for rectangle in root.iter(f"{SVG}rect"):
-        assert 0 <= float(rectangle.get("x") or -1) <= width - float(rectangle.get("width") or 0)
-        assert 0 <= float(rectangle.get("y") or -1) <= height - float(rectangle.get("height") or 0)
+    chart = read(str(diagram(gate, (1, 4), (1, 1))))
+    ways = (chain("input 4", "signal", "gt", "output 4"), chain("input 1", "gate", "gt"))
+    assert chart.arrows == set().union(*ways)
 
 
 def test_names_and_labels_are_escaped():
-    net = jn.serial(**{"a<b": jn.dense(2), "c&d": jax.nn.relu})
-    root = ElementTree.fromstring(diagram(net, image(3)).svg)
-    assert {"a<b", "c&d"} <= {text.text for text in root.iter(f"{SVG}text")}
+    names = ['a<b> "q" [x] {y} | # & `c` \\ *d*', "end", "1. x", "üß_"]
+    chart = read(str(diagram(jn.serial(**{name: jn.dense(2) for name in names}), image(3))))
+    assert chart.layers[1:] == names
+
+
+def test_colors_are_told_apart_by_all_color_vision():
+    okabe_ito = {"#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7"}
+    strokes = [stroke for _, stroke, _ in COLORS.values()]
+    assert len(set(strokes)) == len(strokes)
+    assert set(strokes) <= okabe_ito
+
+
+def test_notebooks_get_a_fenced_block():
+    drawn = diagram(jn.dense(3), image(4))
+    fence = f"```mermaid\n{drawn}```\n"
+    assert drawn._repr_markdown_() == fence
+    assert drawn._repr_mimebundle_() == {
+        "text/plain": str(drawn),
+        "text/markdown": fence,
+        "text/vnd.mermaid": drawn.mermaid,
+    }
 
 
 def test_saving_overwrites_nothing_unasked(tmp_path):
-    drawing = diagram(jn.dense(3), image(4))
-    assert drawing.save(tmp_path / "net.svg").read_text(encoding="utf-8") == drawing.svg
+    drawn = diagram(jn.dense(3), image(4))
+    assert drawn.save(tmp_path / "net.mmd").read_text(encoding="utf-8") == str(drawn)
+    assert drawn.save(tmp_path / "net.md").read_text(encoding="utf-8") == drawn._repr_markdown_()
     with pytest.raises(FileExistsError):
-        diagram(jn.dense(5), image(4)).save(tmp_path / "net.svg")
-    assert "dense(3)" in (tmp_path / "net.svg").read_text(encoding="utf-8")
-    diagram(jn.dense(5), image(4)).save(tmp_path / "net.svg", overwrite=True)
-    assert "dense(5)" in (tmp_path / "net.svg").read_text(encoding="utf-8")
+        diagram(jn.dense(5), image(4)).save(tmp_path / "net.mmd")
+    assert "dense(3)" in (tmp_path / "net.mmd").read_text(encoding="utf-8")
+    diagram(jn.dense(5), image(4)).save(tmp_path / "net.mmd", overwrite=True)
+    assert "dense(5)" in (tmp_path / "net.mmd").read_text(encoding="utf-8")
+    with pytest.raises(jn.NetError, match=r"diagram expects a path that ends in \.mmd or \.md, got .*net\.svg"):
+        drawn.save(tmp_path / "net.svg")
 
 
 def test_mistakes():
-    with pytest.raises(jn.NetError, match="depth of at least 1, got 0"):
-        diagram(jn.dense(3), image(4), depth=0)
-    with pytest.raises(jn.NetError, match="input x to trace function"):
-        diagram(lambda x: x)
+    with pytest.raises(jn.NetError, match="depth as an integer ≥ 0, got -1"):
+        diagram(jn.dense(3), image(4), depth=-1)
+    with pytest.raises(jn.NetError, match="takes one input, got 0"):
+        diagram(jn.dense(3))
     with pytest.raises(jn.NetError, match=r"^lenet5 expects"):
         diagram(jn.models.lenet5(), image(28))
