@@ -14,7 +14,7 @@ import numpy as np
 import optax
 
 import jaxnets as jn
-from jaxnets.plot.images import BLUE, ORANGE, canvas
+from jaxnets.plot.style import BLUE, ORANGE, canvas
 
 KEY = jax.random.key(0)
 CLASSES = jn.objective(jn.losses.cross_entropy)

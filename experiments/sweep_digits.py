@@ -1,4 +1,4 @@
-"""A hundred and sixty-eight networks at once: learning rate and penalty of an MLP on handwritten digits.
+"""A sweep of 168 networks: learning rate and weight penalty of an MLP on handwritten digits.
 
     python -m experiments.sweep_digits [folder]    # writes sweep-lr.png and sweep-epochs.png there
 
@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 import jaxnets as jn
-from jaxnets.plot.sweeps import interval
+from jaxnets.plot.style import bootstrap
 
 
 def main(folder: Path) -> jn.sweeps.SweepResult:
@@ -25,7 +25,7 @@ def main(folder: Path) -> jn.sweeps.SweepResult:
     train, validation, test = [(images[part].reshape(len(part), -1), labels[part]) for part in split]
     net = jn.serial(jn.dense(64), jax.nn.relu, out=jn.dense(10))
 
-    def study(hp: dict[str, jax.Array]) -> jn.train.Program:
+    def trial(hp: dict[str, jax.Array]) -> jn.train.Program:
         return jn.train.program(
             net,
             jn.objective(jn.losses.cross_entropy, jn.regularizers.l2(hp["l2"], on="**/kernel")),
@@ -40,15 +40,15 @@ def main(folder: Path) -> jn.sweeps.SweepResult:
 
     began = time.perf_counter()
     grid = {"lr": np.logspace(-4, -1, 7), "l2": [0.0, 1e-4, 1e-3]}
-    result = jn.sweeps.sweep(study, seeds=8, grid=grid, strategy="vmap", progress=True)
+    result = jn.sweeps.sweep(trial, seeds=8, grid=grid, strategy="vmap", progress=True)
     seconds = time.perf_counter() - began
     best = result.best("validation/accuracy")
-    tested = [jax.jit(accuracy, static_argnums=0)(net, result.run(trial), test) for trial in best.trials]
-    mean, half = interval(100 * np.array(tested))
+    tested = [jax.jit(accuracy, static_argnums=0)(net, result.run(number), test) for number in best.trials]
+    mean, low, high = bootstrap(100 * np.array(tested))
     shown = ", ".join(f"{name} {value:.2g}" for name, value in best.hp.items())
     print(f"\n{len(result)} networks in {seconds:.0f} s")
     print(f"best on average    {shown}: validation accuracy {100 * best.value:.2f} %")
-    print(f"its test accuracy  {mean:.2f} ± {half:.2f} % ({len(tested)} seeds, {len(test[1])} digits)")
+    print(f"its test accuracy  {mean:.2f} % ({low:.2f} to {high:.2f}; {len(tested)} seeds, {len(test[1])} digits)")
     for name, figure in (
         ("sweep-lr", result.plot("lr", "validation/accuracy")),
         ("sweep-epochs", result.plot("epoch", "validation/loss")),
@@ -58,10 +58,10 @@ def main(folder: Path) -> jn.sweeps.SweepResult:
     return result
 
 
-def accuracy(net: jn.Net, run: jn.train.TrainState, data: tuple) -> jax.Array:
-    """Return the accuracy of a finished run on data."""
+def accuracy(net: jn.Net, train_state: jn.train.TrainState, data: tuple) -> jax.Array:
+    """Return the accuracy of a trained network on data."""
     data = jax.tree.map(jnp.asarray, data)
-    return jn.evaluate(net, run, data, {"accuracy": jn.metrics.accuracy})["accuracy"]
+    return jn.evaluate(net, train_state, data, {"accuracy": jn.metrics.accuracy})["accuracy"]
 
 
 if __name__ == "__main__":

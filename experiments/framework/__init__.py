@@ -1,1 +1,1 @@
-"""What all studies share: running, results, reports, figures."""
+"""The framework of all studies: running, results, reports, figures."""

@@ -1,61 +1,60 @@
-"""What the figures of all studies share: size, colors for every kind of color vision, bands over seeds."""
+"""Panels of the studies' figures: lines and points with 95 % intervals over seeds, in one style."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.framework.study import bands
-from jaxnets.plot.images import canvas as canvas
+from jaxnets.plot.style import COLORS, MARKERS, bootstrap
+from jaxnets.plot.style import panels as panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-# Okabe and Ito (2008), those that stand out on white.
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
-def panels(columns: int, rows: int = 1, *, width: float = 4.2, height: float = 3.2) -> tuple["Figure", list["Axes"]]:
-    """Return a figure and its axes, row by row; three columns of the usual width fill a page."""
-    figure = canvas(width * columns, height * rows)
-    return figure, list(np.ravel(figure.subplots(rows, columns)))
+def line(axes: "Axes", x: Sequence[Any] | np.ndarray, values: Any, label: str, place: int, **options: Any) -> None:
+    """Draw the mean over seeds with its 95 % band.
 
-
-def line(axes: "Axes", x: Sequence[Any] | np.ndarray, values: Any, label: str, place: int, **how: Any) -> None:
-    """Draw the mean over seeds `(seeds, x)` with its 95 % band, in the color and with the marker of a place."""
-    middle, low, high = bands(values)
+    Args:
+        axes: the panel.
+        x: one number for each column of `values`.
+        values: `(seeds, x)`.
+        label: for the legend.
+        place: which color and marker of the palette.
+        **options: for `Axes.plot`.
+    """
+    middle, low, high = bootstrap(values)
     color = COLORS[place % len(COLORS)]
+    # Markers would cover a line with many points.
     marker = {"marker": MARKERS[place % len(MARKERS)], "markersize": 4} if len(x) <= 12 else {}
-    axes.plot(x, middle, color=color, label=label, linewidth=1.5, **(marker | how))
+    axes.plot(x, middle, color=color, label=label, linewidth=1.5, **(marker | options))
     axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
 
 
-def bars(axes: "Axes", labels: Sequence[str], values: Any, **how: Any) -> None:
-    """Draw means over seeds `(seeds, bars)` as points with their 95 % intervals, one above another."""
-    middle, low, high = bands(values)
-    places = np.arange(len(labels))[::-1]
-    for place, each, down, up, color in zip(places, middle, low, high, COLORS * len(labels)):
-        axes.errorbar(each, place, xerr=[[each - down], [up - each]], fmt="o", color=color, capsize=3, **how)
-    axes.set_yticks(places, labels)
+def bars(axes: "Axes", labels: Sequence[str], values: Any, **options: Any) -> None:
+    """Draw means over seeds `(seeds, labels)` as points with their 95 % intervals, the first label on top."""
+    rows = np.arange(len(labels))[::-1]
+    for row, middle, low, high, color in zip(rows, *bootstrap(values), COLORS * len(labels)):
+        axes.errorbar(middle, row, xerr=[[middle - low], [high - middle]], fmt="o", color=color, capsize=3, **options)
+    axes.set_yticks(rows, labels)
     axes.set_ylim(-0.6, len(labels) - 0.4)
 
 
 def compared(axes: "Axes", labels: Sequence[str], kinds: Mapping[str, Any]) -> None:
-    """Draw a row a label, and in it the mean and 95 % interval of each kind, all of them `(seeds, labels)`."""
+    """Draw a row for each label, with the mean and 95 % interval of each kind `(seeds, labels)` one below another."""
     rows = np.arange(len(labels))[::-1]
     for place, (kind, values) in enumerate(kinds.items()):
-        middle, low, high = bands(values)
+        middle, low, high = bootstrap(values)
         at = rows + 0.15 * (len(kinds) - 1) - 0.3 * place
         axes.errorbar(middle, at, xerr=[middle - low, high - middle], fmt=MARKERS[place], color=COLORS[place],
                       capsize=2, markersize=4, label=kind)  # fmt: skip
     axes.set_yticks(rows, labels)
-    axes.set_ylim(-0.6, len(labels) + 0.45 * len(kinds))  # room for the legend
+    # Above the first row there is space for the legend.
+    axes.set_ylim(-0.6, len(labels) + 0.45 * len(kinds))
 
 
 def logarithmic(axes: "Axes", sides: str) -> None:
-    """Make "x", "y" or "xy" logarithmic, with ticks that are written as plain numbers where they span few decades."""
+    """Make "x", "y" or "xy" logarithmic, with plain numbers at its ticks where it spans less than two decades."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     for side in sides:
@@ -69,7 +68,7 @@ def logarithmic(axes: "Axes", sides: str) -> None:
 
 
 def finish(axes: "Axes", title: str, x: str, y: str = "", *, legend: bool = True) -> None:
-    """Give a panel its title, axes and legend."""
+    """Give a panel its title, axis labels, grid and legend."""
     axes.set_title(title, fontsize=10)
     axes.set_xlabel(x, fontsize=9)
     axes.set_ylabel(y, fontsize=9)

@@ -1,4 +1,4 @@
-"""The pages docs/claims, written from results of full size: nothing on them is by hand."""
+"""The pages docs/claims, generated from the stored results of full size; nothing on them is written by hand."""
 
 import argparse
 import json
@@ -13,7 +13,7 @@ from experiments.framework.study import Finding, Study, Verdict, studies, table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-CLAIMS = Path(__file__).parent.parent / "docs" / "claims"
+CLAIMS = Path(__file__).parents[2] / "docs" / "claims"
 SIGNS = {
     "confirmed": "✓ confirmed",
     "confirmed with conditions": "◐ with conditions",
@@ -45,14 +45,14 @@ its claim, numbers and verdict. Diagrams of networks are on the page of [models]
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Take over the newest results of full size, and write the pages."""
+    """Copy the newest results of full size from the folder of runs, and write the pages."""
     parser = argparse.ArgumentParser(prog="python -m experiments report")
     parser.add_argument("--root", type=Path, default=Path("runs"))
-    parser.add_argument("--check", action="store_true", help="only say whether the pages are out of date")
+    parser.add_argument("--check", action="store_true", help="fail if a page is out of date, and write nothing")
     options = parser.parse_args(arguments)
     if not options.check:
         for study in studies().values():
-            take_over(study, options.root)
+            copy_newest(study, options.root)
     pages = {CLAIMS / name: text for name, text in written_pages().items()}
     stale = [file for file, text in pages.items() if not file.is_file() or file.read_text(encoding="utf-8") != text]
     if options.check and stale:
@@ -63,8 +63,8 @@ def main(arguments: Sequence[str]) -> None:
         print(f"written: docs/claims/{file.name}, {len(text)} characters")
 
 
-def take_over(study: Study, root: Path) -> None:
-    """Copy the newest results of full size, with the configuration they are from, and draw their figure."""
+def copy_newest(study: Study, root: Path) -> None:
+    """Copy a study's newest results of full size, if there are any, and draw their figure."""
     for folder in sorted((root / study.name).glob("*"), key=lambda each: each.name, reverse=True):
         file = folder / "results.json"
         found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
@@ -75,14 +75,14 @@ def take_over(study: Study, root: Path) -> None:
         own, figures = CLAIMS / "results", CLAIMS / "figures"
         own.mkdir(parents=True, exist_ok=True)
         figures.mkdir(exist_ok=True)
-        kept = {"run": run, "seconds": found["seconds"], "results": found["results"]}
-        (own / f"{study.name}.json").write_text(json.dumps(kept, separators=(",", ":")) + "\n", encoding="utf-8")
+        stored = {"run": run, "seconds": found["seconds"], "results": found["results"]}
+        (own / f"{study.name}.json").write_text(json.dumps(stored, separators=(",", ":")) + "\n", encoding="utf-8")
         save_small(study.figure(found["results"]), figures / f"{study.name}.png")
         return
 
 
 def save_small(figure: "Figure", file: Path) -> None:
-    """Save a figure as PNG of 256 colors: the same to the eye, at a third of the size."""
+    """Save a figure as a PNG of 256 colors: it looks the same at a third of the size."""
     from PIL import Image
 
     drawn = BytesIO()
@@ -93,7 +93,7 @@ def save_small(figure: "Figure", file: Path) -> None:
 
 
 def written_pages() -> dict[str, str]:
-    """Return every page by its file's name."""
+    """Return the text of each page by its file name."""
     rows, pages, shown = [], {}, []
     for name, study in studies().items():
         file = CLAIMS / "results" / f"{name}.json"

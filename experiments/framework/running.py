@@ -1,4 +1,4 @@
-"""Running a study: its results in a folder of their own, with a figure and a verdict."""
+"""Running a study: its results go to a new folder, with a figure and a verdict."""
 
 import json
 import time
@@ -15,20 +15,24 @@ def conduct(study: Study, config: Any, root: Path, size: Size | None) -> tuple[P
     """Run a study, and write `config.json`, `results.json`, `figure.png` and `figure.svg` to `root/study/time`.
 
     Args:
-        study: which.
+        study: the study.
         config: its configuration.
         root: the folder of all results.
-        size: which size the configuration is, `None` if it is one's own.
+        size: the size that the configuration is, or `None` for a custom one.
+
+    Returns:
+        The folder, and the verdict.
     """
     began = time.perf_counter()
     results = study.run(config)
     seconds = round(time.perf_counter() - began, 1)
-    plain = json.loads(json.dumps(results, default=lambda value: value.tolist()))  # as it will be read again
+    # Judged and drawn as `report` will read them again: lists in place of arrays.
+    plain = json.loads(json.dumps(results, default=lambda value: value.tolist()))
     verdict = study.verdict(plain)
     folder = new_folder(root / study.name, datetime.now().strftime("%Y-%m-%d-%H%M%S"))
     write_config(folder, config)
-    written = {"study": study.name, "size": size, "seconds": seconds, "verdict": asdict(verdict), "results": plain}
-    write_json(folder / "results.json", written)
+    content = {"study": study.name, "size": size, "seconds": seconds, "verdict": asdict(verdict), "results": plain}
+    write_json(folder / "results.json", content)
     figure = study.figure(plain)
     for kind in ("png", "svg"):
         figure.savefig(folder / f"figure.{kind}")
@@ -36,7 +40,7 @@ def conduct(study: Study, config: Any, root: Path, size: Size | None) -> tuple[P
 
 
 def show(study: Study, verdict: Verdict, folder: Path) -> None:
-    """Print what came of a study."""
+    """Print the verdict of a study, its findings, and the folder of its results."""
     print(f"{study.name}: {verdict.outcome}")
     for each in verdict.findings:
         sign = "✓" if each.holds else "✗" if each.core else "–"
@@ -45,15 +49,17 @@ def show(study: Study, verdict: Verdict, folder: Path) -> None:
 
 
 def written(value: float, low: float, high: float, unit: str) -> str:
-    """Return a number with its interval, to the digits that the interval bears.
+    """Return a number with its interval, to as many digits as the interval's width supports.
 
     >>> written(0.98765, 0.95, 1.02, "")
     '0.988 (0.950 to 1.020)'
     >>> written(97.531, 97.1, 98.0, "%")
     '97.5 % (97.1 to 98.0)'
     """
-    wide = max(high - low, 1e-12, abs(value) * 1e-3)
-    if not 1e-4 < wide < 1e5:
-        return f"{value:.3g}{unit and ' ' + unit} ({low:.3g} to {high:.3g})"
-    digits = next((d for d in range(6) if 10.0**-d < wide / 5), 6)
-    return f"{value:.{digits}f}{unit and ' ' + unit} ({low:.{digits}f} to {high:.{digits}f})"
+    unit = unit and f" {unit}"
+    width = max(high - low, 1e-12, abs(value) * 1e-3)
+    if not 1e-4 < width < 1e5:
+        return f"{value:.3g}{unit} ({low:.3g} to {high:.3g})"
+    # The last digit is worth less than a fifth of the width.
+    digits = next((d for d in range(6) if 10.0**-d < width / 5), 6)
+    return f"{value:.{digits}f}{unit} ({low:.{digits}f} to {high:.{digits}f})"

@@ -1,4 +1,4 @@
-"""What a study is: a claim, what would refute it, an experiment, and a verdict computed from its results."""
+"""A study: a claim, what would refute it, an experiment, and a verdict that is computed from its results."""
 
 import importlib
 import pkgutil
@@ -8,7 +8,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from scipy.special import ndtr, stdtrit
+
+from jaxnets.plot.style import bootstrap
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,17 +21,17 @@ Outcome = Literal["confirmed", "confirmed with conditions", "not confirmed"]
 
 @dataclass(frozen=True)
 class About:
-    """What a study is about.
+    """The claim of a study and where it comes from.
 
     Attributes:
         title: a few words.
         claim: what is claimed, in one sentence.
-        source: where it is usually written.
+        source: the usual references.
         refuted_by: what the experiment would show if the claim were wrong.
-        data: what it is tested on.
-        minutes: what the full size takes on two cores, as measured.
-        concepts: the functions of jaxnets that it is about, such as "jn.losses.hinge".
-        gpu_minutes: what the full size takes on one GPU, as measured; `None` until somebody has.
+        data: what the claim is tested on.
+        minutes: measured time of the full size on two cores.
+        concepts: the functions of jaxnets that the study is about, such as "jn.losses.hinge".
+        gpu_minutes: measured time of the full size on one GPU; `None` if nobody has measured it.
     """
 
     title: str
@@ -45,7 +46,7 @@ class About:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was measured, with a 95 % interval, and whether the claim has it so.
+    """A measured quantity with its 95 % interval, and whether it is as the claim expects.
 
     Attributes:
         statement: what is measured and what the claim expects, in words.
@@ -53,8 +54,8 @@ class Finding:
         low: the interval's lower end.
         high: its upper end.
         unit: of all three; "" for a ratio or a plain number.
-        holds: whether it is as expected: the whole interval, not the estimate alone.
-        core: whether the claim falls with it; if not, it is a condition.
+        holds: whether the whole interval, not the estimate alone, is as expected.
+        core: whether the claim is refuted if it does not hold; otherwise it is a condition.
     """
 
     statement: str
@@ -68,11 +69,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the findings make of the claim.
+    """The outcome of a study.
 
     Attributes:
-        outcome: the verdict.
-        findings: what it follows from.
+        outcome: what the findings make of the claim.
+        findings: what the outcome follows from.
     """
 
     outcome: Outcome
@@ -84,9 +85,10 @@ class Study:
     """A module of `experiments.studies`.
 
     Attributes:
-        name: the module's.
+        name: the name of the module.
         about: its `ABOUT`.
-        module: itself, with `Config` (its defaults are the full size), `QUICK`, `TINY`, `run`, `figure`, `verdict`.
+        module: the module, with `Config` (its defaults are the full size), `QUICK`, `TINY`, `run`, `figure` and
+            `verdict`.
     """
 
     name: str
@@ -104,12 +106,12 @@ class Study:
 
     @property
     def figure(self) -> Callable[[Results], "Figure"]:
-        """What draws the results."""
+        """The function that draws the results."""
         return self.module.figure
 
     @property
     def verdict(self) -> Callable[[Results], Verdict]:
-        """What judges them."""
+        """The function that judges the results."""
         return self.module.verdict
 
 
@@ -125,7 +127,7 @@ def studies() -> dict[str, Study]:
 
 
 def judge(*findings: Finding) -> Verdict:
-    """Return the verdict: confirmed if all hold, with conditions if the core does, else not confirmed."""
+    """Return the verdict: confirmed if all findings hold, with conditions if the core does, else not confirmed."""
     if not all(each.holds for each in findings if each.core):
         return Verdict("not confirmed", findings)
     whole = all(each.holds for each in findings)
@@ -133,53 +135,26 @@ def judge(*findings: Finding) -> Verdict:
 
 
 def above(statement: str, values: Any, bound: float = 0.0, unit: str = "", *, core: bool = True) -> Finding:
-    """Return the finding that a mean over seeds is above a bound, with all of its interval."""
-    value, low, high = mean(values)
+    """Return the finding that the mean of `values`, one per seed, is above a bound with all of its interval."""
+    value, low, high = _interval(values)
     return Finding(statement, value, low, high, unit, low > bound, core)
 
 
 def below(statement: str, values: Any, bound: float = 0.0, unit: str = "", *, core: bool = True) -> Finding:
-    """Return the finding that a mean over seeds is below a bound, with all of its interval."""
-    value, low, high = mean(values)
+    """Return the finding that the mean of `values`, one per seed, is below a bound with all of its interval."""
+    value, low, high = _interval(values)
     return Finding(statement, value, low, high, unit, high < bound, core)
 
 
-def mean(values: Any, *, draws: int = 10_000, seed: int = 0) -> tuple[float, float, float]:
-    """Return the mean over seeds and its 95 % interval, by bootstrap.
-
-    Percentiles of resampled means are too narrow for few seeds; their levels are moved out to where Student's interval
-    would be for normal numbers (Hesterberg, "What Teachers Should Know About the Bootstrap" (2015), section 5.3).
-
-    Args:
-        values: `(seeds,)`; for a comparison the differences, or logarithms of ratios, of runs that share a seed.
-        draws: how many resampled means the percentiles are taken from.
-        seed: of the resampling.
-
-    >>> mean([1.0, 2.0, 3.0])[0]
-    2.0
-    """
-    values = np.asarray(values, np.float64)
-    if values.ndim != 1 or not len(values):
-        raise ValueError(f"expected a number for each seed, got the shape {values.shape}")
-    count = len(values)
-    if count == 1:
-        return float(values[0]), float(values[0]), float(values[0])
-    share = ndtr(-np.sqrt(count / (count - 1)) * stdtrit(count - 1, 0.975))
-    places = np.random.default_rng(seed).integers(count, size=(draws, count))
-    low, high = np.percentile(values[places].mean(1), [100 * share, 100 * (1 - share)])
-    return float(values.mean()), float(low), float(high)
-
-
-def bands(values: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the mean over seeds, the first axis, and its 95 % band, each of the remaining shape."""
-    values = np.asarray(values, np.float64)
-    rows = np.array([mean(column) for column in values.reshape(len(values), -1).T])
-    middle, low, high = (rows[:, place].reshape(values.shape[1:]) for place in range(3))
-    return middle, low, high
+def _interval(values: Any) -> tuple[float, float, float]:
+    if np.ndim(values) != 1:
+        raise ValueError(f"expects a number for each seed, got the shape {np.shape(values)}")
+    value, low, high = bootstrap(values)
+    return float(value), float(low), float(high)
 
 
 def table(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return rows as a table in Markdown, a column a name.
+    """Return rows as a Markdown table with a column for each name.
 
     >>> print(table(["a", "b"], [{"a": 1, "b": "x"}]))
     | a | b |

@@ -1,1 +1,1 @@
-"""The studies, one a file: a claim of the notes, the experiment that tests it, and what it shows."""
+"""The studies, one per module: a claim, the experiment that tests it, and its verdict."""

@@ -1,9 +1,10 @@
-"""Sigmoids give positive numbers alone, which slows learning; ReLUs die of large steps; what each costs to compute.
+"""Sigmoids output positive numbers only, which slows learning; ReLUs die of large steps; the cost of activations.
 
-Networks with two hidden layers learn digits by plain descent, with seven activations and a grid of learning rates; the
-activation is a hyperparameter, so that all are one program. A sigmoid less ½ is the same function but for its center.
-Measured are the outputs' mean over their spread, how many units have all their weights pushed the same way by an
-example, how many units are off for every example, and the time that an activation and its gradient take.
+Networks with two hidden layers learn digits by plain gradient descent, with seven activations and a grid of learning
+rates. The activation is a hyperparameter, so that all networks are one program. A sigmoid minus ½ differs from a
+sigmoid only in its center. Measured are the mean of hidden outputs over their spread, how often an example pushes all
+weights of a unit in the same direction, how many units are off for all examples, and the time that an activation and
+its gradient take.
 """
 
 import time
@@ -18,7 +19,8 @@ import optax
 
 import jaxnets as jn
 from experiments.framework.drawing import COLORS, finish, line, logarithmic, panels
-from experiments.framework.study import About, Results, Verdict, above, bands, below, judge
+from experiments.framework.study import About, Results, Verdict, above, below, judge
+from jaxnets.plot.style import bootstrap
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,16 +47,16 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 
 @dataclass(frozen=True)
 class Config:
-    """How large the experiment is."""
+    """The size of the experiment."""
 
     seeds: int = 10
     """Networks of each kind."""
     activations: tuple[str, ...] = tuple(ACTIVATIONS)
-    """What is compared."""
+    """The activations compared."""
     rates: tuple[float, ...] = (0.03, 0.1, 0.3, 1.0, 3.0)
     """Learning rates; the first and the last are judged for units that are off."""
     epochs: int = 10
-    """How long networks learn."""
+    """Epochs of training."""
     width: int = 64
     """Units of both hidden layers."""
     numbers: int = 1_000_000
@@ -86,12 +88,12 @@ def run(config: Config) -> Results:
     images, labels = jn.data.digits()
     data = jnp.asarray(images.reshape(len(images), -1)), jnp.asarray(labels)
 
-    def study(hp: dict[str, Any]) -> jn.train.Program:
+    def trial(hp: dict[str, Any]) -> jn.train.Program:
         objective = jn.objective(jn.losses.cross_entropy)
         return jn.train.program(network(config, hp["kind"]), objective, optax.sgd(hp["lr"]), data, epochs=config.epochs)
 
     kinds = list(range(len(config.activations)))
-    result = jn.sweeps.sweep(study, seeds=config.seeds, grid={"kind": kinds, "lr": config.rates}, strategy="vmap")
+    result = jn.sweeps.sweep(trial, seeds=config.seeds, grid={"kind": kinds, "lr": config.rates}, strategy="vmap")
     shape = (len(kinds), len(config.rates), config.seeds)
     courses = np.nan_to_num(result.history["loss"], nan=9.0).reshape(*shape, -1)
     best = courses[..., -1].mean(-1).argmin(-1)
@@ -156,7 +158,7 @@ def figure(results: Results) -> "Figure":
         line(axes[0], range(1, losses.shape[1] + 1), losses, name, place)
         line(axes[1], results["rates"], results["off"][name], name, place)
     for panel, kind in zip(axes[2:], ("center", "seconds"), strict=True):
-        middle, low, high = bands(np.stack([results[kind][name] for name in names], 1))
+        middle, low, high = bootstrap(np.stack([results[kind][name] for name in names], 1))
         places = np.arange(len(names))[::-1]
         for each in range(len(names)):
             spread = [[middle[each] - low[each]], [high[each] - middle[each]]]

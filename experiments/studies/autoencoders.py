@@ -1,10 +1,10 @@
-"""What an autoencoder is good for: shorter codes than PCA's, repair of what is damaged, and new digits.
+"""What an autoencoder is good for: shorter codes than PCA's, repair of damaged images, and new digits.
 
-Autoencoders of handwritten digits with codes of several widths learn beside PCA. One program has them all: the code has
-32 numbers, of which a hyperparameter leaves the first few. Others learn from inputs of which half of the pixels are
-masked. A variational autoencoder draws digits from its prior; so do PCA and the plain autoencoder from a normal
-distribution fitted to their codes. How well drawn digits pass is asked of the nearest neighbor, who guesses for each
-image whether it was written or drawn by what the image nearest to it is: 50 % would be perfect.
+Autoencoders of handwritten digits with codes of several widths are compared with PCA. One program has them all: the
+code has 32 numbers, of which a hyperparameter keeps the first few. Others learn from inputs with half of the pixels
+masked. A variational autoencoder draws digits from its prior; PCA and the plain autoencoder draw from a normal
+distribution fitted to their codes. A nearest-neighbor classifier judges how well drawn digits pass: it guesses for each
+image whether it is written or drawn from the image nearest to it; 50 % would be perfect.
 """
 
 from dataclasses import dataclass
@@ -38,22 +38,22 @@ WIDEST, MASKED = 32, 0.5
 
 @dataclass(frozen=True)
 class Config:
-    """How large the experiment is."""
+    """The size of the experiment."""
 
     seeds: int = 8
     """Networks of each kind."""
     codes: tuple[int, ...] = (2, 4, 8, 16, 32)
-    """Widths of the code; those up to 8 are what the claim stands on."""
+    """Widths of the code; the claim is judged by those up to 8."""
     width: int = 64
     """Units of the hidden layers."""
     examples: int = 3000
-    """Digits learned from."""
+    """Digits to train on."""
     epochs: int = 40
-    """How long."""
+    """Epochs of training."""
     drawn: int = 500
-    """Digits that each draws, to be told from as many of the test."""
+    """Digits that each draws, to be distinguished from as many of the test."""
     variational: bool = True
-    """Whether there is a variational autoencoder, too."""
+    """Whether to train a variational autoencoder, too."""
 
 
 QUICK = Config(codes=(2, 8, 32), epochs=15, examples=2000, drawn=300)
@@ -79,17 +79,17 @@ def run(config: Config) -> Results:
             epochs=config.epochs, batch_size=100, validation=(test, test),
         )  # fmt: skip
 
-    def study(hp: dict[str, Any]) -> jn.train.Program:
+    def trial(hp: dict[str, Any]) -> jn.train.Program:
         return program(autoencoder(hp["code"], hp["noise"]), jn.losses.squared_error)
 
     trials = [{"code": code, "noise": 0.0} for code in config.codes] + [{"code": WIDEST, "noise": MASKED}]
-    plain = jn.sweeps.sweep(study, seeds=config.seeds, trials=trials, strategy="vmap")
+    plain = jn.sweeps.sweep(trial, seeds=config.seeds, trials=trials, strategy="vmap")
     spread = 100 / np.square(test - train.mean(0)).mean()  # errors in percent of the variance
     errors = spread * plain.history["validation/loss"][:, -1].reshape(-1, config.seeds)[:-1]
 
     @jax.jit
     def after(plain: Any, codes: jax.Array, x: jax.Array) -> tuple[jax.Array, ...]:
-        """Return damaged digits, what each network makes of them, and what they draw."""
+        """Return damaged digits, their reconstructions by each network, and drawn digits."""
         lost, drawing = jax.random.split(jax.random.key(0))
         damaged, _ = jn.masking_noise(MASKED).apply({}, {}, x, key=lost, train=True)
 
@@ -126,7 +126,7 @@ def run(config: Config) -> Results:
 
 
 def principal(train: np.ndarray, test: np.ndarray, config: Config) -> dict[str, Any]:
-    """Return PCA's errors by width of the code, and draws with eight components, clipped to what ink can be."""
+    """Return PCA's errors by width of the code, and draws with eight components, clipped to the range of pixels."""
     mean = train.mean(0)
     _, sizes, components = np.linalg.svd(train - mean, full_matrices=False)
     errors = []
@@ -141,7 +141,7 @@ def principal(train: np.ndarray, test: np.ndarray, config: Config) -> dict[str, 
 
 
 def told_apart(written: np.ndarray, drawn: np.ndarray) -> float:
-    """Return how often the nearest other image is of an image's own kind, in percent."""
+    """Return how often the nearest other image is of the same kind, in percent."""
     x = np.concatenate([written, drawn]).astype(np.float64)
     squares = np.square(x).sum(1)
     distance = squares[:, None] + squares - 2 * x @ x.T

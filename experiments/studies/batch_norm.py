@@ -1,9 +1,9 @@
 """Batch norm lets a network learn at larger rates and in fewer epochs; batches of two are too few for its statistics.
 
 Networks of five hidden layers learn handwritten digits by plain gradient descent, with and without batch norm, at many
-learning rates. Then the same with smaller and smaller batches, where the statistics of a batch say ever less of the
-data. A rate is tolerated if the network that learned with it has a validation accuracy of at least 90 %. Whether there
-is batch norm is a hyperparameter like the rate, 0 or 1, so that all networks of a batch size are one program.
+learning rates; then again with smaller and smaller batches, whose statistics say less and less about the data. A rate
+is tolerated if the network that learned with it has a validation accuracy of at least 90 %. Whether there is batch norm
+is a hyperparameter like the rate, 0 or 1, so that all networks of a batch size are one program.
 """
 
 from dataclasses import dataclass
@@ -37,12 +37,12 @@ LARGEST = 1216  # examples to learn from, a multiple of every batch size: none i
 
 @dataclass(frozen=True)
 class Config:
-    """How large the experiment is."""
+    """The size of the experiment."""
 
     seeds: int = 10
     """Networks of each kind, batch size and learning rate."""
     epochs: int = 10
-    """How long they learn."""
+    """Epochs of training."""
     width: int = 32
     """Units of each of five hidden layers."""
     batches: tuple[int, ...] = (64, 16, 4, 2)
@@ -66,7 +66,7 @@ def network(norm: Any, config: Config) -> jn.Net:
 
 
 def same(x: jax.Array) -> jax.Array:
-    """Return what is given."""
+    """Return the input."""
     return x
 
 
@@ -79,14 +79,16 @@ def run(config: Config) -> Results:
     accuracy = []
     for size in config.batches:
 
-        def study(hp: dict[str, Any], size: int = size) -> jn.train.Program:
+        def trial(hp: dict[str, Any], size: int = size) -> jn.train.Program:
             return jn.train.program(
                 network(hp["norm"], config), jn.objective(jn.losses.cross_entropy), optax.sgd(hp["lr"]), train,
                 epochs=config.epochs, batch_size=size, validation=validation,
-                metrics={"accuracy": jn.metrics.accuracy}, options=jn.train.Options(halt_on_nonfinite=False))  # fmt: skip
+                metrics={"accuracy": jn.metrics.accuracy},
+                options=jn.train.Options(halt_on_nonfinite=False),
+            )  # fmt: skip
 
         grid = {"norm": [0, 1], "lr": config.rates}
-        result = jn.sweeps.sweep(study, seeds=config.seeds, grid=grid, strategy="vmap")
+        result = jn.sweeps.sweep(trial, seeds=config.seeds, grid=grid, strategy="vmap")
         found = 100 * np.nan_to_num(result.history["validation/accuracy"], nan=0)  # diverged: 0
         accuracy.append(np.round(found, 2).reshape(2, len(config.rates), config.seeds, -1))
     by_kind = dict(zip(KINDS, np.swapaxes(accuracy, 0, 1), strict=True))

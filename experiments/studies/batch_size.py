@@ -1,9 +1,9 @@
-"""The full batch gives the best direction and few steps, single examples many and poor ones; mini-batches lie between.
+"""The full batch has the best direction and few steps, single examples many poor ones; mini-batches lie between.
 
-How far a batch's gradient is from that of all examples is measured for batches of all sizes. Then networks learn
-digits, each size with a grid of learning rates: a batch of k·m examples is k gradients of m examples that are averaged
-before a step is made, where k is a hyperparameter, so that many sizes are one program. What an epoch takes is measured
-apart, with batches as they are.
+The distance of a batch's gradient from that of all examples is measured for batches of all sizes. Then networks learn
+digits, each batch size with a grid of learning rates. A batch of k·m examples is k gradients of m examples averaged
+before a step, where k is a hyperparameter, so that many sizes are one program. The time of an epoch is measured
+separately, with plain batches.
 """
 
 import time
@@ -36,14 +36,14 @@ PART = 16  # examples whose gradient is computed at once, in batches that are no
 
 @dataclass(frozen=True)
 class Config:
-    """How large the experiment is."""
+    """The size of the experiment."""
 
     seeds: int = 10
     """Networks of each batch size and learning rate."""
     epochs: int = 20
-    """How long they learn."""
+    """Epochs of training."""
     examples: int = 1024
-    """What they learn from; a power of two."""
+    """Examples to train on, a power of two."""
     batches: tuple[int, ...] = (1, 4, 16, 64, 256, 1024)
     """Batch sizes, powers of two; the last is all examples."""
     judged: int = 64
@@ -70,7 +70,7 @@ def run(config: Config) -> Results:
         if not sizes:
             continue
 
-        def study(hp: dict[str, Any], part: int = part) -> jn.train.Program:
+        def trial(hp: dict[str, Any], part: int = part) -> jn.train.Program:
             steps = optax.MultiSteps(optax.sgd(hp["lr"]), lambda _: hp["batch"] // part)
             return jn.train.program(
                 NET, jn.objective(jn.losses.cross_entropy), steps.gradient_transformation(), train,
@@ -78,7 +78,7 @@ def run(config: Config) -> Results:
             )  # fmt: skip
 
         grid = {"batch": sizes, "lr": config.rates}
-        result = jn.sweeps.sweep(study, seeds=config.seeds, grid=grid, strategy="vmap")
+        result = jn.sweeps.sweep(trial, seeds=config.seeds, grid=grid, strategy="vmap")
         right = jax.jit(jax.vmap(lambda params: (NET.apply(params, {}, test[0])[0].argmax(-1) == test[1]).mean()))
         shape = (len(sizes), len(config.rates), config.seeds)
         course = np.nan_to_num(result.history["validation/loss"], nan=9.0).reshape(*shape, -1)
@@ -167,7 +167,7 @@ def figure(results: Results) -> "Figure":
 
 
 def verdict(results: Results) -> Verdict:
-    """Judge by losses at the rates that suit best, and by the time to come to the full batch's last loss."""
+    """Judge by losses at the best rates, and by the time to reach the full batch's last loss."""
     batches, rates = np.log2(results["batches"]), np.log2(results["rates"])
     last, courses = np.asarray(results["last"]), np.asarray(results["courses"])
     middle = list(results["batches"]).index(results["judged"])

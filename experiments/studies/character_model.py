@@ -1,9 +1,9 @@
-"""A character LSTM foretells the next letter better than counts of letter groups do, and writes words.
+"""A character LSTM predicts the next letter better than counts of letter groups do, and writes words.
 
-The language reference of Python, as 27 characters, is learned by an LSTM, and by counting which character follows each
-group of up to four, with Witten and Bell's way to fall back to shorter groups. They are compared by the bits that each
-next character of unseen text costs. Then all write, the LSTM at several temperatures, and it is counted how many of the
-words written are words of the text.
+An LSTM learns the language reference of Python as 27 characters. So do counts of which character follows each group of
+up to four, with the back-off of Witten and Bell to shorter groups. They are compared by the bits per character of
+unseen text. Then all of them write, the LSTM at several temperatures, and it is counted how many of the written words
+occur in the text.
 """
 
 from dataclasses import dataclass
@@ -35,24 +35,24 @@ LETTERS, TEST = 27, 30_000
 
 @dataclass(frozen=True)
 class Config:
-    """How large the experiment is."""
+    """The size of the experiment."""
 
     seeds: int = 8
     """Networks."""
     characters: int = 250_000
-    """To learn from."""
+    """Characters to train on."""
     width: int = 64
     """Units of the LSTM."""
     window: int = 50
-    """Characters that are learned from, and foretold, at a stretch."""
+    """Characters in a training example."""
     epochs: int = 12
-    """How often they are read."""
+    """Epochs of training."""
     groups: int = 4
     """Length of the longest group counted."""
     temperatures: tuple[float, ...] = (0.3, 0.6, 1.0, 1.4)
-    """At which the LSTM writes; 1 is judged."""
+    """Temperatures at which the LSTM writes; 1 is judged."""
     written: int = 1000
-    """Characters that each writes."""
+    """Characters that each model writes."""
 
 
 QUICK = Config(characters=80_000, epochs=3)
@@ -60,21 +60,21 @@ TINY = Config(seeds=2, characters=2000, width=4, window=10, epochs=1, groups=2, 
 
 
 def run(config: Config) -> Results:
-    """Learn, count, and write."""
+    """Train, count, and write."""
     codes = jn.data.text()
     text, test = codes[: config.characters], codes[-TEST:]
     net = jn.models.language_model(LETTERS, config.width)
     data, held_out = jn.data.windows(text, config.window), jn.data.windows(test, 300)
     steps = config.epochs * -(-len(data[0]) // 50)
 
-    def study(hp: dict[str, Any]) -> jn.train.Program:
+    def trial(hp: dict[str, Any]) -> jn.train.Program:
         optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(optax.cosine_decay_schedule(0.01, steps)))
         return jn.train.program(
             net, jn.objective(jn.losses.sequence(jn.losses.cross_entropy)), optimizer, data, epochs=config.epochs,
             batch_size=50, validation=held_out,
         )  # fmt: skip
 
-    result = jn.sweeps.sweep(study, seeds=config.seeds, strategy="map")
+    result = jn.sweeps.sweep(trial, seeds=config.seeds, strategy="map")
 
     @jax.jit
     def write(params: Any, keys: jax.Array, temperatures: jax.Array) -> jax.Array:
@@ -131,7 +131,7 @@ def bits(table: np.ndarray, text: np.ndarray) -> float:
 
 
 def scribble(tables: list[np.ndarray], group: int, count: int, seed: int) -> np.ndarray:
-    """Return characters drawn one after another, each given the group before it."""
+    """Return characters drawn one by one, each conditioned on the group before it."""
     random, codes = np.random.default_rng(seed), [0] * group
     for _ in range(count):
         shares = tables[group][tuple(codes[len(codes) - group :])]

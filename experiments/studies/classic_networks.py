@@ -1,9 +1,9 @@
 """What classic designs make of the same work: networks from LeNet-5 to ResNet in miniature, on few digits.
 
-LeNet-5 is taken as it was published and as it is built today. AlexNet, VGG, GoogLeNet and ResNet are built small, each
-with what is its own: a large window with a stride and three convolutions in a row, pairs of 3×3, Inception modules, and
-residual blocks with batch norm; dropout is left out, since it has a study to itself. None may take more multiply-adds
-than LeNet-5, and all learn in the same way, by 200 steps: what is compared is what little data and time make of each.
+LeNet-5 is taken as published and as it is built today. AlexNet, VGG, GoogLeNet and ResNet are built small, each with
+its characteristic part: a large kernel with a stride and three convolutions in a row, pairs of 3×3, Inception modules,
+and residual blocks with batch norm. Dropout is left out, since it has its own study. None may take more multiply-adds
+than LeNet-5, and all learn in the same way for 200 steps: the study compares what they make of little data and time.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,8 @@ import optax
 
 import jaxnets as jn
 from experiments.framework.drawing import COLORS, MARKERS, finish, line, panels
-from experiments.framework.study import About, Results, Verdict, above, bands, below, judge
+from experiments.framework.study import About, Results, Verdict, above, below, judge
+from jaxnets.plot.style import bootstrap
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,16 +36,16 @@ FIRST = "LeNet-5"
 
 @dataclass(frozen=True)
 class Config:
-    """How large the experiment is."""
+    """The size of the experiment."""
 
     seeds: int = 8
     """Networks of each design."""
     networks: tuple[str, ...] = (FIRST, "LeNet-5 of 1998", "AlexNet", "VGG", "GoogLeNet", "ResNet")
-    """Which designs."""
+    """The designs compared."""
     epochs: int = 10
-    """How long they learn."""
+    """Epochs of training."""
     examples: int = 1000
-    """How many digits they learn from."""
+    """Digits to train on."""
 
 
 QUICK = Config(networks=(FIRST, "AlexNet"), epochs=3, examples=500)
@@ -115,13 +116,13 @@ def run(config: Config) -> Results:
         found["multiply-adds"][name] = jn.inspect.multiply_adds(net, image)
         found["parameters"][name] = jn.inspect.count_parameters(net, image)
 
-        def study(hp: dict[str, Any], net: jn.Net = net) -> jn.train.Program:
+        def trial(hp: dict[str, Any], net: jn.Net = net) -> jn.train.Program:
             return jn.train.program(
                 net, jn.objective(jn.losses.cross_entropy), optax.adam(rate), train, epochs=config.epochs,
                 batch_size=50, validation=test, metrics={"accuracy": jn.metrics.accuracy},
             )  # fmt: skip
 
-        result = jn.sweeps.sweep(study, seeds=config.seeds, strategy="map")
+        result = jn.sweeps.sweep(trial, seeds=config.seeds, strategy="map")
         found["accuracy"][name] = np.round(100 * result.history["validation/accuracy"].astype(float), 2)
     return found
 
@@ -131,7 +132,7 @@ def figure(results: Results) -> "Figure":
     drawn, (left, right) = panels(2, width=4.4, height=3.3)
     for place, (name, values) in enumerate(results["accuracy"].items()):
         found = np.asarray(values)
-        middle, low, high = (float(each) for each in bands(found[:, -1]))
+        middle, low, high = bootstrap(found[:, -1])
         label = f"{name}, {results['multiply-adds'][name] / 1e3:.0f} thousand"
         how = {"fmt": MARKERS[place], "color": COLORS[place], "capsize": 3, "label": label}
         left.errorbar(results["parameters"][name] / 1e3, middle, yerr=[[middle - low], [high - middle]], **how)

@@ -1,8 +1,9 @@
-"""A convolution needs few parameters and uses that neighbors belong together; shuffled places take that from it.
+"""A convolution needs few parameters and uses that neighbors belong together; shuffling positions takes that away.
 
-A kernel of 10 × 10 with a bias has 101 parameters, six of them 606, whatever the size of the image. On MNIST-1D,
-signals of 40 places in ten classes, a convolutional network learns beside dense ones, then all learn again from signals
-whose places are shuffled in one fixed way: for a dense network nothing has changed, for a convolution all has.
+A kernel of 10 × 10 with a bias has 101 parameters and six of them have 606, whatever the size of the image. On
+MNIST-1D, signals of 40 positions in ten classes, a convolutional network is compared with dense ones. Then all learn
+again from signals whose positions are shuffled in one fixed way: nothing changes for a dense network, everything for a
+convolution.
 """
 
 from dataclasses import dataclass
@@ -33,16 +34,16 @@ ABOUT = About(
 
 @dataclass(frozen=True)
 class Config:
-    """How large the experiment is."""
+    """The size of the experiment."""
 
     seeds: int = 8
     """Networks of each kind."""
     epochs: int = 40
-    """How long each learns."""
+    """Epochs of training."""
     examples: int = 4000
-    """How many signals it learns from."""
+    """Signals to train on."""
     networks: tuple[str, ...] = ("convolution", "dense", "linear")
-    """Which networks; the first two are always compared."""
+    """The networks; the first two are always compared."""
 
 
 QUICK = Config(epochs=12, examples=2000)
@@ -50,7 +51,7 @@ TINY = Config(seeds=2, epochs=1, examples=256, networks=("convolution", "dense")
 
 
 def networks() -> dict[str, jn.Net]:
-    """Return what is compared."""
+    """Return the networks to compare."""
     relu = jax.nn.relu
     return {
         "convolution": jn.serial(
@@ -70,7 +71,7 @@ def run(config: Config) -> Results:
     nets = {name: networks()[name] for name in config.networks}
     for name, net in nets.items():
 
-        def study(hp: dict[str, Any], net: jn.Net = net) -> jn.train.Program:
+        def trial(hp: dict[str, Any], net: jn.Net = net) -> jn.train.Program:
             def given(signals: np.ndarray) -> jax.Array:
                 return jnp.where(hp["shuffled"] == 1, signals[:, order], signals)
 
@@ -81,7 +82,7 @@ def run(config: Config) -> Results:
                 metrics={"accuracy": jn.metrics.accuracy},
             )  # fmt: skip
 
-        result = jn.sweeps.sweep(study, seeds=config.seeds, grid={"shuffled": [0, 1]})
+        result = jn.sweeps.sweep(trial, seeds=config.seeds, grid={"shuffled": [0, 1]})
         rows = 100 * result.history["validation/accuracy"].reshape(2, config.seeds, -1)
         accuracy["as it is"][name], accuracy["shuffled"][name] = rows
     signal, image = jnp.zeros((1, x.shape[1])), jnp.zeros((1, 28, 28, 1))

@@ -1,9 +1,9 @@
-"""What a network computes before its last layer describes the image, and serves other classifiers and other classes.
+"""The last hidden layer of a network describes an image for other classifiers and for other classes.
 
-A small convolutional network learns handwritten digits; what its last hidden layer gives is handed to a support vector
-machine, beside one that sees pixels. Then only the digits 0 to 4 are learned, and the machine tells 5 to 9 apart by few
-labels: from these features, from those of a network that has learned nothing, and from pixels. All networks are one
-sweep; which digits count is a weight of the examples, and who learns nothing has the learning rate 0.
+A small convolutional network learns handwritten digits. A support vector machine on the outputs of its last hidden
+layer is compared with one on pixels. Then only the digits 0 to 4 are learned, and the machine distinguishes 5 to 9 from
+few labels: on these features, on those of an untrained network, and on pixels. All networks are one sweep: which digits
+count is a weight of the examples, and an untrained network has the learning rate 0.
 """
 
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ KINDS = {"all digits": (10, 3e-3), "digits 0 to 4": (5, 3e-3), "nothing": (10, 0
 
 @dataclass(frozen=True)
 class Config:
-    """How large the experiment is."""
+    """The size of the experiment."""
 
     seeds: int = 10
     """Draws of what is learned from."""
@@ -44,7 +44,7 @@ class Config:
     tested: int = 2000
     """Digits for the test."""
     epochs: int = 15
-    """How long networks learn."""
+    """Epochs of training."""
     width: int = 64
     """Units of the last hidden layer."""
     labels: tuple[int, ...] = (1, 3, 10, 30)
@@ -69,7 +69,7 @@ def run(config: Config) -> Results:
         jn.dense(config.width), features=jax.nn.relu, out=jn.dense(10),
     )  # fmt: skip
 
-    def study(hp: dict[str, Any]) -> jn.train.Program:
+    def trial(hp: dict[str, Any]) -> jn.train.Program:
         def those(places: np.ndarray) -> tuple[jax.Array, jax.Array]:
             chosen = jnp.asarray(places)[hp["draw"]]
             return jnp.asarray(x)[chosen], jnp.asarray(y)[chosen]
@@ -83,7 +83,7 @@ def run(config: Config) -> Results:
 
     trials = [{"draw": draw, "classes": classes, "rate": rate} for classes, rate in KINDS.values()
                for draw in range(config.seeds)]  # fmt: skip
-    result = jn.sweeps.sweep(study, trials=trials)
+    result = jn.sweeps.sweep(trial, trials=trials)
     features = jax.jit(lambda runs: jax.lax.map(lambda params: net.upto("features").apply(params, {}, x)[0], runs))
     found = np.asarray(features(result.runs.params)).reshape(len(KINDS), config.seeds, len(y), -1)
     seen = {name: list(each) for name, each in zip(KINDS, found, strict=True)}

@@ -1,8 +1,8 @@
-"""Deeper plain networks get worse, on what they learn from, too; with shortcuts around their blocks they do not.
+"""Deeper plain networks get worse, in training as well; with shortcuts around their blocks they do not.
 
 Convolutional networks of more and more equal blocks, each two convolutions with batch norm, learn handwritten digits,
-with shortcuts and without. Whether there are shortcuts is a hyperparameter, 0 or 1, so that both are one program and
-start from the same values. Before training it is measured how alike the gradients are at two inputs that hardly differ.
+with and without shortcuts. Whether there are shortcuts is a hyperparameter, 0 or 1, so that both kinds are one program
+and start from the same values. Before training, the similarity of the gradients at two nearly equal inputs is measured.
 """
 
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ LEARNED = 1216  # examples, a multiple of the batches of 64
 
 @dataclass(frozen=True)
 class Config:
-    """How large the experiment is."""
+    """The size of the experiment."""
 
     seeds: int = 10
     """Networks of each kind and depth."""
@@ -44,7 +44,7 @@ class Config:
     features: int = 8
     """Channels of each."""
     epochs: int = 10
-    """How long they learn."""
+    """Epochs of training."""
 
 
 QUICK = Config(seeds=8, blocks=(1, 8), epochs=2)
@@ -52,7 +52,7 @@ TINY = Config(seeds=2, blocks=(2,), features=4, epochs=2)
 
 
 def network(skip: Any, blocks: int, config: Config) -> jn.Net:
-    """Return the network whose blocks are relu(body(x) + skip · x), on 4 × 4 places."""
+    """Return the network whose blocks are relu(body(x) + skip · x), on 4 × 4 positions."""
 
     def same() -> jn.Net:
         init = jax.nn.initializers.he_normal()
@@ -74,14 +74,14 @@ def run(config: Config) -> Results:
     rate = optax.warmup_cosine_decay_schedule(0.01, 0.1, steps, config.epochs * steps)  # as deep ones need it
     for blocks in config.blocks:
 
-        def study(hp: dict[str, Any], blocks: int = blocks) -> jn.train.Program:
+        def trial(hp: dict[str, Any], blocks: int = blocks) -> jn.train.Program:
             return jn.train.program(
                 network(hp["skip"], blocks, config), jn.objective(jn.losses.cross_entropy),
                 optax.sgd(rate, momentum=0.9), train, epochs=config.epochs,
                 validation=test, metrics={"accuracy": jn.metrics.accuracy},
             )  # fmt: skip
 
-        result = jn.sweeps.sweep(study, seeds=config.seeds, grid={"skip": [0.0, 1.0]}, strategy="map")
+        result = jn.sweeps.sweep(trial, seeds=config.seeds, grid={"skip": [0.0, 1.0]}, strategy="map")
         alike = likeness(blocks, config, jnp.asarray(train[0][:64]))
         for place, kind in enumerate(KINDS):
             rows = slice(place * config.seeds, (place + 1) * config.seeds)

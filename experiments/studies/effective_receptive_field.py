@@ -1,9 +1,9 @@
-"""What really counts is a small part of the field that a unit sees; two 3×3 windows see what one 5×5 sees, for less.
+"""Only a small part of a unit's receptive field counts; two 3×3 kernels see what one 5×5 sees, at lower cost.
 
-In networks with random weights, the gradient of a unit in the middle by each pixel shows how much that pixel counts.
-Its effective size is the side of the square around the middle that holds 95 % of it. It is measured for stacks of 3×3
-convolutions with shortcuts and without, for VGG-11 and for ResNet-18. Then networks learn digits with one 5×5 window,
-or with two of 3×3.
+In networks with random weights, the gradient of a unit in the middle with respect to each pixel shows how much that
+pixel counts. The effective size of the field is the side of the square around the middle that holds 95 % of it. It is
+measured for stacks of 3×3 convolutions with and without shortcuts, for VGG-11 and for ResNet-18. Then networks with one
+5×5 kernel or two 3×3 kernels learn digits.
 """
 
 from dataclasses import dataclass
@@ -39,16 +39,16 @@ MODELS = {
 
 @dataclass(frozen=True)
 class Config:
-    """How large the experiment is."""
+    """The size of the experiment."""
 
     seeds: int = 8
     """Networks of each kind."""
     layers: tuple[int, ...] = (4, 8, 16, 32)
     """How many 3×3 convolutions the stacks have, an even number."""
     models: tuple[str, ...] = tuple(MODELS)
-    """Which known networks are looked at."""
+    """The known networks measured."""
     epochs: int = 10
-    """How long those that learn digits learn."""
+    """Epochs of training on digits."""
 
 
 QUICK = Config(layers=(4, 12), models=(), epochs=3)
@@ -129,7 +129,7 @@ def learned(config: Config) -> Results:
     images, labels = jn.data.digits()
     train, test = [(images[part], labels[part]) for part in jn.data.split_indices(labels, (0.7, 0.3))]
 
-    def study(hp: dict[str, Any]) -> jn.train.Program:
+    def trial(hp: dict[str, Any]) -> jn.train.Program:
         one_of = jn.branches(lambda y: jnp.where(hp["kind"] == 0, *y.values()), **dict(zip("ab", WINDOWS.values())))
         return jn.train.program(
             jn.serial(jn.conv(12, 1), one_of, jn.max_pool(2), jn.flatten, jn.dense(10)),
@@ -137,7 +137,7 @@ def learned(config: Config) -> Results:
             metrics={"accuracy": jn.metrics.accuracy},
         )  # fmt: skip
 
-    result = jn.sweeps.sweep(study, seeds=config.seeds, grid={"kind": [0, 1]}, strategy="map")
+    result = jn.sweeps.sweep(trial, seeds=config.seeds, grid={"kind": [0, 1]}, strategy="map")
     found = np.round(100 * result.history["validation/accuracy"].astype(float), 2).reshape(2, config.seeds, -1)
     x = jax.ShapeDtypeStruct((1, 8, 8, 12), jnp.float32)
     parameters = {kind: jn.inspect.count_parameters(net, x) for kind, net in WINDOWS.items()}

@@ -1,10 +1,10 @@
 """Dropout, more data, augmentation, early stopping and smaller networks narrow the gap between training and test.
 
-A network learns from 200 digits until it knows them by heart, then again with each remedy alone, and with fewer units.
-All have the same number of steps of batches of 50; with few examples each comes the more often. Units, examples and
-rates are hyperparameters, so that all networks are one program. Each seed has digits and initial values of its own.
-The gap is one of cross entropies, since the training error soon is zero.
-Early stopping takes the network without remedy as it was when its loss on digits apart from the test was lowest.
+A network overfits 200 digits completely, then learns again with each remedy alone, and with fewer units. All take the
+same number of steps with batches of 50; with few examples each is seen more often. Units, examples and rates are
+hyperparameters, so that all networks are one program. Each seed has its own digits and initial values. The gap is one
+of cross entropies, since the training error soon is zero. Early stopping takes the network without a remedy at the
+epoch of its lowest loss on digits apart from the test.
 """
 
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ EARLY = "early stopping"
 
 @dataclass(frozen=True)
 class Config:
-    """How large the experiment is."""
+    """The size of the experiment."""
 
     seeds: int = 10
     """Sets of digits, each with initial values of its own."""
@@ -55,7 +55,7 @@ class Config:
     few: int = 8
     """Units of the smaller network, one of the widths."""
     epochs: int = 40
-    """How long they learn: 16 steps each."""
+    """Epochs of training, 16 steps each."""
 
 
 QUICK = Config(seeds=8, widths=(2, 8, 64), epochs=25)
@@ -63,7 +63,7 @@ TINY = Config(seeds=2, widths=(2, 8), few=2, epochs=1)
 
 
 def network(hp: dict[str, Any], config: Config) -> jn.Net:
-    """Return a network of which `hp["width"]` hidden units are at work."""
+    """Return a network of which `hp["width"]` hidden units are active."""
     he = jax.nn.initializers.he_normal()
 
     def init(key: jax.Array, *shape: Any, **how: Any) -> jax.Array:
@@ -82,7 +82,7 @@ def run(config: Config) -> Results:
     x, y = jnp.asarray(images.reshape(-1, 14, 2, 14, 2, 1).mean((2, 4))), jnp.asarray(labels)
     orders = jnp.asarray([np.random.default_rng(seed).permutation(len(y)) for seed in range(config.seeds)])
 
-    def study(hp: dict[str, Any]) -> jn.train.Program:
+    def trial(hp: dict[str, Any]) -> jn.train.Program:
         def moved(key: jax.Array, image: jax.Array) -> jax.Array:
             steps = jax.random.randint(key, (2,), -1, 2) * hp["reach"]
             return jnp.roll(image, (steps[0], steps[1]), (0, 1))  # the outermost pixels are blank
@@ -100,7 +100,7 @@ def run(config: Config) -> Results:
     kinds = [USUAL | {"width": config.few if name == "few units" else most} | each for name, each in REMEDIES.items()]
     kinds += [USUAL | {"width": width} for width in config.widths]
     trials = [kind | {"draw": draw} for kind in kinds for draw in range(config.seeds)]
-    history = jn.sweeps.sweep(study, trials=trials, strategy="vmap").history
+    history = jn.sweeps.sweep(trial, trials=trials, strategy="vmap").history
     rows = {name: history[f"validation/{name}"].astype(float).reshape(len(kinds), config.seeds, -1)
             for name in looked_at()}  # fmt: skip
     best = rows["stop"][0].argmin(1)

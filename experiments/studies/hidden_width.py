@@ -1,8 +1,8 @@
-"""One hidden layer draws more with more neurons; too many are not what overfits, and a penalty is the better rein.
+"""One hidden layer draws finer boundaries with more neurons; too many are not what overfits, and a penalty helps more.
 
 Networks with a hidden layer of 1 to 128 neurons learn two noisy half-circles from few points, and digits, with no
-penalty and with L2 penalties. Neurons above the width are switched off, so that all widths are one program: the width
-is a hyperparameter.
+penalty and with L2 penalties. Neurons above the width are switched off: the width is a hyperparameter, and all widths
+are one program.
 """
 
 from dataclasses import dataclass
@@ -35,20 +35,20 @@ GRID = np.stack(np.meshgrid(ACROSS, UP), -1).reshape(-1, 2).astype(np.float32)
 
 @dataclass(frozen=True)
 class Config:
-    """How large the experiment is."""
+    """The size of the experiment."""
 
     seeds: int = 10
     """Networks of each width and penalty, each with its own data and initial values."""
     widths: tuple[int, ...] = (1, 2, 3, 5, 8, 16, 32, 128)
     """Neurons of the hidden layer."""
     strengths: tuple[float, ...] = (0.0, 0.0003, 0.001, 0.003)
-    """Of the penalty; the first is none."""
+    """Strengths of the penalty; the first is 0."""
     epochs: int = 600
-    """How long half-circles are learned, all points at a time."""
+    """Steps of training on half-circles, all points at a time."""
     digit_epochs: int = 40
-    """How long digits are learned, 64 at a time."""
+    """Epochs of training on digits, 64 at a time."""
     tests: int = 1000
-    """Points that are tested on."""
+    """Points for the test."""
 
 
 QUICK = Config(seeds=8, widths=(1, 2, 5, 16, 64), strengths=(0.0, 0.001), epochs=300, digit_epochs=15)
@@ -95,7 +95,7 @@ def run(config: Config) -> Results:
         x, y, test_x, test_y = map(jnp.asarray, data)
         outputs = int(data[1].max()) + 1
 
-        def study(hp: dict[str, Any], name: str = name, x: Any = x, y: Any = y, outputs: int = outputs) -> Any:
+        def trial(hp: dict[str, Any], name: str = name, x: Any = x, y: Any = y, outputs: int = outputs) -> Any:
             epochs, size, rate = how[name]
             objective = jn.objective(jn.losses.cross_entropy, jn.regularizers.l2(hp["strength"]))
             given = x[hp["draw"]], y[hp["draw"]]
@@ -103,7 +103,7 @@ def run(config: Config) -> Results:
             return jn.train.program(net, objective, optax.adam(rate), given, epochs=epochs, batch_size=size)
 
         grid = {"strength": config.strengths, "width": config.widths, "draw": list(range(config.seeds))}
-        result = jn.sweeps.sweep(study, grid=grid, strategy="vmap")
+        result = jn.sweeps.sweep(trial, grid=grid, strategy="vmap")
         hp = {each: jnp.asarray(values) for each, values in result.hp.items()}
 
         def errors(trial: Any, sets: Any, outputs: int = outputs) -> list[jax.Array]:

@@ -1,9 +1,9 @@
-"""Ways to search for hyperparameters at equal cost, and how far the winner's validation accuracy flatters it.
+"""Ways to search for hyperparameters at equal cost, and how optimistic the winner's validation accuracy is.
 
 Learning rate, L2 penalty and dropout of a small network of handwritten digits: all combinations of many values are
 trained once, in one sweep, for several draws of the data. A search then looks results up: a grid, random draws and
-Optuna's estimator of densities (TPE) with as many trials, and successive halving with as many epochs. Each is repeated
-many times; what it chose by 100 validation digits is judged by 600 others.
+Optuna's tree-structured Parzen estimator (TPE) with the same number of trials, and successive halving with the same
+number of epochs. Each is repeated many times; its choice by 100 validation digits is judged by 600 others.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ ABOUT = About(
 
 @dataclass(frozen=True)
 class Config:
-    """How large the experiment is."""
+    """The size of the experiment."""
 
     seeds: int = 20
     """Draws of the data."""
@@ -43,9 +43,9 @@ class Config:
     side: int = 3
     """Values of each on a grid; a search has side³ trials."""
     epochs: int = 9
-    """How long a network learns, a power of 3."""
+    """Epochs of training, a power of 3."""
     searches: int = 20
-    """By each method on each draw."""
+    """Searches by each method on each draw."""
 
 
 QUICK = Config(seeds=8, values=(12, 4, 4), searches=8)
@@ -90,7 +90,7 @@ def bank(config: Config) -> tuple[np.ndarray, np.ndarray]:
 
         return jn.metrics.Metric(measure, accuracy.value, "accuracy")
 
-    def study(hp: dict[str, Any]) -> jn.train.Program:
+    def trial(hp: dict[str, Any]) -> jn.train.Program:
         def those(first: int, end: int) -> tuple[jax.Array, jax.Array]:
             places = jnp.asarray(order)[hp["draw"], first:end]
             return jnp.asarray(x)[places], jnp.asarray(marked)[hp["draw"]][places]
@@ -109,7 +109,7 @@ def bank(config: Config) -> tuple[np.ndarray, np.ndarray]:
     rates, penalties, dropouts = config.values
     axes = {"rate": np.geomspace(1e-3, 1, rates), "l2": np.geomspace(1e-5, 1e-1, penalties),
             "dropout": np.linspace(0, 0.8, dropouts), "draw": np.arange(config.seeds)}  # fmt: skip
-    history = jn.sweeps.sweep(study, grid=axes, strategy="vmap", chunk=1024).history
+    history = jn.sweeps.sweep(trial, grid=axes, strategy="vmap", chunk=1024).history
     found = (history[f"validation/{name}"] for name in ("own", "tested"))
     own, tested = (np.nan_to_num(100 * each).reshape(*config.values, config.seeds, -1) for each in found)
     return np.moveaxis(own, 3, 0), np.moveaxis(tested, 3, 0)

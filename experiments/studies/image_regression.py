@@ -1,8 +1,9 @@
-"""Where in a drawing are the eyes and the ends of the mouth? A convolutional network finds them to part of a pixel.
+"""A convolutional network locates the eyes and the corners of the mouth in a drawing to a fraction of a pixel.
 
-Faces are drawn of an outline, two eyes and a mouth, moved, turned and sized at random, with noise. One network
-regresses the coordinates by dense layers behind its features; another makes a map for each point and takes its mean
-place. Both are tested on drawings like those learned from, and on some that lie further to the side than any of those.
+Faces are drawn from an outline, two eyes and a mouth, moved, turned and scaled at random, with noise. One network
+regresses the coordinates with dense layers on its features; another makes a heatmap for each point and takes its mean
+position. Both are tested on drawings like those they learn from, and on drawings that lie further to the side than any
+of them.
 """
 
 from dataclasses import dataclass
@@ -34,18 +35,18 @@ SIZE, ELSEWHERE = 24, 10.0
 
 @dataclass(frozen=True)
 class Config:
-    """How large the experiment is."""
+    """The size of the experiment."""
 
     seeds: int = 8
     """Networks of each kind."""
     heads: tuple[str, ...] = ("heatmap", "dense")
-    """What networks end in."""
+    """The heads of the networks."""
     examples: int = 1500
-    """Drawings to learn from."""
+    """Drawings to train on."""
     tests: int = 500
     """Drawings for each of the two tests."""
     epochs: int = 10
-    """How long they learn."""
+    """Epochs of training."""
 
 
 QUICK = Config(examples=1000, tests=200, epochs=6)
@@ -78,14 +79,14 @@ def run(config: Config) -> Results:
                              jn.conv(16, 3, padding="SAME"), relu)  # fmt: skip
         net = jn.models.landmarks(4, backbone, head="heatmap" if head == "heatmap" else "dense", hidden=(32,))
 
-        def study(hp: dict[str, Any], net: jn.Net = net) -> jn.train.Program:
+        def trial(hp: dict[str, Any], net: jn.Net = net) -> jn.train.Program:
             return jn.train.program(
                 net, jn.objective(jn.losses.squared_error), optax.adam(optax.cosine_decay_schedule(0.005, steps)),
                 (x, y), epochs=config.epochs, batch_size=50, validation=(test, points),
                 metrics={"near": error(False), "elsewhere": error(True)},
             )  # fmt: skip
 
-        result = jn.sweeps.sweep(study, seeds=config.seeds, strategy="map")
+        result = jn.sweeps.sweep(trial, seeds=config.seeds, strategy="map")
         for kind in ("near", "elsewhere"):
             found[kind][head] = result.history[f"validation/{kind}"]
         found["parameters"][head] = jn.inspect.count_parameters(result.run(0).params)

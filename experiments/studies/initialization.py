@@ -1,7 +1,7 @@
 """Equal initial values never become unequal; too small or too large ones stop a deep network; Glorot's and He's do not.
 
-A deep network learns handwritten digits from kernels of normal numbers of many scales, from a constant, and from the
-scales that Glorot and He derive. One sweep: the scale is a hyperparameter, so all networks are one program.
+A deep network learns handwritten digits from normal kernels of many scales, from a constant, and from the scales that
+Glorot and He derive. The scale is a hyperparameter, so that all networks are one program.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ DERIVED = {"tanh": 1.0, "ReLU": float(np.sqrt(2))}  # what the scale is multipli
 
 @dataclass(frozen=True)
 class Config:
-    """How large the experiment is."""
+    """The size of the experiment."""
 
     seeds: int = 10
     """Networks of each scale."""
@@ -43,7 +43,7 @@ class Config:
     width: int = 64
     """Units of each."""
     epochs: int = 10
-    """How long they learn."""
+    """Epochs of training."""
     scales: tuple[float, ...] = (0.1, 0.2, 0.4, 0.7, 1.0, 1.41421356, 2.0, 3.0, 5.0, 8.0)
     """Standard deviations of the weights, in 1/√n."""
 
@@ -71,14 +71,16 @@ def run(config: Config) -> Results:
     accuracy, equal, parts = {}, {}, []
     for name, activation in ACTIVATIONS.items():
 
-        def study(hp: dict[str, Any], activation: Any = activation) -> jn.train.Program:
+        def trial(hp: dict[str, Any], activation: Any = activation) -> jn.train.Program:
             return jn.train.program(
                 network(activation, config, hp["scale"], hp["equal"]), jn.objective(jn.losses.cross_entropy),
                 optax.sgd(0.05, momentum=0.9), train, epochs=config.epochs, validation=validation,
-                metrics={"accuracy": jn.metrics.accuracy}, options=jn.train.Options(halt_on_nonfinite=False))  # fmt: skip
+                metrics={"accuracy": jn.metrics.accuracy},
+                options=jn.train.Options(halt_on_nonfinite=False),
+            )  # fmt: skip
 
         trials = [{"scale": scale, "equal": 0.0} for scale in config.scales] + [{"scale": 1.0, "equal": 1.0}]
-        result = jn.sweeps.sweep(study, seeds=config.seeds, trials=trials, strategy="vmap")
+        result = jn.sweeps.sweep(trial, seeds=config.seeds, trials=trials, strategy="vmap")
         found = 100 * np.nan_to_num(result.history["validation/accuracy"][:, -1], nan=0.0)
         found = found.reshape(len(trials), config.seeds).T
         accuracy[name], equal[name] = found[:, :-1], found[:, -1]

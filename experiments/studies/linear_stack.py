@@ -1,7 +1,7 @@
 """A stack of linear layers is a linear function, however deep; activations between them make it more.
 
-Networks of the same layers, with and without activations, learn two interleaved half-circles. A stack of linear layers
-is multiplied out to a single matrix, and compared with it.
+Networks of the same layers, with and without activations, learn two interleaved half-circles. The stack of linear
+layers is multiplied out to a single matrix and compared with it.
 """
 
 from dataclasses import dataclass
@@ -34,14 +34,14 @@ GRID = np.stack(np.meshgrid(np.linspace(-1.8, 2.8, 60), np.linspace(-1.4, 1.9, 4
 
 @dataclass(frozen=True)
 class Config:
-    """How large the experiment is."""
+    """The size of the experiment."""
 
     seeds: int = 20
     """Networks of each kind, each with its own initial values."""
     epochs: int = 100
-    """How long they learn."""
+    """Epochs of training."""
     examples: int = 500
-    """Half to learn from, half for the test."""
+    """Points, half to train on and half for the test."""
 
 
 QUICK = Config(seeds=8, epochs=60)
@@ -66,13 +66,13 @@ def run(config: Config) -> Results:
     for kind in KINDS:
         net = network(kind)
 
-        def study(hp: dict[str, Any], net: jn.Net = net) -> jn.train.Program:
+        def trial(hp: dict[str, Any], net: jn.Net = net) -> jn.train.Program:
             return jn.train.program(
                 net, jn.objective(jn.losses.cross_entropy), optax.adam(1e-2), train, epochs=config.epochs,
                 validation=test, metrics={"accuracy": jn.metrics.accuracy},
             )  # fmt: skip
 
-        result = jn.sweeps.sweep(study, seeds=config.seeds, strategy="vmap")
+        result = jn.sweeps.sweep(trial, seeds=config.seeds, strategy="vmap")
         accuracy[kind] = 100 * result.value("validation/accuracy")
         first = result.run(0)
         drawn[kind] = np.round(np.asarray(jax.nn.softmax(net.apply(first.params, first.state, GRID)[0])[:, 1]), 3)
@@ -91,7 +91,7 @@ def difference(net: jn.Net, run: jn.train.TrainState) -> float:
 
 
 def figure(results: Results) -> "Figure":
-    """Draw what the first network of each kind makes of the plane."""
+    """Draw the decision of the first network of each kind over the plane."""
     figure, axes = panels(4, width=3, height=3)
     x, y = np.asarray(results["test"]["x"]), np.asarray(results["test"]["y"])
     across, up = GRID[:60, 0], GRID[::60, 1]

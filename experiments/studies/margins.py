@@ -1,8 +1,9 @@
 """A linear classifier has a template for each class; the hinge loss asks for a margin, cross entropy for ever more.
 
 Linear classifiers learn handwritten digits by the multiclass hinge loss, with several margins Δ, and by cross entropy.
-It is measured how many examples no longer change anything, how margins and weights grow, and whether Δ is more than a
-choice of scale: with λ/Δ for penalty. Each class's weights, as an image, are compared with the classes' mean images.
+Measured are how many examples no longer change anything, how margins and weights grow, and whether Δ is more than a
+choice of scale, with λ/Δ for the penalty. The weights of each class, as an image, are compared with the mean images of
+the classes.
 """
 
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ NET = jn.serial(fc=jn.dense(10, kernel_init=jax.nn.initializers.zeros))
 
 @dataclass(frozen=True)
 class Config:
-    """How large the experiment is."""
+    """The size of the experiment."""
 
     seeds: int = 10
     """Splits of the digits, a classifier of each kind on each."""
@@ -44,7 +45,7 @@ class Config:
     margins: tuple[float, ...] = (1.0, 0.1, 10.0)
     """Margins Δ of the hinge loss; the first is 1, and judged against the last."""
     strength: float = 1e-3
-    """Of the penalty at Δ = 1, and of cross entropy's."""
+    """Strength of the penalty at Δ = 1, and with cross entropy."""
 
 
 QUICK = Config(seeds=8, epochs=300)
@@ -52,7 +53,7 @@ TINY = Config(seeds=2, epochs=10, margins=(1.0, 10.0))
 
 
 def margins_of(scores: jax.Array, y: jax.Array) -> jax.Array:
-    """Return how far the true class's score is above the best other one's."""
+    """Return how far the score of the true class is above the largest other score."""
     true = jax.nn.one_hot(y, 10) > 0
     return jnp.where(true, scores, -jnp.inf).max(-1) - jnp.where(true, -jnp.inf, scores).max(-1)
 
@@ -69,7 +70,7 @@ def run(config: Config) -> Results:
     trials = [{"hinge": hinge, "margin": margin, "strength": strength, "draw": draw}
                for hinge, margin, strength in kinds.values() for draw in range(config.seeds)]  # fmt: skip
 
-    def study(hp: dict[str, Any]) -> jn.train.Program:
+    def trial(hp: dict[str, Any]) -> jn.train.Program:
         def loss(scores: jax.Array, y: jax.Array) -> jax.Array:
             hinge = jn.losses.multiclass_hinge(scores, y, margin=hp["margin"])
             return jnp.where(hp["hinge"] == 1, hinge, jn.losses.cross_entropy(scores, y))
@@ -91,7 +92,7 @@ def run(config: Config) -> Results:
             options=jn.train.Options(monitor=watched),
         )
 
-    result = jn.sweeps.sweep(study, trials=trials, strategy="vmap")
+    result = jn.sweeps.sweep(trial, trials=trials, strategy="vmap")
     shape = (len(kinds), config.seeds)
     weights = np.asarray(result.runs.params["fc"]["kernel"]).reshape(*shape, 64, 10)
     biases = np.asarray(result.runs.params["fc"]["bias"]).reshape(*shape, 1, 10)

@@ -1,9 +1,9 @@
-"""The nearest neighbor by pixels is the one with a like background; networks learn to look past it.
+"""The nearest neighbor by pixels is the one with a similar background; networks learn to ignore the background.
 
-Digits are put on backgrounds: none, a gray of random brightness, pieces of other digits strewn about, or none but the
-digit moved. Each draw gives new training and test images of each kind, both alike. k nearest neighbors (the best k on
-the test, which favors it), a dense and a convolutional network are compared on all, and it is measured whether the
-nearest neighbor has the digit or the background in common.
+Digits are put on backgrounds: none, a gray of random brightness, scattered pieces of other digits, or none with the
+digit moved. Each draw makes new training and test images of each kind, both alike. k nearest neighbors (with the k that
+is best on the test, which favors it), a dense and a convolutional network are compared on all kinds, and it is measured
+whether the nearest neighbor shares the digit or the background.
 """
 
 from dataclasses import dataclass
@@ -37,18 +37,18 @@ NEIGHBOURS = (1, 3, 5, 9, 15)
 
 @dataclass(frozen=True)
 class Config:
-    """How large the experiment is."""
+    """The size of the experiment."""
 
     seeds: int = 8
     """Draws of backgrounds and shifts; all networks of a kind begin alike."""
     examples: int = 2000
-    """Digits that are learned from."""
+    """Digits to train on."""
     tests: int = 500
-    """Digits that are tested on."""
+    """Digits for the test."""
     epochs: int = 20
-    """How long networks learn."""
+    """Epochs of training."""
     networks: tuple[str, ...] = tuple(NETWORKS)
-    """Which networks are compared; the last is judged."""
+    """The networks compared; the last is judged."""
 
 
 QUICK = Config(examples=1000, tests=300, epochs=6)
@@ -110,7 +110,7 @@ def run(config: Config) -> Results:
     rows = {"neighbors": np.stack([right[kind, :, count] for kind, count in enumerate(best)], 1)}
     for name in config.networks:
 
-        def study(hp: dict[str, Any], net: jn.Net = NETWORKS[name]) -> jn.train.Program:
+        def trial(hp: dict[str, Any], net: jn.Net = NETWORKS[name]) -> jn.train.Program:
             (x, _), (test_x, _) = (
                 drawn(hp["kind"], hp["draw"], part[0], place) for place, part in enumerate((train, test))
             )
@@ -119,7 +119,7 @@ def run(config: Config) -> Results:
                 validation=(test_x, test[1]), metrics={"accuracy": jn.metrics.accuracy},
             )  # fmt: skip
 
-        result = jn.sweeps.sweep(study, grid=grid, strategy="map")
+        result = jn.sweeps.sweep(trial, grid=grid, strategy="map")
         rows[name] = result.value("validation/accuracy").reshape(shape).T
     sheet = jax.jit(jax.vmap(lambda kind, images: drawn(kind, 0, images, 1)[0], (0, None)))
     examples = np.asarray(sheet(jnp.arange(len(KINDS)), test[0][:3]))[..., 0]

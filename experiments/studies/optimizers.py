@@ -1,8 +1,8 @@
-"""Momentum runs along a ravine that plain descent zigzags in; optimizers that adapt rates learn faster than both.
+"""Momentum runs along a ravine in which plain descent zigzags; optimizers that adapt rates learn faster than both.
 
-Nine optimizers go down a ravine, a quadratic function a hundred times steeper across than along, which lies along the
-axes or is turned by 45°, and train a dense and a convolutional network; each at the learning rate that suits it best of
-a grid. Which optimizer it is, is a hyperparameter, so that each problem is one program.
+Nine optimizers descend a ravine, a quadratic function a hundred times steeper across than along, which lies along the
+axes or is turned by 45°, and train a dense and a convolutional network, each at its best learning rate of a grid. The
+optimizer is a hyperparameter, so that each problem is one program.
 """
 
 from collections.abc import Callable
@@ -48,22 +48,22 @@ DRAWN = ("descent", "momentum", "Adam")
 
 @dataclass(frozen=True)
 class Config:
-    """How large the experiment is."""
+    """The size of the experiment."""
 
     seeds: int = 8
     """Networks of each kind."""
     starts: int = 64
     """Starts in the ravine, all at the distance 1."""
     steps: int = 500
-    """In the ravine."""
+    """Steps in the ravine."""
     epochs: int = 5
-    """How long networks learn."""
+    """Epochs of training."""
     optimizers: tuple[str, ...] = tuple(OPTIMIZERS)
-    """Which are compared."""
+    """The optimizers compared."""
     factors: tuple[float, ...] = (1.0, 3.0, 10.0, 30.0)
     """Rates tried with each network, in the optimizer's usual one."""
     networks: tuple[str, ...] = ("dense", "convolutional")
-    """Which networks are trained."""
+    """The networks trained."""
 
 
 QUICK = Config(epochs=3, factors=(3.0, 10.0), networks=("dense",))
@@ -80,7 +80,7 @@ NETWORKS = {"dense": jn.models.mlp((32,)), "convolutional": jn.models.cnn((8, 16
 
 
 def chosen(names: tuple[str, ...], kind: Any, rate: Any) -> optax.GradientTransformation:
-    """Return the optimizer number `kind` of some; both numbers may be traced."""
+    """Return the optimizer with the number `kind`; both numbers may be traced."""
     every = [OPTIMIZERS[name][0](rate) for name in names]
 
     def init(params: Any) -> tuple[Any, ...]:
@@ -106,13 +106,13 @@ def run(config: Config) -> Results:
     found["best"], found["courses"] = {}, {}
     for name in config.networks:
 
-        def study(hp: dict[str, Any], net: jn.Net = NETWORKS[name]) -> jn.train.Program:
+        def trial(hp: dict[str, Any], net: jn.Net = NETWORKS[name]) -> jn.train.Program:
             optimizer = chosen(config.optimizers, hp["kind"], usual[hp["kind"]] * hp["factor"])
             objective = jn.objective(jn.losses.cross_entropy)
             return jn.train.program(net, objective, optimizer, train, epochs=config.epochs)
 
         grid = {"kind": list(range(len(usual))), "factor": config.factors}
-        history = jn.sweeps.sweep(study, seeds=config.seeds, grid=grid, strategy="map").history["loss"]
+        history = jn.sweeps.sweep(trial, seeds=config.seeds, grid=grid, strategy="map").history["loss"]
         losses = np.nan_to_num(history, nan=9.0).reshape(len(usual), len(config.factors), config.seeds, -1)
         best = losses[..., -1].mean(-1).argmin(-1)
         found["best"][name] = [config.factors[place] for place in best]

@@ -1,7 +1,7 @@
-"""A few wild targets pull squared error away; absolute error, Huber and log-cosh stand.
+"""A few wild targets pull squared error away; absolute error, Huber and log-cosh resist.
 
-A line is learned from points of which a share has targets far off; what counts is the error against the true line.
-Then classifiers learn from labels of which a share is wrong, by the hinge, the exponential and cross entropy.
+A line is learned from points of which a share has targets far off; what counts is the error against the true line. Then
+classifiers learn from labels of which a share is wrong, by the hinge, the exponential and the cross-entropy loss.
 """
 
 from dataclasses import dataclass
@@ -45,16 +45,16 @@ SLOPE, OFFSET, FAR, NOISE = 2.0, -1.0, 30.0, 0.3
 
 @dataclass(frozen=True)
 class Config:
-    """How large the experiment is."""
+    """The size of the experiment."""
 
     seeds: int = 20
     """Sets of data, each with its own outliers."""
     shares: tuple[float, ...] = (0.0, 0.05, 0.1, 0.2, 0.3)
-    """How many targets are outliers, or labels wrong; the last is judged."""
+    """Shares of outliers or wrong labels; the last is judged."""
     points: int = 200
-    """On the line."""
+    """Points on the line."""
     epochs: int = 300
-    """How long each learns."""
+    """Epochs of training."""
 
 
 QUICK = Config(seeds=8, shares=(0.0, 0.1, 0.3), epochs=200)
@@ -102,16 +102,16 @@ def points(hp: dict[str, Any], config: Config) -> tuple[jax.Array, jax.Array]:
 
 
 def descent(net: jn.Net, loss: Any, x: Any, y: Any, rate: float, config: Config) -> jn.train.Program:
-    """Return the program that learns from all examples at a time."""
+    """Return the program of gradient descent on all examples at a time."""
     optimizer = optax.adam(optax.cosine_decay_schedule(rate, config.epochs))
     data = (jnp.asarray(x), jnp.asarray(y, jnp.float32))
     return jn.train.program(net, jn.objective(loss), optimizer, data, epochs=config.epochs, batch_size=None)
 
 
-def swept(study: Any, config: Config) -> jn.train.TrainState:
-    """Return finished runs for each share and each draw of the data, shares first."""
+def swept(trial: Any, config: Config) -> jn.train.TrainState:
+    """Return the trained networks for each share and each draw of the data, shares first."""
     grid = {"share": config.shares, "draw": np.arange(config.seeds)}
-    return jn.sweeps.sweep(study, grid=grid, strategy="vmap").runs
+    return jn.sweeps.sweep(trial, grid=grid, strategy="vmap").runs
 
 
 def figure(results: Results) -> "Figure":

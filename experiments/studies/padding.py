@@ -1,10 +1,10 @@
-"""Without padding, convolutions lose what lies at the border; how large their output is follows from one formula.
+"""Without padding, convolutions lose what lies at the border; one formula gives the size of their output.
 
-Networks of three 3×3 convolutions learn digits that lie anywhere on a larger canvas, and are tested on digits in its
-middle and towards a corner. Without padding each layer loses a ring of places: what is left is what the padded layer
-has inside, so that one program does both, and a hyperparameter says which places the last layer counts. How often a
-pixel is used is the gradient of all outputs together where all weights are one. Sizes are counted in programs of
-random kernels, strides, paddings and dilations.
+Networks of three 3×3 convolutions learn digits anywhere on a larger canvas, and are tested on digits in its middle and
+towards a corner. Without padding each layer loses a ring of positions, and what remains is the inside of the padded
+layer. So one program does both, and a hyperparameter says which positions the last layer counts. How often a pixel is
+used is the gradient of the sum of all outputs where all weights are one. Output sizes are counted in layers of random
+kernels, strides, paddings and dilations.
 """
 
 from dataclasses import dataclass
@@ -37,16 +37,16 @@ KINDS = ("padded", "not padded")
 
 @dataclass(frozen=True)
 class Config:
-    """How large the experiment is."""
+    """The size of the experiment."""
 
     seeds: int = 10
     """Networks of each kind."""
     epochs: int = 10
-    """How long they learn."""
+    """Epochs of training."""
     examples: int = 2000
-    """How many digits they learn from."""
+    """Digits to train on."""
     tests: int = 1000
-    """How many they are tested on, in each place."""
+    """Digits for the test in each position."""
     programs: int = 300
     """Convolutions and pools of which the size of the output is counted."""
 
@@ -85,7 +85,7 @@ def run(config: Config) -> Results:
     steps = range(room // 2, -1, -1)  # from the middle to the upper left corner
     tests = jnp.asarray([placed(digits[second], step, step) for step in steps])
 
-    def study(hp: dict[str, Any]) -> jn.train.Program:
+    def trial(hp: dict[str, Any]) -> jn.train.Program:
         def anywhere(key: jax.Array, image: jax.Array) -> jax.Array:
             at = jax.random.randint(key, (2,), 0, room + 1)
             return jnp.roll(image, at, (0, 1))
@@ -95,7 +95,7 @@ def run(config: Config) -> Results:
             epochs=config.epochs, augment=anywhere,
         )  # fmt: skip
 
-    result = jn.sweeps.sweep(study, seeds=config.seeds, grid={"padded": [1, 0]}, strategy="map")
+    result = jn.sweeps.sweep(trial, seeds=config.seeds, grid={"padded": [1, 0]}, strategy="map")
 
     def right(trial: tuple[jax.Array, Any]) -> jax.Array:
         padded, params = trial

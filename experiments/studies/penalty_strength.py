@@ -1,7 +1,7 @@
-"""The L1 penalty makes weights zero, the L2 penalty makes them small; in between lies a strength that generalizes best.
+"""The L1 penalty makes weights zero, the L2 penalty makes them small; a strength in between generalizes best.
 
 A wide network learns from a few noisy points of two interleaved half-circles, with penalties of many strengths in one
-sweep. A weight counts as zero below a thousandth of the largest weight that any network without penalty has.
+sweep. A weight counts as zero below a thousandth of the largest weight of any network without a penalty.
 """
 
 from dataclasses import dataclass
@@ -33,14 +33,14 @@ PENALTIES = {"L1": jn.regularizers.l1, "L2": jn.regularizers.l2}
 
 @dataclass(frozen=True)
 class Config:
-    """How large the experiment is."""
+    """The size of the experiment."""
 
     seeds: int = 10
     """Networks of each strength."""
     strengths: tuple[float, ...] = (0.0, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1)
-    """λ; the first is none."""
+    """Strengths λ; the first is 0."""
     epochs: int = 1500
-    """How long each learns."""
+    """Epochs of training."""
     width: int = 64
     """Units in each of two hidden layers."""
 
@@ -56,14 +56,14 @@ def run(config: Config) -> Results:
     found: Results = {"strengths": config.strengths, "train": {}, "test": {}, "zeros": {}, "size": {}}
     for name, penalty in PENALTIES.items():
 
-        def study(hp: dict[str, Any], penalty: Any = penalty) -> jn.train.Program:
+        def trial(hp: dict[str, Any], penalty: Any = penalty) -> jn.train.Program:
             steps = config.epochs
             return jn.train.program(
                 net, jn.objective(jn.losses.cross_entropy, penalty(hp["strength"], on="**/kernel")),
                 optax.adam(optax.cosine_decay_schedule(3e-3, steps)), train, epochs=steps, batch_size=None,
             )  # fmt: skip
 
-        result = jn.sweeps.sweep(study, seeds=config.seeds, grid={"strength": config.strengths}, strategy="vmap")
+        result = jn.sweeps.sweep(trial, seeds=config.seeds, grid={"strength": config.strengths}, strategy="vmap")
         apply = jax.jit(jax.vmap(lambda params, x: net.apply(params, {}, x)[0], (0, None)))
         for part, (x, y) in (("train", train), ("test", test)):
             right = np.asarray(apply(result.runs.params, jnp.asarray(x))).argmax(-1) == y

@@ -1,9 +1,9 @@
 """Pooling is said to make a network tolerate shifts: max pooling more than average, and both more than strides.
 
-Networks of two stages, each a convolution and a halving, learn centered digits. What halves differs: the maximum of
-2 × 2 places, their mean, or a stride of 2, which looks at every second place alone. Then all are tested on digits that
-were moved, and it is measured how much of the learned features is as it was. A fourth one, with strides, learns from
-digits moved at random. What halves is a hyperparameter, so that all are one program.
+Networks of two stages, each a convolution and a halving, learn centered digits. They halve by the maximum of 2 × 2
+positions, by their mean, or by a stride of 2, which ignores every second position. All are tested on moved digits, and
+it is measured how similar the learned features remain. A fourth network, with strides, learns from digits moved at
+random. The kind of halving is a hyperparameter, so that all are one program.
 """
 
 from dataclasses import dataclass
@@ -36,18 +36,18 @@ DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1))
 
 @dataclass(frozen=True)
 class Config:
-    """How large the experiment is."""
+    """The size of the experiment."""
 
     seeds: int = 10
     """Networks of each kind."""
     epochs: int = 10
-    """How long they learn."""
+    """Epochs of training."""
     examples: int = 2000
-    """How many digits they learn from."""
+    """Digits to train on."""
     tests: int = 400
-    """How many they are tested on, in four directions each."""
+    """Digits for the test, each moved in four directions."""
     shifts: tuple[int, ...] = (0, 1, 2, 3, 4, 6)
-    """By how many of MNIST's 28 pixels digits are moved; 0 is the first."""
+    """By how many of MNIST's 28 pixels digits are moved; the first is 0."""
     judged: int = 3
     """The shift that is judged."""
 
@@ -57,7 +57,7 @@ TINY = Config(seeds=2, epochs=1, examples=128, tests=16, shifts=(0, 3))
 
 
 def network(kind: Any) -> jn.Net:
-    """Return the network that halves as `kind` says: 0 by maxima, 1 by means, and above that by strides."""
+    """Return the network that halves by maxima for `kind` 0, by means for 1, and by strides above that."""
     ways = [lambda x: jn.max_pool(2).apply({}, {}, x)[0], lambda x: jn.avg_pool(2).apply({}, {}, x)[0],
             lambda x: x[:, ::2, ::2]]  # fmt: skip  # every second place of a convolution is what it gives with stride 2
 
@@ -89,7 +89,7 @@ def run(config: Config) -> Results:
     ]).reshape(len(config.shifts), -1, 16, 16, 1)  # fmt: skip
     answers = np.tile(labels[second], len(DIRECTIONS))
 
-    def study(hp: dict[str, Any]) -> jn.train.Program:
+    def trial(hp: dict[str, Any]) -> jn.train.Program:
         def jitter(key: jax.Array, image: jax.Array) -> jax.Array:
             steps = jax.random.randint(key, (2,), -2, 3) * (hp["kind"] == 3)
             return jnp.roll(image, (steps[0], steps[1]), (0, 1))
@@ -99,7 +99,7 @@ def run(config: Config) -> Results:
             augment=jitter,
         )  # fmt: skip
 
-    result = jn.sweeps.sweep(study, seeds=config.seeds, grid={"kind": list(range(len(KINDS)))}, strategy="map")
+    result = jn.sweeps.sweep(trial, seeds=config.seeds, grid={"kind": list(range(len(KINDS)))}, strategy="map")
 
     def tested(trial: tuple[jax.Array, Any], x: jax.Array) -> tuple[jax.Array, jax.Array]:
         kind, params = trial

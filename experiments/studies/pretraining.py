@@ -1,9 +1,9 @@
-"""Pretraining without labels, by restricted Boltzmann machines in a stack, helps where labels are few.
+"""Pretraining without labels, by a stack of restricted Boltzmann machines, helps where labels are few.
 
-A deep belief network learns 3,000 handwritten digits without labels, machine by machine. Its parameters begin a
-classifier of sigmoids, which is then trained on a few of the digits with their labels; beside it stand the same
-classifier from random values and one of ReLUs. Start, activation and the number of labels are hyperparameters of one
-sweep.
+A deep belief network learns 3,000 handwritten digits without labels, machine by machine. Its parameters initialize a
+classifier of sigmoids, which is trained on a few of the digits with their labels, and is compared with the same
+classifier from random values and with one of ReLUs. Initial values, activation and the number of labels are
+hyperparameters of one sweep.
 """
 
 from dataclasses import dataclass
@@ -36,20 +36,20 @@ KINDS = {"pretrained": (1, 0), "sigmoid, random start": (0, 0), "ReLU, random st
 
 @dataclass(frozen=True)
 class Config:
-    """How large the experiment is."""
+    """The size of the experiment."""
 
     seeds: int = 8
     """Networks of each kind, each with its own labels."""
     widths: tuple[int, ...] = (64, 32)
     """Hidden units of the machines."""
     unlabeled: int = 3000
-    """Digits that the machines learn from."""
+    """Digits that the machines train on."""
     epochs: int = 20
-    """How long each machine learns."""
+    """Epochs of training of each machine."""
     labels: tuple[int, ...] = (10, 30, 100, 500)
-    """How many digits with labels; the first two are judged."""
+    """Numbers of labeled digits; the first two are judged."""
     steps: int = 200
-    """Of the classifiers, on all labels at a time."""
+    """Steps of the classifiers, each on all labels."""
 
 
 QUICK = Config(epochs=8, labels=(10, 30, 300), steps=100)
@@ -77,7 +77,7 @@ def run(config: Config) -> Results:
     most, random = max(config.labels), np.random.default_rng(0)
     chosen = np.stack([random.permutation(learn)[:most] for _ in range(config.seeds)])
 
-    def study(hp: dict[str, Any]) -> jn.train.Program:
+    def trial(hp: dict[str, Any]) -> jn.train.Program:
         def activation(z: jax.Array) -> jax.Array:
             return jnp.where(hp["relu"] == 1, jax.nn.relu(z), jax.nn.sigmoid(z))
 
@@ -99,7 +99,7 @@ def run(config: Config) -> Results:
 
     trials = [{"given": pre, "relu": relu, "labels": count, "draw": draw}
                for pre, relu in KINDS.values() for count in config.labels for draw in range(config.seeds)]  # fmt: skip
-    history = jn.sweeps.sweep(study, trials=trials, strategy="vmap").history["validation/accuracy"]
+    history = jn.sweeps.sweep(trial, trials=trials, strategy="vmap").history["validation/accuracy"]
     errors = 100 * (1 - history.reshape(len(KINDS), len(config.labels), config.seeds, -1))
     every = max(config.steps // 25, 1)
     return {

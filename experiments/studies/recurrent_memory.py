@@ -1,8 +1,9 @@
 """Gates let a recurrent network remember over many steps; a forget gate that begins open lets it learn that sooner.
 
-The adding problem: two of a row's numbers are marked, and their sum is asked at the end. Elman's cell, the LSTM and the
-GRU learn it at several lengths, in one program a cell (zeros stand before shorter rows). How far the gradient of the
-answer reaches back is measured before training. Then the three tell nine men apart by a vowel of at most 29 steps.
+The adding problem: two numbers of a sequence are marked, and the network outputs their sum at the end. Elman's cell,
+the LSTM and the GRU learn it at several lengths, in one program per cell (zeros in front pad shorter sequences). Before
+training, it is measured how far back the gradient of the answer reaches. Then the three classify nine speakers by a
+vowel of at most 29 steps.
 """
 
 import functools
@@ -35,28 +36,28 @@ GUESSING = 1 / 6  # the mean squared error of who always answers 1
 
 @dataclass(frozen=True)
 class Config:
-    """How large the experiment is."""
+    """The size of the experiment."""
 
     seeds: int = 8
     """Networks of each kind."""
     lengths: tuple[int, ...] = (5, 15, 40)
-    """Of the rows to add; the last is judged, and used for the forget bias and the gradients."""
+    """Lengths of the sequences to add; the last is judged, and used for forget biases and gradients."""
     rates: tuple[float, ...] = (0.003, 0.01)
     """Learning rates tried for each cell and length; the better counts. The last is that of the forget biases."""
     biases: tuple[float, ...] = (-2.0, 0.0, 1.0, 3.0)
-    """Initial forget-gate biases of the LSTM; all else has 1."""
+    """Initial forget-gate biases of the LSTM; elsewhere it is 1."""
     width: int = 16
     """Units of a cell."""
     examples: int = 2000
-    """Rows of each length."""
+    """Sequences of each length."""
     epochs: int = 12
-    """How long they learn to add."""
+    """Epochs of training on sums."""
     cells: tuple[str, ...] = ("RNN", "LSTM", "GRU")
-    """Who learns to add; the LSTM among them."""
+    """The cells that learn to add; the LSTM is one of them."""
     vowel_cells: tuple[str, ...] = ("RNN", "LSTM", "GRU")
-    """Who learns vowels."""
+    """The cells that learn vowels."""
     vowel_epochs: int = 40
-    """How long."""
+    """Epochs of training."""
 
 
 QUICK = Config(
@@ -69,7 +70,7 @@ TINY = Config(
 
 
 def network(name: str, width: int, bias: Any = 1.0, **answer: Any) -> jn.Net:
-    """Return a network of one cell."""
+    """Return a network with one recurrent cell."""
     if name == "LSTM":
         return jn.models.lstm(width, **answer, cell=functools.partial(jn.lstm_cell, forget_bias=bias))
     return (jn.models.rnn if name == "RNN" else jn.models.gru)(width, **answer)
@@ -82,7 +83,7 @@ def run(config: Config) -> Results:
     found: Results = {"lengths": config.lengths, "biases": config.biases, "skill": {}, "curves": {}}
     for name in config.cells:
 
-        def study(hp: dict[str, Any], name: str = name) -> jn.train.Program:
+        def trial(hp: dict[str, Any], name: str = name) -> jn.train.Program:
             own, unseen = ((x[hp["which"]], y[hp["which"]]) for x, y in (train, test))
             return jn.train.program(
                 network(name, config.width, hp["bias"], num_outputs=1), jn.objective(jn.losses.squared_error),
@@ -92,7 +93,7 @@ def run(config: Config) -> Results:
 
         trials = [{"which": k, "rate": rate, "bias": 1.0} for k in range(longest + 1) for rate in config.rates]
         biased = [{"which": longest, "rate": usual, "bias": bias} for bias in config.biases] if name == "LSTM" else []
-        result = jn.sweeps.sweep(study, seeds=config.seeds, trials=trials + biased, strategy="map")
+        result = jn.sweeps.sweep(trial, seeds=config.seeds, trials=trials + biased, strategy="map")
         skill = 100 * (1 - result.history["validation/loss"] / GUESSING)  # (trials × seeds, epochs)
         skill = skill.reshape(-1, config.seeds, config.epochs)
         adding = skill[: len(trials)].reshape(longest + 1, len(config.rates), config.seeds, -1)
@@ -136,14 +137,14 @@ def vowels(name: str, config: Config) -> np.ndarray:
     """Return the test accuracy of each seed on JapaneseVowels, in percent."""
     train, test = jn.data.japanese_vowels()
 
-    def study(hp: dict[str, Any]) -> jn.train.Program:
+    def trial(hp: dict[str, Any]) -> jn.train.Program:
         return jn.train.program(
             network(name, 2 * config.width, num_classes=9), jn.objective(jn.losses.cross_entropy),
             optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.01)), train, epochs=config.vowel_epochs,
             batch_size=30, validation=test, metrics={"accuracy": jn.metrics.accuracy},
         )  # fmt: skip
 
-    return 100 * jn.sweeps.sweep(study, seeds=config.seeds, strategy="map").history["validation/accuracy"][:, -1]
+    return 100 * jn.sweeps.sweep(trial, seeds=config.seeds, strategy="map").history["validation/accuracy"][:, -1]
 
 
 def figure(results: Results) -> "Figure":

@@ -1,9 +1,9 @@
-"""A U-Net tells a digit from clutter pixel by pixel: it needs what lies far away, and bridges for what lies near.
+"""A U-Net separates a digit from clutter pixel by pixel: it needs context from afar, and bridges for detail.
 
-Handwritten digits lie among pieces of other digits, as dark and as thick; every pixel is to be told whether it belongs
-to the digit. A U-Net learns that, the same without its bridges, and the same without all that lies below its first
-level, which sees 9 × 9 pixels. What is missing is taken out by zeros in the kernels where both join, so that all are
-one program and have the same shapes.
+Handwritten digits lie among pieces of other digits, equally dark and thick; each pixel is classified by whether it
+belongs to the digit. A U-Net learns that, the same without its bridges, and the same without all that lies below its
+first level, which sees 9 × 9 pixels. What is missing is removed by zeros in the kernels where both join, so that all
+are one program with the same shapes.
 """
 
 from dataclasses import dataclass
@@ -36,22 +36,22 @@ KINDS = {"U-Net": (1.0, 1.0), "without bridges": (0.0, 1.0), "without coarse lev
 
 @dataclass(frozen=True)
 class Config:
-    """How large the experiment is."""
+    """The size of the experiment."""
 
     seeds: int = 8
     """Networks of each kind."""
     examples: int = 1000
-    """Images to learn from."""
+    """Images to train on."""
     tests: int = 500
     """Images for the test."""
     pieces: int = 5
-    """Of other digits in each image."""
+    """Pieces of other digits in each image."""
     epochs: int = 10
-    """How long they learn."""
+    """Epochs of training."""
     widths: tuple[int, ...] = (6, 12, 24)
     """Features at each level."""
     pictures: int = 6
-    """How many images are shown."""
+    """Images shown in the figure."""
 
 
 QUICK = Config(examples=500, tests=200, epochs=6)
@@ -78,7 +78,7 @@ def run(config: Config) -> Results:
             params[f"decoder{level}"] = inner | {"conv1": inner["conv1"] | {"kernel": kernel * kept[:, None]}}
         return net.apply(params, {}, x)[0]
 
-    def study(hp: dict[str, Any]) -> jn.train.Program:
+    def trial(hp: dict[str, Any]) -> jn.train.Program:
         def apply(params: Any, state: Any, x: Any, *, key: Any = None, train: bool = False) -> tuple[Any, Any]:
             return shown(params, x, **hp), state
 
@@ -89,7 +89,7 @@ def run(config: Config) -> Results:
         )  # fmt: skip
 
     trials = [{"bridges": bridges, "coarse": coarse} for bridges, coarse in KINDS.values()]
-    result = jn.sweeps.sweep(study, seeds=config.seeds, trials=trials, strategy="map")
+    result = jn.sweeps.sweep(trial, seeds=config.seeds, trials=trials, strategy="map")
     overlap = 100 * result.history["validation/overlap"][..., 1].reshape(len(KINDS), config.seeds, -1)
     few = held_out[0][: config.pictures]
     pictures = {"image": np.round(few[..., 0].astype(float), 2), "digit": held_out[1][: config.pictures]}

@@ -1,8 +1,8 @@
 """Behind a sigmoid, squared error learns slowly where it is most wrong; cross entropy does not.
 
-First a single neuron that starts out saturated on the wrong side: 300 steps of gradient descent. Then a classifier of
-handwritten digits with sigmoid outputs, by both losses, each at the learning rate that suits it best of a grid; and
-with softmax and log likelihood beside them.
+First, a single neuron starts saturated on the wrong side and takes 300 steps of gradient descent. Then a classifier of
+handwritten digits with sigmoid outputs is trained by both losses, and one with softmax by log likelihood, each at its
+best learning rate of a grid.
 """
 
 from dataclasses import dataclass
@@ -43,14 +43,14 @@ LOSSES = {
 
 @dataclass(frozen=True)
 class Config:
-    """How large the experiment is."""
+    """The size of the experiment."""
 
     seeds: int = 20
     """Classifiers of each kind and learning rate."""
     steps: int = 300
-    """Of the single neuron."""
+    """Steps of the single neuron."""
     epochs: int = 10
-    """Of the classifiers."""
+    """Epochs of the classifiers."""
     rates: tuple[float, ...] = (0.03, 0.1, 0.3, 1.0, 3.0)
     """Learning rates tried with each loss."""
 
@@ -70,13 +70,13 @@ def run(config: Config) -> Results:
     errors = {}
     for name, loss in LOSSES.items():
 
-        def study(hp: dict[str, Any], loss: Any = loss) -> jn.train.Program:
+        def trial(hp: dict[str, Any], loss: Any = loss) -> jn.train.Program:
             return jn.train.program(
                 net, jn.objective(lambda logits, y: loss(logits, jax.nn.one_hot(y, 10))), optax.sgd(hp["lr"]), train,
                 epochs=config.epochs, validation=validation, metrics={"accuracy": jn.metrics.accuracy},
             )  # fmt: skip
 
-        result = jn.sweeps.sweep(study, seeds=config.seeds, grid={"lr": config.rates}, strategy="vmap")
+        result = jn.sweeps.sweep(trial, seeds=config.seeds, grid={"lr": config.rates}, strategy="vmap")
         best = list(result.best("validation/accuracy").trials)
         errors[name] = 100 * (1 - result.history["validation/accuracy"][best])
     return {"neuron": neuron, "errors": errors}

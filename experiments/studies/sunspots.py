@@ -1,9 +1,9 @@
-"""Forecasting sunspots: networks against persistence and ARIMA, with the future kept out of what is learned from.
+"""Forecasting sunspots: networks against persistence and ARIMA, with the future kept out of training.
 
-The yearly numbers from 1700 to 2008 are cut into six stretches. What forecasts a stretch has learned from the years
-before it alone: networks that read twelve years and forecast the next six, and ARIMA. How long networks learn is chosen
-on the stretch before. Then the last stretch is forecast by networks that learned from windows drawn at random, as a
-split that shuffles has it: their errors look like those of forecasts, but years later than theirs were learned from.
+The yearly numbers from 1700 to 2008 are cut into six stretches. Each stretch is forecast by models trained on the years
+before it alone: networks that read twelve years and forecast the next six, and ARIMA. How long networks train is chosen
+on the stretch before. Then the last stretch is forecast by networks trained on windows drawn at random, as a shuffled
+split has them: their errors look like those of forecasts, but they have seen later years.
 """
 
 import warnings
@@ -36,20 +36,20 @@ YEARS, AHEAD, SCALE = 12, 6, 100.0
 
 @dataclass(frozen=True)
 class Config:
-    """How large the experiment is."""
+    """The size of the experiment."""
 
     seeds: int = 8
     """Networks of each kind and stretch."""
     networks: tuple[str, ...] = ("LSTM", "MLP")
-    """Which kinds; the first is judged."""
+    """The kinds; the first is judged."""
     width: int = 16
     """Hidden units."""
     epochs: int = 150
-    """The longest that they learn, each epoch a step."""
+    """Most epochs of training, one step each."""
     order: tuple[int, int, int] = (9, 0, 0)
-    """Of ARIMA: nine years back, as is usual for sunspots."""
+    """Order of ARIMA: nine years back, as is usual for sunspots."""
     stretches: int = 5
-    """How many are forecast; the first is for choosing epochs alone."""
+    """Stretches that are forecast; the first only serves to choose epochs."""
 
 
 QUICK = Config(seeds=8, networks=("LSTM",), epochs=120)
@@ -57,7 +57,7 @@ TINY = Config(seeds=2, networks=("LSTM",), width=4, epochs=2, order=(2, 0, 0), s
 
 
 def run(config: Config) -> Results:
-    """Forecast every stretch by everything."""
+    """Forecast each stretch by each model."""
     _, numbers = jn.data.sunspots()
     whole, _ = jn.data.windows(numbers, YEARS + AHEAD, stride=1)  # (windows, years read and forecast)
     first = YEARS + np.arange(len(whole))  # the first year that each forecasts
@@ -114,7 +114,7 @@ def learn(name: str, whole: np.ndarray, learned: list, tested: list, config: Con
 
     squared = jn.metrics.Metric(sums, lambda sums: sums["total"] / sums["weight"], "squared")
 
-    def study(hp: dict[str, Any]) -> jn.train.Program:
+    def trial(hp: dict[str, Any]) -> jn.train.Program:
         here, there = (jnp.asarray(np.stack(masks), jnp.float32)[hp["split"]] for masks in (learned, tested))
         optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.01))
         return jn.train.program(
@@ -122,7 +122,7 @@ def learn(name: str, whole: np.ndarray, learned: list, tested: list, config: Con
             validation=(x, y, there), metrics={"squared": squared},
         )  # fmt: skip
 
-    result = jn.sweeps.sweep(study, seeds=config.seeds, grid={"split": np.arange(len(learned))}, strategy="map")
+    result = jn.sweeps.sweep(trial, seeds=config.seeds, grid={"split": np.arange(len(learned))}, strategy="map")
     found = result.history["validation/squared"]
     return found.reshape(len(learned), config.seeds, config.epochs, AHEAD).swapaxes(0, 1)
 

@@ -1,7 +1,8 @@
-"""Gradients shrink from layer to layer through sigmoids, and hardly through ReLUs; batch norm and skip connections cure it.
+"""Gradients vanish from layer to layer through sigmoids, not through ReLUs; batch norm and skips cure it.
 
-A network of equal layers looks at handwritten digits. Before any training, the norm of the loss's gradient by each
-layer's kernel is measured, for several activations and depths; then networks are trained, and their losses compared.
+A network of equal layers classifies handwritten digits. Before training, the norm of the loss's gradient with respect
+to each layer's kernel is measured, for several activations and depths. Then networks are trained, and their losses
+compared.
 """
 
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ KINDS = (*ACTIVATIONS, "sigmoid, batch norm", "sigmoid, skips")
 
 @dataclass(frozen=True)
 class Config:
-    """How large the experiment is."""
+    """The size of the experiment."""
 
     seeds: int = 10
     """Networks of each kind."""
@@ -48,9 +49,9 @@ class Config:
     width: int = 64
     """Features of each."""
     epochs: int = 30
-    """How long networks are trained."""
+    """Epochs of training."""
     kinds: tuple[str, ...] = KINDS
-    """What is compared; sigmoid and ReLU are among them."""
+    """The kinds compared; sigmoid and ReLU are among them."""
 
 
 QUICK = Config(seeds=8, epochs=10)
@@ -58,7 +59,7 @@ TINY = Config(seeds=2, depth=2, width=8, epochs=1, kinds=("sigmoid", "ReLU"))
 
 
 def network(kind: str, config: Config) -> jn.Net:
-    """Return a network of equal hidden layers, drawn as suits its activation."""
+    """Return a network of equal hidden layers, initialized to suit its activation."""
     name, _, extra = kind.partition(", ")
     init = jax.nn.initializers.he_normal() if "ReLU" in name else jax.nn.initializers.glorot_normal()
     norm = [jn.batch_norm()] if extra == "batch norm" else []
@@ -83,11 +84,11 @@ def run(config: Config) -> Results:
     losses = {}
     for kind in config.kinds:
 
-        def study(hp: dict[str, Any], kind: str = kind) -> jn.train.Program:
+        def trial(hp: dict[str, Any], kind: str = kind) -> jn.train.Program:
             objective = jn.objective(jn.losses.cross_entropy)
             return jn.train.program(network(kind, config), objective, optax.adam(1e-3), (x, y), epochs=config.epochs)
 
-        losses[kind] = jn.sweeps.sweep(study, seeds=config.seeds, strategy="vmap").history["loss"]
+        losses[kind] = jn.sweeps.sweep(trial, seeds=config.seeds, strategy="vmap").history["loss"]
     return {"gradients": gradients, "losses": losses}
 
 

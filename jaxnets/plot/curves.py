@@ -1,4 +1,4 @@
-"""A history draws itself: every scalar over epochs, in training and in validation."""
+"""Curves of a training history: each scalar over epochs, in training and in validation."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxnets.core.errors import NetError
-from jaxnets.plot.images import BLUE, GREEN, ORANGE, canvas
+from jaxnets.plot.style import BLUE, GREEN, ORANGE, panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+# Color and label by the prefix of a name in the history.
 LINES = {
     "": (BLUE, "training"),
     "validation/": (ORANGE, "validation"),
@@ -20,15 +21,15 @@ LINES = {
 
 
 def curves(histories: Mapping[str, Any] | Sequence[Mapping[str, Any]], names: Sequence[str] | None = None) -> "Figure":
-    """Draw quantities over epochs, in training and in validation: the mean of the runs, and their whole range.
+    """Draw scalars over epochs, in training and in validation: the mean over runs, with a band from least to largest.
 
-    Runs that stopped early count as long as they went on. Accuracies are in per cent; a loss that falls below a tenth
-    has a logarithmic axis.
+    A run that stopped early counts up to its last epoch. Accuracies are in percent. The axis of a loss that falls below
+    a tenth is logarithmic.
 
     Args:
-        histories: one history as `fit` returns it, or one a seed.
-        names: a panel each; `validation/<name>` and `ema/validation/<name>` are drawn beside it where there are
-            such. If not given, the loss and every other scalar, but parts that are the loss itself.
+        histories: one history as `fit` returns it, or one for each seed.
+        names: what to draw, a panel each; `validation/<name>` and `ema/validation/<name>` are drawn in the same panel.
+            Default: the loss and each other scalar, but not a part of the objective that equals the loss.
 
     Raises:
         NetError: for no histories, or a name that they don't have.
@@ -45,14 +46,13 @@ def curves(histories: Mapping[str, Any] | Sequence[Mapping[str, Any]], names: Se
         if not all(name in run for run in runs):
             raise NetError(f"finds no {name!r}; the histories have {', '.join(runs[0])}", label="curves")
     columns = len(chosen) if len(chosen) <= 3 else 2 if len(chosen) == 4 else 3
-    rows = -(-len(chosen) // columns)
-    figure = canvas(4.6 * columns, 3.4 * rows)
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    figure, grid = panels(columns, -(-len(chosen) // columns))
     for axes in grid[len(chosen) :]:
         axes.remove()
     for axes, name in zip(grid, chosen):
         _panel(axes, name, runs)
-    figure.axes[0].legend(frameon=False)  # colors mean the same in all panels
+    # Colors mean the same in all panels, so that one legend is enough.
+    grid[0].legend(frameon=False)
     if len(runs) > 1:
         figure.suptitle(f"mean of {len(runs)} seeds; the band is their range", fontsize=9)
     return figure
@@ -62,10 +62,10 @@ def _panel(axes: "Axes", name: str, runs: list[Mapping[str, Any]]) -> None:
     from matplotlib.ticker import MaxNLocator
 
     percent = name.endswith("accuracy")
-    for part, (color, label) in LINES.items():
-        if not all(f"{part}{name}" in run for run in runs):
+    for prefix, (color, label) in LINES.items():
+        if not all(f"{prefix}{name}" in run for run in runs):
             continue
-        values = _stacked([np.asarray(run[f"{part}{name}"], np.float64) for run in runs])  # (runs, epochs)
+        values = _stacked([np.asarray(run[f"{prefix}{name}"], np.float64) for run in runs])  # (runs, epochs)
         values = 100 * values if percent else values
         known = ~np.isnan(values).all(0)
         epochs, values = 1 + np.flatnonzero(known), values[:, known]
@@ -82,15 +82,16 @@ def _panel(axes: "Axes", name: str, runs: list[Mapping[str, Any]]) -> None:
 
 
 def _scalars(runs: list[Mapping[str, Any]]) -> list[str]:
-    """Return the names of what has one number an epoch, in training, the loss first."""
+    """Return the names of the training values with one number per epoch, the loss first."""
     first = {name: np.asarray(values) for name, values in runs[0].items()}
     names = [name for name, values in first.items() if values.ndim == 1 and not name.startswith(tuple(LINES)[1:])]
     loss = [name for name in names if name == "loss"]
+    # The only part of an objective is the loss again.
     others = [name for name in names if not loss or not np.array_equal(first[name], first["loss"], equal_nan=True)]
     return loss + others
 
 
 def _stacked(values: list[np.ndarray]) -> np.ndarray:
-    """Return the runs as one array, NaN behind the end of the shorter ones."""
+    """Return runs of several lengths as one array, padded with NaN."""
     longest = max(map(len, values))
     return np.stack([np.pad(each, (0, longest - len(each)), constant_values=np.nan) for each in values])

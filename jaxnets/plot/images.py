@@ -1,36 +1,34 @@
-"""Figures of what was learned. Each returns a matplotlib `Figure`; nothing is shown or saved.
+"""Figures of a classifier's mistakes and of convolution kernels. Each returns a matplotlib `Figure`.
 
 matplotlib comes with the extra `experiments` and is imported when a figure is drawn.
 """
 
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxnets.core.errors import NetError, require
+from jaxnets.core.errors import NetError
+from jaxnets.plot.style import canvas
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"  # apart for every kind of color vision (Okabe and Ito)
-
 
 def confusion(matrix: Any, classes: Sequence[str] | None = None) -> "Figure":
-    """Draw a confusion matrix: rows are the true classes, columns the predicted ones, with the counts.
+    """Draw a confusion matrix with its counts: rows are the true classes, columns the predicted ones.
 
-    Colors leave the diagonal out, so that they show the mistakes.
+    The diagonal has no color, so that colors show the mistakes.
 
     Args:
         matrix: `(classes, classes)`, counts.
-        classes: their names; numbers if not given.
+        classes: their names; default: their numbers.
 
     Raises:
         NetError: if the matrix is not square.
 
-    >>> len(confusion([[9, 1], [0, 10]]).axes[0].texts)  # zeros are left out
+    >>> len(confusion([[9, 1], [0, 10]]).axes[0].texts)  # zeros are not written
     3
     """
     matrix = np.asarray(matrix)
@@ -43,6 +41,7 @@ def confusion(matrix: Any, classes: Sequence[str] | None = None) -> "Figure":
     for row, column in np.ndindex(*matrix.shape):
         count, right = matrix[row, column], row == column
         if count:
+            # White is legible on the darkest colors alone.
             dark = mistakes[row, column] > 0.6 * mistakes.max()
             color = "white" if dark and not right else "black"
             weight = "bold" if right else "normal"
@@ -58,13 +57,13 @@ def confusion(matrix: Any, classes: Sequence[str] | None = None) -> "Figure":
 
 
 def misclassified(images: Any, labels: Any, probabilities: Any, *, most: int = 24) -> "Figure":
-    r"""Draw the images that a classifier got wrong, the most confident mistakes first.
+    r"""Draw the images that a classifier gets wrong, the most confident mistakes first.
 
     Args:
         images: `(examples, height, width, channels)` or `(examples, height, width)`, in [0, 1].
         labels: `(examples,)`, the true classes.
-        probabilities: `(examples, classes)`, what the classifier said.
-        most: how many to draw at the most.
+        probabilities: `(examples, classes)`, the classifier's output.
+        most: how many to draw at most.
 
     >>> figure = misclassified(np.zeros((2, 4, 4)), [0, 1], [[0.9, 0.1], [0.8, 0.2]])
     >>> figure.axes[0].get_title()
@@ -89,14 +88,14 @@ def misclassified(images: Any, labels: Any, probabilities: Any, *, most: int = 2
 
 
 def kernels(kernel: Any) -> "Figure":
-    """Draw the kernels of a convolution, one picture an output channel and input channel, on one scale.
+    """Draw the kernels of a convolution on one scale, a picture for each pair of input and output channel.
 
     Args:
         kernel: `(height, width, in, out)`, as `params["conv1"]["kernel"]`. Three input channels are drawn as
             one color picture.
 
     Raises:
-        NetError: if it is no kernel of a 2-D convolution.
+        NetError: for anything but a kernel of a 2-D convolution.
 
     >>> len(kernels(np.ones((5, 5, 1, 6))).axes)
     7
@@ -106,10 +105,12 @@ def kernels(kernel: Any) -> "Figure":
         raise NetError(f"expects a kernel (height, width, in, out), got {kernel.shape}", label="kernels")
     limit = float(np.abs(kernel).max()) or 1.0
     color = kernel.shape[2] == 3
-    pictures = kernel.transpose(2, 3, 0, 1)  # (in, out, height, width)
-    pictures = pictures.reshape(-1, *pictures.shape[2:])
     if color:
+        # Zero becomes gray. (out, height, width, 3)
         pictures = 0.5 + 0.5 * kernel.transpose(3, 0, 1, 2) / limit
+    else:
+        # (in · out, height, width)
+        pictures = kernel.transpose(2, 3, 0, 1).reshape(-1, *kernel.shape[:2])
     columns = min(16, kernel.shape[3], len(pictures))
     rows = -(-len(pictures) // columns)
     figure = canvas(1.1 * columns + 1.0, 1.1 * rows + 0.6)
@@ -130,16 +131,3 @@ def kernels(kernel: Any) -> "Figure":
 def _picture(axes: "Axes", image: np.ndarray) -> None:
     image = image[..., 0] if image.ndim == 3 and image.shape[-1] == 1 else image
     axes.imshow(image, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
-
-
-def canvas(width: float, height: float) -> "Figure":
-    """Return an empty figure of a size in inches, which a notebook shows."""
-    figure: Any = require("matplotlib.figure", "experiments")
-
-    class Shown(figure.Figure):
-        def _repr_png_(self) -> bytes:
-            file = io.BytesIO()
-            self.savefig(file, format="png")
-            return file.getvalue()
-
-    return Shown(figsize=(width, height), layout="constrained", dpi=150)

@@ -1,4 +1,4 @@
-"""Pictures of what a network sees of an image and makes of it. Each returns a matplotlib `Figure`; nothing is shown."""
+"""Figures of feature maps and receptive fields on an image. Each returns a matplotlib `Figure`."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxnets.core.errors import NetError
 from jaxnets.inspect.receptive_field.field import ReceptiveField
-from jaxnets.plot.images import ORANGE, canvas
+from jaxnets.plot.style import ORANGE, canvas
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 
 def feature_maps(maps: Any, *, image: Any = None, most: int = 64) -> "Figure":
-    """Draw the channels of a layer's output for one image, one picture a channel, on one scale.
+    """Draw the channels of a layer's output for one image on one scale, a picture per channel.
 
     Args:
         maps: `(height, width, channels)` or a batch of one, as `net.upto("conv1").apply(params, state, image)[0]`.
-        image: what the network was given, `(height, width[, channels])` or a batch of one, drawn first.
-        most: how many channels to draw at the most, the first ones.
+        image: the network's input, `(height, width[, channels])` or a batch of one, drawn first.
+        most: how many channels to draw at most, from the first on.
 
     Raises:
-        NetError: if it is no output for one image.
+        NetError: for anything but the output for one image.
 
     >>> len(feature_maps(np.ones((1, 5, 5, 6))).axes)  # six channels and the scale
     7
@@ -33,6 +33,7 @@ def feature_maps(maps: Any, *, image: Any = None, most: int = 64) -> "Figure":
         raise NetError(f"expects (height, width, channels) of one image, got {maps.shape}", label="feature_maps")
     shown, extra = min(most, maps.shape[-1]), int(image is not None)
     limit = float(np.abs(maps).max()) or 1.0
+    # Two-sided around 0, or from 0 on where nothing is negative.
     scale = {"cmap": "RdBu_r", "vmin": -limit} if maps.min() < 0 else {"cmap": "viridis", "vmin": 0.0}
     columns = min(8, shown + extra)
     rows = -(-(shown + extra) // columns)
@@ -54,16 +55,16 @@ def feature_maps(maps: Any, *, image: Any = None, most: int = 64) -> "Figure":
 
 
 def draw_receptive_field(image: Any, field: ReceptiveField, *unit: int, effective: Any = None) -> "Figure":
-    """Draw the square of an image that a unit sees, beyond its edges too where there is padding.
+    """Draw the rectangle of an image that a unit sees, which padding lets reach beyond the image.
 
     Args:
         image: `(height, width[, channels])` or a batch of one.
         field: that of the layer, `receptive_field(net, x).layers["conv5"]`.
-        *unit: the unit's number along each axis; the one in the middle if not given.
-        effective: a map of how much each position counts, from `effective_field`, drawn beside the image.
+        *unit: the unit's index along each axis; default: the unit in the middle.
+        effective: how much each position counts, `(height, width)` from `effective_field`, drawn beside the image.
 
     Raises:
-        NetError: if the field or the map is not one of this image, or there is no such unit.
+        NetError: if the field or the map belongs to another image, or there is no such unit.
 
     >>> import jaxnets as jn
     >>> field = jn.inspect.receptive_field(jn.conv(1, 3, padding=1), np.ones((1, 8, 8, 1)))
@@ -99,24 +100,25 @@ _DRAW = "draw_receptive_field"
 
 
 def _frame(axes: "Axes", box: tuple[tuple[int, int], ...], height: int, width: int) -> None:
-    """Draw a box and the image's own border, with room for what lies beyond."""
+    """Draw a box and the border of the image, with a margin around both."""
     from matplotlib.patches import Rectangle
     from matplotlib.patheffects import withStroke
 
     (top, bottom), (left, right) = box
+    # Pixel k spans k - 0.5 to k + 0.5.
     corner, sides = (left - 0.5, top - 0.5), (right - left + 1, bottom - top + 1)
     halo = [withStroke(linewidth=4, foreground="white")]
     axes.add_patch(Rectangle(corner, *sides, fill=False, edgecolor=ORANGE, linewidth=2, path_effects=halo))
     axes.add_patch(Rectangle((-0.5, -0.5), width, height, fill=False, edgecolor="0.5", linewidth=0.8))
     axes.plot([(left + right) / 2], [(top + bottom) / 2], "+", color=ORANGE, markersize=10, path_effects=halo)
-    room = 0.03 * max(height, width)
-    axes.set_xlim(min(left, 0) - 0.5 - room, max(right, width - 1) + 0.5 + room)
-    axes.set_ylim(max(bottom, height - 1) + 0.5 + room, min(top, 0) - 0.5 - room)
+    margin = 0.03 * max(height, width)
+    axes.set_xlim(min(left, 0) - 0.5 - margin, max(right, width - 1) + 0.5 + margin)
+    axes.set_ylim(max(bottom, height - 1) + 0.5 + margin, min(top, 0) - 0.5 - margin)
     axes.set_axis_off()
 
 
 def _one(image: Any) -> np.ndarray:
-    """Return one image as `(height, width)` or `(height, width, 3)`."""
+    """Return an image as `(height, width)` or `(height, width, 3)`."""
     picture = np.asarray(image, np.float32)
     picture = picture[0] if picture.ndim == 4 and len(picture) == 1 else picture
     picture = picture[..., 0] if picture.ndim == 3 and picture.shape[-1] == 1 else picture
@@ -126,7 +128,7 @@ def _one(image: Any) -> np.ndarray:
 
 
 def _image(axes: "Axes", image: Any) -> None:
-    """Draw an image from its least to its largest value."""
+    """Draw an image on a gray scale from its least to its largest value."""
     picture = _one(image)
     low, high = float(picture.min()), float(picture.max())
     axes.imshow((picture - low) / ((high - low) or 1.0), cmap="gray", vmin=0, vmax=1, interpolation="nearest")

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import jaxnets as jn
-from experiments.framework.results import bootstrap, new_folder
-from experiments.lenet_digits import Config, run
+from experiments.framework.results import new_folder
+from experiments.lenet_digits import Config, interval, run
 
 pytestmark = pytest.mark.promotes
 FILES = {
@@ -79,14 +79,14 @@ def test_folders_are_never_taken_twice(tmp_path: Path):
             new_folder(tmp_path, bad)
 
 
-def test_bootstrap_covers_the_binomial_interval():
+def test_the_interval_covers_the_binomial_interval():
     right = np.random.default_rng(0).random((1, 500)) < 0.9
-    low, high = bootstrap(right)
+    low, high = interval(right)
     mean = right.mean()
     deviation = np.sqrt(mean * (1 - mean) / 500)
     np.testing.assert_allclose([low, high], [mean - 1.96 * deviation, mean + 1.96 * deviation], atol=2.5e-3)
-    assert bootstrap(np.ones((3, 10))) == (1.0, 1.0)
+    assert interval(np.ones((3, 10))) == (1.0, 1.0)
     # Seeds that disagree widen the interval.
     alike = np.repeat(right, 4, 0)
     unlike = np.stack([np.roll(right[0], 50) if k % 2 else np.zeros(500, bool) for k in range(4)])
-    assert np.ptp(bootstrap(unlike)) > np.ptp(bootstrap(alike))
+    assert np.ptp(interval(unlike)) > np.ptp(interval(alike))

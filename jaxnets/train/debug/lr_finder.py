@@ -52,7 +52,7 @@ class LearningRates:
         >>> LearningRates(rates, 1 - rates, 1 - rates, 0.1, np.nan).plot().axes[0].get_xlabel()
         'learning rate'
         """
-        from jaxnets.plot.images import BLUE, ORANGE, canvas
+        from jaxnets.plot.style import BLUE, ORANGE, canvas
 
         figure = canvas(4.6, 3.4)
         axes = figure.subplots()
