@@ -1,4 +1,4 @@
-"""Many training runs compiled as one program: over grids, random draws and lists of hyperparameters, and seeds."""
+"""Sweeps: many training runs compiled as one, over seeds and grids, random draws or lists of hyperparameters."""
 
 from jaxnets.sweeps.cross_validation import cross_validate
 from jaxnets.sweeps.halving import halving

@@ -1,4 +1,4 @@
-"""A sweep in a folder: one that was killed goes on, and ends with the same bits."""
+"""Checkpoints of a sweep in a folder: a killed sweep resumes bit for bit."""
 
 import hashlib
 import warnings
@@ -13,24 +13,24 @@ import numpy as np
 
 from jaxnets.core.compiled import compiled
 from jaxnets.core.errors import NetError
-from jaxnets.sweeps import execution as many
+from jaxnets.sweeps import execution
 from jaxnets.sweeps.space import Design
-from jaxnets.sweeps.state import Ledger
-from jaxnets.sweeps.strategy import Computed, Team
+from jaxnets.sweeps.state import SweepState
+from jaxnets.sweeps.strategy import ExecutionOptions, Plan
 from jaxnets.train.checkpoint import storage
 from jaxnets.train.checkpoint.callback import restored
 from jaxnets.train.checkpoint.compatibility import MACHINE, changes, described
 from jaxnets.train.checkpoint.storage import Writer
 
-KEEP = 2  # the newest, and the one before for when it can't be read
+KEEP = 2  # the newest checkpoint, and the one before in case that the newest can't be read
 
 
-class Kept:
-    """A folder with the checkpoints of one sweep: every trial's run and history, and where each is computed.
+class SweepCheckpoint:
+    """A folder with the checkpoints of one sweep: the train state and history of each trial, and its place.
 
     Raises:
         NetError: if none of the checkpoints in the folder can be read, or there are several processes.
-        OSError: if it can't be written to.
+        OSError: if the folder can't be written to.
         ModuleNotFoundError: if Orbax is not installed.
     """
 
@@ -46,85 +46,91 @@ class Kept:
                 self.writer.close()
                 raise
 
-    def adopt(self, how: Computed) -> Computed:
-        """Return how trials are computed, with what was measured then, so that the bits stay."""
-        if self.found is None or how.get("strategy") not in (None, "measure"):
-            return how
-        return {**how, "strategy": self.found.about["layout"]["strategy"]}
+    def adopt(self, options: ExecutionOptions) -> ExecutionOptions:
+        """Return the options with the strategy of the checkpoint in place of one to be measured: bits depend on it."""
+        if self.found is None or options.get("strategy") not in (None, "measure"):
+            return options
+        return {**options, "strategy": self.found.about["layout"]["strategy"]}
 
-    def restore(self, team: Team, design: Design, ledger: Ledger, more: dict[str, str]) -> Team:
-        """Write on the ledger what the newest checkpoint has, and return the sweep with as many trials at a time.
+    def restore(self, plan: Plan, design: Design, state: SweepState, settings: dict[str, str]) -> Plan:
+        """Restore the newest checkpoint, if there is one, and open the folder for saving.
 
         Args:
-            team: the sweep.
+            plan: the sweep.
             design: its trials.
-            ledger: where they stand.
-            more: what else the sweep depends on, as short text by name.
+            state: how far they are; it is changed.
+            settings: what else the sweep depends on, as short text by name.
+
+        Returns:
+            The sweep with as many places as it had: bits depend on them, too.
 
         Raises:
-            NetError: if it is of another sweep.
+            NetError: if the checkpoint is of another sweep.
         """
         if self.found is not None:
-            team = replace(team, width=self.found.about["layout"]["width"])
-        layout = {"strategy": team.layout.strategy, "width": team.width, "devices": team.layout.devices}
-        self.about = {"settings": _settings(team, design, layout) | more, "layout": layout}
+            plan = replace(plan, width=self.found.about["layout"]["width"])
+        layout = {"strategy": plan.layout.strategy, "width": plan.width, "devices": plan.layout.devices}
+        self.about = {"settings": _settings(plan, design, layout) | settings, "layout": layout}
         if self.found is not None:
             self._compare()
+            # All trials together may not fit on an accelerator.
             with jax.default_device(jax.local_devices(backend="cpu")[0]):
-                saved = many.on_host(restored(self.found, cast(Any, _shapes(team)), str(self.writer.folder)))
-            ledger.done, ledger.over = saved["done"].astype(int), saved["over"]
-            ledger.dropped, ledger.judged = saved["dropped"], int(saved["judged"])
-            ledger.history = {name: np.array(rows) for name, rows in self.found.history.items()}
-            ledger.held.put(np.arange(len(design)), saved["runs"])
-            ledger.held.begun = ledger.done > 0
-            ledger.inside, ledger.width = [k for k in saved["inside"].tolist() if k >= 0], int(saved["width"])
+                saved = execution.on_host(restored(self.found, cast(Any, _shapes(plan)), str(self.writer.folder)))
+            state.done, state.over = saved["done"].astype(int), saved["over"]
+            state.dropped, state.judged = saved["dropped"], int(saved["judged"])
+            state.history = {name: np.array(rows) for name, rows in self.found.history.items()}
+            state.host.put(np.arange(len(design)), saved["runs"])
+            state.host.begun = state.done > 0
+            state.placed, state.width = [k for k in saved["inside"].tolist() if k >= 0], int(saved["width"])
             for number in self.unreadable:
                 storage.move_away(self.writer.folder, number)
         self.writer.open(KEEP, saved=0 if self.found is None else self.found.number)
-        return team
+        return plan
 
-    def keep(self, team: Team, ledger: Ledger, *, last: bool = False) -> None:
-        """Save where all trials stand, if it is time to, or the last.
+    def save(self, plan: Plan, state: SweepState, *, last: bool = False) -> None:
+        """Save all trials, if this is the `last` time or enough time has passed.
 
         Raises:
-            OSError: if the one before could not be written.
+            OSError: if the checkpoint before could not be written.
         """
-        number = int(ledger.done.sum())
+        number = int(state.done.sum())
         if number == self.writer.saved or not (last or self.writer.affordable()):
             return
-        ledger.hold()
-        inside = np.full(len(ledger.done), -1, np.int32)
-        inside[: len(ledger.inside)] = ledger.inside
+        state.to_host()
+        # The trial in each place, and -1 behind the last.
+        inside = np.full(len(state.done), -1, np.int32)
+        inside[: len(state.placed)] = state.placed
         everything = {
-            "runs": ledger.stacked(),
-            "done": ledger.done.astype(np.int32),
-            "over": ledger.over,
-            "dropped": ledger.dropped,
-            "judged": np.asarray(ledger.judged, np.int32),
+            "runs": state.stacked(),
+            "done": state.done.astype(np.int32),
+            "over": state.over,
+            "dropped": state.dropped,
+            "judged": np.asarray(state.judged, np.int32),
             "inside": inside,
-            "width": np.asarray(ledger.width, np.int32),
+            "width": np.asarray(state.width, np.int32),
         }
-        self.writer.save(storage.pack(number, everything, ledger.history), self.about, {})
+        self.writer.save(storage.pack(number, everything, state.history), self.about, {})
 
     def _compare(self) -> None:
-        """Refuse to go on with another sweep, and name what differs."""
+        """Refuse to resume another sweep and name what differs; warn of another machine."""
         assert self.found is not None
-        found = changes(self.found.about["settings"], self.about["settings"])
+        differing = changes(self.found.about["settings"], self.about["settings"])
         place = f"checkpoint {self.found.number} in {self.writer.folder}"
-        text = "".join(f"\n  {name}: {change}" for name, change in found.items())
-        if any(name not in MACHINE for name in found):
+        text = "".join(f"\n  {name}: {change}" for name, change in differing.items())
+        if any(name not in MACHINE for name in differing):
             raise NetError(f"is of another sweep:{text}\ngive a new sweep another folder", label=place)
-        if found:
-            warnings.warn(f"{place} was written elsewhere, the last bits may differ from here on:{text}", stacklevel=5)
+        if differing:
+            warnings.warn(f"{place} was written elsewhere; the last bits may differ from here on:{text}", stacklevel=5)
 
 
-def _shapes(team: Team) -> dict[str, Any]:
-    trials = len(team.keys)
+def _shapes(plan: Plan) -> dict[str, Any]:
+    """Return the shapes and dtypes of what `save` writes."""
+    trials = len(plan.keys)
     count, flag = jax.ShapeDtypeStruct((trials,), jnp.int32), jax.ShapeDtypeStruct((trials,), bool)
     number = jax.ShapeDtypeStruct((), jnp.int32)
-    runs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((trials, *leaf.shape), leaf.dtype), team.shared.run)
+    states = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((trials, *leaf.shape), leaf.dtype), plan.shared.state)
     return {
-        "runs": runs,
+        "runs": states,
         "done": count,
         "over": flag,
         "dropped": flag,
@@ -134,17 +140,18 @@ def _shapes(team: Team) -> dict[str, Any]:
     }
 
 
-def _settings(team: Team, design: Design, layout: dict[str, Any]) -> dict[str, str]:
-    """Return what a sweep is made of, as short text by name."""
-    first = jax.tree.map(lambda column: column[0], team.inputs)
-    arrays = team.given, team.shared.data, first, team.shared.run
-    one = compiled(many.alone, [team.build], arrays).trace(*arrays)
+def _settings(plan: Plan, design: Design, layout: dict[str, Any]) -> dict[str, str]:
+    """Return what the bits of a sweep depend on, as short text by name."""
+    first = plan.inputs_of(0)
+    arrays = plan.extra, plan.shared.data, first, plan.shared.state
+    epoch = compiled(execution.run_epoch_alone, [plan.builder], arrays).trace(*arrays)
     values = {name: ", ".join(f"{each:g}" for each in dict.fromkeys(rows.tolist())) for name, rows in design.hp.items()}
     labels = {name: ", ".join(map(str, dict.fromkeys(rows.tolist()))) for name, rows in design.labels.items()}
+    # The texts above leave out which trial has which value.
     table = hashlib.sha256(repr([rows.tolist() for rows in (*design.hp.values(), *design.labels.values())]).encode())
     keys = zlib.crc32(np.asarray(jax.random.key_data(design.keys)).tobytes())
     return {
-        **described(many.program_of(team.build, team.given, first), one.jaxpr),
+        **described(execution.build_program(plan.builder, plan.extra, first), epoch.jaxpr),
         **{f"hyperparameter {name}": text for name, text in values.items()},
         **labels,
         "trials": f"{len(design)}, {table.hexdigest()[:8]}",

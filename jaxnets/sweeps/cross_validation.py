@@ -12,19 +12,19 @@ import numpy as np
 from jaxnets.core.equality import Ingredients
 from jaxnets.core.errors import NetError, labeled_as
 from jaxnets.data.splits import fold, folds
-from jaxnets.sweeps.execution import Plain
-from jaxnets.sweeps.loop import Callbacks, conduct
+from jaxnets.sweeps.execution import Builder
+from jaxnets.sweeps.loop import Callbacks, run_sweep
 from jaxnets.sweeps.result import SweepResult
 from jaxnets.sweeps.space import inputs
-from jaxnets.sweeps.strategy import Computed, Team, prepare
-from jaxnets.sweeps.sweep import Options, parted
+from jaxnets.sweeps.strategy import ExecutionOptions, Plan, prepare
+from jaxnets.sweeps.sweep import SweepOptions, split_options
 from jaxnets.train.data import check_data
 from jaxnets.train.program import Program
 
 
 @dataclass(frozen=True)
-class Folded(Plain):
-    """A study of hyperparameters and the two parts that a fold makes of data.
+class FoldBuilder(Builder):
+    """Builds a program by a trial function of hyperparameters and the two parts of a fold.
 
     Attributes:
         numbers: the fold of each example.
@@ -34,17 +34,22 @@ class Folded(Plain):
 
     @cached_property
     def ingredients(self) -> Ingredients:
-        """What it is compared by: a number for each example, not looked at one by one."""
-        return Ingredients(self.study, values=self.numbers)
+        """What it is compared by; as a value, the tuple is not taken apart number by number."""
+        return Ingredients(self.trial_fn, values=self.numbers)
 
-    def __call__(self, given: Any, trial: dict[str, Any]) -> Program:
-        """Return the program of one fold."""
-        train, validation = fold(given, np.asarray(self.numbers), trial["fold"])
-        return self.study(trial["hp"], train, validation)
+    def __call__(self, extra: Any, inputs: dict[str, Any]) -> Program:
+        """Return the program of one fold.
+
+        Args:
+            extra: the data of all folds.
+            inputs: the hyperparameters `hp`, and the number of the `fold`.
+        """
+        train, validation = fold(extra, np.asarray(self.numbers), inputs["fold"])
+        return self.trial_fn(inputs["hp"], train, validation)
 
 
 def cross_validate(
-    study: Callable[[dict[str, Any], Any, Any], Program],
+    trial_fn: Callable[[dict[str, Any], Any, Any], Program],
     data: Any,
     k: int = 5,
     *,
@@ -54,28 +59,28 @@ def cross_validate(
     callbacks: Callbacks | None = None,
     checkpoint: str | Path | None = None,
     overhead: float | None = 0.02,
-    **options: Unpack[Options],
+    **options: Unpack[SweepOptions],
 ) -> SweepResult:
     """Train a network on all folds but one, for each fold, configuration and seed, all compiled as one.
 
-    `best`, `plot` and their means then go over folds and seeds together.
+    `best`, `plot` and their means are over folds and seeds together.
 
     Args:
-        study: `(hp, train, validation) -> Program`; the two are `(inputs, targets, weights)`, as `jn.data.fold` makes
-            them. Weights of 0 fill up folds that are shorter than others.
+        trial_fn: `(hp, train, validation) -> Program`; the two are `(inputs, targets, weights)`, as `jn.data.fold`
+            makes them. Examples of weight 0 pad folds to equal size.
         data: `(inputs, targets)` or `(inputs, targets, weights)`.
         k: how many folds, at least 2.
-        numbers: the fold of each example, from 0, such as `jn.data.group_folds` gives; if not given, `jn.data.folds`
+        numbers: the fold of each example, from 0, such as `jn.data.group_folds` returns. By default `jn.data.folds`
             draws them, with equal proportions of each class where targets are integers `(examples,)`.
-        shuffle: the seed of that.
+        shuffle: the seed of these draws.
         progress: whether to show a bar.
-        callbacks: gives the callbacks of each trial, as in `sweep`; its record has the `fold` too.
-        checkpoint: a folder to save in and go on from, as in `sweep`.
-        overhead: which share of the time that may take.
+        callbacks: makes the callbacks of each trial, as in `sweep`; its record has the `fold`, too.
+        checkpoint: the folder to save in and to resume from, as in `sweep`.
+        overhead: the share of the time that saving may take.
         **options: the design, and how trials are computed, as in `sweep`.
 
     Returns:
-        As `sweep`, with a further label `fold`.
+        As `sweep`, with one more label, `fold`.
 
     Raises:
         NetError: as `sweep` and `jn.data.folds`.
@@ -84,31 +89,32 @@ def cross_validate(
 
     >>> import jax.numpy as jnp, jaxnets as jn, optax
     >>> x = jnp.linspace(-1, 1, 20)[:, None]
-    >>> def study(hp, train, validation):
+    >>> def trial(hp, train, validation):
     ...     objective = jn.objective(jn.losses.squared_error)
     ...     return jn.train.program(jn.dense(1), objective, optax.sgd(hp["lr"]), train, epochs=3, batch_size=8,
     ...                             validation=validation)
-    >>> result = cross_validate(study, (x, 3 * x), 5, grid={"lr": [0.01, 0.1]}, strategy="vmap")
+    >>> result = cross_validate(trial, (x, 3 * x), 5, grid={"lr": [0.01, 0.1]}, strategy="vmap")
     >>> result.labels["fold"].tolist(), result.best("validation/loss").hp
     ([0, 1, 2, 3, 4, 0, 1, 2, 3, 4], {'lr': 0.1})
     """
     with labeled_as("cross_validate", keep=True):
-        if not callable(study):
-            raise NetError(f"expects a study, a function of (hp, train, validation), got {type(study).__name__}")
+        if not callable(trial_fn):
+            raise NetError(f"expects a trial function of (hp, train, validation), got {type(trial_fn).__name__}")
         examples = check_data("data", data)
         if numbers is None:
             targets = jax.tree.leaves(data[1])
             labels = np.asarray(targets[0]) if len(targets) == 1 else np.empty(0)
+            # Class labels are stratified; for anything else the number of examples is all that matters.
             numbers = folds(labels if labels.ndim == 1 and labels.dtype.kind in "biu" else examples, k, seed=shuffle)
         numbers = np.asarray(numbers)
         if numbers.shape != (examples,) or numbers.dtype.kind not in "iu" or set(numbers.tolist()) != set(range(k)):
             raise NetError(f"expects numbers from 0 to {k - 1}, one for each of {examples} examples; k says how many")
-        design, how = parted(options)
+        design, how = split_options(options)
         design = design.repeated("fold", k)
         trials = {"hp": inputs(design.hp), "fold": design.labels["fold"].astype(np.int32)}
-        build = Folded(study, tuple(numbers.tolist()))
+        builder = FoldBuilder(trial_fn, tuple(numbers.tolist()))
 
-        def planned(how: Computed) -> Team:
-            return prepare(build, tuple(data), trials, design.keys, **how)
+        def make_plan(how: ExecutionOptions) -> Plan:
+            return prepare(builder, tuple(data), trials, design.keys, **how)
 
-        return conduct("cross-validation", planned, how, design, progress, callbacks, checkpoint, overhead)
+        return run_sweep("cross-validation", make_plan, how, design, progress, callbacks, checkpoint, overhead)

@@ -1,6 +1,6 @@
-"""Many runs of one study as one: pure functions over runs stacked along a first axis `(trials, ...)`."""
+"""The trials of a sweep as pure functions over train states stacked along a first axis `(trials, ...)`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, Literal
@@ -19,7 +19,8 @@ from jaxnets.train.program import Program, halted
 from jaxnets.train.state import TrainState
 from jaxnets.train.streaming import refuse
 
-UNKNOWN = (
+# What JAX raises where Python code needs the value of a traced array.
+NEEDS_VALUE = (
     jax.errors.ConcretizationTypeError,
     jax.errors.TracerArrayConversionError,
     jax.errors.TracerIntegerConversionError,
@@ -27,39 +28,46 @@ UNKNOWN = (
 
 
 @dataclass(frozen=True)
-class Plain:
-    """A study as it is given: it takes a trial's hyperparameters."""
+class Builder:
+    """Builds the program of a trial by a trial function of its hyperparameters."""
 
-    study: Callable[..., Program]
+    trial_fn: Callable[..., Program]
 
     @cached_property
     def ingredients(self) -> Ingredients:
-        """What it is compared by, as it is now: a sweep asks in every epoch."""
-        return Ingredients(self.study)
+        """What it is compared by, computed once: a sweep asks in each epoch."""
+        return Ingredients(self.trial_fn)
 
-    def __call__(self, given: Any, trial: dict[str, Any]) -> Program:
-        """Return the trial's program."""
+    def __call__(self, extra: Any, inputs: dict[str, Any]) -> Program:
+        """Return the program of one trial.
+
+        Args:
+            extra: what all trials get besides hyperparameters; nothing here.
+            inputs: the trial's hyperparameters.
+        """
         try:
-            return self.study(trial)
+            return self.trial_fn(inputs)
         except AttributeError as error:
-            if error.obj is trial:
+            if error.obj is inputs:
                 error.add_note(f"Hyperparameters are a dict: hp[{error.name!r}].")
             raise
         except KeyError as error:
-            if error.args and error.args[0] not in trial:
-                there = ", ".join(trial) or "none"
-                error.add_note(f"If the study asks for a hyperparameter {error.args[0]!r}: the sweep has {there}.")
+            if error.args and error.args[0] not in inputs:
+                names = ", ".join(inputs) or "none"
+                error.add_note(
+                    f"If {error.args[0]!r} is a hyperparameter that the trial function reads: the sweep has {names}."
+                )
             raise
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How trials are computed together: what a compiled epoch is made for.
+    """How trials are computed together. An epoch is compiled for one layout.
 
     Attributes:
         strategy: "vmap" computes trials side by side, "map" one after another.
         batch_size: for "map", how many trials are computed side by side in turn; `None` for one.
-        mesh: the devices that trials are shared out to, or `None` for the default one.
+        mesh: the devices that trials are distributed over; `None` for the default device.
     """
 
     strategy: Literal["vmap", "map"]
@@ -68,12 +76,12 @@ class Layout:
 
     @property
     def devices(self) -> int:
-        """How many devices there are: trials come in multiples of it."""
+        """How many devices there are: the number of places is a multiple of it."""
         return 1 if self.mesh is None else self.mesh.size
 
     @property
     def platform(self) -> str:
-        """What the devices are, such as "cpu"."""
+        """The kind of the devices, such as "cpu"."""
         return jax.default_backend() if self.mesh is None else self.mesh.devices.flat[0].platform
 
     @property
@@ -82,32 +90,34 @@ class Layout:
         return self.strategy == "map" and self.batch_size in (None, 1)
 
     def place(self, tree: Any) -> Any:
-        """Put what is stacked by trial on its devices."""
-        return _put(self._sharding(self._trials()), tree)
+        """Put arrays that are stacked by trial on the devices, each device with its own trials."""
+        return _put(self._sharding(self._by_trial()), tree)
 
-    def place_whole(self, tree: Any) -> Any:
-        """Put what all trials share on each device."""
+    def replicate(self, tree: Any) -> Any:
+        """Put arrays that all trials share on each device."""
         return _put(self._sharding(PartitionSpec()), tree)
 
     def _sharding(self, spec: PartitionSpec) -> NamedSharding | None:
         return None if self.mesh is None else NamedSharding(self.mesh, spec)
 
-    def _trials(self) -> PartitionSpec:
+    def _by_trial(self) -> PartitionSpec:
         return PartitionSpec() if self.mesh is None else PartitionSpec(self.mesh.axis_names)
 
-    def over(self, one: Callable[[Any, Any], Any], shared: Any, trials: Any, seeds: int = 0) -> Any:
-        """Return `one(shared, (own, run, goes))` for each of the trials; `epoch` describes `seeds`."""
+    def over_trials(self, one: Callable[[Any, Any], Any], shared: Any, trials: Any, seeds: int) -> Any:
+        """Return `one(shared, (inputs, state, active))` of each of the stacked trials; `run_epoch` has `seeds`."""
 
         def local(shared: Any, trials: Any) -> Any:
-            if self.strategy == "vmap" and seeds:
-                return _in_step(partial(one, shared), trials, seeds)
-            if self.strategy == "vmap":
-                return jax.vmap(one, (None, 0))(shared, trials)
-            return jax.lax.map(partial(one, shared), trials, batch_size=self.batch_size)
+            if self.strategy == "map":
+                return jax.lax.map(partial(one, shared), trials, batch_size=self.batch_size)
+            if seeds:
+                return _vmap_by_seed(partial(one, shared), trials, seeds)
+            return jax.vmap(one, (None, 0))(shared, trials)
 
         if self.mesh is None:
             return local(shared, trials)
-        spec = self._trials()
+        # Trials don't communicate, so each device runs its own part. `check_vma` would have to understand the mix of
+        # replicated and distributed values inside the user's network.
+        spec = self._by_trial()
         sharded = jax.shard_map(
             local, mesh=self.mesh, in_specs=(PartitionSpec(), spec), out_specs=spec, check_vma=False
         )
@@ -116,17 +126,16 @@ class Layout:
 
 @dataclass(frozen=True)
 class Shared:
-    """What a study's programs have in common.
+    """What the programs of all trials have in common.
 
     Attributes:
         data: the arrays of the programs' data that do not depend on hyperparameters.
-        epochs: how many epochs a run has.
-        examples: how many examples a epoch learns from.
-        stopping: when runs stop.
+        epochs: how many epochs a trial has.
+        examples: how many training examples an epoch has.
+        stopping: the programs' early stopping, if any.
         directions: whether more or less of each reported value is better.
-        run: the shapes of one run.
+        state: the shapes of one train state.
         network: the jaxpr of the network's application, as text.
-        ranges: between which values each metric lies.
     """
 
     data: list[Any]
@@ -134,122 +143,131 @@ class Shared:
     examples: int
     stopping: EarlyStopping | None
     directions: Directions
-    run: TrainState
+    state: TrainState
     network: str
-    ranges: Mapping[str, tuple[float, float]]
 
 
-def look(build: Plain, given: Any, trial: Any, key: Key) -> Shared:
-    """Return what the programs of a study share, by tracing it once.
+def trace_shared(builder: Builder, extra: Any, inputs: Any, key: Key) -> Shared:
+    """Return what the programs of all trials share, by tracing that of one trial.
 
     Raises:
-        NetError: if the study gives no program, or needs to know the value of a hyperparameter.
+        NetError: if the trial function returns no program, or needs to know the value of a hyperparameter.
     """
     seen: dict[str, Any] = {}
 
-    def start(given: Any, trial: Any, key: Key) -> TrainState:
+    def start(extra: Any, inputs: Any, key: Key) -> TrainState:
         try:
-            program = program_of(build, given, trial)
-        except UNKNOWN as error:
+            program = build_program(builder, extra, inputs)
+        except NEEDS_VALUE as error:
             raise NetError(
-                "expects a study that does not need to know a hyperparameter's value, since all trials are compiled "
-                "as one: rates, strengths and the like may be swept, but sizes, counts and `if` may not; make a study "
-                "for each of those"
+                "expects a trial function that does not need to know a hyperparameter's value, since all trials are "
+                "compiled as one: sweep over rates and strengths, but not over sizes, counts or what an `if` depends "
+                "on; run a sweep for each of those"
             ) from error
         seen.update(epochs=program.epochs, examples=program.examples, stopping=program.stopping)
         seen["directions"] = program.recipe.directions
-        seen["ranges"] = {name: metric.range for name, metric in program.recipe.metrics.items()}
-        seen["data"] = [leaf for leaf in _leaves(program) if not is_traced(leaf)]
-        run, x = program.start(key), jax.tree.map(lambda leaf: leaf[:1], program.train[0])
-        seen["network"] = str(jax.make_jaxpr(program.recipe.net.apply)(run.params, run.state, x))
-        return run
+        # Data made of hyperparameters are traced here, and are computed again wherever the program is built.
+        seen["data"] = [leaf for leaf in _data_leaves(program) if not is_traced(leaf)]
+        state, x = program.start(key), jax.tree.map(lambda leaf: leaf[:1], program.train[0])
+        seen["network"] = str(jax.make_jaxpr(program.recipe.net.apply)(state.params, state.state, x))
+        return state
 
-    run = jax.eval_shape(start, given, trial, key)
-    return Shared(run=run, **seen)
-
-
-def start(build: Plain, given: Any, data: Sequence[Any], trials: Any, keys: Key) -> TrainState:
-    """Return stacked runs before their first step, each the bits that it has alone."""
-    return jax.lax.map(lambda own: _bound(build, given, data, own[0]).start(own[1]), (trials, keys))
+    state = jax.eval_shape(start, extra, inputs, key)
+    return Shared(state=state, **seen)
 
 
-def alone(
-    build: Plain, given: Any, data: Sequence[Any], trial: Any, run: TrainState
+def start(builder: Builder, extra: Any, data: Sequence[Any], inputs: Any, keys: Key) -> TrainState:
+    """Return stacked train states before their first step."""
+    # In turn, not side by side: so that each has the bits that it has alone.
+    return jax.lax.map(lambda trial: _with_data(builder, extra, data, trial[0]).start(trial[1]), (inputs, keys))
+
+
+def run_epoch_alone(
+    builder: Builder, extra: Any, data: Sequence[Any], inputs: Any, state: TrainState
 ) -> tuple[TrainState, dict[str, Any]]:
-    """Return one trial's run one epoch later, and what is reported of it."""
-    return _bound(build, given, data, trial).run_epoch(run)
+    """Return one trial's state one epoch later, and the values that it reports."""
+    return _with_data(builder, extra, data, inputs).run_epoch(state)
 
 
 def run_epoch(
-    build: Plain,
+    builder: Builder,
     layout: Layout,
     seeds: int,
-    given: Any,
+    extra: Any,
     data: Sequence[Any],
-    trials: Any,
-    runs: TrainState,
+    inputs: Any,
+    states: TrainState,
     active: Any,
 ) -> tuple[TrainState, dict[str, Any], Any]:
-    """Return stacked runs one epoch later, what is reported of each, and which go no further.
+    """Return stacked train states one epoch later, the values that each reports, and which are over.
 
     Args:
-        build: the study.
+        builder: builds the trials' programs.
         layout: how trials are computed together.
-        seeds: if not 0, the active runs have taken the same number of steps, and the places are `(configurations,
-            seeds)`, so that those of one seed learn from the same batches: side by side these are drawn once.
-        given: what the study takes besides hyperparameters.
-        data: the arrays of `look`.
-        trials: hyperparameters, stacked.
-        runs: stacked.
-        active: `(trials,)`; a run that is not stays as it is.
+        seeds: if not 0, all active trials have taken the same number of steps, and places are laid out as
+            `(configurations, seeds)`. Side by side, the batches of a seed are then drawn once for all configurations.
+        extra: what all trials get besides hyperparameters.
+        data: the arrays that `trace_shared` found.
+        inputs: each trial's hyperparameters, stacked.
+        states: the trials' train states, stacked.
+        active: `(trials,)`; the others keep their state.
     """
 
-    def one(shared: Any, single: Any) -> tuple[TrainState, dict[str, Any], Any]:
-        (given, data), (trial, run, goes) = shared, single
-        go = _bound(build, given, data, trial).run_epoch
-        if layout.alone:  # a branch that is not taken costs nothing
-            go = jax.jit(go)  # traced once for both uses
-            shapes = jax.eval_shape(go, run)[1]
+    def one(shared: Any, trial: Any) -> tuple[TrainState, dict[str, Any], Any]:
+        (extra, data), (inputs, state, active) = shared, trial
+        epoch = _with_data(builder, extra, data, inputs).run_epoch
+        if layout.alone:
+            # A branch that is not taken costs nothing. jit: to trace the epoch once for its shapes and for the branch.
+            epoch = jax.jit(epoch)
+            shapes = jax.eval_shape(epoch, state)[1]
             nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-            run, row = jax.lax.cond(goes, go, lambda run: (run, nothing), run)
-        else:  # both would be computed, and slower than the one
-            new, row = go(run)
-            run = jax.tree.map(partial(jnp.where, goes), new, run)
-        over = halted(run)
-        return run, row, jnp.zeros((), bool) if over is None else over
+            state, row = jax.lax.cond(active, epoch, lambda state: (state, nothing), state)
+        else:
+            # Under vmap `cond` would compute both branches and select; selecting alone is faster.
+            new, row = epoch(state)
+            state = jax.tree.map(partial(jnp.where, active), new, state)
+        over = halted(state)
+        return state, row, jnp.zeros((), bool) if over is None else over
 
-    return layout.over(one, (given, data), (trials, runs, active), seeds)
+    return layout.over_trials(one, (extra, data), (inputs, states, active), seeds)
 
 
-def _in_step(one: Callable[[Any], Any], trials: tuple[Any, TrainState, Any], seeds: int) -> Any:
-    """Return `one((own, run, goes))` for each of the trials, with one key for all of a seed, and one step for all."""
-    _, runs, active = trials
-    step = runs.step[jnp.argmax(active)]
+def _vmap_by_seed(one: Callable[[Any], Any], trials: tuple[Any, TrainState, Any], seeds: int) -> Any:
+    """Return `one((inputs, state, active))` of each of the trials, computed with one key per seed and one step for all.
 
-    def of_seed(together: Any, key: Key) -> Any:
-        def of_one(single: Any) -> Any:
-            own, run, goes = single
-            new, row, over = one((own, replace(run, key=key, step=step), goes))
-            return replace(new, step=jnp.where(goes, new.step, run.step)), row, over
+    What an epoch draws depends on key and step. Where these are not batched over configurations, `vmap` computes the
+    order of the examples, and whatever follows from them alone, once per seed.
+    """
+    _, states, active = trials
+    # A place that is not active may be behind: its step is not that of the others.
+    step = states.step[jnp.argmax(active)]
 
-        return jax.vmap(of_one)(together)
+    def of_seed(trials: Any, key: Key) -> Any:
+        def of_configuration(trial: Any) -> Any:
+            inputs, state, active = trial
+            new, row, over = one((inputs, replace(state, key=key, step=step), active))
+            return replace(new, step=jnp.where(active, new.step, state.step)), row, over
 
+        return jax.vmap(of_configuration)(trials)
+
+    # (trials, ...) → (configurations, seeds, ...)
     folded = jax.tree.map(lambda leaf: leaf.reshape(-1, seeds, *leaf.shape[1:]), trials)
-    found = jax.vmap(of_seed, (1, 0), 1)(folded, runs.key[:seeds])
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found)
+    # The first configuration's keys are everybody's.
+    result = jax.vmap(of_seed, (1, 0), 1)(folded, states.key[:seeds])
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), result)
 
 
-def finish(stopping: EarlyStopping, runs: TrainState) -> TrainState:
-    """Return stacked runs with their best parameters, if stopping restores them."""
-    return jax.vmap(stopping.finish)(runs)
+def finish(stopping: EarlyStopping, states: TrainState) -> TrainState:
+    """Return stacked train states with their best parameters, if early stopping restores them."""
+    return jax.vmap(stopping.finish)(states)
 
 
 def on_host(tree: Any, *, view: bool = False) -> Any:
-    """Return copies in the host's memory, as NumPy arrays, whole in each process; keys stay JAX's.
+    """Return arrays as NumPy arrays in the host's memory, whole in each process; random keys stay JAX arrays.
 
     Args:
         tree: of arrays.
-        view: whether the result may share memory with them: to be read before theirs is given away.
+        view: whether the result may share memory with them; read it before they are donated.
     """
     from jax.experimental.multihost_utils import process_allgather
 
@@ -263,43 +281,38 @@ def on_host(tree: Any, *, view: bool = False) -> Any:
     return jax.tree.map(one, tree)
 
 
-def concatenate(*parts: Any) -> Any:
-    """Return stacked arrays in the host's memory one behind another."""
-    return jnp.concatenate(parts) if is_key(parts[0]) else np.concatenate(parts)
+def build_program(builder: Builder, extra: Any, inputs: Any) -> Program:
+    """Return a trial's program.
 
-
-def unstack(runs: TrainState, place: int) -> TrainState:
-    """Return one of stacked runs in the host's memory."""
-    return jax.tree.map(lambda leaf: leaf[place], runs)
-
-
-def program_of(build: Plain, given: Any, trial: Any) -> Program:
-    """Return a trial's program, with data that do not depend on the trial as known arrays, not as constants."""
+    Raises:
+        NetError: if the trial function returns anything else, or a program that reads a stream.
+    """
+    # What does not depend on the trial is computed now: data stay known arrays, and can be told from traced ones.
     with jax.ensure_compile_time_eval():
-        program = build(given, trial)
+        program = builder(extra, inputs)
     if not isinstance(program, Program):
         hint = "end it with `return jn.train.program(...)`"
-        raise NetError(f"expects a study that returns a Program, got {type(program).__name__}; {hint}")
+        raise NetError(f"expects a trial function that returns a Program, got {type(program).__name__}; {hint}")
     if program.stream is not None:
         raise refuse()
     return program
 
 
-def _bound(build: Plain, given: Any, data: Sequence[Any], trial: Any) -> Program:
-    """Return a trial's program with the data that were handed over in place of its own."""
-    program = program_of(build, given, trial)
-    handed = iter(data)
-    leaves = [leaf if is_traced(leaf) else next(handed) for leaf in _leaves(program)]
+def _with_data(builder: Builder, extra: Any, data: Sequence[Any], inputs: Any) -> Program:
+    """Return a trial's program with the arrays `data` in place of its own, which would be compiled in as constants."""
+    program = build_program(builder, extra, inputs)
+    remaining = iter(data)
+    leaves = [leaf if is_traced(leaf) else next(remaining) for leaf in _data_leaves(program)]
     train, validation = jax.tree.unflatten(jax.tree.structure((program.train, program.validation)), leaves)
     return replace(program, train=train, validation=validation)
 
 
-def _leaves(program: Program) -> list[Any]:
+def _data_leaves(program: Program) -> list[Any]:
     return jax.tree.leaves((program.train, program.validation))
 
 
 def _put(sharding: NamedSharding | None, tree: Any) -> Any:
-    """Put what every process has whole on the devices of all."""
+    """Put arrays that each process has whole on the devices of all processes."""
     if sharding is None or sharding.is_fully_addressable:
         return jax.device_put(tree, sharding)
 

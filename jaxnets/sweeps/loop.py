@@ -1,166 +1,170 @@
-"""A sweep from its first epoch to its last, with what a person watches and what is kept."""
+"""A sweep from its first epoch to its last, with progress, callbacks and checkpoints."""
 
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxnets.core.errors import NetError
-from jaxnets.sweeps import execution as many
-from jaxnets.sweeps.checkpoint import Kept
-from jaxnets.sweeps.progress import showing, standing
+from jaxnets.sweeps import execution
+from jaxnets.sweeps.checkpoint import SweepCheckpoint
+from jaxnets.sweeps.progress import progress_bar, sweep_progress
 from jaxnets.sweeps.result import SweepResult, collect
 from jaxnets.sweeps.space import Design
-from jaxnets.sweeps.state import Ledger, advance
-from jaxnets.sweeps.strategy import Computed, Team
+from jaxnets.sweeps.state import SweepState, advance
+from jaxnets.sweeps.strategy import ExecutionOptions, Plan
 from jaxnets.train.interruption import Interruption, interrupts
 from jaxnets.train.loop import Callback, ask
 
 Callbacks = Callable[[dict[str, Any]], Sequence[Callback]]
 
 
-class Course:
-    """Which trials run how far: all of them to their last epoch."""
+class Schedule:
+    """Which trials run up to which epoch: here, all of them to the last."""
 
     def settings(self) -> dict[str, str]:
-        """Return what it depends on, as short text by name."""
+        """Return what the schedule depends on, as short text by name, for checkpoints to compare."""
         return {}
 
     def run(
-        self, team: Team, ledger: Ledger, design: Design, interrupted: Interruption, show: Callable[[Ledger], None]
+        self,
+        plan: Plan,
+        state: SweepState,
+        design: Design,
+        interrupted: Interruption,
+        after_epoch: Callable[[SweepState], None],
     ) -> None:
-        """Run the trials from where they stand; the last two are as in `advance`."""
-        advance(team, ledger, range(len(design)), ledger.epochs, interrupted=interrupted, show=show)
+        """Run the trials from where they are; `advance` describes the last two arguments."""
+        advance(plan, state, range(len(design)), state.epochs, interrupted=interrupted, after_epoch=after_epoch)
 
 
-def conduct(
+def run_sweep(
     label: str,
-    planned: Callable[[Computed], Team],
-    how: Computed,
+    make_plan: Callable[[ExecutionOptions], Plan],
+    options: ExecutionOptions,
     design: Design,
     progress: bool,
     callbacks: Callbacks | None,
     checkpoint: str | Path | None,
     overhead: float | None,
     *,
-    course: Course = Course(),
+    schedule: Schedule = Schedule(),
     interrupted: Interruption | None = None,
 ) -> SweepResult:
     """Run the trials of a design.
 
     Args:
-        label: what stands in front of the bar.
-        planned: makes the sweep ready, by how its trials are computed.
-        how: that.
+        label: the text in front of the progress bar.
+        make_plan: returns the sweep ready to run, for given options.
+        options: how trials are computed.
         design: the trials.
-        progress: these are as in `sweep`.
-        callbacks: likewise.
-        checkpoint: likewise.
-        overhead: likewise.
-        course: which of them run how far.
-        interrupted: true as soon as all are to stand where they are; on a signal if not given.
+        progress: whether to show a progress bar; this and the next three are as in `sweep`.
+        callbacks: makes the callbacks of each trial.
+        checkpoint: the folder to save in and to resume from.
+        overhead: the share of the time that saving may take.
+        schedule: which trials run up to which epoch.
+        interrupted: true as soon as all trials are to stop; default: on a signal.
 
     Raises:
         NetError: as `sweep`.
-        OSError: likewise.
+        OSError: as `sweep`.
     """
-    kept = None if checkpoint is None else Kept(checkpoint, overhead)
-    with nullcontext() if kept is None else closing(kept.writer):
-        team = planned(how if kept is None else kept.adopt(how))
-        ledger = Ledger(team)
-        if kept is not None:
-            team = kept.restore(team, design, ledger, course.settings())
-        total = ledger.epochs * len(design)
+    saved = None if checkpoint is None else SweepCheckpoint(checkpoint, overhead)
+    with nullcontext() if saved is None else closing(saved.writer):
+        plan = make_plan(options if saved is None else saved.adopt(options))
+        state = SweepState(plan)
+        if saved is not None:
+            plan = saved.restore(plan, design, state, schedule.settings())
+        total = state.epochs * len(design)
         with (
             interrupts() if interrupted is None else nullcontext(interrupted) as stop,
-            showing(progress, label, total) as show,
-            closing(Watchers(callbacks, team, design, ledger, stop)) as watchers,
+            progress_bar(progress, label, total) as show,
+            closing(TrialCallbacks(callbacks, plan, design, state, stop)) as trial_callbacks,
         ):
-            shown = standing(show)
+            show_state = sweep_progress(show)
 
-            def after(ledger: Ledger) -> None:
-                watchers.see(ledger)
-                if kept is not None:
-                    kept.keep(team, ledger)
-                shown(ledger)
+            # Callbacks first: whether they end a trial is part of what is saved.
+            def after_epoch(state: SweepState) -> None:
+                trial_callbacks.after_epoch(state)
+                if saved is not None:
+                    saved.save(plan, state)
+                show_state(state)
 
-            course.run(team, ledger, design, stop, after)
-            if kept is not None:
-                kept.keep(team, ledger, last=True)
-            watchers.finish(ledger)
-    return collect(team, design, ledger)
+            schedule.run(plan, state, design, stop, after_epoch)
+            if saved is not None:
+                saved.save(plan, state, last=True)
+            trial_callbacks.finish(state)
+    return collect(plan, design, state)
 
 
-class Watchers:
+class TrialCallbacks:
     """The callbacks of all trials, called as `fit` would call them.
 
     Raises:
-        NetError: for anything but a function of a trial that gives callbacks.
+        NetError: for anything but a function of a trial that returns callbacks.
     """
 
     def __init__(
-        self, make: Callbacks | None, team: Team, design: Design, ledger: Ledger, interrupted: Interruption
+        self, make: Callbacks | None, plan: Plan, design: Design, state: SweepState, interrupted: Interruption
     ) -> None:
         if make is not None and not callable(make):
             hint = 'callbacks=lambda trial: [jn.train.jsonl("sweep.jsonl", **trial)]'
             raise NetError(f"expects callbacks as a function of a trial, got {type(make).__name__}: {hint}")
-        self.make, self.team, self.design, self.interrupted = make, team, design, interrupted
-        self.seen = ledger.done.copy()
+        self.make, self.plan, self.design, self.interrupted = make, plan, design, interrupted
+        # What a checkpoint has restored was seen by the callbacks of the process before.
+        self.seen = state.done.copy()
         if make is not None:
-            first = jax.tree.map(lambda column: column[0], team.inputs)
-            self.program = many.program_of(team.build, team.given, first)
+            self.program = execution.build_program(plan.builder, plan.extra, plan.inputs_of(0))
         self.begun: dict[int, Sequence[Callback]] = {}
 
-    def see(self, ledger: Ledger) -> None:
-        """Call those of the trials that have run a epoch since."""
+    def after_epoch(self, state: SweepState) -> None:
+        """Call the callbacks of the trials that have run an epoch since the last call."""
         if self.make is None:
             return
-        ledger.hold()
-        for trial in map(int, np.flatnonzero(ledger.done > self.seen)):
-            number, run = int(ledger.done[trial]) - 1, ledger.held.one(trial)
-            last = {name: rows[trial, number] for name, rows in ledger.history.items()}
+        state.to_host()
+        for trial in map(int, np.flatnonzero(state.done > self.seen)):
+            number, train_state = int(state.done[trial]) - 1, state.host.one(trial)
+            last = {name: rows[trial, number] for name, rows in state.history.items()}
             row = {name: float(value) if np.ndim(value) == 0 else value for name, value in last.items()}
-            ledger.over[trial] |= ask(self.interrupted, self._of(trial), number, run, row)
-            if not ledger.left(trial, ledger.epochs):
-                self._finish(trial, ledger)
-        self.seen = ledger.done.copy()
+            state.over[trial] |= ask(self.interrupted, self._of(trial), number, train_state, row)
+            if not state.continues(trial, state.epochs):
+                self._finish(trial, state)
+        self.seen = state.done.copy()
 
-    def finish(self, ledger: Ledger) -> None:
-        """Tell those that have not ended that their trials do."""
+    def finish(self, state: SweepState) -> None:
+        """Tell the callbacks of trials that have begun and not ended that these end now."""
         for trial in [*self.begun]:
-            self._finish(trial, ledger)
+            self._finish(trial, state)
 
     def close(self) -> None:
-        """End those that something broke off."""
+        """Call `on_end` of the remaining callbacks: those of trials that an exception ended."""
         for callbacks in self.begun.values():
             for callback in reversed(callbacks):
                 callback.on_end()
         self.begun = {}
 
     def _of(self, trial: int) -> Sequence[Callback]:
+        """Return a trial's callbacks; the first time, make and start them."""
         if trial not in self.begun:
-            found = self.make(self._record(trial)) if self.make is not None else []
-            for each in found:
+            labels = {name: rows[trial].item() for name, rows in self.design.labels.items()}
+            record = {"trial": trial, **labels, **self.design.of(trial)}
+            callbacks = self.make(record) if self.make is not None else []
+            for each in callbacks:
                 if not isinstance(each, Callback):
                     hint = "early stopping belongs into the program: program(..., stopping=...)"
                     raise NetError(f"expects callbacks of trial {trial}, got {type(each).__name__}; {hint}")
                 if each.restore is not Callback().restore:
                     raise NetError("expects no checkpoint of one trial; sweep(..., checkpoint=folder) saves all")
-            self.begun[trial] = found
-            for each in found:
+            self.begun[trial] = callbacks
+            for each in callbacks:
                 each.on_start(self.program)
         return self.begun[trial]
 
-    def _finish(self, trial: int, ledger: Ledger) -> None:
+    def _finish(self, trial: int, state: SweepState) -> None:
         callbacks = self.begun.pop(trial)
         for callback in callbacks:
-            callback.on_finish(int(ledger.done[trial]), ledger.held.one(trial))
+            callback.on_finish(int(state.done[trial]), state.host.one(trial))
         for callback in reversed(callbacks):
             callback.on_end()
-
-    def _record(self, trial: int) -> dict[str, Any]:
-        labels = {name: rows[trial].item() for name, rows in self.design.labels.items()}
-        return {"trial": trial, **labels, **self.design.of(trial)}

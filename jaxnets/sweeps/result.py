@@ -1,7 +1,7 @@
-"""What comes of a sweep: each trial's history and run, and what they say together."""
+"""The result of a sweep: the history and train state of each trial, and the best, tables and figures of all."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import jax
@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnets.core.errors import NetError, labeled_as, require
-from jaxnets.sweeps import execution as many
+from jaxnets.sweeps import execution
 from jaxnets.sweeps.space import Design, Values
-from jaxnets.sweeps.state import Ledger
-from jaxnets.sweeps.strategy import Team
+from jaxnets.sweeps.state import SweepState
+from jaxnets.sweeps.strategy import Plan
 from jaxnets.train.names import Directions, Mode, settled
 from jaxnets.train.state import TrainState
 
@@ -27,7 +27,7 @@ class Best:
 
     Attributes:
         hp: its hyperparameters.
-        value: the metric's mean over its trials, or the trial's own value.
+        value: the metric's mean over its trials, or the value of the trial.
         trial: the number of its best trial.
         trials: the numbers of all its trials.
     """
@@ -40,25 +40,24 @@ class Best:
 
 @dataclass(frozen=True, repr=False)
 class SweepResult:
-    """What `sweep` returns. Trials are numbered from 0: configuration after configuration, seed after seed.
+    """The result of `sweep`. Trials are numbered from 0: configuration after configuration, seed after seed.
 
     Attributes:
-        history: an array `(trials, epochs)` for each name reported. What a trial did not run, since it stopped,
-            failed or was dropped, is NaN, or -1 where there is no NaN.
+        history: an array `(trials, epochs, ...)` for each reported name. Epochs that a trial did not run, since it
+            stopped, failed or was dropped, are NaN, or -1 for integers.
         hp: each hyperparameter's values `(trials,)`.
-        labels: what tells trials of one configuration apart, `(trials,)` each: `seed`, and `fold` in
-            cross-validation.
+        labels: what distinguishes trials of one configuration, `(trials,)` each: `seed`, and in cross-validation
+            `fold`.
         config: `(trials,)`, the number of each trial's configuration.
-        keys: `(trials,)`, what each trial's randomness came from.
-        runs: the finished runs, stacked, as NumPy arrays; all zero for a trial that has not begun.
-        epochs: `(trials,)`, how many epochs each has run.
-        reported: `(trials,)`, the epoch that the finished run's values are from: the best if it was restored,
-            the last if not, -1 if there is none.
-        failed: `(trials,)`, the step at which a value was not finite, -1 if there was none.
-        dropped: `(trials,)`, whether `halving` left a trial out.
+        keys: `(trials,)`, the random key of each trial.
+        runs: the final train states, stacked, as NumPy arrays; zero for a trial that has not begun.
+        epochs: `(trials,)`, how many epochs each trial has run.
+        reported: `(trials,)`, the epoch that the final parameters are from: the best if early stopping restored it,
+            else the last; -1 if there is none.
+        failed: `(trials,)`, the step at which a value was not finite; -1 if there was none.
+        dropped: `(trials,)`, whether `halving` dropped the trial.
         layout: how trials were computed together: "vmap" or "map", and on which devices.
         directions: whether more or less of each reported value is better, as the programs declare it.
-        ranges: between which values each metric lies, as it declares.
     """
 
     history: dict[str, np.ndarray]
@@ -71,9 +70,8 @@ class SweepResult:
     reported: np.ndarray
     failed: np.ndarray
     dropped: np.ndarray
-    layout: many.Layout = field(repr=False)
+    layout: execution.Layout = field(repr=False)
     directions: Directions | None = field(default=None, repr=False)
-    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.config)
@@ -86,7 +84,7 @@ class SweepResult:
         )
 
     def run(self, trial: int) -> TrainState:
-        """Return a trial's finished run.
+        """Return the final train state of a trial.
 
         Raises:
             NetError: if there is no such trial, or it has not begun.
@@ -95,27 +93,25 @@ class SweepResult:
             raise NetError(f"expects a trial from 0 to {len(self) - 1}, got {trial}", label="run")
         if not self.epochs[trial]:
             raise NetError(f"finds that trial {trial} has not begun", label="run")
-        return jax.tree.map(jnp.asarray, many.unstack(self.runs, trial))
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf[trial]), self.runs)
 
     def value(self, metric: str) -> np.ndarray:
-        """Return what each finished run has of a metric, `(trials,)`; NaN if it failed or has not begun.
+        """Return a metric at the end of each trial, `(trials,)`; NaN if the trial failed or has not begun.
+
+        It is that of the final parameters: where early stopping restored the best, their value.
 
         Raises:
-            NetError: if it was not reported, or is no scalar.
+            NetError: if it was not reported, or is not a scalar.
         """
-        rows = self.history.get(metric)
-        if rows is None or rows.ndim != 2:
-            scalars = ", ".join(name for name, each in self.history.items() if each.ndim == 2)
-            raise NetError(f"finds no scalar {metric!r} in the history; it has {scalars}")
-        there = (self.reported >= 0) & (self.failed < 0)
-        found = rows[np.arange(len(self)), np.maximum(self.reported, 0)].astype(np.float64)
-        return np.where(there, found, np.nan)
+        rows = scalar_rows(self.history, metric)
+        values = rows[np.arange(len(self)), np.maximum(self.reported, 0)].astype(np.float64)
+        return np.where((self.reported >= 0) & (self.failed < 0), values, np.nan)
 
     def table(self) -> list[dict[str, Any]]:
-        """Return a record for each trial: its number, labels and hyperparameters, and its finished run's values.
+        """Return a record for each trial: its number, labels, hyperparameters and final values.
 
-        `epochs` says how far it went; `failed` has the step at which a value was not finite, or `None`. A value that
-        has a hyperparameter's name, as the part `l2` of an objective may, is called `reported/l2`.
+        `epochs` is how many it has run; `failed` is the step at which a value was not finite, or `None`. A reported
+        value with the name of a hyperparameter, as the part `l2` of an objective may have, is called `reported/l2`.
         """
         columns = {"trial": np.arange(len(self)), **self.labels, **self.hp, "epochs": self.epochs}
         for name in [name for name, rows in self.history.items() if rows.ndim == 2]:
@@ -136,24 +132,28 @@ class SweepResult:
         return pandas.DataFrame(self.table()).set_index("trial")
 
     def failures(self) -> list[dict[str, Any]]:
-        """Return a record for each trial that met a value that was not finite: who it is, and the step."""
+        """Return a record for each trial that met a non-finite value: its number, labels, hyperparameters and step."""
         return [
-            {"trial": int(trial), **self._of(int(trial)), "step": int(self.failed[trial])}
+            {
+                "trial": int(trial),
+                **{name: column[trial].item() for name, column in (self.labels | self.hp).items()},
+                "step": int(self.failed[trial]),
+            }
             for trial in np.flatnonzero(self.failed >= 0)
         ]
 
     def best(self, metric: str, mode: Mode | None = None, *, by: Literal["config", "trial"] = "config") -> Best:
         """Return the configuration that is best on average over its seeds, so that a lucky seed does not win.
 
-        A configuration with a trial that failed is out, and so is what `halving` dropped.
+        A configuration with a trial that failed, or that `halving` dropped, is not considered.
 
         Args:
             metric: its name in the history, such as "validation/accuracy".
-            mode: whether "min" or "max" is better; what the programs' metrics and objective declare if not given.
-            by: "trial" for the single best trial.
+            mode: whether "min" or "max" is better; default: what the programs' metrics and objective declare.
+            by: "trial" for the best single trial.
 
         Raises:
-            NetError: for a metric that was not reported, one of which nothing declares the mode, or no finite value.
+            NetError: for a metric that was not reported or whose mode nothing declares, or if no value is finite.
         """
         with labeled_as("best"):
             if by not in ("config", "trial"):
@@ -171,19 +171,19 @@ class SweepResult:
         return Best(hp, float(sign * scores[group]), trial, tuple(trials.tolist()))
 
     def plot(self, x: str, metric: str) -> "Figure":
-        """Draw a metric's mean over seeds, with a 95 % band: by a hyperparameter, or over epochs.
+        """Draw a metric's mean over seeds with its 95 % interval, against a hyperparameter or over epochs.
 
-        The band is the t interval of the mean, m ± t s / √n, as far as the metric's range goes. By a hyperparameter
-        there is a line for each combination of the others; points with bars where these were drawn at random. The axis
-        is logarithmic where the values are spread so.
+        The interval is a bootstrap over seeds, `jaxnets.plot.style.bootstrap`; of fewer than five seeds it is their
+        range. Against a hyperparameter there is a line for each combination of the others, or a point for each
+        configuration where these were drawn at random. The axis is logarithmic where values are spaced so.
 
         Args:
-            x: a hyperparameter, or "epoch" for the curves of up to eight configurations, evenly chosen by where they
-                ended. A curve ends where the first of its trials did.
+            x: a hyperparameter, or "epoch" for the curves of up to eight configurations, spread evenly over the ranking
+                by final value. A curve ends with the first of its trials.
             metric: its name in the history.
 
         Raises:
-            NetError: for a name that is not there.
+            NetError: for a hyperparameter or metric that the sweep does not have.
         """
         from jaxnets.plot import sweeps
 
@@ -191,38 +191,56 @@ class SweepResult:
             if x != "epoch" and x not in self.hp:
                 raise NetError(f"finds no hyperparameter {x!r}; the sweep has {', '.join(['epoch', *self.hp])}")
             values = self.value(metric)
-        limits = self.ranges.get(metric.rpartition("validation/")[2], (-np.inf, np.inf))
         if x == "epoch":
-            return sweeps.over_epochs(self.history[metric], values, self.hp, self.config, metric, limits)
-        return sweeps.by_hyperparameter(x, values, self.hp, self.config, metric, limits)
-
-    def _of(self, trial: int) -> dict[str, Any]:
-        return {name: column[trial].item() for name, column in (self.labels | self.hp).items()}
+            return sweeps.over_epochs(self.history[metric], values, self.hp, self.config, metric)
+        return sweeps.by_hyperparameter(x, values, self.hp, self.config, metric)
 
 
-def collect(team: Team, design: Design, ledger: Ledger) -> SweepResult:
-    """Return what is known of all trials, with their runs finished."""
-    stopping = team.shared.stopping
+def collect(plan: Plan, design: Design, state: SweepState) -> SweepResult:
+    """Return the result of a sweep that has ended or was interrupted."""
+    stopping = plan.shared.stopping
     return SweepResult(
-        ledger.history, design.hp, design.labels, design.config, design.keys, ledger.stacked(stopping=stopping),
-        ledger.done, ledger.reported(stopping), ledger.failed(), ledger.dropped, team.layout, team.shared.directions,
-        team.shared.ranges,
-    )  # fmt: skip
+        history=state.history,
+        hp=design.hp,
+        labels=design.labels,
+        config=design.config,
+        keys=design.keys,
+        runs=state.stacked(stopping=stopping),
+        epochs=state.done,
+        reported=state.reported(stopping),
+        failed=state.failed(),
+        dropped=state.dropped,
+        layout=plan.layout,
+        directions=plan.shared.directions,
+    )
 
 
 def joined(results: Sequence[SweepResult]) -> SweepResult:
-    """Return several results as one, trials and configurations numbered on."""
-    first, begin = results[0], np.cumsum([0] + [each.config.max() + 1 for each in results])
+    """Return several results as one; trials and configurations are numbered from the first to the last."""
+    begin = np.cumsum([0] + [each.config.max() + 1 for each in results])
     config = np.concatenate([each.config + start for each, start in zip(results, begin)])
 
-    def whole(name: str) -> Any:
-        return jax.tree.map(many.concatenate, *[getattr(each, name) for each in results])
+    def concatenate(*parts: Any) -> Any:
+        return jnp.concatenate(parts) if execution.is_key(parts[0]) else np.concatenate(parts)
 
     names = ("history", "hp", "labels", "keys", "runs", "epochs", "reported", "failed", "dropped")
-    own = {"layout": first.layout, "directions": first.directions, "ranges": first.ranges}
-    return SweepResult(config=config, **own, **{name: whole(name) for name in names})
+    whole = {name: jax.tree.map(concatenate, *[getattr(each, name) for each in results]) for name in names}
+    return replace(results[0], config=config, **whole)
+
+
+def scalar_rows(history: Mapping[str, np.ndarray], metric: str) -> np.ndarray:
+    """Return the history `(trials, epochs)` of a metric.
+
+    Raises:
+        NetError: if it was not reported, or is not a scalar.
+    """
+    rows = history.get(metric)
+    if rows is None or rows.ndim != 2:
+        scalars = ", ".join(name for name, each in history.items() if each.ndim == 2)
+        raise NetError(f"finds no scalar {metric!r} in the history; it has {scalars}")
+    return rows
 
 
 def means(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Return each group's mean; NaN if one of its values is."""
+    """Return the mean of each group; NaN if one of its values is."""
     return np.array([values[groups == group].mean() for group in range(groups.max() + 1)])

@@ -1,4 +1,4 @@
-"""Designs: which hyperparameters, and which seed, each trial of a sweep has."""
+"""Spaces of hyperparameters, and designs: the hyperparameters and the seed of each trial."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -17,13 +17,13 @@ Values = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Space:
-    """Where a hyperparameter is drawn from; `uniform`, `log_uniform`, `integers` and `choice` make it.
+    """The distribution of a hyperparameter; `uniform`, `log_uniform`, `integers` and `choice` make it.
 
     Attributes:
         kind: how it is drawn.
-        low: the least value; for a choice the first place, 0.
-        high: the largest value; for a choice the last place.
-        options: what a choice is made of.
+        low: the least value; for a choice the first index, 0.
+        high: the largest value; for a choice the last index.
+        options: the values of a choice.
     """
 
     kind: Literal["uniform", "log_uniform", "integers", "choice"]
@@ -32,16 +32,16 @@ class Space:
     options: tuple[float, ...] = ()
 
     def least(self) -> np.ndarray:
-        """Return the least value, or the first of a choice, `(1,)`."""
+        """Return the least value, or the first option of a choice, as an array `(1,)`."""
         if self.options:
             return np.asarray(self.options[:1])
         return np.asarray([int(self.low) if self.kind == "integers" else float(self.low)])
 
     def draw(self, key: Key, samples: int) -> np.ndarray:
-        """Return independent draws `(samples,)`: a pure function of the key."""
+        """Return independent draws `(samples,)`, a pure function of the key."""
         if self.kind in ("integers", "choice"):
-            places = np.asarray(jax.random.randint(key, (samples,), int(self.low), int(self.high) + 1))
-            return np.asarray(self.options)[places] if self.options else places
+            drawn = np.asarray(jax.random.randint(key, (samples,), int(self.low), int(self.high) + 1))
+            return np.asarray(self.options)[drawn] if self.options else drawn
         share = np.asarray(jax.random.uniform(key, (samples,)), np.float64)
         if self.kind == "uniform":
             return self.low + share * (self.high - self.low)
@@ -49,7 +49,7 @@ class Space:
 
 
 def uniform(low: float, high: float) -> Space:
-    """Draw a real number evenly from `low` to `high`.
+    """Return the uniform distribution of real numbers from `low` to `high`.
 
     Raises:
         NetError: if `low` is not below `high`.
@@ -61,7 +61,7 @@ def uniform(low: float, high: float) -> Space:
 
 
 def log_uniform(low: float, high: float) -> Space:
-    """Draw a positive number whose logarithm is even: each power of ten is as likely as another.
+    """Return the distribution of positive numbers with a uniform logarithm: each power of ten is equally likely.
 
     Raises:
         NetError: if `low` is not below `high`, or not above 0.
@@ -78,10 +78,10 @@ def log_uniform(low: float, high: float) -> Space:
 
 
 def integers(low: int, high: int) -> Space:
-    """Draw a whole number from `low` to `high`, both included.
+    """Return the uniform distribution of integers from `low` to `high`, both included.
 
     Raises:
-        NetError: if they are no integers, or `low` is not below `high`.
+        NetError: if they are not integers, or `low` is not below `high`.
 
     >>> sorted(set(integers(1, 3).draw(jax.random.key(0), 100).tolist()))
     [1, 2, 3]
@@ -92,10 +92,10 @@ def integers(low: int, high: int) -> Space:
 
 
 def choice(options: Sequence[float]) -> Space:
-    """Draw one of some numbers, each as likely as another.
+    """Return the uniform distribution over a list of numbers.
 
     Raises:
-        NetError: if there are none, or they are no numbers.
+        NetError: for an empty list, or one of anything but numbers.
 
     >>> sorted(set(choice([0.0, 0.5]).draw(jax.random.key(0), 100).tolist()))
     [0.0, 0.5]
@@ -112,8 +112,8 @@ class Design:
     Attributes:
         hp: each hyperparameter's values `(trials,)`.
         config: `(trials,)`, the number of each trial's configuration.
-        labels: what tells trials of one configuration apart, `seed` first, `(trials,)` each.
-        keys: `(trials,)`, what each trial's randomness comes from.
+        labels: what distinguishes trials of one configuration, `seed` first, `(trials,)` each.
+        keys: `(trials,)`, the random key of each trial.
     """
 
     hp: Values
@@ -129,15 +129,11 @@ class Design:
         return {name: values[trial].item() for name, values in self.hp.items()}
 
     def repeated(self, name: str, count: int) -> "Design":
-        """Return each trial `count` times, told apart by a new label from 0: as folds of cross-validation are."""
-
-        def longer(values: Any) -> Any:
-            return values[np.repeat(np.arange(len(self)), count)]
-
-        labels = {known: longer(values) for known, values in self.labels.items()}
+        """Return each trial `count` times, with a new label that counts them from 0, such as the fold."""
+        place = np.repeat(np.arange(len(self)), count)
+        hp, labels = ({each: column[place] for each, column in old.items()} for old in (self.hp, self.labels))
         labels[name] = np.tile(np.arange(count), len(self))
-        hp = {known: longer(values) for known, values in self.hp.items()}
-        return replace(self, hp=hp, config=longer(self.config), labels=labels, keys=longer(self.keys))
+        return replace(self, hp=hp, config=self.config[place], labels=labels, keys=self.keys[place])
 
 
 def design(
@@ -152,7 +148,7 @@ def design(
     """Return a design; `sweep` describes the arguments.
 
     Raises:
-        NetError: for several designs at once, none of a kind that needs one, or values that are no numbers.
+        NetError: for several designs at once, an empty design, or values that are not numbers.
 
     >>> two = design(grid={"lr": [0.1, 0.01], "l2": [0.0]}, seeds=2)
     >>> two.hp["lr"].tolist(), two.config.tolist(), two.labels["seed"].tolist()
@@ -173,7 +169,7 @@ def design(
 
 
 def crossed(hp: Values, seeds: Any) -> Design:
-    """Return each configuration with each seed."""
+    """Return the design of each configuration with each seed."""
     numbers, keys = _seeds(seeds)
     configs = len(next(iter(hp.values()))) if hp else 1
     config = np.repeat(np.arange(configs), len(numbers))
@@ -182,7 +178,7 @@ def crossed(hp: Values, seeds: Any) -> Design:
 
 
 def inputs(hp: Values) -> Values:
-    """Return hyperparameters as they are handed to a study: floats in JAX's own precision."""
+    """Return hyperparameters as a trial function gets them: floats in JAX's default precision."""
     real = jnp.result_type(float)
     return {name: column.astype(real) if column.dtype.kind == "f" else column for name, column in hp.items()}
 
@@ -215,7 +211,7 @@ def _column(name: str, values: Any) -> np.ndarray:
     except (TypeError, ValueError):
         raise NetError(f"expects numbers for {name}, got {values!r}") from None
     if column.ndim != 1 or column.dtype.kind not in "biuf":
-        hint = "; for what is no number, sweep over its place and look it up in the study, or sweep once for each"
+        hint = "; for other values, sweep over an index and look it up in the trial function, or run a sweep for each"
         raise NetError(f"expects a list of numbers for {name}, got {column.dtype} {column.shape}{hint}")
     if len(column) == 0:
         raise NetError(f"expects at least one value for {name}, got none")
@@ -242,15 +238,15 @@ def _drawn(random: Mapping[str, Any], samples: Any, key: Key) -> Values:
 
 
 def check_spaces(what: str, spaces: Mapping[str, Any]) -> None:
-    """Check that each hyperparameter is drawn from a `Space`.
+    """Check that each hyperparameter has a `Space`.
 
     Raises:
-        NetError: if one is not.
+        NetError: if one has not.
     """
     for name, space in spaces.items():
         if not isinstance(space, Space):
-            hint = "jn.sweeps.log_uniform(1e-4, 1e-1) or jn.sweeps.choice([...]), say"
-            raise NetError(f"expects a space for {name!r} in {what}, got {type(space).__name__}; {hint}")
+            hint = "such as jn.sweeps.log_uniform(1e-4, 1e-1) or jn.sweeps.choice([...])"
+            raise NetError(f"expects a space for {name!r} in {what}, {hint}; got {type(space).__name__}")
 
 
 def _listed(trials: Sequence[Mapping[str, Any]]) -> Values:
@@ -264,7 +260,7 @@ def _listed(trials: Sequence[Mapping[str, Any]]) -> Values:
 
 
 def tidy(column: np.ndarray) -> np.ndarray:
-    """Return reals as the shortest decimals that are the same in JAX's own precision: 0.1, not 0.10000000149."""
+    """Return floats as the shortest decimals that are equal in JAX's default precision: 0.1, not 0.10000000149."""
     if column.dtype.kind != "f":
         return column
     return np.array([float(str(value)) for value in column.astype(jnp.result_type(float))])

@@ -15,18 +15,21 @@ from jax.sharding import Mesh
 
 from jaxnets.core.compiled import Compiled, compiled
 from jaxnets.core.errors import NetError, check_count
-from jaxnets.sweeps import execution as many
-from jaxnets.sweeps.execution import Layout, Plain, Shared
+from jaxnets.sweeps import execution
+from jaxnets.sweeps.execution import Builder, Layout, Shared
 from jaxnets.train.state import TrainState
 
-SMALL = 2**16  # parameters: what trials side by side read on a CPU, beyond that they lose more than they gain
-COSTLY = re.compile(r"\b(conv_general_dilated|scan|while)\[")  # what is computed in turn there
-FEW = 8  # trials a device: enough to tell what is faster, and not worth another compilation below
+# On a CPU, side by side pays up to so many parameters; experiments/benchmarks/sweep_strategy.py measures it.
+SMALL = 2**16
+# Primitives that are faster in turn on a CPU.
+EXPENSIVE = re.compile(r"\b(conv_general_dilated|scan|while)\[")
+# Trials per device: enough to measure with, and too few for narrower places to be worth another compilation.
+FEW = 8
 Strategy = Literal["vmap", "map", "measure"]
-_measured: WeakKeyDictionary[Any, dict[Any, Any]] = WeakKeyDictionary()  # what was faster, by study
+_measured: WeakKeyDictionary[Any, dict[Any, Any]] = WeakKeyDictionary()  # the faster strategy, by trial function
 
 
-class Computed(TypedDict, total=False):
+class ExecutionOptions(TypedDict, total=False):
     """How the trials of a sweep are computed; `sweep` describes each."""
 
     strategy: Strategy | None
@@ -37,86 +40,89 @@ class Computed(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
-class Team:
-    """A sweep ready to run.
+class Plan:
+    """A sweep that is ready to run.
+
+    A *place* is a position along the first axis of the stacked train states; trials occupy places.
 
     Attributes:
-        build: makes a trial's program of `given` and its own inputs.
-        given: what the study takes besides hyperparameters, on the devices.
+        builder: builds a trial's program of `extra` and its own inputs.
+        extra: what all trials get besides hyperparameters, on the devices.
         inputs: each trial's hyperparameters, NumPy arrays `(trials,)`.
-        keys: `(trials,)`.
-        shared: what the programs have in common, its data on the devices.
+        keys: `(trials,)`, the random key of each trial.
+        shared: what all programs have in common, its data on the devices.
         layout: how trials are computed together.
-        width: how many are computed at a time, all devices together.
+        width: how many places there are at most, on all devices together.
     """
 
-    build: Plain
-    given: Any
+    builder: Builder
+    extra: Any
     inputs: Any
     keys: Any
     shared: Shared
     layout: Layout
     width: int
 
+    def inputs_of(self, trials: list[int] | np.ndarray | int) -> Any:
+        """Return the inputs of some trials, stacked, or of one."""
+        return jax.tree.map(lambda column: column[np.asarray(trials)], self.inputs)
+
     def start(self, trials: list[int], *, places: int = 0) -> TrainState:
-        """Return trials' runs before their first step, stacked.
+        """Return trials' states before their first step, stacked.
 
         Args:
             trials: at least one.
-            places: fill them up with the first to so many, that other numbers need no other program.
+            places: repeat the first trial up to so many places, so that fewer trials need no other compilation.
         """
         which = np.asarray(trials + trials[:1] * (places - len(trials)))
-        own = jax.tree.map(lambda column: column[which], self.inputs)
-        arrays = self.given, self.shared.data, own, self.keys[which]
-        return compiled(many.start, [self.build], arrays)(*arrays)
+        arrays = self.extra, self.shared.data, self.inputs_of(which), self.keys[which]
+        return compiled(execution.start, [self.builder], arrays)(*arrays)
 
     def run_epoch(
-        self, trials: list[int], runs: TrainState, active: np.ndarray
+        self, trials: list[int], states: TrainState, active: np.ndarray
     ) -> tuple[TrainState, dict[str, Any], Any]:
-        """Return the runs one epoch later, what is reported, and which go no further.
+        """Return the states one epoch later, the values that they report, and which are over.
 
         Args:
-            trials: which trial each of the runs is.
-            runs: stacked, on the devices; their memory is given away.
-            active: which of them go on.
+            trials: the trial in each place.
+            states: stacked, on the devices; they are donated.
+            active: `(places,)`; the others keep their state.
         """
-        function, arrays = self.compiled(trials, runs, active)
+        function, arrays = self.compiled(trials, states, active)
         return function(*arrays)
 
-    def compiled(self, trials: list[int], runs: TrainState, active: np.ndarray) -> tuple[Compiled, tuple[Any, ...]]:
-        """Return the function that `epoch` calls, and what it calls it with."""
-        own = jax.tree.map(lambda column: column[np.asarray(trials)], self.inputs)
-        placed, goes = self.layout.place((own, active))
-        arrays = self.given, self.shared.data, placed, runs, goes
+    def compiled(self, trials: list[int], states: TrainState, active: np.ndarray) -> tuple[Compiled, tuple[Any, ...]]:
+        """Return the function that `run_epoch` calls, and its arguments."""
+        inputs, active = self.layout.place((self.inputs_of(trials), active))
+        arrays = self.extra, self.shared.data, inputs, states, active
         seeds = self._seeds(trials) if self.layout.strategy == "vmap" else 0
-        return compiled(many.run_epoch, [self.build, self.layout, seeds], arrays, donate=(3,)), arrays
+        return compiled(execution.run_epoch, [self.builder, self.layout, seeds], arrays, donate=(3,)), arrays
 
     def _seeds(self, trials: list[int]) -> int:
-        """Return how many seeds the places are laid out in, configuration by configuration; 0 if they are not.
-
-        Only where nobody waits for a place, so that all who have one are at the same step.
-        """
-        here = self.kinds[np.asarray(trials)].reshape(self.layout.devices, -1)
+        """Return how many seeds the places are laid out in, configuration by configuration; 0 if they are not."""
+        # Where trials wait for places, those in them are at different steps.
+        if self.width < len(self.keys):
+            return 0
+        here = self.seed_numbers[np.asarray(trials)].reshape(self.layout.devices, -1)
         count = len(np.unique(here))
-        if self.width < len(self.keys) or here.shape[1] % count:
+        if here.shape[1] % count:
             return 0
         rows = here.reshape(-1, count)
+        # Each row must be the same permutation of all seeds.
         return count if (rows == rows[0]).all() and len(np.unique(rows[0])) == count else 0
 
     @cached_property
-    def kinds(self) -> np.ndarray:
-        """Return each trial's key as a small number, equal for equal keys."""
+    def seed_numbers(self) -> np.ndarray:
+        """Each trial's key as a small number, equal for equal keys."""
         words = np.asarray(jax.random.key_data(self.keys))
         return np.unique(words, axis=0, return_inverse=True)[1].reshape(-1)
 
-    def fitting(self, trials: int) -> int:
-        """Return how many places some trials need: halves of the width, so that few sizes are compiled.
-
-        In turn, places that are not active cost nothing, and the width stays.
-        """
+    def places_for(self, trials: int) -> int:
+        """Return how many places some trials need: the width, halved as often as they fit, so that few are compiled."""
         width = self.width
+        # In turn, an idle place costs nothing, and the width stays.
         while self.layout.strategy == "vmap" and width > FEW * self.layout.devices:
-            half = _up(-(-width // 2), self.layout.devices)
+            half = _round_up(-(-width // 2), self.layout.devices)
             if half < trials:
                 break
             width = half
@@ -124,8 +130,8 @@ class Team:
 
 
 def prepare(
-    build: Plain,
-    given: Any,
+    builder: Builder,
+    extra: Any,
     inputs: Any,
     keys: Any,
     *,
@@ -134,8 +140,12 @@ def prepare(
     chunk: int | None = None,
     memory_budget: int | None = None,
     mesh: Mesh | None = None,
-) -> Team:
-    """Return a sweep ready to run; `sweep` describes the options."""
+) -> Plan:
+    """Return a sweep that is ready to run. `Plan` describes the arguments, `sweep` the options.
+
+    Raises:
+        NetError: as `sweep`.
+    """
     if strategy not in ("vmap", "map", "measure", None):
         raise NetError(f"expects strategy 'vmap', 'map', 'measure' or None, got {strategy!r}")
     for name, count in (("batch_size", batch_size), ("chunk", chunk), ("memory_budget", memory_budget)):
@@ -144,37 +154,32 @@ def prepare(
     if batch_size is not None and strategy != "map":
         raise NetError(f"expects strategy='map' with batch_size={batch_size}: vmap takes all trials of a chunk at once")
     total = len(keys)
-    layout = Layout(
-        strategy if strategy in ("vmap", "map") else "vmap",
-        batch_size,
-        mesh if mesh is not None else _all_devices(total),
-    )
+    mesh = mesh if mesh is not None else _all_devices(total)
+    layout = Layout("map" if strategy == "map" else "vmap", batch_size, mesh)
     first = jax.tree.map(lambda column: column[0], inputs)
-    shared = many.look(build, given, first, keys[0])
-    shared = replace(shared, data=layout.place_whole(shared.data))
+    shared = execution.trace_shared(builder, extra, first, keys[0])
+    shared = replace(shared, data=layout.replicate(shared.data))
     width = _even(total, chunk or total, layout.devices)
-    team = Team(build, layout.place_whole(given), inputs, keys, shared, layout, width)
+    plan = Plan(builder, layout.replicate(extra), inputs, keys, shared, layout, width)
     if strategy is None and layout.platform == "cpu":
-        team = replace(team, layout=replace(layout, strategy=_known(shared)))
+        plan = replace(plan, layout=replace(layout, strategy=_faster_on_cpu(shared)))
     elif strategy in ("measure", None) and width > layout.devices:
-        known = _measured.setdefault(build.study, {})
-        kind = (
-            tuple(leaf.shape for leaf in jax.tree.leaves(shared.run)),
-            layout.mesh,
-            min(width, FEW * layout.devices),
-        )
+        # Measured once for each trial function, network and number of places.
+        known = _measured.setdefault(builder.trial_fn, {})
+        shapes = tuple(leaf.shape for leaf in jax.tree.leaves(shared.state))
+        kind = shapes, mesh, min(width, FEW * layout.devices)
         if kind not in known:
-            known[kind] = _faster(team)
-        team = replace(team, layout=replace(layout, strategy=known[kind]))
+            known[kind] = _measure_faster(plan)
+        plan = replace(plan, layout=replace(layout, strategy=known[kind]))
     if memory_budget is None and width > FEW * layout.devices:
         memory_budget = _free_memory()
     if memory_budget is not None:
-        team = replace(team, width=_within(team, memory_budget, width, total))
-    return team
+        plan = replace(plan, width=_within(plan, memory_budget))
+    return plan
 
 
 def _free_memory() -> int | None:
-    """Return what a device that says how much memory it has can spare, but for a reserve of a fifth."""
+    """Return four fifths of a device's free memory, or `None` where the device does not tell."""
     stats = jax.local_devices()[0].memory_stats() or {}
     return int(0.8 * (stats["bytes_limit"] - stats["bytes_in_use"])) if "bytes_limit" in stats else None
 
@@ -184,69 +189,69 @@ def _all_devices(trials: int) -> Mesh | None:
     return Mesh(np.array(devices), ("trials",)) if len(devices) > 1 else None
 
 
-def _even(trials: int, at_a_time: int, devices: int) -> int:
-    """Return how many trials to take at a time, so that the last time is as full as can be."""
-    times = -(-trials // min(at_a_time, trials))
-    return _up(-(-trials // times), devices)
+def _even(trials: int, most: int, devices: int) -> int:
+    """Return how many trials to take at a time, at most `most`, so that the last time is as full as possible."""
+    times = -(-trials // min(most, trials))
+    return _round_up(-(-trials // times), devices)
 
 
-def _up(count: int, multiple: int) -> int:
+def _round_up(count: int, multiple: int) -> int:
     return -(-count // multiple) * multiple
 
 
-def _few(team: Team) -> tuple[list[int], Callable[[], TrainState], np.ndarray]:
-    """Return some trials, a function that puts their runs on the devices, and that all are active."""
-    places = [place % len(team.keys) for place in range(min(team.width, FEW * team.layout.devices))]
-    started = team.start(places)
+def _few(plan: Plan) -> tuple[list[int], Callable[[], TrainState], np.ndarray]:
+    """Return some trials, a function that puts their states on the devices, and `active` with all of them."""
+    trials = [place % len(plan.keys) for place in range(min(plan.width, FEW * plan.layout.devices))]
+    started = plan.start(trials)
 
-    def runs() -> TrainState:  # made anew each time: a epoch gives their memory away
-        return team.layout.place(jax.tree.map(jnp.copy, started))
+    # Copies, since an epoch donates its states.
+    def states() -> TrainState:
+        return plan.layout.place(jax.tree.map(jnp.copy, started))
 
-    return places, runs, np.ones(len(places), bool)
-
-
-def _known(shared: Shared) -> Literal["vmap", "map"]:
-    """Return what was faster on CPUs: side by side for small networks of products alone, in turn for all others."""
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(shared.run.params))
-    return "vmap" if parameters <= SMALL and not COSTLY.search(shared.network) else "map"
+    return trials, states, np.ones(len(trials), bool)
 
 
-def _faster(team: Team) -> Literal["vmap", "map"]:
-    """Return what takes less time for one epoch of a few trials, as measured."""
-    trials, runs, active = _few(team)
+def _faster_on_cpu(shared: Shared) -> Literal["vmap", "map"]:
+    """Return the faster strategy on CPUs: side by side for small networks of matrix products, in turn for others."""
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(shared.state.params))
+    return "vmap" if parameters <= SMALL and not EXPENSIVE.search(shared.network) else "map"
+
+
+def _measure_faster(plan: Plan) -> Literal["vmap", "map"]:
+    """Return the strategy that takes less time for one epoch of a few trials."""
+    trials, states, active = _few(plan)
     seconds = {}
     for strategy in ("vmap", "map"):
-        own = replace(team, layout=replace(team.layout, strategy=strategy))
-        jax.block_until_ready(own.run_epoch(trials, runs(), active))  # compiles
+        with_strategy = replace(plan, layout=replace(plan.layout, strategy=strategy))
+        # The first call compiles.
+        jax.block_until_ready(with_strategy.run_epoch(trials, states(), active))
         times = []
         while len(times) < 5 and sum(times) < 0.2:
-            placed = jax.block_until_ready(runs())
+            placed = jax.block_until_ready(states())
             began = time.perf_counter()
-            jax.block_until_ready(own.run_epoch(trials, placed, active))
+            jax.block_until_ready(with_strategy.run_epoch(trials, placed, active))
             times.append(time.perf_counter() - began)
         seconds[strategy] = min(times)
     return "vmap" if seconds["vmap"] <= seconds["map"] else "map"
 
 
-def _within(team: Team, budget: int, width: int, total: int) -> int:
-    """Return how many trials fit a budget of bytes a device, by what the compiler says a few of them need."""
-    trials, runs, active = _few(team)
-    function, arrays = team.compiled(trials, runs(), active)
-    devices, each = team.layout.devices, len(trials) // team.layout.devices
-    whole = _bytes((team.shared.data, team.given))
-    single = _bytes(team.shared.run)
-    needs = function.trace(*arrays).lower().compile().memory_analysis()
-    scratch = 0 if needs is None else needs.temp_size_in_bytes
-    if team.layout.strategy == "vmap":
-        fixed, single = whole, 2 * single + scratch // each
+def _within(plan: Plan, budget: int) -> int:
+    """Return how many trials fit a budget of bytes a device, from the compiler's memory analysis of a few trials."""
+    trials, states, active = _few(plan)
+    function, arrays = plan.compiled(trials, states(), active)
+    analysis = function.trace(*arrays).lower().compile().memory_analysis()
+    scratch = 0 if analysis is None else analysis.temp_size_in_bytes
+    devices = plan.layout.devices
+    # A fixed part, and a part per trial: its state, as input and as output.
+    fixed, each = _bytes((plan.shared.data, plan.extra)), 2 * _bytes(plan.shared.state)
+    if plan.layout.strategy == "vmap":
+        each += scratch // (len(trials) // devices)
     else:
-        fixed, single = whole + scratch, 2 * single
-    fit = (budget - fixed) // single
+        fixed += scratch
+    fit = (budget - fixed) // each
     if fit < 1:
-        raise NetError(
-            f"expects memory_budget for one trial at least, {fixed + single:,} bytes a device, got {budget:,}"
-        )
-    return _even(total, min(width, fit * devices), devices)
+        raise NetError(f"expects memory_budget for one trial at least, {fixed + each:,} bytes a device, got {budget:,}")
+    return _even(len(plan.keys), min(plan.width, fit * devices), devices)
 
 
 def _bytes(tree: Any) -> int:

@@ -1,4 +1,4 @@
-"""Many runs of one study under one loop on the host: a hundred networks at once."""
+"""Sweeps: many trials of one trial function, compiled as one and run by one loop on the host."""
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -10,18 +10,18 @@ from jax.sharding import Mesh
 from jaxnets.core.checks import check_function
 from jaxnets.core.errors import NetError, labeled_as
 from jaxnets.core.net import Key
-from jaxnets.sweeps.execution import Plain
-from jaxnets.sweeps.loop import Callbacks, conduct
+from jaxnets.sweeps.execution import Builder
+from jaxnets.sweeps.loop import Callbacks, run_sweep
 from jaxnets.sweeps.result import SweepResult
 from jaxnets.sweeps.space import Design, Space, design, inputs
-from jaxnets.sweeps.strategy import Computed, Strategy, Team, prepare
+from jaxnets.sweeps.strategy import ExecutionOptions, Plan, Strategy, prepare
 from jaxnets.train.program import Program
 
-Study = Callable[[dict[str, Any]], Program]
+TrialFunction = Callable[[dict[str, Any]], Program]
 
 
-class Designed(TypedDict, total=False):
-    """Which trials a sweep has; `sweep` describes each."""
+class DesignOptions(TypedDict, total=False):
+    """The trials of a sweep; `sweep` describes each option."""
 
     seeds: int | Sequence[int] | Any
     grid: Mapping[str, Any] | None
@@ -31,12 +31,12 @@ class Designed(TypedDict, total=False):
     key: Key | None
 
 
-class Options(Designed, Computed):
-    """All of these."""
+class SweepOptions(DesignOptions, ExecutionOptions):
+    """The trials of a sweep, and how they are computed."""
 
 
 def sweep(
-    study: Study,
+    trial_fn: TrialFunction,
     *,
     seeds: int | Sequence[int] | Any = 1,
     grid: Mapping[str, Any] | None = None,
@@ -56,57 +56,58 @@ def sweep(
 ) -> SweepResult:
     """Train a network for each combination of hyperparameters and seed, all compiled as one.
 
-    Trial k is the run that `study(hp_k)(key_k)` is: same initial values, same order, same end, up to rounding (to the
-    bit with `strategy="map"` where the compiler chooses the same form). A trial that stops early, or meets a value
-    that is not finite, stands still, and is taken out: others take its place, or the places become fewer, by halves,
-    down to 8 a device. Ctrl-C ends all after the epoch that is being computed, and what there is is returned; a
-    second one breaks off.
+    Trial k is the training run that `trial_fn(hp_k)(key_k)` is: it has the same initial values, order of examples and
+    end, up to rounding. With `strategy="map"` it has the same bits where the compiler chooses the same form.
+
+    A trial that stops early or meets a non-finite value halts. Its place is given to a waiting trial; if none waits,
+    places are halved, down to 8 per device. Ctrl-C ends the sweep after the current epoch and returns the results so
+    far; a second Ctrl-C raises at once.
 
     Args:
-        study: `hp -> Program`, called with a dict of traced scalars. Whatever is a real number may come from it; sizes
-            and counts may not. Its data are handed over, not compiled in.
+        trial_fn: the trial function `hp -> Program`, called with a dict of traced scalars. Real numbers of a program
+            may depend on them; sizes and counts may not. Its data are arguments of what is compiled, not constants.
         seeds: how many seeds, a list of integers (the key of seed s is `fold_in(key(0), s)`), or keys `(seeds,)`.
-        grid: values for each hyperparameter, in all combinations.
+        grid: values of each hyperparameter; all combinations are tried.
         random: a space for each hyperparameter, such as `log_uniform(1e-4, 1e-1)`, from which `samples` configurations
             are drawn.
-        samples: how many.
-        trials: or a list of dicts, one a configuration. With none of these there are only seeds, and `hp` is empty.
-        key: of the random draws; `key(0)` if not given.
+        samples: how many configurations to draw.
+        trials: a list of configurations, each a dict. Without `grid`, `random` and `trials` there are only seeds, and
+            `hp` is empty.
+        key: for the random draws; default: `key(0)`.
         strategy: "vmap" computes trials side by side, "map" one after another, so that each may use the whole
-            machine; "measure" takes what a few of them do faster for one epoch, measured once a study. If not
-            given, a CPU takes "vmap" for networks of at most 65,536 parameters without convolution, recurrence or any
-            other loop, "map" for all others; other devices measure.
-        batch_size: with "map", how many trials are computed side by side in turn.
-        chunk: how many trials are on the devices at a time; all if not given.
-        memory_budget: bytes a device, from which `chunk` follows by the compiler's account of what a few trials need.
-            Where a device says what it has, four fifths of what is free, if not given.
-        mesh: the devices that trials are shared out to, along all its axes; all local devices if not given.
-        progress: whether to show a bar over all trials, plain lines where there is no terminal.
-        callbacks: gives the callbacks of each trial, which see what those of `fit` see, from a record of the
-            trial's number, seed and hyperparameters: `lambda trial: [jn.train.jsonl("sweep.jsonl", **trial)]`. If
-            one's `on_epoch_end` returns `True`, the trial ends there. `on_start` gets the first trial's program.
-        checkpoint: a folder. All trials are saved there, and if the sweep is broken off, whatever the process dies
-            of, the same call goes on from there and ends with the same bits, with the layout that it had. A sweep
-            that is finished comes back at once. One sweep a folder.
-        overhead: which share of the time saving may take; `None` saves after every epoch.
+            machine. "measure" takes the one that computes an epoch of a few trials faster, and measures once for each
+            trial function. By default a CPU takes "vmap" for networks of at most 65,536 parameters without convolution,
+            recurrence or other loops and "map" for all others; other devices measure.
+        batch_size: for "map", how many trials are computed side by side in turn.
+        chunk: how many trials are on the devices at a time; default: all.
+        memory_budget: bytes per device, from which `chunk` follows by the compiler's memory analysis of a few trials.
+            Default: four fifths of the free memory, on devices that report it.
+        mesh: the devices that trials are distributed over, along all its axes; default: all local devices.
+        progress: whether to show a bar over all trials; where there is no terminal, plain lines.
+        callbacks: makes the callbacks of a trial from a record of its number, seed and hyperparameters, such as
+            `lambda trial: [jn.train.jsonl("sweep.jsonl", **trial)]`. They see what callbacks of `fit` see, but
+            `on_start` gets the first trial's program. If `on_epoch_end` returns `True`, the trial ends.
+        checkpoint: a folder for one sweep. All trials are saved in it. If the sweep is killed, the same call resumes
+            it bit for bit, with the same layout. A sweep that has finished returns its results at once.
+        overhead: the share of the time that saving may take; `None` saves after each epoch.
 
     Raises:
-        NetError: for a design without trials, values that are no numbers, several designs at once, a study that
-            gives no `Program` or must know a value, an option out of range, or a folder of another sweep.
+        NetError: for a design without trials, values that are not numbers, several designs at once, a trial function
+            that returns no `Program` or must know a value, an option out of range, or a folder of another sweep.
         OSError: if the folder can't be written to, or the disk is full.
 
     >>> import jax.numpy as jnp, jaxnets as jn, optax
     >>> x = jnp.linspace(-1, 1, 20)[:, None]
-    >>> def study(hp):
+    >>> def trial(hp):
     ...     objective = jn.objective(jn.losses.squared_error, jn.regularizers.l2(hp["l2"]))
     ...     return jn.train.program(jn.dense(1), objective, optax.sgd(hp["lr"]), (x, 3 * x), epochs=5, batch_size=10)
-    >>> result = sweep(study, seeds=2, grid={"lr": [0.01, 0.1], "l2": [0.0, 1.0]}, strategy="vmap")
+    >>> result = sweep(trial, seeds=2, grid={"lr": [0.01, 0.1], "l2": [0.0, 1.0]}, strategy="vmap")
     >>> result.history["loss"].shape, result.best("loss").hp
     ((8, 5), {'lr': 0.1, 'l2': 0.0})
     """
     with labeled_as("sweep", keep=True):
         chosen = design(grid=grid, random=random, samples=samples, trials=trials, seeds=seeds, key=key)
-        how: Computed = {
+        options: ExecutionOptions = {
             "strategy": strategy,
             "batch_size": batch_size,
             "chunk": chunk,
@@ -114,38 +115,39 @@ def sweep(
             "mesh": mesh,
         }
 
-        def planned(how: Computed) -> Team:
-            return plan(study, chosen, **how)
+        def make_plan(options: ExecutionOptions) -> Plan:
+            return plan(trial_fn, chosen, **options)
 
-        return conduct("sweep", planned, how, chosen, progress, callbacks, checkpoint, overhead)
+        return run_sweep("sweep", make_plan, options, chosen, progress, callbacks, checkpoint, overhead)
 
 
-def parted(options: Options) -> tuple[Design, Computed]:
-    """Return the design that some options describe, and the others.
+def split_options(options: SweepOptions) -> tuple[Design, ExecutionOptions]:
+    """Return the design that some options describe, and the options of execution.
 
     Raises:
         NetError: as `sweep`.
         TypeError: for an option that `sweep` does not have.
     """
-    known = (Designed.__annotations__, Computed.__annotations__)
+    known = (DesignOptions.__annotations__, ExecutionOptions.__annotations__)
     if unknown := [name for name in options if not any(name in each for each in known)]:
         raise TypeError(f"unexpected keyword argument {unknown[0]!r}")
-    which, how = ({name: value for name, value in options.items() if name in each} for each in known)
-    return design(**cast(Designed, which)), cast(Computed, how)
+    of_design, of_execution = ({name: value for name, value in options.items() if name in each} for each in known)
+    return design(**cast(DesignOptions, of_design)), cast(ExecutionOptions, of_execution)
 
 
-def plan(study: Study, chosen: Design, **how: Unpack[Computed]) -> Team:
-    """Return the sweep of a study over a design, ready to run.
+def plan(trial_fn: TrialFunction, chosen: Design, **options: Unpack[ExecutionOptions]) -> Plan:
+    """Return the sweep of a trial function over a design, ready to run.
 
     Raises:
         NetError: as `sweep`.
     """
-    if isinstance(study, Program):
-        raise NetError("expects a study, a function (hp) -> program, got a program; lambda hp: program is one")
-    check_function("study", study, "(hp) -> program")
+    if isinstance(trial_fn, Program):
+        hint = "`lambda hp: program` is one"
+        raise NetError(f"expects a trial function (hp) -> program, got a program; {hint}")
+    check_function("trial_fn", trial_fn, "(hp) -> program")
     try:
-        _ = weakref.ref(study), hash(study)
+        _ = weakref.ref(trial_fn), hash(trial_fn)
     except TypeError:
         hint = "a function has one, and so has an instance of a frozen dataclass"
-        raise NetError(f"expects a study that has a hash, got {type(study).__name__}; {hint}") from None
-    return prepare(Plain(study), (), inputs(chosen.hp), chosen.keys, **how)
+        raise NetError(f"expects a trial function that has a hash, got {type(trial_fn).__name__}; {hint}") from None
+    return prepare(Builder(trial_fn), (), inputs(chosen.hp), chosen.keys, **options)

@@ -1,13 +1,13 @@
-"""What trials say together: tables, the best, figures. All by hand, on histories that are written down here."""
+"""Results of sweeps: tables, the best, figures. All on histories that are written down here."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 import pytest
-import scipy.stats
 
 import jaxnets as jn
-from jaxnets.plot.sweeps import interval
+from jaxnets.plot.style import bootstrap
 from jaxnets.sweeps.execution import Layout
 from jaxnets.sweeps.space import design
 from jaxnets.train.names import Directions
@@ -71,13 +71,6 @@ def test_a_table_has_a_record_a_trial():
     assert repr(result()) == "SweepResult(6 trials of 3 configurations of lr, l2; 1 failed)"
 
 
-def test_the_band_is_the_t_interval_of_scipy():
-    values = np.random.default_rng(0).normal(size=(7, 3))
-    mean, half = interval(values)
-    low, high = scipy.stats.t.interval(0.95, 6, loc=values.mean(0), scale=scipy.stats.sem(values))
-    np.testing.assert_allclose([mean - half, mean + half], [low, high], rtol=1e-12)
-
-
 def line(figure: Any, number: int = 0) -> np.ndarray:
     return np.asarray(figure.axes[0].get_lines()[number].get_xydata())
 
@@ -87,10 +80,10 @@ def test_a_plot_shows_means_on_an_axis_that_suits():
     axes = figure.axes[0]
     np.testing.assert_allclose(line(figure), [[0.001, 80], [0.01, 89], [0.1, np.nan]], rtol=1e-6)
     assert (axes.get_xscale(), axes.get_xlabel(), axes.get_ylabel()) == ("log", "lr", "validation accuracy (%)")
-    assert axes.get_title() == "mean of 2 networks and its 95 % interval; 1 of 6 networks without a finite value"
+    assert axes.get_title() == "mean of 2 networks and their range; 1 of 6 networks without a finite value"
     band: Any = axes.collections[0].get_paths()[0].vertices
-    half = 100 * scipy.stats.t.ppf(0.975, 1) * np.std([0.99, 0.61], ddof=1) / np.sqrt(2)
-    np.testing.assert_allclose(band[band[:, 0] == 0.001][:, 1].max(), 80 + half, rtol=1e-6)
+    ends = band[band[:, 0] == 0.001][:, 1]
+    np.testing.assert_allclose([ends.min(), ends.max()], [61, 99], rtol=1e-6)
     many = np.arange(24).reshape(12, 2)
     both: Any = result(many, {"lr": [1.0, 2.0, 3.0], "l2": [0.0, 0.1]}).plot("lr", "validation/accuracy")
     assert [text.get_text() for text in both.axes[0].get_legend().get_texts()] == ["l2 0", "l2 0.1"]
@@ -100,19 +93,18 @@ def test_a_plot_shows_means_on_an_axis_that_suits():
     assert with_zero.axes[0].get_xscale() == "symlog"
 
 
-def test_bands_stay_within_the_range_that_a_metric_declares():
-    assert jn.metrics.accuracy.range == jn.metrics.f1(3).range == (0, 1)
-    ranges = {"accuracy": jn.metrics.accuracy.range}
-    wide = [[0.5, 0.99], [0.5, 0.41], [0.7, 0.9], [0.7, 0.1], [0.8, 0.95], [0.1, 0.9]]
-
-    def ends(x: str, **given: Any) -> tuple[float, float]:
-        bands: Any = result(wide, **given).plot(x, "validation/accuracy").axes[0].collections
-        heights = np.concatenate([path.vertices[:, 1] for band in bands for path in band.get_paths()])
-        return heights.min(), heights.max()
-
-    for x in ("lr", "epoch"):
-        assert ends(x, ranges=ranges) == (0, 100)
-        assert ends(x)[1] > 300
+def test_a_band_over_five_seeds_is_the_bootstrap_interval():
+    values = np.random.default_rng(0).random((10, 1))
+    chosen = design(grid={"lr": [0.1, 0.2]}, seeds=5)
+    five = result(
+        values, {"lr": [0.1]}, reported=np.zeros(10, int), failed=np.full(10, -1), dropped=np.zeros(10, bool)
+    )  # fmt: skip
+    five = dataclasses.replace(five, hp=chosen.hp, labels=chosen.labels, config=chosen.config, keys=chosen.keys)
+    axes: Any = five.plot("lr", "validation/accuracy").axes[0]
+    band, (_, low, high) = axes.collections[0].get_paths()[0].vertices, bootstrap(100 * np.float32(values[:5, 0]))
+    ends = band[band[:, 0] == 0.1][:, 1]
+    np.testing.assert_allclose([ends.min(), ends.max()], [low, high], rtol=1e-5)
+    assert axes.get_title() == "mean of 5 networks and its 95 % interval"
 
 
 def test_a_plot_of_random_draws_has_points():

@@ -89,7 +89,7 @@ def test_a_search_is_had_again_and_gets_nearer(capsys: pytest.CaptureFixture[str
     ("space", "says"),
     [
         ({}, "search expects at least one hyperparameter in space"),
-        ({"lr": [0.1, 0.2]}, "search expects a space for 'lr' in space, got list"),
+        ({"lr": [0.1, 0.2]}, "search expects a space for 'lr' in space, such as"),
     ],
 )
 def test_mistakes_in_a_search(space: Any, says: str):

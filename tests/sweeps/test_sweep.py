@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 import jaxnets as jn
 from jaxnets.sweeps import strategy
 from jaxnets.sweeps.space import design
-from jaxnets.sweeps.strategy import Team
+from jaxnets.sweeps.strategy import Plan
 from jaxnets.sweeps.sweep import plan
 from tests.oracle import floats, integers
 
@@ -178,13 +178,13 @@ def test_data_that_hyperparameters_choose_stay_with_their_trial():
 
 def test_stopped_trials_leave(monkeypatch: pytest.MonkeyPatch):
     """Of 32 trials 28 can't get better and stop after two epochs; the four that go on have 8 places."""
-    widths, run_epoch = [], Team.run_epoch
+    widths, run_epoch = [], Plan.run_epoch
 
-    def counted(team, trials, runs, active):
+    def counted(plan, trials, states, active):
         widths.append((len(active), int(np.sum(active))))
-        return run_epoch(team, trials, runs, active)
+        return run_epoch(plan, trials, states, active)
 
-    monkeypatch.setattr(Team, "run_epoch", counted)
+    monkeypatch.setattr(Plan, "run_epoch", counted)
 
     def study(hp):
         return linear(hp, epochs=5, stopping=jn.train.early_stopping("loss", patience=1))
@@ -268,14 +268,14 @@ def test_a_member_that_fails_is_reported_and_hurts_no_other():
 
 
 def test_what_is_faster_is_measured_once(monkeypatch: pytest.MonkeyPatch):
-    measured, faster = [], strategy._faster
-    monkeypatch.setattr(strategy, "_faster", lambda team: measured.append(1) or faster(team))
+    measured, faster = [], strategy._measure_faster
+    monkeypatch.setattr(strategy, "_measure_faster", lambda team: measured.append(1) or faster(team))
     how: Any = {"grid": {"lr": [0.1, 0.2, 0.3, 0.4]}, "strategy": "measure", "mesh": ONE}
     results = [jn.sweeps.sweep(linear, **how) for _ in range(2)]
     assert len(measured) == 1
     assert results[0].layout.strategy == results[1].layout.strategy
     monkeypatch.setattr(strategy, "_measured", {})
-    monkeypatch.setattr(strategy, "_faster", lambda team: "map")
+    monkeypatch.setattr(strategy, "_measure_faster", lambda team: "map")
     assert jn.sweeps.sweep(linear, **how).layout.strategy == "map"
 
 
@@ -294,7 +294,7 @@ IMAGES, STEPS = (floats(4, 8, 8, 1), integers(4, high=3)), (floats(4, 5, 2), int
     ids=["products", "small", "large", "convolution", "recurrence"],
 )
 def test_a_cpu_knows_what_is_faster(net: jn.Net, data: Any, faster: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(strategy, "_faster", None)  # nothing is measured
+    monkeypatch.setattr(strategy, "_measure_faster", None)  # nothing is measured
 
     def study(hp):
         objective = jn.objective(jn.losses.cross_entropy)
@@ -319,15 +319,15 @@ def test_a_memory_budget_makes_chunks():
 def test_ctrl_c_returns_what_there_is(monkeypatch: pytest.MonkeyPatch):
     seen = []
 
-    def standing(show):
-        def stand(ledger):
-            seen.append(ledger.done.tolist())
+    def sweep_progress(show):
+        def show_state(state):
+            seen.append(state.done.tolist())
             if len(seen) == 2:
                 signal.raise_signal(signal.SIGINT)
 
-        return stand
+        return show_state
 
-    monkeypatch.setattr(sys.modules["jaxnets.sweeps.loop"], "standing", standing)
+    monkeypatch.setattr(sys.modules["jaxnets.sweeps.loop"], "sweep_progress", sweep_progress)
     result = jn.sweeps.sweep(linear, grid={"lr": np.linspace(0.1, 0.4, 8)}, strategy="vmap", mesh=ONE, chunk=4)
     assert result.epochs.tolist() == [2] * 4 + [0] * 4
     assert np.isnan(result.history["loss"]).tolist() == [[False, False, True, True]] * 4 + [[True] * 4] * 4
@@ -389,12 +389,12 @@ def test_seeds_alone_make_a_sweep(alone: Any):
         ({"grid": {"lr": []}}, "at least one value for 'lr' in grid, got none"),
         ({"grid": {"lr": 0.1}}, "a list of numbers for 'lr' in grid, got float64 ()"),
         ({"grid": {"lr": [[0.1], [0.2]]}}, "a list of numbers for 'lr' in grid, got float64 (2, 1)"),
-        ({"grid": {"lr": ["adam", "sgd"]}}, "sweep over its place and look it up"),
+        ({"grid": {"lr": ["adam", "sgd"]}}, "sweep over an index and look it up"),
         ({"grid": {"lr": [0.1]}, "trials": [{"lr": 0.1}]}, "one of grid, random and trials, got grid and trials"),
         ({"trials": []}, "at least one trial, got none"),
         ({"trials": [{"lr": 0.1}, {"l2": 0.1}]}, "expects lr in each trial, got l2 in trial 1"),
         ({"random": {"lr": jn.sweeps.uniform(0, 1)}}, "random={...} and samples=n together"),
-        ({"random": {"lr": (0, 1)}, "samples": 2}, "a space for 'lr' in random, got tuple"),
+        ({"random": {"lr": (0, 1)}, "samples": 2}, "a space for 'lr' in random, such as jn.sweeps.log_uniform"),
         ({"grid": {"lr": [0.1]}, "seeds": 0}, "seeds ≥ 1, got 0"),
         ({"grid": {"lr": [0.1]}, "seeds": [0.5]}, "seeds as a count, integers or keys"),
         ({"grid": {"lr": [0.1]}, "strategy": "pmap"}, "strategy 'vmap', 'map', 'measure' or None, got 'pmap'"),
@@ -421,12 +421,12 @@ class Unhashable:
 @pytest.mark.parametrize(
     ("study", "says"),
     [
-        (lambda hp: (linear(hp), 3), "sweep expects a study that returns a Program, got tuple"),
+        (lambda hp: (linear(hp), 3), "sweep expects a trial function that returns a Program, got tuple"),
         (lambda hp: linear({"lr": float(hp["lr"])}), "does not need to know a hyperparameter's value"),
         (lambda hp: jn.dense(hp["lr"]), "does not need to know a hyperparameter's value"),
         (lambda hp: linear(hp, epochs=0), "program expects epochs ≥ 1, got 0"),
-        (3, "expects for study a function (hp) -> program, got int 3"),
-        (Unhashable(), "expects a study that has a hash, got Unhashable"),
+        (3, "expects for trial_fn a function (hp) -> program, got int 3"),
+        (Unhashable(), "expects a trial function that has a hash, got Unhashable"),
     ],
 )
 def test_mistakes_in_a_study(study: Any, says: str):
@@ -438,4 +438,4 @@ def test_mistakes_in_a_study(study: Any, says: str):
 def test_a_hyperparameter_that_the_sweep_does_not_have():
     with pytest.raises(KeyError) as caught:
         jn.sweeps.sweep(lambda hp: linear({"lr": hp["rate"]}), grid={"lr": [0.1, 0.2]})
-    assert "If the study asks for a hyperparameter 'rate': the sweep has lr." in caught.value.__notes__
+    assert "If 'rate' is a hyperparameter that the trial function reads: the sweep has lr." in caught.value.__notes__
