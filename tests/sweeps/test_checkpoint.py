@@ -1,4 +1,4 @@
-"""A sweep in a folder, and what its trials' callbacks see: nothing is lost, nothing is written twice."""
+"""Checkpoints of sweeps and callbacks of trials: nothing is lost, nothing is written twice."""
 
 import json
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ HOW: Any = {"seeds": 2, "grid": {"lr": RATES}, "strategy": "vmap", "chunk": 5, "
 NET = jn.serial(jn.dense(5), jn.batch_norm(), jax.nn.relu, jn.dropout(0.2), out=jn.dense(3))
 
 
-def study(hp: dict[str, Any], train: Any = (X[:18], Y[:18]), held_out: Any = (X[18:], Y[18:])) -> jn.train.Program:
+def trial_fn(hp: dict[str, Any], train: Any = (X[:18], Y[:18]), held_out: Any = (X[18:], Y[18:])) -> jn.train.Program:
     """Dropout, batch norm, momentum and early stopping; one rate is so large that a value is not finite."""
     return jn.train.program(
         NET,
@@ -39,11 +39,11 @@ def study(hp: dict[str, Any], train: Any = (X[:18], Y[:18]), held_out: Any = (X[
 
 
 class Stop(Exception):
-    """What breaks a sweep off."""
+    """The exception that ends a sweep."""
 
 
 def breaking(epochs: int) -> Any:
-    """Return the callbacks of trials, of which one breaks the sweep off when so many epochs have run."""
+    """Return callbacks of trials that end the sweep by an exception after so many epochs of trials."""
     ran: list[int] = []
 
     def on_epoch_end(number: int, run: Any, row: Any) -> None:
@@ -56,7 +56,7 @@ def breaking(epochs: int) -> Any:
 
 @pytest.fixture(scope="module")
 def whole() -> jn.sweeps.SweepResult:
-    return jn.sweeps.sweep(study, **HOW)
+    return jn.sweeps.sweep(trial_fn, **HOW)
 
 
 def bits(result: jn.sweeps.SweepResult) -> Iterator[tuple[str, bytes]]:
@@ -66,48 +66,48 @@ def bits(result: jn.sweeps.SweepResult) -> Iterator[tuple[str, bytes]]:
         yield path, np.asarray(jax.random.key_data(leaf) if is_key else leaf).tobytes()
 
 
-def test_a_sweep_broken_off_anywhere_ends_with_the_same_bits(tmp_path: Path, whole: jn.sweeps.SweepResult):
+def test_a_killed_sweep_resumes_bit_for_bit(tmp_path: Path, whole: jn.sweeps.SweepResult):
     assert len(set(whole.epochs.tolist())) > 2  # trials stop apart, so that places are taken by others
     assert (whole.failed >= 0).sum() == 2
-    for epochs in (3, 9, 14):  # in the midst of a epoch of five trials, again and again
+    for epochs in (3, 9, 14):  # in the middle of an epoch of five trials, again and again
         with pytest.raises(Stop):
-            jn.sweeps.sweep(study, checkpoint=tmp_path, overhead=None, callbacks=breaking(epochs), **HOW)
+            jn.sweeps.sweep(trial_fn, checkpoint=tmp_path, overhead=None, callbacks=breaking(epochs), **HOW)
     assert len(storage.numbers(tmp_path)) == 2
-    again = jn.sweeps.sweep(study, checkpoint=tmp_path, overhead=None, **HOW)
+    again = jn.sweeps.sweep(trial_fn, checkpoint=tmp_path, overhead=None, **HOW)
     assert dict(bits(again)) == dict(bits(whole))
     ran: list[int] = []
     watch = jn.train.Callback(on_epoch_end=lambda number, run, row: ran.append(number))
-    done = jn.sweeps.sweep(study, checkpoint=tmp_path, callbacks=lambda trial: [watch], **HOW)
+    done = jn.sweeps.sweep(trial_fn, checkpoint=tmp_path, callbacks=lambda trial: [watch], **HOW)
     assert dict(bits(done)) == dict(bits(whole))
     assert ran == []  # it was finished
 
 
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path, whole: jn.sweeps.SweepResult):
+def test_a_damaged_checkpoint_is_replaced_by_the_one_before(tmp_path: Path, whole: jn.sweeps.SweepResult):
     with pytest.raises(Stop):
-        jn.sweeps.sweep(study, checkpoint=tmp_path, overhead=None, callbacks=breaking(23), **HOW)
+        jn.sweeps.sweep(trial_fn, checkpoint=tmp_path, overhead=None, callbacks=breaking(23), **HOW)
     before, newest = storage.numbers(tmp_path)
     for file in (tmp_path / str(newest) / "arrays").glob("**/d/*"):
         content = bytearray(file.read_bytes())
         content[len(content) // 2] ^= 1
         file.write_bytes(content)
     with pytest.warns(UserWarning, match=rf"checkpoint {newest} can't be read .*; taking checkpoint {before}"):
-        again = jn.sweeps.sweep(study, checkpoint=tmp_path, **HOW)
+        again = jn.sweeps.sweep(trial_fn, checkpoint=tmp_path, **HOW)
     assert dict(bits(again)) == dict(bits(whole))
 
 
 def test_another_sweep_is_named(tmp_path: Path):
     small: dict[str, Any] = {"grid": {"lr": [0.01, 0.02]}, "strategy": "vmap", "mesh": ONE}
-    jn.sweeps.sweep(study, checkpoint=tmp_path, **small)
+    jn.sweeps.sweep(trial_fn, checkpoint=tmp_path, **small)
     with pytest.raises(jn.NetError) as caught:
-        jn.sweeps.sweep(study, checkpoint=tmp_path, **{**small, "grid": {"lr": [0.01, 0.03]}})
+        jn.sweeps.sweep(trial_fn, checkpoint=tmp_path, **{**small, "grid": {"lr": [0.01, 0.03]}})
     assert "is of another sweep:\n  hyperparameter lr: 0.01, 0.02 → 0.01, 0.03\n  trials: 2, " in str(caught.value)
     with pytest.raises(jn.NetError, match=r"seed: 0 → 0, 1\n  trials: 2, \w+ → 4, "):
-        jn.sweeps.sweep(study, checkpoint=tmp_path, seeds=2, **small)
+        jn.sweeps.sweep(trial_fn, checkpoint=tmp_path, seeds=2, **small)
     with pytest.raises(jn.NetError, match=r"  computed by: vmap, 2 at a time on 1 devices → map, 2 at a time"):
-        jn.sweeps.sweep(study, checkpoint=tmp_path, **{**small, "strategy": "map"})
+        jn.sweeps.sweep(trial_fn, checkpoint=tmp_path, **{**small, "strategy": "map"})
 
     def stronger(hp: dict[str, Any]) -> jn.train.Program:
-        return study({"lr": 2 * hp["lr"]})
+        return trial_fn({"lr": 2 * hp["lr"]})
 
     with pytest.raises(jn.NetError, match=r"what is computed \(.*\): nothing → 2\n"):
         jn.sweeps.sweep(stronger, checkpoint=tmp_path, **small)
@@ -123,9 +123,9 @@ def test_logs_of_trials_are_their_histories_and_every_line_is_there_once(tmp_pat
     brk = breaking(7)
     with pytest.raises(Stop):
         jn.sweeps.sweep(
-            study, checkpoint=tmp_path / "kept", callbacks=lambda trial: [*callbacks(trial), *brk(trial)], **how
+            trial_fn, checkpoint=tmp_path / "kept", callbacks=lambda trial: [*callbacks(trial), *brk(trial)], **how
         )
-    result = jn.sweeps.sweep(study, checkpoint=tmp_path / "kept", callbacks=callbacks, **how)
+    result = jn.sweeps.sweep(trial_fn, checkpoint=tmp_path / "kept", callbacks=callbacks, **how)
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     assert len(rows) == result.epochs.sum()
     own: list[dict[str, Any]] = []
@@ -158,26 +158,26 @@ def test_callbacks_are_called_as_fit_calls_them():
         ]
 
     how: dict[str, Any] = {"grid": {"lr": [0.01, 0.02]}, "strategy": "vmap", "mesh": ONE}
-    result = jn.sweeps.sweep(study, callbacks=callbacks, **how)
+    result = jn.sweeps.sweep(trial_fn, callbacks=callbacks, **how)
     assert result.epochs.tolist() == [1, 2]  # a callback ended them
     assert [each[1:] for each in seen if each[0] == 1] == [
         *((6,), (0, 3, (3, 3)), (1, 6, (3, 3)), ("finish", 2), ("end",))
     ]
     wrong: Any = [jn.train.jsonl("log")]
     with pytest.raises(jn.NetError, match=r"callbacks as a function of a trial, got list: callbacks=lambda trial"):
-        jn.sweeps.sweep(study, callbacks=wrong, **how)
+        jn.sweeps.sweep(trial_fn, callbacks=wrong, **how)
     with pytest.raises(jn.NetError, match=r"no checkpoint of one trial; sweep\(..., checkpoint=folder\) saves all"):
-        jn.sweeps.sweep(study, callbacks=lambda trial: [jn.train.checkpoint("folder")], **how)
+        jn.sweeps.sweep(trial_fn, callbacks=lambda trial: [jn.train.checkpoint("folder")], **how)
     stop: Any = jn.train.early_stopping("loss", patience=1)
     with pytest.raises(jn.NetError, match=r"got EarlyStopping; early stopping belongs into the program"):
-        jn.sweeps.sweep(study, callbacks=lambda trial: [stop], **how)
+        jn.sweeps.sweep(trial_fn, callbacks=lambda trial: [stop], **how)
 
 
-def test_a_cross_validation_broken_off_ends_with_the_same_bits(tmp_path: Path):
+def test_a_killed_cross_validation_resumes_bit_for_bit(tmp_path: Path):
     how: dict[str, Any] = {"grid": {"lr": [0.01, 0.1]}, "strategy": "vmap", "mesh": ONE}
 
     def folded(hp: dict[str, Any], train: Any, held_out: Any) -> jn.train.Program:
-        return study(hp, train, held_out)
+        return trial_fn(hp, train, held_out)
 
     expected = jn.sweeps.cross_validate(folded, (X, Y), 3, **how)
     with pytest.raises(Stop):
@@ -186,25 +186,25 @@ def test_a_cross_validation_broken_off_ends_with_the_same_bits(tmp_path: Path):
     assert dict(bits(again)) == dict(bits(expected))
 
 
-def test_halving_broken_off_anywhere_ends_with_the_same_bits(tmp_path: Path):
-    """Between the rungs too: who was dropped stays out, and who was not judged is."""
+def test_killed_halving_resumes_bit_for_bit(tmp_path: Path):
+    """Between rungs, too: dropped trials stay dropped, and those not compared yet are compared."""
     how: Any = {**HOW, "factor": 2}
-    expected = jn.sweeps.halving(study, "validation/loss", **how)
+    expected = jn.sweeps.halving(trial_fn, "validation/loss", **how)
     assert len(set(expected.epochs.tolist())) > 2
     assert 0 < expected.dropped.sum() < 12
     for epochs in (3, 7, 4, 2):  # 12 run the first epoch
         brk = breaking(epochs)
         with pytest.raises(Stop):
-            jn.sweeps.halving(study, "validation/loss", checkpoint=tmp_path, overhead=None, callbacks=brk, **how)
-    again = jn.sweeps.halving(study, "validation/loss", checkpoint=tmp_path, **how)
+            jn.sweeps.halving(trial_fn, "validation/loss", checkpoint=tmp_path, overhead=None, callbacks=brk, **how)
+    again = jn.sweeps.halving(trial_fn, "validation/loss", checkpoint=tmp_path, **how)
     assert dict(bits(again)) == dict(bits(expected))
     np.testing.assert_array_equal(again.dropped, expected.dropped)
     other: Any = {**how, "factor": 3}
     with pytest.raises(jn.NetError, match=r"halving: Rungs\(.*factor=2\) → Rungs\(.*factor=3\)"):
-        jn.sweeps.halving(study, "validation/loss", checkpoint=tmp_path, **other)
+        jn.sweeps.halving(trial_fn, "validation/loss", checkpoint=tmp_path, **other)
 
 
-def test_a_search_broken_off_goes_on_from_its_batches(tmp_path: Path):
+def test_a_killed_search_resumes_from_its_batches(tmp_path: Path):
     how: Any = {"trials": 6, "batch": 2, "strategy": "vmap", "mesh": ONE}
     space = {"lr": jn.sweeps.log_uniform(1e-3, 0.3)}
     ran: list[int] = []
@@ -212,16 +212,16 @@ def test_a_search_broken_off_goes_on_from_its_batches(tmp_path: Path):
     def watch(trial: dict[str, Any]) -> list[jn.train.Callback]:
         return [jn.train.Callback(on_epoch_end=lambda number, run, row: ran.append(trial["trial"]))]
 
-    expected = jn.sweeps.search(study, space, "validation/loss", **how)
+    expected = jn.sweeps.search(trial_fn, space, "validation/loss", **how)
     with pytest.raises(Stop):
         jn.sweeps.search(
-            study, space, "validation/loss", checkpoint=tmp_path, overhead=None, callbacks=breaking(16), **how
+            trial_fn, space, "validation/loss", checkpoint=tmp_path, overhead=None, callbacks=breaking(16), **how
         )
-    again = jn.sweeps.search(study, space, "validation/loss", checkpoint=tmp_path, callbacks=watch, **how)
+    again = jn.sweeps.search(trial_fn, space, "validation/loss", checkpoint=tmp_path, callbacks=watch, **how)
     with pytest.raises(jn.NetError, match=r"holds a search, not a run or a sweep; .*folder of its own"):
-        jn.sweeps.sweep(study, grid={"lr": [0.1]}, strategy="vmap", checkpoint=tmp_path)
+        jn.sweeps.sweep(trial_fn, grid={"lr": [0.1]}, strategy="vmap", checkpoint=tmp_path)
     with pytest.raises(jn.NetError, match=r"holds checkpoints of a run or a sweep \(.*\), not a search; "):
-        jn.sweeps.search(study, space, "validation/loss", checkpoint=tmp_path / "0000", **how)
+        jn.sweeps.search(trial_fn, space, "validation/loss", checkpoint=tmp_path / "0000", **how)
     assert dict(bits(again)) == dict(bits(expected))
     assert again.hp["lr"].tolist() == expected.hp["lr"].tolist()
     assert set(ran) <= {2, 3, 4, 5}  # the first batch was known

@@ -128,7 +128,7 @@ def test_cross_validation_agrees_with_scikit_learn():
     y = x @ np.array([1.0, -2.0, 0.5], np.float32) + 0.3 + 0.5 * floats(23, seed=1)
     numbers = jn.data.folds(23, 5)
 
-    def study(hp, train, validation):
+    def trial_fn(hp, train, validation):
         # Ridge minimizes the sum of squares and α ‖w‖²; here the mean is taken over the training examples.
         objective = jn.objective(jn.losses.squared_error, jn.regularizers.l2(hp["alpha"] / train[2].sum(), on="kernel"))
         sgd = optax.sgd(0.2, momentum=0.5)
@@ -138,7 +138,7 @@ def test_cross_validation_agrees_with_scikit_learn():
         )  # fmt: skip
 
     result = jn.sweeps.cross_validate(
-        study, (x, y[:, None]), 5, numbers=numbers, grid={"alpha": [0.1, 3.0]}, strategy="map", mesh=HOW["mesh"]
+        trial_fn, (x, y[:, None]), 5, numbers=numbers, grid={"alpha": [0.1, 3.0]}, strategy="map", mesh=HOW["mesh"]
     )
     assert result.labels["fold"].tolist() == [0, 1, 2, 3, 4] * 2
     want = [

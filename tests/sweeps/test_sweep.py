@@ -1,4 +1,4 @@
-"""Many runs of one study: each equals the run alone, whatever way they are computed."""
+"""Sweeps: each trial equals the training run alone, however trials are computed."""
 
 import signal
 import sys
@@ -72,7 +72,7 @@ def differences(left: Any, right: Any) -> list[float]:
     return [float(np.nanmax(np.abs(numbers(a) - numbers(b)), initial=0)) for a, b in pairs]
 
 
-def test_a_member_equals_the_run_alone_to_the_bit(mapped: jn.sweeps.SweepResult):
+def test_a_trial_equals_the_run_alone_to_the_bit(mapped: jn.sweeps.SweepResult):
     whole = jax.jit(lambda hp, key: regular(hp)(key))
     for trial in range(len(mapped)):
         hp = {name: jnp.float32(values[trial]) for name, values in mapped.hp.items()}
@@ -127,15 +127,15 @@ def test_stopped_trials_have_nan_and_the_best_parameters(mapped: jn.sweeps.Sweep
 
 
 def test_one_compilation_for_fifty_values(monkeypatch: pytest.MonkeyPatch):
-    traced = deque()  # no list: a study is another when one that it reads has changed
+    traced = deque()  # no list: a trial function differs when a list that it reads has changed
 
-    def study(hp):
+    def trial_fn(hp):
         traced.append(1)
         return linear(hp)
 
-    jn.sweeps.sweep(study, grid={"lr": np.linspace(0.01, 0.3, 50)}, strategy="vmap", chunk=16, mesh=ONE)
+    jn.sweeps.sweep(trial_fn, grid={"lr": np.linspace(0.01, 0.3, 50)}, strategy="vmap", chunk=16, mesh=ONE)
     assert len(traced) == 3  # to look at it, for `start` and for `epoch`
-    again = jn.sweeps.sweep(study, grid={"lr": np.linspace(0.02, 0.2, 50)}, strategy="vmap", chunk=16, mesh=ONE)
+    again = jn.sweeps.sweep(trial_fn, grid={"lr": np.linspace(0.02, 0.2, 50)}, strategy="vmap", chunk=16, mesh=ONE)
     assert len(traced) == 4  # to look at it
     assert np.isfinite(again.history["loss"]).all()
     assert (np.diff(again.history["loss"][:, -1]) < 0).all()  # no two trials learned alike
@@ -145,19 +145,19 @@ def test_data_are_no_constants():
     x = np.zeros((5000, 16), np.float32)
     objective = jn.objective(jn.losses.squared_error)
 
-    def study(hp):
+    def trial_fn(hp):
         return jn.train.program(jn.dense(1), objective, optax.sgd(hp["lr"]), (x, x[:, :1]), epochs=1, batch_size=1000)
 
-    team = plan(study, design(grid={"lr": [0.1, 0.2]}), strategy="vmap", mesh=ONE)
-    assert sum(leaf.size for leaf in team.shared.data) == 5000 * 17
-    runs = team.start([0, 1])
-    function, arrays = team.compiled([0, 1], runs, np.ones(2, bool))
+    ready = plan(trial_fn, design(grid={"lr": [0.1, 0.2]}), strategy="vmap", mesh=ONE)
+    assert sum(leaf.size for leaf in ready.shared.data) == 5000 * 17
+    runs = ready.start([0, 1])
+    function, arrays = ready.compiled([0, 1], runs, np.ones(2, bool))
     text = function.trace(*arrays).lower().as_text()
     assert 2 * len(text) < x.nbytes
 
 
 def test_data_that_hyperparameters_choose_stay_with_their_trial():
-    def study(hp):
+    def trial_fn(hp):
         half = jnp.where(hp["half"] == 0, X[:20], X[20:])
         return jn.train.program(
             jn.dense(1),
@@ -168,7 +168,7 @@ def test_data_that_hyperparameters_choose_stay_with_their_trial():
             batch_size=None,
         )
 
-    result = jn.sweeps.sweep(study, grid={"half": [0, 1]}, strategy="vmap", mesh=ONE)
+    result = jn.sweeps.sweep(trial_fn, grid={"half": [0, 1]}, strategy="vmap", mesh=ONE)
     for half in (0, 1):
         data, kernel = X[20 * half :][:20], result.run(half).params["kernel"]
         np.testing.assert_allclose(
@@ -186,15 +186,15 @@ def test_stopped_trials_leave(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr(Plan, "run_epoch", counted)
 
-    def study(hp):
+    def trial_fn(hp):
         return linear(hp, epochs=5, stopping=jn.train.early_stopping("loss", patience=1))
 
     rates = [0.0] * 28 + [0.05] * 4
-    result = jn.sweeps.sweep(study, trials=[{"lr": lr} for lr in rates], strategy="vmap", mesh=ONE)
+    result = jn.sweeps.sweep(trial_fn, trials=[{"lr": lr} for lr in rates], strategy="vmap", mesh=ONE)
     assert result.epochs.tolist() == [2] * 28 + [5] * 4
     assert widths == [(32, 32), (32, 32), (8, 4), (8, 4), (8, 4)]
     widths.clear()  # where others wait, they take the places
-    again = jn.sweeps.sweep(study, trials=[{"lr": lr} for lr in rates], strategy="vmap", mesh=ONE, chunk=8)
+    again = jn.sweeps.sweep(trial_fn, trials=[{"lr": lr} for lr in rates], strategy="vmap", mesh=ONE, chunk=8)
     assert widths == [(8, 8)] * 6 + [(8, 8)] * 2 + [(8, 4)] * 3
     np.testing.assert_allclose(again.history["loss"], result.history["loss"], atol=1e-6)
 
@@ -208,14 +208,14 @@ def test_trials_of_one_seed_share_their_batches():
         jax.debug.callback(lambda words: drawn.append(1) if words.any() else None, jax.random.key_data(key))
         return jax.random.permutation(key, len(data[0]))
 
-    def study(hp):
+    def trial_fn(hp):
         stopping = jn.train.early_stopping("loss", patience=1)
         return linear(hp, sampler=order, stopping=stopping)
 
     def sweep(**how: Any) -> jn.sweeps.SweepResult:
         drawn.clear()
         rates = [0.01, 0.0, 0.1]  # the second stops after two epochs
-        found = jn.sweeps.sweep(study, seeds=KEYS, grid={"lr": rates}, strategy="vmap", mesh=ONE, **how)
+        found = jn.sweeps.sweep(trial_fn, seeds=KEYS, grid={"lr": rates}, strategy="vmap", mesh=ONE, **how)
         jax.effects_barrier()
         return found
 
@@ -231,7 +231,7 @@ def test_trials_of_one_seed_share_their_batches():
 def test_mapped_trials_that_stopped_take_no_steps():
     steps = []
 
-    def study(hp):
+    def trial_fn(hp):
         def loss(outputs, targets):
             jax.debug.callback(lambda: steps.append(1))
             return ((outputs - targets) ** 2).sum(-1)
@@ -246,13 +246,13 @@ def test_mapped_trials_that_stopped_take_no_steps():
             stopping=jn.train.early_stopping("loss", patience=1, mode="min"),
         )
 
-    result = jn.sweeps.sweep(study, trials=[{"lr": lr} for lr in (0.0, 0.0, 0.05)], strategy="map", mesh=ONE)
+    result = jn.sweeps.sweep(trial_fn, trials=[{"lr": lr} for lr in (0.0, 0.0, 0.05)], strategy="map", mesh=ONE)
     jax.effects_barrier()
     assert result.epochs.tolist() == [2, 2, 6]
     assert len(steps) == 2 * (2 + 2 + 6)
 
 
-def test_a_member_that_fails_is_reported_and_hurts_no_other():
+def test_a_trial_that_fails_is_reported_and_hurts_no_other():
     result = jn.sweeps.sweep(linear, seeds=2, grid={"lr": [0.05, 1e25]}, strategy="vmap", mesh=ONE)
     assert [(each["trial"], each["lr"], each["seed"]) for each in result.failures()] == [(2, 1e25, 0), (3, 1e25, 1)]
     run = result.run(2)
@@ -269,13 +269,13 @@ def test_a_member_that_fails_is_reported_and_hurts_no_other():
 
 def test_what_is_faster_is_measured_once(monkeypatch: pytest.MonkeyPatch):
     measured, faster = [], strategy._measure_faster
-    monkeypatch.setattr(strategy, "_measure_faster", lambda team: measured.append(1) or faster(team))
+    monkeypatch.setattr(strategy, "_measure_faster", lambda plan: measured.append(1) or faster(plan))
     how: Any = {"grid": {"lr": [0.1, 0.2, 0.3, 0.4]}, "strategy": "measure", "mesh": ONE}
     results = [jn.sweeps.sweep(linear, **how) for _ in range(2)]
     assert len(measured) == 1
     assert results[0].layout.strategy == results[1].layout.strategy
     monkeypatch.setattr(strategy, "_measured", {})
-    monkeypatch.setattr(strategy, "_measure_faster", lambda team: "map")
+    monkeypatch.setattr(strategy, "_measure_faster", lambda plan: "map")
     assert jn.sweeps.sweep(linear, **how).layout.strategy == "map"
 
 
@@ -296,12 +296,12 @@ IMAGES, STEPS = (floats(4, 8, 8, 1), integers(4, high=3)), (floats(4, 5, 2), int
 def test_a_cpu_knows_what_is_faster(net: jn.Net, data: Any, faster: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(strategy, "_measure_faster", None)  # nothing is measured
 
-    def study(hp):
+    def trial_fn(hp):
         objective = jn.objective(jn.losses.cross_entropy)
         return jn.train.program(net, objective, optax.sgd(hp["lr"]), data, epochs=1, batch_size=4)
 
-    team = plan(study, design(grid={"lr": [0.1, 0.2]}), mesh=ONE)
-    assert team.layout.strategy == faster
+    ready = plan(trial_fn, design(grid={"lr": [0.1, 0.2]}), mesh=ONE)
+    assert ready.layout.strategy == faster
 
 
 def test_a_memory_budget_makes_chunks():
@@ -410,7 +410,7 @@ def test_mistakes_in_a_design(given: dict[str, Any], says: str):
 
 
 class Unhashable:
-    """A study that is equal to others."""
+    """A trial function that is equal to others."""
 
     __hash__ = None  # pyright: ignore
 
@@ -419,7 +419,7 @@ class Unhashable:
 
 
 @pytest.mark.parametrize(
-    ("study", "says"),
+    ("trial_fn", "says"),
     [
         (lambda hp: (linear(hp), 3), "sweep expects a trial function that returns a Program, got tuple"),
         (lambda hp: linear({"lr": float(hp["lr"])}), "does not need to know a hyperparameter's value"),
@@ -429,9 +429,9 @@ class Unhashable:
         (Unhashable(), "expects a trial function that has a hash, got Unhashable"),
     ],
 )
-def test_mistakes_in_a_study(study: Any, says: str):
+def test_mistakes_in_a_trial_function(trial_fn: Any, says: str):
     with pytest.raises(jn.NetError) as caught:
-        jn.sweeps.sweep(study, grid={"lr": [0.1, 0.2]})
+        jn.sweeps.sweep(trial_fn, grid={"lr": [0.1, 0.2]})
     assert says in str(caught.value)
 
 
