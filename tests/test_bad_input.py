@@ -546,10 +546,13 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
         lambda: jn.train.Callback(on_epoch_end=untyped(lambda run: None)),
         ["Callback expects for on_epoch_end a function (number, run, row) -> bool or None"],
     ),
-    "a program for a sweep": (lambda: jn.sweeps.sweep(untyped(train()())), ["sweep expects a study", "got a program"]),
-    "a study without hp": (
+    "a program for a sweep": (
+        lambda: jn.sweeps.sweep(untyped(train()())),
+        ["sweep expects a trial function", "got a program"],
+    ),
+    "a trial function without hp": (
         lambda: jn.sweeps.sweep(untyped(lambda: None)),
-        ["sweep expects for study a function (hp) -> program"],
+        ["sweep expects for trial_fn a function (hp) -> program"],
     ),
     "what fit returns for diagnose": (
         lambda: jn.train.diagnose(untyped((0, {}))),
@@ -712,7 +715,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "a list for a grid": (
         lambda: jn.sweeps.sweep(lambda hp: train()(), grid=untyped([{"lr": 0.1}])),
-        ["sweep expects grid as a dict of lists", "members= takes a list of dicts"],
+        ["sweep expects grid as a dict of lists", "trials= takes a list of dicts"],
     ),
     "a word for a depth": (
         lambda: jn.summary(NET, FLAT, depth=untyped("all")),
