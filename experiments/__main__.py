@@ -1,9 +1,9 @@
-"""The command `python -m experiments`: the default study, or those of the notes' claims.
+"""The command `python -m experiments`: the default study, or the studies of claims.
 
 python -m experiments                    # LeNet-5 on real digits; `--help` lists its options
 python -m experiments list               # every study: claim, data, cost
 python -m experiments run NAME           # one of them; `--quick` or `--tiny`, and `--help` lists its options
-python -m experiments all --quick        # all of them, small; `--full` for the figures of the book
+python -m experiments all --quick        # all of them, small; `--full` for the size of docs/claims
 python -m experiments report             # rebuild docs/claims from the results
 """
 
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def listing(arguments: Sequence[str]) -> None:
-    """Print every study."""
+    """Print the claim, data and cost of each study."""
     argparse.ArgumentParser(prog="python -m experiments list").parse_args(arguments)
     for study in studies().values():
         about = study.about
@@ -65,7 +65,7 @@ def one(arguments: Sequence[str]) -> None:
 
 
 def everything(arguments: Sequence[str]) -> None:
-    """Run all studies, or some of them, and print a line each."""
+    """Run all studies, or some of them; one that fails does not stop the others."""
     parser = argparse.ArgumentParser(prog="python -m experiments all")
     add_sizes(parser, "quick")
     parser.add_argument("--only", nargs="+", choices=studies(), metavar="NAME")
@@ -77,10 +77,11 @@ def everything(arguments: Sequence[str]) -> None:
             continue
         try:
             run_and_show(study, study.config(options.size), options.root, options.size)
-        except Exception as error:  # the others are worth running
+        except Exception as error:
             failed.append(name)
             print(f"{name}: failed, {type(error).__name__}: {error}", file=sys.stderr, flush=True)
-        jax.clear_caches()  # programs that nobody calls again: hundreds of megabytes by the end
+        # Nobody calls these programs again, and by the end they would hold hundreds of megabytes.
+        jax.clear_caches()
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
 
@@ -95,7 +96,7 @@ def add_sizes(parser: argparse.ArgumentParser, usual: str) -> argparse._Mutually
 
 
 def run_and_show(study: Study, config: object, root: Path, size: object) -> None:
-    """Run a study and print what came of it, and the time it took."""
+    """Run a study, and print its results and the time it took."""
     began = time.perf_counter()
     folder, verdict = conduct(study, config, root, size)  # pyright: ignore[reportArgumentType]  # checked when read
     show(study, verdict, folder)

@@ -14,7 +14,7 @@ import numpy as np
 import optax
 
 import jaxnets as jn
-from jaxnets.plot.style import BLUE, ORANGE, canvas
+from jaxnets.plot.style import BLUE, ORANGE, panels
 
 KEY = jax.random.key(0)
 CLASSES = jn.objective(jn.losses.cross_entropy)
@@ -22,7 +22,7 @@ whole = jax.jit(lambda program, key: program(key))
 
 
 def split(train: int) -> tuple[Any, Any]:
-    """Return so many digits to learn from, and 597 others."""
+    """Return so many digits to train on, and 597 others."""
     images, labels = jn.data.digits()
     images = images.reshape(-1, 64)
     return (images[:train], labels[:train]), (images[1200:], labels[1200:])
@@ -65,9 +65,9 @@ def compare_rates(folder: Path) -> None:
 
 
 def draw_verdicts(folder: Path) -> None:
-    """Draw four runs with what is said of them."""
+    """Draw four runs with the verdict of `diagnose` on each."""
     (x, y), held_out = split(1200)
-    few = np.where(np.arange(60) % 5 == 0, (y[:60] + 1) % 10, y[:60])  # a fifth of the labels is wrong
+    few = np.where(np.arange(60) % 5 == 0, (y[:60] + 1) % 10, y[:60])  # a fifth of the labels are wrong
     pixels = [20, 27, 36]
     runs = {
         "1,200 digits": (mlp(32), (x, y), held_out, 1e-3, 60),
@@ -75,8 +75,8 @@ def draw_verdicts(folder: Path) -> None:
         "three pixels of each": (mlp(32), (x[:, pixels], y), (held_out[0][:, pixels], held_out[1]), 3e-3, 60),
         "60 digits, a fifth mislabeled": (mlp(256), (x[:60], few), held_out, 1e-2, 60),
     }
-    figure = canvas(9.2, 6.0)
-    for axes, (name, (net, data, validation, rate, epochs)) in zip(figure.subplots(2, 2).flat, runs.items()):
+    figure, grid = panels(2, 2, width=4.6, height=3.0)
+    for axes, (name, (net, data, validation, rate, epochs)) in zip(grid, runs.items()):
         program = jn.train.program(
             net, CLASSES, optax.adam(rate), data, epochs=epochs, batch_size=60, validation=validation
         )
@@ -97,24 +97,23 @@ def draw_verdicts(folder: Path) -> None:
 
 
 def draw_norms(folder: Path) -> None:
-    """Draw the norms of eight layers' gradients in the first epoch, for sigmoids and for rectifiers."""
+    """Draw the gradient norms of eight layers in the first epoch, for sigmoids and for ReLUs."""
     data, _ = split(1200)
-    figure = canvas(9.2, 3.4)
-    panels = figure.subplots(1, 2)
+    figure, grid = panels(2, width=4.6, height=3.4)
     for name, act, color in (("sigmoid", jax.nn.sigmoid, BLUE), ("relu", jax.nn.relu, ORANGE)):
         net = mlp(*[32] * 8, act=act)
         program = jn.train.program(
             net, CLASSES, optax.adam(1e-3), data, epochs=1, options=jn.train.Options(monitor=jn.train.norms(net))
         )
         history = jax.device_get(whole(program, KEY)[1])
-        for axes, what in zip(panels, ("gradient_norm", "activation_norm")):
+        for axes, what in zip(grid, ("gradient_norm", "activation_norm")):
             values = [float(history[f"{what}/fc{number}"][0]) for number in range(1, 9)]
             axes.semilogy(range(1, 9), values, "o-", color=color, label=name)
             axes.set_xlabel("layer")
             axes.set_ylabel(what.replace("_", " "))
             axes.grid(alpha=0.3)
             print(f"{name} {what}: " + " ".join(f"{value:.2g}" for value in values))
-    panels[0].legend(frameon=False)
+    grid[0].legend(frameon=False)
     figure.savefig(folder / "diagnose-norms.png")
 
 

@@ -1,4 +1,4 @@
-"""Draw what one unit of a ResNet sees of a photograph: `python -m experiments.receptive_field`."""
+"""Draw the receptive field of one unit of a ResNet on a photograph: `python -m experiments.receptive_field`."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,7 @@ import jaxnets as jn
 
 
 def main(path: Path) -> None:
-    """Write the figure of a unit of `layer2`, with the photograph of a flower that ships inside scikit-learn."""
+    """Write the figure of a unit of `layer2`, with the photograph of a flower that ships in scikit-learn."""
     from sklearn.datasets import load_sample_image
 
     image = jnp.asarray(load_sample_image("flower.jpg")[None, :384:2, 120:504:2], jnp.float32) / 255

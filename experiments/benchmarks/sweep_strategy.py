@@ -60,7 +60,7 @@ def contestant(net: jn.Net, shape: tuple[int, ...], how: str) -> tuple[Callable[
         held["runs"], _, _ = jax.block_until_ready(team.run_epoch(everyone, held["runs"], active))
         return 1e3 * (time.perf_counter() - began) / MEMBERS / BATCHES
 
-    return turn, sum(leaf.size for leaf in jax.tree.leaves(team.shared.run.params))
+    return turn, sum(leaf.size for leaf in jax.tree.leaves(team.shared.state.params))
 
 
 def main(names: list[str], rounds: int = 15) -> None:
