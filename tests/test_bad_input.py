@@ -365,7 +365,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
         ["serial expects train as True or False", "static_argnames='train'"],
     ),
     "a run for the parameters": (
-        lambda: NET.apply(jn.train.start(NET, optax.sgd(0.1), KEY, FLAT), {}, FLAT),
+        lambda: NET.apply(jn.train.start(NET, optax.sgd(0.1), FLAT, key=KEY), {}, FLAT),
         ["serial expects parameters as a dict, got TrainState; a train state has state.params"],
     ),
     "parameters and state swapped": (
