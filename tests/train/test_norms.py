@@ -165,7 +165,7 @@ def test_activations_are_those_of_the_network_cut_off_there():
 
     def both(x: jax.Array) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
         one = seen(net, x)
-        cuts = {path: net.upto(path).apply(one.run.params, {}, x, key=one.key, train=True)[0] for path in paths}
+        cuts = {path: net.upto(path).apply(one.state.params, {}, x, key=one.key, train=True)[0] for path in paths}
         return activations(net, one), {path: root_mean_square(y) for path, y in cuts.items()}
 
     found, want = jax.jit(both)(X)
@@ -180,7 +180,7 @@ def test_layers_of_a_loop_are_means_over_its_turns():
 
     def both(x: jax.Array) -> tuple[Any, ...]:
         one = seen(short, x)
-        params = {"blocks": jn.unstack(one.run.params["blocks"])}
+        params = {"blocks": jn.unstack(one.state.params["blocks"])}
         inner = [long.upto(f"blocks/{k}/fc").apply(params, {}, x)[0] for k in range(3)]
         return activations(short, one), root_mean_square(*inner), root_mean_square(long.apply(params, {}, x)[0])
 
@@ -196,7 +196,7 @@ def test_a_recurrent_layer_gives_its_sequence_or_its_last_step(every: bool):
 
     def both(x: jax.Array) -> tuple[jax.Array, jax.Array]:
         one = seen(net, x)
-        return activations(net, one)["rnn"], root_mean_square(net.apply(one.run.params, {}, x)[0])
+        return activations(net, one)["rnn"], root_mean_square(net.apply(one.state.params, {}, x)[0])
 
     np.testing.assert_allclose(*jax.jit(both)(floats(8, 5, 2)), rtol=1e-5)
 
