@@ -52,7 +52,7 @@ def dbn(widths: Sequence[int], num_classes: int | None = None, *, visible: Visib
 def dbn_stages(
     widths: Sequence[int], *, visible: Visible = "bernoulli", steps: int = 1, chains: int = 0
 ) -> list[tuple[Net, Net]]:
-    """Return the stages of a `dbn` for `jn.train.pretrain_layers`: for each machine the network to train and the features.
+    """Return the stages of a `dbn` for `jn.train.pretrain_layers`: for each machine, the learner and its features.
 
     Args:
         widths: as for `dbn`.
