@@ -50,7 +50,7 @@ def compare_rates(folder: Path) -> None:
     ]
     print(f"{'':26}{'suggested':>10}{'loss':>7}{'best of grid':>14}{'loss':>7}")
     for name, net, optimizer, (low, high) in cases:
-        found = jn.train.find_learning_rate(net, CLASSES, optimizer, data, KEY)
+        found = jn.train.find_learning_rate(net, CLASSES, optimizer, data, key=KEY)
 
         def learn(rate: jax.Array, net: jn.Net = net, optimizer: Callable[[Any], Any] = optimizer) -> jax.Array:
             program = jn.train.program(net, CLASSES, optimizer(rate), data, epochs=5, validation=held_out)

@@ -153,7 +153,7 @@ SLOW = (
     "train/test_streaming.py::test_a_run_broken_off_in_the_middle_of_an_epoch_goes_on_from_the_one_before",
     "data/test_folds.py::test_a_fold_is_scikit_learns",
     "decoding/test_sampling.py::test_a_tiny_model_learns_a_sentence_and_says_it",
-    "test_documentation.py::test_docstring_examples[jaxnets.train.greedy]",
+    "test_documentation.py::test_docstring_examples[jaxnets.train.pretrain]",
     "test_ignored.py::test_a_metric_ignores_labels[None]",
     "data/test_stream.py::test_workers_name_an_example_too",
     "coming_from/test_keras.py::test_row",

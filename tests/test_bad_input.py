@@ -314,7 +314,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
         ["early_stopping expects a real number for min_delta"],
     ),
     "epochs in quotes": (train(epochs="5"), ["program expects an integer for epochs, got str '5'"]),
-    "average in quotes": (train(ema_decay=QUOTED), ["program expects a real number for average, got str"]),
+    "average in quotes": (train(ema_decay=QUOTED), ["program expects a real number for ema_decay, got str"]),
     "learning rate in quotes": (
         train(optimizer=lambda: optax.adam(QUOTED)),
         ["program expects an optimizer whose settings are numbers, got text for"],
@@ -365,7 +365,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
         ["serial expects train as True or False", "static_argnames='train'"],
     ),
     "a run for the parameters": (
-        lambda: NET.apply(jn.train.start(NET, optax.sgd(0.1), KEY, FLAT), {}, FLAT),
+        lambda: NET.apply(jn.train.start(NET, optax.sgd(0.1), FLAT, key=KEY), {}, FLAT),
         ["serial expects parameters as a dict, got TrainState; a train state has state.params"],
     ),
     "parameters and state swapped": (
@@ -377,7 +377,10 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
         ["another net", "variables['params']"],
     ),
     "a network's parameters": (lambda: NET.params, ["a Net has no 'params'", "params, state = net.init(key, x)"]),
-    "a network that is fitted": (lambda: NET.fit(FLAT), ["a Net has no 'fit'", "jn.fit(net, loss, optimizer, data, epochs=10, key=key)"]),
+    "a network that is fitted": (
+        lambda: NET.fit(FLAT),
+        ["a Net has no 'fit'", "jn.fit(net, loss, optimizer, data, epochs=10, key=key)"],
+    ),
     "Keras's layer": (lambda: jn.Dense(3), ["has no attribute 'Dense'; jn.dense"]),
     "PyTorch's layer": (lambda: jn.Conv2d(3, 3), ["has no attribute 'Conv2d'; jn.conv"]),
     "an activation": (lambda: jn.relu, ["has no attribute 'relu'; jax.nn.relu"]),
@@ -464,7 +467,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "an order that is too short": (
         lambda: train(sampler=lambda key, data: jnp.arange(3))()(KEY),
-        ["program expects sampler to give indices (8,), got (3,)"],
+        ["program expects sampler to return indices (8,), got (3,)"],
     ),
     "norms not called": (
         lambda: jn.train.Options(monitor=untyped(jn.train.norms)),
@@ -477,12 +480,12 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "freezing everything by a bool": (
         train(freeze=True),
-        ["Options expects for freeze patterns of paths", "bool True"],
+        ["program expects for freeze patterns of paths", "bool True"],
     ),
-    "an exception to nothing": (train(but="head/**"), ["program expects a pattern that 'head/**' is an exception to"]),
+    "the former exception to a pattern": (train(but="head/**"), ["program has no argument but"]),
     "a share for validation": (
         train(validation=0.2),
-        ["expects validation as (inputs, targets)", "float 0.2; jn.data.split"],
+        ["expects validation as (inputs, targets)", "with jn.data.split"],
     ),
     # --- data
     "string labels": (train((FLAT, ["red", "white"])), ["the targets of data, got text such as 'red'", "np.unique"]),
@@ -509,7 +512,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     "paths for inputs": (train((Path("x.npy"), [0])), ["expects numbers in the inputs of data", "np.load"]),
     "a dict of data": (train({"x": FLAT}), ["data as (inputs, targets)", "got dict; take its parts, (data['x'], ...)"]),
     "a list of pairs": (train([(FLAT[0], 0)] * 9), ["got list; for a list of pairs, tuple(np.stack(part)"]),
-    "a generator": (train(each for each in "ab"), ["got generator", "gather what it gives"]),
+    "a generator": (train(each for each in "ab"), ["got generator", "collect its items"]),
     "inputs alone": (train(FLAT), ["expects data as (inputs, targets)", "targets are missing"]),
     "inputs in a tuple": (train((FLAT,)), ["got a tuple of 1", "for an autoencoder", "(x, x)"]),
     "a file for predict": (
@@ -521,18 +524,18 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
         ["evaluate expects data as (inputs, targets)", "targets are missing"],
     ),
     # --- fit and sweep
-    "a network for fit": (
+    "a network for run": (
         lambda: jn.train.run(NET, key=KEY),
-        ["fit expects a program and a key, got Net", "jn.train.program("],
+        ["run expects a program and a key, got Net", "jn.train.program("],
     ),
-    "a seed for fit": (
+    "a seed for run": (
         lambda: jn.train.run(train()(), key=ZERO),
-        ["fit expects a key such as jax.random.key(0), got int 0"],
+        ["run expects a key such as jax.random.key(0), got int 0"],
     ),
     "a seed for a program": (lambda: train()()(ZERO), ["expects a key such as jax.random.key(0), got int 0"]),
     "a function for a callback": (
         lambda: jn.train.run(train()(), key=KEY, callbacks=untyped([print])),
-        ["fit expects a list of callbacks", "got the function print; jn.train.Callback(on_epoch_end=function)"],
+        ["run expects a list of callbacks", "got the function print; jn.train.Callback(on_epoch_end=function)"],
     ),
     "a callback not called": (
         lambda: jn.train.run(train()(), key=KEY, callbacks=untyped([jn.train.progress])),
@@ -544,7 +547,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "a callback of another form": (
         lambda: jn.train.Callback(on_epoch_end=untyped(lambda run: None)),
-        ["Callback expects for on_epoch_end a function (number, run, row) -> bool or None"],
+        ["Callback expects for on_epoch_end a function (number, state, row) -> bool or None"],
     ),
     "a program for a sweep": (
         lambda: jn.sweeps.sweep(untyped(train()())),
@@ -600,7 +603,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
             options=jn.train.Options(plateau=("accuracy", optax.contrib.reduce_on_plateau())),
             metrics=jn.metrics.accuracy,
         ),
-        ["program expects plateau to look at a loss or an error, got 'accuracy'"],
+        ["program expects plateau to follow a loss or an error, got 'accuracy'"],
     ),
     "a callback that returns the run": (
         lambda: jn.train.run(
@@ -610,15 +613,15 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "an order of places that are none": (
         train(sampler=lambda key, data: jnp.arange(8) + 5),
-        ["program expects sampler to give indices below 8, got 12"],
+        ["program expects sampler to return indices below 8, got 12"],
     ),
     "an order by a mask": (
         train(sampler=lambda key, data: jnp.ones(8, bool)),
-        ["program expects sampler to give integers, got bool"],
+        ["program expects sampler to return integers, got bool"],
     ),
     "a loss that counts": (
         lambda: jn.objective(lambda o, y: o.argmax(-1) != y)({}, LOGITS, jnp.zeros(4, int)),
-        ["objective expects data to give real numbers, got bool", "jn.metrics.mean(function)"],
+        ["objective expects data to return real numbers, got bool", "jn.metrics.mean(function)"],
     ),
     "two losses": (
         lambda: jn.objective(jn.losses.cross_entropy, untyped(jn.losses.huber)),
@@ -674,7 +677,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "Keras's name of a value": (
         lambda: jn.train.run(train()(), key=KEY, callbacks=[jn.train.early_stopping("val_loss", patience=2)]),
-        ["for 'val_loss': nothing declares", "the program reports nothing of this name, write validation/loss"],
+        ["for 'val_loss': nothing declares", "the program reports no value of this name, write validation/loss"],
     ),
     "a label to ignore of an example": (
         lambda: jn.losses.ignoring(jn.losses.cross_entropy, -1)(LOGITS, jnp.zeros(4, int)),
@@ -693,9 +696,9 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
         ["program has no argument validation_data: write validation="],
     ),
     "Keras's shuffle": (train(shuffle=True), ["program has no argument shuffle: leave it out"]),
-    "epochs for fit": (
-        lambda: untyped(jn.train.fit)(train()(), KEY, epochs=3),
-        ["fit has no argument epochs: give it to jn.train.program"],
+    "epochs for run": (
+        lambda: untyped(jn.train.run)(train()(), key=KEY, epochs=3),
+        ["run has no argument epochs: give it to jn.train.program"],
     ),
     "Keras's monitor": (
         lambda: untyped(jn.train.early_stopping)(monitor="loss", patience=3),

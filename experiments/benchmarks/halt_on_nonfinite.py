@@ -36,7 +36,7 @@ def contestants(
     made = {}
     for name, halt_on_nonfinite in (("with", True), ("without", False)):
         options = jn.train.Options(halt_on_nonfinite=halt_on_nonfinite)
-        state = jn.train.start(net, adam, jax.random.key(0), batch.x, options)
+        state = jn.train.start(net, adam, batch.x, options, key=jax.random.key(0))
         step: Any = jn.train.make_train_step(net, objective, adam, options)
         if trials:
             state = jax.tree.map(lambda leaf: jnp.stack([leaf] * trials), state)

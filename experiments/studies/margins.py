@@ -76,7 +76,7 @@ def run(config: Config) -> Results:
             return jnp.where(hp["hinge"] == 1, hinge, jn.losses.cross_entropy(scores, y))
 
         def watched(seen: jn.train.StepInfo) -> dict[str, jax.Array]:
-            scores, y = NET.apply(seen.run.params, {}, seen.batch.x)[0], seen.batch.y
+            scores, y = NET.apply(seen.state.params, {}, seen.batch.x)[0], seen.batch.y
             return {"margin": margins_of(scores, y).mean(), "content": (loss(scores, y) == 0).mean()}
 
         objective = jn.objective(loss, jn.regularizers.l2(hp["strength"]))

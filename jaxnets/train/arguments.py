@@ -1,4 +1,4 @@
-"""What a user hands to training and evaluation: taken as it is meant where that is plain, explained where it is not."""
+"""Arguments of training and evaluation: converted if their meaning is clear, explained in an error otherwise."""
 
 import inspect
 import types
@@ -14,7 +14,7 @@ import numpy as np
 import optax
 
 from jaxnets import losses
-from jaxnets import metrics as ours
+from jaxnets import metrics as library_metrics
 from jaxnets.core.checks import check_function, is_uncalled, name_of
 from jaxnets.core.errors import NetError, shown
 from jaxnets.core.foreign import arrays, library
@@ -36,7 +36,7 @@ ON_LOGITS: dict[Any, tuple[Any, ...]] = {
 
 
 def network(net: Any) -> Net:
-    """Return a `Net` for one, or for a function `x -> y`.
+    """Return a `Net`; a function `x -> y` is converted to one.
 
     Raises:
         NetError: for anything else.
@@ -51,30 +51,33 @@ def network(net: Any) -> Net:
         raise NetError(str(error)) from None
 
 
-def objective_of(what: Any) -> ObjectiveFunction:
-    """Return an objective; a bare loss, known by the two arguments that it must have, goes through `jn.objective`.
+def objective_of(function: Any) -> ObjectiveFunction:
+    """Return an objective; a loss, recognized by its two required arguments, is passed through `jn.objective`.
 
     Raises:
-        NetError: for what is neither.
+        NetError: for something that is neither.
     """
     hints: dict[Any, str] = {
         Regularizer: "a regularizer is added to a loss, jn.objective(loss, regularizer)",
-        Metric: "metrics are reported, metrics=[...]; what is minimized is in jn.losses",
+        Metric: "metrics are reported, metrics=[...]; losses are in jn.losses",
         optax.GradientTransformation: "the order is program(net, objective, optimizer, data)",
-        list: "jn.objective(loss, regularizer) makes one of several terms",
+        list: "combine several terms with jn.objective(loss, regularizer)",
     }
-    if isinstance(what, (*hints, Net, type)) or not callable(what) or library(what):
-        hint = next((hint for kind, hint in hints.items() if isinstance(what, kind)), "such as jn.losses.cross_entropy")
-        raise NetError(f"expects an objective, or a loss (outputs, targets) of JAX arrays, got {shown(what)}; {hint}")
-    function: Any = what
-    return objective(function) if not isinstance(what, Objective) and _needed(what) == 2 else function
+    if isinstance(function, (*hints, Net, type)) or not callable(function) or library(function):
+        hints_found = (hint for kind, hint in hints.items() if isinstance(function, kind))
+        hint = next(hints_found, "such as jn.losses.cross_entropy")
+        raise NetError(
+            f"expects an objective, or a loss (outputs, targets) of JAX arrays, got {shown(function)}; {hint}"
+        )
+    given: Any = function
+    return given if isinstance(given, Objective) or _required_arguments(given) != 2 else objective(given)
 
 
 def metrics_of(metrics: Metrics) -> dict[str, Metric]:
-    """Return metrics by name; those of a list are called as they call themselves.
+    """Return metrics by name; those of a list have their own names.
 
     Raises:
-        NetError: if one is no metric, or two have one name.
+        NetError: if one is no metric, or two have the same name.
     """
     named: dict[str, Any]
     if isinstance(metrics, Mapping):
@@ -87,10 +90,10 @@ def metrics_of(metrics: Metrics) -> dict[str, Metric]:
             raise NetError(f"expects metrics of different names, got {names}; give a dict, {{name: metric}}")
     for name, metric in named.items():
         if isinstance(metric, str):
-            hint = f"jn.metrics.{metric}" if hasattr(ours, metric) else "jn.metrics has them"
+            hint = f"jn.metrics.{metric}" if hasattr(library_metrics, metric) else "jn.metrics has them"
             raise NetError(f"expects metrics from jn.metrics, got str {metric!r}; {hint}")
         if not isinstance(metric, Metric):
-            hint = "jn.metrics.mean(loss) makes one of a loss"
+            hint = "jn.metrics.mean(loss) reports a loss"
             if is_uncalled(metric):
                 hint = f"call it, jn.metrics.{metric.__name__}(...)"
             raise NetError(f"expects metrics from jn.metrics, got {shown(metric)} for {name!r}; {hint}")
@@ -98,50 +101,52 @@ def metrics_of(metrics: Metrics) -> dict[str, Metric]:
 
 
 def check_optimizer(optimizer: Any) -> None:
-    """Check that an optimizer is Optax's, or built like one, and that its settings are numbers.
+    """Check that an optimizer is one of Optax's, or built like one, and that its settings are numbers.
 
     Raises:
-        NetError: if not.
+        NetError: if it is not.
     """
     if not all(callable(getattr(optimizer, name, None)) for name in ("init", "update")) or isinstance(optimizer, type):
         hint = "optax.adam(1e-3)"
         if isinstance(optimizer, types.FunctionType):
             hint = f"call it, optax.{optimizer.__name__}(1e-3)" if hasattr(optax, optimizer.__name__) else hint
-            hint = f"{hint}; a schedule stands for the rate, optax.adam(schedule)" if optimizer.__closure__ else hint
+            if optimizer.__closure__:  # a schedule
+                hint = f"{hint}; a schedule takes the place of the rate, optax.adam(schedule)"
         elif isinstance(optimizer, str):
             hint = f"optax.{optimizer}(1e-3)" if hasattr(optax, optimizer) else hint
         raise NetError(f"expects an Optax optimizer, got {shown(optimizer)}; {hint}")
-    for name, text in _texts(optimizer.update, set()):
+    for name, text in _quoted_numbers(optimizer.update, set()):
         raise NetError(f"expects an optimizer whose settings are numbers, got text for {name}{text}; write no quotes")
 
 
-def _texts(function: Any, seen: set[int]) -> Iterator[tuple[str, str]]:
-    """Give the names of settings of an optimizer that are numbers in quotes; a rate of "0.1" times -1 is ""."""
+def _quoted_numbers(function: Any, seen: set[int]) -> Iterator[tuple[str, str]]:
+    """Yield the settings of an optimizer that are numbers in quotes, as `(name, text)`; "0.1" times -1 is ""."""
     if id(function) in seen:
         return
     seen.add(id(function))
     if isinstance(function, tuple | list):
         for each in function:
-            yield from _texts(each, seen)
+            yield from _quoted_numbers(each, seen)
+    # Optax's transformations are closures: their settings are the variables that they close over.
     names = getattr(getattr(function, "__code__", None), "co_freevars", ())
     for name, cell in zip(names, getattr(function, "__closure__", None) or ()):
         try:
             held = cell.cell_contents
-        except ValueError:  # not filled yet
+        except ValueError:  # an empty cell
             continue
         if isinstance(held, str) and (not held or held.replace(".", "").replace("-", "").replace("e", "").isdigit()):
             yield name, f", {held!r}" if held else ""
         elif callable(held) or isinstance(held, tuple | list):
-            yield from _texts(held, seen)
+            yield from _quoted_numbers(held, seen)
 
 
 def pair(name: str, data: Any, *, needed: bool = True) -> Any:
-    """Return data as a tuple of inputs, targets and, if given, weights, each a tree of arrays.
+    """Return data as a tuple of inputs, targets and, if given, weights, each a pytree of arrays.
 
-    Lists, tables and series, and the tensors of other libraries become arrays; a list of two or three is a tuple.
+    Lists, tables, series and the tensors of other libraries become arrays; a list of two or three becomes a tuple.
 
     Raises:
-        NetError: for anything else; the way to make data of it is told.
+        NetError: for anything else; the hint says how to make data of it.
     """
     if isinstance(data, Stream) or (data is None and not needed):
         return data
@@ -150,14 +155,14 @@ def pair(name: str, data: Any, *, needed: bool = True) -> Any:
     if not isinstance(data, tuple) or len(data) not in (2, 3):
         got = f"a tuple of {len(data)}" if isinstance(data, tuple) else shown(data)
         raise NetError(
-            f"expects {name} as (inputs, targets) or (inputs, targets, weights), got {got}{_way(name, data)}"
+            f"expects {name} as (inputs, targets) or (inputs, targets, weights), got {got}{_data_hint(name, data)}"
         )
     parts = zip(("inputs", "targets", "weights"), data)
     return tuple(arrays(f"the {what} of {name}", part) for what, part in parts)
 
 
-def _way(name: str, data: Any) -> str:
-    """Return how data of another kind become a pair."""
+def _data_hint(name: str, data: Any) -> str:
+    """Return how to make a pair of data of another kind."""
     if isinstance(data, tuple):
         return "; for an autoencoder the inputs are the targets, (x, x)" if len(data) == 1 else ""
     if isinstance(data, Mapping):
@@ -167,17 +172,17 @@ def _way(name: str, data: Any) -> str:
     if isinstance(data, np.ndarray | jax.Array):
         return "; targets are missing"
     if name == "validation" and isinstance(data, float):
-        return "; jn.data.split keeps a share of the data out"
+        return "; hold out a part of the data with jn.data.split"
     if isinstance(data, list) and data and isinstance(data[0], tuple):
         return "; for a list of pairs, tuple(np.stack(part) for part in zip(*data))"
     if hasattr(data, "columns"):
-        return "; take its columns apart, (data.drop(columns='y'), data['y'])"
+        return "; separate its columns, (data.drop(columns='y'), data['y'])"
     if hasattr(data, "__getitem__") and hasattr(data, "__len__"):
-        return "; jn.data.stream(data, batch_size) reads what has a length and gives (input, target) by number"
+        return "; jn.data.stream(data, batch_size) reads what has a length and returns (input, target) by number"
     if hasattr(data, "dataset"):
-        return "; jn.data.stream(loader.dataset, batch_size) reads what it loads"
+        return "; read its dataset, jn.data.stream(loader.dataset, batch_size)"
     if hasattr(data, "__iter__"):
-        return "; gather what it gives, tuple(np.stack(part) for part in zip(*data))"
+        return "; collect its items, tuple(np.stack(part) for part in zip(*data))"
     return ""
 
 
@@ -189,20 +194,20 @@ FORMS = {
 
 
 def check_functions(**functions: Any) -> None:
-    """Check the arguments of `program` that are functions, or `None`.
+    """Check the arguments of `program` that are functions or `None`.
 
     Raises:
-        NetError: if one can't be called as it will be.
+        NetError: if one can't be called with the arguments that it will get.
     """
     for name, function in functions.items():
         check_function(name, function, FORMS[name])
 
 
 def options_of(options: Any, freeze: Pattern | None, ema_decay: Any, stopping: Any) -> Options:
-    """Return the options of a program with what it has arguments for.
+    """Return the options of a program, completed by its arguments.
 
     Raises:
-        NetError: for what is no record of options, no rule for early stopping, or something given twice.
+        NetError: for something other than `Options`, no rule for early stopping, or an option that is given twice.
     """
     if not isinstance(options, Options):
         raise NetError(f"expects options=jn.train.Options(...), got {shown(options)}")
@@ -210,27 +215,29 @@ def options_of(options: Any, freeze: Pattern | None, ema_decay: Any, stopping: A
         raise NetError(
             f"expects stopping=jn.train.early_stopping('validation/loss', patience=5), got {shown(stopping)}"
         )
-    for name, value in (("freeze", freeze), ("ema_decay", ema_decay)):
-        if value is not None and getattr(options, name) is not None:
+    given = {name: value for name, value in (("freeze", freeze), ("ema_decay", ema_decay)) if value is not None}
+    for name in given:
+        if getattr(options, name) is not None:
             raise NetError(f"gets {name} twice, as an argument and in options; give it once")
-    own = {"freeze": freeze, "ema_decay": ema_decay}
-    return replace(options, **{name: value for name, value in own.items() if value is not None})
+    return replace(options, **given)
 
 
 def warn_of_probabilities(net: Net, objective: Any) -> None:
-    """Warn where a network ends in probabilities and the loss takes logits."""
+    """Warn if a network ends in probabilities and the loss takes logits."""
+    # Only containers that run their children in order have a `cut`: go down to the last layer.
     while net.children and net.cut is not None:
         net = net.children[list(net.children)[-1]]
-    last, given = _inside(net.arguments.get("function")), getattr(objective, "loss", None)
-    loss, options = _inside(given), given.keywords if isinstance(given, partial) else {}
-    takes_it = any(last is function and loss in taking for function, taking in ON_LOGITS.items())
-    if takes_it and options.get("from_logits", True):
+    last, given = _unwrapped(net.arguments.get("function")), getattr(objective, "loss", None)
+    loss, options = _unwrapped(given), given.keywords if isinstance(given, partial) else {}
+    applied_twice = any(last is function and loss in takers for function, takers in ON_LOGITS.items())
+    if applied_twice and options.get("from_logits", True):
         name = name_of(last)
         text = f"the network ends in {name}, and {name_of(loss)} takes logits and applies it itself"
-        warnings.warn(f"{text}; leave {name} out, and apply it to what the network predicts", stacklevel=4)
+        # Up to the caller of `program` or `fit`, past `build` and the wrappers of `explained`.
+        warnings.warn(f"{text}; leave {name} out, and apply it to the network's predictions", stacklevel=6)
 
 
-def _inside(function: Any) -> Any:
+def _unwrapped(function: Any) -> Any:
     """Return the function inside a `functools.partial`."""
     while isinstance(function, partial):
         function = function.func
@@ -238,16 +245,16 @@ def _inside(function: Any) -> Any:
 
 
 def callback_hint(wrong: Any) -> str:
-    """Return what to write for something that is no callback."""
+    """Return what to write instead of something that is no callback."""
     if is_uncalled(wrong):
         return f"; call it, jn.train.{wrong.__name__}(...)"
     if callable(wrong):
-        return "; jn.train.Callback(on_epoch_end=function) calls function(number, run, row) after every epoch"
+        return "; jn.train.Callback(on_epoch_end=function) calls function(number, state, row) after every epoch"
     return ""
 
 
-def _needed(function: Any) -> int | None:
-    """Return how many arguments by place a function must have, `None` if it takes any number or does not tell."""
+def _required_arguments(function: Any) -> int | None:
+    """Return the number of required positional arguments, `None` if a function takes any number or does not tell."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):

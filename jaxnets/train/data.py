@@ -1,4 +1,4 @@
-"""What a program takes as data: pairs of inputs and targets, or triples with the examples' weights."""
+"""Checks of training data: inputs and targets, and optionally example weights."""
 
 from typing import Any
 
@@ -13,16 +13,16 @@ Data = tuple[Any, ...]
 
 
 def check_data(name: str, data: Any, *, finite: bool = True) -> int:
-    """Return how many examples there are.
+    """Check data and return the number of examples.
 
     Args:
         name: what the data are called in an error.
         data: `(inputs, targets)` or `(inputs, targets, weights)`.
-        finite: whether NaN is an error; infinity never is, as it may stand for something.
+        finite: whether NaN is an error; infinity never is, since it may be meant.
 
     Raises:
-        NetError: for anything else, no examples, several lengths, weights of another shape, negative ones or none above
-            0, or NaN in what has weight.
+        NetError: for anything else, no examples, different lengths, weights of another shape, negative ones or none
+            above 0, or NaN in examples whose weight is not 0.
     """
     if not isinstance(data, tuple) or len(data) not in (2, 3):
         got = f"a tuple of {len(data)}" if isinstance(data, tuple) else type(data).__name__
@@ -38,14 +38,14 @@ def check_data(name: str, data: Any, *, finite: bool = True) -> int:
 
 
 def check_examples(name: str, **parts: Any) -> int:
-    """Return how many examples there are in pytrees of arrays.
+    """Return the number of examples in pytrees of arrays.
 
     Args:
-        name: what they are called in an error.
-        **parts: pytrees by what they are, `inputs=x, targets=y`.
+        name: what they are called together in an error.
+        **parts: pytrees by what each is called, `inputs=x, targets=y`.
 
     Raises:
-        NetError: for no examples, several lengths, or an array without an axis of examples.
+        NetError: for no examples, different lengths, or an array without an axis of examples.
     """
     shapes = {what: [jnp.shape(leaf) for leaf in jax.tree.leaves(part)] for what, part in parts.items()}
     lengths = {shape[:1] for part in shapes.values() for shape in part}
@@ -71,17 +71,18 @@ def _check_weights(name: str, weights: Any) -> None:
 
 
 def _check_numbers(name: str, part: Any, weights: Any = None) -> None:
-    """Check that there is no NaN, but for examples of weight 0."""
+    """Check that there is no NaN, except in examples of weight 0."""
     excluded = None if weights is None or is_traced(weights) else weights == 0
     for path, leaf in paths(part).items():
         if is_traced(leaf) or not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
             continue
-        whole = not isinstance(leaf, jax.Array) or leaf.is_fully_addressable
-        bad = np.isnan(np.asarray(leaf)) if whole else jnp.isnan(leaf)  # of several processes none can see it whole
+        # An array that is spread over several processes is searched by all of them together.
+        addressable = not isinstance(leaf, jax.Array) or leaf.is_fully_addressable
+        bad = np.isnan(np.asarray(leaf)) if addressable else jnp.isnan(leaf)
         if excluded is not None:
             bad = bad & ~excluded.reshape(-1, *[1] * (bad.ndim - 1))
         if bad.any():
             first = int(bad.reshape(len(bad), -1).any(1).argmax())
-            where = f"{name}" + (f" ({path})" if path else "")
-            hint = "leave such examples out or fill them in; halt_on_nonfinite=False takes them as they are"
+            where = f"{name} ({path})" if path else name
+            hint = "leave such examples out or fill them in; halt_on_nonfinite=False takes them anyway"
             raise NetError(f"finds {int(bad.sum())} NaN in {where}, the first in example {first}; {hint}")

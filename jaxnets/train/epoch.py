@@ -1,4 +1,4 @@
-"""What an epoch is made of: a batch made ready, learned from, and what is reported in the end."""
+"""The parts of an epoch as pure functions: prepare a batch, train on it, evaluate, and report."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -6,19 +6,17 @@ from functools import cached_property
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding
 
 from jaxnets.core.equality import Ingredients
-from jaxnets.core.errors import NetError, labeled_as
+from jaxnets.core.errors import labeled_as
 from jaxnets.core.net import Key, Net, Params, State, fold
 from jaxnets.metrics import Metric
-from jaxnets.train import evaluation
 from jaxnets.train.data import Data
-from jaxnets.train.ema import reestimate
-from jaxnets.train.evaluation import Tally
-from jaxnets.train.names import SKIPPED, together
+from jaxnets.train.ema import estimate_statistics
+from jaxnets.train.evaluation import Totals, batch_totals, evaluate
+from jaxnets.train.names import SKIPPED, check_scalar, merge_unique
 from jaxnets.train.state import Batch, TrainState
 from jaxnets.train.step import ObjectiveFunction, Options, make_train_step
 
@@ -27,7 +25,7 @@ Values = dict[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class Epoch:
-    """Pure functions over a run, wherever its batches come from; `program` describes each attribute.
+    """Pure functions over a train state, wherever its batches come from; `program` describes each attribute.
 
     Two of the same ingredients are equal, so that what is compiled for one serves the other.
 
@@ -35,12 +33,12 @@ class Epoch:
         net: the network.
         objective: what is minimized.
         optimizer: the Optax optimizer.
-        metrics: what is reported of outputs, by name.
+        metrics: metrics of the outputs to report, by name.
         options: what a step does beyond plain gradient descent.
         augment: what each example goes through.
-        batch_augment: what a batch goes through behind that.
-        batch_sharding: how the rows of a batch are shared out to devices, `None` if they are not.
-        held_out_sharding: likewise those of the data that are only looked at.
+        batch_augment: what a batch goes through after that.
+        batch_sharding: how the rows of a batch lie on the devices, `None` if they are not sharded.
+        validation_sharding: how those of the validation data do.
     """
 
     net: Net
@@ -51,7 +49,7 @@ class Epoch:
     augment: Callable[[Key, Any], Any] | None
     batch_augment: Callable[[Key, Any, Any, jax.Array], tuple[Any, Any, jax.Array]] | None
     batch_sharding: NamedSharding | None
-    held_out_sharding: NamedSharding | None
+    validation_sharding: NamedSharding | None
 
     @cached_property
     def ingredients(self) -> Ingredients:
@@ -64,66 +62,73 @@ class Epoch:
     def __hash__(self) -> int:
         return hash(self.ingredients)
 
-    def prepare(self, run: TrainState, batch: Batch) -> Batch:
-        """Return a batch augmented and mixed, as the run's next step takes it."""
-        key = jax.random.fold_in(run.key, run.step)
+    def prepare(self, state: TrainState, batch: Batch) -> Batch:
+        """Return a batch augmented as the next step takes it."""
+        # Augmentation derives from key and step alone, so that a resumed run repeats it.
+        key = jax.random.fold_in(state.key, state.step)
         if self.augment is not None:
-            keys = jax.random.split(fold(key, "augment"), len(batch.weights))
+            keys = jax.random.split(fold(key, "augment"), len(batch.weights))  # one per example
             batch = replace(batch, x=jax.vmap(self.augment)(keys, batch.x))
         if self.batch_augment is not None:
             batch = Batch(*self.batch_augment(fold(key, "mix"), batch.x, batch.y, batch.weights))
         return batch
 
-    def learn(self, run: TrainState, batch: Batch) -> tuple[TrainState, Tally]:
-        """Return the run one step later, and what the step adds to the epoch's tally."""
-        batch = self.prepare(run, batch)
-        one = make_train_step(
+    def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Totals]:
+        """Return the train state one step later, and the totals of the batch."""
+        batch = self.prepare(state, batch)
+        step_fn = make_train_step(
             self.net, self.objective, self.optimizer, self.options, batch_sharding=self.batch_sharding
         )
-        run, outputs, parts = one(run, batch)
-        return run, evaluation.measure(self.metrics, outputs, batch, parts)
+        state, outputs, parts = step_fn(state, batch)
+        # Metrics in training see the outputs of the step itself, so they cost no further forward pass.
+        return state, batch_totals(self.metrics, outputs, batch, parts)
 
-    def shown(self, run: TrainState, train: Data | None = None) -> dict[str, tuple[Params, State]]:
-        """Return what is evaluated, by the name in front: the run, and the average with statistics from the data."""
-        found = {"validation": (run.params, run.state)}
-        if run.ema is not None:
-            state = run.state
+    def evaluated(self, state: TrainState, train: Data | None = None) -> dict[str, tuple[Params, State]]:
+        """Return what is evaluated by the prefix of its values: the train state, and its moving average if any.
+
+        With training data, the average gets batch-norm statistics of its own.
+        """
+        found = {"validation": (state.params, state.state)}
+        if state.ema is not None:
+            statistics = state.state
             if train is not None:
                 x, _, *weights = train
-                own = weights[0] if weights else None
-                state = reestimate(
-                    self.net, run.ema, state, x, key=run.key, weights=own, batch_sharding=self.batch_sharding
+                statistics = estimate_statistics(
+                    self.net,
+                    state.ema,
+                    statistics,
+                    x,
+                    key=state.key,
+                    weights=weights[0] if weights else None,
+                    batch_sharding=self.batch_sharding,
                 )
-            found["ema/validation"] = run.ema, state
+            found["ema/validation"] = state.ema, statistics
         return found
 
-    def evaluate(self, shown: Mapping[str, tuple[Params, State]], held_out: Data) -> dict[str, Values]:
-        """Return the values of each that is shown, over all the data."""
-        batch_sharding = self.held_out_sharding
+    def evaluate(self, evaluated: Mapping[str, tuple[Params, State]], validation: Data) -> dict[str, Values]:
+        """Return the values of each of them over the validation data."""
+        sharding = self.validation_sharding
         with labeled_as(child="validation"):
             return {
-                name: evaluation.evaluate(
-                    self.net, shown_one, held_out, self.metrics, self.objective, batch_sharding=batch_sharding
-                )
-                for name, shown_one in shown.items()
+                prefix: evaluate(self.net, each, validation, self.metrics, self.objective, batch_sharding=sharding)
+                for prefix, each in evaluated.items()
             }
 
-    def close(self, run: TrainState, row: Values) -> TrainState:
-        """Return the run with what `reduce_on_plateau` makes of the epoch's values.
+    def update_plateau(self, state: TrainState, row: Values) -> TrainState:
+        """Return the train state after `reduce_on_plateau` has seen the epoch's values.
 
         Raises:
-            NetError: if the value that it looks at is not reported, or no scalar.
+            NetError: if the value that it follows is not reported, or no scalar.
         """
         if self.options.plateau is None:
-            return run
+            return state
         name, transformation = self.options.plateau
-        if name not in row or jnp.shape(row[name]):
-            scalars = ", ".join(key for key, value in row.items() if not jnp.shape(value))
-            raise NetError(f"finds no scalar {name!r} in the history; it has {scalars}", label="plateau")
-        return replace(run, plateau=transformation.update({}, run.plateau, value=row[name])[1])
+        check_scalar(name, row, "plateau")
+        # It is a transformation of no updates: only its factor is used, in the next epoch's steps.
+        return replace(state, plateau=transformation.update({}, state.plateau, value=row[name])[1])
 
-    def report(self, run: TrainState, row: Values, seen: Mapping[str, Values]) -> Values:
-        """Return the epoch's values with those of evaluations, each under its name."""
-        skipped = {} if run.scale is None else {SKIPPED: run.scale.skipped}
-        held_out = {f"{front}/{name}": value for front, values in seen.items() for name, value in values.items()}
-        return together(row, skipped, held_out)
+    def report(self, state: TrainState, row: Values, evaluations: Mapping[str, Values]) -> Values:
+        """Return the epoch's values together with those of evaluations under their prefixes."""
+        skipped = {} if state.scale is None else {SKIPPED: state.scale.skipped}
+        found = {f"{prefix}/{name}": value for prefix, values in evaluations.items() for name, value in values.items()}
+        return merge_unique(row, skipped, found)

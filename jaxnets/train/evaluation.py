@@ -1,4 +1,8 @@
-"""Exact means and metrics over data that passes in batches."""
+"""Exact means and metrics over data that passes in batches.
+
+The *totals* of some batches are the sums from which their means and metrics are computed: the sum of the example
+weights, the weighted sums of the objective's parts, and what each metric adds up.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,48 +24,49 @@ from jaxnets.ops.sums import add, as_sum, total
 from jaxnets.train import arguments
 from jaxnets.train.data import Data, check_data, check_examples
 from jaxnets.train.labels import check_labels
-from jaxnets.train.names import check_names, together
+from jaxnets.train.names import check_names, merge_unique
 from jaxnets.train.objective import Loss
 from jaxnets.train.state import Batch
 from jaxnets.train.step import ObjectiveFunction
 
-Tally = dict[str, Any]
+Totals = dict[str, Any]
 
 
-def measure(metrics: Mapping[str, Metric], outputs: Any, batch: Batch, parts: Mapping[str, jax.Array]) -> Tally:
-    """Return what one batch adds: its weight, the parts of its objective times that, the metrics' sums."""
+def batch_totals(metrics: Mapping[str, Metric], outputs: Any, batch: Batch, parts: Mapping[str, jax.Array]) -> Totals:
+    """Return the totals of one batch: its weight, the objective's parts times the weight, and the metrics' sums."""
     weight = total(batch.weights)
     return {
         "weight": weight,
+        # The parts are means over the batch, so their product with the weight is a sum again.
         "parts": {name: as_sum(part * weight.value) for name, part in parts.items()},
         "metrics": {name: metric.measure(outputs, batch.y, batch.weights) for name, metric in metrics.items()},
     }
 
 
-def look(
+def evaluate_batch(
     net: Net,
     params: Params,
     state: State,
     batch: Batch,
     metrics: Mapping[str, Metric],
     objective: ObjectiveFunction | None,
-) -> Tally:
-    """Return what one batch adds in evaluation."""
+) -> Totals:
+    """Return the totals of one batch in evaluation."""
     outputs, _ = net.apply(params, state, batch.x)
     parts = {}
     if objective is not None:
-        total, parts = objective(params, outputs, batch.y, batch.weights)
-        parts = together({"loss": total}, parts)
-    return measure(metrics, outputs, batch, parts)
+        loss, parts = objective(params, outputs, batch.y, batch.weights)
+        parts = merge_unique({"loss": loss}, parts)
+    return batch_totals(metrics, outputs, batch, parts)
 
 
-def empty(shapes: Tally) -> Tally:
-    """Return the tally of no batch yet, in the shapes of one."""
+def zero_totals(shapes: Totals) -> Totals:
+    """Return the totals of no batch, with the shapes and dtypes of one."""
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
 
-def merge(metrics: Mapping[str, Metric], a: Tally, b: Tally) -> Tally:
-    """Return the tally of two sets of batches together."""
+def merge_totals(metrics: Mapping[str, Metric], a: Totals, b: Totals) -> Totals:
+    """Return the totals of two sets of batches together."""
     return {
         "weight": a["weight"] + b["weight"],
         "parts": add(a["parts"], b["parts"]),
@@ -69,39 +74,48 @@ def merge(metrics: Mapping[str, Metric], a: Tally, b: Tally) -> Tally:
     }
 
 
-def value(metrics: Mapping[str, Metric], tally: Tally) -> dict[str, jax.Array]:
-    """Return the means of the parts and the metrics' values, by name."""
-    means = {name: each.value / tally["weight"].value for name, each in tally["parts"].items()}
-    return together(means, {name: metric.value(tally["metrics"][name]) for name, metric in metrics.items()})
+def reported_values(metrics: Mapping[str, Metric], totals: Totals) -> dict[str, jax.Array]:
+    """Return the means of the objective's parts and the metrics' values, by name."""
+    means = {name: each.value / totals["weight"].value for name, each in totals["parts"].items()}
+    return merge_unique(means, {name: metric.value(totals["metrics"][name]) for name, metric in metrics.items()})
 
 
-def over_batches(
-    metrics: Mapping[str, Metric], one: Callable[[Any, Any], tuple[Any, Tally]], carry: Any, batches: Any
+def scan_batches(
+    metrics: Mapping[str, Metric], one_batch: Callable[[Any, Any], tuple[Any, Totals]], carry: Any, batches: Any
 ) -> tuple[Any, dict[str, jax.Array]]:
-    """Scan `one(carry, batch) -> (carry, tally)` over batches and return the carry and the values of all."""
+    """Scan `one_batch(carry, batch) -> (carry, totals)` over batches; return the carry and the values of all of them.
+
+    Args:
+        metrics: by name.
+        one_batch: what is done with a batch.
+        carry: what it starts with.
+        batches: a pytree of arrays `(batches, ...)`.
+    """
     first = jax.tree.map(lambda leaf: leaf[0], batches)
-    nothing = empty(jax.eval_shape(one, carry, first)[1])
+    nothing = zero_totals(jax.eval_shape(one_batch, carry, first)[1])
 
-    def body(both: tuple[Any, Tally], batch: Any) -> tuple[tuple[Any, Tally], None]:
-        carry, tally = both
-        carry, new = one(carry, batch)
-        return (carry, merge(metrics, tally, new)), None
+    def body(both: tuple[Any, Totals], batch: Any) -> tuple[tuple[Any, Totals], None]:
+        carry, totals = both
+        carry, new = one_batch(carry, batch)
+        return (carry, merge_totals(metrics, totals, new)), None
 
-    (carry, tally), _ = jax.lax.scan(body, (carry, nothing), batches)
-    return carry, value(metrics, tally)
+    (carry, totals), _ = jax.lax.scan(body, (carry, nothing), batches)
+    return carry, reported_values(metrics, totals)
 
 
-def rows(examples: int, batch_size: int) -> tuple[jax.Array, jax.Array]:
+def batch_indices(examples: int, batch_size: int) -> tuple[jax.Array, jax.Array]:
     """Return indices `(batches, batch)` that cover 0 … examples-1 once, and the weight 1 or 0 of each.
 
     The last batch is filled up from the beginning, with weight 0.
     """
-    batches = -(-examples // batch_size)
+    batches = -(-examples // batch_size)  # rounded up
     index = jnp.arange(batches * batch_size).reshape(batches, batch_size)
     return index % examples, (index < examples).astype(jnp.float32)
 
 
-def take(data: Data, index: jax.Array, weights: jax.Array, batch_sharding: NamedSharding | None = None) -> Batch:
+def gather_batch(
+    data: Data, index: jax.Array, weights: jax.Array, batch_sharding: NamedSharding | None = None
+) -> Batch:
     """Return the examples at some indices as a batch; weights of the data, if any, multiply those given.
 
     Inputs of weight 0 are replaced by another example's: in the network's derivatives 0 · ∞ would be NaN. With
@@ -127,17 +141,17 @@ def evaluate(
 ) -> dict[str, jax.Array]:
     """Return metrics, and the objective's parts if one is given, over every example of the data exactly once.
 
-    The values do not depend on the batch size but for rounding. It is a pure function: jit or vmap it. Called on known
-    arrays it is compiled once for a network, metrics and shapes.
+    The values do not depend on the batch size except for rounding. It is a pure function: jit or vmap it. Called on
+    concrete arrays, it is compiled once for a network, metrics and shapes.
 
     Args:
-        net: the network, run in evaluation.
+        net: the network, run in evaluation mode.
         state: a `TrainState`, what `jn.load` returns, or a pair `(params, state)`.
         data: inputs and targets, pytrees with the examples along the first axis, and the examples' weights if any.
-        metrics: `jn.metrics` by the names to report, or a list of them.
+        metrics: one of `jn.metrics`, a list, or a dict by the names to report.
         objective: `(params, outputs, targets, weights) -> (scalar, parts)`, or a loss alone.
-        batch_size: how many examples are computed at once.
-        batch_sharding: how the rows of a batch lie on the devices; as those of the data where these are known arrays.
+        batch_size: the number of examples computed at once.
+        batch_sharding: how the rows of a batch lie on the devices; by default as those of the data, if concrete.
 
     Raises:
         NetError: for what `program` would not take: data without examples, inputs, targets and weights of different
@@ -174,31 +188,32 @@ def _evaluate(
     state: State,
     data: Data,
 ) -> dict[str, jax.Array]:
-    # Made anew of what was given, by which what is compiled is found again.
+    # Converted only here: compiled functions are found again by the arguments that the user passed.
     net, objective = arguments.network(net), None if objective is None else arguments.objective_of(objective)
     examples = len(jax.tree.leaves(data)[0])
 
-    def one(_: None, batch: tuple[jax.Array, jax.Array]) -> tuple[None, Tally]:
-        return None, look(net, params, state, take(data, *batch, batch_sharding), metrics, objective)
+    def one_batch(_: None, rows: tuple[jax.Array, jax.Array]) -> tuple[None, Totals]:
+        return None, evaluate_batch(net, params, state, gather_batch(data, *rows, batch_sharding), metrics, objective)
 
-    return over_batches(metrics, one, None, rows(examples, _size(batch_size, examples, batch_sharding)))[1]
+    batches = batch_indices(examples, _even_size(batch_size, examples, batch_sharding))
+    return scan_batches(metrics, one_batch, None, batches)[1]
 
 
-def _size(batch_size: int, examples: int, batch_sharding: NamedSharding | None) -> int:
-    """Return how many rows a batch has that is shared out evenly."""
+def _even_size(batch_size: int, examples: int, batch_sharding: NamedSharding | None) -> int:
+    """Return a batch size, at most the number of examples, rounded up to a multiple of the devices that share it."""
     parts = parts_of(batch_sharding)
     return -(-min(batch_size, examples) // parts) * parts
 
 
 @explained
 def predict(net: Net, state: Any, x: Any, *, batch_size: int = 256) -> Any:
-    """Return a network's outputs in evaluation for every example, computed batch by batch.
+    """Return a network's outputs in evaluation mode for every example, computed batch by batch.
 
     Args:
         net: the network.
         state: a `TrainState`, what `jn.load` returns, or a pair `(params, state)`.
-        x: inputs, a pytree with the examples along the first axis, or what `np.asarray` makes one of.
-        batch_size: how many examples are computed at once.
+        x: inputs, a pytree with the examples along the first axis, or anything that `np.asarray` converts to an array.
+        batch_size: the number of examples computed at once.
 
     Raises:
         NetError: for no examples, arrays of different lengths, or a batch size below 1.
@@ -223,11 +238,12 @@ def _predict(
 ) -> Any:
     net = arguments.network(net)
     examples = len(jax.tree.leaves(x)[0])
-    index, _ = rows(examples, _size(batch_size, examples, batch_sharding))
+    index, _ = batch_indices(examples, _even_size(batch_size, examples, batch_sharding))
 
-    def one(rows: jax.Array) -> Any:
+    def one_batch(rows: jax.Array) -> Any:
         chosen = constrained(jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], x), batch_sharding)
         return net.apply(params, state, chosen)[0]
 
-    outputs = jax.lax.map(one, index)
+    outputs = jax.lax.map(one_batch, index)
+    # (batches, batch, ...) -> (examples, ...), without the rows that fill up the last batch
     return jax.tree.map(lambda leaf: leaf.reshape((-1, *leaf.shape[2:]))[:examples], outputs)

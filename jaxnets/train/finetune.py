@@ -1,4 +1,4 @@
-"""Fine-tuning: parameters of another run taken over by pattern, the rest begun anew."""
+"""Fine-tuning: take parameters over from another run by pattern, and initialize the rest."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,13 +15,13 @@ from jaxnets.core.sharding import automatic, constrained_as, shardings_of
 
 
 class Transferred(NamedTuple):
-    """What `transfer` gives.
+    """What `transfer` returns.
 
     Attributes:
-        params: the parameters, some of them taken over.
+        params: the parameters, some of them from the source.
         taken: the paths of those.
-        left: the paths of those that stayed as they were.
-        unused: paths of the source that were not asked for.
+        left: the paths of the other parameters.
+        unused: the paths of the source that were not taken.
     """
 
     params: Params
@@ -30,20 +30,19 @@ class Transferred(NamedTuple):
     unused: tuple[str, ...]
 
 
-def transfer(params: Params, source: Params, on: Pattern = "**", *, but: Pattern = ()) -> Transferred:
-    """Return parameters with some of them taken from others of the same paths and shapes.
+def transfer(params: Params, source: Params, on: Pattern = "**") -> Transferred:
+    """Return parameters with some of them replaced by those of the same paths and shapes in a source.
 
-    Values take on the dtypes of the parameters. It is a pure function, of state too.
+    Values are converted to the dtypes of the parameters. It is a pure function, and works for state too.
 
     Args:
-        params: as `init` makes them.
-        source: as a run, `load_checkpoint`, `jn.load` or `jn.interop.from_torch` gives them.
-        on: which are taken, a pattern over paths (see `jn.paths`).
-        but: which of these are left as they are all the same, such as `"head/**"`.
+        params: parameters as `init` makes them.
+        source: parameters of a train state, or from `load_checkpoint`, `jn.load` or `jn.interop.from_torch`.
+        on: which are taken: a pattern over paths (see `jn.paths`), such as `("**", "!head/**")` for all but the head.
 
     Raises:
-        NetError: if a pattern matches nothing, or what it matches is missing in the source or of another shape; all
-            such paths are named.
+        NetError: if a pattern matches nothing, or what it matches is missing in the source or has another shape there;
+            all such paths are listed.
 
     Yosinski et al., "How transferable are features in deep neural networks?" (2014).
 
@@ -56,25 +55,23 @@ def transfer(params: Params, source: Params, on: Pattern = "**", *, but: Pattern
     """
     with labeled_as("transfer"):
         if not isinstance(source, Mapping):
-            hint = "; run.params" if hasattr(source, "params") else ""
+            hint = "; state.params" if hasattr(source, "params") else ""
             hint = "; params, state, metadata, net = jn.load(path)" if isinstance(source, str | Path) else hint
             hint = "; the first of a pair (params, state)" if isinstance(source, tuple) else hint
             raise NetError(f"expects parameters in nested dicts, got {shown(source)}{hint}")
         here, there = paths(params), paths(source)
-        spared = select(params, but) if but else {}
-        wanted = [path for path in select(params, on) if path not in spared]
+        wanted = select(params, on)
         wrong = [f"{path} is not in the source" for path in wanted if path not in there]
         wrong += [
-            f"{path} is {jnp.shape(there[path])} in the source, {jnp.shape(here[path])} here"
-            for path in wanted
-            if path in there and jnp.shape(there[path]) != jnp.shape(here[path])
+            f"{path} is {jnp.shape(there[path])} in the source, {jnp.shape(leaf)} here"
+            for path, leaf in wanted.items()
+            if path in there and jnp.shape(there[path]) != jnp.shape(leaf)
         ]
         if wrong:
-            text = "".join(f"\n  {line}" for line in wrong[:20]) + (
-                f"\n  and {len(wrong) - 20} more" * (len(wrong) > 20)
-            )
-            raise NetError(f"finds that source and parameters differ:{text}\nLeave such out with but=...")
-    leaves = [_taken(there[path], leaf) if path in wanted else leaf for path, leaf in here.items()]
+            more = f"\n  and {len(wrong) - 20} more" if len(wrong) > 20 else ""
+            text = "".join(f"\n  {line}" for line in wrong[:20]) + more
+            raise NetError(f"finds that source and parameters differ:{text}\nexcept these, on=('**', '!head/**')")
+    leaves = [_converted(there[path], leaf) if path in wanted else leaf for path, leaf in here.items()]
     return Transferred(
         jax.tree.unflatten(jax.tree.structure(params), leaves),
         tuple(wanted),
@@ -83,25 +80,23 @@ def transfer(params: Params, source: Params, on: Pattern = "**", *, but: Pattern
     )
 
 
-def _taken(source: Any, like: Any) -> jax.Array:
-    """Return values in the dtype of others, over the devices that they lie on."""
+def _converted(source: Any, like: Any) -> jax.Array:
+    """Return values in another array's dtype, on the devices that they lie on."""
     source = automatic(source)
-    return constrained_as(
-        jnp.asarray(source).astype(like.dtype), shardings_of(source)
-    )  # in jit it would be a constant on each
+    # Inside `jit` the source is a constant, which would be copied to every device without the constraint.
+    return constrained_as(jnp.asarray(source).astype(like.dtype), shardings_of(source))
 
 
-def pretrained(net: Net, params: Params, state: State | None = None, on: Pattern = "**", *, but: Pattern = ()) -> Net:
-    """Return the network with an `init` that takes some parameters from elsewhere: `program` then begins from these.
+def pretrained(net: Net, params: Params, state: State | None = None, on: Pattern = "**") -> Net:
+    """Return the network with an `init` that takes some parameters from elsewhere, so that `program` starts from them.
 
-    State that matches is taken too where it is given. All else is drawn from the key, as ever.
+    State that matches is taken too if it is given. Everything else is initialized from the key as usual.
 
     Args:
         net: the network.
-        params: the source, as of `transfer`.
-        state: likewise; `None` begins with the network's own.
-        on: which are taken, a pattern over paths.
-        but: which of these are not.
+        params: the source, as for `transfer`.
+        state: the source of state; `None` starts with the network's initial state.
+        on: which are taken: a pattern over paths, such as `("**", "!head/**")` for all but the head.
 
     Raises:
         NetError: from `init`, as `transfer` does.
@@ -109,24 +104,25 @@ def pretrained(net: Net, params: Params, state: State | None = None, on: Pattern
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> net = jn.serial(body=jn.dense(4), head=jn.dense(2))
     >>> old, _ = net.init(jax.random.key(0), jnp.ones((1, 3)))
-    >>> new, _ = pretrained(net, old, but="head/**").init(jax.random.key(1), jnp.ones((1, 3)))
+    >>> new, _ = pretrained(net, old, on=("**", "!head/**")).init(jax.random.key(1), jnp.ones((1, 3)))
     >>> bool((new["body"]["kernel"] == old["body"]["kernel"]).all())
     True
     >>> bool((new["head"]["kernel"] == old["head"]["kernel"]).any())
     False
     """
 
-    def taken(made: Params, own: State) -> tuple[Params, State]:
+    def taken(made: Params, initial: State) -> tuple[Params, State]:
         with labeled_as("pretrained"):
-            new = transfer(made, params, on, but=but).params
-            kept = [path for path in paths(own) if matches(on, path) and not matches(but, path)]
-            return new, transfer(own, state, kept).params if state is not None and kept else own
+            new = transfer(made, params, on).params
+            # State may lack what the patterns match, so they are replaced by the exact paths of it that they match.
+            wanted = [path for path in paths(initial) if matches(on, path)]
+            return new, transfer(initial, state, wanted).params if state is not None and wanted else initial
 
     def init_fn(key: Key, x: Any) -> tuple[Params, State]:
         return taken(*net.init(key, x))
 
     def build_fn(key: Key, x: Any) -> tuple[Params, State, Any]:
-        made, own, y = net.init_with_output(key, x)
-        return *taken(made, own), y
+        made, initial, y = net.init_with_output(key, x)
+        return *taken(made, initial), y
 
     return replace(net, init=init_fn, build=build_fn)

@@ -1,4 +1,4 @@
-"""Train a network on data: the front door, `program` and its host loop in one call."""
+"""Train a network on data: a program and the host's loop around it in one call."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,14 +8,14 @@ import optax
 
 from jaxnets.core.errors import labeled_as
 from jaxnets.core.keywords import explained
-from jaxnets.core.net import Key, Net
+from jaxnets.core.net import Key, Net, check_key
 from jaxnets.core.paths import Pattern
-from jaxnets.train.arguments import Metrics
+from jaxnets.train.arguments import Metrics, options_of
 from jaxnets.train.callbacks.early_stopping import EarlyStopping
 from jaxnets.train.data import Data
-from jaxnets.train.loop import Callback, run
+from jaxnets.train.loop import Callback, check_callbacks, run_with
 from jaxnets.train.objective import Loss
-from jaxnets.train.program import USUAL, History, program
+from jaxnets.train.program import DEFAULT_BATCH_SIZE, History, build
 from jaxnets.train.state import TrainState
 from jaxnets.train.step import ObjectiveFunction, Options
 
@@ -29,7 +29,7 @@ def fit(
     *,
     epochs: int,
     key: Key,
-    batch_size: int | None = USUAL,
+    batch_size: int | None = DEFAULT_BATCH_SIZE,
     validation: Any = None,
     metrics: Metrics = None,
     augment: Callable[[Key, Any], Any] | None = None,
@@ -53,15 +53,15 @@ def fit(
             as a third if not all examples count alike; or a `jn.data.stream`.
         epochs: how many times every example is seen, at least 1.
         key: a random key, `jax.random.key(0)`; initial values, order and dropout derive from it.
-        batch_size: examples per step, 64 if not given; `None` for all of them.
-        validation: inputs and targets that are evaluated after each epoch.
+        batch_size: examples per step, by default 64; `None` for all of them.
+        validation: inputs and targets to evaluate after each epoch.
         metrics: one of `jn.metrics`, a list, or a dict by the names to report.
         augment: `(key, example) -> example`, such as `jn.data.shift(1)`.
         batch_augment: `(key, x, y, weights) -> (x, y, weights)`, such as `jn.data.mixup(0.2)`.
         sampler: `(key, data) -> indices (examples,)`, such as `jn.data.balanced(10)`.
         freeze: a pattern over the paths of parameters that stay as they are, `"features/**"`.
         ema_decay: decay in [0, 1) of an exponential moving average of the parameters, `state.ema`.
-        options: what is rarely changed, `jn.train.Options(accumulate=4)`.
+        options: what is rarely changed, such as `jn.train.Options(accumulate=4)`.
         callbacks: `jn.train.progress()`, `jn.train.checkpoint(folder)`, `jn.train.early_stopping(...)`, or any
             `jn.train.Callback`.
 
@@ -70,7 +70,7 @@ def fit(
 
     Raises:
         NetError: for arguments that do not fit; the message says how to change them.
-        NonFiniteError: at a loss or a gradient that is not finite; it has the last good state and the history.
+        NonFiniteError: at a non-finite loss or gradient; with the last good train state and the history.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn, optax
     >>> x = jax.random.normal(jax.random.key(0), (100, 3))
@@ -82,20 +82,9 @@ def fit(
     ((20,), True)
     """
     with labeled_as("fit"):
-        made = program(
-            net,
-            loss,
-            optimizer,
-            data,
-            epochs=epochs,
-            batch_size=batch_size,
-            validation=validation,
-            metrics=metrics,
-            augment=augment,
-            batch_augment=batch_augment,
-            sampler=sampler,
-            freeze=freeze,
-            ema_decay=ema_decay,
-            options=options,
-        )
-        return run(made, key=key, callbacks=callbacks)
+        check_key(key)
+        rule, watchers = check_callbacks(callbacks)
+        options = options_of(options, freeze, ema_decay, rule)
+    functions = {"augment": augment, "batch_augment": batch_augment, "sampler": sampler}
+    made_of = (net, loss, optimizer, data, validation, metrics, functions, rule, options)
+    return run_with(build("fit", *made_of, epochs, batch_size), key, watchers)

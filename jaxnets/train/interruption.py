@@ -1,4 +1,4 @@
-"""What tells a run to end after its current epoch: a signal, or a callback that raises."""
+"""What makes a run end after its current epoch: a signal, or a callback that raises."""
 
 import sys
 from collections.abc import Iterator
@@ -11,10 +11,10 @@ from typing import Any
 
 @dataclass
 class Interruption:
-    """What has told a run to end; true as soon as something has.
+    """What has asked a run to end; true as soon as something has.
 
     Attributes:
-        signals: the numbers of the signals that came.
+        signals: the numbers of the signals received.
         leaving: the exception by which a callback ended the run.
     """
 
@@ -37,34 +37,36 @@ class Interruption:
 
 @contextmanager
 def interrupts() -> Iterator[Interruption]:
-    """Give what the first SIGINT or SIGTERM is noted in; a second one raises. At the end SIGTERM has its effect.
+    """Yield an `Interruption` that notes the first SIGINT or SIGTERM; a second one raises.
 
-    Outside the main thread nothing is changed, nor is SIGINT where it does not raise `KeyboardInterrupt`.
+    SIGTERM takes effect at exit. Outside the main thread nothing is changed; nor is SIGINT if it does not raise
+    `KeyboardInterrupt`.
     """
-    seen, former = Interruption(), dict[int, Any]()
+    interruption, former = Interruption(), dict[int, Any]()
 
     def note(number: int, frame: Any) -> None:
-        seen.signals.append(number)
-        if len(seen.signals) > 1:
+        interruption.signals.append(number)
+        if len(interruption.signals) > 1:
             leave(number, frame)
 
     def leave(number: int, frame: Any) -> None:
         if callable(former[number]):
             former[number](number, frame)
         else:
-            sys.exit(128 + number)
+            sys.exit(128 + number)  # the shell's convention for a process ended by a signal
 
     if current_thread() is main_thread():
         if getsignal(SIGINT) is default_int_handler:
             former[SIGINT] = signal(SIGINT, note)
+        # A handler that is not Python's own reads as None, and could not be restored.
         if callable(handler := getsignal(SIGTERM)) or handler is SIG_DFL:
             former[SIGTERM] = signal(SIGTERM, note)
     try:
-        yield seen
+        yield interruption
     finally:
         for number, handler in former.items():
             signal(number, handler)
-        if SIGTERM in seen.signals:
+        if SIGTERM in interruption.signals:
             leave(SIGTERM, None)
-    if isinstance(seen.leaving, SystemExit):
-        raise seen.leaving
+    if isinstance(interruption.leaving, SystemExit):
+        raise interruption.leaving

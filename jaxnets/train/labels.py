@@ -1,14 +1,14 @@
-"""Labels held against the outputs of a network, before a run is begun."""
+"""Labels checked against the outputs of a network before a run begins."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxnets.core.checks import name_of
+from jaxnets.core.compiled import compiled
 from jaxnets.core.errors import NetError, known, labeled_as
 from jaxnets.core.net import Net, spec
 from jaxnets.core.padded import Padded
@@ -20,57 +20,56 @@ Check = Callable[[str, Any, Any], None]  # of a name, targets and weights
 
 
 def label_check(net: Net, objective: Any, metrics: Mapping[str, Metric], x: Any) -> Check | None:
-    """Return the function `(name, targets, weights)` that refuses labels which the network has no output for.
+    """Return a function `(name, targets, weights)` that raises an error for labels that the network has no output for.
 
     Args:
         net: the network.
         objective: what is minimized, if anything.
         metrics: what is reported.
-        x: inputs, read for their shapes alone.
+        x: inputs; only their shapes and dtypes are read.
 
     Returns:
-        The function, or `None` where neither loss nor metrics take labels (see `jn.losses.labels`). It raises a
-        `NetError` for known integer targets out of range, unless padding, a weight of 0 or a label that stands for
-        none takes them out.
+        The function, or `None` if neither loss nor metrics take labels (see `jn.losses.labels`). It raises a
+        `NetError` for concrete integer targets out of range, except for padding, examples of weight 0, and labels that
+        mean "none".
     """
     takers = [getattr(objective, "loss", objective), *(metric.measure for metric in metrics.values())]
     wanted = [labels for taker in takers if (labels := labels_of(taker)) is not None]
     if not wanted:
         return None
-    outputs: Any = _outputs(net, x)
-    if isinstance(outputs, Mapping):
-        outputs = outputs.get("logits")
+    outputs: Any = _logits(_outputs(net, x))
     outputs = outputs.values if isinstance(outputs, Padded) else outputs
     if not hasattr(outputs, "shape") or len(outputs.shape) < 2 or outputs.shape[-1] < 2:
-        return None  # what the loss makes of it, it says itself
+        return None  # the loss itself raises the error
     shape = outputs.shape
 
     def check(name: str, targets: Any, weights: Any) -> None:
         for labels in dict.fromkeys(wanted):
-            _refuse(name, labels, shape, targets, weights)
+            _check_range(name, labels, shape, targets, weights)
 
     return check
 
 
-_seen: WeakKeyDictionary[Net, dict[Any, Any]] = WeakKeyDictionary()  # by network, as a trace may take seconds
-
-
 def _outputs(net: Net, x: Any) -> Any:
-    """Return the shapes and dtypes of what a network gives in evaluation for one row of inputs."""
+    """Return the shapes and dtypes of a network's outputs in evaluation for one row of inputs."""
     row = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *jnp.shape(leaf)[1:]), jnp.result_type(leaf)), x)
-    leaves, structure = jax.tree.flatten(row)
-    kind = structure, *((leaf.shape, leaf.dtype) for leaf in leaves)
-    known_kinds = _seen.setdefault(net, {})
-    if kind not in known_kinds:
-        known_kinds[kind] = jax.eval_shape(lambda key: net.init_with_output(key, spec(row))[2], jax.random.key(0))
-    return known_kinds[kind]
+    # JAX keeps the trace with the compiled function, which is never compiled: a large network takes seconds to trace.
+    return compiled(_apply_fresh, [net, spec(row)], []).trace().out_info
+
+
+def _apply_fresh(net: Net, row: Any) -> Any:
+    return net.init_with_output(jax.random.key(0), row)[2]
+
+
+def _logits(outputs: Any) -> Any:
+    return outputs.get("logits") if isinstance(outputs, Mapping) else outputs
 
 
 def check_labels(net: Net, objective: Any, metrics: Mapping[str, Metric], sets: Mapping[str, Data]) -> None:
-    """Check the labels of sets of data by name, all with inputs of one kind.
+    """Check the targets of sets of data, by name, whose inputs have the same shape.
 
     Raises:
-        NetError: as `label_check` says.
+        NetError: for targets that a loss or a metric does not take, or labels as `label_check` says.
     """
     takers = [getattr(objective, "loss", objective), *(metric.measure for metric in metrics.values())]
     asking = {name_of(each).strip("_"): check for each in takers if (check := targets_check_of(each)) is not None}
@@ -85,47 +84,49 @@ def check_labels(net: Net, objective: Any, metrics: Mapping[str, Metric], sets: 
 
 
 def _check_values(name: str, checks: Mapping[str, Callable], outputs: Any, targets: Any, weights: Any = None) -> None:
-    """Check what losses and metrics ask of their targets' values, where they are known, those of weight 0 left out.
+    """Check what losses and metrics require of concrete targets, except for those of weight 0.
 
     Raises:
-        NetError: as a loss does when it is called by itself, with the name of the data.
+        NetError: as the loss itself does when it is called, with the name of the data.
     """
-    outputs = outputs.get("logits") if isinstance(outputs, Mapping) else outputs
+    outputs = _logits(outputs)
     if (
         isinstance(targets, Padded | Mapping | tuple | list)
         or jnp.shape(targets)[1:] != getattr(outputs, "shape", ())[1:]
     ):
-        return  # what the loss makes of another shape, it says itself
+        return  # for another shape the loss itself raises the error
     found, counted = known(targets), np.ones(()) if weights is None else known(weights)
     if found is None or counted is None:
         return
-    kept = found[counted > 0] if counted.ndim else found
-    if np.isnan(kept).any():  # said before, unless they are meant to be there
+    found = found[counted > 0] if counted.ndim else found
+    if np.isnan(found).any():  # an error before, unless the user allows it
         return
     for taker, check in checks.items():
         with labeled_as(f"{taker}, of the targets of {name},"):
-            check(kept)
+            check(found)
 
 
 def known_labels(targets: Any) -> np.ndarray | None:
-    """Return targets that are one array of integers whose values are known; those of `Padded` in (batch, time)."""
+    """Return targets that are a single concrete array of integers; those of `Padded` are `(batch, time)`."""
     targets = targets.values if isinstance(targets, Padded) else targets
     if isinstance(targets, Mapping | tuple | list) or not jnp.issubdtype(jnp.result_type(targets), jnp.integer):
         return None
     return known(targets)
 
 
-def _refuse(name: str, labels: Labels, shape: tuple[int, ...], targets: Any, weights: Any) -> None:
+def _check_range(name: str, labels: Labels, shape: tuple[int, ...], targets: Any, weights: Any) -> None:
+    """Check that labels that count lie in the range that outputs of some shape `(batch, ..., classes)` allow."""
     found, classes = known_labels(targets), shape[-1]
     if found is None or (labels.first == 0 and found.ndim != len(shape) - 1):
         return
     counted: Any = ~np.isin(found, labels.none) if labels.none else np.ones((), bool)
-    for real in (targets.mask if isinstance(targets, Padded) else None, None if weights is None else weights):
-        if real is not None:
-            real = known(real)
-            if real is None:
+    for mask in (targets.mask if isinstance(targets, Padded) else None, None if weights is None else weights):
+        if mask is not None:
+            mask = known(mask)
+            if mask is None:
                 return
-            counted = counted & (real > 0).reshape(real.shape + (1,) * (found.ndim - real.ndim))
+            # A mask (batch,) or (batch, time) is broadcast over the labels' further axes.
+            counted = counted & (mask > 0).reshape(mask.shape + (1,) * (found.ndim - mask.ndim))
     kept = found if not np.ndim(counted) else found[np.broadcast_to(counted, found.shape)]
     if not kept.size:
         return

@@ -1,6 +1,10 @@
-"""A loss made larger before it is differentiated, so that gradients in float16 do not vanish."""
+"""Dynamic loss scaling: the loss is enlarged before it is differentiated, so that float16 gradients do not vanish.
 
-from dataclasses import dataclass, replace
+`flax.training.dynamic_scale` has a rule of the same kind, but only inside its `value_and_grad`. A step here also
+accumulates gradients, freezes parameters, counts skipped steps and looks at the loss, so it needs the rule by itself.
+"""
+
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -12,12 +16,12 @@ from jaxnets.core.errors import NetError
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Scale:
-    """What dynamic loss scaling remembers.
+    """The state of dynamic loss scaling.
 
     Attributes:
         factor: what the loss is multiplied by, float32.
-        good: steps with finite gradients since the factor last changed, int32.
-        skipped: steps that were skipped in all, int32.
+        good: the number of steps with finite gradients since the factor last changed, int32.
+        skipped: the number of steps skipped so far, int32.
     """
 
     factor: Any
@@ -29,13 +33,13 @@ class Scale:
 class LossScale:
     """Dynamic loss scaling, `Options(loss_scale=LossScale())`, for networks that compute in float16.
 
-    The loss is multiplied by a factor, the gradients divided by it. If one is not finite, the step is skipped, counted,
-    and the factor goes down; after `period` good steps in a row it goes up. bfloat16 needs none of it.
+    The loss is multiplied by a factor and the gradients are divided by it. If a gradient is not finite, the step is
+    skipped and counted, and the factor shrinks; after `period` good steps in a row it grows. bfloat16 does not need it.
 
     Attributes:
-        initial: the first factor.
-        period: after how many good steps the factor goes up.
-        growth: what it is multiplied and divided by, above 1.
+        initial: the first factor, ≥ 1.
+        period: the number of consecutive good steps after which the factor grows.
+        growth: what the factor is multiplied or divided by, > 1.
 
     Raises:
         NetError: for a number out of range.
@@ -55,16 +59,16 @@ class LossScale:
             raise NetError(f"expects initial ≥ 1, period ≥ 1 and growth > 1, got {self}", label="LossScale")
 
     def start(self) -> Scale:
-        """Return what is remembered before the first step."""
+        """Return the state before the first step."""
         return Scale(jnp.float32(self.initial), jnp.int32(0), jnp.int32(0))
 
     def update(self, scale: Scale, finite: jax.Array) -> Scale:
-        """Return what is remembered after a step whose gradients were finite or not. The factor stays at 1 or above."""
+        """Return the state after a step with finite or non-finite gradients. The factor never falls below 1."""
         grows = finite & (scale.good + 1 >= self.period)
         up = jnp.where(grows, scale.factor * jnp.float32(self.growth), scale.factor)
         down = jnp.maximum(scale.factor / jnp.float32(self.growth), jnp.float32(1))
-        return replace(
-            scale,
+        return Scale(
+            # A factor that would overflow float32 stays.
             factor=jnp.where(finite, jnp.where(jnp.isfinite(up), up, scale.factor), down),
             good=jnp.where(finite & ~grows, scale.good + 1, 0),
             skipped=scale.skipped + jnp.where(finite, 0, 1),

@@ -1,4 +1,4 @@
-"""The names that values are reported under: none twice, and whether more or less of each is better."""
+"""The names of reported values: each is used once, and it is known whether a lower or a higher value is better."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -9,22 +9,22 @@ from jaxnets.metrics import Metric
 
 Mode = Literal["min", "max"]
 SKIPPED = "skipped_steps"
-FRONTS = ("ema/validation/", "validation/")  # of what is evaluated
+PREFIXES = ("ema/validation/", "validation/")  # of evaluated values
 
 
 @dataclass(frozen=True)
 class Directions:
-    """What a program's parts declare of the values that it reports.
+    """What a program's metrics and objective declare about the values that it reports.
 
     Attributes:
-        metrics: whether higher is better, by name; `None` where a metric does not say.
-        parts: the names of the objective's parts; `None` for an objective of one's own, which does not tell them.
-        watched: whether `monitor` reports more.
+        metrics: whether higher is better, by name; `None` for a metric that does not say.
+        parts: the names of the objective's parts; `None` for a custom objective, whose parts are unknown.
+        monitored: whether `monitor` reports further values.
     """
 
     metrics: Mapping[str, bool | None]
     parts: tuple[str, ...] | None
-    watched: bool
+    monitored: bool
 
     @classmethod
     def of(cls, metrics: Mapping[str, Metric], objective: Any, monitor: Callable | None) -> "Directions":
@@ -33,31 +33,36 @@ class Directions:
         return cls(higher, getattr(objective, "names", None), monitor is not None)
 
     def mode(self, metric: str) -> Mode | None:
-        """Return whether less or more of a value is better: less of a loss and its parts; `None` if unknown."""
-        front = next((front for front in FRONTS if metric.startswith(front)), "")
-        name = metric.removeprefix(front)
+        """Return "min" or "max", whichever is better for a value, or `None` if unknown. Losses and parts are "min"."""
+        prefix, name = _split(metric)
         if name in self.metrics:
             higher = self.metrics[name]
             return None if higher is None else "max" if higher else "min"
         if name == "loss" or name in (self.parts or ()):
             return "min"
-        untold = self.parts is None and name != SKIPPED and (bool(front) or not self.watched)
-        return "min" if untold else None  # nothing else has a name there
+        # Any other name can only be a part of a custom objective, unless `monitor` reports it.
+        is_part = self.parts is None and name != SKIPPED and (bool(prefix) or not self.monitored)
+        return "min" if is_part else None
 
     def may_have(self, metric: str) -> bool:
-        """Tell whether a value may have this name: objectives of one's own and `monitor` report under any."""
-        front = next((front for front in FRONTS if metric.startswith(front)), "")
-        name = metric.removeprefix(front)
-        told = self.parts is not None and (bool(front) or not self.watched)
-        return not told or name in ("loss", SKIPPED, *(self.parts or ()), *self.metrics)
+        """Tell whether a value may have this name: custom objectives and `monitor` report any."""
+        prefix, name = _split(metric)
+        all_known = self.parts is not None and (bool(prefix) or not self.monitored)
+        return not all_known or name in ("loss", SKIPPED, *(self.parts or ()), *self.metrics)
 
     def names(self) -> list[str]:
-        """Return the names that declare it."""
+        """Return the names whose mode is declared."""
         return ["loss", *(self.parts or ()), *(name for name, higher in self.metrics.items() if higher is not None)]
 
 
+def _split(metric: str) -> tuple[str, str]:
+    """Return the prefix of an evaluated value, if any, and the rest of its name."""
+    prefix = next((prefix for prefix in PREFIXES if metric.startswith(prefix)), "")
+    return prefix, metric.removeprefix(prefix)
+
+
 def settled(metric: str, mode: Any, directions: Directions | None) -> Mode:
-    """Return whether "min" or "max" of a reported value is better: `mode` if given, else what its maker declares.
+    """Return whether "min" or "max" of a reported value is better: `mode` if given, otherwise what is declared.
 
     Raises:
         NetError: for another mode, or if none is given and nothing declares it.
@@ -68,46 +73,62 @@ def settled(metric: str, mode: Any, directions: Directions | None) -> Mode:
         return found
     known = "" if directions is None else f" (it is for {', '.join(directions.names())})"
     if directions is not None and not directions.may_have(metric):
-        known += "; the program reports nothing of this name"
-        known += f", write {FRONTS[1]}{metric[4:]}" if metric.startswith("val_") else ""
+        known += "; the program reports no value of this name"
+        known += f", write validation/{metric[4:]}" if metric.startswith("val_") else ""
     raise NetError(
         f"expects mode 'min' or 'max' for {metric!r}: nothing declares whether higher is better{known}; give mode=, or "
         f"let the metric declare it, Metric(..., higher_is_better=True)"
     )
 
 
-def together(*rows: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values under their names as one dict.
+def merge_unique(*rows: Mapping[str, Any]) -> dict[str, Any]:
+    """Return reported values of several sources as one dict.
 
     Raises:
-        NetError: if two have one name, of which only one would be seen.
+        NetError: if two have the same name, so that one would hide the other.
     """
     found: dict[str, Any] = {}
     for row in rows:
         for name, value in row.items():
             if name in found:
-                raise _taken(name)
+                raise _duplicate(name)
             found[name] = value
     return found
 
 
 def check_names(metrics: Iterable[str], objective: Any, *, skipped: bool = False) -> None:
-    """Check that metrics have names of their own, as far as the others are known before anything runs.
+    """Check that metrics have names of their own, as far as the others are known before a program runs.
 
     Raises:
-        NetError: if one is called as the loss, a part of the objective or the count of skipped steps, or as if it were
-            of the validation set.
+        NetError: for the name of the loss, of a part of the objective or of the count of skipped steps, or one that
+            starts like those of the validation set.
     """
-    whole = [] if objective is None else ["loss"]
-    taken = {*whole, *(getattr(objective, "names", None) or ()), *([SKIPPED] if skipped else [])}
+    loss = [] if objective is None else ["loss"]
+    taken = {*loss, *(getattr(objective, "names", None) or ()), *([SKIPPED] if skipped else [])}
     for name in metrics:
         if name in taken:
-            raise _taken(name)
-        if name.startswith(FRONTS):
+            raise _duplicate(name)
+        if name.startswith(PREFIXES):
             raise NetError(f"expects metrics by names without 'validation/' in front, got {name!r}; it is added")
 
 
-def _taken(name: str) -> NetError:
+def check_scalar(name: str, row: Mapping[str, Any], label: str) -> None:
+    """Check that a value is reported, and is a scalar.
+
+    Args:
+        name: the value's name.
+        row: an epoch's values by name, or their shapes and dtypes.
+        label: what needs the value, for the error.
+
+    Raises:
+        NetError: if it is not.
+    """
+    scalars = [each for each, value in row.items() if not getattr(value, "shape", ())]
+    if name not in scalars:
+        raise NetError(f"finds no scalar {name!r} in the history; it has {', '.join(scalars)}", label=label)
+
+
+def _duplicate(name: str) -> NetError:
     return NetError(
         f"reports two values under one name, {name!r}, of which one would hide the other; give the metric (or what "
         f"monitor= returns) another name than the objective, its parts and the rest have"

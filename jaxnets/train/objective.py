@@ -1,4 +1,4 @@
-"""What training minimizes: a loss averaged over examples, and regularizers."""
+"""The objective of training: a loss averaged over examples, plus regularizers."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,8 +29,8 @@ class Objective:
 
     Attributes:
         loss: `(outputs, targets) -> (batch,)`.
-        regularizers: what is added.
-        names: what the parts are reported under, the loss's first.
+        regularizers: the regularizers that are added to its mean.
+        names: the names that the parts are reported under, the loss's first.
     """
 
     loss: Loss
@@ -56,33 +56,33 @@ class Objective:
         Args:
             params: the network's parameters.
             outputs: its outputs, an array or a pytree of arrays with the batch axis first.
-            targets: likewise.
-            weights: `(batch,)`, ≥ 0; all 1 if not given. A traced negative one makes the result NaN.
+            targets: the targets, in the same form.
+            weights: `(batch,)`, ≥ 0; by default all 1. A traced negative one makes the result NaN.
 
         Raises:
-            NetError: for weights of another shape, negative ones, outputs and targets of other batches, a loss that
-                gives anything but one value an example, or a regularizer of parameters that gives no scalar.
+            NetError: for weights of another shape, negative ones, outputs and targets of different batch sizes, a loss
+                that does not return one value per example, or a regularizer of parameters that returns no scalar.
         """
         with labeled_as("objective"):
             outputs, targets, weights = masked_rows(outputs, targets, weights)
 
-        def averaged(name: str, values: jax.Array) -> jax.Array:
+        def mean(name: str, values: jax.Array) -> jax.Array:
             with labeled_as("objective"):
                 check_by_example(name, values, outputs)
                 if not jnp.issubdtype(jnp.result_type(values), jnp.floating):
-                    hint = "what is only counted has no gradient, and is a metric, jn.metrics.mean(function)"
-                    raise NetError(f"expects {name} to give real numbers, got {jnp.result_type(values)}; {hint}")
+                    hint = "counts have no gradient; report them as a metric, jn.metrics.mean(function)"
+                    raise NetError(f"expects {name} to return real numbers, got {jnp.result_type(values)}; {hint}")
             return values.mean() if weights is None else weighted_mean(values, weights)
 
-        data = averaged(self.names[0], self.loss(outputs, targets))
+        data = mean(self.names[0], self.loss(outputs, targets))
         parts = {self.names[0]: data}
         for name, regularizer in zip(self.names[1:], self.regularizers, strict=True):
             part = regularizer(params if regularizer.of == "params" else outputs)
             if regularizer.of == "outputs":
-                part = averaged(name, part)
+                part = mean(name, part)
             elif jnp.shape(part):
-                raise NetError(f"expects {name} to give a scalar, got {jnp.shape(part)}", label="objective")
-            parts[name] = jnp.asarray(part, data.dtype)
+                raise NetError(f"expects {name} to return a scalar, got {jnp.shape(part)}", label="objective")
+            parts[name] = jnp.asarray(part, data.dtype)  # regularizers follow the precision of the loss
         return sum(parts.values(), start=jnp.zeros((), data.dtype)), parts
 
     def __repr__(self) -> str:
@@ -91,28 +91,28 @@ class Objective:
 
 @explained
 def objective(loss: Loss, *regularizers: Regularizer | Callable[[Any], jax.Array]) -> Objective:
-    """Compose a loss and regularizers into what training minimizes: Σ_i w_i l_i / Σ_i w_i + Σ_j r_j.
+    """Compose a loss and regularizers into the objective Σ_i w_i l_i / Σ_i w_i + Σ_j r_j.
 
-    Example weights mask rows that fill up a batch: a row of weight 0 counts for nothing in value or gradient,
-    whatever stands in it, NaN or a label out of range too, and so a mean over data of any size is exact. To that
-    end such rows are replaced before the loss sees them, outputs by zeros and targets by another row's, and
-    nothing passes back to them. One gap is left: if the loss of zeros is not finite, so are derivatives with
-    respect to what the loss holds itself, such as a traced option. With all weights 0 the mean is 0, and with a traced
-    negative one it is NaN. What is not finite in the *inputs* of such a row has to be replaced before the network, in
-    whose derivatives 0 · ∞ is NaN; `jn.train` does so.
+    Example weights mask the rows that fill up a batch: a row of weight 0 contributes nothing to value or gradient,
+    even if it holds NaN or a label out of range, so a mean over data of any size is exact. For this, such rows are
+    replaced before the loss sees them, outputs by zeros and targets by another row's, and no gradient passes back to
+    them. One gap remains: if the loss of zeros is not finite, derivatives with respect to what the loss itself holds,
+    such as a traced option, are not finite either. With all weights 0 the mean is 0, and with a traced negative one it
+    is NaN. Non-finite *inputs* of such a row have to be replaced before the network, in whose derivatives 0 · ∞ is NaN;
+    `jn.train` does so.
 
     Args:
-        loss: `(outputs, targets) -> (batch,)`, one of `jn.losses`, a `functools.partial` of one, or your own.
+        loss: `(outputs, targets) -> (batch,)`, one of `jn.losses`, a `functools.partial` of one, or a custom function.
         *regularizers: of `jn.regularizers`, or callables `params -> scalar`. Those of outputs are averaged with the
             same weights.
 
     Returns:
-        `(params, outputs, targets, weights=None) -> (scalar, parts)`. `parts` has each term by name, a scalar:
-        the loss under its function's name, a regularizer under its own, a second one of a name as `l2_2`. The name
-        `loss` is left for the whole: a function called so, or a `lambda`, is reported as `data`.
+        `(params, outputs, targets, weights=None) -> (scalar, parts)`. `parts` has each term by name, a scalar: the
+        loss under its function's name, a regularizer under its own, a second one of the same name as `l2_2`. The name
+        `loss` is reserved for the sum: a function of this name, or a `lambda`, is reported as `data`.
 
     Raises:
-        NetError: if the loss or a regularizer can't be called, or they stand in each other's place.
+        NetError: if the loss or a regularizer can't be called, or they are in each other's place.
 
     >>> import jax.numpy as jnp, jaxnets as jn
     >>> total = objective(jn.losses.squared_error, jn.regularizers.l2(0.5, on="**"))
@@ -122,19 +122,20 @@ def objective(loss: Loss, *regularizers: Regularizer | Callable[[Any], jax.Array
     >>> value.item(), {name: part.item() for name, part in parts.items()}
     (3.0, {'squared_error': 1.0, 'l2': 2.0})
     """
-    for what in (loss, *regularizers):
-        if not callable(what):
-            hint = "; unpack it with *" if isinstance(what, list | tuple) else ""
-            hint = f"; jn.losses.{what}" if isinstance(what, str) and hasattr(losses, what) else hint
-            raise NetError(f"expects a loss and regularizers, got {shown(what)}{hint}", label="objective")
-        if library(what):
-            raise NetError(f"expects functions of JAX arrays, got {shown(what)} of {library(what)}", label="objective")
-    for regularizer in regularizers:
-        if getattr(regularizer, "__module__", "").startswith("jaxnets.losses"):
-            hint = "add them up, lambda outputs, targets: one(outputs, targets) + other(outputs, targets)"
-            raise NetError(f"takes one loss, got another, {name_of(regularizer)}; {hint}", label="objective")
-    if isinstance(loss, Regularizer):
-        raise NetError(f"expects the loss first, got the regularizer {loss!r}", label="objective")
+    with labeled_as("objective"):
+        for each in (loss, *regularizers):
+            if not callable(each):
+                hint = "; unpack it with *" if isinstance(each, list | tuple) else ""
+                hint = f"; jn.losses.{each}" if isinstance(each, str) and hasattr(losses, each) else hint
+                raise NetError(f"expects a loss and regularizers, got {shown(each)}{hint}")
+            if library(each):
+                raise NetError(f"expects functions of JAX arrays, got {shown(each)} of {library(each)}")
+        for regularizer in regularizers:
+            if getattr(regularizer, "__module__", "").startswith("jaxnets.losses"):
+                hint = "add them up, lambda outputs, targets: one(outputs, targets) + other(outputs, targets)"
+                raise NetError(f"takes one loss, got another, {name_of(regularizer)}; {hint}")
+        if isinstance(loss, Regularizer):
+            raise NetError(f"expects the loss first, got the regularizer {loss!r}")
     terms = [
         term if isinstance(term, Regularizer) else Regularizer(term, name_of(term), label=_written(term))
         for term in regularizers
@@ -151,6 +152,7 @@ def _written(function: Any) -> str:
 
 
 def _distinct(names: Sequence[str]) -> tuple[str, ...]:
+    """Return names with a number behind every repetition; `loss` is taken."""
     taken: list[str] = ["loss"]
     for name in names:
         number, free = 1, name

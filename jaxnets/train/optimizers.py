@@ -1,4 +1,4 @@
-"""Optax optimizers, used as they are: what each of them asks for beyond gradients and parameters."""
+"""Optax optimizers: float32 masters of half-precision parameters, and the extra arguments that optimizers ask for."""
 
 import inspect
 from collections.abc import Callable
@@ -10,7 +10,8 @@ import optax
 
 from jaxnets.core.errors import NetError
 
-REFUSED = (
+# Optimizers that take something other than gradients and parameters: state, name, reason.
+UNSUPPORTED = (
     (
         optax.contrib.DifferentiallyPrivateAggregateState,
         "optax.contrib.differentially_private_aggregate",
@@ -21,36 +22,37 @@ REFUSED = (
 
 
 class Masters(NamedTuple):
-    """The memory of an optimizer of parameters in half precision.
+    """The optimizer state for parameters in half precision.
 
     Attributes:
-        params: the parameters in float32, of which the network's are roundings: small steps add up in them.
-        inner: the optimizer's own memory, made of these and in float32 too.
+        params: the parameters in float32; the network's are their roundings. Small steps add up in them.
+        inner: the optimizer's own state, made of these and in float32 too.
     """
 
     params: Any
     inner: Any
 
 
-def begin(optimizer: optax.GradientTransformation, params: Any) -> Any:
-    """Return an optimizer's memory before the first step, with float32 masters of parameters in half precision.
+def init_optimizer(optimizer: optax.GradientTransformation, params: Any) -> Any:
+    """Return an optimizer's state before the first step, with float32 masters of parameters in half precision.
 
     Raises:
-        NetError: for one that takes something else than gradients and parameters.
+        NetError: for an optimizer that takes something other than gradients and parameters.
 
-    >>> begin(optax.sgd(0.1), jnp.ones(2, jnp.bfloat16)).params.dtype.name
+    >>> init_optimizer(optax.sgd(0.1), jnp.ones(2, jnp.bfloat16)).params.dtype.name
     'float32'
     """
     wide = widened(params)
     state = optimizer.init(wide)
-    parts = jax.tree.leaves(state, is_leaf=lambda each: isinstance(each, tuple(kind for kind, *_ in REFUSED)))
-    for kind, name, why in REFUSED:
+    kinds = tuple(kind for kind, *_ in UNSUPPORTED)
+    parts = jax.tree.leaves(state, is_leaf=lambda each: isinstance(each, kinds))
+    for kind, name, why in UNSUPPORTED:
         if any(isinstance(each, kind) for each in parts):
-            raise NetError(f"{why}; write its step by hand, around net.apply and the objective", label=name)
+            raise NetError(f"{why}; write its step by hand, with net.apply and the objective", label=name)
     return state if _dtypes(wide) == _dtypes(params) else Masters(wide, state)
 
 
-def descend(
+def update_params(
     optimizer: optax.GradientTransformation,
     grads: Any,
     state: Any,
@@ -60,28 +62,31 @@ def descend(
     *,
     factor: jax.Array | None = None,
 ) -> tuple[Any, Any, Any]:
-    """Return the parameters after a step, the optimizer's memory, and what was added, in float32 at least.
+    """Return the parameters after a step, the optimizer's state, and the updates, which are float32 at least.
 
     Args:
         optimizer: an Optax optimizer.
         grads: the objective's gradient.
-        state: the optimizer's memory, as `begin` made it.
+        state: the optimizer's state, as `init_optimizer` made it.
         params: the parameters.
         value: the objective.
         value_fn: the objective as a function of the parameters.
         factor: what updates are multiplied by.
 
     Raises:
-        NetError: as `update`.
+        NetError: as `compute_updates`.
     """
     exact = params
-    if isinstance(state, Masters):  # parameters that were put in place since are taken as they are
+    if isinstance(state, Masters):
+        # Parameters that were replaced since the last step differ from their masters' roundings, and take precedence.
         exact = jax.tree.map(
-            lambda own, kept: jnp.where(kept.astype(own.dtype) == own, kept, own), params, state.params
+            lambda own, master: jnp.where(master.astype(own.dtype) == own, master, own), params, state.params
         )
         exact, grads = widened(exact), widened(grads)
     inner = state.inner if isinstance(state, Masters) else state
-    updates, inner = update(optimizer, grads, inner, exact, value, lambda wide: value_fn(_rounded(wide, params)))
+    updates, inner = compute_updates(
+        optimizer, grads, inner, exact, value, lambda wide: value_fn(_rounded(wide, params))
+    )
     if factor is not None:
         updates = jax.tree.map(lambda leaf: leaf * factor.astype(leaf.dtype), updates)
     exact = optax.apply_updates(exact, updates)
@@ -91,18 +96,18 @@ def descend(
 
 
 def unrounded(state: Any, params: Any) -> Any:
-    """Return the parameters as the optimizer keeps them: in float32, where it has masters."""
+    """Return the parameters as the optimizer keeps them: the float32 masters if there are any."""
     return state.params if isinstance(state, Masters) else params
 
 
 def widened(params: Any) -> Any:
-    """Return a tree with floating leaves of less than 32 bits in float32, the others as they are."""
+    """Return a tree whose floating leaves of less than 32 bits are converted to float32."""
 
-    def wide(leaf: Any) -> Any:
+    def widen(leaf: Any) -> Any:
         half = jnp.issubdtype(leaf.dtype, jnp.floating) and leaf.dtype.itemsize < 4
         return leaf.astype(jnp.float32) if half else leaf
 
-    return jax.tree.map(wide, params)
+    return jax.tree.map(widen, params)
 
 
 def _rounded(wide: Any, params: Any) -> Any:
@@ -113,7 +118,7 @@ def _dtypes(tree: Any) -> list[Any]:
     return [leaf.dtype for leaf in jax.tree.leaves(tree)]
 
 
-def update(
+def compute_updates(
     optimizer: optax.GradientTransformation,
     grads: Any,
     state: Any,
@@ -121,47 +126,48 @@ def update(
     value: jax.Array,
     value_fn: Callable[[Any], jax.Array],
 ) -> tuple[Any, Any]:
-    """Return an optimizer's updates and its next state, with all that an optimizer of Optax may ask for.
+    """Return an optimizer's updates and its next state, passing every extra argument that Optax's optimizers ask for.
 
     These are `value`, the objective on the batch; `grad`, its gradient; `value_fn` (`lbfgs`, line searches) and
     `obj_fn` (`sophia`), the objective on the same batch, with the same randomness, as a function of the parameters; and
     `grad_fn` (`sam`), its gradient.
 
     Raises:
-        NetError: if the optimizer needs anything else, or its memory changes its structure.
+        NetError: if the optimizer needs another argument, or its state changes structure.
 
     >>> import jax.numpy as jnp
     >>> params, search = jnp.array([3.0]), optax.lbfgs()
     >>> square = lambda params: (params**2).sum()
-    >>> updates, _ = update(search, 2 * params, search.init(params), params, square(params), square)
+    >>> updates, _ = compute_updates(search, 2 * params, search.init(params), params, square(params), square)
     >>> bool(square(params + updates) < square(params))
     True
     """
 
-    def swallows(params: Any, obj_fn: Any = None, grad_fn: Any = None) -> jax.Array:
-        return value_fn(params)  # a line search refuses arguments that its `value_fn` does not take
+    def line_search_fn(params: Any, obj_fn: Any = None, grad_fn: Any = None) -> jax.Array:
+        # A line search passes its `value_fn` the other extra arguments too, and fails on those it does not accept.
+        return value_fn(params)
 
     def grad_fn(params: Any, number: Any = None) -> Any:
         return jax.grad(value_fn)(params)
 
-    given = {"value": value, "grad": grads, "value_fn": swallows, "obj_fn": value_fn, "grad_fn": grad_fn}
-    takes = inspect.signature(optimizer.update).parameters
-    if not any(each.kind is each.VAR_KEYWORD for each in takes.values()):
-        given = {name: each for name, each in given.items() if name in takes}
+    extra = {"value": value, "grad": grads, "value_fn": line_search_fn, "obj_fn": value_fn, "grad_fn": grad_fn}
+    accepted = inspect.signature(optimizer.update).parameters
+    if not any(each.kind is each.VAR_KEYWORD for each in accepted.values()):
+        extra = {name: each for name, each in extra.items() if name in accepted}
     try:
-        updates, after = optimizer.update(grads, state, params, **given)
+        updates, after = optimizer.update(grads, state, params, **extra)
     except (TypeError, ValueError, AttributeError) as error:
         if isinstance(error, NetError):
             raise
         raise NetError(
             f"can't be updated: {error}; beyond gradients and parameters it may ask for value, grad, value_fn, obj_fn "
-            f"and grad_fn, see jn.train.step",
+            f"and grad_fn, see jn.train.make_train_step",
             label="the optimizer",
         ) from error
     if jax.tree.structure(after) != jax.tree.structure(state):
         raise NetError(
-            "has a memory of another structure after a step than before it, which no compiled loop can hold (as "
-            "optax.monitor has); jn.train.norms() and other watches report on every step",
+            "has a state whose structure changes in a step, which no compiled loop can carry (so does optax.monitor); "
+            "jn.train.norms() and other monitors report every step",
             label="the optimizer",
         )
     return updates, after

@@ -1,4 +1,4 @@
-"""What a training run is made of between two steps."""
+"""What a training run carries from step to step."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,20 +12,20 @@ from jaxnets.data.loader import Batch as Batch
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class TrainState:
-    """All that changes while a network is trained: a pytree of arrays alone.
+    """Everything that changes while a network is trained: a pytree of arrays.
 
     Attributes:
         params: the network's parameters.
         state: the network's state, such as batch-norm statistics.
-        opt_state: the optimizer's memory.
-        key: the key that every step's randomness is folded from.
-        step: how many steps have been taken, int32.
-        ema: the moving average of the parameters, where one is kept.
-        scale: the `Scale` of the loss, where it is scaled.
-        failed: the step at which a value was not finite and the run stood still, int32, -1 if there was none; `None`
-            in a run without guard.
+        opt_state: the optimizer's state.
+        key: the random key that every step folds its number into.
+        step: the number of steps taken, int32.
+        ema: the moving average of the parameters, if `ema_decay` is set.
+        scale: the `Scale` of the loss, if the loss is scaled.
+        failed: the step that met a non-finite value and halted training, int32, -1 if none did; `None` with
+            `halt_on_nonfinite=False`.
         stopping: what early stopping remembers, a `Stopping`.
-        plateau: what Optax's `reduce_on_plateau` remembers from epoch to epoch, where it looks at a reported value.
+        plateau: the state of Optax's `reduce_on_plateau`, if it follows a reported value from epoch to epoch.
     """
 
     params: Params

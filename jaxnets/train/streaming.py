@@ -1,4 +1,4 @@
-"""Programs that learn from a stream: pure functions for each batch, and the host's loop over an epoch of them."""
+"""Programs that train on a stream: pure functions of one batch each, and the host's loop over an epoch of them."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -14,16 +14,15 @@ from jaxnets.core.compiled import Compiled, compiled
 from jaxnets.core.errors import NetError, check_count
 from jaxnets.core.net import spec
 from jaxnets.data.loader import Stream
-from jaxnets.train import evaluation
 from jaxnets.train.callbacks.early_stopping import EarlyStopping
 from jaxnets.train.data import Data
 from jaxnets.train.epoch import Epoch, Values
-from jaxnets.train.evaluation import Tally
+from jaxnets.train.evaluation import Totals, evaluate_batch, merge_totals, reported_values, zero_totals
 from jaxnets.train.labels import Check, known_labels, label_check
 from jaxnets.train.state import Batch, TrainState
-from jaxnets.train.step import settled
+from jaxnets.train.step import revert_nonfinite
 
-IN_FLIGHT = 2  # steps that the host may be ahead of the device: the batches of more would fill its memory
+IN_FLIGHT = 2  # steps the host may be ahead of the device; the batches of more would fill the device's memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,15 +30,15 @@ class Streamed:
     """What a program does with the batches of a stream.
 
     Attributes:
-        batches: what is learned from; it is never read itself, but others over the same data.
-        held_out: what is only looked at, where that is a stream too.
+        batches: the training stream; it is never read itself, only others over the same data.
+        validation: the validation stream, if validation is a stream.
         epoch: the pure functions that all programs have.
         shapes: those of a batch's inputs, targets and weights, with dtypes.
         check: what the labels of every batch have to pass, if anything.
     """
 
     batches: Stream
-    held_out: Stream | None
+    validation: Stream | None
     epoch: Epoch
     shapes: Data
     check: Check | None
@@ -49,144 +48,152 @@ class Streamed:
         """Return what a program does with a stream, of which the first example is read.
 
         Raises:
-            NetError: if an average that is evaluated has statistics, which would be estimated from all inputs.
+            NetError: if a moving average is evaluated that has statistics, which would take a second pass to estimate.
         """
         first = batches.reading.first()
         shapes = spec((first.x, first.y, first.weights))
         if epoch.options.ema_decay is not None and validation is not None:
             _, state = jax.eval_shape(epoch.net.init, jax.random.key(0), shapes[0])
             if jax.tree.leaves(state):
-                why = "its statistics would be estimated anew from all inputs after every epoch, a second reading"
-                hint = "leave out ema_decay=, or validation= and evaluate jn.train.averaged(net, run, x) on some inputs"
+                why = "its statistics would be estimated from all inputs after every epoch, a second reading"
+                hint = "leave out ema_decay=, or validation= and evaluate jn.train.ema_params(net, state, x)"
                 raise NetError(
-                    f"can't evaluate the average of a network with state on a stream: {why}; {hint}", label="program"
+                    f"can't evaluate the moving average of a network with state on a stream: {why}; {hint}",
+                    label="program",
                 )
         integers = known_labels(first.y) is not None
         check = label_check(epoch.net, epoch.objective, epoch.metrics, shapes[0]) if integers else None
         return cls(batches, validation if isinstance(validation, Stream) else None, epoch, shapes, check)
 
-    def at(self, run: TrainState) -> Data:
-        """Read what the run's next step learns from: inputs, targets and weights."""
-        reader = self.batches.again(int(run.step))
+    def at(self, state: TrainState) -> Data:
+        """Read the batch of the next step: inputs, targets and weights."""
+        reader = self.batches.again(int(state.step))
         batch = next(reader)
         reader.close()
         return batch.x, batch.y, batch.weights
 
-    def numbers(self, run: TrainState) -> list[int]:
+    def numbers(self, state: TrainState) -> list[int]:
         """Return the number in the source of each example of that batch."""
-        numbers = self.batches.reading.numbers(int(run.step))
+        numbers = self.batches.reading.numbers(int(state.step))
+        # An incomplete batch is filled up from its own beginning.
         return [numbers[row % len(numbers)] for row in range(self.batches.reading.batch_size)]
 
-    def in_one(
-        self, stopping: EarlyStopping | None, run: TrainState, batch: Batch, held_out: Data | None
+    def single_batch_epoch(
+        self, stopping: EarlyStopping | None, state: TrainState, batch: Batch, validation: Data | None
     ) -> tuple[TrainState, Values]:
         """Return what an epoch of one batch would be: all that is computed, as one function."""
-        after, total, _ = learn(self.epoch, run, begin(self.epoch, run, batch), batch)
-        run = settled(run, after)
-        looks = {} if self.held_out is None else look(self.epoch, run, None, batch)[0]
-        return report(self.epoch, stopping, run, total, looks, held_out)
+        after, totals, _ = train_on_batch(self.epoch, state, first_totals(self.epoch, state, batch), batch)
+        state = revert_nonfinite(state, after)
+        evaluated = {} if self.validation is None else evaluate_on_batch(self.epoch, state, None, batch)[0]
+        return close_epoch(self.epoch, stopping, state, totals, evaluated, validation)
 
 
-# What is compiled is made of the epoch alone, so that it does not keep the streams alive.
+# The functions below take the epoch alone, so that what is compiled of them does not keep the streams alive.
 
 
-def begin(epoch: Epoch, run: TrainState, batch: Batch) -> Tally:
-    """Return the tally of no batch yet."""
-    return evaluation.empty(jax.eval_shape(epoch.learn, run, batch)[1])
+def first_totals(epoch: Epoch, state: TrainState, batch: Batch) -> Totals:
+    """Return the totals of no batch yet."""
+    return zero_totals(jax.eval_shape(epoch.train_step, state, batch)[1])
 
 
-def learn(epoch: Epoch, run: TrainState, total: Tally, batch: Batch) -> tuple[TrainState, Tally, jax.Array]:
-    """Return the run and the epoch's tally one batch later, and whether the run stands still."""
-    run, new = epoch.learn(run, batch)
-    stands = jnp.zeros((), bool) if run.failed is None else run.failed >= 0
-    return run, evaluation.merge(epoch.metrics, total, new), stands
+def train_on_batch(
+    epoch: Epoch, state: TrainState, totals: Totals, batch: Batch
+) -> tuple[TrainState, Totals, jax.Array]:
+    """Return the train state and the epoch's totals one batch later, and whether training has halted."""
+    state, new = epoch.train_step(state, batch)
+    halted = jnp.zeros((), bool) if state.failed is None else state.failed >= 0
+    return state, merge_totals(epoch.metrics, totals, new), halted
 
 
-def look(
-    epoch: Epoch, run: TrainState, total: dict[str, Tally] | None, batch: Batch
-) -> tuple[dict[str, Tally], jax.Array]:
-    """Return the tallies of evaluations one batch later, and something to wait for."""
+def evaluate_on_batch(
+    epoch: Epoch, state: TrainState, totals: dict[str, Totals] | None, batch: Batch
+) -> tuple[dict[str, Totals], jax.Array]:
+    """Return the totals of each evaluation one batch later, and `False`: an array to wait for."""
     new = {
-        name: evaluation.look(epoch.net, params, state, batch, epoch.metrics, epoch.objective)
-        for name, (params, state) in epoch.shown(run).items()
+        prefix: evaluate_batch(epoch.net, params, network_state, batch, epoch.metrics, epoch.objective)
+        for prefix, (params, network_state) in epoch.evaluated(state).items()
     }
-    if total is not None:
-        new = {name: evaluation.merge(epoch.metrics, total[name], each) for name, each in new.items()}
+    if totals is not None:
+        new = {prefix: merge_totals(epoch.metrics, totals[prefix], each) for prefix, each in new.items()}
     return new, jnp.zeros((), bool)
 
 
-def report(
+def close_epoch(
     epoch: Epoch,
     stopping: EarlyStopping | None,
-    run: TrainState,
-    total: Tally,
-    seen: dict[str, Tally],
-    held_out: Data | None,
+    state: TrainState,
+    totals: Totals,
+    evaluated: dict[str, Totals],
+    validation: Data | None,
 ) -> tuple[TrainState, Values]:
-    """Return the run with what early stopping makes of the epoch, and the epoch's values."""
-    values = {name: evaluation.value(epoch.metrics, each) for name, each in seen.items()}
-    if held_out:
-        values = epoch.evaluate(epoch.shown(run), held_out)
-    row = epoch.report(run, evaluation.value(epoch.metrics, total), values)
-    run = epoch.close(run, row)
-    return run if stopping is None else stopping.update(run, row), row
+    """Return the train state after `plateau` and early stopping have seen the epoch's values, and these values."""
+    evaluations = {prefix: reported_values(epoch.metrics, each) for prefix, each in evaluated.items()}
+    if validation:  # data on the device beside a stream to train on
+        evaluations = epoch.evaluate(epoch.evaluated(state), validation)
+    row = epoch.report(state, reported_values(epoch.metrics, totals), evaluations)
+    state = epoch.update_plateau(state, row)
+    return state if stopping is None else stopping.update(state, row), row
 
 
 @contextmanager
-def epochs(
-    stream: Streamed, epochs: int, stopping: EarlyStopping | None, held_out: Data | None, run: TrainState
+def streamed_epochs(
+    stream: Streamed, epochs: int, stopping: EarlyStopping | None, validation: Data | None, state: TrainState
 ) -> Iterator[Callable[[TrainState], tuple[TrainState, Values]]]:
-    """Give the function that takes a run through its next epoch, while readers are open that begin where it stands.
+    """Yield the function that runs the next epoch, with readers open that begin where the train state is.
 
-    Steps are dispatched without waiting for their results: the next batches are read while the device computes.
+    Steps are dispatched without waiting for their results, so the next batches are read while the device computes.
     """
-    step = int(run.step)
+    step = int(state.step)
     reader = stream.batches.again(step, epochs=epochs)
-    reader.inspect = learned = _Inspection(stream.check, "data")
-    looker, looked = None, _Inspection(stream.check, "validation")
-    if stream.held_out is not None:
-        done = step // stream.batches.batches
-        looker = stream.held_out.again(done * stream.held_out.batches, epochs=epochs)
-        looker.inspect = looked
+    reader.inspect = train_inspection = _Inspection(stream.check, "data")
+    validation_reader, validation_inspection = None, _Inspection(stream.check, "validation")
+    if stream.validation is not None:
+        epochs_done = step // stream.batches.batches
+        validation_reader = stream.validation.again(epochs_done * stream.validation.batches, epochs=epochs)
+        validation_reader.inspect = validation_inspection
 
     epoch, functions = stream.epoch, dict[Any, Compiled]()
 
     def call(function: Callable[..., Any], static: list[Any], *arrays: Any, donate: tuple[int, ...] = ()) -> Any:
+        # Looked up once in this run: finding a compiled function again costs as much as a small step.
         if function not in functions:
             functions[function] = compiled(function, static, arrays, donate=donate)
         return functions[function](*arrays)
 
-    def one(run: TrainState) -> tuple[TrainState, Values]:
-        def step(both: tuple[TrainState, Tally | None], batch: Batch) -> tuple[tuple[TrainState, Tally], jax.Array]:
-            run, total = both
-            total = call(begin, [epoch], run, batch) if total is None else total
-            run, total, stands = call(learn, [epoch], run, total, batch, donate=(0, 1))
-            return (run, total), stands
+    def train_batch(
+        carry: tuple[TrainState, Totals | None], batch: Batch
+    ) -> tuple[tuple[TrainState, Totals], jax.Array]:
+        state, totals = carry
+        totals = call(first_totals, [epoch], state, batch) if totals is None else totals
+        state, totals, halted = call(train_on_batch, [epoch], state, totals, batch, donate=(0, 1))
+        return (state, totals), halted
 
-        def seen_in(total: dict[str, Tally] | None, batch: Batch) -> tuple[dict[str, Tally], jax.Array]:
-            return call(look, [epoch], run, total, batch, donate=(1,))
+    def run_epoch(state: TrainState) -> tuple[TrainState, Values]:
+        def validate_batch(totals: dict[str, Totals] | None, batch: Batch) -> tuple[dict[str, Totals], jax.Array]:
+            return call(evaluate_on_batch, [epoch], state, totals, batch, donate=(1,))
 
-        before = None if run.failed is None else jax.tree.map(jnp.copy, run)  # steps are given the run's own memory
-        run, total = _through(reader, step, (run, None))
-        learned.check_weights()
-        run = run if before is None else call(settled, [], before, run, donate=(1,))
-        seen = {}
-        if looker is not None:
-            seen = _through(looker, seen_in, None)
-            looked.check_weights()
-        return call(report, [epoch, stopping], run, total, seen, held_out, donate=(0,))
+        # Copied, as each step is given the memory of the state before it.
+        before = None if state.failed is None else jax.tree.map(jnp.copy, state)
+        state, totals = _for_each_batch(reader, train_batch, (state, None))
+        train_inspection.check_weights()
+        state = state if before is None else call(revert_nonfinite, [], before, state, donate=(1,))
+        evaluated = {}
+        if validation_reader is not None:
+            evaluated = _for_each_batch(validation_reader, validate_batch, None)
+            validation_inspection.check_weights()
+        return call(close_epoch, [epoch, stopping], state, totals, evaluated, validation, donate=(0,))
 
     try:
-        yield one
+        yield run_epoch
     finally:
-        for each in (reader, looker):
+        for each in (reader, validation_reader):
             if each is not None:
                 each.close()
 
 
 @dataclass(eq=False)
 class _Inspection:
-    """What looks at every batch that is read: at its labels, and whether any example counts."""
+    """Looks at every batch that is read: checks its labels, and notes whether any example counts."""
 
     check: Check | None
     name: str
@@ -198,42 +205,44 @@ class _Inspection:
         self.counts = self.counts or bool((np.asarray(batch.weights) > 0).any())
 
     def check_weights(self) -> None:
-        """Refuse an epoch in which nothing counted; of several processes one may have read such rows alone."""
+        """Raise an error for an epoch in which nothing counted; one of several processes may read only such rows."""
         if not self.counts and jax.process_count() == 1:
             text = f"expects some weight above 0 in {self.name}, got 0 for every example: there is nothing to average"
             raise NetError(text, label="training")
 
 
-def _through(reader: Stream, one: Callable[[Any, Batch], tuple[Any, jax.Array]], carry: Any) -> Any:
-    """Take a carry through the batches of an epoch, or as far as one says that this is the end."""
+def _for_each_batch(reader: Stream, function: Callable[[Any, Batch], tuple[Any, jax.Array]], carry: Any) -> Any:
+    """Carry something through the batches of an epoch, `function(carry, batch) -> (carry, ends)`, until one ends it."""
     computed: deque[jax.Array] = deque()
     for _ in range(reader.batches):
-        carry, ends = one(carry, next(reader))
+        carry, ends = function(carry, next(reader))
         computed.append(ends)
+        # Reading the flag of a step some batches ago waits for that step only, and keeps the device busy.
         if len(computed) > IN_FLIGHT and bool(computed.popleft()):
             break
     return carry
 
 
-def check_stream(stream: Stream, epochs: int, batch_size: int | None, usual: int | None, sampler: Any) -> int:
-    """Return how many examples a stream has, which must suit what a program is asked for.
+def check_stream(stream: Stream, epochs: int, batch_size: int | None, default: int, sampler: Any) -> int:
+    """Return how many examples a stream has, after checking that it suits what a program is asked for.
 
     Raises:
-        NetError: if it ends too early, has batches of another size, or an order is asked for.
+        NetError: if it ends too early, has batches of another size, or a sampler is passed.
     """
     check_count("epochs", epochs)
     own, given = stream.epochs, stream.reading.batch_size
+    # A stream made for a single pass is the default, and is read as often as needed.
     if own not in (None, 1) and own < epochs:
         raise NetError(f"expects a stream of epochs={epochs} or None, got one that ends after {own}")
-    if batch_size is not usual and batch_size != given:
-        raise NetError(f"takes batches as the stream gives them, {given} examples each, got batch_size={batch_size}")
+    if batch_size is not default and batch_size != given:
+        raise NetError(f"takes batches as the stream has them, {given} examples each, got batch_size={batch_size}")
     if sampler is not None:
         raise NetError("gets a sampler for a stream, which has its own; jn.data.stream(..., shuffle=, seed=) draws it")
     return len(stream.reading.source)
 
 
 def refuse() -> NetError:
-    """Return the error for a use of a streamed program that can't be."""
+    """Return the error for a use that a program on a stream does not support."""
     why = "its batches are read on the host, one after another, outside of what is compiled"
     hint = "run it by jn.train.run(program, key=key), or give program arrays that fit on the device"
     return NetError(

@@ -215,7 +215,7 @@ def test_training_on_a_stream_equals_training_on_its_batches():
     step = jax.jit(jn.train.make_train_step(net, jn.objective(jn.losses.cross_entropy), adam))
 
     def learn(batches) -> jn.train.TrainState:
-        run = jn.train.start(net, adam, jax.random.key(0), x[:1])
+        run = jn.train.start(net, adam, x[:1], key=jax.random.key(0))
         for batch in batches:
             run, _, _ = step(run, batch)
         return run

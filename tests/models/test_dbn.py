@@ -29,9 +29,9 @@ def test_greedy_is_one_program_after_another():
     encoders = [net.upto("encoder") for net in nets]
     total, sgd = jn.objective(jn.losses.squared_error), optax.sgd(0.1)
     stages = list(zip(nets, encoders, strict=True))
-    params, history = jax.jit(lambda key, x: jn.train.greedy(stages, total, sgd, key, x, epochs=2, batch_size=8))(
-        KEY, X
-    )
+    params, history = jax.jit(
+        lambda key, x: jn.train.pretrain_layers(stages, total, sgd, x, key=key, epochs=2, batch_size=8)
+    )(KEY, X)
     below, _ = encoders[0].apply(params["0"], {}, jnp.asarray(X))
     program = jn.train.program(nets[1], total, sgd, (below, below), epochs=2, batch_size=8)
     run, rows = jax.jit(lambda program, key: program(key))(program, fold(KEY, "1"))
@@ -49,8 +49,15 @@ def test_pretraining_and_fine_tuning_on_digits():
     x, y = jnp.asarray(images.reshape(-1, 784)), jnp.asarray(labels)
     metrics = {"error": jn.metrics.mean(reconstruction_error)}
     params, history = jax.jit(
-        lambda key, x: jn.train.greedy(
-            models.dbn_stages((100, 50)), OBJECTIVE, optax.sgd(0.1), key, x, epochs=6, batch_size=50, metrics=metrics
+        lambda key, x: jn.train.pretrain_layers(
+            models.dbn_stages((100, 50)),
+            OBJECTIVE,
+            optax.sgd(0.1),
+            x,
+            key=key,
+            epochs=6,
+            batch_size=50,
+            metrics=metrics,
         )
     )(KEY, x[learn])
     for stage in history.values():
@@ -106,7 +113,10 @@ def test_only_the_first_machine_sees_real_numbers():
     [
         (lambda: models.dbn(()), "dbn expects at least one width, got none"),
         (lambda: models.dbn_to_mlp({"fc": {}}), "expects the parameters of a dbn, got fc"),
-        (lambda: jn.train.greedy([], OBJECTIVE, optax.sgd(0.1), KEY, X, epochs=1), "greedy expects at least one stage"),
+        (
+            lambda: jn.train.pretrain_layers([], OBJECTIVE, optax.sgd(0.1), X, key=KEY, epochs=1),
+            "pretrain_layers expects at least one stage",
+        ),
     ],
 )
 def test_a_mistake_is_explained(run, message):

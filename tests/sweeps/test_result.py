@@ -27,7 +27,7 @@ def result(values: Any = ACCURACY, grid: dict[str, Any] | None = None, **changed
         "failed": np.where(np.isnan(rows).any(1), 5, -1),
         "dropped": np.zeros(len(rows), bool),
         "runs": None,
-        "directions": Directions({"accuracy": True}, (), watched=False),
+        "directions": Directions({"accuracy": True}, (), monitored=False),
     }
     fields |= changed
     return jn.sweeps.SweepResult(

@@ -85,7 +85,7 @@ def test_what_a_function_of_the_library_returned_is_not_called_again():
 
 def test_all_but_the_head_is_frozen():
     params = {"body": {"bias": 1.0, "kernel": 2.0}, "head": {"bias": 3.0, "kernel": 4.0}}
-    made = program(freeze="**", but="head/**")
+    made = program(freeze=("**", "!head/**"))
     learned, frozen = split_frozen(params, made.recipe.options.freeze)
     assert (paths(learned), paths(frozen)) == (
         {"head/bias": 3.0, "head/kernel": 4.0},
@@ -93,9 +93,9 @@ def test_all_but_the_head_is_frozen():
     )
     assert list(paths(split_frozen(params, ("**", "!head/**", "!*/bias"))[1])) == ["body/kernel"]
     with pytest.raises(jn.NetError, match=r"pattern '!tail/\*\*' matches no parameter"):
-        program(freeze="**", but="tail/**").start(KEY)
+        program(freeze=("**", "!tail/**")).start(KEY)
     for everything in ("**", ("*/kernel", "**/bias")):
-        with pytest.raises(jn.NetError, match=r"program freezes all parameters by .*; name what learns .* but='head"):
+        with pytest.raises(jn.NetError, match=r"program freezes all parameters by .*; except what .* freeze=\('\*\*'"):
             program(freeze=everything).start(KEY)
 
 

@@ -145,9 +145,10 @@ def test_arrays_of_every_type_come_back_bit_for_bit_and_plain_orbax_reads_them(t
     params |= {"scalar": jnp.float32(-0.0), "none of them": jnp.zeros((0, 3)), "nan": jnp.array([jnp.nan, jnp.inf])}
     keys = {"rbg": jax.random.key(5, impl="rbg"), "several": jax.random.split(KEY, 3)}
     run = jn.train.TrainState(params, {"äö.x": jnp.ones(2)}, (), keys, jnp.int32(7), scale=None)
-    manager = storage.manager(tmp_path, 1, None, lambda: None)
-    storage.write(manager, storage.pack(5, run, {"validation/loss": np.array([1.0, np.nan])}), {"settings": {}}, {})
-    manager.close()
+    writer = storage.Writer(tmp_path, None)
+    writer.open(keep=1)
+    writer.save(storage.pack(5, run, {"validation/loss": np.array([1.0, np.nan])}), {"settings": {}}, {})
+    writer.close()
     saved = storage.read(tmp_path, 5)
     assert_same((restored(saved, jax.eval_shape(lambda: run), "here"),), (run,))
     np.testing.assert_array_equal(saved.history["validation/loss"], [1.0, np.nan])
@@ -259,7 +260,7 @@ def test_another_configuration_is_named_and_refused(folder, change):
 
 def test_another_configuration_can_be_accepted(folder):
     longer = program(6, validation=PROGRAM.validation)
-    with pytest.warns(UserWarning, match="goes on under another configuration:\n  epochs: 4 → 6"):
+    with pytest.warns(UserWarning, match="resumes with another configuration:\n  epochs: 4 → 6"):
         found = jn.train.run(longer, key=KEY, callbacks=[save(folder, config={"seed": 3}, config_change="accept")])
     assert_same(found, jn.train.run(longer, key=KEY))  # no epoch here depends on how many there are
     counted = program(4, validation=PROGRAM.validation, metrics={"accuracy": jn.metrics.accuracy})
@@ -321,7 +322,9 @@ def test_a_sweep_and_a_run_are_told_apart(folder, tmp_path):
 
     sweep(tmp_path / "sweep")
     for _ in range(2):  # nothing stays locked
-        with pytest.raises(jn.NetError, match=r"checkpoint 4 in .*sweep is of a sweep, not of a run; a run is for fit"):
+        with pytest.raises(
+            jn.NetError, match=r"checkpoint 4 in .*sweep is of a sweep, not of a run; checkpoint\(folder\)"
+        ):
             jn.train.run(PROGRAM, key=KEY, callbacks=[save(tmp_path / "sweep")])
         with pytest.raises(
             jn.NetError, match=r"checkpoint 3 in .*run is of a run, not of a sweep; .*folder of its own"
@@ -341,7 +344,7 @@ def test_a_home_is_found(tmp_path, monkeypatch):
 
 
 def test_only_one_callback_is_gone_on_from(tmp_path):
-    with pytest.raises(jn.NetError, match=r"fit gets several callbacks that a run goes on from; .*best="):
+    with pytest.raises(jn.NetError, match=r"run gets several callbacks that resume a run; .*best="):
         jn.train.run(PROGRAM, key=KEY, callbacks=[save(tmp_path / "a"), save(tmp_path / "b")])
     assert not list(tmp_path.iterdir())
 
@@ -401,7 +404,7 @@ def test_a_run_that_stopped_early_stays_stopped_with_its_best(tmp_path):
     assert_same((jn.train.load_checkpoint(tmp_path, 1)[0],), (params,))
 
 
-def test_a_run_that_stands_still_is_not_saved(tmp_path):
+def test_a_run_that_has_halted_is_not_saved(tmp_path):
     def update_fn(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         poison = jnp.where(state == 7, jnp.nan, 0.0)
         return jax.tree.map(lambda leaf: leaf + poison, updates), state + 1

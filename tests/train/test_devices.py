@@ -57,7 +57,12 @@ def test_the_results_are_those_of_one_device():
     kind = AxisType.Explicit  # what jax.make_mesh gives
     weights = np.linspace(0, 1, 200, dtype=np.float32)
     data, held_out = (X[:200], Y[:200], weights), (X[200:324], Y[200:324])
-    options = {"batch_size": 48, "accumulate": 2, "average": 0.9, "augment": lambda key, x: x + jax.random.normal(key)}
+    options = {
+        "batch_size": 48,
+        "options": jn.train.Options(accumulate=2),
+        "ema_decay": 0.9,
+        "augment": lambda key, x: x + jax.random.normal(key),
+    }
     found, rows_found = jn.train.run(program(data, net, validation=held_out, **options), key=KEY)
     shared = program(split(*data, kind=kind), net, validation=split(*held_out, kind=kind), **options)
     run, history = jn.train.run(shared, key=KEY)

@@ -57,7 +57,7 @@ def test_the_best_is_found_and_restored_in_all_ways(min_delta: float):
         run, history = whole(program(rule), key)
         np.testing.assert_array_equal(history["loss"][:ran], unstopped["loss"][:ran])
         assert np.isnan(history["loss"][ran:]).all()
-        assert int(run.stopping.best_segment) == best
+        assert int(run.stopping.best_epoch) == best
         assert int(run.step) == 2 * ran
         fitted, seen = jn.train.run(free, key=key, callbacks=[rule])
         equal(fitted, run)
@@ -82,7 +82,7 @@ def test_the_last_stays_where_nothing_is_to_be_restored():
 def test_averages_are_restored_too():
     rule = jn.train.early_stopping("ema/validation/loss", patience=3)
     run, history = whole(program(rule, ema_decay=0.5), KEYS[0])
-    best = int(run.stopping.best_segment)
+    best = int(run.stopping.best_epoch)
     assert best == by_hand(np.asarray(history["ema/validation/loss"]), 3)[0]
     upto, _ = whole(program(ema_decay=0.5, epochs=best + 1), KEYS[0])
     equal(run.ema, upto.ema)
@@ -92,7 +92,7 @@ def test_rising_metrics_are_followed():
     rule = jn.train.early_stopping("accuracy", patience=4)
     run, history = whole(program.__wrapped__(rule, metrics={"accuracy": jn.metrics.accuracy}), KEYS[1])
     seen = np.asarray(history["accuracy"])
-    assert int(run.stopping.best_segment) == np.nanargmax(seen)
+    assert int(run.stopping.best_epoch) == np.nanargmax(seen)
     assert float(run.stopping.best) == np.nanmax(seen)
 
 
@@ -105,7 +105,7 @@ MISTAKES = {
                    "early_stopping expects mode 'min' or 'max' for 'whim': nothing declares"),
     "patience": (lambda: jn.train.early_stopping("loss", patience=0), "early_stopping expects patience ≥ 1, got 0"),
     "delta": (lambda: jn.train.early_stopping("loss", patience=1, min_delta=-1), "expects min_delta ≥ 0"),
-    "two": (lambda: jn.train.run(program(RULE), key=KEYS[0], callbacks=[RULE]), "fit gets several rules"),
+    "two": (lambda: jn.train.run(program(RULE), key=KEYS[0], callbacks=[RULE]), "run gets several rules"),
 }  # fmt: skip
 
 
@@ -116,7 +116,7 @@ def test_mistakes_are_named(name: str):
         call()
 
 
-def test_control_c_ends_after_the_segment_and_returns_what_there_is():
+def test_control_c_ends_after_the_epoch_and_returns_what_was_computed():
     ends: list[Any] = []
 
     def interrupt(number: int, run: Any, row: Any) -> None:

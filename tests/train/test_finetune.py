@@ -28,7 +28,7 @@ def old() -> tuple[Any, Any]:
 
 def test_what_a_pattern_matches_is_taken_and_all_is_accounted_for(old):
     new, _ = net(3).init(KEY, X)
-    found = jn.train.transfer(new, old[0], but="head/**")
+    found = jn.train.transfer(new, old[0], on=("**", "!head/**"))
     assert found[1:] == jn.train.transfer(new, old[0], "body/**")[1:]
     assert set(found.taken) == {f"body/{name}" for name in ("fc/bias", "fc/kernel", "norm/bias", "norm/scale")}
     assert set(found.left) == set(found.unused) == {"head/bias", "head/kernel"}
@@ -47,7 +47,7 @@ def test_values_take_on_the_dtype_of_the_parameters():
 def test_differences_are_all_named(old):
     new, _ = net(3).init(KEY, X)
     with pytest.raises(
-        jn.NetError, match=r"^transfer finds that source and parameters differ:(\n.*)+but=\.\.\."
+        jn.NetError, match=r"^transfer finds that source and parameters differ:(\n.*)+except these, on="
     ) as error:
         jn.train.transfer(new, old[0])
     assert "head/kernel is (5, 2) in the source, (5, 3) here" in str(error.value)
@@ -57,18 +57,18 @@ def test_differences_are_all_named(old):
     with pytest.raises(jn.NetError, match="matches no parameter"):
         jn.train.transfer(new, old[0], "features/**")
     with pytest.raises(jn.NetError, match="matches no parameter"):
-        jn.train.transfer(new, old[0], but="features/**")
+        jn.train.transfer(new, old[0], on=("**", "!features/**"))
 
 
 def test_a_pretrained_network_begins_there_alone_and_inside_others(old):
-    tuned = jn.train.pretrained(net(3), *old, but="head/**")
+    tuned = jn.train.pretrained(net(3), *old, on=("**", "!head/**"))
     fresh, own = net(3).init(KEY, X)
     params, state = tuned.init(KEY, X)
     np.testing.assert_array_equal(params["body"]["fc"]["kernel"], old[0]["body"]["fc"]["kernel"])
     np.testing.assert_array_equal(params["head"]["kernel"], fresh["head"]["kernel"])
     np.testing.assert_array_equal(state["body"]["norm"]["mean"], old[1]["body"]["norm"]["mean"])
     assert jax.tree.structure(state) == jax.tree.structure(own)
-    without = jn.train.pretrained(net(3), old[0], but="head/**").init(KEY, X)[1]
+    without = jn.train.pretrained(net(3), old[0], on=("**", "!head/**")).init(KEY, X)[1]
     np.testing.assert_array_equal(without["body"]["norm"]["mean"], own["body"]["norm"]["mean"])
     inside = jn.serial(whole=tuned).init(KEY, X)[0]["whole"]
     np.testing.assert_array_equal(inside["body"]["fc"]["kernel"], old[0]["body"]["fc"]["kernel"])
@@ -79,7 +79,7 @@ def test_a_pretrained_network_begins_there_alone_and_inside_others(old):
 
 @pytest.mark.promotes
 def test_a_frozen_body_stays_to_the_bit_and_the_head_learns(old):
-    tuned = jn.train.pretrained(net(3), *old, but="head/**")
+    tuned = jn.train.pretrained(net(3), *old, on=("**", "!head/**"))
     objective = jn.objective(jn.losses.cross_entropy)
     one = jn.train.program(tuned, objective, optax.sgd(0.1), (X, Y), epochs=3, batch_size=8, freeze="body/**")
     run, history = jn.train.run(one, key=KEY)

@@ -178,7 +178,7 @@ def test_two_threads_may_save_at_the_same_time(tmp_path):
 
 @pytest.mark.parametrize("callbacks", [jn.train.progress(), ["progress"], [jn.train.progress]])
 def test_what_is_no_list_of_callbacks(callbacks):
-    with pytest.raises(jn.NetError, match=r"fit expects a list of callbacks, \[jn.train.progress\(\), ...\], got"):
+    with pytest.raises(jn.NetError, match=r"run expects a list of callbacks, \[jn.train.progress\(\), ...\], got"):
         jn.train.run(program(), key=jax.random.key(0), callbacks=callbacks)
 
 

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import jaxnets as jn
-from jaxnets.train.debug.lr_finder import _read
+from jaxnets.train.debug.lr_finder import _analyze
 from tests.oracle import floats, integers
 
 pytestmark = pytest.mark.promotes  # Optax's own arithmetic
@@ -27,7 +27,7 @@ def test_a_quadratic_explodes_at_two_over_its_curvature(curvature: float):
         SQUARES,
         optax.sgd,
         (x, np.zeros((4, 1), np.float32)),
-        KEY,
+        key=KEY,
         low=0.2 / curvature,
         high=20 / curvature,
         steps=30,
@@ -49,7 +49,7 @@ def test_the_suggestion_trains_nearly_as_well_as_the_best_of_a_grid():
     images = images.reshape(-1, 64)
     data, held_out = (images[:600], labels[:600]), (images[600:1200], labels[600:1200])
     net = jn.serial(hidden=jn.dense(32), relu=jax.nn.relu, out=jn.dense(10))
-    found = jn.train.find_learning_rate(net, CLASSES, optax.adam, data, KEY)
+    found = jn.train.find_learning_rate(net, CLASSES, optax.adam, data, key=KEY)
 
     @jax.jit
     def learn(rates: jax.Array) -> jax.Array:
@@ -69,17 +69,17 @@ def test_what_is_read_off_a_curve_does_not_depend_on_its_sign_or_on_what_comes_a
     decades = np.log10(rates)
     losses = 1 - 0.9 / (1 + np.exp(-4 * (decades + 2)))  # falls fastest at 0.01
     losses[85:] = 1e3 ** np.arange(15)
-    found = _read(rates, losses)
+    found = _analyze(rates, losses)
     np.testing.assert_allclose(found.suggestion, 0.01, rtol=0.2)
     assert found.explodes == rates[85]
     assert np.isnan(found.smoothed[85:]).all()
     assert np.isfinite(found.smoothed[:85]).all()
     for after in (np.nan, np.inf):
-        same = _read(rates, np.where(np.arange(100) < 85, losses, after))
+        same = _analyze(rates, np.where(np.arange(100) < 85, losses, after))
         assert (same.suggestion, same.explodes) == (found.suggestion, found.explodes)
-    below = _read(rates, losses - 5)  # a log-likelihood, say
+    below = _analyze(rates, losses - 5)  # a log-likelihood, say
     assert below.suggestion == found.suggestion
-    gentle = _read(rates[:85], losses[:85])
+    gentle = _analyze(rates[:85], losses[:85])
     assert np.isnan(gentle.explodes)
 
 
@@ -89,7 +89,9 @@ def test_examples_weights_and_the_plot():
     weights = np.where(np.arange(20) < 15, 1, 0).astype(np.float32)
     other = np.where(weights[:, None] > 0, x, 7)
     a, b = (
-        jn.train.find_learning_rate(jn.dense(2), CLASSES, optax.adam, (each, y, weights), KEY, steps=30, batch_size=10)
+        jn.train.find_learning_rate(
+            jn.dense(2), CLASSES, optax.adam, (each, y, weights), key=KEY, steps=30, batch_size=10
+        )
         for each in (x, other)
     )
     np.testing.assert_array_equal(a.losses, b.losses)
@@ -111,12 +113,12 @@ def test_examples_weights_and_the_plot():
 def test_what_cannot_be_tried_is_an_error(options: dict[str, Any], message: str):
     with pytest.raises(jn.NetError, match=message):
         jn.train.find_learning_rate(
-            jn.dense(2), CLASSES, optax.adam, (floats(20, 3), integers(20, high=2)), KEY, **options
+            jn.dense(2), CLASSES, optax.adam, (floats(20, 3), integers(20, high=2)), key=KEY, **options
         )
 
 
 def test_a_loss_that_never_falls_or_starts_as_nan_is_an_error():
     with pytest.raises(jn.NetError, match="finds no rate at which the loss falls"):
-        _read(np.logspace(-6, 1, 50), np.linspace(1, 2, 50))
+        _analyze(np.logspace(-6, 1, 50), np.linspace(1, 2, 50))
     with pytest.raises(jn.NetError, match="finds a loss of nan in step 0; lower low="):
-        _read(np.logspace(-6, 1, 50), np.full(50, np.nan))
+        _analyze(np.logspace(-6, 1, 50), np.full(50, np.nan))

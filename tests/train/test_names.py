@@ -68,7 +68,7 @@ def test_stopping_in_fit_and_the_best_checkpoint_follow_the_metric(tmp_path):
     run, history = jn.train.run(learn, key=KEY, callbacks=[rule, keep])
     least = int(np.argmin(history["validation/top_error"]))
     assert 0 < least < 5
-    assert int(run.stopping.best_segment) == least
+    assert int(run.stopping.best_epoch) == least
     assert jn.train.load_checkpoint(tmp_path, "best")[2]["epoch"] == least + 1
     keep = jn.train.checkpoint(tmp_path / "other", best="validation/whim")
     with pytest.raises(jn.NetError, match="checkpoint expects mode 'min' or 'max' for 'validation/whim': nothing"):
@@ -91,17 +91,20 @@ def test_the_best_of_a_sweep_follows_the_metric():
         result.best("whim")
 
 
+Options = jn.train.Options
 TWICE = "reports two values under one name, '{}'"
 ACCURACY = jn.metrics.accuracy
 SHADOWED = {
     "loss": (lambda: program(metrics={"loss": ACCURACY}), "program " + TWICE.format("loss")),
     "part": (lambda: program(metrics={"l2": ACCURACY}), "program " + TWICE.format("l2")),
-    "skipped": (lambda: program(metrics={"skipped_steps": ACCURACY}, options=jn.train.Options(loss_scale=jn.train.LossScale())),
+    "skipped": (lambda: program(metrics={"skipped_steps": ACCURACY}, options=Options(loss_scale=jn.train.LossScale())),
                 "program " + TWICE.format("skipped_steps")),
     "validation": (lambda: program(metrics={"validation/a": ACCURACY}), "without 'validation/' in front"),
     "own part": (lambda: program(objective=own, metrics={"evidence": ACCURACY})(KEY), TWICE.format("evidence")),
-    "watched": (lambda: program(metrics={"rise": ACCURACY}, options=jn.train.Options(monitor=watch))(KEY), TWICE.format("rise")),
-    "watched loss": (lambda: program(options=jn.train.Options(monitor=lambda _: {"loss": jnp.float32(0)}))(KEY), TWICE.format("loss")),
+    "monitored": (lambda: program(metrics={"rise": ACCURACY}, options=Options(monitor=watch))(KEY),
+                  TWICE.format("rise")),
+    "monitored loss": (lambda: program(options=Options(monitor=lambda _: {"loss": jnp.float32(0)}))(KEY),
+                       TWICE.format("loss")),
     "own loss": (lambda: program(objective=lambda p, o, t, w: (o.sum(), {"loss": o.sum()}))(KEY), TWICE.format("loss")),
     "evaluate": (lambda: jn.evaluate(NET, (PARAMS, STATE), (X, Y), {"loss": ACCURACY}, OBJECTIVE),
                  "evaluate " + TWICE.format("loss")),

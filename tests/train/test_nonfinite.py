@@ -38,12 +38,12 @@ def diverge(*args: Any, **options: Any) -> tuple[jn.train.Program, jn.train.NonF
 def at_once(*args: Any, **options: Any) -> str:
     """Return what is blamed for a program that fails in its first step."""
     one = program(*args, **options)
-    return jn.train.blame(one, replace(jax.jit(jn.train.Program.start)(one, KEY), failed=jnp.int32(0)))
+    return jn.train.find_nonfinite(one, replace(jax.jit(jn.train.Program.start)(one, KEY), failed=jnp.int32(0)))
 
 
 def cut(net: jn.Net, path: str, one: jn.train.Program, error: jn.train.NonFiniteError) -> np.ndarray:
     """Return what a layer gives in the failing step, by the network that stops there."""
-    run, batch = error.run, one.next_batch(error.run)
+    run, batch = error.state, one.next_batch(error.state)
     key = jax.random.fold_in(run.key, run.step)
     return np.asarray(net.upto(path).apply(run.params, run.state, batch.x, key=key, train=True)[0])
 
@@ -52,19 +52,19 @@ def test_a_rate_too_large_is_blamed_on_the_layer_that_overflows_first():
     """A batch an epoch, so that a run that was stopped in time runs the very same compiled epochs."""
     net = jn.serial(hidden=jn.dense(3), relu=jax.nn.relu, middle=jn.dense(3), out=jn.dense(1))
     one, error = diverge(net, SQUARES, (X, X[:, :1]), rate=30.0, batch_size=None)
-    step = int(error.run.failed)
+    step = int(error.state.failed)
     first = next(name for name in net.children if not np.isfinite(cut(net, name, one, error)).all())
     assert step > 0
     assert str(error).startswith(f"training stops at step {step} (epoch {step + 1}), where the loss is ")
     assert f"the first value that is not finite is made in {first}: the " in str(error)
-    largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(error.run.params))
+    largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(error.state.params))
     assert f"; parameters reach {largest:.3g} (" in str(error)
 
     stop = jn.train.Callback(on_epoch_end=lambda number, run, row: number == step - 1)
     stopped, history = jn.train.run(one, key=KEY, callbacks=[stop])
     assert int(stopped.step) == step
-    equal(error.run.params, stopped.params)
-    equal(error.run.opt_state, stopped.opt_state)
+    equal(error.state.params, stopped.params)
+    equal(error.state.opt_state, stopped.opt_state)
     np.testing.assert_array_equal(error.history["loss"][:step], history["loss"])
 
 
@@ -87,7 +87,7 @@ def test_an_example_that_is_not_finite_is_found(bad: list[int], batch_size: int)
     one, error = diverge(
         jn.serial(fc=jn.dense(2)), data=(data, Y), batch_size=batch_size, augment=lambda key, x: 2 * x, rate=0.0
     )
-    seen = np.asarray(one.next_batch(error.run).x)
+    seen = np.asarray(one.next_batch(error.state).x)
     there = [row for row in bad if (np.isinf(seen[:, 1]) & (seen[:, 0] == 2 * data[row, 0])).any()]
     others = ", as 4 examples have" if len(bad) > 1 else ""
     said = [
@@ -100,7 +100,7 @@ def test_an_example_that_is_not_finite_is_found(bad: list[int], batch_size: int)
 def test_augmentation_is_told_from_data():
     said = at_once(jn.dense(2), augment=lambda key, x: x / 0)
     assert said.endswith(
-        "augment or mix puts a value that is not finite into the inputs; the data themselves are finite"
+        "augment or batch_augment puts a value that is not finite into the inputs; the data themselves are finite"
     )
 
 
@@ -110,9 +110,9 @@ def test_a_gradient_alone_is_traced_back_to_its_layer():
     x[4] = 0
     net = jn.serial(fc=jn.dense(3, use_bias=False), block=jn.serial(square=jnp.square, root=jnp.sqrt), out=jn.dense(2))
     one, error = diverge(net, data=(x, Y), batch_size=2)
-    step, batch = int(error.run.failed), one.next_batch(error.run)
+    step, batch = int(error.state.failed), one.next_batch(error.state)
     assert (np.asarray(batch.x) == 0).all(1).any()
-    loss = CLASSES(error.run.params, cut(net, "out", one, error), batch.y, batch.weights)[0]
+    loss = CLASSES(error.state.params, cut(net, "out", one, error), batch.y, batch.weights)[0]
     assert str(error).startswith(
         f"training stops at step {step} (epoch {step // 4 + 1}), where the loss is {loss:.4g} and its gradient "
         "not finite: the first value that is not finite is made in the derivative of block/root: "
@@ -177,14 +177,14 @@ def test_parameters_that_overflowed_before_are_named():
 def test_a_run_without_a_mistake_has_nothing_to_blame():
     good = program(jn.dense(2))
     with pytest.raises(jn.NetError, match="finds no step that failed"):
-        jn.train.blame(good, good.start(KEY))
+        jn.train.find_nonfinite(good, good.start(KEY))
 
 
 def test_a_search_that_fails_does_not_lose_the_run(monkeypatch: pytest.MonkeyPatch):
     def fail(*_: Any) -> str:
         raise MemoryError("no room")
 
-    monkeypatch.setattr(importlib.import_module("jaxnets.train.loop"), "blame", fail)
+    monkeypatch.setattr(importlib.import_module("jaxnets.train.loop"), "find_nonfinite", fail)
     with pytest.raises(jn.train.NonFiniteError, match=r"stops at step 0, at a value .* failed: no room") as caught:
         jn.train.run(program(jn.serial(fc=jn.dense(2), log=jnp.log)), key=KEY)
-    assert jnp.isfinite(caught.value.run.params["fc"]["kernel"]).all()
+    assert jnp.isfinite(caught.value.state.params["fc"]["kernel"]).all()

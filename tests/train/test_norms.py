@@ -20,7 +20,7 @@ OBJECTIVE = jn.objective(jn.losses.cross_entropy)
 
 def seen(net: jn.Net, x: Any) -> jn.train.StepInfo:
     """Return a step in which nothing was learned."""
-    run = jn.train.start(net, optax.sgd(0.1), KEY, x)
+    run = jn.train.start(net, optax.sgd(0.1), x, key=KEY)
     zeros = jax.tree.map(jnp.zeros_like, run.params)
     return jn.train.StepInfo(run, jn.train.Batch(x, None, jnp.ones(len(X))), jax.random.key(7), zeros, zeros)
 
@@ -48,7 +48,7 @@ def test_one_step_by_hand():
         "leaf": jn.train.norms(by="parameter", on="hidden/*"),
         "whole": jn.train.norms(net, by="network"),
     }
-    start = jn.train.start(net, sgd, KEY, X)
+    start = jn.train.start(net, sgd, X, key=KEY)
 
     def watch(seen: jn.train.StepInfo) -> dict[str, jax.Array]:
         return {f"{kind}:{name}": value for kind, each in watches.items() for name, value in each(seen).items()}
@@ -142,7 +142,7 @@ def test_three_steps_are_what_hooks_of_pytorch_see():
     )
     sgd = optax.sgd(0.1, momentum=0.9)
     step = jax.jit(jn.train.make_train_step(net, OBJECTIVE, sgd, jn.train.Options(monitor=jn.train.norms(net))))
-    run = jn.train.start(net, sgd, KEY, images)
+    run = jn.train.start(net, sgd, images, key=KEY)
     run.params["conv"]["kernel"], run.params["fc"]["kernel"] = jnp.asarray(kernel), jnp.asarray(fc)
     for number in range(3):
         run, _, parts = step(run, jn.train.Batch(jnp.asarray(images), jnp.asarray(Y), jnp.ones(8)))
@@ -165,7 +165,7 @@ def test_activations_are_those_of_the_network_cut_off_there():
 
     def both(x: jax.Array) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
         one = seen(net, x)
-        cuts = {path: net.upto(path).apply(one.run.params, {}, x, key=one.key, train=True)[0] for path in paths}
+        cuts = {path: net.upto(path).apply(one.state.params, {}, x, key=one.key, train=True)[0] for path in paths}
         return activations(net, one), {path: root_mean_square(y) for path, y in cuts.items()}
 
     found, want = jax.jit(both)(X)
@@ -180,7 +180,7 @@ def test_layers_of_a_loop_are_means_over_its_turns():
 
     def both(x: jax.Array) -> tuple[Any, ...]:
         one = seen(short, x)
-        params = {"blocks": jn.unstack(one.run.params["blocks"])}
+        params = {"blocks": jn.unstack(one.state.params["blocks"])}
         inner = [long.upto(f"blocks/{k}/fc").apply(params, {}, x)[0] for k in range(3)]
         return activations(short, one), root_mean_square(*inner), root_mean_square(long.apply(params, {}, x)[0])
 
@@ -196,7 +196,7 @@ def test_a_recurrent_layer_gives_its_sequence_or_its_last_step(every: bool):
 
     def both(x: jax.Array) -> tuple[jax.Array, jax.Array]:
         one = seen(net, x)
-        return activations(net, one)["rnn"], root_mean_square(net.apply(one.run.params, {}, x)[0])
+        return activations(net, one)["rnn"], root_mean_square(net.apply(one.state.params, {}, x)[0])
 
     np.testing.assert_allclose(*jax.jit(both)(floats(8, 5, 2)), rtol=1e-5)
 
@@ -225,7 +225,7 @@ def test_what_is_frozen_has_no_gradient_and_a_map_gives_each_member_its_own():
     }  # fmt: skip
     np.testing.assert_allclose(both["update_norm/head"], rates[:, None] * both["gradient_norm/head"], rtol=1e-5)
     for trial, key in enumerate(keys):
-        hidden, _ = net.upto("tanh").apply(jn.train.start(net, optax.sgd(0.1), key, X[:1]).params, {}, X)
+        hidden, _ = net.upto("tanh").apply(jn.train.start(net, optax.sgd(0.1), X[:1], key=key).params, {}, X)
         np.testing.assert_allclose(both["activation_norm/tanh"][trial], [rms(hidden)] * 2, rtol=1e-5)
 
 

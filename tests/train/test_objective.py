@@ -192,7 +192,7 @@ MISTAKES = {
     ),
     "regularizer no scalar": (
         lambda: jn.objective(losses.cross_entropy, lambda params: params["fc"]["bias"])(*ALL),
-        r"expects lambda to give a scalar, got \(2,\)",
+        r"expects lambda to return a scalar, got \(2,\)",
     ),
     "regularizer of outputs averaged": (
         lambda: jn.objective(losses.cross_entropy, regularizers.Regularizer(jnp.mean, "mean", "outputs"))(*ALL),

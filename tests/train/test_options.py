@@ -1,4 +1,4 @@
-"""What a step does beyond plain gradient descent: parts, patterns, averages, scales, weights, and the guard."""
+"""What a step does beyond plain gradient descent: parts, patterns, averages, scales, weights, and halting."""
 
 import dataclasses
 from typing import Any
@@ -100,15 +100,15 @@ def test_rates_by_pattern_are_pytorchs_parameter_groups():
         return {"hidden": layers[0].weight.detach().numpy().T, "head": layers[1].bias.detach().numpy()}
 
     expected = witness("train/groups", compute)
-    optimizer = optax.chain(optax.adam(0.2), jn.train.multiply_updates({"hidden/**": 0.1}))
+    optimizer = optax.chain(optax.adam(0.2), optax.masked(optax.scale(0.1), jn.paths.mask("hidden/**")))
     step = jax.jit(jn.train.make_train_step(model, jn.objective(jn.losses.cross_entropy), optimizer))
-    run = jn.train.TrainState(params, {}, optimizer.init(params), KEY, jnp.zeros((), jnp.int32))
+    run = jn.train.TrainState(params, {}, optimizer.init(params), KEY, jnp.int32(0), failed=jnp.int32(-1))
     for _ in range(5):
         run, _, _ = step(run, jn.train.Batch(jnp.asarray(X), jnp.asarray(Y), jnp.ones(N)))
     np.testing.assert_allclose(run.params["hidden"]["kernel"], expected["hidden"], atol=2e-6)
     np.testing.assert_allclose(run.params["head"]["bias"], expected["head"], atol=5e-6)
     with pytest.raises(jn.NetError, match="'tail' matches no parameter"):
-        jn.train.multiply_updates({"tail": 1.0}).init(params)
+        optax.masked(optax.scale(0.1), jn.paths.mask("tail")).init(params)
 
 
 def test_the_average_is_that_of_a_loop():
@@ -145,7 +145,7 @@ def test_statistics_of_other_parameters_are_pytorchs():
 
     expected = witness("train/update_bn", compute)
     far = jax.tree.map(lambda leaf: leaf + 7, state)
-    got = jn.train.reestimate(model, params, far, X, key=KEY, batch_size=5)["bn"]
+    got = jn.train.estimate_statistics(model, params, far, X, key=KEY, batch_size=5)["bn"]
     for name in ("mean", "var"):
         np.testing.assert_allclose(got[name], expected[name], rtol=2e-6, atol=1e-6)
 
@@ -153,11 +153,11 @@ def test_statistics_of_other_parameters_are_pytorchs():
 def test_average_and_statistics_go_together():
     one = program(net(), ema_decay=0.5, validation=(X, Y))
     run, history = whole(one, KEY)
-    params, state = jn.train.averaged(net(), run, X)
+    params, state = jn.train.ema_params(net(), run, X)
     seen = jn.evaluate(net(), (params, state), (X, Y), {}, OBJECTIVE)
     np.testing.assert_allclose(history["ema/validation/loss"][-1], seen["loss"], rtol=1e-5)
-    with pytest.raises(jn.NetError, match="no average in the run"):
-        jn.train.averaged(net(), program(net()).start(KEY), X)
+    with pytest.raises(jn.NetError, match="no moving average in the train state"):
+        jn.train.ema_params(net(), program(net()).start(KEY), X)
 
 
 def test_a_scaled_loss_takes_the_same_steps_and_skips_what_overflows():
@@ -181,7 +181,7 @@ def test_a_scaled_loss_takes_the_same_steps_and_skips_what_overflows():
 def test_a_skipped_step_changes_nothing_but_the_scale():
     model, options = plain(), jn.train.Options(loss_scale=jn.train.LossScale(), halt_on_nonfinite=True)
     adam = optax.adam(0.1)
-    run = jn.train.start(model, adam, KEY, X, options)
+    run = jn.train.start(model, adam, X, options, key=KEY)
     batch = jn.train.Batch(jnp.asarray(X).at[0, 0].set(jnp.inf), jnp.asarray(Y), jnp.ones(N))
     after, _, _ = jax.jit(jn.train.make_train_step(model, OBJECTIVE, adam, options))(run, batch)
     equal((after.params, after.opt_state), (run.params, run.opt_state))
@@ -195,7 +195,7 @@ def test_a_step_that_is_not_taken_has_no_updates_to_watch():
 
     model, options, sgd = plain(), jn.train.Options(halt_on_nonfinite=True, monitor=largest), optax.sgd(0.1)
     run, one = (
-        jn.train.start(model, sgd, KEY, X, options),
+        jn.train.start(model, sgd, X, options, key=KEY),
         jax.jit(jn.train.make_train_step(model, OBJECTIVE, sgd, options)),
     )
     for x, moves in ((jnp.asarray(X), True), (jnp.asarray(X).at[0, 0].set(jnp.inf), False)):
@@ -203,7 +203,7 @@ def test_a_step_that_is_not_taken_has_no_updates_to_watch():
         assert bool(parts["largest"] > 0) == moves
 
 
-def test_the_guard_stands_still_at_the_last_good_step():
+def test_training_halts_at_the_last_good_step():
     bad = X.copy()
     bad[3] = np.inf
     one = program(plain(), (bad, Y), validation=(X, Y), batch_size=2)
@@ -219,12 +219,12 @@ def test_the_guard_stands_still_at_the_last_good_step():
     assert np.isfinite(history["validation/loss"][0])  # of the last good parameters
     with pytest.raises(jn.train.NonFiniteError, match=rf"step {step}\b") as caught:
         jn.train.run(one, key=KEY)
-    equal(caught.value.run, run)
+    equal(caught.value.state, run)
     assert len(caught.value.history["loss"]) == 1
 
 
-def test_the_guard_looks_at_gradients_and_meets_what_an_update_makes_a_step_later():
-    """An infinite gradient is stood still at whatever would clip it; an update that overflows is the next step's."""
+def test_training_halts_at_gradients_and_a_step_after_an_update_that_overflows():
+    """Training halts at an infinite gradient whatever would clip it; an update that overflows is the next step's."""
 
     def square(outputs: Any, targets: Any) -> jax.Array:
         return (outputs**2).sum(-1)
@@ -252,11 +252,11 @@ def test_the_guard_looks_at_gradients_and_meets_what_an_update_makes_a_step_late
 
 
 @pytest.mark.parametrize(("dtype", "slope", "taken"), [("float16", 100, True), ("float32", 1e38, False)])
-def test_the_guard_sums_gradients_in_float32_at_least(dtype: str, slope: float, taken: bool):
+def test_gradients_are_summed_in_float32_at_least(dtype: str, slope: float, taken: bool):
     """1,000 gradients whose sum is beyond float16, and then beyond float32; each of them is finite."""
     x, options = jnp.full((1, 1000), slope, dtype), jn.train.Options(halt_on_nonfinite=True)
     objective, sgd = jn.objective(lambda outputs, targets: outputs.sum(-1)), optax.sgd(1e-3)
-    run = jn.train.start(jn.dense(1), sgd, KEY, x, options)
+    run = jn.train.start(jn.dense(1), sgd, x, options, key=KEY)
     run = dataclasses.replace(run, params=jax.tree.map(lambda leaf: jnp.zeros_like(leaf, dtype), run.params))
     after, *_ = jn.train.make_train_step(jn.dense(1), objective, sgd, options)(
         run, jn.train.Batch(x, jnp.zeros(1), jnp.ones(1))
@@ -265,7 +265,7 @@ def test_the_guard_sums_gradients_in_float32_at_least(dtype: str, slope: float, 
     assert (np.asarray(after.params["kernel"]) != 0).all() == taken
 
 
-def test_trials_stand_still_alone():
+def test_trials_halt_alone():
     """One of three learning rates is far too large."""
 
     def trial(rate: Any) -> Any:
@@ -294,8 +294,9 @@ def test_orders_and_mixing_are_used():
 
 
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
-    "parts": ({"accumulate": 3}, "batch of equal parts, got batch_size=5 in accumulate=3"),
-    "average": ({"average": 1.0}, r"average in \[0, 1\), got 1"),
+    "parts": ({"options": jn.train.Options(accumulate=3)}, "batch of equal parts, got batch_size=5 in accumulate=3"),
+    "average": ({"ema_decay": 1.0}, r"ema_decay in \[0, 1\), got 1"),
+    "average twice": ({"ema_decay": 0.9, "options": jn.train.Options(ema_decay=0.9)}, "gets ema_decay twice"),
     "nan": ({"data": (np.where(X[2, 1] == X, np.nan, X), Y)}, "1 NaN in the inputs of data, the first in example 2"),
     "triple": ({"data": (X, Y, Y, Y)}, r"got a tuple of 4"),
     "weights": ({"data": (X, Y, -np.ones(N))}, r"weights ≥ 0 in data, got -1"),
@@ -320,7 +321,7 @@ def test_scales_out_of_range_are_named(options: Any):
 
 def test_parameters_that_the_last_step_makes_infinite_are_neither_reported_nor_saved():
     """An update of 3e38 times the gradient, in the last step of an epoch: the run is that of the epoch's beginning."""
-    for options in ({"batch_size": None}, {"batch_size": 5, "validation": (X, Y), "average": 0.9}):
+    for options in ({"batch_size": None}, {"batch_size": 5, "validation": (X, Y), "ema_decay": 0.9}):
         one = program(jn.serial(out=jn.dense(3)), (50 * X, Y), optax.sgd(3e38), epochs=2, **options)
         seen: list[Any] = []
 
@@ -330,11 +331,11 @@ def test_parameters_that_the_last_step_makes_infinite_are_neither_reported_nor_s
         watch = jn.train.Callback(on_epoch_end=watched)
         with pytest.raises(jn.train.NonFiniteError, match="parameters that are not") as caught:
             jn.train.run(one, key=KEY, callbacks=[watch])
-        equal(caught.value.run.params, one.start(KEY).params)
+        equal(caught.value.state.params, one.start(KEY).params)
         assert len(seen) == 1
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(seen))
         assert np.isfinite(caught.value.history.get("validation/loss", np.zeros(1))).all()
-        assert int(caught.value.run.failed) == (0 if options["batch_size"] is None else 1)
+        assert int(caught.value.state.failed) == (0 if options["batch_size"] is None else 1)
 
 
 def test_an_infinite_loss_is_no_matter_of_its_scale():
@@ -388,7 +389,11 @@ def test_the_average_of_bfloat16_parameters_moves():
 
 @pytest.mark.parametrize(
     "option",
-    [{"augment": jn.data.noise(0.1)}, {"mix": jn.data.mixup(0.4, num_classes=3)}, {"order": jn.data.balanced(3)}],
+    [
+        {"augment": jn.data.noise(0.1)},
+        {"batch_augment": jn.data.mixup(0.4, num_classes=3)},
+        {"sampler": jn.data.balanced(3)},
+    ],
 )
 def test_what_data_makes_is_an_option(option: dict[str, Any]):
     """The functions that `jn.data` makes are not taken for makers that nobody has called."""

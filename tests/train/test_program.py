@@ -80,7 +80,7 @@ def test_gradient_descent_follows_pytorch():
     objective = jn.objective(jn.losses.cross_entropy, jn.regularizers.l2(0.01))
     step = jax.jit(jn.train.make_train_step(net, objective, sgd))
     params = {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(bias)}
-    run = jn.train.TrainState(params, {}, sgd.init(params), KEY, jnp.zeros((), jnp.int32))
+    run = jn.train.TrainState(params, {}, sgd.init(params), KEY, jnp.int32(0), failed=jnp.int32(-1))
     losses = []
     for _ in range(20):
         run, _, parts = step(run, jn.train.Batch(jnp.asarray(X), jnp.asarray(Y), jnp.ones(N)))

@@ -56,9 +56,11 @@ OPTIONS: dict[str, tuple[tuple, dict[str, Any]]] = {
     "much": (
         (X, Y),
         {
-            "augment": jn.data.noise(0.1), "mix": jn.data.mixup(0.3, num_classes=3), "accumulate": 2, "average": 0.9,
-            "loss_scale": jn.train.LossScale(), "watch": jn.train.norms(), "freeze": "hidden/bias", "guard": False,
-            "stopping": jn.train.early_stopping("skipped_steps", patience=1, mode="min"),
+            "augment": jn.data.noise(0.1), "batch_augment": jn.data.mixup(0.3, num_classes=3), "ema_decay": 0.9,
+            "freeze": "hidden/bias", "stopping": jn.train.early_stopping("skipped_steps", patience=1, mode="min"),
+            "options": jn.train.Options(
+                accumulate=2, loss_scale=jn.train.LossScale(), monitor=jn.train.norms(), halt_on_nonfinite=False
+            ),
         },
     ),
 }  # fmt: skip
@@ -76,7 +78,7 @@ def test_a_stream_in_the_datas_order_is_training_on_the_data(name: str):
 
 
 def test_validation_may_be_a_stream_too():
-    options = {"average": 0.9, "stopping": jn.train.early_stopping("ema/validation/loss", patience=3)}
+    options = {"ema_decay": 0.9, "stopping": jn.train.early_stopping("ema/validation/loss", patience=3)}
     expected = jn.train.run(program(stream(), **options), key=KEY)
     held_out = jn.data.stream(HELD_OUT, 4, shuffle=False)
     close(jn.train.run(program(stream(), validation=held_out, **options), key=KEY), expected)
@@ -196,11 +198,11 @@ def test_the_example_that_brings_a_nan_is_named_and_the_run_stands_before_it():
     one = program(batches)
     with pytest.raises(jn.train.NonFiniteError, match="example 7 of the data has a value that is not finite") as caught:
         jn.train.run(one, key=KEY)
-    run = caught.value.run
+    run = caught.value.state
     assert int(run.failed) == numbers.index(7) // 4
     assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(run.params))
     assert np.isnan(np.asarray(one.next_batch(run).x)).any()
-    with pytest.raises(jn.train.NonFiniteError, match="augment or mix puts"):
+    with pytest.raises(jn.train.NonFiniteError, match="augment or batch_augment puts"):
         jn.train.run(program(stream(), augment=lambda key, x: x / 0), key=KEY)
 
 
@@ -244,7 +246,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("use", REFUSED)
 def test_what_needs_one_pure_function_says_why_it_cannot_be(use: str):
-    with pytest.raises(jn.NetError, match=r"program learns from a stream, .*on the host.*; run it by jn.train.fit"):
+    with pytest.raises(jn.NetError, match=r"program learns from a stream, .*on the host.*; run it by jn.train.run"):
         REFUSED[use]()
 
 
@@ -281,9 +283,12 @@ def test_a_stream_made_for_one_pass_is_read_as_often_as_the_program_says():
 
 def test_an_epoch_in_which_nothing_counts_is_refused():
     nothing, all_but_one = np.zeros(N, np.float32), np.eye(N, dtype=np.float32)[-1]
-    with pytest.raises(jn.NetError, match="fit expects some weight above 0 in data, got 0 for every example"):
+    said = "training expects some weight above 0 in {}, got 0 for every example"
+    with pytest.raises(jn.NetError, match=said.format("data")):
         jn.train.run(program(stream((X, Y, nothing))), key=KEY)
-    with pytest.raises(jn.NetError, match="fit expects some weight above 0 in validation, got 0 for every example"):
+    with pytest.raises(
+        jn.NetError, match="training expects some weight above 0 in validation, got 0 for every example"
+    ):
         jn.train.run(program(stream(), validation=stream((X, Y, nothing), shuffle=False)), key=KEY)
     _, history = jn.train.run(program(stream((X, Y, all_but_one))), key=KEY)
     assert np.isfinite(history["loss"]).all()

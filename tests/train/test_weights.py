@@ -139,7 +139,7 @@ def test_rows_that_fill_up_a_batch_count_for_nothing():
 def test_estimated_statistics_go_by_weights():
     net = jn.serial(fc=jn.dense(5), bn=jn.batch_norm())
     params, state = net.init(KEY, X)
-    estimate = partial(jn.train.reestimate, net, params, state, key=KEY)
+    estimate = partial(jn.train.estimate_statistics, net, params, state, key=KEY)
     close(estimate(FAR, weights=OUT), estimate(X[KEPT]), 1e-5)
     some = np.array([0, 0, 0, 2, 2, 1, 1], np.float32)  # a batch of which nothing counts, and two
     first, second = estimate(X[3:5]), estimate(X[5:])
@@ -152,7 +152,7 @@ def test_estimated_statistics_of_many_batches():
     """A thousand times 1 after 2²⁴: in float32 alone they would be lost."""
     x = jnp.ones((2002, 1)).at[:2].set(2.0**24)
     net = jn.batch_norm()
-    state = jn.train.reestimate(net, *net.init(KEY, x), x, key=KEY, batch_size=2)
+    state = jn.train.estimate_statistics(net, *net.init(KEY, x), x, key=KEY, batch_size=2)
     close(state["mean"], np.full(1, (2**24 + 1000) / 1001, np.float32), 1e-6)
 
 

@@ -19,7 +19,7 @@ from jaxnets.models.boltzmann.rbm import contrastive_divergence, rbm
 def dbn(widths: Sequence[int], num_classes: int | None = None, *, visible: Visible = "bernoulli") -> Net:
     """Return a deep belief network; the hidden probabilities of each machine are the input of the next.
 
-    Pretrain it machine by machine with `jn.train.greedy` and `dbn_stages`. Fine-tune it like any network: with
+    Pretrain it machine by machine with `jn.train.pretrain_layers` and `dbn_stages`. Fine-tune it like any network: with
     `num_classes` it is a sigmoid multilayer perceptron, `params | {"fc": ...}`, whose visible biases have gradient 0;
     `dbn_to_mlp` renames the rest.
 
@@ -52,7 +52,7 @@ def dbn(widths: Sequence[int], num_classes: int | None = None, *, visible: Visib
 def dbn_stages(
     widths: Sequence[int], *, visible: Visible = "bernoulli", steps: int = 1, chains: int = 0
 ) -> list[tuple[Net, Net]]:
-    """Return the stages of a `dbn` for `jn.train.greedy`: for each machine the network to train and the features.
+    """Return the stages of a `dbn` for `jn.train.pretrain_layers`: for each machine, the learner and its features.
 
     Args:
         widths: as for `dbn`.
@@ -76,7 +76,7 @@ def dbn_to_mlp(params: Params) -> Params:
     computed. Without `fc`, take the last layer from a new multilayer perceptron: `fresh | dbn_to_mlp(params)`.
 
     Args:
-        params: the parameters of a `dbn`, from `jn.train.greedy` or fine-tuning.
+        params: the parameters of a `dbn`, from `jn.train.pretrain_layers` or fine-tuning.
 
     >>> import jax, jax.numpy as jnp
     >>> params, _ = dbn((5, 4), 3).init(jax.random.key(0), jnp.ones((1, 6)))

@@ -1,1 +1,1 @@
-"""What `fit` calls between epochs."""
+"""What runs on the host between epochs: early stopping, logs, and a progress bar."""

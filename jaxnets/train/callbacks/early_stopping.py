@@ -1,4 +1,4 @@
-"""Early stopping as part of a pure run: the best is kept inside it, and restored when it ends."""
+"""Early stopping as part of a pure run, whose train state holds the best parameters until the run ends."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -6,9 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnets.core.errors import NetError, check_count, check_positive, labeled_as
+from jaxnets.core.errors import check_count, check_positive, labeled_as
 from jaxnets.core.keywords import explained
-from jaxnets.train.names import Directions, Mode, settled
+from jaxnets.train.names import Directions, Mode, check_scalar, settled
 from jaxnets.train.state import TrainState
 
 
@@ -18,15 +18,15 @@ class Stopping:
     """What early stopping remembers.
 
     Attributes:
-        best: the best value seen, float32; NaN before any.
-        best_segment: the number of the epoch that had it, int32; -1 before any.
-        epoch: how many epochs have run, int32.
+        best: the best value so far, float32; NaN before there is one.
+        best_epoch: the number of the epoch that had it, from 0, int32; -1 before there is one.
+        epoch: the number of epochs run, int32.
         stopped: whether the run has stopped, bool.
-        kept: parameters, state and average after the best epoch.
+        kept: parameters, state and moving average after the best epoch; `None` if they are not restored.
     """
 
     best: Any
-    best_segment: Any
+    best_epoch: Any
     epoch: Any
     stopped: Any
     kept: Any
@@ -34,14 +34,14 @@ class Stopping:
 
 @dataclass(frozen=True)
 class EarlyStopping:
-    """When to stop, made by `early_stopping`: pure functions over a run.
+    """A rule for early stopping, made by `early_stopping`: pure functions over a train state.
 
     Attributes:
-        metric: what is looked at, by its name in the history.
-        patience: how many epochs without a better value are waited for.
-        mode: whether "min" or "max" is better; `None` until a program that has the metric takes the rule up.
+        metric: the value that is followed, by its name in the history.
+        patience: how many epochs in a row may pass without a better value.
+        mode: whether "min" or "max" is better; `None` until a program that reports the value settles it.
         min_delta: by how much a value must be better to count.
-        restore: whether the finished run has the best epoch's parameters, state and average.
+        restore: whether the run ends with the best epoch's parameters, state and moving average.
     """
 
     metric: str
@@ -51,7 +51,7 @@ class EarlyStopping:
     restore: bool = True
 
     def settle(self, directions: Directions) -> "EarlyStopping":
-        """Return the rule for a program, with the mode that its metrics and objective declare if it has none.
+        """Return the rule with the mode that a program's metrics and objective declare, if it has none.
 
         Raises:
             NetError: if they declare none.
@@ -59,48 +59,55 @@ class EarlyStopping:
         with labeled_as("early_stopping"):
             return replace(self, mode=settled(self.metric, self.mode, directions))
 
-    def start(self, run: TrainState) -> TrainState:
-        """Return a run that has not begun, with nothing seen yet."""
-        zero, none = jnp.zeros((), jnp.int32), jnp.full((), -1, jnp.int32)
-        kept = _copied(_snapshot(run)) if self.restore else None
-        return replace(
-            run, stopping=Stopping(jnp.full((), jnp.nan, jnp.float32), none, zero, jnp.zeros((), bool), kept)
+    def start(self, state: TrainState) -> TrainState:
+        """Return an initial train state with the memory of early stopping."""
+        # Copied, because a compiled epoch is given the memory of all arrays of the train state.
+        kept = jax.tree.map(jnp.copy, _snapshot(state)) if self.restore else None
+        memory = Stopping(
+            best=jnp.full((), jnp.nan, jnp.float32),
+            best_epoch=jnp.full((), -1, jnp.int32),
+            epoch=jnp.zeros((), jnp.int32),
+            stopped=jnp.zeros((), bool),
+            kept=kept,
         )
+        return replace(state, stopping=memory)
 
-    def update(self, run: TrainState, row: dict[str, Any]) -> TrainState:
-        """Return the run with what its last epoch showed.
+    def update(self, state: TrainState, row: dict[str, Any]) -> TrainState:
+        """Return the train state after early stopping has seen an epoch's values.
 
         Raises:
             NetError: if the metric is not reported, or no scalar.
         """
-        if self.metric not in row or jnp.shape(row[self.metric]):
-            scalars = ", ".join(name for name, value in row.items() if not jnp.shape(value))
-            raise NetError(f"finds no scalar {self.metric!r} in the history; it has {scalars}", label="early_stopping")
+        check_scalar(self.metric, row, "early_stopping")
         with labeled_as("early_stopping"):
             mode = settled(self.metric, self.mode, None)
-        value, seen = row[self.metric].astype(jnp.float32), run.stopping
-        gain = value - seen.best if mode == "max" else seen.best - value
-        better = (gain > self.min_delta) | (jnp.isnan(seen.best) & ~jnp.isnan(value))
-        best_segment = jnp.where(better, seen.run_epoch, seen.best_segment)
-        kept = seen.kept
+        value, before = row[self.metric].astype(jnp.float32), state.stopping
+        gain = value - before.best if mode == "max" else before.best - value
+        # NaN is never better, and any number is better than the NaN of the beginning.
+        better = (gain > self.min_delta) | (jnp.isnan(before.best) & ~jnp.isnan(value))
+        best_epoch = jnp.where(better, before.epoch, before.best_epoch)
+        kept = before.kept
         if self.restore:
-            kept = jax.tree.map(lambda new, old: jnp.where(better, new, old), _snapshot(run), seen.kept)
-        waited = seen.run_epoch - jnp.maximum(best_segment, -1)
-        return replace(
-            run,
-            stopping=Stopping(
-                jnp.where(better, value, seen.best), best_segment, seen.run_epoch + 1, waited >= self.patience, kept
-            ),
+            kept = jax.tree.map(lambda new, old: jnp.where(better, new, old), _snapshot(state), before.kept)
+        waited = before.epoch - jnp.maximum(best_epoch, -1)
+        memory = Stopping(
+            best=jnp.where(better, value, before.best),
+            best_epoch=best_epoch,
+            epoch=before.epoch + 1,
+            stopped=waited >= self.patience,
+            kept=kept,
         )
+        return replace(state, stopping=memory)
 
-    def finish(self, run: TrainState) -> TrainState:
-        """Return the run with the best epoch's parameters, if they are to be restored and there was one."""
+    def finish(self, state: TrainState) -> TrainState:
+        """Return the train state with the best epoch's parameters, if they are restored and there was a best."""
         if not self.restore:
-            return run
+            return state
+        memory = state.stopping
         best = jax.tree.map(
-            lambda kept, last: jnp.where(run.stopping.best_segment >= 0, kept, last), run.stopping.kept, _snapshot(run)
+            lambda kept, last: jnp.where(memory.best_epoch >= 0, kept, last), memory.kept, _snapshot(state)
         )
-        return replace(run, **best)
+        return replace(state, **best)
 
 
 @explained
@@ -112,22 +119,22 @@ def early_stopping(
     min_delta: float = 0.0,
     restore: bool = True,
 ) -> EarlyStopping:
-    """Stop a run when a metric has not got better for some epochs, and go back to the best.
+    """Stop a run when a value has not improved for some epochs, and return to the best epoch.
 
-    It is part of the run itself, so that it holds for `program(key)`, under `vmap` and in `fit` alike: give it to
-    `program(..., stopping=...)`, or to `fit` among the callbacks. Values that are NaN are never better.
+    It is part of the run itself, so it works in `program(key)`, under `vmap` and in `jn.train.run` alike: pass it to
+    `program(..., stopping=...)`, or among the callbacks of `run` or `fit`. NaN is never better.
 
     Args:
-        metric: its name in the history, `"validation/loss"` or `"ema/validation/accuracy"`.
-        patience: how many epochs (epochs) in a row may pass without a better value.
-        mode: whether "min" or "max" is better. If not given, what the program's metric of that name declares
+        metric: the value's name in the history, `"validation/loss"` or `"ema/validation/accuracy"`.
+        patience: how many epochs in a row may pass without a better value.
+        mode: whether "min" or "max" is better. By default, what the program's metric of that name declares
             (`Metric.higher_is_better`); "min" for its loss and the parts of its objective.
         min_delta: by how much a value must be better to count, ≥ 0.
-        restore: whether the finished run has the best epoch's parameters, state and average.
+        restore: whether the run ends with the best epoch's parameters, state and moving average.
 
     Raises:
-        NetError: for a patience below 1, a negative `min_delta` or another mode; from `program` or `fit`, if no mode is
-            given and none declared, as for what `monitor=` reports.
+        NetError: for a patience below 1, a negative `min_delta` or another mode; from `program` or `run`, if no mode is
+            given and none declared, as for the values of `monitor=`.
 
     Prechelt, "Early Stopping – But When?" (1998), criterion UP.
 
@@ -142,9 +149,5 @@ def early_stopping(
     return EarlyStopping(metric, patience, mode, min_delta, restore)
 
 
-def _snapshot(run: TrainState) -> dict[str, Any]:
-    return {"params": run.params, "state": run.state, "ema": run.ema}
-
-
-def _copied(tree: Any) -> Any:
-    return jax.tree.map(jnp.copy, tree)
+def _snapshot(state: TrainState) -> dict[str, Any]:
+    return {"params": state.params, "state": state.state, "ema": state.ema}

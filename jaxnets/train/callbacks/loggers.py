@@ -1,4 +1,4 @@
-"""Callbacks that write a run's scalars down, each as soon as it is known."""
+"""Callbacks that log the scalars of every epoch as soon as they are known."""
 
 import csv as table
 import io
@@ -18,16 +18,19 @@ from jaxnets.train.state import TrainState
 
 
 def jsonl(path: str | Path, **labels: Any) -> Callback:
-    """Append each epoch's scalars to a file, one JSON object a line, as soon as they are known.
+    """Append each epoch's scalars to a file, one JSON object per line, as soon as they are known.
 
-    Lines are added to what is there. A run that goes on from a checkpoint takes away the lines of the same labels that
-    it will write again, and so does one that begins with the very line that the last run of these labels began with:
-    the same run, killed before its first checkpoint.
+    Existing lines are kept. But a run that resumes from a checkpoint first removes the lines of the same labels that it
+    will write again. So does a run whose first line equals the first line of the last run with these labels: it is the
+    same run, killed before its first checkpoint.
 
     Args:
-        path: the file; its folder is made where there is none.
+        path: the file; its folder is created if needed.
         **labels: written into every line, such as `seed=3`. A value that has a label's name, as the part `l2` of an
-            objective may, is called `reported/l2`.
+            objective may, is written as `reported/l2`.
+
+    Raises:
+        NetError: for a label that is no number or text.
 
     >>> import tempfile
     >>> record = jsonl(tempfile.mkdtemp() + "/metrics.jsonl", seed=3)
@@ -43,16 +46,17 @@ def jsonl(path: str | Path, **labels: Any) -> Callback:
 
 
 def csv(path: str | Path, **labels: Any) -> Callback:
-    """Append each epoch's scalars to a table of comma-separated values, one row a epoch, with names on top.
+    """Append each epoch's scalars to a table of comma-separated values, one row per epoch, with a header.
 
-    Rows are added to what is there, each once, as in `jsonl`. Numbers are written so that they read back to the bit.
+    Existing rows are kept, and each epoch is written once, as in `jsonl`. Numbers are written so that they read back
+    to the bit.
 
     Args:
-        path: the file; its folder is made where there is none.
+        path: the file; its folder is created if needed.
         **labels: columns in front, such as `seed=3`.
 
     Raises:
-        NetError: in `fit`, if the file has other columns.
+        NetError: for a label that is no number or text; during training, if the file has other columns.
 
     >>> import tempfile
     >>> record = csv(tempfile.mkdtemp() + "/metrics.csv", seed=3)
@@ -77,13 +81,13 @@ def csv(path: str | Path, **labels: Any) -> Callback:
 def tensorboard(folder: str | Path) -> Callback:
     """Write each epoch's scalars for TensorBoard, by epoch: `tensorboard --logdir <folder>` shows them.
 
-    A run that begins, or goes on from a checkpoint, has TensorBoard forget the epochs that it will write again.
+    A run that begins, or resumes from a checkpoint, makes TensorBoard discard the epochs that it will write again.
 
     Args:
-        folder: of this run alone; runs in folders beside one another are shown together.
+        folder: a folder for this run alone; runs in sibling folders are shown together.
 
     Raises:
-        ModuleNotFoundError: in `fit`, if tensorboardX is not installed.
+        ModuleNotFoundError: when training starts, if tensorboardX is not installed.
 
     >>> record = tensorboard("runs/a")
     """
@@ -93,9 +97,9 @@ def tensorboard(folder: str | Path) -> Callback:
         tensorboardX = require("tensorboardX", "tensorboard")
         live.update(make=tensorboardX.SummaryWriter, writer=None)
 
-    def on_epoch_end(number: int, run: TrainState, row: Row) -> None:
+    def on_epoch_end(number: int, state: TrainState, row: Row) -> None:
         if live["writer"] is None:
-            # Files are named by the second, and one of the same name would be written over.
+            # Files are named by the second; the suffix keeps one from being overwritten.
             suffix = f".{os.getpid()}.{number}"
             live["writer"] = live["make"](str(Path(folder).expanduser()), purge_step=number + 1, filename_suffix=suffix)
         for name, value in _scalars(row).items():
@@ -111,16 +115,16 @@ def tensorboard(folder: str | Path) -> Callback:
 def wandb(project: str, *, config: Mapping[str, Any] | None = None, **options: Any) -> Callback:
     """Send each epoch's scalars to Weights & Biases, by epoch.
 
-    How the program was written goes along as the run's configuration.
+    The run's configuration there says how the program was written.
 
     Args:
         project: the project's name.
         config: added to the configuration.
-        **options: handed to `wandb.init`: `name`, `group`, `dir`, `mode="offline"`; `id="a", resume="allow"` for a run
-            that may go on from a checkpoint.
+        **options: passed to `wandb.init`: `name`, `group`, `dir`, `mode="offline"`; `id="a", resume="allow"` for a run
+            that may resume from a checkpoint.
 
     Raises:
-        ModuleNotFoundError: in `fit`, if wandb is not installed.
+        ModuleNotFoundError: when training starts, if wandb is not installed.
 
     >>> record = wandb("digits", config={"seed": 3}, mode="offline")
     """
@@ -131,8 +135,8 @@ def wandb(project: str, *, config: Mapping[str, Any] | None = None, **options: A
         settings = {**program.recipe.settings, **(config or {})}
         live["run"] = wandb.init(project=project, config=settings, **options)
 
-    def on_epoch_end(number: int, run: TrainState, row: Row) -> None:
-        live["run"].log({**_scalars(row), "step": int(run.step)}, step=number + 1)
+    def on_epoch_end(number: int, state: TrainState, row: Row) -> None:
+        live["run"].log({**_scalars(row), "step": int(state.step)}, step=number + 1)
 
     def on_end() -> None:
         live["run"].finish()
@@ -147,28 +151,39 @@ def _file(
     write: Callable[[Mapping[str, Any]], str],
     read: Callable[[Any], Any],
 ) -> Callback:
-    """Return a callback that appends rows to a file, whatever its format; `read` gives a value as it is read back.
+    """Return a callback that appends rows to a file.
+
+    Args:
+        path: the file.
+        labels: written into every row.
+        parse: returns the rows of the file's text.
+        write: returns the text of a row, with its line break.
+        read: returns a value as it reads back from the file.
 
     Raises:
         NetError: for a label that is no number or text.
     """
-    scalars = {name: value for name, value in labels.items() if np.ndim(value) == 0 and hasattr(value, "item")}
-    labels = {**labels, **{name: value.item() for name, value in scalars.items()}}
+    # Scalars of NumPy and JAX become Python numbers.
+    labels = {
+        name: value.item() if np.ndim(value) == 0 and hasattr(value, "item") else value
+        for name, value in labels.items()
+    }
     for name, value in labels.items():
         if not isinstance(value, str | int | float | None):
             raise NetError(f"expects numbers or text for labels, got {shown(value)} for {name}", label=path.suffix[1:])
     live: dict[str, bool] = {}
 
     def on_start(program: Program) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)  # before the first epoch is computed for nothing
+        # A file that can't be written to is an error before the first epoch is computed.
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.open("a").close()
         live["new"] = True
 
-    def on_epoch_end(number: int, run: TrainState, row: Row) -> None:
+    def on_epoch_end(number: int, state: TrainState, row: Row) -> None:
         own = {f"reported/{name}" if name in labels else name: value for name, value in _scalars(row).items()}
-        whole = {**labels, "epoch": number + 1, "step": int(run.step), **own}
+        whole = {**labels, "epoch": number + 1, "step": int(state.step), **own}
         if live.pop("new", False):
-            _tidy(path, labels, {name: read(value) for name, value in whole.items()}, number, parse)
+            _remove_repeated(path, labels, {name: read(value) for name, value in whole.items()}, number, parse)
         line = write(whole)
         with path.open("a", encoding="utf-8") as file:
             file.write(line)
@@ -176,38 +191,40 @@ def _file(
     return Callback(on_start, on_epoch_end)
 
 
-def _tidy(
+def _remove_repeated(
     path: Path,
     labels: Iterable[str],
     first: Mapping[str, Any],
     number: int,
     parse: Callable[[str], list[dict[str, Any]]],
 ) -> None:
-    """Take away half a line at the end, and what a run that begins or goes on at a epoch will write again.
+    """Remove an incomplete last line, and the rows that a run will write again that begins or resumes with `first`.
 
-    Of the lines with the same labels these are all behind the last that stays; when a run begins, those of the last
-    one if it began with the same values to the bit.
+    Of the rows with the same labels, these are all after the last epoch that stays. When a run begins, they are the
+    rows of the last run, if it began with the same values to the bit.
     """
     if not path.exists():
         return
     text = path.read_text(encoding="utf-8")
     lines = text[: text.rfind("\n") + 1].splitlines(keepends=True)
     rows = parse("".join(lines))
-    rows = [{}] * (len(lines) - len(rows)) + rows  # a table's names on top
+    rows = [{}] * (len(lines) - len(rows)) + rows  # a table's header is no row
+    # The epoch of each row with the same labels, by its place in the file.
     own = {
         place: int(row["epoch"])
         for place, row in enumerate(rows)
         if "epoch" in row and all(name in row and row[name] == first[name] for name in labels)
     }
     if number:
-        again = 1 + max((place for place, epoch in own.items() if epoch <= number), default=-1)
+        repeated = 1 + max((place for place, epoch in own.items() if epoch <= number), default=-1)
     else:
         begun = max((place for place, epoch in own.items() if epoch == 1), default=-1)
-        again = begun if begun >= 0 and rows[begun] == first else len(lines)
-    tidy = "".join(line for place, line in enumerate(lines) if place < again or place not in own)
-    if tidy != text:
+        repeated = begun if begun >= 0 and rows[begun] == first else len(lines)
+    kept = "".join(line for place, line in enumerate(lines) if place < repeated or place not in own)
+    if kept != text:
+        # Replaced as a whole, so that a process that dies here loses no line.
         temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-        temporary.write_text(tidy, encoding="utf-8")
+        temporary.write_text(kept, encoding="utf-8")
         temporary.replace(path)
 
 
@@ -234,5 +251,5 @@ def _row(line: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except json.JSONDecodeError:
-        return {}  # not of ours; it stays
+        return {}  # not written by us; it stays
     return row if isinstance(row, dict) else {}

@@ -1,4 +1,4 @@
-"""A bar in a terminal or a notebook, drawn by rich: one line with the bar, one with text below it."""
+"""A progress bar in a terminal or a notebook, drawn by rich: one line with the bar, one with text below it."""
 
 import importlib.util
 import sys
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 def bar(label: str, total: int) -> "tuple[Progress, TaskID] | None":
-    """Return a bar that is shown at once and its task, or `None` where there is no place for one.
+    """Show a bar and return it with its task, or return `None` outside of a terminal or a notebook with ipywidgets.
 
-    Such a place is a terminal, or a notebook with ipywidgets. `progress.update(task, completed=3, text="loss 0.5",
-    speed="100 examples/s")` moves it; both texts are cut to the width there is.
+    `progress.update(task, completed=3, text="loss 0.5", speed="100 examples/s")` moves it; both texts are cut to the
+    available width.
 
     Args:
-        label: what stands in front.
-        total: how many steps it has.
+        label: the text in front.
+        total: the number of steps.
     """
     if importlib.util.find_spec("rich") is None:
         return None
@@ -38,7 +38,7 @@ def bar(label: str, total: int) -> "tuple[Progress, TaskID] | None":
 
     class TwoLines(Progress):
         def stop(self) -> None:
-            self.refresh()  # in a notebook rich leaves the last change out
+            self.refresh()  # in a notebook rich does not show the last change
             super().stop()
 
         def get_renderables(self) -> Any:
@@ -59,28 +59,28 @@ def bar(label: str, total: int) -> "tuple[Progress, TaskID] | None":
 
 
 def progress(label: str = "training") -> Callback:
-    """Show a bar with loss, metrics, speed and the time left; plain lines where there is no terminal.
+    """Show a bar with loss, metrics, speed and the time left; plain lines outside of a terminal.
 
-    The bar is rich's, in terminals and in notebooks that have ipywidgets; without rich the lines are plain too. Speed
-    and the time left come with the second epoch: the first is compiled before it runs, and tells how long both took. A
-    run that goes on from a checkpoint begins where it stood.
+    The bar is rich's, in terminals and in notebooks that have ipywidgets; without rich the lines are plain, too. Speed
+    and the time left appear with the second epoch. The first is compiled before it runs, and shows how long both took.
+    A run that resumes from a checkpoint continues at its epoch.
 
     Args:
-        label: what stands in front.
+        label: the text in front.
 
     >>> show = progress("seed 1")
     """
-    shown = _Shown(label)
-    return Callback(shown.on_start, shown.on_epoch_end, shown.on_end, on_finish=shown.on_finish)
+    display = _Display(label)
+    return Callback(display.on_start, display.on_epoch_end, display.on_end, on_finish=display.on_finish)
 
 
 def summary(row: Mapping[str, Any], names: Sequence[str] = ("loss", "accuracy"), *, short: bool = False) -> str:
-    """Return some values in training and in validation as one line; accuracies in per cent.
+    """Return some values in training and validation as one line, accuracies in percent.
 
     Args:
         row: values by name.
-        names: which of them are wanted; arrays, and those that the row has not, are passed over.
-        short: whether validation stands in brackets behind each.
+        names: which of them to show; arrays and missing values are skipped.
+        short: whether to show validation in brackets behind each.
 
     >>> row = {"loss": 0.5, "cross_entropy": 0.4, "accuracy": 0.9, "validation/loss": 0.6, "validation/accuracy": 0.875}
     >>> summary(row)
@@ -93,7 +93,7 @@ def summary(row: Mapping[str, Any], names: Sequence[str] = ("loss", "accuracy"),
     if not short:
         parts = [name for part in ("", "validation/") for name in (f"{part}{each}" for each in wanted)]
         return "  ".join(f"{name.replace('/', ' ')} {scalars[name]}" for name in parts if name in scalars)
-    texts, word = [], "validation "
+    texts, word = [], "validation "  # written once
     for name in wanted:
         held_out = scalars.get(f"validation/{name}")
         texts.append(f"{name} {scalars[name]}" + ("" if held_out is None else f" ({word}{held_out})"))
@@ -101,8 +101,8 @@ def summary(row: Mapping[str, Any], names: Sequence[str] = ("loss", "accuracy"),
     return "  ".join(texts)
 
 
-class _Shown:
-    """A bar, or lines, and the clock behind them."""
+class _Display:
+    """A bar or lines, and the clock that measures the speed."""
 
     def __init__(self, label: str) -> None:
         self.label = label
@@ -113,13 +113,14 @@ class _Shown:
         self.began, self.counted, self.seen, self.text = time.perf_counter(), 0, 0, ""
         self.bar = bar(self.label, program.epochs)
 
-    def on_epoch_end(self, number: int, run: TrainState, row: Row) -> None:
+    def on_epoch_end(self, number: int, state: TrainState, row: Row) -> None:
         self.seen, now = number + 1, time.perf_counter()
         if self.counted:
             seconds = (now - self.began) / self.counted
             speed = f"{self.examples / seconds:,.0f} examples/s"
             left = f"  {_clock(seconds * (self.total - self.seen))} left"
-        else:  # compiled before it ran: what comes after it tells the pace
+        else:
+            # The first epoch was compiled before it ran: the clock starts behind it.
             speed, left = f"{now - self.began:.1f} s with compilation", ""
             self.began = now
         self.counted += 1
@@ -130,15 +131,18 @@ class _Shown:
             shown, task = self.bar
             shown.update(task, completed=self.seen, text=self.text, speed=speed)
 
-    def on_finish(self, number: int, run: TrainState) -> None:
+    def on_finish(self, number: int, state: TrainState) -> None:
         if number == self.total and self.counted:
             return
-        said = f"ended after epoch {number} of {self.total}" if self.counted else f"was over at epoch {number} already"
+        if self.counted:
+            text = f"ended after epoch {number} of {self.total}"
+        else:  # a resumed run that had nothing left to do
+            text = f"was over at epoch {number} already"
         if self.bar is None:
-            print(f"{self.label}  {said}", flush=True)
+            print(f"{self.label}  {text}", flush=True)
         else:
             shown, task = self.bar
-            shown.update(task, completed=number, total=number, text=self.text, speed=said)
+            shown.update(task, completed=number, total=number, text=self.text, speed=text)
 
     def on_end(self) -> None:
         if self.bar is not None:

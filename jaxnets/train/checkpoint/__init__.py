@@ -1,1 +1,1 @@
-"""Saving and resuming training runs."""
+"""Checkpoints of a run: save it while it trains, and resume it bit for bit."""

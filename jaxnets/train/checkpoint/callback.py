@@ -1,10 +1,10 @@
-"""From what a checkpoint holds back to a run, its history, and trees of parameters."""
+"""The checkpoint callback, and what reads a checkpoint back: train state, history, parameters."""
 
 import json
 import math
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,18 +20,27 @@ from jaxnets.train.checkpoint import storage
 from jaxnets.train.checkpoint.compatibility import MACHINE, changes, fingerprint, is_key
 from jaxnets.train.checkpoint.storage import Saved, Writer
 from jaxnets.train.loop import Callback, Row
-from jaxnets.train.names import Mode, settled
+from jaxnets.train.names import Mode, check_scalar
 from jaxnets.train.program import Program
 from jaxnets.train.state import TrainState
 
 
-def restored(saved: Saved, like: TrainState, folder: str) -> TrainState:
-    """Return the saved run in the structure, shapes and dtypes of one that begins."""
-    wanted, here = paths(like), paths(jax.eval_shape(_plain, like))
-    wrong = [f"{path} {each.shape} is missing in it" for path, each in here.items() if path not in saved.run]
-    wrong += [f"{path} {each.shape} is not in this run" for path, each in saved.run.items() if path not in here]
+def restored(saved: Saved, like: Any, folder: str) -> Any:
+    """Return the saved train state in the structure of another, whose shapes and dtypes it must have.
+
+    Args:
+        saved: the checkpoint.
+        like: a pytree of arrays, or of their shapes and dtypes.
+        folder: where the checkpoint is, for the error.
+
+    Raises:
+        NetError: if arrays are missing, superfluous, or of another shape or dtype; they are listed.
+    """
+    wanted, here = paths(like), paths(jax.eval_shape(_with_key_data, like))
+    wrong = [f"{path} {each.shape} is missing in it" for path, each in here.items() if path not in saved.leaves]
+    wrong += [f"{path} {each.shape} is not in this run" for path, each in saved.leaves.items() if path not in here]
     for path, each in here.items():
-        there = saved.run.get(path)
+        there = saved.leaves.get(path)
         if there is not None and (there.shape != each.shape or there.dtype != each.dtype):
             wrong.append(f"{path} is {there.shape} {there.dtype} in it, {each.shape} {each.dtype} here")
     if wrong:
@@ -40,12 +49,25 @@ def restored(saved: Saved, like: TrainState, folder: str) -> TrainState:
         hint = "\nIs it of another net or optimizer? Give this run another folder"
         raise NetError(f"holds other arrays than this run:{text}{hint}", label=f"checkpoint {saved.number} in {folder}")
     keys = saved.about["keys"]
-    leaves = [_leaf(saved.run[path], each, keys.get(path)) for path, each in wanted.items()]
+    leaves = [_leaf(saved.leaves[path], each, keys.get(path)) for path, each in wanted.items()]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
-def row_of(saved: Saved, number: int, like: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Return a epoch's values; those that were not reported then as NaN, or -1 where there is no NaN."""
+def _leaf(array: np.ndarray, like: Any, key: str | None) -> jax.Array:
+    if is_key(like):
+        return jax.random.wrap_key_data(jnp.array(array), impl=key)
+    if like.weak_type and not array.shape:
+        return jnp.asarray(array.item())  # a Python number makes a weakly typed array
+    return jnp.array(array)
+
+
+def _with_key_data(state: Any) -> Any:
+    """Return a tree with the data of random keys in place of these."""
+    return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if is_key(leaf) else leaf, state)
+
+
+def _row_of(saved: Saved, number: int, like: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return an epoch's values; those that were not reported then are NaN, or -1 if their dtype has no NaN."""
     row: dict[str, np.ndarray] = {}
     for name, each in like.items():
         old = saved.history.get(name)
@@ -56,60 +78,47 @@ def row_of(saved: Saved, number: int, like: Mapping[str, Any]) -> dict[str, np.n
     return row
 
 
-def tree(leaves: Mapping[str, np.ndarray], prefix: str) -> dict[str, Any]:
+def _tree(leaves: Mapping[str, np.ndarray], prefix: str) -> dict[str, Any]:
     """Return the leaves below a prefix as nested dicts of arrays."""
-    whole: dict[str, Any] = {}
+    tree: dict[str, Any] = {}
     for path, leaf in leaves.items():
         if path.startswith(prefix):
             *inner, last = path.removeprefix(prefix).split("/")
-            place = whole
+            place = tree
             for name in inner:
                 place = place.setdefault(name, {})
             place[last] = jnp.array(leaf)
-    return whole
-
-
-def _leaf(array: np.ndarray, like: Any, key: str | None) -> jax.Array:
-    if is_key(like):
-        return jax.random.wrap_key_data(jnp.array(array), impl=key)
-    if like.weak_type and not array.shape:
-        return jnp.asarray(array.item())  # a Python number, so that it stays weak
-    return jnp.array(array)
-
-
-def _plain(run: TrainState) -> TrainState:
-    return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if is_key(leaf) else leaf, run)
+    return tree
 
 
 def load_checkpoint(
     folder: str | Path, which: Literal["last", "best"] | int = "last"
 ) -> tuple[Params, State, dict[str, Any]]:
-    """Read parameters and state out of a folder of checkpoints, and what is known about them.
+    """Read parameters and state from a folder of checkpoints, without the program.
 
     Args:
-        folder: as `checkpoint` wrote it. It is only read, also while a run is writing there.
-        which: `"last"`, the run as `fit` would return it, under early stopping with the best parameters; `"best"`,
-            the checkpoint best by what `checkpoint(best=...)` named; or a number of epochs.
+        folder: a folder that `checkpoint` wrote. It is only read, and may be read while a run writes there.
+        which: `"last"`, what `jn.train.run` would return, with the best parameters under early stopping; `"best"`, the
+            checkpoint that is best by what `checkpoint(best=...)` named; or a number of epochs.
 
     Returns:
-        The parameters, the state, and a dict of `epoch`, `step`, `history`, `average` (the averaged parameters or
-        `None`), `settings` (how the program was written) and `config`.
+        The parameters, the state, and a dict of `epoch`, `step`, `history`, `ema` (the averaged parameters or `None`),
+        `settings` (how the program was written) and `config`.
 
     Raises:
         FileNotFoundError: if there is no such checkpoint.
-        NetError: if none can be read, or no best was asked for.
+        NetError: if none can be read, or the best is asked for but none was kept.
 
     Warns:
         UserWarning: if the newest can't be read and the one before is taken.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn, optax, tempfile
     >>> folder, data = tempfile.mkdtemp(), (jnp.ones((8, 3)), jnp.zeros(8, int))
-    >>> program = jn.train.program(jn.dense(2), jn.objective(jn.losses.cross_entropy), optax.sgd(0.1), data, epochs=2,
-    ...                            batch_size=4)
+    >>> program = jn.train.program(jn.dense(2), jn.losses.cross_entropy, optax.sgd(0.1), data, epochs=2, batch_size=4)
     >>> keep = jn.train.checkpoint(folder, config={"seed": 0})
-    >>> run, _ = jn.train.run(program, key=jax.random.key(0), callbacks=[keep])
+    >>> final, _ = jn.train.run(program, key=jax.random.key(0), callbacks=[keep])
     >>> params, state, about = load_checkpoint(folder)
-    >>> bool((params["kernel"] == run.params["kernel"]).all()), about["epoch"], about["config"]
+    >>> bool((params["kernel"] == final.params["kernel"]).all()), about["epoch"], about["config"]
     (True, 2, {'seed': 0})
     """
     folder = Path(folder).expanduser()
@@ -118,27 +127,29 @@ def load_checkpoint(
     if which == "last":
         saved, _ = storage.newest(folder)
     else:
-        number = _best(folder, there) if which == "best" else which
+        with labeled_as(f"load_checkpoint {folder}"):
+            number = _best(folder, there) if which == "best" else which
         if number not in there:
             raise FileNotFoundError(f"there is no checkpoint {number} in {folder}; there are {storage.listed(folder)}")
         try:
             saved = storage.read(folder, number)
-        except Exception as error:  # whatever a damaged file leads its reader to
+        except Exception as error:  # whatever a damaged file makes its reader raise
             text = f"can't read checkpoint {number}: {storage.brief(error)}"
             raise NetError(text, label=f"load_checkpoint {folder}") from None
         storage.check_kind(saved, "run", folder)
-    # As `fit` ends: the parameters that early stopping kept, if there was a best.
-    has_best = saved.run.get("stopping/best_segment", -1) >= 0 and any("stopping/kept/" in path for path in saved.run)
-    kept = "stopping/kept/" if which == "last" and has_best else ""
-    average = tree(saved.run, f"{kept}average/")
+    # A run that stops early ends with the parameters of its best epoch, if there was one.
+    has_best = saved.leaves.get("stopping/best_epoch", -1) >= 0 and any(
+        path.startswith("stopping/kept/") for path in saved.leaves
+    )
+    prefix = "stopping/kept/" if which == "last" and has_best else ""
     return (
-        tree(saved.run, f"{kept}params/"),
-        tree(saved.run, f"{kept}state/"),
+        _tree(saved.leaves, f"{prefix}params/"),
+        _tree(saved.leaves, f"{prefix}state/"),
         {
             "epoch": saved.number,
-            "step": int(saved.run["step"]),
+            "step": int(saved.leaves["step"]),
             "history": dict(saved.history),
-            "average": average or None,
+            "ema": _tree(saved.leaves, f"{prefix}ema/") or None,
             "settings": saved.about["settings"],
             "config": saved.about["config"],
         },
@@ -147,12 +158,12 @@ def load_checkpoint(
 
 def _best(folder: Path, there: list[int]) -> int:
     saved, _ = storage.newest(folder)
-    best = saved.about["best"]
+    best = saved.about.get("best")
     if best is None:
-        raise NetError("was written without checkpoint(best=...)", label=f"load_checkpoint {folder}")
+        raise NetError("was written without checkpoint(best=...)")
     values = saved.history[best["metric"]]
-    there = [number for number in there if number <= saved.number]  # later ones can't be read
-    return max(there, key=lambda number: storage.rank(best["mode"], values[number - 1]))
+    readable = [number for number in there if number <= saved.number]  # `newest` passed over the later ones
+    return max(readable, key=lambda number: storage.rank(best["mode"], values[number - 1]))
 
 
 def checkpoint(
@@ -166,42 +177,41 @@ def checkpoint(
     config: Mapping[str, Any] | None = None,
     config_change: Literal["refuse", "accept"] = "refuse",
 ) -> Callback:
-    """Save a run in a folder while it goes on, and go on from there when the same `fit` is called again.
+    """Save a run in a folder while it trains, and resume it from there when the same program is run again.
 
-    A checkpoint has the whole run (parameters, state, optimizer, key, step, average, early stopping) and its history.
-    If there is one in the folder, `fit` goes on from the newest, and ends with the same bits as if it had never been
-    broken off: whatever the process died of, a checkpoint is there whole or not at all. One that can't be read is
-    renamed, and the one before it is taken, with a warning. A run that is already finished comes back at once.
+    A checkpoint holds the whole train state and the history. If the folder has one, the run resumes from the newest,
+    and ends with the same bits as an uninterrupted run: whatever killed the process, a checkpoint is complete or does
+    not count. One that can't be read is renamed, and the one before it is taken, with a warning. A run that is already
+    finished returns at once.
 
-    Orbax writes them in the background, from a copy on the host; the end of a run and Ctrl-C wait until theirs is
-    whole. A run that stands still at a value that is not finite is not saved.
+    Orbax writes checkpoints in the background, from a copy on the host; the end of a run and Ctrl-C wait until the last
+    one is complete. A run that halted at a non-finite value is not saved.
 
     Args:
-        folder: where to; made if it is not there. One run a folder. `~` is the user's home.
-        every: how many epochs (epochs) lie between two checkpoints. The last is always saved.
+        folder: the folder, created if needed; one run per folder. `~` is the user's home.
+        every: the number of epochs between two checkpoints. The last epoch is always saved.
         keep: how many of the last checkpoints are kept.
-        best: a scalar of the history, `"validation/loss"`. The checkpoint of the epoch with the best is kept too,
-            whatever `every` says.
-        mode: whether "min" or "max" of it is better; what the program's metrics and objective declare if not given.
-        overhead: which share of the time saving may take, in [0, 1): checkpoints that come too soon are left out, and
-            the best waits in the host's memory until it is its turn. `None` leaves out none.
-        config: what else the run depends on, as JSON can hold it; kept, and compared when the run goes on.
-        config_change: whether to "accept" that a run goes on under another configuration than it began with.
-            A change is named either way. The key stays the saved run's.
+        best: a scalar of the history, `"validation/loss"`. The checkpoint of the epoch with the best value is kept,
+            too, whatever `every` says.
+        mode: whether "min" or "max" of it is better; by default what the program's metrics and objective declare.
+        overhead: the share of the time that saving may take, in [0, 1): checkpoints that come too soon are skipped, and
+            the best waits in the host's memory for its turn. `None` skips none.
+        config: what else the run depends on, as JSON can hold it; saved, and compared when the run resumes.
+        config_change: whether to "refuse" or "accept" resuming with another configuration. A change is named either
+            way. The key remains the saved run's.
 
     Raises:
-        NetError: for an argument out of range; in `fit`, if the folder holds a run of another configuration, key,
-            data or net.
-        OSError: in `fit`, if the folder can't be written to, or the disk is full.
-        ModuleNotFoundError: in `fit`, if Orbax is not installed.
+        NetError: for an argument out of range; when the run starts, if the folder holds a run of another configuration,
+            key, data or network.
+        OSError: during the run, if the folder can't be written to, or the disk is full.
+        ModuleNotFoundError: when the run starts, if Orbax is not installed.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn, optax, tempfile
     >>> folder, data = tempfile.mkdtemp(), (jnp.ones((8, 3)), jnp.zeros(8, int))
-    >>> program = jn.train.program(jn.dense(2), jn.objective(jn.losses.cross_entropy), optax.sgd(0.1), data, epochs=2,
-    ...                            batch_size=4)
-    >>> run, history = jn.train.run(program, key=jax.random.key(0), callbacks=[checkpoint(folder)])
+    >>> program = jn.train.program(jn.dense(2), jn.losses.cross_entropy, optax.sgd(0.1), data, epochs=2, batch_size=4)
+    >>> state, history = jn.train.run(program, key=jax.random.key(0), callbacks=[checkpoint(folder)])
     >>> again, _ = jn.train.run(program, key=jax.random.key(0), callbacks=[checkpoint(folder)])  # already finished
-    >>> bool((run.params["kernel"] == again.params["kernel"]).all())
+    >>> bool((state.params["kernel"] == again.params["kernel"]).all())
     True
     """
     with labeled_as("checkpoint"):
@@ -216,15 +226,30 @@ def checkpoint(
             written = json.loads(json.dumps(dict(config or {})))
         except TypeError as error:
             raise NetError(f"expects a config that JSON can hold: {error}") from None
-    keeper = _Keeper(Writer(Path(folder).expanduser(), overhead), every, keep, rule, written, config_change == "accept")
+    writer = Writer(Path(folder).expanduser(), overhead)
+    checkpointer = _Checkpointer(writer, every, keep, rule, written, config_change == "accept")
     return Callback(
-        on_epoch_end=keeper.on_epoch_end, on_end=keeper.writer.close, restore=keeper.restore, on_finish=keeper.on_finish
+        on_epoch_end=checkpointer.on_epoch_end,
+        on_end=writer.close,
+        restore=checkpointer.restore,
+        on_finish=checkpointer.on_finish,
     )
 
 
 @dataclass(eq=False)
-class _Keeper:
-    """What `checkpoint` does around the epochs of a run."""
+class _Checkpointer:
+    """What `checkpoint` does around the epochs of a run.
+
+    Attributes:
+        writer: writes into the folder.
+        every: the number of epochs between two checkpoints.
+        keep: how many of the last are kept.
+        rule: the value whose best epoch is kept, with its mode.
+        config: what else the run depends on.
+        accept: whether another configuration is accepted.
+        rows: the values of every epoch so far.
+        best: the best epoch's checkpoint, while it waits to be written.
+    """
 
     writer: Writer
     every: int
@@ -238,56 +263,60 @@ class _Keeper:
     def restore(self, program: Program, key: Key) -> tuple[TrainState, list[Row]] | None:
         folder = self.writer.check_folder()
         settings, like, self.row = fingerprint(program, key)
+        best = None
         if self.rule is not None:
+            check_scalar(self.rule.metric, self.row, "checkpoint")
             with labeled_as("checkpoint"):
-                self._check_metric()
-                mode = settled(self.rule.metric, self.rule.mode, program.recipe.directions)
-            self.rule = replace(self.rule, mode=mode)
-        best = None if self.rule is None else {"metric": self.rule.metric, "mode": self.rule.mode}
+                self.rule = self.rule.settle(program.recipe.directions)
+            best = {"metric": self.rule.metric, "mode": self.rule.mode}
         self.about = {"settings": settings, "config": self.config, "best": best}
         self.stream = None if program.stream is None else program.stream.batches
         self.rows, self.best, saved, found = [], None, 0, None
         if storage.numbers(folder):
             checkpoint, unreadable = storage.newest(folder)
-            run = restored(checkpoint, like, str(folder))
+            state = restored(checkpoint, like, str(folder))
             self._check_stream(checkpoint)
             self._compare(checkpoint)
+            # Only now is it certain that the folder belongs to this run.
             for number in unreadable:
                 storage.move_away(folder, number)
-            self.rows = [row_of(checkpoint, number, self.row) for number in range(checkpoint.number)]
-            saved, found = checkpoint.number, (run, list[Row](self.rows))
+            self.rows = [_row_of(checkpoint, number, self.row) for number in range(checkpoint.number)]
+            saved, found = checkpoint.number, (state, list[Row](self.rows))
         self.highest = max(map(self._rank, self.rows), default=-math.inf)
         self.writer.open(self.keep, self.rule and self._rank, saved)
         return found
 
-    def on_epoch_end(self, number: int, run: TrainState, row: Row) -> None:
+    def on_epoch_end(self, number: int, state: TrainState, row: Row) -> None:
         self.rows.append({name: np.asarray(value, self.row[name].dtype) for name, value in row.items()})
         affordable = self.writer.affordable()
-        if _stands(run):
+        if _has_failed(state):
             return
         rank = self._rank(self.rows[-1])
         better, self.highest = rank > self.highest, max(rank, self.highest)
         if better:
-            self.best = storage.pack(number + 1, run, self._history())
+            self.best = storage.pack(number + 1, state, self._history())
         if affordable and self.best is not None:
             self._save(self.best)
         elif affordable and (number + 1) % self.every == 0:
-            self._save(storage.pack(number + 1, run, self._history()))
+            self._save(storage.pack(number + 1, state, self._history()))
 
-    def on_finish(self, number: int, run: TrainState) -> None:
+    def on_finish(self, number: int, state: TrainState) -> None:
         if self.best is not None:
             self._save(self.best)
-        if number > self.writer.saved and not _stands(run):
-            self._save(storage.pack(number, run, self._history()))
+        if number > self.writer.saved and not _has_failed(state):
+            self._save(storage.pack(number, state, self._history()))
 
     def _history(self) -> dict[str, np.ndarray]:
         return {name: np.stack([row[name] for row in self.rows]) for name in self.row}
 
     def _save(self, packed: storage.Packed) -> None:
-        metrics = {}
+        about, metrics = dict(self.about), {}
         if self.rule is not None:
             metrics[self.rule.metric] = float(packed.arrays[f"history/{self.rule.metric}"][-1])
-        self.writer.save(packed, self.about | self._position(packed), metrics)
+        if self.stream is not None:
+            # A run takes one batch of the stream per step.
+            about["stream"] = {"position": int(packed.arrays["run/step"]), **self.stream.reading.mark}
+        self.writer.save(packed, about, metrics)
         self.best = None
 
     def _rank(self, row: Mapping[str, Any]) -> float:
@@ -295,19 +324,8 @@ class _Keeper:
             return -math.inf
         return storage.rank(self.rule.mode, row.get(self.rule.metric, math.nan))
 
-    def _check_metric(self) -> None:
-        if self.rule is not None and (self.rule.metric not in self.row or self.row[self.rule.metric].shape):
-            scalars = ", ".join(name for name, value in self.row.items() if not value.shape)
-            raise NetError(f"finds no scalar {self.rule.metric!r} in the history; it has {scalars}", label="checkpoint")
-
-    def _position(self, packed: storage.Packed) -> dict[str, Any]:
-        """Return where the stream stood: the run has taken one of its batches a step."""
-        if self.stream is None:
-            return {}
-        return {"stream": {"position": int(packed.arrays["run/step"]), **self.stream.reading.mark}}
-
     def _check_stream(self, checkpoint: Saved) -> None:
-        """Refuse a position in another stream, which would mean other examples."""
+        """Check that the position is one of this stream: in another stream it would mean other examples."""
         if self.stream is None or "stream" not in checkpoint.about:
             return
         try:
@@ -318,16 +336,16 @@ class _Keeper:
             raise NetError(f"is of a run on another stream: {error}; {hint}", label=place) from None
 
     def _compare(self, checkpoint: Saved) -> None:
-        """Say what differs from the saved run's configuration, or refuse to go on."""
+        """Warn about differences from the saved run's configuration, or raise an error."""
         found = changes(_configuration(checkpoint.about), _configuration(self.about))
         place = f"checkpoint {checkpoint.number} in {self.writer.folder}"
         text = "".join(f"\n  {name}: {change}" for name, change in found.items())
         if found and all(name in MACHINE for name in found):
             warnings.warn(f"{place} was written elsewhere, the last bits may differ from here on:{text}", stacklevel=4)
         elif found and self.accept:
-            warnings.warn(f"{place} goes on under another configuration:{text}", stacklevel=4)
+            warnings.warn(f"{place} resumes with another configuration:{text}", stacklevel=4)
         elif found:
-            hint = "give a new run another folder, or go on all the same with config_change='accept'"
+            hint = "give a new run another folder, or resume anyway with config_change='accept'"
             raise NetError(f"is of a run with another configuration:{text}\n{hint}", label=place)
 
 
@@ -335,5 +353,5 @@ def _configuration(about: Mapping[str, Any]) -> dict[str, str]:
     return about["settings"] | {f"config {name}": json.dumps(value) for name, value in about["config"].items()}
 
 
-def _stands(run: TrainState) -> bool:
-    return run.failed is not None and int(run.failed) >= 0
+def _has_failed(state: TrainState) -> bool:
+    return state.failed is not None and int(state.failed) >= 0

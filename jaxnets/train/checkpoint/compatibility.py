@@ -1,4 +1,4 @@
-"""What a run was made of, as short text by name, so that a run that goes on can be told from another."""
+"""What a run was made of, as short texts by name: they tell whether a resumed run is the same."""
 
 import hashlib
 import json
@@ -8,11 +8,11 @@ import zlib
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 from jaxnets.core.errors import NetError
 from jaxnets.data.contents import crc
@@ -22,12 +22,10 @@ from jaxnets.train.state import TrainState
 
 COMPUTED = "what is computed (optimizer, learning rate, ...)"
 NUMBERS = "numbers written into what is computed"
-FEW = 12  # numbers that changed, as many as can be read
-REWRITTEN = ("jax", "platform", "devices")  # with another of these what is computed is written otherwise
-MACHINE = (*REWRITTEN, "cores")  # with another of these the last bits may differ
-_NUMBER = re.compile(r"(?<![\w.])(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?):f\d+\[\]")  # a literal of a jaxpr
-_texts: WeakKeyDictionary[Any, str] = WeakKeyDictionary()  # of jaxprs
-_ADDRESS = re.compile(r"\b0x[0-9a-f]+")
+FEW = 12  # changed numbers that a message lists; if there are more, other operations have changed
+REWRITTEN = ("jax", "platform", "devices")  # another of these changes how the same computation is written
+MACHINE = (*REWRITTEN, "cores")  # another of these may change the last bits
+_ADDRESS = re.compile(r"\b0x[0-9a-f]+")  # in the text of a function or an object
 
 
 def is_key(leaf: Any) -> bool:
@@ -36,7 +34,7 @@ def is_key(leaf: Any) -> bool:
 
 
 def to_host(leaf: Any) -> np.ndarray:
-    """Return an array as a NumPy array of its own memory; a random key as its data."""
+    """Return a NumPy copy of an array; of a random key, its data."""
     return np.array(jax.random.key_data(leaf) if is_key(leaf) else leaf)
 
 
@@ -46,34 +44,29 @@ def checksum(array: Any) -> int:
 
 
 def fingerprint(program: Program, key: Any) -> tuple[dict[str, str], TrainState, dict[str, Any]]:
-    """Return what a run is made of, and the shapes and dtypes of the run and of a epoch's values.
+    """Return what a run is made of, and the shapes and dtypes of its train state and of an epoch's values.
 
-    What is computed stands as a hash over the epoch's jaxpr, which has every number that is written into it. JAX
-    keeps the trace, so that the first epoch need not make it again.
+    JAX keeps the trace of the epoch, so the first epoch need not be traced again.
     """
     if jax.process_count() > 1:
         raise NetError(f"saves runs of one process, and there are {jax.process_count()}", label="checkpoint")
-    run = jax.eval_shape(lambda key: program.start(key), key)  # noqa: PLW0108 (JAX keeps the program of a method)
-    epoch = traced_epoch(program, run)
+    state = jax.eval_shape(lambda key: program.start(key), key)  # noqa: PLW0108 (JAX keeps the program of a method)
+    epoch = traced_epoch(program, state)
     keys = {"key": f"{jax.random.key_impl(key)} {jax.random.key_data(key).tolist()}"}
-    return described(program, epoch.jaxpr) | keys, run, epoch.out_info[1]
+    return described(program, epoch.jaxpr) | keys, state, epoch.out_info[1]
 
 
-def described(program: Program, epoch: Any) -> dict[str, str]:
-    """Return what a program is made of, but for its key; `epoch` is the closed jaxpr of what it computes."""
+def described(program: Program, epoch: ClosedJaxpr) -> dict[str, str]:
+    """Return what a program is made of, except for its key; `epoch` is the jaxpr of what it computes."""
     stream = program.stream
-    held_out = None if stream is None else stream.held_out
-    text = _text(epoch.jaxpr)
-    digest = hashlib.sha256(text.encode())
-    for constant in epoch.consts:
-        digest.update(to_host(constant).tobytes())
-    numbers = Counter(f"{float(number):.6g}" for number in _NUMBER.findall(text))
+    validation = None if stream is None else stream.validation
+    digest, numbers = _digest(epoch)
     return {
         **{name: _ADDRESS.sub("", text) for name, text in program.recipe.settings.items()},
         "stopping": repr(program.stopping),
         "data": _contents(program.train) if stream is None else _streamed(stream.batches),
-        "validation": _contents(program.validation) if held_out is None else _streamed(held_out),
-        COMPUTED: digest.hexdigest()[:12],
+        "validation": _contents(program.validation) if validation is None else _streamed(validation),
+        COMPUTED: digest,
         NUMBERS: json.dumps(numbers),
         "jax": jax.__version__,
         "platform": jax.default_backend(),
@@ -82,8 +75,60 @@ def described(program: Program, epoch: Any) -> dict[str, str]:
     }
 
 
+def _digest(closed: ClosedJaxpr) -> tuple[str, Counter[str]]:
+    """Return a hash of all operations with their parameters and constants, and the real numbers among the operands."""
+    digest, numbers, seen = hashlib.sha256(), Counter[str](), dict[int, int]()
+
+    def add(*texts: Any) -> None:
+        digest.update(_ADDRESS.sub("", " ".join(map(str, texts))).encode() + b"\n")
+
+    def add_jaxpr(jaxpr: Jaxpr) -> None:
+        if id(jaxpr) in seen:  # functions that are called several times share their jaxpr
+            add("jaxpr", seen[id(jaxpr)])
+            return
+        seen[id(jaxpr)] = len(seen)
+        variables: dict[Any, int] = {}  # numbered by first occurrence: their names are not stable
+
+        def name(atom: Any) -> str:
+            if not isinstance(atom, Literal):
+                return f"{variables.setdefault(atom, len(variables))}:{atom.aval}"
+            value = np.asarray(atom.val)
+            if value.ndim == 0 and jnp.issubdtype(value.dtype, jnp.floating):
+                numbers[f"{float(value):.6g}"] += 1
+            return f"{value.tolist()}:{atom.aval}"
+
+        add("jaxpr", *map(name, (*jaxpr.constvars, *jaxpr.invars)))
+        for equation in jaxpr.eqns:
+            add(equation.primitive, *map(name, equation.invars), "->", *map(name, equation.outvars))
+            for parameter in sorted(equation.params):
+                add(parameter)
+                add_value(equation.params[parameter])
+        add("return", *map(name, jaxpr.outvars))
+
+    def add_value(value: Any) -> None:
+        if isinstance(value, ClosedJaxpr):
+            add_jaxpr(value.jaxpr)
+            for constant in value.consts:
+                digest.update(to_host(constant).tobytes())
+        elif isinstance(value, Jaxpr):
+            add_jaxpr(value)
+        elif isinstance(value, tuple | list):
+            add(len(value))
+            for each in value:
+                add_value(each)
+        elif isinstance(value, set | frozenset):
+            add(*sorted(map(str, value)))  # whose order differs from process to process
+        elif callable(value):
+            add(getattr(value, "__qualname__", type(value).__name__))
+        else:
+            add(value)
+
+    add_value(closed)
+    return digest.hexdigest()[:12], numbers
+
+
 def _cores() -> int:
-    """Return how many processors this process may use, by which XLA parts what it computes on a CPU."""
+    """Return how many processor cores this process may use; XLA divides work on a CPU by it."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -93,28 +138,24 @@ def _devices(program: Program) -> int:
     return max((len(leaf.devices()) for leaf in arrays), default=1)
 
 
-def _text(jaxpr: Any) -> str:
-    if jaxpr not in _texts:
-        _texts[jaxpr] = _ADDRESS.sub("", str(jaxpr))
-    return _texts[jaxpr]
-
-
 def changes(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
-    """Return what differs, by name, as `before → now`; of texts of many lines, the lines that differ.
+    """Return the differences by name, as `before → now`; of texts with several lines, the lines that differ.
 
     >>> changes({"epochs": "10", "mix": "none"}, {"epochs": "20", "mix": "none"})
     {'epochs': '10 → 20'}
     """
     names = [name for name in {**before, **now} if before.get(name) != now.get(name) and name != NUMBERS]
+    # On another platform the same computation has another hash. Sharding over devices leaves its numbers alone.
     rewritten = [name for name in names if name in REWRITTEN]
     if rewritten and (rewritten != ["devices"] or before.get(NUMBERS) == now.get(NUMBERS)):
         names = [name for name in names if name != COMPUTED]
     found = {name: _change(before.get(name, "nothing"), now.get(name, "nothing")) for name in names}
     if COMPUTED in found and NUMBERS in before and NUMBERS in now:
+        # Numbers say more than hashes, if few of them changed.
         old, new = (Counter(json.loads(each[NUMBERS])) for each in (before, now))
-        gone, come = list(old - new), list(new - old)
-        if 0 < len(gone) + len(come) <= FEW:  # more of them are of other operations
-            found[COMPUTED] = f"{', '.join(gone) or 'nothing'} → {', '.join(come) or 'nothing'}"
+        removed, added = list(old - new), list(new - old)
+        if 0 < len(removed) + len(added) <= FEW:
+            found[COMPUTED] = f"{', '.join(removed) or 'nothing'} → {', '.join(added) or 'nothing'}"
     return found
 
 
@@ -122,16 +163,13 @@ def _change(before: str, now: str) -> str:
     old, new = before.splitlines(), now.splitlines()
     if len(old) < 2 and len(new) < 2:
         return f"{before} → {now}"
-    gone, come = [line for line in old if line not in new], [line for line in new if line not in old]
-    return f"{'; '.join(map(_line, gone)) or 'nothing'} → {'; '.join(map(_line, come)) or 'nothing'}"
-
-
-def _line(line: str) -> str:
-    return line.lstrip("│├└─ ")
+    removed, added = [line for line in old if line not in new], [line for line in new if line not in old]
+    texts = ("; ".join(line.lstrip("│├└─ ") for line in lines) or "nothing" for lines in (removed, added))
+    return " → ".join(texts)
 
 
 def _streamed(stream: Stream) -> str:
-    """Return what a stream reads, as far as can be told without reading it through."""
+    """Return what a stream reads, as far as can be told without reading all of it."""
     reading = stream.reading
     how = ", ".join(f"{name}={value}" for name, value in reading.mark.items())
     return f"stream({how}), {reading.contents['source']}, transforms {reading.contents['transforms']}"

@@ -1,1 +1,1 @@
-"""Finding out why a run fails to learn."""
+"""Finding out why training fails."""

@@ -1,4 +1,4 @@
-"""Under- and overfitting read off the curves."""
+"""Diagnose under- and overfitting from the curves of a run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,38 +6,39 @@ from typing import Any, Literal
 
 import numpy as np
 
-from jaxnets.core.errors import NetError
+from jaxnets.core.errors import NetError, labeled_as
 
 Verdict = Literal["diverged", "unstable", "overfitting", "still learning", "underfitting", "good fit", "too short"]
 
-EPOCHS = 5  # fewer are no curve
+# The baseline is the loss of the best constant prediction; the whole fall is from the first epoch to the lowest loss.
+EPOCHS = 5  # fewer make no curve
 SURE = 3.0  # standard errors: one false alarm in about 700
 LOST = 0.05  # of the best validation loss: Prechelt's GL above 5 %
 FALLING = 0.02  # of the whole fall, from the last quarter but one to the last: six time constants of an exponential
-GAP = 0.2  # of what a constant would lose
-POOR, POOR_UNTOLD = 0.5, 0.9  # of what a constant would lose, and of the first epoch's loss where that is not told
+GAP = 0.2  # of the baseline
+POOR, POOR_UNKNOWN = 0.5, 0.9  # of the baseline, and of the first epoch's loss if the baseline is unknown
 JUMPED = 0.2  # of the whole fall
-ABOVE = 1.1  # times what a constant would lose, or the first epoch
-FAR = 2.0  # times what a constant would lose
-DOUBT = 1.25  # as the noise itself is known to a tenth or two
-RECENT = 24  # epochs, or the later half: what noise is measured from
+ABOVE = 1.1  # times the baseline, or the first epoch's loss
+FAR = 2.0  # times the baseline
+DOUBT = 1.25  # times the noise, which itself is known to a tenth or two
+RECENT = 24  # epochs, or the later half: what noise is estimated from
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What the curves of a run say; `print` it.
+    """The diagnosis of a run; `print` it.
 
     Attributes:
         verdict: "diverged", "unstable", "overfitting", "still learning", "underfitting", "good fit" or "too short".
-        evidence: what was seen, in sentences with figures.
-        advice: what to try, the first first.
+        evidence: the observations, in sentences with figures.
+        advice: what to try, the most promising first.
     """
 
     verdict: Verdict
     evidence: tuple[str, ...]
     advice: tuple[str, ...]
 
-    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # what IPython and notebooks show
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # used by IPython and notebooks
         printer.text(str(self))
 
     def __str__(self) -> str:
@@ -67,7 +68,7 @@ ADVICE: dict[Verdict, tuple[str, ...]] = {
         "a larger network, or one that suits the data",
         "another learning rate, see jn.train.find_learning_rate",
         "weaker penalties, less dropout",
-        "a look at inputs and targets: are they scaled, do they belong together",
+        "inspecting inputs and targets: are they scaled, do they belong together",
     ),
     "good fit": (),
     "too short": (f"at least {EPOCHS} epochs",),
@@ -75,19 +76,19 @@ ADVICE: dict[Verdict, tuple[str, ...]] = {
 
 
 def diagnose(history: Mapping[str, Any], *, of: str = "loss", baseline: float | None = None) -> Diagnosis:
-    """Read off the curves of a run whether it under- or overfits, still learns, or went wrong.
+    """Diagnose from the curves of a run whether it under- or overfits, still learns, or went wrong.
 
-    Levels are means over the last quarter of the epochs. Noise is the epochs' scatter about a smooth curve in the later
-    half: the standard deviation of second differences over √6, with outliers drawn in to three times what their
-    median says; a trend does not change it. In this order:
+    Levels are means over the last quarter of the epochs. Noise is the scatter of the epochs about a smooth curve in the
+    later half: the standard deviation of second differences over √6, with outliers clipped at three times the standard
+    deviation that their median implies; a trend does not change it. The first of these that holds is the verdict:
 
     - *too short*: fewer than 5 epochs;
     - *diverged*: a training loss that is not finite, that ends 10 % and 3 standard errors above the first epoch's, or
-      that falls no further 10 % above the baseline, which a bias alone would reach;
+      that has stopped falling 10 % above the baseline, which a bias alone would reach;
     - *unstable*: the training loss ends above its best quarter by 3 standard errors and 20 % of the whole fall;
-    - *overfitting*: the validation loss has risen since it was least (in a sixteenth of the epochs) by 5 % of that
+    - *overfitting*: the validation loss has risen since its minimum (over a sixteenth of the epochs) by 5 % of it
       (Prechelt's loss of generality), and by 25 % more than noise: 3 standard errors of the last quarter, and √(2 ln n)
-      of a sixteenth, by which the least of n noisy values lies low;
+      of a sixteenth, by which the minimum of n noisy values is too low;
     - *still learning*: the validation loss (without one, the training loss) fell from the last quarter but one to the
       last by 3 standard errors and 2 % of its whole fall: an exponential does so for six time constants;
     - *underfitting*: the training loss ends above half the baseline; without a baseline, above 90 % of the first
@@ -96,17 +97,17 @@ def diagnose(history: Mapping[str, Any], *, of: str = "loss", baseline: float | 
     - *good fit*: none of these.
 
     The training loss is a mean over an epoch in which the network changes, with dropout and augmentation, so it may
-    well lie above that of validation. The thresholds are conventions; the evidence has the figures.
+    be above that of validation. The thresholds are conventions; the evidence has the figures.
 
     Args:
-        history: as `fit` or a program returns it, `(epochs,)` a name; epochs behind an early stop, which are NaN
-            throughout, are left out. `validation/loss` is read where there is one.
-        of: what is to fall: a loss, under its name in training.
-        baseline: what the best constant prediction would lose: log(classes) for cross-entropy with equally many of
-            each, the targets' variance for the squared error.
+        history: as `fit`, `run` or a program returns it, `(epochs,)` for each name; epochs after an early stop, which
+            are all NaN, are ignored. `validation/loss` is used if present.
+        of: the loss, by its name in training.
+        baseline: the loss of the best constant prediction: log(classes) for cross-entropy with balanced classes, the
+            targets' variance for the squared error.
 
     Raises:
-        NetError: if the history has no such name, an empty one, or the curves of several runs.
+        NetError: if the history has no such name, an empty curve, or the curves of several runs.
 
     Prechelt, "Early Stopping – But When?" (1998), section 2; Goodfellow, Bengio and Courville, *Deep Learning*
     (2016), section 5.2.
@@ -116,12 +117,14 @@ def diagnose(history: Mapping[str, Any], *, of: str = "loss", baseline: float | 
     >>> print(diagnose({"loss": 1 / epochs, "validation/loss": 0.3 + 1 / epochs + epochs / 100}).verdict)
     overfitting
     """
-    if isinstance(history, tuple) and len(history) == 2:
-        raise NetError("expects a history, got a tuple; it is the second of what fit returns", label="diagnose")
-    if of not in history:
-        raise NetError(f"finds no {of!r}; the history has {', '.join(history) or 'nothing'}", label="diagnose")
-    curves = {name: _values(name, history[name]) for name in (of, f"validation/{of}") if name in history}
-    nothing = np.all([np.isnan(curve) for curve in curves.values()], axis=0)  # epochs behind an early stop
+    with labeled_as("diagnose"):
+        if isinstance(history, tuple) and len(history) == 2:
+            raise NetError("expects a history, got a tuple; it is the second of what fit returns")
+        if of not in history:
+            raise NetError(f"finds no {of!r}; the history has {', '.join(history) or 'nothing'}")
+        curves = {name: _values(name, history[name]) for name in (of, f"validation/{of}") if name in history}
+    # Epochs at the end with nothing but NaN come after an early stop. Without validation they may be a NaN loss.
+    nothing = np.all([np.isnan(curve) for curve in curves.values()], axis=0)
     count = len(nothing) - (int(np.argmin(nothing[::-1])) if not nothing.all() and len(curves) > 1 else 0)
     training, *others = (curve[:count] for curve in curves.values())
     verdict, evidence = _judge(training, others[0] if others else None, baseline)
@@ -132,12 +135,13 @@ def diagnose(history: Mapping[str, Any], *, of: str = "loss", baseline: float | 
 
 
 def _judge(training: np.ndarray, validation: np.ndarray | None, baseline: float | None) -> tuple[Verdict, list[str]]:
-    """Return the first verdict that holds, and what was seen."""
+    """Return the first verdict that holds, and the observations."""
     if not np.isfinite(training).all():
         epoch = int(np.argmin(np.isfinite(training)))
         return "diverged", [f"the training loss is {training[epoch]:.3g} in epoch {epoch + 1}"]
     if len(training) < EPOCHS:
         return "too short", [f"{len(training)} epochs are no curve"]
+    # `judged` is the curve that decides whether to go on: validation if there is one.
     taught = judged = _Curve("training", training)
     seen = [taught.course()]
     if validation is not None and np.isfinite(validation).all():
@@ -180,7 +184,8 @@ def _rises(judged: "_Curve") -> Found:
     if judged.name != "validation" or judged.epoch > judged.epochs - judged.quarter:
         return None
     rise, least = judged.end - judged.least, judged.least
-    lucky = (2 * np.log(judged.epochs / judged.width) / judged.width) ** 0.5  # how low the least of so many lies
+    # How far the minimum of so many noisy means is below the curve.
+    lucky = (2 * np.log(judged.epochs / judged.width) / judged.width) ** 0.5
     noise = DOUBT * judged.noise * (SURE / judged.quarter**0.5 + lucky)
     if rise > max(LOST * (least if least > 0 else judged.first - least), noise):
         where = f"validation was least in epoch {judged.epoch}, {least:.3g}, and has risen by {rise:.3g} since"
@@ -198,7 +203,7 @@ def _falls(judged: "_Curve") -> Found:
 
 def _is_poor(taught: "_Curve", baseline: float | None) -> Found:
     scale = taught.first if baseline is None else baseline
-    if scale <= 0 or taught.end <= (POOR_UNTOLD if baseline is None else POOR) * scale:
+    if scale <= 0 or taught.end <= (POOR_UNKNOWN if baseline is None else POOR) * scale:
         return None
     far = ""
     if taught.first > FAR * scale:
@@ -219,7 +224,7 @@ def _level(baseline: float | None) -> str:
 
 
 class _Curve:
-    """What is read off one curve.
+    """The figures of one curve.
 
     Attributes:
         name: "training" or "validation".
@@ -229,19 +234,20 @@ class _Curve:
         error: the standard error of a quarter's mean.
         first: the first epoch's value.
         end: the mean of the last quarter.
-        low: the least mean of a quarter's length.
+        low: the lowest mean over the length of a quarter.
         width: how many epochs a sixteenth has, at least 1.
-        least: the least mean of so many epochs.
-        epoch: in the middle of these, from 1.
-        falling: by how much the mean of the last quarter lies below that of the quarter before.
+        least: the lowest mean over that many epochs.
+        epoch: the middle one of these, from 1.
+        falling: by how much the mean of the last quarter is below that of the quarter before.
     """
 
     def __init__(self, name: str, values: np.ndarray) -> None:
         self.name, self.epochs = name, len(values)
         self.quarter = k = max(2, len(values) // 4)
+        # Second differences remove a trend, and have 1 + 4 + 1 times the variance of independent noise.
         bends = np.diff(values[-max(RECENT, len(values) // 2) :], 2)
         bends = bends - np.median(bends)
-        usual = 1.4826 * float(np.median(np.abs(bends)))  # a standard deviation, if they are normal
+        usual = 1.4826 * float(np.median(np.abs(bends)))  # the standard deviation, if they are normal
         self.noise = float(np.clip(bends, -3 * usual, 3 * usual).std()) / 6**0.5
         self.error = self.noise / k**0.5
         means = np.convolve(values, np.full(k, 1 / k), "valid")
@@ -260,9 +266,7 @@ def _values(name: str, values: Any) -> np.ndarray:
     curve = np.asarray(values, np.float64)
     if curve.ndim != 1 or not curve.size:
         hint = "; take those of one trial, {name: values[k] for ...}" if curve.ndim > 1 else ""
-        raise NetError(
-            f"expects the values of one run, (epochs,), in {name!r}, got {curve.shape}{hint}", label="diagnose"
-        )
+        raise NetError(f"expects the values of one run, (epochs,), in {name!r}, got {curve.shape}{hint}")
     return curve
 
 

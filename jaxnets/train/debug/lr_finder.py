@@ -1,4 +1,4 @@
-"""The learning-rate range test: one short run whose rate grows until the loss explodes."""
+"""The learning-rate range test: one short run whose learning rate grows until the loss explodes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,30 +13,30 @@ from jaxnets.core.checks import check_function
 from jaxnets.core.errors import NetError, check_count, check_positive, labeled_as
 from jaxnets.core.net import Key, Net, fold
 from jaxnets.core.sharding import automatic, batch_sharding_of
-from jaxnets.train import evaluation
 from jaxnets.train.arguments import network, objective_of, pair
 from jaxnets.train.data import Data, check_data
+from jaxnets.train.evaluation import gather_batch
 from jaxnets.train.state import TrainState
 from jaxnets.train.step import ObjectiveFunction, Options, make_train_step, start
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-EXPLODED = 4.0  # times the least smoothed loss
-WIDTH = 0.025  # of the smoothing, as a part of the range
+EXPLODED = 4.0  # times the lowest smoothed loss
+WIDTH = 0.025  # standard deviation of the smoothing, as a fraction of the range
 
 
 @dataclass(frozen=True)
 class LearningRates:
-    """What a range test saw.
+    """The result of a range test.
 
     Attributes:
         rates: `(steps,)`, the learning rate of each step.
         losses: `(steps,)`, the loss of each step's batch before the step.
-        smoothed: `(steps,)`, the same, smoothed; NaN from where it has exploded.
-        suggestion: the rate at which the smoothed loss falls fastest, by decade.
-        explodes: the rate from which on every loss lies above four times the least smoothed one, or is not finite; NaN
-            if there is none.
+        smoothed: `(steps,)`, the same, smoothed; NaN once it has exploded.
+        suggestion: the rate at which the smoothed loss falls fastest per decade.
+        explodes: the rate from which on every loss is above four times the lowest smoothed one, or not finite; NaN if
+            there is none.
     """
 
     rates: np.ndarray
@@ -46,7 +46,7 @@ class LearningRates:
     explodes: float
 
     def plot(self) -> "Figure":
-        """Return a figure of the loss over the rate, with the suggestion marked; matplotlib comes with an extra.
+        """Return a figure of the loss over the rate, with the suggestion marked; it needs matplotlib.
 
         >>> rates = np.logspace(-3, 0, 4)
         >>> LearningRates(rates, 1 - rates, 1 - rates, 0.1, np.nan).plot().axes[0].get_xlabel()
@@ -74,34 +74,33 @@ def find_learning_rate(
     objective: ObjectiveFunction,
     optimizer_of: Callable[[Any], optax.GradientTransformation],
     data: Any,
-    key: Key,
     *,
+    key: Key,
     low: float = 1e-6,
     high: float = 10.0,
     steps: int = 100,
     batch_size: int = 64,
 ) -> LearningRates:
-    """Train for a few steps while the learning rate grows from step to step by one factor, until the loss explodes.
+    """Train for a few steps with a learning rate that grows geometrically until the loss explodes.
 
-    One compiled scan. The batches follow one another through random orders of the data. Losses are smoothed by a
-    Gaussian over the logarithm of the rate, alike on both sides, so that nothing is shifted. The suggestion is where
-    the smoothed loss falls fastest by the logarithm of the rate, before its least. It is meant for the constant rate of
-    a run, or the peak of a schedule.
+    It is one compiled scan over batches in random order. Losses are smoothed by a Gaussian over the logarithm of the
+    rate, which is symmetric and shifts nothing. The suggestion is the rate at which the smoothed loss falls fastest
+    over the logarithm of the rate, before its minimum. It is meant for a constant rate, or the peak of a schedule.
 
     Args:
         net: the network.
-        objective: `(params, outputs, targets, weights) -> (scalar, parts)`, as `jn.objective` makes.
-        optimizer_of: from a rate, traced, to an Optax optimizer, such as `optax.adam`.
+        objective: `(params, outputs, targets, weights) -> (scalar, parts)`, as `jn.objective` makes it, or a loss.
+        optimizer_of: a function from a traced rate to an Optax optimizer, such as `optax.adam`.
         data: inputs and targets, and weights if any, with the examples along the first axis.
-        key: initial values and the order come from it, as in a run.
+        key: the random key; initial values and the order derive from it, as in a run.
         low: the first rate, > 0.
         high: the last rate, above `low`.
-        steps: how many steps, at least 10.
-        batch_size: how many examples a step, at most as many as there are.
+        steps: the number of steps, at least 10.
+        batch_size: examples per step, at most as many as there are.
 
     Raises:
-        NetError: for data that `program` would refuse, rates or counts out of range, or a loss that is not finite from
-            the beginning.
+        NetError: for data that `program` would not take, rates or counts out of range, or a loss that is not finite
+            from the beginning.
 
     Smith, "Cyclical Learning Rates for Training Neural Networks" (2017), section 3.3; the steepest descent is fastai's.
 
@@ -109,7 +108,7 @@ def find_learning_rate(
     >>> x = jax.random.normal(jax.random.key(0), (100, 3))
     >>> data = x, (x[:, 0] > 0).astype(int)
     >>> found = find_learning_rate(jn.dense(2), jn.objective(jn.losses.cross_entropy), optax.adam, data,
-    ...                            jax.random.key(1), batch_size=20)
+    ...                            key=jax.random.key(1), batch_size=20)
     >>> bool(1e-3 < found.suggestion < 1)
     True
     """
@@ -132,51 +131,60 @@ def find_learning_rate(
 
     @jax.jit
     def test(data: Data, rates: jax.Array, key: Key) -> jax.Array:
+        # As many permutations of the data as the steps need, one after another.
         passes = jax.random.split(fold(key, "order"), -(-steps * batch_size // examples))
         order = jax.vmap(lambda key: jax.random.permutation(key, examples))(passes).ravel()
+        rows = order[: steps * batch_size].reshape(steps, batch_size)
 
-        def one(run: TrainState, place: tuple[jax.Array, jax.Array]) -> tuple[TrainState, jax.Array]:
-            rate, rows = place
-            batch = evaluation.take(data, rows, jnp.ones(batch_size, jnp.float32), batch_sharding)
-            run, _, parts = make_train_step(net, objective, optimizer_of(rate), Options(weighted=False))(run, batch)
-            return run, parts["loss"]
+        def one_step(state: TrainState, step: tuple[jax.Array, jax.Array]) -> tuple[TrainState, jax.Array]:
+            rate, rows = step
+            batch = gather_batch(data, rows, jnp.ones(batch_size, jnp.float32), batch_sharding)
+            train_step = make_train_step(net, objective, optimizer_of(rate), Options(weighted=False))
+            state, _, parts = train_step(state, batch)
+            return state, parts["loss"]
 
-        run = start(net, optimizer_of(rates[0]), key, jax.tree.map(lambda leaf: leaf[:1], data[0]))
-        return jax.lax.scan(one, run, (rates, order[: steps * batch_size].reshape(steps, batch_size)))[1]
+        first = jax.tree.map(lambda leaf: leaf[:1], data[0])
+        return jax.lax.scan(one_step, start(net, optimizer_of(rates[0]), first, key=key), (rates, rows))[1]
 
     losses = np.asarray(test(device, jnp.asarray(rates, jnp.float32), key), np.float64)
-    return _read(rates, losses)
+    return _analyze(rates, losses)
 
 
-def _read(rates: np.ndarray, losses: np.ndarray) -> LearningRates:
-    """Return what the losses say of the rates."""
+def _analyze(rates: np.ndarray, losses: np.ndarray) -> LearningRates:
+    """Return the suggestion and where the loss explodes.
+
+    Raises:
+        NetError: if there are too few finite losses, or the loss never falls.
+    """
     finite = np.isfinite(losses)
     count = len(losses) if finite.all() else int(np.argmin(finite))
     if count < 5:
         raise NetError(f"finds a loss of {losses[count]:g} in step {count}; lower low=", label="find_learning_rate")
+    # Exploded losses are clipped, so that smoothing does not spread them to lower rates.
     first = losses[: int(losses[:count].argmin()) + 1].max()
-    shown = np.minimum(losses[:count], _above(first))  # what has exploded must not reach back through the smoothing
+    clipped = np.minimum(losses[:count], _exploded(first))
     smoothed = np.full(len(losses), np.nan)
-    smoothed[:count] = _smooth(shown, WIDTH * len(losses))
-    least = int(np.nanargmin(smoothed))
-    if least == 0:
-        hint = "lower low=, or look whether the loss can fall at all"
+    smoothed[:count] = _smooth(clipped, WIDTH * len(losses))
+    lowest = int(np.nanargmin(smoothed))
+    if lowest == 0:
+        hint = "lower low=, or check whether the loss can fall at all"
         raise NetError(f"finds no rate at which the loss falls; {hint}", label="find_learning_rate")
-    calm = np.flatnonzero(losses <= _above(smoothed[least]))
-    end = max(least, int(calm[-1]) if len(calm) else 0) + 1
+    # It has exploded behind the last loss that is not above the bound.
+    below = np.flatnonzero(losses <= _exploded(smoothed[lowest]))
+    end = max(lowest, int(below[-1]) if len(below) else 0) + 1
     smoothed[end:] = np.nan
-    steepest = int(np.gradient(smoothed[:end])[:least].argmin())
+    steepest = int(np.gradient(smoothed[:end])[:lowest].argmin())
     explodes = float(rates[end]) if end < len(rates) else float("nan")
     return LearningRates(rates, losses, smoothed, float(rates[steepest]), explodes)
 
 
-def _above(loss: float) -> float:
-    """Return what counts as an explosion: four times a loss, or as far above one that is negative."""
+def _exploded(loss: float) -> float:
+    """Return the bound above which a loss has exploded: four times a loss, or as far above a negative one."""
     return loss + (EXPLODED - 1) * abs(loss)
 
 
 def _smooth(values: np.ndarray, width: float) -> np.ndarray:
-    """Return means weighted by a Gaussian around each value; at the ends, over what there is."""
+    """Return means weighted by a Gaussian around each value, truncated at the ends."""
     place = np.arange(len(values))
     weights = np.exp(-0.5 * ((place[:, None] - place) / width) ** 2)
     return weights @ values / weights.sum(1)

@@ -1,4 +1,4 @@
-"""Where in a step the first value came up that is not finite."""
+"""Where in a step the first non-finite value occurs."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from jaxnets.tracing.replay import Live, Replay
 
 NETWORK, OBJECTIVE = "network", "objective"  # the scopes of a step
-DOMAINS = ("acos", "acosh", "asin", "atanh", "div", "log", "log1p", "pow", "integer_pow", "rsqrt", "sqrt")  # not all ℝ
-HUGE = 1e6  # numbers above come of parameters that grew, not of the edge of a domain
+# Operations that are not defined on all of ℝ.
+DOMAINS = ("acos", "acosh", "asin", "atanh", "div", "log", "log1p", "pow", "integer_pow", "rsqrt", "sqrt")
+HUGE = 1e6  # larger operands come from parameters that grew, not from the edge of a domain
 WORDS = {
     "conv_general_dilated": "convolution", "dot_general": "matrix product", "mul": "product", "div": "quotient",
     "add": "sum", "add_any": "sum", "reduce_sum": "sum", "sub": "difference", "integer_pow": "power", "pow": "power",
@@ -32,22 +33,22 @@ WORDS = {
 _least_and_largest = jax.jit(lambda array: jnp.stack([array.min(), array.max()]))
 
 
-def blame(program: Program, run: TrainState) -> str:
-    """Say where the first value came up that is not finite, for a run that stands still at one.
+def find_nonfinite(program: Program, state: TrainState) -> str:
+    """Say where the first non-finite value occurred in a run that halted at one.
 
-    The failing step is computed again operation by operation, from the run's own parameters, batch and key: the
-    network, the objective, then the gradients. From the first of these results that is not finite the way goes back,
-    through operands that are not finite either, to an operation whose operands all are, or to what the step was given.
-    What never reaches a result, such as a mask of -inf, is not taken for a mistake.
+    The failing step is computed again operation by operation, from the train state's parameters, batch and key: the
+    network, the objective, then the gradients. From the first of these results that is not finite, the search goes back
+    through operands that are not finite to an operation whose operands all are, or to an input of the step. Values that
+    never reach a result, such as a mask of -inf, are not reported.
 
     Args:
         program: what was run.
-        run: a run whose `failed` is a step, such as that of a `NonFiniteError` error.
+        state: a train state whose `failed` is a step, such as that of a `NonFiniteError`.
 
     Returns:
         A sentence with the step (from 0), the epoch (from 1), the layer, the operation with the range of its operands,
-        the turn (from 0) in a loop such as that of `recurrent` or `repeat`, and what may repair it; for data, which
-        example. A loop of a thousand turns takes some seconds.
+        the iteration (from 0) of a loop such as that of `recurrent` or `repeat`, and a hint; for data, the example. A
+        loop of a thousand iterations takes some seconds.
 
     Raises:
         NetError: if the run has met no such value.
@@ -55,42 +56,41 @@ def blame(program: Program, run: TrainState) -> str:
     >>> import jax, jax.numpy as jnp, jaxnets as jn, optax
     >>> net = jn.serial(hidden=jn.dense(4), log=jnp.log, out=jn.dense(2))
     >>> data = jax.random.normal(jax.random.key(0), (8, 3)), jnp.zeros(8, int)
-    >>> program = jn.train.program(net, jn.objective(jn.losses.cross_entropy), optax.sgd(0.1), data, epochs=1,
-    ...                            batch_size=4)
+    >>> program = jn.train.program(net, jn.losses.cross_entropy, optax.sgd(0.1), data, epochs=1, batch_size=4)
     >>> try:
     ...     jn.train.run(program, key=jax.random.key(1))
     ... except jn.train.NonFiniteError as error:
-    ...     print(blame(program, error.run))
+    ...     print(find_nonfinite(program, error.state))
     stops at step 0 (epoch 1), where the loss is nan: the first value that is not finite is made in log: ...
     """
-    if run.failed is None or int(run.failed) < 0:
-        raise NetError("finds no step that failed; give it the run of a NonFiniteError error", label="blame")
+    if state.failed is None or int(state.failed) < 0:
+        raise NetError("finds no step that failed; pass the state of a NonFiniteError", label="find_nonfinite")
     if program.stream is not None:
-        program = replace(program, train=program.stream.at(run))
-    batch, step = _next_batch(program, run), int(run.failed)
+        program = replace(program, train=program.stream.at(state))
+    batch, step = _next_batch(program, state), int(state.failed)
     epoch = step // -(-program.examples // len(batch.weights)) + 1
-    if step > int(run.step):
-        why = (
-            f"an update makes parameters that are not finite; the run is that of the epoch's beginning; {_growth(run)}"
-        )
+    if step > int(state.step):
+        where = "the train state is that of the epoch's beginning"
+        why = f"an update makes parameters that are not finite; {where}; {_growth(state)}"
         return f"stops at step {step} (epoch {epoch}), where {why}"
+    # The first pass with a non-finite result, or the last one.
     one = None
-    for one in _passes(program, run, batch):
+    for one in _passes(program, state, batch):
         if one.bad:
             break
     loss = float("nan") if one is None else one.loss
     what = f"the loss is {loss:.4g}"
     if one is None or not one.bad:
         edge = "so the update makes parameters that are not, or a value is at the edge of its range"
-        why = f"computed again, every value is finite, {edge}; {_growth(run)}"
+        why = f"computed again, every value is finite, {edge}; {_growth(state)}"
     else:
         what += " and its gradient not finite" if np.isfinite(loss) else ""
-        why = _story(program, run, one)
+        why = _story(program, state, one)
     return f"stops at step {step} (epoch {epoch}), where {what}: {why}"
 
 
 class _Pass(NamedTuple):
-    """Results of a replay: the loss, what was given by its name, which results are not finite, in which direction."""
+    """Results of a replay: the loss, the inputs by name, the non-finite results, and whether they are gradients."""
 
     loss: float
     replay: "Replay"
@@ -99,23 +99,23 @@ class _Pass(NamedTuple):
     backward: bool
 
 
-def _next_batch(program: Program, run: TrainState) -> Batch:
-    """Return the batch of the failing step; that of a stream has been read into the program's data."""
+def _next_batch(program: Program, state: TrainState) -> Batch:
+    """Return the batch of the failing step; a stream's has been read into the program's data."""
     if program.stream is not None:
-        arrays = run, Batch(*program.train)
+        arrays = state, Batch(*program.train)
         return compiled(Recipe.prepare, [program.recipe], arrays)(*arrays)
-    arrays = run, program.train
+    arrays = state, program.train
     return compiled(Recipe.next_batch, [program.recipe], arrays)(*arrays)
 
 
-def _passes(program: Program, run: TrainState, batch: Batch) -> Iterator[_Pass]:
-    """Give the outputs, the parts of the loss, the loss, then the gradients; all of it for each part of a batch."""
-    from jaxnets.tracing.operation import Place  # read when it is asked for: it takes a while
+def _passes(program: Program, state: TrainState, batch: Batch) -> Iterator[_Pass]:
+    """Yield the outputs, the parts of the loss, the loss, then the gradients; all of it for each part of a batch."""
+    from jaxnets.tracing.operation import Place  # imported late, as it takes a while
     from jaxnets.tracing.replay import Replay
 
     recipe, count = program.recipe, program.recipe.options.accumulate
-    learned, frozen = split_frozen(run.params, recipe.options.freeze)
-    key, state = jax.random.fold_in(run.key, run.step), run.state
+    learned, frozen = split_frozen(state.params, recipe.options.freeze)
+    key, network_state = jax.random.fold_in(state.key, state.step), state.state
 
     def forward(learned: Any, frozen: Any, state: Any, batch: Batch, key: Any) -> Any:
         params = join_frozen(learned, frozen)
@@ -129,7 +129,7 @@ def _passes(program: Program, run: TrainState, batch: Batch) -> Iterator[_Pass]:
     def backward(*args: Any) -> Any:
         def scaled(learned: Any) -> jax.Array:
             loss = forward(learned, *args[1:])[0]
-            return loss if run.scale is None else loss * run.scale.factor.astype(loss.dtype)
+            return loss if state.scale is None else loss * state.scale.factor.astype(loss.dtype)
 
         return jax.grad(scaled)(args[0])
 
@@ -143,18 +143,19 @@ def _passes(program: Program, run: TrainState, batch: Batch) -> Iterator[_Pass]:
 
     for number in range(count):
         part = jax.tree.map(lambda leaf, number=number: leaf.reshape(count, -1, *leaf.shape[1:])[number], batch)
-        args = (learned, frozen, state, part, key if count == 1 else jax.random.fold_in(key, number))
+        args = (learned, frozen, network_state, part, key if count == 1 else jax.random.fold_in(key, number))
         (loss, after, *results), replay, given, _ = replayed(forward, args)
-        state = jax.tree.map(lambda each: each.array, after, is_leaf=_is_live)
+        network_state = jax.tree.map(lambda each: each.array, after, is_leaf=_is_live)
         total = float(loss.array)
-        for result in (*results, loss):  # outputs before the parts of the loss, these before the whole
+        # Outputs before the parts of the loss, these before the whole: the first is the nearest to the cause.
+        for result in (*results, loss):
             yield _Pass(total, replay, given, _not_finite(replay, result), False)
         _, replay, given, made = replayed(backward, args)
         yield _Pass(total, replay, given, _not_finite(replay, made), True)
 
 
 def _names(args: Any) -> Iterator[str]:
-    """Give a name to each leaf of what a step is computed from."""
+    """Yield a name for each leaf of a step's inputs."""
     learned, frozen, state, batch, _ = args
     for tree, kind in ((learned, "parameter"), (frozen, "parameter"), (state, "state")):
         yield from (f"{kind} {path}".strip() for path in paths(tree))
@@ -164,7 +165,7 @@ def _names(args: Any) -> Iterator[str]:
 
 
 def _extent(array: jax.Array) -> Any:
-    """Return the least and the largest number; NaN if there is one."""
+    """Return the smallest and the largest number; NaN if there is one."""
     if array.nbytes > 2**20:
         return _least_and_largest(array)
     numbers = np.asarray(array)  # small: nothing to compile
@@ -181,12 +182,12 @@ def _not_finite(replay: "Replay", results: Any) -> list["Value"]:
 
 
 def _range(replay: "Replay", value: "Value") -> np.ndarray:
-    """Return the least and the largest number of a value; 0 and 0 where it has no real numbers."""
+    """Return the smallest and the largest number of a value; 0 and 0 if it has no real numbers."""
     return np.asarray(replay.measured.get(value, np.zeros(2)), np.float64)
 
 
 def _cause(replay: "Replay", bad: Sequence["Value"]) -> "int | Value":
-    """Return the number of the operation that made the first value, or that value where none did."""
+    """Return the number of the operation that made the first non-finite value, or that value if it is an input."""
     maker = {value: number for number, each in enumerate(replay.operations) for value in each.outputs}
     seen, ahead, roots = set(), list(bad), []
     while ahead:
@@ -206,13 +207,13 @@ def _cause(replay: "Replay", bad: Sequence["Value"]) -> "int | Value":
     return min(roots)
 
 
-def _story(program: Program, run: TrainState, one: _Pass) -> str:
+def _story(program: Program, state: TrainState, one: _Pass) -> str:
     replay, cause = one.replay, _cause(one.replay, one.bad)
     if not isinstance(cause, int):
         name = one.given[cause]
         if name in (parts := ("inputs", "targets", "weights")):
-            return _data(program, run, parts.index(name), name)
-        return f"the {name} is not finite already before it; {_growth(run)}"
+            return _data(program, state, parts.index(name), name)
+        return f"the {name} is not finite already before it; {_growth(state)}"
     operation = replay.operations[cause]
     turns = operation.place.turns
     scope, *layer = operation.path or ("",)
@@ -226,7 +227,7 @@ def _story(program: Program, run: TrainState, one: _Pass) -> str:
     turn = f" in turn {', '.join(map(str, turns))} of its loop" if turns else ""
     what = f"the {WORDS.get(operation.name, operation.name)} of {of} gives {kind}{turn}"
     large = max((np.abs(each).max() for each in ranges), default=0.0)
-    hint = _growth(run) if operation.name not in DOMAINS or large > HUGE else _mend(operation, one.backward)
+    hint = _growth(state) if operation.name not in DOMAINS or large > HUGE else _hint(operation, one.backward)
     return f"the first value that is not finite is made in {where}: {what}; {hint}"
 
 
@@ -234,7 +235,7 @@ def _written(low: float, high: float) -> str:
     return f"{low:.3g}" if low == high else f"{low:.3g} … {high:.3g}"
 
 
-def _mend(operation: "Operation", backward: bool) -> str:
+def _hint(operation: "Operation", backward: bool) -> str:
     if backward:
         shield = "jnp.where around it does not shield the gradient"
         return f"keep the layer's input from the edge, as in jnp.sqrt(x + 1e-6); {shield}"
@@ -242,11 +243,11 @@ def _mend(operation: "Operation", backward: bool) -> str:
     return f"keep its operand where it is defined, as in {name}(jnp.maximum(x, 1e-6))"
 
 
-def _growth(run: TrainState) -> str:
-    """Say how large the parameters are, and what keeps them small."""
+def _growth(state: TrainState) -> str:
+    """Say how large the parameters are, and how to keep them small."""
     sizes = {
         path: float(np.abs(np.asarray(leaf)).max())
-        for path, leaf in paths(run.params).items()
+        for path, leaf in paths(state.params).items()
         if leaf.size and jnp.issubdtype(leaf.dtype, jnp.inexact)
     }
     hint = "a smaller learning rate, or optax.clip_by_global_norm(1.0) in front of the optimizer, keeps values in range"
@@ -256,27 +257,29 @@ def _growth(run: TrainState) -> str:
     return f"parameters reach {sizes[path]:.3g}" + (f" ({path})" if path else "") + f"; {hint}"
 
 
-def _data(program: Program, run: TrainState, part: int, what: str) -> str:
-    """Say which example of the data brought a value that is not finite into the batch."""
+def _data(program: Program, state: TrainState, part: int, what: str) -> str:
+    """Say which example of the data has the non-finite value in the batch."""
     leaves = [leaf for leaf in jax.tree.leaves(program.train[part]) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     finite = [np.isfinite(np.asarray(leaf)).reshape(len(leaf), -1).all(1) for leaf in leaves]
     rows = bad = np.flatnonzero(~np.all(finite, axis=0))
     if not len(rows):
-        return f"augment or mix puts a value that is not finite into the {what}; the data themselves are finite"
+        cause = f"augment or batch_augment puts a value that is not finite into the {what}"
+        return f"{cause}; the data themselves are finite"
 
     def shows(kept: np.ndarray) -> bool:
-        """Tell whether the batch is not finite where only these rows of the data are not."""
+        """Tell whether the batch is not finite if only these rows of the data are not."""
         other = np.setdiff1d(bad, kept)
         train = list(program.train)
         train[part] = jax.tree.map(lambda leaf: leaf.at[other].set(jnp.zeros((), leaf.dtype)), train[part])
-        batch = _next_batch(replace(program, train=tuple(train)), run)
+        batch = _next_batch(replace(program, train=tuple(train)), state)
         seen = jax.tree.leaves((batch.x, batch.y, batch.weights)[part])
         return not all(np.isfinite(np.asarray(leaf)).all() for leaf in seen)
 
+    # Bisection: keep the half whose rows make the batch non-finite.
     while len(rows) > 1:
         half = rows[: len(rows) // 2]
         rows = half if shows(half) else rows[len(half) :]
-    numbers = range(int(bad[-1]) + 1) if program.stream is None else program.stream.numbers(run)
+    numbers = range(int(bad[-1]) + 1) if program.stream is None else program.stream.numbers(state)
     count = len({numbers[row] for row in bad})
     others = f", as {count} examples{' of the batch' if program.stream else ''} have" if count > 1 else ""
     found = f"example {numbers[rows[0]]} of the data has a value that is not finite among its {what}{others}"
