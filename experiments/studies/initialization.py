@@ -84,8 +84,8 @@ def run(config: Config) -> Results:
         found = 100 * np.nan_to_num(result.history["validation/accuracy"][:, -1], nan=0.0)
         found = found.reshape(len(trials), config.seeds).T
         accuracy[name], equal[name] = found[:, :-1], found[:, -1]
-        for trial in range(len(result) - config.seeds, len(result)):
-            kernel = np.asarray(next(iter(result.run(trial).params.values()))["kernel"])  # (64 pixels, units)
+        for number in range(len(result) - config.seeds, len(result)):
+            kernel = np.asarray(next(iter(result.run(number).params.values()))["kernel"])  # (64 pixels, units)
             parts.append(np.ptp(kernel, axis=1).max() / np.abs(kernel).max())
     return {"scales": config.scales, "accuracy": accuracy, "equal": equal, "parted": parts}
 

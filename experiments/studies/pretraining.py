@@ -68,7 +68,7 @@ def run(config: Config) -> Results:
     def pretrained(keys: jax.Array, x: jax.Array) -> tuple[Any, Any]:
         def one(key: jax.Array) -> tuple[Any, Any]:
             stages, objective = jn.models.dbn_stages(config.widths), jn.objective(jn.losses.energy_gap)
-            options = {"epochs": config.epochs, "batch_size": 50}
+            options: dict[str, Any] = {"epochs": config.epochs, "batch_size": 50}
             return jn.train.pretrain_layers(stages, objective, optax.sgd(0.1), x, key=key, **options)
 
         return jax.lax.map(one, keys)

@@ -208,9 +208,9 @@ MISTAKES = {
     "no loss": (lambda: jn.objective(None), "expects a loss and regularizers, got None"),  # type: ignore[arg-type]
     "a number": (lambda: jn.objective(losses.huber, 0.1), "expects a loss and regularizers, got float 0.1"),  # type: ignore[arg-type]
     "a regularizer first": (
-        lambda: jn.objective(regularizers.l2(0.1)),
+        lambda: jn.objective(regularizers.l2(0.1)),  # type: ignore[arg-type]
         r"expects the loss first, got the regularizer l2\(0.1",
-    ),  # type: ignore[arg-type]
+    ),
     "a pattern without match": (
         lambda: jn.objective(losses.cross_entropy, regularizers.l1(0.1, on="conv*/**"))(*ALL),
         r"l1\(0.1, on='conv\*/\*\*'\) matches no parameter; the paths are: fc/bias, fc/kernel",
