@@ -7,6 +7,7 @@ bits.
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -29,15 +30,28 @@ LARGEST = 2**28
 DRAWS: dict[str, Callable[..., jax.Array]] = {
     "_normal": jax.random.normal,
     "_truncated_normal": jax.random.truncated_normal,
+    "_uniform": lambda key, low, high, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, low, high),
 }
-"""JAX's draws by the name of the compiled function inside."""
+"""JAX's draws by the name of the compiled function inside. JAX 0.12 writes a normal one as erf⁻¹ of a uniform one."""
+
+Kind = tuple[str, tuple[Any, ...], bool]
+"""A draw's name, its bounds, and whether erf⁻¹ is taken of it."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Fold:
+    """A key put off: a number folded into another key, which may be put off too; `level` counts the folds."""
+
+    key: Any
+    data: Any
+    level: int
 
 
 class _Draw(NamedTuple):
-    """A draw put off: its kind (name and bounds), key and shape, and the factors that scale it one after another."""
+    """A draw put off: its kind, key and shape, and the factors that scale it one after another."""
 
-    kind: tuple[str, tuple[Any, ...]]
-    key: jax.Array
+    kind: Kind
+    key: jax.Array | _Fold
     shape: tuple[int, ...]
     factors: tuple[Any, ...] = ()
 
@@ -66,8 +80,12 @@ def draw_together(make: Callable[[jax.Array], Any], key: jax.Array) -> Any:
     # Draws are put off to the end, together with the factors that scale them; everything else is evaluated.
     for eqn in jaxpr.eqns:
         operands = [read(atom) for atom in eqn.invars]
-        draw = _draw(eqn, operands, body_of_draw) or _scaled(eqn, operands)
-        values.update(zip(eqn.outvars, [draw] if draw else jaxprs.bind(eqn, *_finished(operands)), strict=True))
+        later = _fold(eqn, operands) or _draw(eqn, operands, body_of_draw) or _changed(eqn, operands)
+        if later is None:
+            results = jaxprs.bind(eqn, *_finished(operands))
+        else:
+            results = later if eqn.primitive.name == "unstack" else [later]
+        values.update(zip(eqn.outvars, results, strict=True))
     return jax.tree.unflatten(jax.tree.structure(shapes), _finished([read(atom) for atom in jaxpr.outvars]))
 
 
@@ -78,6 +96,53 @@ def _counts_up(key: jax.Array) -> bool:
     return partitionable and key.shape == (() if typed else (2,)) and jax.random.key_impl(key) == "threefry2x32"
 
 
+def _fold(eqn: Any, operands: Sequence[Any]) -> _Fold | tuple[_Fold, ...] | None:
+    """Return a key put off, or several as a tuple; `None` for any other operation.
+
+    Only inside a trace, where XLA would compile a loop for every key; known keys are folded by one compiled function.
+    """
+    name, key, shape = eqn.primitive.name, operands[0] if operands else None, eqn.outvars[0].aval.shape
+    if isinstance(key, tuple) and not isinstance(key, _Draw):
+        if name == "unstack":
+            return key
+        if name == "slice" and set(eqn.params["strides"] or ()) <= {1}:
+            return key[eqn.params["start_indices"][0] : eqn.params["limit_indices"][0]]
+        return key[0] if name == "squeeze" and shape == () else None
+    if not isinstance(key, _Fold) and not (is_traced(key) and eqn.invars[0].aval.shape == ()):
+        return None
+    level = key.level + 1 if isinstance(key, _Fold) else 1
+    if name == "random_fold_in" and shape == () and not is_traced(operands[1]):
+        return _Fold(key, operands[1], level)
+    if name == "random_split" and len(shape) == 1:  # key i of a split is the key with i folded in
+        return tuple(_Fold(key, number, level) for number in range(shape[0]))
+    return None
+
+
+def _keys(keys: Sequence[Any]) -> jax.Array:
+    """Return keys `(n,)`, those put off derived level by level: all keys of one level at once."""
+    folds: dict[_Fold, None] = {}
+    for key in keys:
+        while isinstance(key, _Fold) and key not in folds:
+            folds[key] = None
+            key = key.key
+    known = [key for key in keys if not isinstance(key, _Fold)]
+    made, place = [jnp.stack(known)] if known else [], {}
+    before: Any = None
+    for level in range(1, max((fold.level for fold in folds), default=0) + 1):
+        row = [fold for fold in folds if fold.level == level]
+        if level == 1:
+            parents = jnp.stack([fold.key for fold in row])
+        else:
+            parents = before[np.array([place[fold.key][1] for fold in row])]
+        before = jax.vmap(jax.random.fold_in)(parents, np.array([fold.data for fold in row], np.uint32))
+        place.update({fold: (sum(map(len, made)), number) for number, fold in enumerate(row)})
+        made.append(before)
+    rank = iter(range(len(known)))
+    # The place of each key among all that were made: those that were known come first.
+    index = [sum(place[key]) if isinstance(key, _Fold) else next(rank) for key in keys]
+    return jnp.concatenate(made)[np.array(index)]
+
+
 def _draw(eqn: Any, operands: Sequence[Any], body_of_draw: Callable[..., Any]) -> _Draw | None:
     """Return an operation as a draw put off, `None` if it is not one of JAX's own in float32."""
     name, out = jaxprs.called(eqn), eqn.outvars[0].aval
@@ -85,21 +150,28 @@ def _draw(eqn: Any, operands: Sequence[Any], body_of_draw: Callable[..., Any]) -
         return None
     if out.dtype != jnp.float32 or not out.size or not all(isinstance(bound, Literal) for bound in eqn.invars[1:]):
         return None
-    kind = name, tuple(np.asarray(bound).item() for bound in operands[1:])
+    # As they were written: a Python number is of a weak type, which is part of what is compiled.
+    bounds = [np.asarray(bound)[()] for bound in operands[1:]]
+    bounds = (
+        value.item() if atom.aval.weak_type else value for atom, value in zip(eqn.invars[1:], bounds, strict=True)
+    )
+    kind = name, tuple(bounds), False
     # Another function may have the same name.
     return _Draw(kind, operands[0], out.shape) if body_of_draw(kind, out.shape) is jaxprs.body_of(eqn) else None
 
 
-def _body_of_draw(kind: tuple[str, tuple[Any, ...]], shape: tuple[int, ...]) -> Any:
+def _body_of_draw(kind: Kind, shape: tuple[int, ...]) -> Any:
     """Return the jaxpr inside JAX's own draw; JAX traces it once for each shape, and returns the same object."""
-    name, bounds = kind
+    name, bounds, _ = kind
     draw = partial(DRAWS[name], shape=shape, dtype=jnp.float32)
     (eqn, *_) = jax.make_jaxpr(lambda key: draw(key, *bounds))(jax.random.key(0)).eqns[-1:]
     return jaxprs.body_of(eqn)
 
 
-def _scaled(eqn: Any, operands: Sequence[Any]) -> _Draw | None:
-    """Return the product of a draw and a number as a draw put off, `None` for any other operation."""
+def _changed(eqn: Any, operands: Sequence[Any]) -> _Draw | None:
+    """Return erf⁻¹ of a draw, or its product with a number, as a draw put off; `None` for any other operation."""
+    if eqn.primitive.name == "erf_inv" and isinstance(operands[0], _Draw) and not operands[0].factors:
+        return operands[0]._replace(kind=(*operands[0].kind[:2], True))
     if eqn.primitive.name == "mul":
         for one, other in (operands, operands[::-1]):
             if isinstance(one, _Draw) and not isinstance(other, _Draw) and np.ndim(other) == 0:
@@ -109,7 +181,10 @@ def _scaled(eqn: Any, operands: Sequence[Any]) -> _Draw | None:
 
 def _finished(values: Sequence[Any]) -> list[Any]:
     """Return values with every draw among them computed, those of a kind together."""
-    finished = list(values)
+    finished = [_keys([value])[0] if isinstance(value, _Fold) else value for value in values]
+    finished = [
+        _keys(value) if isinstance(value, tuple) and not isinstance(value, _Draw) else value for value in finished
+    ]
     draws = {place: value for place, value in enumerate(values) if isinstance(value, _Draw)}
     for kind in dict.fromkeys(draw.kind for draw in draws.values()):
         alike = {place: draw for place, draw in draws.items() if draw.kind == kind}
@@ -118,18 +193,20 @@ def _finished(values: Sequence[Any]) -> list[Any]:
     return finished
 
 
-def _computed(kind: tuple[str, tuple[Any, ...]], draws: Sequence[_Draw]) -> list[Any]:
+def _computed(kind: Kind, draws: Sequence[_Draw]) -> list[Any]:
     """Return the values of draws of one kind."""
-    name, bounds = kind
     sizes = [math.prod(draw.shape) for draw in draws]
     if len(draws) == 1 or sum(sizes) > LARGEST:
-        return [math.prod(draw.factors, start=DRAWS[name](draw.key, *bounds, draw.shape)) for draw in draws]
+        keys = _finished([draw.key for draw in draws])
+        return [
+            math.prod(draw.factors, start=_drawn(kind, key, draw.shape)) for key, draw in zip(keys, draws, strict=True)
+        ]
     # Each draw takes whole pieces; the rest of its last one is dropped.
     pieces = [-(-size // PIECE) for size in sizes]
     rows = np.repeat(np.arange(len(draws)), pieces)
     starts = np.concatenate([np.arange(n, dtype=np.uint32) * np.uint32(PIECE) for n in pieces])
     # (pieces, PIECE)
-    flat = _in_pieces(kind, jax.random.key_data(jnp.stack([draw.key for draw in draws])), rows, starts)
+    flat = _in_pieces(kind, jax.random.key_data(_keys([draw.key for draw in draws])), rows, starts)
     # NumPy cuts and scales known values: XLA would compile that for each shape.
     host = flat if is_traced(flat) else jax.device_get(flat)
     arrays = []
@@ -142,16 +219,21 @@ def _computed(kind: tuple[str, tuple[Any, ...]], draws: Sequence[_Draw]) -> list
 
 
 @partial(jax.jit, static_argnums=0)
-def _in_pieces(kind: tuple[str, tuple[Any, ...]], keys: jax.Array, rows: Any, starts: Any) -> jax.Array:
+def _in_pieces(kind: Kind, keys: jax.Array, rows: Any, starts: Any) -> jax.Array:
     """Return pieces of draws `(pieces, PIECE)`: piece i is drawn by the key `rows[i]`, from value `starts[i]` on."""
-    name, bounds = kind
 
     def one(piece: tuple[jax.Array, jax.Array]) -> jax.Array:
         key, start = piece
         key = jax.random.wrap_key_data(jnp.append(key, start), impl=_FROM)
-        return DRAWS[name](key, *bounds, shape=(PIECE,), dtype=jnp.float32)
+        return _drawn(kind, key, (PIECE,))
 
     return lax.map(one, (keys[rows], starts))
+
+
+def _drawn(kind: Kind, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    name, bounds, inverted = kind
+    values = DRAWS[name](key, *bounds, shape=shape, dtype=jnp.float32)
+    return lax.erf_inv(values) if inverted else values
 
 
 def _bits(key: jax.Array, bit_width: int, shape: tuple[int, ...]) -> jax.Array:
