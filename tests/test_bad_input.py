@@ -742,7 +742,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "parameters before the path": (
         lambda: jn.save(untyped({}), (untyped("net.safetensors"), {})),
-        ["save expects a path first, then params and state, got dict"],
+        ["save expects a path first, then a train state or a pair (params, state), got dict"],
     ),
     "a tensor for from_torch's input": (
         lambda: jn.interop.from_torch(NET, {}, type("Tensor", (), {"shape": (1,), "__array__": len})()),

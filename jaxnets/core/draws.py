@@ -81,10 +81,11 @@ def draw_together(make: Callable[[jax.Array], Any], key: jax.Array) -> Any:
     for eqn in jaxpr.eqns:
         operands = [read(atom) for atom in eqn.invars]
         later = _fold(eqn, operands) or _draw(eqn, operands, body_of_draw) or _changed(eqn, operands)
+        results: list[Any]
         if later is None:
             results = jaxprs.bind(eqn, *_finished(operands))
         else:
-            results = later if eqn.primitive.name == "unstack" else [later]
+            results = [*later] if isinstance(later, tuple) and eqn.primitive.name == "unstack" else [later]
         values.update(zip(eqn.outvars, results, strict=True))
     return jax.tree.unflatten(jax.tree.structure(shapes), _finished([read(atom) for atom in jaxpr.outvars]))
 

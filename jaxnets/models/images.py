@@ -44,8 +44,8 @@ def of_images(net: Net, label: str, spatial_axes: int = 2) -> Net:
     >>> net.init(jax.random.key(0), jnp.ones((1, 8, 8)))
     Traceback (most recent call last):
         ...
-    jaxnets.core.errors.NetError: small expects (batch, height, width, channels), got (1, 8, 8); add the axis that is \
-missing, x[None] for the batch or x[..., None] for the channels
+    jaxnets.core.errors.NetError: small expects (batch, height, width, channels), got (1, 8, 8); add the missing axis, \
+x[None] for the batch or x[..., None] for the channels
     """
 
     def check(x: Any) -> None:

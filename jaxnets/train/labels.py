@@ -10,7 +10,7 @@ import numpy as np
 from jaxnets.core.checks import name_of
 from jaxnets.core.compiled import compiled
 from jaxnets.core.errors import NetError, known, labeled_as
-from jaxnets.core.net import Net, spec
+from jaxnets.core.net import Net
 from jaxnets.core.padded import Padded
 from jaxnets.losses.labels import Labels, labels_of, targets_check_of
 from jaxnets.metrics import Metric
@@ -54,7 +54,7 @@ def _outputs(net: Net, x: Any) -> Any:
     """Return the shapes and dtypes of a network's outputs in evaluation for one row of inputs."""
     row = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *jnp.shape(leaf)[1:]), jnp.result_type(leaf)), x)
     # JAX keeps the trace with the compiled function, which is never compiled: a large network takes seconds to trace.
-    return compiled(_apply_fresh, [net, spec(row)], []).trace().out_info
+    return compiled(_apply_fresh, [net, row], []).trace().out_info
 
 
 def _apply_fresh(net: Net, row: Any) -> Any:

@@ -173,7 +173,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "labels without places": (
         lambda: jn.losses.ignoring(jn.losses.cross_entropy, 255)(X, jnp.zeros(4, int)),
-        r"ignoring.cross_entropy, 255. expects outputs \(batch, places, ..., classes\)",
+        r"ignoring.cross_entropy, 255. expects outputs \(batch, positions, ..., classes\)",
     ),
 }
 
