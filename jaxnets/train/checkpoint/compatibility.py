@@ -100,9 +100,9 @@ def _digest(closed: ClosedJaxpr) -> tuple[str, Counter[str]]:
         add("jaxpr", *map(name, (*jaxpr.constvars, *jaxpr.invars)))
         for equation in jaxpr.eqns:
             add(equation.primitive, *map(name, equation.invars), "->", *map(name, equation.outvars))
-            for parameter in sorted(equation.params):
+            for parameter, value in sorted(equation.params.items()):
                 add(parameter)
-                add_value(equation.params[parameter])
+                add_value(value)
         add("return", *map(name, jaxpr.outvars))
 
     def add_value(value: Any) -> None:
