@@ -21,6 +21,7 @@ BLOCK = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```[^\S\n]*$", re.MULTILINE | re.DOT
 
 @pytest.mark.promotes
 @pytest.mark.parametrize("name", MODULES)
+@pytest.mark.slow_cases("jaxnets.train.pretrain")
 def test_docstring_examples(name: str):
     report = io.StringIO()
     with contextlib.redirect_stdout(report):
@@ -41,6 +42,24 @@ def test_public_names_are_documented_with_an_example(name: str):
 
 @pytest.mark.promotes
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.slow_cases(
+    "docs/train.md",
+    "docs/generative.md",
+    "docs/sequence-models.md",
+    "docs/diagnose.md",
+    "docs/data.md",
+    "docs/combinators.md",
+    "docs/sweep.md",
+    "docs/losses.md",
+    "docs/recurrent.md",
+    "docs/metrics.md",
+    "docs/regularizers.md",
+    "docs/receptive-fields.md",
+    "docs/port-your-weights.md",
+    "docs/resume.md",
+    "docs/datasets.md",
+    "docs/counts.md",
+)
 def test_code_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Blocks of a page run in order, in one namespace and an empty folder; a `text` block right after is the output."""
     monkeypatch.chdir(tmp_path)

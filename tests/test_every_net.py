@@ -32,6 +32,33 @@ CASES = [
 ]
 KEY = jax.random.key(7)
 
+# Networks that take long to compile, and that others stand for.
+heavy = pytest.mark.slow_cases(
+    "combinators/repeat_leaf",
+    "models/contrastive_divergence",
+    "models/fcn_tiny",
+    "models/gru",
+    "models/landmarks_tiny",
+    "models/language_model",
+    "models/lenet5",
+    "models/lenet5_parts",
+    "models/lenet5_smooth",
+    "models/mlp",
+    "recurrent/bidirectional",
+    "recurrent/bidirectional_carry",
+    "recurrent/bidirectional_last",
+    "recurrent/bidirectional_stacked",
+    "recurrent/carry_through",
+    "recurrent/cast",
+    "recurrent/dropout",
+    "recurrent/dropout_padded",
+    "recurrent/ensemble",
+    "recurrent/repeat",
+    "recurrent/rnn",
+    "recurrent/rnn_relu",
+    "recurrent/stacked",
+)
+
 
 class Subject:
     """A network of the table with what its checks share: it is initialized once, and each function compiled once."""
@@ -70,12 +97,14 @@ def test_names_are_unique():
     assert len({case.name for case in CASES}) == len(CASES)
 
 
+@heavy
 def test_jit_equals_eager(subject: Subject):
     for train, jitted in subject.functions().items():
         eager = subject.net.apply(subject.params, subject.state, subject.x, key=KEY, train=train)
         assert_close(jitted(subject.params, subject.state, subject.x, KEY), eager, subject.tolerance)
 
 
+@heavy
 def test_init_is_a_function_of_shapes(subject: Subject):
     assert spec((subject.params, subject.state)) == jax.eval_shape(subject.net.init, KEY, subject.x)
     assert_close(subject.net.init(KEY, spec(subject.x)), (subject.params, subject.state), 0.0)
@@ -89,6 +118,7 @@ def test_state_keeps_its_spec(subject: Subject):
         assert spec(after) == spec(subject.state)
 
 
+@heavy
 def test_vmapped_trials_equal_a_loop(subject: Subject):
     keys = jax.random.split(KEY, 3)
     made = jax.vmap(subject.net.init, in_axes=(0, None))(keys, subject.x)
@@ -99,6 +129,7 @@ def test_vmapped_trials_equal_a_loop(subject: Subject):
         assert_close(after, subject.train(*own, subject.x, keys[k]), max(1e-5, subject.tolerance))
 
 
+@heavy
 def test_evaluation_ignores_keys_and_follows_batch_order(subject: Subject):
     params, state, x = subject.params, subject.state, subject.x
     y, _ = subject.evaluate(params, state, x, KEY)
@@ -162,6 +193,7 @@ def test_parameter_tree_is_golden(subject: Subject):
     golden(subject.case.name, "\n".join([repr(subject.net), *rows]) + "\n")
 
 
+@heavy
 def test_gradients_agree_with_finite_differences(subject: Subject):
     """In float64, along one random direction: forward mode against a central difference, reverse against forward."""
     case = subject.case

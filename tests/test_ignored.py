@@ -43,6 +43,7 @@ def test_a_loss_ignores_labels_like_pytorch():
 
 
 @pytest.mark.parametrize("weights", [None, np.array([1.0, 0.5, 2.0], np.float32)])
+@pytest.mark.slow_cases("None")
 def test_a_metric_ignores_labels(weights):
     """Against the metric of the labeled positions alone."""
     real = LABELS != 255

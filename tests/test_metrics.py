@@ -85,6 +85,7 @@ compiled = {name: (jax.jit(m.measure), jax.jit(m.merge), jax.jit(m.value)) for n
 
 
 @given(st.sampled_from(list(CASES)), st.permutations(range(N)), st.integers(1, 12), st.booleans())
+@pytest.mark.slow
 def test_the_value_does_not_depend_on_the_batches(name, order, batch, weighted):
     """Rows in any order, in batches of any size, the last one filled up with rows of weight 0 full of NaN."""
     metric, outputs, targets = CASES[name]
@@ -149,6 +150,7 @@ def scale_of(name: str, times: float) -> float:
     return times if name == "confusion_matrix" else 1.0
 
 
+@pytest.mark.slow
 def test_more_pixels_than_float32_can_count():
     """48 images of 640 × 640, of which 42 are predicted right everywhere: 42 / 48, and 0 for the class that is not."""
     net = jn.serial(lambda x: jnp.broadcast_to(x[:, None, None], (len(x), 640, 640, 2)))

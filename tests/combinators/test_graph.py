@@ -201,6 +201,7 @@ def test_auxiliary_loss_is_the_weighted_sum_with_traced_weights():
 
 
 @pytest.mark.promotes
+@pytest.mark.slow
 def test_a_net_with_heads_trains_and_metrics_read_its_logits():
     """Through `program` and `fit`; the first step is gradient descent on the weighted sum."""
     x, y = floats(12, 6), integers(12, high=3)

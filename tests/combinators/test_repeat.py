@@ -78,6 +78,7 @@ def assert_equal(left, right):
 
 
 @pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.slow_cases("stages")
 def test_written_out_network_is_the_same_function(name: str):
     short, long = (make() for make in PAIRS[name])
     params, state = short.init(KEY, X)

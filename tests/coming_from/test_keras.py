@@ -31,6 +31,7 @@ def home(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.mark.promotes
 @pytest.mark.parametrize("there", ROWS)
+@pytest.mark.slow
 def test_row(there: str):
     checks[there](ROWS[there])
 

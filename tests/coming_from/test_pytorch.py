@@ -18,6 +18,7 @@ checks = Checks()
 
 @pytest.mark.promotes
 @pytest.mark.parametrize("there", ROWS)
+@pytest.mark.slow_cases('nn.CTCLoss(reduction="none")')
 def test_row(there: str):
     checks[there](ROWS[there])
 

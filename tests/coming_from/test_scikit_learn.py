@@ -27,6 +27,9 @@ NAMES = {
 
 @pytest.mark.promotes
 @pytest.mark.parametrize("there", ROWS)
+@pytest.mark.slow_cases(
+    "linear_model.Ridge(alpha=0.5)", "linear_model.Lasso(alpha=0.1)", "linear_model.LogisticRegression(C=2.0)"
+)
 def test_row(there: str):
     checks[there](ROWS[there])
 
@@ -109,11 +112,12 @@ def split(row: Row):
         assert abs(each - shares).max() < 1
         return each.sum(1)
 
-    parts = row.ours(y=Y)
+    places = np.arange(N)
+    parts = row.ours(x=places, y=Y)
     np.testing.assert_array_equal(
-        counts([Y[part] for part in parts]), row.answers(lambda: {"n": counts(code(row)[2:])})["n"]
+        counts([labels for _, labels in parts]), row.answers(lambda: {"n": counts(code(row)[2:])})["n"]
     )
-    np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(N))
+    np.testing.assert_array_equal(np.sort(np.concatenate([part for part, _ in parts])), places)
 
 
 @checks.row('utils.class_weight.compute_class_weight("balanced", classes=np.arange(3), y=y)')

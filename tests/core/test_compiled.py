@@ -200,6 +200,7 @@ OFTEN = {
 
 @pytest.mark.skipif(not Path("/proc/self/maps").is_file(), reason="Linux lists a process's memory mappings")
 @pytest.mark.parametrize("what", OFTEN)
+@pytest.mark.slow_cases("sweeps")
 def test_new_programs_sweeps_and_evaluations_leave_no_mappings(what, monkeypatch):
     """A fit left 340 once, a sweep 430, an evaluation 43; `tests/train/long_lived.py` does hundreds of each."""
     monkeypatch.setattr(module, "CAPACITY", 4)

@@ -90,6 +90,7 @@ def test_a_look_at_the_key_goes_one_by_one() -> None:
     same(draw_together(looks, key), looks(key))
 
 
+@pytest.mark.slow
 def test_a_deep_network_draws_with_few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every convolution here has a shape of its own; one loop draws them all, and values are those of each layer."""
     widths = range(3, 3 + 2 * MANY)

@@ -61,6 +61,7 @@ def rows(n: int) -> tuple[dict[str, jax.Array], jax.Array]:
 
 @settings(max_examples=8)
 @given(st.permutations([0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 2]))
+@pytest.mark.slow
 def test_a_fold_is_scikit_learns(of: list[int]):
     numbers = np.array(of)
     data, weights = rows(12), jnp.arange(1.0, 13.0)

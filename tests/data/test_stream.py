@@ -130,6 +130,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_worker_leaves_ctrl_c_to_its_master_and_dies_with_it(tmp_path):
     (tmp_path / "reader.py").write_text(READER)
     command = [sys.executable, str(tmp_path / "reader.py")]
@@ -384,6 +385,7 @@ def test_weights_may_be_of_several_types():
     np.testing.assert_array_equal(batch.weights, np.array([0.5, 1.0, 0.5, 1.0], np.float32))
 
 
+@pytest.mark.slow
 def test_workers_name_an_example_too():
     stream = jn.data.stream(Pairs(broken), 4, shuffle=False, workers=1)
     with pytest.raises(jn.NetError, match=r"^stream can't read example 6: IndexError"):

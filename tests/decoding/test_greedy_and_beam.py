@@ -155,6 +155,7 @@ def test_mistakes_of_the_beam_are_told(trained: Trained):
         beam_search(NET, *trained, SOURCE, beam=2, length_penalty=-1.0, **LIMITS)
 
 
+@pytest.mark.slow
 def test_an_encoder_decoder_learns_to_reverse():
     """Sequences of 1 to 4 letters of 3: from 100 of the 120 it learns what to do with the other 20."""
     import optax

@@ -154,6 +154,7 @@ def test_another_kind_of_network_is_told():
         sample(net, {}, {}, TOKENS, 2, key=KEY)
 
 
+@pytest.mark.slow
 def test_a_tiny_model_learns_a_sentence_and_says_it():
     """The loss of `jn.losses` fits the outputs as they come; from the first letter the rest follows."""
     import optax

@@ -26,6 +26,7 @@ FILES = {
 }
 
 
+@pytest.mark.slow
 def test_study_saves_everything_and_overwrites_nothing(tmp_path: Path, capsys):
     config = Config(root=tmp_path, seeds=1, epochs=1)
     first = run(config)

@@ -268,6 +268,7 @@ def fit(y):
 
 
 @hypothesis.given(st.lists(layers(), min_size=1, max_size=4), st.integers(5, 9), st.integers(5, 9))
+@pytest.mark.slow
 def test_intervals_are_the_support(chosen, height, width):
     """With all weights 1, a unit is nonzero for an image of one bright pixel if it depends on that pixel."""
     net = jn.serial(*chosen)

@@ -189,6 +189,7 @@ def test_prefixes_of_wrappers_are_dropped():
     assert list(from_torch(inside, {f"module.{name}": value for name, value in tensors.items()}, x)[0]) == ["module"]
 
 
+@pytest.mark.slow
 def test_modules_of_pytorch_are_taken_however_they_are_wrapped():
     torch = pytest.importorskip("torch")
     net, x = jn.serial(jn.dense(3), jn.dense(2)), floats(1, 4)

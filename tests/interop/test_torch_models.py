@@ -83,6 +83,7 @@ CHECKED = [
 
 
 @pytest.mark.parametrize("peer", CHECKED, ids=str)
+@pytest.mark.slow_cases("inception_v3", "googlenet")
 def test_every_tensor_is_used_once_and_given_back(peer: Peer):
     net, x = peer.ours(), jax.ShapeDtypeStruct((1, peer.size, peer.size, 3), jnp.float32)
     shapes = peer.shapes()

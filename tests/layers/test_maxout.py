@@ -18,6 +18,7 @@ KEY = jax.random.key(0)
     pieces=st.integers(1, 4),
     use_bias=st.booleans(),
 )
+@pytest.mark.slow
 def test_agrees_with_loops(shape, features, pieces, use_bias):
     """Output, and the gradient that flows through the winning piece alone, in float64."""
     x, g = floats(*shape), floats(*shape[:-1], features, seed=1)

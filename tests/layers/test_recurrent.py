@@ -106,6 +106,7 @@ def test_padding_does_not_change_a_bit(name):
 @pytest.mark.parametrize("name", ["rnn", "stacked"])
 @settings(max_examples=6)
 @given(cut=st.integers(0, TIME), lengths=st.lists(st.integers(0, TIME), min_size=BATCH, max_size=BATCH))
+@pytest.mark.slow_cases("stacked")
 def test_two_pieces_with_the_carry_passed_on_equal_the_whole(name, cut, lengths):
     params, y, carry = prepare(name)
     lengths = np.array(lengths, np.int32)

@@ -33,6 +33,7 @@ def spoiled(values, lengths):
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("name", STEP_LOSSES)
+@pytest.mark.slow_cases("cosine-mean", "soft-mean", "cross_entropy-mean")
 def test_padding_never_matters(name, reduction):
     """Against each sequence cut to its length, in value and gradient, with the padding's values known."""
     loss, outputs, targets = STEP_LOSSES[name]
@@ -115,6 +116,7 @@ def test_ctc_matches_torch():
         np.testing.assert_allclose(pull(jnp.arange(1.0, 6.0))[0], expected["gradient"], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_ctc_takes_arrays_and_every_precision():
     logits, labels = jnp.asarray(CTC_LOGITS), jnp.array([[1, 2], [2, 2], [3, 1], [1, 3], [1, 1]])
     full = losses.ctc(jn.Padded(logits, jnp.full(5, 6)), jn.Padded(labels, jnp.full(5, 2)))
@@ -127,6 +129,7 @@ def test_ctc_takes_arrays_and_every_precision():
 
 
 @given(st.lists(st.integers(1, 2), min_size=0, max_size=3), st.integers(1, 4), st.integers(0, 5))
+@pytest.mark.slow
 def test_ctc_is_the_sum_over_all_paths(labels, time, seed):
     logits = np.random.default_rng(seed).normal(size=(time, 3))
     p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)

@@ -76,6 +76,7 @@ def test_alexnet_agrees_with_torchvision():
     assert_like_torch("alexnet", net, make, x, flattened={"classifier/1": (6, 6, 256)})
 
 
+@pytest.mark.slow
 def test_vgg11_bn_agrees_with_torchvision():
     """In training: logits by the batch's statistics, gradients through them, running averages after."""
     net, x = models.vgg11(7, batch_norm=True, hidden=24, dropout=0.0), floats(2, 64, 32, 3)

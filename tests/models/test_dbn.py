@@ -42,6 +42,7 @@ def test_greedy_is_one_program_after_another():
 
 
 @pytest.mark.promotes
+@pytest.mark.slow
 def test_pretraining_and_fine_tuning_on_digits():
     """Each layer learns to reconstruct its input, and fine-tuning reads digits that it has not seen."""
     images, labels = jn.data.mnist5k()

@@ -96,6 +96,7 @@ def test_unet_is_pytorchs_at_odd_sizes():
     agree("models/unet", net, floats(2, 13, 10, 2), lambda: torch_unet(2, 3, (4, 8, 16), 1, True))
 
 
+@pytest.mark.slow
 def test_unet_of_the_paper_is_pytorchs():
     net = jn.models.unet(2, widths=(4, 8, 16), padding="VALID", batch_norm=False)
     agree("models/unet_valid", net, floats(2, 44, 49, 1), lambda: torch_unet(1, 2, (4, 8, 16), 0, False))

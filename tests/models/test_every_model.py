@@ -53,7 +53,9 @@ KEY = jax.random.key(0)
 @pytest.mark.parametrize("row", IMAGES_ALONE, ids=str)
 def test_a_forgotten_axis_is_told(row: Row):
     x = jax.ShapeDtypeStruct(row.x.shape[:-1], row.x.dtype)
-    words = r"^\w+ expects \(batch, height, width, channels\), got \(1, \d+, \d+\); add the missing axis, .* x\[\.\.\., None\]"
+    words = (
+        r"^\w+ expects \(batch, height, width, channels\), got \(1, \d+, \d+\); add the missing .* x\[\.\.\., None\]"
+    )
     net = row.make()
     with pytest.raises(jn.NetError, match=words):
         jax.eval_shape(net.init, KEY, x)

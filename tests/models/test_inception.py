@@ -20,6 +20,7 @@ def spec(size: int, channels: int = 3) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32)
 
 
+@pytest.mark.slow
 def test_googlenet_and_its_heads_are_torchvisions():
     net = jn.models.googlenet(10, auxiliary=True, dropout=0.0, auxiliary_dropout=0.0)
 
@@ -31,6 +32,7 @@ def test_googlenet_and_its_heads_are_torchvisions():
     agree("models/googlenet", net, floats(3, 64, 52, 3), make, flattened, ("aux2", "aux1"))
 
 
+@pytest.mark.slow
 def test_inception_v3_is_torchvisions():
     def make() -> Any:
         return torchvision_models().Inception3(10, aux_logits=False, init_weights=False, dropout=0.0)

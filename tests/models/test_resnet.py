@@ -75,6 +75,7 @@ def fill(peer: Any, params: Any, state: Any, rename: Callable[[str], str]) -> di
 
 
 @pytest.mark.parametrize("name", NETS)
+@pytest.mark.slow_cases("resnext50_32x4d", "resnet50_v2", "resnet50")
 def test_logits_and_gradients_are_the_peers(name: str):
     make, make_peer, rename, gradients = NETS[name]
     net, short = make(10), make(10, scan=True)
@@ -120,6 +121,7 @@ def test_logits_and_gradients_are_the_peers(name: str):
     assert np.abs(np.asarray(y) - expected["y"]).max() <= 1e-5 * np.std(expected["y"])
 
 
+@pytest.mark.slow
 def test_twenty_steps_of_training_are_torchvisions():
     net, rate, steps = models.resnet18(10), 0.002, 20
     x, labels = floats(steps, 16, 16, 16, 3), integers(steps, 16, high=10)

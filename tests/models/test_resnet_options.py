@@ -43,6 +43,7 @@ def test_scanned_stages_have_the_parameters_of_unrolled_ones(name: str):
     assert jax.eval_shape(lambda trees: tuple(jn.to_stacked(short, tree) for tree in trees), wanted) == trees
 
 
+@pytest.mark.slow
 def test_scanned_stages_compute_the_same():
     def make(scan: bool) -> Net:
         def block(features: int, stride: int, first: bool) -> Net:

@@ -68,6 +68,7 @@ def native(x, kernel, stride, padding, dilation, groups=1):
 
 
 @pytest.mark.parametrize(("spatial", "window", "rest", "channels", "features"), CASES.values(), ids=CASES)
+@pytest.mark.slow_cases("2-D", "3-D", "wide padding", "groups", "thin groups")
 def test_derivatives_are_those_of_the_native_convolution(spatial, window, rest, channels, features):
     with jax.enable_x64(True):
         shapes = (2, *spatial, channels), (*window, channels // (rest[3] if len(rest) > 3 else 1), features)

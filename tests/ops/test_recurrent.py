@@ -84,6 +84,7 @@ def everything(run, args, direction):
 
 
 @pytest.mark.parametrize(("kind", "reverse"), [("rnn", False), ("lstm", True), ("gru", False)])
+@pytest.mark.slow_cases("gru-False", "lstm-True")
 def test_every_derivative_is_the_plain_loops(kind, reverse):
     scan, cell = KINDS[kind]
     with jax.enable_x64(True):

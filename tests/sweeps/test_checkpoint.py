@@ -95,6 +95,7 @@ def test_a_damaged_checkpoint_is_replaced_by_the_one_before(tmp_path: Path, whol
     assert dict(bits(again)) == dict(bits(whole))
 
 
+@pytest.mark.slow
 def test_another_sweep_is_named(tmp_path: Path):
     small: dict[str, Any] = {"grid": {"lr": [0.01, 0.02]}, "strategy": "vmap", "mesh": ONE}
     jn.sweeps.sweep(trial_fn, checkpoint=tmp_path, **small)
@@ -113,6 +114,7 @@ def test_another_sweep_is_named(tmp_path: Path):
         jn.sweeps.sweep(stronger, checkpoint=tmp_path, **small)
 
 
+@pytest.mark.slow
 def test_logs_of_trials_are_their_histories_and_every_line_is_there_once(tmp_path: Path):
     file = tmp_path / "sweep.jsonl"
     how: dict[str, Any] = {**HOW, "grid": {"lr": [0.01, 1e38]}}
@@ -173,6 +175,7 @@ def test_callbacks_are_called_as_fit_calls_them():
         jn.sweeps.sweep(trial_fn, callbacks=lambda trial: [stop], **how)
 
 
+@pytest.mark.slow
 def test_a_killed_cross_validation_resumes_bit_for_bit(tmp_path: Path):
     how: dict[str, Any] = {"grid": {"lr": [0.01, 0.1]}, "strategy": "vmap", "mesh": ONE}
 
@@ -186,6 +189,7 @@ def test_a_killed_cross_validation_resumes_bit_for_bit(tmp_path: Path):
     assert dict(bits(again)) == dict(bits(expected))
 
 
+@pytest.mark.slow
 def test_killed_halving_resumes_bit_for_bit(tmp_path: Path):
     """Between rungs, too: dropped trials stay dropped, and those not compared yet are compared."""
     how: Any = {**HOW, "factor": 2}
@@ -204,6 +208,7 @@ def test_killed_halving_resumes_bit_for_bit(tmp_path: Path):
         jn.sweeps.halving(trial_fn, "validation/loss", checkpoint=tmp_path, **other)
 
 
+@pytest.mark.slow
 def test_a_killed_search_resumes_from_its_batches(tmp_path: Path):
     how: Any = {"trials": 6, "batch": 2, "strategy": "vmap", "mesh": ONE}
     space = {"lr": jn.sweeps.log_uniform(1e-3, 0.3)}

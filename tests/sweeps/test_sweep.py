@@ -85,6 +85,7 @@ def test_a_trial_equals_the_run_alone_to_the_bit(mapped: jn.sweeps.SweepResult):
 
 
 @pytest.mark.parametrize("mesh", [None, ONE], ids=["shared out", "together"])
+@pytest.mark.slow_cases("shared out")
 def test_trials_side_by_side_are_the_same(mapped: jn.sweeps.SweepResult, mesh: Mesh | None):
     result = jn.sweeps.sweep(regular, seeds=2, grid=GRID, strategy="vmap", mesh=mesh)
     assert result.layout.devices == (4 if mesh is None else 1)
@@ -304,6 +305,7 @@ def test_a_cpu_knows_what_is_faster(net: jn.Net, data: Any, faster: str, monkeyp
     assert ready.layout.strategy == faster
 
 
+@pytest.mark.slow
 def test_a_memory_budget_makes_chunks():
     chosen = design(grid={"lr": np.linspace(0.1, 0.2, 30)})
     whole = plan(linear, chosen, strategy="vmap", mesh=ONE)

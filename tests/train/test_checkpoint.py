@@ -258,6 +258,7 @@ def test_another_configuration_is_named_and_refused(folder, change):
     assert numbers(folder) == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_another_configuration_can_be_accepted(folder):
     longer = program(6, validation=PROGRAM.validation)
     with pytest.warns(UserWarning, match="resumes with another configuration:\n  epochs: 4 → 6"):
@@ -393,6 +394,7 @@ def test_ctrl_c_saves_and_the_run_goes_on(undisturbed, tmp_path):
     assert_same(jn.train.run(PROGRAM, key=KEY, callbacks=[save(tmp_path)]), undisturbed)
 
 
+@pytest.mark.slow
 def test_a_run_that_stopped_early_stays_stopped_with_its_best(tmp_path):
     rule = jn.train.early_stopping("loss", patience=1, mode="max")  # falling is never better
     found = jn.train.run(PROGRAM, key=KEY, callbacks=[rule, save(tmp_path)])

@@ -52,6 +52,7 @@ def test_each_device_computes_its_share_of_a_batch(parts: int, share: int):
 
 
 @pytest.mark.promotes
+@pytest.mark.slow
 def test_the_results_are_those_of_one_device():
     net = jn.serial(hidden=jn.dense(8), bn=jn.batch_norm(), relu=jax.nn.relu, out=jn.dense(3))
     kind = AxisType.Explicit  # what jax.make_mesh gives

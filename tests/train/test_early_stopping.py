@@ -46,6 +46,7 @@ def by_hand(losses: np.ndarray, patience: int, min_delta: float = 0.0) -> tuple[
 
 
 @pytest.mark.parametrize("min_delta", [0.0, 0.02])
+@pytest.mark.slow_cases("0.02", "0.0")
 def test_the_best_is_found_and_restored_in_all_ways(min_delta: float):
     free = program()
     rule = jn.train.early_stopping("validation/loss", patience=2, min_delta=min_delta)

@@ -28,6 +28,7 @@ def start(files: list[Path], *more: str) -> list[subprocess.Popen]:
 
 
 @pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.slow
 def test_an_error_in_one_process_ends_both(tmp_path: Path, number: int):
     hosts = start([tmp_path / f"{each}.npz" for each in range(2)], str(number))
     told = [host.communicate(timeout=120)[1] for host in hosts]  # they waited for each other for ever
@@ -36,6 +37,7 @@ def test_an_error_in_one_process_ends_both(tmp_path: Path, number: int):
     assert hosts[1 - number].returncode != 0
 
 
+@pytest.mark.slow
 def test_a_run_and_a_sweep_over_two_processes_are_those_of_one(tmp_path: Path):
     files = [tmp_path / f"{number}.npz" for number in range(2)]
     hosts = start(files)

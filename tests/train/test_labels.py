@@ -39,6 +39,7 @@ def test_labels_beyond_the_outputs_are_named_before_a_run():
         jn.evaluate(jn.dense(3), (params, state), (X, Y + 1), {"accuracy": jn.metrics.accuracy})
 
 
+@pytest.mark.slow
 def test_streams_are_looked_at_batch_by_batch():
     late = np.where(np.arange(12) == 9, 7, Y)
     one = program(jn.data.stream((X, late), 4, shuffle=False))

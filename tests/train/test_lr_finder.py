@@ -43,6 +43,7 @@ def test_a_quadratic_explodes_at_two_over_its_curvature(curvature: float):
     assert found.suggestion < 2 / curvature
 
 
+@pytest.mark.slow
 def test_the_suggestion_trains_nearly_as_well_as_the_best_of_a_grid():
     """Digits, one hidden layer, five epochs: within a third of the best of nine rates, four decades wide."""
     images, labels = jn.data.digits()

@@ -58,6 +58,7 @@ def test_parts_of_an_objective_of_ones_own():
     assert (beside.mode("validation/evidence"), beside.mode("evidence"), beside.mode("rise")) == ("min", None, None)
 
 
+@pytest.mark.slow
 def test_stopping_in_fit_and_the_best_checkpoint_follow_the_metric(tmp_path):
     """A metric named `top_error` that falls: the best is the least."""
     rule = jn.train.early_stopping("validation/top_error", patience=9)
@@ -79,6 +80,7 @@ def undeclared() -> jn.metrics.Metric:
     return jn.metrics.Metric(jn.metrics.accuracy.measure, jn.metrics.accuracy.value, "whim")
 
 
+@pytest.mark.slow
 def test_the_best_of_a_sweep_follows_the_metric():
     def study(hp: dict[str, Any]) -> jn.train.Program:
         return jn.train.program(NET, OBJECTIVE, optax.sgd(hp["lr"]), (X, Y), epochs=2, batch_size=12, metrics=METRICS)
@@ -151,6 +153,7 @@ def test_unfit_data_are_refused_alike(name: str):
 
 
 @pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.slow_cases("True")
 def test_what_stands_in_rows_of_weight_0_never_matters(streamed: bool):
     """Infinity and NaN among their inputs, in training and validation: the run that it is with numbers there."""
     weights = np.where(np.arange(12) % 5 == 1, 0, 1).astype(np.float32)

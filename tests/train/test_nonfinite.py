@@ -104,6 +104,7 @@ def test_augmentation_is_told_from_data():
     )
 
 
+@pytest.mark.slow
 def test_a_gradient_alone_is_traced_back_to_its_layer():
     """|x| as √x² at 0: the value is 0, its derivative ∞ · 0; it comes with the batch that has the zeros."""
     x = X.copy()
@@ -162,6 +163,7 @@ def test_masks_of_infinity_are_no_mistake():
     assert "made in large: the product of 0 … 1e+38 and 1e+38 gives inf; parameters reach" in at_once(net)
 
 
+@pytest.mark.slow
 def test_parts_of_a_batch_and_frozen_parameters_are_replayed():
     net = jn.serial(fc=jn.dense(4), drop=jn.dropout(0.5), log=jnp.log, out=jn.dense(2))
     assert "made in log: the log of " in at_once(

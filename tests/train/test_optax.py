@@ -126,6 +126,7 @@ def learned(one: jn.train.Program) -> Any:
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
 @pytest.mark.parametrize("halts", [True, False])
 @pytest.mark.parametrize("name", sorted(set(transformations()) - set(REFUSED) - set(STILL)))
+@pytest.mark.slow
 def test_every_optimizer_learns(name: str, halts: bool):
     run, history = learned(program(made(name), options=jn.train.Options(halt_on_nonfinite=halts)))
     assert history["loss"][-1] < history["loss"][0] - 1e-3
@@ -170,6 +171,7 @@ def test_what_an_optimizer_asks_for_is_the_objective_on_its_batch(name: str):
     np.testing.assert_allclose(run.opt_state[1], 0, atol=3e-6)
 
 
+@pytest.mark.slow
 def test_lbfgs_is_that_of_optaxs_manual():
     one, solver = program(optax.lbfgs(), epochs=3), optax.lbfgs()
     run, history = learned(one)

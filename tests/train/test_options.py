@@ -150,6 +150,7 @@ def test_statistics_of_other_parameters_are_pytorchs():
         np.testing.assert_allclose(got[name], expected[name], rtol=2e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_average_and_statistics_go_together():
     one = program(net(), ema_decay=0.5, validation=(X, Y))
     run, history = whole(one, KEY)

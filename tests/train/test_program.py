@@ -137,6 +137,7 @@ def test_fit_equals_program_to_the_bit(net: jn.Net):
     assert history["validation/accuracy"].shape == (3,)
 
 
+@pytest.mark.slow
 def test_a_hundred_seeds_are_one_vmap():
     one = program(regular())
     keys = jax.random.split(KEY, 3)
@@ -148,6 +149,7 @@ def test_a_hundred_seeds_are_one_vmap():
         np.testing.assert_allclose(histories["loss"][k], history["loss"], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_hyperparameters_may_be_traced_and_differentiated():
     def final_loss(rate, strength):
         objective = jn.objective(jn.losses.cross_entropy, jn.regularizers.l2(strength))

@@ -67,6 +67,7 @@ OPTIONS: dict[str, tuple[tuple, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.slow_cases("much", "weights", "plain")
 def test_a_stream_in_the_datas_order_is_training_on_the_data(name: str):
     data, options = OPTIONS[name]
     arrays = program(data, batch_size=4, sampler=lambda key, data: jnp.arange(N), **options)
@@ -77,6 +78,7 @@ def test_a_stream_in_the_datas_order_is_training_on_the_data(name: str):
     assert found[1]["loss"].shape == (2 if "stopping" in options else 3,)
 
 
+@pytest.mark.slow
 def test_validation_may_be_a_stream_too():
     options = {"ema_decay": 0.9, "stopping": jn.train.early_stopping("ema/validation/loss", patience=3)}
     expected = jn.train.run(program(stream(), **options), key=KEY)
@@ -133,6 +135,7 @@ class Failing:
         return X[index], Y[index]
 
 
+@pytest.mark.slow
 def test_a_run_broken_off_in_the_middle_of_an_epoch_goes_on_from_the_one_before(tmp_path):
     expected = jn.train.run(program(stream(Failing(0, Stop()), threads=0)), key=KEY)
     source = Failing(1 + 2 * 8 + 2 * N + 7, Stop())  # for the shape, to tell the source from others, and in epoch 3
@@ -152,6 +155,7 @@ def test_ctrl_c_ends_behind_the_epoch_and_the_run_goes_on(regular, undisturbed, 
     assert_same(jn.train.run(regular, key=KEY, callbacks=[save(tmp_path)]), undisturbed)
 
 
+@pytest.mark.slow
 def test_processes_that_read_give_the_same_run_also_when_it_goes_on(undisturbed, regular, tmp_path):
     net = regular.recipe.net
     options = {"epochs": 4, "validation": stream(HELD_OUT, size=4, epochs=1)}
@@ -189,6 +193,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_example_that_brings_a_nan_is_named_and_the_run_stands_before_it():
     x = X.copy()
     x[7, 1] = np.nan
@@ -206,6 +211,7 @@ def test_the_example_that_brings_a_nan_is_named_and_the_run_stands_before_it():
         jn.train.run(program(stream(), augment=lambda key, x: x / 0), key=KEY)
 
 
+@pytest.mark.slow
 def test_a_batch_may_lie_over_several_devices():
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("data",))
     over = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
@@ -275,6 +281,7 @@ def test_what_a_stream_cannot_do_is_refused(make, words):
         make()
 
 
+@pytest.mark.slow
 def test_a_stream_made_for_one_pass_is_read_as_often_as_the_program_says():
     run, history = jn.train.run(program(stream(epochs=1), batch_size=4), key=KEY)
     assert int(run.step) == 9

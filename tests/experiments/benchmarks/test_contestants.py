@@ -33,6 +33,7 @@ INSTALLED = [name for name, peer in PEERS.items() if peer.installed and name != 
 
 @pytest.mark.parametrize("work", WORKS)
 @pytest.mark.parametrize("name", [*INSTALLED, "jaxnets"])
+@pytest.mark.slow_cases("Flax Linen-residual", "Flax Linen-autoencoder", "PyTorch-residual", "PyTorch-autoencoder")
 def test_everybody_builds_the_network_described(name: str, work: str):
     made = ours.train(WORKS[work], scan=True) if name == "jaxnets" else PEERS[name].call("train", WORKS[work])
     made.check()
@@ -84,6 +85,7 @@ def test_making_parameters_is_a_turn_of_its_own(name: str):
         made.turn()
 
 
+@pytest.mark.slow
 def test_half_precision_is_for_those_who_do_it():
     work = Work(
         (Conv(4, 3), Norm(), Mean(), Dense(3)), data.noise(2, 4, 4, 2), data.classes(2, 3), 2, precision="bfloat16"
