@@ -51,7 +51,9 @@ def max_pool(x: jax.Array, window: Sizes, stride: Sizes, padding: Pairs, dilatio
     >>> print(max_pool(jnp.array([3.0, 1, 2, 5]).reshape(1, 4, 1), (2,), (2,), ((0, 0),), (1,)).ravel())
     [3. 5.]
     """
+    # Each pass pools one axis, or the whole of a small window.
     for windows, size, spread in _passes(window, stride, padding, dilation):
+        # One slice per element of a long axis would take long to compile. `_reduce_window` does not dilate.
         if size > MAX_SLICES and spread == 1:
             x = _reduce_window(x, windows, -jnp.inf, lax.max)
         else:
@@ -88,6 +90,7 @@ def avg_pool(
         long = size > MAX_SLICES and spread == 1
         y = _reduce_window(y, windows, 0.0, lax.add) if long else _sum(y, windows)
     counts = window_counts(spatial, window, stride, padding, dilation, counted)
+    # All windows count the same number of elements.
     if all(len(set(count)) == 1 for count in counts):
         return (y / math.prod(int(count[0]) for count in counts)).astype(x.dtype)
     # Windows at the edges have fewer elements: one divisor per position, (1, *out, 1).
@@ -116,6 +119,7 @@ def adaptive_avg_pool(x: jax.Array, sizes: Sizes) -> jax.Array:
     for axis, bins in enumerate(sizes, start=1):
         n = y.shape[axis]
         if n % bins == 0:
+            # (…, bins, n / bins, …), averaged over each bin
             y = y if n == bins else y.reshape(*y.shape[:axis], bins, n // bins, *y.shape[axis + 1 :]).mean(axis + 1)
             continue
         # (n, bins)
@@ -149,6 +153,7 @@ def _widen(x: jax.Array) -> jax.Array:
 def _passes(window: Sizes, stride: Sizes, padding: Pairs, dilation: Sizes) -> list[tuple[Windows, int, int]]:
     """Return the windows of each pass over the array, with the size of their longest axis and its dilation."""
     if math.prod(window) <= MAX_WHOLE and max(window) <= MAX_SLICES:
+        # No axis is longer than `MAX_SLICES`, so the dilation of 1 that is returned plays no part.
         return [(Windows(window, stride, padding, dilation), max(window), 1)]
     rank, passes = len(window), []
     # The last axis first: each row keeps its first maximum, and then the first such row wins, as in row-major order.
@@ -216,13 +221,16 @@ def _argmax(x: jax.Array, y: jax.Array, windows: Windows, edges: Pairs, axis: in
     first = min(-(-before // stride), m)
     last = max(first, min(m, (n - reach + before) // stride + 1))
     unpadded = windows._replace(padding=tuple((0, 0) if k == axis - 1 else p for k, p in enumerate(windows.padding)))
+    # Windows that start before the array, those inside it, and those that extend over its end.
     for start, stop in ((0, first), (first, last), (last, m)):
         if start == stop:
             continue
+        # What these windows see, and how far that extends over the ends.
         begin, end = start * stride - before, (stop - 1) * stride - before + reach
         seen = lax.slice_in_dim(x, min(max(0, begin), n), max(0, min(n, end)), 1, axis)
         over = (min(max(0, -begin), end - begin), min(max(0, end - n), end - begin))
         seen = pad(seen, [over if k == axis else (0, 0) for k in range(x.ndim)], -np.inf)
+        # The windows' padding along this axis is now part of `seen`.
         parts.append(_argmax(seen, lax.slice_in_dim(y, start, stop, 1, axis), unpadded, edges, axis + 1))
     # Join the parts, and add the margins along this axis, or crop where these are negative.
     ends = [
@@ -234,11 +242,12 @@ def _argmax(x: jax.Array, y: jax.Array, windows: Windows, edges: Pairs, axis: in
 
 
 def _first_index(y: jax.Array, elements: list[jax.Array]) -> jax.Array:
-    """Return the index of the first element that is the maximum y, or NaN where that is NaN."""
+    """Return the index of the first element that equals the maximum y; where y is NaN, of the first NaN or ∞."""
     # An element is not the maximum if it is less than it; NaN is not less than ∞.
     bound = jnp.where(jnp.isnan(y), np.asarray(np.inf, y.dtype), y)
     integer = np.min_scalar_type(-len(elements)).type
     choice = jnp.full(y.shape, len(elements) - 1, integer)
+    # From the last element to the first, so that the first maximum wins.
     for index, element in reversed([*enumerate(elements[:-1])]):
         choice = jnp.where(element < bound, choice, integer(index))
     # A remainder changes nothing, but XLA considers it expensive, and so does not recompute the index per position.

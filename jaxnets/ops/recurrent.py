@@ -1,23 +1,25 @@
 """Elman's network, the LSTM and the GRU over a sequence, with a hand-written derivative.
 
 Each is a recurrence h_t = φ(x_t W + b, h_{t−1} U + b', …) with φ elementwise. Automatic differentiation adds a product
-to dW and dU in every step of the reverse scan. It sums only over a batch, and reads and writes both matrices. So the
-tangent is written by hand:
+to dW and dU in every step of the reverse scan; each sums over one batch only, yet reads and writes a whole matrix. So
+the tangent is written by hand:
 
     e_t = ẋ_t W + x_t Ẇ + ḃ,   k_t = h_{t−1} U̇ + ḃ'     for all t at once, before the scan
     u_t = e_t + R_t (k_t + ḣ_{t−1} U)                    within it: the only product that depends on the last step
     ċ_t = F_t ċ_{t−1} + P_t u_t,   ḣ_t = Q_t ċ_t + …     with coefficients that the forward scan has returned
 
+F, P, Q and R are elementwise factors; R is r for the last gate of the GRU, and 1 elsewhere.
+
 All of this is linear in the tangents, and JAX transposes it: one reverse scan with one product a step, du_t Uᵀ, then
 dW, dU, dx and db each as a single product over all steps. As it is a `custom_jvp`, forward mode, reverse mode, higher
 orders, `vmap`, `checkpoint` and export work as for any function. Implementation choices:
 
-- σ(x) = ½ tanh(x/2) + ½ with the factor ½ of x in the weights: one tanh for all gates known at the same time.
-  A barrier keeps it out of the loops that read a gate.
+- σ(x) = ½ tanh(x/2) + ½, with the factor ½ of x in the weights. So one tanh computes all gates that are known at the
+  same time. Without a barrier XLA would compute it again in each loop that reads a gate.
 - Uᵀ and the transposes of x and h are copied once, behind barriers: products on a CPU were fastest with the rows of
   both factors contiguous, and XLA left a transpose within the loop.
-- The input's product stays in the scan, except for the GRU as one with that of h, [x, h] [W; U]: computed for all steps
-  before it, it made the forward scan of an LSTM slower by half, and the gradient no faster.
+- The product with W stays in the scan. Elman's network and the LSTM compute it in one with that of U: [x, h] [W; U].
+  Computing it for all steps before the scan made an LSTM's forward scan slower by half, and its gradient no faster.
 
 All arrays are time-major, `(time, batch, …)`.
 """
@@ -139,6 +141,7 @@ def _run(
 ) -> tuple[Carry, jax.Array]:
     prepared = recurrence.prepare(weights)
 
+    # Without a derivative, the coefficients of the tangent are dropped.
     def step(carry: Carry, x: jax.Array) -> tuple[Carry, None]:
         return recurrence.step(prepared, carry, x)[0], None
 
@@ -155,28 +158,33 @@ def _run_jvp(recurrence: Recurrence, reverse: bool, unroll: int, primals: Any, t
         new, coefficients = recurrence.step(prepared, carry, x)
         return new, (carry[-1], coefficients)
 
+    # `before` is h before each step, (time, batch, H).
     last, y, (before, coefficients) = _loop(step, carry, x, mask, reverse, unroll)
 
     # Everything that depends on no earlier tangent, for all steps at once. Tangents that are zero are skipped.
     dweights, dcarry, dx, _ = tangents
     dcarry = tuple(jnp.zeros_like(leaf) if _zero(dleaf) else dleaf for leaf, dleaf in zip(carry, dcarry, strict=True))
+    # The terms of e_t: (time, batch, gates · H), or (1, 1, gates · H) for the bias
     from_x = [] if _zero(dx) else [jnp.matmul(dx, weights["kernel"])]
     from_x += [] if _zero(dweights["kernel"]) else [_times_all(x, dweights["kernel"])]
     from_x += [dweights["bias"][None, None]] if "bias" in weights and not _zero(dweights["bias"]) else []
+    # The terms of k_t
     from_h = [] if _zero(dweights["recurrent_kernel"]) else [_times_all(before, dweights["recurrent_kernel"])]
     if "recurrent_bias" in weights and not _zero(dweights["recurrent_bias"]):
-        # It acts on the last gate alone.
+        # (H,) → (1, 1, gates · H): it acts on the last gate alone.
         db = dweights["recurrent_bias"]
         from_h += [jnp.pad(db, (U.shape[1] - len(db), 0))[None, None]]
     # (time, batch, gates · H)
     shape = (*x.shape[:2], U.shape[1])
     terms = [*from_x, *([recurrence.gate(coefficients, _sum(from_h, shape))] if from_h else [])]
+    # e_t + R_t k_t
     outside = _sum(terms, shape) if terms else None
     # Behind a barrier, or XLA would transpose U in every step.
     transposed = lax.optimization_barrier(U.T)
 
     def tangent_step(dcarry: Carry, now: Any) -> tuple[Carry, None]:
         coefficients, outside = now
+        # R_t ḣ_{t−1} U, a product with the rows of both factors contiguous
         u = recurrence.gate(coefficients, lax.dot_general(dcarry[-1], transposed, (((1,), (1,)), ((), ()))))
         return recurrence.tangent(coefficients, dcarry, u if outside is None else u + outside), None
 
@@ -192,7 +200,9 @@ def _loop(
     def body(carry: Carry, now: Any) -> tuple[Carry, Any]:
         x, real = now
         new, beside = step(carry, x)
+        # The carry's last element is h, which is also the output.
         y = new[-1]
+        # At padding the carry stays, and the output is zero.
         if real is not None:
             new = tuple(jnp.where(real[:, None], a, b) for a, b in zip(new, carry, strict=True))
             y = jnp.where(real[:, None], y, jnp.zeros_like(y))
@@ -220,6 +230,7 @@ def _times_all(x: jax.Array, dkernel: jax.Array) -> jax.Array:
 
 def _joined(weights: Weights, scale: jax.Array | None = None) -> Weights:
     """Return W stacked on U, and the bias, the columns of each gate times its scale."""
+    # (in + H, gates · H)
     both = jnp.concatenate([weights["kernel"], weights["recurrent_kernel"]], axis=0)
     bias = weights.get("bias")
     if scale is not None:
@@ -242,6 +253,7 @@ def _rnn(activation: Callable, slope: Callable) -> Recurrence:
 
 def _lstm_prepare(weights: Weights) -> Weights:
     W = weights["kernel"]
+    # The factor ½ of σ for i, f and o; g is a tanh itself.
     return _joined(weights, jnp.repeat(jnp.array([0.5, 0.5, 1, 0.5], W.dtype), W.shape[1] // 4))
 
 
@@ -253,7 +265,7 @@ def _lstm_step(weights: Weights, carry: Carry, x: jax.Array) -> Any:
     i, f, o = (0.5 * gate + 0.5 for gate in (t_i, t_f, t_o))
     new = f * c + i * g
     tanh_c = jnp.tanh(new)
-    # P is ∂c'/∂z for i, f and g, and ∂h'/∂z for o; Q is ∂h'/∂c'.
+    # With u before the gates, σ'(u) = (1 − t²) / 4. P is ∂c'/∂u for i, f and g, and ∂h'/∂u for o; Q is ∂h'/∂c'.
     slopes = [(1 - t_i * t_i) * g / 4, (1 - t_f * t_f) * c / 4, (1 - g * g) * i, (1 - t_o * t_o) * tanh_c / 4]
     P, Q = jnp.concatenate(slopes, axis=-1), o * (1 - tanh_c * tanh_c)
     return (new, (o * tanh_c).astype(h.dtype)), (P, Q, f)
@@ -263,12 +275,14 @@ def _lstm_tangent(coefficients: tuple[jax.Array, ...], carry: Carry, u: jax.Arra
     P, Q, F = coefficients
     c, h = carry
     i, f, g, o = jnp.split(P * u.astype(P.dtype), 4, axis=-1)
+    # ċ' = F ċ + the terms of i, f and g; ḣ' = Q ċ' + the term of o
     c = F * c + i + f + g
     return c, (Q * c + o).astype(h.dtype)
 
 
 def _gru_prepare(weights: Weights) -> Weights:
     W, U = weights["kernel"], weights["recurrent_kernel"]
+    # The factor ½ of σ for r and z; n is a tanh itself.
     scale = jnp.repeat(jnp.array([0.5, 0.5, 1], W.dtype), W.shape[1] // 3)
     bias = weights.get("bias")
     return {
@@ -282,12 +296,14 @@ def _gru_prepare(weights: Weights) -> Weights:
 def _gru_step(weights: Weights, carry: Carry, x: jax.Array) -> Any:
     (h,) = carry
     width = h.shape[-1]
+    # (batch, 3 H) each
     from_x, from_h = jnp.matmul(x, weights["kernel"]), jnp.matmul(h, weights["recurrent_kernel"])
     from_x = from_x if weights["bias"] is None else from_x + weights["bias"][None]
     # One tanh for r and z; n has to wait for r.
     t = lax.optimization_barrier(jnp.tanh(from_x[:, : 2 * width] + from_h[:, : 2 * width]))
     t_r, t_z = jnp.split(t, 2, axis=-1)
     r, z = 0.5 * t_r + 0.5, 0.5 * t_z + 0.5
+    # k = h U_n + b'
     k = from_h[:, 2 * width :]
     k = k if weights["recurrent_bias"] is None else k + weights["recurrent_bias"][None]
     n = lax.optimization_barrier(jnp.tanh(from_x[:, 2 * width :] + r * k))

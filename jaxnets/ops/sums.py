@@ -18,7 +18,7 @@ BITS, LIMBS = 11, 3
 """A weight is split into `LIMBS` integers of `BITS` bits."""
 
 BLOCK = 2**19
-"""Number of limbs whose sum int32 holds."""
+"""Number of limbs whose sum int32 holds: each is at most 2¹¹."""
 
 
 @jax.tree_util.register_dataclass
@@ -47,7 +47,9 @@ class Sum:
 def total(values: jax.Array, weights: jax.Array | None = None) -> Sum:
     """Return Σ w v over the first axis of values `(items, ...)`; items of weight 0 do not count, not even NaN."""
     if weights is not None:
+        # (items, 1, ...)
         spread = weights.astype(values.dtype).reshape(weights.shape + (1,) * (values.ndim - 1))
+        # Not 0 · v, which would keep NaN.
         values = jnp.where(spread == 0, 0, spread * values)
     return Sum(*_total(values))
 
@@ -113,6 +115,7 @@ def _total(values: jax.Array) -> tuple[jax.Array, jax.Array]:
         return plain, jnp.zeros_like(plain)
     # Pairwise summation, half to half: `lax.reduce` of pairs gave a wrong sum on CPU at XLA's optimization level 1.
     high, low = values, jnp.zeros_like(values)
+    # Each turn adds the two halves; an odd last item is kept for the next turn.
     while (items := len(high)) > 1:
         half, odd = items // 2, items % 2
         first, second = ((high[k * half :][:half], low[k * half :][:half]) for k in range(2))
@@ -137,6 +140,7 @@ def _counts(shape: tuple[int, ...], weights: jax.Array, *indices: jax.Array) -> 
     # two s > w.
     largest = weights.max(initial=0)
     scale = jnp.ldexp(jnp.ones((), weights.dtype), jnp.frexp(largest)[1])
+    # In [0, 1); taking off 11 bits at a time is exact.
     rest, limbs = weights / scale, []
     for number in range(LIMBS):
         rest = rest * 2**BITS
@@ -148,9 +152,11 @@ def _counts(shape: tuple[int, ...], weights: jax.Array, *indices: jax.Array) -> 
     def block(numbers: jax.Array, indices: tuple[jax.Array, ...]) -> Sum:
         return _of_integers(jnp.zeros((*shape, LIMBS), jnp.int32).at[indices].add(numbers, mode="drop"))
 
+    # int32 would overflow over more than one block, so the sums of blocks are added as pairs.
     blocks = -(-len(weights) // BLOCK)
     if blocks > 1:
         missing = blocks * BLOCK - len(weights)
+        # Padding adds 0 to the first position.
         parts = jax.tree.map(
             lambda x: jnp.pad(x, ((0, missing),) + ((0, 0),) * (x.ndim - 1)).reshape(blocks, BLOCK, *x.shape[1:]),
             (numbers, indices),
@@ -159,6 +165,7 @@ def _counts(shape: tuple[int, ...], weights: jax.Array, *indices: jax.Array) -> 
         sums, _ = jax.lax.scan(lambda sums, part: (sums + block(*part), None), Sum(empty, empty), parts)
     else:
         sums = block(numbers, indices)
+    # s · 2^(−11 k): a power of two for each limb
     units = scale * jnp.asarray([2.0 ** (-BITS * (limb + 1)) for limb in range(LIMBS)], weights.dtype)
     first, *others = (Sum(sums.high[..., k] * units[k], sums.low[..., k] * units[k]) for k in range(LIMBS))
     whole = sum(others, start=first)

@@ -14,8 +14,9 @@ from jaxnets.ops.geometry import Geometry, elements, padded, under
 def forward(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     """Return y, `(batch, *out, features)`."""
     g, slices, y = geometry, _slices(x, geometry), None
-    # One weight per channel and multiplier, broadcast over batch and positions.
+    # (elements, 1, *ones, channels, multiplier): broadcast over batch and positions
     weights = kernel.reshape(-1, *(1,) * (len(g.window) + 1), g.channels, g.features // g.channels)
+    # (batch, *out, channels, multiplier)
     for part, weight in zip(slices, weights, strict=True):
         y = part[..., None] * weight if y is None else y + part[..., None] * weight
     assert y is not None
@@ -25,6 +26,7 @@ def forward(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
 def to_input(dy: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     """Return the input gradient."""
     x = jax.ShapeDtypeStruct((len(dy), *geometry.spatial, geometry.channels), dy.dtype)
+    # y is linear in x, so JAX transposes `forward`.
     return jax.linear_transpose(lambda x: forward(x, kernel, geometry), x)(dy)[0]
 
 
@@ -34,6 +36,7 @@ def to_kernel(x: jax.Array, dy: jax.Array, geometry: Geometry) -> jax.Array:
     # (batch, *out, channels, multiplier)
     split = dy.reshape(*dy.shape[:-1], g.channels, -1)
     positions = tuple(range(dy.ndim - 1))
+    # Each slice of x times dy, summed over batch and positions: (elements, channels, multiplier)
     return jnp.stack([jnp.sum(part[..., None] * split, positions) for part in _slices(x, g)]).reshape(g.kernel)
 
 

@@ -24,19 +24,22 @@ FAST_COLUMNS = 24
 """Columns that a matrix needs for a product at full speed."""
 
 FEW_CHANNELS = 8
-"""Up to this many channels patches win: XLA's own convolution is slow there."""
+"""With at most this many channels, patches win: XLA's own convolution is slow there."""
 
 NARROW = 16
-"""Up to this many output channels of a map XLA's own convolution beats Eigen."""
+"""For a map with at most this many output channels, XLA's own convolution beats Eigen."""
 
 WIDE, SMALL_MAP = 256, 16
-"""From `WIDE` channels on shifts no longer win; up to `SMALL_MAP` positions patches do."""
+"""With at least `WIDE` channels and features, shifts no longer win.
+
+Patches do for at most `SMALL_MAP` output positions, XLA's own convolution for more.
+"""
 
 DEPTHWISE_ELEMENTS = 64
 """Largest depthwise kernel computed as a sum over its elements: compile time grows with their number."""
 
 CHUNK_BYTES = 8 * 2**20
-"""Patches of a whole batch up to this size; a larger batch is computed chunk by chunk, which bounds memory."""
+"""Bytes of patches to hold at a time: a batch that needs more is computed chunk by chunk."""
 
 
 def formulation(map_: Map, geometry: Geometry, batch: int, itemsize: int, form: Form | None = None) -> Bilinear:
@@ -44,22 +47,27 @@ def formulation(map_: Map, geometry: Geometry, batch: int, itemsize: int, form: 
     g, name = geometry, form or choose(map_, geometry, itemsize)
     if not applies(name, map_, g):
         raise NetError(f"expects a convolution that the form {name!r} can compute, got {g}")
+    # Neither writes patches, so the batch needs no chunks.
     if name in ("native", "depthwise"):
         return partial(getattr(native if name == "native" else depthwise, map_), geometry=g)
     if name == "groups":
+        # Each convolution of the loop gets the form that is fastest for it.
         one_group = formulation(map_, groups.per_product(g), batch, itemsize)
         return partial(getattr(groups, map_), geometry=g, compute=one_group)
 
     module: Any = {"patches": patches, "shifts": shifts, "eigen": eigen}[name]
     settings = {"block": block(g)} if name == "patches" else {}
     if name == "patches" and map_ == "to_input":
+        # With windows at every position, patches are added where they overlap; anything else goes phase by phase.
         if g.unit_stride:
             return partial(patches.to_input, geometry=g, **settings)
         return _by_chunks(partial(phases.to_input, geometry=g), _chunks(batch, phases.written(g) * itemsize))
 
     # With a window at every position the input gradient is itself a convolution, of the flipped kernel.
     computed = g.transposed() if map_ == "to_input" else g
+    # Eigen writes no patches.
     chunks = 1 if name == "eigen" else _chunks(batch, module.written(computed, **settings) * itemsize)
+    # The kernel gradient sums over the batch, so its chunks are added, not joined.
     if map_ == "to_kernel":
         return _summed_by_chunks(partial(module.to_kernel, geometry=g, **settings), chunks)
     compute = partial(module.forward, geometry=computed, **settings)
@@ -70,6 +78,7 @@ def applies(form: Form, map_: Map, geometry: Geometry) -> bool:
     """Return whether a formulation can compute one of the three maps."""
     g = geometry
     if form == "eigen":
+        # The input gradient is then a convolution of this geometry.
         return eigen.applies(g.transposed() if map_ == "to_input" and g.unit_stride else g)
     return {
         "native": True,
@@ -85,10 +94,12 @@ def choose(map_: Map, geometry: Geometry, itemsize: int = 4) -> Form:
     g = geometry
     if g.groups > 1:
         return "depthwise" if g.groups == g.channels and math.prod(g.window) <= DEPTHWISE_ELEMENTS else "groups"
+    # With a stride, neither shifts nor Eigen apply.
     if g.channels <= FEW_CHANNELS or not g.unit_stride:
         return "patches"
     if min(g.channels, g.features) >= WIDE:
         return "patches" if math.prod(g.out) <= SMALL_MAP else "native"
+    # The output channels of a map: dx has those of x; y and dw have the features.
     out_channels = g.channels if map_ == "to_input" else g.features
     if out_channels <= NARROW:
         return "shifts" if map_ == "to_kernel" and g.channels <= NARROW else "native"
@@ -97,12 +108,16 @@ def choose(map_: Map, geometry: Geometry, itemsize: int = 4) -> Form:
 
 
 def block(geometry: Geometry) -> int:
-    """Return how many neighboring positions share one patch: as many as give `FAST_COLUMNS`, 1 with many channels."""
+    """Return how many neighboring positions share one patch; 1 with more than `FEW_CHANNELS` channels.
+
+    It is the smallest block above 1 whose matrix has `FAST_COLUMNS` columns, or the largest block if none has.
+    """
     g = geometry
     if g.channels > FEW_CHANNELS:
         return 1
     # Blocks must tile the output, and their windows must overlap.
     blocks = [b for b in range(1, g.out[-1] + 1) if g.out[-1] % b == 0 and (b - 1) * g.stride[-1] < g.reach[-1]]
+    # The matrix of a block has block · features columns.
     return next((b for b in blocks if b > 1 and b * g.features >= FAST_COLUMNS), blocks[-1])
 
 
@@ -120,6 +135,7 @@ def check_form(form: str | None) -> None:
 def match_varying(left: jax.Array, right: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Cast two arrays inside `jax.shard_map` so that both vary over the same mesh axes."""
     axes = [_varying_axes(each) for each in (left, right)]
+    # Each operand is cast along the axes over which only the other one varies.
     left, right = (
         lax.pcast(each, tuple(sorted(other - own)), to="varying") if other - own else each
         for each, own, other in zip((left, right), axes, reversed(axes), strict=True)
@@ -138,6 +154,7 @@ def _by_chunks(compute: Bilinear, chunks: int) -> Bilinear:
     """Return a map of x and w that computes the batch in equal chunks, one after another."""
 
     def computed(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        # (batch, ...) → (chunks, batch / chunks, ...)
         y = lax.map(lambda part: compute(part, kernel), x.reshape(chunks, -1, *x.shape[1:]))
         return y.reshape(-1, *y.shape[2:])
 
@@ -162,9 +179,11 @@ def _chunks(batch: int, bytes_per_example: int) -> int:
     # The batch size is symbolic in a program exported for any batch.
     if not isinstance(batch, int):
         return 1
+    # The fewest equal chunks that are small enough, at least one example each.
     counts = (
         n
         for n in range(1, batch + 1)
         if batch % n == 0 and (batch // n * bytes_per_example <= CHUNK_BYTES or n == batch)
     )
+    # An empty batch has no divisors.
     return next(counts, 1)

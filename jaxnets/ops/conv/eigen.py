@@ -1,10 +1,10 @@
-"""A 2-D convolution and its kernel gradient by Eigen: force XLA's Eigen kernel by padding rows.
+"""2-D convolution and its kernel gradient by XLA's Eigen kernel, which padded rows make XLA choose.
 
-XLA on CPU gives such a convolution to YNNPACK, which takes about twice as long as Eigen from some 32 channels on. No
-option of a single operation chooses, but XLA does not use YNNPACK where the output or the kernel has more rows than the
-input. So zero rows are appended to the input until the output has more, and the surplus output rows are cut off; in the
-kernel gradient the cotangent acts as the kernel, and is padded instead. A few rows are computed and dropped. Should a
-version of XLA choose otherwise, the result stays the same.
+XLA on CPU runs such a convolution by YNNPACK, which takes about twice as long as Eigen from some 32 channels on. No
+option of an operation selects Eigen. But XLA does not use YNNPACK where the output or the kernel has more rows than the
+input. So the convolution pads zero rows after the input until the output has more rows, and the surplus output rows are
+cut off. In the kernel gradient `dy` acts as the kernel, and is padded instead. A few rows are computed and dropped.
+If a version of XLA chooses otherwise, the result stays the same.
 """
 
 import jax
@@ -23,14 +23,16 @@ def applies(geometry: Geometry) -> bool:
     g = geometry
     if len(g.window) != 2 or not g.unit_stride or set(g.dilation) != {1}:
         return False
+    # In the kernel gradient: rows of the padded dy, and columns of the padded x.
     rows, columns = g.out[0] + _padding_rows(g), g.spatial[1] + sum(g.padding[1])
-    # XLA swaps a kernel larger than its input with the input, and then takes a slow routine.
+    # There dy acts as the kernel. XLA swaps a kernel larger than its input with the input, and then is slow.
     return MIN_ROWS_PER_PAD * _padding_rows(g) <= g.out[0] and rows * g.out[1] <= g.spatial[0] * columns
 
 
 def forward(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     """Return y, `(batch, *out, features)`."""
     g, ((low, high), columns) = geometry, geometry.padding
+    # (batch, height + surplus, width, features)
     y = native.convolve(x, kernel, g.stride, ((low, high + _padding_rows(g)), columns))
     return lax.slice_in_dim(y, 0, g.out[0], axis=1)
 
@@ -38,10 +40,12 @@ def forward(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
 def to_kernel(x: jax.Array, dy: jax.Array, geometry: Geometry) -> jax.Array:
     """Return the kernel gradient: a convolution of the input with `dy`, which sums over the batch."""
     g, ((low, high), columns) = geometry, geometry.padding
+    # Columns are padded here; the convolution below pads rows alone.
     x = jnp.pad(x, ((0, 0), (0, 0), columns, (0, 0)))
     dy = jnp.pad(dy, ((0, 0), (0, _padding_rows(g)), (0, 0), (0, 0)))
     # The batch takes the place of the channels: (channels, height, width, batch) and (height, width, batch, features).
     x, dy = jnp.moveaxis(x, (0, -1), (-1, 0)), jnp.moveaxis(dy, 0, -2)
+    # (channels, *window, features) → (*window, channels, features)
     return jnp.moveaxis(native.convolve(x, dy, g.stride, ((low, high + _padding_rows(g)), (0, 0))), 0, -2)
 
 

@@ -26,8 +26,9 @@ def conv(
 
     A 1×1 kernel is a matrix product on every platform. Otherwise the output and the two gradients are primitives
     (`ops.conv.primitives`). On CPU each is computed in the formulation that was fastest for its shapes, inside loops
-    as well as outside; elsewhere by XLA's own convolution. Every derivative and `vmap` work. On CPU with at most
-    eight channels, a NaN or infinity also reaches neighboring positions along the last spatial axis of its example.
+    as well as outside; elsewhere by XLA's own convolution. All derivatives and `vmap` work. On CPU with at most
+    eight channels, a NaN or infinity also reaches neighboring positions along the last spatial axis of its example,
+    because patches multiply it by zeros (`ops.conv.patches`).
 
     Args:
         x: `(batch, *spatial, channels)`, floating.
@@ -49,6 +50,7 @@ def conv(
     """
     window = kernel.shape[:-2]
     if groups == 1 and math.prod(window) == 1:
+        # A 1×1 kernel: pad, keep every stride-th position, and multiply.
         x = jnp.pad(x, ((0, 0), *padding, (0, 0))) if any(map(any, padding)) else x
         return jnp.matmul(lax.slice(x, (0,) * x.ndim, x.shape, (1, *stride, 1)), kernel.reshape(kernel.shape[-2:]))
     check_form(form)

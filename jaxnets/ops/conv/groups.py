@@ -30,13 +30,16 @@ def per_product(geometry: Geometry) -> Geometry:
 def merged_groups(geometry: Geometry) -> int:
     """Return how many groups remain when thin ones are merged."""
     g = geometry
+    # As many as leave `MIN_CHANNELS` input channels to each, or a single one.
     return max(n for n in range(1, g.groups + 1) if g.groups % n == 0 and (g.channels >= n * MIN_CHANNELS or n == 1))
 
 
 def forward(x: jax.Array, kernel: jax.Array, geometry: Geometry, compute: Callable[..., jax.Array]) -> jax.Array:
     """Return y, `(batch, *out, features)`; `compute` convolves arrays of geometry `per_product(geometry)`."""
     count = merged_groups(geometry)
+    # x: (groups, batch, *spatial, channels / groups)
     # A loop, not `vmap`: XLA would turn a batch of convolutions into the slow grouped one.
+    # Kernels: (groups, *window, merged channels, features / groups)
     return _joined(lax.map(lambda pair: compute(*pair), (_split(x, count), _split(_widened(kernel, geometry), count))))
 
 
@@ -47,8 +50,10 @@ to_input = forward
 def to_kernel(x: jax.Array, dy: jax.Array, geometry: Geometry, compute: Callable[..., jax.Array]) -> jax.Array:
     """Return the kernel gradient."""
     count = merged_groups(geometry)
+    # (*window, merged channels, features)
     wide = _joined(lax.map(lambda pair: compute(*pair), (_split(x, count), _split(dy, count))))
     kernel = jax.ShapeDtypeStruct(geometry.kernel, wide.dtype)
+    # The transpose of `_widened` drops the entries between different groups.
     return jax.linear_transpose(lambda kernel: _widened(kernel, geometry), kernel)(wide)[0]
 
 
@@ -70,7 +75,8 @@ def _widened(kernel: jax.Array, geometry: Geometry) -> jax.Array:
     if merged == 1:
         return kernel
     *window, channels, features = kernel.shape
-    # (*window, input group, channels, merged groups, output group, features)
+    # (*window, input group, channels, merged groups, output group, features), of length 1 along the input group
     split = kernel.reshape(*window, 1, channels, count, merged, -1)
+    # (input group, 1, 1, output group, 1)
     same_group = jnp.eye(merged, dtype=bool)[:, None, None, :, None]
     return jnp.where(same_group, split, jnp.zeros((), kernel.dtype)).reshape(*window, merged * channels, features)

@@ -18,13 +18,14 @@ def forward(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
 
 
 def to_input(dy: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
-    """Return the input gradient: `dy`, with zeros between by the stride, convolved with the flipped kernel."""
+    """Return the input gradient: `dy`, dilated by the stride, convolved with the flipped kernel."""
     g = geometry
     # Exchange channels and features inside each group: (*window, features / groups, channels).
     split = jnp.flip(kernel, range(len(g.window))).reshape(
         *g.window, kernel.shape[-2], g.groups, g.features // g.groups
     )
     flipped = jnp.swapaxes(split, -3, -1).reshape(*g.window, g.features // g.groups, g.channels)
+    # Padding that makes the output as long as x.
     padding = []
     for n, out, stride, reach, (low, _) in zip(g.spatial, g.out, g.stride, g.reach, g.padding):
         padding.append((reach - 1 - low, n + low - (out - 1) * stride - 1))
@@ -34,12 +35,16 @@ def to_input(dy: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
 def to_kernel(x: jax.Array, dy: jax.Array, geometry: Geometry) -> jax.Array:
     """Return the kernel gradient: a convolution of the input with `dy`, which sums over the batch."""
     g = geometry
-    # The batch takes the place of the channels, as the axis that is summed over: (channels, *spatial, batch).
+    # The batch takes the place of the channels, as the axis that is summed over: x as (channels, *spatial, batch),
+    # dy as (*out, batch, features).
     lhs, rhs = jnp.moveaxis(x, (0, -1), (-1, 0)), jnp.moveaxis(dy, 0, -2)
+    # dy is a kernel dilated by the stride, and moves in steps of the dilation. Padding, which crops where it is
+    # negative, makes the output as long as the window.
     padding = []
     for n, w, out, stride, d, (low, _) in zip(g.spatial, g.window, g.out, g.stride, g.dilation, g.padding):
         padding.append((low, (w - 1) * d + (out - 1) * stride + 1 - n - low))
     dkernel = convolve(lhs, rhs, g.dilation, padding, rhs_dilation=g.stride, batch_group_count=g.groups)
+    # (channels / groups, *window, features) → (*window, channels / groups, features)
     return jnp.moveaxis(dkernel, 0, -2)
 
 

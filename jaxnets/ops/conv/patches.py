@@ -1,9 +1,9 @@
 """Convolution and its gradients as one matrix product each, of patches of the input and the kernel.
 
-The patch of an output position holds what its window sees; times the kernel as a matrix it gives the features there.
-With few channels this matrix has too few columns for a fast product, and patches repeat each input once per element
-of the window. So one patch may serve a `block` of neighboring positions along the last axis. The matrix then holds
-one shifted copy of the kernel for each of them, between zeros:
+The patch of an output position holds what its window sees. Multiplied by the kernel as a matrix, it gives the features
+there. Few features are too few columns for a fast product, and patches repeat each input once per element of the
+window. So with few channels, one patch may serve a `block` of neighboring positions along the last axis. The matrix
+then holds one shifted copy of the kernel for each of them, between zeros:
 
     [y₀ y₁] = [x₀ x₁ x₂ x₃] · [w₀ 0; w₁ w₀; w₂ w₁; 0 w₂]    (a window of 3, a block of 2)
 
@@ -21,6 +21,7 @@ from jaxnets.ops.geometry import Geometry, elements, padded, under
 
 def forward(x: jax.Array, kernel: jax.Array, geometry: Geometry, block: int = 1) -> jax.Array:
     """Return y, `(batch, *out, features)`; `block` divides the last size of the output."""
+    # (batch, *out[:-1], blocks, elements)
     patches = cut(x, geometry, block)
     return jnp.matmul(patches, _matrix(kernel, geometry, block)).reshape(len(x), *geometry.out, geometry.features)
 
@@ -32,6 +33,7 @@ def to_input(dy: jax.Array, kernel: jax.Array, geometry: Geometry, block: int = 
     # (batch, *out[:-1], blocks, block · features)
     grouped = dy.reshape(len(dy), *g.out[:-1], g.out[-1] // block, block * g.features)
     patches = jnp.matmul(grouped, _matrix(kernel, g, block).T)
+    # The transpose of `cut` adds up the patches where they overlap.
     return jax.linear_transpose(lambda x: cut(x, g, block), x)(patches)[0]
 
 
@@ -43,6 +45,7 @@ def to_kernel(x: jax.Array, dy: jax.Array, geometry: Geometry, block: int = 1) -
     # (elements, block · features), summed over batch and positions
     matrix = lax.dot_general(patches.reshape(-1, patches.shape[-1]), columns, (((0,), (0,)), ((), ())))
     kernel = jax.ShapeDtypeStruct(g.kernel, dy.dtype)
+    # The transpose of `_matrix` adds up the shifted copies of the kernel.
     return jax.linear_transpose(lambda kernel: _matrix(kernel, g, block), kernel)(matrix)[0]
 
 
@@ -54,15 +57,19 @@ def cut(x: jax.Array, geometry: Geometry, block: int = 1) -> jax.Array:
     # Split the last axis into pieces as long as the step between blocks: a block sees its own piece and some that
     # follow, so its patch is a concatenation of contiguous pieces.
     step, count, width = block * g.stride[-1], g.out[-1] // block, reach(g, block)
+    # How many pieces one block sees, the last one in part.
     pieces = -(-width // step)
+    # Zeros up to the last piece of the last block; negative, and so cropped, if windows end before the array does.
     missing = (count + pieces - 1) * step - x.shape[-2]
     x = lax.pad(x, jnp.zeros((), x.dtype), [(0, missing * (axis == x.ndim - 2), 0) for axis in range(x.ndim)])
     # (batch, *padded[:-1], pieces, step · channels)
     x = x.reshape(*x.shape[:-2], -1, step * g.channels)
     parts = []
     for element in elements(g.window[:-1]):
+        # (batch, *out[:-1], pieces, step · channels)
         rows = under(x, g, element)
         for piece in range(pieces):
+            # Blocks start at consecutive pieces; the slice at the end crops the last piece of each block to its width.
             parts.append(rows[..., piece : piece + count, : (width - piece * step) * g.channels])
     return jnp.concatenate(parts, -1)
 
@@ -91,6 +98,7 @@ def _matrix(kernel: jax.Array, geometry: Geometry, block: int) -> jax.Array:
         low = position * g.stride[-1]
         edges = [(0, 0, 0)] * kernel.ndim
         edges[-3] = (low, width - low - g.reach[-1], g.dilation[-1] - 1)
+        # (*window[:-1], width, channels, features)
         shifted.append(lax.pad(kernel, zero, edges))
     rows = math.prod(g.window[:-1]) * width * g.channels
     return jnp.stack(shifted, -2).reshape(rows, block * g.features)

@@ -1,10 +1,10 @@
 """The input gradient of a strided convolution, which is a transposed convolution, phase by phase.
 
 dx[i] = Σ_j dy[(i + low − j · dilation) / stride] w[j], over the j for which the division is exact. XLA inserts zeros
-between the elements of `dy` and convolves them too. Here every `dy` is multiplied with the whole kernel first, in one
-matrix product without zeros. Inputs that are `stride` apart take their terms from it at the same offsets: with
-i = stride · q + r, the element j of the window takes `dy` at q + (r + low − j · dilation) / stride. So each phase r
-is a sum of shifted slices, and the phases are interleaved.
+between the elements of `dy` and convolves them too. Here one matrix product without zeros multiplies every `dy` by the
+whole kernel first. With i = stride · q + r, element j of the window takes `dy` at
+q + (r + low − j · dilation) / stride, so its offset from q is the same for all q. Each phase r is therefore a sum of
+shifted slices of the product, and the phases are interleaved.
 """
 
 import itertools
@@ -31,12 +31,14 @@ def to_input(dy: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     products = jnp.matmul(dy, jnp.moveaxis(kernel, -1, 0).reshape(g.features, -1))
     # (batch, *out, *window, channels)
     products = products.reshape(*dy.shape[:-1], *g.window, g.channels)
+    # Pad or crop to the positions that phases read, from `low` to q − 1 + `high`.
     edges = [(-a, q - 1 + b - (n - 1), 0) for a, b, q, n in zip(low, high, sizes, g.out, strict=True)]
     none = [(0, 0, 0)] * len(sizes)
     products = lax.pad(products, jnp.zeros((), dy.dtype), [(0, 0, 0), *edges, *none, (0, 0, 0)])
 
     def term(taps: tuple[tuple[int, int], ...]) -> jax.Array:
         """Return what one element of the window adds to a phase, `(batch, *q, channels)`."""
+        # `products` begins at position `low`.
         starts = [offset - a for (_, offset), a in zip(taps, low, strict=True)]
         elements = [element for element, _ in taps]
         ends = [*(a + q for a, q in zip(starts, sizes)), *(element + 1 for element in elements)]
@@ -54,8 +56,10 @@ def to_input(dy: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     for axis, stride in reversed([*enumerate(g.stride, start=1)]):
         groups = [phases[start : start + stride] for start in range(0, len(phases), stride)]
         phases = [group[0] if stride == 1 else jnp.stack(group, axis + 1) for group in groups]
+        # (…, q, stride, …) → (…, q · stride, …)
         phases = [each.reshape(*each.shape[:axis], -1, *each.shape[axis + 1 + (stride > 1) :]) for each in phases]
     (dx,) = phases
+    # q · stride may exceed the size of the input.
     return lax.slice(dx, (0,) * dy.ndim, (len(dy), *g.spatial, g.channels))
 
 
@@ -67,6 +71,7 @@ def written(geometry: Geometry) -> int:
 def _phases(geometry: Geometry) -> list[list[Taps]]:
     """Return the taps of each phase, for each axis."""
     g = geometry
+    # The elements j for which the division is exact, with its result.
     return [
         [[(j, (r + low - j * d) // s) for j in range(w) if (r + low - j * d) % s == 0] for r in range(s)]
         for w, s, d, (low, _) in zip(g.window, g.stride, g.dilation, g.padding, strict=True)

@@ -1,10 +1,10 @@
 """Convolution and its gradients as three primitives, each the transpose of the others.
 
-⟨dy, conv(x, w)⟩ is linear in each of x, w and dy. Leaving one of them open gives three bilinear maps: the output, of x
-and w; the input gradient, of dy and w; the kernel gradient, of x and dy. Three primitives with these transposes have
-every derivative, forward and reverse, of any order; `jax.custom_vjp` would rule out forward mode. The platform
-chooses the formulation when a map is lowered. Each primitive carries the plain operations that it stands for in its
-parameter `jaxpr`, for code that analyzes programs.
+⟨dy, conv(x, w)⟩ is linear in each of x, w and dy. Its gradient by one of them is a bilinear map of the other two: the
+output, of x and w; the input gradient, of dy and w; the kernel gradient, of x and dy. As primitives that are each
+other's transposes, the three maps have derivatives of any order in forward and reverse mode; `jax.custom_vjp` would
+rule out forward mode. When a map is lowered, the platform determines the formulation. The parameter `jaxpr` of each
+primitive holds the plain operations that it stands for, for code that analyzes programs.
 """
 
 from dataclasses import replace
@@ -36,6 +36,7 @@ def bind(map_: Map, left: jax.Array, right: jax.Array, geometry: Geometry, form:
         form: the formulation on CPU; the fastest by measurement if `None`.
     """
     left, right = match_varying(left, right)
+    # Shapes and dtypes are all that the cache of jaxprs compares.
     operands = ((x.shape, str(x.dtype)) for x in (left, right))
     jaxpr = _plain_jaxpr(map_, geometry, _stacked(left, geometry), *operands)
     return _primitives[map_].bind(left, right, geometry=geometry, form=form, jaxpr=jaxpr)
@@ -76,11 +77,13 @@ def _batched(map_: Map, operands: Any, axes: Any, *, geometry: Geometry, form: F
     """Batch a map: as a longer batch or more features where one operand is shared, else as stacked pairs."""
     (left, right), (left_axis, right_axis) = operands, axes
     size: int = left.shape[left_axis] if left_axis is not None else right.shape[right_axis]
+    # The rank without the new axis shows whether a pair's axis is there already.
     already_stacked = right.ndim - (right_axis is not None) == len(geometry.window) + 3
 
     # A shared kernel: the new axis joins the batch. The kernel gradient sums over the batch, so not there.
     if left_axis is not None and right_axis is None and not already_stacked and map_ != "to_kernel":
         left = jnp.moveaxis(left, left_axis, 0)
+        # (size, batch, ...) → (size · batch, ...)
         y = bind(map_, left.reshape(-1, *left.shape[2:]), right, geometry, form)
         return y.reshape(size, -1, *y.shape[1:]), 0
 
@@ -88,10 +91,12 @@ def _batched(map_: Map, operands: Any, axes: Any, *, geometry: Geometry, form: F
     joins_features = map_ != "to_input" and geometry.groups == 1
     if left_axis is None and right_axis is not None and not already_stacked and joins_features:
         right = jnp.moveaxis(right, right_axis, -2)
+        # (..., size, features) → (..., size · features)
         wide = replace(geometry, features=size * geometry.features)
         y = bind(map_, left, right.reshape(*right.shape[:-2], -1), wide, form)
         return y.reshape(*y.shape[:-1], size, geometry.features), y.ndim - 1
 
+    # Otherwise, stack one pair for each element of the new axis; a shared operand is repeated.
     left, right = (
         jnp.broadcast_to(x, (size, *x.shape)) if axis is None else jnp.moveaxis(x, axis, 0)
         for x, axis in ((left, left_axis), (right, right_axis))

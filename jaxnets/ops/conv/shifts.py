@@ -19,13 +19,16 @@ from jaxnets.ops.geometry import Geometry, elements, padded, under
 def forward(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     """Return y, `(batch, *out, features)`."""
     g, rows = geometry, math.prod(geometry.window[:-1])
+    # (batch, *padded, out, last window size · channels)
     patches = cut(x, g)
     # (last window size · channels, rows · features)
     matrix = jnp.moveaxis(kernel.reshape(rows, -1, g.features), 0, 1).reshape(-1, rows * g.features)
     z = jnp.matmul(patches, matrix)
+    # (batch, *padded, out, rows, features)
     z = z.reshape(*z.shape[:-1], rows, g.features)
     y = None
     for row, element in enumerate(elements(g.window[:-1])):
+        # Rows of the window are its elements along all axes but the last: each adds a shifted slice.
         part = under(z[..., row, :], g, element)
         y = part if y is None else y + part
     assert y is not None
@@ -39,10 +42,12 @@ def to_kernel(x: jax.Array, dy: jax.Array, geometry: Geometry) -> jax.Array:
     shifted = []
     for element in elements(g.window[:-1]):
         sizes = zip(patches.shape[1:-2], g.out, element, g.dilation)
+        # dy at the padded positions that this row of the window sees: (batch, *padded, out, features)
         edges = [(index * d, n - out - index * d, 0) for n, out, index, d in sizes]
         shifted.append(lax.pad(dy, zero, ((0, 0, 0), *edges, (0, 0, 0), (0, 0, 0))))
     # (batch, *padded, out, rows · features)
     columns = jnp.concatenate(shifted, -1)
+    # (last window size · channels, rows · features), summed over batch and positions
     dkernel = lax.dot_general(
         patches.reshape(-1, patches.shape[-1]), columns.reshape(-1, columns.shape[-1]), (((0,), (0,)), ((), ()))
     )

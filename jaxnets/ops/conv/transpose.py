@@ -21,9 +21,9 @@ def conv_transpose(
 ) -> jax.Array:
     """Apply the transpose of a convolution: add each input, times the kernel, to a window of the output.
 
-    This is the linear transpose of `conv` with the same numbers, from the shape of `conv`'s output to that of its
-    input, and so the gradient of `conv` by its input. XLA computes it as a convolution over an input with zeros in
-    between, which on CPU is slow and multiplies the zeros; there `ops.conv.phases` computes it.
+    This is the linear transpose of `conv` with the same stride, padding and dilation: the gradient of `conv` by its
+    input. With a stride, XLA inserts zeros into the input and convolves them too, which is slow on CPU; there
+    `ops.conv.phases` avoids them, except in a depthwise convolution.
 
     Args:
         x: `(batch, *spatial, channels)`, floating.
@@ -43,7 +43,8 @@ def conv_transpose(
     """
     spatial, window, features = x.shape[1:-1], kernel.shape[:-2], kernel.shape[-1] * groups
     out = transposed_sizes(spatial, window, stride, padding, output_padding, dilation)
-    # Transposed is a convolution from the features to the channels: (*window, features / groups, channels).
+    # The convolution that is transposed goes from the features to the channels:
+    # (*window, features / groups, channels)
     kernel = jnp.swapaxes(kernel, -2, -1)
     geometry = Geometry(out, window, features, x.shape[-1], stride, padding, dilation, groups)
     # An output_padding of a stride or more makes space for further windows, over zeros.
