@@ -58,11 +58,13 @@ def _assumed(operation: Operation) -> bool:
 
 def _products(operation: Operation) -> int | None:
     if operation.name == "dot_general":
+        # Each element of the output sums over the contracted axes.
         (contracted, _), _ = operation.params["dimension_numbers"]
         left = operation.inputs[0].aval.shape
         return operation.outputs[0].size * math.prod(left[axis] for axis in contracted)
     if operation.name == "conv_general_dilated":
         return _convolution(operation)
+    # A program that has no rule of its own may hide products.
     hidden = operation.equation is not None and jaxprs.holds_program(operation.equation)
     return None if operation.name not in RULES and hidden else 0
 
@@ -79,7 +81,8 @@ def _convolution(operation: Operation) -> int:
         # the third, so there are at most as many products as pairs of any two of them.
         pairs *= min(n * k, n * m, k * m) if spread else k * m
     batch, features = (out.aval.shape[axis] for axis in numbers.out_spec[:2])
-    channels = kernel.aval.shape[numbers.rhs_spec[1]]  # that one output feature sees, fewer with groups
+    # The channels that one output feature sees: fewer with groups.
+    channels = kernel.aval.shape[numbers.rhs_spec[1]]
     return batch * features * pairs * channels
 
 
@@ -105,12 +108,15 @@ RULES = _rules(
         "argmax argmin reduce_and reduce_max reduce_min reduce_or reduce_prod reduce_sum reduce_xor": lambda o: (
             o.inputs[0].size - o.outputs[0].size
         ),
+        # The first operands are the arrays to reduce, the others initial values.
         "reduce": lambda o: sum(v.size for v in o.inputs[: len(o.outputs)]) - sum(v.size for v in o.outputs),
         "reduce_window reduce_window_max reduce_window_min reduce_window_sum select_and_gather_add": lambda o: (
             sum(v.size for v in o.outputs) * (_window(o) - 1)
         ),
         "cumlogsumexp cummax cummin cumprod cumsum": lambda o: o.inputs[0].size,
+        # The last operand holds the updates.
         "scatter-add scatter-max scatter-min scatter-mul scatter-sub": lambda o: o.inputs[-1].size,
+        # The first operand is the cotangent, with one element for each window.
         "select_and_scatter_add": lambda o: o.inputs[0].size * _window(o),
         "sort top_k": _sort,
         """

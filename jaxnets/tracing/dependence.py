@@ -1,8 +1,9 @@
 """The exact set of input elements on which each element of an array depends, axis by axis.
 
-For each axis of an input there is a boolean table `(*shape, positions)`: whether an element of an array of this shape
-may depend on a position along that axis. The element depends on those input elements whose positions are marked along
-every axis. Where a table does not change along an axis of the array, it has length 1 there.
+For an array and an input there is one boolean table for each axis of the input, `(*shape, positions)` with the shape of
+the array. It marks the positions along that axis on which each element of the array may depend. The element depends on
+the input elements whose positions are marked along every axis. Along axes of the array where a table does not change,
+it has length 1.
 
 Connections need these exact sets, since a dilated window skips positions. Receptive fields need intervals that also
 extend beyond the edges of the input (`spans`), which sets of its positions can't express; so both exist.
@@ -23,10 +24,13 @@ Dependence = Mapping[Value, Tables]  # by input, without those on which the arra
 
 
 def links(operations: Sequence[Operation], inputs: Sequence[Value], outputs: Sequence[Value]) -> int:
-    """Return how many elements of the inputs the elements of the outputs depend on, or 0 if none depends on two.
+    """Return how many elements of the inputs each output element depends on, summed over the output elements.
+
+    Returns 0 if no element depends on two elements of the same input.
 
     The count is exact where each axis can be followed by itself (windows, slices, reductions), else an upper bound.
     """
+    # A shortcut for programs that work element by element.
     if all(_rule(each) in (_in_place, _broadcast, _reshape, _squeeze) for each in operations):
         return 0
     state: dict[Value, Dependence] = {value: {value: _own(value.aval.shape)} for value in inputs}
@@ -34,6 +38,7 @@ def links(operations: Sequence[Operation], inputs: Sequence[Value], outputs: Seq
         # Carries are followed for one step only: a unit of a step reads what that step reads.
         read = operation.inputs[:1] if operation.name in ("carry", "scan_stack") else operation.inputs
         found = [(place, state[value]) for place, value in enumerate(read) if value in state]
+        # An output depends on what any of its operands depends on, input by input.
         for number, value in enumerate(operation.outputs if found else ()):
             rule = _rule(operation)
             made = ({x: rule(t, operation, place, number) for x, t in each.items()} for place, each in found)
@@ -53,6 +58,7 @@ def _rule(operation: Operation) -> Callable[[Tables, Operation, int, int], Table
 def _own(shape: tuple[int, ...]) -> Tables:
     """Return the tables of an input: each element depends on itself."""
     rank = len(shape)
+    # (1, …, n, …, 1, n) for each axis of n elements
     return tuple(
         np.eye(n, dtype=bool).reshape(*(n if axis == k else 1 for k in range(rank)), n) for axis, n in enumerate(shape)
     )
@@ -69,6 +75,8 @@ def _union(a: Dependence, b: Dependence) -> Dependence:
 
 def _take(tables: Tables, axis: int, index: np.ndarray) -> Tables:
     """Take elements along an axis; those at -1 depend on nothing, which is marked in one of the tables."""
+    # An element depends on nothing as soon as one of its tables is empty, so only one of them is marked. Tables that do
+    # not change along the axis stay the same.
     changing = [number for number, table in enumerate(tables) if table.shape[axis] > 1]
     marked, taken = (changing or [min(axis, len(tables) - 1)])[0], []
     for number, table in enumerate(tables):
@@ -90,7 +98,8 @@ def _in_place(tables: Tables, operation: Operation, place: int, number: int) -> 
     rank = len(operation.outputs[number].aval.shape)
     if len(operation.inputs[place].aval.shape) == rank:
         return tables
-    return tuple(table.reshape(*(1 for _ in range(rank)), -1) for table in tables)  # a scalar operand of `select_n`
+    # A scalar operand of `select_n`: the same for every element.
+    return tuple(table.reshape(*(1 for _ in range(rank)), -1) for table in tables)
 
 
 def _everything(tables: Tables, operation: Operation, place: int, number: int) -> Tables:
@@ -108,10 +117,12 @@ def _reshape(tables: Tables, operation: Operation, place: int, number: int) -> T
     groups = reshape_groups(operation.inputs[place].aval.shape, operation.outputs[number].aval.shape)
 
     def reshape(table: np.ndarray) -> np.ndarray:
+        # The first axis of the next group; axes before it are reshaped already.
         at = 0
         for old, new in groups:
             stored, rest = table.shape[at : at + len(old)], table.shape[at + len(old) :]
-            if all(n == 1 for n in stored):  # the table does not change along these axes
+            # The table does not change along these axes.
+            if all(n == 1 for n in stored):
                 new = tuple(1 for _ in new)
             else:
                 table = np.broadcast_to(table, (*table.shape[:at], *old, *rest))
@@ -132,6 +143,7 @@ def _reverse(tables: Tables, operation: Operation, place: int, number: int) -> T
 
 def _stack(tables: Tables, operation: Operation, place: int, number: int) -> Tables:
     axis, at = operation.params["axis"], np.arange(len(operation.inputs))
+    # The operand is element `place` of the new axis; the others do not depend on it.
     return _take(tuple(np.expand_dims(table, axis) for table in tables), axis, np.where(at == place, 0, -1))
 
 
@@ -162,10 +174,12 @@ def _split(tables: Tables, operation: Operation, place: int, number: int) -> Tab
 
 
 def _pad(tables: Tables, operation: Operation, place: int, number: int) -> Tables:
+    # The value of the padding may be anywhere.
     if place:
         return _everything(tables, operation, place, number)
     shape = operation.inputs[0].aval.shape
     for axis, (n, (low, high, inner)) in enumerate(zip(shape, operation.params["padding_config"], strict=True)):
+        # The operand's position behind each element, and whether it falls between two of them.
         at, between = np.divmod(np.arange(-low, n + (n - 1) * inner + high), inner + 1)
         tables = _take(tables, axis, np.where((between == 0) & (at >= 0) & (at < n), at, -1))
     return tables
@@ -188,6 +202,7 @@ def _squeeze(tables: Tables, operation: Operation, place: int, number: int) -> T
 
 def _running(tables: Tables, operation: Operation, place: int, number: int) -> Tables:
     axis, turn = operation.params["axis"], operation.params["reverse"]
+    # Element i of a running sum depends on elements 0 … i, or i … n − 1 in reverse.
     lines = [np.flip(table, axis) if turn else table for table in tables]
     lines = [np.logical_or.accumulate(line, axis) for line in lines]
     return tuple(np.flip(line, axis) if turn else line for line in lines)

@@ -1,4 +1,4 @@
-"""A jaxpr on shapes alone as a flat list of operations, each with its layer and how often it runs."""
+"""Flatten a jaxpr into a list of operations on shapes, each with its layer and how often it runs."""
 
 import functools
 from collections.abc import Iterable
@@ -17,8 +17,8 @@ from jaxnets.tracing.operation import Operation, Place, Program, Value
 def unrolled(jaxpr: ClosedJaxpr, inputs: list[Value]) -> Program:
     """Return the operations of a jaxpr, every step of a scan by itself.
 
-    A `while_loop` and a `shard_map` are one operation. A `cond` is the branch taken where that is known, else all
-    branches and a "choice" of one.
+    A `while_loop` and a `shard_map` are one operation each. A `cond` contributes the branch that it takes or, if that
+    is not known, all branches and a "choice" among their results.
     """
     interpreter = Unrolled()
     outputs = interpreter.run(jaxpr, inputs, Place())
@@ -59,6 +59,7 @@ class Unrolled(Interpreter[Value]):
 
     def _slice(self, stacked: Value, step: int, place: Place) -> Value:
         known = stacked.known
+        # Evaluated when a rule asks for it, as in `_operation`.
         part = None if known is None else lambda: known()[step]
         aval = jax.ShapeDtypeStruct(stacked.shape[1:], stacked.aval.dtype)
         return self._add("scan_slice", [stacked, self._constant(step, place)], aval, place, part)
@@ -99,6 +100,7 @@ class Rolled(Unrolled):
         scan = jaxprs.scan_parts(equation)
         constants, first, stacked = scan.inputs(inputs)
         *_, parts = scan.inputs(scan.body.jaxpr.invars)
+        # The slices of all steps have the same shape, so one stands for all.
         slices = [self._add("scan_slice", [whole], var.aval, place) for whole, var in zip(stacked, parts, strict=True)]
         step = place._replace(times=place.times * scan.length)
         carried, rows = scan.outputs(
@@ -107,7 +109,7 @@ class Rolled(Unrolled):
         _, wholes = scan.outputs(equation.outvars)
         stacks = []
         for row, var in zip(rows, wholes, strict=True):
-            # A stack reads the carries too, since each step needs the one before; the layer of its rows has made it.
+            # A stack reads the carries too, since each step needs the one before. Its layer is that which made the rows.
             stacks.append(self._add("scan_stack", [row, *carried], var.aval, place))
             stacks[-1].path = row.path
         # The carry of the last step is that of the scan.
@@ -127,6 +129,7 @@ class Rolled(Unrolled):
         return self.run(loop.body, [*constants, *carried], place._replace(times=place.times * trips, known=known))
 
     def _cond(self, equation: Any, inputs: list[Value], place: Place) -> list[Value]:
+        # Each branch is flattened by itself, to compare costs.
         outer, found = self.operations, []
         for branch in jaxprs.branches_of(equation):
             self.operations = []

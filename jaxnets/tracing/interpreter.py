@@ -20,8 +20,10 @@ from jaxnets.tracing.operation import Path, Place
 
 T = TypeVar("T")
 
-TRANSPOSED = "conv_to_input"  # the primitive in `ops.trilinear` that computes transposed convolutions
-POOL = "adaptive_avg_pool"  # the function of `ops.pool` that averages by a matrix product where bins overlap
+# The primitive of `ops.conv.primitives` that computes transposed convolutions.
+TRANSPOSED = "conv_to_input"
+# The function of `ops.pool` that averages by a matrix product where bins overlap.
+POOL = "adaptive_avg_pool"
 
 
 class Interpreter(Generic[T]):
@@ -81,6 +83,7 @@ class Interpreter(Generic[T]):
         # From the last equation back: what no later equation has read is read for the last time.
         schedule, read = [], {atom for atom in jaxpr.outvars if not isinstance(atom, Literal)}
         for equation in reversed(jaxpr.eqns):
+            # An equation is needed if a later one, or an output, reads one of its outputs.
             if not self.skips_unused or not read.isdisjoint(equation.outvars):
                 last = {atom for atom in equation.invars if not isinstance(atom, Literal)} - read
                 schedule.append((equation, last))
@@ -92,6 +95,7 @@ class Interpreter(Generic[T]):
         opens = {"scan": self._scan, "while": self._while_loop, "cond": self._cond, "shard_map": self._shard_map}
         if name in opens:
             return opens[name](equation, inputs, place)
+        # Calls such as `jit` are opened; anything else is one operation.
         body = jaxprs.body_of(equation)
         return self._operation(equation, inputs, place) if body is None else self.run(body, inputs, place)
 
@@ -105,6 +109,7 @@ class Interpreter(Generic[T]):
             slices = [self._slice(each, step, turn) for each in stacked]
             carry, rows[step] = scan.outputs(self.run(scan.body, [*constants, *carry, *slices], turn))
         _, avals = scan.outputs([var.aval for var in equation.outvars])
+        # In the order of the steps, also if they ran in reverse.
         stacks = [self._stack([rows[step][k] for step in steps], aval, place) for k, aval in enumerate(avals)]
         return [*carry, *stacks]
 
@@ -154,9 +159,11 @@ def _path(path: Path, stack: Sequence[tuple[str, bool]]) -> Path:
     inner: Path = ()
     # The scopes since the last transformation.
     part: Path = ()
+    # Transformations end a part of the stack, which may repeat the path so far.
     for name, is_scope in stack:
         if not is_scope:
             inner, part = _join(inner, part), ()
+        # The scope that `jax.checkpoint` adds is no layer.
         elif name != "rematted_computation":
             part = (*part, name)
     return path + _join(inner, part)

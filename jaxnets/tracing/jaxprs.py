@@ -62,7 +62,8 @@ class Scan(NamedTuple):
 def scan_parts(equation: Any) -> Scan:
     """Return the parts of a `scan`."""
     params = equation.params
-    if "ft_in" in params:  # since JAX 0.11 or 0.12: a tree (constants, carries, slices) that counts its leaves
+    # Since JAX 0.11 or 0.12: a tree (constants, carries, slices) that counts its leaves.
+    if "ft_in" in params:
         consts, carry, _ = map(len, params["ft_in"].unpack())
     else:
         consts, carry = params["num_consts"], params["num_carry"]
@@ -97,6 +98,7 @@ def branches_of(equation: Any, *, platforms: bool = False) -> list[ClosedJaxpr]:
     branches, names = equation.params["branches"], equation.params.get("branches_platforms")
     if names is None or platforms:
         return [*branches]
+    # The default branch is named `None`; without one, the last branch is taken.
     return [branches[names.index(None) if None in names else -1]]
 
 
@@ -111,8 +113,10 @@ def body_of(equation: Any) -> Jaxpr | ClosedJaxpr | None:
     if len(bodies) != 1 or name in ("scan", "while", "cond"):
         return None
     inner, _ = opened(bodies[0])
-    if name == "shard_map":  # the shapes of its body are those of one device's parts
+    # The shapes of its body are those of one device's parts.
+    if name == "shard_map":
         return bodies[0]
+    # A call passes its inputs on, so the shapes agree; a function that `reduce` holds takes scalars.
     alike = _shapes(inner.invars) == _shapes(equation.invars) and _shapes(inner.outvars) == _shapes(equation.outvars)
     return bodies[0] if alike and not name.startswith("reduce") else None
 
@@ -131,11 +135,13 @@ def called(equation: Any) -> str | None:
 def holds_program(equation: Any) -> bool:
     """Tell whether an operation contains a program: a kernel, a callback, or a function of two scalars."""
     parts = jax.tree.leaves(dict(equation.params), is_leaf=lambda leaf: isinstance(leaf, Jaxpr | ClosedJaxpr))
+    # "call" is in the names of kernels and callbacks, such as `pallas_call` and `pure_callback`.
     return "call" in equation.primitive.name or any(isinstance(leaf, Jaxpr | ClosedJaxpr) for leaf in parts)
 
 
 def bind(equation: Any, *arrays: Any) -> list[Any]:
     """Evaluate an equation on the given inputs."""
+    # The settings under which the equation was traced.
     with equation.ctx.manager:
         made = equation.primitive.bind(*arrays, **equation.primitive.get_bind_params(equation.params))
     return [*made] if equation.primitive.multiple_results else [made]
@@ -158,14 +164,17 @@ def is_elementwise(equation: Any) -> bool:
     if equation.primitive.name in ELEMENTWISE:
         return True
     given, made = _shapes(equation.invars), _shapes(equation.outvars)
+    # Parameters such as `axis`, `axes`, `dimension`
     names_axis = any(word in key for key in equation.params for word in ("axis", "axes", "dim"))
     if not given or names_axis or holds_program(equation):
         return False
     try:
+        # Traced on scalars, the operation must return scalars.
         whole = np.broadcast_shapes(*given)
         scalars = [jax.ShapeDtypeStruct((), atom.aval.dtype) for atom in equation.invars]
         answers = jax.eval_shape(lambda *numbers: bind(equation, *numbers), *scalars)
-    except Exception:  # a custom primitive may raise anything when it is given scalars
+    # A custom primitive may raise anything when it is given scalars.
+    except Exception:
         return False
     return all(shape == whole for shape in made) and all(answer.shape == () for answer in answers)
 

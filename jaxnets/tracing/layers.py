@@ -30,6 +30,7 @@ def costs(program: Program, cost: Callable[[Operation], int | None]) -> dict[Pat
     totals: dict[Path, int] = {(): 0}
     for operation in program.operations:
         amount = (cost(operation) or 0) * operation.times
+        # A layer's cost includes that of the layers inside it.
         for path in upwards(operation.path):
             totals[path] = totals.get(path, 0) + amount
     return totals
@@ -70,6 +71,7 @@ def times(program: Program) -> dict[Path, int]:
 def readers(program: Program) -> dict[Value, list[Operation | None]]:
     """Return the operations that read each value on the way to the outputs, and `None` for an output itself."""
     found: dict[Value, list[Operation | None]] = {value: [None] for value in program.outputs}
+    # From the last operation back: only what leads to an output counts.
     for operation in reversed(program.operations):
         if any(value in found for value in operation.outputs):
             for value in operation.inputs:
@@ -105,6 +107,7 @@ def activations(program: Program) -> dict[Path, int]:
     totals: dict[Path, int] = {(): 0}
     for path, values in outputs(program).items():
         for value in values:
+            # An output that an inner layer made is counted there.
             if value in maker and maker[value].path == path:
                 for outer in upwards(path):
                     totals[outer] = totals.get(outer, 0) + value.nbytes * maker[value].times
@@ -118,6 +121,7 @@ def residuals(program: Program) -> dict[Path, int]:
     """
     known = kinds(program)
     totals: dict[Path, int] = {(): 0}
+    # Each residual once, and only those that an operation made.
     for value in dict.fromkeys(program.outputs):
         if not value.source and known.get(value) == "input":
             for path in upwards(value.path):

@@ -42,8 +42,10 @@ def reach(program: Program, inputs: Mapping[Value, Span]) -> Reach:
     def read(value: Value, reader: Path) -> Span | None:
         """Return the span of a value, and note the layers that the value leaves on its way to the reader."""
         if value in spans:
+            # The layers around the value, except those that it shares with the reader.
             for depth in range(shared(value.path, reader) + 1, len(value.path) + 1):
                 path = value.path[:depth]
+                # Of several values that leave a layer, the one made last counts.
                 if path not in last or number[last[path]] <= number[value]:
                     last[path] = value
         return spans.get(value)
@@ -71,6 +73,7 @@ def _outputs(operation: Operation, spans: list[Span | None], unknown: set[str], 
         assumed.add(name)
         return [elementwise(spans, shape) for shape in shapes]
     unknown.add(name)
+    # Without a rule, each element may depend on anything that the operands depend on.
     return [union([span.everything(shape) for span in spans if span]) for shape in shapes]
 
 
@@ -99,6 +102,7 @@ def mixed(function: Callable[..., Any], *sequences: Any) -> str | None:
         return None
     # Outputs without a time axis, such as one number for each sequence, are not checked.
     spans = [span for span in found.outputs if span is not None and len(span.shape) > 1]
+    # The last step that an element depends on is compared with its own.
     if any((_positions(span, 1) < span.interval(1)[1]).any() for span in spans):
         return "later steps into earlier ones"
     return "the sequences of a batch" if any(_mixes_examples(span) for span in spans) else None
@@ -107,6 +111,7 @@ def mixed(function: Callable[..., Any], *sequences: Any) -> str | None:
 def _mixes_examples(span: Span) -> bool:
     first, last = span.interval(0)
     own = _positions(span, 0)
+    # A nonempty interval that holds more than the element's own example.
     return bool(((first <= last) & ((first < own) | (last > own))).any())
 
 

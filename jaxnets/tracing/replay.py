@@ -55,6 +55,7 @@ class Replay(Interpreter[Live]):
         return self._add("scan_slice", [stacked], [part], place)[0]
 
     def _stack(self, rows: list[Live], aval: Any, place: Place) -> Live:
+        # A scan without steps has no rows to stack.
         whole = jnp.stack([each.array for each in rows]) if rows else jnp.zeros(aval.shape, aval.dtype)
         return self._add("scan_stack", rows, [whole], place)[0]
 
@@ -81,6 +82,7 @@ class TracedReplay(Replay):
 
     def _scan(self, equation: Any, inputs: list[Live], place: Place) -> list[Live]:
         scan = jaxprs.scan_parts(equation)
+        # `first` holds the carries before the first step.
         constants, first, stacked = scan.inputs(inputs)
         before = len(self.operations)
         # What the last trace of the body made.
@@ -110,6 +112,7 @@ class TracedReplay(Replay):
         )
         self.measured |= {each.value: measures[number] for number, each in enumerate(traced["inner"])}
         carried, rows = scan.outputs(traced["outputs"])
+        # The values of the body stand for those of all steps.
         ends = [self._add("carry", [one], [end], place)[0] for one, end in zip(carried, last, strict=True)]
         wholes = [self._add("scan_stack", [row], [whole], place)[0] for row, whole in zip(rows, stacks, strict=True)]
         return [*ends, *wholes]

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-NEVER = 2**40  # the first and the negated last position of an element that depends on nothing
+# The first and the negated last position of an element that depends on nothing.
+NEVER = 2**40
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,13 @@ class Span:
     ) -> "Span":
         """Join the elements of each of `count` windows along an axis dilated by `base` and padded by `before`."""
         shape = (*self.shape[:axis], count, *self.shape[axis + 1 :])
+        # Where each window begins, that of the ghost included.
         starts, bounds = stride * np.arange(count + 1) - before, []
         for array in self.bounds:
             places = [starts + dilation * element for element in range(size)]
             if array.shape[axis + 1] == 1 and (self.beyond or base > 1):
-                places = []  # nothing changes along the axis, so each window equals any of its elements
+                # Nothing changes along the axis, so each window equals any of its elements.
+                places = []
             parts = [self._between(array, axis, place, base) for place in places]
             bounds.append(functools.reduce(_join, parts) if parts else array)
         return self._new(shape, bounds)
@@ -57,7 +60,8 @@ class Span:
         for array in self.bounds:
             for axis in axes:
                 if array.shape[axis + 1] > 1:
-                    real = np.take(array, range(self.shape[axis]), axis + 1)  # without the ghost
+                    # Without the ghost
+                    real = np.take(array, range(self.shape[axis]), axis + 1)
                     array = np.where(_empty(real), NEVER, real).min(axis + 1, keepdims=True, initial=NEVER)
             bounds.append(array.squeeze(tuple(axis + 1 for axis in axes)))
         return self._new(tuple(n for axis, n in enumerate(self.shape) if axis not in axes), bounds)
@@ -83,7 +87,8 @@ class Span:
         new = [axis for axis in range(len(shape)) if axis not in axes]
         for array in self.bounds:
             for axis, (n, target) in enumerate(zip(self.shape, axes, strict=True)):
-                if n != shape[target]:  # an axis of length 1 is broadcast
+                # An axis of length 1 is broadcast.
+                if n != shape[target]:
                     array = np.take(array, [0], axis + 1)
             array = array.transpose(0, *(1 + order))
             bounds.append(np.expand_dims(array, tuple(1 + axis for axis in new)))
@@ -93,6 +98,7 @@ class Span:
         """Return the elements in another shape, in row-major order."""
         bounds, groups = list(self.bounds), reshape_groups(self.shape, tuple(shape))
         for number, array in enumerate(bounds):
+            # Axis 0 of the bounds holds the first and the negated last position.
             at = 1
             for old, new in groups:
                 array = self._regrouped(array, at, old, new)
@@ -107,7 +113,8 @@ class Span:
     def interval(self, axis: int) -> np.ndarray:
         """Return each element's first and last position along an axis of the input, (1, 0) for an empty interval."""
         array = self.bounds[axis]
-        for each, n in enumerate(self.shape, start=1):  # drop the ghosts
+        # Drop the ghosts.
+        for each, n in enumerate(self.shape, start=1):
             array = np.take(array, range(n), each) if array.shape[each] > 1 else array
         first, last = array[0], -array[1]
         return np.stack([np.where(first > last, 1, first), np.where(first > last, 0, last)])
@@ -149,7 +156,8 @@ class Span:
         if base == 1:
             return taken
         nothing = (place % base != 0).reshape([-1 if each == axis else 1 for each in range(len(self.shape))])
-        return np.stack([taken[0], np.where(nothing, 1 - taken[0], taken[1])])  # empty: last = first - 1
+        # An empty interval: last = first − 1.
+        return np.stack([taken[0], np.where(nothing, 1 - taken[0], taken[1])])
 
     def _regrouped(self, array: np.ndarray, at: int, old: tuple[int, ...], new: tuple[int, ...]) -> np.ndarray:
         """Reshape the axes `old` of bounds, from axis `at` on, to `new`."""
@@ -159,7 +167,8 @@ class Span:
             return array.reshape(rest)
         if old == new:
             return array
-        if not new:  # an axis of length 1 is removed
+        # An axis of length 1 is removed.
+        if not new:
             return np.take(array, 0, at)
         # For each new index, ghosts included, the flat index and from it the old indices; only the first of these can
         # exceed its axis.
@@ -173,6 +182,7 @@ class Span:
             reach = np.arange(first.max() + 1)
             line = continued(line, reach) if self.beyond else line[reach.clip(0, old[0])]
             array = np.moveaxis(line, 0, at)
+        # Along an axis stored with length 1, every index is 0.
         index = [0 * place if n == 1 else place for place, n in zip((first, *others), stored, strict=True)]
         return array[(*(slice(None) for _ in range(at)), *index)]
 
@@ -199,11 +209,13 @@ def concatenate(spans: Sequence[Span | None], lengths: Sequence[int], axis: int)
     bounds = []
     for number, like in enumerate(known.bounds):
         parts = [np.full((2, *(1 for _ in shape)), NEVER) if s is None else s.bounds[number] for s in spans]
+        # An axis along which any part changes is stored in full.
         full = [max(part.shape[each] for part in parts) for each in range(like.ndim)]
         lines = []
         for part, n in zip(parts, lengths, strict=True):
             full[axis + 1] = n + 1
-            last = len(lines) == len(lengths) - 1  # whose ghost is that of the whole
+            # The ghost of the last part is that of the whole.
+            last = len(lines) == len(lengths) - 1
             lines.append(np.take(np.broadcast_to(part, full), range(n + last), axis + 1))
         bounds.append(np.concatenate(lines, axis + 1))
     return known._new(shape, bounds)
@@ -214,7 +226,8 @@ def stack(spans: Sequence[Span]) -> Span:
     shape = (len(spans), *spans[0].shape)
     bounds = []
     for arrays in zip(*(span.bounds for span in spans), strict=True):
-        line = np.stack(np.broadcast_arrays(*arrays))  # (n, 2, ...)
+        # (n, 2, ...)
+        line = np.stack(np.broadcast_arrays(*arrays))
         bounds.append(np.moveaxis(continued(line, np.arange(len(spans) + 1)), 0, 1))
     return spans[0]._new(shape, bounds)
 
@@ -228,12 +241,14 @@ def supported(span: Span, axis: int, support: np.ndarray) -> Span:
     parts = []
     for column in support.T:
         chosen = np.flatnonzero(column)
+        # The appended 0 stands for the ghost, which `over` drops.
         parts.append(span.take(axis, np.append(chosen, 0)).over([axis]) if len(chosen) else None)
     known = next((part for part in parts if part is not None), None)
     if known is None:
         return span
     nothing = replace(known, bounds=tuple(np.full_like(array, NEVER) for array in known.bounds))
     stacked = stack([nothing if part is None else part for part in parts])
+    # Stacking has put the outputs first: they move to the contracted axis.
     order = [*range(1, axis + 1), 0, *range(axis + 1, len(span.shape))]
     return stacked.place([stacked.shape[each] for each in order], np.argsort(order).tolist())
 
@@ -241,6 +256,7 @@ def supported(span: Span, axis: int, support: np.ndarray) -> Span:
 def continued(line: np.ndarray, index: np.ndarray) -> np.ndarray:
     """Take elements of a sequence `(n, ...)` that continues beyond its ends with its shortest period."""
     length, shift = period(line)
+    # The number of whole periods before each index; negative below 0.
     turns = (index // length).reshape(-1, *(1 for _ in line.shape[1:]))
     return line[index % length] + turns * shift
 
@@ -259,7 +275,8 @@ def period(line: np.ndarray) -> tuple[int, np.ndarray]:
 
 
 def _empty(array: np.ndarray) -> np.ndarray:
-    return array[0] + array[1] > 0  # first > last
+    # First > last
+    return array[0] + array[1] > 0
 
 
 def _join(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -279,11 +296,14 @@ def reshape_groups(old: tuple[int, ...], new: tuple[int, ...]) -> list[tuple[tup
         if i < len(old) and j < len(new) and old[i] == new[j]:
             i, j = i + 1, j + 1
         elif i < len(old) and (old[i] == 1 or j == len(new)):
-            i += 1  # an axis of length 1 disappears
+            # An axis of length 1 disappears.
+            i += 1
         elif i == len(old):
-            j += 1  # an axis of length 1 appears
+            # An axis of length 1 appears.
+            j += 1
         else:
             i, j = i + 1, j + 1
+            # Extend the group on the side with fewer elements until both sides agree.
             while math.prod(old[a:i]) != math.prod(new[b:j]):
                 if math.prod(old[a:i]) < math.prod(new[b:j]):
                     i += 1
