@@ -35,7 +35,7 @@ class Builder:
 
     @cached_property
     def ingredients(self) -> Ingredients:
-        """What it is compared by, computed once: a sweep asks in each epoch."""
+        """The key by which builders are compared; computed once, since a sweep asks in each epoch."""
         return Ingredients(self.trial_fn)
 
     def __call__(self, extra: Any, inputs: dict[str, Any]) -> Program:
@@ -104,11 +104,12 @@ class Layout:
         return PartitionSpec() if self.mesh is None else PartitionSpec(self.mesh.axis_names)
 
     def over_trials(self, one: Callable[[Any, Any], Any], shared: Any, trials: Any, seeds: int) -> Any:
-        """Return `one(shared, (inputs, state, active))` of each of the stacked trials; `run_epoch` has `seeds`."""
+        """Return `one(shared, (inputs, state, active))` for each stacked trial; `run_epoch` explains `seeds`."""
 
         def local(shared: Any, trials: Any) -> Any:
             if self.strategy == "map":
                 return jax.lax.map(partial(one, shared), trials, batch_size=self.batch_size)
+            # With the same seeds in each configuration, what follows from a seed alone is computed once.
             if seeds:
                 return _vmap_by_seed(partial(one, shared), trials, seeds)
             return jax.vmap(one, (None, 0))(shared, trials)
@@ -178,7 +179,7 @@ def trace_shared(builder: Builder, extra: Any, inputs: Any, key: Key) -> Shared:
 
 def start(builder: Builder, extra: Any, data: Sequence[Any], inputs: Any, keys: Key) -> TrainState:
     """Return stacked train states before their first step."""
-    # In turn, not side by side: so that each has the bits that it has alone.
+    # In turn, not side by side: each trial then starts from the same bits as alone.
     return jax.lax.map(lambda trial: _with_data(builder, extra, data, trial[0]).start(trial[1]), (inputs, keys))
 
 
@@ -217,9 +218,10 @@ def run_epoch(
         (extra, data), (inputs, state, active) = shared, trial
         epoch = _with_data(builder, extra, data, inputs).run_epoch
         if layout.alone:
-            # A branch that is not taken costs nothing. jit: to trace the epoch once for its shapes and for the branch.
+            # `cond` skips an inactive trial at no cost. `jit` traces the epoch once for its shapes and for the branch.
             epoch = jax.jit(epoch)
             shapes = jax.eval_shape(epoch, state)[1]
+            # An inactive trial reports zeros, which the host does not read.
             nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
             state, row = jax.lax.cond(active, epoch, lambda state: (state, nothing), state)
         else:
@@ -233,26 +235,27 @@ def run_epoch(
 
 
 def _vmap_by_seed(one: Callable[[Any], Any], trials: tuple[Any, TrainState, Any], seeds: int) -> Any:
-    """Return `one((inputs, state, active))` of each of the trials, computed with one key per seed and one step for all.
+    """Return `one((inputs, state, active))` for each trial, with one key for each seed and one step number for all.
 
-    What an epoch draws depends on key and step. Where these are not batched over configurations, `vmap` computes the
-    order of the examples, and whatever follows from them alone, once per seed.
+    What an epoch draws depends on its key and step alone. As these are not batched over configurations, `vmap` computes
+    the order of the examples, and whatever else follows from key and step, once per seed.
     """
     _, states, active = trials
-    # A place that is not active may be behind: its step is not that of the others.
+    # The step of the first active place: inactive ones may be behind.
     step = states.step[jnp.argmax(active)]
 
     def of_seed(trials: Any, key: Key) -> Any:
         def of_configuration(trial: Any) -> Any:
             inputs, state, active = trial
             new, row, over = one((inputs, replace(state, key=key, step=step), active))
+            # An inactive trial keeps its own step.
             return replace(new, step=jnp.where(active, new.step, state.step)), row, over
 
         return jax.vmap(of_configuration)(trials)
 
     # (trials, ...) → (configurations, seeds, ...)
     folded = jax.tree.map(lambda leaf: leaf.reshape(-1, seeds, *leaf.shape[1:]), trials)
-    # The first configuration's keys are everybody's.
+    # The outer `vmap` runs over seeds. All configurations have the keys of the first.
     result = jax.vmap(of_seed, (1, 0), 1)(folded, states.key[:seeds])
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), result)
 
@@ -272,10 +275,12 @@ def on_host(tree: Any, *, view: bool = False) -> Any:
     from jax.experimental.multihost_utils import process_allgather
 
     def one(leaf: Any) -> Any:
+        # This process has the whole array.
         if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable:
             return leaf if is_key(leaf) else np.asarray(leaf) if view else np.array(leaf)
         if is_key(leaf):
             return jax.random.wrap_key_data(one(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
+        # Other processes have parts of it.
         return np.array(process_allgather(leaf, tiled=True))
 
     return jax.tree.map(one, tree)
@@ -302,6 +307,7 @@ def _with_data(builder: Builder, extra: Any, data: Sequence[Any], inputs: Any) -
     """Return a trial's program with the arrays `data` in place of its own, which would be compiled in as constants."""
     program = build_program(builder, extra, inputs)
     remaining = iter(data)
+    # Arrays that depend on hyperparameters are traced: they stay.
     leaves = [leaf if is_traced(leaf) else next(remaining) for leaf in _data_leaves(program)]
     train, validation = jax.tree.unflatten(jax.tree.structure((program.train, program.validation)), leaves)
     return replace(program, train=train, validation=validation)
@@ -316,6 +322,7 @@ def _put(sharding: NamedSharding | None, tree: Any) -> Any:
     if sharding is None or sharding.is_fully_addressable:
         return jax.device_put(tree, sharding)
 
+    # Each process puts the part that its devices hold.
     def one(leaf: Any) -> Any:
         if is_key(leaf):
             return jax.random.wrap_key_data(one(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))

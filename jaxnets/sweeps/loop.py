@@ -73,6 +73,7 @@ def run_sweep(
     """
     saved = None if checkpoint is None else SweepCheckpoint(checkpoint, overhead)
     with nullcontext() if saved is None else closing(saved.writer):
+        # Bits depend on the strategy: a resumed sweep takes that of its checkpoint instead of measuring again.
         plan = make_plan(options if saved is None else saved.adopt(options))
         state = SweepState(plan)
         if saved is not None:
@@ -123,11 +124,13 @@ class TrialCallbacks:
         """Call the callbacks of the trials that have run an epoch since the last call."""
         if self.make is None:
             return
+        # Callbacks see train states in the host's memory.
         state.to_host()
         for trial in map(int, np.flatnonzero(state.done > self.seen)):
             number, train_state = int(state.done[trial]) - 1, state.host.one(trial)
             last = {name: rows[trial, number] for name, rows in state.history.items()}
             row = {name: float(value) if np.ndim(value) == 0 else value for name, value in last.items()}
+            # A callback that asks to end the run ends its trial.
             state.over[trial] |= ask(self.interrupted, self._of(trial), number, train_state, row)
             if not state.continues(trial, state.epochs):
                 self._finish(trial, state)
@@ -141,6 +144,7 @@ class TrialCallbacks:
     def close(self) -> None:
         """Call `on_end` of the remaining callbacks: those of trials that an exception ended."""
         for callbacks in self.begun.values():
+            # In reverse order, as nested contexts end
             for callback in reversed(callbacks):
                 callback.on_end()
         self.begun = {}
@@ -157,6 +161,7 @@ class TrialCallbacks:
                     raise NetError(f"expects callbacks of trial {trial}, got {type(each).__name__}; {hint}")
                 if each.restore is not Callback().restore:
                     raise NetError("expects no checkpoint of one trial; sweep(..., checkpoint=folder) saves all")
+            # Recorded first, so that `close` ends them even if `on_start` raises.
             self.begun[trial] = callbacks
             for each in callbacks:
                 each.on_start(self.program)

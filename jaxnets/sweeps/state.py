@@ -36,6 +36,7 @@ class HostStates:
         """Copy stacked states from the devices; places beyond those of the trials are ignored."""
 
         def copy(own: np.ndarray, new: Any) -> None:
+            # NumPy holds random keys as their words.
             own[trials] = (np.asarray(jax.random.key_data(new)) if execution.is_key(new) else new)[: len(trials)]
 
         jax.tree.map(copy, self.arrays, execution.on_host(states, view=True))
@@ -101,6 +102,7 @@ class SweepState:
         for name, values in rows.items():
             if name not in self.history:
                 shape = (len(self.done), self.epochs, *values.shape[1:])
+                # What has not run is NaN, or -1 where the dtype has no NaN.
                 blank = np.nan if jnp.issubdtype(values.dtype, jnp.inexact) else -1
                 self.history[name] = np.full(shape, blank, values.dtype)
             self.history[name][trials, self.done[trials]] = values[places]
@@ -108,11 +110,11 @@ class SweepState:
         self.over[trials] = over[places]
 
     def place(self, plan: Plan, trials: list[int], width: int) -> None:
-        """Put trials on the devices, in so many places; `to_host` first if others are there."""
+        """Put trials on the devices, in `width` places. Call `to_host` before, if others are there."""
         self.placed, self.width = trials, width
         new = [trial for trial in trials if not self.host.begun[trial]]
         if new == trials and width == plan.width:
-            # Nobody has begun: states are made where they are needed, without a copy on the host.
+            # No trial has begun: states go straight to the devices, without a copy on the host.
             states = plan.start(new, places=width)
         else:
             if new:
@@ -185,6 +187,7 @@ def advance(
     else:
         state.width = plan.places_for(len(waiting))
     while not interrupted:
+        # Trials that have more epochs to run keep a place; the places of others are free.
         going = [trial for trial in state.placed if state.continues(trial, until)]
         if not going and not waiting:
             break
@@ -195,6 +198,7 @@ def advance(
             state.to_host()
             state.place(plan, going + waiting[:free], width)
             waiting = waiting[free:]
+        # Places beyond the placed trials are never active.
         active = np.zeros(state.width, bool)
         active[: len(state.placed)] = [state.continues(trial, until) for trial in state.placed]
         assert state.on_devices is not None

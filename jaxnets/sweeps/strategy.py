@@ -26,7 +26,8 @@ EXPENSIVE = re.compile(r"\b(conv_general_dilated|scan|while)\[")
 # Trials per device: enough to measure with, and too few for narrower places to be worth another compilation.
 FEW = 8
 Strategy = Literal["vmap", "map", "measure"]
-_measured: WeakKeyDictionary[Any, dict[Any, Any]] = WeakKeyDictionary()  # the faster strategy, by trial function
+# The faster strategy, by trial function.
+_measured: WeakKeyDictionary[Any, dict[Any, Any]] = WeakKeyDictionary()
 
 
 class ExecutionOptions(TypedDict, total=False):
@@ -99,14 +100,16 @@ class Plan:
         return compiled(execution.run_epoch, [self.builder, self.layout, seeds], arrays, donate=(3,)), arrays
 
     def _seeds(self, trials: list[int]) -> int:
-        """Return how many seeds the places are laid out in, configuration by configuration; 0 if they are not."""
-        # Where trials wait for places, those in them are at different steps.
+        """Return the number of seeds if each device's places are a table `(configurations, seeds)`, else 0."""
+        # If there are fewer places than trials, those in them are at different steps.
         if self.width < len(self.keys):
             return 0
+        # (devices, places per device)
         here = self.seed_numbers[np.asarray(trials)].reshape(self.layout.devices, -1)
         count = len(np.unique(here))
         if here.shape[1] % count:
             return 0
+        # (configurations, seeds)
         rows = here.reshape(-1, count)
         # Each row must be the same permutation of all seeds.
         return count if (rows == rows[0]).all() and len(np.unique(rows[0])) == count else 0
@@ -156,11 +159,14 @@ def prepare(
     total = len(keys)
     mesh = mesh if mesh is not None else _all_devices(total)
     layout = Layout("map" if strategy == "map" else "vmap", batch_size, mesh)
+    # The programs of all trials have the same shapes, so one trial is traced.
     first = jax.tree.map(lambda column: column[0], inputs)
     shared = execution.trace_shared(builder, extra, first, keys[0])
     shared = replace(shared, data=layout.replicate(shared.data))
     width = _even(total, chunk or total, layout.devices)
     plan = Plan(builder, layout.replicate(extra), inputs, keys, shared, layout, width)
+    # On CPU a rule chooses the strategy. Elsewhere, or if asked for, a few trials are measured, unless each device has
+    # only one.
     if strategy is None and layout.platform == "cpu":
         plan = replace(plan, layout=replace(layout, strategy=_faster_on_cpu(shared)))
     elif strategy in ("measure", None) and width > layout.devices:
@@ -171,6 +177,7 @@ def prepare(
         if kind not in known:
             known[kind] = _measure_faster(plan)
         plan = replace(plan, layout=replace(layout, strategy=known[kind]))
+    # Few trials are assumed to fit; of many, as many run at a time as free memory allows.
     if memory_budget is None and width > FEW * layout.devices:
         memory_budget = _free_memory()
     if memory_budget is not None:
@@ -227,6 +234,7 @@ def _measure_faster(plan: Plan) -> Literal["vmap", "map"]:
         jax.block_until_ready(with_strategy.run_epoch(trials, states(), active))
         times = []
         while len(times) < 5 and sum(times) < 0.2:
+            # Each epoch is given new copies, made before the clock starts.
             placed = jax.block_until_ready(states())
             began = time.perf_counter()
             jax.block_until_ready(with_strategy.run_epoch(trials, placed, active))
@@ -244,6 +252,7 @@ def _within(plan: Plan, budget: int) -> int:
     devices = plan.layout.devices
     # A fixed part, and a part per trial: its state, as input and as output.
     fixed, each = _bytes((plan.shared.data, plan.extra)), 2 * _bytes(plan.shared.state)
+    # Side by side, each trial has its own scratch memory; in turn, they share it.
     if plan.layout.strategy == "vmap":
         each += scratch // (len(trials) // devices)
     else:

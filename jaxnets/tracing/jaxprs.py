@@ -173,8 +173,8 @@ def is_elementwise(equation: Any) -> bool:
         whole = np.broadcast_shapes(*given)
         scalars = [jax.ShapeDtypeStruct((), atom.aval.dtype) for atom in equation.invars]
         answers = jax.eval_shape(lambda *numbers: bind(equation, *numbers), *scalars)
-    # A custom primitive may raise anything when it is given scalars.
     except Exception:
+        # A custom primitive may raise anything when it is given scalars.
         return False
     return all(shape == whole for shape in made) and all(answer.shape == () for answer in answers)
 

@@ -27,7 +27,7 @@ Values = dict[str, Any]
 class Epoch:
     """Pure functions over a train state, wherever its batches come from; `program` describes each attribute.
 
-    Two of the same ingredients are equal, so that what is compiled for one serves the other.
+    Epochs with equal ingredients are equal, so that code compiled for one serves the other.
 
     Attributes:
         net: the network.
@@ -53,7 +53,7 @@ class Epoch:
 
     @cached_property
     def ingredients(self) -> Ingredients:
-        """What it is compared by."""
+        """The key by which epochs are compared."""
         return Ingredients(*(getattr(self, each.name) for each in fields(self) if each.compare))
 
     def __eq__(self, other: object) -> bool:
@@ -67,7 +67,8 @@ class Epoch:
         # Augmentation derives from key and step alone, so that a resumed run repeats it.
         key = jax.random.fold_in(state.key, state.step)
         if self.augment is not None:
-            keys = jax.random.split(fold(key, "augment"), len(batch.weights))  # one per example
+            # One key per example
+            keys = jax.random.split(fold(key, "augment"), len(batch.weights))
             batch = replace(batch, x=jax.vmap(self.augment)(keys, batch.x))
         if self.batch_augment is not None:
             batch = Batch(*self.batch_augment(fold(key, "mix"), batch.x, batch.y, batch.weights))
@@ -84,12 +85,13 @@ class Epoch:
         return state, batch_totals(self.metrics, outputs, batch, parts)
 
     def evaluated(self, state: TrainState, train: Data | None = None) -> dict[str, tuple[Params, State]]:
-        """Return what is evaluated by the prefix of its values: the train state, and its moving average if any.
+        """Return `(params, state)` to evaluate, by prefix of its values: the train state's and, if any, its average's.
 
-        With training data, the average gets batch-norm statistics of its own.
+        With training data, the moving average gets its own batch-norm statistics, else those of the train state.
         """
         found = {"validation": (state.params, state.state)}
         if state.ema is not None:
+            # The statistics in training are those of other parameters than the average's.
             statistics = state.state
             if train is not None:
                 x, _, *weights = train
@@ -106,7 +108,7 @@ class Epoch:
         return found
 
     def evaluate(self, evaluated: Mapping[str, tuple[Params, State]], validation: Data) -> dict[str, Values]:
-        """Return the values of each of them over the validation data."""
+        """Return the values over the validation data, by prefix, of each `(params, state)` that `evaluated` returns."""
         sharding = self.validation_sharding
         with labeled_as(child="validation"):
             return {

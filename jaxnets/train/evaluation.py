@@ -76,6 +76,7 @@ def merge_totals(metrics: Mapping[str, Metric], a: Totals, b: Totals) -> Totals:
 
 def reported_values(metrics: Mapping[str, Metric], totals: Totals) -> dict[str, jax.Array]:
     """Return the means of the objective's parts and the metrics' values, by name."""
+    # The weighted sums of the parts over all batches, divided by the total weight
     means = {name: each.value / totals["weight"].value for name, each in totals["parts"].items()}
     return merge_unique(means, {name: metric.value(totals["metrics"][name]) for name, metric in metrics.items()})
 
@@ -91,6 +92,7 @@ def scan_batches(
         carry: what it starts with.
         batches: a pytree of arrays `(batches, ...)`.
     """
+    # A scan needs its carry's shapes before the first batch.
     first = jax.tree.map(lambda leaf: leaf[0], batches)
     nothing = zero_totals(jax.eval_shape(one_batch, carry, first)[1])
 
@@ -108,7 +110,8 @@ def batch_indices(examples: int, batch_size: int) -> tuple[jax.Array, jax.Array]
 
     The last batch is filled up from the beginning, with weight 0.
     """
-    batches = -(-examples // batch_size)  # rounded up
+    # Rounded up
+    batches = -(-examples // batch_size)
     index = jnp.arange(batches * batch_size).reshape(batches, batch_size)
     return index % examples, (index < examples).astype(jnp.float32)
 
@@ -238,6 +241,7 @@ def _predict(
 ) -> Any:
     net = arguments.network(net)
     examples = len(jax.tree.leaves(x)[0])
+    # (batches, batch)
     index, _ = batch_indices(examples, _even_size(batch_size, examples, batch_sharding))
 
     def one_batch(rows: jax.Array) -> Any:

@@ -157,7 +157,8 @@ def run_with(program: Program, key: Key, callbacks: Sequence[Callback]) -> tuple
             restored = None
             for callback in callbacks:
                 if restored is None and callback.restore is not _nothing:
-                    begun.append(callback)  # its `on_end` is due from here on: it may hold a lock
+                    # Its `on_end` is due from here on: it may hold a lock.
+                    begun.append(callback)
                     restored = callback.restore(program, key)
             if restored is None:
                 state = compiled(begin, [program.recipe, program.stopping, program.row], [key])(key)
@@ -169,22 +170,26 @@ def run_with(program: Program, key: Key, callbacks: Sequence[Callback]) -> tuple
                 if callback not in begun:
                     begun.append(callback)
             with _exit_together(), _epochs(program, state) as run_epoch:
+                # A restored run may be over already.
                 over = _any_process(_is_over(state) or bool(interrupted))
                 while len(rows) < program.epochs and not over:
                     state, row = run_epoch(state)
                     # Copies: what `device_get` returns on a CPU is the device's own buffer.
                     rows.append({name: np.array(value) for name, value in jax.device_get(row).items()})
+                    # Scalars as `float`, for callbacks
                     values = {name: float(each) if np.ndim(each) == 0 else each for name, each in rows[-1].items()}
                     asked = ask(interrupted, callbacks, len(rows) - 1, state, values)
                     over = _any_process(asked or _is_over(state) or bool(interrupted))
             for callback in callbacks:
                 callback.on_finish(len(rows), state)
         finally:
+            # In reverse order, as nested contexts end
             for callback in reversed(begun):
                 callback.on_end()
     if rows:
         history = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-    else:  # ended before the first epoch: empty arrays under the names that it would report
+    else:
+        # Ended before the first epoch: empty arrays under the names that it would report
         shapes = traced_epoch(program, state).out_info[1]
         history = {name: np.zeros((0, *each.shape), each.dtype) for name, each in shapes.items()}
     if state.failed is not None and int(state.failed) >= 0:
@@ -212,7 +217,8 @@ def _is_over(state: TrainState) -> bool:
 def _explanation(program: Program, state: TrainState) -> str:
     try:
         return find_nonfinite(program, state)
-    except Exception as error:  # out of memory, say: the train state is worth more than its explanation
+    except Exception as error:
+        # Out of memory, say: the train state is worth more than its explanation.
         return f"stops at step {int(state.failed)}, at a value that is not finite; looking for it failed: {error}"
 
 

@@ -42,7 +42,8 @@ class _Default(int):
 
 History = dict[str, Any]
 DEFAULT_BATCH_SIZE = _Default(64)
-STATIC = {"static": True}  # part of what a compiled program is compiled for, not one of its arrays
+# A part of what a program is compiled for, not one of its arrays.
+STATIC = {"static": True}
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +77,7 @@ class Recipe(Epoch):
         def one_batch(state: TrainState, rows: tuple[jax.Array, jax.Array]) -> tuple[TrainState, Totals]:
             return self.train_step(state, gather_batch(train, *rows, self.batch_sharding))
 
+        # Indices and weights of the batches in this epoch's order, (batches, batch)
         before, order = state, self.batch_rows(state, state.step, train)
         state, row = scan_batches(self.metrics, one_batch, state, order)
         state = revert_nonfinite(before, state)
@@ -85,8 +87,9 @@ class Recipe(Epoch):
 
     def next_batch(self, state: TrainState, train: Data) -> Batch:
         """Return the batch of the next step, augmented."""
-        # The order derives from the step at which the epoch began.
+        # The number of the step within its epoch, which has ⌈examples / batch_size⌉ steps.
         place = state.step % -(-self.examples // self.batch_size)
+        # The order derives from the step at which the epoch began.
         index, weights = self.batch_rows(state, state.step - place, train)
         return self.prepare(state, gather_batch(train, index[place], weights[place], self.batch_sharding))
 
@@ -211,7 +214,7 @@ class Program:
 
 
 def begin(recipe: Recipe, stopping: EarlyStopping | None, row: Any, key: Key) -> TrainState:
-    """Return `Program.start` as a function of arrays."""
+    """Return the train state before the first step: `Program.start` as a function of arrays."""
     state = recipe.start(key, row)
     return state if stopping is None else stopping.start(state)
 
@@ -224,7 +227,10 @@ def advance(
     train: Data,
     validation: Data | None,
 ) -> tuple[TrainState, History]:
-    """Return `Program.run_epoch` as a function of arrays, whose parameters lie on the devices as `shardings` says."""
+    """Return the train state one epoch later, and its values: `Program.run_epoch` as a function of arrays.
+
+    `shardings` says how the parameters lie on the devices, before and after.
+    """
     after, row = recipe.run_epoch(state, train, validation)
     after = replace(after, params=constrained_as(after.params, shardings))
     if stopping is not None:
@@ -360,6 +366,7 @@ def build(
     stream = data if isinstance(data, Stream) else None
     sampler = functions["sampler"]
     with labeled_as(label):
+        # `size` is the batch size: as given, all examples, or that of the stream.
         if stream is None:
             examples = check_data("data", data, finite=options.halt_on_nonfinite)
             size = examples if batch_size is None else batch_size
@@ -394,6 +401,7 @@ def build(
     weighted = filled or (len(data) == 3 if stream is None else stream.reading.weighted)
     options = replace(options, weighted=weighted)
     plateau = options.plateau
+    # Text for checkpoints to compare, without options whose `repr` may differ between processes.
     written = replace(options, monitor=None, ema_decay=None, plateau=None)
     settings = {
         "net": repr(net),

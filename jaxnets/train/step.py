@@ -52,14 +52,15 @@ class Options:
         accumulate: compute a batch in this many equal parts, one after another, and sum their gradients. It takes less
             memory for the same step, except for layers that look at the whole batch.
         loss_scale: dynamic scaling of the loss, `LossScale()`, for networks that compute in float16.
-        plateau: a value of the history for which lower is better, and what lowers the learning rate by it after every
-            epoch: `("validation/loss", optax.contrib.reduce_on_plateau(patience=5))`. Its factor scales the updates
-            of the next epoch. (Inside the optimizer's chain it would see each batch's loss.)
+        plateau: the name of a reported value for which lower is better, and the transformation that sees this value
+            after every epoch: `("validation/loss", optax.contrib.reduce_on_plateau(patience=5))`. Its factor scales
+            the updates of the next epoch. (Inside the optimizer's chain it would see each batch's loss.)
         monitor: a function from a `StepInfo` to further values to report, by name, such as `jn.train.norms()`.
-        halt_on_nonfinite: halt training before a step that meets a non-finite loss or gradient, even if the optimizer
-            would clip it, or gradients of one parameter whose sum overflows; `state.failed` is that step. Parameters
-            that an update makes infinite are detected by the next step's loss or at the end of the epoch; the train
-            state is then that of the epoch's beginning. Data in memory are searched for NaN, too.
+        halt_on_nonfinite: halt training before a step whose loss or gradients are not finite, even if the optimizer
+            would clip them; `state.failed` is that step. A parameter whose gradients sum to an overflow counts as
+            non-finite. Parameters that an update makes infinite are detected by the next step's loss or at the end of
+            the epoch; in both cases the train state becomes that of the epoch's beginning. Data in memory are searched
+            for NaN, too.
         freeze: a pattern over the paths of parameters that stay as they are; usually the argument of `program`.
         ema_decay: decay of the moving average of the parameters; usually the argument of `program`.
         weighted: whether examples may have different weights, which batch statistics then follow.
@@ -114,6 +115,7 @@ def start(
     (0, (3, 2))
     """
     params, state = net.init(fold(key, "init"), spec(x))
+    # Frozen parameters have no optimizer state.
     learned, _ = split_frozen(params, options.freeze)
     return TrainState(
         params,
@@ -174,6 +176,7 @@ def make_train_step(
     def gradients(before: TrainState, batch: Batch, key: Key) -> tuple[Any, tuple[Any, State, dict[str, jax.Array]]]:
         learned, frozen = split_frozen(before.params, options.freeze)
 
+        # Only the learned parameters are differentiated.
         def scaled_loss(learned: Any) -> tuple[jax.Array, tuple]:
             total, aux = evaluate(replace(before, params=join_frozen(learned, frozen)), batch, key)
             return total if before.scale is None else total * before.scale.factor.astype(total.dtype), aux
@@ -183,7 +186,8 @@ def make_train_step(
 
     compute, recompute = gradients, evaluate
     if options.accumulate > 1:
-        # An optimizer with a line search differentiates the value. `checkpoint` keeps the residuals of one part only.
+        # An optimizer with a line search differentiates `value_fn`; with `checkpoint`, that holds the residuals of one
+        # part at a time.
         compute = _in_parts(gradients, options.accumulate, batch_sharding)
         recompute = _in_parts(jax.checkpoint(evaluate), options.accumulate, batch_sharding)
 
@@ -203,6 +207,7 @@ def make_train_step(
             )
             ema = before.ema
             if options.ema_decay is not None:
+                # The average follows the parameters before they are rounded to half precision.
                 exact = join_frozen(unrounded(opt_state, params), frozen)
                 ema = _moving_average(ema, exact, options.ema_decay, before.step)
             return (params, opt_state, ema), updates if options.monitor else None
@@ -212,6 +217,7 @@ def make_train_step(
             shapes = jax.eval_shape(take_step)[1] if options.monitor else None
             return (learned, before.opt_state, before.ema), jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
 
+        # The optimizer's part of the train state follows below.
         after = replace(before, state=keep_state(state, before.state, options.freeze), step=before.step + 1)
         if options.halt_on_nonfinite or options.loss_scale is not None:
             finite = _all_finite([parts["loss"], *jax.tree.leaves(grads)])
@@ -276,15 +282,17 @@ def revert_nonfinite(before: TrainState, after: TrainState) -> TrainState:
 def _check_step(
     options: Options, before: TrainState, after: TrainState, loss: jax.Array, finite: jax.Array
 ) -> tuple[TrainState, jax.Array]:
-    """Return the next train state without what the optimizer makes, and whether the optimizer's step is taken."""
+    """Return the next train state, except for the optimizer's part, and whether the optimizer's step is taken."""
     halted = jnp.zeros((), bool)
     if options.halt_on_nonfinite:
-        # A loss scale may overflow gradients, and shrinks until it is 1; it can't be the cause of a non-finite loss.
+        # A loss scale above 1 may be why gradients overflow: it shrinks, and training goes on. It is never why the
+        # loss, which is not scaled here, is not finite.
         final = True if before.scale is None else (before.scale.factor <= 1) | ~jnp.isfinite(loss)
         halted = (before.failed >= 0) | (~finite & final)
+        # The first step that failed is recorded.
         after = replace(after, failed=jnp.where(halted & (before.failed < 0), before.step, before.failed))
     taken = finite & ~halted
-    # A skipped step counts as a step and keeps the network's state; a halted run does not count on.
+    # A skipped step counts as a step, but leaves the network's state; a halted run counts no further steps.
     state = jax.tree.map(lambda new, old: jnp.where(taken, new, old), after.state, before.state)
     after = replace(after, state=state, step=jnp.where(halted, before.step, after.step))
     if options.loss_scale is not None and before.scale is not None:
@@ -301,6 +309,7 @@ def _all_finite(leaves: list[jax.Array]) -> jax.Array:
     last element of a running sum, because XLA would fuse a plain conjunction or reduction into every operation that
     reads it and compute it again in each.
     """
+    # In float32 at least: sums in float16 could overflow.
     sums = [leaf.sum(dtype=jnp.promote_types(leaf.dtype, jnp.float32)) for leaf in leaves]
     return jnp.cumsum(~jnp.stack([jnp.isfinite(each) for each in sums]), dtype=jnp.int32)[-1] == 0
 

@@ -22,7 +22,8 @@ from jaxnets.train.labels import Check, known_labels, label_check
 from jaxnets.train.state import Batch, TrainState
 from jaxnets.train.step import revert_nonfinite
 
-IN_FLIGHT = 2  # steps the host may be ahead of the device; the batches of more would fill the device's memory
+# How many steps the host may be ahead of the device; the batches of more would fill the device's memory.
+IN_FLIGHT = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +55,7 @@ class Streamed:
         shapes = spec((first.x, first.y, first.weights))
         if epoch.options.ema_decay is not None and validation is not None:
             _, state = jax.eval_shape(epoch.net.init, jax.random.key(0), shapes[0])
+            # A network with state has statistics, which the moving average needs, too.
             if jax.tree.leaves(state):
                 why = "its statistics would be estimated from all inputs after every epoch, a second reading"
                 hint = "leave out ema_decay=, or validation= and evaluate jn.train.ema_params(net, state, x)"
@@ -61,6 +63,7 @@ class Streamed:
                     f"can't evaluate the moving average of a network with state on a stream: {why}; {hint}",
                     label="program",
                 )
+        # Labels are checked only where they are integers.
         integers = known_labels(first.y) is not None
         check = label_check(epoch.net, epoch.objective, epoch.metrics, shapes[0]) if integers else None
         return cls(batches, validation if isinstance(validation, Stream) else None, epoch, shapes, check)
@@ -73,7 +76,7 @@ class Streamed:
         return batch.x, batch.y, batch.weights
 
     def numbers(self, state: TrainState) -> list[int]:
-        """Return the number in the source of each example of that batch."""
+        """Return, for each row of that batch, the number of its example in the source."""
         numbers = self.batches.reading.numbers(int(state.step))
         # An incomplete batch is filled up from its own beginning.
         return [numbers[row % len(numbers)] for row in range(self.batches.reading.batch_size)]
@@ -128,8 +131,10 @@ def close_epoch(
 ) -> tuple[TrainState, Values]:
     """Return the train state after `plateau` and early stopping have seen the epoch's values, and these values."""
     evaluations = {prefix: reported_values(epoch.metrics, each) for prefix, each in evaluated.items()}
-    if validation:  # data on the device beside a stream to train on
+    # Validation data on the device, beside a stream to train on.
+    if validation:
         evaluations = epoch.evaluate(epoch.evaluated(state), validation)
+    # Totals become means here, once per epoch.
     row = epoch.report(state, reported_values(epoch.metrics, totals), evaluations)
     state = epoch.update_plateau(state, row)
     return state if stopping is None else stopping.update(state, row), row
@@ -148,6 +153,7 @@ def streamed_epochs(
     reader.inspect = train_inspection = _Inspection(stream.check, "data")
     validation_reader, validation_inspection = None, _Inspection(stream.check, "validation")
     if stream.validation is not None:
+        # A resumed run reads the validation stream from the epoch that it has reached.
         epochs_done = step // stream.batches.batches
         validation_reader = stream.validation.again(epochs_done * stream.validation.batches, epochs=epochs)
         validation_reader.inspect = validation_inspection
@@ -164,6 +170,7 @@ def streamed_epochs(
         carry: tuple[TrainState, Totals | None], batch: Batch
     ) -> tuple[tuple[TrainState, Totals], jax.Array]:
         state, totals = carry
+        # Zeros in the shape of the first batch's totals
         totals = call(first_totals, [epoch], state, batch) if totals is None else totals
         state, totals, halted = call(train_on_batch, [epoch], state, totals, batch, donate=(0, 1))
         return (state, totals), halted
