@@ -119,6 +119,7 @@ def _entry(
     run.__name__ = run.__qualname__ = function.__name__
     # A new function each time: JAX holds the code it compiled for a function as long as the function lives.
     jitted = jax.jit(run, static_argnums=0, donate_argnums=[number + 1 for number in donate])
+    # If one of the objects compared by identity dies, no key can equal this one any more.
     weak = [each.get() for each in key.held if isinstance(each.get, weakref.ref)]
     return key, jitted, [weakref.ref(each, lambda _: _cache.pop(key, None)) for each in weak]
 

@@ -40,7 +40,7 @@ Kind = tuple[str, tuple[Any, ...], bool]
 
 @dataclass(frozen=True, eq=False)
 class _Fold:
-    """A key put off: a number folded into another key, which may be put off too; `level` counts the folds."""
+    """A deferred key: a number to fold into another key, which may be deferred itself; `level` counts the folds."""
 
     key: Any
     data: Any
@@ -48,7 +48,7 @@ class _Fold:
 
 
 class _Draw(NamedTuple):
-    """A draw put off: its kind, key and shape, and the factors that scale it one after another."""
+    """A deferred draw: its kind, key and shape, and the factors that scale it one after another."""
 
     kind: Kind
     key: jax.Array | _Fold
@@ -77,7 +77,7 @@ def draw_together(make: Callable[[jax.Array], Any], key: jax.Array) -> Any:
     def read(atom: Any) -> Any:
         return atom.val if isinstance(atom, Literal) else values[atom]
 
-    # Draws are put off to the end, together with the factors that scale them; everything else is evaluated.
+    # Draws are deferred to the end, together with the factors that scale them; everything else is evaluated.
     for eqn in jaxpr.eqns:
         operands = [read(atom) for atom in eqn.invars]
         later = _fold(eqn, operands) or _draw(eqn, operands, body_of_draw) or _changed(eqn, operands)
@@ -98,11 +98,13 @@ def _counts_up(key: jax.Array) -> bool:
 
 
 def _fold(eqn: Any, operands: Sequence[Any]) -> _Fold | tuple[_Fold, ...] | None:
-    """Return a key put off, or several as a tuple; `None` for any other operation.
+    """Return a deferred key, or several as a tuple; `None` for any other operation.
 
-    Only inside a trace, where XLA would compile a loop for every key; known keys are folded by one compiled function.
+    Keys are deferred only inside a trace, where XLA would compile a loop for each of them. Known keys are
+    folded one by one, by the same compiled function.
     """
     name, key, shape = eqn.primitive.name, operands[0] if operands else None, eqn.outvars[0].aval.shape
+    # Several keys, of a split: select among them.
     if isinstance(key, tuple) and not isinstance(key, _Draw):
         if name == "unstack":
             return key
@@ -114,23 +116,27 @@ def _fold(eqn: Any, operands: Sequence[Any]) -> _Fold | tuple[_Fold, ...] | None
     level = key.level + 1 if isinstance(key, _Fold) else 1
     if name == "random_fold_in" and shape == () and not is_traced(operands[1]):
         return _Fold(key, operands[1], level)
-    if name == "random_split" and len(shape) == 1:  # key i of a split is the key with i folded in
+    # Key i of a split is the key with i folded in.
+    if name == "random_split" and len(shape) == 1:
         return tuple(_Fold(key, number, level) for number in range(shape[0]))
     return None
 
 
 def _keys(keys: Sequence[Any]) -> jax.Array:
-    """Return keys `(n,)`, those put off derived level by level: all keys of one level at once."""
+    """Return keys `(n,)`; deferred ones are derived level by level, all keys of a level at once."""
     folds: dict[_Fold, None] = {}
+    # Every fold that is needed, each once.
     for key in keys:
         while isinstance(key, _Fold) and key not in folds:
             folds[key] = None
             key = key.key
     known = [key for key in keys if not isinstance(key, _Fold)]
+    # Keys by level, and the place of each fold: the number of keys before its level, and its row in the level.
     made, place = [jnp.stack(known)] if known else [], {}
     before: Any = None
     for level in range(1, max((fold.level for fold in folds), default=0) + 1):
         row = [fold for fold in folds if fold.level == level]
+        # The first level folds into known keys, each further one into keys of the level before.
         if level == 1:
             parents = jnp.stack([fold.key for fold in row])
         else:
@@ -145,8 +151,9 @@ def _keys(keys: Sequence[Any]) -> jax.Array:
 
 
 def _draw(eqn: Any, operands: Sequence[Any], body_of_draw: Callable[..., Any]) -> _Draw | None:
-    """Return an operation as a draw put off, `None` if it is not one of JAX's own in float32."""
+    """Return an operation as a deferred draw, `None` if it is not one of JAX's own in float32."""
     name, out = jaxprs.called(eqn), eqn.outvars[0].aval
+    # A draw by a single threefry key, with known bounds
     if name not in DRAWS or str(eqn.invars[0].aval.dtype) != "key<fry>" or eqn.invars[0].aval.shape != ():
         return None
     if out.dtype != jnp.float32 or not out.size or not all(isinstance(bound, Literal) for bound in eqn.invars[1:]):
@@ -165,12 +172,13 @@ def _body_of_draw(kind: Kind, shape: tuple[int, ...]) -> Any:
     """Return the jaxpr inside JAX's own draw; JAX traces it once for each shape, and returns the same object."""
     name, bounds, _ = kind
     draw = partial(DRAWS[name], shape=shape, dtype=jnp.float32)
+    # The last equation calls the draw.
     (eqn, *_) = jax.make_jaxpr(lambda key: draw(key, *bounds))(jax.random.key(0)).eqns[-1:]
     return jaxprs.body_of(eqn)
 
 
 def _changed(eqn: Any, operands: Sequence[Any]) -> _Draw | None:
-    """Return erf⁻¹ of a draw, or its product with a number, as a draw put off; `None` for any other operation."""
+    """Return erf⁻¹ of a draw, or its product with a number, as a deferred draw; `None` for any other operation."""
     if eqn.primitive.name == "erf_inv" and isinstance(operands[0], _Draw) and not operands[0].factors:
         return operands[0]._replace(kind=(*operands[0].kind[:2], True))
     if eqn.primitive.name == "mul":
@@ -182,6 +190,7 @@ def _changed(eqn: Any, operands: Sequence[Any]) -> _Draw | None:
 
 def _finished(values: Sequence[Any]) -> list[Any]:
     """Return values with every draw among them computed, those of a kind together."""
+    # First the deferred keys, then tuples of them, then the draws of each kind.
     finished = [_keys([value])[0] if isinstance(value, _Fold) else value for value in values]
     finished = [
         _keys(value) if isinstance(value, tuple) and not isinstance(value, _Draw) else value for value in finished
@@ -197,6 +206,7 @@ def _finished(values: Sequence[Any]) -> list[Any]:
 def _computed(kind: Kind, draws: Sequence[_Draw]) -> list[Any]:
     """Return the values of draws of one kind."""
     sizes = [math.prod(draw.shape) for draw in draws]
+    # One draw gains nothing from the loop, and too many values would not fit in memory twice.
     if len(draws) == 1 or sum(sizes) > LARGEST:
         keys = _finished([draw.key for draw in draws])
         return [
@@ -204,6 +214,7 @@ def _computed(kind: Kind, draws: Sequence[_Draw]) -> list[Any]:
         ]
     # Each draw takes whole pieces; the rest of its last one is dropped.
     pieces = [-(-size // PIECE) for size in sizes]
+    # For each piece, the number of its draw and of the first value to draw: (pieces,) each
     rows = np.repeat(np.arange(len(draws)), pieces)
     starts = np.concatenate([np.arange(n, dtype=np.uint32) * np.uint32(PIECE) for n in pieces])
     # (pieces, PIECE)
@@ -225,6 +236,7 @@ def _in_pieces(kind: Kind, keys: jax.Array, rows: Any, starts: Any) -> jax.Array
 
     def one(piece: tuple[jax.Array, jax.Array]) -> jax.Array:
         key, start = piece
+        # A key of `_FROM`: a threefry key, and the count from which to draw.
         key = jax.random.wrap_key_data(jnp.append(key, start), impl=_FROM)
         return _drawn(kind, key, (PIECE,))
 

@@ -136,6 +136,7 @@ def _is_installed(thing: Any) -> bool:
         file, name = thing.__code__.co_filename, str(thing.__globals__.get("__name__"))
     else:
         file, name = getattr(module, "__file__", None) or "", str(thing.__module__)
+    # A module without a file is built in, unless it is the user's session.
     built_in = module is not None and not file and name != "__main__"
     packaged = file.startswith(_STANDARD) or not {"site-packages", "dist-packages"}.isdisjoint(Path(file).parts)
     return built_in or packaged or name.partition(".")[0] in LIBRARIES
@@ -183,4 +184,5 @@ class _Same:
         return self._id
 
     def __eq__(self, other: object) -> bool:
+        # A reference to a dead object equals no other reference.
         return self is other or (isinstance(other, _Same) and self.get() is not None and self.get() is other.get())

@@ -96,6 +96,7 @@ class Net(Value):
 
     def __post_init__(self) -> None:
         for name, function in (("init", self.init), ("apply", self.apply)):
+            # The dataclass is frozen.
             object.__setattr__(self, name, _checked(function, name, self.label))
         object.__setattr__(self, "kind", self.kind or self.label)
 
@@ -170,6 +171,7 @@ class Net(Value):
         self[path]
         if self.cut is None:
             raise NetError(f"runs no children in order, so it can't stop after {path!r}", label=self.label)
+        # Only the children up to the path's first name remain.
         apply, children = self.cut(tuple(path.split("/"))), {}
         for name, child in self.children.items():
             children[name] = child
@@ -177,6 +179,7 @@ class Net(Value):
                 break
 
         def build(key: Key, x: Any) -> tuple[Params, State, Any]:
+            # The parameters are those of the whole network.
             params, state, _ = self.init_with_output(key, x)
             return params, state, jax.eval_shape(lambda p, s, x: apply(p, s, x)[0], params, state, x)
 
@@ -223,6 +226,7 @@ def _checked(function: Callable, name: str, label: str) -> Callable:
         # A well-formed call checks the values of its arguments, any other one explains itself.
         if len(args) == needs and all(option in allowed for option in options):
             with labeled_as(label):
+                # An array passes without a walk over a tree.
                 if not isinstance(x := args[-1], jax.Array | np.ndarray | jax.ShapeDtypeStruct):
                     check_input(x)
                 if (key := options.get("key")) is not None:
@@ -286,6 +290,7 @@ def check_key(key: Any) -> None:
         NetError: if it is not.
     """
     dtype, rank = getattr(key, "dtype", None), getattr(key, "ndim", None)
+    # An old-style key is an array of uint32, and has an axis of its own.
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
     if not typed and (dtype != jnp.uint32 or rank == 0):
         raise NetError(f"expects a key such as jax.random.key(0), got {shown(key)}")
@@ -313,6 +318,7 @@ def compose(
     def init_fn(key: Key, x: Any) -> tuple[Params, State]:
         check_key(key)
         x = spec(x)
+        # The initial values of a deep network are drawn in one compiled loop.
         return draw_together(lambda key: build(key, x)[:2], key) if _layers(children) >= DEEP else build(key, x)[:2]
 
     def apply_fn(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
@@ -346,8 +352,10 @@ def _differences(build: Callable, params: Params, state: State, x: Any) -> str:
     wanted_trees = jax.eval_shape(lambda: build(key, spec(x))[:2])
     found: list[str] = []
     hint = "; pass what its own init returned"
+    # The state has the paths that the parameters should have.
     if paths(state) and paths(state).keys() == paths(wanted_trees[0]).keys():
         hint = "; parameters and state are swapped"
+    # The variables of Flax hold the parameters under this name.
     if isinstance(params, Mapping) and "params" in params and "params" not in wanted_trees[0]:
         hint = "; pass the parameters alone, variables['params']"
     for what, wanted, given in zip(("parameters", "state"), wanted_trees, (params, state), strict=True):

@@ -49,7 +49,8 @@ class Padded:
                 object.__setattr__(self, name, _array(name, given))
         values, lengths = self.values, self.lengths
         if not (hasattr(values, "shape") and hasattr(values, "dtype")):
-            return  # not arrays: axes for `vmap`, for instance
+            # Not arrays: axes for `vmap`, for instance.
+            return
         if not (hasattr(lengths, "shape") and hasattr(lengths, "dtype")):
             raise NetError(f"expects integer lengths (batch,), got {shown(lengths)}", label="Padded")
         # Stacked batches: lengths (..., batch), values (..., batch, time, *features).
@@ -94,6 +95,7 @@ class Padded:
             raise NetError(f"expects sequences (time, ...) that differ in time alone, got {found}", label="Padded")
         lengths = np.array([len(each) for each in arrays], np.int32)
         values = np.full((len(arrays), lengths.max(), *shapes.pop()), fill, np.result_type(*full))
+        # The rest of each row keeps `fill`.
         for row, each in zip(values, arrays):
             if each.size:
                 row[: len(each)] = each
@@ -171,7 +173,8 @@ def step_check(function: Callable[..., Any], written: Any) -> Callable[..., None
         shapes = structure, *((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
         if own or shapes in passed:
             return
-        from jaxnets.tracing.reach import mixed  # a slow import that few networks need
+        # A slow import that few networks need.
+        from jaxnets.tracing.reach import mixed
 
         specs = (jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)) for x in sequences)
         if (what := mixed(lambda *sequences: function(params, *sequences), *specs)) is not None:

@@ -102,6 +102,7 @@ class Value:
         return made, (portable(self),)
 
     def __deepcopy__(self, _: Any) -> Self:
+        # Values don't change, so a value is its own copy.
         return self
 
 
@@ -121,6 +122,7 @@ def portable(thing: Any) -> Any:
     >>> made(portable(jn.dense(3))) == jn.dense(3)
     True
     """
+    # Except for named tuples, whose type takes its fields one by one.
     if isinstance(thing, tuple | list) and not hasattr(thing, "_fields"):
         return type(thing)(_inside(place, each) for place, each in enumerate(thing))
     if isinstance(thing, dict):
@@ -131,6 +133,7 @@ def portable(thing: Any) -> Any:
         )
     if hasattr(thing, "constructor"):
         return _of_record(thing)
+    # Python pickles classes by their names anyway.
     if callable(thing) and not isinstance(thing, type):
         return _of_function(thing)
     return thing
@@ -181,8 +184,9 @@ def _of_function(function: Callable[..., Any]) -> Any:
 
 
 def _named(function: Callable[..., Any]) -> Name | None:
-    """Return the name under which a module has a function, `None` if none has it."""
+    """Return the module and name by which a function can be imported, `None` if there are none."""
     name = getattr(function, "__qualname__", getattr(function, "__name__", ""))
+    # Public modules first: the module that defines a function may be private.
     for module in (*(each.__name__ for each in PUBLIC), getattr(function, "__module__", None)):
         try:
             if Name(str(module), name).find() is function:
@@ -200,6 +204,7 @@ def _remade(function: Callable[..., Any]) -> Call | None:
     """
     if not isinstance(function, FunctionType) or not is_made(function):
         return None
+    # A function named `maker.<locals>.inner` was made by `maker`.
     maker = Name(str(function.__globals__["__name__"]), function.__qualname__.partition(".<locals>")[0])
     try:
         make = maker.find()

@@ -88,7 +88,7 @@ def _beam_search(
 
         # A complete hypothesis has one extension, another end token, which costs nothing.
         only_end = jnp.where(jnp.arange(size) == end, 0, -jnp.inf).astype(log_probs.dtype)[None, None]
-        # (batch, beam, vocabulary)
+        # log p of each extension: (batch, beam, vocabulary)
         totals = scores[..., None] + jnp.where(ended[..., None], only_end, log_probs)
         # Complete hypotheses keep their place in the beam: they outrank all others here, whatever their score.
         rank = jnp.where(ended[..., None] & (totals > -jnp.inf), jnp.inf, totals)
@@ -100,6 +100,7 @@ def _beam_search(
 
         # Each new hypothesis continues its parent's tokens and its parent's carry.
         tokens = jnp.take_along_axis(tokens, parents[..., None], axis=1).at[:, :, place].set(last)
+        # The row of each parent in the decoder's batch, (batch · beam,)
         rows = (parents + beam * jnp.arange(batch, dtype=parents.dtype)[:, None]).reshape(-1)
         carry = jax.tree.map(lambda leaf: leaf[rows], carry)
         return place + 1, tokens, scores, (last == end) & (scores > -jnp.inf), carry

@@ -72,6 +72,7 @@ def rnn_cell(
         return _matrices(width, features, 1, use_bias, kernel_init, recurrent_init, bias_init)
 
     def step(params: Params, h: Any, x: Any) -> Any:
+        # (batch, H)
         h = activation(_affine(params, x) + h @ params["recurrent_kernel"])
         return h, h
 
@@ -145,10 +146,12 @@ def lstm_cell(
 
     def step(params: Params, carry: LSTMCarry, x: Any) -> Any:
         c, h = carry
-        z = _affine(params, x) + h @ params["recurrent_kernel"]  # (batch, 4 H)
+        # (batch, 4 H)
+        z = _affine(params, x) + h @ params["recurrent_kernel"]
         # Gates are computed in the precision of c.
         i, f, g, o = jnp.split(z.astype(c.dtype), 4, axis=-1)
-        p = params["peephole"].astype(c.dtype)[:, None] if peepholes else None  # (3, 1, H)
+        # (3, 1, H)
+        p = params["peephole"].astype(c.dtype)[:, None] if peepholes else None
         # The input and forget gates see the old c, the output gate the new one.
         if p is not None:
             i, f = i + p[0] * c, f + p[1] * c
@@ -159,6 +162,7 @@ def lstm_cell(
         return LSTMCarry(c, h), h
 
     def carry(hidden: Any) -> LSTMCarry:
+        # c is a sum over all steps: float32 at least.
         wide = hidden.dtype if jnp.finfo(hidden.dtype).bits >= 32 else jnp.float32
         return LSTMCarry(jax.ShapeDtypeStruct(hidden.shape, wide), hidden)
 
@@ -221,8 +225,9 @@ def gru_cell(
         return matrices | ({"recurrent_bias": Part(bias_init, (features,))} if use_bias and reset_after else {})
 
     def step(params: Params, h: Any, x: Any) -> Any:
-        from_x, U = _affine(params, x), params["recurrent_kernel"]  # (batch, 3 H), (H, 3 H)
-        # r and z together, `(batch, 2 H)`, and n, `(batch, H)`.
+        # (batch, 3 H) and (H, 3 H)
+        from_x, U = _affine(params, x), params["recurrent_kernel"]
+        # r and z together, (batch, 2 H), and n, (batch, H)
         x_gates, x_new = jnp.split(from_x, [2 * features], axis=-1)
         if reset_after:
             h_gates, h_new = jnp.split(h @ U, [2 * features], axis=-1)

@@ -79,6 +79,7 @@ def layer_norm(
 
     def over(params: Params, values: jax.Array, mask: jax.Array | None, x: Any) -> jax.Array:
         chosen = axes(x)
+        # (1, …, length, …), to broadcast over the axes that are not normalized
         affine = reshape_affine(params, [length if each in chosen else 1 for each, length in enumerate(values.shape)])
         return normalize(values, **affine, epsilon=epsilon, axes=chosen)[0]
 
@@ -141,9 +142,11 @@ def group_norm(
     def over(params: Params, values: jax.Array, mask: jax.Array | None, x: Any) -> jax.Array:
         # (batch, ..., groups, channels / groups)
         grouped = values.reshape(*values.shape[:-1], groups, values.shape[-1] // groups)
+        # (1, …, groups, channels / groups)
         affine = reshape_affine(params, (1,) * (values.ndim - 1) + grouped.shape[-2:])
         # All axes except the batch and the groups.
         axes = tuple(axis for axis in range(1, grouped.ndim) if axis != grouped.ndim - 2)
+        # One more axis, as channels are now two.
         mask = None if mask is None else mask[..., None]
         return normalize(grouped, **affine, epsilon=epsilon, axes=axes, mask=mask)[0].reshape(values.shape)
 
@@ -178,6 +181,7 @@ def init_affine(inits: Mapping[str, Initializer], key: jax.Array, shape: tuple[i
     """Initialize the scale and the bias for an input, in float32 or float64."""
     check_key(key)
     keys = jax.random.split(key, 2)
+    # The keys go to the parameters in use, in order.
     return {name: init(each, shape, param_dtype(x)) for (name, init), each in zip(inits.items(), keys, strict=False)}
 
 

@@ -190,6 +190,7 @@ def _both_ways(
     def build(key: Key, x: Any) -> tuple[Params, State, Any]:
         x, _ = _split_input(x)
         params: dict[str, Any] = {}
+        # Without a carry, each child starts from its cell's initial one.
         runs = [build_child(child, name, key, (x, None), params, {}) for name, child in children.items()]
         return params, {}, jax.eval_shape(finish, *runs)
 
@@ -220,7 +221,8 @@ def _scanned(
     def init_fn(key: Key, x: Any) -> tuple[Params, State]:
         with labeled_as(cell.label):
             check_key(key)
-            values = values_of(_split_input(spec(x))[0])  # (batch, time, in)
+            # (batch, time, in)
+            values = values_of(_split_input(spec(x))[0])
             return cell.init(key, jax.ShapeDtypeStruct((values.shape[0], values.shape[2]), values.dtype)), {}
 
     def apply_fn(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
@@ -268,13 +270,15 @@ def _scan(
     A cell with its own `scan` uses that; any other runs step by step.
     """
     values, mask = (x.zeroed(), x.mask.T) if isinstance(x, Padded) else (x, None)
-    values = jnp.swapaxes(values, 0, 1)  # (time, batch, in); the mask is (time, batch)
+    # (time, batch, in); the mask is (time, batch)
+    values = jnp.swapaxes(values, 0, 1)
     if cell.scan is not None:
         # (time, batch, features)
         carry, ys = cell.scan(params, carry, values, mask, reverse=reverse, unroll=unroll)
         return carry, jnp.swapaxes(ys, 0, 1) if sequences else _last(ys, mask, reverse)
     params = to_dtype(params, values.dtype)
-    nothing = jnp.zeros((values.shape[1], cell.features), values.dtype)  # (batch, features)
+    # (batch, features)
+    nothing = jnp.zeros((values.shape[1], cell.features), values.dtype)
 
     def step(carried: tuple[Carry, Any], now: tuple[Any, Any]) -> tuple[tuple[Carry, Any], Any]:
         carry, last = carried
@@ -298,7 +302,8 @@ def _last(ys: jax.Array, mask: jax.Array | None, reverse: bool) -> jax.Array:
     # In reverse, the first step is computed last, for sequences of any length.
     if mask is None or reverse:
         return ys[0 if reverse else -1]
-    step = jnp.maximum(jnp.sum(mask, 0) - 1, 0)  # (batch,), the last real step
+    # The last real step, (batch,)
+    step = jnp.maximum(jnp.sum(mask, 0) - 1, 0)
     return jnp.take_along_axis(ys, step[None, :, None], axis=0)[0]
 
 
@@ -332,6 +337,7 @@ def _start_carry(cells: Any, given: Carry, x: Any) -> Any:
     """Return the given carry, checked, or else the initial one, of a cell or of nested tuples of cells."""
     batch, dtype = values_of(x).shape[0], values_of(x).dtype
 
+    # The structure of `cells` is that of the carries.
     def initial() -> Carry:
         return jax.tree.map(lambda cell: cell.initial_carry(batch, dtype), cells)
 

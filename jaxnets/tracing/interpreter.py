@@ -163,8 +163,8 @@ def _path(path: Path, stack: Sequence[tuple[str, bool]]) -> Path:
     for name, is_scope in stack:
         if not is_scope:
             inner, part = _join(inner, part), ()
-        # The scope that `jax.checkpoint` adds is no layer.
         elif name != "rematted_computation":
+            # The scope that `jax.checkpoint` adds is no layer.
             part = (*part, name)
     return path + _join(inner, part)
 
