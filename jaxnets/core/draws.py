@@ -206,7 +206,7 @@ def _finished(values: Sequence[Any]) -> list[Any]:
 def _computed(kind: Kind, draws: Sequence[_Draw]) -> list[Any]:
     """Return the values of draws of one kind."""
     sizes = [math.prod(draw.shape) for draw in draws]
-    # One draw gains nothing from the loop, and too many values would not fit in memory twice.
+    # A single draw shares its compilation with no other, and too many values would not fit in memory twice.
     if len(draws) == 1 or sum(sizes) > LARGEST:
         keys = _finished([draw.key for draw in draws])
         return [

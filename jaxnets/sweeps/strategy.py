@@ -121,7 +121,7 @@ class Plan:
         return np.unique(words, axis=0, return_inverse=True)[1].reshape(-1)
 
     def places_for(self, trials: int) -> int:
-        """Return how many places some trials need: the width, halved as often as they fit, so that few are compiled."""
+        """Return how many places to use: the width, halved while the trials fit, so that few widths are compiled."""
         width = self.width
         # In turn, an idle place costs nothing, and the width stays.
         while self.layout.strategy == "vmap" and width > FEW * self.layout.devices:
@@ -197,7 +197,7 @@ def _all_devices(trials: int) -> Mesh | None:
 
 
 def _even(trials: int, most: int, devices: int) -> int:
-    """Return how many trials to take at a time, at most `most`, so that the last time is as full as possible."""
+    """Return how many trials to take at a time, at most `most` of them, so that all times are about equally full."""
     times = -(-trials // min(most, trials))
     return _round_up(-(-trials // times), devices)
 

@@ -64,7 +64,7 @@ def _products(operation: Operation) -> int | None:
         return operation.outputs[0].size * math.prod(left[axis] for axis in contracted)
     if operation.name == "conv_general_dilated":
         return _convolution(operation)
-    # A program that has no rule of its own may hide products.
+    # An operation without a rule that holds a program may hide products in it.
     hidden = operation.equation is not None and jaxprs.holds_program(operation.equation)
     return None if operation.name not in RULES and hidden else 0
 

@@ -18,8 +18,8 @@ class Reach(NamedTuple):
     """What the arrays of a program depend on.
 
     Attributes:
-        outputs: of each output of the program; `None` for one that does not depend on the input.
-        layers: by path, of the last array that the layer made and something outside it reads.
+        outputs: the span of each output of the program; `None` for one that does not depend on the input.
+        layers: by path, the span of the last array that the layer made and something outside it reads.
         unknown: primitives without a rule, whose outputs were taken to depend on all of their inputs.
         assumed: primitives without a rule that were taken to work element by element.
     """

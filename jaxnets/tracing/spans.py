@@ -26,7 +26,7 @@ class Span:
         bounds: for each spatial axis of the input an array `(2, *axes)` of the first position and the negated last one,
             so that the union of two intervals is their minimum. Along each axis its length is 1, or one more than the
             array's. First > last means that the element depends on nothing.
-        beyond: whether the pattern continues beyond the edges of an array; if not, there is nothing.
+        beyond: whether the pattern continues beyond the edges of an array; otherwise nothing lies there.
     """
 
     shape: tuple[int, ...]

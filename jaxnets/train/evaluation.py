@@ -124,6 +124,7 @@ def gather_batch(
     Inputs of weight 0 are replaced by another example's: in the network's derivatives 0 · ∞ would be NaN. With
     `batch_sharding` each device has its share of the rows.
     """
+    # (examples, ...) → (batch, ...)
     x, y, *own = jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], data)
     if own:
         weights = weights * own[0].astype(weights.dtype)
@@ -198,6 +199,7 @@ def _evaluate(
     def one_batch(_: None, rows: tuple[jax.Array, jax.Array]) -> tuple[None, Totals]:
         return None, evaluate_batch(net, params, state, gather_batch(data, *rows, batch_sharding), metrics, objective)
 
+    # Indices and weights, (batches, batch) each
     batches = batch_indices(examples, _even_size(batch_size, examples, batch_sharding))
     return scan_batches(metrics, one_batch, None, batches)[1]
 

@@ -83,9 +83,10 @@ def run(
 
     Each epoch reuses the memory of the one before. Between epochs the callbacks see the train state. Ctrl-C, or a
     callback that raises `KeyboardInterrupt`, ends the run after the current epoch, and what was computed is returned.
-    So does SIGTERM, by which clusters end a job; then `SystemExit(143)` is raised instead of a return, or the handler
-    called that the process had set. A `SystemExit` of a callback is raised again in the same way. In each case
-    `checkpoint` has saved by then; a second signal ends the run at once. Signals are handled in the main thread only.
+    SIGTERM, by which clusters end a job, does so too, but instead of returning, `run` then calls the handler that the
+    process had set, or else raises `SystemExit(143)`. A `SystemExit` of a callback is raised again in the same way. In
+    each case `checkpoint` has saved by then. A second signal ends the run at once. Signals are handled in the main
+    thread only.
 
     If several processes train together, all end after the same epoch when one is told to. An exception in one of
     them ends this process at once with exit status 1, because the others would wait for it forever.
@@ -167,6 +168,7 @@ def run_with(program: Program, key: Key, callbacks: Sequence[Callback]) -> tuple
                 state, rows = restored
             for callback in callbacks:
                 callback.on_start(program)
+                # The callback that restores is there already.
                 if callback not in begun:
                     begun.append(callback)
             with _exit_together(), _epochs(program, state) as run_epoch:
@@ -194,6 +196,7 @@ def run_with(program: Program, key: Key, callbacks: Sequence[Callback]) -> tuple
         history = {name: np.zeros((0, *each.shape), each.dtype) for name, each in shapes.items()}
     if state.failed is not None and int(state.failed) >= 0:
         raise NonFiniteError(_explanation(program, state), state, history)
+    # Early stopping may restore the best parameters.
     if program.stopping is not None:
         state = compiled(EarlyStopping.finish, [program.stopping], [state])(state)
     return state, history

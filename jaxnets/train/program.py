@@ -81,6 +81,7 @@ class Recipe(Epoch):
         before, order = state, self.batch_rows(state, state.step, train)
         state, row = scan_batches(self.metrics, one_batch, state, order)
         state = revert_nonfinite(before, state)
+        # After the check above: evaluation sees no parameters that it finds non-finite.
         evaluations = {} if validation is None else self.evaluate(self.evaluated(state, train), validation)
         row = self.report(state, row, evaluations)
         return self.update_plateau(state, row), row
@@ -429,6 +430,7 @@ def build(
         size,
         settings,
     )
+    # Whether a lower or a higher value is better is known only now, from metrics and objective.
     stopping = None if stopping is None else stopping.settle(recipe.directions)
     if plateau is not None and recipe.directions.mode(plateau[0]) == "max":
         hint = 'use a value that is better the lower, ("validation/loss", ...)'

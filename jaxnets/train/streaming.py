@@ -31,7 +31,7 @@ class Streamed:
     """What a program does with the batches of a stream.
 
     Attributes:
-        batches: the training stream; it is never read itself, only others over the same data.
+        batches: the training stream. Batches are read from other streams over the same data, never from it.
         validation: the validation stream, if validation is a stream.
         epoch: the pure functions that all programs have.
         shapes: those of a batch's inputs, targets and weights, with dtypes.
