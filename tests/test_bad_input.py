@@ -716,6 +716,10 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
         lambda: jn.data.split_indices([0, 1], untyped(0.8)),
         ["split_indices expects a fraction for each part"],
     ),
+    "a grid without its name": (
+        lambda: untyped(jn.sweeps.sweep)(lambda hp: train()(), {"lr": [0.1]}),
+        ["sweep takes 1 unnamed argument, got 2", "(trial_fn, *, seeds, grid,"],
+    ),
     "a list for a grid": (
         lambda: jn.sweeps.sweep(lambda hp: train()(), grid=untyped([{"lr": 0.1}])),
         ["sweep expects grid as a dict of lists", "trials= takes a list of dicts"],

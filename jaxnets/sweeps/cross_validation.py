@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxnets.core.equality import Ingredients
 from jaxnets.core.errors import NetError, labeled_as
+from jaxnets.core.keywords import explained
 from jaxnets.data.splits import fold, folds
 from jaxnets.sweeps.execution import Builder
 from jaxnets.sweeps.loop import Callbacks, run_sweep
@@ -48,6 +49,7 @@ class FoldBuilder(Builder):
         return self.trial_fn(inputs["hp"], train, validation)
 
 
+@explained
 def cross_validate(
     trial_fn: Callable[[dict[str, Any], Any, Any], Program],
     data: Any,

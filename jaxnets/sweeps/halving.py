@@ -8,6 +8,7 @@ from typing import Unpack
 import numpy as np
 
 from jaxnets.core.errors import NetError, check_count, labeled_as
+from jaxnets.core.keywords import explained
 from jaxnets.sweeps.loop import Callbacks, Schedule, run_sweep
 from jaxnets.sweeps.result import Mode, SweepResult, means, scalar_rows
 from jaxnets.sweeps.space import Design
@@ -18,6 +19,7 @@ from jaxnets.train.interruption import Interruption
 from jaxnets.train.names import settled
 
 
+@explained
 def halving(
     trial_fn: TrialFunction,
     metric: str,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from jaxnets.core.errors import NetError, check_count, labeled_as, require
+from jaxnets.core.keywords import explained
 from jaxnets.sweeps.execution import Builder, trace_shared
 from jaxnets.sweeps.loop import Callbacks, run_sweep
 from jaxnets.sweeps.progress import progress_bar
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import optuna
 
 
+@explained
 def search(
     trial_fn: TrialFunction,
     space: Mapping[str, Space],

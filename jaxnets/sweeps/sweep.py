@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 
 from jaxnets.core.checks import check_function
 from jaxnets.core.errors import NetError, labeled_as
+from jaxnets.core.keywords import explained
 from jaxnets.core.net import Key
 from jaxnets.sweeps.execution import Builder
 from jaxnets.sweeps.loop import Callbacks, run_sweep
@@ -35,6 +36,7 @@ class SweepOptions(DesignOptions, ExecutionOptions):
     """The trials of a sweep, and how they are computed."""
 
 
+@explained
 def sweep(
     trial_fn: TrialFunction,
     *,
