@@ -19,7 +19,10 @@ CODE = f"""
 import time
 import jax, optax, jaxnets as jn
 x, y = jn.data.wine()
-x = jn.data.standardize(x)(x)
+# Earlier versions have other names.
+scaling = getattr(jn.data, "standardize", None) or getattr(jn.data, "standardise")
+run = getattr(jn.train, "run", None) or (lambda program, key: jn.train.fit(program, key))
+x = scaling(x)(x)
 began = time.perf_counter()
 for number in range({FITS}):
     objective = jn.objective(jn.losses.cross_entropy, jn.regularizers.l2(1e-4))
@@ -27,7 +30,7 @@ for number in range({FITS}):
         jn.models.mlp([16], 3), objective, optax.adam(0.01), (x, y), epochs=5, batch_size=32,
         metrics=dict(accuracy=jn.metrics.accuracy),
     )
-    jn.train.run(program, key=jax.random.key(number))
+    run(program, key=jax.random.key(number))
 print(time.perf_counter() - began)
 """
 
