@@ -192,7 +192,7 @@ def test_a_file_of_pytorch_is_read_only_by_its_safe_loader(tmp_path: Path):
     file, ran = tmp_path / "net.pt", tmp_path / "ran"
     file.write_bytes(pickle.dumps({"conv.weight": Code(ran)}, protocol=2))
     if not TORCH:
-        rejected("needs PyTorch to read .*net.pt: install torch, or save the weights as safetensors", file)
+        rejected("needs PyTorch to read .*net.pt; install torch, or save the weights as safetensors", file)
         return
     import torch
 
