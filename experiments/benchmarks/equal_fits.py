@@ -21,7 +21,7 @@ import jax, optax, jaxnets as jn
 x, y = jn.data.wine()
 # Earlier versions have other names.
 scaling = getattr(jn.data, "standardize", None) or getattr(jn.data, "standardise")
-run = getattr(jn.train, "run", None) or (lambda program, key: jn.train.fit(program, key))
+run = jn.train.run if callable(getattr(jn.train, "run", None)) else lambda program, key: jn.train.fit(program, key)
 x = scaling(x)(x)
 began = time.perf_counter()
 for number in range({FITS}):
