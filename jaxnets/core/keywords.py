@@ -82,7 +82,7 @@ _IN_OTHER_WORDS = {
 _LEFT_OUT = {
     "leave it out: init reads the input's size from the input": "input_shape in_features in_channels input_size "
     "input_dim in_size num_features num_channels normalized_shape batch_input_shape n_inputs in_dim",
-    "put it behind the layer: jn.serial(layer, jax.nn.relu)": "activation act activation_fn nonlinearity",
+    "put it after the layer: jn.serial(layer, jax.nn.relu)": "activation act activation_fn nonlinearity",
     "name it where it is used: jn.serial(name=layer)": "name",
     "leave it out: channels are the last axis": "data_format channel_axis channels_last",
     "leave it out: the batch is the first axis": "batch_first time_major",

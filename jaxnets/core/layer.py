@@ -199,7 +199,7 @@ def describe(name: str, signature: inspect.Signature, args: tuple, kwargs: dict)
         if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
             shown += map(_show, value)
         elif value is not parameter.default and repr(value) != repr(parameter.default):
-            # A first argument, and a second right behind it, are shown without their names.
+            # A first argument, and a second that follows it, are shown without their names.
             second = len(shown) == list(given).index(key) == 1 and parameter.kind is not inspect.Parameter.KEYWORD_ONLY
             plain = parameter.default is parameter.empty or second
             shown.append(_show(value) if plain else f"{key}={_show(value)}")

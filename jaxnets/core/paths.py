@@ -79,7 +79,7 @@ def _plain(pattern: str) -> list[str]:
 
 
 def _name(pattern: str) -> str:
-    """Return the regular expression for one name and the slash behind it."""
+    """Return the regular expression for one name and the slash that follows."""
     if "**" in pattern:
         raise NetError("has ** beside other characters; write it in place of a name", label=f"pattern {pattern!r}")
     expression = ""

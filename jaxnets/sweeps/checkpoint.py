@@ -97,7 +97,7 @@ class SweepCheckpoint:
         if number == self.writer.saved or not (last or self.writer.affordable()):
             return
         state.to_host()
-        # The trial in each place, and -1 behind the last.
+        # The trial in each place, and -1 after the last.
         inside = np.full(len(state.done), -1, np.int32)
         inside[: len(state.placed)] = state.placed
         everything = {

@@ -38,7 +38,7 @@ CALLS: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "keras dense": (
         lambda: any_.dense(units=10, activation="relu", kernel_initializer="he_normal"),
-        "dense has no argument units: write features=10; has no argument activation: put it behind the layer: "
+        "dense has no argument units: write features=10; has no argument activation: put it after the layer: "
         "jn.serial(layer, jax.nn.relu); has no argument kernel_initializer: write kernel_init= with one of jax.nn.in",
     ),
     "shape of a norm": (lambda: any_.layer_norm(normalized_shape=8), "normalized_shape: leave it out: init reads"),

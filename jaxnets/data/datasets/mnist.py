@@ -138,7 +138,7 @@ def _array(content: bytes, file: str | Path) -> np.ndarray:
             f"{content[:4].hex(' ')}"
         )
     dtype, rank = np.dtype(TYPES[content[2]]), content[3]
-    # The values begin behind the header: four bytes, and four more per axis.
+    # The values follow the header: four bytes, and four more per axis.
     begin = 4 + 4 * rank
     shape = tuple(np.frombuffer(content[4:begin], ">u4").tolist()) if len(content) >= begin else None
     wanted = None if shape is None else begin + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize

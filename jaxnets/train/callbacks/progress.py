@@ -120,7 +120,7 @@ class _Display:
             speed = f"{self.examples / seconds:,.0f} examples/s"
             left = f"  {_clock(seconds * (self.total - self.seen))} left"
         else:
-            # The first epoch was compiled before it ran: the clock starts behind it.
+            # The first epoch was compiled before it ran: the clock starts after it.
             speed, left = f"{now - self.began:.1f} s with compilation", ""
             self.began = now
         self.counted += 1

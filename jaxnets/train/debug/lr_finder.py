@@ -169,7 +169,7 @@ def _analyze(rates: np.ndarray, losses: np.ndarray) -> LearningRates:
     if lowest == 0:
         hint = "lower low=, or check whether the loss can fall at all"
         raise NetError(f"finds no rate at which the loss falls; {hint}", label="find_learning_rate")
-    # It has exploded behind the last loss that is not above the bound.
+    # It has exploded after the last loss that is not above the bound.
     below = np.flatnonzero(losses <= _exploded(smoothed[lowest]))
     end = max(lowest, int(below[-1]) if len(below) else 0) + 1
     smoothed[end:] = np.nan
