@@ -77,6 +77,7 @@ def everything(arguments: Sequence[str]) -> None:
             continue
         try:
             run_and_show(study, study.config(options.size), options.root, options.size)
+        # One study that fails does not stop the others; the exit status names all that failed.
         except Exception as error:
             failed.append(name)
             print(f"{name}: failed, {type(error).__name__}: {error}", file=sys.stderr, flush=True)

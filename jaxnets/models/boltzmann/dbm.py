@@ -149,7 +149,7 @@ def mean_field_learning(
             return dbm_gibbs_step(key, wide, layers), None
 
         start = [state[name].astype(v.dtype) for name in shapes(x)]
-        samples, _ = jax.lax.scan(move, start, jax.random.split(key, moves))  # type: ignore[arg-type]
+        samples, _ = jax.lax.scan(move, start, jax.random.split(key, moves))  # type: ignore[arg-type]  # the key has been checked
         # The gradient is that of E at the samples, not through the chains.
         samples = jax.lax.stop_gradient(samples)
         state = {name: each.astype(state[name].dtype) for name, each in zip(shapes(x), samples, strict=True)}

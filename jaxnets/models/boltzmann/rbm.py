@@ -145,7 +145,7 @@ def contrastive_divergence(
         def move(v: jax.Array, key: Key) -> tuple[jax.Array, None]:
             return gibbs_step(key, wide, v, visible=visible), None
 
-        sample, _ = jax.lax.scan(move, start, jax.random.split(key, steps))  # type: ignore[arg-type]
+        sample, _ = jax.lax.scan(move, start, jax.random.split(key, steps))  # type: ignore[arg-type]  # the key has been checked
         # The gradient is that of F at the samples, not through the chain.
         sample = jax.lax.stop_gradient(sample)
         negative = free_energy(wide, sample, visible=visible)
