@@ -2,8 +2,9 @@
 
 import warnings
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 
 from jaxnets.core.equality import Ingredients
 from jaxnets.core.errors import is_traced
+from jaxnets.tracing.jaxprs import primitives
 
 CAPACITY = 16
 """Functions in the cache: each holds some 200 memory mappings, and Linux gives a process 65,530."""
@@ -21,25 +23,54 @@ FULL = 0.8
 """The share of these mappings above which a warning is given."""
 
 # Least recently used first.
-_cache: dict[Ingredients, tuple[Ingredients, Any, list[Any]]] = {}
+_cache: dict[Ingredients, "_Entry"] = {}
+_executables: dict[Hashable, jax.stages.Compiled] = {}
 _lock = RLock()
+
+
+@dataclass(frozen=True, eq=False)
+class _Entry:
+    """What is kept of a function.
+
+    Attributes:
+        key: the function, its static arguments, and the shapes of its arrays.
+        jitted: the function by `jax.jit`.
+        executables: by trace and placement of the arrays, if the function is compared `by_program`.
+        alive: weak references to the parts of the key that are compared by identity.
+    """
+
+    key: Ingredients
+    jitted: Any
+    executables: dict[Hashable, jax.stages.Compiled]
+    alive: list[Any]
 
 
 @dataclass(frozen=True, eq=False)
 class Compiled:
     """A compiled function of arrays, with the static arguments that it needs when it is traced."""
 
-    jitted: Any
+    entry: _Entry
     key: Ingredients
     static: tuple[Any, ...]
+    by_program: bool
 
     def __call__(self, *arrays: Any) -> Any:
         """Return the function's value."""
-        return self._lend(self.jitted, arrays)
+        return self.executable(*arrays)(*arrays) if self.by_program else self._lend(self.entry.jitted, arrays)
 
     def trace(self, *arrays: Any) -> Any:
         """Return the function traced by `jax.jit`; a later call reuses the trace."""
-        return self._lend(self.jitted.trace, arrays)
+        return self._lend(self.entry.jitted.trace, arrays)
+
+    def executable(self, *arrays: Any) -> jax.stages.Compiled:
+        """Return the executable for arrays of these shapes on these devices."""
+        traced, leaves = self.trace(*arrays), jax.tree.leaves(arrays)
+        placement = tuple((getattr(leaf, "sharding", None), getattr(leaf, "committed", False)) for leaf in leaves)
+        # JAX returns the same jaxpr as long as no setting that tracing depends on has changed.
+        known = self.entry.executables
+        if (traced.jaxpr, placement) not in known:
+            known[traced.jaxpr, placement] = _executable(traced, placement)
+        return known[traced.jaxpr, placement]
 
     def _lend(self, use: Callable[..., Any], arrays: tuple[Any, ...]) -> Any:
         # If this call is traced, `function` reads the static arguments from `lent`; afterwards JAX keeps it empty.
@@ -64,7 +95,12 @@ class _Lent:
 
 
 def compiled(
-    function: Callable[..., Any], static: Sequence[Any], arrays: Sequence[Any], *, donate: tuple[int, ...] = ()
+    function: Callable[..., Any],
+    static: Sequence[Any],
+    arrays: Sequence[Any],
+    *,
+    donate: tuple[int, ...] = (),
+    by_program: bool = False,
 ) -> Compiled:
     """Return `function(*static, *arrays)` as a compiled function of arrays of these shapes.
 
@@ -77,6 +113,9 @@ def compiled(
         static: the arguments to compile it for.
         arrays: pytrees; only their structure, shapes and dtypes are read.
         donate: the positions of the arrays whose memory the function may reuse.
+        by_program: reuse the executable of another function that lowers to the same program, such as the same code
+            defined again in a notebook. The function is then traced and lowered to find out, and each call costs some
+            0.4 ms more.
 
     Warns:
         UserWarning: when the process has few memory mappings left.
@@ -94,10 +133,10 @@ def compiled(
     with _lock:
         # Popped and inserted again: the most recently used is last.
         entry = _cache.pop(key, None) or _entry(function, key, donate)
-        _cache[entry[0]] = entry
+        _cache[entry.key] = entry
         for oldest in list(_cache)[:-CAPACITY]:
             _cache.pop(oldest, None)
-    return Compiled(entry[1], key, tuple(static))
+    return Compiled(entry, key, tuple(static), by_program)
 
 
 def computed(function: Callable[..., Any], static: Sequence[Any], *arrays: Any) -> Any:
@@ -107,10 +146,8 @@ def computed(function: Callable[..., Any], static: Sequence[Any], *arrays: Any) 
     return compiled(function, static, arrays)(*arrays)
 
 
-def _entry(
-    function: Callable[..., Any], key: Ingredients, donate: tuple[int, ...]
-) -> tuple[Ingredients, Any, list[Any]]:
-    """Return a key, its function, and weak references that drop both when the first of the key's objects dies."""
+def _entry(function: Callable[..., Any], key: Ingredients, donate: tuple[int, ...]) -> _Entry:
+    """Return a function's entry, which is dropped when the first of the key's objects dies."""
     _check_mappings()
 
     def run(lent: _Lent, *arrays: Any) -> Any:
@@ -121,7 +158,27 @@ def _entry(
     jitted = jax.jit(run, static_argnums=0, donate_argnums=[number + 1 for number in donate])
     # If one of the objects compared by identity dies, no key can equal this one any more.
     weak = [each.get() for each in key.held if isinstance(each.get, weakref.ref)]
-    return key, jitted, [weakref.ref(each, lambda _: _cache.pop(key, None)) for each in weak]
+    cache = _cache  # a global is gone when objects die at exit
+    return _Entry(key, jitted, {}, [weakref.ref(each, lambda _: cache.pop(key, None)) for each in weak])
+
+
+def _executable(traced: Any, placement: Hashable) -> jax.stages.Compiled:
+    """Return the executable of a traced function, shared by all that lower to the same program."""
+    lowered = traced.lower()
+    # A program's text does not show which function a callback calls, nor constants that JAX passes as arguments.
+    callbacks = any("callback" in name for name in primitives(traced.jaxpr))
+    if callbacks or getattr(jax.config, "jax_use_simplified_jaxpr_constants", False):
+        return lowered.compile()
+    # Constants are part of the text, and so are donations, shardings and the precision of products.
+    key = sha256(lowered.as_text().encode()).digest(), lowered.in_tree, lowered.out_tree, placement
+    found = _executables.get(key) or lowered.compile()
+    with _lock:
+        # Popped and inserted again: the most recently used is last.
+        _executables.pop(key, None)
+        _executables[key] = found
+        for oldest in list(_executables)[:-CAPACITY]:
+            del _executables[oldest]
+    return found
 
 
 def _check_mappings() -> None:

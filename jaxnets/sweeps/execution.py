@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxnets.core.equality import Ingredients
 from jaxnets.core.errors import NetError, is_traced
 from jaxnets.core.net import Key
+from jaxnets.tracing.jaxprs import primitives
 from jaxnets.train.callbacks.early_stopping import EarlyStopping
 from jaxnets.train.names import Directions
 from jaxnets.train.program import Program, halted
@@ -136,7 +137,7 @@ class Shared:
         stopping: the programs' early stopping, if any.
         directions: whether more or less of each reported value is better.
         state: the shapes of one train state.
-        network: the jaxpr of the network's application, as text.
+        primitives: the names of those that the network's application consists of.
     """
 
     data: list[Any]
@@ -145,7 +146,7 @@ class Shared:
     stopping: EarlyStopping | None
     directions: Directions
     state: TrainState
-    network: str
+    primitives: frozenset[str]
 
 
 def trace_shared(builder: Builder, extra: Any, inputs: Any, key: Key) -> Shared:
@@ -170,7 +171,7 @@ def trace_shared(builder: Builder, extra: Any, inputs: Any, key: Key) -> Shared:
         # Data made of hyperparameters are traced here, and are computed again wherever the program is built.
         seen["data"] = [leaf for leaf in _data_leaves(program) if not is_traced(leaf)]
         state, x = program.start(key), jax.tree.map(lambda leaf: leaf[:1], program.train[0])
-        seen["network"] = str(jax.make_jaxpr(program.recipe.net.apply)(state.params, state.state, x))
+        seen["primitives"] = primitives(jax.make_jaxpr(program.recipe.net.apply)(state.params, state.state, x))
         return state
 
     state = jax.eval_shape(start, extra, inputs, key)

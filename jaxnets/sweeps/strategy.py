@@ -1,6 +1,5 @@
 """How the trials of a sweep are computed: side by side or in turn, how many at a time, on which devices."""
 
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ from jaxnets.train.state import TrainState
 # On a CPU, side by side pays up to so many parameters; experiments/benchmarks/sweep_strategy.py measures it.
 SMALL = 2**16
 # Primitives that are faster in turn on a CPU.
-EXPENSIVE = re.compile(r"\b(conv_general_dilated|scan|while)\[")
+EXPENSIVE = frozenset({"conv_general_dilated", "scan", "while"})
 # Trials per device: enough to measure with, and too few for narrower places to be worth another compilation.
 FEW = 8
 Strategy = Literal["vmap", "map", "measure"]
@@ -77,7 +76,7 @@ class Plan:
         """
         which = np.asarray(trials + trials[:1] * (places - len(trials)))
         arrays = self.extra, self.shared.data, self.inputs_of(which), self.keys[which]
-        return compiled(execution.start, [self.builder], arrays)(*arrays)
+        return compiled(execution.start, [self.builder], arrays, by_program=True)(*arrays)
 
     def run_epoch(
         self, trials: list[int], states: TrainState, active: np.ndarray
@@ -97,7 +96,8 @@ class Plan:
         inputs, active = self.layout.place((self.inputs_of(trials), active))
         arrays = self.extra, self.shared.data, inputs, states, active
         seeds = self._seeds(trials) if self.layout.strategy == "vmap" else 0
-        return compiled(execution.run_epoch, [self.builder, self.layout, seeds], arrays, donate=(3,)), arrays
+        static = [self.builder, self.layout, seeds]
+        return compiled(execution.run_epoch, static, arrays, donate=(3,), by_program=True), arrays
 
     def _seeds(self, trials: list[int]) -> int:
         """Return the number of seeds if each device's places are a table `(configurations, seeds)`, else 0."""
@@ -221,7 +221,7 @@ def _few(plan: Plan) -> tuple[list[int], Callable[[], TrainState], np.ndarray]:
 def _faster_on_cpu(shared: Shared) -> Literal["vmap", "map"]:
     """Return the faster strategy on CPUs: side by side for small networks of matrix products, in turn for others."""
     parameters = sum(leaf.size for leaf in jax.tree.leaves(shared.state.params))
-    return "vmap" if parameters <= SMALL and not EXPENSIVE.search(shared.network) else "map"
+    return "vmap" if parameters <= SMALL and not EXPENSIVE & shared.primitives else "map"
 
 
 def _measure_faster(plan: Plan) -> Literal["vmap", "map"]:
@@ -247,7 +247,7 @@ def _within(plan: Plan, budget: int) -> int:
     """Return how many trials fit a budget of bytes a device, from the compiler's memory analysis of a few trials."""
     trials, states, active = _few(plan)
     function, arrays = plan.compiled(trials, states(), active)
-    analysis = function.trace(*arrays).lower().compile().memory_analysis()
+    analysis = function.executable(*arrays).memory_analysis()
     scratch = 0 if analysis is None else analysis.temp_size_in_bytes
     devices = plan.layout.devices
     # A fixed part, and a part per trial: its state, as input and as output.

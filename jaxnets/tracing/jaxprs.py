@@ -139,6 +139,22 @@ def holds_program(equation: Any) -> bool:
     return "call" in equation.primitive.name or any(isinstance(leaf, Jaxpr | ClosedJaxpr) for leaf in parts)
 
 
+def primitives(jaxpr: Jaxpr | ClosedJaxpr) -> frozenset[str]:
+    """Return the names of the primitives in a jaxpr and in all jaxprs that its equations hold."""
+    names, seen, waiting = set[str](), set[int](), [opened(jaxpr)[0]]
+    while waiting:
+        inner = waiting.pop()
+        # Equations may hold the same jaxpr many times.
+        if id(inner) in seen:
+            continue
+        seen.add(id(inner))
+        for equation in inner.eqns:
+            names.add(equation.primitive.name)
+            parts = jax.tree.leaves(dict(equation.params), is_leaf=lambda leaf: isinstance(leaf, Jaxpr | ClosedJaxpr))
+            waiting += [opened(part)[0] for part in parts if isinstance(part, Jaxpr | ClosedJaxpr)]
+    return frozenset(names)
+
+
 def bind(equation: Any, *arrays: Any) -> list[Any]:
     """Evaluate an equation on the given inputs."""
     # The settings under which the equation was traced.

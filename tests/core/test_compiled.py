@@ -29,6 +29,7 @@ traced: deque[float] = deque()  # no list, whose contents are compared
 def nothing_kept():
     """Start with an empty cache."""
     module._cache.clear()
+    module._executables.clear()
     traced.clear()
 
 
@@ -105,6 +106,41 @@ def test_a_changed_setting_of_jax_traces_again():
     with jax.default_matmul_precision("float32"):
         function(jnp.ones(1))
     assert [*traced] == [2.0, 2.0]
+
+
+def test_functions_that_lower_to_the_same_program_share_an_executable():
+    x = jnp.arange(3.0)
+
+    def defined_again(constant, name):
+        return compiled(applied, [lambda x: {name: x * constant}], [x], by_program=True)
+
+    first, same, other, renamed = [defined_again(*each) for each in [(2.0, "y"), (2.0, "y"), (3.0, "y"), (2.0, "z")]]
+    np.testing.assert_array_equal(first(x)["y"], 2 * x)
+    np.testing.assert_array_equal(same(x)["y"], 2 * x)
+    assert same.executable(x) is first.executable(x)
+    # The same code over another constant, and the same operations with an output of another name.
+    np.testing.assert_array_equal(other(x)["y"], 3 * x)
+    np.testing.assert_array_equal(renamed(x)["z"], 2 * x)
+    with jax.default_matmul_precision("float32"):
+        np.testing.assert_array_equal(first(x)["y"], 2 * x)
+    elsewhere = jax.device_put(x, jax.devices()[1])
+    assert first(elsewhere)["y"].devices() == {jax.devices()[1]}
+
+
+def test_callbacks_are_no_part_of_a_program():
+    def called_back(function):
+        return lambda x: jax.pure_callback(function, jax.ShapeDtypeStruct((3,), x.dtype), x)
+
+    x = jnp.arange(3.0)
+    for function in (np.cos, np.sin):
+        made = compiled(applied, [called_back(function)], [x], by_program=True)(x)
+        np.testing.assert_allclose(made, function(np.arange(3.0)), rtol=1e-6)
+
+
+def test_executables_are_bounded():
+    for factor in range(module.CAPACITY + 3):
+        compiled(scaled, [float(factor)], [jnp.ones(1)], by_program=True)(jnp.ones(1))
+    assert len(module._executables) == module.CAPACITY
 
 
 def test_near_the_limit_of_mappings_there_is_a_warning(monkeypatch):
@@ -184,6 +220,22 @@ def one_sweep(number):
         return jn.train.program(jn.dense(3), OBJECTIVE, optax.sgd(hp["lr"]), DATA, epochs=1, batch_size=4)
 
     jn.sweeps.sweep(study, grid={"lr": [0.1, 0.2]}, strategy="vmap")
+
+
+def test_a_sweep_whose_trial_function_is_defined_again_compiles_nothing():
+    compilations = list[str]()
+
+    def listen(event, *_, **__):
+        if "backend_compile" in event:
+            compilations.append(event)
+
+    one_sweep(1)
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        one_sweep(2)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert not compilations
 
 
 NETS = [jn.repeat(jn.dense(4), 1, unroll=number) for number in (1, 2, 3)]
