@@ -156,13 +156,16 @@ def trace_shared(builder: Builder, extra: Any, inputs: Any, key: Key) -> Shared:
         NetError: if the trial function returns no program, or needs to know the value of a hyperparameter.
     """
     seen: dict[str, Any] = {}
+    # Under the trace below, the same names are of traced arrays.
+    known = extra, inputs
 
     def start(extra: Any, inputs: Any, key: Key) -> TrainState:
         try:
             program = build_program(builder, extra, inputs)
         except NEEDS_VALUE as error:
+            needed = _needed(builder, *known) or "a hyperparameter"
             raise NetError(
-                "expects a trial function that does not need to know a hyperparameter's value, since all trials are "
+                f"expects a trial function that does not need to know the value of {needed}, since all trials are "
                 "compiled as one: sweep over rates and strengths, but not over sizes, counts or what an `if` depends "
                 "on; run a sweep for each of those"
             ) from error
@@ -176,6 +179,23 @@ def trace_shared(builder: Builder, extra: Any, inputs: Any, key: Key) -> Shared:
 
     state = jax.eval_shape(start, extra, inputs, key)
     return Shared(state=state, **seen)
+
+
+def _needed(builder: Builder, extra: Any, inputs: Any) -> str:
+    """Return the hyperparameters whose values a trial function must know: it fails if one of them alone is traced."""
+    leaves, structure = jax.tree_util.tree_flatten_with_path(inputs)
+    needed = list[str]()
+    for place, (path, leaf) in enumerate(leaves):
+
+        def build(traced: Any, place: int = place) -> None:
+            values = [traced if number == place else value for number, (_, value) in enumerate(leaves)]
+            build_program(builder, extra, jax.tree.unflatten(structure, values))
+
+        try:
+            jax.eval_shape(build, leaf)
+        except NEEDS_VALUE:
+            needed.append(f"hp[{path[-1].key!r}]")
+    return " and ".join(needed)
 
 
 def start(builder: Builder, extra: Any, data: Sequence[Any], inputs: Any, keys: Key) -> TrainState:

@@ -147,6 +147,12 @@ def plan(trial_fn: TrialFunction, chosen: Design, **options: Unpack[ExecutionOpt
         hint = "`lambda hp: program` is one"
         raise NetError(f"expects a trial function (hp) -> program, got a program; {hint}")
     check_function("trial_fn", trial_fn, "(hp) -> program")
+    # The code of functions; other callables have a `__call__`, whose parameters are not looked at.
+    code = getattr(trial_fn, "__code__", None)
+    for name in [] if code is None else code.co_varnames[: code.co_argcount]:
+        if name in chosen.hp:
+            expected = "expects a trial function of one dictionary, (hp) -> program"
+            raise NetError(f"{expected}, got one with a parameter {name!r}; name it hp, and read hp[{name!r}] inside")
     try:
         _ = weakref.ref(trial_fn), hash(trial_fn)
     except TypeError:

@@ -424,8 +424,9 @@ class Unhashable:
     ("trial_fn", "says"),
     [
         (lambda hp: (linear(hp), 3), "sweep expects a trial function that returns a Program, got tuple"),
-        (lambda hp: linear({"lr": float(hp["lr"])}), "does not need to know a hyperparameter's value"),
-        (lambda hp: jn.dense(hp["lr"]), "does not need to know a hyperparameter's value"),
+        (lambda hp: linear({"lr": float(hp["lr"])}), "does not need to know the value of hp['lr']"),
+        (lambda hp: jn.dense(hp["lr"]), "does not need to know the value of hp['lr']"),
+        (lambda lr: linear({"lr": lr}), "got one with a parameter 'lr'; name it hp, and read hp['lr'] inside"),
         (lambda hp: linear(hp, epochs=0), "program expects epochs ≥ 1, got 0"),
         (3, "expects for trial_fn a function (hp) -> program, got int 3"),
         (Unhashable(), "expects a trial function that has a hash, got Unhashable"),
