@@ -21,7 +21,12 @@ from experiments.framework import report
 from experiments.framework.running import conduct, show
 from experiments.framework.study import Study, studies
 
-SIZES = ("tiny", "quick", "full")
+SIZES = {
+    "tiny": "seconds: whether it runs at all",
+    "quick": "a minute or less: a first look",
+    "full": "the size of docs/claims",
+}
+ROOT_HELP = "the folder of all results (default: runs)"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -53,12 +58,16 @@ def one(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m experiments run", add_help=False)
     parser.add_argument("name", choices=known, metavar="NAME", help=f"one of {', '.join(known)}")
     add_sizes(parser, "full").add_argument("--size", choices=SIZES)
-    parser.add_argument("--root", type=Path, default=Path("runs"))
+    parser.add_argument("--root", type=Path, default=Path("runs"), help=ROOT_HELP)
     if not arguments or arguments[0] in ("-h", "--help"):
         parser.print_help()
         return
     options, rest = parser.parse_known_args(arguments)
     study = known[options.name]
+    # The study's own options follow, by tyro, which then exits.
+    if {"-h", "--help"} & {*rest}:
+        parser.print_help()
+        print()
     usual, program = study.config(options.size), f"python -m experiments run {study.name}"
     config = tyro.cli(type(usual), prog=program, description=study.module.__doc__, default=usual, args=rest)
     run_and_show(study, config, options.root, options.size if config == usual else None)
@@ -69,7 +78,7 @@ def everything(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m experiments all")
     add_sizes(parser, "quick")
     parser.add_argument("--only", nargs="+", choices=studies(), metavar="NAME")
-    parser.add_argument("--root", type=Path, default=Path("runs"))
+    parser.add_argument("--root", type=Path, default=Path("runs"), help=ROOT_HELP)
     options = parser.parse_args(arguments)
     failed = []
     for name, study in studies().items():
@@ -90,8 +99,8 @@ def everything(arguments: Sequence[str]) -> None:
 def add_sizes(parser: argparse.ArgumentParser, usual: str) -> argparse._MutuallyExclusiveGroup:
     """Add the options `--tiny`, `--quick` and `--full`, one of them at a time, and return their group."""
     group = parser.add_mutually_exclusive_group()
-    for name in SIZES:
-        group.add_argument(f"--{name}", dest="size", action="store_const", const=name)
+    for name, help in SIZES.items():
+        group.add_argument(f"--{name}", dest="size", action="store_const", const=name, help=help)
     parser.set_defaults(size=usual)
     return group
 
