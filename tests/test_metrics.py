@@ -34,6 +34,14 @@ CASES = {
     "mean_absolute_error": (metrics.mean_absolute_error, NUMBERS, TARGETS),
 }
 each_case = pytest.mark.parametrize("name", CASES)
+# Shared by the tests, which then compile each for few shapes.
+compiled = {name: (jax.jit(m.measure), jax.jit(m.merge), jax.jit(m.value)) for name, (m, *_) in CASES.items()}
+
+
+def whole(name: str, outputs, targets, weights=None):
+    """Return the value of a metric of one batch."""
+    measure, _, value = compiled[name]
+    return value(measure(outputs, targets, weights))
 
 
 def sklearn_says(name, weights):
@@ -62,8 +70,8 @@ def sklearn_says(name, weights):
 @pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["alike", "weighted"])
 @each_case
 def test_values_match_scikit_learn(name, weights):
-    metric, outputs, targets = CASES[name]
-    value = jax.jit(metric)(outputs, targets, weights)
+    _, outputs, targets = CASES[name]
+    value = whole(name, outputs, targets, weights)
     np.testing.assert_allclose(value, sklearn_says(name, weights), rtol=2e-6, atol=1e-6)
 
 
@@ -78,10 +86,7 @@ def test_classes_never_predicted_or_never_true_count_as_scikit_learn_counts_them
     ):
         options: Any = {"average": average, "labels": range(4), "zero_division": 0.0}
         expected = theirs(labels, scores.argmax(1), **options)
-        np.testing.assert_allclose(ours(4, average=average)(scores, labels), expected, rtol=1e-6)
-
-
-compiled = {name: (jax.jit(m.measure), jax.jit(m.merge), jax.jit(m.value)) for name, (m, *_) in CASES.items()}
+        np.testing.assert_allclose(jax.jit(ours(4, average=average))(scores, labels), expected, rtol=1e-6)
 
 
 @given(st.sampled_from(list(CASES)), st.permutations(range(N)), st.integers(1, 12), st.booleans())
@@ -104,13 +109,14 @@ def test_the_value_does_not_depend_on_the_batches(name, order, batch, weighted):
 
 @each_case
 def test_no_data_is_the_neutral_element(name):
-    metric, outputs, targets = CASES[name]
-    sums = metric.measure(outputs, targets)
-    zeros = jax.tree.map(jnp.zeros_like, sums)
-    nothing = metric.measure(np.full_like(outputs, np.nan), targets, jnp.zeros(N))
+    _, outputs, targets = CASES[name]
+    measure, merge, value = compiled[name]
+    sums = measure(outputs, targets)
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), sums)
+    nothing = measure(np.full_like(outputs, np.nan), targets, 0 * WEIGHTS)
     assert jax.tree.structure(nothing) == jax.tree.structure(sums)
-    for merged in (metric.merge(nothing, sums), metric.merge(sums, nothing), metric.merge(zeros, sums)):
-        jax.tree.map(np.testing.assert_array_equal, metric.value(merged), metric.value(sums))
+    for merged in (merge(nothing, sums), merge(sums, nothing), merge(zeros, sums)):
+        jax.tree.map(np.testing.assert_array_equal, value(merged), value(sums))
 
 
 @each_case
@@ -118,7 +124,7 @@ def test_sums_pass_through_scan_and_vmap(name):
     metric, outputs, targets = CASES[name]
 
     def by_scan(outputs, targets):
-        first = jax.tree.map(jnp.zeros_like, jax.eval_shape(metric.measure, outputs[0], targets[0]))
+        first = jax.eval_shape(metric.measure, outputs[0], targets[0])
         empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), first)
 
         def body(sums, batch):
@@ -126,10 +132,10 @@ def test_sums_pass_through_scan_and_vmap(name):
 
         return metric.value(jax.lax.scan(body, empty, (outputs, targets))[0])
 
-    batches = [jnp.asarray(x).reshape(2, 4, 5, *x.shape[1:]) for x in (outputs, targets)]
+    batches = [x.reshape(2, 4, 5, *x.shape[1:]) for x in (outputs, targets)]
     members = jax.jit(jax.vmap(by_scan))(*batches)
     for k in range(2):
-        alone = metric(outputs[20 * k : 20 * k + 20], targets[20 * k : 20 * k + 20])
+        alone = whole(name, outputs[20 * k : 20 * k + 20], targets[20 * k : 20 * k + 20])
         np.testing.assert_allclose(members[k], alone, rtol=3e-6, atol=1e-6)
 
 
@@ -140,8 +146,9 @@ def test_sums_are_exact_up_to_a_trillion(name):
     measure, merge, value = compiled[name]
     sums = measure(outputs, targets)
     many = jax.jit(lambda sums: jax.lax.fori_loop(0, 35, lambda _, sums: metric.merge(sums, sums), sums))(sums)
-    np.testing.assert_allclose(value(many), np.asarray(metric(outputs, targets)) * scale_of(name, 2.0**35), rtol=1e-6)
-    more = merge(many, measure(outputs[:1], targets[:1]))
+    np.testing.assert_allclose(value(many), np.asarray(value(sums)) * scale_of(name, 2.0**35), rtol=1e-6)
+    # The first example alone.
+    more = merge(many, measure(outputs, targets, (np.arange(N) == 0).astype(np.float32)))
     counted = more["weight"] if isinstance(more, dict) else more
     assert (np.asarray(counted.high, np.float64) + np.asarray(counted.low)).sum() == N * 2**35 + 1
 
@@ -198,7 +205,7 @@ def test_traced_negative_weights_have_no_value(name):
     """Known ones are refused; what is found at run time is NaN rather than wrong."""
     metric, outputs, targets = CASES[name]
     weights = np.where(np.arange(N) == 1, -1.0, 1.0).astype(np.float32)
-    assert np.isnan(compiled[name][2](compiled[name][0](outputs, targets, weights))).all()
+    assert np.isnan(whole(name, outputs, targets, weights)).all()
     with pytest.raises(jn.NetError, match="expects weights ≥ 0, got -1"):
         metric(outputs, targets, weights)
 
@@ -213,27 +220,39 @@ def test_r2_does_not_cancel():
     sums = measure(outputs[:30], targets[:30])
     for k in range(30, 3000, 30):
         sums = merge(sums, measure(outputs[k : k + 30], targets[k : k + 30]))
-    assert abs(float(metrics.r2(outputs, targets)) - expected) < 1e-6
+    assert abs(float(whole("r2", outputs, targets)) - expected) < 1e-6
     assert abs(float(value(sums)) - expected) < 1e-6
 
 
 def test_r2_of_targets_that_do_not_vary_is_scikit_learns():
-    flat = jnp.full(4, 2.5)
+    flat = np.full(4, 2.5, np.float32)
     for outputs in (flat, flat + 1):
-        assert float(metrics.r2(outputs, flat)) == by_sklearn.r2_score(flat, outputs)
+        assert float(whole("r2", outputs, flat)) == by_sklearn.r2_score(flat, outputs)
 
 
 def test_nan_is_a_wrong_answer_and_no_prediction():
     """Of class 0 twice, where argmax would say class 0."""
-    scores = jnp.array([[jnp.nan, 0.0], [0.0, jnp.nan], [1.0, 0.0], [0.0, 1.0]])
-    labels = jnp.array([0, 0, 0, 1])
-    assert float(metrics.accuracy(scores, labels)) == 0.5
-    assert float(metrics.top_k(2)(scores, labels)) == 0.5
-    np.testing.assert_array_equal(metrics.confusion_matrix(2)(scores, labels), [[1, 0], [0, 1]])
-    np.testing.assert_allclose(metrics.recall(2, average=None)(scores, labels), [1 / 3, 1], rtol=1e-6)
-    np.testing.assert_allclose(metrics.precision(2, average=None)(scores, labels), [1, 1])
-    assert float(metrics.binary_accuracy(jnp.array([jnp.nan, -1.0]), jnp.array([0, 0]))) == 0.5
-    assert np.isnan(metrics.mean_squared_error(jnp.array([jnp.nan, 1.0]), jnp.ones(2)))
+    scores = np.array([[np.nan, 0.0], [0.0, np.nan], [1.0, 0.0], [0.0, 1.0]])
+    labels = np.array([0, 0, 0, 1])
+
+    @jax.jit
+    def program(scores, labels):
+        return {
+            "accuracy": metrics.accuracy(scores, labels),
+            "top_k": metrics.top_k(2)(scores, labels),
+            "confusion_matrix": metrics.confusion_matrix(2)(scores, labels),
+            "recall": metrics.recall(2, average=None)(scores, labels),
+            "precision": metrics.precision(2, average=None)(scores, labels),
+            "binary_accuracy": metrics.binary_accuracy(jnp.array([jnp.nan, -1.0]), jnp.array([0, 0])),
+            "mean_squared_error": metrics.mean_squared_error(jnp.array([jnp.nan, 1.0]), jnp.ones(2)),
+        }
+
+    found = jax.tree.map(np.asarray, program(scores, labels))
+    assert found["accuracy"] == found["top_k"] == found["binary_accuracy"] == 0.5
+    np.testing.assert_array_equal(found["confusion_matrix"], [[1, 0], [0, 1]])
+    np.testing.assert_allclose(found["recall"], [1 / 3, 1], rtol=1e-6)
+    np.testing.assert_allclose(found["precision"], [1, 1])
+    assert np.isnan(found["mean_squared_error"])
 
 
 def test_infinite_scores_are_scores():
@@ -241,39 +260,50 @@ def test_infinite_scores_are_scores():
     assert float(metrics.accuracy(scores, jnp.array([1, 0, 0]))) == 1.0
 
 
-@given(st.lists(st.lists(st.integers(0, 2), min_size=3, max_size=3), min_size=1, max_size=5), st.integers(1, 3))
+best = {k: jax.jit(metrics.top_k(k)) for k in (1, 2, 3)}
+
+
+@given(st.lists(st.lists(st.integers(0, 2), min_size=3, max_size=3), min_size=5, max_size=5), st.integers(1, 3))
 def test_ties_go_to_the_first_class(scores, k):
     scores, labels = np.array(scores, np.float32), np.arange(len(scores)) % 3
     order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    expected = np.mean([label in best for label, best in zip(labels, order, strict=True)])
-    np.testing.assert_allclose(jax.jit(metrics.top_k(k))(scores, labels), expected, rtol=1e-6)
+    expected = np.mean([label in chosen for label, chosen in zip(labels, order, strict=True)])
+    np.testing.assert_allclose(best[k](scores, labels), expected, rtol=1e-6)
     if k == 1:
-        np.testing.assert_allclose(metrics.accuracy(scores, labels), expected, rtol=1e-6)
+        np.testing.assert_allclose(whole("accuracy", scores, labels), expected, rtol=1e-6)
 
 
 def test_one_hot_labels_are_labels():
     one_hot = np.eye(3, dtype=np.float32)[LABELS]
     for name in ("accuracy", "top_k", "confusion_matrix", "f1", "perplexity"):
-        metric = CASES[name][0]
-        np.testing.assert_array_equal(metric(LOGITS, one_hot), metric(LOGITS, LABELS))
+        np.testing.assert_array_equal(whole(name, LOGITS, one_hot), whole(name, LOGITS, LABELS))
 
 
-@pytest.mark.parametrize("where", ["outputs", "targets", "both", "weights"])
 @pytest.mark.parametrize("name", ["accuracy", "top_k", "confusion_matrix", "f1", "perplexity"])
-def test_steps_of_sequences_count_one_by_one(name, where):
+def test_steps_of_sequences_count_one_by_one(name):
     """Padding does not, with NaN in it and labels far out of range; nor does a sequence of weight 0."""
     metric, lengths = CASES[name][0], np.array([3, 0, 2])
     scores, labels = floats(3, 4, 3), integers(3, 4, high=3)
     mask = np.arange(4) < lengths[:, None]
-    flat = metric(scores[mask], labels[mask])
-    scores, labels = jnp.asarray(np.where(mask[..., None], scores, np.nan)), jnp.asarray(np.where(mask, labels, 99))
-    o = jn.Padded(scores, jnp.asarray(lengths)) if where in ("outputs", "both") else scores
-    t = jn.Padded(labels, jnp.asarray(lengths)) if where in ("targets", "both") else labels
-    weights = mask.astype(np.float32) if where == "weights" else None
-    np.testing.assert_allclose(metric(o, t, weights), flat, rtol=1e-6)
-    if where != "weights":
-        kept = metric(o, t, jnp.array([1.0, 1.0, 0.0]))
-        np.testing.assert_allclose(kept, metric(scores[0, :3], labels[0, :3]), rtol=1e-6)
+    flat = scores[mask], labels[mask]
+
+    @jax.jit
+    def program(scores, labels, lengths, flat):
+        o, t = jn.Padded(scores, lengths), jn.Padded(labels, lengths)
+        pairs = {"outputs": (o, labels), "targets": (scores, t), "both": (o, t)}
+        return {
+            "flat": metric(*flat),
+            "weights": metric(scores, labels, mask.astype(np.float32)),
+            "first sequence": metric(flat[0][:3], flat[1][:3]),
+            "all": {where: metric(*pair) for where, pair in pairs.items()},
+            "without the last": {where: metric(*pair, np.float32([1, 1, 0])) for where, pair in pairs.items()},
+        }
+
+    found = program(np.where(mask[..., None], scores, np.nan), np.where(mask, labels, 99), lengths, flat)
+    np.testing.assert_allclose(found["weights"], found["flat"], rtol=1e-6)
+    for where, value in found["all"].items():
+        np.testing.assert_allclose(value, found["flat"], rtol=1e-6, err_msg=where)
+        np.testing.assert_allclose(found["without the last"][where], found["first sequence"], rtol=1e-6, err_msg=where)
 
 
 def test_perplexity_is_of_tokens_not_of_sequences():
@@ -284,17 +314,17 @@ def test_perplexity_is_of_tokens_not_of_sequences():
 
 def test_no_data_has_no_value():
     for name in ("accuracy", "perplexity", "r2", "mean_squared_error"):
-        metric, outputs, targets = CASES[name]
-        assert np.isnan(metric(outputs, targets, jnp.zeros(N)))
+        assert np.isnan(whole(name, *CASES[name][1:], 0 * WEIGHTS))
 
 
 @each_case
 def test_half_and_double_precision(name):
     metric, outputs, targets = CASES[name]
-    for leaf in jax.tree.leaves(metric.measure(jnp.asarray(outputs, jnp.bfloat16), targets, WEIGHTS)):
+    half, double = (jax.ShapeDtypeStruct(outputs.shape, dtype) for dtype in (jnp.bfloat16, np.float64))
+    for leaf in jax.tree.leaves(jax.eval_shape(metric.measure, half, targets, WEIGHTS)):
         assert leaf.dtype == jnp.float32
     with jax.enable_x64(True):
-        for leaf in jax.tree.leaves(metric.measure(jnp.asarray(outputs, jnp.float64), targets, WEIGHTS)):
+        for leaf in jax.tree.leaves(jax.eval_shape(metric.measure, double, targets, WEIGHTS)):
             assert leaf.dtype == jnp.float64
 
 
