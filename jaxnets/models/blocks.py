@@ -4,11 +4,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.nn import relu
 
+from jaxnets.combinators.graph import graph
 from jaxnets.combinators.repeat import repeat
-from jaxnets.combinators.serial import residual, serial
-from jaxnets.core.net import Apply, Key, Net, Params, State, compose
+from jaxnets.combinators.serial import serial
+from jaxnets.core.net import Net, compose
 from jaxnets.core.value import recorded
 from jaxnets.layers import batch_norm, conv
 
@@ -82,32 +84,15 @@ def stages(counts: Sequence[int], width: int, block: Callable[[int, int, bool], 
 @recorded
 def residual_behind(before: Net, body: Net, shortcut: Net) -> Net:
     """Return a `residual` whose body and shortcut both start from the output of `before`; all are siblings."""
-    after = residual(body, shortcut)
+    start, end = list(before.children)[-1], list(body.children)[-1]
+    nodes: dict[str, Any] = {**before.children, **body.children, "downsample": (shortcut, start)}
+    whole = graph(**nodes, sum=(add, end, "downsample"))
+    # The sum is no child: it belongs to the block, as in any `residual`.
+    children = {name: whole[name] for name in nodes}
+    label = f"residual(behind {start})"
+    return compose(whole.build, whole.apply, label=label, children=children, cut=whole.cut, kind="residual")
 
-    # The entries of `params` or `state` that belong to one of the two networks.
-    def part(net: Net, tree: Any) -> Any:
-        return {name: own for name, own in tree.items() if name in net.children}
 
-    def build(key: Key, x: Any) -> tuple[Params, State, Any]:
-        params, state, h = before.init_with_output(key, x)
-        more, more_state, y = after.init_with_output(key, h)
-        return params | more, state | more_state, y
-
-    def chain(first: Apply, second: Apply | None) -> Apply:
-        def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
-            x, new = first(part(before, params), part(before, state), x, key=key, train=train)
-            if second is not None:
-                x, more = second(part(after, params), part(after, state), x, key=key, train=train)
-                new = new | more
-            return x, dict(state) | new
-
-        return apply
-
-    def cut(path: tuple[str, ...]) -> Apply:
-        if path[0] in before.children:
-            return chain(before.upto("/".join(path)).apply, None)
-        return chain(before.apply, after.upto("/".join(path)).apply)
-
-    children = dict(before.children) | dict(after.children)
-    label = f"residual(behind {list(before.children)[-1]})"
-    return compose(build, chain(before.apply, after.apply), label=label, children=children, cut=cut, kind="residual")
+def add(pair: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """Return the sum of two arrays."""
+    return jnp.add(*pair)
