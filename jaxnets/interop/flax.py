@@ -145,9 +145,9 @@ def from_flax(
         raise NetError(
             f"expects arrays in nested dicts, got {type(variables).__name__}; pass {hint}", label="from_flax"
         )
-    given = renamed(_flat(variables), rename or {}, "/", "from_flax")
+    given = renamed(_flat(variables).items(), rename or {}, "/", "from_flax")
     warn_of_nonfinite(given.items(), "from_flax")
-    modules = {} if module is None else modules_renamed(flax_modules(module, x), rename or {}, "/")
+    modules = {} if module is None else modules_renamed(flax_modules(module, x).items(), rename or {}, "/")
     skeleton, theirs = Skeleton(net, x), _read("", nested(given))
     pairs: list[tuple[_Ours, _Theirs]] = []
     _match(_Ours(net, skeleton.tree), theirs, pairs, {path: place for place, path in enumerate(modules)})

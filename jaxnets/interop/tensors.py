@@ -47,63 +47,45 @@ def read_tensors(source: Any, label: str) -> Tensors:
     return {name: _array(name, value, label) for name, value in named.items()}
 
 
-def without_wrappers(tensors: Mapping[str, Any], names: Container[str], label: str) -> dict[str, Any]:
-    """Return tensors without the names that PyTorch's wrappers insert, nested in any order.
+def without_wrappers(named: Iterable[tuple[str, Any]], own: Container[str]) -> list[tuple[str, Any]]:
+    """Return tensors or modules without the names that PyTorch's wrappers insert, nested in any order.
 
     `_orig_mod`, `_fsdp_wrapped_module` and `_checkpoint_wrapped_module` are dropped anywhere; `module` as a prefix, if
-    all names have it. Names of the network's own children are kept.
-
-    Raises:
-        NetError: if two tensors get the same name.
+    all names have it. Names of the network's `own` children are kept.
     """
-    reserved = [name for name in _RESERVED if name not in names]
-    found: dict[str, Any] = {}
-    for name, tensor in tensors.items():
-        short = ".".join(part for part in name.split(".") if part not in reserved)
-        if short in found:
-            raise NetError(
-                f"expects one tensor per name, got two of {short!r} without the names of wrappers", label=label
-            )
-        found[short] = tensor
-    while found and _MODULE not in names and all(name.startswith(f"{_MODULE}.") for name in found):
-        found = {name.removeprefix(f"{_MODULE}."): tensor for name, tensor in found.items()}
-    return found
+    reserved = [name for name in _RESERVED if name not in own]
+    # A dot ends each name, so that the prefix `module.` is also that of the module of this name.
+    found = [(".".join(part for part in f"{name}.".split(".") if part not in reserved), each) for name, each in named]
+    while _MODULE not in own and (inside := [name for name, _ in found if name.strip(".")]):
+        if not all(name.startswith(f"{_MODULE}.") for name in inside):
+            break
+        found = [(name.removeprefix(f"{_MODULE}."), each) for name, each in found]
+    return [(name.removesuffix("."), each) for name, each in found]
 
 
-def modules_of(source: Any, names: Container[str], rules: Mapping[str, str]) -> dict[str, Any]:
-    """Return the submodules of a PyTorch module, named as `without_wrappers` and `renamed` name their tensors."""
-    reserved = [name for name in _RESERVED if name not in names]
-    found: dict[str, Any] = {}
-    for name, module in source.named_modules() if hasattr(source, "named_modules") else ():
-        # A wrapped module comes after its wrapper, and replaces it.
-        found[".".join(part for part in name.split(".") if part not in reserved)] = module
-    while _MODULE not in names and [name for name in found if name and "." not in name] == [_MODULE]:
-        found = {name.removeprefix(_MODULE).removeprefix("."): module for name, module in found.items() if name}
-    return modules_renamed(found, rules, ".")
-
-
-def renamed(tensors: Mapping[str, Any], rules: Mapping[str, str], separator: str, label: str) -> dict[str, Any]:
+def renamed(tensors: Iterable[tuple[str, Any]], rules: Mapping[str, str], separator: str, label: str) -> dict[str, Any]:
     """Return tensors renamed: the whole name or a prefix before a separator, by the longest rule that matches.
 
     Raises:
         NetError: for a rule that matches no name, and for two tensors that get the same name.
     """
-    used, found = set(), {}
-    for name, tensor in tensors.items():
+    names, used, found = [], set(), {}
+    for name, tensor in tensors:
+        names.append(name)
         name, old = _new_name(name, rules, separator)
         used.add(old)
         if name in found:
             raise NetError(f"expects one tensor per name, got two of {name!r}; check rename=", label=label)
         found[name] = tensor
     if unused := [old for old in rules if old not in used]:
-        names = shortened(list(tensors))
+        names = shortened(names)
         raise NetError(f"expects names of tensors in rename=, got {', '.join(unused)}; names are {names}", label=label)
     return found
 
 
-def modules_renamed(modules: Mapping[str, Any], rules: Mapping[str, str], separator: str) -> dict[str, Any]:
-    """Return modules renamed as `renamed` does with their tensors."""
-    return {_new_name(name, rules, separator)[0]: module for name, module in modules.items()}
+def modules_renamed(modules: Iterable[tuple[str, Any]], rules: Mapping[str, str], separator: str) -> dict[str, Any]:
+    """Return modules renamed as `renamed` does with their tensors; a module replaces its wrapper before it."""
+    return {_new_name(name, rules, separator)[0]: module for name, module in modules}
 
 
 def _new_name(name: str, rules: Mapping[str, str], separator: str) -> tuple[str, str | None]:
@@ -132,46 +114,27 @@ def shortened(names: list[str], most: int = 24) -> str:
 def read_safetensors(path: Path, label: str) -> tuple[Tensors, dict[str, str]]:
     """Return the tensors of a safetensors file by name, in its dtypes, and its metadata.
 
-    The library `safetensors` checks the file, but the bytes are read here: it has no float8 for NumPy.
-
     Raises:
-        NetError: for a file that is truncated or corrupt, a name that occurs twice, or an unknown dtype.
+        NetError: for a file that is truncated or corrupt, or an unknown dtype.
     """
     require("safetensors", "experiments")
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError, deserialize, safe_open
 
-    tensors = {}
     try:
-        # Raises unless the file is valid.
-        with safe_open(path, framework="numpy"):
-            pass
-        with path.open("rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(size), object_pairs_hook=_unique)
-            metadata = header.pop("__metadata__", None) or {}
-            for name, entry in header.items():
-                if entry["dtype"] not in DTYPES:
-                    known = ", ".join(DTYPES)
-                    raise NetError(f"expects dtypes {known}, got {entry['dtype']} of {name!r}")
-                begin, end = entry["data_offsets"]
-                file.seek(8 + size + begin)
-                array = np.fromfile(file, np.uint8, end - begin).view(jnp.dtype(DTYPES[entry["dtype"]]))
-                tensors[name] = array.reshape(entry["shape"])
-    except NetError as error:
-        raise NetError(f"{error.message} (in {path})", label=label) from None
-    except (SafetensorError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+        # As bytes: for NumPy, safetensors has neither bfloat16 nor float8.
+        entries = sorted(deserialize(path.read_bytes()))
+    except SafetensorError as error:
         hint = "; jn.interop.from_torch reads PyTorch files" if zipfile.is_zipfile(path) else ""
         raise NetError(f"expects a complete safetensors file, got {path}: {error}{hint}", label=label) from error
+    tensors = {}
+    for name, entry in entries:
+        if entry["dtype"] not in DTYPES:
+            known = ", ".join(DTYPES)
+            raise NetError(f"expects dtypes {known}, got {entry['dtype']} of {name!r} (in {path})", label=label)
+        tensors[name] = np.frombuffer(entry["data"], jnp.dtype(DTYPES[entry["dtype"]])).reshape(entry["shape"])
     return tensors, metadata
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object, and reject duplicate names."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise NetError(f"expects unique names, got {next(name for name in names if names.count(name) > 1)!r} twice")
-    return found
 
 
 def _from_file(path: Path, label: str) -> Any:
@@ -189,7 +152,7 @@ def _from_index(path: Path, label: str) -> Any:
         NetError: for a malformed index, a file that is missing or outside its folder, or tensors other than listed.
     """
     try:
-        listed = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique)["weight_map"]
+        listed = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
         files = dict.fromkeys(PurePosixPath(file) for file in listed.values())
     except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
         wanted = 'an index {"weight_map": {tensor: file}}'
@@ -197,15 +160,14 @@ def _from_index(path: Path, label: str) -> Any:
     tensors: dict[str, Any] = {}
     for file in files:
         windows = PureWindowsPath(file)
-        if file.is_absolute() or windows.drive or windows.root or ".." in windows.parts or file.suffix == ".json":
+        if windows.anchor or ".." in windows.parts or file.suffix == ".json":
             raise NetError(f"expects files beside the index {path}, got {str(file)!r}", label=label)
         if not (path.parent / file).is_file():
             raise NetError(
                 f"expects {str(file)!r} beside the index {path}, got no such file; download all parts", label=label
             )
         part = _from_file(path.parent / file, label)
-        other = [name for name in part if PurePosixPath(listed.get(name, "")) != file]
-        if other := other or [name for name in listed if PurePosixPath(listed[name]) == file and name not in part]:
+        if other := sorted(part.keys() ^ {name for name, place in listed.items() if PurePosixPath(place) == file}):
             raise NetError(
                 f"expects in {str(file)!r} what {path} lists, got other tensors: {shortened(other)}", label=label
             )

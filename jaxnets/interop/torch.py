@@ -15,7 +15,7 @@ from jaxnets.interop.settings import compare
 from jaxnets.interop.spec import Skeleton, flat
 from jaxnets.interop.tensors import (
     Tensors,
-    modules_of,
+    modules_renamed,
     read_tensors,
     renamed,
     shortened,
@@ -91,7 +91,7 @@ def from_torch(
     >>> params["fc"]["bias"].shape
     (7,)
     """
-    tensors = without_wrappers(read_tensors(source, "from_torch"), net.children, "from_torch")
+    tensors = without_wrappers(read_tensors(source, "from_torch").items(), net.children)
     tensors = _without(renamed(tensors, rename or {}, ".", "from_torch"), ignore)
     skeleton = Skeleton(net, x)
     drawn = skeleton.matching(fresh, "fresh")
@@ -103,7 +103,8 @@ def from_torch(
         if name not in optional
     }
     _compare(wanted, tensors)
-    modules = modules_of(source, net.children, rename or {})
+    modules = without_wrappers(source.named_modules() if hasattr(source, "named_modules") else (), net.children)
+    modules = modules_renamed(modules, rename or {}, ".")
     named = [(layer, modules[name]) for layer in skeleton.every_layer for name in layer.names if name in modules]
     compare(
         "from_torch",
@@ -170,7 +171,7 @@ def to_torch(
             copy = {name: array[k] if layer.stacked else array for name, array in arrays.items()}
             for name, tensor in to_tensors(layer, copy, orders[layer.path]).items():
                 tensors[_dotted(module, name)] = np.array(tensor, order="C")
-    return renamed(tensors, {own: name for name, own in (rename or {}).items()}, ".", "to_torch")
+    return renamed(tensors.items(), {own: name for name, own in (rename or {}).items()}, ".", "to_torch")
 
 
 def _wanted(skeleton: Skeleton, drawn: set[str]) -> tuple[dict[str, tuple[tuple[int, ...], str]], set[str]]:
