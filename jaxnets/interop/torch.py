@@ -22,7 +22,7 @@ from jaxnets.interop.tensors import (
     warn_of_nonfinite,
     without_wrappers,
 )
-from jaxnets.interop.torch_names import Arrays, Order, to_arrays, to_tensors
+from jaxnets.interop.torch_names import Arrays, Orders, to_arrays, to_tensors
 
 _COUNT = "num_batches_tracked"
 
@@ -212,20 +212,19 @@ def _compare(wanted: Mapping[str, tuple[tuple[int, ...], str]], tensors: Tensors
     raise NetError(f"expects the network's tensors, got others: {found}; {hint}", label="from_torch")
 
 
-def _orders(skeleton: Skeleton) -> dict[str, Order]:
+def _orders(skeleton: Skeleton) -> dict[str, Orders]:
     """Return the order of features in PyTorch, by layer."""
     convolved, own = set(), {layer.path: skeleton.own(layer) for layer in skeleton.layers}
     for layer in skeleton.layers:
         kernel = own[layer.path].get("kernel", "")
         if kernel and len(skeleton.specs[kernel].shape) - layer.stacked > 2:
             convolved.add(kernel)
-    first, last = feature_orders(skeleton.net, skeleton.params, skeleton.state, skeleton.x, frozenset(convolved))
-    return {
-        layer: Order(
-            first.get(names.get("kernel", "")), {name: last[path] for name, path in names.items() if path in last}
-        )
-        for layer, names in own.items()
-    }
+    found = feature_orders(skeleton.net, skeleton.params, skeleton.state, skeleton.x, frozenset(convolved))
+
+    def of(names: Mapping[str, str], orders: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: orders[path] for name, path in names.items() if path in orders}
+
+    return {layer: (of(names, found[0]), of(names, found[1])) for layer, names in own.items()}
 
 
 def _without(tensors: Tensors, ignore: Pattern) -> Tensors:

@@ -1,8 +1,8 @@
 """PyTorch's names for a network's layers, and PyTorch's layout for their arrays."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +11,10 @@ from jaxnets.core.net import Net
 from jaxnets.layers import Cell, gru_cell
 
 Arrays = dict[str, Any]
+# The order of a layer's features on the first and on the last axis of its arrays, by name: feature k of ours has index
+# `order[k]` in PyTorch. Arrays left out have the same order.
+Orders = tuple[Mapping[str, Any], Mapping[str, Any]]
+SAME: Orders = ({}, {})
 
 TIMM_VGG = {"pre_logits.fc1": "classifier.0", "pre_logits.fc2": "classifier.3", "head.fc": "classifier.6"}
 """timm's names of a VGG's last layers, mapped to torchvision's, which jaxnets uses."""
@@ -59,18 +63,6 @@ class Layer:
     def cell(self) -> Cell | None:
         """The cell that a recurrent layer runs, if it is one of this library."""
         return cell_of(self.within)
-
-
-class Order(NamedTuple):
-    """The order of a layer's features in PyTorch: feature k has index `order[k]`.
-
-    Attributes:
-        first: on the first axis of its kernel; `None` for the same order.
-        last: on the last axis of its arrays, by name; arrays left out have the same order.
-    """
-
-    first: Any = None
-    last: Mapping[str, Any] = {}
 
 
 def layers(net: Net, tree: Mapping[str, Any]) -> list[Layer]:
@@ -125,13 +117,13 @@ def _walk(
         shift += child.copies - 1 if child.copies and numbered else 0
 
 
-def to_tensors(layer: Layer, arrays: Arrays, order: Order = Order()) -> Arrays:
+def to_tensors(layer: Layer, arrays: Arrays, orders: Orders = SAME) -> Arrays:
     """Return one copy's arrays as PyTorch's tensors, by their names inside the module.
 
     Args:
         layer: the layer.
         arrays: its arrays by name, without an axis of copies; may be a part of them.
-        order: of its features in PyTorch.
+        orders: of its features in PyTorch.
 
     Raises:
         NetError: for an array that PyTorch's layer does not have.
@@ -140,53 +132,44 @@ def to_tensors(layer: Layer, arrays: Arrays, order: Order = Order()) -> Arrays:
         return _cell_to_tensors(layer, layer.cell, arrays)
     tensors = {}
     for name, array in arrays.items():
-        if name == "kernel":
-            array = _reordered(_reordered(array, order.first, 0), order.last.get(name), -1)
-            array = np.moveaxis(array, *_kernel_axes(layer))
-        elif name in order.last:
-            array = _reordered(array, order.last[name], -1)
-        # A layer norm over a whole feature map.
-        elif name in ("scale", "bias") and np.ndim(array) > 2:
-            array = np.moveaxis(array, -1, 0)
-        tensors[_NAMES.get(name, name)] = array
+        for order, axis in zip(orders, (0, -1)):
+            # Feature k moves to index `order[k]`.
+            array = np.take(array, np.argsort(order[name]), axis) if name in order else array
+        tensors[_NAMES.get(name, name)] = np.moveaxis(array, *_axes(layer, name, np.ndim(array)))
     if "mean" in arrays and "var" in arrays:
         tensors["num_batches_tracked"] = np.zeros((), np.int64)
     return tensors
 
 
-def to_arrays(layer: Layer, tensors: Arrays, like: Arrays, order: Order = Order()) -> Arrays:
+def to_arrays(layer: Layer, tensors: Arrays, names: Iterable[str], orders: Orders = SAME) -> Arrays:
     """Return one copy's arrays from PyTorch's tensors, the inverse of `to_tensors`.
 
     Args:
         layer: the layer.
         tensors: PyTorch's tensors by their names inside the module.
-        like: the specs of the arrays to return, by name.
-        order: of its features in PyTorch.
+        names: the names of the arrays to return.
+        orders: of its features in PyTorch.
     """
     if layer.cell is not None:
-        return _cell_to_arrays(layer, layer.cell, tensors, like)
+        return _cell_to_arrays(layer, layer.cell, tensors, names)
     arrays = {}
-    for name in like:
+    for name in names:
         array = tensors[_NAMES.get(name, name)]
-        if name == "kernel":
-            array = np.moveaxis(array, *reversed(_kernel_axes(layer)))
-            array = array if order.first is None else np.take(array, order.first, 0)
-        elif name in ("scale", "bias") and array.ndim > 2:
-            array = np.moveaxis(array, 0, -1)
-        arrays[name] = np.take(array, order.last[name], -1) if name in order.last else array
+        array = np.moveaxis(array, *reversed(_axes(layer, name, array.ndim)))
+        for order, axis in zip(orders, (0, -1)):
+            array = np.take(array, order[name], axis) if name in order else array
+        arrays[name] = array
     return arrays
 
 
-def _kernel_axes(layer: Layer) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return the axes of our kernel, and the axes of PyTorch's weight that they become."""
-    if layer.kind == "maxout":
-        raise _no_counterpart(layer.path, layer.within.label)
-    return ((-2, -1), (0, 1)) if layer.kind == "conv_transpose" else ((-1, -2), (0, 1))
-
-
-def _reordered(array: Any, order: Any, axis: int) -> Any:
-    """Move feature k of an axis to index `order[k]`."""
-    return array if order is None else np.take(array, np.argsort(order), axis)
+def _axes(layer: Layer, name: str, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the axes of our array that move in PyTorch's tensor, and where they move."""
+    if name == "kernel":
+        if layer.kind == "maxout":
+            raise _no_counterpart(layer.path, layer.within.label)
+        return ((-2, -1), (0, 1)) if layer.kind == "conv_transpose" else ((-1, -2), (0, 1))
+    # A layer norm over a whole feature map.
+    return ((-1,), (0,)) if name in ("scale", "bias") and rank > 2 else ((), ())
 
 
 def _cell_to_tensors(layer: Layer, cell: Cell, arrays: Arrays) -> Arrays:
@@ -205,9 +188,9 @@ def _cell_to_tensors(layer: Layer, cell: Cell, arrays: Arrays) -> Arrays:
     return {name + layer.suffix: tensor for name, tensor in tensors.items()}
 
 
-def _cell_to_arrays(layer: Layer, cell: Cell, tensors: Arrays, like: Arrays) -> Arrays:
+def _cell_to_arrays(layer: Layer, cell: Cell, tensors: Arrays, names: Iterable[str]) -> Arrays:
     arrays = {}
-    for name in like:
+    for name in names:
         if name in ("kernel", "recurrent_kernel"):
             arrays[name] = tensors[("weight_ih" if name == "kernel" else "weight_hh") + layer.suffix].T
             continue
