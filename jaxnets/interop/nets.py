@@ -2,8 +2,8 @@
 
 import inspect
 import math
-from collections.abc import Mapping
-from functools import cache, partial
+from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -29,7 +29,6 @@ _INITIALIZERS = (
 _FUNCTIONS = "Policy concatenate flatten global_avg_pool global_max_pool"
 
 
-@cache
 def table() -> dict[str, Any]:
     """Return everything that a file may name: constructors of networks and cells, activations, and initializers."""
     found: dict[str, Any] = {"partial": partial, "dict": dict, "jn.Net.upto": Net.upto, "jn.models.fires": fires}
@@ -63,8 +62,10 @@ def write(net: Net) -> Any:
     >>> read(write(jn.dense(3))) == jn.dense(3)
     True
     """
+    # Reversed, so that the first of several names of an object wins.
+    names = {id(value): name for name, value in reversed(table().items())}
     with labeled_as("save(net=)", keep=True):
-        return _encoded(portable(net))
+        return _encoded(portable(net), names)
 
 
 def read(content: Any) -> Net:
@@ -74,7 +75,7 @@ def read(content: Any) -> Net:
         NetError: for anything else.
     """
     try:
-        net = _decoded(content)
+        net = _decoded(content, table())
     except NetError:
         raise
     except Exception as error:
@@ -85,84 +86,72 @@ def read(content: Any) -> Net:
     return net
 
 
-@cache
-def _names() -> dict[int, str]:
-    # Reversed, so that the first of several names of an object wins.
-    return {id(value): name for name, value in reversed(table().items())}
+def _encoded(value: Any, names: Mapping[int, str]) -> Any:
+    def each(values: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+        found = {}
+        for key, inner in values:
+            # Errors name the key.
+            with labeled_as(child=str(key)):
+                found[key] = _encoded(inner, names)
+        return found
 
+    def name_of(function: Name) -> str:
+        if (found := names.get(id(function.find()))) is None:
+            hint = "; use functions of jax.nn and jn, or save params and state without net="
+            raise NetError(f"can't write the function {function.module}.{function.name} into a file{hint}")
+        return found
 
-def _encoded(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else {"float": str(value)}
     if isinstance(value, Name):
-        return {"name": _name(value)}
+        return {"name": name_of(value)}
     if isinstance(value, Call):
-        args = [_encoded_at(k, each) for k, each in enumerate(value.args)]
-        return {"call": _name(value.function), "args": args, "kwargs": _encoded_dict(value.kwargs)}
-    if isinstance(value, tuple | list) and type(value) in (tuple, list):
-        return {type(value).__name__: [_encoded_at(k, each) for k, each in enumerate(value)]}
+        args = [*each(enumerate(value.args)).values()]
+        return {"call": name_of(value.function), "args": args, "kwargs": each(value.kwargs.items())}
+    if type(value) in (tuple, list):
+        return {type(value).__name__: [*each(enumerate(value)).values()]}
     if type(value) is dict and all(isinstance(name, str) for name in value):
-        return {"dict": _encoded_dict(value)}
+        return {"dict": each(value.items())}
     if isinstance(value, jn.Policy):
-        return {"call": "jn.Policy", "args": [], "kwargs": _encoded_dict(vars(value))}
+        return {"call": "jn.Policy", "args": [], "kwargs": each(vars(value).items())}
     if isinstance(value, np.generic) and value.dtype.kind in "biuf":
-        return _encoded(value.item())
-    if id(value) in _names():
-        return {"name": _names()[id(value)]}
+        return _encoded(value.item(), names)
+    if id(value) in names:
+        return {"name": names[id(value)]}
     if isinstance(value, type | np.dtype) and (dtype := _dtype(value)) is not None:
         return {"dtype": dtype}
     hint = "; make such a network in code, and save params and state without net=" if hasattr(value, "shape") else ""
     raise NetError(f"can't write {type(value).__name__} {str(value)[:40]!r} of a network into a file{hint}")
 
 
-def _decoded(content: Any) -> Any:
+def _decoded(content: Any, known: Mapping[str, Any]) -> Any:
+    def look_up(name: str) -> Any:
+        if name not in known:
+            raise NetError(f"expects names of this version of jaxnets, got {name!r}")
+        return known[name]
+
+    if content is None or isinstance(content, bool | int | float | str):
+        return content
     if not isinstance(content, Mapping):
-        if content is None or isinstance(content, bool | int | float | str):
-            return content
         raise NetError(f"expects a network that save wrote, got {type(content).__name__}")
-    match dict(content):
-        case {"call": str(name), "args": list(args), "kwargs": dict(kwargs), **rest} if not rest:
-            given = {key: _decoded(each) for key, each in kwargs.items()}
-            return _lookup(name)(*map(_decoded, args), **given)
-        case {"name": str(name), **rest} if not rest:
-            return _lookup(name)
-        case {"tuple": list(each), **rest} if not rest:
-            return tuple(map(_decoded, each))
-        case {"list": list(each), **rest} if not rest:
-            return list(map(_decoded, each))
-        case {"dict": dict(each), **rest} if not rest:
-            return {key: _decoded(value) for key, value in each.items()}
-        case {"float": "inf" | "-inf" | "nan" as number, **rest} if not rest:
+    match [*content.items()]:
+        case [("call", str(name)), ("args", list(args)), ("kwargs", dict(kwargs))]:
+            given = {key: _decoded(each, known) for key, each in kwargs.items()}
+            return look_up(name)(*(_decoded(each, known) for each in args), **given)
+        case [("name", str(name))]:
+            return look_up(name)
+        case [("tuple" | "list" as kind, list(values))]:
+            found = [_decoded(each, known) for each in values]
+            return tuple(found) if kind == "tuple" else found
+        case [("dict", dict(values))]:
+            return {key: _decoded(each, known) for key, each in values.items()}
+        case [("float", "inf" | "-inf" | "nan" as number)]:
             return float(number)
-        case {"dtype": str(name), **rest} if not rest and _dtype(getattr(jnp, name, None)) == name:
+        case [("dtype", str(name))] if _dtype(getattr(jnp, name, None)) == name:
             return getattr(jnp, name)
     raise NetError(f"expects a network that save wrote, got an entry {', '.join(map(str, content))}")
-
-
-def _encoded_at(key: Any, value: Any) -> Any:
-    """Encode an argument; errors name its key."""
-    with labeled_as(child=str(key)):
-        return _encoded(value)
-
-
-def _encoded_dict(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _encoded_at(name, value) for name, value in values.items()}
-
-
-def _name(name: Name) -> str:
-    found = _names().get(id(name.find()))
-    if found is None:
-        hint = "; use functions of jax.nn and jn, or save params and state without net="
-        raise NetError(f"can't write the function {name.module}.{name.name} into a file{hint}")
-    return found
-
-
-def _lookup(name: str) -> Any:
-    if name not in table():
-        raise NetError(f"expects names of this version of jaxnets, got {name!r}")
-    return table()[name]
 
 
 def _dtype(value: Any) -> str | None:
