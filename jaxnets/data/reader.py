@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from threading import Thread
 from typing import Any, NamedTuple, Protocol
 
@@ -75,9 +75,8 @@ class Reading:
     @property
     def mark(self) -> dict[str, Any]:
         """The settings that a position belongs to, by name."""
-        return {
-            "seed": self.seed, "batch_size": self.batch_size, "examples": len(self.source), "shuffle": self.shuffle,
-        }  # fmt: skip
+        mine = {"seed": self.seed, "batch_size": self.batch_size}
+        return mine | {"examples": len(self.source), "shuffle": self.shuffle}
 
     @cached_property
     def contents(self) -> dict[str, str]:
@@ -88,14 +87,13 @@ class Reading:
         """Return Grain's iterator over the batches from a position to an end, on the host."""
         import grain
 
-        whole = self._whole()
         # The numbers of the examples in an epoch's order; each stage below is lazy.
         read = self._order()
-        if whole is None:
-            read = read.map(_Read(self.source))
+        if self._arrays is None:
+            read = read.map(partial(_read, self.source))
         for transform in self.transforms:
-            read = read.random_map(_Transformed(transform))
-        read = read.batch(self.batch_size, drop_remainder=False, batch_fn=_FillBatch(self.batch_size, whole))
+            read = read.random_map(partial(_transformed, transform))
+        read = read.batch(self.batch_size, drop_remainder=False, batch_fn=self._fill)
         read = read.repeat(None)[position:end]
         read = read.to_iter_dataset(grain.ReadOptions(num_threads=self.threads, prefetch_buffer_size=2 * self.threads))
         if self.workers:
@@ -115,20 +113,18 @@ class Reading:
 
     def first(self) -> Batch:
         """Return a batch of copies of the source's first example, which has the shapes and dtypes of every batch."""
-        whole = self._whole()
-        return _FillBatch(self.batch_size, whole)([self._example() if whole is None else 0])
+        return self._fill([self._example() if self._arrays is None else 0])
 
     @property
     def weighted(self) -> bool:
         """Whether examples have weights, by the first one."""
-        example = self._example()
+        _, example = self._example()
         return isinstance(example, tuple) and len(example) == 3
 
-    def _example(self) -> Any:
-        generator = np.random.default_rng(0)
-        example: Any = _Read(self.source)(0)
+    def _example(self) -> "_Numbered":
+        generator, example = np.random.default_rng(0), _read(self.source, 0)
         for transform in self.transforms:
-            example = _Transformed(transform)(example, generator)
+            example = _transformed(transform, example, generator)
         return example
 
     def _order(self) -> Any:
@@ -137,10 +133,15 @@ class Reading:
         read = grain.MapDataset.range(len(self.source)).seed(self.seed)
         return read.shuffle() if self.shuffle else read
 
-    def _whole(self) -> Arrays | None:
-        """Return the arrays, if they can be indexed for a whole batch at once."""
+    @property
+    def _arrays(self) -> Arrays | None:
+        """The arrays, if they can be indexed for a whole batch at once."""
         at_once = isinstance(self.source, Arrays) and self.source.takes_several and not self.transforms
         return self.source if at_once else None  # pyright: ignore
+
+    @property
+    def _fill(self) -> Callable[[Sequence[Any]], Batch]:
+        return partial(_fill_batch, self.batch_size, self._arrays)
 
 
 def _serve(number: int, workers: int) -> None:
@@ -173,49 +174,32 @@ def _naming(what: str, number: int) -> Iterator[None]:
         raise NetError(f"can't {what} example {number}: {kind}{error}", label="stream") from error
 
 
-class _Read:
-    """The source as a function of an example's number."""
-
-    def __init__(self, source: Any) -> None:
-        self.source = source
-
-    def __call__(self, number: int) -> _Numbered:
-        with _naming("read", number):
-            return _Numbered(number, self.source[number])
+def _read(source: Any, number: int) -> _Numbered:
+    with _naming("read", number):
+        return _Numbered(number, source[number])
 
 
-class _Transformed:
-    """A transform that takes its arguments in Grain's order."""
-
-    def __init__(self, transform: Transform) -> None:
-        self.transform = transform
-
-    def __call__(self, each: _Numbered, generator: np.random.Generator) -> _Numbered:
-        with _naming("transform", each.number):
-            return _Numbered(each.number, self.transform(generator, each.example))
+def _transformed(transform: Transform, each: _Numbered, generator: np.random.Generator) -> _Numbered:
+    with _naming("transform", each.number):
+        return _Numbered(each.number, transform(generator, each.example))
 
 
-class _FillBatch:
-    """A function that stacks examples into a batch, and fills it by repeating them at weight 0.
+def _fill_batch(size: int, arrays: Arrays | None, examples: Sequence[Any]) -> Batch:
+    """Stack examples into a batch, and fill it by repeating them at weight 0.
 
     With `arrays`, the examples are still row numbers, and are read all at once.
     """
-
-    def __init__(self, size: int, arrays: Arrays | None = None) -> None:
-        self.size, self.arrays = size, arrays
-
-    def __call__(self, examples: Sequence[Any]) -> Batch:
-        rows = [examples[row % len(examples)] for row in range(self.size)]
-        if self.arrays is not None:
-            x, y, *own = self.arrays[np.array(rows)]
-        else:
-            check_alike(examples)
-            x, y, *own = jax.tree.map(lambda *leaves: np.stack(leaves), *(row.example for row in rows))
-        weights = (np.arange(self.size) < len(examples)).astype(np.float32)
-        if not own:
-            return Batch(x, y, weights)
-        weights = weights * np.asarray(own[0], np.float32)
-        return Batch(_weighted(x, weights > 0), y, weights)
+    rows = [examples[row % len(examples)] for row in range(size)]
+    if arrays is not None:
+        x, y, *own = arrays[np.array(rows)]
+    else:
+        check_alike(examples)
+        x, y, *own = jax.tree.map(lambda *leaves: np.stack(leaves), *(row.example for row in rows))
+    weights = (np.arange(size) < len(examples)).astype(np.float32)
+    if not own:
+        return Batch(x, y, weights)
+    weights = weights * np.asarray(own[0], np.float32)
+    return Batch(_weighted(x, weights > 0), y, weights)
 
 
 def check_alike(examples: Sequence[_Numbered]) -> None:

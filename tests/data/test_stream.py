@@ -381,8 +381,9 @@ def test_an_example_that_is_not_like_the_others_is_named(make, options, words):
 
 def test_weights_may_be_of_several_types():
     source = Pairs(lambda index: (index, index, 1 if index % 2 else np.float32(0.5)))
-    batch = next(jn.data.stream(source, 4, shuffle=False))
-    np.testing.assert_array_equal(batch.weights, np.array([0.5, 1.0, 0.5, 1.0], np.float32))
+    stream = jn.data.stream(source, 4, shuffle=False)
+    np.testing.assert_array_equal(next(stream).weights, np.array([0.5, 1.0, 0.5, 1.0], np.float32))
+    assert stream.reading.weighted  # so batch norm follows the weights
 
 
 @pytest.mark.slow

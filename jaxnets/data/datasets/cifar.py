@@ -2,7 +2,7 @@
 
 import io
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,10 +26,7 @@ class Layout:
         train: the files of the training part, in order.
         test: the files of the test part.
         classes: the number of classes of each label byte; the label bytes precede the image.
-        labels: the column of each label in the repository on Hugging Face's hub.
-        image: the column of the images there.
-        repository: the repository there.
-        pickled: files of the Python version, to recognize them.
+        labels: the column of each label on Hugging Face's hub.
     """
 
     name: str
@@ -39,9 +36,11 @@ class Layout:
     test: tuple[str, ...]
     classes: tuple[int, ...]
     labels: tuple[str, ...]
-    image: str
-    repository: str
-    pickled: tuple[str, ...]
+
+    @property
+    def repository(self) -> str:
+        """The repository on Hugging Face's hub."""
+        return f"uoft-cs/{self.name}"
 
 
 CIFAR10 = Layout(
@@ -52,9 +51,6 @@ CIFAR10 = Layout(
     ("test_batch.bin",),
     (10,),
     ("label",),
-    "img",
-    "uoft-cs/cifar10",
-    ("cifar-10-python.tar.gz", "data_batch_1", "cifar-10-batches-py/data_batch_1"),
 )
 CIFAR100 = Layout(
     "cifar100",
@@ -64,9 +60,6 @@ CIFAR100 = Layout(
     ("test.bin",),
     (20, 100),
     ("coarse_label", "fine_label"),
-    "img",
-    "uoft-cs/cifar100",
-    ("cifar-100-python.tar.gz", "train", "cifar-100-python/train"),
 )
 
 
@@ -142,24 +135,24 @@ def _read(layout: Layout, folder: str | Path | None, which: int, verify: bool, d
         where = "the folder"
         if len(contents) < len(names) and (archive := local.find(folders, [layout.archive])):
             contents, where = _unpacked(layout, archive, verify), str(archive)
-        if len(contents) == len(names):
-            sizes = (50_000, 10_000) if verify else (None, None)
-            train, test = (
-                _part(layout, [(name, contents[name]) for name in part], which, size)
-                for part, size in zip((layout.train, layout.test), sizes, strict=True)
-            )
-            return train, test
         if contents:
-            missing = ", ".join(name for name in names if name not in contents)
-            raise NetError(f"expects {', '.join(names)}, and {where} lacks {missing}")
-        if pickled := local.find(folders, layout.pickled):
+            if missing := ", ".join(name for name in names if name not in contents):
+                raise NetError(f"expects {', '.join(names)}, and {where} lacks {missing}")
+            train, test = ({name: contents[name] for name in part} for part in (layout.train, layout.test))
+            return (
+                _part(layout, train, which, 50_000 if verify else None),
+                _part(layout, test, which, 10_000 if verify else None),
+            )
+        stem = layout.train[0].removesuffix(".bin")
+        inner = [f"{place}{stem}" for place in ("", "cifar-10-batches-py/", "cifar-100-python/")]
+        if pickled := local.find(folders, [layout.archive.replace("binary", "python"), *inner]):
             raise NetError(
                 f"does not read {pickled}: the Python version is pickle, which can run code when it is opened; "
                 f"get the binary version, {layout.archive}"
             )
     if folder is None:
-        columns = (layout.image, layout.labels[which])
-        if (found := local.arrays(layout.repository, columns, download=download)) is not None:
+        found = local.arrays(layout.repository, ("img", layout.labels[which]), download=download)
+        if found is not None:
             return found
     raise local.absent(layout.name, [layout.archive, *names], folders, layout.repository)
 
@@ -181,25 +174,26 @@ def _unpacked(layout: Layout, archive: Path, verify: bool) -> dict[str, bytes]:
     return members
 
 
-def _part(layout: Layout, files: Sequence[tuple[str, bytes]], which: int, examples: int | None) -> Part:
+def _part(layout: Layout, files: Mapping[str, bytes], which: int, examples: int | None) -> Part:
     # A record: the label bytes, then the red, green and blue planes.
     width = len(layout.classes) + PIXELS
-    for name, content in files:
+    for name, content in files.items():
         if len(content) % width or not content:
             raise NetError(
                 f"expects a multiple of {width} bytes in {name}, one record per image, got {len(content)}: "
                 f"it is damaged"
             )
-    rows = np.frombuffer(b"".join(content for _, content in files), np.uint8).reshape(-1, width)
+    rows = np.frombuffer(b"".join(files.values()), np.uint8).reshape(-1, width)
     for column, classes in enumerate(layout.classes):
         if rows[:, column].max() >= classes:
             raise NetError(
-                f"expects labels from 0 to {classes - 1} in {files[0][0]}, got {rows[:, column].max()}: it is damaged, "
-                f"or another set's"
+                f"expects labels from 0 to {classes - 1} in {next(iter(files))}, got {rows[:, column].max()}: it is "
+                f"damaged, or another set's"
             )
     if examples not in (None, len(rows)):
-        names = ", ".join(name for name, _ in files)
-        raise NetError(f"expects {examples} images in {names}, got {len(rows)}; verify=False reads it anyway")
+        raise NetError(
+            f"expects {examples} images in {', '.join(files)}, got {len(rows)}; verify=False reads it anyway"
+        )
     # (images, channels, height, width) → (images, height, width, channels)
     images = rows[:, len(layout.classes) :].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     pixels = np.ascontiguousarray(images, np.float32)

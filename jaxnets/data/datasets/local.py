@@ -4,7 +4,7 @@ import hashlib
 import importlib
 import importlib.util
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -43,16 +43,13 @@ def load(repository: str, *, download: bool) -> dict[str, Any] | None:
             return None
 
 
-def arrays(
-    repository: str, columns: tuple[str, str], *, download: bool, parts: tuple[str, str] = ("train", "test")
-) -> tuple[Part, Part] | None:
+def arrays(repository: str, columns: tuple[str, str], *, download: bool) -> tuple[Part, Part] | None:
     """Return the training and the test part of a set of small images as arrays; `None` as from `load`.
 
     Args:
         repository: the repository, for example `ylecun/mnist`.
         columns: the names of the columns of the images and of the labels.
         download: whether `datasets` may fetch what its cache lacks.
-        parts: the names of the parts.
 
     Returns:
         For each part images `(examples, height, width[, channels])` float32 from 0 to 1, and labels int32.
@@ -66,7 +63,7 @@ def arrays(
         pixels = np.stack([np.asarray(each) for each in found[name][image]])
         return pixels.astype(np.float32) / 255, np.asarray(found[name][label][:], np.int32)
 
-    return part(parts[0]), part(parts[1])
+    return part("train"), part("test")
 
 
 @contextmanager
@@ -89,12 +86,9 @@ def places(name: str, folder: str | Path | None) -> list[Path]:
     They are `folder` and `folder/name`, or by default `$JAXNETS_DATA/name`; then, inside each, torchvision's
     `MNIST/raw` or the folder that the published archive unpacks to.
     """
-    if folder is not None:
-        roots = [Path(folder).expanduser(), Path(folder).expanduser() / name]
-    elif root := os.environ.get(VARIABLE):
-        roots = [Path(root).expanduser() / name]
-    else:
-        roots = []
+    root = (os.environ.get(VARIABLE) or None) if folder is None else folder
+    roots = [] if root is None else [Path(root).expanduser() / name]
+    roots = roots if folder is None else [Path(folder).expanduser(), *roots]
     inner = {
         "mnist": "MNIST/raw",
         "fashion_mnist": "FashionMNIST/raw",
@@ -130,7 +124,7 @@ def absent(
     return FileNotFoundError(" ".join(lines))
 
 
-def check_md5(content: bytes, expected: str, file: Path, *, others: dict[str, str] | None = None) -> None:
+def check_md5(content: bytes, expected: str, file: Path, *, others: Mapping[str, str] = {}) -> None:
     """Check a file's content against its published MD5 sum.
 
     Args:
@@ -145,8 +139,8 @@ def check_md5(content: bytes, expected: str, file: Path, *, others: dict[str, st
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if found == expected:
         return
-    if found in (others or {}):
-        guess = f"it is the file of {(others or {})[found]}, which has the same name"
+    if found in others:
+        guess = f"it is the file of {others[found]}, which has the same name"
     else:
         guess = "it is damaged, or another file of this name; fetch it again, or pass verify=False to read it anyway"
     raise NetError(f"expects the published MD5 sum {expected} of {file}, got {found}: {guess}")

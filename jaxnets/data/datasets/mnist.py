@@ -12,8 +12,6 @@ from jaxnets.data.datasets import local
 Part = tuple[np.ndarray, np.ndarray]
 # The dtypes of IDX files, by the third byte.
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-# The prefix of the files and the number of examples.
-PARTS = {"train": ("train", 60_000), "test": ("t10k", 10_000)}
 # MD5 sums of the uncompressed files.
 SUMS = {
     "mnist": {
@@ -161,11 +159,11 @@ def _read(name: str, folder: str | Path | None, verify: bool, download: bool) ->
     if missing := [stem for stem, file in files.items() if file is None]:
         raise local.absent(name, [f"{stem} (or .gz)" for stem in missing], folders, REPOSITORIES[name])
     with labeled_as(name):
-        return _part(name, "train", files, verify), _part(name, "test", files, verify)
+        return _part(name, "train", files, verify), _part(name, "t10k", files, verify)
 
 
-def _part(name: str, part: str, files: dict[str, Path | None], verify: bool) -> Part:
-    prefix, examples = PARTS[part]
+def _part(name: str, prefix: str, files: dict[str, Path | None], verify: bool) -> Part:
+    part, examples = ("train", 60_000) if prefix == "train" else ("test", 10_000)
     arrays = []
     for kind in ("images-idx3-ubyte", "labels-idx1-ubyte"):
         stem = f"{prefix}-{kind}"
