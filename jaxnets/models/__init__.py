@@ -2,11 +2,9 @@
 
 from jaxnets.models.alexnet import alexnet, alexnet_2012
 from jaxnets.models.autoencoder import autoencoder, conv_autoencoder, denoising_autoencoder
-from jaxnets.models.boltzmann.dbm import dbm, mean_field_learning
+from jaxnets.models.boltzmann.dbm import dbm, dbm_gibbs_step, mean_field, mean_field_learning, variational_bound
 from jaxnets.models.boltzmann.dbn import dbn, dbn_sample, dbn_stages, dbn_to_mlp
-from jaxnets.models.boltzmann.deep_energy import dbm_gibbs_step, mean_field, variational_bound
-from jaxnets.models.boltzmann.energy import free_energy, gibbs_step, reconstruct
-from jaxnets.models.boltzmann.rbm import contrastive_divergence, rbm
+from jaxnets.models.boltzmann.rbm import contrastive_divergence, free_energy, gibbs_step, rbm, reconstruct
 from jaxnets.models.cnn import cnn
 from jaxnets.models.fcn import fcn
 from jaxnets.models.googlenet import googlenet, googlenet_2014

@@ -11,8 +11,7 @@ from jaxnets.core.errors import NetError
 from jaxnets.core.keywords import explained
 from jaxnets.core.net import Key, Net, Params
 from jaxnets.layers import dense
-from jaxnets.models.boltzmann.energy import Visible, gibbs_step, visible_mean
-from jaxnets.models.boltzmann.rbm import contrastive_divergence, rbm
+from jaxnets.models.boltzmann.rbm import Visible, contrastive_divergence, gibbs_step, rbm, visible_mean, walk
 
 
 @explained
@@ -125,11 +124,7 @@ def dbn_sample(key: Key, params: Params, v: jax.Array, *, steps: int, visible: V
     if len(names) > 1:
         x, _ = dbn(widths[:-1], visible=visible).apply({n: params[n] for n in names[:-1]}, {}, x)
     first, *rest = jax.random.split(key, len(names))
-
-    def move(x: jax.Array, key: Key) -> tuple[jax.Array, None]:
-        return gibbs_step(key, params[names[-1]], x, visible=kinds[-1]), None
-
-    x, _ = jax.lax.scan(move, x, jax.random.split(first, steps))
+    x = walk(lambda key, x: gibbs_step(key, params[names[-1]], x, visible=kinds[-1]), first, x, steps)
     # Down through the machines below it: a sample in each, and the mean in the last.
     for name, kind, each in zip(names[-2::-1], kinds[-2::-1], rest):
         mean = visible_mean(params[name], x, kind)

@@ -1,26 +1,19 @@
-"""The restricted Boltzmann machine, and contrastive divergence, which trains it."""
+"""The restricted Boltzmann machine: its energy, its Markov chain, and contrastive divergence, which trains it."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 
-from jaxnets.core.checks import check_params, check_state, check_train_key
+from jaxnets.core.checks import along_last, check_floating, check_params, check_state, check_train_key
 from jaxnets.core.dtypes import param_dtype, to_dtype
 from jaxnets.core.errors import NetError, check_count
 from jaxnets.core.layer import labeled, layer
 from jaxnets.core.net import Key, Net, Params, State, fold
-from jaxnets.models.boltzmann.energy import (
-    Visible,
-    check_rows,
-    check_visible,
-    free_energy,
-    gibbs_step,
-    hidden_field,
-    reconstruct,
-)
 
 Initializer = jax.nn.initializers.Initializer
+Visible = Literal["bernoulli", "gaussian"]
 
 
 @labeled
@@ -141,11 +134,7 @@ def contrastive_divergence(
         if chains:
             check_state(state, {"chain": (chains, v.shape[-1])}, x)
         start = state["chain"].astype(v.dtype) if chains else v
-
-        def move(v: jax.Array, key: Key) -> tuple[jax.Array, None]:
-            return gibbs_step(key, wide, v, visible=visible), None
-
-        sample, _ = jax.lax.scan(move, start, jax.random.split(key, steps))  # type: ignore[arg-type]  # the key has been checked
+        sample = walk(lambda key, v: gibbs_step(key, wide, v, visible=visible), key, start, steps)
         # The gradient is that of F at the samples, not through the chain.
         sample = jax.lax.stop_gradient(sample)
         negative = free_energy(wide, sample, visible=visible)
@@ -156,6 +145,132 @@ def contrastive_divergence(
     return Net(init, apply)
 
 
+def free_energy(params: Params, v: jax.Array, *, visible: Visible = "bernoulli") -> jax.Array:
+    """Return the free energy F(v) = −log Σ_h e^−E(v, h), so that p(v) = e^−F(v) / Z.
+
+    F = −a v − Σ_j log(1 + e^(v W + b)_j) for binary v; for real v, ½ ‖v − a‖² replaces −a v.
+
+    Args:
+        params: the parameters of an `rbm`.
+        v: `(batch, features)`.
+        visible: the kind of visible units, as for `rbm`.
+
+    Returns:
+        `(batch,)`.
+
+    Hinton, "A Practical Guide to Training Restricted Boltzmann Machines" (2010), section 16.1.
+
+    >>> import jax.numpy as jnp
+    >>> params = {"kernel": jnp.zeros((2, 3)), "bias": jnp.zeros(3), "visible_bias": jnp.array([1.0, -1.0])}
+    >>> print(free_energy(params, jnp.array([[1.0, 0.0]])).round(2))
+    [-3.08]
+    """
+    check_visible(visible)
+    bias = along_last(params["visible_bias"], v)
+    unit_term = -(v * bias).sum(-1) if visible == "bernoulli" else jnp.square(v - bias).sum(-1) / 2
+    return unit_term - jax.nn.softplus(hidden_field(params, v)).sum(-1)
+
+
+def gibbs_step(key: Key, params: Params, v: jax.Array, *, visible: Visible = "bernoulli") -> jax.Array:
+    """Draw h from p(h|v), then v from p(v|h): one step of a Markov chain whose stationary distribution is p(v).
+
+    Probabilities and draws are in float32 for narrower input.
+
+    Args:
+        key: the random key.
+        params: the parameters of an `rbm`.
+        v: `(batch, features)`, one chain per row.
+        visible: the kind of visible units, as for `rbm`.
+
+    Returns:
+        The next v, of the same shape and dtype.
+
+    >>> import jax, jax.numpy as jnp
+    >>> params = {"kernel": jnp.zeros((2, 3)), "bias": jnp.zeros(3), "visible_bias": jnp.array([99.0, -99.0])}
+    >>> print(gibbs_step(jax.random.key(0), params, jnp.zeros((1, 2))))
+    [[1. 0.]]
+    """
+    check_visible(visible)
+    first, second = jax.random.split(key)
+    # In bfloat16, JAX draws in steps of 1/128, and σ rounds to them.
+    wide = param_dtype(v)
+    params = to_dtype(params, wide)
+    # (batch, hidden)
+    h = jax.random.bernoulli(first, jax.nn.sigmoid(hidden_field(params, v.astype(wide)))).astype(wide)
+    mean = visible_mean(params, h, visible)
+    if visible == "gaussian":
+        return (mean + jax.random.normal(second, v.shape, wide)).astype(v.dtype)
+    return jax.random.bernoulli(second, mean).astype(v.dtype)
+
+
+def reconstruct(params: Params, v: jax.Array, *, visible: Visible = "bernoulli") -> jax.Array:
+    """Return the reconstruction of v: the mean of p(v|h), with h replaced by its probabilities given v.
+
+    Args:
+        params: the parameters of an `rbm`.
+        v: `(batch, features)`.
+        visible: the kind of visible units, as for `rbm`.
+
+    Returns:
+        An array in the shape of `v`; probabilities for binary units.
+
+    >>> import jax.numpy as jnp
+    >>> params = {"kernel": jnp.zeros((2, 3)), "bias": jnp.zeros(3), "visible_bias": jnp.zeros(2)}
+    >>> print(reconstruct(params, jnp.ones((1, 2))))
+    [[0.5 0.5]]
+    """
+    check_visible(visible)
+    return visible_mean(params, jax.nn.sigmoid(hidden_field(params, v)), visible)
+
+
+def hidden_field(params: Params, v: jax.Array) -> jax.Array:
+    """Return the logits of the hidden units given the visible ones, v W + b."""
+    field = jnp.matmul(v, params["kernel"])
+    return field + along_last(params["bias"], field)
+
+
+def visible_mean(params: Params, h: jax.Array, visible: Visible) -> jax.Array:
+    """Return the mean of the visible units given the hidden ones."""
+    field = jnp.matmul(h, params["kernel"].T)
+    field = field + along_last(params["visible_bias"], field)
+    return jax.nn.sigmoid(field) if visible == "bernoulli" else field
+
+
+def check_visible(visible: Any) -> None:
+    """Check the kind of visible units.
+
+    Raises:
+        NetError: for an unknown kind.
+    """
+    if visible not in get_args(Visible):
+        raise NetError(f"expects visible 'bernoulli' or 'gaussian', got {visible!r}")
+
+
+def check_rows(x: Any) -> None:
+    """Check that an input is floating `(batch, features)`.
+
+    Raises:
+        NetError: if it is not.
+    """
+    check_floating(x)
+    if len(x.shape) != 2:
+        raise NetError(f"expects (batch, features), got {x.shape}; flatten images first, x.reshape(len(x), -1)")
+
+
 def start_chains(key: Key, shape: tuple[int, ...], dtype: Any) -> jax.Array:
     """Draw the initial units of Markov chains, 0 or 1 with equal probability."""
     return jax.random.bernoulli(fold(key, "chain"), shape=shape).astype(dtype)
+
+
+def walk(step: Callable[[Key, Any], Any], key: Key | None, start: Any, steps: int) -> Any:
+    """Return the units of Markov chains after a number of steps, each `(key, units) -> units`.
+
+    Raises:
+        NetError: without a key.
+    """
+    check_train_key(key)
+
+    def move(units: Any, key: Key) -> tuple[Any, None]:
+        return step(key, units), None
+
+    return jax.lax.scan(move, start, jax.random.split(key, steps))[0]  # type: ignore[arg-type]  # it has been checked
