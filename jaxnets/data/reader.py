@@ -47,17 +47,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """The settings of a stream; `stream` describes each.
-
-    Attributes:
-        source: the source of the examples.
-        batch_size: the number of examples in a batch.
-        seed: the seed of the order and the transforms.
-        shuffle: whether to draw the order.
-        transforms: functions applied to each example on the host.
-        workers: the number of reading processes.
-        threads: the number of reading threads in each process.
-    """
+    """The source and the settings of a stream; `stream` describes each."""
 
     source: Source | Arrays
     batch_size: int

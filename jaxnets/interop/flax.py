@@ -11,25 +11,11 @@ from jaxnets.core.errors import NetError
 from jaxnets.core.foreign import library
 from jaxnets.core.net import Net, Params, State
 from jaxnets.core.paths import paths
-from jaxnets.interop.settings import compare, flax_modules
+from jaxnets.interop.settings import FLAX, compare, flax_modules
 from jaxnets.interop.spec import Skeleton, nested
 from jaxnets.interop.tensors import modules_renamed, renamed, shortened, warn_of_nonfinite
 from jaxnets.interop.torch_names import cell_of, slashed, unwrapped
 
-_KINDS = {
-    "BatchNorm": "batch_norm",
-    "Conv": "conv",
-    "ConvTranspose": "conv_transpose",
-    "Dense": "dense",
-    "Embed": "embed",
-    "GRUCell": "gru_cell",
-    "GroupNorm": "group_norm",
-    "LSTMCell": "lstm_cell",
-    "LayerNorm": "layer_norm",
-    "OptimizedLSTMCell": "lstm_cell",
-    "PReLU": "prelu",
-    "SimpleCell": "rnn_cell",
-}
 # Names of the gates of an LSTM, a GRU and a simple cell.
 _GATES = ("ifgo", "rzn", ("",))
 # In place of a copy's index: all copies, stacked.
@@ -196,7 +182,7 @@ def _match(ours: _Ours, theirs: _Theirs, pairs: list[tuple[_Ours, _Theirs]], cal
             _match(own, block, pairs, called)
     # Then layers of each kind in order.
     for kind in dict.fromkeys(own.kind for own in rest if not own.net.children):
-        alike = [module for module in modules.values() if module.arrays and _KINDS.get(module.stem) == kind]
+        alike = [module for module in modules.values() if module.arrays and FLAX.get(module.stem, ("",))[0] == kind]
         if len({module.stem for module in alike}) == 1:
             pairs += zip([own for own in rest if own.kind == kind and not own.net.children], _in_order(alike, called))
 

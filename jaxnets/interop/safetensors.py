@@ -206,7 +206,8 @@ def _flatten(path: str, tree: Any, into: Tensors, header: dict[str, Any]) -> Non
     if not tree and "/" in path:
         header["empty"].append(path)
     for name, child in tree.items():
-        if not isinstance(name, str) or not name or "/" in name or not _is_text(name):
+        # Half of a surrogate pair is no text.
+        if not isinstance(name, str) or not name or "/" in name or not name.encode(errors="ignore").decode() == name:
             raise NetError(f"expects names without '/', got {name!r} at {path}", label="save")
         _flatten(f"{path}/{name}", child, into, header)
 
@@ -291,11 +292,3 @@ def _plain(value: Any, path: str, depth: int = 0) -> Any:
     raise NetError(
         f"expects a value that JSON can hold, got {type(value).__name__} {value!r} at {path}{hint}", label="save"
     )
-
-
-def _is_text(name: str) -> bool:
-    try:
-        return bool(name.encode())
-    except UnicodeEncodeError:
-        # Half of a surrogate pair.
-        return False

@@ -131,7 +131,7 @@ def theirs_of(module: Any) -> Settings | None:
         # `Conv2d` is `Conv` with 2 spatial axes; any name matches.
         name, digit = re.fullmatch(r"(.*?)(?:([123])d)?", cls.__name__).groups()  # type: ignore[union-attr]
         library = cls.__module__.partition(".")[0]
-        table = _TORCH if library == "torch" else _FLAX if library == "flax" else {}
+        table = _TORCH if library == "torch" else FLAX if library == "flax" else {}
         kind, read = table.get(cls.__name__) or table.get(name) or (None, None)
         if kind is None or read is None:
             continue
@@ -320,7 +320,7 @@ def _flax_groups(m: Any) -> dict[str, Any]:
     return {"epsilon": m.epsilon} | _unusual(None, groups=m.num_groups)
 
 
-_FLAX: Mapping[str, tuple[str, Read]] = {
+FLAX: Mapping[str, tuple[str, Read]] = {
     "Dense": ("dense", _read()),
     "Linear": ("dense", _read()),
     "Conv": ("conv", _flax_conv),
@@ -340,4 +340,4 @@ _FLAX: Mapping[str, tuple[str, Read]] = {
     "Dropout": ("dropout", _read(rate="rate")),
 }
 
-_KINDS = {kind for table in (_TORCH, _FLAX) for kind, _ in table.values()}
+_KINDS = {kind for table in (_TORCH, FLAX) for kind, _ in table.values()}

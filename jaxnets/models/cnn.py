@@ -10,7 +10,7 @@ from jaxnets.core.keywords import explained
 from jaxnets.core.net import Net
 from jaxnets.layers import batch_norm as normalize
 from jaxnets.layers import conv, max_pool
-from jaxnets.models.images import check_axes, of_images
+from jaxnets.models.images import of_images
 from jaxnets.models.mlp import mlp
 
 
@@ -66,7 +66,6 @@ def cnn(
     with labeled_as("cnn"):
         check_count("convs", convs)
         check_counts("widths", widths)
-        check_axes(spatial_axes)
     he = jax.nn.initializers.he_normal()
     features: dict[str, Layer] = {}
     number = 0

@@ -39,6 +39,9 @@ def of_images(net: Net, label: str, spatial_axes: int = 2) -> Net:
         label: the name in messages.
         spatial_axes: 1 for sequences, 2 for images, 3 for volumes.
 
+    Raises:
+        NetError: for another number of spatial axes.
+
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> net = of_images(jn.serial(jn.conv(4, 3)), "small")
     >>> net.init(jax.random.key(0), jnp.ones((1, 8, 8)))
@@ -47,6 +50,8 @@ def of_images(net: Net, label: str, spatial_axes: int = 2) -> Net:
     jaxnets.core.errors.NetError: small expects (batch, height, width, channels), got (1, 8, 8); add the missing axis, \
 x[None] for the batch or x[..., None] for the channels
     """
+    if spatial_axes not in AXES:
+        raise NetError(f"expects spatial_axes 1, 2 or 3, got {spatial_axes!r}", label=label)
 
     def check(x: Any) -> None:
         # The layers refuse it, with a better message.
@@ -76,16 +81,6 @@ x[None] for the batch or x[..., None] for the channels
         return checked(net.cut(path))
 
     return replace(net, init=init, apply=checked(net.apply), build=build, cut=net.cut and cut)
-
-
-def check_axes(spatial_axes: Any) -> None:
-    """Check that a number of spatial axes is 1, 2 or 3.
-
-    Raises:
-        NetError: if it is not.
-    """
-    if spatial_axes not in AXES:
-        raise NetError(f"expects spatial_axes 1, 2 or 3, got {spatial_axes!r}")
 
 
 def warn_of_channels_first(label: str, shape: tuple[int, ...]) -> None:

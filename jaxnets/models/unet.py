@@ -14,7 +14,7 @@ from jaxnets.core.net import Net
 from jaxnets.layers import batch_norm as normalize
 from jaxnets.layers import conv, conv_transpose, max_pool
 from jaxnets.layers import dropout as drop
-from jaxnets.models.images import check_axes, of_images
+from jaxnets.models.images import of_images
 
 
 @explained
@@ -65,7 +65,6 @@ def unet(
             raise NetError(f"expects at least two widths, got {tuple(widths)!r}")
         if padding not in ("SAME", "VALID"):
             raise NetError(f"expects padding 'SAME' or 'VALID', got {padding!r}")
-        check_axes(spatial_axes)
     he = jax.nn.initializers.he_normal()
     nodes: dict[str, Any] = {}
 

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 
 from jaxnets.core.checks import refuse
 from jaxnets.core.dtypes import wide
-from jaxnets.core.errors import NetError, check_count, check_positive
+from jaxnets.core.errors import NetError, check_count, check_fraction, check_positive
 from jaxnets.core.layer import labeled
 from jaxnets.core.net import Key
-from jaxnets.data.augment.transforms import box, check_probability, happens
+from jaxnets.data.augment.transforms import box, happens
 
 Mix = Callable[[Key, Any, Any, Any], tuple[Any, Any, jax.Array]]
 
@@ -109,7 +109,7 @@ def cutmix(
 def _mix(alpha: Any, num_classes: int | None, probability: Any, change: Callable[..., Any]) -> Mix:
     """Return the function that mixes inputs by `change`, `(key, x, λ, partners) -> (x, λ)`, and targets to match."""
     check_positive("alpha", alpha)
-    check_probability(probability)
+    check_fraction("probability", probability, one=True)
     if num_classes is not None:
         check_count("num_classes", num_classes)
 

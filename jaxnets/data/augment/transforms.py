@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets.core.dtypes import param_dtype
-from jaxnets.core.errors import NetError, check_count, check_positive, concrete, is_traced
+from jaxnets.core.errors import NetError, check_count, check_fraction, check_positive, is_traced
 from jaxnets.core.layer import labeled
 from jaxnets.core.net import Key
 
@@ -149,7 +149,7 @@ def flip(axis: int = 1, *, probability: float | jax.Array = 0.5) -> Augmentation
     """
     if axis not in (0, 1):
         raise NetError(f"expects axis 0 (top and bottom) or 1 (left and right), got {axis!r}")
-    check_probability(probability)
+    check_fraction("probability", probability, one=True)
     return on_image(lambda key, image: jnp.where(happens(key, probability), jnp.flip(image, axis), image))
 
 
@@ -279,14 +279,3 @@ def box(lengths: tuple[int, ...], first: jax.Array, end: jax.Array) -> jax.Array
 def happens(key: Key, probability: Any) -> jax.Array:
     """Draw True with a probability, traced or not."""
     return jax.random.bernoulli(key, jnp.asarray(probability, jnp.float32))
-
-
-def check_probability(value: Any) -> None:
-    """Check that a probability is in [0, 1], where its value is known.
-
-    Raises:
-        NetError: if it is not.
-    """
-    known = concrete(value)
-    if known is not None and not 0.0 <= known <= 1.0:
-        raise NetError(f"expects probability in [0, 1], got {known:g}")
