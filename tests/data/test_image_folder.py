@@ -313,6 +313,9 @@ def test_imagenet_from_the_hubs_cache(monkeypatch):
                 return [1, 0]
             return {"image": Image.fromarray(pixels[which])}
 
+        def select(self, which: np.ndarray) -> list[Any]:
+            return [self[number] for number in which]
+
     monkeypatch.setattr(local, "load", lambda repository, download: {"train": Rows(), "validation": Rows()})
     monkeypatch.delenv("JAXNETS_DATA", raising=False)
     train, validation = jn.data.imagenet(size=14, resize=20)

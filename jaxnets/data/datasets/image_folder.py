@@ -32,7 +32,7 @@ class ImageFolder:
     `jn.data.split_indices`, returns an `ImageFolder` of those images.
 
     Attributes:
-        pictures: the files, or whatever else Pillow's `Image.open` takes.
+        pictures: the files, or a dataset of Hugging Face, whose column `image` has the images.
         labels: `(examples,)` int32, indices into `classes`.
         classes: the names of the classes.
         size: the height and width of an image.
@@ -64,15 +64,16 @@ class ImageFolder:
         chosen = np.arange(len(self))[index]
         if chosen.ndim != 1:
             raise IndexError(f"ImageFolder takes a number, a slice or indices along one axis, got {chosen.ndim} axes")
-        pictures: Any = self.pictures
-        some = pictures[chosen] if isinstance(pictures, _Column) else [pictures[number] for number in chosen]
-        return replace(self, pictures=some, labels=self.labels[chosen])
+        # A dataset of Hugging Face selects rows without decoding their images.
+        select = getattr(self.pictures, "select", lambda chosen: [self.pictures[number] for number in chosen])
+        return replace(self, pictures=select(chosen), labels=self.labels[chosen])
 
     def __repr__(self) -> str:
         return f"ImageFolder({len(self)} images of {len(self.classes)} classes, size={self.size})"
 
     def _decoded(self, number: int) -> np.ndarray:
         picture = self.pictures[number]
+        picture = picture["image"] if isinstance(picture, dict) else picture
         try:
             return _decode(picture, size=self.size, resize=self.resize, grayscale=self.grayscale)
         # Pillow raises many kinds of errors for files that are damaged, or larger than its limit.
@@ -326,24 +327,6 @@ def _check_sizes(size: int, resize: int | None) -> int:
     return resize
 
 
-@dataclass(frozen=True)
-class _Column:
-    """The images of some rows of a Hugging Face dataset, decoded one at a time.
-
-    Attributes:
-        rows: the dataset.
-        numbers: the indices of the rows.
-    """
-
-    rows: Any
-    numbers: np.ndarray
-
-    def __getitem__(self, index: Any) -> Any:
-        chosen = self.numbers[index]
-        return self.rows[int(chosen)]["image"] if chosen.ndim == 0 else _Column(self.rows, chosen)
-
-
 def _cached(rows: Any, size: int, resize: int) -> ImageFolder:
     labels = np.asarray(rows["label"][:], np.int32)
-    pictures: Any = _Column(rows, np.arange(len(labels)))
-    return ImageFolder(pictures, labels, tuple(rows.features["label"].names), size, resize)
+    return ImageFolder(rows, labels, tuple(rows.features["label"].names), size, resize)
