@@ -142,11 +142,9 @@ def from_flax(
     for own, part in pairs:
         swapped = any(getattr(module, "transpose_kernel", False) for module in modules.get(part.path, ()))
         for name, array in part.arrays.items():
-            places = [tree + slashed(own.path, name) for tree in ("params/", "state/")]
-            if path := next((place for place in places if place in skeleton.specs), ""):
-                found.setdefault(path, {})[own.copy] = (
-                    _flipped(array, swapped) if own.kind == "conv_transpose" else array
-                )
+            if isinstance(path := own.tree.get(name), str):
+                array = _flipped(array, swapped) if own.kind == "conv_transpose" else array
+                found.setdefault(path, {})[own.copy] = array
                 del unexpected[slashed(part.path, name)]
     alike = [(own.path, own.net, part.path) for own, part in pairs]
     alike += [(path, leaf, path) for path, leaf in _leaves(net) if path not in {own.path for own, _ in pairs}]

@@ -21,8 +21,8 @@ class Skeleton:
     Attributes:
         params: specs of the parameters.
         state: specs of the state.
-        tree: both merged into one nested dict.
         specs: both by path, `params/fc/kernel` and `state/bn1/mean`.
+        tree: these paths, of parameters and state together, in one nested dict.
     """
 
     def __init__(self, net: Net, x: Any) -> None:
@@ -30,8 +30,8 @@ class Skeleton:
             check_input(x)
         self.net, self.x = net, x
         self.params, self.state = jax.eval_shape(net.init, jax.random.key(0), x)
-        self.tree = _merged(self.params, self.state)
         self.specs = flat(self.params, self.state)
+        self.tree = nested({path.partition("/")[2]: path for path in self.specs})
 
     @functools.cached_property
     def every_layer(self) -> list[Layer]:
@@ -41,19 +41,7 @@ class Skeleton:
     @functools.cached_property
     def layers(self) -> list[Layer]:
         """The layers that have parameters or state."""
-        return [layer for layer in self.every_layer if not layer.bare]
-
-    def own(self, layer: Layer) -> dict[str, str]:
-        """Return the paths of a layer's arrays by name, in PyTorch's order: other parameters, biases, state."""
-        inside = f"{layer.path}/" if layer.path else ""
-        rest = {
-            path: path.removeprefix(tree + inside)
-            for tree in ("params/", "state/")
-            for path in self.specs
-            if path.startswith(tree + inside)
-        }
-        own = sorted(rest.items(), key=lambda item: (item[0].startswith("state/"), "bias" in item[1]))
-        return {name: path for path, name in own if "/" not in name}
+        return [layer for layer in self.every_layer if layer.own]
 
     def matching(self, pattern: Pattern, label: str) -> set[str]:
         """Return the paths, prefixed by `params/` or `state/`, that match one of the patterns.
@@ -96,14 +84,6 @@ class Skeleton:
 def flat(params: Params, state: State) -> dict[str, Any]:
     """Return arrays by path, `params/fc/kernel` and `state/bn1/mean`."""
     return paths({"params": params, "state": state})
-
-
-def _merged(params: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(params)
-    for name, own in state.items():
-        both = isinstance(own, Mapping) and isinstance(merged.get(name), Mapping)
-        merged[name] = _merged(merged[name], own) if both else own
-    return merged
 
 
 def nested(arrays: Mapping[str, Any]) -> dict[str, Any]:

@@ -114,7 +114,7 @@ def from_torch(
     warn_of_nonfinite(tensors.items(), "from_torch")
     orders = _orders(skeleton)
     for layer in skeleton.layers:
-        own = {name: path for name, path in skeleton.own(layer).items() if path not in drawn}
+        own = {name: path for name, path in layer.own.items() if path not in drawn}
         # One dict of arrays for each copy; a layer that is not repeated has one.
         copies = []
         for module in layer.names:
@@ -166,7 +166,7 @@ def to_torch(
     orders = _orders(skeleton)
     tensors: Tensors = {}
     for layer in skeleton.layers:
-        arrays = {name: np.asarray(given[path]) for name, path in skeleton.own(layer).items()}
+        arrays = {name: np.asarray(given[path]) for name, path in layer.own.items()}
         for k, module in enumerate(layer.names):
             copy = {name: array[k] if layer.stacked else array for name, array in arrays.items()}
             for name, tensor in to_tensors(layer, copy, orders[layer.path]).items():
@@ -178,14 +178,13 @@ def _wanted(skeleton: Skeleton, drawn: set[str]) -> tuple[dict[str, tuple[tuple[
     """Return shape and layer of each expected tensor by name, and the names of tensors to ignore."""
     wanted, optional = {}, set()
     for layer in skeleton.layers:
-        own = skeleton.own(layer)
         # Broadcast arrays of the right shapes, which take no memory.
         blank: Arrays = {
             name: np.broadcast_to(np.zeros((), bool), skeleton.specs[path].shape[layer.stacked :])
-            for name, path in own.items()
+            for name, path in layer.own.items()
         }
         every = to_tensors(layer, blank)
-        here = to_tensors(layer, {name: array for name, array in blank.items() if own[name] not in drawn})
+        here = to_tensors(layer, {name: array for name, array in blank.items() if layer.own[name] not in drawn})
         here.pop(_COUNT, None)
         for module in layer.names:
             wanted |= {_dotted(module, name): (tensor.shape, layer.path) for name, tensor in here.items()}
@@ -214,17 +213,17 @@ def _compare(wanted: Mapping[str, tuple[tuple[int, ...], str]], tensors: Tensors
 
 def _orders(skeleton: Skeleton) -> dict[str, Orders]:
     """Return the order of features in PyTorch, by layer."""
-    convolved, own = set(), {layer.path: skeleton.own(layer) for layer in skeleton.layers}
-    for layer in skeleton.layers:
-        kernel = own[layer.path].get("kernel", "")
-        if kernel and len(skeleton.specs[kernel].shape) - layer.stacked > 2:
-            convolved.add(kernel)
-    found = feature_orders(skeleton.net, skeleton.params, skeleton.state, skeleton.x, frozenset(convolved))
+    convolved = frozenset(
+        kernel
+        for layer in skeleton.layers
+        if (kernel := layer.own.get("kernel", "")) and len(skeleton.specs[kernel].shape) - layer.stacked > 2
+    )
+    found = feature_orders(skeleton.net, skeleton.params, skeleton.state, skeleton.x, convolved)
 
     def of(names: Mapping[str, str], orders: Mapping[str, Any]) -> dict[str, Any]:
         return {name: orders[path] for name, path in names.items() if path in orders}
 
-    return {layer: (of(names, found[0]), of(names, found[1])) for layer, names in own.items()}
+    return {layer.path: (of(layer.own, found[0]), of(layer.own, found[1])) for layer in skeleton.layers}
 
 
 def _without(tensors: Tensors, ignore: Pattern) -> Tensors:

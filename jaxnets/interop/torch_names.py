@@ -43,7 +43,7 @@ class Layer:
         within: the network that it is, or is a part of, without wrappers such as `remat`.
         net: the network that it is, with wrappers; `None` for a part of one.
         suffix: what PyTorch appends to the names of a recurrent layer's tensors, `_l0_reverse`.
-        bare: whether it has neither parameters nor state.
+        own: the paths of its arrays by name, `params/fc/kernel`, in PyTorch's order: other parameters, biases, state.
     """
 
     path: str
@@ -51,8 +51,8 @@ class Layer:
     stacked: bool
     within: Net
     net: Net | None
-    suffix: str = "_l0"
-    bare: bool = False
+    suffix: str
+    own: Mapping[str, str]
 
     @property
     def kind(self) -> str:
@@ -70,7 +70,7 @@ def layers(net: Net, tree: Mapping[str, Any]) -> list[Layer]:
 
     Args:
         net: the network.
-        tree: its parameters and state merged into one nested dict.
+        tree: the paths of its parameters and state, in one nested dict.
 
     Raises:
         NetError: for an ensemble, nested copies, or a network cut by `upto`.
@@ -90,9 +90,9 @@ def _walk(
         # Copies at place k of a `serial` are the modules k, k + 1, …
         names, stacked = tuple(_join(name, str(first + k)) for name in names for k in range(net.copies)), True
     if not net.children:
-        for inside in _modules(tree) or [""]:
+        for inside, arrays in _modules(tree) or [("", {})]:
             own = tuple(_join(name, inside.replace("/", ".")) for name in names)
-            yield Layer(slashed(path, inside), own, stacked, within, None if inside else net, suffix, not tree)
+            yield Layer(slashed(path, inside), own, stacked, within, None if inside else net, suffix, arrays)
         return
     if left_out := [name for name in tree if name not in net.children]:
         hint = "convert the whole network, which has the same parameters"
@@ -221,14 +221,13 @@ def cell_of(net: Net) -> Cell | None:
     return cells[0] if len(cells) == 1 and cells[0].constructor is not None else None
 
 
-def _modules(tree: Mapping[str, Any]) -> list[str]:
-    """Return the paths inside a layer that hold arrays, "" for the layer itself."""
-    found = []
-    if any(not isinstance(leaf, Mapping) for leaf in tree.values()):
-        found.append("")
+def _modules(tree: Mapping[str, Any], inside: str = "") -> list[tuple[str, dict[str, str]]]:
+    """Return the places inside a layer that hold arrays, "" for the layer itself, each with its paths by name."""
+    own = {name: leaf for name, leaf in tree.items() if isinstance(leaf, str)}
+    own = dict(sorted(own.items(), key=lambda item: (item[1].startswith("state/"), "bias" in item[0])))
+    found = [(inside, own)] if own else []
     for name, inner in tree.items():
-        if isinstance(inner, Mapping):
-            found += [slashed(name, inside) for inside in _modules(inner)]
+        found += _modules(inner, slashed(inside, name)) if isinstance(inner, Mapping) else []
     return found
 
 
