@@ -1,6 +1,6 @@
 """Arrays in memory or in mapped files as a source of examples, which worker processes can open too."""
 
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -39,41 +39,20 @@ class Arrays:
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle for a worker process; a mapped array travels as its place in the file, without its values."""
-        return vars(self) | {"data": jax.tree.map(Mapped.of, self.data)}
+        return vars(self) | {"data": jax.tree.map(_sent, self.data)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        opened = jax.tree.map(lambda leaf: leaf.open() if isinstance(leaf, Mapped) else leaf, state["data"])
+        opened = jax.tree.map(lambda leaf: leaf() if isinstance(leaf, partial) else leaf, state["data"])
         vars(self).update(state | {"data": opened})
 
 
-@dataclass(frozen=True)
-class Mapped:
-    """The place of a memory-mapped array in its file.
-
-    Attributes:
-        filename: the file.
-        dtype: the array's dtype.
-        shape: the array's shape.
-        offset: the position of its first byte.
-    """
-
-    filename: Any
-    dtype: np.dtype
-    shape: tuple[int, ...]
-    offset: int
-
-    @staticmethod
-    def of(leaf: Any) -> Any:
-        """Return the place of a mapped array, or the array itself if it is not one contiguous stretch of a file."""
-        if not isinstance(leaf, np.memmap) or leaf.filename is None or not leaf.flags.c_contiguous:
-            return leaf
-        # A slice reports the offset of the array it was cut from: add the distance between the two.
-        whole = leaf
-        while isinstance(whole.base, np.memmap):
-            whole = whole.base
-        begin = leaf.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
-        return Mapped(leaf.filename, leaf.dtype, leaf.shape, whole.offset + begin)
-
-    def open(self) -> np.ndarray:
-        """Map the array again."""
-        return np.memmap(self.filename, self.dtype, "r", self.offset, self.shape)
+def _sent(leaf: Any) -> Any:
+    """Return what maps a mapped array again, or the array itself if it is not one contiguous stretch of a file."""
+    if not isinstance(leaf, np.memmap) or leaf.filename is None or not leaf.flags.c_contiguous:
+        return leaf
+    # A slice reports the offset of the array it was cut from: add the distance between the two.
+    whole = leaf
+    while isinstance(whole.base, np.memmap):
+        whole = whole.base
+    begin = leaf.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
+    return partial(np.memmap, leaf.filename, leaf.dtype, "r", whole.offset + begin, leaf.shape)

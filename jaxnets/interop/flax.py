@@ -131,7 +131,10 @@ def from_flax(
         raise NetError(
             f"expects arrays in nested dicts, got {type(variables).__name__}; pass {hint}", label="from_flax"
         )
-    given = renamed(_flat(variables).items(), rename or {}, "/", "from_flax")
+    # The arrays of all collections by path.
+    collections = variables.values() if "params" in variables else [variables]
+    given = {path: np.asarray(leaf) for each in collections for path, leaf in paths(each).items()}
+    given = renamed(given.items(), rename or {}, "/", "from_flax")
     warn_of_nonfinite(given.items(), "from_flax")
     modules = {} if module is None else modules_renamed(flax_modules(module, x).items(), rename or {}, "/")
     skeleton, theirs = Skeleton(net, x), _read("", nested(given))
@@ -283,12 +286,3 @@ def _all(module: _Theirs) -> Iterator[_Theirs]:
     yield module
     for inner in module.inside.values():
         yield from _all(inner)
-
-
-def _flat(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Return the arrays of all collections by path."""
-    collections = variables.values() if "params" in variables else [variables]
-    arrays: dict[str, np.ndarray] = {}
-    for collection in collections:
-        arrays |= {path: np.asarray(leaf) for path, leaf in paths(collection).items()}
-    return arrays

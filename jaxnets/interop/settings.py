@@ -203,8 +203,9 @@ def _unusual(usual: Any, **values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value != usual}
 
 
-def _read(**names: str) -> Read:
-    """Return a reader of attributes: our names, and the module's."""
+def _read(*alike: str, **names: str) -> Read:
+    """Return a reader of attributes: those named alike, and the module's names of ours."""
+    names = dict(zip(alike, alike)) | names
     return lambda m: {name: getattr(m, theirs) for name, theirs in names.items()}
 
 
@@ -219,7 +220,7 @@ def _torch_batch_norm(m: Any) -> dict[str, Any]:
 
 
 def _torch_avg_pool(m: Any) -> dict[str, Any]:
-    settings = {name: getattr(m, name) for name in ("stride", "padding", "ceil_mode", "count_include_pad")}
+    settings = _read("stride", "padding", "ceil_mode", "count_include_pad")(m)
     return settings | _unusual(None, divisor_override=getattr(m, "divisor_override", None))
 
 
@@ -232,10 +233,7 @@ _RATE = _read(rate="p")
 _TORCH: Mapping[str, tuple[str, Read]] = {
     "Linear": ("dense", _read()),
     "Conv": ("conv", _torch_conv),
-    "ConvTranspose": (
-        "conv_transpose",
-        _read(stride="stride", padding="padding", output_padding="output_padding", dilation="dilation"),
-    ),
+    "ConvTranspose": ("conv_transpose", _read("stride", "padding", "output_padding", "dilation")),
     "BatchNorm": ("batch_norm", _torch_batch_norm),
     "SyncBatchNorm": ("batch_norm", _torch_batch_norm),
     "LayerNorm": ("layer_norm", _read(epsilon="eps")),
@@ -247,16 +245,16 @@ _TORCH: Mapping[str, tuple[str, Read]] = {
     "RNN": ("rnn_cell", _torch_cells),
     "LSTM": ("lstm_cell", _torch_cells),
     "GRU": ("gru_cell", _torch_cells),
-    "MaxPool": ("max_pool", _read(stride="stride", padding="padding", dilation="dilation", ceil_mode="ceil_mode")),
+    "MaxPool": ("max_pool", _read("stride", "padding", "dilation", "ceil_mode")),
     "AvgPool": ("avg_pool", _torch_avg_pool),
     "Dropout": ("dropout", _RATE),
     **{f"Dropout{n}d": ("spatial_dropout", _RATE) for n in (1, 2, 3)},
     "ReLU": ("relu", _read()),
     "ReLU6": ("relu6", _read()),
     "GELU": ("gelu", lambda m: {"approximate": m.approximate == "tanh"}),
-    "LeakyReLU": ("leaky_relu", _read(negative_slope="negative_slope")),
-    "ELU": ("elu", _read(alpha="alpha")),
-    "CELU": ("celu", _read(alpha="alpha")),
+    "LeakyReLU": ("leaky_relu", _read("negative_slope")),
+    "ELU": ("elu", _read("alpha")),
+    "CELU": ("celu", _read("alpha")),
     "SELU": ("selu", _read()),
     "SiLU": ("swish", _read()),
     "Mish": ("mish", _read()),
@@ -270,7 +268,7 @@ _TORCH: Mapping[str, tuple[str, Read]] = {
     "Hardshrink": ("hard_shrink", _read(threshold="lambd")),
     "Softshrink": ("soft_shrink", _read(threshold="lambd")),
     "Tanhshrink": ("tanh_shrink", _read()),
-    "Threshold": ("threshold", _read(threshold="threshold", value="value")),
+    "Threshold": ("threshold", _read("threshold", "value")),
 }
 
 
@@ -312,23 +310,15 @@ def _flax_simple_cell(m: Any) -> dict[str, Any]:
     return {"activation": getattr(m.activation_fn, "__name__", m.activation_fn)} | _unusual(False, residual=m.residual)
 
 
-def _flax_rnn(m: Any) -> dict[str, Any]:
-    return {"reverse": m.reverse} | (_unusual(True, keep_order=m.keep_order) if m.reverse else {})
-
-
-def _flax_groups(m: Any) -> dict[str, Any]:
-    return {"epsilon": m.epsilon} | _unusual(None, groups=m.num_groups)
-
-
 FLAX: Mapping[str, tuple[str, Read]] = {
     "Dense": ("dense", _read()),
     "Linear": ("dense", _read()),
     "Conv": ("conv", _flax_conv),
     "ConvTranspose": ("conv_transpose", _flax_conv_transpose),
-    "BatchNorm": ("batch_norm", _read(epsilon="epsilon", decay="momentum")),
-    "LayerNorm": ("layer_norm", _read(epsilon="epsilon")),
-    "GroupNorm": ("group_norm", _flax_groups),
-    "InstanceNorm": ("group_norm", _read(epsilon="epsilon")),
+    "BatchNorm": ("batch_norm", _read("epsilon", decay="momentum")),
+    "LayerNorm": ("layer_norm", _read("epsilon")),
+    "GroupNorm": ("group_norm", lambda m: {"epsilon": m.epsilon} | _unusual(None, groups=m.num_groups)),
+    "InstanceNorm": ("group_norm", _read("epsilon")),
     "RMSNorm": ("rms_norm", _read()),
     "Embed": ("embed", _read()),
     "PReLU": ("prelu", _read()),
@@ -336,8 +326,8 @@ FLAX: Mapping[str, tuple[str, Read]] = {
     "LSTMCell": ("lstm_cell", _flax_cell),
     "OptimizedLSTMCell": ("lstm_cell", _flax_cell),
     "GRUCell": ("gru_cell", _flax_cell),
-    "RNN": ("", _flax_rnn),
-    "Dropout": ("dropout", _read(rate="rate")),
+    "RNN": ("", lambda m: {"reverse": m.reverse} | _unusual(True, keep_order=m.keep_order or not m.reverse)),
+    "Dropout": ("dropout", _read("rate")),
 }
 
 _KINDS = {kind for table in (_TORCH, FLAX) for kind, _ in table.values()}

@@ -22,7 +22,7 @@ from jaxnets.interop.tensors import (
     warn_of_nonfinite,
     without_wrappers,
 )
-from jaxnets.interop.torch_names import Arrays, Orders, to_arrays, to_tensors
+from jaxnets.interop.torch_names import Arrays, Orders, dotted, to_arrays, to_tensors
 
 _COUNT = "num_batches_tracked"
 
@@ -118,7 +118,7 @@ def from_torch(
         # One dict of arrays for each copy; a layer that is not repeated has one.
         copies = []
         for module in layer.names:
-            prefix = _dotted(module, "")
+            prefix = f"{module}." if module else ""
             here = {name.removeprefix(prefix): each for name, each in tensors.items() if name.startswith(prefix)}
             copies.append(to_arrays(layer, here, own, orders[layer.path]))
         for name, path in own.items():
@@ -170,7 +170,7 @@ def to_torch(
         for k, module in enumerate(layer.names):
             copy = {name: array[k] if layer.stacked else array for name, array in arrays.items()}
             for name, tensor in to_tensors(layer, copy, orders[layer.path]).items():
-                tensors[_dotted(module, name)] = np.array(tensor, order="C")
+                tensors[dotted(module, name)] = np.array(tensor, order="C")
     return renamed(tensors.items(), {own: name for name, own in (rename or {}).items()}, ".", "to_torch")
 
 
@@ -187,8 +187,8 @@ def _wanted(skeleton: Skeleton, drawn: set[str]) -> tuple[dict[str, tuple[tuple[
         here = to_tensors(layer, {name: array for name, array in blank.items() if layer.own[name] not in drawn})
         here.pop(_COUNT, None)
         for module in layer.names:
-            wanted |= {_dotted(module, name): (tensor.shape, layer.path) for name, tensor in here.items()}
-            optional |= {_dotted(module, name) for name in every if name not in here}
+            wanted |= {dotted(module, name): (tensor.shape, layer.path) for name, tensor in here.items()}
+            optional |= {dotted(module, name) for name in every if name not in here}
     return wanted, optional
 
 
@@ -238,7 +238,3 @@ def _reshaped(tensor: np.ndarray, wanted: tuple[int, ...]) -> np.ndarray:
     """Reshape the kernel of a convolution over a whole map to a matrix, and a matrix to a 1×1 kernel."""
     same = tensor.shape[:1] == wanted[:1] and tensor.size == math.prod(wanted)
     return tensor.reshape(wanted) if same and 2 in (tensor.ndim, len(wanted)) else tensor
-
-
-def _dotted(module: str, name: str) -> str:
-    return f"{module}.{name}" if module else name

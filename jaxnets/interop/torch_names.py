@@ -88,10 +88,10 @@ def _walk(
         raise _no_counterpart(path, net.label, hint)
     if net.copies:
         # Copies at place k of a `serial` are the modules k, k + 1, …
-        names, stacked = tuple(_join(name, str(first + k)) for name in names for k in range(net.copies)), True
+        names, stacked = tuple(dotted(name, str(first + k)) for name in names for k in range(net.copies)), True
     if not net.children:
         for inside, arrays in _modules(tree) or [("", {})]:
-            own = tuple(_join(name, inside.replace("/", ".")) for name in names)
+            own = tuple(dotted(name, inside.replace("/", ".")) for name in names)
             yield Layer(slashed(path, inside), own, stacked, within, None if inside else net, suffix, arrays)
         return
     if left_out := [name for name in tree if name not in net.children]:
@@ -104,7 +104,7 @@ def _walk(
     for place, (name, child) in enumerate(net.children.items()):
         numbered = name.isdigit()
         shown = str(int(name) + shift) if numbered else name
-        own, start, ending = tuple(_join(each, shown) for each in names), 0, "_l0"
+        own, start, ending = tuple(dotted(each, shown) for each in names), 0, "_l0"
         if within.kind == "recurrent":
             own, ending = names, f"_l{place}"
         elif within.kind == "bidirectional" and not numbered:
@@ -237,7 +237,8 @@ def _no_counterpart(path: str, label: str, hint: str = "convert the other layers
     return error
 
 
-def _join(name: str, inside: str) -> str:
+def dotted(name: str, inside: str) -> str:
+    """Join two of PyTorch's names, either of which may be empty."""
     return f"{name}.{inside}" if name and inside else name or inside
 
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -17,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jaxnets as jn
-from jaxnets.data.arrays import Arrays, Mapped
+from jaxnets.data.arrays import Arrays
 
 
 def arrays(examples: int) -> tuple[np.ndarray, np.ndarray]:
@@ -202,7 +203,7 @@ def test_workers_are_sent_where_a_mapped_file_lies(tmp_path):
     for part, sent in [(mapped, True), (mapped[3:15], True), (mapped[3:][2:9], True), (mapped[::2], False)]:
         pair = Arrays((part, y[: len(part)]))
         state = pair.__getstate__()["data"][0]
-        assert isinstance(state, Mapped) == sent
+        assert isinstance(state, partial) == sent
         other = copy.copy(pair)  # by way of its state
         np.testing.assert_array_equal(other.data[0], part)
         np.testing.assert_array_equal(other[np.array([2, 0])][0], part[[2, 0]])

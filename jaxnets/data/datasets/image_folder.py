@@ -205,16 +205,7 @@ def imagenet(
 
 
 def _decode(picture: Any, *, size: int, resize: int, grayscale: bool) -> np.ndarray:
-    """Decode, scale and crop an image, as `image_folder` describes.
-
-    Args:
-        picture: a file, or a Pillow image.
-        size: the height and width of the result.
-        resize: the length to which the shorter side is scaled.
-        grayscale: whether to return one channel.
-
-    Returns:
-        `(size, size, 3)`, or `(size, size, 1)` with `grayscale`, float32 from 0 to 1.
+    """Decode, scale and crop a file or a Pillow image, as `image_folder` and `ImageFolder` describe.
 
     Raises:
         ValueError: for values that do not define white.
