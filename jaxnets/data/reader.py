@@ -198,18 +198,18 @@ def check_alike(examples: Sequence[_Numbered]) -> None:
     Raises:
         NetError: if one is not, with its number.
     """
+    want: dict[str, str] = {}
     for number, example in examples:
         if not isinstance(example, tuple) or len(example) not in (2, 3):
             raise NetError(
                 f"expects examples (x, y), got {type(example).__name__} for example {number}", label="stream"
             )
-    first, like = examples[0]
-    want = form(like)
-    for number, example in examples[1:]:
-        if (found := form(example)) != want:
+        found = form(example)
+        want = want or found
+        if found != want:
             raise NetError(
                 f"expects examples of one shape and type, got {differing(found, want)} in example {number}, "
-                f"and {differing(want, found)} in example {first}",
+                f"and {differing(want, found)} in example {examples[0].number}",
                 label="stream",
             )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnets.core.errors import NetError
+from jaxnets.core.errors import NetError, labeled_as
 from jaxnets.core.foreign import library
 from jaxnets.core.net import Net, Params, State
 from jaxnets.core.paths import paths
@@ -68,6 +68,7 @@ class _Theirs:
         return numbered[1] if numbered else ""
 
 
+@labeled_as("from_flax", keep=True)
 def from_flax(
     net: Net,
     variables: Mapping[str, Any],
@@ -128,13 +129,11 @@ def from_flax(
     if not isinstance(variables, Mapping):
         hint = "nnx.to_pure_dict(nnx.state(module))" if library(variables) == "flax.nnx" else "module.init(key, x)"
         hint = "its params" if hasattr(variables, "params") and not library(variables) else hint
-        raise NetError(
-            f"expects arrays in nested dicts, got {type(variables).__name__}; pass {hint}", label="from_flax"
-        )
+        raise NetError(f"expects arrays in nested dicts, got {type(variables).__name__}; pass {hint}")
     # The arrays of all collections by path.
     collections = variables.values() if "params" in variables else [variables]
     given = {path: np.asarray(leaf) for each in collections for path, leaf in paths(each).items()}
-    given = renamed(given.items(), rename or {}, "/", "from_flax")
+    given = renamed(given.items(), rename or {}, "/")
     warn_of_nonfinite(given.items(), "from_flax")
     modules = {} if module is None else modules_renamed(flax_modules(module, x).items(), rename or {}, "/")
     skeleton, theirs = Skeleton(net, x), _read("", nested(given))
@@ -152,9 +151,7 @@ def from_flax(
     alike = [(own.path, own.net, part.path) for own, part in pairs]
     alike += [(path, leaf, path) for path, leaf in _leaves(net) if path not in {own.path for own, _ in pairs}]
     compare(
-        "from_flax",
-        [(path, leaf, module) for path, leaf, name in alike for module in modules.get(name, ())],
-        "leave out module=",
+        [(path, leaf, module) for path, leaf, name in alike for module in modules.get(name, ())], "leave out module="
     )
     return skeleton.trees(_assembled(skeleton, found, list(unexpected)), dtype)
 
@@ -245,7 +242,7 @@ def _assembled(
         if misshapen and not missing and not unexpected:
             hint += "; Linen numbers modules as they are created, in Dense(2)(Dense(8)(x)) the outer first: pass "
             hint += "module= to match them in the order of their calls"
-        raise NetError(f"expects the network's arrays, got others: {listed}; {hint}", label="from_flax")
+        raise NetError(f"expects the network's arrays, got others: {listed}; {hint}")
     return arrays
 
 

@@ -29,6 +29,7 @@ _MAX_HEADER = 100_000_000
 """Bytes of a header that safetensors reads at most."""
 
 
+@labeled_as("save", keep=True)
 def save(
     path: str | Path,
     state: Any,
@@ -69,21 +70,18 @@ def save(
     """
     to_bytes = require("safetensors.numpy", "experiments").save
     if not isinstance(path, str | Path):
-        raise NetError(
-            f"expects a path first, then a train state or a pair (params, state), got {shown(path)}", label="save"
-        )
+        raise NetError(f"expects a path first, then a train state or a pair (params, state), got {shown(path)}")
     path = Path(path).expanduser()
     if not path.parent.is_dir():
         raise FileNotFoundError(f"no folder {path.parent}; create it first")
-    with labeled_as("save"):
-        params, state = variables(state)
+    params, state = variables(state)
     if not isinstance(params, Mapping):
         hint = "; pass the train state itself" if hasattr(params, "params") else ""
         hint = "; pass those that net.init returned" if isinstance(params, Net) else hint
-        raise NetError(f"expects parameters in nested dicts, got {shown(params)}{hint}", label="save")
+        raise NetError(f"expects parameters in nested dicts, got {shown(params)}{hint}")
     tensors: Tensors = {}
     if not isinstance(metadata, Mapping | None):
-        raise NetError(f"expects metadata as a dict, got {type(metadata).__name__}", label="save")
+        raise NetError(f"expects metadata as a dict, got {type(metadata).__name__}")
     header: dict[str, Any] = {"format": FORMAT, "metadata": _plain(metadata or {}, "metadata")}
     header |= {"empty": [], "dtypes": {}, "keys": {}}
     if net is not None:
@@ -94,7 +92,7 @@ def save(
     # A single entry: safetensors writes several in random order, and equal networks should produce equal files.
     content = to_bytes(tensors, {"jaxnets": json.dumps(header)})
     if int.from_bytes(content[:8], "little") > _MAX_HEADER:
-        raise NetError(f"expects names and metadata of at most {_MAX_HEADER:,} bytes, got more", label="save")
+        raise NetError(f"expects names and metadata of at most {_MAX_HEADER:,} bytes, got more")
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists; choose another name, or pass overwrite=True")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -155,8 +153,8 @@ def load(path: str | Path) -> Saved:
     if not path.is_file():
         hint = ", but a folder; jn.train.load_checkpoint reads a folder of checkpoints" if path.is_dir() else ""
         raise FileNotFoundError(f"no file {path}{hint}")
-    tensors, entries = read_safetensors(path, label)
     try:
+        tensors, entries = read_safetensors(path)
         header = json.loads(entries.get("jaxnets", "{}"))
         if header.get("format") != FORMAT:
             raise NetError(f"expects a file of format {FORMAT}, got {header.get('format')!r}")
@@ -174,7 +172,7 @@ def load(path: str | Path) -> Saved:
         raise NetError(error.message, label=label) from None
     except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise NetError(f"expects a header that save wrote, got another: {error!r}", label=label) from error
-    warn_of_nonfinite(paths(trees).items(), label)
+    warn_of_nonfinite(paths(trees).items(), label, stacklevel=3)
     return Saved(trees["params"], trees["state"], metadata, net)
 
 
@@ -208,7 +206,7 @@ def _flatten(path: str, tree: Any, into: Tensors, header: dict[str, Any]) -> Non
     for name, child in tree.items():
         # Half of a surrogate pair is no text.
         if not isinstance(name, str) or not name or "/" in name or not name.encode(errors="ignore").decode() == name:
-            raise NetError(f"expects names without '/', got {name!r} at {path}", label="save")
+            raise NetError(f"expects names without '/', got {name!r} at {path}")
         _flatten(f"{path}/{name}", child, into, header)
 
 
@@ -216,11 +214,11 @@ def _array(path: str, leaf: Any, header: dict[str, Any]) -> np.ndarray:
     """Return an array in a dtype of safetensors: a key as its data, other dtypes as int8 or bytes."""
     if not hasattr(leaf, "dtype") or is_traced(leaf):
         hint = "; call save outside of jit" if is_traced(leaf) else "; convert it by jnp.asarray"
-        raise NetError(f"expects arrays in nested dicts, got {type(leaf).__name__} at {path}{hint}", label="save")
+        raise NetError(f"expects arrays in nested dicts, got {type(leaf).__name__} at {path}{hint}")
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         header["keys"][path] = jax.random.key_impl(leaf)
         if not isinstance(header["keys"][path], str):
-            raise NetError(f"expects keys of JAX's own generators, got {leaf.dtype} at {path}", label="save")
+            raise NetError(f"expects keys of JAX's own generators, got {leaf.dtype} at {path}")
         leaf = jax.random.key_data(leaf)
     # Contiguous and in native byte order, even if the leaf is a view.
     array = np.asarray(leaf, order="C")
@@ -229,7 +227,7 @@ def _array(path: str, leaf: Any, header: dict[str, Any]) -> np.ndarray:
     if name in DTYPES.values():
         return array
     if not hasattr(jnp, name) or not jnp.issubdtype(array.dtype, np.number):
-        raise NetError(f"expects booleans, numbers or keys, got {name} at {path}", label="save")
+        raise NetError(f"expects booleans, numbers or keys, got {name} at {path}")
     header["dtypes"][path] = name
     if jnp.issubdtype(array.dtype, np.integer):
         # Integers of 2 or 4 bits occupy a byte each, whose other bits are undefined.
@@ -279,16 +277,14 @@ def _plain(value: Any, path: str, depth: int = 0) -> Any:
     if isinstance(value, np.generic | np.ndarray | jax.Array) and not is_traced(value) and value.ndim == 0:
         value = value.item()
     if depth > _MAX_DEPTH:
-        raise NetError(f"expects metadata of at most {_MAX_DEPTH} levels, got more at {path[:40]}…", label="save")
+        raise NetError(f"expects metadata of at most {_MAX_DEPTH} levels, got more at {path[:40]}…")
     if isinstance(value, Mapping):
         if wrong := [name for name in value if not isinstance(name, str)]:
-            raise NetError(f"expects strings as names in JSON, got {wrong[0]!r} at {path}", label="save")
+            raise NetError(f"expects strings as names in JSON, got {wrong[0]!r} at {path}")
         return {name: _plain(each, f"{path}/{name}", depth + 1) for name, each in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(each, f"{path}/{k}", depth + 1) for k, each in enumerate(value)]
     if value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
         return value
     hint = "; put arrays into params or state, or convert them by .tolist()" if hasattr(value, "shape") else ""
-    raise NetError(
-        f"expects a value that JSON can hold, got {type(value).__name__} {value!r} at {path}{hint}", label="save"
-    )
+    raise NetError(f"expects a value that JSON can hold, got {type(value).__name__} {value!r} at {path}{hint}")

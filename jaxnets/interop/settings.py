@@ -38,11 +38,10 @@ class Settings:
     rank: int = 0
 
 
-def compare(label: str, pairs: Iterable[tuple[str, Net, Any]], hint: str) -> None:
+def compare(pairs: Iterable[tuple[str, Net, Any]], hint: str) -> None:
     """Check that layers have the settings of their counterparts.
 
     Args:
-        label: of the calling function, for errors.
         pairs: the path of a layer, its network, and the module of the other library.
         hint: what to do if the difference is intended.
 
@@ -69,7 +68,7 @@ def compare(label: str, pairs: Iterable[tuple[str, Net, Any]], hint: str) -> Non
                 found.append(f"{path or 'it'}: {their_class} has {name}={value!r}, {have}")
     if found:
         message = f"expects the module's settings, got others: {shortened(found)}"
-        raise NetError(f"{message}; give the network the module's, or {hint}", label=label)
+        raise NetError(f"{message}; give the network the module's, or {hint}")
 
 
 def flax_modules(module: Any, x: Any) -> dict[str, list[Any]]:
@@ -100,7 +99,7 @@ def flax_modules(module: Any, x: Any) -> dict[str, list[Any]]:
             jax.eval_shape(call, jax.random.key(0), spec(x))
     except TypeError as error:
         hint = "if it takes more than x, pass module=functools.partial(module.init, train=False)"
-        raise NetError(f"can't call the module: {error}; {hint}", label="from_flax") from error
+        raise NetError(f"can't call the module: {error}; {hint}") from error
     return {path: [*found, *([rnns[path]] if path in rnns else [])] for path, found in seen.items()}
 
 

@@ -27,7 +27,7 @@ DTYPES = {
 """NumPy's names of dtypes by those of safetensors."""
 
 
-def read_tensors(source: Any, label: str) -> Tensors:
+def read_tensors(source: Any) -> Tensors:
     """Return the tensors of a state dict, a module or a file, by name.
 
     Raises:
@@ -36,15 +36,15 @@ def read_tensors(source: Any, label: str) -> Tensors:
             source without named tensors.
     """
     if isinstance(source, str | Path):
-        named = _from_file(Path(source).expanduser(), label)
+        named = _from_file(Path(source).expanduser())
     else:
         named = source.state_dict() if hasattr(source, "state_dict") else source
     if not isinstance(named, Mapping):
-        raise NetError(f"expects tensors by name or a path, got {type(named).__name__}", label=label)
+        raise NetError(f"expects tensors by name or a path, got {type(named).__name__}")
     if inner := [f"{name!r}" for name, value in named.items() if isinstance(value, Mapping)]:
         hint = f"pass one of the dicts inside: {', '.join(inner)}"
-        raise NetError(f"expects tensors by name, got nested dicts; {hint}", label=label)
-    return {name: _array(name, value, label) for name, value in named.items()}
+        raise NetError(f"expects tensors by name, got nested dicts; {hint}")
+    return {name: _array(name, value) for name, value in named.items()}
 
 
 def without_wrappers(named: Iterable[tuple[str, Any]], own: Container[str]) -> list[tuple[str, Any]]:
@@ -63,7 +63,7 @@ def without_wrappers(named: Iterable[tuple[str, Any]], own: Container[str]) -> l
     return [(name.removesuffix("."), each) for name, each in found]
 
 
-def renamed(tensors: Iterable[tuple[str, Any]], rules: Mapping[str, str], separator: str, label: str) -> dict[str, Any]:
+def renamed(tensors: Iterable[tuple[str, Any]], rules: Mapping[str, str], separator: str) -> dict[str, Any]:
     """Return tensors renamed: the whole name or a prefix before a separator, by the longest rule that matches.
 
     Raises:
@@ -75,11 +75,11 @@ def renamed(tensors: Iterable[tuple[str, Any]], rules: Mapping[str, str], separa
         name, old = _new_name(name, rules, separator)
         used.add(old)
         if name in found:
-            raise NetError(f"expects one tensor per name, got two of {name!r}; check rename=", label=label)
+            raise NetError(f"expects one tensor per name, got two of {name!r}; check rename=")
         found[name] = tensor
     if unused := [old for old in rules if old not in used]:
         names = shortened(names)
-        raise NetError(f"expects names of tensors in rename=, got {', '.join(unused)}; names are {names}", label=label)
+        raise NetError(f"expects names of tensors in rename=, got {', '.join(unused)}; names are {names}")
     return found
 
 
@@ -95,7 +95,7 @@ def _new_name(name: str, rules: Mapping[str, str], separator: str) -> tuple[str,
     return (name, None) if old is None else (rules[old] + name.removeprefix(old), old)
 
 
-def warn_of_nonfinite(tensors: Iterable[tuple[str, Any]], label: str) -> None:
+def warn_of_nonfinite(tensors: Iterable[tuple[str, Any]], label: str, *, stacklevel: int = 4) -> None:
     """Warn with the names of the tensors that hold NaN or infinite numbers."""
     found = [
         name
@@ -103,7 +103,7 @@ def warn_of_nonfinite(tensors: Iterable[tuple[str, Any]], label: str) -> None:
         if jnp.issubdtype(tensor.dtype, jnp.floating) and not np.isfinite(np.asarray(tensor)).all()
     ]
     if found:
-        warnings.warn(f"{label}: NaN or infinite numbers in {shortened(found)}", UserWarning, stacklevel=3)
+        warnings.warn(f"{label}: NaN or infinite numbers in {shortened(found)}", UserWarning, stacklevel=stacklevel)
 
 
 def shortened(names: list[str], most: int = 24) -> str:
@@ -111,7 +111,7 @@ def shortened(names: list[str], most: int = 24) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def read_safetensors(path: Path, label: str) -> tuple[Tensors, dict[str, str]]:
+def read_safetensors(path: Path) -> tuple[Tensors, dict[str, str]]:
     """Return the tensors of a safetensors file by name, in its dtypes, and its metadata.
 
     Raises:
@@ -127,25 +127,25 @@ def read_safetensors(path: Path, label: str) -> tuple[Tensors, dict[str, str]]:
         entries = sorted(deserialize(path.read_bytes()))
     except SafetensorError as error:
         hint = "; jn.interop.from_torch reads PyTorch files" if zipfile.is_zipfile(path) else ""
-        raise NetError(f"expects a complete safetensors file, got {path}: {error}{hint}", label=label) from error
+        raise NetError(f"expects a complete safetensors file, got {path}: {error}{hint}") from error
     tensors = {}
     for name, entry in entries:
         if entry["dtype"] not in DTYPES:
             known = ", ".join(DTYPES)
-            raise NetError(f"expects dtypes {known}, got {entry['dtype']} of {name!r} (in {path})", label=label)
+            raise NetError(f"expects dtypes {known}, got {entry['dtype']} of {name!r} (in {path})")
         tensors[name] = np.frombuffer(entry["data"], jnp.dtype(DTYPES[entry["dtype"]])).reshape(entry["shape"])
     return tensors, metadata
 
 
-def _from_file(path: Path, label: str) -> Any:
+def _from_file(path: Path) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
     if path.suffix == ".json":
-        return _from_index(path, label)
-    return read_safetensors(path, label)[0] if path.suffix == ".safetensors" else _from_torch_file(path, label)
+        return _from_index(path)
+    return read_safetensors(path)[0] if path.suffix == ".safetensors" else _from_torch_file(path)
 
 
-def _from_index(path: Path, label: str) -> Any:
+def _from_index(path: Path) -> Any:
     """Return the tensors of all files that an index lists.
 
     Raises:
@@ -156,45 +156,41 @@ def _from_index(path: Path, label: str) -> Any:
         files = dict.fromkeys(PurePosixPath(file) for file in listed.values())
     except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
         wanted = 'an index {"weight_map": {tensor: file}}'
-        raise NetError(f"expects {wanted} in {path}, got another: {error}", label=label) from error
+        raise NetError(f"expects {wanted} in {path}, got another: {error}") from error
     tensors: dict[str, Any] = {}
     for file in files:
         windows = PureWindowsPath(file)
         if windows.anchor or ".." in windows.parts or file.suffix == ".json":
-            raise NetError(f"expects files beside the index {path}, got {str(file)!r}", label=label)
+            raise NetError(f"expects files beside the index {path}, got {str(file)!r}")
         if not (path.parent / file).is_file():
-            raise NetError(
-                f"expects {str(file)!r} beside the index {path}, got no such file; download all parts", label=label
-            )
-        part = _from_file(path.parent / file, label)
+            raise NetError(f"expects {str(file)!r} beside the index {path}, got no such file; download all parts")
+        part = _from_file(path.parent / file)
         if other := sorted(part.keys() ^ {name for name, place in listed.items() if PurePosixPath(place) == file}):
-            raise NetError(
-                f"expects in {str(file)!r} what {path} lists, got other tensors: {shortened(other)}", label=label
-            )
+            raise NetError(f"expects in {str(file)!r} what {path} lists, got other tensors: {shortened(other)}")
         tensors |= part
     return tensors
 
 
-def _from_torch_file(path: Path, label: str) -> Any:
+def _from_torch_file(path: Path) -> Any:
     import pickle
 
     try:
         import torch
     except ImportError as error:
         hint = "install torch, or save the weights as safetensors"
-        raise NetError(f"needs PyTorch to read {path}; {hint}", label=label) from error
+        raise NetError(f"needs PyTorch to read {path}; {hint}") from error
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
         # The rest of the message advises to load the file unsafely.
         reason = str(error).partition("\n")[0].partition(". ")[0]
-        raise NetError(f"expects a PyTorch file of tensors only, got {path}: {reason}", label=label) from error
+        raise NetError(f"expects a PyTorch file of tensors only, got {path}: {reason}") from error
 
 
-def _array(name: Any, value: Any, label: str) -> np.ndarray:
+def _array(name: Any, value: Any) -> np.ndarray:
     """Return an array or a PyTorch tensor, bfloat16 included, as a NumPy array."""
     if not isinstance(name, str) or not hasattr(value, "dtype") or not hasattr(value, "shape"):
-        raise NetError(f"expects tensors by name, got {type(value).__name__} for {name!r}", label=label)
+        raise NetError(f"expects tensors by name, got {type(value).__name__} for {name!r}")
     if not hasattr(value, "detach"):
         return np.asarray(value)
     value = value.detach().cpu()

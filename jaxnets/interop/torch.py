@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnets.core.errors import NetError
+from jaxnets.core.errors import NetError, labeled_as
 from jaxnets.core.net import Key, Net, Params, State
 from jaxnets.core.paths import Pattern, matches
 from jaxnets.interop.channel_order import feature_orders
@@ -27,6 +27,7 @@ from jaxnets.interop.torch_names import Arrays, Orders, dotted, to_arrays, to_te
 _COUNT = "num_batches_tracked"
 
 
+@labeled_as("from_torch", keep=True)
 def from_torch(
     net: Net,
     source: Mapping[str, Any] | str | Path,
@@ -91,8 +92,8 @@ def from_torch(
     >>> params["fc"]["bias"].shape
     (7,)
     """
-    tensors = without_wrappers(read_tensors(source, "from_torch").items(), net.children)
-    tensors = _without(renamed(tensors, rename or {}, ".", "from_torch"), ignore)
+    tensors = without_wrappers(read_tensors(source).items(), net.children)
+    tensors = _without(renamed(tensors, rename or {}, "."), ignore)
     skeleton = Skeleton(net, x)
     drawn = skeleton.matching(fresh, "fresh")
     found = skeleton.draw(drawn, key)
@@ -103,11 +104,10 @@ def from_torch(
         if name not in optional
     }
     _compare(wanted, tensors)
-    modules = without_wrappers(source.named_modules() if hasattr(source, "named_modules") else (), net.children)
+    modules = without_wrappers(getattr(source, "named_modules", tuple)(), net.children)
     modules = modules_renamed(modules, rename or {}, ".")
     named = [(layer, modules[name]) for layer in skeleton.every_layer for name in layer.names if name in modules]
     compare(
-        "from_torch",
         [(layer.path, layer.net, module) for layer, module in named if layer.net is not None],
         "pass module.state_dict(), which has no settings to compare",
     )
@@ -126,6 +126,7 @@ def from_torch(
     return skeleton.trees(found, dtype)
 
 
+@labeled_as("to_torch", keep=True)
 def to_torch(
     net: Net, params: Params, state: State, x: Any, *, rename: Mapping[str, str] | None = None
 ) -> dict[str, np.ndarray]:
@@ -162,7 +163,7 @@ def to_torch(
         path for path, spec in skeleton.specs.items() if path not in given or np.shape(given[path]) != spec.shape
     ]
     if differing := [*differing, *(path for path in given if path not in skeleton.specs)]:
-        raise NetError(f"expects the network's arrays, got others: {shortened(differing)}", label="to_torch")
+        raise NetError(f"expects the network's arrays, got others: {shortened(differing)}")
     orders = _orders(skeleton)
     tensors: Tensors = {}
     for layer in skeleton.layers:
@@ -171,7 +172,7 @@ def to_torch(
             copy = {name: array[k] if layer.stacked else array for name, array in arrays.items()}
             for name, tensor in to_tensors(layer, copy, orders[layer.path]).items():
                 tensors[dotted(module, name)] = np.array(tensor, order="C")
-    return renamed(tensors.items(), {own: name for name, own in (rename or {}).items()}, ".", "to_torch")
+    return renamed(tensors.items(), {own: name for name, own in (rename or {}).items()}, ".")
 
 
 def _wanted(skeleton: Skeleton, drawn: set[str]) -> tuple[dict[str, tuple[tuple[int, ...], str]], set[str]]:
@@ -208,7 +209,7 @@ def _compare(wanted: Mapping[str, tuple[tuple[int, ...], str]], tensors: Tensors
         pattern = where[0] if len(where) == 1 else f"({', '.join(where)})"
         hint = f"for another number of classes pass fresh={pattern}, key=key"
     found = "; ".join(f"{kind} {shortened(names)}" for kind, names in lists.items() if names)
-    raise NetError(f"expects the network's tensors, got others: {found}; {hint}", label="from_torch")
+    raise NetError(f"expects the network's tensors, got others: {found}; {hint}")
 
 
 def _orders(skeleton: Skeleton) -> dict[str, Orders]:

@@ -90,7 +90,7 @@ def residual_behind(before: Net, body: Net, shortcut: Net) -> Net:
     # The sum is no child: it belongs to the block, as in any `residual`.
     children = {name: whole[name] for name in nodes}
     label = f"residual(behind {start})"
-    return compose(whole.build, whole.apply, label=label, children=children, cut=whole.cut, kind="residual")
+    return compose(whole.init_with_output, whole.apply, label=label, children=children, cut=whole.cut, kind="residual")
 
 
 def add(pair: tuple[jax.Array, jax.Array]) -> jax.Array:

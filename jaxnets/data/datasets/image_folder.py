@@ -198,8 +198,7 @@ def imagenet(
         raise NetError(f"expects the same classes in train and val of {root}, but {odd[0]} is in one", label="imagenet")
     if verify and len(train.classes) != 1000:
         raise NetError(
-            f"expects 1000 classes in {root}, found {len(train.classes)}; verify=False accepts that",
-            label="imagenet",
+            f"expects 1000 classes in {root}, found {len(train.classes)}; verify=False accepts that", label="imagenet"
         )
     return train, validation
 

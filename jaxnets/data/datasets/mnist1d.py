@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jaxnets.core.errors import NetError
+from jaxnets.core.errors import NetError, labeled_as
 
 # One signal per digit, which the authors drew by hand to resemble it.
 TEMPLATES = (
@@ -25,6 +25,7 @@ SCALE, SHEAR, FARTHEST = 0.4, 0.75, 48
 CORRELATED, INDEPENDENT = 0.25, 0.02
 
 
+@labeled_as("mnist1d")
 def mnist1d(
     examples: int = 5000, *, train: int | None = None, seed: int = 42
 ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
@@ -53,10 +54,10 @@ def mnist1d(
     ((80, 40), (20,))
     """
     if examples < 10 or examples % 10:
-        raise NetError(f"expects a positive multiple of 10 examples, got {examples}", label="mnist1d")
+        raise NetError(f"expects a positive multiple of 10 examples, got {examples}")
     train = examples * 4 // 5 if train is None else train
     if not 0 < train < examples:
-        raise NetError(f"expects 0 < train < {examples} examples, got {train}", label="mnist1d")
+        raise NetError(f"expects 0 < train < {examples} examples, got {train}")
     # The generator of the published set; NumPy has frozen its stream.
     random = np.random.RandomState(seed)
     templates = np.array(TEMPLATES, np.float64)

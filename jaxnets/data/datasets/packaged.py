@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxnets.core.errors import NetError, missing
+from jaxnets.core.errors import NetError, labeled_as, missing
 from jaxnets.core.padded import Padded
 
 
@@ -180,6 +180,7 @@ def japanese_vowels() -> tuple[tuple[Padded, np.ndarray], tuple[Padded, np.ndarr
     return padded(*train), padded(*test)
 
 
+@labeled_as("read_ts")
 def read_ts(file: str | Path) -> tuple[list[np.ndarray], list[str]]:
     """Read the series and class labels in a `.ts` file, the text format of the UEA and UCR archives.
 
@@ -208,7 +209,7 @@ def read_ts(file: str | Path) -> tuple[list[np.ndarray], list[str]]:
     lines = [line.strip() for line in Path(file).expanduser().read_text(encoding="utf-8").splitlines()]
     begin = next((number for number, line in enumerate(lines) if line.lower() == "@data"), None)
     if begin is None:
-        raise NetError(f"expects a line '@data' in {file}, found none", label="read_ts")
+        raise NetError(f"expects a line '@data' in {file}, found none")
     series, labels = [], []
     for number, line in enumerate(lines[begin + 1 :], begin + 2):
         if not line:
@@ -218,11 +219,10 @@ def read_ts(file: str | Path) -> tuple[list[np.ndarray], list[str]]:
             columns = [np.array(each.split(","), np.float32) for each in dimensions]
             series.append(np.stack(columns, 1))
         except ValueError as error:
-            raise NetError(f"can't read line {number} of {file}: {error}", label="read_ts") from None
+            raise NetError(f"can't read line {number} of {file}: {error}") from None
         if series[-1].shape[1] != series[0].shape[1]:
             raise NetError(
-                f"expects {series[0].shape[1]} dimensions in line {number} of {file}, got {series[-1].shape[1]}",
-                label="read_ts",
+                f"expects {series[0].shape[1]} dimensions in line {number} of {file}, got {series[-1].shape[1]}"
             )
         labels.append(label)
     return series, labels

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnets.core.errors import NetError
+from jaxnets.core.errors import NetError, labeled_as
 
 ALPHABET = " abcdefghijklmnopqrstuvwxyz"
 
@@ -45,7 +45,7 @@ def text() -> np.ndarray:
     for name in sorted(topics):
         for paragraph in re.split(r"\n\s*\n", topics[name]):
             paragraphs.setdefault(_plain(paragraph))
-    return _codes(_plain(" ".join(paragraphs)))
+    return encode_text(" ".join(paragraphs))
 
 
 def encode_text(string: str) -> np.ndarray:
@@ -62,9 +62,11 @@ def encode_text(string: str) -> np.ndarray:
     >>> encode_text("A b, c!").tolist()
     [1, 0, 2, 0, 3]
     """
-    return _codes(_plain(string))
+    letters = np.frombuffer(_plain(string).encode("ascii"), np.uint8).astype(np.int32)
+    return np.where(letters == ord(" "), 0, letters - ord("a") + 1).astype(np.int32)
 
 
+@labeled_as("decode_text")
 def decode_text(codes: Any) -> str:
     """Return the text of codes, the inverse of `encode_text`.
 
@@ -79,16 +81,11 @@ def decode_text(codes: Any) -> str:
     """
     values = np.asarray(codes)
     if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer):
-        raise NetError(f"expects integers (characters,), got {values.shape} {values.dtype}", label="decode_text")
+        raise NetError(f"expects integers (characters,), got {values.shape} {values.dtype}")
     if values.size and not 0 <= values.min() <= values.max() < len(ALPHABET):
-        raise NetError(f"expects codes from 0 to 26, got {values.min()} to {values.max()}", label="decode_text")
+        raise NetError(f"expects codes from 0 to 26, got {values.min()} to {values.max()}")
     return "".join(ALPHABET[code] for code in values)
 
 
 def _plain(string: str) -> str:
     return re.sub("[^a-z]+", " ", string.lower()).strip()
-
-
-def _codes(plain: str) -> np.ndarray:
-    letters = np.frombuffer(plain.encode("ascii"), np.uint8).astype(np.int32)
-    return np.where(letters == ord(" "), 0, letters - ord("a") + 1).astype(np.int32)

@@ -7,6 +7,7 @@ import numpy as np
 from jaxnets.core.errors import NetError, check_count, check_positive, labeled_as
 
 Points = tuple[np.ndarray, np.ndarray]
+Place = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
 
 
 def moons(examples: int = 1000, *, noise: float = 0.1, seed: int = 0) -> Points:
@@ -177,7 +178,7 @@ def checkerboard(examples: int = 1000, *, squares: int = 4, noise: float = 0.0, 
     return _make_points("checkerboard", examples, 2, noise, seed, _on_squares(squares))
 
 
-def _on_squares(squares: int) -> Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]:
+def _on_squares(squares: int) -> Place:
     rows, columns = np.divmod(np.arange(squares**2), squares)
     of_class = [np.flatnonzero((rows + columns) % 2 == label) for label in range(2)]
 
@@ -190,14 +191,7 @@ def _on_squares(squares: int) -> Callable[[np.ndarray, np.ndarray, np.random.Gen
     return place
 
 
-def _make_points(
-    name: str,
-    examples: int,
-    classes: int,
-    noise: float,
-    seed: int,
-    place: Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray],
-) -> Points:
+def _make_points(name: str, examples: int, classes: int, noise: float, seed: int, place: Place) -> Points:
     """Return points, placed by `place(labels, along, random)` with `along` uniform in [0, 1), plus noise."""
     with labeled_as(name):
         check_count("examples", examples)

@@ -20,12 +20,7 @@ Layers = Sequence[jax.Array]
 
 
 @labeled
-def dbm(
-    widths: Sequence[int],
-    *,
-    steps: int = 10,
-    kernel_init: Initializer = jax.nn.initializers.normal(0.01),
-) -> Net:
+def dbm(widths: Sequence[int], *, steps: int = 10, kernel_init: Initializer = jax.nn.initializers.normal(0.01)) -> Net:
     """Return a deep Boltzmann machine, a network that returns the mean-field probabilities of its top layer.
 
     It is a distribution over binary layers v = h⁰, h¹, …, h^L, p ∝ e^−E with E = −Σ_l h^l W^l h^(l+1) − Σ_l b^l h^l.
