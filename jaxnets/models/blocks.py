@@ -10,7 +10,7 @@ from jax.nn import relu
 from jaxnets.combinators.graph import graph
 from jaxnets.combinators.repeat import repeat
 from jaxnets.combinators.serial import serial
-from jaxnets.core.net import Net, compose
+from jaxnets.core.net import Key, Net, Params, State, compose
 from jaxnets.core.value import recorded
 from jaxnets.layers import batch_norm, conv
 
@@ -86,13 +86,17 @@ def residual_behind(before: Net, body: Net, shortcut: Net) -> Net:
     """Return a `residual` whose body and shortcut both start from the output of `before`; all are siblings."""
     start, end = list(before.children)[-1], list(body.children)[-1]
     nodes: dict[str, Any] = {**before.children, **body.children, "downsample": (shortcut, start)}
-    whole = graph(**nodes, sum=(add, end, "downsample"))
-    # The sum is no child: it belongs to the block, as in any `residual`.
-    children = {name: whole[name] for name in nodes}
+    sides = graph(**nodes, sides=(tuple, end, "downsample"))
+    # As in any `residual`, the sum is no child.
+    children = {name: sides[name] for name in nodes}
+
+    def build(key: Key, x: Any) -> tuple[Params, State, Any]:
+        params, state, (y, _) = sides.init_with_output(key, x)
+        return params, state, y
+
+    def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
+        (y, r), state = sides.apply(params, state, x, key=key, train=train)
+        return jnp.add(y, r), state
+
     label = f"residual(behind {start})"
-    return compose(whole.init_with_output, whole.apply, label=label, children=children, cut=whole.cut, kind="residual")
-
-
-def add(pair: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """Return the sum of two arrays."""
-    return jnp.add(*pair)
+    return compose(build, apply, label=label, children=children, cut=sides.cut, kind="residual")
