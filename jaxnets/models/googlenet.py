@@ -11,6 +11,7 @@ from jaxnets.core.net import Net
 from jaxnets.layers import (
     adaptive_avg_pool,
     avg_pool,
+    batch_norm,
     conv,
     dense,
     flatten,
@@ -20,7 +21,6 @@ from jaxnets.layers import (
 )
 from jaxnets.layers import dropout as drop
 from jaxnets.models.images import takes_images
-from jaxnets.models.inception import unit
 
 Unit = Callable[..., Net]
 HE = jax.nn.initializers.he_normal()
@@ -70,6 +70,11 @@ def googlenet(
     >>> sum(leaf.size for leaf in jax.tree.leaves(params))
     6624904
     """
+
+    def unit(features: int, window: int | tuple[int, int], **options: Any) -> Net:
+        layer = conv(features, window, use_bias=False, kernel_init=HE, **options)
+        return serial(conv=layer, bn=batch_norm(epsilon=1e-3), relu=jax.nn.relu)
+
     body = _body(unit, 3, max_pool(2, ceil_mode=True), {}, dropout, num_classes)
     return _with_heads(body, unit, adaptive_avg_pool(4), auxiliary_dropout, num_classes) if auxiliary else body
 
@@ -103,11 +108,11 @@ def googlenet_2014(
     6998552
     """
 
-    def biased(features: int, window: int | tuple[int, int], **options: Any) -> Net:
+    def unit(features: int, window: int | tuple[int, int], **options: Any) -> Net:
         return serial(conv=conv(features, window, kernel_init=HE, **options), relu=jax.nn.relu)
 
-    body = _body(biased, 5, POOL, {"norm": local_response_norm(5)}, dropout, num_classes)
-    return _with_heads(body, biased, avg_pool(5, stride=3), auxiliary_dropout, num_classes) if auxiliary else body
+    body = _body(unit, 5, POOL, {"norm": local_response_norm(5)}, dropout, num_classes)
+    return _with_heads(body, unit, avg_pool(5, stride=3), auxiliary_dropout, num_classes) if auxiliary else body
 
 
 def _body(unit: Unit, window: int, last_pool: Net, norm: dict[str, Net], dropout: Any, num_classes: int) -> Net:
