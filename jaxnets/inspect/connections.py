@@ -12,8 +12,8 @@ from jaxnets.inspect import trace
 from jaxnets.inspect.trace import Model
 from jaxnets.tracing import jaxprs, layers
 from jaxnets.tracing.costs import assumed, flops_of
-from jaxnets.tracing.dependence import links
 from jaxnets.tracing.operation import Operation, Path, Program, Value
+from jaxnets.tracing.reach import links
 
 PRODUCTS = ("conv_general_dilated", "dot_general")
 REDUCTIONS = ("argmax", "argmin", "cum", "reduce_", "sort")

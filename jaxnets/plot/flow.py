@@ -46,9 +46,7 @@ def flow(
     for operation in program.operations:
         node = next((path for path in _outwards(operation.path) if path in layers), root)
         ran.add(node)
-        # A stacked output of a scan is what one step returns; the other inputs are its carries.
-        inputs = operation.inputs[:1] if operation.name == "scan_stack" else operation.inputs
-        sources = dict.fromkeys(origins[value] for value in inputs if value in origins)
+        sources = dict.fromkeys(origins[value] for value in operation.inputs if value in origins)
         # An operation without sources depends on parameters and constants alone.
         if not sources:
             continue

@@ -109,9 +109,9 @@ class Rolled(Unrolled):
         _, wholes = scan.outputs(equation.outvars)
         stacks = []
         for row, var in zip(rows, wholes, strict=True):
-            # A stack reads the carries too, since each step needs the one before. Its layer is that of its rows.
-            stacks.append(self._add("scan_stack", [row, *carried], var.aval, place))
-            stacks[-1].path = row.path
+            # A stack needs the carries too, since each step needs the one before. Its layer is that of its rows.
+            stacks.append(Value(var.aval, row.path))
+            self.operations.append(Operation("scan_stack", {}, [row], stacks[-1:], place, after=carried))
         # The carry of the last step is that of the scan.
         return [*carried, *stacks]
 

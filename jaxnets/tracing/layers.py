@@ -74,7 +74,7 @@ def readers(program: Program) -> dict[Value, list[Operation | None]]:
     # From the last operation back: only what leads to an output counts.
     for operation in reversed(program.operations):
         if any(value in found for value in operation.outputs):
-            for value in operation.inputs:
+            for value in (*operation.inputs, *operation.after):
                 found.setdefault(value, []).append(operation)
     return found
 
@@ -133,9 +133,7 @@ def kinds(program: Program) -> dict[Value, str]:
     """Return what each value depends on: "input" (or a key), or else "params", or else "constant"."""
     found = {value: "constant" if value.source == "state" else value.source for value in program.inputs}
     for operation in program.operations:
-        # The carries that a stack also reads say in which order the steps run, not what the rows depend on.
-        inputs = operation.inputs[:1] if operation.name == "scan_stack" else operation.inputs
-        given = {found.get(value, "constant") for value in inputs}
+        given = {found.get(value, "constant") for value in operation.inputs}
         kind = next((kind for kind in ("input", "params") if kind in given), "constant")
         found |= dict.fromkeys(operation.outputs, kind)
     return found

@@ -78,6 +78,8 @@ class Operation(NamedTuple):
         outputs: the values it makes.
         place: where it stands.
         equation: JAX's equation; `None` for the five above.
+        after: values that are needed before it can run, though its outputs do not depend on them: the carries of a scan
+            whose outputs it stacks.
     """
 
     name: str
@@ -86,6 +88,7 @@ class Operation(NamedTuple):
     outputs: Sequence[Value]
     place: Place
     equation: Any = None
+    after: Sequence[Value] = ()
 
     @property
     def path(self) -> Path:

@@ -1,6 +1,6 @@
-"""Which part of the input each array of a program depends on, and whether a function mixes time steps or examples."""
+"""Which part of the input each array of a program depends on: how many elements, and whether examples or steps mix."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +10,7 @@ from jaxnets.tracing.flatten import unrolled
 from jaxnets.tracing.jaxprs import is_elementwise
 from jaxnets.tracing.layers import shared
 from jaxnets.tracing.operation import Operation, Path, Program, Value
-from jaxnets.tracing.span_rules import RULES, Step, elementwise
+from jaxnets.tracing.span_rules import RULES, elementwise
 from jaxnets.tracing.spans import Span, union, whole_input
 
 
@@ -62,19 +62,39 @@ def reach(program: Program, inputs: Mapping[Value, Span]) -> Reach:
 
 
 def _outputs(operation: Operation, spans: list[Span | None], unknown: set[str], assumed: set[str]) -> list[Span | None]:
-    name, known = operation.name, [value.known for value in operation.inputs]
-    given, shapes = ([value.shape for value in values] for values in (operation.inputs, operation.outputs))
-    if name in RULES:
-        outputs = RULES[name](Step(operation.params, spans, known, given, shapes))
-        # `None`: the rule does not cover the case, such as a kernel that depends on the input.
-        if outputs is not None:
-            return [*outputs]
-    elif operation.equation is not None and is_elementwise(operation.equation):
-        assumed.add(name)
-        return [elementwise(spans, shape) for shape in shapes]
-    unknown.add(name)
+    rule = RULES.get(operation.name)
+    if rule is None and operation.equation is not None and is_elementwise(operation.equation):
+        assumed.add(operation.name)
+        rule = elementwise
+    outputs = None if rule is None else rule(operation, spans)
+    # `None`: the rule does not cover the case, such as a kernel that depends on the input.
+    if outputs is not None:
+        return [*outputs]
+    unknown.add(operation.name)
     # Without a rule, each element may depend on anything that the operands depend on.
-    return [union([span.everything(shape) for span in spans if span]) for shape in shapes]
+    return [union([span.everything(out.shape) for span in spans if span]) for out in operation.outputs]
+
+
+def links(operations: Sequence[Operation], inputs: Sequence[Value], outputs: Sequence[Value]) -> int:
+    """Return how many elements of the inputs each output element depends on, summed over the output elements.
+
+    Returns 0 if no element depends on two elements of the same input.
+
+    The count is exact where each axis can be followed by itself (windows, slices, reductions), else an upper bound.
+    """
+    program = Program([*operations], [*inputs], [*outputs])
+
+    def spans(exact: bool) -> Iterator[Span]:
+        for value in inputs:
+            whole = whole_input(value.shape, range(len(value.shape)), exact=exact)
+            yield from (span for span in reach(program, {value: whole}).outputs if span is not None)
+
+    # Most layers work element by element, which the intervals show; exact sets of many positions are large.
+    intervals = (span.interval(axis) for span in spans(exact=False) for axis in range(len(span.bounds)))
+    if all((last <= first).all() for first, last in intervals):
+        return 0
+    counts = [span.counts() for span in spans(exact=True)]
+    return sum(int(count.sum()) for count in counts) if any((count > 1).any() for count in counts) else 0
 
 
 def mixed(function: Callable[..., Any], *sequences: Any) -> str | None:
@@ -97,7 +117,7 @@ def mixed(function: Callable[..., Any], *sequences: Any) -> str | None:
         return None
     inputs = [Value(var.aval, (), "input") for var in jaxpr.jaxpr.invars]
     program = unrolled(jaxpr, inputs)
-    found = reach(program, {each: whole_input(each.shape, (0, 1), beyond=False) for each in inputs})
+    found = reach(program, {each: whole_input(each.shape, (0, 1)) for each in inputs})
     if found.unknown:
         return None
     # Outputs without a time axis, such as one number for each sequence, are not checked.
