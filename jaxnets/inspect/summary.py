@@ -94,7 +94,7 @@ def summary(
     if "memory" in shown:
         found["memory"] = layers.activations(program)
     if "connections" in shown:
-        found["connections"] = by_layer(model, program)
+        found["connections"] = by_layer(model.net, program)
     if "train_flops" in shown:
         step = trace.training_step(model, trips=trips)
         found["train_flops"] = layers.costs(step, flops_of)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxnets.core.errors import NetError
 from jaxnets.core.net import Net, spec
 from jaxnets.inspect import flax_modules
-from jaxnets.tracing.flatten import rolled
+from jaxnets.tracing.flatten import Rolled
 from jaxnets.tracing.operation import Path, Program, Value
 
 
@@ -122,7 +122,7 @@ def _program(model: Model, function: Callable[..., Any], *, train: bool, trips: 
     key = jax.eval_shape(lambda: jax.random.key(0)) if train else None
     args = (model.params, model.state, key, *model.inputs)
     closed = jax.make_jaxpr(function)(*args)
-    kinds = ("params", "state", *["input"] * (len(args) - 2))
-    sources = [kind for kind, arg in zip(kinds, args, strict=True) for _ in jax.tree.leaves(arg)]
-    inputs = [Value(var.aval, (), source) for var, source in zip(closed.jaxpr.invars, sources, strict=True)]
-    return rolled(closed, inputs, trips)
+    sources = ("params", "constant", *["input"] * (len(args) - 2))
+    leaves = [source for source, arg in zip(sources, args, strict=True) for _ in jax.tree.leaves(arg)]
+    inputs = [Value(var.aval, (), source) for var, source in zip(closed.jaxpr.invars, leaves, strict=True)]
+    return Rolled(trips).program(closed, inputs)

@@ -25,15 +25,18 @@ def shared(left: Path, right: Path) -> int:
     return length
 
 
+def totals(amounts: Iterable[tuple[Path, int]]) -> dict[Path, int]:
+    """Add up amounts by layer; that of a layer includes those of the layers inside it."""
+    found: dict[Path, int] = {(): 0}
+    for inner, amount in amounts:
+        for path in upwards(inner):
+            found[path] = found.get(path, 0) + amount
+    return found
+
+
 def costs(program: Program, cost: Callable[[Operation], int | None]) -> dict[Path, int]:
     """Return the cost of each layer with the layers inside it; an operation without a rule costs nothing."""
-    totals: dict[Path, int] = {(): 0}
-    for operation in program.operations:
-        amount = (cost(operation) or 0) * operation.times
-        # A layer's cost includes that of the layers inside it.
-        for path in upwards(operation.path):
-            totals[path] = totals.get(path, 0) + amount
-    return totals
+    return totals((each.path, (cost(each) or 0) * each.times) for each in program.operations)
 
 
 def unknowns(program: Program, cost: Callable[[Operation], int | None]) -> dict[str, Path]:
@@ -68,29 +71,17 @@ def times(program: Program) -> dict[Path, int]:
     return least
 
 
-def readers(program: Program) -> dict[Value, list[Operation | None]]:
-    """Return the operations that read each value on the way to the outputs, and `None` for an output itself."""
-    found: dict[Value, list[Operation | None]] = {value: [None] for value in program.outputs}
-    # From the last operation back: only what leads to an output counts.
-    for operation in reversed(program.operations):
-        if any(value in found for value in operation.outputs):
-            for value in (*operation.inputs, *operation.after):
-                found.setdefault(value, []).append(operation)
-    return found
-
-
 def outputs(program: Program) -> dict[Path, list[Value]]:
     """Return the outputs of each layer: the values made in it that something outside reads on the way to the outputs.
 
     Layers are in the order in which they first run.
     """
-    reading = readers(program)
     found: dict[Path, list[Value]] = {path: [] for each in program.operations for path in upwards(each.path)}
     found[()] = list(dict.fromkeys(program.outputs))
     for operation in program.operations:
         for value in operation.outputs:
             # The value is an output of those layers around it that some reader lies outside of.
-            paths = [() if reader is None else reader.path for reader in reading.get(value, ())]
+            paths = [() if reader is None else reader.path for reader in program.readers.get(value, ())]
             outermost = min((shared(operation.path, path) for path in paths), default=len(operation.path))
             for path in upwards(operation.path):
                 if len(path) > outermost:
@@ -103,15 +94,13 @@ def activations(program: Program) -> dict[Path, int]:
 
     Each value counts once, in the layer that made it; in a scan, once for each step.
     """
-    maker = {value: each for each in program.operations for value in each.outputs}
-    totals: dict[Path, int] = {(): 0}
-    for path, values in outputs(program).items():
-        for value in values:
-            # An output that an inner layer made is counted there.
-            if value in maker and maker[value].path == path:
-                for outer in upwards(path):
-                    totals[outer] = totals.get(outer, 0) + value.nbytes * maker[value].times
-    return totals
+    return totals(
+        (path, value.nbytes * program.maker[value].times)
+        for path, values in outputs(program).items()
+        for value in values
+        # An output that an inner layer made is counted there.
+        if value in program.maker and program.maker[value].path == path
+    )
 
 
 def residuals(program: Program) -> dict[Path, int]:
@@ -119,21 +108,6 @@ def residuals(program: Program) -> dict[Path, int]:
 
     Parameters and inputs exist anyway and do not count, nor do values that depend on neither an input nor a key.
     """
-    known = kinds(program)
-    totals: dict[Path, int] = {(): 0}
     # Each residual once, and only those that an operation made.
-    for value in dict.fromkeys(program.outputs):
-        if not value.source and known.get(value) == "input":
-            for path in upwards(value.path):
-                totals[path] = totals.get(path, 0) + value.nbytes
-    return totals
-
-
-def kinds(program: Program) -> dict[Value, str]:
-    """Return what each value depends on: "input" (or a key), or else "params", or else "constant"."""
-    found = {value: "constant" if value.source == "state" else value.source for value in program.inputs}
-    for operation in program.operations:
-        given = {found.get(value, "constant") for value in operation.inputs}
-        kind = next((kind for kind in ("input", "params") if kind in given), "constant")
-        found |= dict.fromkeys(operation.outputs, kind)
-    return found
+    made = [value for value in dict.fromkeys(program.outputs) if value in program.maker]
+    return totals((value.path, value.nbytes) for value in made if value.source == "input")

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxnets.tracing.flatten import unrolled
+from jaxnets.tracing.flatten import Unrolled
 from jaxnets.tracing.jaxprs import is_elementwise
 from jaxnets.tracing.layers import shared
 from jaxnets.tracing.operation import Operation, Path, Program, Value
@@ -82,7 +82,7 @@ def links(operations: Sequence[Operation], inputs: Sequence[Value], outputs: Seq
 
     The count is exact where each axis can be followed by itself (windows, slices, reductions), else an upper bound.
     """
-    program = Program([*operations], [*inputs], [*outputs])
+    program = Program(operations, inputs, outputs)
 
     def spans(exact: bool) -> Iterator[Span]:
         for value in inputs:
@@ -116,8 +116,7 @@ def mixed(function: Callable[..., Any], *sequences: Any) -> str | None:
         # Whatever is wrong with the function, calling it raises the same error.
         return None
     inputs = [Value(var.aval, (), "input") for var in jaxpr.jaxpr.invars]
-    program = unrolled(jaxpr, inputs)
-    found = reach(program, {each: whole_input(each.shape, (0, 1)) for each in inputs})
+    found = reach(Unrolled().program(jaxpr, inputs), {each: whole_input(each.shape, (0, 1)) for each in inputs})
     if found.unknown:
         return None
     # Outputs without a time axis, such as one number for each sequence, are not checked.

@@ -11,7 +11,7 @@ import numpy as np
 from jaxnets.core.errors import NetError
 from jaxnets.core.net import Net, describe
 from jaxnets.inspect.trace import input_of, model_of
-from jaxnets.tracing.flatten import unrolled
+from jaxnets.tracing.flatten import Unrolled
 from jaxnets.tracing.jaxprs import warn_assumed
 from jaxnets.tracing.operation import Path, Value
 from jaxnets.tracing.reach import reach
@@ -124,7 +124,7 @@ def receptive_field(
     args = (known.params, known.state, None, *known.inputs)
     closed = jax.make_jaxpr(lambda *args: known.call(*args, train=False)[0])(*args)
     inputs = [Value(var.aval) for var in closed.jaxpr.invars]
-    program, image = unrolled(closed, inputs), inputs[len(jax.tree.leaves(args[:3]))]
+    program, image = Unrolled().program(closed, inputs), inputs[len(jax.tree.leaves(args[:3]))]
     found: list[dict[Path, Span]] = []
     for beyond in (True, False):  # with the pattern continued beyond the edges, and of the input itself
         followed = reach(program, {image: whole_input(x.shape, spatial, beyond=beyond)})
