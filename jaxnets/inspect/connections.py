@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxnets.core.net import Net
 from jaxnets.inspect import trace
-from jaxnets.tracing import jaxprs, layers
+from jaxnets.tracing import jaxprs
 from jaxnets.tracing.costs import assumed, flops_of
 from jaxnets.tracing.operation import Operation, Path, Program, Value
 from jaxnets.tracing.reach import links
@@ -43,15 +43,15 @@ def connections(model: Any, *inputs: Any, params: Any = None, state: Any = None)
     model = trace.model_of(model, *inputs, params=params, state=state)
     program = trace.forward(model)
     jaxprs.warn_assumed(assumed(program.operations), stacklevel=2)
-    return by_layer(model.net, program)[()]
+    return sum(by_layer(model.net, program).values())
 
 
 def by_layer(net: Net | None, program: Program) -> dict[Path, int]:
-    """Return the connections of each layer with the layers inside it."""
+    """Return the connections of each layer."""
     members: dict[Path, list[Operation]] = {}
     for operation in program.operations:
         members.setdefault(_leaf(net, operation.path), []).append(operation)
-    return layers.totals((path, _links(program, own) + _biases(program, own)) for path, own in members.items())
+    return {path: _biases(program, own) + _links(program, own) for path, own in members.items()}
 
 
 def _leaf(net: Net | None, path: Path) -> Path:

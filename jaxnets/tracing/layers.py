@@ -1,9 +1,13 @@
 """Each layer of a traced program: how often it runs, what it returns, what it costs."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
+from typing import TypeVar
 
 from jaxnets.core.errors import NetError
+from jaxnets.core.net import Net
 from jaxnets.tracing.operation import Operation, Path, Program, Value
+
+T = TypeVar("T")
 
 
 def upwards(path: Path) -> Iterable[Path]:
@@ -87,6 +91,35 @@ def outputs(program: Program) -> dict[Path, list[Value]]:
                 if len(path) > outermost:
                     found[path].append(value)
     return found
+
+
+def of_network(net: Net, found: Mapping[Path, T], given: T, parameters: Container[Path]) -> dict[Path, T]:
+    """Return what was found for each layer of a network.
+
+    A layer without an operation, such as dropout in evaluation, passes on what its input has; layers with parameters
+    that do not run have nothing.
+
+    Args:
+        net: the network.
+        found: what was found, by path.
+        given: what the network's input has.
+        parameters: the paths of layers with parameters.
+    """
+    rows: dict[Path, T] = {}
+
+    def visit(net: Net, path: Path, given: T) -> None:
+        before = given
+        for name, child in net.children.items():
+            own = (*path, name)
+            # Children of such a network run in order; the layer of a shortcut reads the block's input.
+            reads = before if net.cut is not None and name != "downsample" else given
+            if own in found or (own not in parameters and (not path or path in rows)):
+                rows[own] = found.get(own, reads)
+            visit(child, own, reads)
+            before = rows.get(own, before)
+
+    visit(net, (), given)
+    return rows
 
 
 def activations(program: Program) -> dict[Path, int]:

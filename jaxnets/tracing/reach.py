@@ -1,6 +1,6 @@
 """Which part of the input each array of a program depends on: how many elements, and whether examples or steps mix."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,22 +18,34 @@ class Reach(NamedTuple):
     """What the arrays of a program depend on.
 
     Attributes:
+        inputs: the span of each input that was followed.
         outputs: the span of each output of the program; `None` for one that does not depend on the input.
         layers: by path, the span of the last array that the layer made and something outside it reads.
         unknown: primitives without a rule, whose outputs were taken to depend on all of their inputs.
         assumed: primitives without a rule that were taken to work element by element.
     """
 
+    inputs: list[Span]
     outputs: list[Span | None]
     layers: dict[Path, Span]
     unknown: set[str]
     assumed: set[str]
 
 
-def reach(program: Program, inputs: Mapping[Value, Span]) -> Reach:
-    """Follow intervals of input positions through an unrolled program, from those of its inputs."""
+def reach(
+    program: Program, inputs: Sequence[Value], axes: Sequence[int], *, beyond: bool = False, exact: bool = False
+) -> Reach:
+    """Follow positions along some axes of the inputs through a program.
+
+    Args:
+        program: an unrolled program, or a rolled one whose carries are followed for one step.
+        inputs: the values to follow, all of one rank.
+        axes: the axes along which their positions are followed.
+        beyond: whether the pattern continues beyond the edges of an array.
+        exact: whether to follow sets of positions, not intervals.
+    """
     # Spans of the values that depend on the input, and the number of the operation that made each.
-    spans = dict(inputs)
+    spans = {value: whole_input(value.shape, axes, beyond=beyond, exact=exact) for value in inputs}
     number = dict.fromkeys(inputs, -1)
     last: dict[Path, Value] = {}
     unknown: set[str] = set()
@@ -58,7 +70,8 @@ def reach(program: Program, inputs: Mapping[Value, Span]) -> Reach:
             spans |= made
             number |= dict.fromkeys(made, count)
     ends = [read(value, ()) for value in program.outputs]
-    return Reach(ends, {path: spans[value] for path, value in last.items()}, unknown, assumed)
+    layers = {path: spans[value] for path, value in last.items()}
+    return Reach([spans[value] for value in inputs], ends, layers, unknown, assumed)
 
 
 def _outputs(operation: Operation, spans: list[Span | None], unknown: set[str], assumed: set[str]) -> list[Span | None]:
@@ -84,10 +97,10 @@ def links(operations: Sequence[Operation], inputs: Sequence[Value], outputs: Seq
     """
     program = Program(operations, inputs, outputs)
 
-    def spans(exact: bool) -> Iterator[Span]:
+    def spans(*, exact: bool) -> Iterator[Span]:
         for value in inputs:
-            whole = whole_input(value.shape, range(len(value.shape)), exact=exact)
-            yield from (span for span in reach(program, {value: whole}).outputs if span is not None)
+            found = reach(program, [value], range(len(value.shape)), exact=exact)
+            yield from (span for span in found.outputs if span is not None)
 
     # Most layers work element by element, which the intervals show; exact sets of many positions are large.
     intervals = (span.interval(axis) for span in spans(exact=False) for axis in range(len(span.bounds)))
@@ -116,7 +129,7 @@ def mixed(function: Callable[..., Any], *sequences: Any) -> str | None:
         # Whatever is wrong with the function, calling it raises the same error.
         return None
     inputs = [Value(var.aval, (), "input") for var in jaxpr.jaxpr.invars]
-    found = reach(Unrolled().program(jaxpr, inputs), {each: whole_input(each.shape, (0, 1)) for each in inputs})
+    found = reach(Unrolled().program(jaxpr, inputs), inputs, (0, 1))
     if found.unknown:
         return None
     # Outputs without a time axis, such as one number for each sequence, are not checked.
