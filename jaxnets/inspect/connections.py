@@ -1,7 +1,7 @@
 """Connections as LeCun counts them: the values that each unit reads, and its bias."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -9,11 +9,10 @@ import numpy as np
 
 from jaxnets.core.net import Net
 from jaxnets.inspect import trace
-from jaxnets.inspect.trace import Model
-from jaxnets.tracing import jaxprs, layers
+from jaxnets.tracing import jaxprs
 from jaxnets.tracing.costs import assumed, flops_of
-from jaxnets.tracing.dependence import links
 from jaxnets.tracing.operation import Operation, Path, Program, Value
+from jaxnets.tracing.reach import links
 
 PRODUCTS = ("conv_general_dilated", "dot_general")
 REDUCTIONS = ("argmax", "argmin", "cum", "reduce_", "sort")
@@ -44,62 +43,52 @@ def connections(model: Any, *inputs: Any, params: Any = None, state: Any = None)
     model = trace.model_of(model, *inputs, params=params, state=state)
     program = trace.forward(model)
     jaxprs.warn_assumed(assumed(program.operations), stacklevel=2)
-    return by_layer(model, program)[()]
+    return sum(by_layer(model.net, program).values())
 
 
-def by_layer(model: Model, program: Program) -> dict[Path, int]:
-    """Return the connections of each layer with the layers inside it."""
-    group = functools.cache(_leaf_of(model.net))
-    kinds, readers, maker = layers.kinds(program), layers.readers(program), {}
+def by_layer(net: Net | None, program: Program) -> dict[Path, int]:
+    """Return the connections of each layer."""
     members: dict[Path, list[Operation]] = {}
     for operation in program.operations:
-        maker |= dict.fromkeys(operation.outputs, operation)
-        members.setdefault(group(operation.path), []).append(operation)
-    totals: dict[Path, int] = {(): 0}
-    for path, operations in members.items():
-        amount = _links(operations, kinds, readers, maker) + _biases(operations, kinds, readers)
-        for outer in layers.upwards(path):
-            totals[outer] = totals.get(outer, 0) + amount
-    return totals
+        members.setdefault(_leaf(net, operation.path), []).append(operation)
+    return {path: _biases(program, own) + _links(program, own) for path, own in members.items()}
 
 
-def _leaf_of(net: Net | None) -> Callable[[Path], Path]:
-    """Return a function from an operation's path to that of its layer; layers of a network have no children."""
-
-    def leaf_of(path: Path) -> Path:
-        node = net
-        for depth, name in enumerate(path):
-            if node is None or not node.children:
-                return path if node is None else path[:depth]
-            node = node.children.get(name)
-        return path
-
-    return leaf_of
+def _leaf(net: Net | None, path: Path) -> Path:
+    """Return the path of an operation's layer; layers of a network have no children."""
+    for depth, name in enumerate(path):
+        if net is None:
+            return path
+        if not net.children:
+            return path[:depth]
+        net = net.children.get(name)
+    return path
 
 
-def _links(operations: Sequence[Operation], kinds: dict, readers: dict, maker: dict) -> int:
-    wanted = [each for each in operations if any(value in readers for value in each.outputs)]
-    wanted = [each for each in wanted if any(kinds.get(value) == "input" for value in each.inputs)]
+def _links(program: Program, operations: Sequence[Operation]) -> int:
+    """Return how many pairs of an input and a unit a layer joins."""
+    wanted = [each for each in operations if any(value in program.readers for value in each.outputs)]
+    wanted = [each for each in wanted if any(value.source == "input" for value in each.inputs)]
     products = [each for each in wanted if each.name in PRODUCTS]
     if products:
-        return sum(_joined(each, kinds, maker) * each.times for each in products)
+        return sum(_joined(program, each) * each.times for each in products)
     # Without products: from the values that the layer reads outside to those that something outside reads of it.
     inside = {value for each in wanted for value in each.outputs}
-    read = [v for each in wanted for v in each.inputs if v not in inside and kinds.get(v) == "input" and v.is_floating]
+    read = [v for each in wanted for v in each.inputs if v not in inside and v.source == "input" and v.is_floating]
     own = {id(each) for each in operations}
-    left = [v for v in inside if v.is_floating and any(id(reader) not in own for reader in readers.get(v, ()))]
+    left = [v for v in inside if v.is_floating and any(id(reader) not in own for reader in program.readers.get(v, ()))]
     return links(wanted, [*dict.fromkeys(read)], left) * max((each.times for each in wanted), default=0)
 
 
-def _joined(operation: Operation, kinds: dict, maker: dict) -> int:
+def _joined(program: Program, operation: Operation) -> int:
     """Return how many pairs of an input and an output a product joins, without zeros in a kernel made of parameters."""
-    fixed = [value for value in operation.inputs if kinds.get(value, "constant") != "input"]
+    fixed = [value for value in operation.inputs if value.source != "input"]
     if operation.name == "dot_general":
         whole = (flops_of(operation) or 0) // 2
-        return whole * int(_nonzero(fixed[0], maker).sum()) // fixed[0].size if fixed else whole
+        return whole * int(_nonzero(program, fixed[0]).sum()) // fixed[0].size if fixed else whole
     params, (left, kernel), (out,) = operation.params, operation.inputs, operation.outputs
     numbers = params["dimension_numbers"]
-    pattern = np.ones(kernel.aval.shape, bool) if not fixed else _nonzero(kernel, maker)
+    pattern = np.ones(kernel.aval.shape, bool) if not fixed else _nonzero(program, kernel)
     taps = pattern.transpose(numbers.rhs_spec).sum((0, 1))  # (*kernel_size), summed over channels and features
     for axis in range(taps.ndim):
         (low, _), step = params["padding"][axis], params["window_strides"][axis]
@@ -112,8 +101,9 @@ def _joined(operation: Operation, kinds: dict, maker: dict) -> int:
     return int(taps) * out.aval.shape[numbers.out_spec[0]]
 
 
-def _nonzero(value: Value, maker: dict) -> np.ndarray:
+def _nonzero(program: Program, value: Value) -> np.ndarray:
     """Return where a value that does not depend on the input is nonzero, if no parameter is zero anywhere."""
+    maker = program.maker
 
     @functools.cache
     def compute(value: Value) -> Any:
@@ -131,12 +121,12 @@ def _nonzero(value: Value, maker: dict) -> np.ndarray:
     plain = value
     while plain in maker and maker[plain].name in ("convert_element_type", "reshape", "rev", "transpose"):
         (plain,) = maker[plain].inputs
-    if plain.source == "params" or (plain in maker and maker[plain].name == "scan_slice"):
+    if plain.known is None and (plain not in maker or maker[plain].name == "scan_slice"):
         return np.ones(value.aval.shape, bool)
     return np.asarray(compute(value)) != 0
 
 
-def _biases(operations: Sequence[Operation], kinds: dict, readers: dict) -> int:
+def _biases(program: Program, operations: Sequence[Operation]) -> int:
     """Return to how many units a parameter is added, in sums that are not merely a term of a larger sum."""
     own = {id(each) for each in operations}
 
@@ -144,14 +134,15 @@ def _biases(operations: Sequence[Operation], kinds: dict, readers: dict) -> int:
     def lasts(value: Value) -> bool:
         """Tell whether a value leaves the layer or enters a product, and not only reductions."""
         return any(
-            id(reader) not in own
+            reader is None
+            or id(reader) not in own
             or reader.name in PRODUCTS
             or (not reader.name.startswith(REDUCTIONS) and any(map(lasts, reader.outputs)))
-            for reader in readers.get(value, ())
+            for reader in program.readers.get(value, ())
         )
 
     total = 0
     for each in operations:
-        if each.name in ("add", "add_any", "sub") and {kinds.get(v) for v in each.inputs} == {"input", "params"}:
+        if each.name in ("add", "add_any", "sub") and {value.source for value in each.inputs} == {"input", "params"}:
             total += each.outputs[0].size * each.times * lasts(each.outputs[0])
     return total

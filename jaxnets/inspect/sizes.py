@@ -1,7 +1,7 @@
 """Output sizes of convolutions, pools and transposed convolutions."""
 
 from collections.abc import Sequence
-from typing import overload
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +11,12 @@ from jaxnets.layers import conv_transpose
 from jaxnets.layers.windows import Ints, Padding, Windows
 from jaxnets.ops.geometry import out_sizes
 
+# An integer for an integer, a tuple for a tuple
+S = TypeVar("S", int, tuple[int, ...])
 
-@overload
+
 def output_size(
-    size: int,
+    size: S,
     kernel_size: Ints,
     *,
     stride: Ints = 1,
@@ -23,30 +25,7 @@ def output_size(
     ceil_mode: bool = False,
     transposed: bool = False,
     output_padding: Ints = 0,
-) -> int: ...
-@overload
-def output_size(
-    size: Sequence[int],
-    kernel_size: Ints,
-    *,
-    stride: Ints = 1,
-    padding: Padding = 0,
-    dilation: Ints = 1,
-    ceil_mode: bool = False,
-    transposed: bool = False,
-    output_padding: Ints = 0,
-) -> tuple[int, ...]: ...
-def output_size(
-    size: int | Sequence[int],
-    kernel_size: Ints,
-    *,
-    stride: Ints = 1,
-    padding: Padding = 0,
-    dilation: Ints = 1,
-    ceil_mode: bool = False,
-    transposed: bool = False,
-    output_padding: Ints = 0,
-) -> int | tuple[int, ...]:
+) -> S:
     """Return the output size of a convolution, a pool or a transposed convolution.
 
     Let n be the input size, k the kernel size, and p the padding of both sides together. A convolution or a pool has
@@ -82,7 +61,7 @@ def output_size(
     """
     single = not isinstance(size, Sequence)
     with labeled_as("output_size"):
-        spatial = (size,) if single else tuple(size)
+        spatial: Any = (size,) if single else tuple(size)
         for each in spatial:
             if isinstance(each, bool) or not hasattr(each, "__index__") or each < 1:
                 raise NetError(f"expects size as an integer ≥ 1 or a tuple of them, got {size!r}")
@@ -98,4 +77,5 @@ def output_size(
             out = jax.eval_shape(net.apply, params, state, x)[0].shape[1:-1]
         else:
             out = out_sizes(spatial, *Windows(kernel_size, stride, padding, dilation).over(x, ceil=ceil_mode))
-    return out[0] if single else out
+    answer: Any = out[0] if single else out
+    return answer

@@ -1,17 +1,15 @@
 """`summary`: the counts of a model layer by layer, by tracing."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from jaxnets.core.errors import NetError
 from jaxnets.core.net import Net
-from jaxnets.core.paths import paths
 from jaxnets.inspect import trace
 from jaxnets.inspect.connections import by_layer
-from jaxnets.inspect.receptive_field.field import receptive_field
+from jaxnets.inspect.receptive_field.field import sizes_by_layer
 from jaxnets.inspect.report import COLUMNS, Row, Summary
 from jaxnets.tracing import jaxprs, layers
 from jaxnets.tracing.costs import assumed, flops_of, multiply_adds_of
@@ -82,125 +80,65 @@ def summary(
     model = trace.model_of(model, *inputs, params=params, state=state)
     shown = tuple(columns or (DEFAULT if model.net is not None else DEFAULT[1:]))
     program = trace.forward(model, train=train, trips=trips)
-    found: dict[str, dict[Path, Any]] = {"parameters": _parameters(model)}
-    unsure: dict[str, Path] = {}
-    guessed: set[str] = set()
-    for column, cost in (("multiply_adds", multiply_adds_of), ("flops", flops_of)):
-        if column in shown:
-            found[column] = layers.costs(program, cost)
-            unsure |= layers.unknowns(program, cost)
-    if "flops" in shown:
-        guessed |= assumed(program.operations)
-    if "memory" in shown:
-        found["memory"] = layers.activations(program)
+    step = trace.training_step(model, trips=trips) if "train_flops" in shown else program
+    between = trace.residuals(model, trips=trips) if "train_memory" in shown else program
+    found: dict[str, Mapping[Path, Any]] = {"parameters": model.parameters}
     if "connections" in shown:
-        found["connections"] = by_layer(model, program)
-    if "train_flops" in shown:
-        step = trace.training_step(model, trips=trips)
-        found["train_flops"] = layers.costs(step, flops_of)
-        unsure |= layers.unknowns(step, flops_of)
-        guessed |= assumed(step.operations)
-    jaxprs.warn_assumed(guessed, stacklevel=2)
-    if "train_memory" in shown:
-        found["train_memory"] = layers.residuals(trace.residuals(model, trips=trips))
+        found["connections"] = layers.totals(by_layer(model.net, program).items())
+    guessed: set[str] = set()
     if "receptive_field" in shown:
-        found["receptive_field"] = _receptive_fields(model)
+        found["receptive_field"], guessed = sizes_by_layer(model)
         if columns is None and not found["receptive_field"]:
             shown = tuple(name for name in shown if name != "receptive_field")
-    shapes, often = _shapes(model, program), layers.times(program)
+    unsure: dict[str, Path] = {}
+    costs = {
+        "multiply_adds": (program, multiply_adds_of),
+        "flops": (program, flops_of),
+        "train_flops": (step, flops_of),
+    }
+    for column, (traced, cost) in costs.items():
+        if column in shown:
+            found[column] = layers.costs(traced, cost)
+            unsure |= layers.unknowns(traced, cost)
+    if "train_memory" in shown:
+        found["train_memory"] = layers.residuals(between)
+    if "memory" in shown:
+        found["memory"] = layers.activations(program)
+    shapes = {path: tuple(value.shape for value in values) for path, values in layers.outputs(program).items()}
+    if model.net is not None:
+        given = tuple(tuple(leaf.shape) for leaf in jax.tree.leaves(model.inputs))
+        shapes |= layers.of_network(model.net, shapes, given, model.parameters)
+    often = layers.times(program)
+    for column, (traced, cost) in costs.items():
+        guessed |= assumed(traced.operations) if column in shown and cost is flops_of else set()
+    jaxprs.warn_assumed(guessed, stacklevel=2)
 
-    def row(path: Path) -> Row:
+    def rows(tree: Mapping[str, Any], path: Path, net: Net | None) -> Iterator[Row]:
+        """Return the row of a layer, then those of the layers inside it; a scope or a submodule is no network."""
         full = model.scope + path if path else ()
-        node = node_at(model.net, path)
-        copies = often.get(full, 1) // often.get(full[:-1], 1) if node is None else max(1, node.copies)
+        copies = often.get(full, 1) // often.get(full[:-1], 1) if net is None else max(1, net.copies)
         counts = {name: values.get(full, None if name == "receptive_field" else 0) for name, values in found.items()}
         sure = not any(place[: len(full)] == full for place in unsure.values())
-        kind = "" if node is None else node.kind
-        return Row("/".join(path), copies, kind, shapes.get(full, ()), **counts, unsure=not sure)
+        kind = "" if net is None else net.kind
+        yield Row("/".join(path), copies, kind, shapes.get(full, ()), **counts, unsure=not sure)
+        if depth is None or len(path) < depth:
+            for name, inner in tree.items():
+                yield from rows(inner, (*path, name), None if net is None else net.children.get(name))
 
-    chosen = [path for path in _rows(model, program, found["parameters"]) if depth is None or len(path) <= depth]
-    return Summary(model.name, tuple(map(row, chosen)), row(()), shown, tuple(unsure))
-
-
-def _parameters(model: trace.Model) -> dict[Path, int]:
-    totals: dict[Path, int] = {(): 0}
-    for name, leaf in paths(model.params).items():
-        # Flax NNX stores an array as the value of a variable.
-        *place, _ = name.removesuffix("/value").split("/")
-        for path in dict.fromkeys([(), *layers.upwards((*model.scope, *place))]):
-            totals[path] = totals.get(path, 0) + leaf.size
-    return totals
+    total, *inside = rows(_tree(model, often), (), model.net)
+    return Summary(model.name, tuple(inside), total, shown, tuple(unsure))
 
 
-def _receptive_fields(model: trace.Model) -> dict[Path, tuple[int, ...]]:
-    x = model.inputs[0] if len(model.inputs) == 1 else None
-    if not isinstance(x, jax.ShapeDtypeStruct) or len(x.shape) < 3 or not jnp.issubdtype(x.dtype, jnp.inexact):
-        return {}
-    try:
-        whole = receptive_field(
-            model.net or (lambda x, p, s: model.call(p, s, None, x, train=False)[0]),
-            x,
-            *(() if model.net else (model.params, model.state)),
-            **({"params": model.params, "state": model.state} if model.net else {}),
-        )
-    except NetError:
-        # Nothing in the output depends on the input.
-        return {}
-    return {(): whole.size, **{tuple(path.split("/")): field.size for path, field in whole.layers.items()}}
+def _tree(model: trace.Model, ran: Iterable[Path]) -> dict[str, Any]:
+    """Return the layers inside each layer by name: those of the network, then other scopes."""
 
+    def inside(net: Net) -> dict[str, Any]:
+        return {name: inside(child) for name, child in net.children.items()}
 
-def _shapes(model: trace.Model, program: trace.Program) -> dict[Path, tuple[tuple[int, ...], ...]]:
-    """Return the output shapes of each layer; a layer without an operation returns what it reads."""
-    given = layers.outputs(program)
-    shapes = {path: tuple(tuple(value.aval.shape) for value in values) for path, values in given.items()}
-
-    def fill(net: Net, path: Path, before: tuple[tuple[int, ...], ...]) -> None:
-        got = before
-        for name, child in net.children.items():
-            own = (*path, name)
-            # Children of such a network run in order; the layer of a shortcut reads the block's input.
-            inline = net.cut is not None and name != "downsample"
-            if own not in shapes and not child.children and own not in parameters and path in shapes:
-                shapes[own] = got if inline else before
-            fill(child, own, got if inline else before)
-            got = shapes.get(own, got)
-
-    if model.net is not None:
-        parameters = _parameters(model)
-        fill(model.net, (), tuple(tuple(leaf.shape) for leaf in jax.tree.leaves(model.inputs)))
-    return shapes
-
-
-def _rows(model: trace.Model, program: trace.Program, parameters: dict[Path, int]) -> Iterator[Path]:
-    """Return the paths of layers: those of the network, then other scopes that ran or have parameters."""
-    tree: dict[str, Any] = {}
-
-    def add(path: Path) -> None:
-        node = tree
-        for name in path:
-            node = node.setdefault(name, {})
-
-    def add_children(net: Net, path: Path) -> None:
-        for name, child in net.children.items():
-            add((*path, name))
-            add_children(child, (*path, name))
-
-    def walk(node: dict[str, Any], path: Path) -> Iterator[Path]:
-        for name, inner in node.items():
-            yield (*path, name)
-            yield from walk(inner, (*path, name))
-
-    if model.net is not None:
-        add_children(model.net, ())
-    length = len(model.scope)
-    for path in [*layers.times(program), *(() if model.net is not None else parameters)]:
-        if path[:length] == model.scope:
-            add(path[length:])
-    return walk(tree, ())
-
-
-def node_at(net: Net | None, path: Path) -> Net | None:
-    """Return the network at a path below another one; `None` where the layer is a scope or a submodule."""
-    for name in path:
-        net = None if net is None else net.children.get(name)
-    return net
+    tree = {} if model.net is None else inside(model.net)
+    for path in [*ran, *(() if model.net is not None else model.parameters)]:
+        if path[: len(model.scope)] == model.scope:
+            node = tree
+            for name in path[len(model.scope) :]:
+                node = node.setdefault(name, {})
+    return tree

@@ -1,6 +1,8 @@
 """Models of any library, traced on shapes alone: nothing is compiled or allocated."""
 
-from collections.abc import Callable
+import contextlib
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +11,9 @@ import jax.numpy as jnp
 
 from jaxnets.core.errors import NetError
 from jaxnets.core.net import Net, spec
-from jaxnets.inspect import flax_modules
-from jaxnets.tracing.flatten import rolled
+from jaxnets.core.paths import paths
+from jaxnets.tracing.flatten import Rolled
+from jaxnets.tracing.layers import totals
 from jaxnets.tracing.operation import Path, Program, Value
 
 
@@ -36,6 +39,13 @@ class Model:
     name: str = "function"
     scope: Path = ()
 
+    @functools.cached_property
+    def parameters(self) -> dict[Path, int]:
+        """The number of parameters of each layer with the layers inside it."""
+        # Flax NNX stores an array as the value of a variable.
+        leaves = ((name.removesuffix("/value").split("/"), leaf) for name, leaf in paths(self.params).items())
+        return totals(((*self.scope, *names[:-1]), leaf.size) for names, leaf in leaves)
+
 
 def model_of(model: Any, *inputs: Any, params: Any = None, state: Any = None) -> Model:
     """Return a network, a Flax module or a plain function as a `Model`.
@@ -57,16 +67,57 @@ def model_of(model: Any, *inputs: Any, params: Any = None, state: Any = None) ->
     name, scope = type(model).__name__, ()
     if "flax.linen" in homes:
         variables = None if params is None else {"params": params, **(state or {})}
-        function, own, rest = flax_modules.linen(model, key, inputs, variables)
+        function, own, rest = _linen(model, key, inputs, variables)
         scope = (getattr(model, "name", None) or name,)  # Linen's own scope for the whole
     elif "flax.nnx" in homes:
-        function, own, rest = flax_modules.nnx(model)
+        function, own, rest = _nnx(model)
     elif callable(model):
         function: Any = (lambda p, s, *xs: model(*xs)) if params is None else lambda p, s, *xs: model(p, *xs)
         own, rest, name = spec(params), {}, getattr(model, "__name__", name).strip("<>")
     else:
         raise NetError(f"expects a net, a Flax module or a function, got {name} {model!r}")
     return Model(lambda p, s, k, *xs, train: (function(p, s, *xs), s), own, rest, inputs, None, name, scope)
+
+
+def _linen(module: Any, key: Any, inputs: tuple[Any, ...], variables: Mapping[str, Any] | None) -> tuple[Any, Any, Any]:
+    """Return a Linen module as `function(params, state, *inputs)`, with its parameters and its state as specs."""
+    rest = dict(jax.eval_shape(module.init if variables is None else lambda *_: variables, key, *inputs))
+    params = rest.pop("params", {})
+    return lambda params, state, *xs: module.apply({"params": params, **state}, *xs), params, rest
+
+
+def _nnx(module: Any) -> tuple[Any, Any, Any]:
+    """Return an NNX module as `function(params, state, *inputs)`, with its parameters and its state as specs."""
+    from flax import nnx
+
+    graph, *parts = nnx.split(module, nnx.Param, ...)
+    params, state = jax.eval_shape(lambda: tuple(parts))
+    return lambda params, state, *xs: _scoped(nnx.merge(graph, params, state))(*xs), params, state
+
+
+def _scoped(model: Any) -> Any:
+    """Let each submodule of a custom model run in a scope of its name, which Linen opens but NNX does not."""
+    from flax import nnx
+
+    modules = dict(nnx.iter_modules(model))
+    for path, module in modules.items():
+        if path and callable(module):
+            caller = next(k for k in reversed(range(len(path))) if not k or callable(modules.get(path[:k])))
+            cls: Any = type(module)
+            call = _call_under([str(name) for name in path[caller:]], cls.__call__)
+            meta: Any = type(cls)  # NNX has its own metaclass
+            module.__class__ = meta(cls.__name__, (cls,), {"__call__": call})
+    return model
+
+
+def _call_under(names: list[str], call: Callable[..., Any]) -> Callable[..., Any]:
+    def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with contextlib.ExitStack() as scopes:
+            for name in names:
+                scopes.enter_context(jax.named_scope(name))
+            return call(self, *args, **kwargs)
+
+    return __call__
 
 
 def input_of(x: Any) -> Any:
@@ -122,7 +173,7 @@ def _program(model: Model, function: Callable[..., Any], *, train: bool, trips: 
     key = jax.eval_shape(lambda: jax.random.key(0)) if train else None
     args = (model.params, model.state, key, *model.inputs)
     closed = jax.make_jaxpr(function)(*args)
-    kinds = ("params", "state", *["input"] * (len(args) - 2))
-    sources = [kind for kind, arg in zip(kinds, args, strict=True) for _ in jax.tree.leaves(arg)]
-    inputs = [Value(var.aval, (), source) for var, source in zip(closed.jaxpr.invars, sources, strict=True)]
-    return rolled(closed, inputs, trips)
+    sources = ("params", "constant", *["input"] * (len(args) - 2))
+    leaves = [source for source, arg in zip(sources, args, strict=True) for _ in jax.tree.leaves(arg)]
+    inputs = [Value(var.aval, (), source) for var, source in zip(closed.jaxpr.invars, leaves, strict=True)]
+    return Rolled(trips).program(closed, inputs)

@@ -12,7 +12,7 @@ from jaxnets.core.errors import NetError
 from jaxnets.core.net import Net
 from jaxnets.inspect import trace
 from jaxnets.inspect.report import Row
-from jaxnets.inspect.summary import node_at, summary
+from jaxnets.inspect.summary import summary
 from jaxnets.plot.flow import INPUT, OUTPUT, flow, sizes
 from jaxnets.tracing.operation import Path
 
@@ -107,7 +107,7 @@ def diagram(model: Any, *inputs: Any, depth: int | None = None, train: bool = Fa
     known = trace.model_of(model, *inputs)
     table = summary(model, *inputs, depth=depth, columns=("kind", "output", "parameters"), train=train)
     rows = {(*known.scope, *filter(None, row.path.split("/"))): row for row in (table.total, *table.rows) if row.output}
-    nets = {path: node_at(known.net, path) for path in rows}
+    nets = {path: _net_at(known.net, path) for path in rows}
     edges, labels = flow(trace.forward(known, train=train), rows, _chains(nets))
     # Only layers on an edge and those around them are drawn. Ids are short and safe: "end", for one, is a keyword.
     root = next(iter(rows))
@@ -136,6 +136,13 @@ def diagram(model: Any, *inputs: Any, depth: int | None = None, train: bool = Fa
         if color in colors:
             body.append(f"classDef {color} fill:{fill},stroke:{stroke},color:#16191d")
     return Diagram("flowchart TB\n" + textwrap.indent("\n".join(body), INDENT) + "\n")
+
+
+def _net_at(net: Net | None, path: Path) -> Net | None:
+    """Return the network at a path below another one; `None` where the layer is a scope or a submodule."""
+    for name in path:
+        net = None if net is None else net.children.get(name)
+    return net
 
 
 def _chains(nets: Mapping[Path, Net | None]) -> dict[Path, list[Path]]:

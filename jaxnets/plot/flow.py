@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 import jax
 import jax.numpy as jnp
 
+from jaxnets.tracing.layers import upwards
 from jaxnets.tracing.operation import Path, Program, Value
 
 INPUT, OUTPUT, MERGE = "input/", "output/", "merge/"  # nodes that are no layers: no layer has a name with a slash
@@ -44,11 +45,9 @@ def flow(
     edges: Edges = {}
     ran = set()
     for operation in program.operations:
-        node = next((path for path in _outwards(operation.path) if path in layers), root)
+        node = max((path for path in upwards(operation.path) if path in layers), key=len, default=root)
         ran.add(node)
-        # A stacked output of a scan is what one step returns; the other inputs are its carries.
-        inputs = operation.inputs[:1] if operation.name == "scan_stack" else operation.inputs
-        sources = dict.fromkeys(origins[value] for value in inputs if value in origins)
+        sources = dict.fromkeys(origins[value] for value in operation.inputs if value in origins)
         # An operation without sources depends on parameters and constants alone.
         if not sources:
             continue
@@ -102,10 +101,6 @@ def _through_idle(edges: Edges, chains: Mapping[Path, Sequence[Path]], idle: Col
                 nodes += chain[first:last]
         led |= dict.fromkeys(zip(nodes, [*nodes[1:], end]))
     return led
-
-
-def _outwards(path: Path) -> list[Path]:
-    return [path[:depth] for depth in range(len(path), -1, -1)]
 
 
 def sizes(shape: Sequence[int]) -> str:

@@ -1,7 +1,7 @@
 """Flatten a jaxpr into a list of operations on shapes, each with its layer and how often it runs."""
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -14,74 +14,72 @@ from jaxnets.tracing.interpreter import Interpreter
 from jaxnets.tracing.operation import Operation, Place, Program, Value
 
 
-def unrolled(jaxpr: ClosedJaxpr, inputs: list[Value]) -> Program:
-    """Return the operations of a jaxpr, every step of a scan by itself.
+class Unrolled(Interpreter[Value]):
+    """Collects operations, every step of a scan by itself.
 
     A `while_loop` and a `shard_map` are one operation each. A `cond` contributes the branch that it takes or, if that
     is not known, all branches and a "choice" among their results.
     """
-    interpreter = Unrolled()
-    outputs = interpreter.run(jaxpr, inputs, Place())
-    return Program(interpreter.operations, inputs, outputs)
-
-
-def rolled(jaxpr: ClosedJaxpr, inputs: list[Value], trips: int | None = None) -> Program:
-    """Return the operations of a jaxpr, the body of a loop once, with how often each runs.
-
-    A scan runs as often as it is long. A `while_loop` runs `trips` times; if that is `None`, once, marked as unknown.
-    A `cond` is its most expensive branch, or the default one of branches that depend on the platform.
-    """
-    interpreter = Rolled(trips)
-    outputs = interpreter.run(jaxpr, inputs, Place())
-    return Program(interpreter.operations, inputs, outputs)
-
-
-class Unrolled(Interpreter[Value]):
-    """Collects operations, every step of a scan by itself."""
 
     def __init__(self) -> None:
         self.operations: list[Operation] = []
+
+    def program(self, jaxpr: ClosedJaxpr, inputs: list[Value]) -> Program:
+        """Return the operations of a jaxpr."""
+        outputs = self.run(jaxpr, inputs, Place())
+        return Program(self.operations, inputs, outputs)
 
     def _constant(self, data: Any, place: Place) -> Value:
         # A constant that an enclosing trace computes has no known value.
         return Value(jax.typeof(data), place.path, "constant", None if is_traced(data) else lambda: data)
 
     def _operation(self, equation: Any, inputs: list[Value], place: Place) -> list[Value]:
-        outputs = [Value(var.aval, place.path) for var in equation.outvars]
+        name, avals = equation.primitive.name, [var.aval for var in equation.outvars]
+        outputs = self._add(name, inputs, avals, place, equation)
         if all(value.known is not None for value in inputs):
             # Computed when a rule asks for it: most constants are never read.
             compute = functools.cache(functools.partial(_evaluated, equation, inputs))
             for number, value in enumerate(outputs):
                 value.known = lambda number=number: compute()[number]
-        name = equation.primitive.name
-        self.operations.append(Operation(name, equation.params, inputs, outputs, place, equation))
         return outputs
 
     def _slice(self, stacked: Value, step: int, place: Place) -> Value:
-        known = stacked.known
-        # Evaluated when a rule asks for it, as in `_operation`.
-        part = None if known is None else lambda: known()[step]
         aval = jax.ShapeDtypeStruct(stacked.shape[1:], stacked.aval.dtype)
-        return self._add("scan_slice", [stacked, self._constant(step, place)], aval, place, part)
+        (part,) = self._add("scan_slice", [stacked, self._constant(step, place)], [aval], place)
+        if (known := stacked.known) is not None:
+            # Evaluated when a rule asks for it, as in `_operation`.
+            part.known = lambda: known()[step]
+        return part
 
     def _stack(self, rows: list[Value], aval: Any, place: Place) -> Value:
-        return self._add("scan_stack", rows, aval, place)
+        return self._add("scan_stack", rows, [aval], place)[0]
 
     def _concrete(self, value: Value) -> Any:
         return None if value.known is None else value.known()
 
     def _choose(self, index: Value, branches: list[list[Value]], place: Place) -> list[Value]:
-        return [self._add("choice", [index, *each], each[0].aval, place) for each in zip(*branches, strict=True)]
+        return [self._add("choice", [index, *each], [each[0].aval], place)[0] for each in zip(*branches, strict=True)]
 
     def _while_loop(self, equation: Any, inputs: list[Value], place: Place) -> list[Value]:
         # The number of turns is rarely known, and may be huge.
         return self._operation(equation, inputs, place)
 
-    def _add(self, name: str, inputs: list[Value], aval: Any, place: Place, known: Any = None) -> Value:
-        """Append an operation of a loop or a branch that is no equation, and return its output."""
-        output = Value(aval, place.path, known=known)
-        self.operations.append(Operation(name, {}, inputs, [output], place))
-        return output
+    def _add(
+        self,
+        name: str,
+        inputs: list[Value],
+        avals: list[Any],
+        place: Place,
+        equation: Any = None,
+        after: Sequence[Value] = (),
+    ) -> list[Value]:
+        """Append an operation, and return its outputs."""
+        given = {value.source for value in inputs}
+        source = next((source for source in ("input", "params") if source in given), "constant")
+        outputs = [Value(aval, place.path, source) for aval in avals]
+        params = {} if equation is None else equation.params
+        self.operations.append(Operation(name, params, inputs, outputs, place, equation, after))
+        return outputs
 
 
 def _evaluated(equation: Any, inputs: Iterable[Value]) -> list[Any]:
@@ -90,9 +88,13 @@ def _evaluated(equation: Any, inputs: Iterable[Value]) -> list[Any]:
 
 
 class Rolled(Unrolled):
-    """Collects operations, the body of each loop once."""
+    """Collects operations, the body of each loop once, with how often each runs.
 
-    def __init__(self, trips: int | None) -> None:
+    A scan runs as often as it is long. A `while_loop` runs `trips` times; if that is `None`, once, marked as unknown.
+    A `cond` is its most expensive branch, or the default one of branches that depend on the platform.
+    """
+
+    def __init__(self, trips: int | None = None) -> None:
         super().__init__()
         self.trips = trips
 
@@ -101,7 +103,9 @@ class Rolled(Unrolled):
         constants, first, stacked = scan.inputs(inputs)
         *_, parts = scan.inputs(scan.body.jaxpr.invars)
         # The slices of all steps have the same shape, so one stands for all.
-        slices = [self._add("scan_slice", [whole], var.aval, place) for whole, var in zip(stacked, parts, strict=True)]
+        slices = [
+            self._add("scan_slice", [whole], [var.aval], place)[0] for whole, var in zip(stacked, parts, strict=True)
+        ]
         step = place._replace(times=place.times * scan.length)
         carried, rows = scan.outputs(
             self.run(scan.body, [*constants, *self._carry(first, inputs, place), *slices], step)
@@ -109,15 +113,15 @@ class Rolled(Unrolled):
         _, wholes = scan.outputs(equation.outvars)
         stacks = []
         for row, var in zip(rows, wholes, strict=True):
-            # A stack reads the carries too, since each step needs the one before. Its layer is that of its rows.
-            stacks.append(self._add("scan_stack", [row, *carried], var.aval, place))
+            # A stack needs the carries too, since each step needs the one before. Its layer is that of its rows.
+            stacks += self._add("scan_stack", [row], [var.aval], place, after=carried)
             stacks[-1].path = row.path
         # The carry of the last step is that of the scan.
         return [*carried, *stacks]
 
     def _carry(self, first: list[Value], inputs: list[Value], place: Place) -> list[Value]:
         """Return what each step of a loop receives from the one before: it depends on all inputs of the loop."""
-        return [self._add("carry", [value, *inputs], value.aval, place) for value in first]
+        return [self._add("carry", [value, *inputs], [value.aval], place)[0] for value in first]
 
     def _while_loop(self, equation: Any, inputs: list[Value], place: Place) -> list[Value]:
         loop = jaxprs.while_parts(equation)
@@ -146,9 +150,9 @@ class Rolled(Unrolled):
         assert body is not None
         inner, _ = jaxprs.opened(body)
         # Each device runs the body on its own part of each input.
-        parts = [Value(var.aval, place.path) for var in inner.invars]
-        self.operations.append(Operation("shard", {}, inputs, parts, place))
+        parts = self._add("shard", inputs, [var.aval for var in inner.invars], place)
         parts = self.run(body, parts, place._replace(times=place.times * jaxprs.shards_of(equation)))
-        wholes = [Value(var.aval, part.path) for var, part in zip(equation.outvars, parts, strict=True)]
-        self.operations.append(Operation("shard", {}, parts, wholes, place))
+        wholes = self._add("shard", parts, [var.aval for var in equation.outvars], place)
+        for whole, part in zip(wholes, parts, strict=True):
+            whole.path = part.path
         return wholes

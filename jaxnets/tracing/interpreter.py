@@ -5,7 +5,7 @@ Subclasses say what a value is (a shape, an array) and what happens at a single 
 - `flatten.Unrolled` collects operations on shapes, every step of a scan by itself: for receptive fields and for the
   question whether examples or time steps mix (`reach`).
 - `flatten.Rolled` collects them with the body of each loop once, and how often it runs: for counts (`costs`, `layers`)
-  and connections (`dependence`).
+  and connections (`reach`).
 - `replay.Replay` evaluates them on arrays: for the search for the first non-finite value.
 """
 

@@ -32,6 +32,10 @@ def opened(jaxpr: Jaxpr | ClosedJaxpr) -> tuple[Jaxpr, Sequence[Any]]:
     return (jaxpr.jaxpr, jaxpr.consts) if isinstance(jaxpr, ClosedJaxpr) else (jaxpr, ())
 
 
+def _parts(given: Sequence[T], first: int, second: int) -> tuple[list[T], list[T], list[T]]:
+    return [*given[:first]], [*given[first : first + second]], [*given[first + second :]]
+
+
 class Scan(NamedTuple):
     """The parts of a `scan`, whose body takes constants, carries and one slice of each stacked input.
 
@@ -51,8 +55,7 @@ class Scan(NamedTuple):
 
     def inputs(self, given: Sequence[T]) -> tuple[list[T], list[T], list[T]]:
         """Split the inputs of the scan, or of its body, into constants, carries and stacked inputs (or slices)."""
-        start, end = self.consts, self.consts + self.carry
-        return [*given[:start]], [*given[start:end]], [*given[end:]]
+        return _parts(given, self.consts, self.carry)
 
     def outputs(self, made: Sequence[T]) -> tuple[list[T], list[T]]:
         """Split the outputs of the scan, or of its body, into carries and stacked outputs (or rows)."""
@@ -80,8 +83,7 @@ class While(NamedTuple):
 
     def inputs(self, given: Sequence[T]) -> tuple[list[T], list[T], list[T]]:
         """Split the inputs into the constants of the condition, those of the body, and the carries."""
-        start, end = self.condition_consts, self.condition_consts + self.body_consts
-        return [*given[:start]], [*given[start:end]], [*given[end:]]
+        return _parts(given, self.condition_consts, self.body_consts)
 
 
 def while_parts(equation: Any) -> While:

@@ -1,9 +1,13 @@
 """Each layer of a traced program: how often it runs, what it returns, what it costs."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
+from typing import TypeVar
 
 from jaxnets.core.errors import NetError
+from jaxnets.core.net import Net
 from jaxnets.tracing.operation import Operation, Path, Program, Value
+
+T = TypeVar("T")
 
 
 def upwards(path: Path) -> Iterable[Path]:
@@ -25,15 +29,18 @@ def shared(left: Path, right: Path) -> int:
     return length
 
 
+def totals(amounts: Iterable[tuple[Path, int]]) -> dict[Path, int]:
+    """Add up amounts by layer; that of a layer includes those of the layers inside it."""
+    found: dict[Path, int] = {(): 0}
+    for inner, amount in amounts:
+        for path in upwards(inner):
+            found[path] = found.get(path, 0) + amount
+    return found
+
+
 def costs(program: Program, cost: Callable[[Operation], int | None]) -> dict[Path, int]:
     """Return the cost of each layer with the layers inside it; an operation without a rule costs nothing."""
-    totals: dict[Path, int] = {(): 0}
-    for operation in program.operations:
-        amount = (cost(operation) or 0) * operation.times
-        # A layer's cost includes that of the layers inside it.
-        for path in upwards(operation.path):
-            totals[path] = totals.get(path, 0) + amount
-    return totals
+    return totals((each.path, (cost(each) or 0) * each.times) for each in program.operations)
 
 
 def unknowns(program: Program, cost: Callable[[Operation], int | None]) -> dict[str, Path]:
@@ -68,29 +75,17 @@ def times(program: Program) -> dict[Path, int]:
     return least
 
 
-def readers(program: Program) -> dict[Value, list[Operation | None]]:
-    """Return the operations that read each value on the way to the outputs, and `None` for an output itself."""
-    found: dict[Value, list[Operation | None]] = {value: [None] for value in program.outputs}
-    # From the last operation back: only what leads to an output counts.
-    for operation in reversed(program.operations):
-        if any(value in found for value in operation.outputs):
-            for value in operation.inputs:
-                found.setdefault(value, []).append(operation)
-    return found
-
-
 def outputs(program: Program) -> dict[Path, list[Value]]:
     """Return the outputs of each layer: the values made in it that something outside reads on the way to the outputs.
 
     Layers are in the order in which they first run.
     """
-    reading = readers(program)
     found: dict[Path, list[Value]] = {path: [] for each in program.operations for path in upwards(each.path)}
     found[()] = list(dict.fromkeys(program.outputs))
     for operation in program.operations:
         for value in operation.outputs:
             # The value is an output of those layers around it that some reader lies outside of.
-            paths = [() if reader is None else reader.path for reader in reading.get(value, ())]
+            paths = [() if reader is None else reader.path for reader in program.readers.get(value, ())]
             outermost = min((shared(operation.path, path) for path in paths), default=len(operation.path))
             for path in upwards(operation.path):
                 if len(path) > outermost:
@@ -98,20 +93,47 @@ def outputs(program: Program) -> dict[Path, list[Value]]:
     return found
 
 
+def of_network(net: Net, found: Mapping[Path, T], given: T, parameters: Container[Path]) -> dict[Path, T]:
+    """Return what was found for each layer of a network.
+
+    A layer without an operation, such as dropout in evaluation, passes on what its input has; layers with parameters
+    that do not run have nothing.
+
+    Args:
+        net: the network.
+        found: what was found, by path.
+        given: what the network's input has.
+        parameters: the paths of layers with parameters.
+    """
+    rows: dict[Path, T] = {}
+
+    def visit(net: Net, path: Path, given: T) -> None:
+        before = given
+        for name, child in net.children.items():
+            own = (*path, name)
+            # Children of such a network run in order; the layer of a shortcut reads the block's input.
+            reads = before if net.cut is not None and name != "downsample" else given
+            if own in found or (own not in parameters and (not path or path in rows)):
+                rows[own] = found.get(own, reads)
+            visit(child, own, reads)
+            before = rows.get(own, before)
+
+    visit(net, (), given)
+    return rows
+
+
 def activations(program: Program) -> dict[Path, int]:
     """Return the bytes of the outputs of each layer with the layers inside it.
 
     Each value counts once, in the layer that made it; in a scan, once for each step.
     """
-    maker = {value: each for each in program.operations for value in each.outputs}
-    totals: dict[Path, int] = {(): 0}
-    for path, values in outputs(program).items():
-        for value in values:
-            # An output that an inner layer made is counted there.
-            if value in maker and maker[value].path == path:
-                for outer in upwards(path):
-                    totals[outer] = totals.get(outer, 0) + value.nbytes * maker[value].times
-    return totals
+    return totals(
+        (path, value.nbytes * program.maker[value].times)
+        for path, values in outputs(program).items()
+        for value in values
+        # An output that an inner layer made is counted there.
+        if value in program.maker and program.maker[value].path == path
+    )
 
 
 def residuals(program: Program) -> dict[Path, int]:
@@ -119,23 +141,6 @@ def residuals(program: Program) -> dict[Path, int]:
 
     Parameters and inputs exist anyway and do not count, nor do values that depend on neither an input nor a key.
     """
-    known = kinds(program)
-    totals: dict[Path, int] = {(): 0}
     # Each residual once, and only those that an operation made.
-    for value in dict.fromkeys(program.outputs):
-        if not value.source and known.get(value) == "input":
-            for path in upwards(value.path):
-                totals[path] = totals.get(path, 0) + value.nbytes
-    return totals
-
-
-def kinds(program: Program) -> dict[Value, str]:
-    """Return what each value depends on: "input" (or a key), or else "params", or else "constant"."""
-    found = {value: "constant" if value.source == "state" else value.source for value in program.inputs}
-    for operation in program.operations:
-        # The carries that a stack also reads say in which order the steps run, not what the rows depend on.
-        inputs = operation.inputs[:1] if operation.name == "scan_stack" else operation.inputs
-        given = {found.get(value, "constant") for value in inputs}
-        kind = next((kind for kind in ("input", "params") if kind in given), "constant")
-        found |= dict.fromkeys(operation.outputs, kind)
-    return found
+    made = [value for value in dict.fromkeys(program.outputs) if value in program.maker]
+    return totals((value.path, value.nbytes) for value in made if value.source == "input")

@@ -1,7 +1,9 @@
 """A traced program as a flat list of operations, and the values that pass between them."""
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -15,7 +17,8 @@ class Value:
     Attributes:
         aval: its shape and dtype.
         path: the layer that made it.
-        source: "params", "state", "input" or "constant" for an array that no operation made, else "".
+        source: what it depends on: "input" (or a key), or else "params", or else "constant"; in a replay "" for what an
+            operation made.
         known: a function that computes the array, for constants and what is computed from constants alone.
     """
 
@@ -78,6 +81,8 @@ class Operation(NamedTuple):
         outputs: the values it makes.
         place: where it stands.
         equation: JAX's equation; `None` for the five above.
+        after: values that are needed before it can run, though its outputs do not depend on them: the carries of a scan
+            whose outputs it stacks.
     """
 
     name: str
@@ -86,6 +91,7 @@ class Operation(NamedTuple):
     outputs: Sequence[Value]
     place: Place
     equation: Any = None
+    after: Sequence[Value] = ()
 
     @property
     def path(self) -> Path:
@@ -98,7 +104,8 @@ class Operation(NamedTuple):
         return self.place.times
 
 
-class Program(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Program:
     """A traced function.
 
     Attributes:
@@ -107,6 +114,22 @@ class Program(NamedTuple):
         outputs: the leaves of its results.
     """
 
-    operations: list[Operation]
-    inputs: list[Value]
-    outputs: list[Value]
+    operations: Sequence[Operation]
+    inputs: Sequence[Value]
+    outputs: Sequence[Value]
+
+    @functools.cached_property
+    def maker(self) -> dict[Value, Operation]:
+        """The operation that made each value."""
+        return {value: operation for operation in self.operations for value in operation.outputs}
+
+    @functools.cached_property
+    def readers(self) -> dict[Value, list[Operation | None]]:
+        """The operations that read each value on the way to the outputs, and `None` for an output itself."""
+        found: dict[Value, list[Operation | None]] = {value: [None] for value in self.outputs}
+        # From the last operation back: only what leads to an output counts.
+        for operation in reversed(self.operations):
+            if any(value in found for value in operation.outputs):
+                for value in (*operation.inputs, *operation.after):
+                    found.setdefault(value, []).append(operation)
+        return found

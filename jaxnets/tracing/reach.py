@@ -1,16 +1,16 @@
-"""Which part of the input each array of a program depends on, and whether a function mixes time steps or examples."""
+"""Which part of the input each array of a program depends on: how many elements, and whether examples or steps mix."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from jaxnets.tracing.flatten import unrolled
+from jaxnets.tracing.flatten import Unrolled
 from jaxnets.tracing.jaxprs import is_elementwise
 from jaxnets.tracing.layers import shared
 from jaxnets.tracing.operation import Operation, Path, Program, Value
-from jaxnets.tracing.span_rules import RULES, Step, elementwise
+from jaxnets.tracing.span_rules import RULES, elementwise
 from jaxnets.tracing.spans import Span, union, whole_input
 
 
@@ -18,22 +18,34 @@ class Reach(NamedTuple):
     """What the arrays of a program depend on.
 
     Attributes:
+        inputs: the span of each input that was followed.
         outputs: the span of each output of the program; `None` for one that does not depend on the input.
         layers: by path, the span of the last array that the layer made and something outside it reads.
         unknown: primitives without a rule, whose outputs were taken to depend on all of their inputs.
         assumed: primitives without a rule that were taken to work element by element.
     """
 
+    inputs: list[Span]
     outputs: list[Span | None]
     layers: dict[Path, Span]
     unknown: set[str]
     assumed: set[str]
 
 
-def reach(program: Program, inputs: Mapping[Value, Span]) -> Reach:
-    """Follow intervals of input positions through an unrolled program, from those of its inputs."""
+def reach(
+    program: Program, inputs: Sequence[Value], axes: Sequence[int], *, beyond: bool = False, exact: bool = False
+) -> Reach:
+    """Follow positions along some axes of the inputs through a program.
+
+    Args:
+        program: an unrolled program, or a rolled one whose carries are followed for one step.
+        inputs: the values to follow, all of one rank.
+        axes: the axes along which their positions are followed.
+        beyond: whether the pattern continues beyond the edges of an array.
+        exact: whether to follow sets of positions, not intervals.
+    """
     # Spans of the values that depend on the input, and the number of the operation that made each.
-    spans = dict(inputs)
+    spans = {value: whole_input(value.shape, axes, beyond=beyond, exact=exact) for value in inputs}
     number = dict.fromkeys(inputs, -1)
     last: dict[Path, Value] = {}
     unknown: set[str] = set()
@@ -58,23 +70,44 @@ def reach(program: Program, inputs: Mapping[Value, Span]) -> Reach:
             spans |= made
             number |= dict.fromkeys(made, count)
     ends = [read(value, ()) for value in program.outputs]
-    return Reach(ends, {path: spans[value] for path, value in last.items()}, unknown, assumed)
+    layers = {path: spans[value] for path, value in last.items()}
+    return Reach([spans[value] for value in inputs], ends, layers, unknown, assumed)
 
 
 def _outputs(operation: Operation, spans: list[Span | None], unknown: set[str], assumed: set[str]) -> list[Span | None]:
-    name, known = operation.name, [value.known for value in operation.inputs]
-    given, shapes = ([value.shape for value in values] for values in (operation.inputs, operation.outputs))
-    if name in RULES:
-        outputs = RULES[name](Step(operation.params, spans, known, given, shapes))
-        # `None`: the rule does not cover the case, such as a kernel that depends on the input.
-        if outputs is not None:
-            return [*outputs]
-    elif operation.equation is not None and is_elementwise(operation.equation):
-        assumed.add(name)
-        return [elementwise(spans, shape) for shape in shapes]
-    unknown.add(name)
+    rule = RULES.get(operation.name)
+    if rule is None and operation.equation is not None and is_elementwise(operation.equation):
+        assumed.add(operation.name)
+        rule = elementwise
+    outputs = None if rule is None else rule(operation, spans)
+    # `None`: the rule does not cover the case, such as a kernel that depends on the input.
+    if outputs is not None:
+        return [*outputs]
+    unknown.add(operation.name)
     # Without a rule, each element may depend on anything that the operands depend on.
-    return [union([span.everything(shape) for span in spans if span]) for shape in shapes]
+    return [union([span.everything(out.shape) for span in spans if span]) for out in operation.outputs]
+
+
+def links(operations: Sequence[Operation], inputs: Sequence[Value], outputs: Sequence[Value]) -> int:
+    """Return how many elements of the inputs each output element depends on, summed over the output elements.
+
+    Returns 0 if no element depends on two elements of the same input.
+
+    The count is exact where each axis can be followed by itself (windows, slices, reductions), else an upper bound.
+    """
+    program = Program(operations, inputs, outputs)
+
+    def spans(*, exact: bool) -> Iterator[Span]:
+        for value in inputs:
+            found = reach(program, [value], range(len(value.shape)), exact=exact)
+            yield from (span for span in found.outputs if span is not None)
+
+    # Most layers work element by element, which the intervals show; exact sets of many positions are large.
+    intervals = (span.interval(axis) for span in spans(exact=False) for axis in range(len(span.bounds)))
+    if all((last <= first).all() for first, last in intervals):
+        return 0
+    counts = [span.counts() for span in spans(exact=True)]
+    return sum(int(count.sum()) for count in counts) if any((count > 1).any() for count in counts) else 0
 
 
 def mixed(function: Callable[..., Any], *sequences: Any) -> str | None:
@@ -96,8 +129,7 @@ def mixed(function: Callable[..., Any], *sequences: Any) -> str | None:
         # Whatever is wrong with the function, calling it raises the same error.
         return None
     inputs = [Value(var.aval, (), "input") for var in jaxpr.jaxpr.invars]
-    program = unrolled(jaxpr, inputs)
-    found = reach(program, {each: whole_input(each.shape, (0, 1), beyond=False) for each in inputs})
+    found = reach(Unrolled().program(jaxpr, inputs), inputs, (0, 1))
     if found.unknown:
         return None
     # Outputs without a time axis, such as one number for each sequence, are not checked.

@@ -1,9 +1,12 @@
-"""Intervals of input positions, one for each element of an array.
+"""The input positions on which each element of an array depends, axis by axis: intervals or exact sets.
 
 Along a spatial axis of the input, an element depends on the positions from a first to a last one. In a deep network
 these intervals usually differ along one or two axes of an array only, so the other axes are stored with length 1. An
 axis that is stored in full has one element more than the array, the *ghost*: the next element, if there were one. It
 gives an axis of one element a stride, and lets the pattern continue beyond the edges where a window reaches over them.
+
+Receptive fields are intervals. Connections need exact sets, since a dilated window skips positions: a boolean for each
+position, which costs more memory and can't continue beyond the edges.
 """
 
 import functools
@@ -23,9 +26,10 @@ class Span:
 
     Attributes:
         shape: the shape of the array.
-        bounds: for each spatial axis of the input an array `(2, *axes)` of the first position and the negated last one,
-            so that the union of two intervals is their minimum. Along each axis its length is 1, or one more than the
-            array's. First > last means that the element depends on nothing.
+        bounds: for each axis of the input that is followed an array `(2, *axes)` of the first position and the negated
+            last one, or for exact sets `(positions, *axes)`, false where the element depends on the position; so the
+            union of two is their minimum. Along each axis its length is 1, or one more than the array's. First > last
+            means that the element depends on nothing.
         beyond: whether the pattern continues beyond the edges of an array; otherwise nothing lies there.
     """
 
@@ -62,7 +66,7 @@ class Span:
                 if array.shape[axis + 1] > 1:
                     # Without the ghost
                     real = np.take(array, range(self.shape[axis]), axis + 1)
-                    array = np.where(_empty(real), NEVER, real).min(axis + 1, keepdims=True, initial=NEVER)
+                    array = _plain(real).min(axis + 1, keepdims=True, initial=NEVER)
             bounds.append(array.squeeze(tuple(axis + 1 for axis in axes)))
         return self._new(tuple(n for axis, n in enumerate(self.shape) if axis not in axes), bounds)
 
@@ -76,7 +80,7 @@ class Span:
                 # In reverse the ghost, which lies after all elements, is joined with none of them.
                 line = real if reverse else np.concatenate([real, ghost], axis + 1)
                 line = np.flip(line, axis + 1) if reverse else line
-                line = np.minimum.accumulate(np.where(_empty(line), NEVER, line), axis + 1)
+                line = np.minimum.accumulate(_plain(line), axis + 1)
                 array = np.concatenate([np.flip(line, axis + 1), ghost], axis + 1) if reverse else line
             bounds.append(array)
         return self._new(self.shape, bounds)
@@ -112,12 +116,21 @@ class Span:
 
     def interval(self, axis: int) -> np.ndarray:
         """Return each element's first and last position along an axis of the input, (1, 0) for an empty interval."""
-        array = self.bounds[axis]
-        # Drop the ghosts.
-        for each, n in enumerate(self.shape, start=1):
-            array = np.take(array, range(n), each) if array.shape[each] > 1 else array
+        array = self._real(axis)
         first, last = array[0], -array[1]
         return np.stack([np.where(first > last, 1, first), np.where(first > last, 0, last)])
+
+    def counts(self) -> np.ndarray:
+        """Return on how many elements of the input each element depends, by exact sets along all axes of the input."""
+        sizes = ((~self._real(axis)).sum(0) for axis in range(len(self.bounds)))
+        return np.broadcast_to(math.prod(sizes, start=np.ones((), int)), self.shape)
+
+    def _real(self, axis: int) -> np.ndarray:
+        """Return the bounds along an axis of the input without the ghosts."""
+        array = self.bounds[axis]
+        for each, n in enumerate(self.shape, start=1):
+            array = np.take(array, range(n), each) if array.shape[each] > 1 else array
+        return array
 
     def _new(self, shape: tuple[int, ...], bounds: Sequence[np.ndarray]) -> "Span":
         return replace(self, shape=shape, bounds=tuple(self._compressed(array) for array in bounds))
@@ -140,15 +153,16 @@ class Span:
                 return array
             # Elements outside depend on nothing, so the axis must be stored in full.
             array = np.repeat(array, n + 1, axis + 1)
-        line = np.moveaxis(array, axis + 1, 0)
+        out = self._along(np.moveaxis(array, axis + 1, 0), index)
         if not self.beyond:
-            out = line[index.clip(0, n)]
             out[outside] = NEVER
-        elif (index >= 0).all() and (index <= n).all():
-            out = line[index]
-        else:
-            out = continued(line, index)
         return np.moveaxis(out, 0, axis + 1)
+
+    def _along(self, line: np.ndarray, index: np.ndarray) -> np.ndarray:
+        """Take elements of a sequence `(n, ...)`; beyond its ends there is its pattern, or nothing that matters."""
+        if self.beyond and ((index < 0) | (index >= len(line))).any():
+            return continued(line, index)
+        return line[index.clip(0, len(line) - 1)]
 
     def _between(self, array: np.ndarray, axis: int, place: np.ndarray, base: int) -> np.ndarray:
         """Take elements of an axis dilated by `base`; between its elements there are empty intervals."""
@@ -156,6 +170,8 @@ class Span:
         if base == 1:
             return taken
         nothing = (place % base != 0).reshape([-1 if each == axis else 1 for each in range(len(self.shape))])
+        if taken.dtype == bool:
+            return taken | nothing
         # An empty interval: last = first − 1.
         return np.stack([taken[0], np.where(nothing, 1 - taken[0], taken[1])])
 
@@ -178,21 +194,19 @@ class Span:
         first, *others = (flat // math.prod(old[axis + 1 :]) for axis in range(len(old)))
         others = [place % n for place, n in zip(others, old[1:])]
         if stored[0] > 1:
-            line = np.moveaxis(array, at, 0)
-            reach = np.arange(first.max() + 1)
-            line = continued(line, reach) if self.beyond else line[reach.clip(0, old[0])]
-            array = np.moveaxis(line, 0, at)
+            array = np.moveaxis(self._along(np.moveaxis(array, at, 0), np.arange(first.max() + 1)), 0, at)
         # Along an axis stored with length 1, every index is 0.
         index = [0 * place if n == 1 else place for place, n in zip((first, *others), stored, strict=True)]
         return array[(*(slice(None) for _ in range(at)), *index)]
 
 
-def whole_input(shape: Sequence[int], axes: Sequence[int], *, beyond: bool) -> Span:
-    """Return the span of an input: each element depends on its own position along the spatial `axes`."""
+def whole_input(shape: Sequence[int], axes: Sequence[int], *, beyond: bool = False, exact: bool = False) -> Span:
+    """Return the span of an input, each of whose elements depends on its own position along the `axes`."""
     bounds = []
     for axis in axes:
-        places = np.arange(shape[axis] + 1).reshape([-1 if each == axis else 1 for each in range(len(shape))])
-        bounds.append(np.stack([places, -places]))
+        places = np.arange(shape[axis] + 1)
+        rows = places[:-1, None] != places if exact else np.stack([places, -places])
+        bounds.append(rows.reshape(len(rows), *(-1 if each == axis else 1 for each in range(len(shape)))))
     return Span(tuple(shape), tuple(bounds), beyond)
 
 
@@ -208,7 +222,8 @@ def concatenate(spans: Sequence[Span | None], lengths: Sequence[int], axis: int)
     shape = (*known.shape[:axis], sum(lengths), *known.shape[axis + 1 :])
     bounds = []
     for number, like in enumerate(known.bounds):
-        parts = [np.full((2, *(1 for _ in shape)), NEVER) if s is None else s.bounds[number] for s in spans]
+        nothing = np.full((len(like), *(1 for _ in shape)), NEVER).astype(like.dtype)
+        parts = [nothing if span is None else span.bounds[number] for span in spans]
         # An axis along which any part changes is stored in full.
         full = [max(part.shape[each] for part in parts) for each in range(like.ndim)]
         lines = []
@@ -228,7 +243,7 @@ def stack(spans: Sequence[Span]) -> Span:
     for arrays in zip(*(span.bounds for span in spans), strict=True):
         # (n, 2, ...)
         line = np.stack(np.broadcast_arrays(*arrays))
-        bounds.append(np.moveaxis(continued(line, np.arange(len(spans) + 1)), 0, 1))
+        bounds.append(np.moveaxis(spans[0]._along(line, np.arange(len(spans) + 1)), 0, 1))
     return spans[0]._new(shape, bounds)
 
 
@@ -279,8 +294,15 @@ def _empty(array: np.ndarray) -> np.ndarray:
     return array[0] + array[1] > 0
 
 
+def _plain(array: np.ndarray) -> np.ndarray:
+    """Return bounds with all empty intervals alike, so that their minimum is the union."""
+    return array if array.dtype == bool else np.where(_empty(array), NEVER, array)
+
+
 def _join(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return the hull of two intervals; an empty one leaves the other as it is."""
+    """Return the hull of two intervals, or the union of two sets; an empty interval leaves the other as it is."""
+    if a.dtype == bool:
+        return a & b
     return np.where(_empty(a), b, np.where(_empty(b), a, np.minimum(a, b)))
 
 

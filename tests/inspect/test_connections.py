@@ -95,9 +95,17 @@ def test_a_dependence_across_axes_has_an_upper_bound():
         return x[0] + x[0].swapaxes(0, 1)
 
     assert connections(mirrored, shaped(1, 6, 6, 4)) > read(mirrored, 1, 6, 6, 4)
-    assert (
-        connections(lambda x: jnp.sort(x, 1), shaped(2, 3)) == 6 * 6
-    )  # without a rule every output may depend on every input
+    assert connections(lambda x: jnp.sort(x, 1), shaped(2, 3)) == 6 * 3
+    # Without a rule every output may depend on every input.
+    assert connections(jnp.linalg.cholesky, shaped(3, 3)) == 9 * 9
+
+
+def test_pairs_of_examples_read_two_examples():
+    def sums(x: jax.Array) -> jax.Array:
+        return x[:, None] + x[None]
+
+    assert connections(sums, shaped(3, 4)) == read(sums, 3, 4) == (6 * 2 + 3) * 4
+    assert connections(lambda x: x[:, None] + 1.0, shaped(3, 4)) == 0
 
 
 def test_elementwise_layers_have_no_connections():

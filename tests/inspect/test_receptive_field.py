@@ -134,6 +134,12 @@ def test_layers_without_operations_have_the_field_of_their_input():
     assert {path: each.size[0] for path, each in layers.items()} == {"0": 1, "1": 3, "2": 3, "3": 5, "3/0": 5, "3/1": 5}
 
 
+def test_heads_that_run_in_training_only_have_no_field():
+    body = jn.serial(conv=jn.conv(2, 3), out=jn.conv(2, 1))
+    net = jn.auxiliary_heads(body, aux=(jn.serial(jn.avg_pool(2), jn.conv(1, 1)), "conv"))
+    assert list(receptive_field(net, image(9, 9)).layers) == ["conv", "out"]
+
+
 def test_a_repeat_has_the_field_of_its_last_copy():
     block = jn.serial(conv=jn.conv(2, 3, padding=1), relu=jax.nn.relu)
     fields = receptive_field(jn.serial(jn.conv(2, 1), jn.repeat(block, 5)), image(9, 9)).layers

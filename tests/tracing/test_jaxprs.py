@@ -103,7 +103,7 @@ PARAMS: dict[str, tuple[set[str], Callable[[jax.Array], Any]]] = {
     "rev": ({"dimensions"}, lambda x: x[::-1]),
     "slice": ({"start_indices", "limit_indices", "strides"}, lambda x: x[1:]),
     "sort": ({"dimension"}, jnp.sort),
-    "split": ({"axis", "sizes"}, lambda x: jnp.split(x, 2)),
+    "split": ({"axis"}, lambda x: jnp.split(x, 2)),
     "squeeze": ({"dimensions"}, lambda x: lax.squeeze(x[:1], (0,))),
     "stack": ({"axis"}, lambda x: jnp.stack([x, x])),
     "tile": ({"reps"}, lambda x: jnp.tile(x, (2, 1))),

@@ -1,5 +1,6 @@
 """Receptive fields of layers by tracing: size, stride, padding and center, and the exact intervals."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -9,13 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnets.core.errors import NetError
-from jaxnets.core.net import Net, describe
-from jaxnets.inspect.trace import input_of, model_of
-from jaxnets.tracing.flatten import unrolled
+from jaxnets.core.net import describe
+from jaxnets.inspect.trace import Model, input_of, model_of
+from jaxnets.tracing.flatten import Unrolled
 from jaxnets.tracing.jaxprs import warn_assumed
+from jaxnets.tracing.layers import of_network
 from jaxnets.tracing.operation import Path, Value
 from jaxnets.tracing.reach import reach
-from jaxnets.tracing.spans import NEVER, Span, period, whole_input
+from jaxnets.tracing.spans import NEVER, Span, period
 
 
 @dataclass(frozen=True)
@@ -118,30 +120,53 @@ def receptive_field(
     x = input_of(x)
     if not (hasattr(x, "shape") and hasattr(x, "dtype")):
         raise NetError(f"expects one array or its spec as the input, got {type(x).__name__}", label="receptive_field")
+    found, assumed = of_model(model_of(model, x, *more, params=params, state=state), axes)
+    warn_assumed(assumed, stacklevel=2)
+    return found
+
+
+def of_model(model: Model, axes: Sequence[int] | None = None) -> tuple[ReceptiveField, set[str]]:
+    """Return the field of a model in its first input, and the primitives that were taken to work element by element.
+
+    Raises:
+        NetError: if the output does not depend on it.
+    """
+    x = model.inputs[0]
     last = len(x.shape) - int(jnp.issubdtype(x.dtype, jnp.inexact))
     spatial = tuple(range(1, max(1, last))) if axes is None else tuple(range(len(x.shape))[axis] for axis in axes)
-    known = model_of(model, x, *more, params=params, state=state)
-    args = (known.params, known.state, None, *known.inputs)
-    closed = jax.make_jaxpr(lambda *args: known.call(*args, train=False)[0])(*args)
+    args = (model.params, model.state, None, *model.inputs)
+    closed = jax.make_jaxpr(lambda *args: model.call(*args, train=False)[0])(*args)
     inputs = [Value(var.aval) for var in closed.jaxpr.invars]
-    program, image = unrolled(closed, inputs), inputs[len(jax.tree.leaves(args[:3]))]
-    found: list[dict[Path, Span]] = []
-    for beyond in (True, False):  # with the pattern continued beyond the edges, and of the input itself
-        followed = reach(program, {image: whole_input(x.shape, spatial, beyond=beyond)})
-        if not followed.outputs or followed.outputs[0] is None:
-            raise NetError(f"finds that the output does not depend on {describe(x)}", label="receptive_field")
-        found.append({**followed.layers, (): followed.outputs[0]})
-        unknown, assumed = followed.unknown, followed.assumed
-    warn_assumed(assumed, stacklevel=2)
-    fields = {"/".join(path): _field(span, found[1][path], spatial, x.shape) for path, span in found[0].items()}
-    whole = fields.pop("")
-    if known.net is not None:
-        ends = (whole_input(x.shape, spatial, beyond=beyond) for beyond in (True, False))
-        fields = dict(_of_children(known.net, "", fields, _field(*ends, axes=spatial, shape=x.shape)))
-    return replace(whole, layers=fields, unknown=tuple(sorted(unknown)))
+    program, image = Unrolled().program(closed, inputs), inputs[len(jax.tree.leaves(args[:3]))]
+    # With the pattern continued beyond the edges, and of the input itself
+    endless, inside = (reach(program, [image], spatial, beyond=beyond) for beyond in (True, False))
+    if not endless.outputs or endless.outputs[0] is None or inside.outputs[0] is None:
+        raise NetError(f"finds that the output does not depend on {describe(x)}", label="receptive_field")
+    of = functools.partial(_field, spatial, x.shape)
+    fields = {path: of(span, inside.layers[path]) for path, span in endless.layers.items()}
+    if model.net is not None:
+        fields = of_network(model.net, fields, of(*endless.inputs, *inside.inputs), model.parameters)
+    layers = {"/".join(path): field for path, field in fields.items()}
+    whole = of(endless.outputs[0], inside.outputs[0])
+    return replace(whole, layers=layers, unknown=tuple(sorted(endless.unknown))), endless.assumed
 
 
-def _field(beyond: Span, inside: Span, axes: tuple[int, ...], shape: Sequence[int]) -> ReceptiveField:
+def sizes_by_layer(model: Model) -> tuple[dict[Path, tuple[int, ...]], set[str]]:
+    """Return the size of each layer's field by path, and the primitives that were taken to work element by element.
+
+    There are no sizes if the input is no image, or if nothing in the output depends on it.
+    """
+    x = model.inputs[0] if len(model.inputs) == 1 else None
+    if not isinstance(x, jax.ShapeDtypeStruct) or len(x.shape) < 3 or not jnp.issubdtype(x.dtype, jnp.inexact):
+        return {}, set()
+    try:
+        whole, assumed = of_model(model)
+    except NetError:
+        return {}, set()
+    return {(): whole.size, **{tuple(path.split("/")): field.size for path, field in whole.layers.items()}}, assumed
+
+
+def _field(axes: tuple[int, ...], shape: Sequence[int], beyond: Span, inside: Span) -> ReceptiveField:
     rows, intervals, whole = [], [], bool(axes)
     for number, axis in enumerate(axes):
         endless, within = (replace(span, bounds=(span.bounds[number],)) for span in (beyond, inside))
@@ -176,19 +201,3 @@ def _row(line: np.ndarray) -> tuple[int, int | float | None, int, float]:
     stride = int(stride) if stride is not None and stride.is_integer() else stride
     start, end = int(first[seen][0]), int(last[seen][0])
     return int((last - first + 1)[seen].max()), stride, -start, (start + end) / 2
-
-
-def _of_children(
-    net: Net, path: str, fields: Mapping[str, ReceptiveField], before: ReceptiveField
-) -> dict[str, ReceptiveField]:
-    """Return the fields of a network's layers; a layer without operations has the field of its input."""
-    rows: dict[str, ReceptiveField] = {}
-    given = before
-    for name, child in net.children.items():
-        own = f"{path}/{name}" if path else name
-        inline = net.cut is not None and name != "downsample"  # children that run one after another
-        inner = _of_children(child, own, fields, given if inline else before)
-        if own in fields or (inline and not inner and (not path or path in fields)):
-            given = rows[own] = fields.get(own, given)
-        rows |= inner
-    return rows
