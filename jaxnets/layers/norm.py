@@ -13,7 +13,7 @@ from jaxnets.core.errors import NetError, check_count, check_positive, concrete
 from jaxnets.core.layer import labeled, layer
 from jaxnets.core.net import Key, Net, Params, State, check_key
 from jaxnets.core.padded import Padded
-from jaxnets.layers.inputs import channels_of, like_input, values_of, zero_padding
+from jaxnets.layers.inputs import channels_of, check_divides, like_input, values_of, zero_padding
 from jaxnets.ops.norm import normalize
 
 Initializer = jax.nn.initializers.Initializer
@@ -135,8 +135,7 @@ def group_norm(
 
     def shape_of(x: Any) -> tuple[int, ...]:
         (channels,) = channels_of(x)
-        if channels % groups:
-            raise NetError(f"expects channels divisible by groups, got {channels} channels in {groups} groups")
+        check_divides("channels", channels, groups)
         return (channels,)
 
     def over(params: Params, values: jax.Array, mask: jax.Array | None, x: Any) -> jax.Array:
