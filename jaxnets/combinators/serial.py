@@ -178,7 +178,7 @@ def wire(label: str, children: Mapping[str, Net], sources: Mapping[str, tuple[st
     def read(values: dict[str, Any], name: str) -> Any:
         # A child with several sources gets a tuple.
         found = tuple(values[source] for source in sources[name])
-        return found if len(found) > 1 else found[0]
+        return found[0] if len(found) == 1 else found
 
     def build(key: Key, x: Any) -> tuple[Params, State, Any]:
         params, state, values = {}, {}, {"": x}

@@ -5,6 +5,7 @@ depends on its key and on i alone (JAX counts threefry up), so one loop over pie
 bits.
 """
 
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -38,6 +39,16 @@ Kind = tuple[str, tuple[Any, ...], bool]
 """A draw's name, its bounds, and whether erf⁻¹ is taken of it."""
 
 
+class _Row(NamedTuple):
+    """One of several arrays that were computed together."""
+
+    arrays: jax.Array
+    row: int
+
+    def array(self) -> jax.Array:
+        return lax.index_in_dim(self.arrays, self.row, keepdims=False)
+
+
 class _Draw(NamedTuple):
     """A deferred draw: its kind, key and shape, and the factors that scale it one after another."""
 
@@ -69,25 +80,28 @@ def draw_together(make: Callable[[jax.Array], Any], key: jax.Array) -> Any:
         return [atom.val if isinstance(atom, Literal) else values.get(atom) for atom in atoms]
 
     # First everything that depends on no draw, above all the keys. Inside a trace, XLA would compile a loop for each
-    # fold of a key, so those of a round are computed together, and what needs them waits for the next round.
+    # fold of a key, so equal operations on keys are computed together, and what needs them waits for the next round.
     rest = [*jaxpr.eqns]
     while True:
-        eqns, rest, folds = rest, [], defaultdict(list)
+        eqns, rest, alike = rest, [], defaultdict(list)
         for eqn in eqns:
             operands = read(eqn.invars)
             if any(each is None or isinstance(each, _Draw) for each in operands):
                 rest.append(eqn)
-            elif eqn.primitive.name in ("random_fold_in", "random_split") and is_traced(operands[0]):
-                folds[str(eqn.params), *map(jnp.shape, operands)].append(eqn)
+            elif draw := _draw(eqn, operands, body_of_draw):
+                values[eqn.outvars[0]] = draw
+            elif any(isinstance(each, _Row) for each in operands) or (
+                eqn.primitive.name in ("random_fold_in", "random_split") and is_traced(operands[0])
+            ):
+                alike[eqn.primitive, str(eqn.params), *(str(atom.aval) for atom in eqn.invars)].append(eqn)
             else:
-                results = _draw(eqn, operands, body_of_draw) or jaxprs.bind(eqn, *operands)
-                values.update(zip(eqn.outvars, results, strict=True))
-        if not folds:
+                values.update(zip(eqn.outvars, jaxprs.bind(eqn, *operands), strict=True))
+        if not alike:
             break
-        for eqns in folds.values():
-            stacked = [jnp.stack(each) for each in zip(*(read(eqn.invars) for eqn in eqns), strict=True)]
-            (keys,) = jax.vmap(partial(jaxprs.bind, eqns[0]))(*stacked)
-            values.update((eqn.outvars[0], lax.index_in_dim(keys, row, keepdims=False)) for row, eqn in enumerate(eqns))
+        for eqns in alike.values():
+            stacked = [_stacked(each) for each in zip(*(read(eqn.invars) for eqn in eqns), strict=True)]
+            for place, results in enumerate(jax.vmap(partial(jaxprs.bind, eqns[0]))(*stacked)):
+                values.update((eqn.outvars[place], _Row(results, row)) for row, eqn in enumerate(eqns))
 
     # Then the draws, together with the factors that scale them, and at last what depends on them.
     last = []
@@ -96,8 +110,14 @@ def draw_together(make: Callable[[jax.Array], Any], key: jax.Array) -> Any:
             values[eqn.outvars[0]] = scaled
         else:
             last.append(eqn)
-    needed = (atom for atoms in (*(eqn.invars for eqn in last), jaxpr.outvars) for atom in atoms)
-    draws = {atom: value for atom, (value,) in ((atom, read([atom])) for atom in needed) if isinstance(value, _Draw)}
+    needed = {
+        atom: values[atom]
+        for atoms in (*(eqn.invars for eqn in last), jaxpr.outvars)
+        for atom in atoms
+        if not isinstance(atom, Literal) and atom in values
+    }
+    values |= {atom: value.array() for atom, value in needed.items() if isinstance(value, _Row)}
+    draws = {atom: value for atom, value in needed.items() if isinstance(value, _Draw)}
     for kind in dict.fromkeys(draw.kind for draw in draws.values()):
         alike = {atom: draw for atom, draw in draws.items() if draw.kind == kind}
         values.update(zip(alike, _computed(kind, [*alike.values()]), strict=True))
@@ -113,8 +133,16 @@ def _counts_up(key: jax.Array) -> bool:
     return partitionable and key.shape == (() if typed else (2,)) and jax.random.key_impl(key) == "threefry2x32"
 
 
-def _draw(eqn: Any, operands: Sequence[Any], body_of_draw: Callable[..., Any]) -> list[_Draw] | None:
-    """Return the deferred draw in place of an operation's results, `None` if it is not one of JAX's own in float32."""
+def _stacked(values: Sequence[Any]) -> jax.Array:
+    """Return arrays along a new first axis; rows of one array are taken from it together."""
+    rows = [value if isinstance(value, _Row) else _Row(jnp.asarray(value)[None], 0) for value in values]
+    arrays = {id(row.arrays): row.arrays for row in rows}
+    starts = dict(zip(arrays, itertools.accumulate(map(len, arrays.values()), initial=0)))
+    return jnp.concatenate([*arrays.values()])[np.array([starts[id(row.arrays)] + row.row for row in rows])]
+
+
+def _draw(eqn: Any, operands: Sequence[Any], body_of_draw: Callable[..., Any]) -> _Draw | None:
+    """Return an operation as a deferred draw, `None` if it is not one of JAX's own in float32."""
     name, out = jaxprs.called(eqn), eqn.outvars[0].aval
     # A draw by a single threefry key, with known bounds
     if name not in DRAWS or str(eqn.invars[0].aval.dtype) != "key<fry>" or eqn.invars[0].aval.shape != ():
@@ -128,7 +156,7 @@ def _draw(eqn: Any, operands: Sequence[Any], body_of_draw: Callable[..., Any]) -
     )
     kind = name, tuple(bounds), False
     # Another function may have the same name.
-    return [_Draw(kind, operands[0], out.shape)] if body_of_draw(kind, out.shape) is jaxprs.body_of(eqn) else None
+    return _Draw(kind, operands[0], out.shape) if body_of_draw(kind, out.shape) is jaxprs.body_of(eqn) else None
 
 
 def _body_of_draw(kind: Kind, shape: tuple[int, ...]) -> Any:
@@ -156,14 +184,20 @@ def _computed(kind: Kind, draws: Sequence[_Draw]) -> list[Any]:
     sizes = [math.prod(draw.shape) for draw in draws]
     # A single draw shares its compilation with no other, and too many values would not fit in memory twice.
     if len(draws) == 1 or sum(sizes) > LARGEST:
-        return [math.prod(draw.factors, start=_drawn(kind, draw.key, draw.shape)) for draw in draws]
+        return [
+            math.prod(
+                draw.factors,
+                start=_drawn(kind, draw.key.array() if isinstance(draw.key, _Row) else draw.key, draw.shape),
+            )
+            for draw in draws
+        ]
     # Each draw takes whole pieces; the rest of its last one is dropped.
     pieces = [-(-size // PIECE) for size in sizes]
     # For each piece, the number of its draw and of the first value to draw: (pieces,) each
     rows = np.repeat(np.arange(len(draws)), pieces)
     starts = np.concatenate([np.arange(n, dtype=np.uint32) * np.uint32(PIECE) for n in pieces])
     # (pieces, PIECE)
-    flat = _in_pieces(kind, jax.random.key_data(jnp.stack([draw.key for draw in draws])), rows, starts)
+    flat = _in_pieces(kind, jax.random.key_data(_stacked([draw.key for draw in draws])), rows, starts)
     # NumPy cuts and scales known values: XLA would compile that for each shape.
     host = flat if is_traced(flat) else jax.device_get(flat)
     arrays = []

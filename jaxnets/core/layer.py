@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, ParamSpec, TypeVar
 
@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnets.core.contract import check_key
 from jaxnets.core.dtypes import to_dtype
 from jaxnets.core.errors import NetError, is_traced, labeled_as, shown
 from jaxnets.core.foreign import refuse_network
 from jaxnets.core.keywords import check_arguments, check_initializers
-from jaxnets.core.net import Key, Net, Params, State, check_key, spec
+from jaxnets.core.net import Key, Net, Params, State, spec
 from jaxnets.core.padded import Padded, check_padded, step_check
 from jaxnets.core.paths import paths
 from jaxnets.core.value import made_by, recorded
@@ -64,7 +65,11 @@ def _leaf(
     def init_fn(key: Key, x: Any) -> tuple[Params, State]:
         with labeled_as(name):
             check_key(key)
-            return ({} if init is None else init(key, spec(x.values if isinstance(x, Padded) else x))), {}
+            params = {} if init is None else init(key, spec(x.values if isinstance(x, Padded) else x))
+            if not isinstance(params, Mapping):
+                hint = "a layer with state is jn.Net(init, apply)"
+                raise NetError(f"expects init to return a dict of arrays, got {shown(params)}; {hint}")
+            return params, {}
 
     def apply_fn(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
         with labeled_as(name):

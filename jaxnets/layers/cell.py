@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets.core.checks import check_floating, check_params
+from jaxnets.core.contract import check_key
 from jaxnets.core.dtypes import param_dtype, to_dtype
 from jaxnets.core.equality import Ingredients
 from jaxnets.core.errors import NetError
-from jaxnets.core.net import Key, Params, check_key, spec
+from jaxnets.core.net import Key, Params, spec
 from jaxnets.core.value import Value
 
 Initializer = jax.nn.initializers.Initializer

@@ -227,7 +227,7 @@ def conv_transpose(
         kernel = (*grid_of(x)[0].kernel_size, x.shape[-1], features // groups)
         return {"kernel": kernel} | ({"bias": (features,)} if use_bias else {})
 
-    def draw(key: jax.Array, shape: tuple[int, ...], dtype: Any = None, out_sharding: Any = None) -> jax.Array:
+    def draw(key: jax.Array, shape: Any, dtype: Any = None, out_sharding: Any = None) -> jax.Array:
         # Draw the kernel in the layout of `conv`, whose fan-in is that of one group, then move the groups.
         *window, channels, _ = shape
         kernel = kernel_init(key, (*window, channels // groups, features), dtype)

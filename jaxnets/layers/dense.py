@@ -103,7 +103,7 @@ def maxout(
 
     def each_piece(init: Initializer, axis: int) -> Initializer:
         # Each piece is drawn on its own, so that its fan-in is `in`.
-        def draw(key: jax.Array, shape: tuple[int, ...], dtype: Any = None, out_sharding: Any = None) -> jax.Array:
+        def draw(key: jax.Array, shape: Any, dtype: Any = None, out_sharding: Any = None) -> jax.Array:
             one = shape[:axis] + shape[axis + 1 :]
             return jnp.stack([init(each, one, dtype) for each in jax.random.split(key, pieces)], axis)
 

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnets.core.checks import check_params
+from jaxnets.core.contract import check_key
 from jaxnets.core.dtypes import param_dtype
 from jaxnets.core.errors import NetError, check_count, check_positive, concrete
 from jaxnets.core.layer import labeled, layer
-from jaxnets.core.net import Key, Net, Params, State, check_key
+from jaxnets.core.net import Key, Net, Params, State
 from jaxnets.core.padded import Padded
 from jaxnets.layers.inputs import channels_of, check_divides, like_input, values_of, zero_padding
 from jaxnets.ops.norm import normalize

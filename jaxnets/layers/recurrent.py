@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets.combinators.serial import build_child
+from jaxnets.core.contract import check_key
 from jaxnets.core.dtypes import to_dtype
 from jaxnets.core.errors import NetError, check_count, concrete, labeled_as
 from jaxnets.core.layer import labeled
-from jaxnets.core.net import Key, Net, Params, State, apply_child, check_key, compose, fold, spec
+from jaxnets.core.net import Key, Net, Params, State, apply_child, compose, fold, spec
 from jaxnets.core.padded import Padded, step_check
 from jaxnets.core.value import made_by
 from jaxnets.layers.cell import Carry, Cell, match_carry
