@@ -7,7 +7,8 @@ from jaxnets import activations, combinators, initializers, layers, losses, metr
 from jaxnets.combinators import *  # noqa: F403  # its __all__ is part of this one
 from jaxnets.core import paths
 from jaxnets.core.errors import NetError
-from jaxnets.core.layer import as_net, layer
+from jaxnets.core.example_weights import example_weights, weights_of
+from jaxnets.core.layer import as_net, labeled, layer
 from jaxnets.core.net import Net
 from jaxnets.core.padded import Padded
 from jaxnets.layers import *  # noqa: F403  # so is its
@@ -36,10 +37,12 @@ __all__ = [
     "data",
     "decoding",
     "evaluate",
+    "example_weights",
     "fit",
     "initializers",
     "inspect",
     "interop",
+    "labeled",
     "layer",
     "load",
     "losses",
@@ -54,6 +57,7 @@ __all__ = [
     "summary",
     "sweeps",
     "train",
+    "weights_of",
 ]
 __all__ += combinators.__all__
 __all__ += layers.__all__

@@ -41,7 +41,7 @@ def batch_norm(
     In evaluation, mean and var are the running averages, and the state does not change. Statistics and all arithmetic
     are in float32, or in float64 for float64 input; `cast` does not change the parameters.
 
-    In a training step, and wherever else `example_weights` of `jaxnets.core` sets them, examples count by their weights
+    In a training step, and wherever else `jn.example_weights` sets them, examples count by their weights
     w: mean = Σ w x / Σ w, var = Σ w (x - mean)² / Σ w, and n = (Σ w)² / Σ w², which is the number of examples if all
     weights are 0 or 1. A common factor of all weights changes nothing. Examples of weight 0, such as the rows that fill
     up an epoch's last batch, do not count. Where fewer than two values count, var is 0, y is the bias, and the running
