@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets.combinators.serial import Layer
+from jaxnets.combinators.wrappers import wrap
 from jaxnets.core.errors import NetError, check_count, labeled_as
 from jaxnets.core.layer import as_net
-from jaxnets.core.net import Apply, Key, Net, Params, State, compose, describe, spec
+from jaxnets.core.net import Apply, Key, Net, Params, State, describe, spec
 from jaxnets.core.value import recorded
 
 
@@ -111,16 +112,7 @@ def _copies(kind: str, inner: Net, n: int, label: str, output: Callable[[Any, An
         params, state = jax.vmap(one)(_keys(key, n))
         return params, state, output(x, out["y"])
 
-    return compose(
-        build,
-        apply,
-        label=label,
-        children=inner.children,
-        full_precision=inner.full_precision,
-        copies=n,
-        kind=kind,
-        inner=inner,
-    )
+    return wrap(kind, inner, apply, build, label, copies=n)
 
 
 def _keys(key: Key | None, n: int) -> Any:

@@ -76,7 +76,7 @@ def cast(net: Layer, policy: Policy | Any = Policy()) -> Net:
         return _lower(inner, params, policy.param), state, spec_in(y, policy.output)
 
     label = f"cast({inner.label}, {jnp.dtype(policy.compute).name})"
-    return wrap("cast", inner, around, build, label)
+    return wrap("cast", inner, around(inner.apply), build, label, around=around)
 
 
 def spec_in(x: Any, dtype: Any) -> Any:
@@ -120,20 +120,29 @@ def remat(net: Layer, *, policy: Callable[..., bool] | None = None) -> Net:
 
         return apply
 
-    return wrap("remat", inner, around, inner.init_with_output, f"remat({inner.label})")
+    return wrap("remat", inner, around(inner.apply), inner.init_with_output, f"remat({inner.label})", around=around)
 
 
-def wrap(kind: str, inner: Net, around: Callable[[Apply], Apply], build: Callable, label: str) -> Net:
-    """Return a network that runs another one differently, with the same names and parameters."""
+def wrap(
+    kind: str,
+    inner: Net,
+    apply: Apply,
+    build: Callable[[Key, Any], tuple[Params, State, Any]],
+    label: str,
+    *,
+    around: Callable[[Apply], Apply] | None = None,
+    copies: int | None = None,
+) -> Net:
+    """Return a network that runs another one differently, with its children; `around` changes where it is cut."""
     cut = inner.cut
     return compose(
         build,
-        around(inner.apply),
+        apply,
         label=label,
         children=inner.children,
-        cut=None if cut is None else lambda path: around(cut(path)),
+        cut=None if cut is None or around is None else lambda path: around(cut(path)),
         full_precision=inner.full_precision,
-        copies=inner.copies,
+        copies=inner.copies if copies is None else copies,
         kind=kind,
         inner=inner,
     )

@@ -20,7 +20,6 @@ from jaxnets.layers.windows import (
     check_spatial,
     common_rank,
     spread,
-    zero_past_end,
 )
 from jaxnets.ops.conv import forward, transpose
 
@@ -204,16 +203,14 @@ def conv_transpose(
         """Return the grid over an input and the output padding for each axis, checked."""
         check_spatial(x, rank)
         grid = windows.over(x, transposed=True)
-        more = spread(output_padding, len(grid.kernel_size))
+        more = spread(output_padding, len(grid.size))
         if padding == "SAME":
             # A stride larger than the kernel leaves positions that it does not reach.
             more = tuple(max(s - d * (k - 1) - 1, 0) for k, s, _, d in zip(*grid))
         for m, s, d in zip(more, grid.stride, grid.dilation):
             if m >= max(s, d):
                 raise NetError(f"expects output_padding less than stride or dilation, got {m} for {s} and {d}")
-        out = transpose.transposed_sizes(
-            x.shape[1:-1], grid.kernel_size, grid.stride, grid.padding, more, grid.dilation
-        )
+        out = transpose.transposed_sizes(x.shape[1:-1], grid.size, grid.stride, grid.padding, more, grid.dilation)
         for axis, n in enumerate(out):
             if n < 1:
                 raise NetError(
@@ -224,7 +221,7 @@ def conv_transpose(
 
     def shapes(x: Any) -> dict[str, tuple[int, ...]]:
         check_divides("channels", x.shape[-1], groups)
-        kernel = (*grid_of(x)[0].kernel_size, x.shape[-1], features // groups)
+        kernel = (*grid_of(x)[0].size, x.shape[-1], features // groups)
         return {"kernel": kernel} | ({"bias": (features,)} if use_bias else {})
 
     def draw(key: jax.Array, shape: Any, dtype: Any = None, out_sharding: Any = None) -> jax.Array:
@@ -239,7 +236,7 @@ def conv_transpose(
         (_, stride, cut, dilation), more = grid_of(x)
         return transpose.conv_transpose(x, kernel, stride, cut, more, dilation, groups)
 
-    return zero_past_end(affine(shapes, product, draw, bias_init))
+    return affine(shapes, product, draw, bias_init)
 
 
 def _convolution(
@@ -253,7 +250,7 @@ def _convolution(
 
     def shapes(x: Any) -> dict[str, tuple[int, ...]]:
         features, groups = features_and_groups(x.shape[-1])
-        kernel_size = windows.over(x).kernel_size
+        kernel_size = windows.over(x).size
         check_divides("channels", x.shape[-1], groups)
         return {"kernel": (*kernel_size, x.shape[-1] // groups, features)} | ({"bias": (features,)} if use_bias else {})
 
@@ -262,4 +259,4 @@ def _convolution(
         # (batch, *out, features)
         return forward.conv(x, kernel, stride, padding, dilation, features_and_groups(x.shape[-1])[1])
 
-    return zero_past_end(affine(shapes, product, kernel_init, bias_init))
+    return affine(shapes, product, kernel_init, bias_init)

@@ -214,5 +214,5 @@ def _check_filled(x: Any, grid: Grid) -> None:
         if not count.all():
             raise NetError(
                 f"expects some input in every window, but with {AXES[len(spatial)][axis]} {spatial[axis]} and padding "
-                f"{grid.padding[axis]} a window of {grid.kernel_size[axis]} lies entirely in the padding; pad less"
+                f"{grid.padding[axis]} a window of {grid.size[axis]} lies entirely in the padding; pad less"
             )
