@@ -1,6 +1,5 @@
 """Recurrent cells: the record `Cell`, Elman's RNN, the LSTM, the GRU."""
 
-import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,7 +16,7 @@ from jaxnets.core.errors import NetError, check_count, concrete
 from jaxnets.core.layer import labeled
 from jaxnets.core.net import Key, Params, spec
 from jaxnets.core.value import Value
-from jaxnets.ops.recurrent import gru_scan, lstm_scan, rnn_scan
+from jaxnets.ops.recurrent import GRU, LSTM, RNN_RELU, RNN_TANH, Recurrence, recurrent_scan
 
 Initializer = jax.nn.initializers.Initializer
 Carry = Any  # a pytree of arrays, batch axis first
@@ -146,9 +145,8 @@ def rnn_cell(
         return h, h
 
     # The fast scan knows the derivatives of these two.
-    known = activation is jnp.tanh or activation is jax.nn.relu
-    scan = functools.partial(rnn_scan, relu=activation is jax.nn.relu) if known else None
-    return make_cell(parts, step, scan=scan)
+    recurrence = RNN_TANH if activation is jnp.tanh else RNN_RELU if activation is jax.nn.relu else None
+    return make_cell(parts, step, recurrence=recurrence)
 
 
 @labeled
@@ -232,12 +230,7 @@ def lstm_cell(
         wide = hidden.dtype if jnp.finfo(hidden.dtype).bits >= 32 else jnp.float32
         return LSTMCarry(jax.ShapeDtypeStruct(hidden.shape, wide), hidden)
 
-    # The fast scan returns the carry as a plain tuple.
-    def scan(params: Params, carry: LSTMCarry, x: Any, mask: Any, **how: Any) -> Any:
-        last, y = lstm_scan(params, carry, x, mask, **how)
-        return LSTMCarry(*last), y
-
-    return make_cell(parts, step, carry, scan=None if peepholes else scan)
+    return make_cell(parts, step, carry, None if peepholes else LSTM)
 
 
 @labeled
@@ -303,7 +296,7 @@ def gru_cell(
         h = (1 - z) * n + z * h
         return h, h
 
-    return make_cell(parts, step, scan=gru_scan if reset_after else None)
+    return make_cell(parts, step, recurrence=GRU if reset_after else None)
 
 
 def _parts(
@@ -327,7 +320,7 @@ def make_cell(
     parts: Mapping[str, Part],
     step: Callable[[Params, Carry, Any], tuple[Carry, Any]],
     carry: Callable[[Any], Carry] = lambda hidden: hidden,
-    scan: Callable[..., tuple[Carry, Any]] | None = None,
+    recurrence: Recurrence | None = None,
 ) -> Cell:
     """Make a cell that checks its arguments.
 
@@ -335,7 +328,7 @@ def make_cell(
         parts: the parameters by name.
         step: as in `Cell`, with parameters in the dtype of the input.
         carry: the spec of the carry, from the spec of the output h.
-        scan: as in `Cell`, or `None`.
+        recurrence: the same as `step`, for a fast scan.
     """
     features = parts["recurrent_kernel"].shape[0]
 
@@ -367,10 +360,10 @@ def make_cell(
         return step(params, carried, jnp.asarray(x))
 
     def scan_fn(params: Params, carried: Carry, x: Any, mask: Any, *, reverse: bool, unroll: int) -> Any:
-        assert scan is not None
+        assert recurrence is not None
         # x is (time, batch, in); a step sees (batch, in).
         params, carried = checked(params, carried, jax.ShapeDtypeStruct(x.shape[1:], x.dtype))
-        return scan(params, carried, x, mask, reverse=reverse, unroll=unroll)
+        return recurrent_scan(recurrence, params, carried, x, mask, reverse=reverse, unroll=unroll)
 
     def initial_carry(batch: int, dtype: Any) -> Carry:
         if not jnp.issubdtype(dtype, jnp.floating):
@@ -379,7 +372,7 @@ def make_cell(
         like = carry(jax.ShapeDtypeStruct((batch, features), jnp.dtype(dtype)))
         return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
 
-    return Cell(init_fn, step_fn, initial_carry, features, scan=scan_fn if scan else None)
+    return Cell(init_fn, step_fn, initial_carry, features, scan=scan_fn if recurrence else None)
 
 
 def _check_step(x: Any) -> None:
