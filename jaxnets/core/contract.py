@@ -46,23 +46,42 @@ def checked(function: Callable, name: str, label: str) -> Callable:
                     raise NetError(f"expects train as True or False, got {shown(train)}{hint}")
         made = function(*args, **options)
         with labeled_as(label):
-            pair = isinstance(made, tuple) and len(made) == 2
-            if name == "init" and not (pair and all(isinstance(tree, Mapping) for tree in made)):
-                got = f"({', '.join(map(shown, made))})" if isinstance(made, tuple) else shown(made)
-                raise NetError(
-                    f"expects init to return (params, state), two dicts, got {got}; without state, params, {{}}"
-                )
-            if name == "apply" and not pair:
-                got = f"a tuple of {len(made)}" if isinstance(made, tuple) else shown(made)
-                got = f"the array {_aval(made)} alone" if isinstance(made, jax.Array) else got
-                raise NetError(f"expects apply to return (y, state), got {got}; without state, y, state")
-            if name == "apply" and made[1] is not args[1]:
-                check_like("apply to return a state like the one it got", args[1], made[1])
+            if name == "init":
+                _check_initialized(made)
+            else:
+                _check_applied(made, args[1] if well_formed else options.get("state"))
         return made
 
     # A network made from another's functions is wrapped once.
     call.checked = True  # type: ignore[attr-defined]
     return call
+
+
+def _check_initialized(made: Any) -> None:
+    """Check that `init` has returned parameters and state."""
+    if not (isinstance(made, tuple) and len(made) == 2 and all(isinstance(tree, Mapping) for tree in made)):
+        got = f"({', '.join(map(shown, made))})" if isinstance(made, tuple) else shown(made)
+        raise NetError(f"expects init to return (params, state), two dicts, got {got}; without state, params, {{}}")
+
+
+def _check_applied(made: Any, state: Any) -> None:
+    """Check that `apply` has returned outputs and a state like the one that it got, if that is known."""
+    if not isinstance(made, tuple) or len(made) != 2:
+        got = f"a tuple of {len(made)}" if isinstance(made, tuple) else shown(made)
+        got = f"the array {_aval(made)} alone" if isinstance(made, jax.Array) else got
+        raise NetError(f"expects apply to return (y, state), got {got}; without state, y, state")
+    if made[1] is state or state is None:
+        return
+    wanted, given = ({path: _aval(leaf) for path, leaf in paths(tree).items()} for tree in (state, made[1]))
+    if wanted != given or jax.tree.structure(state) != jax.tree.structure(made[1]):
+        changed = [
+            f"{path} {given.get(path, 'missing')} for {wanted.get(path, 'none')}"
+            for path in sorted({*wanted, *given})
+            if wanted.get(path) != given.get(path)
+        ]
+        got = ", ".join(changed) or f"{shown(made[1])} for {shown(state)}"
+        hint = "keep its names and shapes, and cast, value.astype(dtype)"
+        raise NetError(f"expects apply to return a state like the one it got, got {got}; {hint}")
 
 
 def _misfit(function: Callable, *args: Any, **options: Any) -> TypeError | None:
@@ -74,24 +93,6 @@ def _misfit(function: Callable, *args: Any, **options: Any) -> TypeError | None:
     except ValueError:  # a function written in C has no signature
         pass
     return None
-
-
-def check_like(expects: str, wanted: Any, given: Any) -> None:
-    """Check that a pytree has the structure, shapes and dtypes of another one.
-
-    Raises:
-        NetError: with what it expects, and the paths that differ.
-    """
-    had, has = ({path: _aval(leaf) for path, leaf in paths(tree).items()} for tree in (wanted, given))
-    if had == has and jax.tree.structure(wanted) == jax.tree.structure(given):
-        return
-    changed = [
-        f"{path} {has.get(path, 'missing')} for {had.get(path, 'none')}"
-        for path in sorted({*had, *has})
-        if had.get(path) != has.get(path)
-    ]
-    got = ", ".join(changed) or f"{shown(given)} for {shown(wanted)}"
-    raise NetError(f"expects {expects}, got {got}; keep its names and shapes, and cast, value.astype(dtype)")
 
 
 def _aval(leaf: Any) -> str:

@@ -88,6 +88,7 @@ def test_what_keeps_the_contract_passes() -> None:
     params, state = net.init(KEY, X)
     _, after = net.apply(params, jax.device_get(state), X)
     assert after["steps"] == 1
+    assert net.apply(params, state=after, x=X)[1]["steps"] == 2
     # Alone, and without options, a function may leave them out.
     short: Any = lambda params, state, x: (x, state)  # noqa: E731
     assert jn.Net(stateless, short).apply({}, {}, X)[0] is X
