@@ -28,6 +28,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
         {
             "Train and use": "fit evaluate predict objective save load summary",
             "The record": "Net layer as_net Padded NetError",
+            "Write your own layer": "labeled weights_of example_weights",
             "Compose": "serial residual branches concatenate graph auxiliary_heads",
             "Repeat": "repeat ensemble stack unstack to_stacked to_unstacked",
             "Memory and precision": "remat cast Policy",
@@ -62,7 +63,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "losses.smooth_l1 losses.log_cosh losses.squared_log_error losses.absolute_percentage_error losses.cosine",
             "Sequences": "losses.ctc losses.sequence",
             "Generative models": "losses.negative_elbo losses.gaussian_kl losses.energy_gap",
-            "Wrappers": "losses.weighted losses.ignoring losses.auxiliary_loss",
+            "Wrappers": "losses.weighted losses.ignoring losses.auxiliary_loss losses.takes_labels",
         },
     ),
     "regularizers": (

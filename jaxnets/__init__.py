@@ -3,49 +3,15 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from jaxnets import activations, initializers, losses, metrics, regularizers
-from jaxnets.combinators.graph import auxiliary_heads, graph
-from jaxnets.combinators.precision import Policy, cast
-from jaxnets.combinators.remat import remat
-from jaxnets.combinators.repeat import ensemble, repeat, stack, to_stacked, to_unstacked, unstack
-from jaxnets.combinators.serial import branches, concatenate, residual, serial
+from jaxnets import activations, combinators, initializers, layers, losses, metrics, regularizers
+from jaxnets.combinators import *  # noqa: F403  # its __all__ is part of this one
 from jaxnets.core import paths
 from jaxnets.core.errors import NetError
-from jaxnets.core.layer import as_net, layer
+from jaxnets.core.example_weights import example_weights, weights_of
+from jaxnets.core.layer import as_net, labeled, layer
 from jaxnets.core.net import Net
 from jaxnets.core.padded import Padded
-from jaxnets.layers import (
-    Cell,
-    LSTMCarry,
-    adaptive_avg_pool,
-    avg_pool,
-    batch_norm,
-    bidirectional,
-    conv,
-    conv_transpose,
-    dense,
-    depthwise_conv,
-    dropout,
-    embed,
-    flatten,
-    gaussian_noise,
-    global_avg_pool,
-    global_max_pool,
-    group_norm,
-    gru_cell,
-    layer_norm,
-    local_response_norm,
-    lstm_cell,
-    masking_noise,
-    max_pool,
-    maxout,
-    prelu,
-    recurrent,
-    rnn_cell,
-    salt_and_pepper,
-    spatial_dropout,
-    unflatten,
-)
+from jaxnets.layers import *  # noqa: F403  # so is its
 
 if TYPE_CHECKING:
     from jaxnets import data, decoding, inspect, interop, models, plot, sweeps, train
@@ -63,78 +29,38 @@ _LATER = {
 }
 
 __all__ = [
-    "Cell",
-    "LSTMCarry",
     "Net",
     "NetError",
     "Padded",
-    "Policy",
     "activations",
-    "adaptive_avg_pool",
     "as_net",
-    "auxiliary_heads",
-    "avg_pool",
-    "batch_norm",
-    "bidirectional",
-    "branches",
-    "cast",
-    "concatenate",
-    "conv",
-    "conv_transpose",
     "data",
     "decoding",
-    "dense",
-    "depthwise_conv",
-    "dropout",
-    "embed",
-    "ensemble",
     "evaluate",
+    "example_weights",
     "fit",
-    "flatten",
-    "gaussian_noise",
-    "global_avg_pool",
-    "global_max_pool",
-    "graph",
-    "group_norm",
-    "gru_cell",
     "initializers",
     "inspect",
     "interop",
+    "labeled",
     "layer",
-    "layer_norm",
     "load",
-    "local_response_norm",
     "losses",
-    "lstm_cell",
-    "masking_noise",
-    "max_pool",
-    "maxout",
     "metrics",
     "models",
     "objective",
     "paths",
     "plot",
     "predict",
-    "prelu",
-    "recurrent",
     "regularizers",
-    "remat",
-    "repeat",
-    "residual",
-    "rnn_cell",
-    "salt_and_pepper",
     "save",
-    "serial",
-    "spatial_dropout",
-    "stack",
     "summary",
     "sweeps",
-    "to_stacked",
-    "to_unstacked",
     "train",
-    "unflatten",
-    "unstack",
+    "weights_of",
 ]
+__all__ += combinators.__all__
+__all__ += layers.__all__
 
 
 def __getattr__(name: str) -> Any:

@@ -1,10 +1,9 @@
 """Combinators: networks made of networks."""
 
 from jaxnets.combinators.graph import auxiliary_heads, graph
-from jaxnets.combinators.precision import Policy, cast
-from jaxnets.combinators.remat import remat
 from jaxnets.combinators.repeat import ensemble, repeat, stack, to_stacked, to_unstacked, unstack
 from jaxnets.combinators.serial import branches, concatenate, residual, serial
+from jaxnets.combinators.wrappers import Policy, cast, remat
 
 __all__ = [
     "Policy",

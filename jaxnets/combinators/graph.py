@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxnets.combinators.serial import Layer, build_child, name_children
+from jaxnets.combinators.serial import Layer, name_children, wire
 from jaxnets.core.errors import NetError
-from jaxnets.core.net import Apply, Key, Net, Params, State, apply_child, compose
+from jaxnets.core.net import Key, Net, Params, State, apply_child, compose
 from jaxnets.core.value import recorded
 
 Node = Layer | tuple[Any, ...]
@@ -43,36 +43,7 @@ def graph(**nodes: Node) -> Net:
     ((5, 12), (2, 4))
     """
     children = name_children("graph", (), {name: _layer(node) for name, node in nodes.items()})
-    sources = _sources(nodes)
-    last = [_INPUT, *children][-1]
-
-    def build(key: Key, x: Any) -> tuple[Params, State, Any]:
-        params, state, values = {}, {}, {_INPUT: x}
-        for name, child in children.items():
-            values[name] = build_child(child, name, key, _read(values, sources[name]), params, state)
-        return params, state, values[last]
-
-    def cut(path: tuple[str, ...]) -> Apply:
-        # Only the nodes that the end depends on are run.
-        end, *inside = path
-        needed = _before(end, sources)
-
-        def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
-            values, new_state = {_INPUT: x}, dict(state)
-            for name, child in children.items():
-                if name not in needed:
-                    continue
-                if name == end and inside:
-                    child = child.upto("/".join(inside))
-                y = _read(values, sources[name])
-                values[name], inner = apply_child(child, name, params, state, y, key=key, train=train)
-                if inner:
-                    new_state[name] = inner
-            return values[end], new_state
-
-        return apply
-
-    return compose(build, cut((last,)), label="graph", children=children, cut=cut)
+    return wire("graph", children, _sources(nodes), ["", *children][-1])
 
 
 @recorded
@@ -108,53 +79,29 @@ def auxiliary_heads(body: Net, /, **heads: tuple[Layer, str]) -> Net:
         came = body.label if isinstance(body, Net) else type(body).__name__
         raise NetError(f"expects a serial with layers as its body, got {came}", label="auxiliary_heads")
     sides = name_children("auxiliary_heads", (), {name: _layer(node) for name, node in heads.items()})
-    places = _places(body, heads)
-    children, last, cut_body = {**body.children, **sides}, list(body.children)[-1], body.cut
-    # The heads that read each child of the body.
-    after = {name: [head for head, place in places.items() if place == name] for name in body.children}
-
-    def build(key: Key, x: Any) -> tuple[Params, State, Any]:
-        params, state = {}, {}
-        for name, child in body.children.items():
-            x = build_child(child, name, key, x, params, state)
-            for head in after[name]:
-                build_child(sides[head], head, key, x, params, state)
-        return params, state, x
+    places, last = _places(body, heads), [*body.children][-1]
+    sources = {name: (before,) for name, before in zip(body.children, ["", *body.children])}
+    sources |= {head: (place,) for head, place in places.items()}
+    whole = wire("auxiliary_heads", {**body.children, **sides}, sources, last)
 
     def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
         if not train:
-            return cut_body((last,))(params, state, x, key=key)
+            return whole.apply(params, state, x, key=key)
         outputs, new_state = {}, dict(state)
         for name, child in body.children.items():
             x, new_state[name] = apply_child(child, name, params, state, x, key=key, train=train)
-            for head in after[name]:
+            for head in (head for head, place in places.items() if place == name):
                 outputs[head], new_state[head] = apply_child(sides[head], head, params, state, x, key=key, train=train)
         # The main output first, then the heads in the order of the arguments.
         ordered = {_MAIN: x} | {head: outputs[head] for head in sides}
         return ordered, {name: inner for name, inner in new_state.items() if inner}
 
-    def cut(path: tuple[str, ...]) -> Apply:
-        if path[0] not in sides:
-            return cut_body(path)
-        head, *inside = path
-        child = sides[head].upto("/".join(inside)) if inside else sides[head]
-
-        def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
-            x, new_state = cut_body((places[head],))(params, state, x, key=key, train=train)
-            y, inner = apply_child(child, head, params, state, x, key=key, train=train)
-            return y, new_state | ({head: inner} if inner else {})
-
-        return apply
-
-    return compose(build, apply, label="auxiliary_heads", children=children, cut=cut)
+    assert whole.build is not None
+    return compose(whole.build, apply, label="auxiliary_heads", children=whole.children, cut=whole.cut)
 
 
 def _layer(node: Any) -> Any:
     return node[0] if isinstance(node, tuple) and node else node
-
-
-def _read(values: Mapping[str, Any], names: tuple[str, ...]) -> Any:
-    return values[names[0]] if len(names) == 1 else tuple(values[name] for name in names)
 
 
 def _sources(nodes: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
@@ -171,7 +118,8 @@ def _sources(nodes: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
             if source not in before:
                 listed = ", ".join(before)
                 raise NetError(f"has no {source!r} before {name!r}, which reads it; there are: {listed}", label="graph")
-        sources[name] = tuple(read)
+        # `wire` calls the input "".
+        sources[name] = tuple("" if source == _INPUT else source for source in read)
         before.append(name)
     read_by_some = {source for read in sources.values() for source in read}
     if idle := [name for name in before[1:-1] if name not in read_by_some]:
@@ -179,15 +127,6 @@ def _sources(nodes: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
             f"has nodes that nothing reads: {', '.join(idle)}; read them by name, or leave them out", label="graph"
         )
     return sources
-
-
-def _before(end: str, sources: Mapping[str, tuple[str, ...]]) -> set[str]:
-    """Return a node and all nodes that must run before it."""
-    needed, new = set(), {end}
-    while new:
-        needed |= new
-        new = {source for name in new for source in sources.get(name, ())} - needed
-    return needed
 
 
 def _places(body: Net, heads: Mapping[str, Any]) -> dict[str, str]:

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets.combinators.serial import Layer
+from jaxnets.combinators.wrappers import wrap
 from jaxnets.core.errors import NetError, check_count, labeled_as
 from jaxnets.core.layer import as_net
-from jaxnets.core.net import Key, Net, Params, State, compose, describe, spec
+from jaxnets.core.net import Apply, Key, Net, Params, State, describe, spec
 from jaxnets.core.value import recorded
 
 
@@ -38,35 +39,21 @@ def repeat(net: Layer, n: int, *, unroll: int = 1) -> Net:
     """
     inner = as_net(net)
     label = f"repeat({inner.label}, {n})"
-    with labeled_as(label):
-        check_count("the number of copies", n)
 
-    def build(key: Key, x: Any) -> tuple[Params, State, Any]:
-        params, state, y = _stacked_build(inner, n, key, x)
+    def alike(x: Any, y: Any) -> Any:
         if spec(y) != spec(x):
             raise NetError(f"needs an output like its input: {describe(x)} becomes {describe(y)}", label=label)
-        return params, state, y
+        return y
 
     def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
-        def step(x: Any, member: tuple) -> tuple[Any, State]:
-            own_params, own_state, own_key = member
+        def step(x: Any, copy: tuple) -> tuple[Any, State]:
+            own_params, own_state, own_key = copy
             y, new_state = inner.apply(own_params, own_state, x, key=own_key, train=train)
-            if spec(y) != spec(x):
-                raise NetError(f"needs an output like its input: {describe(x)} becomes {describe(y)}", label=label)
-            return y, new_state
+            return alike(x, y), new_state
 
         return jax.lax.scan(step, x, (params, state, _keys(key, n)), length=n, unroll=unroll)
 
-    return compose(
-        build,
-        apply,
-        label=label,
-        children=inner.children,
-        full_precision=inner.full_precision,
-        copies=n,
-        kind="repeat",
-        inner=inner,
-    )
+    return _copies("repeat", inner, n, label, alike, apply)
 
 
 @recorded
@@ -95,14 +82,10 @@ def ensemble(net: Layer, n: int) -> Net:
     """
     inner = as_net(net)
     label = f"ensemble({inner.label}, {n})"
-    with labeled_as(label):
-        check_count("the number of copies", n)
 
-    def build(key: Key, x: Any) -> tuple[Params, State, Any]:
-        params, state, y = _stacked_build(inner, n, key, x)
+    def beside(x: Any, y: Any) -> Any:
         # (batch, ...) becomes (batch, n, ...)
-        beside = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((*leaf.shape[:1], n, *leaf.shape[1:]), leaf.dtype), y)
-        return params, state, beside
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((*leaf.shape[:1], n, *leaf.shape[1:]), leaf.dtype), y)
 
     def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
         def member(params: Params, state: State, key: Key | None) -> tuple[Any, State]:
@@ -110,16 +93,35 @@ def ensemble(net: Layer, n: int) -> Net:
 
         return jax.vmap(member, out_axes=(1, 0), axis_size=n)(params, state, _keys(key, n))
 
-    return compose(
-        build,
-        apply,
-        label=label,
-        children=inner.children,
-        full_precision=inner.full_precision,
-        copies=n,
-        kind="ensemble",
-        inner=inner,
-    )
+    return _copies("ensemble", inner, n, label, beside, apply)
+
+
+def _copies(kind: str, inner: Net, n: int, label: str, output: Callable[[Any, Any], Any], apply: Apply) -> Net:
+    """Make a network of n copies; `output` returns the spec of its output from those of the input and one output."""
+    with labeled_as(label):
+        check_count("the number of copies", n)
+
+    def build(key: Key, x: Any) -> tuple[Params, State, Any]:
+        # The output of one copy is a spec, no array, so it leaves `vmap` by the side.
+        out: dict[str, Any] = {}
+
+        def one(key: Key) -> tuple[Params, State]:
+            params, state, out["y"] = inner.init_with_output(key, x)
+            return params, state
+
+        params, state = jax.vmap(one)(_keys(key, n))
+        return params, state, output(x, out["y"])
+
+    return wrap(kind, inner, apply, build, label, copies=n)
+
+
+def _keys(key: Key | None, n: int) -> Any:
+    if key is None:
+        return None
+    # (n,), as `fold` numbers the names 0 … n-1
+    names = jnp.array([zlib.crc32(str(place).encode()) for place in range(n)], jnp.uint32)
+    fold: Callable = jax.random.fold_in
+    return jax.vmap(fold, (None, 0))(key, names)
 
 
 def stack(params: Params) -> Params:
@@ -163,28 +165,6 @@ def unstack(params: Params) -> Params:
         raise NetError("expects every leaf to have the copies along its first axis", label="unstack")
     n = next(iter(lengths))[0] if lengths else 0
     return {str(place): jax.tree.map(lambda leaf, place=place: leaf[place], params) for place in range(n)}
-
-
-def _stacked_build(inner: Net, n: int, key: Key, x: Any) -> tuple[Params, State, Any]:
-    keys = _keys(key, n)
-    # The output is a spec, no array, so it leaves `vmap` by the side.
-    out: dict[str, Any] = {}
-
-    def one(key: Key) -> tuple[Params, State]:
-        params, state, out["y"] = inner.init_with_output(key, x)
-        return params, state
-
-    params, state = jax.vmap(one)(keys)
-    return params, state, out["y"]
-
-
-def _keys(key: Key | None, n: int) -> Any:
-    if key is None:
-        return None
-    # (n,), as `fold` numbers the names 0 … n-1
-    names = jnp.array([zlib.crc32(str(place).encode()) for place in range(n)], jnp.uint32)
-    fold: Callable = jax.random.fold_in
-    return jax.vmap(fold, (None, 0))(key, names)
 
 
 def to_unstacked(net: Net, tree: Params) -> Params:

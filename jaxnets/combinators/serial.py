@@ -36,33 +36,9 @@ def serial(*layers: Layer, **named: Layer) -> Net:
     ['1', 'out']
     """
     children = name_children("serial", layers, named)
-
-    def build(key: Key, x: Any) -> tuple[Params, State, Any]:
-        params, state = {}, {}
-        for name, child in children.items():
-            x = build_child(child, name, key, x, params, state)
-        return params, state, x
-
-    def cut(path: tuple[str, ...]) -> Apply:
-        last, *inside = path
-
-        def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
-            new_state = dict(state)
-            for name, child in children.items():
-                # The path goes on inside the last child: stop there.
-                if name == last and inside:
-                    child = child.upto("/".join(inside))
-                x, inner = apply_child(child, name, params, state, x, key=key, train=train)
-                if inner:
-                    new_state[name] = inner
-                if name == last:
-                    break
-            return x, new_state
-
-        return apply
-
-    whole = cut((list(children)[-1],)) if children else lambda params, state, x, **_: (x, state)
-    return compose(build, whole, label="serial", children=children, cut=cut)
+    # Each child reads the one before, the first the input.
+    sources = {name: (before,) for name, before in zip(children, ["", *children])}
+    return wire("serial", children, sources, ["", *children][-1])
 
 
 @recorded
@@ -187,6 +163,55 @@ def concatenate(outputs: Mapping[str, Any] | Sequence[Any]) -> jax.Array:
         listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         raise NetError(f"expects outputs of one shape but for the last axis, got {listed}", label="concatenate")
     return jnp.concatenate(list(named.values()), axis=-1)
+
+
+def wire(label: str, children: Mapping[str, Net], sources: Mapping[str, tuple[str, ...]], last: str) -> Net:
+    """Make a network of children that read each other's outputs.
+
+    Args:
+        label: of the network.
+        children: by name, in the order in which they run.
+        sources: the names that each child reads; "" is the input of the network.
+        last: the child whose output is that of the network.
+    """
+
+    def read(values: dict[str, Any], name: str) -> Any:
+        # A child with several sources gets a tuple.
+        found = tuple(values[source] for source in sources[name])
+        return found[0] if len(found) == 1 else found
+
+    def build(key: Key, x: Any) -> tuple[Params, State, Any]:
+        params, state, values = {}, {}, {"": x}
+        for name, child in children.items():
+            values[name] = build_child(child, name, key, read(values, name), params, state)
+        return params, state, values[last]
+
+    def cut(path: tuple[str, ...]) -> Apply:
+        end, *inside = path
+        # Only the children that the end depends on are run.
+        needed, new = set(), {end}
+        while new:
+            needed |= new
+            new = {source for name in new for source in sources.get(name, ())} - needed
+        nets = {name: child for name, child in children.items() if name in needed}
+        if inside:
+            nets[end] = nets[end].upto("/".join(inside))
+        last_reader = {source: name for name in nets for source in sources[name]}
+
+        def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
+            values, new_state = {"": x}, dict(state)
+            for name, child in nets.items():
+                x = read(values, name)
+                # Outputs that no further child reads are freed.
+                values = {source: value for source, value in values.items() if last_reader.get(source) != name}
+                values[name], inner = apply_child(child, name, params, state, x, key=key, train=train)
+                if inner:
+                    new_state[name] = inner
+            return values[end], new_state
+
+        return apply
+
+    return compose(build, cut((last,)), label=label, children=children, cut=cut)
 
 
 def build_child(child: Net, name: str, key: Key, x: Any, params: dict, state: dict) -> Any:

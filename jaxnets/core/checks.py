@@ -84,8 +84,8 @@ def check_train_key(key: Any) -> None:
 
 
 def along_last(vector: jax.Array, like: jax.Array) -> jax.Array:
-    """Return a vector with leading axes of length 1, so that it broadcasts along the last axis of `like`."""
-    return vector.reshape((1,) * (like.ndim - 1) + vector.shape)
+    """Return an array with leading axes of length 1, so that a vector broadcasts along the last axis of `like`."""
+    return vector.reshape((1,) * (like.ndim - vector.ndim) + vector.shape)
 
 
 def refuse(x: Any, bad: Callable[[np.ndarray], Any], expects: str) -> None:

@@ -5,9 +5,10 @@ depends on its key and on i alone (JAX counts threefry up), so one loop over pie
 bits.
 """
 
+import itertools
 import math
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -38,20 +39,21 @@ Kind = tuple[str, tuple[Any, ...], bool]
 """A draw's name, its bounds, and whether erf⁻¹ is taken of it."""
 
 
-@dataclass(frozen=True, eq=False)
-class _Fold:
-    """A deferred key: a number to fold into another key, which may be deferred itself; `level` counts the folds."""
+class _Row(NamedTuple):
+    """One of several arrays that were computed together."""
 
-    key: Any
-    data: Any
-    level: int
+    arrays: jax.Array
+    row: int
+
+    def array(self) -> jax.Array:
+        return lax.index_in_dim(self.arrays, self.row, keepdims=False)
 
 
 class _Draw(NamedTuple):
     """A deferred draw: its kind, key and shape, and the factors that scale it one after another."""
 
     kind: Kind
-    key: jax.Array | _Fold
+    key: jax.Array
     shape: tuple[int, ...]
     factors: tuple[Any, ...] = ()
 
@@ -74,20 +76,54 @@ def draw_together(make: Callable[[jax.Array], Any], key: jax.Array) -> Any:
     jaxpr, body_of_draw = program.jaxpr, cache(_body_of_draw)
     values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*program.consts, key), strict=True))
 
-    def read(atom: Any) -> Any:
-        return atom.val if isinstance(atom, Literal) else values[atom]
+    def read(atoms: Sequence[Any]) -> list[Any]:
+        return [atom.val if isinstance(atom, Literal) else values.get(atom) for atom in atoms]
 
-    # Draws are deferred to the end, together with the factors that scale them; everything else is evaluated.
-    for eqn in jaxpr.eqns:
-        operands = [read(atom) for atom in eqn.invars]
-        later = _fold(eqn, operands) or _draw(eqn, operands, body_of_draw) or _changed(eqn, operands)
-        results: list[Any]
-        if later is None:
-            results = jaxprs.bind(eqn, *_finished(operands))
+    # First everything that depends on no draw, above all the keys. Inside a trace, XLA would compile a loop for each
+    # fold of a key, so equal operations on keys are computed together, and what needs them waits for the next round.
+    rest = [*jaxpr.eqns]
+    while True:
+        eqns, rest, alike = rest, [], defaultdict(list)
+        for eqn in eqns:
+            operands = read(eqn.invars)
+            if any(each is None or isinstance(each, _Draw) for each in operands):
+                rest.append(eqn)
+            elif draw := _draw(eqn, operands, body_of_draw):
+                values[eqn.outvars[0]] = draw
+            elif any(isinstance(each, _Row) for each in operands) or (
+                eqn.primitive.name in ("random_fold_in", "random_split") and is_traced(operands[0])
+            ):
+                alike[eqn.primitive, str(eqn.params), *(str(atom.aval) for atom in eqn.invars)].append(eqn)
+            else:
+                values.update(zip(eqn.outvars, jaxprs.bind(eqn, *operands), strict=True))
+        if not alike:
+            break
+        for eqns in alike.values():
+            stacked = [_stacked(each) for each in zip(*(read(eqn.invars) for eqn in eqns), strict=True)]
+            for place, results in enumerate(jax.vmap(partial(jaxprs.bind, eqns[0]))(*stacked)):
+                values.update((eqn.outvars[place], _Row(results, row)) for row, eqn in enumerate(eqns))
+
+    # Then the draws, together with the factors that scale them, and at last what depends on them.
+    last = []
+    for eqn in rest:
+        if scaled := _changed(eqn, read(eqn.invars)):
+            values[eqn.outvars[0]] = scaled
         else:
-            results = [*later] if isinstance(later, tuple) and eqn.primitive.name == "unstack" else [later]
-        values.update(zip(eqn.outvars, results, strict=True))
-    return jax.tree.unflatten(jax.tree.structure(shapes), _finished([read(atom) for atom in jaxpr.outvars]))
+            last.append(eqn)
+    needed = {
+        atom: values[atom]
+        for atoms in (*(eqn.invars for eqn in last), jaxpr.outvars)
+        for atom in atoms
+        if not isinstance(atom, Literal) and atom in values
+    }
+    values |= {atom: value.array() for atom, value in needed.items() if isinstance(value, _Row)}
+    draws = {atom: value for atom, value in needed.items() if isinstance(value, _Draw)}
+    for kind in dict.fromkeys(draw.kind for draw in draws.values()):
+        alike = {atom: draw for atom, draw in draws.items() if draw.kind == kind}
+        values.update(zip(alike, _computed(kind, [*alike.values()]), strict=True))
+    for eqn in last:
+        values.update(zip(eqn.outvars, jaxprs.bind(eqn, *read(eqn.invars)), strict=True))
+    return jax.tree.unflatten(jax.tree.structure(shapes), read(jaxpr.outvars))
 
 
 def _counts_up(key: jax.Array) -> bool:
@@ -97,57 +133,12 @@ def _counts_up(key: jax.Array) -> bool:
     return partitionable and key.shape == (() if typed else (2,)) and jax.random.key_impl(key) == "threefry2x32"
 
 
-def _fold(eqn: Any, operands: Sequence[Any]) -> _Fold | tuple[_Fold, ...] | None:
-    """Return a deferred key, or several as a tuple; `None` for any other operation.
-
-    Keys are deferred only inside a trace, where XLA would compile a loop for each of them. Known keys are
-    folded one by one, by the same compiled function.
-    """
-    name, key, shape = eqn.primitive.name, operands[0] if operands else None, eqn.outvars[0].aval.shape
-    # Several keys, of a split: select among them.
-    if isinstance(key, tuple) and not isinstance(key, _Draw):
-        if name == "unstack":
-            return key
-        if name == "slice" and set(eqn.params["strides"] or ()) <= {1}:
-            return key[eqn.params["start_indices"][0] : eqn.params["limit_indices"][0]]
-        return key[0] if name == "squeeze" and shape == () else None
-    if not isinstance(key, _Fold) and not (is_traced(key) and eqn.invars[0].aval.shape == ()):
-        return None
-    level = key.level + 1 if isinstance(key, _Fold) else 1
-    if name == "random_fold_in" and shape == () and not is_traced(operands[1]):
-        return _Fold(key, operands[1], level)
-    # Key i of a split is the key with i folded in.
-    if name == "random_split" and len(shape) == 1:
-        return tuple(_Fold(key, number, level) for number in range(shape[0]))
-    return None
-
-
-def _keys(keys: Sequence[Any]) -> jax.Array:
-    """Return keys `(n,)`; deferred ones are derived level by level, all keys of a level at once."""
-    folds: dict[_Fold, None] = {}
-    # Every fold that is needed, each once.
-    for key in keys:
-        while isinstance(key, _Fold) and key not in folds:
-            folds[key] = None
-            key = key.key
-    known = [key for key in keys if not isinstance(key, _Fold)]
-    # Keys by level, and the place of each fold: the number of keys before its level, and its row in the level.
-    made, place = [jnp.stack(known)] if known else [], {}
-    before: Any = None
-    for level in range(1, max((fold.level for fold in folds), default=0) + 1):
-        row = [fold for fold in folds if fold.level == level]
-        # The first level folds into known keys, each further one into keys of the level before.
-        if level == 1:
-            parents = jnp.stack([fold.key for fold in row])
-        else:
-            parents = before[np.array([place[fold.key][1] for fold in row])]
-        before = jax.vmap(jax.random.fold_in)(parents, np.array([fold.data for fold in row], np.uint32))
-        place.update({fold: (sum(map(len, made)), number) for number, fold in enumerate(row)})
-        made.append(before)
-    rank = iter(range(len(known)))
-    # The place of each key among all that were made: those that were known come first.
-    index = [sum(place[key]) if isinstance(key, _Fold) else next(rank) for key in keys]
-    return jnp.concatenate(made)[np.array(index)]
+def _stacked(values: Sequence[Any]) -> jax.Array:
+    """Return arrays along a new first axis; rows of one array are taken from it together."""
+    rows = [value if isinstance(value, _Row) else _Row(jnp.asarray(value)[None], 0) for value in values]
+    arrays = {id(row.arrays): row.arrays for row in rows}
+    starts = dict(zip(arrays, itertools.accumulate(map(len, arrays.values()), initial=0)))
+    return jnp.concatenate([*arrays.values()])[np.array([starts[id(row.arrays)] + row.row for row in rows])]
 
 
 def _draw(eqn: Any, operands: Sequence[Any], body_of_draw: Callable[..., Any]) -> _Draw | None:
@@ -183,24 +174,9 @@ def _changed(eqn: Any, operands: Sequence[Any]) -> _Draw | None:
         return operands[0]._replace(kind=(*operands[0].kind[:2], True))
     if eqn.primitive.name == "mul":
         for one, other in (operands, operands[::-1]):
-            if isinstance(one, _Draw) and not isinstance(other, _Draw) and np.ndim(other) == 0:
+            if isinstance(one, _Draw) and not isinstance(other, _Draw | None) and np.ndim(other) == 0:
                 return one._replace(factors=(*one.factors, other))
     return None
-
-
-def _finished(values: Sequence[Any]) -> list[Any]:
-    """Return values with every draw among them computed, those of a kind together."""
-    # First the deferred keys, then tuples of them, then the draws of each kind.
-    finished = [_keys([value])[0] if isinstance(value, _Fold) else value for value in values]
-    finished = [
-        _keys(value) if isinstance(value, tuple) and not isinstance(value, _Draw) else value for value in finished
-    ]
-    draws = {place: value for place, value in enumerate(values) if isinstance(value, _Draw)}
-    for kind in dict.fromkeys(draw.kind for draw in draws.values()):
-        alike = {place: draw for place, draw in draws.items() if draw.kind == kind}
-        for place, array in zip(alike, _computed(kind, [*alike.values()]), strict=True):
-            finished[place] = array
-    return finished
 
 
 def _computed(kind: Kind, draws: Sequence[_Draw]) -> list[Any]:
@@ -208,9 +184,12 @@ def _computed(kind: Kind, draws: Sequence[_Draw]) -> list[Any]:
     sizes = [math.prod(draw.shape) for draw in draws]
     # A single draw shares its compilation with no other, and too many values would not fit in memory twice.
     if len(draws) == 1 or sum(sizes) > LARGEST:
-        keys = _finished([draw.key for draw in draws])
         return [
-            math.prod(draw.factors, start=_drawn(kind, key, draw.shape)) for key, draw in zip(keys, draws, strict=True)
+            math.prod(
+                draw.factors,
+                start=_drawn(kind, draw.key.array() if isinstance(draw.key, _Row) else draw.key, draw.shape),
+            )
+            for draw in draws
         ]
     # Each draw takes whole pieces; the rest of its last one is dropped.
     pieces = [-(-size // PIECE) for size in sizes]
@@ -218,7 +197,7 @@ def _computed(kind: Kind, draws: Sequence[_Draw]) -> list[Any]:
     rows = np.repeat(np.arange(len(draws)), pieces)
     starts = np.concatenate([np.arange(n, dtype=np.uint32) * np.uint32(PIECE) for n in pieces])
     # (pieces, PIECE)
-    flat = _in_pieces(kind, jax.random.key_data(_keys([draw.key for draw in draws])), rows, starts)
+    flat = _in_pieces(kind, jax.random.key_data(_stacked([draw.key for draw in draws])), rows, starts)
     # NumPy cuts and scales known values: XLA would compile that for each shape.
     host = flat if is_traced(flat) else jax.device_get(flat)
     arrays = []

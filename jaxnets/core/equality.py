@@ -5,7 +5,7 @@ import sysconfig
 import weakref
 import zlib
 from collections.abc import Hashable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
@@ -65,7 +65,8 @@ class Ingredients:
         if isinstance(thing, jax.Array):
             return self._same(thing)
         if isinstance(thing, np.ndarray):
-            return self._same(thing), _checksum(thing)
+            whole = np.ascontiguousarray(thing).reshape(-1)
+            return self._same(thing), 0 if thing.dtype.hasobject else zlib.crc32(whole.view(np.uint8).data)
         if isinstance(thing, tuple | list):
             return kind, *(self._part(each, outer) for each in thing)
         if isinstance(thing, Mapping):
@@ -76,7 +77,8 @@ class Ingredients:
             return kind, self._part(thing.__func__, outer), self._part(thing.__self__, outer)
         if kind is FunctionType:
             return self._function(thing, outer)
-        if is_dataclass(kind) and _is_record(kind):
+        # A dataclass that is defined by its fields.
+        if (params := getattr(kind, "__dataclass_params__", None)) and (params.eq or params.frozen):
             return kind, *(self._part(getattr(thing, each.name), outer) for each in fields(thing) if each.compare)
         # Numbers, strings, dtypes, specs.
         if kind.__eq__ is not object.__eq__ and kind.__hash__ is not None:
@@ -151,16 +153,6 @@ def _globals(function: FunctionType) -> dict[str, Any]:
         names.update(code.co_names)
         codes += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
     return {name: function.__globals__[name] for name in sorted(names) if name in function.__globals__}
-
-
-def _checksum(array: np.ndarray) -> int:
-    return 0 if array.dtype.hasobject else zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-
-
-def _is_record(kind: Any) -> bool:
-    """Tell whether a dataclass is defined by its fields."""
-    params = kind.__dataclass_params__
-    return params.eq or params.frozen
 
 
 def _contents(cell: CellType) -> Any:

@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, ParamSpec, TypeVar
 
@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnets.core.contract import check_key
 from jaxnets.core.dtypes import to_dtype
 from jaxnets.core.errors import NetError, is_traced, labeled_as, shown
 from jaxnets.core.foreign import refuse_network
-from jaxnets.core.keywords import check_arguments, check_initializers
-from jaxnets.core.net import Key, Net, Params, State, check_key, spec
+from jaxnets.core.keywords import check_initializers, explained
+from jaxnets.core.net import Key, Net, Params, State, spec
 from jaxnets.core.padded import Padded, check_padded, step_check
 from jaxnets.core.paths import paths
 from jaxnets.core.value import made_by, recorded
@@ -64,7 +65,11 @@ def _leaf(
     def init_fn(key: Key, x: Any) -> tuple[Params, State]:
         with labeled_as(name):
             check_key(key)
-            return ({} if init is None else init(key, spec(x.values if isinstance(x, Padded) else x))), {}
+            params = {} if init is None else init(key, spec(x.values if isinstance(x, Padded) else x))
+            if not isinstance(params, Mapping):
+                hint = "a layer with state is jn.Net(init, apply)"
+                raise NetError(f"expects init to return a dict of arrays, got {shown(params)}; {hint}")
+            return params, {}
 
     def apply_fn(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
         with labeled_as(name):
@@ -131,19 +136,26 @@ def as_net(function: Any) -> Net:
 def labeled(factory: Callable[P, R]) -> Callable[P, R]:
     """Decorate a constructor of layers, cells or functions: what it makes is labeled as it was called, `conv(64, 3)`.
 
-    The label is what is printed, and is put in front of errors. A `Net` or a `Cell` is also recorded, as `recorded`
-    does; of a function, such as an augmentation, the label becomes the name. A keyword that the constructor lacks is
-    answered by the one that it has: see `jaxnets.core.keywords`.
+    The label is what is printed, and is put in front of errors. A `Net` or a `Cell` also holds the constructor and the
+    arguments: those made by equal calls are equal, so that equal programs compile once, and they can be pickled if the
+    constructor stands in a module. Of a function, such as an augmentation, the label becomes the name. A keyword that
+    the constructor lacks is answered by the one that it has.
+
+    >>> import jaxnets as jn
+    >>> @labeled
+    ... def scaled(by):
+    ...     return jn.layer(None, lambda params, x: by * x)
+    >>> scaled(2.0), scaled(2.0) == scaled(2.0), scaled(2.0) == scaled(3.0)
+    (scaled(2.0), True, False)
     """
     signature = inspect.signature(factory)
 
     @functools.wraps(factory)
-    def make(*args: P.args, **kwargs: P.kwargs) -> R:
-        check_arguments(factory.__name__, signature, args, kwargs)
-        label = describe(factory.__name__, signature, args, kwargs)
+    def build(*args: P.args, **kwargs: P.kwargs) -> R:
+        given = signature.bind(*args, **kwargs).arguments
+        label = f"{factory.__name__}({', '.join(_shown(given, signature.parameters))})"
         with labeled_as(label):
-            given = signature.bind(*args, **kwargs)
-            check_initializers(given.arguments)
+            check_initializers(given)
             made: Any = factory(*args, **kwargs)
 
         def claim(function: Callable, *, keep: bool = False) -> Callable:
@@ -159,10 +171,9 @@ def labeled(factory: Callable[P, R]) -> Callable[P, R]:
             return made
         functions = {name: claim(getattr(made, name)) for name in ("init", "apply", "step") if hasattr(made, name)}
         kind = {"kind": factory.__name__} if hasattr(made, "kind") else {}
-        made = replace(made, label=label, **kind, **functions)
-        given.apply_defaults()
-        return made_by(made, make, given.arguments)
+        return replace(made, label=label, **kind, **functions)
 
+    make = explained(build)
     make.makes_net = True  # type: ignore[attr-defined]  # read by `as_net`
     return make
 
@@ -185,22 +196,18 @@ def _show(value: Any) -> str:
     return _name(value) if callable(value) and not isinstance(value, type) else repr(value)
 
 
-def describe(name: str, signature: inspect.Signature, args: tuple, kwargs: dict) -> str:
-    """Return a call as text, without arguments at their defaults: `conv(64, 3)`."""
-    try:
-        given = signature.bind(*args, **kwargs).arguments
-    except TypeError:
-        return name  # the call itself raises
-    shown = []
-    for key, value in given.items():
+def _shown(given: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter]) -> list[str]:
+    """Return the arguments of a call as text, without those at their defaults: `["64", "3"]` of `conv(64, 3)`."""
+    shown: list[str] = []
+    for place, (key, value) in enumerate(given.items()):
         if key.endswith("_init"):
             continue  # initial values do not belong to a layer's name
-        parameter = signature.parameters[key]
+        parameter = parameters[key]
         if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
             shown += map(_show, value)
         elif value is not parameter.default and repr(value) != repr(parameter.default):
             # A first argument, and a second that follows it, are shown without their names.
-            second = len(shown) == list(given).index(key) == 1 and parameter.kind is not inspect.Parameter.KEYWORD_ONLY
+            second = len(shown) == place == 1 and parameter.kind is not inspect.Parameter.KEYWORD_ONLY
             plain = parameter.default is parameter.empty or second
             shown.append(_show(value) if plain else f"{key}={_show(value)}")
-    return f"{name}({', '.join(shown)})"
+    return shown

@@ -1,7 +1,5 @@
 """`Net`, a pair of pure functions, and the means to make one out of others."""
 
-import functools
-import inspect
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -10,11 +8,11 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, overload
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from jaxnets.core.contract import CALLS, check_key, checked
 from jaxnets.core.draws import draw_together
 from jaxnets.core.equality import Ingredients
-from jaxnets.core.errors import NetError, is_traced, labeled_as, shown
+from jaxnets.core.errors import NetError, labeled_as
 from jaxnets.core.paths import paths
 from jaxnets.core.value import Value, made_by
 
@@ -97,7 +95,7 @@ class Net(Value):
     def __post_init__(self) -> None:
         for name, function in (("init", self.init), ("apply", self.apply)):
             # The dataclass is frozen.
-            object.__setattr__(self, name, _checked(function, name, self.label))
+            object.__setattr__(self, name, checked(function, name, self.label))
         object.__setattr__(self, "kind", self.kind or self.label)
 
     def __call__(self, *_: Any, **__: Any) -> NoReturn:
@@ -197,10 +195,6 @@ class Net(Value):
         return "\n".join(lines)
 
 
-CALLS = {
-    "init": "params, state = net.init(key, x)",
-    "apply": "y, state = net.apply(params, state, x, key=key, train=True)",
-}
 _MAKES = f"a network holds no parameters, {CALLS['init']} makes them"
 _RUNS = f"{CALLS['apply']} runs it; leave train=True out to evaluate"
 _TRAINS = "jn.fit(net, loss, optimizer, data, epochs=10, key=key) trains it"
@@ -213,51 +207,6 @@ ABSENT = {
     **dict.fromkeys(("to", "cuda", "cpu", "half"), "jax.device_put(params) places parameters, jn.cast(net) casts"),
     **dict.fromkeys(("summary", "count_params", "tabulate"), "jn.summary(net, x) shows it"),
 }
-
-
-def _checked(function: Callable, name: str, label: str) -> Callable:
-    """Wrap `init` or `apply` of a network in checks of its arguments."""
-    if getattr(function, "checked", False):
-        return function
-    needs, allowed = (2, ()) if name == "init" else (3, ("key", "train"))
-
-    @functools.wraps(function)
-    def call(*args: Any, **options: Any) -> Any:
-        # A well-formed call checks the values of its arguments, any other one explains itself.
-        if len(args) == needs and all(option in allowed for option in options):
-            with labeled_as(label):
-                # An array passes without a walk over a tree.
-                if not isinstance(x := args[-1], jax.Array | np.ndarray | jax.ShapeDtypeStruct):
-                    check_input(x)
-                if (key := options.get("key")) is not None:
-                    check_key(key)
-                if not isinstance(train := options.get("train", False), bool | np.bool_):
-                    hint = "; jit with static_argnames='train'" if is_traced(train) else ""
-                    raise NetError(f"expects train as True or False, got {shown(train)}{hint}")
-        else:
-            try:
-                inspect.signature(function).bind(*args, **options)
-            except TypeError as error:
-                raise NetError(f"is called as {CALLS[name]}; got a call with {error}", label=label) from None
-        return function(*args, **options)
-
-    # A network made from another's functions is wrapped once.
-    call.checked = True  # type: ignore[attr-defined]
-    return call
-
-
-def check_input(x: Any) -> None:
-    """Check that an input is a pytree of arrays or of `jax.ShapeDtypeStruct`.
-
-    Raises:
-        NetError: if it is a list, a tensor of another library or anything else.
-    """
-    for leaf in jax.tree.leaves(x):
-        if not isinstance(leaf, jax.Array | np.ndarray | np.generic | jax.ShapeDtypeStruct):
-            hint = "; np.asarray(x) makes one" if isinstance(x, list) or hasattr(x, "__array__") else ""
-            if isinstance(x, list | tuple) and isinstance(leaf, int):
-                hint = "; for a shape take jax.ShapeDtypeStruct(shape, jnp.float32), for values np.asarray(x)"
-            raise NetError(f"expects an array, got {shown(x)}{hint}")
 
 
 def _is_spec(x: Any) -> bool:
@@ -281,21 +230,6 @@ def fold(key: Key | None, name: str) -> Key | None: ...
 def fold(key: Key | None, name: str) -> Key | None:
     """Return the key of a child: `key` folded with the CRC-32 of its name; `None` for `None`."""
     return None if key is None else jax.random.fold_in(key, zlib.crc32(name.encode()))
-
-
-def check_key(key: Any) -> None:
-    """Check that `key` is a random key, old style or new.
-
-    Raises:
-        NetError: if it is not.
-    """
-    dtype, rank = getattr(key, "dtype", None), getattr(key, "ndim", None)
-    # An old-style key is an array of uint32, and has an axis of its own.
-    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
-    if not typed and (dtype != jnp.uint32 or rank == 0):
-        raise NetError(f"expects a key such as jax.random.key(0), got {shown(key)}")
-    if rank != (0 if typed else 1):
-        raise NetError(f"expects one key, got {key.shape if typed else key.shape[:-1]} of them; jax.vmap takes several")
 
 
 def compose(

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import jax
@@ -39,7 +40,7 @@ def matches(pattern: Pattern, path: str) -> bool:
     `("**", "!head/**")` is everything but the head.
 
     Raises:
-        NetError: for `**` beside other characters of a name, or a range that runs backwards.
+        NetError: for `**` beside other characters of a name.
 
     >>> matches("**/kernel", "layer1/0/conv1/kernel"), matches("**/kernel", "kernel")
     (True, True)
@@ -49,24 +50,27 @@ def matches(pattern: Pattern, path: str) -> bool:
     (False, True)
     """
     patterns = [pattern] if isinstance(pattern, str) else pattern
+    names = path.split("/") if path else []
     # A pattern behind `!` counts as well, but excludes.
-    whole = path and path + "/"  # every name ends in a slash, so `**` is any number of names
-    met = [each.startswith("!") for each in patterns if _expression(each.removeprefix("!")).fullmatch(whole)]
+    met = [each.startswith("!") for each in patterns if _fits_any(each.removeprefix("!"), names)]
     return bool(met) and not any(met)
 
 
-_TOKEN = re.compile(r"\*|\?|\[(!?+)(\]?+[^]]*)\]|.", re.DOTALL)
-_RANGE = re.compile(r"(.)-(.)|(.)", re.DOTALL)
+def _fits_any(pattern: str, names: list[str]) -> bool:
+    """Tell whether names match one of the patterns that a pattern with braces abbreviates."""
+    options = [plain.split("/") for plain in _plain(pattern)]
+    if any("**" in name and name != "**" for option in options for name in option):
+        raise NetError("has ** beside other characters; write it in place of a name", label=f"pattern {pattern!r}")
+    return any(_fits(option, names) for option in options)
 
 
-def _expression(pattern: str) -> re.Pattern[str]:
-    options = (
-        "".join("(?:[^/]+/)*" if name == "**" else _name(name) for name in p.split("/")) for p in _plain(pattern)
-    )
-    try:
-        return re.compile("|".join(options))
-    except re.error as error:
-        raise NetError(f"is no pattern: {error.msg}", label=f"pattern {pattern!r}") from None
+def _fits(pattern: list[str], names: list[str]) -> bool:
+    """Tell whether names match those of a pattern without braces, one by one."""
+    if not pattern:
+        return not names
+    if pattern[0] == "**":
+        return _fits(pattern[1:], names) or (bool(names) and _fits(pattern, names[1:]))
+    return bool(names) and fnmatchcase(names[0], pattern[0]) and _fits(pattern[1:], names[1:])
 
 
 def _plain(pattern: str) -> list[str]:
@@ -76,26 +80,6 @@ def _plain(pattern: str) -> list[str]:
         return [pattern]
     before, after = pattern[: braces.start()], pattern[braces.end() :]
     return [plain for option in braces[1].split(",") for plain in _plain(before + option + after)]
-
-
-def _name(pattern: str) -> str:
-    """Return the regular expression for one name and the slash that follows."""
-    if "**" in pattern:
-        raise NetError("has ** beside other characters; write it in place of a name", label=f"pattern {pattern!r}")
-    expression = ""
-    for token in _TOKEN.finditer(pattern):
-        if token[0] in ("*", "?"):
-            expression += "[^/]*" if token[0] == "*" else "[^/]"
-        elif token[2]:
-            # A set of characters, never the slash.
-            members = "".join(
-                f"{re.escape(one[1])}-{re.escape(one[2])}" if one[1] else re.escape(one[3])
-                for one in _RANGE.finditer(token[2])
-            )
-            expression += f"(?!/)[{'^' if token[1] else ''}{members}]"
-        else:
-            expression += re.escape(token[0])
-    return expression + "/"
 
 
 def select(tree: Any, pattern: Pattern) -> dict[str, Any]:

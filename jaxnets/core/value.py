@@ -62,6 +62,9 @@ def _copied(value: Any) -> Any:
     return {name: _copied(each) for name, each in value.items()} if type(value) is dict else value
 
 
+SAVE_ALONE = "to save params and state, leave net= out, and make the network in code again"
+"""What to do with a network that a file can't hold."""
+
 PUBLIC: tuple[ModuleType, ...] = (jax.nn, jnp, jax.lax, jax.nn.initializers)
 """Modules searched for a function before the one that defines it, which may be private."""
 
@@ -161,8 +164,8 @@ def _of_record(record: Any) -> Call:
     """Return the call that made a `Net` or a `Cell`."""
     if record.constructor is None:
         raise NetError(
-            "can't be pickled or saved, since nothing says what made it; make it by jn.layer(init, apply) of functions "
-            "in a module, or keep what your own function that makes it was called with",
+            f"can't be pickled or saved, since nothing says what made it; to pickle it, decorate the function that "
+            f"makes it with jn.labeled, in a module; {SAVE_ALONE}",
             label=record.label,
         )
     # Positional arguments stay positional, as in `serial(*layers, **named)`.
@@ -219,5 +222,5 @@ def _remade(function: Callable[..., Any]) -> Call | None:
 
 def _nameless(function: Callable[..., Any]) -> NetError:
     name = getattr(function, "__qualname__", repr(function))
-    hint = "define it in one with def"
+    hint = f"to pickle it, define it in one with def; {SAVE_ALONE}"
     return NetError(f"can't be pickled or saved: no module has the function {name} under its name; {hint}")

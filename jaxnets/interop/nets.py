@@ -13,7 +13,7 @@ import numpy as np
 import jaxnets as jn
 from jaxnets.core.errors import NetError, labeled_as
 from jaxnets.core.net import Net
-from jaxnets.core.value import Call, Name, portable
+from jaxnets.core.value import SAVE_ALONE, Call, Name, portable
 from jaxnets.models.perceptron import fires
 
 _ACTIVATIONS = (
@@ -97,7 +97,7 @@ def _encoded(value: Any, names: Mapping[int, str]) -> Any:
 
     def name_of(function: Name) -> str:
         if (found := names.get(id(function.find()))) is None:
-            hint = "; use functions of jax.nn and jn, or save params and state without net="
+            hint = f"; use functions of jax.nn and jn, or {SAVE_ALONE}"
             raise NetError(f"can't write the function {function.module}.{function.name} into a file{hint}")
         return found
 
@@ -122,7 +122,7 @@ def _encoded(value: Any, names: Mapping[int, str]) -> Any:
         return {"name": names[id(value)]}
     if isinstance(value, type | np.dtype) and (dtype := _dtype(value)) is not None:
         return {"dtype": dtype}
-    hint = "; make such a network in code, and save params and state without net=" if hasattr(value, "shape") else ""
+    hint = f"; {SAVE_ALONE}" if hasattr(value, "shape") else ""
     raise NetError(f"can't write {type(value).__name__} {str(value)[:40]!r} of a network into a file{hint}")
 
 

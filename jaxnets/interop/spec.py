@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnets.core.contract import check_input
 from jaxnets.core.errors import NetError, labeled_as
-from jaxnets.core.net import Key, Net, Params, State, check_input
+from jaxnets.core.net import Key, Net, Params, State
 from jaxnets.core.paths import Pattern, matches, paths
 from jaxnets.interop.tensors import shortened
 from jaxnets.interop.torch_names import Layer, layers

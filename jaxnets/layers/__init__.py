@@ -1,17 +1,12 @@
 """Layers: the leaves of every network."""
 
-from jaxnets.layers.batch_norm import batch_norm
-from jaxnets.layers.cell import Cell
-from jaxnets.layers.cells import LSTMCarry, gru_cell, lstm_cell, rnn_cell
-from jaxnets.layers.conv import conv, depthwise_conv
-from jaxnets.layers.conv_transpose import conv_transpose
-from jaxnets.layers.dense import dense
-from jaxnets.layers.dropout import dropout, spatial_dropout
+from jaxnets.layers.cells import Cell, LSTMCarry, gru_cell, lstm_cell, rnn_cell
+from jaxnets.layers.conv import conv, conv_transpose, depthwise_conv
+from jaxnets.layers.dense import dense, maxout
+from jaxnets.layers.dropout import dropout, gaussian_noise, masking_noise, salt_and_pepper, spatial_dropout
 from jaxnets.layers.embed import embed
 from jaxnets.layers.flatten import flatten, unflatten
-from jaxnets.layers.maxout import maxout
-from jaxnets.layers.noise import gaussian_noise, masking_noise, salt_and_pepper
-from jaxnets.layers.norm import group_norm, layer_norm, local_response_norm
+from jaxnets.layers.norm import batch_norm, group_norm, layer_norm, local_response_norm
 from jaxnets.layers.pool import adaptive_avg_pool, avg_pool, global_avg_pool, global_max_pool, max_pool
 from jaxnets.layers.prelu import prelu
 from jaxnets.layers.recurrent import bidirectional, recurrent

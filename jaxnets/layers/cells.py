@@ -1,18 +1,89 @@
-"""Recurrent cells: Elman's RNN, the LSTM, the GRU."""
+"""Recurrent cells: the record `Cell`, Elman's RNN, the LSTM, the GRU."""
 
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxnets.core.checks import along_last
-from jaxnets.core.errors import check_count, concrete
+from jaxnets.core.checks import along_last, check_floating, check_params
+from jaxnets.core.contract import check_key
+from jaxnets.core.dtypes import param_dtype, to_dtype
+from jaxnets.core.equality import Ingredients
+from jaxnets.core.errors import NetError, check_count, concrete
 from jaxnets.core.layer import labeled
-from jaxnets.core.net import Key, Params
-from jaxnets.layers.cell import Cell, Initializer, Part, make_cell
-from jaxnets.ops.recurrent import gru_scan, lstm_scan, rnn_scan
+from jaxnets.core.net import Key, Params, spec
+from jaxnets.core.value import Value
+from jaxnets.ops.recurrent import GRU, LSTM, RNN_RELU, RNN_TANH, Recurrence, recurrent_scan
+
+Initializer = jax.nn.initializers.Initializer
+Carry = Any  # a pytree of arrays, batch axis first
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Cell(Value):
+    """One step of a recurrence, as pure functions; `jn.recurrent(cell)` makes a network of it.
+
+    The memory of a cell, its carry, is data that goes in and out, not a network's state: a pytree of arrays, batch axis
+    first, whose structure, shapes and dtypes a step preserves.
+
+    Attributes:
+        init: `(key, x) -> params` for the input `(batch, in)` of one step; only its shape and dtype are read.
+        step: `(params, carry, x) -> (carry, y)` with `x` `(batch, in)` and `y` `(batch, features)` in the dtype of `x`.
+        initial_carry: `(batch, dtype) -> carry`, the carry before the first step, from the batch size and the dtype of
+            the input.
+        features: width of `y`.
+        scan: `(params, carry, x, mask, reverse, unroll) -> (carry, y)`, an optional faster way to compute all steps,
+            with `x` `(time, batch, in)`, `y` `(time, batch, features)`, and a mask `(time, batch)` of the real steps or
+            `None`.
+        label: how the cell was written, `lstm_cell(64)`.
+        constructor: the function that made it, such as `jn.lstm_cell`, or `None` if unknown.
+        arguments: the arguments of that call by name, including defaults.
+
+    >>> import jax, jax.numpy as jnp, jaxnets as jn
+    >>> cell = jn.gru_cell(3)
+    >>> x = jnp.ones((2, 4))
+    >>> params = cell.init(jax.random.key(0), x)
+    >>> carry, y = cell.step(params, cell.initial_carry(2, x.dtype), x)
+    >>> cell, y.shape
+    (gru_cell(3), (2, 3))
+    """
+
+    init: Callable[[Key, Any], Params]
+    step: Callable[[Params, Carry, jax.Array], tuple[Carry, jax.Array]]
+    initial_carry: Callable[[int, Any], Carry]
+    features: int
+    label: str = "cell"
+    scan: Callable[..., tuple[Carry, jax.Array]] | None = None
+    constructor: Callable[..., Any] | None = field(default=None, init=False)
+    arguments: Mapping[str, Any] = field(default_factory=dict, init=False)
+
+    @cached_property
+    def ingredients(self) -> Ingredients:
+        """What equality compares: the constructor and its arguments, or the functions if those are unknown."""
+        if self.constructor is None:
+            return Ingredients(self.init, self.step, self.initial_carry, self.features, self.scan)
+        return Ingredients(self.constructor, self.arguments)
+
+    def __repr__(self) -> str:
+        return self.label
+
+
+class Part(NamedTuple):
+    """A parameter of several gates side by side: how one gate is drawn, its shape, and how many there are.
+
+    A length of `IN` in the shape is the width of the input.
+    """
+
+    init: Initializer
+    shape: tuple[int, ...]
+    gates: int = 1
+
+
+IN = -1
+
 
 _GLOROT = jax.nn.initializers.glorot_uniform()
 _ORTHOGONAL = jax.nn.initializers.orthogonal()
@@ -66,10 +137,7 @@ def rnn_cell(
     >>> sorted(cell.init(jax.random.key(0), jnp.ones((1, 4))))
     ['bias', 'kernel', 'recurrent_kernel']
     """
-    check_count("features", features)
-
-    def parts(width: int) -> dict[str, Part]:
-        return _matrices(width, features, 1, use_bias, kernel_init, recurrent_init, bias_init)
+    parts = _parts(features, 1, use_bias, kernel_init, recurrent_init, bias_init)
 
     def step(params: Params, h: Any, x: Any) -> Any:
         # (batch, H)
@@ -77,9 +145,8 @@ def rnn_cell(
         return h, h
 
     # The fast scan knows the derivatives of these two.
-    known = activation is jnp.tanh or activation is jax.nn.relu
-    scan = functools.partial(rnn_scan, relu=activation is jax.nn.relu) if known else None
-    return make_cell(parts, step, features, scan=scan)
+    recurrence = RNN_TANH if activation is jnp.tanh else RNN_RELU if activation is jax.nn.relu else None
+    return make_cell(parts, step, recurrence=recurrence)
 
 
 @labeled
@@ -130,7 +197,6 @@ def lstm_cell(
     >>> params["kernel"].shape, params["bias"].tolist()
     ((3, 8), [0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0])
     """
-    check_count("features", features)
     concrete(forget_bias, "forget_bias")
 
     def draw_bias(key: Key, shape: Any, dtype: Any = None, out_sharding: Any = None) -> jax.Array:
@@ -138,11 +204,9 @@ def lstm_cell(
         b_i, b_g, b_o = (bias_init(each, (features,), dtype) for each in jax.random.split(key, 3))
         return jnp.concatenate([b_i, jnp.full((features,), forget_bias, dtype), b_g, b_o])
 
-    def parts(width: int) -> dict[str, Part]:
-        matrices = _matrices(width, features, 4, use_bias, kernel_init, recurrent_init, bias_init)
-        bias = {"bias": Part(draw_bias, (4 * features,))} if use_bias else {}
-        peephole = {"peephole": Part(peephole_init, (3, features))} if peepholes else {}
-        return matrices | bias | peephole
+    parts = _parts(features, 4, use_bias, kernel_init, recurrent_init, bias_init)
+    parts |= {"bias": Part(draw_bias, (4 * features,))} if use_bias else {}
+    parts |= {"peephole": Part(peephole_init, (3, features))} if peepholes else {}
 
     def step(params: Params, carry: LSTMCarry, x: Any) -> Any:
         c, h = carry
@@ -166,12 +230,7 @@ def lstm_cell(
         wide = hidden.dtype if jnp.finfo(hidden.dtype).bits >= 32 else jnp.float32
         return LSTMCarry(jax.ShapeDtypeStruct(hidden.shape, wide), hidden)
 
-    # The fast scan returns the carry as a plain tuple.
-    def scan(params: Params, carry: LSTMCarry, x: Any, mask: Any, **how: Any) -> Any:
-        last, y = lstm_scan(params, carry, x, mask, **how)
-        return LSTMCarry(*last), y
-
-    return make_cell(parts, step, features, carry, scan=None if peepholes else scan)
+    return make_cell(parts, step, carry, None if peepholes else LSTM)
 
 
 @labeled
@@ -218,11 +277,8 @@ def gru_cell(
     >>> params["recurrent_kernel"].shape, params["recurrent_bias"].shape
     ((2, 6), (2,))
     """
-    check_count("features", features)
-
-    def parts(width: int) -> dict[str, Part]:
-        matrices = _matrices(width, features, 3, use_bias, kernel_init, recurrent_init, bias_init)
-        return matrices | ({"recurrent_bias": Part(bias_init, (features,))} if use_bias and reset_after else {})
+    parts = _parts(features, 3, use_bias, kernel_init, recurrent_init, bias_init)
+    parts |= {"recurrent_bias": Part(bias_init, (features,))} if use_bias and reset_after else {}
 
     def step(params: Params, h: Any, x: Any) -> Any:
         # (batch, 3 H) and (H, 3 H)
@@ -240,11 +296,10 @@ def gru_cell(
         h = (1 - z) * n + z * h
         return h, h
 
-    return make_cell(parts, step, features, scan=gru_scan if reset_after else None)
+    return make_cell(parts, step, recurrence=GRU if reset_after else None)
 
 
-def _matrices(
-    width: int,
+def _parts(
     features: int,
     gates: int,
     use_bias: bool,
@@ -253,11 +308,95 @@ def _matrices(
     bias_init: Initializer,
 ) -> dict[str, Part]:
     """Return the parameters that all cells have: `kernel`, `recurrent_kernel` and `bias`."""
+    check_count("features", features)
     bias = {"bias": Part(bias_init, (features,), gates)} if use_bias else {}
     return {
-        "kernel": Part(kernel_init, (width, features), gates),
+        "kernel": Part(kernel_init, (IN, features), gates),
         "recurrent_kernel": Part(recurrent_init, (features, features), gates),
     } | bias
+
+
+def make_cell(
+    parts: Mapping[str, Part],
+    step: Callable[[Params, Carry, Any], tuple[Carry, Any]],
+    carry: Callable[[Any], Carry] = lambda hidden: hidden,
+    recurrence: Recurrence | None = None,
+) -> Cell:
+    """Make a cell that checks its arguments.
+
+    Args:
+        parts: the parameters by name.
+        step: as in `Cell`, with parameters in the dtype of the input.
+        carry: the spec of the carry, from the spec of the output h.
+        recurrence: the same as `step`, for a fast scan.
+    """
+    features = parts["recurrent_kernel"].shape[0]
+
+    def sized(width: int) -> dict[str, Part]:
+        shapes = {name: tuple(width if n == IN else n for n in part.shape) for name, part in parts.items()}
+        return {name: part._replace(shape=shapes[name]) for name, part in parts.items()}
+
+    def init_fn(key: Key, x: Any) -> Params:
+        check_key(key)
+        x = spec(x)  # (batch, in)
+        _check_step(x)
+        params = {}
+        # Each parameter, and each gate of it, has its own key.
+        for own, (name, part) in zip(jax.random.split(key, len(parts)), sized(x.shape[-1]).items(), strict=True):
+            draws = [part.init(each, part.shape, param_dtype(x)) for each in jax.random.split(own, part.gates)]
+            params[name] = jnp.concatenate(draws, axis=-1)
+        return params
+
+    def checked(params: Params, carried: Carry, x: Any) -> tuple[Params, Carry]:
+        _check_step(x)
+        # Gates are concatenated along the last axis.
+        shapes = {name: (*s[:-1], gates * s[-1]) for name, (_, s, gates) in sized(x.shape[-1]).items()}
+        check_params(params, shapes, x)
+        like = carry(jax.ShapeDtypeStruct((x.shape[0], features), x.dtype))
+        return to_dtype(params, x.dtype), match_carry(carried, like)
+
+    def step_fn(params: Params, carried: Carry, x: Any) -> tuple[Carry, Any]:
+        params, carried = checked(params, carried, spec(x))
+        return step(params, carried, jnp.asarray(x))
+
+    def scan_fn(params: Params, carried: Carry, x: Any, mask: Any, *, reverse: bool, unroll: int) -> Any:
+        assert recurrence is not None
+        # x is (time, batch, in); a step sees (batch, in).
+        params, carried = checked(params, carried, jax.ShapeDtypeStruct(x.shape[1:], x.dtype))
+        return recurrent_scan(recurrence, params, carried, x, mask, reverse=reverse, unroll=unroll)
+
+    def initial_carry(batch: int, dtype: Any) -> Carry:
+        if not jnp.issubdtype(dtype, jnp.floating):
+            hint = "pass the dtype of the input, x.dtype"
+            raise NetError(f"expects a floating dtype, got {jnp.dtype(dtype)}; {hint}", label="initial_carry")
+        like = carry(jax.ShapeDtypeStruct((batch, features), jnp.dtype(dtype)))
+        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
+
+    return Cell(init_fn, step_fn, initial_carry, features, scan=scan_fn if recurrence else None)
+
+
+def _check_step(x: Any) -> None:
+    check_floating(x)
+    if len(x.shape) != 2:
+        raise NetError(f"expects one step (batch, features), got {x.shape}; run sequences with jn.recurrent(cell)")
+
+
+def match_carry(carry: Carry, like: Carry) -> Carry:
+    """Cast a carry to the dtypes of `like`, a pytree of `jax.ShapeDtypeStruct`.
+
+    Raises:
+        NetError: if the structures or the shapes differ.
+    """
+
+    def shapes(tree: Carry) -> Any:
+        return jax.tree.map(jnp.shape, tree)
+
+    if jax.tree.structure(carry) != jax.tree.structure(like) or shapes(carry) != shapes(like):
+        raise NetError(
+            f"expects the carry {shapes(like)}, got {shapes(carry)}; pass the carry that return_carry=True returned "
+            f"for the same batch, or start from cell.initial_carry(batch, dtype)"
+        )
+    return jax.tree.map(lambda leaf, wanted: jnp.asarray(leaf, wanted.dtype), carry, like)
 
 
 def _affine(params: Params, x: Any) -> Any:

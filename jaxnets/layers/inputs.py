@@ -29,6 +29,12 @@ def channels_of(x: Any, name: str = "channels") -> tuple[int]:
     return shape[-1:]
 
 
+def check_divides(what: str, n: int, groups: int) -> None:
+    """Check that a number of channels or features is divisible by the number of groups."""
+    if n % groups:
+        raise NetError(f"expects {what} divisible by groups, got {n} {what} in {groups} groups")
+
+
 def zero_padding(x: Any) -> tuple[jax.Array, jax.Array | None]:
     """Return an input with zeros for padding, and a mask of the real values, or `None` if all are real."""
     values = jnp.asarray(x.zeroed() if isinstance(x, Padded) else x)

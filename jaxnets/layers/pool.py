@@ -64,9 +64,7 @@ def max_pool(
     windows = Windows(kernel_size, kernel_size if stride is None else stride, padding, dilation)
 
     def apply(_: Any, x: Any) -> jax.Array:
-        grid = windows.over(x, ceil=ceil_mode)
-        _check_filled(x, grid)
-        return ops.max_pool(jnp.asarray(x), *grid)
+        return ops.max_pool(jnp.asarray(x), *_filled(windows, x, ceil_mode))
 
     return refuse_padded(layer(None, apply))
 
@@ -109,11 +107,9 @@ def avg_pool(
     windows = Windows(kernel_size, kernel_size if stride is None else stride, padding, dilation)
 
     def apply(_: Any, x: Any) -> jax.Array:
-        grid = windows.over(x, ceil=ceil_mode)
-        _check_filled(x, grid)
         # Without ceil_mode: positions that it adds never count.
         counted = windows.over(x).padding if count_include_pad else None
-        return ops.avg_pool(jnp.asarray(x), *grid, counted)
+        return ops.avg_pool(jnp.asarray(x), *_filled(windows, x, ceil_mode), counted)
 
     return refuse_padded(layer(None, apply))
 
@@ -207,12 +203,13 @@ def _nonempty_rank(label: str, x: Any, rank: int | None = None) -> int:
     return found
 
 
-def _check_filled(x: Any, grid: Grid) -> None:
-    """Check that every window contains a position of the input, so that its maximum and mean are defined."""
-    spatial = tuple(x.shape[1:-1])
+def _filled(windows: Windows, x: Any, ceil: bool) -> Grid:
+    """Return the windows over an input, each of which contains a position of it: maximum and mean are defined."""
+    grid, spatial = windows.over(x, ceil=ceil), tuple(x.shape[1:-1])
     for axis, count in enumerate(ops.window_counts(spatial, *grid)):
         if not count.all():
             raise NetError(
                 f"expects some input in every window, but with {AXES[len(spatial)][axis]} {spatial[axis]} and padding "
-                f"{grid.padding[axis]} a window of {grid.kernel_size[axis]} lies entirely in the padding; pad less"
+                f"{grid.padding[axis]} a window of {grid.size[axis]} lies entirely in the padding; pad less"
             )
+    return grid

@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets.combinators.serial import build_child
+from jaxnets.core.contract import check_key
 from jaxnets.core.dtypes import to_dtype
 from jaxnets.core.errors import NetError, check_count, concrete, labeled_as
 from jaxnets.core.layer import labeled
-from jaxnets.core.net import Key, Net, Params, State, apply_child, check_key, compose, fold, spec
+from jaxnets.core.net import Key, Net, Params, State, apply_child, compose, fold, spec
 from jaxnets.core.padded import Padded, step_check
 from jaxnets.core.value import made_by
-from jaxnets.layers.cell import Carry, Cell, match_carry
+from jaxnets.layers.cells import Carry, Cell, match_carry
 from jaxnets.layers.dropout import dropout as dropout_layer
 from jaxnets.layers.inputs import values_of
 
@@ -74,18 +75,13 @@ def recurrent(
     for cell in cells:
         _check_cell(cell)
     check_count("unroll", unroll)
-    between = dropout_layer(dropout)
-    single = len(cells) == 1
-    if single and concrete(dropout) != 0.0:
-        raise NetError("has one cell, and dropout acts between cells; put jn.dropout(rate) after it")
-    # Only the last cell follows the caller's wishes; the others pass on all outputs.
-    last = {"return_sequences": return_sequences, "return_carry": return_carry or not single}
-    inner = {"return_sequences": True, "return_carry": True}
+    between, single = _between(dropout, len(cells), "cell"), len(cells) == 1
     # Options that converters and summaries read from each child.
     recorded = {"dropout": dropout, "reverse": reverse}
+    # All cells but the last pass on all outputs.
     nets = [
         _scanned(
-            cell, reverse=reverse, unroll=unroll, recorded=recorded, **(last if place == len(cells) - 1 else inner)
+            cell, reverse, return_sequences or place + 1 < len(cells), return_carry or not single, recorded, unroll
         )
         for place, cell in enumerate(cells)
     ]
@@ -147,14 +143,21 @@ def bidirectional(
     if isinstance(merge, str) and merge != "concatenate":
         raise NetError(f"expects merge 'concatenate' or a function of two arrays, got {merge!r}")
     check_count("layers", layers)
-    between = dropout_layer(dropout)
-    if layers == 1:
-        if concrete(dropout) != 0.0:
-            raise NetError("has one layer, and dropout acts between layers; put jn.dropout(rate) after it")
-        return _both_ways(cells, merge, return_sequences, return_carry)
+    between, single = _between(dropout, layers, "layer"), layers == 1
     # All layers but the last pass on all outputs.
-    nets = [_both_ways(cells, merge, return_sequences or place < layers - 1, True, dropout) for place in range(layers)]
-    return _stacked((cells,) * layers, nets, between, return_carry)
+    nets = [
+        _both_ways(cells, merge, return_sequences or place + 1 < layers, return_carry or not single, dropout)
+        for place in range(layers)
+    ]
+    return nets[0] if single else _stacked((cells,) * layers, nets, between, return_carry)
+
+
+def _between(dropout: Any, n: int, what: str) -> Net:
+    """Return the dropout between several cells or layers."""
+    between = dropout_layer(dropout)
+    if n == 1 and concrete(dropout) != 0.0:
+        raise NetError(f"has one {what}, and dropout acts between {what}s; put jn.dropout(rate) after it")
+    return between
 
 
 def _both_ways(
@@ -162,13 +165,11 @@ def _both_ways(
     merge: str | Callable[[jax.Array, jax.Array], jax.Array],
     return_sequences: bool,
     return_carry: bool,
-    dropout: Any = None,
+    dropout: Any,
 ) -> Net:
     """Make a network of two cells that run in opposite directions."""
-    ends = {"return_sequences": return_sequences, "return_carry": True}
-    recorded = {} if dropout is None else {"dropout": dropout}
     children = {
-        name: _scanned(cell, reverse=name == "backward", recorded=recorded, **ends)
+        name: _scanned(cell, name == "backward", return_sequences, True, {"dropout": dropout})
         for name, cell in zip(("forward", "backward"), cells, strict=True)
     }
 
@@ -207,12 +208,11 @@ def _both_ways(
 
 def _scanned(
     cell: Cell,
-    *,
     reverse: bool,
     return_sequences: bool,
     return_carry: bool,
-    unroll: int = 1,
     recorded: Mapping[str, Any],
+    unroll: int = 1,
 ) -> Net:
     """Make a network of one cell, which records further arguments for those who inspect it."""
     # Under `jit`, so that eager calls compile the loop only once. The cache belongs to the network.
@@ -275,24 +275,17 @@ def _scan(
     if cell.scan is not None:
         # (time, batch, features)
         carry, ys = cell.scan(params, carry, values, mask, reverse=reverse, unroll=unroll)
-        return carry, jnp.swapaxes(ys, 0, 1) if sequences else _last(ys, mask, reverse)
-    params = to_dtype(params, values.dtype)
-    # (batch, features)
-    nothing = jnp.zeros((values.shape[1], cell.features), values.dtype)
+    else:
+        params = to_dtype(params, values.dtype)
 
-    def step(carried: tuple[Carry, Any], now: tuple[Any, Any]) -> tuple[tuple[Carry, Any], Any]:
-        carry, last = carried
-        x, real = now
-        new, y = cell.step(params, carry, x)
-        if real is not None:
-            # Past the end of a sequence the carry stays, and the output is zero, or that of the last real step.
-            new, y = _where(real, (new, y), (carry, nothing if sequences else last))
-        return ((new, None), y) if sequences else ((new, y), None)
+        def step(carry: Carry, now: tuple[Any, Any]) -> tuple[Carry, Any]:
+            x, real = now
+            new, y = cell.step(params, carry, x)
+            # Past the end of a sequence the carry stays, and the output is zero.
+            return (new, y) if real is None else _where(real, (new, y), (carry, jnp.zeros_like(y)))
 
-    # The last output is carried along only if it alone is returned.
-    start = (carry, None if sequences else nothing)
-    (carry, last), ys = jax.lax.scan(step, start, (values, mask), reverse=reverse, unroll=unroll)
-    return carry, jnp.swapaxes(ys, 0, 1) if sequences else last
+        carry, ys = jax.lax.scan(step, carry, (values, mask), reverse=reverse, unroll=unroll)
+    return carry, jnp.swapaxes(ys, 0, 1) if sequences else _last(ys, mask, reverse)
 
 
 def _last(ys: jax.Array, mask: jax.Array | None, reverse: bool) -> jax.Array:

@@ -2,27 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from jaxnets.core.checks import check_floating
 from jaxnets.core.errors import NetError
 from jaxnets.core.net import Key, Net, Params, State
 from jaxnets.core.padded import Padded
-from jaxnets.ops.geometry import Pairs, Sizes, out_sizes
+from jaxnets.ops.geometry import Sizes
+from jaxnets.ops.windows import Windows as Grid
 
 Ints = int | Sequence[int]
 Padding = str | int | Sequence[int] | Sequence[tuple[int, int]]
 
 AXES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
-
-
-class Grid(NamedTuple):
-    """A sliding window over one input, with a number, or a pair of numbers, for each spatial axis."""
-
-    kernel_size: Sizes
-    stride: Sizes
-    padding: Pairs
-    dilation: Sizes
 
 
 @dataclass(frozen=True)
@@ -157,16 +149,6 @@ def check_spatial(x: Any, rank: int | None = None) -> int:
     raise NetError(f"expects {listed}, got {shape}{hint}")
 
 
-def zero_past_end(net: Net) -> Net:
-    """Return a layer that sees zeros after the end of each `Padded` sequence, whatever values were there."""
-
-    def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
-        x = Padded(x.zeroed(), x.lengths) if isinstance(x, Padded) else x
-        return net.apply(params, state, x, key=key, train=train)
-
-    return replace(net, apply=apply)
-
-
 def refuse_padded(net: Net) -> Net:
     """Return a layer that refuses `Padded` sequences, since it would mix padding into its output."""
 
@@ -198,9 +180,9 @@ def _pair(value: Any) -> tuple:
 
 def _check_fit(spatial: Sizes, grid: Grid) -> None:
     """Check that at least one window fits into the padded input on every axis."""
-    for axis, out in enumerate(out_sizes(spatial, *grid)):
+    for axis, out in enumerate(grid.out(spatial)):
         if out < 1:
-            kernel_size, dilation, padding = grid.kernel_size[axis], grid.dilation[axis], sum(grid.padding[axis])
+            kernel_size, dilation, padding = grid.size[axis], grid.dilation[axis], sum(grid.padding[axis])
             extent = f" ({dilation * (kernel_size - 1) + 1} with dilation {dilation})" if dilation > 1 else ""
             padded = f" and {padding} of padding" if padding else ""
             size = f"{AXES[len(spatial)][axis]} {spatial[axis]}{padded}"

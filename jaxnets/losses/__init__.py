@@ -15,6 +15,7 @@ from jaxnets.losses.classification import (
 )
 from jaxnets.losses.ctc import ctc
 from jaxnets.losses.generative import energy_gap, gaussian_kl, negative_elbo
+from jaxnets.losses.labels import takes_labels
 from jaxnets.losses.margins import crammer_singer_hinge, exponential, hinge, multiclass_hinge, perceptron, squared_hinge
 from jaxnets.losses.regression import (
     absolute_error,
@@ -59,5 +60,6 @@ __all__ = [
     "squared_error",
     "squared_hinge",
     "squared_log_error",
+    "takes_labels",
     "weighted",
 ]

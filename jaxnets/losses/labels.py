@@ -24,7 +24,13 @@ class Labels:
 def takes_labels(function: F, labels: Labels | None = Labels()) -> F:
     """Declare that the integer targets of a function of `(outputs, targets)` are classes, and return the function.
 
-    A custom loss declares it by `takes_labels(my_loss)`.
+    `jn.train` checks labels before a training run with a loss or a metric that declares them. It decorates a custom
+    loss, `@jn.losses.takes_labels`.
+
+    Args:
+        function: the loss, or the `measure` of a metric.
+        labels: the integers that it takes; default: those from 0 to the width of the outputs less 1. `None` declares
+            nothing.
 
     >>> labels_of(takes_labels(lambda outputs, targets: outputs[:, 0]))
     Labels(first=0, none=())

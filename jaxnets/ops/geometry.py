@@ -87,6 +87,11 @@ def padded(x: jax.Array, geometry: Geometry) -> jax.Array:
     return lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *edges, (0, 0, 0)))
 
 
+def flipped(kernel: jax.Array) -> jax.Array:
+    """Return the kernel of the input gradient: spatially flipped, `(*window, features, channels)`."""
+    return jnp.swapaxes(jnp.flip(kernel, range(kernel.ndim - 2)), -2, -1)
+
+
 def elements(window: Sizes) -> list[Sizes]:
     """Return the indices of a window's elements in row-major order."""
     return [*itertools.product(*map(range, window))]

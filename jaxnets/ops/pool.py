@@ -52,17 +52,13 @@ def max_pool(x: jax.Array, window: Sizes, stride: Sizes, padding: Pairs, dilatio
     [3. 5.]
     """
     # Each pass pools one axis, or the whole of a small window.
-    for windows, size, spread in _passes(window, stride, padding, dilation):
-        # One slice per element of a long axis would take long to compile. `_reduce_window` does not dilate.
-        if size > MAX_SLICES and spread == 1:
-            x = _reduce_window(x, windows, -jnp.inf, lax.max)
-        else:
-            x = _maximum(x, windows)
+    for windows in _passes(window, stride, padding, dilation):
+        x = _reduce_window(x, windows, -jnp.inf, lax.max) if _is_long(windows) else _maximum(x, windows)
     return x
 
 
 @functools.partial(jax.jit, static_argnames=("window", "stride", "padding", "dilation", "counted"))
-def avg_pool(
+def avg_pool(  # noqa: D417 (the arguments that are not described are those of `max_pool`)
     x: jax.Array, window: Sizes, stride: Sizes, padding: Pairs, dilation: Sizes, counted: Pairs | None = None
 ) -> jax.Array:
     """Take the mean over each window: the sum of its elements divided by the number of positions that count.
@@ -70,11 +66,7 @@ def avg_pool(
     Sums are computed in float32 for narrower input.
 
     Args:
-        x: `(batch, *spatial, channels)`, floating.
-        window: sizes of the window.
-        stride: steps between windows.
-        padding: positions that windows extend over the edges, before and after each spatial axis, over zeros.
-        dilation: steps between the elements of one window.
+        x, window, stride, padding, dilation: as for `max_pool`, over zeros.
         counted: how far over the edges positions count in the mean; default: not at all.
 
     Returns:
@@ -86,9 +78,8 @@ def avg_pool(
     spatial = x.shape[1:-1]
     out = out_sizes(spatial, window, stride, padding, dilation)
     y = _widen(x)
-    for windows, size, spread in _passes(window, stride, padding, dilation):
-        long = size > MAX_SLICES and spread == 1
-        y = _reduce_window(y, windows, 0.0, lax.add) if long else _sum(y, windows)
+    for windows in _passes(window, stride, padding, dilation):
+        y = _reduce_window(y, windows, 0.0, lax.add) if _is_long(windows) else _sum(y, windows)
     counts = window_counts(spatial, window, stride, padding, dilation, counted)
     # All windows count the same number of elements.
     if all(len(set(count)) == 1 for count in counts):
@@ -150,11 +141,10 @@ def _widen(x: jax.Array) -> jax.Array:
     return x.astype(jnp.float32) if x.dtype.itemsize < 4 else x
 
 
-def _passes(window: Sizes, stride: Sizes, padding: Pairs, dilation: Sizes) -> list[tuple[Windows, int, int]]:
-    """Return the windows of each pass over the array, with the size of their longest axis and its dilation."""
+def _passes(window: Sizes, stride: Sizes, padding: Pairs, dilation: Sizes) -> list[Windows]:
+    """Return the windows of each pass over the array."""
     if math.prod(window) <= MAX_WHOLE and max(window) <= MAX_SLICES:
-        # No axis is longer than `MAX_SLICES`, so the dilation of 1 that is returned plays no part.
-        return [(Windows(window, stride, padding, dilation), max(window), 1)]
+        return [Windows(window, stride, padding, dilation)]
     rank, passes = len(window), []
     # The last axis first: each row keeps its first maximum, and then the first such row wins, as in row-major order.
     for axis in reversed(range(rank)):
@@ -162,8 +152,13 @@ def _passes(window: Sizes, stride: Sizes, padding: Pairs, dilation: Sizes) -> li
             (1,) * axis + (own[axis],) + (1,) * (rank - axis - 1) for own in (window, stride, dilation)
         )
         pairs = tuple(pair if k == axis else (0, 0) for k, pair in enumerate(padding))
-        passes.append((Windows(size, step, pairs, spread), window[axis], dilation[axis]))
+        passes.append(Windows(size, step, pairs, spread))
     return passes
+
+
+def _is_long(windows: Windows) -> bool:
+    """Tell whether one slice per element would take long to compile; `_reduce_window`, instead, does not dilate."""
+    return max(windows.size) > MAX_SLICES and set(windows.dilation) == {1}
 
 
 def _reduce_window(x: jax.Array, windows: Windows, initial: float, reduce: Callable) -> jax.Array:

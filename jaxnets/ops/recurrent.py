@@ -52,81 +52,40 @@ class Recurrence(NamedTuple):
     gate: Callable[[tuple[jax.Array, ...], jax.Array], jax.Array] = lambda coefficients, k: k
 
 
-def rnn_scan(
-    weights: Weights, h: jax.Array, x: jax.Array, mask: jax.Array | None = None, *, relu: bool = False,
-    reverse: bool = False, unroll: int = 1,
-) -> tuple[jax.Array, jax.Array]:  # fmt: skip
-    """Run h' = tanh(x W + h U + b), or with ReLU in place of tanh, over a sequence.
+def recurrent_scan(
+    recurrence: Recurrence,
+    weights: Weights,
+    carry: Any,
+    x: jax.Array,
+    mask: jax.Array | None = None,
+    *,
+    reverse: bool = False,
+    unroll: int = 1,
+) -> tuple[Any, jax.Array]:
+    """Run one of the recurrences below over a sequence.
 
     Args:
-        weights: `kernel` W `(in, H)`, `recurrent_kernel` U `(H, H)`, and optionally `bias` `(H,)`, in the dtype of `x`.
-        h: `(batch, H)`, before the step computed first.
+        recurrence: `RNN_TANH`, `RNN_RELU`, `LSTM` or `GRU`.
+        weights: `kernel` W `(in, gates · H)`, `recurrent_kernel` U `(H, gates · H)`, and optionally `bias`
+            `(gates · H,)`, in the dtype of `x`.
+        carry: h `(batch, H)`, or a tuple whose last element it is, before the step computed first.
         x: `(time, batch, in)`, floating.
         mask: booleans `(time, batch)`, true where a step is real; elsewhere the carry is unchanged, the output is zero
             and no gradient flows. Inputs there must be finite.
-        relu: whether to use ReLU.
         reverse: whether to run from the last step to the first.
         unroll: number of steps in one iteration of the loop.
 
     Returns:
-        h after the step computed last, and the outputs of all steps, `(time, batch, H)`.
+        The carry after the step computed last, and the outputs h of all steps, `(time, batch, H)`.
 
     >>> weights = {"kernel": jnp.eye(1), "recurrent_kernel": jnp.eye(1)}
-    >>> h, y = rnn_scan(weights, jnp.zeros((1, 1)), jnp.ones((3, 1, 1)), relu=True)
+    >>> h, y = recurrent_scan(RNN_RELU, weights, jnp.zeros((1, 1)), jnp.ones((3, 1, 1)))
     >>> print(h.ravel(), y.ravel())
     [3.] [1. 2. 3.]
     """
-    (h,), y = _run(_RNN_RELU if relu else _RNN_TANH, reverse, unroll, weights, (h,), x, mask)
-    return h, y
-
-
-def lstm_scan(  # noqa: D417 (the arguments that are not described are those of `rnn_scan`)
-    weights: Weights, carry: tuple[jax.Array, jax.Array], x: jax.Array, mask: jax.Array | None = None, *,
-    reverse: bool = False, unroll: int = 1,
-) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:  # fmt: skip
-    """Run c' = f c + i g, h' = o tanh(c') over a sequence.
-
-    The gates are in the order i, f, g, o, and are computed in the dtype of c.
-
-    Args:
-        weights: `kernel` `(in, 4 H)`, `recurrent_kernel` `(H, 4 H)`, and optionally `bias` `(4 H,)`, in the
-            dtype of `x`.
-        carry: c and h, `(batch, H)` each, before the step computed first.
-        x, mask, reverse, unroll: as for `rnn_scan`.
-
-    Returns:
-        c and h after the step computed last, and the outputs of all steps, `(time, batch, H)`.
-
-    >>> weights = {"kernel": jnp.zeros((1, 4)), "recurrent_kernel": jnp.zeros((1, 4))}
-    >>> (c, h), y = lstm_scan(weights, (jnp.ones((1, 1)), jnp.ones((1, 1))), jnp.ones((3, 1, 1)))
-    >>> print(c.ravel(), y.shape)
-    [0.125] (3, 1, 1)
-    """
-    return _run(_LSTM, reverse, unroll, weights, tuple(carry), x, mask)
-
-
-def gru_scan(  # noqa: D417 (the arguments that are not described are those of `rnn_scan`)
-    weights: Weights, h: jax.Array, x: jax.Array, mask: jax.Array | None = None, *,
-    reverse: bool = False, unroll: int = 1,
-) -> tuple[jax.Array, jax.Array]:  # fmt: skip
-    """Run h' = (1 − z) n + z h with n = tanh(x W_n + b_n + r (h U_n + b')) over a sequence.
-
-    The gates are in the order r, z, n; r multiplies the product with U.
-
-    Args:
-        weights: `kernel` `(in, 3 H)`, `recurrent_kernel` `(H, 3 H)`, and optionally `bias` `(3 H,)` and
-            `recurrent_bias` b' `(H,)`, in the dtype of `x`.
-        h, x, mask, reverse, unroll: as for `rnn_scan`.
-
-    Returns:
-        h after the step computed last, and the outputs of all steps, `(time, batch, H)`.
-
-    >>> weights = {"kernel": jnp.zeros((1, 3)), "recurrent_kernel": jnp.zeros((1, 3))}
-    >>> print(gru_scan(weights, jnp.ones((1, 1)), jnp.ones((3, 1, 1)))[1].ravel())
-    [0.5   0.25  0.125]
-    """
-    (h,), y = _run(_GRU, reverse, unroll, weights, (h,), x, mask)
-    return h, y
+    leaves, structure = jax.tree.flatten(carry)
+    last, y = _run(recurrence, reverse, unroll, weights, tuple(leaves), x, mask)
+    return jax.tree.unflatten(structure, last), y
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
@@ -326,7 +285,17 @@ def _gru_gate(coefficients: tuple[jax.Array, ...], k: jax.Array) -> jax.Array:
     return jnp.concatenate([k[..., : 2 * width], r * k[..., 2 * width :]], axis=-1)
 
 
-_RNN_TANH = _rnn(jnp.tanh, lambda h: 1 - h * h)
-_RNN_RELU = _rnn(jax.nn.relu, lambda h: (h > 0).astype(h.dtype))
-_LSTM = Recurrence(_lstm_prepare, _lstm_step, _lstm_tangent)
-_GRU = Recurrence(_gru_prepare, _gru_step, _gru_tangent, _gru_gate)
+RNN_TANH = _rnn(jnp.tanh, lambda h: 1 - h * h)
+"""h' = tanh(x W + h U + b)."""
+
+RNN_RELU = _rnn(jax.nn.relu, lambda h: (h > 0).astype(h.dtype))
+"""The same with ReLU in place of tanh."""
+
+LSTM = Recurrence(_lstm_prepare, _lstm_step, _lstm_tangent)
+"""c' = f c + i g, h' = o tanh(c'), of the carry (c, h). The gates are in the order i, f, g, o, in the dtype of c."""
+
+GRU = Recurrence(_gru_prepare, _gru_step, _gru_tangent, _gru_gate)
+"""h' = (1 − z) n + z h with n = tanh(x W_n + b_n + r (h U_n + b')).
+
+The gates are in the order r, z, n; r multiplies the product with U. The weights may have `recurrent_bias` b' `(H,)`.
+"""

@@ -52,7 +52,7 @@ def network(net: Any) -> Net:
 
 
 def objective_of(function: Any) -> ObjectiveFunction:
-    """Return an objective; a loss, recognized by its two required arguments, is passed through `jn.objective`.
+    """Return an objective; a loss, which requires at most two arguments, is passed through `jn.objective`.
 
     Raises:
         NetError: for something that is neither.
@@ -70,7 +70,8 @@ def objective_of(function: Any) -> ObjectiveFunction:
             f"expects an objective, or a loss (outputs, targets) of JAX arrays, got {shown(function)}; {hint}"
         )
     given: Any = function
-    return given if isinstance(given, Objective) or _required_arguments(given) != 2 else objective(given)
+    required = 3 if isinstance(given, Objective) else _required_arguments(given)
+    return given if required is None or required > 2 else objective(given)
 
 
 def metrics_of(metrics: Metrics) -> dict[str, Metric]:

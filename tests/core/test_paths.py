@@ -1,5 +1,4 @@
 import fnmatch
-import re
 from typing import Any
 
 import jax.numpy as jnp
@@ -51,9 +50,7 @@ names = st.text("ab-.", min_size=1, max_size=4)
 
 @given(st.text("ab*?[]!-^&|~\\.", max_size=7).filter(lambda p: "**" not in p), names)
 def test_within_a_name_it_is_the_standard_librarys(pattern, name):
-    backwards = any(low > high for low, high in re.findall(r"(.)-(.)", pattern))
-    if not backwards:  # these are errors here, and never match there
-        assert paths.matches(pattern, name) == fnmatch.fnmatchcase(name, pattern)
+    assert paths.matches(pattern, name) == fnmatch.fnmatchcase(name, pattern)
 
 
 def by_names(pattern: list[str], path: list[str]) -> bool:
@@ -94,7 +91,6 @@ def test_braces_that_do_not_close_stand_for_themselves():
     ("pattern", "message"),
     [
         ("conv**", r"pattern 'conv\*\*' has \*\* beside other"),
-        ("a/[z-a]", r"pattern 'a/\[z-a\]' is no pattern: bad .*range"),
     ],
 )
 def test_patterns_that_mean_nothing(pattern: str, message: str):

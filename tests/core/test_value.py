@@ -108,6 +108,20 @@ def test_user_functions_are_compared_by_identity():
     assert jn.layer(init, apply) == jn.layer(init, apply) != jn.layer(init, other)
 
 
+@jn.labeled
+def scaled(by, *, bias=0.0):
+    return jn.layer(None, lambda params, x: by * x + bias)
+
+
+def test_a_labeled_constructor_of_ones_own_makes_values():
+    net = scaled(2.0, bias=1.0)
+    assert repr(net) == "scaled(2.0, bias=1.0)"
+    assert net == scaled(2.0, bias=1.0) != scaled(2.0)
+    assert pickle.loads(pickle.dumps(jn.serial(net))) == jn.serial(net)
+    with pytest.raises(jn.NetError, match=r"scaled has no argument use_bias: "):
+        scaled(2.0, use_bias=1.0)
+
+
 def test_a_changed_net_is_unequal():
     net = jn.dense(3)
 

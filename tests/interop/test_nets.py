@@ -104,13 +104,24 @@ REFUSED = {
     "a function of NumPy": (lambda: jn.serial(a=jnp.linalg.norm), r"^a: .*can't write the function jax\.numpy"),
     "an array": (
         lambda: jn.models.lenet5_1998(2, codes=np.ones((2, 84), np.float32)),
-        r"^codes: .*can't write ndarray .*; make such a network in code",
+        r"^codes: .*can't write ndarray .*; to save params and state, leave net= out",
     ),
     "functions of a layer": (
         lambda: jn.serial(a=jn.Net(lambda key, x: ({}, {}), lambda params, state, x, **_: (x, state), "own")),
         r"^a: own can't be pickled or saved, since nothing says what made it",
     ),
 }
+
+
+def test_the_hint_of_a_custom_layer_works(tmp_path):
+    net, x = REFUSED["functions of a layer"][0](), jnp.ones((2, 3))
+    trees = net.init(jax.random.key(0), x)
+    with pytest.raises(
+        jn.NetError, match="to save params and state, leave net= out, and make the network in code again"
+    ):
+        jn.save(tmp_path / "net", trees, net=net)
+    jn.save(tmp_path / "net", trees)
+    np.testing.assert_array_equal(jn.predict(net, jn.load(tmp_path / "net"), x), jn.predict(net, trees, x))
 
 
 @pytest.mark.parametrize("what", REFUSED)

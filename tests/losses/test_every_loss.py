@@ -40,6 +40,7 @@ def test_the_table_has_every_loss():
         "ctc",
         "auxiliary_loss",
         "ignoring",
+        "takes_labels",
         "weighted",
         *GENERATIVE,
     }

@@ -11,18 +11,18 @@ from hypothesis import strategies as st
 
 import jaxnets as jn
 from jaxnets import Padded
-from jaxnets.ops.recurrent import gru_scan, lstm_scan, rnn_scan
+from jaxnets.ops.recurrent import GRU, LSTM, RNN_RELU, RNN_TANH, recurrent_scan
 from jaxnets.tracing.jaxprs import scan_parts
 from tests.oracle import floats
 
 WIDTH, FEATURES = 3, 2
 KINDS = {
-    "rnn": (rnn_scan, jn.rnn_cell(FEATURES)),
-    "rnn_relu": (functools.partial(rnn_scan, relu=True), jn.rnn_cell(FEATURES, activation=jax.nn.relu)),
-    "lstm": (lstm_scan, jn.lstm_cell(FEATURES)),
-    "lstm_no_bias": (lstm_scan, jn.lstm_cell(FEATURES, use_bias=False)),
-    "gru": (gru_scan, jn.gru_cell(FEATURES)),
-    "gru_no_bias": (gru_scan, jn.gru_cell(FEATURES, use_bias=False)),
+    "rnn": (functools.partial(recurrent_scan, RNN_TANH), jn.rnn_cell(FEATURES)),
+    "rnn_relu": (functools.partial(recurrent_scan, RNN_RELU), jn.rnn_cell(FEATURES, activation=jax.nn.relu)),
+    "lstm": (functools.partial(recurrent_scan, LSTM), jn.lstm_cell(FEATURES)),
+    "lstm_no_bias": (functools.partial(recurrent_scan, LSTM), jn.lstm_cell(FEATURES, use_bias=False)),
+    "gru": (functools.partial(recurrent_scan, GRU), jn.gru_cell(FEATURES)),
+    "gru_no_bias": (functools.partial(recurrent_scan, GRU), jn.gru_cell(FEATURES, use_bias=False)),
 }
 
 
@@ -154,7 +154,7 @@ def test_large_gates_saturate():
 
         def total(x):
             zeros = jnp.zeros((1, 1))
-            return lstm_scan(params, (zeros, zeros), x)[0][0].sum()
+            return recurrent_scan(LSTM, params, (zeros, zeros), x)[0][0].sum()
 
         value, slope = jax.value_and_grad(total)(jnp.full((3, 1, 1), sign))
         assert float(value) == c

@@ -3,6 +3,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,6 +52,19 @@ def test_it_prints_as_it_was_written():
     whole = jn.objective(partial(losses.cross_entropy, label_smoothing=0.1), regularizers.l2(0.1))
     assert isinstance(whole, Objective)
     assert repr(whole) == "objective(cross_entropy(label_smoothing=0.1), l2(0.1, on='**/kernel'))"
+
+
+@pytest.mark.parametrize("loss", [losses.energy_gap, losses.gaussian_kl])
+def test_a_loss_that_needs_no_targets_trains_alone(loss):
+    def apply(params, state, x, *, key=None, train=False):
+        y = x * params["scale"]
+        return {"energy_gap": y.sum(-1), "mean": y, "log_variance": y}, state
+
+    net = jn.Net(lambda key, x: ({"scale": jnp.ones(())}, {}), apply)
+    x, run = floats(8, 2), {"epochs": 2, "batch_size": 4, "key": jax.random.key(0)}
+    alone, whole = (jn.fit(net, each, optax.sgd(0.1), (x, x), **run) for each in (loss, jn.objective(loss)))
+    assert alone[0].params["scale"] == whole[0].params["scale"] != 1
+    np.testing.assert_array_equal(alone[1]["loss"], whole[1]["loss"])
 
 
 def loss(outputs, targets):

@@ -11,6 +11,11 @@ import jax.numpy as jnp
 from jaxnets.ops.geometry import Geometry, elements, padded, under
 
 
+def applies(map_: str, geometry: Geometry) -> bool:
+    """Return whether it computes a map of this geometry."""
+    return geometry.groups == geometry.channels
+
+
 def forward(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     """Return y, `(batch, *out, features)`."""
     g, slices, y = geometry, _slices(x, geometry), None

@@ -6,25 +6,30 @@
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jaxnets.core.errors import NetError
-from jaxnets.ops.conv import depthwise, eigen, groups, native, patches, phases, shifts
+from jaxnets.ops.conv import depthwise, eigen, groups, native, patches, shifts
 from jaxnets.ops.geometry import Geometry
 
 Form = Literal["native", "eigen", "patches", "shifts", "depthwise", "groups"]
 Map = Literal["forward", "to_input", "to_kernel"]  # x, w → y; dy, w → dx; x, dy → dw
 Bilinear = Callable[[jax.Array, jax.Array], jax.Array]
 
-FAST_COLUMNS = 24
-"""Columns that a matrix needs for a product at full speed."""
-
-FEW_CHANNELS = 8
-"""With at most this many channels, patches win: XLA's own convolution is slow there."""
+FORMS: dict[Form, Any] = {
+    "native": native,
+    "eigen": eigen,
+    "patches": patches,
+    "shifts": shifts,
+    "depthwise": depthwise,
+    "groups": groups,
+}
+"""One module for each formulation: the three maps, `applies(map_, geometry)`, and where a map writes more than its
+result, `written(map_, geometry)`, the numbers for one example: then the batch is computed in chunks."""
 
 NARROW = 16
 """For a map with at most this many output channels, XLA's own convolution beats Eigen."""
@@ -47,46 +52,20 @@ def formulation(map_: Map, geometry: Geometry, batch: int, itemsize: int, form: 
     g, name = geometry, form or choose(map_, geometry, itemsize)
     if not applies(name, map_, g):
         raise NetError(f"expects a convolution that the form {name!r} can compute, got {g}")
-    # Neither writes patches, so the batch needs no chunks.
-    if name in ("native", "depthwise"):
-        return partial(getattr(native if name == "native" else depthwise, map_), geometry=g)
+    module = FORMS[name]
     if name == "groups":
         # Each convolution of the loop gets the form that is fastest for it.
         one_group = formulation(map_, groups.per_product(g), batch, itemsize)
         return partial(getattr(groups, map_), geometry=g, compute=one_group)
-
-    module: Any = {"patches": patches, "shifts": shifts, "eigen": eigen}[name]
-    settings = {"block": block(g)} if name == "patches" else {}
-    if name == "patches" and map_ == "to_input":
-        # With windows at every position, patches are added where they overlap; anything else goes phase by phase.
-        if g.unit_stride:
-            return partial(patches.to_input, geometry=g, **settings)
-        return _by_chunks(partial(phases.to_input, geometry=g), _chunks(batch, phases.written(g) * itemsize))
-
-    # With a window at every position the input gradient is itself a convolution, of the flipped kernel.
-    computed = g.transposed() if map_ == "to_input" else g
-    # Eigen writes no patches.
-    chunks = 1 if name == "eigen" else _chunks(batch, module.written(computed, **settings) * itemsize)
+    compute = partial(getattr(module, map_), geometry=g)
+    chunks = _chunks(batch, module.written(map_, g) * itemsize) if hasattr(module, "written") else 1
     # The kernel gradient sums over the batch, so its chunks are added, not joined.
-    if map_ == "to_kernel":
-        return _summed_by_chunks(partial(module.to_kernel, geometry=g, **settings), chunks)
-    compute = partial(module.forward, geometry=computed, **settings)
-    return _by_chunks((lambda dy, w: compute(dy, flipped(w))) if map_ == "to_input" else compute, chunks)
+    return (_summed_by_chunks if map_ == "to_kernel" else _by_chunks)(compute, chunks)
 
 
 def applies(form: Form, map_: Map, geometry: Geometry) -> bool:
     """Return whether a formulation can compute one of the three maps."""
-    g = geometry
-    if form == "eigen":
-        # The input gradient is then a convolution of this geometry.
-        return eigen.applies(g.transposed() if map_ == "to_input" and g.unit_stride else g)
-    return {
-        "native": True,
-        "patches": g.groups == 1,
-        "shifts": g.unit_stride,
-        "depthwise": g.groups == g.channels,
-        "groups": g.groups > 1,
-    }[form]
+    return FORMS[form].applies(map_, geometry)
 
 
 def choose(map_: Map, geometry: Geometry, itemsize: int = 4) -> Form:
@@ -95,7 +74,7 @@ def choose(map_: Map, geometry: Geometry, itemsize: int = 4) -> Form:
     if g.groups > 1:
         return "depthwise" if g.groups == g.channels and math.prod(g.window) <= DEPTHWISE_ELEMENTS else "groups"
     # With a stride, neither shifts nor Eigen apply.
-    if g.channels <= FEW_CHANNELS or not g.unit_stride:
+    if g.channels <= patches.FEW_CHANNELS or not g.unit_stride:
         return "patches"
     if min(g.channels, g.features) >= WIDE:
         return "patches" if math.prod(g.out) <= SMALL_MAP else "native"
@@ -107,29 +86,10 @@ def choose(map_: Map, geometry: Geometry, itemsize: int = 4) -> Form:
     return "eigen" if itemsize == 4 and applies("eigen", map_, g) else "shifts"
 
 
-def block(geometry: Geometry) -> int:
-    """Return how many neighboring positions share one patch; 1 with more than `FEW_CHANNELS` channels.
-
-    It is the smallest block above 1 whose matrix has `FAST_COLUMNS` columns, or the largest block if none has.
-    """
-    g = geometry
-    if g.channels > FEW_CHANNELS:
-        return 1
-    # Blocks must tile the output, and their windows must overlap.
-    blocks = [b for b in range(1, g.out[-1] + 1) if g.out[-1] % b == 0 and (b - 1) * g.stride[-1] < g.reach[-1]]
-    # The matrix of a block has block · features columns.
-    return next((b for b in blocks if b > 1 and b * g.features >= FAST_COLUMNS), blocks[-1])
-
-
-def flipped(kernel: jax.Array) -> jax.Array:
-    """Return the kernel of the input gradient: spatially flipped, `(*window, features, channels)`."""
-    return jnp.swapaxes(jnp.flip(kernel, range(kernel.ndim - 2)), -2, -1)
-
-
 def check_form(form: str | None) -> None:
     """Raise if there is no such formulation."""
-    if form not in (None, *get_args(Form)):
-        raise NetError(f"expects a form among {', '.join(get_args(Form))}, got {form!r}")
+    if form not in (None, *FORMS):
+        raise NetError(f"expects a form among {', '.join(FORMS)}, got {form!r}")
 
 
 def match_varying(left: jax.Array, right: jax.Array) -> tuple[jax.Array, jax.Array]:

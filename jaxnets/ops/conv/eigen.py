@@ -12,15 +12,15 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnets.ops.conv import native
-from jaxnets.ops.geometry import Geometry
+from jaxnets.ops.geometry import Geometry, flipped
 
 MIN_ROWS_PER_PAD = 8
 """At least this many output rows for each padded one."""
 
 
-def applies(geometry: Geometry) -> bool:
+def applies(map_: str, geometry: Geometry) -> bool:
     """Return whether Eigen can compute a convolution and its kernel gradient with few padded rows."""
-    g = geometry
+    g = geometry.transposed() if map_ == "to_input" and geometry.unit_stride else geometry
     if len(g.window) != 2 or not g.unit_stride or set(g.dilation) != {1}:
         return False
     # In the kernel gradient: rows of the padded dy, and columns of the padded x.
@@ -35,6 +35,11 @@ def forward(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     # (batch, height + surplus, width, features)
     y = native.convolve(x, kernel, g.stride, ((low, high + _padding_rows(g)), columns))
     return lax.slice_in_dim(y, 0, g.out[0], axis=1)
+
+
+def to_input(dy: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
+    """Return the input gradient, which is itself such a convolution, of the flipped kernel."""
+    return forward(dy, flipped(kernel), geometry.transposed())
 
 
 def to_kernel(x: jax.Array, dy: jax.Array, geometry: Geometry) -> jax.Array:

@@ -21,6 +21,11 @@ MIN_CHANNELS = 16
 """Channels that one convolution of the loop has at least, where the input has as many."""
 
 
+def applies(map_: str, geometry: Geometry) -> bool:
+    """Return whether it computes a map of this geometry."""
+    return geometry.groups > 1
+
+
 def per_product(geometry: Geometry) -> Geometry:
     """Return the geometry of one convolution of the loop."""
     g, count = geometry, merged_groups(geometry)

@@ -11,6 +11,11 @@ from jax import lax
 from jaxnets.ops.geometry import Geometry
 
 
+def applies(map_: str, geometry: Geometry) -> bool:
+    """Return whether it computes a map of this geometry."""
+    return True
+
+
 def forward(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     """Return y, `(batch, *out, features)`."""
     g = geometry

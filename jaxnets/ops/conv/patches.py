@@ -16,47 +16,62 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxnets.ops.conv import phases
 from jaxnets.ops.geometry import Geometry, elements, padded, under
 
+FAST_COLUMNS = 24
+"""Columns that a matrix needs for a product at full speed."""
 
-def forward(x: jax.Array, kernel: jax.Array, geometry: Geometry, block: int = 1) -> jax.Array:
-    """Return y, `(batch, *out, features)`; `block` divides the last size of the output."""
+FEW_CHANNELS = 8
+"""With at most this many channels, patches win: XLA's own convolution is slow there."""
+
+
+def applies(map_: str, geometry: Geometry) -> bool:
+    """Return whether it computes a map of this geometry."""
+    return geometry.groups == 1
+
+
+def forward(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
+    """Return y, `(batch, *out, features)`."""
     # (batch, *out[:-1], blocks, elements)
-    patches = cut(x, geometry, block)
-    return jnp.matmul(patches, _matrix(kernel, geometry, block)).reshape(len(x), *geometry.out, geometry.features)
+    patches = cut(x, geometry)
+    return jnp.matmul(patches, _matrix(kernel, geometry)).reshape(len(x), *geometry.out, geometry.features)
 
 
-def to_input(dy: jax.Array, kernel: jax.Array, geometry: Geometry, block: int = 1) -> jax.Array:
+def to_input(dy: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     """Return the input gradient: the gradient of each patch, added up where patches overlap."""
-    g = geometry
+    g, size = geometry, block(geometry)
+    # Only windows at every position overlap in all; anything else goes phase by phase.
+    if not g.unit_stride:
+        return phases.to_input(dy, kernel, g)
     x = jax.ShapeDtypeStruct((len(dy), *g.spatial, g.channels), dy.dtype)
     # (batch, *out[:-1], blocks, block · features)
-    grouped = dy.reshape(len(dy), *g.out[:-1], g.out[-1] // block, block * g.features)
-    patches = jnp.matmul(grouped, _matrix(kernel, g, block).T)
+    grouped = dy.reshape(len(dy), *g.out[:-1], g.out[-1] // size, size * g.features)
+    patches = jnp.matmul(grouped, _matrix(kernel, g).T)
     # The transpose of `cut` adds up the patches where they overlap.
-    return jax.linear_transpose(lambda x: cut(x, g, block), x)(patches)[0]
+    return jax.linear_transpose(lambda x: cut(x, g), x)(patches)[0]
 
 
-def to_kernel(x: jax.Array, dy: jax.Array, geometry: Geometry, block: int = 1) -> jax.Array:
+def to_kernel(x: jax.Array, dy: jax.Array, geometry: Geometry) -> jax.Array:
     """Return the kernel gradient: that of the matrix, with the shifted copies added up."""
     g = geometry
-    patches = cut(x, g, block)
-    columns = dy.reshape(-1, block * g.features)
+    patches = cut(x, g)
+    columns = dy.reshape(-1, block(g) * g.features)
     # (elements, block · features), summed over batch and positions
     matrix = lax.dot_general(patches.reshape(-1, patches.shape[-1]), columns, (((0,), (0,)), ((), ())))
     kernel = jax.ShapeDtypeStruct(g.kernel, dy.dtype)
     # The transpose of `_matrix` adds up the shifted copies of the kernel.
-    return jax.linear_transpose(lambda kernel: _matrix(kernel, g, block), kernel)(matrix)[0]
+    return jax.linear_transpose(lambda kernel: _matrix(kernel, g), kernel)(matrix)[0]
 
 
-def cut(x: jax.Array, geometry: Geometry, block: int = 1) -> jax.Array:
-    """Return the patches, `(batch, *out, elements)`, with the last size of `out` divided by `block`."""
-    g, x = geometry, padded(x, geometry)
-    if block == 1:
+def cut(x: jax.Array, geometry: Geometry) -> jax.Array:
+    """Return the patches, `(batch, *out, elements)`, with the last size of `out` divided by that of a block."""
+    g, x, size = geometry, padded(x, geometry), block(geometry)
+    if size == 1:
         return jnp.concatenate([under(x, g, element) for element in elements(g.window)], -1)
     # Split the last axis into pieces as long as the step between blocks: a block sees its own piece and some that
     # follow, so its patch is a concatenation of contiguous pieces.
-    step, count, width = block * g.stride[-1], g.out[-1] // block, reach(g, block)
+    step, count, width = size * g.stride[-1], g.out[-1] // size, reach(g, size)
     # How many pieces one block sees, the last one in part.
     pieces = -(-width // step)
     # Zeros up to the last piece of the last block; negative, and so cropped, if windows end before the array does.
@@ -74,11 +89,27 @@ def cut(x: jax.Array, geometry: Geometry, block: int = 1) -> jax.Array:
     return jnp.concatenate(parts, -1)
 
 
-def written(geometry: Geometry, block: int = 1) -> int:
+def written(map_: str, geometry: Geometry) -> int:
     """Return how many numbers the patches of one example hold."""
+    g, size = geometry, block(geometry)
+    if map_ == "to_input":
+        return 0 if g.unit_stride else phases.written(g)
+    width = g.window[-1] if size == 1 else reach(g, size)
+    return math.prod(g.out) // size * math.prod(g.window[:-1]) * width * g.channels
+
+
+def block(geometry: Geometry) -> int:
+    """Return how many neighboring positions share one patch; 1 with more than `FEW_CHANNELS` channels.
+
+    It is the smallest block above 1 whose matrix has `FAST_COLUMNS` columns, or the largest block if none has.
+    """
     g = geometry
-    width = g.window[-1] if block == 1 else reach(g, block)
-    return math.prod(g.out) // block * math.prod(g.window[:-1]) * width * g.channels
+    if g.channels > FEW_CHANNELS:
+        return 1
+    # Blocks must tile the output, and their windows must overlap.
+    blocks = [b for b in range(1, g.out[-1] + 1) if g.out[-1] % b == 0 and (b - 1) * g.stride[-1] < g.reach[-1]]
+    # The matrix of a block has block · features columns.
+    return next((b for b in blocks if b > 1 and b * g.features >= FAST_COLUMNS), blocks[-1])
 
 
 def reach(geometry: Geometry, block: int) -> int:
@@ -86,14 +117,14 @@ def reach(geometry: Geometry, block: int) -> int:
     return (block - 1) * geometry.stride[-1] + geometry.reach[-1]
 
 
-def _matrix(kernel: jax.Array, geometry: Geometry, block: int) -> jax.Array:
+def _matrix(kernel: jax.Array, geometry: Geometry) -> jax.Array:
     """Return the kernel as a matrix, `(elements, block · features)`."""
-    g = geometry
-    if block == 1:
+    g, size = geometry, block(geometry)
+    if size == 1:
         return kernel.reshape(-1, g.features)
-    width, zero = reach(g, block), jnp.zeros((), kernel.dtype)
+    width, zero = reach(g, size), jnp.zeros((), kernel.dtype)
     shifted = []
-    for position in range(block):
+    for position in range(size):
         # Zeros before and after each copy, and between its elements where the window is dilated.
         low = position * g.stride[-1]
         edges = [(0, 0, 0)] * kernel.ndim
@@ -101,4 +132,4 @@ def _matrix(kernel: jax.Array, geometry: Geometry, block: int) -> jax.Array:
         # (*window[:-1], width, channels, features)
         shifted.append(lax.pad(kernel, zero, edges))
     rows = math.prod(g.window[:-1]) * width * g.channels
-    return jnp.stack(shifted, -2).reshape(rows, block * g.features)
+    return jnp.stack(shifted, -2).reshape(rows, size * g.features)

@@ -13,7 +13,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnets.ops.geometry import Geometry, elements, padded, under
+from jaxnets.ops.geometry import Geometry, elements, flipped, padded, under
+
+
+def applies(map_: str, geometry: Geometry) -> bool:
+    """Return whether it computes a map of this geometry."""
+    return geometry.unit_stride
 
 
 def forward(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
@@ -33,6 +38,11 @@ def forward(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
         y = part if y is None else y + part
     assert y is not None
     return y
+
+
+def to_input(dy: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
+    """Return the input gradient, which is itself such a convolution, of the flipped kernel."""
+    return forward(dy, flipped(kernel), geometry.transposed())
 
 
 def to_kernel(x: jax.Array, dy: jax.Array, geometry: Geometry) -> jax.Array:
@@ -61,8 +71,8 @@ def cut(x: jax.Array, geometry: Geometry) -> jax.Array:
     return jnp.concatenate([lax.slice_in_dim(x, start, start + g.out[-1], 1, x.ndim - 2) for start in starts], -1)
 
 
-def written(geometry: Geometry) -> int:
+def written(map_: str, geometry: Geometry) -> int:
     """Return how many numbers the patches of one example and the product with them hold."""
-    g = geometry
+    g = geometry.transposed() if map_ == "to_input" else geometry
     rows = math.prod(n + sum(pair) for n, pair in zip(g.spatial[:-1], g.padding[:-1]))
     return rows * g.out[-1] * (g.window[-1] * g.channels + math.prod(g.window[:-1]) * g.features)

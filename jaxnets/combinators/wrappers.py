@@ -1,18 +1,17 @@
-"""Mixed precision: networks whose parameters and arithmetic have different dtypes."""
+"""Networks run differently, with the same names and parameters: in mixed precision, or recomputed in backward."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxnets.combinators.remat import wrap
 from jaxnets.combinators.serial import Layer
 from jaxnets.core.dtypes import to_dtype
 from jaxnets.core.errors import NetError, shown
 from jaxnets.core.layer import as_net
-from jaxnets.core.net import Apply, Key, Net, Params, State, spec
+from jaxnets.core.net import Apply, Key, Net, Params, State, compose, spec
 from jaxnets.core.value import recorded
 
 
@@ -77,7 +76,7 @@ def cast(net: Layer, policy: Policy | Any = Policy()) -> Net:
         return _lower(inner, params, policy.param), state, spec_in(y, policy.output)
 
     label = f"cast({inner.label}, {jnp.dtype(policy.compute).name})"
-    return wrap("cast", inner, around, build, label)
+    return wrap("cast", inner, around(inner.apply), build, label, around=around)
 
 
 def spec_in(x: Any, dtype: Any) -> Any:
@@ -93,3 +92,57 @@ def _lower(net: Net, params: Params, dtype: Any) -> Params:
         known = net.children
         return {name: _lower(known[name], own, dtype) if name in known else own for name, own in params.items()}
     return to_dtype(params, dtype)
+
+
+@recorded
+def remat(net: Layer, *, policy: Callable[..., bool] | None = None) -> Net:
+    """Recompute a network's intermediate values in the backward pass instead of storing them.
+
+    Of the residuals only the network's input is stored; time rises by about one forward pass. Outputs, gradients,
+    names and parameters are unchanged.
+
+    Args:
+        net: the network, usually a block of a deep one.
+        policy: which values to store anyway, one of `jax.checkpoint_policies`.
+
+    >>> import jax, jax.numpy as jnp, jaxnets as jn
+    >>> remat(jn.dense(3)).init(jax.random.key(0), jnp.ones((1, 4)))[0]["kernel"].shape
+    (4, 3)
+    """
+    inner = as_net(net)
+
+    def around(apply_inner: Apply) -> Apply:
+        def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
+            def run(params: Params, state: State, x: Any, key: Key | None) -> tuple[Any, State]:
+                return apply_inner(params, state, x, key=key, train=train)
+
+            return jax.checkpoint(run, policy=policy)(params, state, x, key)
+
+        return apply
+
+    return wrap("remat", inner, around(inner.apply), inner.init_with_output, f"remat({inner.label})", around=around)
+
+
+def wrap(
+    kind: str,
+    inner: Net,
+    apply: Apply,
+    build: Callable[[Key, Any], tuple[Params, State, Any]],
+    label: str,
+    *,
+    around: Callable[[Apply], Apply] | None = None,
+    copies: int | None = None,
+) -> Net:
+    """Return a network that runs another one differently, with its children; `around` changes where it is cut."""
+    cut = inner.cut
+    return compose(
+        build,
+        apply,
+        label=label,
+        children=inner.children,
+        cut=None if cut is None or around is None else lambda path: around(cut(path)),
+        full_precision=inner.full_precision,
+        copies=inner.copies if copies is None else copies,
+        kind=kind,
+        inner=inner,
+    )
