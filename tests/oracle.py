@@ -7,7 +7,9 @@ import importlib.util
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
 
 HERE = Path(__file__).parent
@@ -23,6 +25,15 @@ def floats(*shape: int, seed: int = 0, scale: float = 1.0) -> np.ndarray:
 def integers(*shape: int, high: int, low: int = 0, seed: int = 0) -> np.ndarray:
     """Return int32 numbers in [low, high), the same in every run and on every machine."""
     return np.random.default_rng([seed, *shape]).integers(low, high, shape).astype(np.int32)
+
+
+def variables(net: Any, x: Any, *, seed: int = 0, scale: float = 1.0) -> tuple[Any, Any]:
+    """Return parameters and state of a net's shapes, all normal float32 numbers: nothing is compiled for them."""
+    shapes = jax.eval_shape(net.init, jax.eval_shape(lambda: jax.random.key(0)), x)
+    leaves, structure = jax.tree.flatten(shapes)
+    return jax.tree.unflatten(
+        structure, [floats(*leaf.shape, seed=seed + place, scale=scale) for place, leaf in enumerate(leaves)]
+    )
 
 
 def witness(
