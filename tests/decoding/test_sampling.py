@@ -49,70 +49,66 @@ def by_hand(read, row, *, key=KEY, temperature=1.0, top_k=WORDS):
     return text[-STEPS:]
 
 
+KEYS = jax.random.split(KEY, 4000)
+
+
 @functools.cache
 def sampling(top_k: int | None = None) -> Any:
-    """Return `sample` as one compiled function of parameters, state, prompts, key and temperature."""
+    """Return `sample`, mapped over keys and temperatures and compiled."""
 
     def draw(params: Any, state: Any, prompts: Any, key: Any, temperature: Any) -> jax.Array:
         return sample(NET, params, state, prompts, STEPS, key=key, temperature=temperature, top_k=top_k)
 
-    return jax.jit(draw)
+    return jax.jit(jax.vmap(draw, (None, None, None, 0, 0)))
+
+
+def many(trained: Trained, *temperatures: float, prompts: jn.Padded = PROMPTS, top_k: int | None = None) -> np.ndarray:
+    """Return what is drawn with 4,000 keys, each temperature with an equal share of them: (keys, examples, steps)."""
+    each = np.repeat(np.float32(temperatures), len(KEYS) // len(temperatures))
+    return np.asarray(sampling(top_k)(*trained, prompts, KEYS, each))
 
 
 @pytest.mark.parametrize("options", [{}, {"temperature": 0.5, "top_k": 3}, {"temperature": 0}], ids=str)
 def test_it_equals_a_loop_with_the_same_keys(trained: Trained, read, options):
-    got = sampling(options.get("top_k"))(*trained, PROMPTS, KEY, options.get("temperature", 1.0))
-    assert got.dtype == jnp.int32
-    assert got.tolist() == [by_hand(read, row, **options) for row in range(3)]
+    got = many(trained, options.get("temperature", 1.0), top_k=options.get("top_k"))
+    assert got.dtype == np.int32
+    assert got[7].tolist() == [by_hand(read, row, key=KEYS[7], **options) for row in range(3)]
 
 
 def test_it_is_a_function_to_jit_and_map(trained: Trained):
     """Mapped over keys and temperatures, 0 among them, it draws what it draws one by one."""
-    keys, temperatures = jax.random.split(KEY, 3), np.float32([0.0, 0.7, 2.0])
-
-    def draw(key, temperature):
-        return sample(NET, *trained, PROMPTS, STEPS, key=key, temperature=temperature)
-
-    together = np.asarray(jax.jit(jax.vmap(draw))(keys, temperatures))
-    for own, key, temperature in zip(together, keys, temperatures, strict=True):
-        np.testing.assert_array_equal(own, draw(key, temperature))
+    together, temperatures = many(trained, 0.0, 0.7, 1.0, 2.0), np.float32([0.0, 0.7, 1.0, 2.0])
+    for temperature, place in zip(temperatures, range(0, 4000, 1000), strict=True):
+        alone = sample(NET, *trained, PROMPTS, STEPS, key=KEYS[place], temperature=temperature)
+        np.testing.assert_array_equal(together[place], alone)
     np.testing.assert_array_equal(together[0], sample(NET, *trained, PROMPTS, STEPS, temperature=0))
 
 
-def test_an_example_does_not_depend_on_its_neighbors(trained: Trained):
-    together = np.asarray(sampling()(*trained, PROMPTS, KEY, 1.0))
-    alone = sampling()(*trained, jn.Padded(TOKENS[:1], LENGTHS[:1]), KEY, 1.0)
-    np.testing.assert_array_equal(together[:1], alone)
+def test_an_example_does_not_depend_on_its_neighbors_or_on_padding(trained: Trained):
+    together = many(trained, 1.0)
+    others = jn.Padded(np.concatenate([TOKENS[:1], (TOKENS[1:] + 1) % WORDS]), np.array([3, 3, 1], np.int32))
+    np.testing.assert_array_equal(many(trained, 1.0, prompts=others)[:, :1], together[:, :1])
     junk = np.where(np.arange(3)[None] < LENGTHS[:, None], TOKENS, -7)
-    np.testing.assert_array_equal(sampling()(*trained, jn.Padded(junk, LENGTHS), KEY, 1.0), together)
+    np.testing.assert_array_equal(many(trained, 1.0, prompts=jn.Padded(junk, LENGTHS)), together)
+
+
+@pytest.mark.slow
+def test_an_example_alone_is_what_it_is_among_others(trained: Trained):
+    alone = many(trained, 1.0, prompts=jn.Padded(TOKENS[:1], LENGTHS[:1]))
+    np.testing.assert_array_equal(alone, many(trained, 1.0)[:, :1])
 
 
 def test_it_continues_from_a_carry(trained: Trained):
     @jax.jit
-    def both(params: Any, state: Any) -> Any:
+    def rest(params: Any, state: Any) -> Any:
         (_, carry), _ = NET.apply(params, state, (TOKENS[:, :2], None))
-        return (
-            sample(NET, params, state, TOKENS, STEPS, key=KEY),
-            sample(NET, params, state, TOKENS[:, 2:], STEPS, key=KEY, carry=carry),
-        )
+        return sample(NET, params, state, TOKENS[:, 2:], STEPS, key=KEYS[0], carry=carry)
 
-    np.testing.assert_array_equal(*both(*trained))
+    whole = many(trained, 1.0, prompts=jn.Padded(TOKENS, np.full(3, 3, np.int32)))
+    np.testing.assert_array_equal(rest(*trained), whole[0])
 
 
-@functools.cache
-def drawing(top_k: int | None) -> Any:
-    def one(trained: Trained, key: Any, temperature: Any) -> jax.Array:
-        return sample(NET, *trained, jnp.asarray(TOKENS[:1]), 1, key=key, temperature=temperature, top_k=top_k)[0, 0]
-
-    return jax.jit(jax.vmap(one, (None, 0, None)))
-
-
-def many(trained: Trained, temperature: float, top_k: int | None = None) -> np.ndarray:
-    """Return the first tokens after one prompt, drawn with 4,000 keys."""
-    return np.asarray(drawing(top_k)(trained, jax.random.split(KEY, 4000), temperature))
-
-
-@pytest.mark.parametrize(("temperature", "top_k"), [(1.0, None), (0.5, 4), (3.0, 2)])
+@pytest.mark.parametrize(("temperature", "top_k"), [(1.0, None), (0.5, 3), (3.0, 2)])
 @pytest.mark.slow_cases("3.0-2")
 def test_frequencies_are_the_probabilities(trained: Trained, read, temperature, top_k):
     """Within five standard deviations; nothing outside of the likeliest k, and each of these."""
@@ -120,7 +116,7 @@ def test_frequencies_are_the_probabilities(trained: Trained, read, temperature, 
     best = np.argsort(-logits)[:top_k]
     p = np.zeros(WORDS)
     p[best] = np.exp(logits[best] - logits.max()) / np.exp(logits[best] - logits.max()).sum()
-    draws = many(trained, temperature, top_k)
+    draws = many(trained, temperature, top_k=top_k)[:, 0, 0]
     seen = np.bincount(draws, minlength=WORDS) / len(draws)
     assert set(np.flatnonzero(seen)) <= set(best)
     np.testing.assert_array_less(np.abs(seen - p), 5 * np.sqrt(p * (1 - p) / len(draws)) + 1e-12)
@@ -128,16 +124,16 @@ def test_frequencies_are_the_probabilities(trained: Trained, read, temperature, 
 
 def test_the_limits_of_temperature(trained: Trained, read):
     best = read(TOKENS[:1])[0, -1].argmax()
-    for temperature in (1e-40, 1e-6):  # logits over 1e-40 overflow
-        assert set(many(trained, temperature)) == {best}
-    assert set(many(trained, 1.0, top_k=1)) == {best}
-    uniform = np.bincount(many(trained, 1e6), minlength=WORDS) / 4000
+    assert set(many(trained, 1e-40, 1e-6)[:, 0, 0]) == {best}  # logits over 1e-40 overflow
+    uniform = np.bincount(many(trained, 1e6)[:, 0, 0], minlength=WORDS) / 4000
     assert np.abs(uniform - 1 / WORDS).max() < 5 * np.sqrt(1 / WORDS / 4000)
 
 
-def test_all_of_the_vocabulary_is_no_restriction(trained: Trained):
-    all_of_them = sampling(WORDS)(*trained, PROMPTS, KEY, 1.0)
-    np.testing.assert_array_equal(all_of_them, sampling()(*trained, PROMPTS, KEY, 1.0))
+@pytest.mark.parametrize("top_k", [1, WORDS])
+@pytest.mark.slow_cases("1")
+def test_the_limits_of_a_restriction(trained: Trained, top_k: int):
+    """One token is the likeliest, and all of the vocabulary is no restriction."""
+    np.testing.assert_array_equal(many(trained, 1.0, top_k=top_k), many(trained, 0.0 if top_k == 1 else 1.0))
 
 
 MISTAKES = {
