@@ -16,6 +16,7 @@ import pytest
 from jaxnets.train.checkpoint import storage
 from tests.train.mortal import EPOCHS
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent.parent
 KILLS = 10
 
@@ -86,7 +87,6 @@ def is_saving(folder: Path) -> bool:
     return (folder / "checkpoints").is_dir() and any("tmp" in name for name in os.listdir(folder / "checkpoints"))
 
 
-@pytest.mark.slow
 def test_a_run_killed_ten_times_ends_with_the_same_bits(processes, undisturbed):
     root, expected = undisturbed
     folder, random, during_a_save = root / "killed", np.random.default_rng(0), 0
@@ -110,7 +110,6 @@ def test_a_run_killed_ten_times_ends_with_the_same_bits(processes, undisturbed):
     assert not is_saving(folder)  # and cleared away
 
 
-@pytest.mark.slow
 def test_a_stream_killed_in_the_middle_of_epochs_goes_on_to_the_same_bits(processes, undisturbed):
     root, _ = undisturbed
     random = np.random.default_rng(1)
@@ -146,7 +145,6 @@ def test_ctrl_c_ends_a_process_in_order_and_the_run_goes_on_later(processes, und
 
 
 @pytest.mark.parametrize("room", [1_000, 4_000])  # too little for the arrays; enough for all but the last file
-@pytest.mark.slow_cases("1000")
 def test_a_full_disk_leaves_the_checkpoints_before_it(processes, undisturbed, room):
     root, expected = undisturbed
     folder = root / f"full-{room}"

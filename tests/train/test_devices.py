@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 import jaxnets as jn
 from jaxnets.train.program import advance, compiled_epoch
-from tests.oracle import floats, integers
+from tests.oracle import floats, integers, variables
 
 KEY = jax.random.key(0)
 X, Y = floats(512, 16), integers(512, high=3)
@@ -42,6 +42,7 @@ def rows(traced: Any) -> set[int]:
 
 @pytest.mark.promotes
 @pytest.mark.parametrize(("parts", "share"), [(1, 64), (2, 32)])
+@pytest.mark.slow_cases("1-64")
 def test_each_device_computes_its_share_of_a_batch(parts: int, share: int):
     one = program(split(X, Y), options=jn.train.Options(accumulate=parts), validation=split(X[:256], Y[:256]))
     run = jax.eval_shape(one.start, KEY)
@@ -96,10 +97,11 @@ def test_rows_that_do_not_divide_are_an_error_with_the_numbers_that_do():
 
 @pytest.mark.promotes
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["automatic", "explicit"])
+@pytest.mark.slow
 def test_parameters_that_lie_on_several_devices_stay_there(kind: AxisType):
     grid = jax.make_mesh((2, 2), ("data", "model"), axis_types=(kind,) * 2)
-    params, _ = NET.init(KEY, X)
-    want, _ = jn.train.run(program((X, Y), jn.train.pretrained(NET, params)), key=KEY)
+    params, _ = variables(NET, X, scale=0.3)
+    want, _ = jn.train.run(program((X, Y), jn.train.pretrained(NET, params), metrics={}), key=KEY)
     columns = NamedSharding(grid, P(None, "model"))
     params["hidden"]["kernel"] = jax.device_put(params["hidden"]["kernel"], columns)
     data = jax.device_put((X, Y), NamedSharding(grid, P("data"))) if kind is AxisType.Auto else (X, Y)
@@ -109,7 +111,9 @@ def test_parameters_that_lie_on_several_devices_stay_there(kind: AxisType):
         seen.append(run.params["hidden"]["kernel"].sharding.spec)
 
     run, _ = jn.train.run(
-        program(data, jn.train.pretrained(NET, params)), key=KEY, callbacks=[jn.train.Callback(on_epoch_end=look)]
+        program(data, jn.train.pretrained(NET, params), metrics={}),
+        key=KEY,
+        callbacks=[jn.train.Callback(on_epoch_end=look)],
     )
     assert [*seen, run.opt_state[0].trace["hidden"]["kernel"].sharding.spec] == [columns.spec] * 3
     assert run.params["out"]["kernel"].sharding.is_fully_replicated
@@ -118,6 +122,7 @@ def test_parameters_that_lie_on_several_devices_stay_there(kind: AxisType):
 
 
 @pytest.mark.promotes
+@pytest.mark.slow
 def test_a_sweep_takes_data_that_lie_on_several_devices():
     def trial(data: Any) -> Any:
         return lambda hp: jn.train.program(NET, OBJECTIVE, optax.sgd(hp["lr"]), data, epochs=1, batch_size=128)

@@ -106,10 +106,12 @@ def test_epochs_behind_an_early_stop_are_left_out():
     assert jn.train.diagnose(failed).verdict == "diverged"
 
 
-def program(net: jn.Net, data: Any, held_out: Any, optimizer: Any, epochs: int) -> jn.train.Program:
+def program(
+    net: jn.Net, data: Any, held_out: Any, optimizer: Any, epochs: int, batch_size: int | None = 50
+) -> jn.train.Program:
     metrics = {"accuracy": jn.metrics.accuracy}
     return jn.train.program(
-        net, CLASSES, optimizer, data, epochs=epochs, batch_size=50, validation=held_out, metrics=metrics
+        net, CLASSES, optimizer, data, epochs=epochs, batch_size=batch_size, validation=held_out, metrics=metrics
     )
 
 
@@ -117,6 +119,7 @@ def learn(*given: Any) -> dict[str, np.ndarray]:
     return jax.device_get(whole(program(*given), KEY)[1])
 
 
+@pytest.mark.slow
 def test_runs_on_digits_that_fit_well_stop_short_and_go_wrong():
     """One network, one rate too large, one run too short."""
     images, labels = jn.data.digits()
@@ -139,6 +142,7 @@ def test_runs_on_digits_that_fit_well_stop_short_and_go_wrong():
     assert found.verdict == "diverged", str(found)
 
 
+@pytest.mark.slow
 def test_a_large_network_on_few_examples_overfits():
     images, labels = jn.data.digits()
     images = images.reshape(-1, 64)
@@ -153,7 +157,7 @@ def test_a_large_network_on_few_examples_overfits():
 def test_a_linear_network_underfits_the_exclusive_or():
     x = np.tile(np.array([[-1, -1], [-1, 1], [1, -1], [1, 1]], np.float32), (50, 1)) + 0.1 * floats(200, 2)
     y = (x[:, 0] * x[:, 1] > 0).astype(np.int32)
-    history = learn(jn.serial(out=jn.dense(2)), (x, y), (x, y), optax.adam(0.02), 30)
+    history = learn(jn.serial(out=jn.dense(2)), (x, y), (x, y), optax.sgd(1.0), 30, None)
     found = jn.train.diagnose(history, baseline=np.log(2))
     assert found.verdict == "underfitting", str(found)
 

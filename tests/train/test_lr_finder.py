@@ -19,6 +19,7 @@ SQUARES = jn.objective(lambda outputs, targets: ((outputs - targets) ** 2).sum(-
 
 
 @pytest.mark.parametrize("curvature", [1.0, 30.0])
+@pytest.mark.slow_cases("1.0")
 def test_a_quadratic_explodes_at_two_over_its_curvature(curvature: float):
     """L = λ w² / 2 under w ← (1 - η λ) w: each loss is (1 - η λ)² times the one before, above it from η = 2 / λ on."""
     x = np.full((4, 1), np.sqrt(curvature / 2), np.float32)

@@ -153,7 +153,7 @@ def test_unfit_data_are_refused_alike(name: str):
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-@pytest.mark.slow_cases("True")
+@pytest.mark.slow
 def test_what_stands_in_rows_of_weight_0_never_matters(streamed: bool):
     """Infinity and NaN among their inputs, in training and validation: the run that it is with numbers there."""
     weights = np.where(np.arange(12) % 5 == 1, 0, 1).astype(np.float32)
