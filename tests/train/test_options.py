@@ -29,6 +29,9 @@ def plain() -> jn.Net:
     return jn.serial(hidden=jn.dense(5), tanh=jnp.tanh, head=jn.dense(3))
 
 
+SMALL = jn.dense(3)
+
+
 def program(model: jn.Net, data: Any = (X, Y), optimizer: Any = None, **options: Any) -> jn.train.Program:
     given: dict[str, Any] = {"epochs": 3, "batch_size": 5} | options
     return jn.train.program(model, OBJECTIVE, optimizer or optax.sgd(0.1, momentum=0.9), data, **given)
@@ -39,43 +42,77 @@ def close(a: Any, b: Any, atol: float) -> None:
 
 
 @pytest.mark.parametrize("size", [4, 10])
+@pytest.mark.slow
 def test_a_batch_in_parts_is_the_whole_batch(size: int):
     """Also where the last batch is filled up with rows of weight 0: 10 examples in batches of 4."""
     with jax.enable_x64(True):
         data = X.astype(np.float64), Y
         one, parts = (
-            whole(program(plain(), data, batch_size=size, options=jn.train.Options(accumulate=k)), KEY) for k in (1, 2)
+            whole(program(SMALL, data, batch_size=size, options=jn.train.Options(accumulate=k)), KEY) for k in (1, 2)
         )
         close(one[0].params, parts[0].params, 1e-12)
         close(one[1], parts[1], 1e-12)
 
 
+def test_a_step_in_parts_or_of_a_scaled_loss_is_a_plain_step():
+    """With rows of weight 0 and of weight 2 in the batch."""
+    weights = np.where(np.arange(N) > 7, 0, np.arange(N) % 2 + 1).astype(np.float32)
+    sgd, scale = optax.sgd(0.1, momentum=0.9), jn.train.LossScale(initial=2.0**8)
+
+    @jax.jit
+    def stepped(key: jax.Array) -> list[jn.train.TrainState]:
+        ends = []
+        for options in (jn.train.Options(), jn.train.Options(accumulate=2), jn.train.Options(loss_scale=scale)):
+            run = jn.train.start(SMALL, sgd, X, options, key=key)
+            step = jn.train.make_train_step(SMALL, OBJECTIVE, sgd, options)
+            ends.append(step(run, jn.train.Batch(X, Y, weights))[0])
+        return ends
+
+    plainly, parts, scaled = stepped(KEY)
+    close(parts.params, plainly.params, 1e-6)
+    close(scaled.params, plainly.params, 1e-6)
+    assert (float(scaled.scale.factor), int(scaled.scale.skipped)) == (2.0**8, 0)
+
+
+@pytest.mark.slow
 def test_weights_are_repetitions():
     """An example of weight 2 counts as two, one of weight 0 as none: full-batch descent, by hand on repeated data."""
     weights = np.array([2, 1, 0, 1, 3, 1, 1, 0, 1, 2], np.float32)
     often = np.repeat(np.arange(N), weights.astype(int))
-    heavy = whole(program(plain(), (X, Y, weights), batch_size=None, validation=(X, Y, weights)), KEY)
-    repeated = whole(program(plain(), (X[often], Y[often]), batch_size=None, validation=(X[often], Y[often])), KEY)
+    heavy = whole(program(SMALL, (X, Y, weights), batch_size=None, validation=(X, Y, weights)), KEY)
+    repeated = whole(program(SMALL, (X[often], Y[often]), batch_size=None, validation=(X[often], Y[often])), KEY)
     close(heavy[0].params, repeated[0].params, 2e-6)
     close(heavy[1], repeated[1], 2e-6)
 
 
-def test_what_is_frozen_stays_without_gradient_or_memory():
-    adamw = optax.adamw(0.1, weight_decay=0.1)
-    one = program(net(), optimizer=adamw, freeze="features/**")
-    before = one.start(KEY)
+ADAMW = optax.adamw(0.1, weight_decay=0.1)
+
+
+def test_what_is_frozen_has_no_memory():
+    one = program(net(), optimizer=ADAMW, freeze="features/**")
+    before = jax.eval_shape(one.start, KEY)
+    memory = jax.tree.leaves(jax.eval_shape(ADAMW.init, {"head": before.params["head"]}))
+    assert len(jax.tree.leaves(before.opt_state)) == len(memory)
+    with pytest.raises(jn.NetError, match="'tail' matches no parameter"):
+        program(net(), freeze="tail").start(KEY)
+
+
+@pytest.mark.slow
+def test_what_is_frozen_stays():
+    one = program(net(), optimizer=ADAMW, freeze="features/**")
+    before = jax.jit(one.start)(KEY)
     run, _ = whole(one, KEY)
     equal(run.params["features"], before.params["features"])
     equal(run.state, before.state)
     assert np.abs(run.params["head"]["kernel"] - before.params["head"]["kernel"]).max() > 0.01
-    memory = jax.tree.leaves(adamw.init({"head": before.params["head"]}))
-    assert len(jax.tree.leaves(run.opt_state)) == len(memory)
-    free = program(net(), optimizer=adamw, freeze="features/fc/bias")  # the rest of the net still learns
-    after = whole(free, KEY)[0]
+
+
+@pytest.mark.slow
+def test_the_rest_of_a_net_of_which_a_bias_is_frozen_learns():
+    one = program(net(), optimizer=ADAMW, freeze="features/fc/bias")
+    before, after = jax.jit(one.start)(KEY), whole(one, KEY)[0]
     equal(after.params["features"]["fc"]["bias"], before.params["features"]["fc"]["bias"])
     assert np.abs(after.state["features"]["bn"]["mean"]).max() > 0
-    with pytest.raises(jn.NetError, match="'tail' matches no parameter"):
-        program(net(), freeze="tail").start(KEY)
 
 
 def test_rates_by_pattern_are_pytorchs_parameter_groups():
@@ -112,18 +149,17 @@ def test_rates_by_pattern_are_pytorchs_parameter_groups():
 
 
 def test_the_average_is_that_of_a_loop():
-    one = program(plain(), ema_decay=0.3, validation=(X[:4], Y[:4]), batch_size=None, epochs=4)
-    run, history = whole(one, KEY)
-    shadow, step = one.start(KEY).params, jax.jit(one.run_epoch)
-    own = one.start(KEY)
+    one = program(SMALL, ema_decay=0.3, validation=(X[:4], Y[:4]), batch_size=None, epochs=4)
+    own, step = jax.jit(one.start)(KEY), jax.jit(one.run_epoch)
+    shadow, row = jax.device_get(own.params), {}
     for t in range(4):
-        own, _ = step(own)
-        decay = min(0.3, (1 + t) / (10 + t))
-        shadow = optax.incremental_update(own.params, shadow, 1 - decay)
-    close(run.ema, shadow, 1e-6)
-    seen = jn.evaluate(plain(), (shadow, {}), (X[:4], Y[:4]), {}, OBJECTIVE)
-    np.testing.assert_allclose(history["ema/validation/loss"][-1], seen["loss"], atol=1e-6)
-    assert history["ema/validation/loss"][-1] != history["validation/loss"][-1]
+        own, row = step(own)
+        decay = np.float32(min(0.3, (1 + t) / (10 + t)))
+        shadow = jax.tree.map(lambda new, old, d=decay: (1 - d) * new + d * old, jax.device_get(own.params), shadow)
+    close(own.ema, shadow, 1e-6)
+    seen = jn.evaluate(SMALL, (shadow, {}), (X[:4], Y[:4]), {}, OBJECTIVE)
+    np.testing.assert_allclose(row["ema/validation/loss"], seen["loss"], atol=1e-6)
+    assert row["ema/validation/loss"] != row["validation/loss"]
 
 
 def test_statistics_of_other_parameters_are_pytorchs():
@@ -161,14 +197,19 @@ def test_average_and_statistics_go_together():
         jn.train.ema_params(net(), program(net()).start(KEY), X)
 
 
-def test_a_scaled_loss_takes_the_same_steps_and_skips_what_overflows():
+@pytest.mark.slow
+def test_a_scaled_loss_takes_the_same_steps():
     scale = jn.train.LossScale(initial=2.0**8, period=4)
-    plainly, _ = whole(program(plain()), KEY)
-    scaled, history = whole(program(plain(), options=jn.train.Options(loss_scale=scale)), KEY)
+    plainly, _ = whole(program(SMALL), KEY)
+    scaled, history = whole(program(SMALL, options=jn.train.Options(loss_scale=scale)), KEY)
     close(scaled.params, plainly.params, 1e-6)  # powers of two; the penalty's gradient is rounded elsewhere
     assert float(scaled.scale.factor) == 2.0**9
     np.testing.assert_array_equal(history["skipped_steps"], [0, 0, 0])
-    # In float16, 2¹⁵ times a loss of 100 overflows: the factor halves until it fits, and the network learns.
+
+
+@pytest.mark.slow
+def test_a_scale_that_overflows_halves_until_it_fits():
+    """In float16, 2¹⁵ times a loss of 100 overflows; then the network learns."""
     half = jn.cast(plain(), jn.Policy(compute=jnp.float16))
     large = jn.train.program(
         half, jn.objective(lambda y, t: 100 * jn.losses.cross_entropy(y, t)), optax.sgd(1e-3), (X, Y),
@@ -179,45 +220,72 @@ def test_a_scaled_loss_takes_the_same_steps_and_skips_what_overflows():
     assert history["loss"][-1] < history["loss"][0]
 
 
+SPOILED = np.where(np.arange(4 * N).reshape(N, 4) == 0, np.float32(np.inf), X)
+
+
+def scaled_step(model: jn.Net) -> tuple[jn.train.TrainState, jn.train.TrainState]:
+    """Return the states before and after a step of a scaled loss on an infinite input."""
+    options, adam = jn.train.Options(loss_scale=jn.train.LossScale(), halt_on_nonfinite=True), optax.adam(0.1)
+
+    @jax.jit
+    def both(key: jax.Array) -> Any:
+        run = jn.train.start(model, adam, X, options, key=key)
+        batch = jn.train.Batch(jnp.asarray(SPOILED), jnp.asarray(Y), jnp.ones(N))
+        return run, jn.train.make_train_step(model, OBJECTIVE, adam, options)(run, batch)[0]
+
+    return both(KEY)
+
+
 def test_a_skipped_step_changes_nothing_but_the_scale():
-    model, options = plain(), jn.train.Options(loss_scale=jn.train.LossScale(), halt_on_nonfinite=True)
-    adam = optax.adam(0.1)
-    run = jn.train.start(model, adam, X, options, key=KEY)
-    batch = jn.train.Batch(jnp.asarray(X).at[0, 0].set(jnp.inf), jnp.asarray(Y), jnp.ones(N))
-    after, _, _ = jax.jit(jn.train.make_train_step(model, OBJECTIVE, adam, options))(run, batch)
-    equal((after.params, after.opt_state), (run.params, run.opt_state))
+    before, after = scaled_step(plain())  # the tanh of infinity is 1
+    equal((after.params, after.opt_state), (before.params, before.opt_state))
     assert (int(after.step), int(after.failed), int(after.scale.skipped)) == (1, -1, 1)
     assert float(after.scale.factor) == 2.0**14
+
+
+def test_an_infinite_loss_is_no_matter_of_its_scale():
+    before, after = scaled_step(SMALL)
+    equal((after.params, after.opt_state), (before.params, before.opt_state))
+    assert (int(after.step), int(after.failed), int(after.scale.skipped)) == (0, 0, 0)
 
 
 def test_a_step_that_is_not_taken_has_no_updates_to_watch():
     def largest(seen: jn.train.StepInfo) -> dict[str, jax.Array]:
         return {"largest": jnp.stack([jnp.abs(leaf).max() for leaf in jax.tree.leaves(seen.updates)]).max()}
 
-    model, options, sgd = plain(), jn.train.Options(halt_on_nonfinite=True, monitor=largest), optax.sgd(0.1)
+    model, options, sgd = SMALL, jn.train.Options(halt_on_nonfinite=True, monitor=largest), optax.sgd(0.1)
     run, one = (
-        jn.train.start(model, sgd, X, options, key=KEY),
+        jax.jit(lambda key: jn.train.start(model, sgd, X, options, key=key))(KEY),
         jax.jit(jn.train.make_train_step(model, OBJECTIVE, sgd, options)),
     )
-    for x, moves in ((jnp.asarray(X), True), (jnp.asarray(X).at[0, 0].set(jnp.inf), False)):
-        _, _, parts = one(run, jn.train.Batch(x, jnp.asarray(Y), jnp.ones(N)))
+    for x, moves in ((X, True), (SPOILED, False)):
+        _, _, parts = one(run, jn.train.Batch(x, Y, np.ones(N, np.float32)))
         assert bool(parts["largest"] > 0) == moves
 
 
 def test_training_halts_at_the_last_good_step():
     bad = X.copy()
     bad[3] = np.inf
-    one = program(plain(), (bad, Y), validation=(X, Y), batch_size=2)
+    one = program(SMALL, (bad, Y), validation=(X, Y), batch_size=2)
     run, history = whole(one, KEY)
     step = int(run.failed)
     assert 0 <= step == int(run.step) < 5
-    assert np.isinf(np.asarray(one.next_batch(run).x)).any()
-    own, by_hand = one.start(KEY), jax.jit(jn.train.make_train_step(plain(), OBJECTIVE, optax.sgd(0.1, momentum=0.9)))
+    next_batch = jax.jit(jn.train.Program.next_batch)
+    assert np.isinf(np.asarray(next_batch(one, run).x)).any()
+    by_hand = jax.jit(jn.train.make_train_step(SMALL, OBJECTIVE, optax.sgd(0.1, momentum=0.9)))
+    own = jax.jit(one.start)(KEY)
     for _ in range(step):
-        own, _, _ = by_hand(own, one.next_batch(own))
+        own, _, _ = by_hand(own, next_batch(one, own))
     close(run.params, own.params, 1e-6)
     assert np.isnan(history["loss"]).all()
     assert np.isfinite(history["validation/loss"][0])  # of the last good parameters
+
+
+@pytest.mark.slow
+def test_a_run_halts_where_its_program_does():
+    one = program(SMALL, (SPOILED, Y), validation=(X, Y), batch_size=2)
+    run, _ = whole(one, KEY)
+    step = int(run.failed)
     with pytest.raises(jn.train.NonFiniteError, match=rf"step {step}\b") as caught:
         jn.train.run(one, key=KEY)
     equal(caught.value.state, run)
@@ -234,10 +302,17 @@ def test_training_halts_at_gradients_and_a_step_after_an_update_that_overflows()
         return jnp.sqrt(jnp.abs(outputs)).sum(-1)  # at 0 the slope is infinite
 
     def of(loss: Any, optimizer: Any, x: Any) -> Any:
-        run, _ = whole(
-            jn.train.program(jn.dense(1), jn.objective(loss), optimizer, (x, Y), epochs=1, batch_size=5), KEY
-        )
-        return run
+        """Take two steps."""
+        options, net = jn.train.Options(halt_on_nonfinite=True), jn.dense(1)
+
+        @jax.jit
+        def steps(x: jax.Array) -> jn.train.TrainState:
+            run = jn.train.start(net, optimizer, x, options, key=KEY)
+            one = jn.train.make_train_step(net, jn.objective(loss), optimizer, options)
+            batch = jn.train.Batch(x, jnp.asarray(Y), jnp.ones(N))
+            return jax.lax.scan(lambda run, _: (one(run, batch)[0], None), run, length=2)[0]
+
+        return steps(x)
 
     over = of(square, optax.chain(optax.scale(-1e38), optax.scale(1e3)), X)
     assert int(over.failed) == 1
@@ -255,17 +330,22 @@ def test_training_halts_at_gradients_and_a_step_after_an_update_that_overflows()
 @pytest.mark.parametrize(("dtype", "slope", "taken"), [("float16", 100, True), ("float32", 1e38, False)])
 def test_gradients_are_summed_in_float32_at_least(dtype: str, slope: float, taken: bool):
     """1,000 gradients whose sum is beyond float16, and then beyond float32; each of them is finite."""
-    x, options = jnp.full((1, 1000), slope, dtype), jn.train.Options(halt_on_nonfinite=True)
+    x, options = np.full((1, 1000), slope, dtype), jn.train.Options(halt_on_nonfinite=True)
     objective, sgd = jn.objective(lambda outputs, targets: outputs.sum(-1)), optax.sgd(1e-3)
-    run = jn.train.start(jn.dense(1), sgd, x, options, key=KEY)
-    run = dataclasses.replace(run, params=jax.tree.map(lambda leaf: jnp.zeros_like(leaf, dtype), run.params))
-    after, *_ = jn.train.make_train_step(jn.dense(1), objective, sgd, options)(
-        run, jn.train.Batch(x, jnp.zeros(1), jnp.ones(1))
-    )
+
+    @jax.jit
+    def stepped(x: Any) -> Any:
+        run = jn.train.start(jn.dense(1), sgd, x, options, key=KEY)
+        run = dataclasses.replace(run, params=jax.tree.map(lambda leaf: jnp.zeros_like(leaf, dtype), run.params))
+        step = jn.train.make_train_step(jn.dense(1), objective, sgd, options)
+        return step(run, jn.train.Batch(x, jnp.zeros(1), jnp.ones(1)))[0]
+
+    after = stepped(x)
     assert (int(after.failed) == -1) == taken
     assert (np.asarray(after.params["kernel"]) != 0).all() == taken
 
 
+@pytest.mark.slow
 def test_trials_halt_alone():
     """One of three learning rates is far too large."""
 
@@ -320,38 +400,42 @@ def test_scales_out_of_range_are_named(options: Any):
         jn.train.LossScale(**options)
 
 
-def test_parameters_that_the_last_step_makes_infinite_are_neither_reported_nor_saved():
+@pytest.mark.parametrize(
+    "options",
+    [{"batch_size": None}, {"batch_size": 5, "validation": (X, Y), "ema_decay": 0.9}],
+    ids=["one batch", "two, validation and an average"],
+)
+@pytest.mark.slow_cases("one batch")
+def test_parameters_that_the_last_step_makes_infinite_are_neither_reported_nor_saved(options: dict[str, Any]):
     """An update of 3e38 times the gradient, in the last step of an epoch: the run is that of the epoch's beginning."""
-    for options in ({"batch_size": None}, {"batch_size": 5, "validation": (X, Y), "ema_decay": 0.9}):
-        one = program(jn.serial(out=jn.dense(3)), (50 * X, Y), optax.sgd(3e38), epochs=2, **options)
-        seen: list[Any] = []
+    one = program(SMALL, (50 * X, Y), optax.sgd(3e38), epochs=2, **options)
+    seen: list[Any] = []
 
-        def watched(number: int, run: jn.train.TrainState, row: Any, seen: list[Any] = seen) -> None:
-            seen.append(jax.device_get(run.params))
+    def watched(number: int, run: jn.train.TrainState, row: Any) -> None:
+        seen.append(jax.device_get(run.params))
 
-        watch = jn.train.Callback(on_epoch_end=watched)
-        with pytest.raises(jn.train.NonFiniteError, match="parameters that are not") as caught:
-            jn.train.run(one, key=KEY, callbacks=[watch])
-        equal(caught.value.state.params, one.start(KEY).params)
-        assert len(seen) == 1
-        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(seen))
-        assert np.isfinite(caught.value.history.get("validation/loss", np.zeros(1))).all()
-        assert int(caught.value.state.failed) == (0 if options["batch_size"] is None else 1)
+    watch = jn.train.Callback(on_epoch_end=watched)
+    with pytest.raises(jn.train.NonFiniteError, match="parameters that are not") as caught:
+        jn.train.run(one, key=KEY, callbacks=[watch])
+    equal(caught.value.state.params, jax.jit(one.start)(KEY).params)
+    assert len(seen) == 1
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(seen))
+    assert np.isfinite(caught.value.history.get("validation/loss", np.zeros(1))).all()
+    assert int(caught.value.state.failed) == (0 if options["batch_size"] is None else 1)
 
 
-def test_an_infinite_loss_is_no_matter_of_its_scale():
+@pytest.mark.slow
+def test_a_run_of_a_scaled_loss_stops_at_an_infinite_one():
     bad = X.copy()
     bad[3] = np.inf
-    one = program(
-        jn.serial(head=jn.dense(3)), (bad, Y), batch_size=5, options=jn.train.Options(loss_scale=jn.train.LossScale())
-    )
-    run, _ = whole(one, KEY)
-    assert 0 <= int(run.failed) < 2
-    assert int(run.scale.skipped) == 0
-    with pytest.raises(jn.train.NonFiniteError, match="example 3 of the data has a value that is not finite"):
+    one = program(SMALL, (bad, Y), batch_size=5, options=jn.train.Options(loss_scale=jn.train.LossScale()))
+    with pytest.raises(jn.train.NonFiniteError, match="example 3 of the data has a value that is not finite") as caught:
         jn.train.run(one, key=KEY)
+    assert 0 <= int(caught.value.state.failed) < 2
+    assert int(caught.value.state.scale.skipped) == 0
 
 
+@pytest.mark.slow
 def test_half_precision_learns_as_float32_does():
     """Adam's moments and the average are kept in float32, small steps add up in masters of the parameters."""
     runs = {}
@@ -388,15 +472,9 @@ def test_the_average_of_bfloat16_parameters_moves():
     assert run.ema["kernel"].dtype == jnp.float32
 
 
-@pytest.mark.parametrize(
-    "option",
-    [
-        {"augment": jn.data.noise(0.1)},
-        {"batch_augment": jn.data.mixup(0.4, num_classes=3)},
-        {"sampler": jn.data.balanced(3)},
-    ],
-)
-def test_what_data_makes_is_an_option(option: dict[str, Any]):
+@pytest.mark.slow
+def test_what_data_makes_is_an_option():
     """The functions that `jn.data` makes are not taken for makers that nobody has called."""
-    _, history = whole(program(plain(), **option), KEY)
-    assert np.isfinite(history["loss"]).all()
+    mixed = jn.data.mixup(0.4, num_classes=3)
+    one = program(SMALL, augment=jn.data.noise(0.1), batch_augment=mixed, sampler=jn.data.balanced(3))
+    assert np.isfinite(whole(one, KEY)[1]["loss"]).all()
