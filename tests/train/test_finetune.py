@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import jaxnets as jn
-from tests.oracle import floats, integers
+from tests.oracle import floats, integers, variables
 
 X, Y = floats(8, 4), integers(8, high=3)
 KEY = jax.random.key(0)
@@ -22,12 +22,11 @@ def net(classes: int) -> jn.Net:
 
 @pytest.fixture(scope="module")
 def old() -> tuple[Any, Any]:
-    params, state = net(2).init(jax.random.key(9), X)
-    return jax.tree.map(lambda leaf: leaf + 1, params), jax.tree.map(lambda leaf: leaf + 2, state)
+    return variables(net(2), X, seed=9)
 
 
 def test_what_a_pattern_matches_is_taken_and_all_is_accounted_for(old):
-    new, _ = net(3).init(KEY, X)
+    new, _ = variables(net(3), X)
     found = jn.train.transfer(new, old[0], on=("**", "!head/**"))
     assert found[1:] == jn.train.transfer(new, old[0], "body/**")[1:]
     assert set(found.taken) == {f"body/{name}" for name in ("fc/bias", "fc/kernel", "norm/bias", "norm/scale")}
@@ -45,7 +44,7 @@ def test_values_take_on_the_dtype_of_the_parameters():
 
 
 def test_differences_are_all_named(old):
-    new, _ = net(3).init(KEY, X)
+    new, _ = variables(net(3), X)
     with pytest.raises(
         jn.NetError, match=r"^transfer finds that source and parameters differ:(\n.*)+except these, on="
     ) as error:

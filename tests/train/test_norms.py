@@ -48,7 +48,7 @@ def test_one_step_by_hand():
         "leaf": jn.train.norms(by="parameter", on="hidden/*"),
         "whole": jn.train.norms(net, by="network"),
     }
-    start = jn.train.start(net, sgd, X, key=KEY)
+    start = jax.jit(lambda key: jn.train.start(net, sgd, X, key=key))(KEY)
 
     def watch(seen: jn.train.StepInfo) -> dict[str, jax.Array]:
         return {f"{kind}:{name}": value for kind, each in watches.items() for name, value in each(seen).items()}
@@ -142,7 +142,7 @@ def test_three_steps_are_what_hooks_of_pytorch_see():
     )
     sgd = optax.sgd(0.1, momentum=0.9)
     step = jax.jit(jn.train.make_train_step(net, OBJECTIVE, sgd, jn.train.Options(monitor=jn.train.norms(net))))
-    run = jn.train.start(net, sgd, images, key=KEY)
+    run = jax.jit(lambda key: jn.train.start(net, sgd, images, key=key))(KEY)
     run.params["conv"]["kernel"], run.params["fc"]["kernel"] = jnp.asarray(kernel), jnp.asarray(fc)
     for number in range(3):
         run, _, parts = step(run, jn.train.Batch(jnp.asarray(images), jnp.asarray(Y), jnp.ones(8)))
@@ -151,6 +151,7 @@ def test_three_steps_are_what_hooks_of_pytorch_see():
             np.testing.assert_allclose(parts[name], values[number], rtol=2e-5, err_msg=name)
 
 
+@pytest.mark.slow
 def test_activations_are_those_of_the_network_cut_off_there():
     """With dropout's own draw, through blocks that remat and cast, and a shortcut."""
     block = jn.residual(jn.serial(fc=jn.dense(4), drop=jn.dropout(0.5)))
@@ -191,6 +192,7 @@ def test_layers_of_a_loop_are_means_over_its_turns():
 
 
 @pytest.mark.parametrize("every", [True, False])
+@pytest.mark.slow_cases("False")
 def test_a_recurrent_layer_gives_its_sequence_or_its_last_step(every: bool):
     net = jn.serial(rnn=jn.recurrent(jn.rnn_cell(3), return_sequences=every))
 
@@ -201,31 +203,32 @@ def test_a_recurrent_layer_gives_its_sequence_or_its_last_step(every: bool):
     np.testing.assert_allclose(*jax.jit(both)(floats(8, 5, 2)), rtol=1e-5)
 
 
-def test_what_is_frozen_has_no_gradient_and_a_map_gives_each_member_its_own():
-    net = jn.serial(hidden=jn.dense(5), tanh=jnp.tanh, head=jn.dense(3))
+TANH = jn.serial(hidden=jn.dense(5), tanh=jnp.tanh, head=jn.dense(3))
 
-    def learn(key, rate):
-        one = jn.train.program(
-            net,
-            OBJECTIVE,
-            optax.sgd(rate),
-            (X, Y),
-            epochs=2,
-            batch_size=None,
-            freeze="hidden/**",
-            options=jn.train.Options(monitor=jn.train.norms(net)),
-        )
-        return one(key)[1]
 
-    keys, rates = jax.random.split(KEY, 2), jnp.array([0.1, 0.2])
-    both = jax.jit(jax.vmap(learn))(keys, rates)
-    assert {name for name in both if "/" in name} == {
+def learn(key: jax.Array, rate: Any) -> dict[str, jax.Array]:
+    options = jn.train.Options(monitor=jn.train.norms(TANH))
+    given: dict[str, Any] = {"epochs": 2, "batch_size": None, "freeze": "hidden/**", "options": options}
+    return jn.train.program(TANH, OBJECTIVE, optax.sgd(rate), (X, Y), **given)(key)[1]
+
+
+def test_what_is_frozen_has_no_gradient():
+    assert {name for name in jax.eval_shape(learn, KEY, 0.1) if "/" in name} == {
         "gradient_norm/head", "update_norm/head", "update_ratio/head",
         "activation_norm/hidden", "activation_norm/tanh", "activation_norm/head",
     }  # fmt: skip
-    np.testing.assert_allclose(both["update_norm/head"], rates[:, None] * both["gradient_norm/head"], rtol=1e-5)
-    for trial, key in enumerate(keys):
-        hidden, _ = net.upto("tanh").apply(jn.train.start(net, optax.sgd(0.1), X[:1], key=key).params, {}, X)
+
+
+@pytest.mark.slow
+def test_a_map_gives_each_member_its_own():
+    keys, rates = jax.random.split(KEY, 2), np.float32([0.1, 0.2])
+    both = jax.jit(jax.vmap(learn))(keys, rates)
+    steps = rates[:, None] * np.asarray(both["gradient_norm/head"])
+    np.testing.assert_allclose(both["update_norm/head"], steps, rtol=1e-5)
+    begun = jax.vmap(lambda key: jn.train.start(TANH, optax.sgd(0.1), X, key=key).params["hidden"])
+    own = jax.device_get(jax.jit(begun)(keys))
+    for trial in range(2):
+        hidden = np.tanh(X @ own["kernel"][trial] + own["bias"][trial])
         np.testing.assert_allclose(both["activation_norm/tanh"][trial], [rms(hidden)] * 2, rtol=1e-5)
 
 
@@ -253,6 +256,6 @@ def test_what_cannot_be_watched_is_an_error(options: Any, message: str):
 
 def test_a_pattern_that_matches_nothing_is_an_error():
     net = jn.serial(hidden=jn.dense(5))
-    one, watch = seen(net, jnp.asarray(X)), jn.train.norms(net, on="tail")
+    watch = jn.train.norms(net, on="tail")
     with pytest.raises(jn.NetError, match="'tail' matches none of hidden"):
-        watch(one)
+        jax.eval_shape(lambda x: watch(seen(net, x)), X)

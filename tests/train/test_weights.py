@@ -12,7 +12,7 @@ import pytest
 
 import jaxnets as jn
 from jaxnets.core.example_weights import example_weights
-from tests.oracle import floats, integers
+from tests.oracle import floats, integers, variables
 
 KEY = jax.random.key(2)
 N = 7
@@ -45,11 +45,17 @@ def weighed(net: jn.Net, params: Any, state: Any, x: Any, weights: Any) -> Any:
     return grads, y, new
 
 
+def begun(net: jn.Net, x: Any) -> tuple[Any, Any]:
+    """Return parameters, and a state whose variances are positive."""
+    params, state = variables(net, x)
+    return params, jax.tree.map(np.abs, state)
+
+
 def test_rows_of_weight_0_are_not_in_running_averages():
     """The running mean is that of the other rows, and no 5,000."""
     net = jn.serial(bn=jn.batch_norm(decay=0.0), out=jn.dense(3))
     one = jn.train.program(net, OBJECTIVE, optax.sgd(0.1), (FAR, Y, OUT), epochs=1, batch_size=None)
-    run, _ = one(KEY)
+    run, _ = jax.jit(one)(KEY)
     close(run.state["bn"], {"mean": X[KEPT].mean(0), "var": X[KEPT].var(0, ddof=1)})
 
 
@@ -66,10 +72,11 @@ NETS: dict[str, tuple[jn.Net, Any]] = {
 
 
 @pytest.mark.parametrize("name", NETS)
+@pytest.mark.slow_cases("repeat", "remat", "ensemble")
 def test_weight_0_is_not_being_there(name: str):
     """Values, gradients and running averages are those of the batch without these rows."""
     net, x = NETS[name]
-    params, state = net.init(KEY, x)
+    params, state = begun(net, x)
     grads, y, new = weighed(net, params, state, x, OUT)
     less = jax.tree.map(lambda leaf: np.asarray(leaf)[KEPT], x)
     want_grads, want, want_new = weighed(net, params, state, less, None)
@@ -83,20 +90,26 @@ def test_weights_are_numpys():
     """Mean and variance are those of `np.average` and `np.cov` with `aweights`, whatever the weights add up to."""
     with jax.enable_x64(True):
         x, net = X.astype(np.float64) + 50, jn.batch_norm(decay=0.0)
-        params, state = net.init(KEY, x)
-        for weights in (np.array([0, 1, 2.5, 0.2, 3, 0, 1]), np.array([0, 1, 2.5, 0.2, 3, 0, 1]) / 1e4):
+        params, state = {"scale": np.ones(4), "bias": np.zeros(4)}, {"mean": np.zeros(4), "var": np.ones(4)}
+
+        @jax.jit
+        def apply(weights: Any) -> Any:
             with example_weights(weights):
-                y, new = net.apply(params, state, x, train=True)
+                return net.apply(params, state, x, train=True)
+
+        for weights in (np.array([0, 1, 2.5, 0.2, 3, 0, 1]), np.array([0, 1, 2.5, 0.2, 3, 0, 1]) / 1e4):
+            y, new = jax.device_get(apply(weights))
             mean = np.average(x, axis=0, weights=weights)
             close(new, {"mean": mean, "var": np.diag(np.cov(x.T, aweights=weights))}, 1e-12)
             deviation = np.sqrt(np.average((x - mean) ** 2, axis=0, weights=weights) + 1e-5)
             close(y[weights > 0], ((x - mean) / deviation)[weights > 0], 1e-10)
 
 
+@pytest.mark.slow
 def test_weights_have_derivatives():
     with jax.enable_x64(True):
         x, net = X.astype(np.float64), jn.batch_norm()
-        params, state = net.init(KEY, x)
+        params, state = {"scale": np.ones(4), "bias": np.zeros(4)}, {"mean": np.zeros(4), "var": np.ones(4)}
 
         def own(weights: Any) -> Any:
             with example_weights(weights):
@@ -107,11 +120,14 @@ def test_weights_have_derivatives():
             mean = (share * x).sum(0)[None]
             return jnp.sin((x - mean) / jnp.sqrt((share * (x - mean) ** 2).sum(0) + 1e-5)[None]).sum()
 
-        weights = jnp.linspace(0.5, 2, N)
-        close(jax.grad(own)(weights), jax.grad(plain)(weights), 1e-12)
-        close(jax.hessian(own)(weights), jax.hessian(plain)(weights), 1e-11)
+        weights = np.linspace(0.5, 2, N)
+        derivatives = jax.jit(lambda w: [(jax.grad(f)(w), jax.hessian(f)(w)) for f in (own, plain)])
+        (slope, curvature), (own_slope, own_curvature) = derivatives(weights)
+        close(slope, own_slope, 1e-12)
+        close(curvature, own_curvature, 1e-11)
 
 
+@pytest.mark.slow
 def test_rows_that_fill_up_a_batch_count_for_nothing():
     """Seven examples in batches of four: the second step is one on three."""
     net = jn.serial(fc=jn.dense(5), bn=jn.batch_norm(), out=jn.dense(3))
@@ -126,40 +142,42 @@ def test_rows_that_fill_up_a_batch_count_for_nothing():
         grads, new = jax.grad(loss, has_aux=True)(params)
         return jax.tree.map(lambda own, slope: own - 0.1 * slope, params, grads), new
 
-    run = one.start(KEY)
+    run, next_batch = jax.jit(one.start)(KEY), jax.jit(one.next_batch)
     params, state = run.params, run.state
     for number, size in ((0, 4), (1, 3)):
-        batch = one.next_batch(replace(run, step=jnp.int32(number)))
+        batch = jax.device_get(next_batch(replace(run, step=np.int32(number))))
         params, state = step(params, state, batch.x[:size], batch.y[:size])
-    got, _ = one(KEY)
+    got, _ = jax.jit(one)(KEY)
     close(got.params, params, 1e-5)
     close(got.state, state, 1e-5)
 
 
 def test_estimated_statistics_go_by_weights():
     net = jn.serial(fc=jn.dense(5), bn=jn.batch_norm())
-    params, state = net.init(KEY, X)
+    params, state = begun(net, X)
     estimate = partial(jn.train.estimate_statistics, net, params, state, key=KEY)
     close(estimate(FAR, weights=OUT), estimate(X[KEPT]), 1e-5)
     some = np.array([0, 0, 0, 2, 2, 1, 1], np.float32)  # a batch of which nothing counts, and two
     first, second = estimate(X[3:5]), estimate(X[5:])
-    first, second = (jax.tree.map(lambda leaf, w=w: leaf * w / 6, each) for each, w in ((first, 4), (second, 2)))
+    first, second = (
+        jax.tree.map(lambda leaf, w=w: np.asarray(leaf) * w / 6, each) for each, w in ((first, 4), (second, 2))
+    )
     rows = np.array([0, 1, 3, 4, 5, 6])
-    close(estimate(X[rows], weights=some[rows], batch_size=2), jax.tree.map(jnp.add, first, second), 1e-5)
+    close(estimate(X[rows], weights=some[rows], batch_size=2), jax.tree.map(np.add, first, second), 1e-5)
 
 
 def test_estimated_statistics_of_many_batches():
     """A thousand times 1 after 2²⁴: in float32 alone they would be lost."""
-    x = jnp.ones((2002, 1)).at[:2].set(2.0**24)
+    x = np.where(np.arange(2002)[:, None] < 2, np.float32(2**24), np.float32(1))
     net = jn.batch_norm()
-    state = jn.train.estimate_statistics(net, *net.init(KEY, x), x, key=KEY, batch_size=2)
+    state = jn.train.estimate_statistics(net, *begun(net, x), x, key=KEY, batch_size=2)
     close(state["mean"], np.full(1, (2**24 + 1000) / 1001, np.float32), 1e-6)
 
 
 def test_a_net_compiled_inside_sees_the_weights_of_its_own_step():
-    inner = jn.serial(fc=jn.dense(5), bn=jn.batch_norm())
+    inner = jn.batch_norm()
     net = jn.Net(inner.init, jax.jit(inner.apply, static_argnames="train"))
-    params, state = inner.init(KEY, X)
+    params, state = begun(inner, X)
     for weights in (OUT, None, 1 - OUT):
         close(weighed(net, params, state, FAR, weights), weighed(inner, params, state, FAR, weights))
 
