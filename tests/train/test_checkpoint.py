@@ -290,6 +290,7 @@ def test_as_many_cores_and_devices_are_said_too(folder, monkeypatch):
         jn.train.run(other, key=KEY, callbacks=[save(folder, config={"seed": 3})])
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_on_fewer_devices_and_says_so(tmp_path):  # their last bits differ
     sharding = NamedSharding(Mesh(np.array(jax.devices()[:2]), ("data",)), PartitionSpec("data"))
     with pytest.raises(Stop):
@@ -317,20 +318,26 @@ def test_a_checkpoint_under_another_name_is_passed_over(undisturbed, folder, nam
     assert_same(found, undisturbed)
 
 
-def test_a_sweep_and_a_run_are_told_apart(folder, tmp_path):
-    def sweep(folder: Path) -> Any:
-        return jn.sweeps.sweep(lambda hp: program(2), seeds=2, strategy="vmap", checkpoint=folder, overhead=None)
+def sweep(folder: Path) -> jn.sweeps.SweepResult:
+    return jn.sweeps.sweep(lambda hp: program(2), seeds=2, strategy="vmap", checkpoint=folder, overhead=None)
 
+
+def test_a_sweep_does_not_go_on_from_a_run(folder):
+    for _ in range(2):  # nothing stays locked
+        with pytest.raises(
+            jn.NetError, match=r"checkpoint 3 in .*run is of a run, not of a sweep; .*folder of its own"
+        ):
+            sweep(folder)
+
+
+@pytest.mark.slow
+def test_a_run_does_not_go_on_from_a_sweep(tmp_path):
     sweep(tmp_path / "sweep")
     for _ in range(2):  # nothing stays locked
         with pytest.raises(
             jn.NetError, match=r"checkpoint 4 in .*sweep is of a sweep, not of a run; checkpoint\(folder\)"
         ):
             jn.train.run(PROGRAM, key=KEY, callbacks=[save(tmp_path / "sweep")])
-        with pytest.raises(
-            jn.NetError, match=r"checkpoint 3 in .*run is of a run, not of a sweep; .*folder of its own"
-        ):
-            sweep(folder)
     for which in ("last", 4):
         with pytest.raises(jn.NetError, match="is of a sweep, not of a run"):
             jn.train.load_checkpoint(tmp_path / "sweep", which)

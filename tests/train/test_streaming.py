@@ -25,13 +25,14 @@ OBJECTIVE = jn.objective(jn.losses.cross_entropy, jn.regularizers.l2(0.01, on="*
 METRICS = {"accuracy": jn.metrics.accuracy, "confusion": jn.metrics.confusion_matrix(3)}
 
 
-def dropped() -> jn.Net:
-    return jn.serial(hidden=jn.dense(5), relu=jax.nn.relu, drop=jn.dropout(0.3), out=jn.dense(3))
+# The same, so that they compile once.
+DROPPED = jn.serial(hidden=jn.dense(5), relu=jax.nn.relu, drop=jn.dropout(0.3), out=jn.dense(3))
+DENSE, ADAM = jn.dense(3), optax.adam(0.05)
 
 
 def program(data: Any, net: jn.Net | None = None, **options: Any) -> jn.train.Program:
     given = {"epochs": 3, "validation": HELD_OUT, "metrics": METRICS} | options
-    return jn.train.program(net or dropped(), OBJECTIVE, optax.adam(0.05), data, **given)
+    return jn.train.program(net or DROPPED, OBJECTIVE, ADAM, data, **given)
 
 
 def stream(data: Any = (X, Y), size: int = 4, **options: Any) -> jn.data.Stream:
@@ -86,24 +87,35 @@ def test_validation_may_be_a_stream_too():
     close(jn.train.run(program(stream(), validation=held_out, **options), key=KEY), expected)
 
 
-def test_fit_reads_from_the_beginning_each_time_and_leaves_the_stream_where_it_stood():
-    batches = stream()
-    next(batches)
-    one = program(batches)
-    assert_same(jn.train.run(one, key=KEY), jn.train.run(one, key=KEY))
-    assert batches.get_state()["position"] == 1
+NET = jn.serial(norm=jn.batch_norm(), drop=jn.dropout(0.3), out=jn.dense(3))
+
+
+def drawn(batches: jn.data.Stream) -> jn.train.Program:
+    """Return a program with state, whose validation is a stream in an order of its own."""
+    return program(batches, NET, epochs=4, validation=stream(HELD_OUT, size=4, epochs=1))
 
 
 @pytest.fixture(scope="module")
 def regular() -> jn.train.Program:
-    """A program with state, whose validation is a stream in an order of its own."""
-    net = jn.serial(norm=jn.batch_norm(), drop=jn.dropout(0.3), out=jn.dense(3))
-    return program(stream(seed=3, transforms=[jitter]), net, epochs=4, validation=stream(HELD_OUT, size=4, epochs=1))
+    return drawn(stream(seed=3, transforms=[jitter]))
 
 
 @pytest.fixture(scope="module")
 def undisturbed(regular: jn.train.Program) -> tuple:
     return jn.train.run(regular, key=KEY)
+
+
+def test_run_reads_from_the_beginning_each_time_and_leaves_the_stream_where_it_stood(undisturbed):
+    batches = stream(seed=3, transforms=[jitter])
+    next(batches)
+    one = drawn(batches)
+    for _ in range(2):
+        assert_same(jn.train.run(one, key=KEY), undisturbed)
+    assert batches.get_state()["position"] == 1
+
+
+def small(batches: jn.data.Stream, **options: Any) -> jn.train.Program:
+    return jn.train.program(DENSE, OBJECTIVE, ADAM, batches, epochs=2, **options)
 
 
 def save(folder: Path, **given: Any) -> jn.train.Callback:
@@ -146,6 +158,7 @@ def test_a_run_broken_off_in_the_middle_of_an_epoch_goes_on_from_the_one_before(
     assert_same(jn.train.run(one, key=KEY, callbacks=[save(tmp_path)]), expected)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_behind_the_epoch_and_the_run_goes_on(regular, undisturbed, tmp_path):
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -180,7 +193,7 @@ def test_processes_that_read_give_the_same_run_also_when_it_goes_on(undisturbed,
 def test_a_checkpoint_of_another_stream_is_refused_by_name(saved, change, words):
     options = {"seed": 3, **change}
     with pytest.raises(jn.NetError, match=rf"(?s)^checkpoint 1 in \S* is of a run .*{words}"):
-        jn.train.run(program(stream(**options), epochs=2), key=KEY, callbacks=[save(saved)])
+        jn.train.run(small(stream(**options)), key=KEY, callbacks=[save(saved)])
     assert storage.numbers(saved) == [1]
 
 
@@ -189,7 +202,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a run that was broken off behind its first epoch."""
     folder = tmp_path_factory.mktemp("saved")
     with pytest.raises(Stop):
-        jn.train.run(program(stream(seed=3), epochs=2), key=KEY, callbacks=[save(folder), stop_after(1)])
+        jn.train.run(small(stream(seed=3)), key=KEY, callbacks=[save(folder), stop_after(1)])
     return folder
 
 
@@ -292,10 +305,10 @@ def test_an_epoch_in_which_nothing_counts_is_refused():
     nothing, all_but_one = np.zeros(N, np.float32), np.eye(N, dtype=np.float32)[-1]
     said = "training expects some weight above 0 in {}, got 0 for every example"
     with pytest.raises(jn.NetError, match=said.format("data")):
-        jn.train.run(program(stream((X, Y, nothing))), key=KEY)
+        jn.train.run(small(stream((X, Y, nothing))), key=KEY)
     with pytest.raises(
         jn.NetError, match="training expects some weight above 0 in validation, got 0 for every example"
     ):
-        jn.train.run(program(stream(), validation=stream((X, Y, nothing), shuffle=False)), key=KEY)
-    _, history = jn.train.run(program(stream((X, Y, all_but_one))), key=KEY)
+        jn.train.run(small(stream(), validation=stream((X, Y, nothing), shuffle=False)), key=KEY)
+    _, history = jn.train.run(small(stream((X, Y, all_but_one))), key=KEY)
     assert np.isfinite(history["loss"]).all()
