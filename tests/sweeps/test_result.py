@@ -132,6 +132,10 @@ def test_curves_over_epochs_are_of_configurations():
             "best finds no scalar 'accuracy' in the history; it has validation/accuracy",
         ),
         (lambda: result().best("confusion", "max"), "finds no scalar 'confusion'"),
+        (
+            lambda: result(np.full((6, 2), np.nan)).best("validation/accuracy"),
+            "finds no configuration with a finite 'validation/accuracy'",
+        ),
         (lambda: result().best("l2"), "best expects mode 'min' or 'max' for 'l2': nothing declares"),
         (lambda: result().best("validation/accuracy", "most"), "expects mode 'min' or 'max'"),  # pyright: ignore
         (lambda: result().best("validation/accuracy", by="seed"), "expects by 'config' or 'trial'"),  # pyright: ignore
