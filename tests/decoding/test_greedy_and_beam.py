@@ -90,7 +90,7 @@ def by_hand(table: dict[tuple[int, ...], float], beam: int, alpha: float) -> lis
 
 
 @pytest.mark.parametrize(("beam", "alpha"), [(2, 0.0), (3, 0.0), (3, 1.0)])
-@pytest.mark.slow_cases("2-0.0")
+@pytest.mark.slow_cases("3-0.0", "3-1.0")
 def test_a_narrow_beam_equals_a_search_over_lists(trained: Trained, table: Any, beam: int, alpha: float):
     decoded = jax.device_get(searching(beam)(*trained, SOURCE, alpha))
     for row in range(BATCH):
