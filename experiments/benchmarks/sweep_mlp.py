@@ -46,10 +46,7 @@ def main(rounds: int = 5) -> None:
 
     def bound(program: jn.train.Program, rate: jax.Array) -> jn.train.Program:
         own = trial({"lr": rate})
-        return jn.train.Program(
-            program.train, program.validation, own.epochs, own.examples,
-            own.recipe,
-        )  # fmt: skip
+        return jn.train.Program(program.train, program.validation, own.epochs, own.recipe)
 
     def all_at_once(how: str) -> Callable[[], object]:
         return lambda: jn.sweeps.sweep(trial, seeds=SEEDS, grid={"lr": RATES}, strategy=how)  # pyright: ignore

@@ -15,8 +15,9 @@ from jaxnets.core.errors import NetError, is_traced
 from jaxnets.core.net import Key
 from jaxnets.tracing.jaxprs import primitives
 from jaxnets.train.callbacks.early_stopping import EarlyStopping
+from jaxnets.train.epoch import halted
 from jaxnets.train.names import Directions
-from jaxnets.train.program import Program, halted
+from jaxnets.train.program import Program
 from jaxnets.train.state import TrainState
 from jaxnets.train.streaming import refuse
 

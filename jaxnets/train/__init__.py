@@ -9,16 +9,18 @@ from jaxnets.train.debug.lr_finder import LearningRates, find_learning_rate
 from jaxnets.train.debug.nonfinite import find_nonfinite
 from jaxnets.train.debug.norms import norms
 from jaxnets.train.ema import ema_params, estimate_statistics
+from jaxnets.train.epoch import Recipe
 from jaxnets.train.evaluation import evaluate, predict
 from jaxnets.train.finetune import Transferred, pretrained, transfer
 from jaxnets.train.fit import fit
 from jaxnets.train.loop import Callback, NonFiniteError, run
 from jaxnets.train.loss_scale import LossScale, Scale
 from jaxnets.train.objective import objective
+from jaxnets.train.options import Options, StepInfo
 from jaxnets.train.pretrain import pretrain_layers
-from jaxnets.train.program import Program, Recipe, program
+from jaxnets.train.program import Program, program
 from jaxnets.train.state import Batch, TrainState
-from jaxnets.train.step import Options, StepInfo, make_train_step, start
+from jaxnets.train.step import make_train_step, start
 
 __all__ = [
     "Batch",

@@ -26,7 +26,8 @@ from jaxnets.metrics import Metric
 from jaxnets.regularizers import Regularizer
 from jaxnets.train.callbacks.early_stopping import EarlyStopping
 from jaxnets.train.objective import Objective, objective
-from jaxnets.train.step import ObjectiveFunction, Options
+from jaxnets.train.options import Options
+from jaxnets.train.step import ObjectiveFunction
 
 Metrics = Mapping[str, Metric] | Sequence[Metric] | Metric | None
 ON_LOGITS: dict[Any, tuple[Any, ...]] = {
@@ -202,6 +203,22 @@ def check_functions(**functions: Any) -> None:
     """
     for name, function in functions.items():
         check_function(name, function, FORMS[name])
+
+
+def check_stream(stream: Stream, epochs: int, batch_size: int | None, default: int, sampler: Any) -> None:
+    """Check that a stream suits what a program is asked for.
+
+    Raises:
+        NetError: if it ends too early, has batches of another size, or a sampler is passed.
+    """
+    own, given = stream.epochs, stream.reading.batch_size
+    # A stream made for a single pass is the default, and is read as often as needed.
+    if own not in (None, 1) and own < epochs:
+        raise NetError(f"expects a stream of epochs={epochs} or None, got one that ends after {own}")
+    if batch_size is not default and batch_size != given:
+        raise NetError(f"takes batches as the stream has them, {given} examples each, got batch_size={batch_size}")
+    if sampler is not None:
+        raise NetError("gets a sampler for a stream, which has its own; jn.data.stream(..., shuffle=, seed=) draws it")
 
 
 def options_of(options: Any, freeze: Pattern | None, ema_decay: Any, stopping: Any) -> Options:

@@ -1,33 +1,50 @@
-"""The parts of an epoch as pure functions: prepare a batch, train on it, evaluate, and report."""
+"""What a run is made of, and the parts of it as pure functions over a train state."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding
 
 from jaxnets.core.equality import Ingredients
-from jaxnets.core.errors import labeled_as
+from jaxnets.core.errors import NetError, known, labeled_as
 from jaxnets.core.net import Key, Net, Params, State, fold
+from jaxnets.core.sharding import Shardings, constrained_as
 from jaxnets.metrics import Metric
+from jaxnets.train.callbacks.early_stopping import EarlyStopping
 from jaxnets.train.data import Data
 from jaxnets.train.ema import estimate_statistics
-from jaxnets.train.evaluation import Totals, batch_totals, evaluate
-from jaxnets.train.names import SKIPPED, check_scalar, merge_unique
+from jaxnets.train.evaluation import (
+    Totals,
+    batch_indices,
+    batch_totals,
+    evaluate_batch,
+    evaluate_data,
+    gather_batch,
+    merge_totals,
+    reported_values,
+    scan_batches,
+    zero_totals,
+)
+from jaxnets.train.names import SKIPPED, Directions, check_scalar, merge_unique
+from jaxnets.train.options import Options
 from jaxnets.train.state import Batch, TrainState
-from jaxnets.train.step import ObjectiveFunction, Options, make_train_step
+from jaxnets.train.step import ObjectiveFunction, make_train_step, revert_nonfinite, start
 
-Values = dict[str, Any]
+History = dict[str, Any]
+# Examples computed at once in evaluation.
+EVALUATION_SIZE = 256
 
 
 @dataclass(frozen=True, eq=False)
-class Epoch:
-    """Pure functions over a train state, wherever its batches come from; `program` describes each attribute.
+class Recipe:
+    """What a program was made of, except for its data, and the pure functions that follow from it.
 
-    Epochs with equal ingredients are equal, so that code compiled for one serves the other.
+    Recipes with equal ingredients are equal, so that code compiled for one serves the other. It must not hold data.
 
     Attributes:
         net: the network.
@@ -35,10 +52,15 @@ class Epoch:
         optimizer: the Optax optimizer.
         metrics: metrics of the outputs to report, by name.
         options: what a step does beyond plain gradient descent.
+        stopping: when to stop before the last epoch, or `None`.
         augment: what each example goes through.
         batch_augment: what a batch goes through after that.
+        sampler: a function that draws the order of an epoch, or `None` for a random permutation.
+        examples: how many examples an epoch trains on.
+        batch_size: how many of them are in a batch.
         batch_sharding: how the rows of a batch lie on the devices, `None` if they are not sharded.
         validation_sharding: how those of the validation data do.
+        settings: how the program was written, as text by name.
     """
 
     net: Net
@@ -46,21 +68,96 @@ class Epoch:
     optimizer: optax.GradientTransformation
     metrics: Mapping[str, Metric]
     options: Options
+    stopping: EarlyStopping | None
     augment: Callable[[Key, Any], Any] | None
     batch_augment: Callable[[Key, Any, Any, jax.Array], tuple[Any, Any, jax.Array]] | None
+    sampler: Callable[[Key, Data], jax.Array] | None
+    examples: int
+    batch_size: int
     batch_sharding: NamedSharding | None
     validation_sharding: NamedSharding | None
+    settings: Mapping[str, str] = field(compare=False)
 
     @cached_property
     def ingredients(self) -> Ingredients:
-        """The key by which epochs are compared."""
+        """The key by which recipes are compared."""
         return Ingredients(*(getattr(self, each.name) for each in fields(self) if each.compare))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Epoch) and self.ingredients == other.ingredients
+        return isinstance(other, Recipe) and self.ingredients == other.ingredients
 
     def __hash__(self) -> int:
         return hash(self.ingredients)
+
+    @property
+    def directions(self) -> Directions:
+        """Whether a lower or a higher value is better for each reported name, as metrics and objective declare it."""
+        return Directions.of(self.metrics, self.objective, self.options.monitor)
+
+    def start(self, x: Any, key: Key) -> TrainState:
+        """Return the train state before the first step on inputs of some shape."""
+        state = start(self.net, self.optimizer, x, self.options, key=key)
+        return state if self.stopping is None else self.stopping.start(state)
+
+    def run_epoch(
+        self, shardings: Shardings | None, state: TrainState, train: Data, validation: Data | None
+    ) -> tuple[TrainState, History]:
+        """Return the train state one epoch later, and the epoch's values by name.
+
+        A run that has stopped or halted keeps its train state and reports NaN. `shardings` says how the parameters lie
+        on the devices, before and after.
+        """
+
+        def one_batch(state: TrainState, rows: tuple[jax.Array, jax.Array]) -> tuple[TrainState, Totals]:
+            return self.train_step(state, gather_batch(train, *rows, self.batch_sharding))
+
+        before, order = state, self.batch_rows(state, state.step, train)
+        state, row = scan_batches(self.metrics, one_batch, state, order)
+        state = revert_nonfinite(before, state)
+        # After the check above: evaluation sees no parameters that it finds non-finite.
+        evaluations = {} if validation is None else self.evaluate(state, validation, train)
+        state = replace(state, params=constrained_as(state.params, shardings))
+        state, row = self.close(state, row, evaluations)
+        over = halted(before)
+        if over is None:
+            return state, row
+        # A select, as `vmap` would make one of a `cond` anyway; the host's loop never runs an epoch of a run that is
+        # over.
+        kept = before, jax.tree.map(missing, row)
+        return jax.tree.map(lambda old, new: jnp.where(over, old, new), kept, (state, row))
+
+    def next_batch(self, state: TrainState, train: Data) -> Batch:
+        """Return the batch of the next step, augmented."""
+        # The number of the step within its epoch, which has ⌈examples / batch_size⌉ steps.
+        place = state.step % -(-self.examples // self.batch_size)
+        # The order derives from the step at which the epoch began.
+        index, weights = self.batch_rows(state, state.step - place, train)
+        return self.prepare(state, gather_batch(train, index[place], weights[place], self.batch_sharding))
+
+    def batch_rows(self, state: TrainState, first: jax.Array, train: Data) -> tuple[jax.Array, jax.Array]:
+        """Return the examples and weights, `(batches, batch)`, of the epoch that begins at a step."""
+        order = self.draw_order(fold(jax.random.fold_in(state.key, first), "order"), train)
+        index, weights = batch_indices(self.examples, self.batch_size)
+        return order[index], weights
+
+    def draw_order(self, key: Key, train: Data) -> jax.Array:
+        """Return the order of an epoch, one index for each example.
+
+        Raises:
+            NetError: if the sampler returns anything but one integer for each example, or a concrete one is out of
+                range: indexing an array would clip it to the last example.
+        """
+        if self.sampler is None:
+            return jax.random.permutation(key, self.examples)
+        order, examples = jnp.asarray(self.sampler(key, train)), self.examples
+        with labeled_as("program"):
+            if order.shape != (examples,):
+                raise NetError(f"expects sampler to return indices ({examples},), got {order.shape}")
+            if not jnp.issubdtype(order.dtype, jnp.integer):
+                raise NetError(f"expects sampler to return integers, got {order.dtype}")
+            if (values := known(order)) is not None and ((values < -examples) | (values >= examples)).any():
+                raise NetError(f"expects sampler to return indices below {examples}, got {values.max()}")
+        return order
 
     def prepare(self, state: TrainState, batch: Batch) -> Batch:
         """Return a batch augmented as the next step takes it."""
@@ -107,30 +204,83 @@ class Epoch:
             found["ema/validation"] = state.ema, statistics
         return found
 
-    def evaluate(self, evaluated: Mapping[str, tuple[Params, State]], validation: Data) -> dict[str, Values]:
-        """Return the values over the validation data, by prefix, of each `(params, state)` that `evaluated` returns."""
-        sharding = self.validation_sharding
+    def evaluate(self, state: TrainState, validation: Data, train: Data | None = None) -> dict[str, History]:
+        """Return the values over the validation data, by prefix, of all that `evaluated` returns."""
+        evaluated = self.evaluated(state, train)
+        how = self.net, self.metrics, self.objective, EVALUATION_SIZE, self.validation_sharding
         with labeled_as(child="validation"):
-            return {
-                prefix: evaluate(self.net, each, validation, self.metrics, self.objective, batch_sharding=sharding)
-                for prefix, each in evaluated.items()
-            }
+            return {prefix: evaluate_data(*how, *each, validation) for prefix, each in evaluated.items()}
 
-    def update_plateau(self, state: TrainState, row: Values) -> TrainState:
-        """Return the train state after `reduce_on_plateau` has seen the epoch's values.
+    def close(self, state: TrainState, row: History, evaluations: Mapping[str, History]) -> tuple[TrainState, History]:
+        """Return the train state after `plateau` and early stopping have seen the epoch's values, and these values.
 
         Raises:
-            NetError: if the value that it follows is not reported, or no scalar.
+            NetError: if the value that one of them follows is not reported, or no scalar.
         """
-        if self.options.plateau is None:
-            return state
-        name, transformation = self.options.plateau
-        check_scalar(name, row, "plateau")
-        # It is a transformation of no updates: only its factor is used, in the next epoch's steps.
-        return replace(state, plateau=transformation.update({}, state.plateau, value=row[name])[1])
-
-    def report(self, state: TrainState, row: Values, evaluations: Mapping[str, Values]) -> Values:
-        """Return the epoch's values together with those of evaluations under their prefixes."""
         skipped = {} if state.scale is None else {SKIPPED: state.scale.skipped}
         found = {f"{prefix}/{name}": value for prefix, values in evaluations.items() for name, value in values.items()}
-        return merge_unique(row, skipped, found)
+        row = merge_unique(row, skipped, found)
+        if self.options.plateau is not None:
+            name, transformation = self.options.plateau
+            check_scalar(name, row, "plateau")
+            # It is a transformation of no updates: only its factor is used, in the next epoch's steps.
+            state = replace(state, plateau=transformation.update({}, state.plateau, value=row[name])[1])
+        return state if self.stopping is None else self.stopping.update(state, row), row
+
+    def finish(self, state: TrainState) -> TrainState:
+        """Return the train state that a run ends with: with the best parameters, if early stopping restores them."""
+        return state if self.stopping is None else self.stopping.finish(state)
+
+    # An epoch of a stream, whose batches come one at a time
+
+    def single_batch_epoch(
+        self, validates: bool, state: TrainState, batch: Batch, validation: Data | None
+    ) -> tuple[TrainState, History]:
+        """Return what an epoch of one batch would be; `validates` says whether validation is a stream, too."""
+        after, totals, _ = self.train_on_batch(state, self.no_totals(state, batch), batch)
+        state = revert_nonfinite(state, after)
+        evaluated = self.evaluate_on_batch(state, None, batch)[0] if validates else {}
+        return self.close_totals(state, totals, evaluated, validation)
+
+    def no_totals(self, state: TrainState, batch: Batch) -> Totals:
+        """Return the totals of no batch yet."""
+        return zero_totals(jax.eval_shape(self.train_step, state, batch)[1])
+
+    def train_on_batch(self, state: TrainState, totals: Totals, batch: Batch) -> tuple[TrainState, Totals, jax.Array]:
+        """Return the train state and the epoch's totals one batch later, and whether training has halted."""
+        state, new = self.train_step(state, batch)
+        failed = jnp.zeros((), bool) if state.failed is None else state.failed >= 0
+        return state, merge_totals(self.metrics, totals, new), failed
+
+    def evaluate_on_batch(
+        self, state: TrainState, totals: dict[str, Totals] | None, batch: Batch
+    ) -> tuple[dict[str, Totals], jax.Array]:
+        """Return the totals of each evaluation one batch later, and `False`: an array to wait for."""
+        new = {
+            prefix: evaluate_batch(self.net, *each, batch, self.metrics, self.objective)
+            for prefix, each in self.evaluated(state).items()
+        }
+        if totals is not None:
+            new = {prefix: merge_totals(self.metrics, totals[prefix], each) for prefix, each in new.items()}
+        return new, jnp.zeros((), bool)
+
+    def close_totals(
+        self, state: TrainState, totals: Totals, evaluated: dict[str, Totals], validation: Data | None
+    ) -> tuple[TrainState, History]:
+        """Return what `close` returns, of totals, or with validation data that are on the device."""
+        evaluations = {prefix: reported_values(self.metrics, each) for prefix, each in evaluated.items()}
+        if validation:
+            evaluations = self.evaluate(state, validation)
+        return self.close(state, reported_values(self.metrics, totals), evaluations)
+
+
+def halted(state: TrainState) -> jax.Array | None:
+    """Tell whether a run is over: stopped early, or halted at a non-finite value; `None` if it can't be either."""
+    stopped = None if state.stopping is None else state.stopping.stopped
+    failed = None if state.failed is None else state.failed >= 0
+    return failed if stopped is None else stopped if failed is None else stopped | failed
+
+
+def missing(leaf: Any) -> jax.Array:
+    """Return NaN in the shape of a value, or -1 if its dtype has no NaN."""
+    return jnp.full(leaf.shape, jnp.nan if jnp.issubdtype(leaf.dtype, jnp.inexact) else -1, leaf.dtype)

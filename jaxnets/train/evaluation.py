@@ -62,7 +62,7 @@ def evaluate_batch(
 
 def zero_totals(shapes: Totals) -> Totals:
     """Return the totals of no batch, with the shapes and dtypes of one."""
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    return jax.tree.map(jnp.zeros_like, shapes)
 
 
 def merge_totals(metrics: Mapping[str, Metric], a: Totals, b: Totals) -> Totals:
@@ -170,19 +170,18 @@ def evaluate(
     """
     with labeled_as("evaluate"):
         params, state = variables(state)
-        model, chosen, data = arguments.network(net), arguments.metrics_of(metrics), arguments.pair("data", data)
-        whole = None if objective is None else arguments.objective_of(objective)
+        net, chosen, data = arguments.network(net), arguments.metrics_of(metrics), arguments.pair("data", data)
+        objective = None if objective is None else arguments.objective_of(objective)
         check_data("data", data, finite=False)
         check_count("batch_size", batch_size)
-        check_names(chosen, whole)
-    check_labels(model, whole, chosen, {"data": data})
+        check_names(chosen, objective)
+    check_labels(net, objective, chosen, {"data": data})
     data = automatic(data)
-    return computed(
-        _evaluate, [net, chosen, objective, batch_size, batch_sharding or batch_sharding_of(data)], params, state, data
-    )
+    static = [net, chosen, objective, batch_size, batch_sharding or batch_sharding_of(data)]
+    return computed(evaluate_data, static, params, state, data)
 
 
-def _evaluate(
+def evaluate_data(
     net: Net,
     metrics: Mapping[str, Metric],
     objective: ObjectiveFunction | None,
@@ -192,8 +191,7 @@ def _evaluate(
     state: State,
     data: Data,
 ) -> dict[str, jax.Array]:
-    # Converted only here: compiled functions are found again by the arguments that the user passed.
-    net, objective = arguments.network(net), None if objective is None else arguments.objective_of(objective)
+    """Return what `evaluate` returns, for arguments that have been checked."""
     examples = len(jax.tree.leaves(data)[0])
 
     def one_batch(_: None, rows: tuple[jax.Array, jax.Array]) -> tuple[None, Totals]:
@@ -230,8 +228,7 @@ def predict(net: Net, state: Any, x: Any, *, batch_size: int = 256) -> Any:
     """
     with labeled_as("predict"):
         params, state = variables(state)
-        arguments.network(net)
-        x = arrays("x", x)
+        net, x = arguments.network(net), arrays("x", x)
         check_examples("x", inputs=x)
         check_count("batch_size", batch_size)
     x = automatic(x)
@@ -239,9 +236,8 @@ def predict(net: Net, state: Any, x: Any, *, batch_size: int = 256) -> Any:
 
 
 def _predict(
-    net: Any, batch_size: int, batch_sharding: NamedSharding | None, params: Params, state: State, x: Any
+    net: Net, batch_size: int, batch_sharding: NamedSharding | None, params: Params, state: State, x: Any
 ) -> Any:
-    net = arguments.network(net)
     examples = len(jax.tree.leaves(x)[0])
     # (batches, batch)
     index, _ = batch_indices(examples, _even_size(batch_size, examples, batch_sharding))

@@ -13,11 +13,13 @@ from jaxnets.core.paths import Pattern
 from jaxnets.train.arguments import Metrics, options_of
 from jaxnets.train.callbacks.early_stopping import EarlyStopping
 from jaxnets.train.data import Data
+from jaxnets.train.epoch import History
 from jaxnets.train.loop import Callback, check_callbacks, run_with
 from jaxnets.train.objective import Loss
-from jaxnets.train.program import DEFAULT_BATCH_SIZE, History, build
+from jaxnets.train.options import Options
+from jaxnets.train.program import DEFAULT_BATCH_SIZE, build
 from jaxnets.train.state import TrainState
-from jaxnets.train.step import ObjectiveFunction, Options
+from jaxnets.train.step import ObjectiveFunction
 
 
 @explained

@@ -19,8 +19,9 @@ from jaxnets.core.net import Key, check_key
 from jaxnets.train.arguments import callback_hint
 from jaxnets.train.callbacks.early_stopping import EarlyStopping
 from jaxnets.train.debug.nonfinite import find_nonfinite
+from jaxnets.train.epoch import History, Recipe, halted
 from jaxnets.train.interruption import Interruption, interrupts
-from jaxnets.train.program import History, Program, begin, compiled_epoch, halted, traced_epoch
+from jaxnets.train.program import Program, compiled_epoch, traced_epoch
 from jaxnets.train.state import TrainState
 from jaxnets.train.streaming import streamed_epochs
 
@@ -118,7 +119,8 @@ def run(
         check_key(key)
         rule, watchers = check_callbacks(callbacks, program.stopping)
     if rule is not None:
-        program = replace(program, stopping=rule.settle(program.recipe.directions))
+        recipe = program.recipe
+        program = replace(program, recipe=replace(recipe, stopping=rule.settle(recipe.directions)))
     return run_with(program, key, watchers)
 
 
@@ -162,7 +164,7 @@ def run_with(program: Program, key: Key, callbacks: Sequence[Callback]) -> tuple
                     begun.append(callback)
                     restored = callback.restore(program, key)
             if restored is None:
-                state = compiled(begin, [program.recipe, program.stopping, program.row], [key])(key)
+                state = compiled(Recipe.start, [program.recipe, program.row], [key])(key)
                 rows = list[Row]()
             else:
                 state, rows = restored
@@ -198,7 +200,7 @@ def run_with(program: Program, key: Key, callbacks: Sequence[Callback]) -> tuple
         raise NonFiniteError(_explanation(program, state), state, history)
     # Early stopping may restore the best parameters.
     if program.stopping is not None:
-        state = compiled(EarlyStopping.finish, [program.stopping], [state])(state)
+        state = compiled(Recipe.finish, [program.recipe], [state])(state)
     return state, history
 
 
@@ -209,7 +211,7 @@ def _epochs(
     if program.stream is None:
         run_epoch, data = compiled_epoch(program, state), (program.train, program.validation)
         return nullcontext(lambda state: run_epoch(state, *data))
-    return streamed_epochs(program.stream, program.epochs, program.stopping, program.validation, state)
+    return streamed_epochs(program.recipe, program.stream, program.epochs, program.validation, state)
 
 
 def _is_over(state: TrainState) -> bool:

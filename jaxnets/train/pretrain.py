@@ -8,8 +8,9 @@ import optax
 from jaxnets.core.errors import NetError
 from jaxnets.core.net import Key, Net, Params, fold
 from jaxnets.metrics import Metric
+from jaxnets.train.epoch import History
 from jaxnets.train.evaluation import predict
-from jaxnets.train.program import History, program
+from jaxnets.train.program import program
 from jaxnets.train.step import ObjectiveFunction
 
 

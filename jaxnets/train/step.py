@@ -1,7 +1,7 @@
 """One step of gradient descent as a pure function."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -9,92 +9,17 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding
 
-from jaxnets.core.checks import check_function
-from jaxnets.core.errors import NetError, check_count, check_fraction, labeled_as, shown
+from jaxnets.core.errors import NetError
 from jaxnets.core.example_weights import example_weights
 from jaxnets.core.net import Key, Net, Params, State, fold, spec
-from jaxnets.core.paths import Pattern
+from jaxnets.core.paths import Pattern, matches, paths, select
 from jaxnets.core.sharding import constrained
-from jaxnets.train.freezing import check_patterns, join_frozen, keep_state, split_frozen
-from jaxnets.train.loss_scale import LossScale
 from jaxnets.train.names import merge_unique
 from jaxnets.train.optimizers import init_optimizer, unrounded, update_params, widened
+from jaxnets.train.options import Options, Parts, StepInfo
 from jaxnets.train.state import Batch, TrainState
 
-Parts = Mapping[str, jax.Array]
 ObjectiveFunction = Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
-
-
-@dataclass(frozen=True)
-class StepInfo:
-    """What a `monitor` sees of a step.
-
-    Attributes:
-        state: the train state before the step.
-        batch: the batch of the step.
-        key: the network's random key.
-        gradients: of the objective, with the parameters' structure; `None` for frozen parameters.
-        updates: what was added to the parameters, with the same structure; zeros if the step is not taken.
-    """
-
-    state: TrainState
-    batch: Batch
-    key: Any
-    gradients: Any
-    updates: Any
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a training step does beyond plain gradient descent.
-
-    Attributes:
-        accumulate: compute a batch in this many equal parts, one after another, and sum their gradients. It takes less
-            memory for the same step, except for layers that look at the whole batch.
-        loss_scale: dynamic scaling of the loss, `LossScale()`, for networks that compute in float16.
-        plateau: the name of a reported value for which lower is better, and the transformation that sees this value
-            after every epoch: `("validation/loss", optax.contrib.reduce_on_plateau(patience=5))`. Its factor scales
-            the updates of the next epoch. (Inside the optimizer's chain it would see each batch's loss.)
-        monitor: a function from a `StepInfo` to further values to report, by name, such as `jn.train.norms()`.
-        halt_on_nonfinite: halt training before a step whose loss or gradients are not finite, even if the optimizer
-            would clip them; `state.failed` is that step. A parameter whose gradients sum to an overflow counts as
-            non-finite. Parameters that an update makes infinite are detected by the next step's loss or at the end of
-            the epoch; in both cases the train state becomes that of the epoch's beginning. Data in memory are searched
-            for NaN, too.
-        freeze: a pattern over the paths of parameters that stay as they are; usually the argument of `program`.
-        ema_decay: decay of the moving average of the parameters; usually the argument of `program`.
-        weighted: whether examples may have different weights, which batch statistics then follow.
-
-    Raises:
-        NetError: for an option out of range or of another type.
-    """
-
-    accumulate: int = 1
-    loss_scale: LossScale | None = None
-    plateau: tuple[str, optax.GradientTransformationExtraArgs] | None = None
-    monitor: Callable[[StepInfo], Parts] | None = None
-    halt_on_nonfinite: bool = True
-    freeze: Pattern | None = None
-    ema_decay: Any = None
-    weighted: bool = True
-
-    def __post_init__(self) -> None:
-        with labeled_as("Options"):
-            check_count("accumulate", self.accumulate)
-            check_function("monitor", self.monitor, "(info) -> values by name")
-            check_patterns(self.freeze)
-            if self.ema_decay is not None:
-                check_fraction("ema_decay", self.ema_decay)
-            if not isinstance(self.loss_scale, LossScale | None):
-                raise NetError(f"expects loss_scale=jn.train.LossScale(), got {shown(self.loss_scale)}")
-            if not isinstance(self.halt_on_nonfinite, bool):
-                raise NetError(f"expects halt_on_nonfinite=True or False, got {shown(self.halt_on_nonfinite)}")
-            plateau = self.plateau
-            if plateau is not None and not (
-                isinstance(plateau, tuple) and len(plateau) == 2 and isinstance(plateau[0], str)
-            ):
-                hint = '("validation/loss", optax.contrib.reduce_on_plateau(patience=5))'
-                raise NetError(f"expects plateau={hint}, got {shown(plateau)}")
 
 
 def start(
@@ -164,41 +89,40 @@ def make_train_step(
     (1, ['cross_entropy', 'loss'])
     """
 
-    def evaluate(
-        before: TrainState, batch: Batch, key: Key
-    ) -> tuple[jax.Array, tuple[Any, State, dict[str, jax.Array]]]:
-        # Layers such as batch norm leave out the rows that fill up a batch.
-        with example_weights(batch.weights if options.weighted else None):
-            outputs, state = net.apply(before.params, before.state, batch.x, key=key, train=True)
-        total, parts = objective(before.params, outputs, batch.y, batch.weights)
-        return total, (outputs, state, merge_unique({"loss": total}, parts))
-
-    def gradients(before: TrainState, batch: Batch, key: Key) -> tuple[Any, tuple[Any, State, dict[str, jax.Array]]]:
-        learned, frozen = split_frozen(before.params, options.freeze)
-
-        # Only the learned parameters are differentiated.
-        def scaled_loss(learned: Any) -> tuple[jax.Array, tuple]:
-            total, aux = evaluate(replace(before, params=join_frozen(learned, frozen)), batch, key)
-            return total if before.scale is None else total * before.scale.factor.astype(total.dtype), aux
-
-        grads, aux = jax.grad(scaled_loss, has_aux=True)(learned)
-        return grads if before.scale is None else _divide(grads, before.scale.factor), aux
-
-    compute, recompute = gradients, evaluate
-    if options.accumulate > 1:
-        # An optimizer with a line search differentiates `value_fn`; with `checkpoint`, that holds the residuals of one
-        # part at a time.
-        compute = _in_parts(gradients, options.accumulate, batch_sharding)
-        recompute = _in_parts(jax.checkpoint(evaluate), options.accumulate, batch_sharding)
-
     def step_fn(before: TrainState, batch: Batch) -> tuple[TrainState, Any, Parts]:
         key = jax.random.fold_in(before.key, before.step)
-        grads, (outputs, state, parts) = compute(before, batch, key)
         learned, frozen = split_frozen(before.params, options.freeze)
+
+        def evaluate(learned: Any, state: State, batch: Batch, key: Key) -> tuple[jax.Array, tuple[Any, State, Parts]]:
+            params = join_frozen(learned, frozen)
+            # Layers such as batch norm leave out the rows that fill up a batch.
+            with example_weights(batch.weights if options.weighted else None):
+                outputs, state = net.apply(params, state, batch.x, key=key, train=True)
+            total, parts = objective(params, outputs, batch.y, batch.weights)
+            return total, (outputs, state, merge_unique({"loss": total}, parts))
+
+        def gradients(learned: Any, *rest: Any) -> tuple[Any, tuple[Any, State, Parts]]:
+            # Only the learned parameters are differentiated.
+            def scaled_loss(learned: Any) -> tuple[jax.Array, tuple]:
+                total, aux = evaluate(learned, *rest)
+                return total if before.scale is None else total * before.scale.factor.astype(total.dtype), aux
+
+            grads, aux = jax.grad(scaled_loss, has_aux=True)(learned)
+            if before.scale is not None:
+                grads = jax.tree.map(lambda leaf: leaf / before.scale.factor.astype(leaf.dtype), grads)
+            return grads, aux
+
+        compute, recompute = gradients, evaluate
+        if options.accumulate > 1:
+            # An optimizer with a line search differentiates `value_fn`; with `checkpoint`, that holds the residuals of
+            # one part at a time.
+            compute = _in_parts(gradients, options.accumulate, batch_sharding)
+            recompute = _in_parts(jax.checkpoint(evaluate), options.accumulate, batch_sharding)
+        grads, (outputs, state, parts) = compute(learned, before.state, batch, key)
 
         def value_fn(learned: Any) -> jax.Array:
             # The same batch and key as above, for optimizers that evaluate the objective themselves.
-            return recompute(replace(before, params=join_frozen(learned, frozen)), batch, key)[0]
+            return recompute(learned, before.state, batch, key)[0]
 
         def take_step() -> tuple[Any, Any]:
             factor = None if before.plateau is None else before.plateau.scale
@@ -215,7 +139,7 @@ def make_train_step(
         def skip_step() -> tuple[Any, Any]:
             # Both branches of `cond` return the same structure, so a monitor sees updates of zero.
             shapes = jax.eval_shape(take_step)[1] if options.monitor else None
-            return (learned, before.opt_state, before.ema), jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+            return (learned, before.opt_state, before.ema), jax.tree.map(jnp.zeros_like, shapes)
 
         # The optimizer's part of the train state follows below.
         after = replace(before, state=keep_state(state, before.state, options.freeze), step=before.step + 1)
@@ -235,10 +159,16 @@ def make_train_step(
     return step_fn
 
 
-def _in_parts(gradients: Callable, parts: int, batch_sharding: NamedSharding | None) -> Callable:
-    """Return a function like `gradients` that computes a batch in parts, with means weighted as in the whole batch."""
+def _in_parts(function: Callable, parts: int, batch_sharding: NamedSharding | None) -> Callable:
+    """Return a function that computes a batch in parts, with means weighted as in the whole batch.
 
-    def compute(before: TrainState, batch: Batch, key: Key) -> Any:
+    Args:
+        function: `(learned, state, batch, key) -> (mean, (outputs, state, means))`.
+        parts: how many equal parts there are.
+        batch_sharding: how the rows of a batch lie on the devices.
+    """
+
+    def compute(learned: Any, state: State, batch: Batch, key: Key) -> Any:
         # Each leaf: (batch, ...) -> (parts, batch / parts, ...)
         pieces = constrained(
             jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), batch), batch_sharding, axis=1
@@ -248,20 +178,18 @@ def _in_parts(gradients: Callable, parts: int, batch_sharding: NamedSharding | N
 
         def compute_part(state: State, piece: tuple[Any, jax.Array]) -> tuple[State, Any]:
             part, number = piece
-            grads, (outputs, state, values) = gradients(
-                replace(before, state=state), part, jax.random.fold_in(key, number)
-            )
+            mean, (outputs, state, means) = function(learned, state, part, jax.random.fold_in(key, number))
             # The mean over a part counts by the part's share of the weights.
             share = part.weights.sum() / total_weight
-            weighted = jax.tree.map(lambda leaf: leaf * share.astype(leaf.dtype), (grads, values))
+            weighted = jax.tree.map(lambda leaf: leaf * share.astype(leaf.dtype), (mean, means))
             return state, (weighted, outputs)
 
         # The network's state runs through the parts, as it would through smaller batches.
-        state, (weighted, outputs) = jax.lax.scan(compute_part, before.state, (pieces, jnp.arange(parts)))
-        grads, values = jax.tree.map(lambda leaf: leaf.sum(0), weighted)
+        state, (weighted, outputs) = jax.lax.scan(compute_part, state, (pieces, jnp.arange(parts)))
+        mean, means = jax.tree.map(lambda leaf: leaf.sum(0), weighted)
         # (parts, batch / parts, ...) -> (batch, ...)
         outputs = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), outputs)
-        return grads, (outputs, state, values)
+        return mean, (outputs, state, means)
 
     return compute
 
@@ -327,5 +255,36 @@ def _moving_average(average: Params, params: Params, decay: Any, step: jax.Array
     return jax.tree.map(move, average, params)
 
 
-def _divide(tree: Any, factor: jax.Array) -> Any:
-    return jax.tree.map(lambda leaf: leaf / factor.astype(leaf.dtype), tree)
+def split_frozen(params: Params, pattern: Pattern | None) -> tuple[Any, Any]:
+    """Split parameters into trained and frozen ones, each tree with `None` in place of the other's leaves.
+
+    JAX sees no leaf in `None`, so frozen parameters have no gradient and no optimizer state.
+
+    Raises:
+        NetError: if a pattern matches nothing, or everything.
+    """
+    if pattern is None:
+        return params, None
+    frozen, structure = select(params, pattern), jax.tree.structure(params)
+    leaves = paths(params)
+    if len(frozen) == len(leaves):
+        hint = "except what is to be trained, freeze=('**', '!head/**'), or evaluate the network without training"
+        raise NetError(f"freezes all parameters by {pattern!r}, so that none would be trained; {hint}", label="program")
+    learned = jax.tree.unflatten(structure, [None if path in frozen else leaf for path, leaf in leaves.items()])
+    return learned, jax.tree.unflatten(structure, [frozen.get(path) for path in leaves])
+
+
+def join_frozen(learned: Any, frozen: Any) -> Params:
+    """Return the whole parameters from the two parts that `split_frozen` returns."""
+    if frozen is None:
+        return learned
+    return jax.tree.map(lambda a, b: b if a is None else a, learned, frozen, is_leaf=lambda leaf: leaf is None)
+
+
+def keep_state(new: State, old: State, pattern: Pattern | None) -> State:
+    """Return the new state with the old leaves where a pattern matches, so that frozen layers keep their statistics."""
+    if pattern is None:
+        return new
+    before = paths(old)
+    leaves = [before[path] if matches(pattern, path) else leaf for path, leaf in paths(new).items()]
+    return jax.tree.unflatten(jax.tree.structure(new), leaves)

@@ -12,7 +12,7 @@ import optax
 import pytest
 
 import jaxnets as jn
-from jaxnets.train.program import halted
+from jaxnets.train.epoch import halted
 from tests.oracle import floats, integers
 from tests.train.test_program import equal
 

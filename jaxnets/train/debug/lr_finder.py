@@ -16,8 +16,9 @@ from jaxnets.core.sharding import automatic, batch_sharding_of
 from jaxnets.train.arguments import network, objective_of, pair
 from jaxnets.train.data import Data, check_data
 from jaxnets.train.evaluation import gather_batch
+from jaxnets.train.options import Options
 from jaxnets.train.state import TrainState
-from jaxnets.train.step import ObjectiveFunction, Options, make_train_step, start
+from jaxnets.train.step import ObjectiveFunction, make_train_step, start
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

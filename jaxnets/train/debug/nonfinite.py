@@ -12,9 +12,10 @@ from jaxnets.core.compiled import compiled
 from jaxnets.core.errors import NetError
 from jaxnets.core.example_weights import example_weights
 from jaxnets.core.paths import paths
-from jaxnets.train.freezing import join_frozen, split_frozen
-from jaxnets.train.program import Program, Recipe
+from jaxnets.train.epoch import Recipe
+from jaxnets.train.program import Program
 from jaxnets.train.state import Batch, TrainState
+from jaxnets.train.step import join_frozen, split_frozen
 
 if TYPE_CHECKING:
     from jaxnets.tracing.operation import Operation, Value

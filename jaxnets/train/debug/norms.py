@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxnets.core.errors import NetError, labeled_as
 from jaxnets.core.net import Net
 from jaxnets.core.paths import Pattern, matches, paths
-from jaxnets.train.step import Parts, StepInfo
+from jaxnets.train.options import Parts, StepInfo
 
 QUANTITIES = ("gradients", "updates", "activations", "parameters")
 By = Literal["layer", "parameter", "network"]
