@@ -1,8 +1,8 @@
 """Checkpoints of a sweep in a folder: a killed sweep resumes bit for bit."""
 
 import hashlib
-import warnings
 import zlib
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -14,12 +14,11 @@ import numpy as np
 from jaxnets.core.compiled import compiled
 from jaxnets.core.errors import NetError
 from jaxnets.sweeps import execution
-from jaxnets.sweeps.space import Design
 from jaxnets.sweeps.state import SweepState
 from jaxnets.sweeps.strategy import ExecutionOptions, Plan
 from jaxnets.train.checkpoint import storage
 from jaxnets.train.checkpoint.callback import restored
-from jaxnets.train.checkpoint.compatibility import MACHINE, changes, described
+from jaxnets.train.checkpoint.compatibility import check_same, described
 from jaxnets.train.checkpoint.storage import Writer
 
 KEEP = 2  # the newest checkpoint, and the one before in case that the newest can't be read
@@ -52,12 +51,11 @@ class SweepCheckpoint:
             return options
         return {**options, "strategy": self.found.about["layout"]["strategy"]}
 
-    def restore(self, plan: Plan, design: Design, state: SweepState, settings: dict[str, str]) -> Plan:
+    def restore(self, plan: Plan, state: SweepState, settings: Mapping[str, str]) -> Plan:
         """Restore the newest checkpoint, if there is one, and open the folder for saving.
 
         Args:
             plan: the sweep.
-            design: its trials.
             state: how far they are; it is changed.
             settings: what else the sweep depends on, as short text by name.
 
@@ -70,16 +68,21 @@ class SweepCheckpoint:
         if self.found is not None:
             plan = replace(plan, width=self.found.about["layout"]["width"])
         layout = {"strategy": plan.layout.strategy, "width": plan.width, "devices": plan.layout.devices}
-        self.about = {"settings": _settings(plan, design, layout) | settings, "layout": layout}
+        self.about = {"settings": {**_settings(plan, layout), **settings}, "layout": layout}
         if self.found is not None:
-            self._compare()
+            check_same(
+                self.found.about["settings"],
+                self.about["settings"],
+                place=f"checkpoint {self.found.number} in {self.writer.folder}",
+                other=("is of another sweep", "give a new sweep another folder"),
+            )
             # All trials together may not fit on an accelerator.
             with jax.default_device(jax.local_devices(backend="cpu")[0]):
                 saved = execution.on_host(restored(self.found, cast(Any, _shapes(plan)), str(self.writer.folder)))
             state.done, state.over = saved["done"].astype(int), saved["over"]
             state.dropped, state.judged = saved["dropped"], int(saved["judged"])
             state.history = {name: np.array(rows) for name, rows in self.found.history.items()}
-            state.host.put(np.arange(len(design)), saved["runs"])
+            state.host.put(np.arange(len(plan.design)), saved["runs"])
             state.host.begun = state.done > 0
             state.placed, state.width = [k for k in saved["inside"].tolist() if k >= 0], int(saved["width"])
             for number in self.unreadable:
@@ -111,21 +114,10 @@ class SweepCheckpoint:
         }
         self.writer.save(storage.pack(number, everything, state.history), self.about, {})
 
-    def _compare(self) -> None:
-        """Refuse to resume another sweep and name what differs; warn of another machine."""
-        assert self.found is not None
-        differing = changes(self.found.about["settings"], self.about["settings"])
-        place = f"checkpoint {self.found.number} in {self.writer.folder}"
-        text = "".join(f"\n  {name}: {change}" for name, change in differing.items())
-        if any(name not in MACHINE for name in differing):
-            raise NetError(f"is of another sweep:{text}\ngive a new sweep another folder", label=place)
-        if differing:
-            warnings.warn(f"{place} was written elsewhere; the last bits may differ from here on:{text}", stacklevel=5)
-
 
 def _shapes(plan: Plan) -> dict[str, Any]:
     """Return the shapes and dtypes of what `save` writes."""
-    trials = len(plan.keys)
+    trials = len(plan.design)
     count, flag = jax.ShapeDtypeStruct((trials,), jnp.int32), jax.ShapeDtypeStruct((trials,), bool)
     number = jax.ShapeDtypeStruct((), jnp.int32)
     states = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((trials, *leaf.shape), leaf.dtype), plan.shared.state)
@@ -140,9 +132,9 @@ def _shapes(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _settings(plan: Plan, design: Design, layout: dict[str, Any]) -> dict[str, str]:
+def _settings(plan: Plan, layout: dict[str, Any]) -> dict[str, str]:
     """Return what the bits of a sweep depend on, as short text by name."""
-    first = plan.inputs_of(0)
+    design, first = plan.design, plan.inputs_of(0)
     arrays = plan.extra, plan.shared.data, first, plan.shared.state
     epoch = compiled(execution.run_epoch_alone, [plan.builder], arrays).trace(*arrays)
     values = {name: ", ".join(f"{each:g}" for each in dict.fromkeys(rows.tolist())) for name, rows in design.hp.items()}

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -16,10 +16,10 @@ from jaxnets.data.splits import fold, folds
 from jaxnets.sweeps.execution import Builder
 from jaxnets.sweeps.loop import Callbacks, run_sweep
 from jaxnets.sweeps.result import SweepResult
-from jaxnets.sweeps.space import inputs
-from jaxnets.sweeps.strategy import ExecutionOptions, Plan, prepare
+from jaxnets.sweeps.space import Design, inputs
+from jaxnets.sweeps.strategy import prepare
 from jaxnets.sweeps.sweep import SweepOptions, split_options
-from jaxnets.train.data import check_data
+from jaxnets.train.arguments import check_data
 from jaxnets.train.program import Program
 
 
@@ -37,6 +37,10 @@ class FoldBuilder(Builder):
     def ingredients(self) -> Ingredients:
         """What it is compared by; as a value, the tuple is not taken apart number by number."""
         return Ingredients(self.trial_fn, values=self.numbers)
+
+    def inputs(self, design: Design) -> Any:
+        """Return the hyperparameters and the number of the fold of each trial."""
+        return {"hp": inputs(design.hp), "fold": design.labels["fold"].astype(np.int32)}
 
     def __call__(self, extra: Any, inputs: dict[str, Any]) -> Program:
         """Return the program of one fold.
@@ -112,11 +116,6 @@ def cross_validate(
         if numbers.shape != (examples,) or numbers.dtype.kind not in "iu" or set(numbers.tolist()) != set(range(k)):
             raise NetError(f"expects numbers from 0 to {k - 1}, one for each of {examples} examples; k says how many")
         design, how = split_options(options)
-        design = design.repeated("fold", k)
-        trials = {"hp": inputs(design.hp), "fold": design.labels["fold"].astype(np.int32)}
         builder = FoldBuilder(trial_fn, tuple(numbers.tolist()))
-
-        def make_plan(how: ExecutionOptions) -> Plan:
-            return prepare(builder, tuple(data), trials, design.keys, **how)
-
-        return run_sweep("cross-validation", make_plan, how, design, progress, callbacks, checkpoint, overhead)
+        make_plan = partial(prepare, builder, tuple(data), design.repeated("fold", k))
+        return run_sweep("cross-validation", make_plan, how, progress, callbacks, checkpoint, overhead)

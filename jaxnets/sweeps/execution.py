@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxnets.core.equality import Ingredients
 from jaxnets.core.errors import NetError, is_traced
 from jaxnets.core.net import Key
+from jaxnets.sweeps.space import Design, inputs
 from jaxnets.tracing.jaxprs import primitives
 from jaxnets.train.callbacks.early_stopping import EarlyStopping
 from jaxnets.train.epoch import halted
@@ -39,6 +40,10 @@ class Builder:
     def ingredients(self) -> Ingredients:
         """The key by which builders are compared; computed once, since a sweep asks in each epoch."""
         return Ingredients(self.trial_fn)
+
+    def inputs(self, design: Design) -> Any:
+        """Return what the trial function gets of each trial, stacked."""
+        return inputs(design.hp)
 
     def __call__(self, extra: Any, inputs: dict[str, Any]) -> Program:
         """Return the program of one trial.
@@ -134,7 +139,6 @@ class Shared:
     Attributes:
         data: the arrays of the programs' data that do not depend on hyperparameters.
         epochs: how many epochs a trial has.
-        examples: how many training examples an epoch has.
         stopping: the programs' early stopping, if any.
         directions: whether more or less of each reported value is better.
         state: the shapes of one train state.
@@ -143,34 +147,33 @@ class Shared:
 
     data: list[Any]
     epochs: int
-    examples: int
     stopping: EarlyStopping | None
     directions: Directions
     state: TrainState
     primitives: frozenset[str]
 
 
-def trace_shared(builder: Builder, extra: Any, inputs: Any, key: Key) -> Shared:
-    """Return what the programs of all trials share, by tracing that of one trial.
+def trace_shared(builder: Builder, extra: Any, design: Design) -> Shared:
+    """Return what the programs of all trials share, by tracing that of the first.
 
     Raises:
         NetError: if the trial function returns no program, or needs to know the value of a hyperparameter.
     """
     seen: dict[str, Any] = {}
-    # Under the trace below, the same names are of traced arrays.
-    known = extra, inputs
+    # Under the trace below, `extra` is of traced arrays.
+    known, first = extra, jax.tree.map(lambda column: column[0], builder.inputs(design))
 
     def start(extra: Any, inputs: Any, key: Key) -> TrainState:
         try:
             program = build_program(builder, extra, inputs)
         except NEEDS_VALUE as error:
-            needed = _needed(builder, *known) or "a hyperparameter"
+            needed = _needed(builder, known, first) or "a hyperparameter"
             raise NetError(
                 f"expects a trial function that does not need to know the value of {needed}, since all trials are "
                 "compiled as one: sweep over rates and strengths, but not over sizes, counts or what an `if` depends "
                 "on; run a sweep for each of those"
             ) from error
-        seen.update(epochs=program.epochs, examples=program.examples, stopping=program.stopping)
+        seen.update(epochs=program.epochs, stopping=program.stopping)
         seen["directions"] = program.recipe.directions
         # Data made of hyperparameters are traced here, and are computed again wherever the program is built.
         seen["data"] = [leaf for leaf in _data_leaves(program) if not is_traced(leaf)]
@@ -178,7 +181,7 @@ def trace_shared(builder: Builder, extra: Any, inputs: Any, key: Key) -> Shared:
         seen["primitives"] = primitives(jax.make_jaxpr(program.recipe.net.apply)(state.params, state.state, x))
         return state
 
-    state = jax.eval_shape(start, extra, inputs, key)
+    state = jax.eval_shape(start, extra, first, design.keys[0])
     return Shared(state=state, **seen)
 
 

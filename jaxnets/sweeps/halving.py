@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Unpack
 
@@ -9,11 +10,10 @@ import numpy as np
 
 from jaxnets.core.errors import NetError, check_count, labeled_as
 from jaxnets.core.keywords import explained
-from jaxnets.sweeps.loop import Callbacks, Schedule, run_sweep
+from jaxnets.sweeps.loop import Callbacks, run_sweep
 from jaxnets.sweeps.result import Mode, SweepResult, means, scalar_rows
-from jaxnets.sweeps.space import Design
 from jaxnets.sweeps.state import SweepState, advance
-from jaxnets.sweeps.strategy import ExecutionOptions, Plan
+from jaxnets.sweeps.strategy import Plan
 from jaxnets.sweeps.sweep import SweepOptions, TrialFunction, plan, split_options
 from jaxnets.train.interruption import Interruption
 from jaxnets.train.names import settled
@@ -76,17 +76,16 @@ def halving(
         check_count("factor", factor)
         if factor < 2:
             raise NetError(f"expects factor ≥ 2, got {factor}")
-        design, how = split_options(options)
-
-        def make_plan(how: ExecutionOptions) -> Plan:
-            return plan(trial_fn, design, **how)
-
+        chosen, how = split_options(options)
         rungs = Rungs(metric, mode, first, factor)
-        return run_sweep("halving", make_plan, how, design, progress, callbacks, checkpoint, overhead, schedule=rungs)
+        make_plan, settings = partial(plan, trial_fn, chosen), {"halving": repr(rungs)}
+        return run_sweep(
+            "halving", make_plan, how, progress, callbacks, checkpoint, overhead, schedule=rungs, settings=settings
+        )
 
 
 @dataclass(frozen=True)
-class Rungs(Schedule):
+class Rungs:
     """The schedule of successive halving; `halving` describes each attribute."""
 
     metric: str
@@ -94,19 +93,11 @@ class Rungs(Schedule):
     first: int
     factor: int
 
-    def settings(self) -> dict[str, str]:
-        """Return what the schedule depends on, as short text by name, for checkpoints to compare."""
-        return {"halving": repr(self)}
-
-    def run(
-        self,
-        plan: Plan,
-        state: SweepState,
-        design: Design,
-        interrupted: Interruption,
-        after_epoch: Callable[[SweepState], None],
+    def __call__(
+        self, plan: Plan, state: SweepState, interrupted: Interruption, after_epoch: Callable[[SweepState], None]
     ) -> None:
         """Run the trials rung by rung, from the first rung at which they have not been compared."""
+        config = plan.design.config
         sign = 1 if settled(self.metric, self.mode, plan.shared.directions) == "max" else -1
         rung = min(max(self.first, state.judged * self.factor), state.epochs)
         while True:
@@ -115,11 +106,11 @@ class Rungs(Schedule):
             if interrupted or rung == state.epochs:
                 break
             rows = scalar_rows(state.history, self.metric)
-            reported = rows[np.arange(len(design)), state.reported(plan.shared.stopping)].astype(np.float64)
-            scores = sign * means(np.where(state.failed() < 0, reported, np.nan), design.config)
-            configs = np.unique(design.config[going])
+            reported = rows[np.arange(len(config)), state.reported(plan.shared.stopping)].astype(np.float64)
+            scores = sign * means(np.where(state.failed() < 0, reported, np.nan), config)
+            configs = np.unique(config[going])
             # NaN, of a configuration with a trial that failed, comes last.
             best = configs[np.argsort(-scores[configs])]
-            stays = np.isin(design.config[going], best[: max(1, len(configs) // self.factor)])
+            stays = np.isin(config[going], best[: max(1, len(configs) // self.factor)])
             state.over[going[~stays]] = state.dropped[going[~stays]] = True
             state.judged, rung = rung, min(rung * self.factor, state.epochs)

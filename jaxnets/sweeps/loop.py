@@ -1,6 +1,6 @@
 """A sweep from its first epoch to its last, with progress, callbacks and checkpoints."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from jaxnets.sweeps import execution
 from jaxnets.sweeps.checkpoint import SweepCheckpoint
 from jaxnets.sweeps.progress import progress_bar, sweep_progress
 from jaxnets.sweeps.result import SweepResult, collect
-from jaxnets.sweeps.space import Design
 from jaxnets.sweeps.state import SweepState, advance
 from jaxnets.sweeps.strategy import ExecutionOptions, Plan
 from jaxnets.train.interruption import Interruption, interrupts
@@ -21,50 +20,38 @@ from jaxnets.train.loop import Callback, ask
 Callbacks = Callable[[dict[str, Any]], Sequence[Callback]]
 
 
-class Schedule:
-    """Which trials run up to which epoch: here, all of them to the last."""
-
-    def settings(self) -> dict[str, str]:
-        """Return what the schedule depends on, as short text by name, for checkpoints to compare."""
-        return {}
-
-    def run(
-        self,
-        plan: Plan,
-        state: SweepState,
-        design: Design,
-        interrupted: Interruption,
-        after_epoch: Callable[[SweepState], None],
-    ) -> None:
-        """Run the trials from where they are; `advance` describes the last two arguments."""
-        advance(plan, state, range(len(design)), state.epochs, interrupted=interrupted, after_epoch=after_epoch)
+def run_all(
+    plan: Plan, state: SweepState, interrupted: Interruption, after_epoch: Callable[[SweepState], None]
+) -> None:
+    """Run all trials from where they are to their last epoch; `advance` describes the last two arguments."""
+    advance(plan, state, range(len(plan.design)), state.epochs, interrupted=interrupted, after_epoch=after_epoch)
 
 
 def run_sweep(
     label: str,
-    make_plan: Callable[[ExecutionOptions], Plan],
+    make_plan: Callable[..., Plan],
     options: ExecutionOptions,
-    design: Design,
     progress: bool,
     callbacks: Callbacks | None,
     checkpoint: str | Path | None,
     overhead: float | None,
     *,
-    schedule: Schedule = Schedule(),
+    schedule: Callable[..., None] = run_all,
+    settings: Mapping[str, str] = {},
     interrupted: Interruption | None = None,
 ) -> SweepResult:
-    """Run the trials of a design.
+    """Run the trials of a sweep.
 
     Args:
         label: the text in front of the progress bar.
-        make_plan: returns the sweep ready to run, for given options.
+        make_plan: returns the sweep ready to run, given the options as keywords.
         options: how trials are computed.
-        design: the trials.
         progress: whether to show a progress bar; this and the next three are as in `sweep`.
         callbacks: makes the callbacks of each trial.
         checkpoint: the folder to save in and to resume from.
         overhead: the share of the time that saving may take.
-        schedule: which trials run up to which epoch.
+        schedule: runs trials in the order of its choice, as `run_all` does.
+        settings: what the schedule depends on, as short text by name, for checkpoints to compare.
         interrupted: true as soon as all trials are to stop; default: on a signal.
 
     Raises:
@@ -74,15 +61,14 @@ def run_sweep(
     saved = None if checkpoint is None else SweepCheckpoint(checkpoint, overhead)
     with nullcontext() if saved is None else closing(saved.writer):
         # Bits depend on the strategy: a resumed sweep takes that of its checkpoint instead of measuring again.
-        plan = make_plan(options if saved is None else saved.adopt(options))
+        plan = make_plan(**(options if saved is None else saved.adopt(options)))
         state = SweepState(plan)
         if saved is not None:
-            plan = saved.restore(plan, design, state, schedule.settings())
-        total = state.epochs * len(design)
+            plan = saved.restore(plan, state, settings)
         with (
             interrupts() if interrupted is None else nullcontext(interrupted) as stop,
-            progress_bar(progress, label, total) as show,
-            closing(TrialCallbacks(callbacks, plan, design, state, stop)) as trial_callbacks,
+            progress_bar(progress, label, state.epochs * len(plan.design)) as show,
+            closing(TrialCallbacks(callbacks, plan, state, stop)) as trial_callbacks,
         ):
             show_state = sweep_progress(show)
 
@@ -93,11 +79,11 @@ def run_sweep(
                     saved.save(plan, state)
                 show_state(state)
 
-            schedule.run(plan, state, design, stop, after_epoch)
+            schedule(plan, state, stop, after_epoch)
             if saved is not None:
                 saved.save(plan, state, last=True)
             trial_callbacks.finish(state)
-    return collect(plan, design, state)
+    return collect(plan, state)
 
 
 class TrialCallbacks:
@@ -107,13 +93,11 @@ class TrialCallbacks:
         NetError: for anything but a function of a trial that returns callbacks.
     """
 
-    def __init__(
-        self, make: Callbacks | None, plan: Plan, design: Design, state: SweepState, interrupted: Interruption
-    ) -> None:
+    def __init__(self, make: Callbacks | None, plan: Plan, state: SweepState, interrupted: Interruption) -> None:
         if make is not None and not callable(make):
             hint = 'callbacks=lambda trial: [jn.train.jsonl("sweep.jsonl", **trial)]'
             raise NetError(f"expects callbacks as a function of a trial, got {type(make).__name__}: {hint}")
-        self.make, self.plan, self.design, self.interrupted = make, plan, design, interrupted
+        self.make, self.design, self.interrupted = make, plan.design, interrupted
         # What a checkpoint has restored was seen by the callbacks of the process before.
         self.seen = state.done.copy()
         if make is not None:
@@ -127,7 +111,7 @@ class TrialCallbacks:
         # Callbacks see train states in the host's memory.
         state.to_host()
         for trial in map(int, np.flatnonzero(state.done > self.seen)):
-            number, train_state = int(state.done[trial]) - 1, state.host.one(trial)
+            number, train_state = int(state.done[trial]) - 1, state.host.take(trial)
             last = {name: rows[trial, number] for name, rows in state.history.items()}
             row = {name: float(value) if np.ndim(value) == 0 else value for name, value in last.items()}
             # A callback that asks to end the run ends its trial.
@@ -170,6 +154,6 @@ class TrialCallbacks:
     def _finish(self, trial: int, state: SweepState) -> None:
         callbacks = self.begun.pop(trial)
         for callback in callbacks:
-            callback.on_finish(int(state.done[trial]), state.host.one(trial))
+            callback.on_finish(int(state.done[trial]), state.host.take(trial))
         for callback in reversed(callbacks):
             callback.on_end()

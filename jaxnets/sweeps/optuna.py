@@ -13,7 +13,7 @@ from jaxnets.sweeps.execution import Builder, trace_shared
 from jaxnets.sweeps.loop import Callbacks, run_sweep
 from jaxnets.sweeps.progress import progress_bar
 from jaxnets.sweeps.result import Mode, SweepResult, joined, means
-from jaxnets.sweeps.space import Space, check_spaces, crossed, inputs, tidy
+from jaxnets.sweeps.space import Space, check_spaces, crossed, tidy
 from jaxnets.sweeps.strategy import ExecutionOptions, Plan
 from jaxnets.sweeps.sweep import TrialFunction, plan
 from jaxnets.train.checkpoint import storage
@@ -92,8 +92,7 @@ def search(
         if mode is None:
             # Optuna needs the direction before it suggests anything: read it off a program of the least values.
             least = crossed({name: each.least() for name, each in space.items()}, 1)
-            first = {name: column[0] for name, column in inputs(least.hp).items()}
-            directions = trace_shared(Builder(trial_fn), (), first, least.keys[0]).directions
+            directions = trace_shared(Builder(trial_fn), (), least).directions
         mode = settled(metric, mode, directions)
     folder = None if checkpoint is None else Path(checkpoint).expanduser()
     if folder is not None:
@@ -116,17 +115,16 @@ def search(
                 design = crossed(hp, seeds)
 
                 # The first batch is planned; the others are the same sweep with other inputs.
-                def make_plan(options: ExecutionOptions, design: Any = design) -> Plan:
-                    if plans:
-                        return replace(plans[0], inputs=inputs(design.hp), keys=design.keys)
-                    plans.append(plan(trial_fn, design, **options))
-                    return plans[0]
+                def make_plan(design: Any = design, **options: Unpack[ExecutionOptions]) -> Plan:
+                    if not plans:
+                        plans.append(plan(trial_fn, design, **options))
+                    return replace(plans[0], design=design)
 
                 numbered = None if callbacks is None else _numbered_from(callbacks, sum(map(len, results)))
                 subfolder = None if folder is None else storage.batch_of(folder, begin // batch)
                 results.append(
                     run_sweep(
-                        "search", make_plan, options, design, False, numbered, subfolder, overhead,
+                        "search", make_plan, options, False, numbered, subfolder, overhead,
                         interrupted=interrupted,
                     )
                 )  # fmt: skip

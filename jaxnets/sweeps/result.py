@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxnets.core.errors import NetError, labeled_as, require
 from jaxnets.sweeps import execution
-from jaxnets.sweeps.space import Design, Values
+from jaxnets.sweeps.space import Values
 from jaxnets.sweeps.state import SweepState
 from jaxnets.sweeps.strategy import Plan
 from jaxnets.train.names import Directions, Mode, settled
@@ -196,9 +196,9 @@ class SweepResult:
         return sweeps.by_hyperparameter(x, values, self.hp, self.config, metric)
 
 
-def collect(plan: Plan, design: Design, state: SweepState) -> SweepResult:
+def collect(plan: Plan, state: SweepState) -> SweepResult:
     """Return the result of a sweep that has ended or was interrupted."""
-    stopping = plan.shared.stopping
+    design, stopping = plan.design, plan.shared.stopping
     return SweepResult(
         history=state.history,
         hp=design.hp,

@@ -42,13 +42,13 @@ class HostStates:
         jax.tree.map(copy, self.arrays, execution.on_host(states, view=True))
         self.begun[trials] = True
 
-    def take(self, trials: Sequence[int] | np.ndarray) -> TrainState:
-        """Return copies of trials' states, stacked."""
-        return jax.tree.map(lambda own, like: _restore_key(own[trials], like), self.arrays, self.like)
+    def take(self, trials: Sequence[int] | np.ndarray | int) -> TrainState:
+        """Return copies of trials' states, stacked, or of one trial's state."""
 
-    def one(self, trial: int) -> TrainState:
-        """Return a copy of a trial's state."""
-        return jax.tree.map(lambda own, like: _restore_key(np.array(own[trial]), like), self.arrays, self.like)
+        def copy(own: np.ndarray, like: Any) -> Any:
+            return _restore_key(np.asarray(own.take(trials, axis=0)), like)
+
+        return jax.tree.map(copy, self.arrays, self.like)
 
 
 def _restore_key(array: np.ndarray, like: Any) -> Any:
@@ -77,7 +77,7 @@ class SweepState:
     """
 
     def __init__(self, plan: Plan) -> None:
-        trials = len(plan.keys)
+        trials = len(plan.design)
         self.done = np.zeros(trials, int)
         self.over, self.dropped, self.judged = np.zeros(trials, bool), np.zeros(trials, bool), 0
         self.history: dict[str, np.ndarray] = {}

@@ -16,6 +16,7 @@ from jaxnets.core.compiled import Compiled, compiled
 from jaxnets.core.errors import NetError, check_count
 from jaxnets.sweeps import execution
 from jaxnets.sweeps.execution import Builder, Layout, Shared
+from jaxnets.sweeps.space import Design
 from jaxnets.train.state import TrainState
 
 # On a CPU, side by side pays up to so many parameters; experiments/benchmarks/sweep_strategy.py measures it.
@@ -48,8 +49,7 @@ class Plan:
     Attributes:
         builder: builds a trial's program of `extra` and its own inputs.
         extra: what all trials get besides hyperparameters, on the devices.
-        inputs: each trial's hyperparameters, NumPy arrays `(trials,)`.
-        keys: `(trials,)`, the random key of each trial.
+        design: the trials.
         shared: what all programs have in common, its data on the devices.
         layout: how trials are computed together.
         width: how many places there are at most, on all devices together.
@@ -57,11 +57,15 @@ class Plan:
 
     builder: Builder
     extra: Any
-    inputs: Any
-    keys: Any
+    design: Design
     shared: Shared
     layout: Layout
     width: int
+
+    @cached_property
+    def inputs(self) -> Any:
+        """What the builder gets for each trial, NumPy arrays `(trials,)`."""
+        return self.builder.inputs(self.design)
 
     def inputs_of(self, trials: list[int] | np.ndarray | int) -> Any:
         """Return the inputs of some trials, stacked, or of one."""
@@ -75,7 +79,7 @@ class Plan:
             places: repeat the first trial up to so many places, so that fewer trials need no other compilation.
         """
         which = np.asarray(trials + trials[:1] * (places - len(trials)))
-        arrays = self.extra, self.shared.data, self.inputs_of(which), self.keys[which]
+        arrays = self.extra, self.shared.data, self.inputs_of(which), self.design.keys[which]
         return compiled(execution.start, [self.builder], arrays, by_program=True)(*arrays)
 
     def run_epoch(
@@ -102,7 +106,7 @@ class Plan:
     def _seeds(self, trials: list[int]) -> int:
         """Return the number of seeds if each device's places are a table `(configurations, seeds)`, else 0."""
         # If there are fewer places than trials, those in them are at different steps.
-        if self.width < len(self.keys):
+        if self.width < len(self.design):
             return 0
         # (devices, places per device)
         here = self.seed_numbers[np.asarray(trials)].reshape(self.layout.devices, -1)
@@ -117,7 +121,7 @@ class Plan:
     @cached_property
     def seed_numbers(self) -> np.ndarray:
         """Each trial's key as a small number, equal for equal keys."""
-        words = np.asarray(jax.random.key_data(self.keys))
+        words = np.asarray(jax.random.key_data(self.design.keys))
         return np.unique(words, axis=0, return_inverse=True)[1].reshape(-1)
 
     def places_for(self, trials: int) -> int:
@@ -135,8 +139,7 @@ class Plan:
 def prepare(
     builder: Builder,
     extra: Any,
-    inputs: Any,
-    keys: Any,
+    design: Design,
     *,
     strategy: Strategy | None = None,
     batch_size: int | None = None,
@@ -156,15 +159,13 @@ def prepare(
             check_count(name, count)
     if batch_size is not None and strategy != "map":
         raise NetError(f"expects strategy='map' with batch_size={batch_size}: vmap takes all trials of a chunk at once")
-    total = len(keys)
-    mesh = mesh if mesh is not None else _all_devices(total)
+    mesh = mesh if mesh is not None else _all_devices(len(design))
     layout = Layout("map" if strategy == "map" else "vmap", batch_size, mesh)
     # The programs of all trials have the same shapes, so one trial is traced.
-    first = jax.tree.map(lambda column: column[0], inputs)
-    shared = execution.trace_shared(builder, extra, first, keys[0])
+    shared = execution.trace_shared(builder, extra, design)
     shared = replace(shared, data=layout.replicate(shared.data))
-    width = _even(total, chunk or total, layout.devices)
-    plan = Plan(builder, layout.replicate(extra), inputs, keys, shared, layout, width)
+    width = _even(len(design), chunk or len(design), layout.devices)
+    plan = Plan(builder, layout.replicate(extra), design, shared, layout, width)
     # On CPU a rule chooses the strategy. Elsewhere, or if asked for, a few trials are measured, unless each device has
     # only one.
     if strategy is None and layout.platform == "cpu":
@@ -208,7 +209,7 @@ def _round_up(count: int, multiple: int) -> int:
 
 def _few(plan: Plan) -> tuple[list[int], Callable[[], TrainState], np.ndarray]:
     """Return some trials, a function that puts their states on the devices, and `active` with all of them."""
-    trials = [place % len(plan.keys) for place in range(min(plan.width, FEW * plan.layout.devices))]
+    trials = [place % len(plan.design) for place in range(min(plan.width, FEW * plan.layout.devices))]
     started = plan.start(trials)
 
     # Copies, since an epoch donates its states.
@@ -260,7 +261,7 @@ def _within(plan: Plan, budget: int) -> int:
     fit = (budget - fixed) // each
     if fit < 1:
         raise NetError(f"expects memory_budget for one trial at least, {fixed + each:,} bytes a device, got {budget:,}")
-    return _even(len(plan.keys), min(plan.width, fit * devices), devices)
+    return _even(len(plan.design), min(plan.width, fit * devices), devices)
 
 
 def _bytes(tree: Any) -> int:

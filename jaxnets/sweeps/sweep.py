@@ -2,6 +2,7 @@
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict, Unpack, cast
 
@@ -14,7 +15,7 @@ from jaxnets.core.net import Key
 from jaxnets.sweeps.execution import Builder
 from jaxnets.sweeps.loop import Callbacks, run_sweep
 from jaxnets.sweeps.result import SweepResult
-from jaxnets.sweeps.space import Design, Space, design, inputs
+from jaxnets.sweeps.space import Design, Space, design
 from jaxnets.sweeps.strategy import ExecutionOptions, Plan, Strategy, prepare
 from jaxnets.train.program import Program
 
@@ -116,11 +117,8 @@ def sweep(
             "memory_budget": memory_budget,
             "mesh": mesh,
         }
-
-        def make_plan(options: ExecutionOptions) -> Plan:
-            return plan(trial_fn, chosen, **options)
-
-        return run_sweep("sweep", make_plan, options, chosen, progress, callbacks, checkpoint, overhead)
+        make_plan = partial(plan, trial_fn, chosen)
+        return run_sweep("sweep", make_plan, options, progress, callbacks, checkpoint, overhead)
 
 
 def split_options(options: SweepOptions) -> tuple[Design, ExecutionOptions]:
@@ -158,4 +156,4 @@ def plan(trial_fn: TrialFunction, chosen: Design, **options: Unpack[ExecutionOpt
     except TypeError:
         hint = "a function has one, and so has an instance of a frozen dataclass"
         raise NetError(f"expects a trial function that has a hash, got {type(trial_fn).__name__}; {hint}") from None
-    return prepare(Builder(trial_fn), (), inputs(chosen.hp), chosen.keys, **options)
+    return prepare(Builder(trial_fn), (), chosen, **options)

@@ -12,8 +12,7 @@ from jaxnets.train.ema import ema_params, estimate_statistics
 from jaxnets.train.epoch import Recipe
 from jaxnets.train.evaluation import evaluate, predict
 from jaxnets.train.finetune import Transferred, pretrained, transfer
-from jaxnets.train.fit import fit
-from jaxnets.train.loop import Callback, NonFiniteError, run
+from jaxnets.train.loop import Callback, NonFiniteError, fit, run
 from jaxnets.train.loss_scale import LossScale, Scale
 from jaxnets.train.objective import objective
 from jaxnets.train.options import Options, StepInfo

@@ -12,7 +12,7 @@ from jaxnets.core.example_weights import example_weights
 from jaxnets.core.net import Key, Net, Params, State
 from jaxnets.core.sharding import automatic, batch_sharding_of, constrained
 from jaxnets.ops.sums import add, as_sum
-from jaxnets.train.data import check_examples
+from jaxnets.train.arguments import check_examples
 from jaxnets.train.evaluation import batch_indices
 from jaxnets.train.state import TrainState
 
@@ -55,7 +55,20 @@ def estimate_statistics(
     if not jax.tree.leaves(state):
         return state
     x = automatic(x)
-    batch_sharding = batch_sharding or batch_sharding_of(x)
+    static = [net, batch_size, batch_sharding or batch_sharding_of(x)]
+    return computed(_means_of_state, static, params, state, x, key, weights)
+
+
+def _means_of_state(
+    net: Net,
+    batch_size: int,
+    batch_sharding: NamedSharding | None,
+    params: Params,
+    state: State,
+    x: Any,
+    key: Key,
+    weights: Any,
+) -> State:
     examples = len(jax.tree.leaves(x)[0])
     size = min(batch_size, examples)
     index, _ = batch_indices(examples, size)
@@ -120,21 +133,5 @@ def ema_params(
         check_count("batch_size", batch_size)
         if state.ema is None:
             raise NetError("finds no moving average in the train state; give the program ema_decay=0.999")
-    x = automatic(x)
-    static = [net, batch_size, batch_sharding_of(x)]
-    return state.ema, computed(_estimate, static, state.ema, state.state, x, state.key, weights)
-
-
-def _estimate(
-    net: Net,
-    batch_size: int,
-    batch_sharding: NamedSharding | None,
-    params: Params,
-    state: State,
-    x: Any,
-    key: Key,
-    weights: Any,
-) -> State:
-    return estimate_statistics(
-        net, params, state, x, key=key, batch_size=batch_size, weights=weights, batch_sharding=batch_sharding
-    )
+    how: Any = {"key": state.key, "batch_size": batch_size, "weights": weights}
+    return state.ema, estimate_statistics(net, state.ema, state.state, x, **how)

@@ -16,7 +16,6 @@ from jaxnets.core.net import Key, Net, Params, State, fold
 from jaxnets.core.sharding import Shardings, constrained_as
 from jaxnets.metrics import Metric
 from jaxnets.train.callbacks.early_stopping import EarlyStopping
-from jaxnets.train.data import Data
 from jaxnets.train.ema import estimate_statistics
 from jaxnets.train.evaluation import (
     Totals,
@@ -32,7 +31,7 @@ from jaxnets.train.evaluation import (
 )
 from jaxnets.train.names import SKIPPED, Directions, check_scalar, merge_unique
 from jaxnets.train.options import Options
-from jaxnets.train.state import Batch, TrainState
+from jaxnets.train.state import Batch, Data, TrainState
 from jaxnets.train.step import ObjectiveFunction, make_train_step, revert_nonfinite, start
 
 History = dict[str, Any]
@@ -128,11 +127,15 @@ class Recipe:
 
     def next_batch(self, state: TrainState, train: Data) -> Batch:
         """Return the batch of the next step, augmented."""
+        return self.prepare(state, gather_batch(train, *self.next_rows(state, train), self.batch_sharding))
+
+    def next_rows(self, state: TrainState, train: Data) -> tuple[jax.Array, jax.Array]:
+        """Return the examples and weights, `(batch,)`, of the next step."""
         # The number of the step within its epoch, which has ⌈examples / batch_size⌉ steps.
         place = state.step % -(-self.examples // self.batch_size)
         # The order derives from the step at which the epoch began.
         index, weights = self.batch_rows(state, state.step - place, train)
-        return self.prepare(state, gather_batch(train, index[place], weights[place], self.batch_sharding))
+        return index[place], weights[place]
 
     def batch_rows(self, state: TrainState, first: jax.Array, train: Data) -> tuple[jax.Array, jax.Array]:
         """Return the examples and weights, `(batches, batch)`, of the epoch that begins at a step."""

@@ -22,11 +22,11 @@ from jaxnets.losses.masking import fill_masked
 from jaxnets.metrics import Metric
 from jaxnets.ops.sums import add, as_sum, total
 from jaxnets.train import arguments
-from jaxnets.train.data import Data, check_data, check_examples
+from jaxnets.train.arguments import check_data, check_examples
 from jaxnets.train.labels import check_labels
 from jaxnets.train.names import check_names, merge_unique
 from jaxnets.train.objective import Loss
-from jaxnets.train.state import Batch
+from jaxnets.train.state import Batch, Data
 from jaxnets.train.step import ObjectiveFunction
 
 Totals = dict[str, Any]

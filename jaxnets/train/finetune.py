@@ -71,20 +71,19 @@ def transfer(params: Params, source: Params, on: Pattern = "**") -> Transferred:
             more = f"\n  and {len(wrong) - 20} more" if len(wrong) > 20 else ""
             text = "".join(f"\n  {line}" for line in wrong[:20]) + more
             raise NetError(f"finds that source and parameters differ:{text}\nexcept these, on=('**', '!head/**')")
-    leaves = [_converted(there[path], leaf) if path in wanted else leaf for path, leaf in here.items()]
+    # Inside `jit` the source is a constant, which would be copied to every device without the constraint.
+    source = {path: automatic(there[path]) for path in wanted}
+    taken = {
+        path: constrained_as(jnp.asarray(leaf).astype(here[path].dtype), shardings_of(leaf))
+        for path, leaf in source.items()
+    }
+    leaves = [taken.get(path, leaf) for path, leaf in here.items()]
     return Transferred(
         jax.tree.unflatten(jax.tree.structure(params), leaves),
         tuple(wanted),
         tuple(path for path in here if path not in wanted),
         tuple(path for path in there if path not in wanted),
     )
-
-
-def _converted(source: Any, like: Any) -> jax.Array:
-    """Return values in another array's dtype, on the devices that they lie on."""
-    source = automatic(source)
-    # Inside `jit` the source is a constant, which would be copied to every device without the constraint.
-    return constrained_as(jnp.asarray(source).astype(like.dtype), shardings_of(source))
 
 
 def pretrained(net: Net, params: Params, state: State | None = None, on: Pattern = "**") -> Net:

@@ -14,7 +14,7 @@ from jaxnets.core.net import Net
 from jaxnets.core.padded import Padded
 from jaxnets.losses.labels import Labels, labels_of, targets_check_of
 from jaxnets.metrics import Metric
-from jaxnets.train.data import Data
+from jaxnets.train.state import Data
 
 Check = Callable[[str, Any, Any], None]  # of a name, targets and weights
 

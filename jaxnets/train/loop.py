@@ -1,28 +1,33 @@
-"""The host's loop around a program: callbacks, interruption and errors."""
+"""Runs on the host: `fit` and `run`, the loop around a program with its callbacks, interruption and errors."""
 
 import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import numpy as np
+import optax
 
-from jaxnets.core.checks import check_function
+from jaxnets.core.checks import check_function, is_uncalled
 from jaxnets.core.compiled import compiled
 from jaxnets.core.errors import NetError, labeled_as, shown
 from jaxnets.core.keywords import explained
-from jaxnets.core.net import Key, check_key
-from jaxnets.train.arguments import callback_hint
+from jaxnets.core.net import Key, Net, check_key
+from jaxnets.core.paths import Pattern
+from jaxnets.train.arguments import Metrics, options_of
 from jaxnets.train.callbacks.early_stopping import EarlyStopping
 from jaxnets.train.debug.nonfinite import find_nonfinite
 from jaxnets.train.epoch import History, Recipe, halted
 from jaxnets.train.interruption import Interruption, interrupts
-from jaxnets.train.program import Program, compiled_epoch, traced_epoch
-from jaxnets.train.state import TrainState
+from jaxnets.train.objective import Loss
+from jaxnets.train.options import Options
+from jaxnets.train.program import DEFAULT_BATCH_SIZE, Program, build, compiled_epoch, traced_epoch
+from jaxnets.train.state import Data, TrainState
+from jaxnets.train.step import ObjectiveFunction
 from jaxnets.train.streaming import streamed_epochs
 
 Row = dict[str, Any]
@@ -124,6 +129,76 @@ def run(
     return run_with(program, key, watchers)
 
 
+@explained
+def fit(
+    net: Net | Callable[[Any], Any],
+    loss: ObjectiveFunction | Loss,
+    optimizer: optax.GradientTransformation,
+    data: Any,
+    *,
+    epochs: int,
+    key: Key,
+    batch_size: int | None = DEFAULT_BATCH_SIZE,
+    validation: Any = None,
+    metrics: Metrics = None,
+    augment: Callable[[Key, Any], Any] | None = None,
+    batch_augment: Callable[[Key, Any, Any, jax.Array], tuple[Any, Any, jax.Array]] | None = None,
+    sampler: Callable[[Key, Data], jax.Array] | None = None,
+    freeze: Pattern | None = None,
+    ema_decay: Any = None,
+    options: Options = Options(),
+    callbacks: Sequence[Callback | EarlyStopping] = (),
+) -> tuple[TrainState, History]:
+    """Train a network and return its train state and history.
+
+    The same numbers as `jn.train.run(jn.train.program(...), key=key)`, to the bit. Use `jn.train.program` where
+    training is to be jitted, vmapped or swept.
+
+    Args:
+        net: the network.
+        loss: `(outputs, targets) -> (batch,)`, or `jn.objective(loss, *regularizers)`.
+        optimizer: an Optax optimizer.
+        data: inputs and targets, pytrees of arrays with the examples along the first axis, and weights `(examples,)`
+            as a third if not all examples count alike; or a `jn.data.stream`.
+        epochs: how many times every example is seen, at least 1.
+        key: a random key, `jax.random.key(0)`; initial values, order and dropout derive from it.
+        batch_size: examples per step, by default 64; `None` for all of them.
+        validation: inputs and targets to evaluate after each epoch.
+        metrics: one of `jn.metrics`, a list, or a dict by the names to report.
+        augment: `(key, example) -> example`, such as `jn.data.shift(1)`.
+        batch_augment: `(key, x, y, weights) -> (x, y, weights)`, such as `jn.data.mixup(0.2)`.
+        sampler: `(key, data) -> indices (examples,)`, such as `jn.data.balanced(10)`.
+        freeze: a pattern over the paths of parameters that stay as they are, `"features/**"`.
+        ema_decay: decay in [0, 1) of an exponential moving average of the parameters, `state.ema`.
+        options: what is rarely changed, such as `jn.train.Options(accumulate=4)`.
+        callbacks: `jn.train.progress()`, `jn.train.checkpoint(folder)`, `jn.train.early_stopping(...)`, or any
+            `jn.train.Callback`.
+
+    Returns:
+        The train state, and the history: a NumPy array `(epochs,)` for each reported name.
+
+    Raises:
+        NetError: for arguments that do not fit; the message says how to change them.
+        NonFiniteError: at a non-finite loss or gradient; with the last good train state and the history.
+
+    >>> import jax, jax.numpy as jnp, jaxnets as jn, optax
+    >>> x = jax.random.normal(jax.random.key(0), (100, 3))
+    >>> y = (x[:, 0] > 0).astype(int)
+    >>> net = jn.serial(jn.dense(8), jax.nn.relu, jn.dense(2))
+    >>> state, history = fit(net, jn.losses.cross_entropy, optax.adam(0.1), (x, y), epochs=20, key=jax.random.key(1),
+    ...                      metrics=[jn.metrics.accuracy])
+    >>> history["loss"].shape, bool(history["accuracy"][-1] > 0.95)
+    ((20,), True)
+    """
+    with labeled_as("fit"):
+        check_key(key)
+        rule, watchers = check_callbacks(callbacks)
+        options = options_of(options, freeze, ema_decay, rule)
+    functions = {"augment": augment, "batch_augment": batch_augment, "sampler": sampler}
+    made_of = (net, loss, optimizer, data, validation, metrics, functions, rule, options)
+    return run_with(build("fit", *made_of, epochs, batch_size), key, watchers)
+
+
 def check_callbacks(
     callbacks: Any, stopping: EarlyStopping | None = None
 ) -> tuple[EarlyStopping | None, list[Callback]]:
@@ -139,7 +214,13 @@ def check_callbacks(
     listed = callbacks if isinstance(callbacks, list | tuple) else [callbacks]
     wrong = [each for each in listed if not isinstance(each, Callback | EarlyStopping)]
     if wrong or listed is not callbacks:
-        hint = callback_hint(wrong[0]) if wrong else "; put it in brackets, [callback]"
+        hint = "; jn.train.Callback(on_epoch_end=function) calls function(number, state, row) after every epoch"
+        if not wrong:
+            hint = "; put it in brackets, [callback]"
+        elif is_uncalled(wrong[0]):
+            hint = f"; call it, jn.train.{wrong[0].__name__}(...)"
+        elif not callable(wrong[0]):
+            hint = ""
         got = shown(wrong[0]) if wrong else type(callbacks).__name__
         raise NetError(f"expects a list of callbacks, [jn.train.progress(), ...], got {got}{hint}")
     rules = [each for each in listed if isinstance(each, EarlyStopping)]
@@ -173,7 +254,12 @@ def run_with(program: Program, key: Key, callbacks: Sequence[Callback]) -> tuple
                 # The callback that restores is there already.
                 if callback not in begun:
                     begun.append(callback)
-            with _exit_together(), _epochs(program, state) as run_epoch:
+            if program.stream is None:
+                function, data = compiled_epoch(program, state), (program.train, program.validation)
+                epochs = nullcontext(lambda state: function(state, *data))
+            else:
+                epochs = streamed_epochs(program.recipe, program.stream, program.epochs, program.validation, state)
+            with _exit_together(), epochs as run_epoch:
                 # A restored run may be over already.
                 over = _any_process(_is_over(state) or bool(interrupted))
                 while len(rows) < program.epochs and not over:
@@ -202,16 +288,6 @@ def run_with(program: Program, key: Key, callbacks: Sequence[Callback]) -> tuple
     if program.stopping is not None:
         state = compiled(Recipe.finish, [program.recipe], [state])(state)
     return state, history
-
-
-def _epochs(
-    program: Program, state: TrainState
-) -> AbstractContextManager[Callable[[TrainState], tuple[TrainState, History]]]:
-    """Return a context in which the function that runs the next epoch is available."""
-    if program.stream is None:
-        run_epoch, data = compiled_epoch(program, state), (program.train, program.validation)
-        return nullcontext(lambda state: run_epoch(state, *data))
-    return streamed_epochs(program.recipe, program.stream, program.epochs, program.validation, state)
 
 
 def _is_over(state: TrainState) -> bool:
@@ -251,22 +327,20 @@ def _exit_together() -> Iterator[None]:
         raise
 
 
-def _asks_to_end(answer: Any) -> bool:
-    """Tell whether a callback asks to end the run by what it returns.
+def ask(interruption: Interruption, callbacks: Sequence[Callback], number: int, state: TrainState, row: Row) -> bool:
+    """Call `on_epoch_end` of all callbacks, and return whether one of them asks to end the run.
 
     Raises:
-        NetError: for anything but a bool or `None`: a value returned by accident would end the run.
+        NetError: if one returns anything but a bool or `None`.
     """
-    if answer is None or isinstance(answer, bool) or getattr(answer, "dtype", None) == np.bool_:
-        return bool(answer)
-    hint = "True ends the run; leave out the return"
-    raise NetError(f"expects on_epoch_end to return True, False or None, got {shown(answer)}; {hint}", label="Callback")
-
-
-def ask(interruption: Interruption, callbacks: Sequence[Callback], number: int, state: TrainState, row: Row) -> bool:
-    """Call `on_epoch_end` of all callbacks, and return whether one of them asks to end the run."""
     ends = False
     for callback in callbacks:
         with interruption.noting():
-            ends |= _asks_to_end(callback.on_epoch_end(number, state, row))
+            answer = callback.on_epoch_end(number, state, row)
+            # A value returned by accident would end the run.
+            if not (answer is None or isinstance(answer, bool) or getattr(answer, "dtype", None) == np.bool_):
+                hint = "True ends the run; leave out the return"
+                text = f"expects on_epoch_end to return True, False or None, got {shown(answer)}; {hint}"
+                raise NetError(text, label="Callback")
+            ends |= bool(answer)
     return ends

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxnets.core.checks import check_function
 from jaxnets.core.compiled import Compiled, compiled
 from jaxnets.core.errors import NetError, check_count, labeled_as
 from jaxnets.core.keywords import explained
@@ -16,14 +17,14 @@ from jaxnets.core.paths import Pattern
 from jaxnets.core.sharding import automatic, batch_sharding_of, check_divides, rows_of, shardings_of
 from jaxnets.data.loader import Stream
 from jaxnets.train import arguments
+from jaxnets.train.arguments import check_data
 from jaxnets.train.callbacks.early_stopping import EarlyStopping
-from jaxnets.train.data import Data, check_data
 from jaxnets.train.epoch import History, Recipe, halted, missing
 from jaxnets.train.labels import check_labels
 from jaxnets.train.names import Directions, check_names
 from jaxnets.train.objective import Loss
 from jaxnets.train.options import Options
-from jaxnets.train.state import Batch, TrainState
+from jaxnets.train.state import Batch, Data, TrainState
 from jaxnets.train.step import ObjectiveFunction
 from jaxnets.train.streaming import Streamed, refuse
 
@@ -256,15 +257,17 @@ def build(
     batch_size: int | None,
 ) -> Program:
     """Return the program of these arguments, converted and checked; errors are those of the function `label`."""
+    sampler = functions["sampler"]
     with labeled_as(label):
         net, objective = arguments.network(net), arguments.objective_of(objective)
         metrics = arguments.metrics_of(metrics)
         arguments.check_optimizer(optimizer)
         data, validation = arguments.pair("data", data), arguments.pair("validation", validation, needed=False)
-        arguments.check_functions(**functions)
+        check_function("augment", functions["augment"], "(key, example) -> example")
+        check_function("batch_augment", functions["batch_augment"], "(key, x, y, weights) -> (x, y, weights)")
+        check_function("sampler", sampler, "(key, data) -> indices (examples,)")
     arguments.warn_of_probabilities(net, objective)
     stream = data if isinstance(data, Stream) else None
-    sampler = functions["sampler"]
     with labeled_as(label):
         check_count("epochs", epochs)
         # `size` is the batch size: as given, all examples, or that of the stream.

@@ -8,6 +8,9 @@ import jax
 from jaxnets.core.net import Params, State
 from jaxnets.data.loader import Batch as Batch
 
+# Inputs, targets and, if any, the weights of the examples.
+Data = tuple[Any, ...]
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)

@@ -14,11 +14,10 @@ from jaxnets.core.compiled import Compiled, compiled
 from jaxnets.core.errors import NetError
 from jaxnets.core.net import spec
 from jaxnets.data.loader import Stream
-from jaxnets.train.data import Data
 from jaxnets.train.epoch import History, Recipe
 from jaxnets.train.evaluation import Totals
 from jaxnets.train.labels import Check, known_labels, label_check
-from jaxnets.train.state import Batch, TrainState
+from jaxnets.train.state import Batch, Data, TrainState
 from jaxnets.train.step import revert_nonfinite
 
 # How many steps the host may be ahead of the device; the batches of more would fill the device's memory.

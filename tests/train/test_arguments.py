@@ -13,11 +13,11 @@ import numpy as np
 import optax
 import pandas
 import pytest
-from jaxnets.train.freezing import split_frozen
 
 import jaxnets as jn
 from experiments.__main__ import main
 from jaxnets.core.paths import paths
+from jaxnets.train.step import split_frozen
 from tests.oracle import floats, integers
 
 pytestmark = pytest.mark.promotes

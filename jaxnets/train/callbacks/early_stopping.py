@@ -79,10 +79,8 @@ class EarlyStopping:
             NetError: if the metric is not reported, or no scalar.
         """
         check_scalar(self.metric, row, "early_stopping")
-        with labeled_as("early_stopping"):
-            mode = settled(self.metric, self.mode, None)
         value, before = row[self.metric].astype(jnp.float32), state.stopping
-        gain = value - before.best if mode == "max" else before.best - value
+        gain = value - before.best if self.mode == "max" else before.best - value
         # NaN is never better, and any number is better than the NaN of the beginning.
         better = (gain > self.min_delta) | (jnp.isnan(before.best) & ~jnp.isnan(value))
         best_epoch = jnp.where(better, before.epoch, before.best_epoch)

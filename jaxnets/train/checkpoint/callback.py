@@ -2,9 +2,9 @@
 
 import json
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from jaxnets.core.net import Key, Params, State
 from jaxnets.core.paths import paths
 from jaxnets.train.callbacks.early_stopping import EarlyStopping, early_stopping
 from jaxnets.train.checkpoint import storage
-from jaxnets.train.checkpoint.compatibility import MACHINE, changes, fingerprint, is_key
+from jaxnets.train.checkpoint.compatibility import check_same, fingerprint, is_key
 from jaxnets.train.checkpoint.storage import Saved, Writer
 from jaxnets.train.loop import Callback, Row
 from jaxnets.train.names import Mode, check_scalar
@@ -36,7 +36,9 @@ def restored(saved: Saved, like: Any, folder: str) -> Any:
     Raises:
         NetError: if arrays are missing, superfluous, or of another shape or dtype; they are listed.
     """
-    wanted, here = paths(like), paths(jax.eval_shape(_with_key_data, like))
+    # Random keys are saved as their data.
+    data = jax.eval_shape(partial(jax.tree.map, lambda leaf: jax.random.key_data(leaf) if is_key(leaf) else leaf), like)
+    wanted, here = paths(like), paths(data)
     wrong = [f"{path} {each.shape} is missing in it" for path, each in here.items() if path not in saved.leaves]
     wrong += [f"{path} {each.shape} is not in this run" for path, each in saved.leaves.items() if path not in here]
     for path, each in here.items():
@@ -59,11 +61,6 @@ def _leaf(array: np.ndarray, like: Any, key: str | None) -> jax.Array:
     if like.weak_type and not array.shape:
         return jnp.asarray(array.item())  # a Python number makes a weakly typed array
     return jnp.array(array)
-
-
-def _with_key_data(state: Any) -> Any:
-    """Return a tree with the data of random keys in place of these."""
-    return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if is_key(leaf) else leaf, state)
 
 
 def _row_of(saved: Saved, number: int, like: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -258,7 +255,7 @@ class _Checkpointer:
     config: dict[str, Any]
     accept: bool
     rows: list[dict[str, np.ndarray]] = field(default_factory=list)
-    best: storage.Packed | None = None
+    best: Saved | None = None
 
     def restore(self, program: Program, key: Key) -> tuple[TrainState, list[Row]] | None:
         folder = self.writer.check_folder()
@@ -309,13 +306,13 @@ class _Checkpointer:
     def _history(self) -> dict[str, np.ndarray]:
         return {name: np.stack([row[name] for row in self.rows]) for name in self.row}
 
-    def _save(self, packed: storage.Packed) -> None:
+    def _save(self, packed: Saved) -> None:
         about, metrics = dict(self.about), {}
         if self.rule is not None:
-            metrics[self.rule.metric] = float(packed.arrays[f"history/{self.rule.metric}"][-1])
+            metrics[self.rule.metric] = float(packed.history[self.rule.metric][-1])
         if self.stream is not None:
             # A run takes one batch of the stream per step.
-            about["stream"] = {"position": int(packed.arrays["run/step"]), **self.stream.reading.mark}
+            about["stream"] = {"position": int(packed.leaves["step"]), **self.stream.reading.mark}
         self.writer.save(packed, about, metrics)
         self.best = None
 
@@ -337,16 +334,14 @@ class _Checkpointer:
 
     def _compare(self, checkpoint: Saved) -> None:
         """Warn about differences from the saved run's configuration, or raise an error."""
-        found = changes(_configuration(checkpoint.about), _configuration(self.about))
-        place = f"checkpoint {checkpoint.number} in {self.writer.folder}"
-        text = "".join(f"\n  {name}: {change}" for name, change in found.items())
-        if found and all(name in MACHINE for name in found):
-            warnings.warn(f"{place} was written elsewhere, the last bits may differ from here on:{text}", stacklevel=4)
-        elif found and self.accept:
-            warnings.warn(f"{place} resumes with another configuration:{text}", stacklevel=4)
-        elif found:
-            hint = "give a new run another folder, or resume anyway with config_change='accept'"
-            raise NetError(f"is of a run with another configuration:{text}\n{hint}", label=place)
+        hint = "give a new run another folder, or resume anyway with config_change='accept'"
+        check_same(
+            _configuration(checkpoint.about),
+            _configuration(self.about),
+            place=f"checkpoint {checkpoint.number} in {self.writer.folder}",
+            other=("is of a run with another configuration", hint),
+            accept=self.accept,
+        )
 
 
 def _configuration(about: Mapping[str, Any]) -> dict[str, str]:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import warnings
 import zlib
 from collections import Counter
 from collections.abc import Mapping
@@ -157,6 +158,34 @@ def changes(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]
         if 0 < len(removed) + len(added) <= FEW:
             found[COMPUTED] = f"{', '.join(removed) or 'nothing'} → {', '.join(added) or 'nothing'}"
     return found
+
+
+def check_same(
+    before: Mapping[str, str], now: Mapping[str, str], *, place: str, other: tuple[str, str], accept: bool = False
+) -> None:
+    """Compare what a saved run was made of with what this one is.
+
+    Args:
+        before: what the saved run was made of.
+        now: what this run is made of.
+        place: the checkpoint, for the message.
+        other: what the checkpoint is if they differ, and what to do about it.
+        accept: whether to resume all the same.
+
+    Raises:
+        NetError: if they differ.
+
+    Warns:
+        UserWarning: if only the machine differs, or the difference is accepted.
+    """
+    found = changes(before, now)
+    text = "".join(f"\n  {name}: {change}" for name, change in found.items())
+    if found and all(name in MACHINE for name in found):
+        warnings.warn(f"{place} was written elsewhere, the last bits may differ from here on:{text}", stacklevel=5)
+    elif found and accept:
+        warnings.warn(f"{place} resumes with another configuration:{text}", stacklevel=5)
+    elif found:
+        raise NetError(f"{other[0]}:{text}\n{other[1]}", label=place)
 
 
 def _change(before: str, now: str) -> str:

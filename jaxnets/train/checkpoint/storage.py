@@ -29,44 +29,27 @@ FORMAT = "jaxnets/checkpoint/1"
 
 
 @dataclass(frozen=True)
-class Packed:
-    """A train state and its history, copied to the host.
-
-    Attributes:
-        number: the number of completed epochs.
-        arrays: all arrays by name.
-        keys: the kinds of the random keys among them, by path.
-    """
-
-    number: int
-    arrays: Mapping[str, np.ndarray]
-    keys: Mapping[str, str]
-
-
-def pack(number: int, state: Any, history: Mapping[str, np.ndarray]) -> Packed:
-    """Copy a train state to the host; its own memory may be reused when this returns."""
-    leaves = paths(state)
-    arrays = {f"run/{path}": to_host(leaf) for path, leaf in leaves.items()}
-    arrays |= {f"history/{name}": values for name, values in history.items()}
-    keys = {path: str(jax.random.key_impl(leaf)) for path, leaf in leaves.items() if is_key(leaf)}
-    return Packed(number, arrays, keys)
-
-
-@dataclass(frozen=True)
 class Saved:
-    """A checkpoint as it was read.
+    """A checkpoint in the host's memory.
 
     Attributes:
         number: the number of completed epochs.
         leaves: the train state's leaves by path; random keys as their data.
         history: the values of every epoch by name, `(number, ...)`.
-        about: the rest of its description.
+        about: the rest of its description, such as the kinds of the random keys.
     """
 
     number: int
     leaves: Mapping[str, np.ndarray]
     history: Mapping[str, np.ndarray]
     about: Mapping[str, Any]
+
+
+def pack(number: int, state: Any, history: Mapping[str, np.ndarray]) -> Saved:
+    """Copy a train state to the host; its own memory may be reused when this returns."""
+    leaves = paths(state)
+    keys = {path: str(jax.random.key_impl(leaf)) for path, leaf in leaves.items() if is_key(leaf)}
+    return Saved(number, {path: to_host(leaf) for path, leaf in leaves.items()}, history, {"keys": keys})
 
 
 def numbers(folder: Path) -> list[int]:
@@ -331,17 +314,19 @@ class Writer:
         waited = time.perf_counter() - self._ended
         return waited * self.overhead >= self._duration and not self._manager.is_saving_in_progress()
 
-    def save(self, packed: Packed, about: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+    def save(self, packed: Saved, about: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         """Begin to write a checkpoint, once the one before is complete.
 
         Raises:
             OSError: if the one before could not be written.
         """
         ocp = require("orbax.checkpoint", "checkpoint")
-        arrays = {name: [str(each.dtype), list(each.shape), checksum(each)] for name, each in packed.arrays.items()}
-        content = {**about, "number": packed.number, "keys": packed.keys, "arrays": arrays}
+        arrays = {f"run/{path}": leaf for path, leaf in packed.leaves.items()}
+        arrays |= {f"history/{name}": values for name, values in packed.history.items()}
+        described = {name: [str(each.dtype), list(each.shape), checksum(each)] for name, each in arrays.items()}
+        content = {**about, **packed.about, "number": packed.number, "arrays": described}
         note = {"format": FORMAT, "crc32": _crc(content), "content": content}
-        filled = {name: each for name, each in packed.arrays.items() if each.size}  # Orbax writes no empty arrays
+        filled = {name: each for name, each in arrays.items() if each.size}  # Orbax writes no empty arrays
         items = ocp.args.Composite(arrays=ocp.args.PyTreeSave(filled), about=ocp.args.JsonSave(note))
         with self._errors():
             self._manager.wait_until_finished()

@@ -13,11 +13,10 @@ from jaxnets.core.checks import check_function
 from jaxnets.core.errors import NetError, check_count, check_positive, labeled_as
 from jaxnets.core.net import Key, Net, fold
 from jaxnets.core.sharding import automatic, batch_sharding_of
-from jaxnets.train.arguments import network, objective_of, pair
-from jaxnets.train.data import Data, check_data
+from jaxnets.train.arguments import check_data, network, objective_of, pair
 from jaxnets.train.evaluation import gather_batch
 from jaxnets.train.options import Options
-from jaxnets.train.state import TrainState
+from jaxnets.train.state import Data, TrainState
 from jaxnets.train.step import ObjectiveFunction, make_train_step, start
 
 if TYPE_CHECKING:

@@ -1,7 +1,6 @@
 """Where in a step the first non-finite value occurs."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -13,6 +12,7 @@ from jaxnets.core.errors import NetError
 from jaxnets.core.example_weights import example_weights
 from jaxnets.core.paths import paths
 from jaxnets.train.epoch import Recipe
+from jaxnets.train.evaluation import gather_batch
 from jaxnets.train.program import Program
 from jaxnets.train.state import Batch, TrainState
 from jaxnets.train.step import join_frozen, split_frozen
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from jaxnets.tracing.replay import Live, Replay
 
 NETWORK, OBJECTIVE = "network", "objective"  # the scopes of a step
+PARTS = ("inputs", "targets", "weights")  # of a batch
 # Operations that are not defined on all of ℝ.
 DOMAINS = ("acos", "acosh", "asin", "atanh", "div", "log", "log1p", "pow", "integer_pow", "rsqrt", "sqrt")
 HUGE = 1e6  # larger operands come from parameters that grew, not from the edge of a domain
@@ -66,9 +67,15 @@ def find_nonfinite(program: Program, state: TrainState) -> str:
     """
     if state.failed is None or int(state.failed) < 0:
         raise NetError("finds no step that failed; pass the state of a NonFiniteError", label="find_nonfinite")
-    if program.stream is not None:
-        program = replace(program, train=program.stream.at(state))
-    batch, step = _next_batch(program, state), int(state.failed)
+    # The batch of the failing step, before it is augmented, and the number of each of its examples.
+    if program.stream is None:
+        arrays = state, program.train
+        numbers, weights = compiled(Recipe.next_rows, [program.recipe], arrays)(*arrays)
+        raw = gather_batch(program.train, numbers, weights)
+    else:
+        numbers, raw = program.stream.numbers(state), Batch(*program.stream.at(state))
+    batch = compiled(Recipe.prepare, [program.recipe], (state, raw))(state, raw)
+    step = int(state.failed)
     epoch = step // -(-program.examples // len(batch.weights)) + 1
     if step > int(state.step):
         where = "the train state is that of the epoch's beginning"
@@ -86,7 +93,7 @@ def find_nonfinite(program: Program, state: TrainState) -> str:
         why = f"computed again, every value is finite, {edge}; {_growth(state)}"
     else:
         what += " and its gradient not finite" if np.isfinite(loss) else ""
-        why = _story(program, state, one)
+        why = _story(state, one, lambda part: _example(program, raw, numbers, part))
     return f"stops at step {step} (epoch {epoch}), where {what}: {why}"
 
 
@@ -98,15 +105,6 @@ class _Pass(NamedTuple):
     given: dict["Value", str]
     bad: list["Value"]
     backward: bool
-
-
-def _next_batch(program: Program, state: TrainState) -> Batch:
-    """Return the batch of the failing step; a stream's has been read into the program's data."""
-    if program.stream is not None:
-        arrays = state, Batch(*program.train)
-        return compiled(Recipe.prepare, [program.recipe], arrays)(*arrays)
-    arrays = state, program.train
-    return compiled(Recipe.next_batch, [program.recipe], arrays)(*arrays)
 
 
 def _passes(program: Program, state: TrainState, batch: Batch) -> Iterator[_Pass]:
@@ -160,7 +158,7 @@ def _names(args: Any) -> Iterator[str]:
     learned, frozen, state, batch, _ = args
     for tree, kind in ((learned, "parameter"), (frozen, "parameter"), (state, "state")):
         yield from (f"{kind} {path}".strip() for path in paths(tree))
-    for tree, kind in ((batch.x, "inputs"), (batch.y, "targets"), (batch.weights, "weights")):
+    for tree, kind in zip((batch.x, batch.y, batch.weights), PARTS):
         yield from (kind for _ in jax.tree.leaves(tree))
     yield "key"
 
@@ -208,12 +206,13 @@ def _cause(replay: "Replay", bad: Sequence["Value"]) -> "int | Value":
     return min(roots)
 
 
-def _story(program: Program, state: TrainState, one: _Pass) -> str:
+def _story(state: TrainState, one: _Pass, example: Callable[[str], str]) -> str:
+    """Say where a pass makes its first value that is not finite; `example` says which one of the data has it."""
     replay, cause = one.replay, _cause(one.replay, one.bad)
     if not isinstance(cause, int):
         name = one.given[cause]
-        if name in (parts := ("inputs", "targets", "weights")):
-            return _data(program, state, parts.index(name), name)
+        if name in PARTS:
+            return example(name)
         return f"the {name} is not finite already before it; {_growth(state)}"
     operation = replay.operations[cause]
     turns = operation.place.turns
@@ -258,30 +257,20 @@ def _growth(state: TrainState) -> str:
     return f"parameters reach {sizes[path]:.3g}" + (f" ({path})" if path else "") + f"; {hint}"
 
 
-def _data(program: Program, state: TrainState, part: int, what: str) -> str:
-    """Say which example of the data has the non-finite value in the batch."""
-    leaves = [leaf for leaf in jax.tree.leaves(program.train[part]) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    finite = [np.isfinite(np.asarray(leaf)).reshape(len(leaf), -1).all(1) for leaf in leaves]
-    rows = bad = np.flatnonzero(~np.all(finite, axis=0))
-    if not len(rows):
-        cause = f"augment or batch_augment puts a value that is not finite into the {what}"
+def _example(program: Program, raw: Batch, numbers: Any, part: str) -> str:
+    """Say which example of the data has a value that is not finite in a part of the batch."""
+    place = PARTS.index(part)
+    there = {int(numbers[row]) for row in np.flatnonzero(_bad_rows((raw.x, raw.y, raw.weights)[place]))}
+    if not there:
+        cause = f"augment or batch_augment puts a value that is not finite into the {part}"
         return f"{cause}; the data themselves are finite"
-
-    def shows(kept: np.ndarray) -> bool:
-        """Tell whether the batch is not finite if only these rows of the data are not."""
-        other = np.setdiff1d(bad, kept)
-        train = list(program.train)
-        train[part] = jax.tree.map(lambda leaf: leaf.at[other].set(jnp.zeros((), leaf.dtype)), train[part])
-        batch = _next_batch(replace(program, train=tuple(train)), state)
-        seen = jax.tree.leaves((batch.x, batch.y, batch.weights)[part])
-        return not all(np.isfinite(np.asarray(leaf)).all() for leaf in seen)
-
-    # Bisection: keep the half whose rows make the batch non-finite.
-    while len(rows) > 1:
-        half = rows[: len(rows) // 2]
-        rows = half if shows(half) else rows[len(half) :]
-    numbers = range(int(bad[-1]) + 1) if program.stream is None else program.stream.numbers(state)
-    count = len({numbers[row] for row in bad})
+    count = len(there) if program.stream else int(_bad_rows(program.train[place]).sum())
     others = f", as {count} examples{' of the batch' if program.stream else ''} have" if count > 1 else ""
-    found = f"example {numbers[rows[0]]} of the data has a value that is not finite among its {what}{others}"
+    found = f"example {min(there)} of the data has a value that is not finite among its {part}{others}"
     return f"{found}; leave it out or clip it"
+
+
+def _bad_rows(tree: Any) -> np.ndarray:
+    """Tell of each row of some arrays whether it has a value that is not finite."""
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return ~np.all([np.isfinite(np.asarray(leaf)).reshape(len(leaf), -1).all(1) for leaf in leaves], axis=0)
