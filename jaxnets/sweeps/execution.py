@@ -19,7 +19,7 @@ from jaxnets.train.callbacks.early_stopping import EarlyStopping
 from jaxnets.train.epoch import halted
 from jaxnets.train.names import Directions
 from jaxnets.train.program import Program
-from jaxnets.train.state import TrainState
+from jaxnets.train.state import TrainState, is_key
 from jaxnets.train.streaming import refuse
 
 # What JAX raises where Python code needs the value of a traced array.
@@ -354,8 +354,3 @@ def _put(sharding: NamedSharding | None, tree: Any) -> Any:
         return jax.make_array_from_callback(np.shape(leaf), sharding, np.asarray(leaf).__getitem__)
 
     return jax.tree.map(one, tree)
-
-
-def is_key(leaf: Any) -> bool:
-    """Tell whether an array is of random keys."""
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

@@ -14,7 +14,7 @@ from jaxnets.sweeps.space import Values
 from jaxnets.sweeps.state import SweepState
 from jaxnets.sweeps.strategy import Plan
 from jaxnets.train.names import Directions, Mode, settled
-from jaxnets.train.state import TrainState
+from jaxnets.train.state import TrainState, is_key
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -221,7 +221,7 @@ def joined(results: Sequence[SweepResult]) -> SweepResult:
     config = np.concatenate([each.config + start for each, start in zip(results, begin)])
 
     def concatenate(*parts: Any) -> Any:
-        return jnp.concatenate(parts) if execution.is_key(parts[0]) else np.concatenate(parts)
+        return jnp.concatenate(parts) if is_key(parts[0]) else np.concatenate(parts)
 
     names = ("history", "hp", "labels", "keys", "runs", "epochs", "reported", "failed", "dropped")
     whole = {name: jax.tree.map(concatenate, *[getattr(each, name) for each in results]) for name in names}

@@ -12,7 +12,7 @@ from jaxnets.sweeps import execution
 from jaxnets.sweeps.strategy import Plan
 from jaxnets.train.callbacks.early_stopping import EarlyStopping
 from jaxnets.train.interruption import Interruption
-from jaxnets.train.state import TrainState
+from jaxnets.train.state import TrainState, is_key
 
 
 class HostStates:
@@ -26,7 +26,7 @@ class HostStates:
 
     def __init__(self, like: TrainState, trials: int) -> None:
         def blank(leaf: Any) -> np.ndarray:
-            plain = jax.eval_shape(jax.random.key_data, leaf) if execution.is_key(leaf) else leaf
+            plain = jax.eval_shape(jax.random.key_data, leaf) if is_key(leaf) else leaf
             return np.zeros((trials, *plain.shape), plain.dtype)
 
         self.like, self.begun = like, np.zeros(trials, bool)
@@ -37,7 +37,7 @@ class HostStates:
 
         def copy(own: np.ndarray, new: Any) -> None:
             # NumPy holds random keys as their words.
-            own[trials] = (np.asarray(jax.random.key_data(new)) if execution.is_key(new) else new)[: len(trials)]
+            own[trials] = (np.asarray(jax.random.key_data(new)) if is_key(new) else new)[: len(trials)]
 
         jax.tree.map(copy, self.arrays, execution.on_host(states, view=True))
         self.begun[trials] = True
@@ -53,7 +53,7 @@ class HostStates:
 
 def _restore_key(array: np.ndarray, like: Any) -> Any:
     """Return an array, or the random keys that its words are if `like` is one."""
-    if not execution.is_key(like):
+    if not is_key(like):
         return array
     # A shape of keys has their implementation in its dtype, which JAX reads only from a traced array.
     implementation: list[Any] = []

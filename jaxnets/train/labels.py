@@ -33,11 +33,10 @@ def label_check(net: Net, objective: Any, metrics: Mapping[str, Metric], x: Any)
         `NetError` for concrete integer targets out of range, except for padding, examples of weight 0, and labels that
         mean "none".
     """
-    takers = [getattr(objective, "loss", objective), *(metric.measure for metric in metrics.values())]
-    wanted = [labels for taker in takers if (labels := labels_of(taker)) is not None]
+    wanted = [labels for taker in _takers(objective, metrics) if (labels := labels_of(taker)) is not None]
     if not wanted:
         return None
-    outputs: Any = _logits(_outputs(net, x))
+    outputs = _outputs(net, x)
     outputs = outputs.values if isinstance(outputs, Padded) else outputs
     if not hasattr(outputs, "shape") or len(outputs.shape) < 2 or outputs.shape[-1] < 2:
         return None  # the loss itself raises the error
@@ -50,19 +49,21 @@ def label_check(net: Net, objective: Any, metrics: Mapping[str, Metric], x: Any)
     return check
 
 
+def _takers(objective: Any, metrics: Mapping[str, Metric]) -> list[Any]:
+    """Return the functions of outputs and targets."""
+    return [getattr(objective, "loss", objective), *(metric.measure for metric in metrics.values())]
+
+
 def _outputs(net: Net, x: Any) -> Any:
-    """Return the shapes and dtypes of a network's outputs in evaluation for one row of inputs."""
+    """Return the shape and dtype of a network's outputs, or its logits, in evaluation for one row of inputs."""
     row = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *jnp.shape(leaf)[1:]), jnp.result_type(leaf)), x)
     # JAX keeps the trace with the compiled function, which is never compiled: a large network takes seconds to trace.
-    return compiled(_apply_fresh, [net, row], []).trace().out_info
+    outputs: Any = compiled(_apply_fresh, [net, row], []).trace().out_info
+    return outputs.get("logits") if isinstance(outputs, Mapping) else outputs
 
 
 def _apply_fresh(net: Net, row: Any) -> Any:
     return net.init_with_output(jax.random.key(0), row)[2]
-
-
-def _logits(outputs: Any) -> Any:
-    return outputs.get("logits") if isinstance(outputs, Mapping) else outputs
 
 
 def check_labels(net: Net, objective: Any, metrics: Mapping[str, Metric], sets: Mapping[str, Data]) -> None:
@@ -71,11 +72,11 @@ def check_labels(net: Net, objective: Any, metrics: Mapping[str, Metric], sets: 
     Raises:
         NetError: for targets that a loss or a metric does not take, or labels as `label_check` says.
     """
-    takers = [getattr(objective, "loss", objective), *(metric.measure for metric in metrics.values())]
-    asking = {name_of(each).strip("_"): check for each in takers if (check := targets_check_of(each)) is not None}
-    if asking:
-        for name, data in sets.items():
-            _check_values(name, asking, _outputs(net, data[0]), *data[1:])
+    for taker in _takers(objective, metrics):
+        if (check := targets_check_of(taker)) is not None:
+            for name, data in sets.items():
+                label = f"{name_of(taker).strip('_')}, of the targets of {name},"
+                _check_values(label, check, _outputs(net, data[0]), *data[1:])
     sets = {name: data for name, data in sets.items() if known_labels(data[1]) is not None}
     check = label_check(net, objective, metrics, next(iter(sets.values()))[0]) if sets else None
     if check is not None:
@@ -83,26 +84,22 @@ def check_labels(net: Net, objective: Any, metrics: Mapping[str, Metric], sets: 
             check(name, data[1], data[2] if len(data) > 2 else None)
 
 
-def _check_values(name: str, checks: Mapping[str, Callable], outputs: Any, targets: Any, weights: Any = None) -> None:
-    """Check what losses and metrics require of concrete targets, except for those of weight 0.
+def _check_values(label: str, check: Callable, outputs: Any, targets: Any, weights: Any = None) -> None:
+    """Check what a loss or metric requires of concrete targets, except for those of weight 0.
 
     Raises:
         NetError: as the loss itself does when it is called, with the name of the data.
     """
-    outputs = _logits(outputs)
-    if (
-        isinstance(targets, Padded | Mapping | tuple | list)
-        or jnp.shape(targets)[1:] != getattr(outputs, "shape", ())[1:]
-    ):
+    nested = isinstance(targets, Padded | Mapping | tuple | list)
+    if nested or jnp.shape(targets)[1:] != getattr(outputs, "shape", ())[1:]:
         return  # for another shape the loss itself raises the error
     found, counted = known(targets), np.ones(()) if weights is None else known(weights)
     if found is None or counted is None:
         return
     found = found[counted > 0] if counted.ndim else found
-    if np.isnan(found).any():  # an error before, unless the user allows it
-        return
-    for taker, check in checks.items():
-        with labeled_as(f"{taker}, of the targets of {name},"):
+    # NaN is an error before, unless the user allows it.
+    if not np.isnan(found).any():
+        with labeled_as(label):
             check(found)
 
 

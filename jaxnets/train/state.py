@@ -4,12 +4,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxnets.core.net import Params, State
 from jaxnets.data.loader import Batch as Batch
 
 # Inputs, targets and, if any, the weights of the examples.
 Data = tuple[Any, ...]
+
+
+def is_key(leaf: Any) -> bool:
+    """Tell whether an array, or its shape and dtype, is of typed random keys."""
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 @jax.tree_util.register_dataclass

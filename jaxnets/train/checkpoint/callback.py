@@ -17,12 +17,12 @@ from jaxnets.core.net import Key, Params, State
 from jaxnets.core.paths import paths
 from jaxnets.train.callbacks.early_stopping import EarlyStopping, early_stopping
 from jaxnets.train.checkpoint import storage
-from jaxnets.train.checkpoint.compatibility import check_same, fingerprint, is_key
+from jaxnets.train.checkpoint.compatibility import check_same, fingerprint
 from jaxnets.train.checkpoint.storage import Saved, Writer
 from jaxnets.train.loop import Callback, Row
 from jaxnets.train.names import Mode, check_scalar
 from jaxnets.train.program import Program
-from jaxnets.train.state import TrainState
+from jaxnets.train.state import TrainState, is_key
 
 
 def restored(saved: Saved, like: Any, folder: str) -> Any:

@@ -19,7 +19,7 @@ from jaxnets.core.errors import NetError
 from jaxnets.data.contents import crc
 from jaxnets.data.loader import Stream
 from jaxnets.train.program import Program, traced_epoch
-from jaxnets.train.state import TrainState
+from jaxnets.train.state import TrainState, is_key
 
 COMPUTED = "what is computed (optimizer, learning rate, ...)"
 NUMBERS = "numbers written into what is computed"
@@ -27,11 +27,6 @@ FEW = 12  # changed numbers that a message lists; if there are more, other opera
 REWRITTEN = ("jax", "platform", "devices")  # another of these changes how the same computation is written
 MACHINE = (*REWRITTEN, "cores")  # another of these may change the last bits
 _ADDRESS = re.compile(r"\b0x[0-9a-f]+")  # in the text of a function or an object
-
-
-def is_key(leaf: Any) -> bool:
-    """Tell whether an array, or its shape and dtype, is of typed random keys."""
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def to_host(leaf: Any) -> np.ndarray:

@@ -23,7 +23,8 @@ import numpy as np
 
 from jaxnets.core.errors import NetError, require
 from jaxnets.core.paths import paths
-from jaxnets.train.checkpoint.compatibility import checksum, is_key, to_host
+from jaxnets.train.checkpoint.compatibility import checksum, to_host
+from jaxnets.train.state import is_key
 
 FORMAT = "jaxnets/checkpoint/1"
 
