@@ -5,10 +5,9 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxnets.core.compiled import compiled
@@ -76,13 +75,16 @@ class SweepCheckpoint:
                 place=f"checkpoint {self.found.number} in {self.writer.folder}",
                 other=("is of another sweep", "give a new sweep another folder"),
             )
+            trials, one = len(plan.design), plan.shared.state
+            runs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((trials, *leaf.shape), leaf.dtype), one)
+            like = {"runs": runs, **jax.eval_shape(lambda: _progress(state))}
             # All trials together may not fit on an accelerator.
             with jax.default_device(jax.local_devices(backend="cpu")[0]):
-                saved = execution.on_host(restored(self.found, cast(Any, _shapes(plan)), str(self.writer.folder)))
+                saved = execution.on_host(restored(self.found, like, str(self.writer.folder)))
             state.done, state.over = saved["done"].astype(int), saved["over"]
             state.dropped, state.judged = saved["dropped"], int(saved["judged"])
             state.history = {name: np.array(rows) for name, rows in self.found.history.items()}
-            state.host.put(np.arange(len(plan.design)), saved["runs"])
+            state.host.put(np.arange(trials), saved["runs"])
             state.host.begun = state.done > 0
             state.placed, state.width = [k for k in saved["inside"].tolist() if k >= 0], int(saved["width"])
             for number in self.unreadable:
@@ -100,35 +102,22 @@ class SweepCheckpoint:
         if number == self.writer.saved or not (last or self.writer.affordable()):
             return
         state.to_host()
-        # The trial in each place, and -1 after the last.
-        inside = np.full(len(state.done), -1, np.int32)
-        inside[: len(state.placed)] = state.placed
-        everything = {
-            "runs": state.stacked(),
-            "done": state.done.astype(np.int32),
-            "over": state.over,
-            "dropped": state.dropped,
-            "judged": np.asarray(state.judged, np.int32),
-            "inside": inside,
-            "width": np.asarray(state.width, np.int32),
-        }
+        everything = {"runs": state.stacked(), **_progress(state)}
         self.writer.save(storage.pack(number, everything, state.history), self.about, {})
 
 
-def _shapes(plan: Plan) -> dict[str, Any]:
-    """Return the shapes and dtypes of what `save` writes."""
-    trials = len(plan.design)
-    count, flag = jax.ShapeDtypeStruct((trials,), jnp.int32), jax.ShapeDtypeStruct((trials,), bool)
-    number = jax.ShapeDtypeStruct((), jnp.int32)
-    states = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((trials, *leaf.shape), leaf.dtype), plan.shared.state)
+def _progress(state: SweepState) -> dict[str, np.ndarray]:
+    """Return how far the trials are, and which are on the devices."""
+    # The trial in each place, and -1 after the last.
+    inside = np.full(len(state.done), -1, np.int32)
+    inside[: len(state.placed)] = state.placed
     return {
-        "runs": states,
-        "done": count,
-        "over": flag,
-        "dropped": flag,
-        "judged": number,
-        "inside": count,
-        "width": number,
+        "done": state.done.astype(np.int32),
+        "over": state.over,
+        "dropped": state.dropped,
+        "judged": np.asarray(state.judged, np.int32),
+        "inside": inside,
+        "width": np.asarray(state.width, np.int32),
     }
 
 

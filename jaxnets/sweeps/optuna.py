@@ -95,8 +95,9 @@ def search(
             directions = trace_shared(Builder(trial_fn), (), least).directions
         mode = settled(metric, mode, directions)
     folder = None if checkpoint is None else Path(checkpoint).expanduser()
-    if folder is not None:
-        storage.check_search(folder)
+    if folder is not None and storage.numbers(folder):
+        text = f"holds checkpoints of a run or a sweep ({storage.listed(folder)}), not a search"
+        raise NetError(f"{text}; give each a folder of its own", label=str(folder))
     # Optuna logs each study that it creates.
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -260,16 +260,15 @@ def run_with(program: Program, key: Key, callbacks: Sequence[Callback]) -> tuple
             else:
                 epochs = streamed_epochs(program.recipe, program.stream, program.epochs, program.validation, state)
             with _exit_together(), epochs as run_epoch:
+                asked = False
                 # A restored run may be over already.
-                over = _any_process(_is_over(state) or bool(interrupted))
-                while len(rows) < program.epochs and not over:
+                while not _any_process(asked or bool(halted(state) or interrupted)) and len(rows) < program.epochs:
                     state, row = run_epoch(state)
                     # Copies: what `device_get` returns on a CPU is the device's own buffer.
                     rows.append({name: np.array(value) for name, value in jax.device_get(row).items()})
                     # Scalars as `float`, for callbacks
                     values = {name: float(each) if np.ndim(each) == 0 else each for name, each in rows[-1].items()}
                     asked = ask(interrupted, callbacks, len(rows) - 1, state, values)
-                    over = _any_process(asked or _is_over(state) or bool(interrupted))
             for callback in callbacks:
                 callback.on_finish(len(rows), state)
         finally:
@@ -283,24 +282,16 @@ def run_with(program: Program, key: Key, callbacks: Sequence[Callback]) -> tuple
         shapes = traced_epoch(program, state).out_info[1]
         history = {name: np.zeros((0, *each.shape), each.dtype) for name, each in shapes.items()}
     if state.failed is not None and int(state.failed) >= 0:
-        raise NonFiniteError(_explanation(program, state), state, history)
+        try:
+            why = find_nonfinite(program, state)
+        except Exception as error:
+            # Out of memory, say: the train state is worth more than its explanation.
+            why = f"stops at step {int(state.failed)}, at a value that is not finite; looking for it failed: {error}"
+        raise NonFiniteError(why, state, history)
     # Early stopping may restore the best parameters.
     if program.stopping is not None:
         state = compiled(Recipe.finish, [program.recipe], [state])(state)
     return state, history
-
-
-def _is_over(state: TrainState) -> bool:
-    over = halted(state)
-    return over is not None and bool(over)
-
-
-def _explanation(program: Program, state: TrainState) -> str:
-    try:
-        return find_nonfinite(program, state)
-    except Exception as error:
-        # Out of memory, say: the train state is worth more than its explanation.
-        return f"stops at step {int(state.failed)}, at a value that is not finite; looking for it failed: {error}"
 
 
 def _any_process(ends: bool) -> bool:

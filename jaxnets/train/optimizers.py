@@ -64,6 +64,10 @@ def update_params(
 ) -> tuple[Any, Any, Any]:
     """Return the parameters after a step, the optimizer's state, and the updates, which are float32 at least.
 
+    The optimizer gets every extra argument that Optax's optimizers ask for. These are `value`, the objective on the
+    batch; `grad`, its gradient; `value_fn` (`lbfgs`, line searches) and `obj_fn` (`sophia`), the objective on the same
+    batch, with the same randomness, as a function of the parameters; and `grad_fn` (`sam`), its gradient.
+
     Args:
         optimizer: an Optax optimizer.
         grads: the objective's gradient.
@@ -74,19 +78,50 @@ def update_params(
         factor: what updates are multiplied by.
 
     Raises:
-        NetError: as `compute_updates`.
+        NetError: if the optimizer needs another argument, or its state changes structure.
+
+    >>> import jax.numpy as jnp
+    >>> params, search = jnp.array([3.0]), optax.lbfgs()
+    >>> square = lambda params: (params**2).sum()
+    >>> after, *_ = update_params(search, 2 * params, search.init(params), params, square(params), square)
+    >>> bool(square(after) < square(params))
+    True
     """
-    exact = params
+    exact, before = params, state
     if isinstance(state, Masters):
         # Parameters that were replaced since the last step differ from their masters' roundings, and take precedence.
         exact = jax.tree.map(
             lambda own, master: jnp.where(master.astype(own.dtype) == own, master, own), params, state.params
         )
-        exact, grads = widened(exact), widened(grads)
-    inner = state.inner if isinstance(state, Masters) else state
-    updates, inner = compute_updates(
-        optimizer, grads, inner, exact, value, lambda wide: value_fn(_rounded(wide, params))
-    )
+        exact, grads, before = widened(exact), widened(grads), state.inner
+
+    def wide_fn(wide: Any, obj_fn: Any = None, grad_fn: Any = None) -> jax.Array:
+        # A line search passes its `value_fn` the other extra arguments too, and fails on those it does not accept.
+        return value_fn(_rounded(wide, params))
+
+    def grad_fn(wide: Any, number: Any = None) -> Any:
+        return jax.grad(wide_fn)(wide)
+
+    extra = {"value": value, "grad": grads, "value_fn": wide_fn, "obj_fn": wide_fn, "grad_fn": grad_fn}
+    accepted = inspect.signature(optimizer.update).parameters
+    if not any(each.kind is each.VAR_KEYWORD for each in accepted.values()):
+        extra = {name: each for name, each in extra.items() if name in accepted}
+    try:
+        updates, inner = optimizer.update(grads, before, exact, **extra)
+    except (TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, NetError):
+            raise
+        raise NetError(
+            f"can't be updated: {error}; beyond gradients and parameters it may ask for value, grad, value_fn, obj_fn "
+            f"and grad_fn, see jn.train.make_train_step",
+            label="the optimizer",
+        ) from error
+    if jax.tree.structure(inner) != jax.tree.structure(before):
+        raise NetError(
+            "has a state whose structure changes in a step, which no compiled loop can carry (so does optax.monitor); "
+            "jn.train.norms() and other monitors report every step",
+            label="the optimizer",
+        )
     if factor is not None:
         updates = jax.tree.map(lambda leaf: leaf * factor.astype(leaf.dtype), updates)
     exact = optax.apply_updates(exact, updates)
@@ -116,58 +151,3 @@ def _rounded(wide: Any, params: Any) -> Any:
 
 def _dtypes(tree: Any) -> list[Any]:
     return [leaf.dtype for leaf in jax.tree.leaves(tree)]
-
-
-def compute_updates(
-    optimizer: optax.GradientTransformation,
-    grads: Any,
-    state: Any,
-    params: Any,
-    value: jax.Array,
-    value_fn: Callable[[Any], jax.Array],
-) -> tuple[Any, Any]:
-    """Return an optimizer's updates and its next state, passing every extra argument that Optax's optimizers ask for.
-
-    These are `value`, the objective on the batch; `grad`, its gradient; `value_fn` (`lbfgs`, line searches) and
-    `obj_fn` (`sophia`), the objective on the same batch, with the same randomness, as a function of the parameters; and
-    `grad_fn` (`sam`), its gradient.
-
-    Raises:
-        NetError: if the optimizer needs another argument, or its state changes structure.
-
-    >>> import jax.numpy as jnp
-    >>> params, search = jnp.array([3.0]), optax.lbfgs()
-    >>> square = lambda params: (params**2).sum()
-    >>> updates, _ = compute_updates(search, 2 * params, search.init(params), params, square(params), square)
-    >>> bool(square(params + updates) < square(params))
-    True
-    """
-
-    def line_search_fn(params: Any, obj_fn: Any = None, grad_fn: Any = None) -> jax.Array:
-        # A line search passes its `value_fn` the other extra arguments too, and fails on those it does not accept.
-        return value_fn(params)
-
-    def grad_fn(params: Any, number: Any = None) -> Any:
-        return jax.grad(value_fn)(params)
-
-    extra = {"value": value, "grad": grads, "value_fn": line_search_fn, "obj_fn": value_fn, "grad_fn": grad_fn}
-    accepted = inspect.signature(optimizer.update).parameters
-    if not any(each.kind is each.VAR_KEYWORD for each in accepted.values()):
-        extra = {name: each for name, each in extra.items() if name in accepted}
-    try:
-        updates, after = optimizer.update(grads, state, params, **extra)
-    except (TypeError, ValueError, AttributeError) as error:
-        if isinstance(error, NetError):
-            raise
-        raise NetError(
-            f"can't be updated: {error}; beyond gradients and parameters it may ask for value, grad, value_fn, obj_fn "
-            f"and grad_fn, see jn.train.make_train_step",
-            label="the optimizer",
-        ) from error
-    if jax.tree.structure(after) != jax.tree.structure(state):
-        raise NetError(
-            "has a state whose structure changes in a step, which no compiled loop can carry (so does optax.monitor); "
-            "jn.train.norms() and other monitors report every step",
-            label="the optimizer",
-        )
-    return updates, after

@@ -67,11 +67,16 @@ def csv(path: str | Path, **labels: Any) -> Callback:
         return list(table.DictReader(io.StringIO(text)))
 
     def write(row: Mapping[str, Any]) -> str:
-        out = io.StringIO()
-        _check_columns(path, list(row))
-        writer = table.DictWriter(out, list(row), lineterminator="\n")
+        out, names = io.StringIO(), list(row)
+        writer = table.DictWriter(out, names, lineterminator="\n")
         if not path.exists() or not path.stat().st_size:
             writer.writeheader()
+        else:
+            with path.open(encoding="utf-8", newline="") as file:
+                there = next(table.reader(file))
+            if there != names:
+                text = f"finds the columns {', '.join(there)}, not {', '.join(names)}; choose another file"
+                raise NetError(text, label=f"csv {path}")
         writer.writerow(row)
         return out.getvalue()
 
@@ -226,17 +231,6 @@ def _remove_repeated(
         temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
         temporary.write_text(kept, encoding="utf-8")
         temporary.replace(path)
-
-
-def _check_columns(path: Path, names: list[str]) -> None:
-    if path.exists() and path.stat().st_size:
-        with path.open(encoding="utf-8", newline="") as file:
-            there = next(table.reader(file))
-        if there != names:
-            raise NetError(
-                f"finds the columns {', '.join(there)}, not {', '.join(names)}; choose another file",
-                label=f"csv {path}",
-            )
 
 
 def _scalars(row: Row) -> dict[str, float]:

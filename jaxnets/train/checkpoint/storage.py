@@ -174,28 +174,6 @@ def batch_of(folder: Path, number: int) -> Path:
     return folder / f"{number:04d}"
 
 
-def check_no_search(folder: Path) -> None:
-    """Check that a folder for the checkpoints of a run or a sweep does not contain those of a search.
-
-    Raises:
-        NetError: if it does.
-    """
-    if batch_of(folder, 0).is_dir():
-        hint = "search(..., checkpoint=folder) resumes it; give each run and each sweep a folder of its own"
-        raise NetError(f"holds a search, not a run or a sweep; {hint}", label=str(folder))
-
-
-def check_search(folder: Path) -> None:
-    """Check that a folder for a search does not contain the checkpoints of a run or a sweep.
-
-    Raises:
-        NetError: if it does.
-    """
-    if numbers(folder):
-        text = f"holds checkpoints of a run or a sweep ({listed(folder)}), not a search"
-        raise NetError(f"{text}; give each a folder of its own", label=str(folder))
-
-
 def lock(folder: Path) -> Callable[[], None]:
     """Lock a folder, and return the function that unlocks it.
 
@@ -269,7 +247,9 @@ class Writer:
         except OSError as error:
             text = f"checkpoints can't be written there ({error.strerror}); choose a folder that can be written to"
             raise OSError(error.errno, text, str(self.folder)) from None
-        check_no_search(self.folder)
+        if batch_of(self.folder, 0).is_dir():
+            hint = "search(..., checkpoint=folder) resumes it; give each run and each sweep a folder of its own"
+            raise NetError(f"holds a search, not a run or a sweep; {hint}", label=str(self.folder))
         self._unlock = lock(self.folder)
         return self.folder
 
