@@ -112,8 +112,7 @@ class TrialCallbacks:
         state.to_host()
         for trial in map(int, np.flatnonzero(state.done > self.seen)):
             number, train_state = int(state.done[trial]) - 1, state.host.take(trial)
-            last = {name: rows[trial, number] for name, rows in state.history.items()}
-            row = {name: float(value) if np.ndim(value) == 0 else value for name, value in last.items()}
+            row = {name: rows[trial, number] for name, rows in state.history.items()}
             # A callback that asks to end the run ends its trial.
             state.over[trial] |= ask(self.interrupted, self._of(trial), number, train_state, row)
             if not state.continues(trial, state.epochs):

@@ -266,9 +266,7 @@ def run_with(program: Program, key: Key, callbacks: Sequence[Callback]) -> tuple
                     state, row = run_epoch(state)
                     # Copies: what `device_get` returns on a CPU is the device's own buffer.
                     rows.append({name: np.array(value) for name, value in jax.device_get(row).items()})
-                    # Scalars as `float`, for callbacks
-                    values = {name: float(each) if np.ndim(each) == 0 else each for name, each in rows[-1].items()}
-                    asked = ask(interrupted, callbacks, len(rows) - 1, state, values)
+                    asked = ask(interrupted, callbacks, len(rows) - 1, state, rows[-1])
             for callback in callbacks:
                 callback.on_finish(len(rows), state)
         finally:
@@ -319,15 +317,15 @@ def _exit_together() -> Iterator[None]:
 
 
 def ask(interruption: Interruption, callbacks: Sequence[Callback], number: int, state: TrainState, row: Row) -> bool:
-    """Call `on_epoch_end` of all callbacks, and return whether one of them asks to end the run.
+    """Call `on_epoch_end` of all callbacks with scalars as `float`, and return whether one asks to end the run.
 
     Raises:
         NetError: if one returns anything but a bool or `None`.
     """
-    ends = False
+    ends, values = False, {name: float(each) if np.ndim(each) == 0 else each for name, each in row.items()}
     for callback in callbacks:
         with interruption.noting():
-            answer = callback.on_epoch_end(number, state, row)
+            answer = callback.on_epoch_end(number, state, values)
             # A value returned by accident would end the run.
             if not (answer is None or isinstance(answer, bool) or getattr(answer, "dtype", None) == np.bool_):
                 hint = "True ends the run; leave out the return"

@@ -160,12 +160,7 @@ def check_same(
 ) -> None:
     """Compare what a saved run was made of with what this one is.
 
-    Args:
-        before: what the saved run was made of.
-        now: what this run is made of.
-        place: the checkpoint, for the message.
-        other: what the checkpoint is if they differ, and what to do about it.
-        accept: whether to resume all the same.
+    `other` is what the checkpoint at `place` is if they differ, and what to do about it.
 
     Raises:
         NetError: if they differ.

@@ -82,17 +82,16 @@ def find_nonfinite(program: Program, state: TrainState) -> str:
         why = f"an update makes parameters that are not finite; {where}; {_growth(state)}"
         return f"stops at step {step} (epoch {epoch}), where {why}"
     # The first pass with a non-finite result, or the last one.
-    one = None
-    for one in _passes(program, state, batch):
-        if one.bad:
-            break
-    loss = float("nan") if one is None else one.loss
-    what = f"the loss is {loss:.4g}"
-    if one is None or not one.bad:
+    passes = _passes(program, state, batch)
+    one = next(passes)
+    while not one.bad and (following := next(passes, None)) is not None:
+        one = following
+    what = f"the loss is {one.loss:.4g}"
+    if not one.bad:
         edge = "so the update makes parameters that are not, or a value is at the edge of its range"
         why = f"computed again, every value is finite, {edge}; {_growth(state)}"
     else:
-        what += " and its gradient not finite" if np.isfinite(loss) else ""
+        what += " and its gradient not finite" if np.isfinite(one.loss) else ""
         why = _story(state, one, lambda part: _example(program, raw, numbers, part))
     return f"stops at step {step} (epoch {epoch}), where {what}: {why}"
 
