@@ -32,10 +32,29 @@ CASES = [
 ]
 KEY = jax.random.key(7)
 
-# Networks that take long to compile, and that others stand for.
-heavy = pytest.mark.slow_cases(
+KEY = jax.random.key(7)
+
+
+def quick(*names: str) -> pytest.MarkDecorator:
+    """Mark all networks but these slow, for a test that takes long to compile."""
+    assert set(names) <= {case.name for case in CASES}
+    return pytest.mark.slow_cases(*(case.name for case in CASES if case.name not in names))
+
+
+# Networks of whose kind there is another.
+TAKEN_FOR = (
     "combinators/repeat_leaf",
+    "combinators/residual_leaf",
+    "combinators/residual_shortcut",
+    "combinators/upto",
+    "layers/conv_1d",
+    "layers/conv_1x1",
+    "layers/conv_3d",
+    "layers/conv_transpose_grouped",
+    "layers/maxout_no_bias",
     "models/contrastive_divergence",
+    "models/denoising_autoencoder",
+    "models/encoder_decoder",
     "models/fcn_tiny",
     "models/gru",
     "models/landmarks_tiny",
@@ -44,40 +63,66 @@ heavy = pytest.mark.slow_cases(
     "models/lenet5_parts",
     "models/lenet5_smooth",
     "models/mlp",
+    "models/vae",
     "recurrent/bidirectional",
     "recurrent/bidirectional_carry",
     "recurrent/bidirectional_last",
     "recurrent/bidirectional_stacked",
+    "recurrent/carry_out",
     "recurrent/carry_through",
     "recurrent/cast",
     "recurrent/dropout",
     "recurrent/dropout_padded",
     "recurrent/ensemble",
+    "recurrent/gru",
+    "recurrent/gru_no_bias",
+    "recurrent/gru_reset_before",
+    "recurrent/last_reverse",
+    "recurrent/lstm",
+    "recurrent/lstm_no_bias",
     "recurrent/repeat",
+    "recurrent/reverse",
     "recurrent/rnn",
     "recurrent/rnn_relu",
     "recurrent/stacked",
 )
+one_of_a_kind = pytest.mark.slow_cases(*TAKEN_FOR)
 
 
 class Subject:
-    """A network of the table with what its checks share: it is initialized once, and each function compiled once."""
+    """A network of the table with what its checks share: the shapes of its parameters, and one compiled program."""
 
     def __init__(self, case: Case) -> None:
-        self.case, self.net, self.x = case, case.make(), jax.tree.map(jnp.asarray, case.x)
-        net = self.net
-        self.params, self.state = net.init(KEY, self.x)
-        self.evaluate = jax.jit(lambda params, state, x, key: net.apply(params, state, x, key=key))
-        self.train = jax.jit(lambda params, state, x, key: net.apply(params, state, x, key=key, train=True))
+        self.case, self.net, self.x = case, case.make(), case.x
+        self.made = jax.eval_shape(self.net.init, KEY, case.x)
         self.tolerance = 2e-2 if "cast" in case.name else 1e-6
+        self.compiled = jax.jit(self.everything)
 
-    def functions(self):
-        """Return both modes by the value of `train`."""
-        return {False: self.evaluate, True: self.train}
+    def apply(self, params, state, x, key, train=False):
+        return self.net.apply(params, state, x, key=key, train=train)
 
-    def half(self):
+    def half(self, x):
         """Return the input with bfloat16 in place of float32."""
-        return jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16) if leaf.dtype == jnp.float32 else leaf, self.x)
+        return jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16) if leaf.dtype == jnp.float32 else leaf, x)
+
+    def trial(self, seed, x):
+        """Return new parameters and state, and what training makes of them."""
+        key = jax.random.key(seed)
+        made = self.net.init(key, x)
+        return made, self.apply(*made, x, key, train=True)
+
+    def everything(self, seed, key_seed, x):
+        made, key = self.net.init(jax.random.key(seed), x), jax.random.key(key_seed)
+        return {
+            "made": made,
+            "evaluated": self.apply(*made, x, key),
+            "trained": self.apply(*made, x, key, train=True),
+            "half": self.apply(*made, self.half(x), key) if self.case.half else None,
+        }
+
+    def values(self, seed=7, key_seed=7, x=None):
+        """Return whatever tests compare, from one program: parameters and state, and outputs and state after."""
+        return self.compiled(np.int32(seed), np.int32(key_seed), self.x if x is None else x)
 
 
 # Tests that share a module's parametrized fixture run network by network, so that two workers don't compile the same.
@@ -89,111 +134,170 @@ def subject(request: pytest.FixtureRequest) -> Subject:
 def assert_close(left, right, tolerance=1e-6):
     assert jax.tree.structure(left) == jax.tree.structure(right)
     for a, b in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
-        scale = float(np.max(np.abs(np.asarray(b, np.float64)), initial=1.0))
-        np.testing.assert_allclose(np.asarray(a, np.float64), np.asarray(b, np.float64), rtol=0, atol=tolerance * scale)
+        a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * np.max(np.abs(b), initial=1.0))
 
 
 def test_names_are_unique():
-    assert len({case.name for case in CASES}) == len(CASES)
+    names = {case.name for case in CASES}
+    assert len(names) == len(CASES)
+    assert names.issuperset(TAKEN_FOR)
 
 
-@heavy
+@quick(
+    "combinators/serial",
+    "layers/batch_norm_padded",
+    "layers/conv_grouped",
+    "layers/dropout_padded",
+    "layers/embed_padded",
+    "recurrent/padded",
+)
 def test_jit_equals_eager(subject: Subject):
-    for train, jitted in subject.functions().items():
-        eager = subject.net.apply(subject.params, subject.state, subject.x, key=KEY, train=train)
-        assert_close(jitted(subject.params, subject.state, subject.x, KEY), eager, subject.tolerance)
+    jitted, x = subject.values(), jax.tree.map(jnp.asarray, subject.x)
+    params, state = made = subject.net.init(KEY, x)
+    assert_close(jitted["made"], made)
+    for train in (False, True):
+        assert_close(
+            jitted["trained" if train else "evaluated"], subject.apply(params, state, x, KEY, train), subject.tolerance
+        )
 
 
-@heavy
 def test_init_is_a_function_of_shapes(subject: Subject):
-    assert spec((subject.params, subject.state)) == jax.eval_shape(subject.net.init, KEY, subject.x)
-    assert_close(subject.net.init(KEY, spec(subject.x)), (subject.params, subject.state), 0.0)
-    for leaf in jax.tree.leaves(subject.params):
+    """Of an array it does what it does of the array's shape and dtype, step by step."""
+    of_values = jax.make_jaxpr(subject.net.init)(KEY, subject.x)
+    of_shapes = jax.make_jaxpr(lambda key, x: subject.net.init(key, spec(x)))(KEY, subject.x)
+    assert str(of_values) == str(of_shapes)
+    assert jax.eval_shape(lambda key: subject.net.init(key, spec(subject.x)), KEY) == subject.made
+
+
+def test_parameters_are_float32(subject: Subject):
+    for leaf in jax.tree.leaves(subject.made[0]):
         assert leaf.dtype == jnp.float32
 
 
 def test_state_keeps_its_spec(subject: Subject):
-    for function in subject.functions().values():
-        _, after = jax.eval_shape(function, subject.params, subject.state, subject.x, KEY)
-        assert spec(after) == spec(subject.state)
+    params, state = subject.made
+    for train in (False, True):
+        _, after = jax.eval_shape(lambda *a, train=train: subject.apply(*a, train), params, state, subject.x, KEY)
+        assert spec(after) == spec(state)
 
 
-@heavy
+@quick(
+    "combinators/graph",
+    "combinators/repeat",
+    "layers/batch_norm_padded",
+    "layers/conv_grouped",
+    "layers/conv_padded",
+    "layers/dropout_padded",
+    "layers/embed_padded",
+    "layers/local_response_norm",
+    "layers/max_pool_overlapping",
+    "layers/prelu",
+    "models/rbm",
+    "recurrent/padded",
+)
 def test_vmapped_trials_equal_a_loop(subject: Subject):
-    keys = jax.random.split(KEY, 3)
-    made = jax.vmap(subject.net.init, in_axes=(0, None))(keys, subject.x)
-    applied = jax.jit(jax.vmap(subject.train, in_axes=(0, 0, None, 0)))(*made, subject.x, keys)
+    seeds = np.arange(3, dtype=np.int32)
+    together = jax.jit(jax.vmap(subject.trial, in_axes=(0, None)))(seeds, subject.x)
     for k in range(3):
-        own, after = jax.tree.map(lambda leaf, k=k: leaf[k], (made, applied))
-        assert_close(own, subject.net.init(keys[k], subject.x), 1e-5)
-        assert_close(after, subject.train(*own, subject.x, keys[k]), max(1e-5, subject.tolerance))
+        made, applied = jax.tree.map(lambda leaf, k=k: np.asarray(leaf)[k], together)
+        alone = subject.values(k, k)
+        assert_close(made, alone["made"], 1e-5)
+        assert_close(applied, alone["trained"], max(1e-5, subject.tolerance))
 
 
-@heavy
+@one_of_a_kind
 def test_evaluation_ignores_keys_and_follows_batch_order(subject: Subject):
-    params, state, x = subject.params, subject.state, subject.x
-    y, _ = subject.evaluate(params, state, x, KEY)
-    assert_close(subject.evaluate(params, state, x, jax.random.key(1))[0], y, 0.0)
-    assert jax.eval_shape(subject.net.apply, params, state, x)[0] == spec(y)  # no key is needed
+    x = subject.x
+    y, _ = subject.values()["evaluated"]
+    assert_close(subject.values(key_seed=1)["evaluated"][0], y, 0.0)
+    assert jax.eval_shape(subject.net.apply, *subject.made, x)[0] == spec(y)  # no key is needed
     order = np.array([2, 0, 1, *range(3, len(jax.tree.leaves(x)[0]))])
-    turned, _ = subject.evaluate(params, state, jax.tree.map(lambda leaf: leaf[order], x), KEY)
-    assert_close(turned, jax.tree.map(lambda leaf: leaf[order], y), 1e-5)
+    turned, _ = subject.values(x=jax.tree.map(lambda leaf: leaf[order], x))["evaluated"]
+    assert_close(turned, jax.tree.map(lambda leaf: np.asarray(leaf)[order], y), 1e-5)
 
 
+@one_of_a_kind
 def test_training_is_a_function_of_the_key(subject: Subject):
-    net, params, state, x = subject.net, subject.params, subject.state, subject.x
-    first, again, other = (subject.train(params, state, x, jax.random.key(k))[0] for k in (1, 1, 2))
+    first, again, other = (subject.values(key_seed=seed)["trained"][0] for seed in (1, 1, 2))
     assert_close(again, first, 0.0)
-    same = all(bool((a == b).all()) for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(other), strict=True))
-    assert same != subject.case.random
-    outer = jn.serial(before=lambda x: x, inner=net)
+    pairs = zip(jax.tree.leaves(first), jax.tree.leaves(other), strict=True)
+    assert all(np.array_equal(a, b) for a, b in pairs) != subject.case.random
+
+
+def test_training_that_draws_needs_a_key(subject: Subject):
+    params, state = subject.made
+    outer = jn.serial(before=lambda x: x, inner=subject.net)
     inside = {"inner": params} if params else {}, {"inner": state} if state else {}
 
-    def without_key(x):
-        return outer.apply(*inside, x, train=True)
+    def without_key(params, state, x):
+        return outer.apply(params, state, x, train=True)
 
     if subject.case.random:
         with pytest.raises(jn.NetError, match=r"inner.*needs a key"):
-            jax.eval_shape(without_key, x)
+            jax.eval_shape(without_key, *inside, subject.x)
     else:
-        jax.eval_shape(without_key, x)
+        jax.eval_shape(without_key, *inside, subject.x)
 
 
 def test_precision_follows_the_input(subject: Subject):
-    params, state, x = subject.params, subject.state, subject.x
-    y32, _ = subject.evaluate(params, state, x, KEY)
-    dtypes = {leaf.dtype for leaf in jax.tree.leaves(y32) if leaf.dtype.kind == "f"}
-    assert dtypes <= {jnp.dtype(jnp.float32)} or "cast" in subject.case.name
-    if not subject.case.half:
-        return
-    half = subject.half()
-    for function in subject.functions().values():
-        y, after = jax.eval_shape(function, params, state, half, KEY)
-        assert {leaf.dtype for leaf in jax.tree.leaves(y) if leaf.dtype != jnp.int32} == {jnp.dtype(jnp.bfloat16)}
-        assert spec(after) == spec(state)
-    y16, _ = subject.evaluate(params, state, half, KEY)
-    for a, b in zip(jax.tree.leaves(y16), jax.tree.leaves(y32), strict=True):
-        a, b = np.asarray(a, np.float32), np.asarray(b, np.float32)
-        np.testing.assert_allclose(a, b, rtol=0, atol=0.03 * max(1.0, float(np.max(np.abs(b), initial=1.0))))
+    params, state = subject.made
+    for train in (False, True):
+
+        def apply(x, train=train):
+            return jax.eval_shape(lambda *a: subject.apply(*a, train), params, state, x, KEY)
+
+        dtypes = {leaf.dtype for leaf in jax.tree.leaves(apply(subject.x)[0]) if leaf.dtype.kind == "f"}
+        assert dtypes <= {jnp.dtype(jnp.float32)} or "cast" in subject.case.name
+        if subject.case.half:
+            y, after = apply(subject.half(subject.x))
+            assert {leaf.dtype for leaf in jax.tree.leaves(y) if leaf.dtype != jnp.int32} == {jnp.dtype(jnp.bfloat16)}
+            assert spec(after) == spec(state)
+
+
+@one_of_a_kind
+def test_half_precision_is_near(subject: Subject):
+    if subject.case.half:
+        values = subject.values()
+        assert_close(values["half"][0], values["evaluated"][0], 0.03)
 
 
 def test_random_numbers_have_32_bits_for_half_precision_too(subject: Subject):
     """JAX draws bfloat16 from 8 bits: a probability of 0.0009 becomes one of 0.0078."""
     if subject.case.random:
-        program = jax.make_jaxpr(subject.train)(subject.params, subject.state, subject.half(), KEY)
+        program = jax.make_jaxpr(lambda *a: subject.apply(*a, train=True))(*subject.made, subject.half(subject.x), KEY)
         assert set(re.findall(r"bit_width=(\d+)", str(program))) == {"32"}
 
 
 def test_parameter_tree_is_golden(subject: Subject):
     rows = [
         f"{kind} {path} {leaf.shape} {leaf.dtype}"
-        for kind, tree in (("params", subject.params), ("state", subject.state))
+        for kind, tree in zip(("params", "state"), subject.made, strict=True)
         for path, leaf in jn.paths.paths(tree).items()
     ]
     golden(subject.case.name, "\n".join([repr(subject.net), *rows]) + "\n")
 
 
-@heavy
+def moved(at, along, step):
+    return jax.tree.map(lambda a, d: a + step * d, at, along)
+
+
+@quick(  # of layers PyTorch gives gradients too: tests/layers
+    "combinators/branches",
+    "combinators/ensemble",
+    "combinators/remat",
+    "combinators/repeat",
+    "layers/batch_norm_padded",
+    "layers/conv_padded",
+    "layers/dropout_padded",
+    "layers/layer_norm_padded",
+    "layers/maxout",
+    "layers/prelu_per_channel",
+    "layers/scaled_tanh",
+    "layers/tanh_shrink",
+    "models/rbm",
+    "recurrent/carry_in",
+)
 def test_gradients_agree_with_finite_differences(subject: Subject):
     """In float64, along one random direction: forward mode against a central difference, reverse against forward."""
     case = subject.case
@@ -209,27 +313,31 @@ def test_gradients_agree_with_finite_differences(subject: Subject):
             return jax.tree.unflatten(structure, [next(rest) if leaf.dtype == np.float32 else leaf for leaf in leaves])
 
         net = case.make()
-        params, state = net.init(KEY, put(inputs))
 
-        def outputs(at, train):
-            y, _ = net.apply(at[0], state, put(at[1]), key=KEY, train=train)
+        def outputs(params, state, inputs, train):
+            y, _ = net.apply(params, state, put(inputs), key=KEY, train=train)
             return [leaf for leaf in jax.tree.leaves(y) if leaf.dtype == np.float64]
 
-        modes = {str(jax.make_jaxpr(lambda at, train=train: outputs(at, train))((params, inputs))): train
-                 for train in (False, True)}  # fmt: skip  # most networks do the same in both
-        for train in modes.values():
-            run = jax.jit(lambda at, train=train: outputs(at, train))
-            at = jax.tree.map(np.asarray, (params, inputs))
+        def wide(leaf, like):
+            return np.asarray(leaf).astype(like.dtype)
+
+        made = jax.tree.map(wide, subject.values()["made"], jax.eval_shape(net.init, KEY, put(inputs)))
+        programs = [str(jax.make_jaxpr(lambda *a, t=train: outputs(*a, t))(*made, inputs)) for train in (False, True)]
+        at, state = (made[0], inputs), made[1]
+        for train in (False, True)[: len(set(programs))]:  # most networks do the same in both
             along = jax.tree.map(lambda leaf: rng.standard_normal(leaf.shape).astype(leaf.dtype), at)
-            back = jax.tree.map(lambda leaf: rng.standard_normal(leaf.shape), jax.eval_shape(run, at))
+            ys = jax.eval_shape(lambda at, train=train: outputs(at[0], state, at[1], train), at)
+            back = jax.tree.map(lambda leaf: rng.standard_normal(leaf.shape), ys)
 
             @jax.jit
-            def both(at, along, back, run=run):
-                forward, pull = jax.jvp(run, (at,), (along,))[1], jax.vjp(run, at)[1]
-                return forward, pull(back)[0]
+            def derivatives(at, state, along, back, train=train):
+                def run(at):
+                    return outputs(at[0], state, at[1], train)
 
-            forward, backward = both(at, along, back)
-            ahead, behind = (run(jax.tree.map(lambda a, d, e=e: a + e * d, at, along)) for e in (1e-5, -1e-5))
+                forward, pull = jax.jvp(run, (at,), (along,))[1], jax.vjp(run, at)[1]
+                return forward, pull(back)[0], run(moved(at, along, 1e-5)), run(moved(at, along, -1e-5))
+
+            forward, backward, ahead, behind = derivatives(at, state, along, back)
             for derivative, a, b in zip(forward, ahead, behind, strict=True):
                 difference = (np.asarray(a) - np.asarray(b)) / 2e-5
                 np.testing.assert_allclose(
@@ -246,9 +354,6 @@ def test_gradients_agree_with_finite_differences(subject: Subject):
 
 
 def test_no_tracer_leaks(subject: Subject):
-    net = subject.net
     with jax.checking_leaks():
-        jax.eval_shape(
-            lambda p, s, x: net.apply(p, s, x, key=KEY, train=True), subject.params, subject.state, subject.x
-        )
-        jax.eval_shape(net.init, KEY, subject.x)
+        jax.eval_shape(subject.net.init, KEY, subject.x)
+        jax.eval_shape(lambda *a: subject.apply(*a, train=True), *subject.made, subject.x, KEY)

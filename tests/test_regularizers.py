@@ -80,16 +80,17 @@ def test_gradients_at_zero_weights_are_zero(name: str):
 
 @pytest.mark.parametrize("name", REGULARIZERS)
 def test_precision_is_float32_or_wider(name: str):
-    exact = REGULARIZERS[name](PARAMS)
+    regularizer = jax.jit(REGULARIZERS[name])
+    exact = regularizer(PARAMS)
     assert exact.dtype == jnp.float32
-    half = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.bfloat16), PARAMS)
-    assert REGULARIZERS[name](half).dtype == jnp.float32
+    half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), PARAMS)
+    assert jax.eval_shape(regularizer, half).dtype == jnp.float32
     with jax.enable_x64(True):
-        wide = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), PARAMS)
-        assert REGULARIZERS[name](wide).dtype == jnp.float64
-        np.testing.assert_allclose(exact, REGULARIZERS[name](wide), rtol=1e-5)
-        np.testing.assert_allclose(REGULARIZERS[name]({**wide, "fc": PARAMS["fc"]}), exact, rtol=1e-5)  # of two dtypes
-        check_grads(jax.jit(REGULARIZERS[name]), (wide,), order=1, rtol=1e-6, eps=1e-6)
+        wide = jax.tree.map(lambda leaf: leaf.astype(np.float64), PARAMS)
+        assert regularizer(wide).dtype == jnp.float64
+        np.testing.assert_allclose(exact, regularizer(wide), rtol=1e-5)
+        np.testing.assert_allclose(regularizer({**wide, "fc": PARAMS["fc"]}), exact, rtol=1e-5)  # of two dtypes
+        check_grads(regularizer, (wide,), order=1, rtol=1e-6, eps=1e-6)
 
 
 def test_strengths_may_be_traced():

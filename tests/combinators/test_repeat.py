@@ -78,23 +78,23 @@ def assert_equal(left, right):
 
 
 @pytest.mark.parametrize("name", PAIRS)
-@pytest.mark.slow_cases("stages")
+@pytest.mark.slow_cases("stages", "two, and a name behind", "in one another")
 def test_written_out_network_is_the_same_function(name: str):
     short, long = (make() for make in PAIRS[name])
     params, state = short.init(KEY, X)
     params_long, state_long = jn.to_unstacked(short, params), jn.to_unstacked(short, state)
-    assert spec((params_long, state_long)) == spec(long.init(KEY, X))
+    own_params, own_state = made = long.init(KEY, X)
+    assert spec((params_long, state_long)) == spec(made)
     y, after = jax.jit(lambda p, s: short.apply(p, s, X, train=True))(params, state)
     y_long, after_long = jax.jit(lambda p, s: long.apply(p, s, X, train=True))(params_long, state_long)
-    np.testing.assert_allclose(y, y_long, rtol=0, atol=2e-6 * float(jnp.abs(y_long).max()))
+    np.testing.assert_allclose(y, y_long, rtol=0, atol=2e-6 * np.abs(y_long).max())
     unrolled = jn.to_unstacked(short, after)
     assert jax.tree.structure(unrolled) == jax.tree.structure(after_long)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=2e-6), unrolled, after_long)
     assert_equal(jn.to_stacked(short, params_long), params)
     assert_equal(jn.to_stacked(short, state_long), state)
-    params_long, state_long = long.init(KEY, X)
-    assert_equal(jn.to_unstacked(short, jn.to_stacked(short, params_long)), params_long)
-    assert_equal(jn.to_unstacked(short, jn.to_stacked(short, state_long)), state_long)
+    assert_equal(jn.to_unstacked(short, jn.to_stacked(short, own_params)), own_params)
+    assert_equal(jn.to_unstacked(short, jn.to_stacked(short, own_state)), own_state)
 
 
 def test_conversion_can_be_traced_and_differentiated():

@@ -106,6 +106,7 @@ def by_hand(x, scale, bias, running, decay, epsilon):
     shift=st.sampled_from([0.0, -30.0, 1000.0]),
     use=st.tuples(st.booleans(), st.booleans()),
 )
+@pytest.mark.slow  # PyTorch agrees on single shapes, above
 def test_agrees_with_loops(shape, decay, epsilon, shift, use):
     x, c = example(shape, shift=shift), shape[-1]
     scale = floats(c, seed=1) if use[0] else np.ones(c)

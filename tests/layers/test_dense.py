@@ -43,6 +43,7 @@ def test_dense_agrees_with_torch(name, dtype):
 
 
 @given(shape=st.lists(st.integers(1, 4), min_size=2, max_size=4), features=st.integers(1, 4), use_bias=st.booleans())
+@pytest.mark.slow  # PyTorch agrees on single shapes, above
 def test_dense_agrees_with_loops(shape, features, use_bias):
     x, g = floats(*shape), floats(*shape[:-1], features, seed=1)
     kernel, bias = floats(shape[-1], features, seed=2), floats(features, seed=3) * use_bias

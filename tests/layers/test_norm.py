@@ -102,6 +102,7 @@ def together(shape, kind):
     epsilon=st.floats(1e-5, 0.1),
     shift=st.sampled_from([0.0, -30.0, 1000.0]),
 )
+@pytest.mark.slow  # PyTorch agrees on single shapes, above
 def test_layer_norm_agrees_with_loops(shape, data, epsilon, shift):
     axes = data.draw(st.lists(st.integers(1, len(shape) - 1), min_size=1, unique=True))
     given_axes = [axis - len(shape) if data.draw(st.booleans()) else axis for axis in axes]
@@ -123,6 +124,7 @@ def test_layer_norm_agrees_with_loops(shape, data, epsilon, shift):
     epsilon=st.floats(1e-5, 0.1),
     use=st.tuples(st.booleans(), st.booleans()),
 )
+@pytest.mark.slow  # PyTorch agrees on single shapes, above
 def test_group_norm_agrees_with_loops(shape, groups, members, epsilon, use):
     shape = (*shape, groups * members)
     x = example(shape, shift=30.0)

@@ -68,6 +68,7 @@ def same(left, right, tolerance):
 
 
 @each_net
+@pytest.mark.slow_cases(*(name for name in NETS if name not in ("rnn", "gru_reverse")))
 @given(lengths=st.lists(st.integers(0, TIME), min_size=BATCH, max_size=BATCH), seed=st.integers(0, 99))
 def test_a_padded_batch_equals_its_sequences_run_alone(name, lengths, seed):
     params, y, carry = prepare(name)
