@@ -71,7 +71,8 @@ def test_parts_of_a_key():
     assert before == before != Ingredients(other)
 
 
-def test_the_cache_is_bounded_and_drops_the_least_recently_used():
+def test_the_cache_is_bounded_and_drops_the_least_recently_used(monkeypatch):
+    monkeypatch.setattr(module, "CAPACITY", 3)
     functions = [partial(lambda k, x: x + k, k) for k in range(module.CAPACITY + 2)]
     for function in functions:
         computed(applied, [function], jnp.ones(1))
@@ -137,7 +138,8 @@ def test_callbacks_are_no_part_of_a_program():
         np.testing.assert_allclose(made, function(np.arange(3.0)), rtol=1e-6)
 
 
-def test_executables_are_bounded():
+def test_executables_are_bounded(monkeypatch):
+    monkeypatch.setattr(module, "CAPACITY", 3)
     for factor in range(module.CAPACITY + 3):
         compiled(scaled, [float(factor)], [jnp.ones(1)], by_program=True)(jnp.ones(1))
     assert len(module._executables) == module.CAPACITY
@@ -245,14 +247,14 @@ OFTEN = {
     "fits": (lambda number: jn.train.run(program(rate=0.1 + number), key=KEY), 2, 2),
     "sweeps": (one_sweep, 1, 2),
     "evaluations": (
-        lambda number: jn.evaluate(NETS[number % 3], (PARAMS, STATE), DATA, {"loss": jn.metrics.accuracy}), 3, 60,
+        lambda number: jn.evaluate(NETS[number % 3], (PARAMS, STATE), DATA, {"loss": jn.metrics.accuracy}), 3, 6,
     ),
 }  # fmt: skip
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").is_file(), reason="Linux lists a process's memory mappings")
 @pytest.mark.parametrize("what", OFTEN)
-@pytest.mark.slow_cases("sweeps")
+@pytest.mark.slow_cases("sweeps", "fits")
 def test_new_programs_sweeps_and_evaluations_leave_no_mappings(what, monkeypatch):
     """A fit left 340 once, a sweep 430, an evaluation 43; `tests/train/long_lived.py` does hundreds of each."""
     monkeypatch.setattr(module, "CAPACITY", 4)

@@ -12,6 +12,8 @@ from flax import linen, nnx
 
 import jaxnets as jn
 from jaxnets.inspect import receptive_field
+from tests.models.weights import draw
+from tests.once import once
 from tests.oracle import floats
 
 
@@ -87,26 +89,29 @@ def test_fields_of_vgg_by_layer():
     assert {name: layers[name].size for name in wanted} == {name: (size, size) for name, size in wanted.items()}
 
 
-@pytest.mark.parametrize(
-    ("make", "side", "layer", "size"),
-    [
-        (jn.models.resnet18, 64, "layer4", 435),
-        (jn.models.resnet34, 64, "layer4", 899),
-        (jn.models.resnet50, 64, "layer4", 427),
-        (lambda: jn.models.resnet101(scan=True), 64, "layer4", 971),
-        (lambda: jn.models.resnet152(scan=True), 32, "layer4", 1451),
-        (lambda: jn.models.resnet_cifar(20), 32, "layer3", 81),
-        (lambda: jn.models.resnet_cifar(56), 32, "layer3", 249),
-        (lambda: jn.models.resnet_cifar(110, scan=True), 32, "layer3", 501),
-    ],
-)
-def test_fields_of_resnets(make, side, layer, size):
+RESNETS = {
+    "resnet18": (jn.models.resnet18, 64, "layer4", 435),
+    "resnet34": (jn.models.resnet34, 64, "layer4", 899),
+    "resnet50": (jn.models.resnet50, 64, "layer4", 427),
+    "resnet101": (lambda: jn.models.resnet101(scan=True), 64, "layer4", 971),
+    "resnet152": (lambda: jn.models.resnet152(scan=True), 32, "layer4", 1451),
+    "resnet_cifar_20": (lambda: jn.models.resnet_cifar(20), 32, "layer3", 81),
+    "resnet_cifar_56": (lambda: jn.models.resnet_cifar(56), 32, "layer3", 249),
+    "resnet_cifar_110": (lambda: jn.models.resnet_cifar(110, scan=True), 32, "layer3", 501),
+}
+
+
+@pytest.mark.parametrize("name", RESNETS)
+@pytest.mark.slow_cases("resnet101", "resnet_cifar_56")
+def test_fields_of_resnets(name):
     """At 32 pixels the last stage of ResNet-152 has one unit, whose stride is still known."""
+    make, side, layer, size = RESNETS[name]
     field = receptive_field(make(), image(side, side)).layers[layer]
     step = 4 if side == 32 and layer == "layer3" else 32
     assert (field.size, field.stride, field.padding) == ((size,) * 2, (step,) * 2, ((size - 1) // 2,) * 2)
 
 
+@pytest.mark.slow
 def test_resnet152_takes_seconds():
     net = jn.models.resnet152()
     started = time.process_time()
@@ -312,10 +317,9 @@ NETS = {
 
 @pytest.mark.parametrize("name", NETS)
 def test_intervals_are_the_support_of_the_gradient(name):
+    net, x = NETS[name], floats(1, 8, 9, 1, seed=3).astype(np.float64)
     with jax.enable_x64(True):
-        net, x = NETS[name], jnp.asarray(floats(1, 8, 9, 1, seed=3), jnp.float64)
-        params, state = net.init(jax.random.key(0), x)
-        params = jax.tree.map(lambda leaf: jnp.abs(leaf) + 0.1, params)
-        gradient = jax.jit(jax.jacrev(lambda x: net.apply(params, state, x)[0]))(x)  # (1, *units, 1, height, width, 1)
+        params, state = jax.tree.map(lambda leaf: np.abs(leaf).astype(np.float64) + 0.1, draw(net, x))
+        gradient = once(jax.jacrev(lambda x: net.apply(params, state, x)[0]), x)  # (1, *units, 1, height, width, 1)
         dependence = np.moveaxis(np.asarray(gradient)[0, ..., 0, :, :, 0] != 0, (-2, -1), (0, 1))
         check_intervals(receptive_field(net, x), dependence)

@@ -6,7 +6,6 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -16,6 +15,8 @@ from jaxnets.interop import from_flax, settings
 from tests.interop.counterparts import MAPS, SEQUENCES
 from tests.interop.refusal import refused
 from tests.interop.test_flax import LAYERS, Cells, Layers, variables
+from tests.models.weights import draw
+from tests.once import once
 from tests.oracle import floats, integers
 
 WIDE = floats(2, 7, 6, 4)
@@ -73,6 +74,12 @@ FLAX: dict[str, tuple[Any, Any, Any, Any, str]] = {
 }
 
 
+def same_outputs(net: jn.Net, module: nn.Module, given: Any, x: np.ndarray) -> None:
+    trees = from_flax(net, given, x, module=module)
+    y, want = once(lambda trees, given, x: (net.apply(*trees, x)[0], module.apply(given, x)), trees, given, x)
+    np.testing.assert_allclose(y, want, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.promotes
 @pytest.mark.parametrize("name", FLAX)
 def test_what_the_message_says_makes_flaxs_outputs(name: str):
@@ -81,9 +88,7 @@ def test_what_the_message_says_makes_flaxs_outputs(name: str):
     given = variables(theirs, x)
     refused(message, lambda: from_flax(jn.serial(layers_0=wrong), given, x, module=theirs))
     net = jn.serial(layers_0=right)
-    y, _ = net.apply(*from_flax(net, given, x, module=theirs), x)
-    want: Any = theirs.apply(given, x)
-    np.testing.assert_allclose(y, want, rtol=1e-5, atol=1e-5)
+    same_outputs(net, theirs, given, x)
 
 
 @pytest.mark.promotes
@@ -101,9 +106,7 @@ def test_a_transposed_convolution_of_flax_is_ours_with_the_padding_that_is_named
         assert sizes == (2, 3, 1)  # Flax adds places in front, which no transposed convolution has
         return
     net = jn.conv_transpose(3, named.pop("kernel_size"), **named)
-    y, _ = net.apply(*from_flax(net, given, x, module=theirs), x)
-    want: Any = theirs.apply(given, x)
-    np.testing.assert_allclose(y, want, rtol=1e-5, atol=1e-5)
+    same_outputs(net, theirs, given, x)
 
 
 @pytest.mark.parametrize("sizes", [(3, 1, 1), (2, 3, 1), (4, 3, 1), (3, 2, 2)], ids=str)
@@ -116,9 +119,9 @@ def test_padding_said_by_a_word_is_what_it_is_in_numbers(sizes):
         assert found
         names = {"padding", "output_padding"} if make is jn.conv_transpose else {"padding"}
         numbers = {name: found.values[name] for name in names}
-        params, _ = net.init(jax.random.key(0), x)
         again = make(3, window, dilation=dilation, **options, **numbers)
-        np.testing.assert_array_equal(again.apply(params, {}, x)[0], net.apply(params, {}, x)[0])
+        ways = jax.jit(lambda params, x, nets=(again, net): [each.apply(params, {}, x)[0] for each in nets])
+        np.testing.assert_array_equal(*ways(draw(net, x)[0], x))
 
 
 @pytest.mark.promotes
@@ -171,5 +174,6 @@ def test_modules_of_nnx_are_compared():
         lambda: from_flax(net, given, x, module=model),
     )
     net = jn.serial(conv=jn.conv(4, 3, padding=1), rest=jn.serial(jn.layer_norm(epsilon=1e-6)))
-    y, _ = net.apply(*from_flax(net, given, x, module=model), x)
-    np.testing.assert_allclose(y, model.rest[0](model.conv(jnp.asarray(x))), rtol=0, atol=1e-5)
+    trees = from_flax(net, given, x, module=model)
+    y, want = jax.jit(lambda trees, x: (net.apply(*trees, x)[0], model.rest[0](model.conv(x))))(trees, x)
+    np.testing.assert_allclose(y, want, rtol=0, atol=1e-5)

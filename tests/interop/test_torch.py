@@ -16,6 +16,7 @@ from tests.cases.case import Case
 from tests.interop import counterparts
 from tests.interop.counterparts import Counterpart
 from tests.models.weights import draw
+from tests.once import once
 from tests.oracle import floats, witness
 from tests.test_every_net import CASES
 
@@ -75,7 +76,7 @@ def test_outputs_and_gradients_are_those_of_pytorch_and_the_round_trip_is_lossle
         y = jnp.moveaxis(y, -1, 1) if first else y
         return (y * floats(*y.shape)).sum(), y
 
-    gradients, y = jax.jit(jax.grad(loss, has_aux=True))(params)
+    gradients, y = once(jax.grad(loss, has_aux=True), params)
     np.testing.assert_allclose(y, said["y"], rtol=0, atol=1e-5 * np.ptp(said["y"]))
     ours = to_torch(net, gradients, state, x)
     compared = [name for name in said if name.startswith("gradient ") and "bias_hh" not in name]

@@ -15,6 +15,7 @@ import jaxnets as jn
 from jaxnets.interop import TIMM_RESNETV2, TIMM_VGG, from_torch, to_torch
 from tests.interop.test_torch import equal, tensor
 from tests.models import weights
+from tests.once import once
 from tests.oracle import floats, witness
 from tests.peers import PEERS, timm_model, torchvision_models
 
@@ -83,7 +84,10 @@ CHECKED = [
 
 
 @pytest.mark.parametrize("peer", CHECKED, ids=str)
-@pytest.mark.slow_cases("inception_v3", "googlenet")
+@pytest.mark.slow_cases(
+    *("vgg11_bn", "inception_v3", "googlenet", "resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d"),
+    *("wide_resnet50_2", "wide_resnet101_2"),
+)
 def test_every_tensor_is_used_once_and_given_back(peer: Peer):
     net, x = peer.ours(), jax.ShapeDtypeStruct((1, peer.size, peer.size, 3), jnp.float32)
     shapes = peer.shapes()
@@ -145,8 +149,7 @@ def test_logits_are_torchvisions_and_scanned_stages_unroll():
 
     want = witness("interop/resnet18_logits", ask, installed=PEERS)["logits"]
     params, state = from_torch(net, tensors, x)
-    quickly = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-    logits = jax.jit(net.apply).lower(params, state, x).compile(quickly)(params, state, x)[0]
+    logits = once(net.apply, params, state, x)[0]
     np.testing.assert_allclose(logits, want, rtol=0, atol=1e-5 * np.ptp(want))
     back = to_torch(net, params, state, x)
     equal(back, {name: tensors[name] for name in back})

@@ -12,12 +12,11 @@ import numpy as np
 
 import jaxnets as jn
 from tests.models.weights import digest, draw, from_torch, to_torch
+from tests.once import once
 from tests.oracle import floats, witness
 from tests.peers import PEERS
 
 SHARES = {"logits": 1.0, "aux1": 0.3, "aux2": 0.3, "AuxLogits": 0.4}
-# The programs are large and run once: compiling them with all the care of XLA would take twice as long.
-QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 def wide(tree: Any) -> Any:
@@ -38,7 +37,7 @@ def answers(net: jn.Net, params: Any, state: Any, x: np.ndarray) -> dict[str, np
 
     with jax.enable_x64(True):
         given = wide((params, state, x))
-        evaluated, gradients, (outputs, after) = jax.jit(run).lower(*given).compile(QUICKLY)(*given)
+        evaluated, gradients, (outputs, after) = once(run, *given)
         return {
             "evaluation": np.asarray(evaluated),
             **{f"training {name}": np.asarray(y) for name, y in outputs.items()},

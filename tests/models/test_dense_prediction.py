@@ -1,6 +1,6 @@
 """FCN, U-Net and landmarks: against PyTorch, by arithmetic, and in training."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -11,6 +11,7 @@ import pytest
 
 import jaxnets as jn
 from tests.models.agreement import agree
+from tests.once import once
 from tests.oracle import floats, witness
 
 KEY = jax.random.key(0)
@@ -165,8 +166,7 @@ def interpolated(scale: int) -> dict[str, np.ndarray]:
 def test_upsampling_starts_as_pytorchs_bilinear_interpolation(scale: int):
     """Away from the border, where PyTorch repeats the edge and a transposed convolution has zeros beyond."""
     net = jn.models.fcn(2, jn.serial(jn.max_pool(1)), skips=(), stride=scale)["upscore"]
-    x = jnp.asarray(floats(1, 5, 6, 2))
-    y, _ = net.apply(net.init(KEY, x)[0], {}, x)
+    y = np.asarray(once(lambda key, x: net.apply(net.init(key, x)[0], {}, x)[0], KEY, floats(1, 5, 6, 2)))
     theirs = witness(f"models/bilinear_{scale}", lambda: interpolated(scale))["y"]
     assert y.shape == theirs.shape
     edge = scale // 2
@@ -175,26 +175,27 @@ def test_upsampling_starts_as_pytorchs_bilinear_interpolation(scale: int):
 
 
 def test_bilinear_kernel_keeps_channels_and_groups_apart():
-    kernel = jn.initializers.bilinear_kernel(None, (4, 2, 2))
+    kernel, x = np.asarray(jn.initializers.bilinear_kernel(None, (4, 2, 2))), floats(1, 4, 3)
     np.testing.assert_array_equal(kernel[:, 0, 1], 0)
     np.testing.assert_array_equal(kernel[:, 1, 1], [0.25, 0.75, 0.75, 0.25])
-    x = jnp.asarray(floats(1, 4, 3))
     options = {"stride": 2, "padding": 1, "use_bias": False, "kernel_init": jn.initializers.bilinear_kernel}
     whole, apart = jn.conv_transpose(3, 4, **options), jn.conv_transpose(3, 4, groups=3, **options)
-    left, right = (net.apply(net.init(KEY, x)[0], {}, x)[0] for net in (whole, apart))
+    left, right = once(lambda key, x: [net.apply(net.init(key, x)[0], {}, x)[0] for net in (whole, apart)], KEY, x)
     np.testing.assert_allclose(left, right, atol=1e-6)
     with pytest.raises(jn.NetError, match="bilinear_kernel expects as many features as channels, got 3 and 2"):
         jn.initializers.bilinear_kernel(None, (4, 2, 3))
 
 
-@pytest.mark.parametrize("ceil", [False, True])
-def test_fcn_gives_a_class_for_each_place_of_any_size(ceil: bool):
+@pytest.mark.parametrize("heights", [(9, 14), range(8, 17)], ids=["some", "all"])
+@pytest.mark.parametrize("ceil", [False, True], ids=["floor", "ceil"])
+@pytest.mark.slow_cases("floor-all", "ceil-all")
+def test_fcn_gives_a_class_for_each_place_of_any_size(ceil: bool, heights: Iterable[int]):
     stages = {}
     for place in (1, 2, 3):
         stages |= {f"conv{place}": jn.conv(4, 3, padding=1), f"pool{place}": jn.max_pool(2, ceil_mode=ceil)}
     for skips in ((), ("pool2",), ("pool2", "pool1")):
         net = jn.models.fcn(3, jn.serial(**stages), skips=skips, stride=8, features=4)
-        for height in range(8, 17):
+        for height in heights:
             assert out(net, 1, height, 29 - height, 1) == (1, height, 29 - height, 3)
 
 
@@ -212,16 +213,15 @@ def test_the_skips_of_a_new_fcn_change_nothing():
     """Their scores start at zero (section 4.3 of the paper), so that FCN-8s starts from FCN-32s."""
     backbone = jn.models.cnn((4, 4))["features"]
     fine = jn.models.fcn(3, backbone, skips=("pool1",), stride=4, features=4, dropout=0.0)
-    x = jnp.asarray(floats(1, 8, 8, 1))
+    x = floats(1, 8, 8, 1)
 
-    @jax.jit
     def cuts(key: jax.Array) -> list[jax.Array]:
         params, state = fine.init(key, x)
         return [fine.upto(child).apply(params, state, x)[0] for child in ("fuse_pool1", "upscore_pool1")]
 
-    y, coarse = cuts(KEY)
+    y, coarse = once(cuts, KEY)
     np.testing.assert_array_equal(y, coarse)
-    assert float(jnp.abs(y).max()) > 0
+    assert np.abs(y).max() > 0
 
 
 MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
@@ -276,6 +276,7 @@ def test_soft_argmax_is_the_mean_place():
     np.testing.assert_allclose(jn.models.soft_argmax(jnp.asarray(maps)), expected, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.promotes
 def test_landmarks_learn_where_a_spot_lies():
     """One bright place in each image; the right answer is known, half a step is 0.0625."""
@@ -291,6 +292,7 @@ def test_landmarks_learn_where_a_spot_lies():
     assert history["loss"][-1] < 0.0625**2
 
 
+@pytest.mark.slow
 @pytest.mark.promotes
 def test_segmentation_learns_with_places_left_out():
     """Dark places against bright ones, and the label 255, which is no class, in the first row."""

@@ -108,7 +108,8 @@ def test_googlenet_2014_follows_the_papers_table():
 def test_published_sizes_at_224():
     """The output sizes of table 1, and 4 × 4 × 512 and 4 × 4 × 528 in the heads (section 5)."""
     net = jn.models.googlenet_2014(auxiliary=True)
-    params, state = jax.eval_shape(net.init, KEY, spec(224))
+    rows = jn.summary(net, spec(224), columns=["output"], train=True).rows
+    outputs = {row.path: row.output for row in rows}
     for layer, size, channels in (
         ("conv1", 112, 64),
         ("maxpool1", 56, 64),
@@ -123,17 +124,18 @@ def test_published_sizes_at_224():
         ("aux1/pool", 4, 512),
         ("aux2/pool", 4, 528),
     ):
-        assert jax.eval_shape(net.upto(layer).apply, params, state, spec(224))[0].shape == (1, size, size, channels)
+        assert outputs[layer] == ((1, size, size, channels),)
 
 
 def test_heads_read_where_the_paper_has_them():
     """Of the layers that have the head's number of channels, the last before it is needed and the next is not."""
+    googlenet, inception = jn.models.googlenet(auxiliary=True), jn.models.inception_v3(auxiliary=True)
     for net, size, head, last, following in (
-        (jn.models.googlenet(auxiliary=True), 64, "aux1", "inception4a", "inception4b"),
-        (jn.models.googlenet(auxiliary=True), 64, "aux2", "inception4d", "inception4e"),
-        (jn.models.inception_v3(auxiliary=True), 299, "AuxLogits", "Mixed_6e", "Mixed_7a"),
+        (googlenet, 64, "aux1", "inception4a", "inception4b"),
+        (googlenet, 64, "aux2", "inception4d", "inception4e"),
+        (inception, 299, "AuxLogits", "Mixed_6e", "Mixed_7a"),
     ):
-        params, state = jax.eval_shape(net.init, KEY, spec(size))
+        params, state = jax.eval_shape(net.init, KEY, spec(size))  # JAX traces each net once
         cut = net.upto(head)
 
         def without(name: str, cut: jn.Net = cut, params: Any = params, state: Any = state, size: int = size) -> Any:
@@ -144,19 +146,27 @@ def test_heads_read_where_the_paper_has_them():
             without(last)
 
 
-@pytest.mark.parametrize(
-    ("make", "fits", "layer"),
-    [
-        (jn.models.googlenet, 15, "maxpool3: max_pool"),
-        (jn.models.googlenet_2014, 31, "maxpool4: max_pool"),
-        (lambda: jn.models.googlenet_2014(auxiliary=True), 79, "aux1/pool: avg_pool"),
-        (jn.models.inception_v3, 75, "Mixed_7a/branch3x3_2/conv: conv"),
-        (lambda: jn.models.inception_v3(auxiliary=True), 299, "AuxLogits/conv1/conv: conv"),
-    ],
-)
-def test_too_small_an_image_is_an_error_that_names_the_layer(make: Callable[[], jn.Net], fits: int, layer: str):
+LEAST: dict[str, tuple[Callable[[], jn.Net], int, str]] = {
+    "googlenet": (jn.models.googlenet, 15, "maxpool3: max_pool"),
+    "googlenet_2014": (jn.models.googlenet_2014, 31, "maxpool4: max_pool"),
+    "googlenet_2014_heads": (lambda: jn.models.googlenet_2014(auxiliary=True), 79, "aux1/pool: avg_pool"),
+    "inception_v3": (jn.models.inception_v3, 75, "Mixed_7a/branch3x3_2/conv: conv"),
+    "inception_v3_heads": (lambda: jn.models.inception_v3(auxiliary=True), 299, "AuxLogits/conv1/conv: conv"),
+}
+
+
+@pytest.mark.parametrize("name", LEAST)
+@pytest.mark.slow_cases("inception_v3", "inception_v3_heads", "googlenet_2014_heads")
+def test_the_least_image_is_taken(name: str):
+    make, fits, _ = LEAST[name]
+    jax.eval_shape(make().init, KEY, spec(fits))
+
+
+@pytest.mark.parametrize("name", LEAST)
+def test_too_small_an_image_is_an_error_that_names_the_layer(name: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("jaxnets.core.net.DEEP", 10**9)  # how values are drawn takes time, and changes no error
+    make, fits, layer = LEAST[name]
     net = make()
-    jax.eval_shape(net.init, KEY, spec(fits))
     with pytest.raises(jn.NetError, match=rf"^{layer}.*at least as large as the kernel"):
         jax.eval_shape(net.init, KEY, spec(fits - 1))
 

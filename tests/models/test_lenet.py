@@ -9,6 +9,7 @@ import jaxnets as jn
 from jaxnets.models.lenet import codes_for, fan_in_uniform
 from tests.layers.near import near
 from tests.models.weights import digest, draw, from_torch, to_torch
+from tests.once import once
 from tests.oracle import floats, integers, witness
 
 TABLE_I = """
@@ -70,7 +71,6 @@ def test_lenet5_1998_is_the_papers():
     tensors = {path.replace("/", "."): leaf for path, leaf in jn.paths.paths(params).items()}
     expected = witness("models/lenet5_1998", lambda: by_the_paper(x, tensors))
 
-    @jax.jit
     def ours(params, x):
         def total(params, x):
             logits, _ = net.apply(params, {}, x)
@@ -79,7 +79,7 @@ def test_lenet5_1998_is_the_papers():
 
         return jax.grad(total, argnums=(0, 1), has_aux=True)(params, x)
 
-    (dparams, dx), (y, loss) = ours(params, jnp.asarray(x))
+    (dparams, dx), (y, loss) = once(ours, params, x)
     near(y, expected["y"], 1e-6)
     near(loss, expected["loss"], 1e-6)
     found = {"dx": dx} | {f"d{path}".replace("/", "."): leaf for path, leaf in jn.paths.paths(dparams).items()}
@@ -158,12 +158,11 @@ def test_lenet5_of_today_agrees_with_torch():
     tensors = to_torch(params, flattened={"fc1": (5, 5, 16)})
     expected = witness("models/lenet5", lambda: modern_by_torch(x, g, tensors))
 
-    @jax.jit
     def ours(params, x):
         y, back = jax.vjp(lambda params, x: net.apply(params, {}, x)[0], params, x)
         return y, *back(jnp.asarray(g))
 
-    y, dparams, dx = ours(params, jnp.asarray(x))
+    y, dparams, dx = once(ours, params, x)
     near({"y": y, "dx": dx, "dparams": digest(dparams)}, expected, 2e-6)
 
 

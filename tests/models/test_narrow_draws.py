@@ -49,7 +49,7 @@ def by_belief_network(bias: float) -> list[jax.Array]:
 def test_units_are_on_as_often_as_their_probability_says(draw: Callable[[float], list[jax.Array]], bias: float):
     """In bfloat16 a probability of 0.0009 is drawn as 0.0078, and one of 0.9991 as 1."""
     p = 1 / (1 + math.exp(-bias))
-    for units in draw(bias):
+    for units in jax.jit(draw)(np.float32(bias)):
         assert units.dtype == BF16
         found = np.asarray(units, np.float64)
         assert abs(found.mean() - p) < 5 * math.sqrt(p * (1 - p) / found.size)
@@ -57,7 +57,7 @@ def test_units_are_on_as_often_as_their_probability_says(draw: Callable[[float],
 
 def test_real_units_reach_beyond_three_deviations_as_often_as_a_normal_does():
     params, v = machine(UNITS, 2, 0.0), jnp.zeros((ROWS, UNITS), BF16)
-    drawn = models.gibbs_step(KEY, params, v, visible="gaussian")
+    drawn = jax.jit(lambda v: models.gibbs_step(KEY, params, v, visible="gaussian"))(v)
     assert drawn.dtype == BF16
     found = np.asarray(drawn, np.float64)
     for limit, half in ((1.0, 2**-9), (3.0, 2**-7)):  # of the step of bfloat16 below it: what rounds up to the limit

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 import jaxnets as jn
+from tests.models.weights import draw
+from tests.once import once
 from tests.oracle import floats, integers, witness
 
 BATCH, TIME, WIDTH, HIDDEN, WORDS = 4, 5, 3, 2, 6
@@ -114,8 +116,8 @@ def agree(name, by_torch, weights, loss):
     """Compare PyTorch's answers to `loss(params) -> (scalar, outputs)` and its gradients by PyTorch's names."""
     want = witness(f"models/recurrent/{name}", by_torch)
     with jax.enable_x64(True):
-        run = jax.jit(jax.value_and_grad(lambda weights: loss(port(weights)), has_aux=True))
-        (value, outputs), grads = run({name: jnp.asarray(leaf) for name, leaf in weights.items()})
+        run = jax.value_and_grad(lambda weights: loss(port(weights)), has_aux=True)
+        (value, outputs), grads = once(run, weights)
     got = {"loss": value, "outputs": outputs} | {f"grad_{name}": leaf for name, leaf in grads.items()}
     assert set(got) == set(want)
     for name, leaf in got.items():
@@ -245,23 +247,25 @@ NETS = {
 @pytest.mark.parametrize("name", NETS)
 def test_padding_and_neighbors_change_nothing(name):
     """NaN, or tokens out of range, behind the end of a sequence: each example is what it is alone and cut."""
-    net, key = NETS[name](), jax.random.key(0)
+    net = NETS[name]()
     values = np.array(TOKENS[:, :TIME] if name == "language model" else floats(BATCH, TIME, WIDTH))
     behind = np.arange(TIME)[None] >= LENGTHS[:, None]
     junk = values.copy()
     junk[behind] = -7 if name == "language model" else np.nan
 
     def inputs(values: Any, rows: Any = slice(None), lengths: Any = LENGTHS):
-        source = values if lengths is None else jn.Padded(jnp.asarray(values), lengths)
-        return (source, jnp.asarray(TARGETS[rows])) if name == "encoder–decoder" else source
+        source = values if lengths is None else jn.Padded(values, lengths)
+        return (source, TARGETS[rows]) if name == "encoder–decoder" else source
 
-    params, state = net.init(key, inputs(values))
-    together, clean = (net.apply(params, state, inputs(each))[0] for each in (junk, values))
-    if isinstance(together, jn.Padded):
-        together, clean = together.zeroed(), clean.zeroed()
-    np.testing.assert_array_equal(together, clean)
     row, length = 2, LENGTHS[2]
-    alone, _ = net.apply(params, state, inputs(jnp.asarray(values[row : row + 1, :length]), [row], None))
+    given = inputs(junk), inputs(values), inputs(values[row : row + 1, :length], [row], None)
+
+    def run(params: Any, *given: Any) -> list[jax.Array]:
+        found = [net.apply(params, {}, each)[0] for each in given]
+        return [y.zeroed() if isinstance(y, jn.Padded) else y for y in found]
+
+    together, clean, alone = map(np.asarray, once(run, draw(net, given[1])[0], *given))
+    np.testing.assert_array_equal(together, clean)
     np.testing.assert_allclose(
         together[row, : alone.shape[1]] if alone.ndim > 2 else together[row], alone[0], atol=2e-6
     )
@@ -269,26 +273,30 @@ def test_padding_and_neighbors_change_nothing(name):
 
 def test_a_dropout_rate_may_be_traced():
     """At rate 0 training equals evaluation, and another rate does not, in one compiled function."""
-    x = jnp.asarray(floats(BATCH, TIME, WIDTH))
-    params, state = jn.models.rnn(4, 3, layers=2, bidirectional=True).init(jax.random.key(0), x)
+    x = floats(BATCH, TIME, WIDTH)
+    params, state = draw(jn.models.rnn(4, 3, layers=2, bidirectional=True), x)
 
     def run(rate, train=True):
         net = jn.models.rnn(4, 3, layers=2, bidirectional=True, dropout=rate)
         return net.apply(params, state, x, key=jax.random.key(1), train=train)[0]
 
-    without, halved = jax.jit(jax.vmap(run))(jnp.array([0.0, 0.5]))
-    np.testing.assert_allclose(without, run(0.5, train=False), atol=1e-6)
-    assert np.abs(np.asarray(halved - without)).max() > 0.1
+    rates = np.array([0.0, 0.5], np.float32)
+    (without, halved), evaluated = once(lambda rates: (jax.vmap(run)(rates), run(0.5, train=False)), rates)
+    np.testing.assert_allclose(without, evaluated, atol=1e-6)
+    assert np.abs(np.asarray(halved) - np.asarray(without)).max() > 0.1
 
 
 def test_pieces_of_a_text_equal_the_whole():
     net = jn.models.language_model(WORDS, 4, cell=jn.gru_cell, layers=2)
-    params, state = net.init(jax.random.key(0), TOKENS)
-    whole, _ = net.apply(params, state, TOKENS)
-    carry, pieces = None, []
-    for piece in np.split(TOKENS, 3, axis=1):
-        (logits, carry), _ = net.apply(params, state, (piece, carry))
-        pieces.append(logits)
+
+    def run(params: Any, tokens: Any) -> Any:
+        carry, pieces = None, []
+        for piece in jnp.split(tokens, 3, axis=1):
+            (logits, carry), _ = net.apply(params, {}, (piece, carry))
+            pieces.append(logits)
+        return pieces, net.apply(params, {}, tokens)[0]
+
+    pieces, whole = once(run, draw(net, TOKENS)[0], TOKENS)
     np.testing.assert_allclose(np.concatenate(pieces, 1), whole, atol=1e-6)
 
 
@@ -296,10 +304,15 @@ def test_tied_weights_start_at_the_size_of_logits():
     """The variance of a logit is Σ h² / H < 1, so that the cross entropy starts near log V."""
     net = jn.models.language_model(500, 64, cell=jn.rnn_cell, tie_weights=True)
     tokens = integers(4, 16, high=500)
-    params, state = net.init(jax.random.key(0), tokens)
-    logits, _ = net.apply(params, state, tokens)
+
+    def run(key: jax.Array, tokens: jax.Array) -> Any:
+        params, state = net.init(key, tokens)
+        logits, _ = net.apply(params, state, tokens)
+        return params, jn.losses.cross_entropy(logits, tokens).mean()
+
+    params, loss = once(run, jax.random.key(0), tokens)
     assert sorted(params["fc"]) == ["bias"]
-    assert abs(float(jn.losses.cross_entropy(logits, jnp.asarray(tokens)).mean()) - np.log(500)) < 0.1
+    assert abs(float(loss) - np.log(500)) < 0.1
 
 
 MISTAKES = {
@@ -343,7 +356,7 @@ def test_mistakes_are_told(message):
 
 
 def test_parameters_of_an_untied_model_are_refused():
-    params, state = start(jn.models.language_model(9, 4), TOKENS)
+    params, state = draw(jn.models.language_model(9, 4), TOKENS)
     with pytest.raises(jn.NetError, match="unexpected parameters fc/kernel"):
         jn.models.language_model(9, 4, tie_weights=True).apply(params, state, TOKENS)
     del params["embedding"], params["fc"]["kernel"]

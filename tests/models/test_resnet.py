@@ -13,14 +13,12 @@ import jaxnets as jn
 from jaxnets.core.net import Net
 from jaxnets.core.paths import paths
 from tests.models.weights import digest, draw, from_torch, to_torch
+from tests.once import QUICKLY
 from tests.oracle import floats, integers, witness
 from tests.peers import PEERS, timm_model, torchvision_models
 
 models = jn.models
 X, WEIGHTS = floats(2, 64, 64, 3), floats(2, 10, seed=1)  # the gradients are those of Σ logits · WEIGHTS
-
-# The programs are large and run once or twenty times: compiling them with all of XLA's care would take longer.
-QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 def thinned(tree: Any) -> np.ndarray:

@@ -34,7 +34,9 @@ SCANS: dict[str, Callable[..., Net]] = {
 }
 
 
+# The golden trees of tests/models/test_every_model.py hold scanned networks of every kind too.
 @pytest.mark.parametrize("name", SCANS)
+@pytest.mark.slow_cases(*SCANS.keys() - {"resnet18", "resnet34_v2", "resnet_cifar_a", "resnet_cifar_8"})
 def test_scanned_stages_have_the_parameters_of_unrolled_ones(name: str):
     make, key = SCANS[name], jax.random.key(0)
     short, long = make(scan=True), make()
@@ -71,30 +73,44 @@ def test_scanned_stages_compute_the_same():
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-11 * max(1.0, np.abs(b).max()))
 
 
+@pytest.mark.parametrize(
+    ("make", "width"),
+    [(models.resnet18, 512), (models.resnet34, 512), (models.resnet50, 2048), (models.resnet50_v2, 2048)],
+)
+@pytest.mark.slow_cases("resnet34-512", "resnet50-2048", "resnet50_v2-2048")
+def test_widths_of_deep_features(make: Callable[..., Net], width: int):
+    net = make().upto("avgpool")
+    trees = jax.eval_shape(net.init, jax.random.key(0), image(33))
+    assert jax.eval_shape(net.apply, *trees, image(33))[0].shape == (1, width)
+
+
 def test_deep_features_are_what_the_last_layer_reads():
-    for make, width in ((models.resnet50, 2048), (models.resnet34, 512), (models.resnet50_v2, 2048)):
-        net = make().upto("avgpool")
-        trees = jax.eval_shape(net.init, jax.random.key(0), image(33))
-        assert jax.eval_shape(net.apply, *trees, image(33))[0].shape == (1, width)
     net, x = models.plain_cifar(8), X[:, :8, :8]
     params, state = draw(net, x)
     run = jax.jit(lambda *args: (net.upto("avgpool").apply(*args)[0], net.apply(*args)[0]))
-    features, logits = run(params, state, x)
+    features, logits = map(np.asarray, run(params, state, x))
     assert features.shape == (2, 64)
     np.testing.assert_allclose(features @ params["fc"]["kernel"] + params["fc"]["bias"][None], logits, rtol=1e-5)
 
 
 def test_upto_reaches_into_a_block_whose_shortcut_starts_behind_its_activation():
-    net, x = models.resnet50_v2(10), jnp.asarray(X[:, :16, :16])
-    params, state = draw(net, x)
-    assert net["layer1/0"].label == "residual(behind relu1)"
-    before, _ = net.upto("maxpool").apply(params, state, x)
-    block, own = net["layer1/0"], (params["layer1"]["0"], state["layer1"]["0"])
-    h = jax.nn.relu(block["norm1"].apply(own[0]["norm1"], own[1]["norm1"], before)[0])
-    found, after = net.upto("layer1/0/relu1").apply(params, state, x)
+    net, x = models.resnet50_v2(10), X[:, :16, :16]
+    params, state = draw(net.upto("layer1"), x)
+    block = net["layer1/0"]
+    assert block.label == "residual(behind relu1)"
+
+    @jax.jit
+    def run(params, state, x):
+        before, _ = net.upto("maxpool").apply(params, state, x)
+        own = [tree["layer1"]["0"]["norm1"] for tree in (params, state)]
+        h = jax.nn.relu(block["norm1"].apply(*own, before)[0])
+        return h, net.upto("layer1/0/relu1").apply(params, state, x)
+
+    h, (found, after) = run(params, state, x)
     np.testing.assert_array_equal(found, h)
     assert spec(after) == spec(state)
-    found, after = net.upto("layer1/0/conv1").apply(params, state, x, train=True)
+    cut = net.upto("layer1/0/conv1")
+    found, after = jax.eval_shape(lambda *args: cut.apply(*args, train=True), params, state, x)
     assert found.shape == (2, 4, 4, 64)
     assert spec(after) == spec(state)
     found, _ = net.upto("layer1/0/downsample").apply(params, state, x)
@@ -128,7 +144,7 @@ def test_last_layers_start_at_zero_where_asked(name: str):
         net = make(zero_init_residual=zero)
         for place in ("layer1/0", "layer3/1"):
             params, _ = net[place][layer].init(jax.random.key(0), image(2, 1))
-            assert bool((params[leaf] == 0).all()) == zero
+            assert (np.asarray(params[leaf]) == 0).all() == zero
 
 
 @pytest.mark.parametrize(
@@ -136,16 +152,16 @@ def test_last_layers_start_at_zero_where_asked(name: str):
 )
 def test_such_blocks_start_as_the_identity(make: Callable[..., Net], channels: int, after: Callable):
     block = make(zero_init_residual=True)["layer1/1"]
-    x = jnp.asarray(floats(1, 2, 2, channels))
-    y, _ = jax.jit(lambda x: block.apply(*block.init(jax.random.key(0), x), x))(x)
-    np.testing.assert_array_equal(y, after(x))
+    x = floats(1, 2, 2, channels)
+    y, expected = jax.jit(lambda x: (block.apply(*block.init(jax.random.key(0), x), x)[0], after(x)))(x)
+    np.testing.assert_array_equal(y, expected)
 
 
 def test_kernels_start_by_hes_rule_over_the_features():
     net = models.resnet18()["layer2/0"]
     params, _ = jax.jit(net.init, static_argnums=1)(jax.random.key(0), image(8, 64))
     for kernel, fan_out in ((params["conv1"]["kernel"], 9 * 128), (params["downsample"]["0"]["kernel"], 128)):
-        deviation = float(jnp.std(kernel)) / np.sqrt(2 / fan_out)
+        deviation = np.std(kernel) / np.sqrt(2 / fan_out)
         assert abs(deviation - 1) < 4 / np.sqrt(2 * kernel.size)
 
 
@@ -175,7 +191,12 @@ def test_wrong_options_are_told(make: Callable[[], Net], message: str):
         make()
 
 
-@pytest.mark.parametrize("make", [models.resnet18, models.resnet50_v2, lambda: models.resnet_cifar(20)])
+@pytest.mark.parametrize(
+    "make",
+    [models.resnet18, models.resnet50_v2, lambda: models.resnet_cifar(8)],
+    ids=["resnet18", "resnet50_v2", "resnet_cifar"],
+)
+@pytest.mark.slow_cases("resnet50_v2")
 def test_every_size_down_to_one_place_is_taken_and_none_is_told(make: Callable[[], Net]):
     net, key = make(), jax.random.key(0)
     for shape in ((2, 1, 1, 1), (2, 7, 40, 5)):

@@ -8,6 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from jaxnets.ops.conv import transpose as ops
+from tests.once import once
 from tests.ops import loops
 from tests.ops.derivatives import check_second
 from tests.oracle import floats
@@ -32,8 +33,9 @@ def settings(draw):
     return x, kernel, stride, padding, more, dilation, groups
 
 
+@pytest.mark.slow
 @given(settings())
-def test_conv_transpose_equals_loops(drawn):
+def test_conv_transpose_of_any_shape_equals_loops(drawn):
     x, kernel, *rest = drawn
     with jax.enable_x64(True):
         got = jax.jit(lambda x, kernel: ops.conv_transpose(x, kernel, *rest))(x, kernel)
@@ -64,42 +66,68 @@ DERIVED = {
 
 
 @pytest.mark.parametrize("name", DERIVED)
+@pytest.mark.slow_cases("groups")
+@jax.enable_x64(True)
 def test_every_derivative_is_that_of_the_transposition(name):
     window, *grid, groups = DERIVED[name]
-    with jax.enable_x64(True):
-        x = jnp.asarray(floats(2, 3, 2, 4), jnp.float64)
-        kernel = jnp.asarray(floats(*window, 4, 4 // groups), jnp.float64)
-        directions = tuple(jnp.cos(jnp.arange(1.0 * a.size)).reshape(a.shape) for a in (x, kernel))
+    shapes = (2, 3, 2, 4), (*window, 4, 4 // groups)
+    x, kernel = (floats(*shape).astype(np.float64) for shape in shapes)
+    directions = tuple(np.cos(np.arange(1.0 * a.size)).reshape(a.shape) for a in (x, kernel))
 
-        def derivatives(transposed):
-            def loss(x, kernel):
-                return (transposed(x, kernel, *grid, groups) ** 3).sum()
+    def derivatives(transposed, x, kernel, directions):
+        def loss(x, kernel):
+            return (transposed(x, kernel, *grid, groups) ** 3).sum()
 
-            gradient = jax.grad(loss, (0, 1))
-            return {
-                "value": transposed(x, kernel, *grid, groups),
-                "forward": jax.jvp(lambda x, k: transposed(x, k, *grid, groups), (x, kernel), directions)[1],
-                "reverse": gradient(x, kernel),
-                "forward over reverse": jax.jvp(gradient, (x, kernel), directions)[1],
-                "reverse over reverse": jax.vjp(gradient, x, kernel)[1](directions),
-                "vmap of kernels": jax.vmap(gradient, (None, 0))(x, jnp.stack([kernel, -kernel])),
-            }
+        gradient = jax.grad(loss, (0, 1))
+        return {
+            "value": transposed(x, kernel, *grid, groups),
+            "forward": jax.jvp(lambda x, k: transposed(x, k, *grid, groups), (x, kernel), directions)[1],
+            "reverse": gradient(x, kernel),
+            "forward over reverse": jax.jvp(gradient, (x, kernel), directions)[1],
+            "reverse over reverse": jax.vjp(gradient, x, kernel)[1](directions),
+            "vmap of kernels": jax.vmap(gradient, (None, 0))(x, jnp.stack([kernel, -kernel])),
+        }
 
-        chosen, plain = (jax.jit(lambda f=f: derivatives(f))() for f in (ops.conv_transpose, by_transposition))
-        for a, b in zip(jax.tree.leaves(chosen), jax.tree.leaves(plain), strict=True):
-            np.testing.assert_allclose(a, b, rtol=0, atol=1e-12 * max(1.0, float(jnp.abs(b).max())))
+    def both(*given):
+        return [derivatives(transposed, *given) for transposed in (ops.conv_transpose, by_transposition)]
+
+    chosen, plain = once(both, x, kernel, directions)
+    for way, values in plain.items():
+        for a, b in zip(jax.tree.leaves(chosen[way]), jax.tree.leaves(values), strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-12 * max(1.0, np.abs(b).max()), err_msg=way)
 
 
+GEOMETRIES = {
+    **{name: ((2, 3, 2, 4), *rest) for name, rest in DERIVED.items()},
+    "1-D": ((2, 4, 2), (4,), (3,), ((1, 2),), (1,), (2,), 1),
+    "3-D": ((1, 2, 3, 1, 2), (2, 1, 3), (1, 2, 2), ((0, 1), (0, 0), (1, 1)), (0, 1, 0), (1, 1, 2), 2),
+}
+
+
+@jax.enable_x64(True)
+def test_conv_transpose_equals_loops():
+    given = {}
+    for name, (shape, window, *_, groups) in GEOMETRIES.items():
+        shapes = shape, (*window, shape[-1], 4 // groups)
+        given[name] = [floats(*each, seed=seed).astype(np.float64) for seed, each in enumerate(shapes)]
+    found = jax.jit(lambda given: {name: ops.conv_transpose(*of, *GEOMETRIES[name][2:]) for name, of in given.items()})(
+        given
+    )
+    for name, of in given.items():
+        expected = loops.conv_transpose(*of, *GEOMETRIES[name][2:])
+        np.testing.assert_allclose(found[name], expected, atol=1e-12, err_msg=name)
+
+
+@pytest.mark.slow
+@jax.enable_x64(True)
 def test_second_derivatives_agree_with_differences():
     window, *grid, groups = DERIVED["phases"]
-    with jax.enable_x64(True):
-        x, kernel = (jnp.asarray(floats(*shape), jnp.float64) for shape in ((2, 3, 2, 2), (*window, 2, 2)))
-        loss = lambda k, x: (ops.conv_transpose(x, k, *grid, groups) ** 3).sum()  # noqa: E731
-        check_second(jax.jit(jax.grad(loss, (0, 1))), kernel, x)
+    x, kernel = (floats(*shape).astype(np.float64) for shape in ((2, 3, 2, 2), (*window, 2, 2)))
+    check_second(jax.grad(lambda k, x: (ops.conv_transpose(x, k, *grid, groups) ** 3).sum(), (0, 1)), kernel, x)
 
 
 def test_half_precision_and_export():
-    x, kernel = jnp.asarray(floats(1, 3, 2)).astype(jnp.bfloat16), jnp.asarray(floats(3, 2, 2)).astype(jnp.bfloat16)
+    x, kernel = (floats(*shape).astype(jnp.bfloat16) for shape in ((1, 3, 2), (3, 2, 2)))
     net = jax.jit(lambda x, k: ops.conv_transpose(x, k, (2,), ((1, 1),), (1,), (1,)))
     y = jax.export.export(net, platforms=["cpu", "cuda"])(x, kernel).call(x, kernel)
     exact, weights = (np.asarray(array, np.float64) for array in (x, kernel))

@@ -3,16 +3,18 @@
 import itertools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxnets.ops import dropout_mask as ops
 from jaxnets.ops.dropout_mask import survivors
+from tests.once import once
+
+jitted_draws, jitted_survivors = jax.jit(ops._draws), jax.jit(survivors, static_argnums=2)
 
 
 def draws(words):
-    return [np.asarray(draw) for draw in jax.jit(ops._draws)(jnp.asarray(words, jnp.uint32))]
+    return [np.asarray(draw) for draw in jitted_draws(np.asarray(words, np.uint32))]
 
 
 def test_a_word_determines_each_draw_and_each_draw_is_uniform():
@@ -25,7 +27,7 @@ def test_a_word_determines_each_draw_and_each_draw_is_uniform():
                 rows = [row ^ pivot if row >> bit & 1 else row for row in rows if row is not pivot]
                 rank += 1
         assert rank == 24
-    a, b = np.random.default_rng(0).integers(0, 2**32, (2, 50), dtype=np.uint64)
+    a, b = np.random.default_rng(0).integers(0, 2**32, (2, 32), dtype=np.uint64)
     for x, y, both in zip(draws(a), draws(b), draws(a ^ b), strict=True):
         np.testing.assert_array_equal(x ^ y, both)
 
@@ -48,7 +50,7 @@ def test_a_draw_is_independent_of_the_first_byte_of_another():
 @pytest.mark.parametrize("impl", ["threefry2x32", "rbg"])
 @pytest.mark.parametrize("rate", [1 / 256, 0.1, 0.5, 0.999])
 def test_shares_within_five_standard_deviations(impl, rate):
-    keep, probability = survivors(jax.random.key(1, impl=impl), jnp.float32(rate), (1000, 4, 250))
+    keep, probability = jitted_survivors(jax.random.key(1, impl=impl), np.float32(rate), (1000, 4, 250))
     p = float(probability)
     assert abs(p - (1 - np.float64(np.float32(rate)))) <= 2**-25
     kept = np.asarray(keep)
@@ -58,13 +60,20 @@ def test_shares_within_five_standard_deviations(impl, rate):
         assert abs(both - p * p) < 5 * (p * p * (1 - p * p) / other.size) ** 0.5
 
 
-@pytest.mark.parametrize("shape", [(), (1,), (5,), (3, 1), (2, 7, 3), (4, 0)])
-def test_any_shape_under_vmap_and_export(shape):
-    keys, rates = jax.random.split(jax.random.key(0), 3), jnp.array([0.0, 0.4, 0.9])
-    draw = jax.jit(lambda key, rate: survivors(key, rate, shape))
-    together = jax.vmap(draw)(keys, rates)
-    for k in range(3):
-        for a, b in zip(together, draw(keys[k], rates[k]), strict=True):
-            np.testing.assert_array_equal(a[k], b)
-    assert together[0].shape == (3, *shape)
-    assert bool(together[0][0].all())
+def test_any_shape_under_vmap():
+    rates, shapes = np.array([0.0, 0.4, 0.9], np.float32), [(), (1,), (5,), (3, 1), (2, 7, 3), (4, 0)]
+
+    def draw(key, rates):
+        keys, found = jax.random.split(key, 3), []
+        for shape in shapes:
+            alone = [survivors(keys[k], rates[k], shape) for k in range(3)]
+            found.append((jax.vmap(lambda *of, shape=shape: survivors(*of, shape))(keys, rates), alone))
+        return found
+
+    found = jax.tree.map(np.asarray, once(draw, jax.random.key(0), rates))
+    for shape, (together, alone) in zip(shapes, found, strict=True):
+        for k, each in enumerate(alone):
+            for a, b in zip(together, each, strict=True):
+                np.testing.assert_array_equal(a[k], b)
+        assert together[0].shape == (3, *shape)
+        assert together[0][0].all()

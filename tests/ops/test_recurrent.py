@@ -13,6 +13,7 @@ import jaxnets as jn
 from jaxnets import Padded
 from jaxnets.ops.recurrent import GRU, LSTM, RNN_RELU, RNN_TANH, recurrent_scan
 from jaxnets.tracing.jaxprs import scan_parts
+from tests.once import once
 from tests.oracle import floats
 
 WIDTH, FEATURES = 3, 2
@@ -38,18 +39,24 @@ def plain(cell, params, carry, x, mask, reverse):
     return jax.lax.scan(step, carry, (x, jnp.ones(x.shape[:2], bool) if mask is None else mask), reverse=reverse)
 
 
-def double(tree, seed):
-    return jax.tree.map(lambda leaf: jnp.asarray(floats(*leaf.shape, seed=seed), jnp.float64), tree)
+def numbers(tree, seed=0, dtype=np.float32):
+    """Return normal numbers in the structure and the shapes of a tree."""
+    return jax.tree.map(lambda leaf: floats(*leaf.shape, seed=seed).astype(dtype), tree)
+
+
+def parameters(net, x):
+    """Return parameters of a cell or a layer, drawn by NumPy."""
+    return numbers(jax.eval_shape(net.init, jax.random.key(0), x))
 
 
 def drawn(kind, time, batch, lengths=None, seed=0):
     """Return (parameters, carry, inputs), a direction of the same structure, and the mask."""
     cell = KINDS[kind][1]
-    params = jax.eval_shape(cell.init, jax.random.key(0), jnp.zeros((batch, WIDTH), jnp.float64))
+    params = jax.eval_shape(cell.init, jax.random.key(0), np.zeros((batch, WIDTH)))
     carry = jax.eval_shape(lambda: cell.initial_carry(batch, jnp.float64))
     like = params, carry, jax.ShapeDtypeStruct((time, batch, WIDTH), jnp.float64)
-    mask = None if lengths is None else jnp.arange(time)[:, None] < jnp.asarray(lengths)[None]
-    return double(like, seed), double(like, seed + 1), mask
+    mask = None if lengths is None else np.arange(time)[:, None] < np.array(lengths, int)[None]
+    return numbers(like, seed, np.float64), numbers(like, seed + 1, np.float64), mask
 
 
 def same(actual, expected, tolerance=1e-12):
@@ -83,23 +90,42 @@ def everything(run, args, direction):
     }
 
 
+@pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
+@jax.enable_x64(True)
+def test_values_and_gradients_of_members(kind):
+    """Backwards, over sequences of several lengths."""
+    scan, cell = KINDS[kind]
+    args, others, mask = drawn(kind, 4, 3, [4, 0, 2])
+    members = jax.tree.map(lambda a, b: np.stack([a, b]), args, others)
+
+    def derivatives(of, *args):
+        def total(*args):
+            outputs = of(*args, mask, reverse=True)
+            return loss(jax.tree.leaves(outputs)), outputs
+
+        return jax.grad(total, (0, 1, 2), has_aux=True)(*args)
+
+    ways = [functools.partial(derivatives, of) for of in (scan, functools.partial(plain, cell))]
+    same(*once(lambda members: [jax.vmap(way)(*members) for way in ways], members))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "reverse"), [("rnn", False), ("lstm", True), ("gru", False)])
-@pytest.mark.slow_cases("gru-False", "lstm-True")
 def test_every_derivative_is_the_plain_loops(kind, reverse):
     scan, cell = KINDS[kind]
     with jax.enable_x64(True):
         args, direction, mask = drawn(kind, 4, 3, [4, 0, 2])
 
-        @jax.jit
         def both(args, direction):
             ours = everything(lambda p, c, x: scan(p, c, x, mask, reverse=reverse), args, direction)
             return ours, everything(lambda p, c, x: plain(cell, p, c, x, mask, reverse), args, direction)
 
-        ours, theirs = both(args, direction)
+        ours, theirs = once(both, args, direction)
         for name in theirs:
             same(ours[name], theirs[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
 @settings(max_examples=4)
 @given(time=st.integers(0, 5), batch=st.integers(1, 3), data=st.data())
@@ -120,6 +146,7 @@ def test_values_and_gradients_of_any_shape(kind, time, batch, data):
 
 
 @pytest.mark.parametrize("kind", ["rnn_relu", "lstm_no_bias", "gru"])
+@pytest.mark.slow_cases("lstm_no_bias", "gru")
 def test_gradients_by_one_argument_alone_and_the_hessian(kind):
     """What is not asked for is not computed, which must not change what is."""
     scan, cell = KINDS[kind]
@@ -129,13 +156,12 @@ def test_gradients_by_one_argument_alone_and_the_hessian(kind):
         def value(of, params, carry, x):
             return loss(jax.tree.leaves(of(params, carry, x, None, reverse=False)))
 
-        @functools.partial(jax.jit, static_argnums=0)
         def derivatives(of):
             by_bias = {k: jax.grad(lambda b, k=k: value(of, params | {k: b}, carry, x))(params[k]) for k in params}
             by_carry, by_x = (jax.grad(functools.partial(value, of), place)(params, carry, x) for place in (1, 2))
             return by_bias, by_carry, by_x, jax.hessian(functools.partial(value, of, params, carry))(x)
 
-        same(derivatives(scan), derivatives(functools.partial(plain, cell)))
+        same(*once(lambda: [derivatives(of) for of in (scan, functools.partial(plain, cell))]))
 
 
 @pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
@@ -143,20 +169,21 @@ def test_nan_is_handed_on_to_later_steps_of_the_same_sequence(kind):
     scan, cell = KINDS[kind]
     x = floats(4, 2, WIDTH)
     x[1, 0] = np.nan
-    params = cell.init(jax.random.key(0), x[0])
-    _, y = scan(params, cell.initial_carry(2, jnp.float32), jnp.asarray(x))
+    _, y = jax.jit(lambda params, x: scan(params, cell.initial_carry(2, x.dtype), x))(parameters(cell, x[0]), x)
     np.testing.assert_array_equal(np.isnan(y).any(-1), [[False, False], *[[True, False]] * 3])
 
 
 def test_large_gates_saturate():
-    params = {"kernel": jnp.full((1, 4), 1e4), "recurrent_kernel": jnp.zeros((1, 4))}
+    params = {"kernel": np.full((1, 4), 1e4, np.float32), "recurrent_kernel": np.zeros((1, 4), np.float32)}
+
+    @jax.jit
+    @jax.value_and_grad
+    def total(x):
+        zeros = jnp.zeros((1, 1))
+        return recurrent_scan(LSTM, params, (zeros, zeros), x)[0][0].sum()
+
     for sign, c in ((1.0, 3.0), (-1.0, 0.0)):
-
-        def total(x):
-            zeros = jnp.zeros((1, 1))
-            return recurrent_scan(LSTM, params, (zeros, zeros), x)[0][0].sum()
-
-        value, slope = jax.value_and_grad(total)(jnp.full((3, 1, 1), sign))
+        value, slope = total(np.full((3, 1, 1), sign, np.float32))
         assert float(value) == c
         np.testing.assert_array_equal(slope, 0)
 
@@ -164,10 +191,8 @@ def test_large_gates_saturate():
 @pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
 def test_bfloat16_is_near_float32(kind):
     scan, cell = KINDS[kind]
-    x = jnp.asarray(floats(6, 4, WIDTH))
-    params = cell.init(jax.random.key(0), x[0])
+    x = floats(6, 4, WIDTH)
 
-    @jax.jit
     def run(params, x):
         def total(params, x):
             y = scan(params, cell.initial_carry(4, x.dtype), x)[1]
@@ -175,18 +200,24 @@ def test_bfloat16_is_near_float32(kind):
 
         return jax.grad(total, (0, 1), has_aux=True)(params, x)
 
-    (dparams, dx), y = run(*jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), (params, x)))
-    assert {leaf.dtype for leaf in jax.tree.leaves((dparams, dx, y))} == {jnp.dtype(jnp.bfloat16)}
-    same(jax.tree.map(lambda leaf: leaf.astype(jnp.float32), ((dparams, dx), y)), run(params, x), 4e-2)
+    def both(*wide):
+        return run(*jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), wide)), run(*wide)
+
+    narrow, wide = once(both, parameters(cell, x[0]), x)
+    assert {leaf.dtype for leaf in jax.tree.leaves(narrow)} == {jnp.dtype(jnp.bfloat16)}
+    same(jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), narrow), wide, 4e-2)
 
 
 @pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
 def test_weight_gradients_are_single_products(kind):
     """The gradient has one product a step in its reverse scan, which carries no sum of the size of the weights."""
     scan, cell = KINDS[kind]
-    x = jnp.ones((5, 4, WIDTH))
-    params, carry = cell.init(jax.random.key(0), x[0]), cell.initial_carry(4, jnp.float32)
-    program = jax.make_jaxpr(jax.grad(lambda p, x: scan(p, carry, x)[1].sum(), (0, 1)))(params, x)
+    x = np.ones((5, 4, WIDTH), np.float32)
+
+    def total(params, x):
+        return scan(params, cell.initial_carry(4, x.dtype), x)[1].sum()
+
+    program = jax.make_jaxpr(jax.grad(total, (0, 1)))(parameters(cell, x[0]), x)
     loops = [eqn for eqn in program.eqns if eqn.primitive.name == "scan"]
     scans = [scan_parts(loop) for loop in loops]
     products = [str(each.body).count("dot_general") for each in scans]
@@ -196,16 +227,17 @@ def test_weight_gradients_are_single_products(kind):
 
 
 def test_export_to_another_platform():
-    x = jax.ShapeDtypeStruct((5, 4, WIDTH), jnp.float32)
-    for scan, cell in (KINDS["lstm"], KINDS["gru"]):
-        params = jax.eval_shape(cell.init, jax.random.key(0), jnp.zeros((4, WIDTH)))
+    x = floats(5, 4, WIDTH)
+    params = {kind: parameters(KINDS[kind][1], x[0]) for kind in ("lstm", "gru")}
 
-        def total(params, x, scan=scan, cell=cell):
-            return scan(params, cell.initial_carry(4, x.dtype), x)[1].sum()
+    @jax.jit
+    @jax.grad
+    def gradient(params, x):
+        each = [(*KINDS[kind], own) for kind, own in params.items()]
+        return sum(scan(own, cell.initial_carry(4, x.dtype), x)[1].sum() for scan, cell, own in each)
 
-        exported = jax.export.export(jax.jit(jax.grad(total)), platforms=["cpu", "cuda", "tpu"])(params, x)
-        args = jax.tree.map(lambda leaf: jnp.asarray(floats(*leaf.shape)), (params, x))
-        same(exported.call(*args), jax.jit(jax.grad(total))(*args), 1e-6)
+    exported = jax.export.export(gradient, platforms=["cpu", "cuda", "tpu"])(params, x)
+    same(exported.call(params, x), gradient(params, x), 1e-6)
 
 
 def test_layers_scan_with_their_cells_own_and_others_step_by_step():
@@ -217,11 +249,14 @@ def test_layers_scan_with_their_cells_own_and_others_step_by_step():
         jn.rnn_cell(2, activation=jax.nn.silu),
     ):
         assert cell.scan is None
-    x = Padded(jnp.asarray(floats(3, 4, WIDTH)), np.array([4, 0, 2], np.int32))
+    x = Padded(floats(3, 4, WIDTH), np.array([4, 0, 2], np.int32))
     for cell in (jn.rnn_cell(FEATURES), jn.lstm_cell(FEATURES)):
         bare = jn.Cell(cell.init, cell.step, cell.initial_carry, cell.features)
-        for reverse, sequences in ((True, False), (False, False)):
-            how = {"reverse": reverse, "return_sequences": sequences, "return_carry": True}
-            params, _ = jn.recurrent(cell, **how).init(jax.random.key(0), x)
-            fast, slow = (jn.recurrent(each, **how).apply(params, {}, x)[0] for each in (cell, bare))
-            same(fast, slow, 1e-6)
+        hows = [{"reverse": reverse, "return_sequences": reverse, "return_carry": True} for reverse in (True, False)]
+        params = parameters(jn.recurrent(cell), x)[0]
+
+        def both(params, x, cells=(cell, bare), hows=hows):
+            return [[jn.recurrent(cell, **how).apply(params, {}, x)[0] for how in hows] for cell in cells]
+
+        fast, slow = once(both, params, x)
+        same(fast, slow, 1e-6)
