@@ -135,10 +135,11 @@ def compute_updates(
     Raises:
         NetError: if the optimizer needs another argument, or its state changes structure.
 
-    >>> import jax.numpy as jnp
+    >>> import jax, jax.numpy as jnp
     >>> params, search = jnp.array([3.0]), optax.lbfgs()
     >>> square = lambda params: (params**2).sum()
-    >>> updates, _ = compute_updates(search, 2 * params, search.init(params), params, square(params), square)
+    >>> step = lambda params: compute_updates(search, 2 * params, search.init(params), params, square(params), square)
+    >>> updates, _ = jax.jit(step)(params)
     >>> bool(square(params + updates) < square(params))
     True
     """

@@ -112,7 +112,7 @@ def mean_field_learning(
     >>> import jax, jax.numpy as jnp
     >>> net, v = mean_field_learning((3, 2), chains=6), jnp.ones((5, 4))
     >>> params, state = net.init(jax.random.key(0), v)
-    >>> y, state = net.apply(params, state, v, key=jax.random.key(1), train=True)
+    >>> y, state = jax.jit(net.apply, static_argnames="train")(params, state, v, key=jax.random.key(1), train=True)
     >>> y["energy_gap"].shape, {name: chain.shape for name, chain in state.items()}
     ((5,), {'0': (6, 4), '1': (6, 3), '2': (6, 2)})
     """
