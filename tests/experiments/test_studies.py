@@ -16,7 +16,7 @@ from experiments.framework.study import Finding, above, below, judge, studies
 pytestmark = pytest.mark.promotes
 
 
-QUICK = {"margins", "optimizers"}  # the cheapest; a sweep and the whole way from the command to the verdict in each
+QUICK = {"margins"}  # the cheapest: a sweep, and the whole way from the command to the verdict
 
 
 @pytest.mark.parametrize("name", studies())
