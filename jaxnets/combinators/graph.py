@@ -38,8 +38,8 @@ def graph(**nodes: Node) -> Net:
     ...     narrow2=jn.dense(4),
     ...     join=(jn.concatenate, "wide", "narrow2"),
     ... )
-    >>> params, state = net.init(jax.random.key(0), jnp.ones((1, 3)))
-    >>> net.apply(params, state, jnp.ones((5, 3)))[0].shape, params["narrow2"]["kernel"].shape
+    >>> params, state = jax.eval_shape(net.init, jax.random.key(0), jnp.ones((1, 3)))
+    >>> jax.eval_shape(net.apply, params, state, jnp.ones((5, 3)))[0].shape, params["narrow2"]["kernel"].shape
     ((5, 12), (2, 4))
     """
     children = name_children("graph", (), {name: _layer(node) for name, node in nodes.items()})
@@ -70,10 +70,11 @@ def auxiliary_heads(body: Net, /, **heads: tuple[Layer, str]) -> Net:
     >>> net = auxiliary_heads(jn.serial(a=jn.dense(8), relu=jax.nn.relu, out=jn.dense(3)), aux1=(jn.dense(3), "relu"))
     >>> x = jnp.ones((5, 4))
     >>> params, state = net.init(jax.random.key(0), x)
-    >>> net.apply(params, state, x)[0].shape
+    >>> apply = jax.jit(net.apply, static_argnames="train")
+    >>> apply(params, state, x)[0].shape
     (5, 3)
-    >>> {name: y.shape for name, y in net.apply(params, state, x, train=True)[0].items()}
-    {'logits': (5, 3), 'aux1': (5, 3)}
+    >>> {name: y.shape for name, y in apply(params, state, x, train=True)[0].items()}
+    {'aux1': (5, 3), 'logits': (5, 3)}
     """
     if not isinstance(body, Net) or body.kind != "serial" or not body.children or body.cut is None:
         came = body.label if isinstance(body, Net) else type(body).__name__

@@ -33,7 +33,7 @@ def repeat(net: Layer, n: int, *, unroll: int = 1) -> Net:
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> net = repeat(jn.serial(fc=jn.dense(4), relu=jax.nn.relu), 8)
-    >>> params, _ = net.init(jax.random.key(0), jnp.ones((1, 4)))
+    >>> params, _ = jax.eval_shape(net.init, jax.random.key(0), jnp.ones((1, 4)))
     >>> params["fc"]["kernel"].shape
     (8, 4, 4)
     """
@@ -75,9 +75,9 @@ def ensemble(net: Layer, n: int) -> Net:
         NetError: if `n` < 1.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
-    >>> net = ensemble(jn.dense(3), 5)
-    >>> params, state = net.init(jax.random.key(0), jnp.ones((1, 4)))
-    >>> params["kernel"].shape, net.apply(params, state, jnp.ones((2, 4)))[0].shape
+    >>> net, x = ensemble(jn.dense(3), 5), jnp.ones((2, 4))
+    >>> params, state = jax.eval_shape(net.init, jax.random.key(0), x)
+    >>> params["kernel"].shape, jax.eval_shape(net.apply, params, state, x)[0].shape
     ((5, 4, 3), (2, 5, 3))
     """
     inner = as_net(net)

@@ -31,7 +31,7 @@ def serial(*layers: Layer, **named: Layer) -> Net:
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> net = serial(jn.flatten, jn.dense(16), jax.nn.relu, out=jn.dense(10))
-    >>> params, state = net.init(jax.random.key(0), jnp.ones((1, 4, 4, 1)))
+    >>> params, state = jax.eval_shape(net.init, jax.random.key(0), jnp.ones((1, 4, 4, 1)))
     >>> sorted(params)
     ['1', 'out']
     """
@@ -60,7 +60,7 @@ def residual(body: Layer, shortcut: Layer | None = None, activation: Callable | 
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> block = residual(serial(fc=jn.dense(8)), shortcut=jn.dense(8), activation=jax.nn.relu)
-    >>> params, _ = block.init(jax.random.key(0), jnp.ones((1, 4)))
+    >>> params, _ = jax.eval_shape(block.init, jax.random.key(0), jnp.ones((1, 4)))
     >>> sorted(params)
     ['downsample', 'fc']
     """
@@ -120,8 +120,8 @@ def branches(merge: Callable[[dict[str, Any]], Any], *layers: Layer, **named: La
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> net = branches(jn.concatenate, wide=jn.dense(8), narrow=jn.dense(2))
-    >>> params, state = net.init(jax.random.key(0), jnp.ones((1, 4)))
-    >>> net.apply(params, state, jnp.ones((3, 4)))[0].shape
+    >>> params, state = jax.eval_shape(net.init, jax.random.key(0), jnp.ones((1, 4)))
+    >>> jax.eval_shape(net.apply, params, state, jnp.ones((3, 4)))[0].shape
     (3, 10)
     """
     if isinstance(merge, Net) or not callable(merge) or getattr(merge, "makes_net", False):

@@ -29,7 +29,7 @@ def example_weights(weights: Any) -> Iterator[None]:
     >>> net, x = jn.batch_norm(decay=0.0), jnp.array([[1.0], [3.0], [1e4]])
     >>> params, state = net.init(jax.random.key(0), x)
     >>> with example_weights(jnp.array([1.0, 1.0, 0.0])):
-    ...     _, state = net.apply(params, state, x, train=True)
+    ...     _, state = jax.jit(net.apply, static_argnames="train")(params, state, x, train=True)
     >>> state["mean"].item(), state["var"].item()
     (2.0, 2.0)
     """

@@ -85,9 +85,10 @@ def balanced_order(key: Key, labels: Any, size: int, num_classes: int, *, weight
     Raises:
         NetError: as `class_weights`, and for a size < 1.
 
-    >>> import jax
-    >>> order = balanced_order(jax.random.key(0), jnp.array([0, 0, 0, 0, 0, 1]), 6, 2)
-    >>> jnp.bincount(order < 5).tolist()
+    >>> import jax, numpy as np
+    >>> labels = np.array([0, 0, 0, 0, 0, 1])
+    >>> order = jax.jit(balanced_order, static_argnums=(2, 3))(jax.random.key(0), labels, 6, 2)
+    >>> np.bincount(order < 5).tolist()
     [3, 3]
     """
     with labeled_as("balanced_order"):
@@ -132,9 +133,9 @@ def balanced(num_classes: int) -> Callable[[Key, Any], jax.Array]:
     Raises:
         NetError: for `num_classes` < 1; when called, as `balanced_order`.
 
-    >>> import jax
-    >>> x, y = jnp.zeros((6, 2)), jnp.array([0, 0, 0, 0, 0, 1])
-    >>> jnp.bincount(y[balanced(2)(jax.random.key(0), (x, y))]).tolist()
+    >>> import jax, numpy as np
+    >>> x, y = np.zeros((6, 2)), np.array([0, 0, 0, 0, 0, 1])
+    >>> np.bincount(y[jax.jit(balanced(2))(jax.random.key(0), (x, y))]).tolist()
     [3, 3]
     """
     check_count("num_classes", num_classes)

@@ -134,7 +134,7 @@ def rnn_cell(
 
     >>> import jax, jax.numpy as jnp
     >>> cell = rnn_cell(3, activation=jax.nn.relu)
-    >>> sorted(cell.init(jax.random.key(0), jnp.ones((1, 4))))
+    >>> sorted(jax.eval_shape(cell.init, jax.random.key(0), jnp.ones((1, 4))))
     ['bias', 'kernel', 'recurrent_kernel']
     """
     parts = _parts(features, 1, use_bias, kernel_init, recurrent_init, bias_init)
@@ -273,7 +273,7 @@ def gru_cell(
     Translation" (2014), equations 5 to 8: version 3 resets before the product, version 1 after it.
 
     >>> import jax, jax.numpy as jnp
-    >>> params = gru_cell(2).init(jax.random.key(0), jnp.ones((1, 3)))
+    >>> params = jax.eval_shape(gru_cell(2).init, jax.random.key(0), jnp.ones((1, 3)))
     >>> params["recurrent_kernel"].shape, params["recurrent_bias"].shape
     ((2, 6), (2,))
     """

@@ -46,7 +46,7 @@ def dropout(rate: float | jax.Array, *, broadcast_axes: Sequence[int] = ()) -> N
     >>> net, x = dropout(0.5), jnp.ones((1, 8))
     >>> print(net.apply({}, {}, x)[0])
     [[1. 1. 1. 1. 1. 1. 1. 1.]]
-    >>> y, _ = net.apply({}, {}, x, key=jax.random.key(0), train=True)
+    >>> y, _ = jax.jit(net.apply, static_argnames="train")({}, {}, x, key=jax.random.key(0), train=True)
     >>> sorted(set(y[0].tolist()))
     [0.0, 2.0]
     """
@@ -82,7 +82,7 @@ def spatial_dropout(rate: float | jax.Array) -> Net:
 
     >>> import jax, jax.numpy as jnp
     >>> net, x = spatial_dropout(0.5), jnp.ones((4, 3, 3, 2))
-    >>> y, _ = net.apply({}, {}, x, key=jax.random.key(0), train=True)
+    >>> y, _ = jax.jit(net.apply, static_argnames="train")({}, {}, x, key=jax.random.key(0), train=True)
     >>> bool((y == y[:, :1, :1]).all())
     True
     """

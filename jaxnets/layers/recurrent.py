@@ -127,13 +127,13 @@ def bidirectional(
     Schuster and Paliwal, "Bidirectional Recurrent Neural Networks" (1997).
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
-    >>> net = bidirectional(jn.gru_cell(4))
-    >>> params, state = net.init(jax.random.key(0), jnp.ones((1, 10, 3)))
-    >>> sorted(params), net.apply(params, state, jnp.ones((2, 10, 3)))[0].shape
+    >>> net, x = bidirectional(jn.gru_cell(4)), jnp.ones((2, 10, 3))
+    >>> params, state = jax.eval_shape(net.init, jax.random.key(0), x)
+    >>> sorted(params), jax.eval_shape(net.apply, params, state, x)[0].shape
     (['backward', 'forward'], (2, 10, 8))
     >>> net = bidirectional(jn.gru_cell(4), layers=2, return_carry=True)
-    >>> params, state = net.init(jax.random.key(0), jnp.ones((1, 10, 3)))
-    >>> (y, carry), _ = net.apply(params, state, jnp.ones((2, 10, 3)))
+    >>> params, state = jax.eval_shape(net.init, jax.random.key(0), x)
+    >>> (y, carry), _ = jax.eval_shape(net.apply, params, state, x)
     >>> jax.tree.map(jnp.shape, carry)
     (((2, 4), (2, 4)), ((2, 4), (2, 4)))
     """

@@ -245,8 +245,8 @@ def softmax_focal(outputs: Any, targets: Any, *, gamma: Any = 2.0) -> jax.Array:
     Raises:
         NetError: as `cross_entropy`, and for probabilities as targets or γ < 0.
 
-    >>> import jax.numpy as jnp
-    >>> print(softmax_focal(jnp.array([[0.0, 0.0], [9.0, 0.0]]), jnp.array([0, 1])).round(2))
+    >>> import jax, jax.numpy as jnp
+    >>> print(jax.jit(softmax_focal)(jnp.array([[0.0, 0.0], [9.0, 0.0]]), jnp.array([0, 1])).round(2))
     [0.17 9.  ]
     """
     check_positive("gamma", gamma, zero=True)
@@ -284,8 +284,8 @@ def kl_divergence(outputs: Any, targets: Any) -> jax.Array:
     Raises:
         NetError: if the shapes differ, known targets are not probabilities, or a known output is positive.
 
-    >>> import jax.numpy as jnp
-    >>> print(kl_divergence(jnp.log(jnp.array([[0.5, 0.5]])), jnp.array([[1.0, 0.0]])).round(4))
+    >>> import jax, jax.numpy as jnp
+    >>> print(jax.jit(kl_divergence)(jnp.log(jnp.array([[0.5, 0.5]])), jnp.array([[1.0, 0.0]])).round(4))
     [0.6931]
     """
     outputs, targets = same_shape(outputs, targets)

@@ -38,9 +38,9 @@ def sequence(loss: Loss, reduction: Literal["mean", "sum"] = "mean") -> Loss:
     Raises:
         NetError: for another reduction; when called, if outputs and targets differ in batch, time or lengths.
 
-    >>> import jax.numpy as jnp, jaxnets as jn
+    >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> logits = jn.Padded(jnp.zeros((2, 3, 4)), jnp.array([3, 1]))
-    >>> print(sequence(jn.losses.cross_entropy)(logits, jnp.zeros((2, 3), int)).round(4))
+    >>> print(jax.jit(sequence(jn.losses.cross_entropy))(logits, jnp.zeros((2, 3), int)).round(4))
     [1.3863 1.3863]
     """
     name = name_of(loss)
@@ -95,9 +95,9 @@ def ignoring(loss: Loss, label: int) -> Loss:
     Raises:
         NetError: when called, for labels without an axis of positions, or not of integers.
 
-    >>> import jax.numpy as jnp, jaxnets as jn
+    >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> logits, labels = jnp.zeros((1, 2, 2, 4)), jnp.array([[[0, 3], [255, 255]]])
-    >>> print(ignoring(jn.losses.cross_entropy, 255)(logits, labels).round(4))
+    >>> print(jax.jit(ignoring(jn.losses.cross_entropy, 255))(logits, labels).round(4))
     [1.3863]
     """
     if not callable(loss):

@@ -42,11 +42,11 @@ class Metric:
         higher_is_better: how early stopping, checkpoints and sweeps compare values; with `None` they require `mode=`.
         range: the smallest and the largest possible value; figures draw no band beyond.
 
-    >>> import jax.numpy as jnp, jaxnets as jn
-    >>> accuracy = jn.metrics.accuracy
-    >>> logits, labels = jnp.array([[2.0, 1.0], [0.0, 3.0], [1.0, 4.0], [5.0, 0.0]]), jnp.array([0, 1, 1, 1])
-    >>> first, rest = accuracy.measure(logits[:1], labels[:1]), accuracy.measure(logits[1:], labels[1:])
-    >>> accuracy.value(accuracy.merge(first, rest)).item(), accuracy(logits, labels).item()
+    >>> import jax, jaxnets as jn, numpy as np
+    >>> accuracy, measure = jn.metrics.accuracy, jax.jit(jn.metrics.accuracy.measure)
+    >>> logits, labels = np.array([[2.0, 1.0], [0.0, 3.0], [1.0, 4.0], [5.0, 0.0]]), np.array([0, 1, 1, 1])
+    >>> first, rest = measure(logits[:2], labels[:2]), measure(logits[2:], labels[2:])
+    >>> accuracy.value(accuracy.merge(first, rest)).item(), jax.jit(accuracy)(logits, labels).item()
     (0.75, 0.75)
     """
 
@@ -135,9 +135,9 @@ def ignoring(metric: Metric, label: int) -> Metric:
     Raises:
         NetError: when measured, as `metric`.
 
-    >>> import jax.numpy as jnp, jaxnets as jn
+    >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> scores, labels = jnp.array([[[1.0, 0.0], [0.0, 1.0]]]), jnp.array([[0, 255]])
-    >>> ignoring(jn.metrics.accuracy, 255)(scores, labels).item()
+    >>> jax.jit(ignoring(jn.metrics.accuracy, 255))(scores, labels).item()
     1.0
     """
 

@@ -59,8 +59,8 @@ def cnn(
 
     >>> import jax, jax.numpy as jnp
     >>> net = cnn((8, 16), batch_norm=True, hidden=(32,))
-    >>> params, state = net.init(jax.random.key(0), jnp.ones((1, 12, 12, 1)))
-    >>> net.upto("features").apply(params, state, jnp.ones((2, 12, 12, 1)))[0].shape
+    >>> params, state = jax.eval_shape(net.init, jax.random.key(0), jnp.ones((1, 12, 12, 1)))
+    >>> jax.eval_shape(net.upto("features").apply, params, state, jnp.ones((2, 12, 12, 1)))[0].shape
     (2, 3, 3, 16)
     """
     with labeled_as("cnn"):

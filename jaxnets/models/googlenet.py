@@ -64,11 +64,16 @@ def googlenet(
     Szegedy and others, "Going Deeper with Convolutions" (2015), table 1, and Ioffe and Szegedy, "Batch Normalization"
     (2015); torchvision 0.28.
 
-    >>> import jax, jax.numpy as jnp
-    >>> x = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
-    >>> params, _ = jax.eval_shape(googlenet().init, jax.random.key(0), x)
-    >>> sum(leaf.size for leaf in jax.tree.leaves(params))
-    6624904
+    >>> googlenet()["inception3a/branch2"]
+    serial
+    ├─ 0: serial
+    │  ├─ conv: conv(96, 1, use_bias=False)
+    │  ├─ bn: batch_norm(epsilon=0.001)
+    │  └─ relu: relu
+    └─ 1: serial
+       ├─ conv: conv(128, 3, padding=1, use_bias=False)
+       ├─ bn: batch_norm(epsilon=0.001)
+       └─ relu: relu
     """
 
     def unit(features: int, window: int | tuple[int, int], **options: Any) -> Net:
@@ -101,11 +106,8 @@ def googlenet_2014(
     Szegedy and others, "Going Deeper with Convolutions" (2015), table 1, figure 3 for the normalization and section 5
     for the heads; the settings of the normalization are those of Caffe's model.
 
-    >>> import jax, jax.numpy as jnp
-    >>> x = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
-    >>> params, _ = jax.eval_shape(googlenet_2014().init, jax.random.key(0), x)
-    >>> sum(leaf.size for leaf in jax.tree.leaves(params))
-    6998552
+    >>> list(googlenet_2014().children)[:7]
+    ['conv1', 'maxpool1', 'norm1', 'conv2', 'conv3', 'norm2', 'maxpool2']
     """
 
     def unit(features: int, window: int | tuple[int, int], **options: Any) -> Net:

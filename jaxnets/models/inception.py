@@ -38,11 +38,11 @@ def inception_v3(num_classes: int = 1000, *, auxiliary: bool = False, dropout: A
     Szegedy, Vanhoucke, Ioffe, Shlens and Wojna, "Rethinking the Inception Architecture for Computer Vision" (2016),
     table 1 and figures 5 to 10; torchvision 0.28.
 
-    >>> import jax, jax.numpy as jnp
-    >>> x = jax.ShapeDtypeStruct((1, 299, 299, 3), jnp.float32)
-    >>> params, _ = jax.eval_shape(inception_v3(auxiliary=True).init, jax.random.key(0), x)
-    >>> sum(leaf.size for leaf in jax.tree.leaves(params))
-    27161264
+    >>> inception_v3()["Mixed_6b/branch7x7_2"]
+    serial
+    ├─ conv: conv(128, (1, 7), padding=(0, 3), use_bias=False)
+    ├─ bn: batch_norm(epsilon=0.001)
+    └─ relu: relu
     """
     body = serial(
         # A pair of sizes restricts the input to images.

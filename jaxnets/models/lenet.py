@@ -63,7 +63,7 @@ def lenet5(num_classes: int = 10, *, activation: Callable = jax.nn.relu, pool: C
     LeCun, Bottou, Bengio and Haffner, "Gradient-Based Learning Applied to Document Recognition" (1998), figure 2.
 
     >>> import jax, jax.numpy as jnp
-    >>> params, state = lenet5().init(jax.random.key(0), jnp.ones((1, 28, 28, 1)))
+    >>> params, state = jax.eval_shape(lenet5().init, jax.random.key(0), jnp.ones((1, 28, 28, 1)))
     >>> sum(leaf.size for leaf in jax.tree.leaves(params))
     61706
     """

@@ -50,8 +50,8 @@ def mlp(
 
     >>> import jax, jax.numpy as jnp
     >>> net = mlp((300, 100), dropout=0.5, norm="layer")
-    >>> params, state = net.init(jax.random.key(0), jnp.ones((1, 28, 28, 1)))
-    >>> net.apply(params, state, jnp.ones((2, 28, 28, 1)))[0].shape
+    >>> params, state = jax.eval_shape(net.init, jax.random.key(0), jnp.ones((1, 28, 28, 1)))
+    >>> jax.eval_shape(net.apply, params, state, jnp.ones((2, 28, 28, 1)))[0].shape
     (2, 10)
     """
     if norm is not None and norm not in NORMS:

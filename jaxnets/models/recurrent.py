@@ -86,7 +86,8 @@ def gru(
 
     >>> import jax, jax.numpy as jnp
     >>> net, x = gru(32, num_outputs=1), jnp.ones((4, 9, 3))
-    >>> net.apply(*net.init(jax.random.key(0), x), x)[0].shape
+    >>> params, state = jax.eval_shape(net.init, jax.random.key(0), x)
+    >>> jax.eval_shape(net.apply, params, state, x)[0].shape
     (4, 1)
     """
     with labeled_as("gru"):

@@ -42,11 +42,10 @@ def resnet_cifar(
 
     He, Zhang, Ren and Sun, "Deep Residual Learning for Image Recognition" (2015), section 4.2; 3.3 for the shortcuts.
 
-    >>> import jax, jax.numpy as jnp
-    >>> net = resnet_cifar(20, shortcut="B")
-    >>> params, _ = jax.eval_shape(net.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32))
-    >>> sum(leaf.size for leaf in jax.tree.leaves(params))
-    272474
+    >>> resnet_cifar(20, shortcut="B")["layer2/0/downsample"]
+    serial
+    ├─ 0: conv(32, 1, stride=2, padding=0, use_bias=False)
+    └─ 1: batch_norm()
     """
     if shortcut not in ("A", "B", "C"):
         hint = "; the network without shortcuts is plain_cifar" if not shortcut else ""

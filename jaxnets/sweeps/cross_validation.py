@@ -93,8 +93,8 @@ def cross_validate(
 
     Stone, "Cross-Validatory Choice and Assessment of Statistical Predictions" (1974).
 
-    >>> import jax.numpy as jnp, jaxnets as jn, optax
-    >>> x = jnp.linspace(-1, 1, 20)[:, None]
+    >>> import jaxnets as jn, numpy as np, optax
+    >>> x = np.linspace(-1, 1, 20, dtype=np.float32)[:, None]
     >>> def trial(hp, train, validation):
     ...     objective = jn.objective(jn.losses.squared_error)
     ...     return jn.train.program(jn.dense(1), objective, optax.sgd(hp["lr"]), train, epochs=3, batch_size=8,

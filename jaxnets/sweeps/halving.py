@@ -60,8 +60,8 @@ def halving(
     Jamieson and Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter Optimization" (2016); the rungs
     as in Li et al., "A System for Massively Parallel Hyperparameter Tuning" (2018), algorithm 1.
 
-    >>> import jax.numpy as jnp, jaxnets as jn, optax
-    >>> x = jnp.linspace(-1, 1, 20)[:, None]
+    >>> import jaxnets as jn, numpy as np, optax
+    >>> x = np.linspace(-1, 1, 20, dtype=np.float32)[:, None]
     >>> def trial(hp):
     ...     objective = jn.objective(jn.losses.squared_error)
     ...     return jn.train.program(jn.dense(1), objective, optax.sgd(hp["lr"]), (x, 3 * x), epochs=4, batch_size=10)

@@ -72,8 +72,8 @@ def search(
     Akiba et al., "Optuna: A Next-generation Hyperparameter Optimization Framework" (2019); Bergstra et al.,
     "Algorithms for Hyper-Parameter Optimization" (2011), section 4.
 
-    >>> import jax.numpy as jnp, jaxnets as jn, optax
-    >>> x = jnp.linspace(-1, 1, 20)[:, None]
+    >>> import jaxnets as jn, numpy as np, optax
+    >>> x = np.linspace(-1, 1, 20, dtype=np.float32)[:, None]
     >>> def trial(hp):
     ...     objective = jn.objective(jn.losses.squared_error)
     ...     return jn.train.program(jn.dense(1), objective, optax.sgd(hp["lr"]), (x, 3 * x), epochs=3, batch_size=10)

@@ -99,8 +99,8 @@ def sweep(
             that returns no `Program` or must know a value, an option out of range, or a folder of another sweep.
         OSError: if the folder can't be written to, or the disk is full.
 
-    >>> import jax.numpy as jnp, jaxnets as jn, optax
-    >>> x = jnp.linspace(-1, 1, 20)[:, None]
+    >>> import jaxnets as jn, numpy as np, optax
+    >>> x = np.linspace(-1, 1, 20, dtype=np.float32)[:, None]
     >>> def trial(hp):
     ...     objective = jn.objective(jn.losses.squared_error, jn.regularizers.l2(hp["l2"]))
     ...     return jn.train.program(jn.dense(1), objective, optax.sgd(hp["lr"]), (x, 3 * x), epochs=5, batch_size=10)

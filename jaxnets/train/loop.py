@@ -111,11 +111,11 @@ def run(
         NonFiniteError: at a non-finite value; with the last good train state and the history.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn, optax
-    >>> x, y = jnp.ones((10, 3)), jnp.zeros(10, int)
-    >>> program = jn.train.program(jn.dense(2), jn.losses.cross_entropy, optax.sgd(0.1), (x, y), epochs=3, batch_size=5)
+    >>> data = jnp.ones((8, 3)), jnp.zeros(8, int)
+    >>> program = jn.train.program(jn.dense(2), jn.losses.cross_entropy, optax.sgd(0.1), data, epochs=2, batch_size=4)
     >>> state, history = run(program, key=jax.random.key(0))
     >>> history["loss"].shape
-    (3,)
+    (2,)
     """
     with labeled_as("run"):
         if not isinstance(program, Program):

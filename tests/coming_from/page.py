@@ -69,7 +69,7 @@ class Checks(dict[str, Callable[[Row], None]]):
 def apply(net: Any, x: Any, params: Any = None, state: Any = None, **options: Any) -> Any:
     """Return a network's output for given parameters."""
     net = jn.serial(layer=net) if callable(net) and not isinstance(net, jn.Net) else net
-    return net.apply(params or {}, state or {}, x, **options)[0]
+    return jax.jit(lambda *given: net.apply(*given, **options)[0])(params or {}, state or {}, x)
 
 
 def close(found: Any, want: Any, tolerance: float = 2e-5) -> None:
@@ -91,11 +91,16 @@ def pulled(w: Any) -> Any:
 
 def descend(optimizer: optax.GradientTransformation, w: Any, gradient: Callable[[Any], Any], steps: int = 4) -> Any:
     """Return what steps of Optax's make of a parameter."""
-    w, memory = jnp.asarray(w), optimizer.init(jnp.asarray(w))
-    for _ in range(steps):
-        updates, memory = optimizer.update(gradient(w), memory, w)
-        w = optax.apply_updates(w, updates)
-    return w
+
+    @jax.jit
+    def run(w: Any) -> Any:
+        memory = optimizer.init(w)
+        for _ in range(steps):
+            updates, memory = optimizer.update(gradient(w), memory, w)
+            w = optax.apply_updates(w, updates)
+        return w
+
+    return run(w)
 
 
 def images(*shape: int, seed: int = 0) -> np.ndarray:

@@ -18,30 +18,41 @@ KEY = jax.random.key(0)
 CLASSES = 4
 
 
+@functools.cache
+def weigh() -> Callable[..., Any]:
+    """Return a compiled function of labels: the classes' weights, and the examples'."""
+
+    def both(y: Any) -> tuple[Any, Any]:
+        by_class = jn.data.class_weights(y, CLASSES)
+        return by_class, jn.data.example_weights(y, by_class)
+
+    return jax.jit(both)
+
+
 @given(st.lists(st.integers(0, 3), min_size=20, max_size=20))
 def test_weights_are_scikit_learns(labels: list[int]):
     y = np.array(labels)
     present = np.unique(y)
-    by_class = jn.data.class_weights(y, CLASSES)
+    by_class, by_example = map(np.asarray, weigh()(y))
     np.testing.assert_allclose(by_class[present], compute_class_weight("balanced", classes=present, y=y), rtol=1e-6)
-    assert (np.delete(np.asarray(by_class), present) == 0).all()
-    by_example = jn.data.example_weights(y, by_class)
+    assert (np.delete(by_class, present) == 0).all()
     np.testing.assert_allclose(by_example, compute_sample_weight("balanced", y), rtol=1e-6)
     np.testing.assert_allclose(by_example.mean(), 1, rtol=1e-6)
 
 
 def test_rows_that_fill_up_do_not_count():
     y, weights = np.array([0, 0, 1, 3, 3, 3]), np.array([1.0, 1.0, 1.0, 1.0, 0.0, 0.0])
-    traced = jax.jit(lambda y: jn.data.class_weights(y, CLASSES, weights=weights))(jnp.asarray(y))
+    traced = jax.jit(lambda y: jn.data.class_weights(y, CLASSES, weights=weights))(y)
     np.testing.assert_allclose(traced, jn.data.class_weights(y[:4], CLASSES), rtol=1e-6)
-    lost = jax.jit(jn.data.example_weights)(jnp.array([1, -1, 4]), jnp.arange(4.0))
+    lost = jax.jit(jn.data.example_weights)(np.array([1, -1, 4]), np.arange(4, dtype=np.float32))
     np.testing.assert_array_equal(lost, [1.0, np.nan, np.nan])
 
 
 def test_classes_of_more_than_2_to_the_24_examples():
     y = np.zeros(2**24 + 2**22, np.int8)
     y[:5] = 1
-    np.testing.assert_allclose(jn.data.class_weights(y, 2), len(y) / 2 / np.array([len(y) - 5, 5.0]), rtol=3e-7)
+    found = jax.jit(lambda y: jn.data.class_weights(y, 2))(y)
+    np.testing.assert_allclose(found, len(y) / 2 / np.array([len(y) - 5, 5.0]), rtol=3e-7)
 
 
 @functools.cache
@@ -70,7 +81,7 @@ def test_order_is_random_and_fair():
     y = np.array([0, 0, 0, 1, 2, 2, 3, 3, 3, 3, 3, 3])
     keys = jax.random.split(KEY, 4000)
     index = np.asarray(
-        jax.jit(jax.vmap(order(3), (0, None, None)))(keys, y, jnp.ones(12))
+        jax.jit(jax.vmap(order(3), (0, None, None)))(keys, y, np.ones(12, np.float32))
     )  # 3 of 4 classes get a place
     for place in range(3):
         counts = np.bincount(index[:, place], minlength=12)
@@ -79,8 +90,8 @@ def test_order_is_random_and_fair():
 
 
 def test_balanced_orders_an_epoch():
-    y = jnp.array([0] * 9 + [1] * 3)
-    x, weights = jnp.zeros((12, 2)), jnp.array([1.0] * 6 + [0.0] * 3 + [0.5] * 3)
+    y = np.array([0] * 9 + [1] * 3)
+    x, weights = np.zeros((12, 2), np.float32), np.array([1.0] * 6 + [0.0] * 3 + [0.5] * 3, np.float32)
     index = jax.jit(jn.data.balanced(2))(KEY, (x, y, weights))
     assert index.dtype == jnp.int32
     np.testing.assert_array_equal(np.bincount(index, minlength=12), [1] * 6 + [0] * 3 + [2] * 3)

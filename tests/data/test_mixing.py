@@ -17,9 +17,9 @@ from tests.oracle import floats, witness
 KEY = jax.random.key(2)
 KEYS = jax.random.split(KEY, 1000)
 N = 5  # rows; each of its own class, so that the soft label tells who was mixed with whom
-ONES = jnp.ones(N)
-FLAT, LABELS = jnp.asarray(floats(N, 3)), jnp.arange(N)
-IMAGES = jnp.broadcast_to(jnp.arange(1.0, N + 1)[:, None, None, None], (N, 6, 4, 1))
+ONES = np.ones(N, np.float32)
+FLAT, LABELS = floats(N, 3), np.arange(N)
+IMAGES = np.tile(np.arange(1, N + 1, dtype=np.float32)[:, None, None, None], (1, 6, 4, 1))
 
 
 @functools.cache
@@ -49,8 +49,7 @@ def test_mixup_blends_pairs_as_the_paper_does():
     np.testing.assert_array_equal(np.sort(partner, axis=1), np.tile(np.arange(N), (1000, 1)))
     known = ~np.isnan(share)
     part = share[known, None, None]
-    rows = np.asarray(FLAT)
-    np.testing.assert_allclose(x[known], part * rows + (1 - part) * rows[partner[known]], atol=1e-6)
+    np.testing.assert_allclose(x[known], part * FLAT + (1 - part) * FLAT[partner[known]], atol=1e-6)
     hot = np.eye(N, dtype=np.float32)
     np.testing.assert_allclose(y[known], part * hot + (1 - part) * hot[partner[known]], atol=1e-6)
     np.testing.assert_allclose(weights, 1, atol=1e-6)
@@ -63,7 +62,7 @@ def test_mixup_blends_pairs_as_the_paper_does():
 
 def test_partners_are_a_random_permutation():
     keys = jax.random.split(KEY, 3000)
-    real = jnp.array([True, False, True, True, False])
+    real = np.array([True, False, True, True, False])
     drawn = np.asarray(jax.jit(jax.vmap(lambda key: _partners(key, real)))(keys))
     np.testing.assert_array_equal(drawn[:, [1, 4]], np.tile([1, 4], (3000, 1)))
     orders, counts = np.unique(drawn[:, [0, 2, 3]], axis=0, return_counts=True)
@@ -77,7 +76,7 @@ def test_cutmix_pastes_boxes_as_the_paper_does():
     share, partner = pairs(y)
     boxes: dict[tuple, int] = {}
     for images, left, others in zip(x[..., 0], share, partner):
-        foreign = images != np.asarray(IMAGES)[..., 0]
+        foreign = images != IMAGES[..., 0]
         moved = others != np.arange(N)
         assert not foreign[~moved].any()
         if not foreign.any():
@@ -113,17 +112,19 @@ def test_cutmix_pastes_boxes_as_the_paper_does():
 @pytest.mark.parametrize("kind", ["mixup", "cutmix"])
 def test_rows_of_weight_0_stay_out(kind: str):
     """Whatever stands in them, NaN and no label at all too, all other rows are the same to the bit."""
-    x = FLAT if kind == "mixup" else IMAGES + jnp.asarray(floats(*IMAGES.shape))
-    weights = jnp.array([2.0, 0.0, 1.0, 0.0, 0.5])
+    x = FLAT if kind == "mixup" else IMAGES + floats(*IMAGES.shape)
+    weights = np.array([2.0, 0.0, 1.0, 0.0, 0.5], np.float32)
     real, idle = np.array([0, 2, 4]), np.array([1, 3])
     clean = mixed(kind, x, LABELS, weights)
-    dirty = mixed(kind, x.at[idle].set(jnp.nan), LABELS.at[idle].set(99), weights)
+    hidden = np.isin(LABELS, idle)
+    spoiled = np.where(hidden.reshape(-1, *[1] * (x.ndim - 1)), np.float32(np.nan), x)
+    dirty = mixed(kind, spoiled, np.where(hidden, 99, LABELS), weights)
     for a, b in zip(clean, dirty, strict=True):
         np.testing.assert_array_equal(a[:, real], b[:, real])
         assert np.isfinite(a).all()
     x_clean, y_clean, weights_clean = clean
     assert (y_clean[:, real][..., idle] == 0).all()
-    np.testing.assert_array_equal(x_clean[:, idle], np.tile(np.asarray(x)[idle], (1000, *[1] * x.ndim)))
+    np.testing.assert_array_equal(x_clean[:, idle], np.tile(x[idle], (1000, *[1] * x.ndim)))
     np.testing.assert_array_equal(weights_clean[:, idle], 0)
     np.testing.assert_allclose(weights_clean.sum(1), 3.5, rtol=1e-6)
     assert (y_clean[:, real].max(-1) < 1).any()  # they are mixed with one another
@@ -147,11 +148,10 @@ def test_weighted_targets_give_pytorchs_loss_of_pairs():
         return {"value": value.detach().numpy(), "gradient": o.grad.numpy()}
 
     want = witness("data/mixup_loss", torch_loss)
-    _, targets, weights = (
-        part[place] for part in mixed("mixup", FLAT, weights=jn.data.example_weights(LABELS, classes))
-    )
+    weighted = np.asarray(jax.jit(jn.data.example_weights)(LABELS, classes))
+    _, targets, weights = (part[place] for part in mixed("mixup", FLAT, weights=weighted))
     objective = jn.objective(jn.losses.cross_entropy)
-    value, gradient = jax.value_and_grad(lambda o: objective({}, o, targets, weights)[0])(jnp.asarray(logits))
+    value, gradient = jax.jit(jax.value_and_grad(lambda o: objective({}, o, targets, weights)[0]))(logits)
     assert 0.2 < lam < 0.4
     np.testing.assert_allclose(value, want["value"], rtol=1e-6)
     np.testing.assert_allclose(gradient, want["gradient"], atol=1e-7)
@@ -159,25 +159,26 @@ def test_weighted_targets_give_pytorchs_loss_of_pairs():
 
 def test_options():
     """Trees of inputs and targets, one λ and one set of partners for all of them; α and the probability are traced."""
-    inputs = {"a": FLAT, "half": FLAT[:, 0].astype(jnp.bfloat16)}
+    inputs = {"a": jnp.asarray(FLAT), "half": FLAT[:, 0].astype(jnp.bfloat16)}
     targets = {"label": LABELS, "real": FLAT[:, 0]}
 
     def draw(alpha: Any, probability: Any) -> tuple[Any, Any, Any]:
         return jn.data.mixup(alpha, num_classes=N, probability=probability)(KEYS[7], inputs, targets, ONES)
 
-    x, y, weights = jax.jit(jax.vmap(draw))(jnp.array([1.0, 1e4]), jnp.array([0.0, 1.0]))
+    drawn = jax.jit(jax.vmap(draw))(np.array([1.0, 1e4], np.float32), np.array([0.0, 1.0], np.float32))
+    x, y, weights = jax.tree.map(np.asarray, drawn)
     np.testing.assert_array_equal(x["a"][0], FLAT)  # a batch left alone is left alone to the bit
     np.testing.assert_array_equal(y["label"][0], np.eye(N))
     np.testing.assert_array_equal(weights[0], ONES)
-    share, partner = pairs(np.asarray(y["label"][1:]))
+    share, partner = pairs(y["label"][1:])
     assert np.abs(share - 0.5).max() < 0.03  # a large α holds λ near ½
     assert (partner != np.arange(N)).any()
     np.testing.assert_allclose(y["real"], x["a"][..., 0], atol=1e-6)
-    np.testing.assert_allclose(x["half"].astype(jnp.float32), x["a"][..., 0], atol=0.03)
+    np.testing.assert_allclose(x["half"].astype(np.float32), x["a"][..., 0], atol=0.03)
     assert x["half"].dtype == jnp.bfloat16
-    pixels = jax.eval_shape(jn.data.cutmix(num_classes=N), KEY, IMAGES.astype(jnp.uint8), LABELS, ONES)[0]
+    pixels = jax.eval_shape(jn.data.cutmix(num_classes=N), KEY, IMAGES.astype(np.uint8), LABELS, ONES)[0]
     assert pixels.dtype == jnp.uint8
-    assert np.isnan(mixed("mixup", FLAT, jnp.array([0, 1, 0, 1, 7]))[1]).any((1, 2)).all()  # 7 is no class
+    assert np.isnan(mixed("mixup", FLAT, np.array([0, 1, 0, 1, 7]))[1]).any((1, 2)).all()  # 7 is no class
 
 
 @pytest.mark.parametrize(

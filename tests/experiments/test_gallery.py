@@ -13,6 +13,7 @@ from tests.models.test_every_model import ROWS
 pytestmark = pytest.mark.promotes
 
 
+@pytest.mark.slow
 def test_the_page_is_what_the_command_writes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys):
     """Counts that papers and other libraries state are taken from there, the others are counted."""
     known = {(repr(row.make()), str(row.x)): row for row in ROWS if row.multiply_adds is not None}

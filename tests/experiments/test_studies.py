@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 
+import jax
 import pytest
 
 import jaxnets as jn
@@ -15,7 +16,11 @@ from experiments.framework.study import Finding, above, below, judge, studies
 pytestmark = pytest.mark.promotes
 
 
+QUICK = {"margins"}  # the cheapest: a sweep, and the whole way from the command to the verdict
+
+
 @pytest.mark.parametrize("name", studies())
+@pytest.mark.slow_cases(*(studies().keys() - QUICK))
 def test_study_runs_and_is_judged(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     main(["run", name, "--size", "tiny", "--root", str(tmp_path)])
     (folder,) = (tmp_path / name).iterdir()
@@ -26,9 +31,12 @@ def test_study_runs_and_is_judged(name: str, tmp_path: Path, capsys: pytest.Capt
     for each in found["verdict"]["findings"]:
         assert each["low"] <= each["value"] <= each["high"]
     assert found["verdict"]["outcome"] in capsys.readouterr().out
-    about = studies()[name].about
-    assert about.refuted_by.endswith(".")
-    assert studies()[name].config("full").seeds >= 8
+
+
+def test_every_study_says_what_would_refute_it_and_has_enough_seeds():
+    for name, study in studies().items():
+        assert study.about.refuted_by.endswith("."), name
+        assert study.config("full").seeds >= 8, name
 
 
 def finding(holds: bool, *, core: bool = True) -> Finding:
@@ -75,6 +83,7 @@ def test_a_study_takes_options_of_its_own_and_fails_apart(tmp_path: Path, monkey
         main(["run", "no_such_study"])
     module = studies()[name].module
     monkeypatch.setattr(module, "run", lambda config: 1 / 0)
+    monkeypatch.setattr(jax, "clear_caches", lambda: None)  # the tests that follow need them
     with pytest.raises(SystemExit, match=f"failed: {name}"):
         main(["all", "--tiny", "--only", name, "--root", str(tmp_path)])
     assert not (tmp_path / name).exists()

@@ -86,7 +86,7 @@ def cutmix(
 
     >>> import jax, jax.numpy as jnp
     >>> images, labels = jnp.stack([jnp.zeros((8, 8, 1)), jnp.ones((8, 8, 1))]), jnp.array([0, 1])
-    >>> x, y, weights = cutmix(num_classes=2)(jax.random.key(1), images, labels, jnp.ones(2))
+    >>> x, y, weights = jax.jit(cutmix(num_classes=2))(jax.random.key(1), images, labels, jnp.ones(2))
     >>> bool(jnp.allclose(y[:, 1], x.mean((1, 2, 3))))
     True
     """

@@ -30,7 +30,7 @@ def compose(*augmentations: Augmentation) -> Augmentation:
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> augment = compose(jn.data.random_crop(28, padding=2), jn.data.flip(), jn.data.cutout(8))
-    >>> augment(jax.random.key(0), jnp.ones((28, 28, 1))).shape
+    >>> jax.jit(augment)(jax.random.key(0), jnp.ones((28, 28, 1))).shape
     (28, 28, 1)
     """
     for each in augmentations:
@@ -93,7 +93,7 @@ def random_crop(size: int | Sequence[int], *, padding: int = 0) -> Augmentation:
         NetError: for a size < 1, negative padding, an image of another rank, or one smaller than the window.
 
     >>> import jax, jax.numpy as jnp
-    >>> random_crop((4, 3))(jax.random.key(0), jnp.ones((6, 6, 1))).shape
+    >>> jax.jit(random_crop((4, 3)))(jax.random.key(0), jnp.ones((6, 6, 1))).shape
     (4, 3, 1)
     """
     window = tuple(size) if isinstance(size, Sequence) else (size, size)
@@ -122,7 +122,7 @@ def shift(pixels: int) -> Augmentation:
         NetError: if `pixels` < 1, or for an image of another rank.
 
     >>> import jax, jax.numpy as jnp
-    >>> shift(1)(jax.random.key(0), jnp.ones((4, 4, 1))).shape
+    >>> jax.jit(shift(1))(jax.random.key(0), jnp.ones((4, 4, 1))).shape
     (4, 4, 1)
     """
     check_count("pixels", pixels)
@@ -171,7 +171,7 @@ def rotate(degrees: Angle | tuple[Angle, Angle]) -> Augmentation:
         NetError: for a negative angle or a pair in the wrong order, or an image of another rank.
 
     >>> import jax, jax.numpy as jnp
-    >>> quarter = rotate((90.0, 90.0))
+    >>> quarter = jax.jit(rotate((90.0, 90.0)))
     >>> print(quarter(jax.random.key(0), jnp.array([[[1], [2]], [[3], [4]]]))[..., 0])
     [[2 4]
      [1 3]]
@@ -210,7 +210,7 @@ def cutout(size: int) -> Augmentation:
     DeVries and Taylor, "Improved Regularization of Convolutional Neural Networks with Cutout" (2017), section 3.2.
 
     >>> import jax, jax.numpy as jnp
-    >>> print(cutout(2)(jax.random.key(3), jnp.ones((4, 4, 1)))[..., 0])
+    >>> print(jax.jit(cutout(2))(jax.random.key(3), jnp.ones((4, 4, 1)))[..., 0])
     [[1. 1. 1. 1.]
      [1. 1. 1. 1.]
      [1. 1. 0. 0.]

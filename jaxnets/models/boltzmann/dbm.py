@@ -108,7 +108,7 @@ def mean_field_learning(
     >>> import jax, jax.numpy as jnp
     >>> net, v = mean_field_learning((3, 2), chains=6), jnp.ones((5, 4))
     >>> params, state = net.init(jax.random.key(0), v)
-    >>> y, state = net.apply(params, state, v, key=jax.random.key(1), train=True)
+    >>> y, state = jax.jit(net.apply, static_argnames="train")(params, state, v, key=jax.random.key(1), train=True)
     >>> y["energy_gap"].shape, {name: chain.shape for name, chain in state.items()}
     ((5,), {'0': (6, 4), '1': (6, 3), '2': (6, 2)})
     """
@@ -167,7 +167,7 @@ def mean_field(params: Params, v: jax.Array, *, steps: int = 10) -> list[jax.Arr
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> params, _ = jn.models.dbm((3, 2)).init(jax.random.key(0), jnp.ones((1, 4)))
-    >>> [mean.shape for mean in mean_field(params, jnp.ones((5, 4)))]
+    >>> [mean.shape for mean in jax.jit(mean_field)(params, jnp.ones((5, 4)))]
     [(5, 3), (5, 2)]
     """
     top = len(params)
@@ -224,7 +224,7 @@ def dbm_gibbs_step(key: Key, params: Params, layers: Sequence[jax.Array]) -> lis
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> params, _ = jn.models.dbm((3, 2)).init(jax.random.key(0), jnp.ones((1, 4)))
-    >>> layers = dbm_gibbs_step(jax.random.key(1), params, [jnp.zeros((5, n)) for n in (4, 3, 2)])
+    >>> layers = jax.eval_shape(dbm_gibbs_step, jax.random.key(1), params, [jnp.zeros((5, n)) for n in (4, 3, 2)])
     >>> [units.shape for units in layers]
     [(5, 4), (5, 3), (5, 2)]
     """

@@ -78,7 +78,7 @@ def dbn_to_mlp(params: Params) -> Params:
         params: the parameters of a `dbn`, from `jn.train.pretrain_layers` or fine-tuning.
 
     >>> import jax, jax.numpy as jnp
-    >>> params, _ = dbn((5, 4), 3).init(jax.random.key(0), jnp.ones((1, 6)))
+    >>> params, _ = jax.eval_shape(dbn((5, 4), 3).init, jax.random.key(0), jnp.ones((1, 6)))
     >>> {name: sorted(layer) for name, layer in dbn_to_mlp(params).items()}
     {'fc1': ['bias', 'kernel'], 'fc2': ['bias', 'kernel'], 'fc3': ['bias', 'kernel']}
     """
@@ -112,7 +112,7 @@ def dbn_sample(key: Key, params: Params, v: jax.Array, *, steps: int, visible: V
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> v = jnp.ones((2, 6))
     >>> params, _ = jn.models.dbn((5, 4)).init(jax.random.key(0), v)
-    >>> dbn_sample(jax.random.key(1), params, v, steps=10).shape
+    >>> jax.jit(dbn_sample, static_argnames="steps")(jax.random.key(1), params, v, steps=10).shape
     (2, 6)
     """
     names = _machine_names(params)

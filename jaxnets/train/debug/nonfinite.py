@@ -55,9 +55,9 @@ def find_nonfinite(program: Program, state: TrainState) -> str:
     Raises:
         NetError: if the run has met no such value.
 
-    >>> import jax, jax.numpy as jnp, jaxnets as jn, optax
-    >>> net = jn.serial(hidden=jn.dense(4), log=jnp.log, out=jn.dense(2))
-    >>> data = jax.random.normal(jax.random.key(0), (8, 3)), jnp.zeros(8, int)
+    >>> import jax, jax.numpy as jnp, jaxnets as jn, numpy as np, optax
+    >>> net = jn.serial(hidden=jn.dense(4), log=jnp.log)
+    >>> data = np.ones((8, 3), np.float32), np.zeros(8, int)
     >>> program = jn.train.program(net, jn.losses.cross_entropy, optax.sgd(0.1), data, epochs=1, batch_size=4)
     >>> try:
     ...     jn.train.run(program, key=jax.random.key(1))

@@ -33,7 +33,10 @@ INSTALLED = [name for name, peer in PEERS.items() if peer.installed and name != 
 
 @pytest.mark.parametrize("work", WORKS)
 @pytest.mark.parametrize("name", [*INSTALLED, "jaxnets"])
-@pytest.mark.slow_cases("Flax Linen-residual", "Flax Linen-autoencoder", "PyTorch-residual", "PyTorch-autoencoder")
+@pytest.mark.slow_cases(
+    *(f"{name}-{work}" for name in INSTALLED for work in ("residual", "autoencoder", "lstm")),
+    *("jaxnets-autoencoder", "jaxnets-lstm"),
+)
 def test_everybody_builds_the_network_described(name: str, work: str):
     made = ours.train(WORKS[work], scan=True) if name == "jaxnets" else PEERS[name].call("train", WORKS[work])
     made.check()
@@ -43,6 +46,7 @@ def test_everybody_builds_the_network_described(name: str, work: str):
 
 
 @pytest.mark.parametrize("name", INSTALLED)
+@pytest.mark.slow_cases(*(set(INSTALLED) - {"Equinox", "PyTorch"}))
 def test_everybody_takes_turns(name: str):
     """The last batch of an epoch is smaller."""
     work = Work(networks.mlp(4, classes=3), data.noise(5, 6), data.classes(5, 3), 2, epochs=2)
@@ -53,6 +57,7 @@ def test_everybody_takes_turns(name: str):
 
 
 @pytest.mark.parametrize("scan", [True, False])
+@pytest.mark.slow_cases("True")
 def test_we_take_turns_both_ways(scan: bool):
     work = Work(networks.mlp(4, classes=3), data.noise(5, 6), data.classes(5, 3), 2, epochs=2)
     made = ours.train(work, scan=scan)
@@ -62,6 +67,7 @@ def test_we_take_turns_both_ways(scan: bool):
     assert products < ours.flops(work) / (2 * 5) < 1.2 * products
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["jaxnets", *(name for name in INSTALLED if name in ("Flax Linen", "Equinox", "PyTorch"))]
 )
