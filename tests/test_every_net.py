@@ -1,6 +1,7 @@
 """What every network keeps, over one table of networks."""
 
 import re
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -178,7 +179,9 @@ def test_parameters_are_float32(subject: Subject):
 def test_state_keeps_its_spec(subject: Subject):
     params, state = subject.made
     for train in (False, True):
-        _, after = jax.eval_shape(lambda *a, train=train: subject.apply(*a, train), params, state, subject.x, KEY)
+        _, after = jax.eval_shape(
+            lambda p, s, x, key, train=train: subject.apply(p, s, x, key, train), params, state, subject.x, KEY
+        )
         assert spec(after) == spec(state)
 
 
@@ -245,7 +248,7 @@ def test_precision_follows_the_input(subject: Subject):
     for train in (False, True):
 
         def apply(x, train=train):
-            return jax.eval_shape(lambda *a: subject.apply(*a, train), params, state, x, KEY)
+            return jax.eval_shape(lambda p, s, x, key: subject.apply(p, s, x, key, train), params, state, x, KEY)
 
         dtypes = {leaf.dtype for leaf in jax.tree.leaves(apply(subject.x)[0]) if leaf.dtype.kind == "f"}
         assert dtypes <= {jnp.dtype(jnp.float32)} or "cast" in subject.case.name
@@ -322,7 +325,7 @@ def test_gradients_agree_with_finite_differences(subject: Subject):
             return np.asarray(leaf).astype(like.dtype)
 
         made = jax.tree.map(wide, subject.values()["made"], jax.eval_shape(net.init, KEY, put(inputs)))
-        programs = [str(jax.make_jaxpr(lambda *a, t=train: outputs(*a, t))(*made, inputs)) for train in (False, True)]
+        programs = [str(jax.make_jaxpr(partial(outputs, train=train))(*made, inputs)) for train in (False, True)]
         at, state = (made[0], inputs), made[1]
         for train in (False, True)[: len(set(programs))]:  # most networks do the same in both
             along = jax.tree.map(lambda leaf: rng.standard_normal(leaf.shape).astype(leaf.dtype), at)

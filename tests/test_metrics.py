@@ -296,7 +296,9 @@ def test_steps_of_sequences_count_one_by_one(name):
             "weights": metric(scores, labels, mask.astype(np.float32)),
             "first sequence": metric(flat[0][:3], flat[1][:3]),
             "all": {where: metric(*pair) for where, pair in pairs.items()},
-            "without the last": {where: metric(*pair, np.float32([1, 1, 0])) for where, pair in pairs.items()},
+            "without the last": {
+                where: metric(*pair, np.array([1, 1, 0], np.float32)) for where, pair in pairs.items()
+            },
         }
 
     found = program(np.where(mask[..., None], scores, np.nan), np.where(mask, labels, 99), lengths, flat)
@@ -314,7 +316,8 @@ def test_perplexity_is_of_tokens_not_of_sequences():
 
 def test_no_data_has_no_value():
     for name in ("accuracy", "perplexity", "r2", "mean_squared_error"):
-        assert np.isnan(whole(name, *CASES[name][1:], 0 * WEIGHTS))
+        _, outputs, targets = CASES[name]
+        assert np.isnan(whole(name, outputs, targets, 0 * WEIGHTS))
 
 
 @each_case

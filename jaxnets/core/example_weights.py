@@ -49,6 +49,11 @@ def weights_of(values: Any) -> Any:
 
     Raises:
         NetError: if the first axis of `values` is not that of the examples.
+
+    >>> import jax.numpy as jnp
+    >>> with example_weights(jnp.array([1.0, 0.5])):
+    ...     print(weights_of(jnp.ones((2, 3))))
+    [1.  0.5]
     """
     weights = _weights.get()
     if weights is not None and weights.shape != values.shape[:1]:

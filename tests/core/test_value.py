@@ -121,7 +121,7 @@ def test_a_labeled_constructor_of_ones_own_makes_values():
     assert net == scaled(2.0, bias=1.0) != scaled(2.0)
     assert pickle.loads(pickle.dumps(jn.serial(net))) == jn.serial(net)
     with pytest.raises(jn.NetError, match=r"scaled has no argument use_bias: "):
-        scaled(2.0, use_bias=1.0)
+        scaled(2.0, use_bias=1.0)  # pyright: ignore[reportCallIssue]
 
 
 def test_a_changed_net_is_unequal():
@@ -210,7 +210,9 @@ def test_arrays_are_pickled():
     (case,) = [case for case in CASES if case.name == ARRAYS]
     net = case.make()
     again = pickle.loads(pickle.dumps(net))
-    one, other = once(lambda trees, x: [each.apply(*trees, x)[0] for each in (net, again)], draw(net, case.x), case.x)
+    one, other = once(
+        lambda trees, x: [each.apply(trees[0], trees[1], x)[0] for each in (net, again)], draw(net, case.x), case.x
+    )
     np.testing.assert_array_equal(one, other)
 
 
@@ -228,7 +230,7 @@ def test_a_pickled_net_computes_the_same():
     again = pickle.loads(pickle.dumps(net))
 
     def outputs(key, x):
-        return [(trees := each.init(key, x), each.apply(*trees, x)[0]) for each in (net, again)]
+        return [(trees := each.init(key, x), each.apply(trees[0], trees[1], x)[0]) for each in (net, again)]
 
     for a, b in zip(*map(jax.tree.leaves, once(outputs, KEY, x)), strict=True):
         np.testing.assert_array_equal(a, b)

@@ -129,7 +129,7 @@ def test_an_example_does_not_depend_on_its_neighbors_or_on_padding(trained: Trai
 def test_both_are_functions_to_jit_and_map(trained: Trained):
     """Mapped over two networks' parameters and their length penalties."""
     params, state = trained
-    networks, alphas = jax.tree.map(lambda leaf: np.stack([leaf, leaf / 2]), params), np.float32([0, 1])
+    networks, alphas = jax.tree.map(lambda leaf: np.stack([leaf, leaf / 2]), params), np.array([0, 1], np.float32)
     together = jax.jit(jax.vmap(both, (0, None, None, 0)))(networks, state, SOURCE, alphas)
     for k in range(2):
         own = jax.tree.map(lambda leaf, k=k: leaf[k], networks)

@@ -64,7 +64,7 @@ def sampling(top_k: int | None = None) -> Any:
 
 def many(trained: Trained, *temperatures: float, prompts: jn.Padded = PROMPTS, top_k: int | None = None) -> np.ndarray:
     """Return what is drawn with 4,000 keys, each temperature with an equal share of them: (keys, examples, steps)."""
-    each = np.repeat(np.float32(temperatures), len(KEYS) // len(temperatures))
+    each = np.repeat(np.array(temperatures, np.float32), len(KEYS) // len(temperatures))
     return np.asarray(sampling(top_k)(*trained, prompts, KEYS, each))
 
 
@@ -77,7 +77,7 @@ def test_it_equals_a_loop_with_the_same_keys(trained: Trained, read, options):
 
 def test_it_is_a_function_to_jit_and_map(trained: Trained):
     """Mapped over keys and temperatures, 0 among them, it draws what it draws one by one."""
-    together, temperatures = many(trained, 0.0, 0.7, 1.0, 2.0), np.float32([0.0, 0.7, 1.0, 2.0])
+    together, temperatures = many(trained, 0.0, 0.7, 1.0, 2.0), np.array([0.0, 0.7, 1.0, 2.0], np.float32)
     for temperature, place in zip(temperatures, range(0, 4000, 1000), strict=True):
         alone = sample(NET, *trained, PROMPTS, STEPS, key=KEYS[place], temperature=temperature)
         np.testing.assert_array_equal(together[place], alone)

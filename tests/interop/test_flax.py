@@ -35,7 +35,9 @@ def variables(module: nn.Module, x: Any) -> Any:
 def same_outputs(net: jn.Net, module: nn.Module, x: Any, **options: Any) -> None:
     given = variables(module, x)
     trees = from_flax(net, given, x, **options)
-    y, want = once(lambda trees, given, x: (net.apply(*trees, x)[0], module.apply(given, x)), trees, given, x)
+    y, want = once(
+        lambda trees, given, x: (net.apply(trees[0], trees[1], x)[0], module.apply(given, x)), trees, given, x
+    )
     np.testing.assert_allclose(y, want, rtol=0, atol=1e-5 * np.ptp(want))
 
 
@@ -252,5 +254,7 @@ def test_modules_that_are_called_in_another_order_than_made():
     given = variables(Nested(), x)
     ours = jn.serial(jn.dense(4), jax.nn.relu, jn.dense(4))
     trees = from_flax(ours, given, x, module=Nested())
-    y, want = once(lambda trees, given, x: (ours.apply(*trees, x)[0], Nested().apply(given, x)), trees, given, x)
+    y, want = once(
+        lambda trees, given, x: (ours.apply(trees[0], trees[1], x)[0], Nested().apply(given, x)), trees, given, x
+    )
     np.testing.assert_allclose(y, want, atol=1e-6)

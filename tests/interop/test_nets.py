@@ -95,7 +95,9 @@ def test_a_net_from_a_file_computes_the_same(tmp_path):
     params, state, metadata, again = jn.load(tmp_path / "net")
     assert again is not None
     assert metadata == {"epochs": 3}
-    outputs = jax.jit(lambda trees, x: [each.apply(*trees, x)[0] for each in (again, net)])((params, state), x)
+    outputs = jax.jit(lambda trees, x: [each.apply(trees[0], trees[1], x)[0] for each in (again, net)])(
+        (params, state), x
+    )
     np.testing.assert_array_equal(*outputs)
     jn.save(tmp_path / "bare", (params, {}))
     assert jn.load(tmp_path / "bare").net is None

@@ -76,7 +76,9 @@ FLAX: dict[str, tuple[Any, Any, Any, Any, str]] = {
 
 def same_outputs(net: jn.Net, module: nn.Module, given: Any, x: np.ndarray) -> None:
     trees = from_flax(net, given, x, module=module)
-    y, want = once(lambda trees, given, x: (net.apply(*trees, x)[0], module.apply(given, x)), trees, given, x)
+    y, want = once(
+        lambda trees, given, x: (net.apply(trees[0], trees[1], x)[0], module.apply(given, x)), trees, given, x
+    )
     np.testing.assert_allclose(y, want, rtol=1e-5, atol=1e-5)
 
 
@@ -175,5 +177,5 @@ def test_modules_of_nnx_are_compared():
     )
     net = jn.serial(conv=jn.conv(4, 3, padding=1), rest=jn.serial(jn.layer_norm(epsilon=1e-6)))
     trees = from_flax(net, given, x, module=model)
-    y, want = jax.jit(lambda trees, x: (net.apply(*trees, x)[0], model.rest[0](model.conv(x))))(trees, x)
+    y, want = jax.jit(lambda trees, x: (net.apply(trees[0], trees[1], x)[0], model.rest[0](model.conv(x))))(trees, x)
     np.testing.assert_allclose(y, want, rtol=0, atol=1e-5)

@@ -102,8 +102,8 @@ def test_upto_reaches_into_a_block_whose_shortcut_starts_behind_its_activation()
     @jax.jit
     def run(params, state, x):
         before, _ = net.upto("maxpool").apply(params, state, x)
-        own = [tree["layer1"]["0"]["norm1"] for tree in (params, state)]
-        h = jax.nn.relu(block["norm1"].apply(*own, before)[0])
+        own, own_state = (tree["layer1"]["0"]["norm1"] for tree in (params, state))
+        h = jax.nn.relu(block["norm1"].apply(own, own_state, before)[0])
         shortcut, _ = block["downsample"].apply(params["layer1"]["0"]["downsample"], {}, h)
         return h, net.upto("layer1/0/relu1").apply(params, state, x), shortcut
 

@@ -1,6 +1,7 @@
 """Normalization as an array function: every derivative of the plain formula, and large means."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -82,7 +83,7 @@ def test_every_derivative_is_that_of_the_plain_formula(name):
 def test_values_and_gradients_are_those_of_the_plain_formula(name):
     arrays, axes, mask = example(name)
 
-    def both(*arrays):
+    def both(*arrays: Any):
         def outputs(f, *arrays):
             y, mean, variance = f(*arrays, axes, mask)
             return (y if mask is None else jnp.where(mask, y, 0)), mean, variance

@@ -1,6 +1,7 @@
 """Recurrent scans: values and every derivative against the plain loop over a cell's step, in float64."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +40,7 @@ def plain(cell, params, carry, x, mask, reverse):
     return jax.lax.scan(step, carry, (x, jnp.ones(x.shape[:2], bool) if mask is None else mask), reverse=reverse)
 
 
-def numbers(tree, seed=0, dtype=np.float32):
+def numbers(tree, seed=0, dtype: Any = np.float32):
     """Return normal numbers in the structure and the shapes of a tree."""
     return jax.tree.map(lambda leaf: floats(*leaf.shape, seed=seed).astype(dtype), tree)
 

@@ -101,7 +101,7 @@ PARAMS: dict[str, tuple[set[str], Callable[[jax.Array], Any]]] = {
         jax.grad(lambda x: lax.reduce_window(x, -jnp.inf, lax.max, **WINDOW).sum()),
     ),
     "rev": ({"dimensions"}, lambda x: x[::-1]),
-    "slice": ({"start_indices", "limit_indices", "strides"}, lambda x: x[1:]),
+    "slice": ({"start_indices", "strides"}, lambda x: x[1:]),
     "sort": ({"dimension"}, jnp.sort),
     "split": ({"axis"}, lambda x: jnp.split(x, 2)),
     "squeeze": ({"dimensions"}, lambda x: lax.squeeze(x[:1], (0,))),

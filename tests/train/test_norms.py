@@ -221,7 +221,7 @@ def test_what_is_frozen_has_no_gradient():
 
 @pytest.mark.slow
 def test_a_map_gives_each_member_its_own():
-    keys, rates = jax.random.split(KEY, 2), np.float32([0.1, 0.2])
+    keys, rates = jax.random.split(KEY, 2), np.array([0.1, 0.2], np.float32)
     both = jax.jit(jax.vmap(learn))(keys, rates)
     steps = rates[:, None] * np.asarray(both["gradient_norm/head"])
     np.testing.assert_allclose(both["update_norm/head"], steps, rtol=1e-5)

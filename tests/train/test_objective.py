@@ -166,11 +166,11 @@ def test_weights_mask_whole_sequences(weights):
 
 def test_targets_of_other_losses_stay_valid_in_masked_rows():
     """A hinge takes no target 0, and a soft label has to add up to 1, where values are known."""
-    weights = np.float32([0, 1])
-    value, _ = jn.objective(losses.hinge)({}, np.float32([np.nan, 0.5]), np.array([0, 1]), weights)
+    weights = np.array([0, 1], np.float32)
+    value, _ = jn.objective(losses.hinge)({}, np.array([np.nan, 0.5], np.float32), np.array([0, 1]), weights)
     assert value == 0.5
     value, _ = jn.objective(losses.cross_entropy)(
-        {}, np.zeros((2, 2), np.float32), np.float32([[0, 0], [0.5, 0.5]]), weights
+        {}, np.zeros((2, 2), np.float32), np.array([[0, 0], [0.5, 0.5]], np.float32), weights
     )
     np.testing.assert_allclose(value, np.log(2), rtol=1e-6)
 
@@ -180,7 +180,7 @@ def test_outputs_may_be_a_tree():
         return losses.squared_error(outputs["a"], targets["a"]) + losses.cross_entropy(outputs["b"], targets["b"])
 
     a, b = floats(5), OUTPUTS
-    targets, weights = {"a": np.zeros(5, np.float32), "b": LABELS}, np.float32([1, 0, 1, 0, 0])
+    targets, weights = {"a": np.zeros(5, np.float32), "b": LABELS}, np.array([1, 0, 1, 0, 0], np.float32)
     outputs = {"a": np.where(np.arange(5) == 1, np.float32(np.nan), a), "b": b}
     value, parts = jax.jit(jn.objective(both))({}, outputs, targets, weights)
     entropy = np.log(np.exp(b).sum(1)) - b[np.arange(5), LABELS]
@@ -192,9 +192,13 @@ def test_outputs_may_be_a_tree():
 def test_strengths_and_options_may_be_traced():
     def total(strength, smoothing):
         whole = jn.objective(partial(losses.cross_entropy, label_smoothing=smoothing), regularizers.l2(strength))
-        return whole(PARAMS, OUTPUTS, LABELS, np.float32([1, 1, 0, 1, 1]))[0]
+        return whole(PARAMS, OUTPUTS, LABELS, np.array([1, 1, 0, 1, 1], np.float32))[0]
 
-    strengths, smoothings, slope = np.float32([0.0, 0.3]), np.float32([0.2, 0.0]), jax.grad(total, argnums=(0, 1))
+    strengths, smoothings, slope = (
+        np.array([0.0, 0.3], np.float32),
+        np.array([0.2, 0.0], np.float32),
+        jax.grad(total, argnums=(0, 1)),
+    )
     together = jax.jit(jax.vmap(lambda *given: (total(*given), *slope(*given))))(strengths, smoothings)
     for k in range(2):
         values, known = [np.asarray(each)[k] for each in together], (float(strengths[k]), float(smoothings[k]))
