@@ -76,9 +76,12 @@ def batch_norm(row: Row):
     else:
         want, variables = jax.jit(lambda: module.apply(module.init(KEY, x), x, mutable=["batch_stats"]))()
         theirs = variables["batch_stats"]
-    (y, new), (_, usual) = jax.jit(
-        lambda: [net.apply(*net.init(KEY, x), x, train=True) for net in (row.ours(), jn.batch_norm())]
-    )()
+
+    def trained(net: jn.Net) -> Any:
+        params, state = net.init(KEY, x)
+        return net.apply(params, state, x, train=True)
+
+    (y, new), (_, usual) = jax.jit(lambda: (trained(row.ours()), trained(jn.batch_norm())))()
     close(y, want)
     close(new["mean"], theirs["mean"])
     close(new["var"], theirs["var"])
