@@ -72,7 +72,9 @@ def objective_of(function: Any) -> ObjectiveFunction:
             f"expects an objective, or a loss (outputs, targets) of JAX arrays, got {shown(function)}; {hint}"
         )
     given: Any = function
-    required = 3 if isinstance(given, Objective) else _required_arguments(given)
+    if isinstance(given, Objective):
+        return given
+    required = _required_arguments(given)
     return given if required is None or required > 2 else objective(given)
 
 

@@ -62,7 +62,7 @@ def test_mixup_blends_pairs_as_the_paper_does():
 
 def test_partners_are_a_random_permutation():
     keys = jax.random.split(KEY, 3000)
-    real = np.array([True, False, True, True, False])
+    real = jnp.array([True, False, True, True, False])
     drawn = np.asarray(jax.jit(jax.vmap(lambda key: _partners(key, real)))(keys))
     np.testing.assert_array_equal(drawn[:, [1, 4]], np.tile([1, 4], (3000, 1)))
     orders, counts = np.unique(drawn[:, [0, 2, 3]], axis=0, return_counts=True)

@@ -95,7 +95,7 @@ def test_samples_have_the_mean_of_the_distribution():
     layers, p, _ = enumerated.joint({"0": top}, 3, 5)
     given = 1 / (1 + np.exp(-(states(3) @ bottom["kernel"].T.astype(np.float64) + bottom["visible_bias"])))
     expected = enumerated.marginal(layers, p) @ given
-    params, start = {"0": bottom, "1": top, "fc": {}}, np.zeros((20_000, 4), np.float32)
+    params, start = {"0": bottom, "1": top, "fc": {}}, jnp.zeros((20_000, 4))
     found = np.asarray(jax.jit(lambda key: models.dbn_sample(key, params, start, steps=40))(KEY))
     assert (np.abs(found.mean(0) - expected) < 5 * found.std(0) / 20_000**0.5).all()
 

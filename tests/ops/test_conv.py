@@ -1,5 +1,7 @@
 """Convolution as array functions: against loops, and formulations against XLA's own in every derivative."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,7 +73,7 @@ def native(x, kernel, stride, padding, dilation, groups=1):
 
 FITTING_EIGEN = {"many rows": ((9, 7), (3, 3), ((1, 1), ((1, 1), (1, 1)), (1, 1)), 3, 4)}
 GROUPED = ("depthwise", "groups", "thin groups")
-FORMS = {
+FORMS: dict[Any, Any] = {
     "native": CASES,
     "eigen": FITTING_EIGEN,
     "patches": [name for name in CASES if name not in GROUPED],
@@ -110,7 +112,7 @@ def test_every_formulation_computes_all_three_maps(case):
         return (y, *backward(dy)), found
 
     expected, found = once(compute, *given)
-    same(expected[0], loops.conv(*given[:2], *rest), "loops")
+    same(expected[0], loops.conv(given[0], given[1], *rest), "loops")
     for form, maps in found.items():
         for map_, ours, theirs in zip(MAPS, maps, expected, strict=True):
             same(ours, theirs, f"{form} {map_}")

@@ -67,7 +67,7 @@ def test_any_shape_under_vmap():
         keys, found = jax.random.split(key, 3), []
         for shape in shapes:
             alone = [survivors(keys[k], rates[k], shape) for k in range(3)]
-            found.append((jax.vmap(lambda *of, shape=shape: survivors(*of, shape))(keys, rates), alone))
+            found.append((jax.vmap(lambda key, rate, shape=shape: survivors(key, rate, shape))(keys, rates), alone))
         return found
 
     found = jax.tree.map(np.asarray, once(draw, jax.random.key(0), rates))

@@ -68,7 +68,7 @@ def test_fit_stops_early_as_a_program_does():
 def test_fit_resumes_from_a_checkpoint(tmp_path: Path):
     def fit(**changed: Any) -> Any:
         keep = jn.train.checkpoint(tmp_path, overhead=None)
-        given = GIVEN | {"callbacks": [keep]} | changed
+        given: dict[str, Any] = {**GIVEN, "callbacks": [keep], **changed}
         return jn.fit(NET, jn.losses.cross_entropy, optax.adam(0.1), (X, Y), key=KEY, **given)
 
     equal(fit(), fit())  # the second returns at once
