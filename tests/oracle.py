@@ -27,13 +27,17 @@ def integers(*shape: int, high: int, low: int = 0, seed: int = 0) -> np.ndarray:
     return np.random.default_rng([seed, *shape]).integers(low, high, shape).astype(np.int32)
 
 
-def variables(net: Any, x: Any, *, seed: int = 0, scale: float = 1.0) -> tuple[Any, Any]:
-    """Return parameters and state of a net's shapes, all normal float32 numbers: nothing is compiled for them."""
+def normal_like(tree: Any, *, seed: int = 0, scale: float = 1.0, dtype: Any = np.float32) -> Any:
+    """Return normal numbers in the structure and the shapes of a tree of arrays or specs."""
+    leaves, structure = jax.tree.flatten(tree)
+    drawn = [floats(*leaf.shape, seed=seed + place, scale=scale).astype(dtype) for place, leaf in enumerate(leaves)]
+    return jax.tree.unflatten(structure, drawn)
+
+
+def variables(net: Any, x: Any, *, seed: int = 0, scale: float = 1.0) -> Any:
+    """Return what `init` of a net or a cell would, but of normal float32 numbers: nothing is compiled for them."""
     shapes = jax.eval_shape(net.init, jax.eval_shape(lambda: jax.random.key(0)), x)
-    leaves, structure = jax.tree.flatten(shapes)
-    return jax.tree.unflatten(
-        structure, [floats(*leaf.shape, seed=seed + place, scale=scale) for place, leaf in enumerate(leaves)]
-    )
+    return normal_like(shapes, seed=seed, scale=scale)
 
 
 def witness(

@@ -156,9 +156,8 @@ def conv_transpose(
         kernel_size: an integer for all spatial axes of the input, or a tuple with one for each.
         stride: the step in the output for one step in the input, an integer or a tuple.
         padding: how many positions of the output are *cut off*, so that the layer reverses the sizes of a `conv` with
-            this
-            padding: an integer for both sides of every axis, a tuple with an integer or with `(before, after)` for each
-            axis, "VALID" for 0, or "SAME" for an output of n · stride positions.
+            this padding: an integer for both sides of every axis, a tuple with an integer or with `(before, after)`
+            for each axis, "VALID" for 0, or "SAME" for an output of n · stride positions.
         output_padding: how many positions to add at the end of each axis, fewer than stride or dilation. It selects one
             of the sizes that a strided `conv` maps to n. Must be 0 with "SAME".
         dilation: the step in the output between elements of the kernel.

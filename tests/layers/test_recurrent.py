@@ -11,7 +11,7 @@ import jaxnets as jn
 from jaxnets import Padded
 from jaxnets.core.net import spec
 from tests.layers.near import call, near
-from tests.oracle import floats, integers
+from tests.oracle import floats, integers, normal_like
 
 KEY = jax.random.key(3)
 BATCH, TIME, WIDTH = 3, 4, 3
@@ -28,16 +28,12 @@ NETS = {
 each_net = pytest.mark.parametrize("name", NETS)
 
 
-def numbers(tree, seed=5):
-    return jax.tree.map(lambda leaf: floats(*leaf.shape, seed=seed), tree)
-
-
 def prepare(name):
     """Return parameters, the outputs' spec and a carry to start from."""
     net = NETS[name]
     params, _ = jax.eval_shape(net.init, KEY, X)
     (y, carry), _ = jax.eval_shape(net.apply, params, {}, X)
-    return numbers(params), y, numbers(carry, seed=6)
+    return normal_like(params, seed=5), y, normal_like(carry, seed=15)
 
 
 def weighted(name):
@@ -72,7 +68,7 @@ def same(left, right, tolerance):
 @given(lengths=st.lists(st.integers(0, TIME), min_size=BATCH, max_size=BATCH), seed=st.integers(0, 99))
 def test_a_padded_batch_equals_its_sequences_run_alone(name, lengths, seed):
     params, y, carry = prepare(name)
-    weights = numbers((y, carry), seed=seed)
+    weights = normal_like((y, carry), seed=seed)
     values = floats(BATCH, TIME, WIDTH, seed=seed)
     for i, length in enumerate(lengths):
         values[i, length:] = (np.nan, np.inf, 1e30)
@@ -97,7 +93,7 @@ def test_a_padded_batch_equals_its_sequences_run_alone(name, lengths, seed):
 @each_net
 def test_padding_does_not_change_a_bit(name):
     params, y, carry = prepare(name)
-    lengths, weights = np.array([0, 2, 4], np.int32), numbers((y, carry))
+    lengths, weights = np.array([0, 2, 4], np.int32), normal_like((y, carry), seed=5)
     behind = np.arange(TIME)[None, :, None] >= lengths[:, None, None]
     zeros, garbage = (RUNS[name](params, np.where(behind, v, X), lengths, carry, weights) for v in (0.0, np.nan))
     for a, b in zip(jax.tree.leaves(zeros), jax.tree.leaves(garbage), strict=True):
@@ -111,7 +107,7 @@ def test_padding_does_not_change_a_bit(name):
 def test_two_pieces_with_the_carry_passed_on_equal_the_whole(name, cut, lengths):
     params, y, carry = prepare(name)
     lengths = np.array(lengths, np.int32)
-    weights = numbers((y, carry))
+    weights = normal_like((y, carry), seed=5)
 
     @jax.jit
     def both(params, x, lengths):

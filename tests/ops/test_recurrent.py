@@ -1,7 +1,6 @@
 """Recurrent scans: values and every derivative against the plain loop over a cell's step, in float64."""
 
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +14,7 @@ from jaxnets import Padded
 from jaxnets.ops.recurrent import GRU, LSTM, RNN_RELU, RNN_TANH, recurrent_scan
 from jaxnets.tracing.jaxprs import scan_parts
 from tests.once import once
-from tests.oracle import floats
+from tests.oracle import floats, normal_like, variables
 
 WIDTH, FEATURES = 3, 2
 KINDS = {
@@ -40,16 +39,6 @@ def plain(cell, params, carry, x, mask, reverse):
     return jax.lax.scan(step, carry, (x, jnp.ones(x.shape[:2], bool) if mask is None else mask), reverse=reverse)
 
 
-def numbers(tree, seed=0, dtype: Any = np.float32):
-    """Return normal numbers in the structure and the shapes of a tree."""
-    return jax.tree.map(lambda leaf: floats(*leaf.shape, seed=seed).astype(dtype), tree)
-
-
-def parameters(net, x):
-    """Return parameters of a cell or a layer, drawn by NumPy."""
-    return numbers(jax.eval_shape(net.init, jax.random.key(0), x))
-
-
 def drawn(kind, time, batch, lengths=None, seed=0):
     """Return (parameters, carry, inputs), a direction of the same structure, and the mask."""
     cell = KINDS[kind][1]
@@ -57,7 +46,7 @@ def drawn(kind, time, batch, lengths=None, seed=0):
     carry = jax.eval_shape(lambda: cell.initial_carry(batch, jnp.float64))
     like = params, carry, jax.ShapeDtypeStruct((time, batch, WIDTH), jnp.float64)
     mask = None if lengths is None else np.arange(time)[:, None] < np.array(lengths, int)[None]
-    return numbers(like, seed, np.float64), numbers(like, seed + 1, np.float64), mask
+    return normal_like(like, seed=seed, dtype=np.float64), normal_like(like, seed=seed + 9, dtype=np.float64), mask
 
 
 def same(actual, expected, tolerance=1e-12):
@@ -170,7 +159,7 @@ def test_nan_is_handed_on_to_later_steps_of_the_same_sequence(kind):
     scan, cell = KINDS[kind]
     x = floats(4, 2, WIDTH)
     x[1, 0] = np.nan
-    _, y = jax.jit(lambda params, x: scan(params, cell.initial_carry(2, x.dtype), x))(parameters(cell, x[0]), x)
+    _, y = jax.jit(lambda params, x: scan(params, cell.initial_carry(2, x.dtype), x))(variables(cell, x[0]), x)
     np.testing.assert_array_equal(np.isnan(y).any(-1), [[False, False], *[[True, False]] * 3])
 
 
@@ -204,7 +193,7 @@ def test_bfloat16_is_near_float32(kind):
     def both(*wide):
         return run(*jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), wide)), run(*wide)
 
-    narrow, wide = once(both, parameters(cell, x[0]), x)
+    narrow, wide = once(both, variables(cell, x[0]), x)
     assert {leaf.dtype for leaf in jax.tree.leaves(narrow)} == {jnp.dtype(jnp.bfloat16)}
     same(jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), narrow), wide, 4e-2)
 
@@ -218,7 +207,7 @@ def test_weight_gradients_are_single_products(kind):
     def total(params, x):
         return scan(params, cell.initial_carry(4, x.dtype), x)[1].sum()
 
-    program = jax.make_jaxpr(jax.grad(total, (0, 1)))(parameters(cell, x[0]), x)
+    program = jax.make_jaxpr(jax.grad(total, (0, 1)))(variables(cell, x[0]), x)
     loops = [eqn for eqn in program.eqns if eqn.primitive.name == "scan"]
     scans = [scan_parts(loop) for loop in loops]
     products = [str(each.body).count("dot_general") for each in scans]
@@ -229,7 +218,7 @@ def test_weight_gradients_are_single_products(kind):
 
 def test_export_to_another_platform():
     x = floats(5, 4, WIDTH)
-    params = {kind: parameters(KINDS[kind][1], x[0]) for kind in ("lstm", "gru")}
+    params = {kind: variables(KINDS[kind][1], x[0]) for kind in ("lstm", "gru")}
 
     @jax.jit
     @jax.grad
@@ -254,7 +243,7 @@ def test_layers_scan_with_their_cells_own_and_others_step_by_step():
     for cell in (jn.rnn_cell(FEATURES), jn.lstm_cell(FEATURES)):
         bare = jn.Cell(cell.init, cell.step, cell.initial_carry, cell.features)
         hows = [{"reverse": reverse, "return_sequences": reverse, "return_carry": True} for reverse in (True, False)]
-        params = parameters(jn.recurrent(cell), x)[0]
+        params = variables(jn.recurrent(cell), x)[0]
 
         def both(params, x, cells=(cell, bare), hows=hows):
             return [[jn.recurrent(cell, **how).apply(params, {}, x)[0] for how in hows] for cell in cells]
