@@ -3,6 +3,7 @@
 import gc
 import itertools
 import os
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -28,6 +29,11 @@ def pytest_configure(config: pytest.Config) -> None:
         if jaxlib.version.__version_info__ < (0, 11):  # later an unknown flag, at which XLA ends the process
             flags.append("--xla_cpu_use_fusion_emitters=false")
         os.environ["XLA_FLAGS"] = " ".join(flags)
+
+
+def pytest_sessionstart() -> None:
+    """Let Ctrl-C raise, as tests send it: a shell starts commands in the background with SIGINT ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

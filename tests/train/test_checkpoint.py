@@ -392,8 +392,6 @@ def test_ctrl_c_saves_and_the_run_goes_on(undisturbed, tmp_path):
         if number == 1:
             signal.raise_signal(signal.SIGINT)
 
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
     interrupt = jn.train.Callback(on_epoch_end=press)
     _, history = jn.train.run(PROGRAM, key=KEY, callbacks=[interrupt, save(tmp_path, overhead=1e-6)])
     assert len(history["loss"]) == 2

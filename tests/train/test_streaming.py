@@ -160,8 +160,6 @@ def test_a_run_broken_off_in_the_middle_of_an_epoch_goes_on_from_the_one_before(
 
 @pytest.mark.slow
 def test_ctrl_c_ends_behind_the_epoch_and_the_run_goes_on(regular, undisturbed, tmp_path):
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
     press = jn.train.Callback(on_epoch_end=lambda number, run, row: signal.raise_signal(signal.SIGINT))
     _, history = jn.train.run(regular, key=KEY, callbacks=[press, save(tmp_path)])
     assert len(history["loss"]) == 1
