@@ -80,6 +80,10 @@ def make_train_step(
         A function that returns the next train state, the batch's outputs, and the parts of the objective by name,
         with the whole objective as `loss`.
 
+    Raises:
+        NetError: when a step is traced, for a train state that was started with other options, as a net raises, and as
+            an optimizer does that asks for unknown arguments.
+
     >>> import jax, jax.numpy as jnp, jaxnets as jn, optax
     >>> net, adam = jn.dense(2), optax.adam(1e-2)
     >>> train_step = jax.jit(make_train_step(net, jn.objective(jn.losses.cross_entropy), adam))
@@ -90,6 +94,7 @@ def make_train_step(
     """
 
     def step_fn(before: TrainState, batch: Batch) -> tuple[TrainState, Any, Parts]:
+        _check_started(options, before)
         key = jax.random.fold_in(before.key, before.step)
         learned, frozen = split_frozen(before.params, options.freeze)
 
@@ -207,6 +212,22 @@ def revert_nonfinite(before: TrainState, after: TrainState) -> TrainState:
     return jax.tree.map(lambda last, first: jnp.where(finite, last, first), *both)
 
 
+def _check_started(options: Options, state: TrainState) -> None:
+    """Check that a train state has what the options of its steps need."""
+    needed = {
+        "failed": options.halt_on_nonfinite,
+        "scale": options.loss_scale is not None,
+        "ema": options.ema_decay is not None,
+        "plateau": options.plateau is not None,
+    }
+    if absent := [name for name, needs in needed.items() if needs and getattr(state, name) is None]:
+        hint = "jn.train.start(net, optimizer, x, options, key=key) makes one; then replace its parts"
+        raise NetError(
+            f"expects a train state started with the same options, got one without {', '.join(absent)}; {hint}",
+            label="make_train_step",
+        )
+
+
 def _check_step(
     options: Options, before: TrainState, after: TrainState, loss: jax.Array, finite: jax.Array
 ) -> tuple[TrainState, jax.Array]:
@@ -223,7 +244,7 @@ def _check_step(
     # A skipped step counts as a step, but leaves the network's state; a halted run counts no further steps.
     state = jax.tree.map(lambda new, old: jnp.where(taken, new, old), after.state, before.state)
     after = replace(after, state=state, step=jnp.where(halted, before.step, after.step))
-    if options.loss_scale is not None and before.scale is not None:
+    if options.loss_scale is not None:
         scale = options.loss_scale.update(before.scale, finite)
         after = replace(after, scale=jax.tree.map(lambda new, old: jnp.where(halted, old, new), scale, before.scale))
     return after, taken

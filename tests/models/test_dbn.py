@@ -1,5 +1,7 @@
 """The deep belief network: greedy pretraining, fine-tuning, and what it generates."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -82,7 +84,7 @@ def tune(net, params, x, y, steps=60):
     """Return parameters after full-batch steps of Adam from given ones."""
     adam, total = optax.adam(0.01), jn.objective(jn.losses.cross_entropy)
     step = jn.train.make_train_step(net, total, adam)
-    run = jn.train.TrainState(params, {}, adam.init(params), KEY, jnp.zeros((), jnp.int32))
+    run = replace(jn.train.start(net, adam, x, key=KEY), params=params, opt_state=adam.init(params))
     batch = jn.train.Batch(x, y, jnp.ones(len(x)))
     return jax.jit(lambda run: jax.lax.scan(lambda run, _: (step(run, batch)[0], None), run, length=steps)[0])(
         run

@@ -478,3 +478,17 @@ def test_what_data_makes_is_an_option():
     mixed = jn.data.mixup(0.4, num_classes=3)
     one = program(SMALL, augment=jn.data.noise(0.1), batch_augment=mixed, sampler=jn.data.balanced(3))
     assert np.isfinite(whole(one, KEY)[1]["loss"]).all()
+
+
+def test_a_step_refuses_a_train_state_started_with_other_options():
+    model, adam, batch = jn.dense(3), optax.adam(0.1), jn.train.Batch(X, Y, jnp.ones(len(X)))
+    plain = jn.train.Options(halt_on_nonfinite=False)
+    state = jax.eval_shape(lambda: jn.train.start(model, adam, X, plain, key=KEY))
+    jax.eval_shape(jn.train.make_train_step(model, OBJECTIVE, adam, plain), state, batch)
+    for options, absent in (
+        (jn.train.Options(), "failed"),
+        (jn.train.Options(loss_scale=jn.train.LossScale()), "failed, scale"),
+        (jn.train.Options(halt_on_nonfinite=False, ema_decay=0.9), "ema"),
+    ):
+        with pytest.raises(jn.NetError, match=f"expects a train state .* without {absent}; jn.train.start"):
+            jax.eval_shape(jn.train.make_train_step(model, OBJECTIVE, adam, options), state, batch)
