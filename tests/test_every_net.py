@@ -306,6 +306,8 @@ def test_gradients_agree_with_finite_differences(subject: Subject):
     case = subject.case
     if not case.differentiable:
         return
+    # Outside the context below, in which the shared program would be compiled again.
+    drawn = subject.values()["made"]
     with jax.enable_x64(True):
         rng = np.random.default_rng(0)
         leaves, structure = jax.tree.flatten(case.x)
@@ -324,7 +326,7 @@ def test_gradients_agree_with_finite_differences(subject: Subject):
         def wide(leaf, like):
             return np.asarray(leaf).astype(like.dtype)
 
-        made = jax.tree.map(wide, subject.values()["made"], jax.eval_shape(net.init, KEY, put(inputs)))
+        made = jax.tree.map(wide, drawn, jax.eval_shape(net.init, KEY, put(inputs)))
         programs = [str(jax.make_jaxpr(partial(outputs, train=train))(*made, inputs)) for train in (False, True)]
         at, state = (made[0], inputs), made[1]
         for train in (False, True)[: len(set(programs))]:  # most networks do the same in both

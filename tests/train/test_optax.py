@@ -73,11 +73,12 @@ MADE: dict[str, Callable[[Any], optax.GradientTransformation]] = {
     "split_real_and_imaginary": lambda make: make(SGD),
     "stateless": lambda make: make(lambda updates, params: jax.tree.map(lambda leaf: -0.1 * leaf, updates)),
     "stateless_with_tree_map": lambda make: make(lambda update, param: -0.1 * update),
+    "keep_params_nonnegative": lambda make: optax.chain(SGD, make()),  # the last: it bounds updates, not gradients
     "trace": lambda make: optax.chain(make(0.5), optax.scale(-0.05)),
     "with_extra_args_support": lambda make: make(SGD),
     **{
         name: lambda make: optax.chain(make(), SGD)
-        for name in ("add_decayed_weights", "apply_every", "centralize", "identity", "keep_params_nonnegative",
+        for name in ("add_decayed_weights", "apply_every", "centralize", "identity",
                      "normalize_by_update_norm", "zero_nans")
     },
 }  # fmt: skip
