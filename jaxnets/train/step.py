@@ -244,7 +244,7 @@ def _check_step(
     # A skipped step counts as a step, but leaves the network's state; a halted run counts no further steps.
     state = jax.tree.map(lambda new, old: jnp.where(taken, new, old), after.state, before.state)
     after = replace(after, state=state, step=jnp.where(halted, before.step, after.step))
-    if options.loss_scale is not None:
+    if options.loss_scale is not None and before.scale is not None:
         scale = options.loss_scale.update(before.scale, finite)
         after = replace(after, scale=jax.tree.map(lambda new, old: jnp.where(halted, old, new), scale, before.scale))
     return after, taken
