@@ -12,6 +12,7 @@ from jaxnets.core.errors import check_count
 from jaxnets.core.layer import labeled, layer
 from jaxnets.core.net import Net, Params
 from jaxnets.layers.inputs import channels_of
+from jaxnets.ops.extrema import max_along
 
 Initializer = jax.nn.initializers.Initializer
 
@@ -69,7 +70,7 @@ def maxout(
     """Take the maximum of several affine maps, along the last axis: y_f = max_k (x W_k + b_k)_f.
 
     Maxout is a layer and an activation in one: it can learn any convex piecewise linear activation with `pieces`
-    pieces. Pieces that tie share the gradient.
+    pieces. Of pieces that tie, the first receives the gradient.
 
     Args:
         features: width of the output, at least 1.
@@ -115,7 +116,7 @@ def maxout(
         return y.reshape(*y.shape[:-1], pieces, features)
 
     inits = each_piece(kernel_init, 1), each_piece(bias_init, 0)
-    return affine(shapes, product, *inits, finish=lambda y: jnp.max(y, axis=-2))
+    return affine(shapes, product, *inits, finish=lambda y: max_along(y, -2))
 
 
 def affine(

@@ -1,5 +1,6 @@
 """Pooling layers."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, overload
 
@@ -23,6 +24,7 @@ from jaxnets.layers.windows import (
     spread,
 )
 from jaxnets.ops import pool as ops
+from jaxnets.ops.extrema import max_along
 
 
 @labeled
@@ -178,8 +180,8 @@ def global_max_pool(x: Any) -> jax.Array: ...
 def global_max_pool(x: Any = None) -> jax.Array | Net:
     """Take the maximum of each channel over all positions: `(batch, *spatial, channels)` to `(batch, channels)`.
 
-    Equal maxima share the gradient equally, as in `jnp.max` and `torch.amax`. As a layer, write it with or without a
-    call.
+    The gradient goes to the first of equal maxima in row-major order, as in `max_pool`. As a layer, write it with or
+    without a call.
 
     Raises:
         NetError: for input without spatial axes, empty input, or integer input.
@@ -190,8 +192,9 @@ def global_max_pool(x: Any = None) -> jax.Array | Net:
     """
     if x is None:
         return as_net(global_max_pool)
-    rank = _nonempty_rank("global_max_pool", x)
-    return jnp.max(jnp.asarray(x), axis=tuple(range(1, 1 + rank)))
+    _nonempty_rank("global_max_pool", x)
+    x = jnp.asarray(x)
+    return max_along(x.reshape(x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1]), 1)
 
 
 def _nonempty_rank(label: str, x: Any, rank: int | None = None) -> int:

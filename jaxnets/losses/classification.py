@@ -215,7 +215,7 @@ def focal(outputs: Any, targets: Any, *, gamma: Any = 2.0, alpha: Any = None) ->
         refuse(alpha, lambda a: (a < 0) | (a > 1), "expects alpha in [0, 1], got {}")
         alpha = option(alpha, outputs)
     # Finite logits give the factor (1 − p_t)^γ finite derivatives even for logits of ±∞.
-    finite = jnp.clip(outputs, -1e30, 1e30)
+    finite = jax.lax.clamp(option(-1e30, outputs), outputs, option(1e30, outputs))
     # log(1 − p_t) without cancellation: t picks σ(−o), 1 − t picks σ(o).
     log_rest = jax.nn.logsumexp(
         jnp.stack([jax.nn.log_sigmoid(finite), jax.nn.log_sigmoid(-finite)], axis=-1),

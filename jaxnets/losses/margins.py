@@ -4,12 +4,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from jaxnets.core.checks import refuse
 from jaxnets.core.errors import NetError, concrete, is_traced
 from jaxnets.losses.checks import integer_targets, named, option, others, over_batch, pick, same_shape
 from jaxnets.losses.labels import takes_labels, takes_targets
+from jaxnets.ops.extrema import max_along, positive_part
 
 
 def _check_signs(targets: Any) -> None:
@@ -36,7 +36,7 @@ def hinge(outputs: Any, targets: Any) -> jax.Array:
     >>> print(hinge(jnp.array([0.5, 2.0, 2.0]), jnp.array([1, 1, -1])))
     [0.5 0.  3. ]
     """
-    return over_batch(optax.losses.hinge_loss(*_signed(outputs, targets)))
+    return over_batch(_excess(outputs, targets))
 
 
 @takes_targets(_check_signs)
@@ -58,7 +58,7 @@ def squared_hinge(outputs: Any, targets: Any) -> jax.Array:
     >>> print(squared_hinge(jnp.array([0.5, 2.0, 2.0]), jnp.array([1, 1, -1])))
     [0.25 0.   9.  ]
     """
-    return over_batch(jnp.square(optax.losses.hinge_loss(*_signed(outputs, targets))))
+    return over_batch(jnp.square(_excess(outputs, targets)))
 
 
 @takes_targets(_check_signs)
@@ -82,7 +82,7 @@ def perceptron(outputs: Any, targets: Any) -> jax.Array:
     >>> print(perceptron(jnp.array([0.5, -2.0]), jnp.array([1, 1])))
     [0. 2.]
     """
-    return over_batch(optax.losses.perceptron_loss(*_signed(outputs, targets)))
+    return over_batch(_excess(outputs, targets, 0))
 
 
 @takes_targets(_check_signs)
@@ -148,7 +148,7 @@ def multiclass_hinge(outputs: Any, targets: Any, *, margin: Any = 1.0, power: An
     rest = others(labels, outputs) & ~jnp.isneginf(outputs)
     # The true class and scores of −∞ are replaced before max(0, ·), so that no NaN reaches the gradient.
     excess = jnp.where(rest, outputs - pick(outputs, labels)[..., None] + option(margin, outputs), 0)
-    excess = jnp.where(rest, jnp.maximum(excess, 0), 0)
+    excess = jnp.where(rest, positive_part(excess), 0)
     return over_batch((excess if power == 1 else jnp.square(excess)).sum(axis=-1))
 
 
@@ -178,10 +178,16 @@ def crammer_singer_hinge(outputs: Any, targets: Any, *, margin: Any = 1.0) -> ja
     concrete(margin)
     outputs, labels = integer_targets(outputs, targets)
     # The best wrong score; −∞ if all wrong classes score −∞.
-    worst = jnp.where(others(labels, outputs), outputs, -jnp.inf).max(axis=-1)
+    worst = max_along(jnp.where(others(labels, outputs), outputs, -jnp.inf), -1)
     some = ~jnp.isneginf(worst)
     excess = jnp.where(some, worst, 0) - pick(outputs, labels) + option(margin, outputs)
-    return over_batch(jnp.where(some, jnp.maximum(excess, 0), 0))
+    return over_batch(jnp.where(some, positive_part(excess), 0))
+
+
+def _excess(outputs: Any, targets: Any, margin: int = 1) -> jax.Array:
+    """Return max(0, margin − t o)."""
+    outputs, targets = _signed(outputs, targets)
+    return positive_part(margin - targets * outputs)
 
 
 def _signed(outputs: Any, targets: Any) -> tuple[jax.Array, jax.Array]:

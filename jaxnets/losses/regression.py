@@ -99,7 +99,7 @@ def huber(outputs: Any, targets: Any, *, delta: Any = 1.0) -> jax.Array:
     """
     check_positive("delta", delta)
     outputs, targets = same_shape(outputs, targets)
-    return over_batch(optax.losses.huber_loss(outputs, targets, delta=option(delta, outputs)))
+    return over_batch(_huber(outputs - targets, option(delta, outputs)))
 
 
 @named
@@ -128,7 +128,7 @@ def smooth_l1(outputs: Any, targets: Any, *, beta: Any = 1.0) -> jax.Array:
     check_positive("beta", beta)
     outputs, targets = same_shape(outputs, targets)
     beta = option(beta, outputs)
-    return over_batch(optax.losses.huber_loss(outputs, targets, delta=beta)) / beta
+    return over_batch(_huber(outputs - targets, beta)) / beta
 
 
 @named
@@ -242,3 +242,11 @@ def _direction(x: jax.Array) -> jax.Array:
     x = x / jnp.where(largest > 0, largest, 1)
     square = jnp.square(x).sum(axis=-1, keepdims=True)
     return x * jax.lax.rsqrt(jnp.where(square > 0, square, 1))
+
+
+def _huber(error: jax.Array, delta: jax.Array) -> jax.Array:
+    """Return ½ e² for |e| ≤ δ, δ (|e| − ½ δ) beyond."""
+    size = magnitude(error)
+    # Of the constant where |e| is infinite, so that no ∞ − ∞ reaches the gradient.
+    inside = jnp.where(size < delta, size, delta)
+    return jnp.square(inside) / 2 + delta * (size - inside)

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
+from jaxnets.ops.extrema import positive_part
+
 SAMPLE = 16
 """The shift of the variance is the mean of one value in this many."""
 
@@ -50,7 +52,7 @@ def moments(x: jax.Array, axes: Sequence[int], mask: jax.Array | None = None) ->
         shift = shift + average(x - shift, axes, mask)
     deviation = x - shift
     rest = average(deviation, axes, mask)
-    return shift, rest, jnp.maximum(average(jnp.square(deviation), axes, mask) - jnp.square(rest), 0)
+    return shift, rest, positive_part(average(jnp.square(deviation), axes, mask) - jnp.square(rest))
 
 
 def average(values: jax.Array, axes: Sequence[int], mask: jax.Array | None = None) -> jax.Array:

@@ -193,23 +193,21 @@ def _maximum(x: jax.Array, windows: Windows) -> jax.Array:
 @_maximum.defjvp
 def _(windows: Windows, primals: tuple[Any], tangents: tuple[Any]) -> tuple[Any, Any]:
     (x,), (dx,) = primals, tangents
-    y = _maximum(x, windows)
     # The backward pass compares indices again: cheaper than keeping a mask for every element as a residual.
     linear = jax.checkpoint(lambda dx, choice: window_sum(dx, windows, choice), prevent_cse=False)
-    # Without barriers XLA computes the maxima again for the indices, and parts of these twice.
-    choice = _argmax(x, lax.optimization_barrier(y), windows, margins(x.shape[1:-1], windows))
-    return y, linear(dx, lax.optimization_barrier(choice))
+    choice = _argmax(x, windows, margins(x.shape[1:-1], windows))
+    return _maximum(x, windows), linear(dx, lax.optimization_barrier(choice))
 
 
-def _argmax(x: jax.Array, y: jax.Array, windows: Windows, edges: Pairs, axis: int = 1) -> jax.Array:
+def _argmax(x: jax.Array, windows: Windows, edges: Pairs, axis: int = 1) -> jax.Array:
     """Return the index of the first maximum in each window, with `edges` of `NO_WINDOW` around.
 
     Along each axis, windows that extend over an end are handled apart from the others, so that only their input is
     padded: XLA computes the comparisons ten times slower if padding is fused with them.
     """
     if axis == x.ndim - 1:
-        return _first_index(y, window_elements(x, windows, -np.inf))
-    n, m, (low, high) = x.shape[axis], y.shape[axis], edges[axis - 1]
+        return _first_index(window_elements(x, windows, -np.inf))
+    n, m, (low, high) = x.shape[axis], windows.out(x.shape[1:-1])[axis - 1], edges[axis - 1]
     stride, before = windows.stride[axis - 1], windows.padding[axis - 1][0]
     reach, parts = windows.dilation[axis - 1] * (windows.size[axis - 1] - 1) + 1, []
     # Windows from `first` to before `last` lie inside the array.
@@ -226,24 +224,27 @@ def _argmax(x: jax.Array, y: jax.Array, windows: Windows, edges: Pairs, axis: in
         over = (min(max(0, -begin), end - begin), min(max(0, end - n), end - begin))
         seen = pad(seen, [over if k == axis else (0, 0) for k in range(x.ndim)], -np.inf)
         # The windows' padding along this axis is now part of `seen`.
-        parts.append(_argmax(seen, lax.slice_in_dim(y, start, stop, 1, axis), unpadded, edges, axis + 1))
+        parts.append(_argmax(seen, unpadded, edges, axis + 1))
     # Join the parts, and add the margins along this axis, or crop where these are negative.
     ends = [
-        [jnp.full((*y.shape[:axis], more, *parts[0].shape[axis + 1 :]), NO_WINDOW, parts[0].dtype)] if more > 0 else []
+        [jnp.full((*parts[0].shape[:axis], more, *parts[0].shape[axis + 1 :]), NO_WINDOW, parts[0].dtype)]
+        if more > 0
+        else []
         for more in (low, high)
     ]
     whole = lax.concatenate([*ends[0], *parts, *ends[1]], axis)
     return lax.slice_in_dim(whole, max(0, -low), whole.shape[axis] - max(0, -high), 1, axis)
 
 
-def _first_index(y: jax.Array, elements: list[jax.Array]) -> jax.Array:
-    """Return the index of the first element that equals the maximum y; where y is NaN, of the first NaN or ∞."""
-    # An element is not the maximum if it is less than it; NaN is not less than ∞.
-    bound = jnp.where(jnp.isnan(y), np.asarray(np.inf, y.dtype), y)
+def _first_index(elements: list[jax.Array]) -> jax.Array:
+    """Return the index of the first maximum, where the first NaN counts as such."""
+    # A running maximum, instead of a search for the elements that equal it: XLA computes the elements again in this
+    # program, after a batch norm possibly with other rounding, and then none may equal the maximum computed elsewhere.
     integer = np.min_scalar_type(-len(elements)).type
-    choice = jnp.full(y.shape, len(elements) - 1, integer)
-    # From the last element to the first, so that the first maximum wins.
-    for index, element in reversed([*enumerate(elements[:-1])]):
-        choice = jnp.where(element < bound, choice, integer(index))
+    largest, choice = elements[0], jnp.zeros(elements[0].shape, integer)
+    for index, element in enumerate(elements[1:], start=1):
+        # Unless it is at most the largest so far, or that is NaN; so NaN, of which neither is true, replaces a number.
+        replaces = ~((element <= largest) | (largest != largest))
+        largest, choice = jnp.where(replaces, element, largest), jnp.where(replaces, integer(index), choice)
     # A remainder changes nothing, but XLA considers it expensive, and so does not recompute the index per position.
-    return lax.rem(choice, integer(np.iinfo(integer).max)) if y.shape[-1] < FEW_CHANNELS else choice
+    return lax.rem(choice, integer(np.iinfo(integer).max)) if choice.shape[-1] < FEW_CHANNELS else choice
