@@ -17,12 +17,12 @@ OPENING = """# Benchmarks
 Written by `python -m experiments.benchmarks report` from the measurements in `experiments/benchmarks/results/`.
 
 Every contestant builds the same network: its parameters and multiply-adds are counted and compared with exact values
-before anything is timed. Contestants of a row take turns in one process; each row runs in its own process.
-Times are medians; a ratio is a peer's time over ours, with a 95 % interval by resampling turns. Above 1 jaxnets is
-faster. PyTorch is the faster of eager and `torch.compile`; the peer on JAX is the fastest of Flax Linen, Flax NNX,
-Equinox, Haiku and Keras, in sweeps the faster of Flax's and Equinox's `vmap`. Peak is the share of the largest matrix
-product in that run that a training step reaches, by its floating-point operations. First turns, which compile, do not
-count. Memory is the peak of a turn above what the process held before.
+before anything is timed. The contestants of a row take turns in one process; each row runs in a separate process.
+Times are medians; a ratio is a peer's time over ours, with a 95 % interval from resampling turns. Above 1, jaxnets is
+faster. "PyTorch" is the faster of eager and `torch.compile`; "best on JAX" is the fastest of Flax Linen, Flax NNX,
+Equinox, Haiku and Keras, and in sweeps the faster of Flax's and Equinox's `vmap`. "Peak" is the floating-point rate of
+a training step as a share of that of the largest matrix product in the same run. First turns, which compile, do not
+count. "Memory" is the peak of a turn above what the process used before.
 
 Measure on your own machine, CPU or one GPU:
 
@@ -204,7 +204,8 @@ def _growth(name: str, results: Any) -> list[str]:
         return []
     return [
         "### Growth\n",
-        f"Time grows by a power of the floating-point operations; 1 is linear, the goal is at most {GROWTH:g}.\n",
+        "Time grows as a power of the floating-point operations; a power of 1 is linear, and the goal is "
+        f"at most {GROWTH:g}.\n",
         "| what grows | work | sizes | power | linear |\n|---|---|---|---|---|\n" + "\n".join(rows) + "\n",
         f"![Time over work for each kind of growth](figures/benchmarks/{name}-growth.png)\n",
     ]
