@@ -5,8 +5,7 @@ from typing import Any
 
 import jax
 
-# Not level 0: see `tests/conftest.py`.
-QUICKLY = {"xla_backend_optimization_level": 1, "xla_llvm_disable_expensive_passes": True}
+QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 def once(function: Callable[..., Any], *args: Any) -> Any:
