@@ -480,7 +480,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "freezing everything by a bool": (
         train(freeze=True),
-        ["program expects for freeze patterns of paths", "bool True"],
+        ["program expects patterns of paths for freeze", "bool True"],
     ),
     "the former exception to a pattern": (train(but="head/**"), ["program has no argument but"]),
     "a share for validation": (
@@ -495,7 +495,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "a table with text": (
         train((pandas.DataFrame({"a": [1, 2], "color": ["red", "white"]}), [0, 1])),
-        ["numbers in the inputs of data, got a table with color, which are none", "pandas.factorize"],
+        ["numbers in the inputs of data, got a table with other values in color", "pandas.factorize"],
     ),
     "a table alone": (train(pandas.DataFrame({"x": [1.0]})), ["got DataFrame (1, 1)", "data.drop(columns='y')"]),
     "ragged lists": (

@@ -1,4 +1,4 @@
-"""Checks that layers, losses and options share, each with the error that it raises."""
+"""Checks shared by layers, losses and options, with the errors that they raise."""
 
 import functools
 import inspect
@@ -93,7 +93,7 @@ def refuse(x: Any, bad: Callable[[np.ndarray], Any], expects: str) -> None:
 
     Args:
         x: the array.
-        bad: a function that is true where a value is wrong.
+        bad: a function that returns true where a value is wrong.
         expects: the message of the error, with `{}` in place of the first wrong value.
 
     Raises:
@@ -105,19 +105,19 @@ def refuse(x: Any, bad: Callable[[np.ndarray], Any], expects: str) -> None:
 
 
 def name_of(function: Any) -> str:
-    """Return the name that a loss or penalty is reported by; for a `functools.partial`, that of the function inside."""
+    """Return the name under which a loss or penalty is reported; a `functools.partial` has that of its function."""
     while isinstance(function, functools.partial):
         function = function.func
     return getattr(function, "__name__", type(function).__name__).strip("<>")
 
 
 def check_function(name: str, function: Any, form: str) -> None:
-    """Check that an option is `None` or a function that can be called with the arguments it will get.
+    """Check that an option is `None`, or a function that accepts the arguments it will get.
 
     Args:
-        name: the option.
+        name: the name of the option.
         function: its value.
-        form: the arguments and the result, `(key, example) -> example`.
+        form: the arguments and the result, such as `(key, example) -> example`.
 
     Raises:
         NetError: if it can't be called with these arguments.
@@ -139,10 +139,10 @@ def check_function(name: str, function: Any, form: str) -> None:
 
 
 def is_uncalled(thing: Any) -> bool:
-    """Tell whether a value is a function of this library that should have been called: `jn.data.flip` for `flip()`."""
+    """Tell whether a value is a function of this library that was not called: `jn.data.flip` instead of `flip()`."""
     if not isinstance(thing, types.FunctionType):
         return False
     makers = ("jaxnets.models", "jaxnets.metrics", "jaxnets.data", "jaxnets.train")
-    # A function that a call has made is not in its module under its name.
+    # A function returned by a call is not an attribute of its module.
     public = getattr(sys.modules.get(thing.__module__), thing.__name__, None)
     return thing.__module__.startswith(makers) and public is thing and not thing.__name__.startswith("_")

@@ -17,10 +17,10 @@ from jaxnets.core.errors import is_traced
 from jaxnets.tracing.jaxprs import primitives
 
 CAPACITY = 16
-"""Functions in the cache: each holds some 200 memory mappings, and Linux gives a process 65,530."""
+"""The most functions in the cache: each holds about 200 memory mappings, and Linux allows a process 65,530."""
 
 FULL = 0.8
-"""The share of these mappings above which a warning is given."""
+"""The fraction of these mappings above which a warning is issued."""
 
 # Least recently used first.
 _cache: dict[Ingredients, "_Entry"] = {}
@@ -30,12 +30,12 @@ _lock = RLock()
 
 @dataclass(frozen=True, eq=False)
 class _Entry:
-    """What is kept of a function.
+    """The cache entry of a function.
 
     Attributes:
         key: the function, its static arguments, and the shapes of its arrays.
-        jitted: the function by `jax.jit`.
-        executables: by trace and placement of the arrays, if the function is compared `by_program`.
+        jitted: the function wrapped in `jax.jit`.
+        executables: by trace and placement of the arrays, if the function is compiled `by_program`.
         alive: weak references to the parts of the key that are compared by identity.
     """
 
@@ -73,7 +73,7 @@ class Compiled:
         return known[traced.jaxpr, placement]
 
     def _lend(self, use: Callable[..., Any], arrays: tuple[Any, ...]) -> Any:
-        # If this call is traced, `function` reads the static arguments from `lent`; afterwards JAX keeps it empty.
+        # While JAX traces this call, `function` reads the static arguments from `lent`. JAX keeps `lent`, so empty it.
         lent = _Lent(self.key, self.static)
         try:
             return use(lent, *arrays)
@@ -82,7 +82,7 @@ class Compiled:
 
 
 class _Lent:
-    """Static arguments for the duration of one call: JAX keeps this object, which must not keep them alive."""
+    """Static arguments for the duration of one call. JAX keeps this object, so it must not keep them alive."""
 
     def __init__(self, key: Ingredients, static: tuple[Any, ...]) -> None:
         self.key, self.static = key, static
@@ -114,7 +114,7 @@ def compiled(
         arrays: pytrees; only their structure, shapes and dtypes are read.
         donate: the positions of the arrays whose memory the function may reuse.
         by_program: reuse the executable of another function that lowers to the same program, such as the same code
-            defined again in a notebook. The function is then traced and lowered to find out, and each call costs some
+            defined again in a notebook. The function is then traced and lowered to find out, and each call costs about
             0.4 ms more.
 
     Warns:
@@ -154,11 +154,11 @@ def _entry(function: Callable[..., Any], key: Ingredients, donate: tuple[int, ..
         return function(*lent.static, *arrays)
 
     run.__name__ = run.__qualname__ = function.__name__
-    # A new function each time: JAX holds the code it compiled for a function as long as the function lives.
+    # A new function each time: JAX keeps the code compiled for a function as long as the function lives.
     jitted = jax.jit(run, static_argnums=0, donate_argnums=[number + 1 for number in donate])
-    # If one of the objects compared by identity dies, no key can equal this one any more.
+    # Once an object compared by identity dies, no other key can equal this one.
     weak = [each.get() for each in key.held if isinstance(each.get, weakref.ref)]
-    cache = _cache  # a global is gone when objects die at exit
+    cache = _cache  # at exit, globals are cleared before all objects have died
     return _Entry(key, jitted, {}, [weakref.ref(each, lambda _: cache.pop(key, None)) for each in weak])
 
 
@@ -190,5 +190,5 @@ def _check_mappings() -> None:
         text = (
             f"this process uses over {FULL:.0%} of the {most} memory mappings that Linux allows, and dies beyond them"
         )
-        cause = "compiled functions hold them: of jax.jit on ever new functions, or of loops that are not inside a jit"
-        warnings.warn(f"{text}; {cause}; jax.clear_caches() drops all, or raise vm.max_map_count", stacklevel=4)
+        cause = "compiled functions hold them, made by jax.jit of ever new functions or by loops outside of a jit"
+        warnings.warn(f"{text}; {cause}; call jax.clear_caches(), or raise vm.max_map_count", stacklevel=4)

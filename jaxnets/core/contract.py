@@ -1,4 +1,4 @@
-"""What the two functions of a network take and return, checked at every call."""
+"""Checks of what `init` and `apply` of a network take and return, made at every call."""
 
 import functools
 import inspect
@@ -36,7 +36,7 @@ def checked(function: Callable, name: str, label: str) -> Callable:
                 got, hint = inspect.signature(function), f"write {name}{_TAKES[name]}, if only to ignore them"
                 raise NetError(f"expects {name} to take {_TAKES[name]}, got {name}{got}; {hint}")
             if well_formed:
-                # An array passes without a walk over a tree.
+                # An array needs no tree traversal.
                 if not isinstance(x := args[-1], jax.Array | np.ndarray | jax.ShapeDtypeStruct):
                     check_input(x)
                 if (key := options.get("key")) is not None:
@@ -52,7 +52,7 @@ def checked(function: Callable, name: str, label: str) -> Callable:
                 _check_applied(made, args[1] if well_formed else options.get("state"))
         return made
 
-    # A network made from another's functions is wrapped once.
+    # The functions of a network may be passed to another, which must not wrap them again.
     call.checked = True  # type: ignore[attr-defined]
     return call
 
@@ -85,7 +85,7 @@ def _check_applied(made: Any, state: Any) -> None:
 
 
 def _misfit(function: Callable, *args: Any, **options: Any) -> TypeError | None:
-    """Return the error that a call would raise for its number and names of arguments, `None` if there is none."""
+    """Return the error that a call raises if its arguments do not fit the signature, otherwise `None`."""
     try:
         inspect.signature(function).bind(*args, **options)
     except TypeError as error:
@@ -115,13 +115,13 @@ def check_input(x: Any) -> None:
 
 
 def check_key(key: Any) -> None:
-    """Check that `key` is a random key, old style or new.
+    """Check that `key` is a random key, of the old style or the new.
 
     Raises:
         NetError: if it is not.
     """
     dtype, rank = getattr(key, "dtype", None), getattr(key, "ndim", None)
-    # An old-style key is an array of uint32, and has an axis of its own.
+    # An old-style key is a uint32 array with an extra axis.
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
     if not typed and (dtype != jnp.uint32 or rank == 0):
         raise NetError(f"expects a key such as jax.random.key(0), got {shown(key)}")

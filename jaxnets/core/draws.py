@@ -1,8 +1,8 @@
 """Draw the initial values of a deep network in one compiled loop.
 
 XLA takes 0.1 to 0.2 s to compile a normal draw, once for each shape: seconds for a ResNet. But value i of a draw
-depends on its key and on i alone (JAX counts threefry up), so one loop over pieces of equal length computes the same
-bits.
+depends on its key and on i alone (JAX's threefry hashes a counter), so one loop over pieces of equal length computes
+the same bits.
 """
 
 import itertools
@@ -26,21 +26,21 @@ PIECE = 2**14
 """Values that one iteration of the loop draws."""
 
 LARGEST = 2**28
-"""The most values drawn by a loop: they are held twice for a moment, and on one device."""
+"""The most values drawn by a loop: for a moment they are held twice, on one device."""
 
 DRAWS: dict[str, Callable[..., jax.Array]] = {
     "_normal": jax.random.normal,
     "_truncated_normal": jax.random.truncated_normal,
     "_uniform": lambda key, low, high, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, low, high),
 }
-"""JAX's draws by the name of the compiled function inside. JAX 0.12 writes a normal one as erf⁻¹ of a uniform one."""
+"""JAX's draws by the name of their jitted function. JAX 0.12 computes a normal draw as erf⁻¹ of a uniform one."""
 
 Kind = tuple[str, tuple[Any, ...], bool]
-"""A draw's name, its bounds, and whether erf⁻¹ is taken of it."""
+"""A draw's name, its bounds, and whether erf⁻¹ is applied to it."""
 
 
 class _Row(NamedTuple):
-    """One of several arrays that were computed together."""
+    """A row of several arrays that were computed together."""
 
     arrays: jax.Array
     row: int
@@ -59,7 +59,7 @@ class _Draw(NamedTuple):
 
 
 def draw_together(make: Callable[[jax.Array], Any], key: jax.Array) -> Any:
-    """Return `make(key)`, a pytree of arrays, its normal draws computed together.
+    """Return `make(key)`, a pytree of arrays, with its random draws computed together.
 
     >>> def make(key):
     ...     return [jax.random.normal(each, (2, 3)) * 0.5 for each in jax.random.split(key, 9)]
@@ -80,7 +80,7 @@ def draw_together(make: Callable[[jax.Array], Any], key: jax.Array) -> Any:
         return [atom.val if isinstance(atom, Literal) else values.get(atom) for atom in atoms]
 
     # First everything that depends on no draw, above all the keys. Inside a trace, XLA would compile a loop for each
-    # fold of a key, so equal operations on keys are computed together, and what needs them waits for the next round.
+    # fold of a key, so equal operations on keys are computed together, and what depends on them in the next round.
     rest = [*jaxpr.eqns]
     while True:
         eqns, rest, alike = rest, [], defaultdict(list)
@@ -103,7 +103,7 @@ def draw_together(make: Callable[[jax.Array], Any], key: jax.Array) -> Any:
             for place, results in enumerate(jax.vmap(partial(jaxprs.bind, eqns[0]))(*stacked)):
                 values.update((eqn.outvars[place], _Row(results, row)) for row, eqn in enumerate(eqns))
 
-    # Then the draws, together with the factors that scale them, and at last what depends on them.
+    # Then the draws, with the factors that scale them, and finally what depends on them.
     last = []
     for eqn in rest:
         if scaled := _changed(eqn, read(eqn.invars)):
@@ -134,7 +134,7 @@ def _counts_up(key: jax.Array) -> bool:
 
 
 def _stacked(values: Sequence[Any]) -> jax.Array:
-    """Return arrays along a new first axis; rows of one array are taken from it together."""
+    """Stack arrays along a new first axis; rows of the same array are gathered at once."""
     rows = [value if isinstance(value, _Row) else _Row(jnp.asarray(value)[None], 0) for value in values]
     arrays = {id(row.arrays): row.arrays for row in rows}
     starts = dict(zip(arrays, itertools.accumulate(map(len, arrays.values()), initial=0)))
@@ -142,14 +142,14 @@ def _stacked(values: Sequence[Any]) -> jax.Array:
 
 
 def _draw(eqn: Any, operands: Sequence[Any], body_of_draw: Callable[..., Any]) -> _Draw | None:
-    """Return an operation as a deferred draw, `None` if it is not one of JAX's own in float32."""
+    """Return an operation as a deferred draw, `None` if it is not one of JAX's float32 draws."""
     name, out = jaxprs.called(eqn), eqn.outvars[0].aval
     # A draw by a single threefry key, with known bounds
     if name not in DRAWS or str(eqn.invars[0].aval.dtype) != "key<fry>" or eqn.invars[0].aval.shape != ():
         return None
     if out.dtype != jnp.float32 or not out.size or not all(isinstance(bound, Literal) for bound in eqn.invars[1:]):
         return None
-    # As they were written: a Python number is of a weak type, which is part of what is compiled.
+    # As they were written: a Python number is weakly typed, which changes the compiled function.
     bounds = [np.asarray(bound)[()] for bound in operands[1:]]
     bounds = (
         value.item() if atom.aval.weak_type else value for atom, value in zip(eqn.invars[1:], bounds, strict=True)
@@ -182,7 +182,7 @@ def _changed(eqn: Any, operands: Sequence[Any]) -> _Draw | None:
 def _computed(kind: Kind, draws: Sequence[_Draw]) -> list[Any]:
     """Return the values of draws of one kind."""
     sizes = [math.prod(draw.shape) for draw in draws]
-    # A single draw shares its compilation with no other, and too many values would not fit in memory twice.
+    # A single draw has no other to share a compilation with, and too many values would not fit in memory twice.
     if len(draws) == 1 or sum(sizes) > LARGEST:
         return [
             math.prod(
@@ -198,11 +198,11 @@ def _computed(kind: Kind, draws: Sequence[_Draw]) -> list[Any]:
     starts = np.concatenate([np.arange(n, dtype=np.uint32) * np.uint32(PIECE) for n in pieces])
     # (pieces, PIECE)
     flat = _in_pieces(kind, jax.random.key_data(_stacked([draw.key for draw in draws])), rows, starts)
-    # NumPy cuts and scales known values: XLA would compile that for each shape.
+    # NumPy slices and scales known values: XLA would compile that for each shape.
     host = flat if is_traced(flat) else jax.device_get(flat)
     arrays = []
     for draw, size, n, end in zip(draws, sizes, pieces, np.cumsum(pieces).tolist(), strict=True):
-        # Scaled outside of the loop: there XLA would merge the factor with the distribution's, and round differently.
+        # Scaled outside of the loop: inside, XLA would merge the factor with the distribution's, and round differently.
         values = host[end - n : end].reshape(-1)[:size].reshape(draw.shape)
         factors = draw.factors if is_traced(flat) else map(np.float32, draw.factors)
         arrays.append(math.prod(factors, start=values))
@@ -215,7 +215,7 @@ def _in_pieces(kind: Kind, keys: jax.Array, rows: Any, starts: Any) -> jax.Array
 
     def one(piece: tuple[jax.Array, jax.Array]) -> jax.Array:
         key, start = piece
-        # A key of `_FROM`: a threefry key, and the count from which to draw.
+        # A key of `_FROM`: a threefry key, and the counter at which to begin.
         key = jax.random.wrap_key_data(jnp.append(key, start), impl=_FROM)
         return _drawn(kind, key, (PIECE,))
 
@@ -229,7 +229,7 @@ def _drawn(kind: Kind, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 
 def _bits(key: jax.Array, bit_width: int, shape: tuple[int, ...]) -> jax.Array:
-    """Return the random bits of a threefry key, counted from its third number on."""
+    """Return the random bits of a threefry key, with a counter that begins at its third number."""
     # As JAX does for a 64-bit count below 2³²: its high word is zero.
     low = key[2] + lax.iota(jnp.uint32, math.prod(shape))
     high, low = jnp.split(threefry_2x32(key[:2], jnp.concatenate([jnp.zeros_like(low), low])), 2)
@@ -243,4 +243,4 @@ def _none(*_: Any) -> Any:
 _FROM = define_prng_impl(
     key_shape=(3,), seed=_none, split=_none, fold_in=_none, random_bits=_bits, name="threefry_from", tag="from"
 )
-"""A generator whose keys hold a threefry key and the count from which they draw."""
+"""A generator whose keys hold a threefry key and the counter at which to begin."""

@@ -12,7 +12,7 @@ def param_dtype(x: Any) -> Any:
 
 
 def wide(x: Any) -> jax.Array:
-    """Return an array in float64 if it has this dtype, in float32 otherwise."""
+    """Return an array in float64 if that is its dtype, otherwise in float32."""
     x = jnp.asarray(x)
     return x.astype(param_dtype(x))
 

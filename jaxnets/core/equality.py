@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 LIBRARIES = ("jaxnets", "optax", "jax", "flax")
-"""Libraries whose inner functions are compared by code and closure: these close over settings, never over state."""
+"""Libraries whose inner functions are compared by code and closure: they close over settings, never over state."""
 
 _STANDARD = sysconfig.get_paths()["stdlib"]
 
@@ -25,7 +25,7 @@ class Ingredients:
 
     - Tuples, lists, mappings, dataclasses (frozen or with an equality), `functools.partial`, and functions made inside
       a function of one of the `LIBRARIES` are compared by their parts: `optax.adam(1e-3)` equals another.
-    - Other values are compared by their type and own equality.
+    - Other values are compared by their type and their `==`.
     - Objects without an equality are compared by identity, together with whatever may change in place: the variables
       that a user's function reads, the attributes of an object, the bytes of a NumPy array.
     - An object with an attribute `ingredients` is compared by that.
@@ -53,11 +53,11 @@ class Ingredients:
         self._hash = hash(self.parts)
 
     def _part(self, thing: Any, outer: tuple[Any, ...] = ()) -> Any:
-        """Return the key of one object; `outer` are the functions that it is a part of."""
+        """Return the key of one object; `outer` holds the functions that contain it."""
         kind = type(thing)
         if thing is None:
             return None
-        # Networks, cells and objectives name their own parts.
+        # Networks, cells and objectives define their own parts.
         if isinstance(own := getattr(thing, "ingredients", None), Ingredients):
             self.held += own.held
             return kind, own.parts

@@ -19,10 +19,9 @@ class NetError(ValueError):
 
     Attributes:
         message: what was expected, what came instead, and a hint.
-        label: the layer as it was written, `conv(64, 3)`; empty until a layer claims the error.
+        label: the layer as it was written, `conv(64, 3)`; empty until a layer adds its own.
         path: the names of the children from the outermost network down to the layer.
-        names_differ: whether parameter *names* are missing or unexpected. The outermost network then answers with the
-            whole list.
+        names_differ: whether parameter *names* are missing or unexpected. The outermost network then lists them all.
     """
 
     def __init__(self, message: str, *, label: str = "", names_differ: bool = False) -> None:
@@ -42,13 +41,13 @@ _NOTE = "in layer "
 
 @contextmanager
 def labeled_as(label: str = "", *, child: str = "", keep: bool = False) -> Iterator[None]:
-    """Add to an error that passes where it comes from.
+    """Add its location to an error raised inside.
 
     Args:
         label: the layer or function that runs inside, `conv(64, 3)`. It is put in front of a `NetError`, unless that
             comes from a child.
-        child: the child that runs inside. Its name is put in front of the path of a `NetError`, and into one note of
-            any other exception. It is also a named scope for the compiler.
+        child: the child that runs inside. Its name is put in front of the path of a `NetError`, or of the path in a
+            note of any other exception. It is also a named scope for the compiler.
         keep: whether an error that already has a label keeps it.
     """
     try:
@@ -79,12 +78,12 @@ def _note_child(error: Exception, name: str) -> None:
 
 
 def is_traced(value: Any) -> bool:
-    """Tell whether a value is traced, known only when the compiled program runs."""
+    """Tell whether a value is traced, so that it is known only when the compiled program runs."""
     return isinstance(value, Tracer)
 
 
 def known(x: Any) -> np.ndarray | None:
-    """Return an array as NumPy's, `None` if it is traced or lies on other hosts."""
+    """Return an array as a NumPy array, `None` if it is traced or on other hosts."""
     if is_traced(x) or (isinstance(x, jax.Array) and not x.is_fully_addressable):
         return None
     return np.asarray(x)

@@ -17,13 +17,13 @@ _step = jax.make_user_context()
 
 @contextmanager
 def example_weights(weights: Any) -> Iterator[None]:
-    """Show layers the weights of the examples while a network is applied.
+    """Make the weights of the examples visible to layers while a network is applied.
 
-    A training step does this. Do it too when you apply a network in training mode yourself.
+    A training step does this. Do so too when you apply a network in training mode yourself.
 
     Args:
         weights: `(batch,)`, ≥ 0, in the order of the batch axis; 0 leaves an example out. They may be traced. `None`
-            weighs all examples alike.
+            weights all examples equally.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> net, x = jn.batch_norm(decay=0.0), jnp.array([[1.0], [3.0], [1e4]])
@@ -45,7 +45,7 @@ def example_weights(weights: Any) -> Iterator[None]:
 
 
 def weights_of(values: Any) -> Any:
-    """Return the weights of the examples in `values` `(batch, ...)`, `None` if all count alike.
+    """Return the weights of the examples in `values` `(batch, ...)`, `None` if all are equal.
 
     Raises:
         NetError: if the first axis of `values` is not that of the examples.
@@ -59,7 +59,7 @@ def weights_of(values: Any) -> Any:
     if weights is not None and weights.shape != values.shape[:1]:
         hint = "keep the examples along the first axis, or give no weights and a batch_size that divides the examples"
         raise NetError(
-            f"weighs examples, of which there are {len(weights)}, and can't tell which of them the rows of "
-            f"{values.shape} belong to; {hint}"
+            f"has the weights of {len(weights)} examples, and can't tell which of them the rows of {values.shape} "
+            f"belong to; {hint}"
         )
     return weights

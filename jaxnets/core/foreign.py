@@ -43,7 +43,7 @@ def refuse_network(x: Any) -> None:
     """Refuse a network, a layer or a function of another library.
 
     Raises:
-        NetError: with a hint how to convert it.
+        NetError: with a hint on how to convert it.
     """
     own = x.__name__ if hasattr(x, "__name__") else type(x).__name__
     if isinstance(x, np.ufunc):
@@ -55,7 +55,7 @@ def refuse_network(x: Any) -> None:
 
 
 def arrays(name: str, tree: Any) -> Any:
-    """Replace every list, table, series and tensor of another library in some data by an array.
+    """Convert every list, table, series and tensor of another library in some data to an array.
 
     Dicts and tuples are trees of arrays. A list is one array, as `np.asarray` makes it.
 
@@ -98,7 +98,7 @@ def _array(name: str, given: Any) -> Any:
         table: Any = x
         wrong = [str(column) for column in columns if np.asarray(table[column]).dtype.kind not in "biuf"]
         hint = "drop or number these, for text by pandas.factorize(column)[0]"
-        raise NetError(f"expects numbers in {name}, got a table with {', '.join(wrong)}, which are none; {hint}")
+        raise NetError(f"expects numbers in {name}, got a table with other values in {', '.join(wrong)}; {hint}")
     first = found.ravel()[0] if found.size else None
     if isinstance(first, str):
         hint = "number the classes, classes, y = np.unique(y, return_inverse=True)"
@@ -111,5 +111,5 @@ def _array(name: str, given: Any) -> Any:
 def _ragged(name: str, rows: list[Any]) -> NetError:
     lengths = sorted({len(row) for row in rows if hasattr(row, "__len__")})
     found = f" of {', '.join(map(str, lengths[:5]))}{', …' if len(lengths) > 5 else ''} values" if lengths[1:] else ""
-    hint = "jn.Padded.from_sequences(sequences) fills them up"
-    return NetError(f"expects an array in {name}, got sequences{found}, which are no rectangle; {hint}")
+    hint = "jn.Padded.from_sequences(sequences) pads them"
+    return NetError(f"expects an array in {name}, got sequences{found}, whose lengths differ; {hint}")

@@ -1,4 +1,4 @@
-"""Hints for arguments that a function does not have: other libraries' names for ours, and what to do instead."""
+"""Hints for arguments that a function does not have: our name for another library's, or what to do instead."""
 
 import difflib
 import functools
@@ -14,7 +14,7 @@ from jaxnets.core.value import recorded
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# Our names, and those of Keras, PyTorch, Flax and Haiku. Names of ours that a signature lacks are skipped.
+# Our names, and those of Keras, PyTorch, Flax and Haiku. Our names that a signature lacks are skipped.
 _NAMES = {
     "kernel_size": "window kernel_shape pool_size window_size window_shape filter_size filter_shape kernel size",
     "output_size": "size target_size",
@@ -68,7 +68,7 @@ _NAMES = {
     "ceil_mode": "ceil",
 }
 
-# Arguments whose value changes along with the name.
+# Arguments whose value changes with the name.
 _IN_OTHER_WORDS = {
     "momentum": "PyTorch's momentum is 1 - decay, Keras' and Flax' is decay",
     "keep_prob": "rate is 1 - keep_prob",
@@ -159,7 +159,7 @@ def check_arguments(label: str, signature: inspect.Signature, args: Sequence[Any
 
 
 def check_initializers(arguments: Mapping[str, Any]) -> None:
-    """Check that initializers, the arguments `kernel_init`, `bias_init` and so on, can be called as such.
+    """Check that the arguments `kernel_init`, `bias_init` and so on can be called as initializers.
 
     Raises:
         NetError: for a name, a number, an array, or one of JAX's factories that was not called.

@@ -1,4 +1,4 @@
-"""Leaf networks: `layer` makes one of two functions, `as_net` of a plain callable; `labeled` labels constructors."""
+"""Leaf networks: `layer` makes one from two functions, `as_net` from a callable; `labeled` labels constructors."""
 
 import functools
 import inspect
@@ -34,7 +34,7 @@ def layer(
     """Make a stateless layer from two functions.
 
     Floating parameters are cast to the dtype of a floating `x`, so that a layer computes in the precision of its
-    input. Of `Padded` sequences `apply` sees the values, and the result is `Padded` again. For a layer with state, or
+    input. For `Padded` sequences, `apply` gets the values and the layer returns a `Padded`. For a layer with state, or
     with randomness in training, write `Net(init, apply, label)`.
 
     Args:
@@ -59,7 +59,7 @@ def layer(
 def _leaf(
     init: Callable[[Key, Any], Params] | None, apply: Callable[[Params, Any], Any], name: str, written: Any
 ) -> Net:
-    """Make a stateless layer; `written` is the function that the user or this library wrote, behind `apply`."""
+    """Make a stateless layer; `written` is the function that `apply` wraps, of the user or of this library."""
     check_steps = step_check(lambda params, x: _call(apply, params, x), written)
 
     def init_fn(key: Key, x: Any) -> tuple[Params, State]:
@@ -79,7 +79,7 @@ def _leaf(
                 return _call(apply, params, x), state
             check_padded(x)
             check_steps(params, x.values)
-            # Zeros for padding: a NaN there would reach gradients as 0 · NaN.
+            # Padding becomes 0: a NaN there would reach gradients as 0 · NaN.
             values = _call(apply, params, x.zeroed())
             if jnp.shape(values)[:2] != jnp.shape(x.values)[:2]:
                 raise NetError(
@@ -134,12 +134,12 @@ def as_net(function: Any) -> Net:
 
 
 def labeled(factory: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a constructor of layers, cells or functions: what it makes is labeled as it was called, `conv(64, 3)`.
+    """Decorate a constructor of layers, cells or functions: its results are labeled by the call, `conv(64, 3)`.
 
-    The label is what is printed, and is put in front of errors. A `Net` or a `Cell` also holds the constructor and the
-    arguments: those made by equal calls are equal, so that equal programs compile once, and they can be pickled if the
-    constructor stands in a module. Of a function, such as an augmentation, the label becomes the name. A keyword that
-    the constructor lacks is answered by the one that it has.
+    The label is printed, and put in front of errors. A `Net` or a `Cell` also holds the constructor and the arguments:
+    those made by equal calls are equal, so that equal programs compile once, and they can be pickled if the constructor
+    is defined in a module. For a function, such as an augmentation, the label becomes its name. The error for an
+    unknown keyword names the right one.
 
     >>> import jaxnets as jn
     >>> @labeled
@@ -166,7 +166,7 @@ def labeled(factory: Callable[P, R]) -> Callable[P, R]:
             return call
 
         if not hasattr(made, "constructor"):
-            made = claim(made, keep=True)  # an error of a composition names the part that failed
+            made = claim(made, keep=True)  # an error in a composition names the part that failed
             made.__name__ = made.__qualname__ = label
             return made
         functions = {name: claim(getattr(made, name)) for name in ("init", "apply", "step") if hasattr(made, name)}
@@ -197,7 +197,7 @@ def _show(value: Any) -> str:
 
 
 def _shown(given: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter]) -> list[str]:
-    """Return the arguments of a call as text, without those at their defaults: `["64", "3"]` of `conv(64, 3)`."""
+    """Return the arguments of a call as text, without those at their defaults: `["64", "3"]` for `conv(64, 3)`."""
     shown: list[str] = []
     for place, (key, value) in enumerate(given.items()):
         if key.endswith("_init"):
@@ -206,7 +206,7 @@ def _shown(given: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter]
         if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
             shown += map(_show, value)
         elif value is not parameter.default and repr(value) != repr(parameter.default):
-            # A first argument, and a second that follows it, are shown without their names.
+            # The first argument, and the second if it follows, are shown without their names.
             second = len(shown) == place == 1 and parameter.kind is not inspect.Parameter.KEYWORD_ONLY
             plain = parameter.default is parameter.empty or second
             shown.append(_show(value) if plain else f"{key}={_show(value)}")

@@ -1,4 +1,4 @@
-"""`Net`, a pair of pure functions, and the means to make one out of others."""
+"""`Net`, a pair of pure functions, and functions that make one out of others."""
 
 import zlib
 from collections.abc import Callable, Mapping
@@ -36,14 +36,14 @@ class Apply(Protocol):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Net(Value):
-    """A network: the pair of pure functions `init` and `apply`, with what it takes to print and cut it.
+    """A network: the pair of pure functions `init` and `apply`, with what is needed to print and cut it.
 
     Parameters and state are plain nested dicts of arrays; a network without any has `{}`. `apply` returns a state of
     the same structure, shapes and dtypes as it was given.
 
     A network is a value: two that are built alike are equal, and what was compiled for one is reused for the other.
-    Functions and arrays among the arguments are compared by identity, functions that Optax and JAX make by their
-    settings.
+    Functions and arrays among the arguments are compared by identity, except that functions made by Optax and JAX are
+    compared by their settings.
 
     Attributes:
         init: `(key, x) -> (params, state)`. `x` is an array or a `jax.ShapeDtypeStruct`, batch axis first; only its
@@ -51,15 +51,15 @@ class Net(Value):
         apply: `(params, state, x, *, key=None, train=False) -> (y, state)`. Random layers need `key` in training;
             `train` is a Python bool.
         label: how the network was written, `conv(64, 3)`; for display only.
-        children: the networks inside by name, the same names as in `params`.
+        children: the networks inside, by the same names as in `params`.
         build: for a network made of others, `(key, x) -> (params, state, y)` with `x` and `y` as
             `jax.ShapeDtypeStruct`. It traces each leaf once, however deep.
         cut: the function behind `upto`, for networks whose children run one after another.
         full_precision: whether `cast` leaves the parameters as they are (normalization layers).
         copies: the number of copies of the children that the parameters hold, stacked along their first axis
             (`repeat`, `ensemble`); 0 if they are not stacked.
-        kind: the sort of network, `conv`; default: the label.
-        inner: the network that `remat`, `cast`, `repeat` or `ensemble` runs, `None` in others.
+        kind: the kind of network, `conv`; default: the label.
+        inner: the network that `remat`, `cast`, `repeat` or `ensemble` runs; `None` for other networks.
         constructor: the function that made the network, `jn.conv`; `None` if unknown, as in a custom layer.
             `dataclasses.replace` drops it, since it makes a different network.
         arguments: the arguments of the constructor by name, defaults included.
@@ -115,7 +115,7 @@ class Net(Value):
 
     @cached_property
     def ingredients(self) -> Ingredients:
-        """What the network is compared by: its constructor and arguments, or its functions if these are unknown."""
+        """The key by which networks are compared: constructor and arguments, or the functions if these are unknown."""
         if self.constructor is None:
             return Ingredients(self.init, self.apply, self.build, self.cut, self.children)
         return Ingredients(self.constructor, self.arguments)
@@ -141,7 +141,7 @@ class Net(Value):
         if self.build is not None:
             return self.build(key, x if _is_spec(x) else spec(x))
         params, state = self.init(key, x)
-        # JAX caches the trace of one and the same function by shapes: equal leaves are traced once.
+        # JAX caches the trace of a function by shapes: equal leaves are traced once.
         return params, state, jax.eval_shape(self.apply, params, state, x)[0]
 
     def __getitem__(self, path: str) -> "Net":
@@ -182,7 +182,7 @@ class Net(Value):
             return params, state, jax.eval_shape(lambda p, s, x: apply(p, s, x)[0], params, state, x)
 
         cut = compose(build, apply, label=f"{self.label} up to {path}", children=children, cut=self.cut, kind=self.kind)
-        cut = replace(cut, apply=apply)  # unchecked: parameters of the children left out are no mistake
+        cut = replace(cut, apply=apply)  # unchecked: parameters of the children left out are not an error
         return made_by(cut, Net.upto, {"self": self, "path": path})
 
     def __repr__(self) -> str:
@@ -203,7 +203,7 @@ ABSENT = {
     **dict.fromkeys(("params", "parameters", "weights", "variables", "state_dict", "get_weights"), _MAKES),
     **dict.fromkeys(("fit", "compile", "train", "train_step", "backward"), _TRAINS),
     **dict.fromkeys(("forward", "eval", "evaluate", "predict"), _RUNS),
-    **dict.fromkeys(("add", "append", "layers", "modules"), "jn.serial(...) makes it of layers, .children has them"),
+    **dict.fromkeys(("add", "append", "layers", "modules"), "jn.serial(...) makes one from layers, .children has them"),
     **dict.fromkeys(("to", "cuda", "cpu", "half"), "jax.device_put(params) places parameters, jn.cast(net) casts"),
     **dict.fromkeys(("summary", "count_params", "tabulate"), "jn.summary(net, x) shows it"),
 }
@@ -244,7 +244,7 @@ def compose(
     kind: str = "",
     inner: Net | None = None,
 ) -> Net:
-    """Make a network out of others, with parameters checked by name; every combinator ends here.
+    """Make a network out of others, with parameters checked by name; every combinator calls this.
 
     Given the parameters of another network, the outermost network lists every missing, unexpected and misshapen path.
     """
@@ -267,7 +267,7 @@ def compose(
                     )
             return apply(params, state, x, key=key, train=train)
         except NetError as error:
-            # Replaces an error about one layer's names by the differences of all.
+            # Replace an error about the names of one layer with all differences.
             if error.names_differ and (differences := _differences(build, params, state, x)):
                 raise NetError(differences, label=label, names_differ=True) from error
             raise
@@ -311,6 +311,6 @@ def _differences(build: Callable, params: Params, state: State, x: Any) -> str:
 def apply_child(
     child: Net, name: str, params: Params, state: State, x: Any, *, key: Key | None, train: bool
 ) -> tuple[Any, State]:
-    """Apply a child under its name to `x`, with its part of the parameters, state and key."""
+    """Apply a child by name to `x`, with its part of the parameters, state and key."""
     with labeled_as(child=name):
         return child.apply(params.get(name, {}), state.get(name, {}), x, key=fold(key, name), train=train)

@@ -18,15 +18,15 @@ class Padded:
     """A batch of sequences of unequal length: `values` padded to the longest, and the true `lengths`.
 
     Example *i* is `values[i, :lengths[i]]`. In layers of this library, padding never changes an output, a final carry
-    or a gradient. A plain function, or a layer made by `jn.layer`, gets the values with zeros for padding, and is
-    refused if it mixes padding into real outputs. A `Padded` is a pytree, so it passes through `jit`, `vmap`, `grad`
-    and `scan` as an array does.
+    or a gradient. A plain function, or a layer made by `jn.layer`, gets the values with zeros for padding; it is an
+    error if it mixes padding into real outputs. A `Padded` is a pytree, so it passes through `jit`, `vmap`, `grad` and
+    `scan` as an array does.
 
     `Padded.from_sequences` pads arrays of unequal length. The constructor checks its arguments and turns lists into
-    arrays; as a pytree a `Padded` holds whatever a transformation puts in.
+    arrays; a transformation of the pytree may put in other leaves.
 
     Attributes:
-        values: `(batch, time, ...)`, any dtype. Both attributes may have further axes in front, for stacked batches.
+        values: `(batch, time, ...)`, any dtype. Both attributes may have further leading axes, for stacked batches.
         lengths: `(batch,)`, integers from 0 to `time`.
 
     Raises:
@@ -70,7 +70,7 @@ class Padded:
         """Pad sequences of unequal length to the longest.
 
         Args:
-            sequences: arrays or lists `(time, ...)`, at least one; only their times may differ.
+            sequences: arrays or lists `(time, ...)`, at least one; only `time` may differ.
             fill: the value of the padding.
 
         Returns:
@@ -78,7 +78,7 @@ class Padded:
             in int32.
 
         Raises:
-            NetError: for no sequences, or sequences that differ in more than their time.
+            NetError: for no sequences, or sequences that differ in more than `time`.
 
         >>> padded = Padded.from_sequences([[1, 2], [3, 4, 5], []])
         >>> padded.values.tolist(), padded.lengths.tolist()
@@ -87,7 +87,7 @@ class Padded:
         arrays = [_array("sequences", each) for each in sequences]
         if not arrays:
             raise NetError("expects at least one sequence, got none", label="Padded.from_sequences")
-        # An empty list tells neither features nor a dtype.
+        # An empty list shows neither the features nor the dtype.
         full = [each for each in arrays if each.size] or arrays
         shapes = {each.shape[1:] for each in full}
         if len(shapes) > 1 or not all(each.ndim for each in arrays):
@@ -111,7 +111,7 @@ class Padded:
 
     @classmethod
     def tree_unflatten(cls, _: None, leaves: tuple[Any, Any]) -> "Padded":
-        """Return one with other leaves, unchecked: transformations put in more than arrays."""
+        """Return a `Padded` of other leaves, unchecked: transformations put in more than arrays."""
         new = object.__new__(cls)
         for name, leaf in zip(("values", "lengths"), leaves):
             object.__setattr__(new, name, leaf)
@@ -134,7 +134,7 @@ class Padded:
 
 
 def check_padded(x: Padded) -> None:
-    """Check the ranks, and that every sequence has a length.
+    """Check the ranks of values and lengths, and that every sequence has a length.
 
     Raises:
         NetError: if `values` is not at least `(batch, time)` or `lengths` is not integers `(batch,)`.
@@ -155,7 +155,7 @@ def _array(name: str, given: Any) -> np.ndarray:
     try:
         return np.asarray(given)
     except ValueError:
-        hint = "Padded.from_sequences(sequences) fills them up"
+        hint = "Padded.from_sequences(sequences) pads them"
         raise NetError(f"expects {name} as one array, got a list of unequal lengths; {hint}", label="Padded") from None
 
 
@@ -163,7 +163,8 @@ def step_check(function: Callable[..., Any], written: Any) -> Callable[..., None
     """Return a check that `function(params, *sequences)` mixes no padding into a real output.
 
     The sequences are the values of `Padded`. The check traces the function once for each set of shapes, and passes if
-    the trace does not tell. `written` is the function that the user or this library wrote; the library's own pass.
+    the trace does not show whether it does. `written` is the function inside, of the user or of this library; those of
+    this library pass.
     """
     own = (getattr(written, "__module__", None) or "").startswith("jaxnets.")
     passed: set[Any] = set()
@@ -173,7 +174,7 @@ def step_check(function: Callable[..., Any], written: Any) -> Callable[..., None
         shapes = structure, *((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
         if own or shapes in passed:
             return
-        # A slow import that few networks need.
+        # Imported here: it is slow, and few networks need it.
         from jaxnets.tracing.reach import mixed
 
         specs = (jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)) for x in sequences)

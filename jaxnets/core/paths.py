@@ -1,4 +1,4 @@
-"""Patterns over slash-joined paths: one language for penalties, weight decay, freezing and summaries."""
+"""Patterns over slash-joined paths, for penalties, weight decay, freezing and summaries alike."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -33,10 +33,10 @@ def matches(pattern: Pattern, path: str) -> bool:
     | `?` | one character |
     | `[abc]`, `[a-c]` | one character of a set |
     | `[!abc]` | one character outside of a set |
-    | `**` in place of a name | any number of names, none included |
+    | `**` in place of a name | any number of names, including none |
     | `{kernel,bias}` | one of several alternatives, which may hold slashes and braces |
 
-    All other characters match themselves. Of several patterns, one with `!` in front excludes what it matches:
+    All other characters match themselves. Among several patterns, one with `!` in front excludes what it matches:
     `("**", "!head/**")` is everything but the head.
 
     Raises:
@@ -51,13 +51,13 @@ def matches(pattern: Pattern, path: str) -> bool:
     """
     patterns = [pattern] if isinstance(pattern, str) else pattern
     names = path.split("/") if path else []
-    # A pattern behind `!` counts as well, but excludes.
+    # True for each pattern with `!` that matches: it excludes the path.
     met = [each.startswith("!") for each in patterns if _fits_any(each.removeprefix("!"), names)]
     return bool(met) and not any(met)
 
 
 def _fits_any(pattern: str, names: list[str]) -> bool:
-    """Tell whether names match one of the patterns that a pattern with braces abbreviates."""
+    """Tell whether names match one of the patterns that a pattern with braces stands for."""
     options = [plain.split("/") for plain in _plain(pattern)]
     if any("**" in name and name != "**" for option in options for name in option):
         raise NetError("has ** beside other characters; write it in place of a name", label=f"pattern {pattern!r}")
@@ -74,7 +74,7 @@ def _fits(pattern: list[str], names: list[str]) -> bool:
 
 
 def _plain(pattern: str) -> list[str]:
-    """Return the patterns that one with braces abbreviates; the innermost braces are expanded first."""
+    """Return the patterns that one with braces stands for; the innermost braces are expanded first."""
     braces = re.search(r"\{([^{}]*)\}", pattern)
     if braces is None:
         return [pattern]

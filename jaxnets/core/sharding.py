@@ -1,6 +1,6 @@
 """Sharding of data over devices, passed on to batches and parameters.
 
-XLA does not always infer that rows taken from sharded arrays may be sharded too, so it is told by constraints.
+XLA does not always infer that rows taken from sharded arrays may be sharded too, so constraints tell it.
 """
 
 import math
@@ -16,7 +16,7 @@ Shardings = tuple[NamedSharding | None, ...]
 
 
 def automatic(tree: Any) -> Any:
-    """Return arrays whose mesh has automatic axes, which networks are written for; nothing is copied.
+    """Return arrays whose mesh has automatic axes, as networks expect; nothing is copied.
 
     `jax.make_mesh` makes explicit axes, which are part of an array's type.
     """
@@ -47,7 +47,7 @@ def batch_sharding_of(data: Any) -> NamedSharding | None:
 
 
 def rows_of(sharding: Any) -> NamedSharding | None:
-    """Return the part of a sharding for the first axis, `None` if every device has that axis whole."""
+    """Return the part of a sharding for the first axis, `None` if every device holds the whole axis."""
     if not isinstance(sharding, NamedSharding) or not sharding.spec or sharding.spec[0] is None:
         return None
     rows = NamedSharding(sharding.mesh, PartitionSpec(sharding.spec[0]))
@@ -79,7 +79,7 @@ def check_divides(what: str, size: int, batch_sharding: NamedSharding | None) ->
 
 
 def constrained(tree: Any, batch_sharding: NamedSharding | None, axis: int = 0) -> Any:
-    """Return arrays with one axis constrained to the sharding of the rows, where its length divides."""
+    """Return arrays with one axis constrained to the sharding of the rows, where its length is divisible."""
     # Inside a shard_map each device has its own rows.
     if batch_sharding is None or jax.sharding.get_abstract_mesh().manual_axes:
         return tree
@@ -96,7 +96,7 @@ def constrained(tree: Any, batch_sharding: NamedSharding | None, axis: int = 0) 
 
 
 def shardings_of(tree: Any) -> Shardings | None:
-    """Return the shardings of the leaves, `None` if every device has all leaves whole."""
+    """Return the shardings of the leaves, `None` if every device holds all of them whole."""
     found = tuple(_sharding(leaf) for leaf in jax.tree.leaves(tree))
     return None if all(own is None or own.is_fully_replicated for own in found) else found
 

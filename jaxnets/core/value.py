@@ -1,4 +1,4 @@
-"""Networks and cells as values: recorded with the call that made them, compared and pickled by it."""
+"""Networks and cells as values: they record the call that made them, and are compared and pickled by it."""
 
 import functools
 import importlib
@@ -63,7 +63,7 @@ def _copied(value: Any) -> Any:
 
 
 SAVE_ALONE = "to save params and state, leave net= out, and make the network in code again"
-"""What to do with a network that a file can't hold."""
+"""What to do with a network that can't be saved in a file."""
 
 PUBLIC: tuple[ModuleType, ...] = (jax.nn, jnp, jax.lax, jax.nn.initializers)
 """Modules searched for a function before the one that defines it, which may be private."""
@@ -83,7 +83,7 @@ class Name:
 
 @dataclass(frozen=True)
 class Call:
-    """A call that makes an object, with arguments as `portable` returns them."""
+    """A call that makes an object, with its arguments in the form that `portable` returns."""
 
     function: Name
     args: tuple[Any, ...] = ()
@@ -105,7 +105,7 @@ class Value:
         return made, (portable(self),)
 
     def __deepcopy__(self, _: Any) -> Self:
-        # Values don't change, so a value is its own copy.
+        # Values are immutable, so a value is its own copy.
         return self
 
 
@@ -125,7 +125,7 @@ def portable(thing: Any) -> Any:
     >>> made(portable(jn.dense(3))) == jn.dense(3)
     True
     """
-    # Except for named tuples, whose type takes its fields one by one.
+    # Not named tuples, whose type takes its fields one by one.
     if isinstance(thing, tuple | list) and not hasattr(thing, "_fields"):
         return type(thing)(_inside(place, each) for place, each in enumerate(thing))
     if isinstance(thing, dict):
@@ -200,10 +200,10 @@ def _named(function: Callable[..., Any]) -> Name | None:
 
 
 def _remade(function: Callable[..., Any]) -> Call | None:
-    """Return the call that made a function of JAX or Optax, `constant(0.1)`; `None` if it can't be told.
+    """Return the call that made a function of JAX or Optax, such as `constant(0.1)`; `None` if unknown.
 
-    The arguments are read from the variables that the function closes over. The call counts only if it makes an equal
-    function again.
+    The arguments are read from the variables that the function closes over. The call is returned only if it makes an
+    equal function.
     """
     if not isinstance(function, FunctionType) or not is_made(function):
         return None

@@ -185,7 +185,7 @@ def test_a_net_compiled_inside_sees_the_weights_of_its_own_step():
 def test_rows_that_are_no_examples_are_refused():
     net = jn.serial(lambda x: x.reshape(-1, 2), jn.batch_norm(), lambda x: x.reshape(-1, 4), jn.dense(3))
     one = jn.train.program(net, OBJECTIVE, optax.sgd(0.1), (X, Y), epochs=1, batch_size=4)
-    with pytest.raises(jn.NetError, match=r"1: batch_norm\(\) weighs examples, of which there are 4, .* \(8, 2\)"):
+    with pytest.raises(jn.NetError, match=r"1: batch_norm\(\) has the weights of 4 examples, .* \(8, 2\)"):
         jax.eval_shape(one, KEY)
     whole = jn.train.program(net, OBJECTIVE, optax.sgd(0.1), (X, Y), epochs=1, batch_size=None)
     jax.eval_shape(whole, KEY)
