@@ -1,4 +1,4 @@
-"""Arguments of training and evaluation: converted if their meaning is clear, explained in an error otherwise."""
+"""Arguments of training and evaluation: converted if their meaning is clear, otherwise explained in an error."""
 
 import inspect
 import types
@@ -54,10 +54,10 @@ def network(net: Any) -> Net:
 
 
 def objective_of(function: Any) -> ObjectiveFunction:
-    """Return an objective; a loss, which requires at most two arguments, is passed through `jn.objective`.
+    """Return an objective; a loss, which requires at most two arguments, is converted by `jn.objective`.
 
     Raises:
-        NetError: for something that is neither.
+        NetError: for anything else.
     """
     hints: dict[Any, str] = {
         Regularizer: "a regularizer is added to a loss, jn.objective(loss, regularizer)",
@@ -82,7 +82,7 @@ def metrics_of(metrics: Metrics) -> dict[str, Metric]:
     """Return metrics by name; those of a list have their own names.
 
     Raises:
-        NetError: if one is no metric, or two have the same name.
+        NetError: if one is not a metric, or two have the same name.
     """
     named: dict[str, Any]
     if isinstance(metrics, Mapping):
@@ -106,10 +106,10 @@ def metrics_of(metrics: Metrics) -> dict[str, Metric]:
 
 
 def check_optimizer(optimizer: Any) -> None:
-    """Check that an optimizer is one of Optax's, or built like one, and that its settings are numbers.
+    """Check that an optimizer is one of Optax's, or has the same interface, and that its settings are numbers.
 
     Raises:
-        NetError: if it is not.
+        NetError: if not.
     """
     if not all(callable(getattr(optimizer, name, None)) for name in ("init", "update")) or isinstance(optimizer, type):
         hint = "optax.adam(1e-3)"
@@ -121,11 +121,11 @@ def check_optimizer(optimizer: Any) -> None:
             hint = f"optax.{optimizer}(1e-3)" if hasattr(optax, optimizer) else hint
         raise NetError(f"expects an Optax optimizer, got {shown(optimizer)}; {hint}")
     for name, text in _quoted_numbers(optimizer.update, set()):
-        raise NetError(f"expects an optimizer whose settings are numbers, got text for {name}{text}; write no quotes")
+        raise NetError(f"expects an optimizer whose settings are numbers, got text for {name}{text}; omit the quotes")
 
 
 def _quoted_numbers(function: Any, seen: set[int]) -> Iterator[tuple[str, str]]:
-    """Yield the settings of an optimizer that are numbers in quotes, as `(name, text)`; "0.1" times -1 is ""."""
+    """Yield the settings of an optimizer that are quoted numbers, as `(name, text)`; Python makes -1 * "0.1" ""."""
     if id(function) in seen:
         return
     seen.add(id(function))
@@ -151,7 +151,7 @@ def pair(name: str, data: Any, *, needed: bool = True) -> Any:
     Lists, tables, series and the tensors of other libraries become arrays; a list of two or three becomes a tuple.
 
     Raises:
-        NetError: for anything else; the hint says how to make data of it.
+        NetError: for anything else; the hint says how to convert it.
     """
     if isinstance(data, Stream) or (data is None and not needed):
         return data
@@ -167,7 +167,7 @@ def pair(name: str, data: Any, *, needed: bool = True) -> Any:
 
 
 def _data_hint(name: str, data: Any) -> str:
-    """Return how to make a pair of data of another kind."""
+    """Return a hint on how to make a pair from data of another kind."""
     if isinstance(data, tuple):
         return "; for an autoencoder the inputs are the targets, (x, x)" if len(data) == 1 else ""
     if isinstance(data, Mapping):
@@ -183,7 +183,7 @@ def _data_hint(name: str, data: Any) -> str:
     if hasattr(data, "columns"):
         return "; separate its columns, (data.drop(columns='y'), data['y'])"
     if hasattr(data, "__getitem__") and hasattr(data, "__len__"):
-        return "; jn.data.stream(data, batch_size) reads what has a length and returns (input, target) by number"
+        return "; if data[i] is (input, target), jn.data.stream(data, batch_size) reads it"
     if hasattr(data, "dataset"):
         return "; read its dataset, jn.data.stream(loader.dataset, batch_size)"
     if hasattr(data, "__iter__"):
@@ -195,13 +195,13 @@ def check_data(name: str, data: Any, *, finite: bool = True) -> int:
     """Check data and return the number of examples.
 
     Args:
-        name: what the data are called in an error.
+        name: the name of the data in errors.
         data: `(inputs, targets)` or `(inputs, targets, weights)`.
-        finite: whether NaN is an error; infinity never is, since it may be meant.
+        finite: whether NaN is an error; infinity never is, since it may be intended.
 
     Raises:
-        NetError: for anything else, no examples, different lengths, weights of another shape, negative ones or none
-            above 0, or NaN in examples whose weight is not 0.
+        NetError: for anything else, no examples, different lengths, weights of another shape, a negative weight, no
+            weight above 0, or NaN in examples whose weight is not 0.
     """
     if not isinstance(data, tuple) or len(data) not in (2, 3):
         got = f"a tuple of {len(data)}" if isinstance(data, tuple) else type(data).__name__
@@ -220,8 +220,8 @@ def check_examples(name: str, **parts: Any) -> int:
     """Return the number of examples in pytrees of arrays.
 
     Args:
-        name: what they are called together in an error.
-        **parts: pytrees by what each is called, `inputs=x, targets=y`.
+        name: the name of all of them in errors.
+        **parts: pytrees by name, `inputs=x, targets=y`.
 
     Raises:
         NetError: for no examples, different lengths, or an array without an axis of examples.
@@ -255,7 +255,7 @@ def _check_numbers(name: str, part: Any, weights: Any = None) -> None:
     for path, leaf in paths(part).items():
         if is_traced(leaf) or not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
             continue
-        # An array that is spread over several processes is searched by all of them together.
+        # An array that is distributed over several processes is searched by all of them together.
         addressable = not isinstance(leaf, jax.Array) or leaf.is_fully_addressable
         bad = np.isnan(np.asarray(leaf)) if addressable else jnp.isnan(leaf)
         if excluded is not None:
@@ -268,13 +268,13 @@ def _check_numbers(name: str, part: Any, weights: Any = None) -> None:
 
 
 def check_stream(stream: Stream, epochs: int, batch_size: int | None, default: int, sampler: Any) -> None:
-    """Check that a stream suits what a program is asked for.
+    """Check that a stream fits the other arguments of a program.
 
     Raises:
         NetError: if it ends too early, has batches of another size, or a sampler is passed.
     """
     own, given = stream.epochs, stream.reading.batch_size
-    # A stream made for a single pass is the default, and is read as often as needed.
+    # A single pass is the default of a stream, which is then read as often as needed.
     if own not in (None, 1) and own < epochs:
         raise NetError(f"expects a stream of epochs={epochs} or None, got one that ends after {own}")
     if batch_size is not default and batch_size != given:
@@ -287,7 +287,8 @@ def options_of(options: Any, freeze: Pattern | None, ema_decay: Any, stopping: A
     """Return the options of a program, completed by its arguments.
 
     Raises:
-        NetError: for something other than `Options`, no rule for early stopping, or an option that is given twice.
+        NetError: for something other than `Options`, for something other than a rule for early stopping, or for an
+            option that is given twice.
     """
     if not isinstance(options, Options):
         raise NetError(f"expects options=jn.train.Options(...), got {shown(options)}")
@@ -304,7 +305,7 @@ def options_of(options: Any, freeze: Pattern | None, ema_decay: Any, stopping: A
 
 def warn_of_probabilities(net: Net, objective: Any) -> None:
     """Warn if a network ends in probabilities and the loss takes logits."""
-    # Only containers that run their children in order have a `cut`: go down to the last layer.
+    # Only containers that run their children in order have a `cut`: descend to the last layer.
     while net.children and net.cut is not None:
         net = net.children[list(net.children)[-1]]
     last, given = _unwrapped(net.arguments.get("function")), getattr(objective, "loss", None)
@@ -313,7 +314,7 @@ def warn_of_probabilities(net: Net, objective: Any) -> None:
     if applied_twice and options.get("from_logits", True):
         name = name_of(last)
         text = f"the network ends in {name}, and {name_of(loss)} takes logits and applies it itself"
-        # Up to the caller of `program` or `fit`, past `build` and the wrappers of `explained`.
+        # The warning names the caller of `program` or `fit`, past `build` and the wrappers of `explained`.
         warnings.warn(f"{text}; leave {name} out, and apply it to the network's predictions", stacklevel=6)
 
 
@@ -325,7 +326,7 @@ def _unwrapped(function: Any) -> Any:
 
 
 def _required_arguments(function: Any) -> int | None:
-    """Return the number of required positional arguments, `None` if a function takes any number or does not tell."""
+    """Return the number of required positional arguments, `None` if a function takes any number or it is unknown."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):

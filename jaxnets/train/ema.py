@@ -1,4 +1,4 @@
-"""The moving average of parameters, and batch-norm statistics for parameters that the network was not trained with."""
+"""The moving average of parameters, and batch-norm statistics for averaged parameters."""
 
 from typing import Any
 
@@ -30,8 +30,8 @@ def estimate_statistics(
 ) -> State:
     """Return the state as plain means over batches of data, such as the batch-norm statistics of averaged parameters.
 
-    In training, a layer's state moves by s ← d s + (1 - d) b towards the statistics b of a batch. Here each batch
-    counts alike: a step from s = 0 yields (1 - d) b, and its derivative is d. The last batch is left out if it is
+    In training, a layer's state moves by s ← d s + (1 - d) b towards the statistics b of a batch. Here all batches
+    count equally: a step from s = 0 yields (1 - d) b, and its derivative is d. The last batch is left out if it is
     incomplete, unless it is the only one. The state of a layer that never moves (d = 1) becomes NaN.
 
     Args:
@@ -39,10 +39,10 @@ def estimate_statistics(
         params: its parameters.
         state: its state; the floating leaves are estimated, the others are kept.
         x: inputs, a pytree with the examples along the first axis.
-        key: the random key of dropout and the like.
+        key: the random key, for dropout and other random layers.
         batch_size: the number of examples computed at once.
-        weights: of the examples, `(examples,)`, ≥ 0, if they differ; a batch then counts by their sum.
-        batch_sharding: how the rows of a batch lie on the devices; by default as those of `x`, if these are concrete.
+        weights: the weights of the examples, `(examples,)`, ≥ 0, if they differ; a batch then counts by their sum.
+        batch_sharding: the sharding of the rows of a batch; by default that of `x`, if it is concrete.
 
     Izmailov et al., "Averaging Weights Leads to Wider Optima and Better Generalization" (2018), section 3.3.
 
@@ -108,14 +108,14 @@ def _means_of_state(
 def ema_params(
     net: Net, state: TrainState, x: Any, *, batch_size: int = 256, weights: Any = None
 ) -> tuple[Params, State]:
-    """Return the moving average of a run's parameters, and the network's state with statistics that belong to it.
+    """Return the moving average of a run's parameters, and the network's state with the statistics of the average.
 
     Args:
         net: the network.
         state: the train state of a program with `ema_decay=`.
         x: the training inputs.
         batch_size: the number of examples computed at once.
-        weights: of the examples, `(examples,)`, if they differ.
+        weights: the weights of the examples, `(examples,)`, if they differ.
 
     Raises:
         NetError: if the train state has no average, and for `x` and `batch_size` as `jn.predict`.

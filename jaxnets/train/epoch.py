@@ -1,4 +1,4 @@
-"""What a run is made of, and the parts of it as pure functions over a train state."""
+"""What a run is made of, and its parts as pure functions over a train state."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -43,7 +43,8 @@ EVALUATION_SIZE = 256
 class Recipe:
     """What a program was made of, except for its data, and the pure functions that follow from it.
 
-    Recipes with equal ingredients are equal, so that code compiled for one serves the other. It must not hold data.
+    Recipes with equal ingredients are equal, so that code compiled for one is reused for the other. A recipe must not
+    hold data.
 
     Attributes:
         net: the network.
@@ -52,13 +53,13 @@ class Recipe:
         metrics: metrics of the outputs to report, by name.
         options: what a step does beyond plain gradient descent.
         stopping: when to stop before the last epoch, or `None`.
-        augment: what each example goes through.
-        batch_augment: what a batch goes through after that.
+        augment: the augmentation of each example.
+        batch_augment: the augmentation of a whole batch, after that.
         sampler: a function that draws the order of an epoch, or `None` for a random permutation.
         examples: how many examples an epoch trains on.
         batch_size: how many of them are in a batch.
-        batch_sharding: how the rows of a batch lie on the devices, `None` if they are not sharded.
-        validation_sharding: how those of the validation data do.
+        batch_sharding: the sharding of the rows of a batch, `None` if they are not sharded.
+        validation_sharding: the sharding of the rows of the validation data, or `None`.
         settings: how the program was written, as text by name.
     """
 
@@ -103,8 +104,8 @@ class Recipe:
     ) -> tuple[TrainState, History]:
         """Return the train state one epoch later, and the epoch's values by name.
 
-        A run that has stopped or halted keeps its train state and reports NaN. `shardings` says how the parameters lie
-        on the devices, before and after.
+        A run that has stopped or halted keeps its train state and reports NaN. `shardings` are those of the parameters,
+        before and after.
         """
 
         def one_batch(state: TrainState, rows: tuple[jax.Array, jax.Array]) -> tuple[TrainState, Totals]:
@@ -113,15 +114,15 @@ class Recipe:
         before, order = state, self.batch_rows(state, state.step, train)
         state, row = scan_batches(self.metrics, one_batch, state, order)
         state = revert_nonfinite(before, state)
-        # After the check above: evaluation sees no parameters that it finds non-finite.
+        # After the check above, so that no non-finite parameters are evaluated.
         evaluations = {} if validation is None else self.evaluate(state, validation, train)
         state = replace(state, params=constrained_as(state.params, shardings))
         state, row = self.close(state, row, evaluations)
         over = halted(before)
         if over is None:
             return state, row
-        # A select, as `vmap` would make one of a `cond` anyway; the host's loop never runs an epoch of a run that is
-        # over.
+        # A select, since `vmap` would turn a `cond` into one anyway. The host's loop never runs an epoch of a run that
+        # is over.
         kept = before, jax.tree.map(missing, row)
         return jax.tree.map(lambda old, new: jnp.where(over, old, new), kept, (state, row))
 
@@ -163,7 +164,7 @@ class Recipe:
         return order
 
     def prepare(self, state: TrainState, batch: Batch) -> Batch:
-        """Return a batch augmented as the next step takes it."""
+        """Return a batch augmented for the next step."""
         # Augmentation derives from key and step alone, so that a resumed run repeats it.
         key = jax.random.fold_in(state.key, state.step)
         if self.augment is not None:
@@ -181,17 +182,17 @@ class Recipe:
             self.net, self.objective, self.optimizer, self.options, batch_sharding=self.batch_sharding
         )
         state, outputs, parts = step_fn(state, batch)
-        # Metrics in training see the outputs of the step itself, so they cost no further forward pass.
+        # Training metrics use the outputs of the step itself, so they cost no further forward pass.
         return state, batch_totals(self.metrics, outputs, batch, parts)
 
     def evaluated(self, state: TrainState, train: Data | None = None) -> dict[str, tuple[Params, State]]:
         """Return `(params, state)` to evaluate, by prefix of its values: the train state's and, if any, its average's.
 
-        With training data, the moving average gets its own batch-norm statistics, else those of the train state.
+        With training data, the moving average gets its own batch-norm statistics, otherwise those of the train state.
         """
         found = {"validation": (state.params, state.state)}
         if state.ema is not None:
-            # The statistics in training are those of other parameters than the average's.
+            # The statistics gathered in training are not those of the averaged parameters.
             statistics = state.state
             if train is not None:
                 x, _, *weights = train
@@ -218,7 +219,7 @@ class Recipe:
         """Return the train state after `plateau` and early stopping have seen the epoch's values, and these values.
 
         Raises:
-            NetError: if the value that one of them follows is not reported, or no scalar.
+            NetError: if the value that one of them monitors is not reported, or not a scalar.
         """
         skipped = {} if state.scale is None else {SKIPPED: state.scale.skipped}
         found = {f"{prefix}/{name}": value for prefix, values in evaluations.items() for name, value in values.items()}
@@ -226,7 +227,7 @@ class Recipe:
         if self.options.plateau is not None:
             name, transformation = self.options.plateau
             check_scalar(name, row, "plateau")
-            # It is a transformation of no updates: only its factor is used, in the next epoch's steps.
+            # Called without updates: only its factor is used, in the next epoch's steps.
             state = replace(state, plateau=transformation.update({}, state.plateau, value=row[name])[1])
         return state if self.stopping is None else self.stopping.update(state, row), row
 
@@ -239,7 +240,7 @@ class Recipe:
     def single_batch_epoch(
         self, validates: bool, state: TrainState, batch: Batch, validation: Data | None
     ) -> tuple[TrainState, History]:
-        """Return what an epoch of one batch would be; `validates` says whether validation is a stream, too."""
+        """Return the result of an epoch of a single batch; `validates` says whether validation is a stream, too."""
         after, totals, _ = self.train_on_batch(state, self.no_totals(state, batch), batch)
         state = revert_nonfinite(state, after)
         evaluated = self.evaluate_on_batch(state, None, batch)[0] if validates else {}
@@ -258,7 +259,7 @@ class Recipe:
     def evaluate_on_batch(
         self, state: TrainState, totals: dict[str, Totals] | None, batch: Batch
     ) -> tuple[dict[str, Totals], jax.Array]:
-        """Return the totals of each evaluation one batch later, and `False`: an array to wait for."""
+        """Return the totals of each evaluation one batch later, and `False` as an array to wait for."""
         new = {
             prefix: evaluate_batch(self.net, *each, batch, self.metrics, self.objective)
             for prefix, each in self.evaluated(state).items()
@@ -270,7 +271,7 @@ class Recipe:
     def close_totals(
         self, state: TrainState, totals: Totals, evaluated: dict[str, Totals], validation: Data | None
     ) -> tuple[TrainState, History]:
-        """Return what `close` returns, of totals, or with validation data that are on the device."""
+        """Return what `close` returns, for totals, or for validation data that are on the device."""
         evaluations = {prefix: reported_values(self.metrics, each) for prefix, each in evaluated.items()}
         if validation:
             evaluations = self.evaluate(state, validation)

@@ -1,7 +1,7 @@
-"""Exact means and metrics over data that passes in batches.
+"""Exact means and metrics over data that come in batches.
 
 The *totals* of some batches are the sums from which their means and metrics are computed: the sum of the example
-weights, the weighted sums of the objective's parts, and what each metric adds up.
+weights, the weighted sums of the objective's parts, and the sums of each metric.
 """
 
 from collections.abc import Callable, Mapping
@@ -51,7 +51,7 @@ def evaluate_batch(
     metrics: Mapping[str, Metric],
     objective: ObjectiveFunction | None,
 ) -> Totals:
-    """Return the totals of one batch in evaluation."""
+    """Return the totals of one batch in evaluation mode."""
     outputs, _ = net.apply(params, state, batch.x)
     parts = {}
     if objective is not None:
@@ -61,12 +61,12 @@ def evaluate_batch(
 
 
 def zero_totals(shapes: Totals) -> Totals:
-    """Return the totals of no batch, with the shapes and dtypes of one."""
+    """Return totals of zero, with the shapes and dtypes of those of a batch."""
     return jax.tree.map(jnp.zeros_like, shapes)
 
 
 def merge_totals(metrics: Mapping[str, Metric], a: Totals, b: Totals) -> Totals:
-    """Return the totals of two sets of batches together."""
+    """Return the totals of two sets of batches taken together."""
     return {
         "weight": a["weight"] + b["weight"],
         "parts": add(a["parts"], b["parts"]),
@@ -122,7 +122,7 @@ def gather_batch(
     """Return the examples at some indices as a batch; weights of the data, if any, multiply those given.
 
     Inputs of weight 0 are replaced by another example's: in the network's derivatives 0 · ∞ would be NaN. With
-    `batch_sharding` each device has its share of the rows.
+    `batch_sharding`, each device holds its part of the rows.
     """
     # (examples, ...) → (batch, ...)
     x, y, *own = jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], data)
@@ -145,21 +145,21 @@ def evaluate(
 ) -> dict[str, jax.Array]:
     """Return metrics, and the objective's parts if one is given, over every example of the data exactly once.
 
-    The values do not depend on the batch size except for rounding. It is a pure function: jit or vmap it. Called on
-    concrete arrays, it is compiled once for a network, metrics and shapes.
+    The values do not depend on the batch size, except for rounding. This is a pure function: jit or vmap it. Called on
+    concrete arrays, it is compiled once for each network, set of metrics and shapes.
 
     Args:
         net: the network, run in evaluation mode.
         state: a `TrainState`, what `jn.load` returns, or a pair `(params, state)`.
-        data: inputs and targets, pytrees with the examples along the first axis, and the examples' weights if any.
+        data: inputs, targets and, if any, weights: pytrees with the examples along the first axis.
         metrics: one of `jn.metrics`, a list, or a dict by the names to report.
         objective: `(params, outputs, targets, weights) -> (scalar, parts)`, or a loss alone.
         batch_size: the number of examples computed at once.
-        batch_sharding: how the rows of a batch lie on the devices; by default as those of the data, if concrete.
+        batch_sharding: the sharding of the rows of a batch; by default that of the data, if concrete.
 
     Raises:
-        NetError: for what `program` would not take: data without examples, inputs, targets and weights of different
-            lengths, negative weights or none above 0, a batch size below 1, or two values under one name.
+        NetError: for what `program` does not accept: data without examples, inputs, targets and weights of different
+            lengths, a negative weight, no weight above 0, a batch size below 1, or two values under one name.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> net = jn.dense(2)
@@ -203,7 +203,7 @@ def evaluate_data(
 
 
 def _even_size(batch_size: int, examples: int, batch_sharding: NamedSharding | None) -> int:
-    """Return a batch size, at most the number of examples, rounded up to a multiple of the devices that share it."""
+    """Return the smaller of batch size and examples, rounded up to a multiple of the number of devices."""
     parts = parts_of(batch_sharding)
     return -(-min(batch_size, examples) // parts) * parts
 

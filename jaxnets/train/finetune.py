@@ -1,4 +1,4 @@
-"""Fine-tuning: take parameters over from another run by pattern, and initialize the rest."""
+"""Fine-tuning: transfer parameters of another run by pattern, and initialize the rest."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,11 +15,11 @@ from jaxnets.core.sharding import automatic, constrained_as, shardings_of
 
 
 class Transferred(NamedTuple):
-    """What `transfer` returns.
+    """The result of `transfer`.
 
     Attributes:
         params: the parameters, some of them from the source.
-        taken: the paths of those.
+        taken: the paths of those from the source.
         left: the paths of the other parameters.
         unused: the paths of the source that were not taken.
     """
@@ -31,9 +31,9 @@ class Transferred(NamedTuple):
 
 
 def transfer(params: Params, source: Params, on: Pattern = "**") -> Transferred:
-    """Return parameters with some of them replaced by those of the same paths and shapes in a source.
+    """Return parameters, some of them replaced by those of the same path and shape in a source.
 
-    Values are converted to the dtypes of the parameters. It is a pure function, and works for state too.
+    Values are converted to the dtypes of the parameters. This is a pure function, and works for state too.
 
     Args:
         params: parameters as `init` makes them.
@@ -41,8 +41,8 @@ def transfer(params: Params, source: Params, on: Pattern = "**") -> Transferred:
         on: which are taken: a pattern over paths (see `jn.paths`), such as `("**", "!head/**")` for all but the head.
 
     Raises:
-        NetError: if a pattern matches nothing, or what it matches is missing in the source or has another shape there;
-            all such paths are listed.
+        NetError: if a pattern matches nothing, or a path that it matches is missing in the source or has another shape
+            there; all such paths are listed.
 
     Yosinski et al., "How transferable are features in deep neural networks?" (2014).
 
@@ -113,7 +113,7 @@ def pretrained(net: Net, params: Params, state: State | None = None, on: Pattern
     def taken(made: Params, initial: State) -> tuple[Params, State]:
         with labeled_as("pretrained"):
             new = transfer(made, params, on).params
-            # State may lack what the patterns match, so they are replaced by the exact paths of it that they match.
+            # A pattern may match nothing in the state, so it is replaced by the paths of the state that it matches.
             wanted = [path for path in paths(initial) if matches(on, path)]
             return new, transfer(initial, state, wanted).params if state is not None and wanted else initial
 

@@ -1,4 +1,4 @@
-"""What makes a run end after its current epoch: a signal, or a callback that raises."""
+"""Ending a run after its current epoch, by a signal or by a callback that raises."""
 
 import sys
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass
 class Interruption:
-    """What has asked a run to end; true as soon as something has.
+    """The requests to end a run; true as soon as there is one.
 
     Attributes:
         signals: the numbers of the signals received.
@@ -26,7 +26,7 @@ class Interruption:
 
     @contextmanager
     def noting(self) -> Iterator[None]:
-        """Note a `KeyboardInterrupt` or `SystemExit` of a callback instead of raising it."""
+        """Record a `KeyboardInterrupt` or `SystemExit` of a callback instead of raising it."""
         try:
             yield
         except (KeyboardInterrupt, SystemExit) as error:
@@ -37,10 +37,10 @@ class Interruption:
 
 @contextmanager
 def interrupts() -> Iterator[Interruption]:
-    """Yield an `Interruption` that notes the first SIGINT or SIGTERM; a second one raises.
+    """Yield an `Interruption` that records the first SIGINT or SIGTERM; a second one raises.
 
-    SIGTERM takes effect at exit. Outside the main thread nothing is changed; nor is SIGINT if it does not raise
-    `KeyboardInterrupt`.
+    SIGTERM takes effect when the context ends. Outside the main thread no handler is changed, nor that of SIGINT if it
+    does not raise `KeyboardInterrupt`.
     """
     interruption, former = Interruption(), dict[int, Any]()
 

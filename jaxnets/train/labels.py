@@ -1,4 +1,4 @@
-"""Labels checked against the outputs of a network before a run begins."""
+"""Checks of labels against the outputs of a network, before a run begins."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,18 +20,18 @@ Check = Callable[[str, Any, Any], None]  # of a name, targets and weights
 
 
 def label_check(net: Net, objective: Any, metrics: Mapping[str, Metric], x: Any) -> Check | None:
-    """Return a function `(name, targets, weights)` that raises an error for labels that the network has no output for.
+    """Return a function `(name, targets, weights)` that raises an error for labels without an output of the network.
 
     Args:
         net: the network.
-        objective: what is minimized, if anything.
+        objective: what is minimized, or `None`.
         metrics: what is reported.
         x: inputs; only their shapes and dtypes are read.
 
     Returns:
         The function, or `None` if neither loss nor metrics take labels (see `jn.losses.labels`). It raises a
         `NetError` for concrete integer targets out of range, except for padding, examples of weight 0, and labels that
-        mean "none".
+        the loss ignores.
     """
     wanted = [labels for taker in _takers(objective, metrics) if (labels := labels_of(taker)) is not None]
     if not wanted:
@@ -50,14 +50,14 @@ def label_check(net: Net, objective: Any, metrics: Mapping[str, Metric], x: Any)
 
 
 def _takers(objective: Any, metrics: Mapping[str, Metric]) -> list[Any]:
-    """Return the functions of outputs and targets."""
+    """Return the functions that take outputs and targets."""
     return [getattr(objective, "loss", objective), *(metric.measure for metric in metrics.values())]
 
 
 def _outputs(net: Net, x: Any) -> Any:
     """Return the shape and dtype of a network's outputs, or its logits, in evaluation for one row of inputs."""
     row = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *jnp.shape(leaf)[1:]), jnp.result_type(leaf)), x)
-    # JAX keeps the trace with the compiled function, which is never compiled: a large network takes seconds to trace.
+    # JAX caches the trace, since a large network takes seconds to trace; the function is never compiled.
     outputs: Any = compiled(_apply_fresh, [net, row], []).trace().out_info
     return outputs.get("logits") if isinstance(outputs, Mapping) else outputs
 
@@ -70,7 +70,7 @@ def check_labels(net: Net, objective: Any, metrics: Mapping[str, Metric], sets: 
     """Check the targets of sets of data, by name, whose inputs have the same shape.
 
     Raises:
-        NetError: for targets that a loss or a metric does not take, or labels as `label_check` says.
+        NetError: for targets that a loss or a metric does not accept, and for labels as in `label_check`.
     """
     for taker in _takers(objective, metrics):
         if (check := targets_check_of(taker)) is not None:
@@ -85,7 +85,7 @@ def check_labels(net: Net, objective: Any, metrics: Mapping[str, Metric], sets: 
 
 
 def _check_values(label: str, check: Callable, outputs: Any, targets: Any, weights: Any = None) -> None:
-    """Check what a loss or metric requires of concrete targets, except for those of weight 0.
+    """Check that concrete targets, except for those of weight 0, meet the requirements of a loss or metric.
 
     Raises:
         NetError: as the loss itself does when it is called, with the name of the data.
@@ -97,14 +97,14 @@ def _check_values(label: str, check: Callable, outputs: Any, targets: Any, weigh
     if found is None or counted is None:
         return
     found = found[counted > 0] if counted.ndim else found
-    # NaN is an error before, unless the user allows it.
+    # NaN has raised an error before, unless the user allows it.
     if not np.isnan(found).any():
         with labeled_as(label):
             check(found)
 
 
 def known_labels(targets: Any) -> np.ndarray | None:
-    """Return targets that are a single concrete array of integers; those of `Padded` are `(batch, time)`."""
+    """Return targets if they are a single concrete array of integers; those of `Padded` are `(batch, time)`."""
     targets = targets.values if isinstance(targets, Padded) else targets
     if isinstance(targets, Mapping | tuple | list) or not jnp.issubdtype(jnp.result_type(targets), jnp.integer):
         return None
@@ -112,7 +112,7 @@ def known_labels(targets: Any) -> np.ndarray | None:
 
 
 def _check_range(name: str, labels: Labels, shape: tuple[int, ...], targets: Any, weights: Any) -> None:
-    """Check that labels that count lie in the range that outputs of some shape `(batch, ..., classes)` allow."""
+    """Check that labels with nonzero weight are in the range of outputs of shape `(batch, ..., classes)`."""
     found, classes = known_labels(targets), shape[-1]
     if found is None or (labels.first == 0 and found.ndim != len(shape) - 1):
         return

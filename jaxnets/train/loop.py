@@ -1,4 +1,4 @@
-"""Runs on the host: `fit` and `run`, the loop around a program with its callbacks, interruption and errors."""
+"""`fit` and `run`: the host's loop around a program, with callbacks, interruption and errors."""
 
 import os
 import sys
@@ -45,12 +45,12 @@ class Callback:
         on_start: called with the program before the first epoch.
         on_epoch_end: called after each epoch with its number from 0, the train state, and the epoch's values by name:
             scalars as `float`, others as NumPy arrays. The next epoch reuses the train state's memory: copy what you
-            keep. If it returns `True`, the run ends here.
-        on_end: called once at the end, even if an exception ends the run, unless `on_start` was never reached.
+            keep. If it returns `True`, the run ends.
+        on_end: called once at the end, even if an exception ends the run, unless `on_start` was never called.
         restore: called with the program and the key before `on_start`; returns `(state, rows)` of an earlier run to
             resume, or `None`.
-        on_finish: called with the number of completed epochs and the train state, before `on_end`, when the run ends in
-            order: after its last epoch, by early stopping, by a signal, or by a callback that raises `SystemExit`.
+        on_finish: called with the number of completed epochs and the train state, before `on_end`, when the run ends
+            regularly: after its last epoch, by early stopping, by a signal, or by a callback that raises `SystemExit`.
     """
 
     on_start: Callable[[Program], None] = _nothing
@@ -69,11 +69,11 @@ class Callback:
 
 
 class NonFiniteError(NetError):
-    """Training met a non-finite value and halted before the step that did.
+    """Training halted before a step with a non-finite value.
 
     Attributes:
         state: the train state with the last good parameters.
-        history: the values reported up to there.
+        history: the values reported so far.
     """
 
     def __init__(self, message: str, state: TrainState, history: History) -> None:
@@ -85,17 +85,17 @@ class NonFiniteError(NetError):
 def run(
     program: Program, *, key: Key, callbacks: Sequence[Callback | EarlyStopping] = ()
 ) -> tuple[TrainState, History]:
-    """Run a program epoch by epoch from the host, and return what `program(key)` returns, to the bit.
+    """Run a program epoch by epoch from the host, and return what `program(key)` returns, bit for bit.
 
     Each epoch reuses the memory of the one before. Between epochs the callbacks see the train state. Ctrl-C, or a
     callback that raises `KeyboardInterrupt`, ends the run after the current epoch, and what was computed is returned.
-    SIGTERM, by which clusters end a job, does so too, but instead of returning, `run` then calls the handler that the
-    process had set, or else raises `SystemExit(143)`. A `SystemExit` of a callback is raised again in the same way. In
-    each case `checkpoint` has saved by then. A second signal ends the run at once. Signals are handled in the main
-    thread only.
+    SIGTERM, by which clusters end a job, also ends the run after the current epoch, but `run` then calls the previous
+    handler of the process, or raises `SystemExit(143)` if there is none. A `SystemExit` of a callback is raised again
+    in the same way. In each case `checkpoint` has saved by then. A second signal ends the run at once. Signals are
+    handled in the main thread only.
 
     If several processes train together, all end after the same epoch when one is told to. An exception in one of
-    them ends this process at once with exit status 1, because the others would wait for it forever.
+    them ends that process at once with exit status 1, because the others would wait for it forever.
 
     Args:
         program: what to run.
@@ -106,8 +106,8 @@ def run(
         The final train state, and the history: a NumPy array `(epochs,)` for each reported name, as long as the run.
 
     Raises:
-        NetError: if `key` is no random key, `callbacks` no list of callbacks, or there are several rules for early
-            stopping, or several callbacks that resume a run.
+        NetError: if `key` is not a random key, `callbacks` is not a list of callbacks, or there are several rules for
+            early stopping or several callbacks that resume a run.
         NonFiniteError: at a non-finite value; with the last good train state and the history.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn, optax
@@ -151,15 +151,15 @@ def fit(
 ) -> tuple[TrainState, History]:
     """Train a network and return its train state and history.
 
-    The same numbers as `jn.train.run(jn.train.program(...), key=key)`, to the bit. Use `jn.train.program` where
-    training is to be jitted, vmapped or swept.
+    The result is that of `jn.train.run(jn.train.program(...), key=key)`, bit for bit. Use `jn.train.program` to jit,
+    vmap or sweep over training.
 
     Args:
         net: the network.
         loss: `(outputs, targets) -> (batch,)`, or `jn.objective(loss, *regularizers)`.
         optimizer: an Optax optimizer.
-        data: inputs and targets, pytrees of arrays with the examples along the first axis, and weights `(examples,)`
-            as a third if not all examples count alike; or a `jn.data.stream`.
+        data: inputs and targets, pytrees of arrays with the examples along the first axis, and optionally example
+            weights `(examples,)` as a third; or a `jn.data.stream`.
         epochs: how many times every example is seen, at least 1.
         key: a random key, `jax.random.key(0)`; initial values, order and dropout derive from it.
         batch_size: examples per step, by default 64; `None` for all of them.
@@ -168,9 +168,9 @@ def fit(
         augment: `(key, example) -> example`, such as `jn.data.shift(1)`.
         batch_augment: `(key, x, y, weights) -> (x, y, weights)`, such as `jn.data.mixup(0.2)`.
         sampler: `(key, data) -> indices (examples,)`, such as `jn.data.balanced(10)`.
-        freeze: a pattern over the paths of parameters that stay as they are, `"features/**"`.
+        freeze: a pattern over the paths of parameters that are not trained, `"features/**"`.
         ema_decay: decay in [0, 1) of an exponential moving average of the parameters, `state.ema`.
-        options: what is rarely changed, such as `jn.train.Options(accumulate=4)`.
+        options: rarely needed options, such as `jn.train.Options(accumulate=4)`.
         callbacks: `jn.train.progress()`, `jn.train.checkpoint(folder)`, `jn.train.early_stopping(...)`, or any
             `jn.train.Callback`.
 
@@ -178,7 +178,7 @@ def fit(
         The train state, and the history: a NumPy array `(epochs,)` for each reported name.
 
     Raises:
-        NetError: for arguments that do not fit; the message says how to change them.
+        NetError: for invalid arguments; the message says how to correct them.
         NonFiniteError: at a non-finite loss or gradient; with the last good train state and the history.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn, optax
@@ -234,14 +234,14 @@ def check_callbacks(
 
 
 def run_with(program: Program, key: Key, callbacks: Sequence[Callback]) -> tuple[TrainState, History]:
-    """Run a program with callbacks that have been checked; `run` says what it returns and raises."""
+    """Run a program with callbacks that have been checked; it returns and raises what `run` does."""
     begun: list[Callback] = []
     with interrupts() as interrupted:
         try:
             restored = None
             for callback in callbacks:
                 if restored is None and callback.restore is not _nothing:
-                    # Its `on_end` is due from here on: it may hold a lock.
+                    # From here on its `on_end` must be called: it may hold a lock.
                     begun.append(callback)
                     restored = callback.restore(program, key)
             if restored is None:
@@ -251,7 +251,7 @@ def run_with(program: Program, key: Key, callbacks: Sequence[Callback]) -> tuple
                 state, rows = restored
             for callback in callbacks:
                 callback.on_start(program)
-                # The callback that restores is there already.
+                # The callback that restores is in the list already.
                 if callback not in begun:
                     begun.append(callback)
             if program.stream is None:
@@ -283,7 +283,7 @@ def run_with(program: Program, key: Key, callbacks: Sequence[Callback]) -> tuple
         try:
             why = find_nonfinite(program, state)
         except Exception as error:
-            # Out of memory, say: the train state is worth more than its explanation.
+            # Such as running out of memory: the train state matters more than the explanation.
             why = f"stops at step {int(state.failed)}, at a value that is not finite; looking for it failed: {error}"
         raise NonFiniteError(why, state, history)
     # Early stopping may restore the best parameters.
@@ -303,7 +303,7 @@ def _any_process(ends: bool) -> bool:
 
 @contextmanager
 def _exit_together() -> Iterator[None]:
-    """End this process at an exception if others train with it: they would wait for it at the next exchange."""
+    """End this process at an exception if others train with it: they would wait for it at the next collective."""
     try:
         yield
     except BaseException:

@@ -1,7 +1,7 @@
-"""Dynamic loss scaling: the loss is enlarged before it is differentiated, so that float16 gradients do not vanish.
+"""Dynamic loss scaling: the loss is scaled up before it is differentiated, so that float16 gradients do not underflow.
 
-`flax.training.dynamic_scale` has a rule of the same kind, but only inside its `value_and_grad`. A step here also
-accumulates gradients, freezes parameters, counts skipped steps and looks at the loss, so it needs the rule by itself.
+`flax.training.dynamic_scale` has a similar rule, but only inside its `value_and_grad`. A step here also accumulates
+gradients, freezes parameters, counts skipped steps and checks the loss, so it needs the rule on its own.
 """
 
 from dataclasses import dataclass
@@ -68,7 +68,7 @@ class LossScale:
         up = jnp.where(grows, scale.factor * jnp.float32(self.growth), scale.factor)
         down = jnp.maximum(scale.factor / jnp.float32(self.growth), jnp.float32(1))
         return Scale(
-            # A factor that would overflow float32 stays.
+            # A factor that would overflow float32 is kept.
             factor=jnp.where(finite, jnp.where(jnp.isfinite(up), up, scale.factor), down),
             good=jnp.where(finite & ~grows, scale.good + 1, 0),
             skipped=scale.skipped + jnp.where(finite, 0, 1),

@@ -1,4 +1,4 @@
-"""The names of reported values: each is used once, and it is known whether a lower or a higher value is better."""
+"""The names of reported values: each is unique, and declares whether a lower or a higher value is better."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ class Directions:
         return "min" if is_part else None
 
     def may_have(self, metric: str) -> bool:
-        """Tell whether a value may have this name: custom objectives and `monitor` report any."""
+        """Tell whether a value may have this name: custom objectives and `monitor` may report any name."""
         prefix, name = _split(metric)
         all_known = self.parts is not None and (bool(prefix) or not self.monitored)
         return not all_known or name in ("loss", SKIPPED, *(self.parts or ()), *self.metrics)
@@ -56,7 +56,7 @@ class Directions:
 
 
 def _split(metric: str) -> tuple[str, str]:
-    """Return the prefix of an evaluated value, if any, and the rest of its name."""
+    """Split the name of a value into the prefix of evaluated values, if it has one, and the rest."""
     prefix = next((prefix for prefix in PREFIXES if metric.startswith(prefix)), "")
     return prefix, metric.removeprefix(prefix)
 
@@ -65,7 +65,7 @@ def settled(metric: str, mode: Any, directions: Directions | None) -> Mode:
     """Return whether "min" or "max" of a reported value is better: `mode` if given, otherwise what is declared.
 
     Raises:
-        NetError: for another mode, or if none is given and nothing declares it.
+        NetError: for another mode, or if it is neither given nor declared.
     """
     if mode not in ("min", "max", None):
         raise NetError(f"expects mode 'min' or 'max' for {metric!r}, got {mode!r}")
@@ -82,7 +82,7 @@ def settled(metric: str, mode: Any, directions: Directions | None) -> Mode:
 
 
 def merge_unique(*rows: Mapping[str, Any]) -> dict[str, Any]:
-    """Return reported values of several sources as one dict.
+    """Return the reported values of several sources as one dict.
 
     Raises:
         NetError: if two have the same name, so that one would hide the other.
@@ -97,11 +97,11 @@ def merge_unique(*rows: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_names(metrics: Iterable[str], objective: Any, *, skipped: bool = False) -> None:
-    """Check that metrics have names of their own, as far as the others are known before a program runs.
+    """Check that the names of metrics are not used by other values, as far as these are known before a program runs.
 
     Raises:
         NetError: for the name of the loss, of a part of the objective or of the count of skipped steps, or one that
-            starts like those of the validation set.
+            starts with a prefix of validation values.
     """
     loss = [] if objective is None else ["loss"]
     taken = {*loss, *(getattr(objective, "names", None) or ()), *([SKIPPED] if skipped else [])}
@@ -113,7 +113,7 @@ def check_names(metrics: Iterable[str], objective: Any, *, skipped: bool = False
 
 
 def check_scalar(name: str, row: Mapping[str, Any], label: str) -> None:
-    """Check that a value is reported, and is a scalar.
+    """Check that a value is reported and is a scalar.
 
     Args:
         name: the value's name.
@@ -131,5 +131,5 @@ def check_scalar(name: str, row: Mapping[str, Any], label: str) -> None:
 def _duplicate(name: str) -> NetError:
     return NetError(
         f"reports two values under one name, {name!r}, of which one would hide the other; give the metric (or what "
-        f"monitor= returns) another name than the objective, its parts and the rest have"
+        f"monitor= returns) a name that neither the objective, nor its parts, nor another value has"
     )

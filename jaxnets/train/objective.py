@@ -24,13 +24,13 @@ Loss = Callable[[Any, Any], jax.Array]
 class Objective:
     """A loss and regularizers, called as `(params, outputs, targets, weights=None) -> (scalar, parts)`.
 
-    `objective` makes it. Two of the same loss and regularizers are equal, so that what is compiled for one serves the
-    other.
+    `objective` makes it. Objectives of the same loss and regularizers are equal, so that what is compiled for one is
+    reused for the other.
 
     Attributes:
         loss: `(outputs, targets) -> (batch,)`.
         regularizers: the regularizers that are added to its mean.
-        names: the names that the parts are reported under, the loss's first.
+        names: the names under which the parts are reported, the loss's first.
     """
 
     loss: Loss
@@ -39,7 +39,7 @@ class Objective:
 
     @cached_property
     def ingredients(self) -> Ingredients:
-        """What it is compared by."""
+        """The key by which objectives are compared."""
         return Ingredients(self.loss, self.regularizers, self.names)
 
     def __eq__(self, other: object) -> bool:
@@ -61,7 +61,8 @@ class Objective:
 
         Raises:
             NetError: for weights of another shape, negative ones, outputs and targets of different batch sizes, a loss
-                that does not return one value per example, or a regularizer of parameters that returns no scalar.
+                that does not return one value per example, or a regularizer of parameters that does not return a
+                scalar.
         """
         with labeled_as("objective"):
             outputs, targets, weights = masked_rows(outputs, targets, weights)
@@ -94,17 +95,17 @@ def objective(loss: Loss, *regularizers: Regularizer | Callable[[Any], jax.Array
     """Compose a loss and regularizers into the objective Σ_i w_i l_i / Σ_i w_i + Σ_j r_j.
 
     Example weights mask the rows that fill up a batch: a row of weight 0 contributes nothing to value or gradient,
-    even if it holds NaN or a label out of range, so a mean over data of any size is exact. For this, such rows are
-    replaced before the loss sees them, outputs by zeros and targets by another row's, and no gradient passes back to
+    even if it holds NaN or a label out of range, so a mean over data of any size is exact. To this end, such rows are
+    replaced before they reach the loss, outputs by zeros and targets by another row's, and no gradient flows back to
     them. One gap remains: if the loss of zeros is not finite, derivatives with respect to what the loss itself holds,
     such as a traced option, are not finite either. With all weights 0 the mean is 0, and with a traced negative one it
-    is NaN. Non-finite *inputs* of such a row have to be replaced before the network, in whose derivatives 0 · ∞ is NaN;
+    is NaN. Non-finite *inputs* of such a row must be replaced before the network, in whose derivatives 0 · ∞ is NaN;
     `jn.train` does so.
 
     Args:
         loss: `(outputs, targets) -> (batch,)`, one of `jn.losses`, a `functools.partial` of one, or a custom function.
-        *regularizers: of `jn.regularizers`, or callables `params -> scalar`. Those of outputs are averaged with the
-            same weights.
+        *regularizers: regularizers of `jn.regularizers`, or callables `params -> scalar`. Those of outputs are averaged
+            with the same weights.
 
     Returns:
         `(params, outputs, targets, weights=None) -> (scalar, parts)`. `parts` has each term by name, a scalar: the
@@ -112,7 +113,7 @@ def objective(loss: Loss, *regularizers: Regularizer | Callable[[Any], jax.Array
         `loss` is reserved for the sum: a function of this name, or a `lambda`, is reported as `data`.
 
     Raises:
-        NetError: if the loss or a regularizer can't be called, or they are in each other's place.
+        NetError: if the loss or a regularizer can't be called, or if they are swapped.
 
     >>> import jax.numpy as jnp, jaxnets as jn
     >>> total = objective(jn.losses.squared_error, jn.regularizers.l2(0.5, on="**"))
@@ -152,7 +153,7 @@ def _written(function: Any) -> str:
 
 
 def _distinct(names: Sequence[str]) -> tuple[str, ...]:
-    """Return names with a number behind every repetition; `loss` is taken."""
+    """Return names with a number appended to every repetition; `loss` is reserved."""
     taken: list[str] = ["loss"]
     for name in names:
         number, free = 1, name

@@ -1,4 +1,4 @@
-"""Optax optimizers: float32 masters of half-precision parameters, and the extra arguments that optimizers ask for."""
+"""Optax optimizers: float32 master parameters of half-precision ones, and the extra arguments of optimizers."""
 
 import inspect
 from collections.abc import Callable
@@ -25,8 +25,8 @@ class Masters(NamedTuple):
     """The optimizer state for parameters in half precision.
 
     Attributes:
-        params: the parameters in float32; the network's are their roundings. Small steps add up in them.
-        inner: the optimizer's own state, made of these and in float32 too.
+        params: the parameters in float32, in which small steps add up; the network's parameters are these, rounded.
+        inner: the optimizer's own state for these parameters, in float32 too.
     """
 
     params: Any
@@ -34,7 +34,7 @@ class Masters(NamedTuple):
 
 
 def init_optimizer(optimizer: optax.GradientTransformation, params: Any) -> Any:
-    """Return an optimizer's state before the first step, with float32 masters of parameters in half precision.
+    """Return an optimizer's state before the first step, with float32 master parameters of half-precision ones.
 
     Raises:
         NetError: for an optimizer that takes something other than gradients and parameters.
@@ -48,7 +48,7 @@ def init_optimizer(optimizer: optax.GradientTransformation, params: Any) -> Any:
     parts = jax.tree.leaves(state, is_leaf=lambda each: isinstance(each, kinds))
     for kind, name, why in UNSUPPORTED:
         if any(isinstance(each, kind) for each in parts):
-            raise NetError(f"{why}; write its step by hand, with net.apply and the objective", label=name)
+            raise NetError(f"{why}; write its step yourself, with net.apply and the objective", label=name)
     return state if _dtypes(wide) == _dtypes(params) else Masters(wide, state)
 
 
@@ -62,9 +62,9 @@ def update_params(
     *,
     factor: jax.Array | None = None,
 ) -> tuple[Any, Any, Any]:
-    """Return the parameters after a step, the optimizer's state, and the updates, which are float32 at least.
+    """Return the parameters after a step, the optimizer's state, and the updates, in float32 or better.
 
-    The optimizer gets every extra argument that Optax's optimizers ask for. These are `value`, the objective on the
+    The optimizer gets every extra argument that Optax's optimizers need. These are `value`, the objective on the
     batch; `grad`, its gradient; `value_fn` (`lbfgs`, line searches) and `obj_fn` (`sophia`), the objective on the same
     batch, with the same randomness, as a function of the parameters; and `grad_fn` (`sam`), its gradient.
 
@@ -75,7 +75,7 @@ def update_params(
         params: the parameters.
         value: the objective.
         value_fn: the objective as a function of the parameters.
-        factor: what updates are multiplied by.
+        factor: the factor of the updates.
 
     Raises:
         NetError: if the optimizer needs another argument, or its state changes structure.
@@ -89,7 +89,7 @@ def update_params(
     """
     exact, before = params, state
     if isinstance(state, Masters):
-        # Parameters that were replaced since the last step differ from their masters' roundings, and take precedence.
+        # Parameters that were replaced since the last step differ from the rounded masters, and take precedence.
         exact = jax.tree.map(
             lambda own, master: jnp.where(master.astype(own.dtype) == own, master, own), params, state.params
         )
@@ -112,7 +112,7 @@ def update_params(
         if isinstance(error, NetError):
             raise
         raise NetError(
-            f"can't be updated: {error}; beyond gradients and parameters it may ask for value, grad, value_fn, obj_fn "
+            f"can't be updated: {error}; besides gradients and parameters it may take value, grad, value_fn, obj_fn "
             f"and grad_fn, see jn.train.make_train_step",
             label="the optimizer",
         ) from error

@@ -1,4 +1,4 @@
-"""What a training step does beyond plain gradient descent, and what a monitor sees of it."""
+"""What a training step does besides plain gradient descent, and what a monitor sees of it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class StepInfo:
         batch: the batch of the step.
         key: the network's random key.
         gradients: of the objective, with the parameters' structure; `None` for frozen parameters.
-        updates: what was added to the parameters, with the same structure; zeros if the step is not taken.
+        updates: what was added to the parameters, with the same structure; zeros if the step is skipped.
     """
 
     state: TrainState
@@ -37,24 +37,24 @@ class StepInfo:
 
 @dataclass(frozen=True)
 class Options:
-    """What a training step does beyond plain gradient descent.
+    """What a training step does besides plain gradient descent.
 
     Attributes:
-        accumulate: compute a batch in this many equal parts, one after another, and sum their gradients. It takes less
-            memory for the same step, except for layers that look at the whole batch.
+        accumulate: compute a batch in this many equal parts, one after another, and sum their gradients. This takes
+            less memory for the same step, except for layers that compute over the whole batch.
         loss_scale: dynamic scaling of the loss, `LossScale()`, for networks that compute in float16.
         plateau: the name of a reported value for which lower is better, and the transformation that sees this value
             after every epoch: `("validation/loss", optax.contrib.reduce_on_plateau(patience=5))`. Its factor scales
             the updates of the next epoch. (Inside the optimizer's chain it would see each batch's loss.)
         monitor: a function from a `StepInfo` to further values to report, by name, such as `jn.train.norms()`.
         halt_on_nonfinite: halt training before a step whose loss or gradients are not finite, even if the optimizer
-            would clip them; `state.failed` is that step. A parameter whose gradients sum to an overflow counts as
-            non-finite. Parameters that an update makes infinite are detected by the next step's loss or at the end of
-            the epoch; in both cases the train state becomes that of the epoch's beginning. Data in memory are searched
+            would clip them; `state.failed` is that step. Gradients of a parameter whose sum overflows count as
+            non-finite. Parameters that an update makes non-finite are detected by the next step's loss or at the end of
+            the epoch; in both cases the train state is reset to the beginning of the epoch. Data in memory are checked
             for NaN, too.
-        freeze: a pattern over the paths of parameters that stay as they are; usually the argument of `program`.
+        freeze: a pattern over the paths of parameters that are not trained; usually the argument of `program`.
         ema_decay: decay of the moving average of the parameters; usually the argument of `program`.
-        weighted: whether examples may have different weights, which batch statistics then follow.
+        weighted: whether examples may have different weights, so that batch statistics are weighted too.
 
     Raises:
         NetError: for an option out of range or of another type.
@@ -76,7 +76,7 @@ class Options:
             texts = [self.freeze] if isinstance(self.freeze, str) else self.freeze
             if texts is not None and not (isinstance(texts, Sequence) and all(isinstance(text, str) for text in texts)):
                 got = shown(self.freeze)
-                raise NetError(f"expects for freeze patterns of paths, such as 'features/**', got {got}")
+                raise NetError(f"expects patterns of paths for freeze, such as 'features/**', got {got}")
             if self.ema_decay is not None:
                 check_fraction("ema_decay", self.ema_decay)
             if not isinstance(self.loss_scale, LossScale | None):

@@ -25,9 +25,9 @@ def pretrain_layers(
     batch_size: int = 64,
     metrics: Mapping[str, Metric] | None = None,
 ) -> tuple[dict[str, Params], dict[str, History]]:
-    """Train a stack from the bottom up, without labels: each layer is trained on what those below make of the data.
+    """Train a stack from the bottom up, without labels: each layer is trained on the outputs of those below.
 
-    Each stage is a `program` with its input as the target, and stays fixed once it is trained. It is a pure function of
+    Each stage is a `program` with its input as the target, and is fixed once it is trained. This is a pure function of
     key and data: jit it, with both as arguments.
 
     Args:
@@ -35,7 +35,7 @@ def pretrain_layers(
             state whose outputs are the next stage's data. `jn.models.dbn_stages` makes those of a deep belief
             network; `(net, net.upto("encoder"))` are those of an autoencoder.
         objective: `(params, outputs, targets, weights) -> (scalar, parts)`, the same for every stage.
-        optimizer: the Optax optimizer, started again for each stage.
+        optimizer: the Optax optimizer, initialized for each stage.
         x: the data, `(examples, ...)`.
         key: the random key; initial values, orders and all other randomness derive from it.
         epochs: how often each stage sees every example.
@@ -44,10 +44,10 @@ def pretrain_layers(
 
     Returns:
         The parameters of each stage by its number, `{"0": ..., "1": ...}`, as `serial` of the second networks takes
-        them, and the histories in the same way.
+        them, and the histories in the same form.
 
     Raises:
-        NetError: for no stages, and as `program`.
+        NetError: for no stages, and as in `program`.
 
     Hinton, Osindero and Teh, "A Fast Learning Algorithm for Deep Belief Nets" (2006); Bengio, Lamblin, Popovici and
     Larochelle, "Greedy Layer-Wise Training of Deep Networks" (2007).

@@ -30,11 +30,11 @@ from jaxnets.train.streaming import Streamed, refuse
 
 
 class _Default(int):
-    """The default batch size: equal to a 64 that is passed, but not the same object, so that streams can tell."""
+    """The default batch size: equal to a 64 that is passed, but not the same object, so that a stream can tell them."""
 
 
 DEFAULT_BATCH_SIZE = _Default(64)
-# A part of what a program is compiled for, not one of its arrays.
+# A static part of a program, not one of its arrays.
 STATIC = {"static": True}
 
 
@@ -43,14 +43,14 @@ STATIC = {"static": True}
 class Program:
     """A training run that has not started: a pytree of its data, and pure functions over them.
 
-    `program(key)` is the whole run. The data are leaves of the program. So pass the program to `jit` as an argument,
+    `program(key)` is the whole run. The data are leaves of the program, so pass the program to `jit` as an argument,
     `jax.jit(lambda program, key: program(key))(program, key)`: then they are not compiled in as constants. With
     `jax.jit(program)(key)` they are, which is fine for small data.
 
     Attributes:
         train: inputs, targets and, if any, example weights to train on, on the device; empty if they come from a
             stream.
-        validation: the same to evaluate, or `None`.
+        validation: inputs, targets and, if any, example weights to evaluate, or `None`.
         epochs: the number of epochs.
         recipe: what the program was made of.
         stream: the streams that it reads, or `None`. Only `jn.train.run` can run such a program.
@@ -113,7 +113,7 @@ class Program:
         return self.recipe.finish(state)
 
     def next_batch(self, state: TrainState) -> Batch:
-        """Return the batch of the next step, augmented. From a stream it is read."""
+        """Return the batch of the next step, augmented; that of a stream is read."""
         if self.stream is not None:
             return self.recipe.prepare(state, Batch(*self.stream.at(state)))
         return self.recipe.next_batch(state, self.train)
@@ -121,8 +121,8 @@ class Program:
     def __call__(self, key: Key) -> tuple[TrainState, History]:
         """Return the final train state, and the history: an array `(epochs,)` for each name.
 
-        With `stopping`, the loop ends when the run does (under `vmap`, when all have), the rest of the history is NaN,
-        and only forward-mode derivatives exist.
+        With `stopping`, the loop ends when the run does (under `vmap`, when all runs have ended), the rest of the
+        history is NaN, and only forward-mode derivatives exist.
 
         Raises:
             NetError: if the program trains on a stream.
@@ -160,7 +160,7 @@ def traced_epoch(program: Program, state: Any) -> Any:
     """Return the trace that `jax.jit` makes of an epoch: its `jaxpr`, and `out_info`, which is `(state, row)`."""
     if (stream := program.stream) is None:
         return compiled_epoch(program, state).trace(state, program.train, program.validation)
-    # An epoch of a stream is a loop on the host. A single batch stands for it, with all that is computed.
+    # An epoch of a stream is a loop on the host. An epoch of a single batch has the same computations.
     arrays = state, Batch(*stream.shapes), program.validation
     static = [program.recipe, stream.validation is not None]
     return compiled(Recipe.single_batch_epoch, static, arrays).trace(*arrays)
@@ -198,15 +198,15 @@ def program(
         optimizer: an Optax optimizer with its schedule; `optax.chain(optax.clip_by_global_norm(1.0), ...)` clips.
         data: inputs and targets, pytrees with the examples along the first axis, and optionally example weights
             `(examples,)`, ≥ 0, as a third. A list, a table of numbers, a series or another library's tensor is one
-            array, as `np.asarray` converts it. They live on the device. Or a `jn.data.stream` of data that do not fit
-            there: it has its own batches and order, and only `jn.train.run` can run it.
+            array, as `np.asarray` converts it. They are kept on the device. Or a `jn.data.stream` of data that do not
+            fit there: it has its own batches and order, and only `jn.train.run` can run it.
         epochs: how often every example is seen, at least 1.
-        batch_size: examples per step, by default 64; `None` for all of them, 1 for stochastic gradient descent proper.
-            A stream has its own: omit this, or pass the same.
-        validation: inputs and targets to evaluate after each epoch, in the same forms; a stream only beside a stream.
+        batch_size: examples per step, by default 64; `None` for all of them, 1 for single-example stochastic gradient
+            descent. A stream has its own batch size: omit this, or pass the same.
+        validation: inputs and targets to evaluate after each epoch, in the same forms; a stream only if `data` is one.
         metrics: one of `jn.metrics`, a list of them, reported under their own names, or a dict by the names to report.
             No other value may have these names.
-        augment: `(key, example) -> example`, such as `jn.data.shift(1)`, drawn for each example in each step.
+        augment: `(key, example) -> example`, such as `jn.data.shift(1)`, with new draws for each example in each step.
         batch_augment: `(key, x, y, weights) -> (x, y, weights)` of a whole batch, after `augment`, such as
             `jn.data.mixup(0.2)`.
         sampler: `(key, data) -> indices (examples,)`, the order of an epoch, such as `jn.data.balanced(10)`; by
@@ -218,13 +218,13 @@ def program(
             d' = min(d, (1 + t) / (10 + t)) after step t; may be traced. `state.ema` holds it, and its evaluation is
             reported as `ema/validation/…`, with batch-norm statistics estimated from the training inputs.
         stopping: `early_stopping(...)`.
-        options: what is rarely changed, such as `Options(accumulate=4)`.
+        options: rarely needed options, such as `Options(accumulate=4)`.
 
     Raises:
-        NetError: for what is no network, loss, optimizer or data (the message says how to make it one), empty data,
+        NetError: for an invalid network, loss, optimizer or data (the message says how to convert it), empty data,
             inputs and targets of different lengths, NaN among inputs, targets or weights, a batch larger than the data
-            or one that can't be divided into equal parts or over the devices that the data lie on, labels that the
-            network has no output for, two values under one name, or an option out of range.
+            or one that can't be divided into equal parts or over the devices of the data, labels without an output of
+            the network, two values under one name, or an option out of range.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn, optax
     >>> x = jax.random.normal(jax.random.key(0), (100, 3))
@@ -256,7 +256,7 @@ def build(
     epochs: int,
     batch_size: int | None,
 ) -> Program:
-    """Return the program of these arguments, converted and checked; errors are those of the function `label`."""
+    """Return the program of these arguments, converted and checked; `label` is the function named in errors."""
     sampler = functions["sampler"]
     with labeled_as(label):
         net, objective = arguments.network(net), arguments.objective_of(objective)
@@ -296,7 +296,7 @@ def build(
         check_divides("a part of a batch", size // options.accumulate, batch_sharding)
     sets = {"data": data, "validation": validation}
     check_labels(net, objective, metrics, {name: each for name, each in sets.items() if isinstance(each, tuple)})
-    # Batch statistics have to follow the weights only if these can differ.
+    # Batch statistics must be weighted only if the weights can differ.
     filled = bool(examples % size) or functions["batch_augment"] is not None
     weighted = filled or (len(data) == 3 if stream is None else stream.reading.weighted)
     options, plateau = replace(options, weighted=weighted), options.plateau
@@ -336,6 +336,6 @@ def build(
     )
     if sampler is not None:
         with labeled_as(label):
-            # An order is drawn here to check its indices, whose values are not known inside `jit`.
+            # An order is drawn here to check its indices: inside `jit` their values are not known.
             recipe.draw_order(jax.random.key(0), train)
     return Program(train, held_out, epochs, recipe, None if stream is None else Streamed.of(stream, validation, recipe))

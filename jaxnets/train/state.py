@@ -14,7 +14,7 @@ Data = tuple[Any, ...]
 
 
 def is_key(leaf: Any) -> bool:
-    """Tell whether an array, or its shape and dtype, is of typed random keys."""
+    """Tell whether an array, or a `jax.ShapeDtypeStruct`, is of typed random keys."""
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
@@ -27,14 +27,14 @@ class TrainState:
         params: the network's parameters.
         state: the network's state, such as batch-norm statistics.
         opt_state: the optimizer's state.
-        key: the random key that every step folds its number into.
+        key: the random key, into which every step folds its number.
         step: the number of steps taken, int32.
         ema: the moving average of the parameters, if `ema_decay` is set.
         scale: the `Scale` of the loss, if the loss is scaled.
-        failed: the step that met a non-finite value and halted training, int32, -1 if none did; `None` with
+        failed: the step at which a non-finite value halted training, int32, -1 if there is none; `None` with
             `halt_on_nonfinite=False`.
-        stopping: what early stopping remembers, a `Stopping`.
-        plateau: the state of Optax's `reduce_on_plateau`, if it follows a reported value from epoch to epoch.
+        stopping: the state of early stopping, a `Stopping`.
+        plateau: the state of Optax's `reduce_on_plateau`, if `Options` has one.
     """
 
     params: Params

@@ -31,7 +31,7 @@ def start(
         net: the network.
         optimizer: the Optax optimizer.
         x: an input; only its shape and dtype are read.
-        options: those of the steps to come.
+        options: the options of the steps to follow.
         key: the random key; initial values and all later randomness derive from it.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn, optax
@@ -48,7 +48,7 @@ def start(
         init_optimizer(optimizer, learned),
         fold(key, "train"),
         jnp.zeros((), jnp.int32),
-        # A copy: parameters and average must not share memory, since a compiled epoch is given both.
+        # A copy: parameters and average must not share memory, since both are donated to a compiled epoch.
         ema=None if options.ema_decay is None else jax.tree.map(jnp.copy, widened(params)),
         scale=None if options.loss_scale is None else options.loss_scale.start(),
         failed=jnp.full((), -1, jnp.int32) if options.halt_on_nonfinite else None,
@@ -73,16 +73,16 @@ def make_train_step(
         net: the network.
         objective: `(params, outputs, targets, weights) -> (scalar, parts)`, as `jn.objective` makes it.
         optimizer: the Optax optimizer.
-        options: what a step does beyond that; the train state must have been started with the same options.
-        batch_sharding: how the rows of a batch lie on the devices, if it is sharded and computed in parts.
+        options: what a step does besides that; the train state must have been started with the same options.
+        batch_sharding: the sharding of the rows of a batch, if it is sharded and computed in parts.
 
     Returns:
         A function that returns the next train state, the batch's outputs, and the parts of the objective by name,
         with the whole objective as `loss`.
 
     Raises:
-        NetError: when a step is traced, for a train state that was started with other options, as a net raises, and as
-            an optimizer does that asks for unknown arguments.
+        NetError: when a step is traced, for a train state that was started with other options, an error of the
+            network, or an optimizer that needs unknown arguments.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn, optax
     >>> net, adam = jn.dense(2), optax.adam(1e-2)
@@ -119,8 +119,8 @@ def make_train_step(
 
         compute, recompute = gradients, evaluate
         if options.accumulate > 1:
-            # An optimizer with a line search differentiates `value_fn`; with `checkpoint`, that holds the residuals of
-            # one part at a time.
+            # An optimizer with a line search differentiates `value_fn`; `checkpoint` holds the residuals of only one
+            # part at a time.
             compute = _in_parts(gradients, options.accumulate, batch_sharding)
             recompute = _in_parts(jax.checkpoint(evaluate), options.accumulate, batch_sharding)
         grads, (outputs, state, parts) = compute(learned, before.state, batch, key)
@@ -136,17 +136,17 @@ def make_train_step(
             )
             ema = before.ema
             if options.ema_decay is not None:
-                # The average follows the parameters before they are rounded to half precision.
+                # The average is of the parameters before they are rounded to half precision.
                 exact = join_frozen(unrounded(opt_state, params), frozen)
                 ema = _moving_average(ema, exact, options.ema_decay, before.step)
             return (params, opt_state, ema), updates if options.monitor else None
 
         def skip_step() -> tuple[Any, Any]:
-            # Both branches of `cond` return the same structure, so a monitor sees updates of zero.
+            # Both branches of `cond` must return the same structure, so a monitor sees zero updates.
             shapes = jax.eval_shape(take_step)[1] if options.monitor else None
             return (learned, before.opt_state, before.ema), jax.tree.map(jnp.zeros_like, shapes)
 
-        # The optimizer's part of the train state follows below.
+        # The optimizer's part of the train state is set below.
         after = replace(before, state=keep_state(state, before.state, options.freeze), step=before.step + 1)
         if options.halt_on_nonfinite or options.loss_scale is not None:
             finite = _all_finite([parts["loss"], *jax.tree.leaves(grads)])
@@ -170,7 +170,7 @@ def _in_parts(function: Callable, parts: int, batch_sharding: NamedSharding | No
     Args:
         function: `(learned, state, batch, key) -> (mean, (outputs, state, means))`.
         parts: how many equal parts there are.
-        batch_sharding: how the rows of a batch lie on the devices.
+        batch_sharding: the sharding of the rows of a batch.
     """
 
     def compute(learned: Any, state: State, batch: Batch, key: Key) -> Any:
@@ -184,12 +184,12 @@ def _in_parts(function: Callable, parts: int, batch_sharding: NamedSharding | No
         def compute_part(state: State, piece: tuple[Any, jax.Array]) -> tuple[State, Any]:
             part, number = piece
             mean, (outputs, state, means) = function(learned, state, part, jax.random.fold_in(key, number))
-            # The mean over a part counts by the part's share of the weights.
+            # The mean over a part is weighted by the part's share of the weights.
             share = part.weights.sum() / total_weight
             weighted = jax.tree.map(lambda leaf: leaf * share.astype(leaf.dtype), (mean, means))
             return state, (weighted, outputs)
 
-        # The network's state runs through the parts, as it would through smaller batches.
+        # The network's state is passed from part to part, as from one smaller batch to the next.
         state, (weighted, outputs) = jax.lax.scan(compute_part, state, (pieces, jnp.arange(parts)))
         mean, means = jax.tree.map(lambda leaf: leaf.sum(0), weighted)
         # (parts, batch / parts, ...) -> (batch, ...)
@@ -200,9 +200,10 @@ def _in_parts(function: Callable, parts: int, batch_sharding: NamedSharding | No
 
 
 def revert_nonfinite(before: TrainState, after: TrainState) -> TrainState:
-    """Return the train state at an epoch's end or, if its parameters are not finite, that of its beginning as failed.
+    """Return the train state at an epoch's end or, if its parameters are not finite, the one at its beginning, failed.
 
-    Within an epoch, the next step's loss reveals such parameters. After the last step they would be reported and saved.
+    Within an epoch, the next step's loss reveals such parameters. After the last step they would be evaluated and
+    saved.
     """
     if after.failed is None:
         return after
@@ -213,7 +214,7 @@ def revert_nonfinite(before: TrainState, after: TrainState) -> TrainState:
 
 
 def _check_started(options: Options, state: TrainState) -> None:
-    """Check that a train state has what the options of its steps need."""
+    """Check that a train state has the parts that the options need."""
     needed = {
         "failed": options.halt_on_nonfinite,
         "scale": options.loss_scale is not None,
@@ -234,14 +235,14 @@ def _check_step(
     """Return the next train state, except for the optimizer's part, and whether the optimizer's step is taken."""
     halted = jnp.zeros((), bool)
     if options.halt_on_nonfinite:
-        # A loss scale above 1 may be why gradients overflow: it shrinks, and training goes on. It is never why the
+        # A loss scale above 1 may be why gradients overflow: it shrinks, and training continues. It is never why the
         # loss, which is not scaled here, is not finite.
         final = True if before.scale is None else (before.scale.factor <= 1) | ~jnp.isfinite(loss)
         halted = (before.failed >= 0) | (~finite & final)
         # The first step that failed is recorded.
         after = replace(after, failed=jnp.where(halted & (before.failed < 0), before.step, before.failed))
     taken = finite & ~halted
-    # A skipped step counts as a step, but leaves the network's state; a halted run counts no further steps.
+    # A skipped step counts as a step, but keeps the network's state; a halted run counts no further steps.
     state = jax.tree.map(lambda new, old: jnp.where(taken, new, old), after.state, before.state)
     after = replace(after, state=state, step=jnp.where(halted, before.step, after.step))
     if options.loss_scale is not None and before.scale is not None:
@@ -253,23 +254,23 @@ def _check_step(
 def _all_finite(leaves: list[jax.Array]) -> jax.Array:
     """Return whether all values are finite, judged by the sum of each array.
 
-    A non-finite value makes the sum non-finite; finite values do so only if together they exceed float32's 3e38. On
-    CPU, XLA sums floats several times as fast as it tests each of them, above all under `vmap`. The conjunction is the
-    last element of a running sum, because XLA would fuse a plain conjunction or reduction into every operation that
-    reads it and compute it again in each.
+    A non-finite value makes the sum non-finite; finite values do so only if their sum exceeds float32's 3e38. On CPU,
+    XLA sums floats several times as fast as it tests each of them, above all under `vmap`. The conjunction is the last
+    element of a running sum, because XLA would fuse a plain conjunction or reduction into every operation that reads it
+    and compute it again in each.
     """
-    # In float32 at least: sums in float16 could overflow.
+    # In float32 or better: sums in float16 could overflow.
     sums = [leaf.sum(dtype=jnp.promote_types(leaf.dtype, jnp.float32)) for leaf in leaves]
     return jnp.cumsum(~jnp.stack([jnp.isfinite(each) for each in sums]), dtype=jnp.int32)[-1] == 0
 
 
 def _moving_average(average: Params, params: Params, decay: Any, step: jax.Array) -> Params:
-    """Return the moving average after a step; its decay starts at 0.1, so that the first values soon count little."""
+    """Return the moving average after a step; its decay starts at 0.1, so that early values soon count little."""
     count = step.astype(jnp.float32)
     decay = jnp.minimum(jnp.asarray(decay, jnp.float32), (1 + count) / (10 + count))
 
     def move(old: jax.Array, new: jax.Array) -> jax.Array:
-        # The average is float32 at least: half precision would lose small steps.
+        # The average is in float32 or better: half precision would lose small steps.
         new = new.astype(old.dtype)
         return new + (old - new) * decay.astype(old.dtype)
 

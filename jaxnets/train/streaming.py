@@ -1,4 +1,4 @@
-"""Programs that train on a stream: what is checked of it, and the host's loop over an epoch of batches."""
+"""Programs that train on a stream: the checks of the stream, and the host's loop over the batches of an epoch."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ from jaxnets.train.labels import Check, known_labels, label_check
 from jaxnets.train.state import Batch, Data, TrainState
 from jaxnets.train.step import revert_nonfinite
 
-# How many steps the host may be ahead of the device; the batches of more would fill the device's memory.
+# How many steps the host may be ahead of the device; more batches would fill the device's memory.
 IN_FLIGHT = 2
 
 
@@ -31,8 +31,8 @@ class Streamed:
     Attributes:
         batches: the training stream. Batches are read from other streams over the same data, never from it.
         validation: the validation stream, if validation is a stream.
-        shapes: those of a batch's inputs, targets and weights, with dtypes.
-        check: what the labels of every batch have to pass, if anything.
+        shapes: the shapes and dtypes of a batch's inputs, targets and weights.
+        check: the check of the labels of every batch, or `None`.
     """
 
     batches: Stream
@@ -45,7 +45,8 @@ class Streamed:
         """Return the streams of a program; the first example is read.
 
         Raises:
-            NetError: if a moving average is evaluated that has statistics, which would take a second pass to estimate.
+            NetError: if the moving average of a network with state is evaluated: its statistics would take a second
+                pass to estimate.
         """
         first = batches.reading.first()
         shapes = spec((first.x, first.y, first.weights))
@@ -72,7 +73,7 @@ class Streamed:
         return batch.x, batch.y, batch.weights
 
     def numbers(self, state: TrainState) -> list[int]:
-        """Return, for each row of that batch, the number of its example in the source."""
+        """Return, for each row of the next step's batch, the number of its example in the source."""
         numbers = self.batches.reading.numbers(int(state.step))
         # An incomplete batch is filled up from its own beginning.
         return [numbers[row % len(numbers)] for row in range(self.batches.reading.batch_size)]
@@ -82,7 +83,7 @@ class Streamed:
 def streamed_epochs(
     recipe: Recipe, stream: Streamed, epochs: int, validation: Data | None, state: TrainState
 ) -> Iterator[Callable[[TrainState], tuple[TrainState, History]]]:
-    """Yield the function that runs the next epoch, with readers open that begin where the train state is.
+    """Yield the function that runs the next epoch; its readers begin where the train state is.
 
     Steps are dispatched without waiting for their results, so the next batches are read while the device computes.
     """
@@ -94,7 +95,7 @@ def streamed_epochs(
         validating = _Reader("validation", stream.validation.again(begin, epochs=epochs), stream.check)
 
     def call(function: Callable[..., Any], *arrays: Any, donate: tuple[int, ...] = ()) -> Any:
-        # Looked up once in this run: finding a compiled function again costs as much as a small step.
+        # Looked up once per run, because a lookup costs as much as a small step.
         if function not in functions:
             functions[function] = compiled(function, [recipe], arrays, donate=donate)
         return functions[function](*arrays)
@@ -112,7 +113,7 @@ def streamed_epochs(
         def validate_batch(totals: dict[str, Totals] | None, batch: Batch) -> tuple[dict[str, Totals], jax.Array]:
             return call(Recipe.evaluate_on_batch, state, totals, batch, donate=(1,))
 
-        # Copied, as each step is given the memory of the state before it.
+        # Copied, as the state is donated to each step.
         before = None if state.failed is None else jax.tree.map(jnp.copy, state)
         state, totals = training.for_each_batch(train_batch, (state, None))
         if before is not None:
@@ -129,12 +130,12 @@ def streamed_epochs(
 
 
 class _Reader:
-    """Reads a stream epoch by epoch, and looks at every batch: checks its labels, and notes whether any example counts.
+    """Reads a stream epoch by epoch, checks the labels of every batch, and records whether any weight is above 0.
 
     Attributes:
-        name: what the data are called in an error.
+        name: the name of the data in errors.
         batches: the stream.
-        check: what labels have to pass, if anything.
+        check: the check of the labels, or `None`.
         counts: whether any example had a weight above 0 so far.
     """
 
@@ -143,16 +144,16 @@ class _Reader:
         batches.inspect = self._inspect
 
     def for_each_batch(self, function: Callable[[Any, Batch], tuple[Any, jax.Array]], carry: Any) -> Any:
-        """Carry something through an epoch, `function(carry, batch) -> (carry, ends)`, until a batch ends it.
+        """Fold `function(carry, batch) -> (carry, ends)` over an epoch, until a batch ends it, and return the carry.
 
         Raises:
-            NetError: if nothing counted; one of several processes may read only such rows.
+            NetError: if all weights are 0, unless there are several processes, of which one may read only such rows.
         """
         computed: deque[jax.Array] = deque()
         for _ in range(self.batches.batches):
             carry, ends = function(carry, next(self.batches))
             computed.append(ends)
-            # Reading the flag of a step some batches ago waits for that step only, and keeps the device busy.
+            # Reading the flag of a step a few batches ago waits for that step only, and keeps the device busy.
             if len(computed) > IN_FLIGHT and bool(computed.popleft()):
                 break
         if not self.counts and jax.process_count() == 1:
@@ -171,5 +172,5 @@ def refuse() -> NetError:
     why = "its batches are read on the host, one after another, outside of what is compiled"
     hint = "run it by jn.train.run(program, key=key), or give program arrays that fit on the device"
     return NetError(
-        f"learns from a stream, as program(key), jit, vmap, grad and sweep can't: {why}; {hint}", label="program"
+        f"trains on a stream, which program(key), jit, vmap, grad and sweep can't: {why}; {hint}", label="program"
     )

@@ -263,7 +263,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("use", REFUSED)
 def test_what_needs_one_pure_function_says_why_it_cannot_be(use: str):
-    with pytest.raises(jn.NetError, match=r"program learns from a stream, .*on the host.*; run it by jn.train.run"):
+    with pytest.raises(jn.NetError, match=r"program trains on a stream, .*on the host.*; run it by jn.train.run"):
         REFUSED[use]()
 
 

@@ -1,4 +1,4 @@
-"""Early stopping as part of a pure run, whose train state holds the best parameters until the run ends."""
+"""Early stopping as part of a pure run: the train state holds the best parameters until the run ends."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,11 +15,11 @@ from jaxnets.train.state import TrainState
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Stopping:
-    """What early stopping remembers.
+    """The state of early stopping.
 
     Attributes:
         best: the best value so far, float32; NaN before there is one.
-        best_epoch: the number of the epoch that had it, from 0, int32; -1 before there is one.
+        best_epoch: the number of its epoch, from 0, int32; -1 before there is one.
         epoch: the number of epochs run, int32.
         stopped: whether the run has stopped, bool.
         kept: parameters, state and moving average after the best epoch; `None` if they are not restored.
@@ -37,7 +37,7 @@ class EarlyStopping:
     """A rule for early stopping, made by `early_stopping`: pure functions over a train state.
 
     Attributes:
-        metric: the value that is followed, by its name in the history.
+        metric: the value that is monitored, by its name in the history.
         patience: how many epochs in a row may pass without a better value.
         mode: whether "min" or "max" is better; `None` until a program that reports the value settles it.
         min_delta: by how much a value must be better to count.
@@ -51,7 +51,7 @@ class EarlyStopping:
     restore: bool = True
 
     def settle(self, directions: Directions) -> "EarlyStopping":
-        """Return the rule with the mode that a program's metrics and objective declare, if it has none.
+        """Return the rule with a mode: its own, or the one that a program's metrics and objective declare.
 
         Raises:
             NetError: if they declare none.
@@ -60,8 +60,8 @@ class EarlyStopping:
             return replace(self, mode=settled(self.metric, self.mode, directions))
 
     def start(self, state: TrainState) -> TrainState:
-        """Return an initial train state with the memory of early stopping."""
-        # Copied, because a compiled epoch is given the memory of all arrays of the train state.
+        """Return an initial train state with the state of early stopping."""
+        # Copied, because the train state is donated to the compiled epoch, so no two of its arrays may share memory.
         kept = jax.tree.map(jnp.copy, _snapshot(state)) if self.restore else None
         memory = Stopping(
             best=jnp.full((), jnp.nan, jnp.float32),
@@ -76,12 +76,12 @@ class EarlyStopping:
         """Return the train state after early stopping has seen an epoch's values.
 
         Raises:
-            NetError: if the metric is not reported, or no scalar.
+            NetError: if the metric is not reported, or not a scalar.
         """
         check_scalar(self.metric, row, "early_stopping")
         value, before = row[self.metric].astype(jnp.float32), state.stopping
         gain = value - before.best if self.mode == "max" else before.best - value
-        # NaN is never better, and any number is better than the NaN of the beginning.
+        # NaN is never better, and any number is better than the initial NaN.
         better = (gain > self.min_delta) | (jnp.isnan(before.best) & ~jnp.isnan(value))
         best_epoch = jnp.where(better, before.epoch, before.best_epoch)
         kept = before.kept
@@ -117,9 +117,9 @@ def early_stopping(
     min_delta: float = 0.0,
     restore: bool = True,
 ) -> EarlyStopping:
-    """Stop a run when a value has not improved for some epochs, and return to the best epoch.
+    """Stop a run when a value has not improved for some epochs, and restore the best epoch.
 
-    It is part of the run itself, so it works in `program(key)`, under `vmap` and in `jn.train.run` alike: pass it to
+    It is part of the run itself, so it works in `program(key)`, under `vmap` and in `jn.train.run`: pass it to
     `program(..., stopping=...)`, or among the callbacks of `run` or `fit`. NaN is never better.
 
     Args:
@@ -131,8 +131,8 @@ def early_stopping(
         restore: whether the run ends with the best epoch's parameters, state and moving average.
 
     Raises:
-        NetError: for a patience below 1, a negative `min_delta` or another mode; from `program` or `run`, if no mode is
-            given and none declared, as for the values of `monitor=`.
+        NetError: for a patience below 1, a negative `min_delta` or another mode; from `program` or `run`, if the mode
+            is neither given nor declared, as for the values of `monitor=`.
 
     Prechelt, "Early Stopping – But When?" (1998), criterion UP.
 

@@ -1,4 +1,4 @@
-"""Callbacks that log the scalars of every epoch as soon as they are known."""
+"""Callbacks that log the scalars of every epoch as soon as it ends."""
 
 import csv as table
 import io
@@ -18,11 +18,11 @@ from jaxnets.train.state import TrainState
 
 
 def jsonl(path: str | Path, **labels: Any) -> Callback:
-    """Append each epoch's scalars to a file, one JSON object per line, as soon as they are known.
+    """Append each epoch's scalars to a file as soon as it ends, one JSON object per line.
 
-    Existing lines are kept. But a run that resumes from a checkpoint first removes the lines of the same labels that it
-    will write again. So does a run whose first line equals the first line of the last run with these labels: it is the
-    same run, killed before its first checkpoint.
+    Existing lines are kept, with one exception: a run that resumes from a checkpoint first removes the lines of the
+    same labels that it will write again. So does a run whose first line equals the first line of the last run with
+    these labels: it is the same run, killed before its first checkpoint.
 
     Args:
         path: the file; its folder is created if needed.
@@ -30,7 +30,7 @@ def jsonl(path: str | Path, **labels: Any) -> Callback:
             objective may, is written as `reported/l2`.
 
     Raises:
-        NetError: for a label that is no number or text.
+        NetError: for a label that is neither a number nor text.
 
     >>> import tempfile
     >>> record = jsonl(tempfile.mkdtemp() + "/metrics.jsonl", seed=3)
@@ -48,15 +48,14 @@ def jsonl(path: str | Path, **labels: Any) -> Callback:
 def csv(path: str | Path, **labels: Any) -> Callback:
     """Append each epoch's scalars to a table of comma-separated values, one row per epoch, with a header.
 
-    Existing rows are kept, and each epoch is written once, as in `jsonl`. Numbers are written so that they read back
-    to the bit.
+    Existing rows are kept, and each epoch is written once, as in `jsonl`. Numbers read back bit for bit.
 
     Args:
         path: the file; its folder is created if needed.
-        **labels: columns in front, such as `seed=3`.
+        **labels: the first columns, such as `seed=3`.
 
     Raises:
-        NetError: for a label that is no number or text; during training, if the file has other columns.
+        NetError: for a label that is neither a number nor text; during training, if the file has other columns.
 
     >>> import tempfile
     >>> record = csv(tempfile.mkdtemp() + "/metrics.csv", seed=3)
@@ -86,7 +85,7 @@ def csv(path: str | Path, **labels: Any) -> Callback:
 def tensorboard(folder: str | Path) -> Callback:
     """Write each epoch's scalars for TensorBoard, by epoch: `tensorboard --logdir <folder>` shows them.
 
-    A run that begins, or resumes from a checkpoint, makes TensorBoard discard the epochs that it will write again.
+    When a run begins or resumes from a checkpoint, TensorBoard discards the epochs that will be written again.
 
     Args:
         folder: a folder for this run alone; runs in sibling folders are shown together.
@@ -104,7 +103,7 @@ def tensorboard(folder: str | Path) -> Callback:
 
     def on_epoch_end(number: int, state: TrainState, row: Row) -> None:
         if live["writer"] is None:
-            # Files are named by the second; the suffix keeps one from being overwritten.
+            # A file's name contains the time in seconds; the suffix makes it unique.
             suffix = f".{os.getpid()}.{number}"
             live["writer"] = live["make"](str(Path(folder).expanduser()), purge_step=number + 1, filename_suffix=suffix)
         for name, value in _scalars(row).items():
@@ -120,7 +119,7 @@ def tensorboard(folder: str | Path) -> Callback:
 def wandb(project: str, *, config: Mapping[str, Any] | None = None, **options: Any) -> Callback:
     """Send each epoch's scalars to Weights & Biases, by epoch.
 
-    The run's configuration there says how the program was written.
+    The run's configuration describes the program.
 
     Args:
         project: the project's name.
@@ -166,7 +165,7 @@ def _file(
         read: returns a value as it reads back from the file.
 
     Raises:
-        NetError: for a label that is no number or text.
+        NetError: for a label that is neither a number nor text.
     """
     # Scalars of NumPy and JAX become Python numbers.
     labels = {
@@ -179,7 +178,7 @@ def _file(
     live: dict[str, bool] = {}
 
     def on_start(program: Program) -> None:
-        # A file that can't be written to is an error before the first epoch is computed.
+        # Fail before the first epoch if the file can't be written to.
         path.parent.mkdir(parents=True, exist_ok=True)
         path.open("a").close()
         live["new"] = True
@@ -203,17 +202,17 @@ def _remove_repeated(
     number: int,
     parse: Callable[[str], list[dict[str, Any]]],
 ) -> None:
-    """Remove an incomplete last line, and the rows that a run will write again that begins or resumes with `first`.
+    """Remove an incomplete last line, and the rows that a run will write again; `first` is its first row.
 
-    Of the rows with the same labels, these are all after the last epoch that stays. When a run begins, they are the
-    rows of the last run, if it began with the same values to the bit.
+    When a run resumes, these are the rows with the same labels after the last epoch that is kept. When a run begins,
+    they are the rows of the last run, if that began with the same values bit for bit.
     """
     if not path.exists():
         return
     text = path.read_text(encoding="utf-8")
     lines = text[: text.rfind("\n") + 1].splitlines(keepends=True)
     rows = parse("".join(lines))
-    rows = [{}] * (len(lines) - len(rows)) + rows  # a table's header is no row
+    rows = [{}] * (len(lines) - len(rows)) + rows  # a table's header is not a row
     # The epoch of each row with the same labels, by its place in the file.
     own = {
         place: int(row["epoch"])
@@ -227,7 +226,7 @@ def _remove_repeated(
         repeated = begun if begun >= 0 and rows[begun] == first else len(lines)
     kept = "".join(line for place, line in enumerate(lines) if place < repeated or place not in own)
     if kept != text:
-        # Replaced as a whole, so that a process that dies here loses no line.
+        # Replaced atomically, so that a process that dies here loses no line.
         temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
         temporary.write_text(kept, encoding="utf-8")
         temporary.replace(path)
@@ -245,5 +244,5 @@ def _row(line: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except json.JSONDecodeError:
-        return {}  # not written by us; it stays
+        return {}  # not written by us, so it is kept
     return row if isinstance(row, dict) else {}

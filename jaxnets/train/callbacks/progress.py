@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def bar(label: str, total: int) -> "tuple[Progress, TaskID] | None":
     """Show a bar and return it with its task, or return `None` outside of a terminal or a notebook with ipywidgets.
 
-    `progress.update(task, completed=3, text="loss 0.5", speed="100 examples/s")` moves it; both texts are cut to the
+    `progress.update(task, completed=3, text="loss 0.5", speed="100 examples/s")` updates it; both texts are cut to the
     available width.
 
     Args:
@@ -38,7 +38,7 @@ def bar(label: str, total: int) -> "tuple[Progress, TaskID] | None":
 
     class TwoLines(Progress):
         def stop(self) -> None:
-            self.refresh()  # in a notebook rich does not show the last change
+            self.refresh()  # in a notebook, rich does not show the last change by itself
             super().stop()
 
         def get_renderables(self) -> Any:
@@ -61,9 +61,9 @@ def bar(label: str, total: int) -> "tuple[Progress, TaskID] | None":
 def progress(label: str = "training") -> Callback:
     """Show a bar with loss, metrics, speed and the time left; plain lines outside of a terminal.
 
-    The bar is rich's, in terminals and in notebooks that have ipywidgets; without rich the lines are plain, too. Speed
-    and the time left appear with the second epoch. The first is compiled before it runs, and shows how long both took.
-    A run that resumes from a checkpoint continues at its epoch.
+    The bar is drawn by rich, in terminals and in notebooks that have ipywidgets; without rich, plain lines are printed.
+    Speed and the time left are shown from the second epoch on. The first is compiled before it runs, and shows how long
+    both took. A run that resumes from a checkpoint continues at its epoch.
 
     Args:
         label: the text in front.
@@ -80,7 +80,7 @@ def summary(row: Mapping[str, Any], names: Sequence[str] = ("loss", "accuracy"),
     Args:
         row: values by name.
         names: which of them to show; arrays and missing values are skipped.
-        short: whether to show validation in brackets behind each.
+        short: whether to show validation in brackets after each value.
 
     >>> row = {"loss": 0.5, "cross_entropy": 0.4, "accuracy": 0.9, "validation/loss": 0.6, "validation/accuracy": 0.875}
     >>> summary(row)
@@ -102,7 +102,7 @@ def summary(row: Mapping[str, Any], names: Sequence[str] = ("loss", "accuracy"),
 
 
 class _Display:
-    """A bar or lines, and the clock that measures the speed."""
+    """A bar or lines, and the clock for the speed."""
 
     def __init__(self, label: str) -> None:
         self.label = label

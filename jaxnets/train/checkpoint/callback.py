@@ -1,4 +1,4 @@
-"""The checkpoint callback, and what reads a checkpoint back: train state, history, parameters."""
+"""The checkpoint callback, and functions that read a checkpoint: train state, history, parameters."""
 
 import json
 import math
@@ -34,7 +34,7 @@ def restored(saved: Saved, like: Any, folder: str) -> Any:
         folder: where the checkpoint is, for the error.
 
     Raises:
-        NetError: if arrays are missing, superfluous, or of another shape or dtype; they are listed.
+        NetError: if arrays are missing, unexpected, or of another shape or dtype; they are listed.
     """
     # Random keys are saved as their data.
     data = jax.eval_shape(partial(jax.tree.map, lambda leaf: jax.random.key_data(leaf) if is_key(leaf) else leaf), like)
@@ -96,7 +96,7 @@ def load_checkpoint(
     Args:
         folder: a folder that `checkpoint` wrote. It is only read, and may be read while a run writes there.
         which: `"last"`, what `jn.train.run` would return, with the best parameters under early stopping; `"best"`, the
-            checkpoint that is best by what `checkpoint(best=...)` named; or a number of epochs.
+            checkpoint that is best by the value named in `checkpoint(best=...)`; or a number of epochs.
 
     Returns:
         The parameters, the state, and a dict of `epoch`, `step`, `history`, `ema` (the averaged parameters or `None`),
@@ -104,10 +104,10 @@ def load_checkpoint(
 
     Raises:
         FileNotFoundError: if there is no such checkpoint.
-        NetError: if none can be read, or the best is asked for but none was kept.
+        NetError: if none can be read, or for "best" if none was kept.
 
     Warns:
-        UserWarning: if the newest can't be read and the one before is taken.
+        UserWarning: if the newest can't be read and the one before is used.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn, optax, tempfile
     >>> folder, data = tempfile.mkdtemp(), (jnp.ones((8, 3)), jnp.zeros(8, int))
@@ -159,7 +159,7 @@ def _best(folder: Path, there: list[int]) -> int:
     if best is None:
         raise NetError("was written without checkpoint(best=...)")
     values = saved.history[best["metric"]]
-    readable = [number for number in there if number <= saved.number]  # `newest` passed over the later ones
+    readable = [number for number in there if number <= saved.number]  # `newest` skipped the later ones
     return max(readable, key=lambda number: storage.rank(best["mode"], values[number - 1]))
 
 
@@ -177,8 +177,8 @@ def checkpoint(
     """Save a run in a folder while it trains, and resume it from there when the same program is run again.
 
     A checkpoint holds the whole train state and the history. If the folder has one, the run resumes from the newest,
-    and ends with the same bits as an uninterrupted run: whatever killed the process, a checkpoint is complete or does
-    not count. One that can't be read is renamed, and the one before it is taken, with a warning. A run that is already
+    and ends with the same bits as an uninterrupted run: whatever killed the process, an incomplete checkpoint is
+    ignored. One that can't be read is renamed, and the one before it is used, with a warning. A run that is already
     finished returns at once.
 
     Orbax writes checkpoints in the background, from a copy on the host; the end of a run and Ctrl-C wait until the last
@@ -189,13 +189,13 @@ def checkpoint(
         every: the number of epochs between two checkpoints. The last epoch is always saved.
         keep: how many of the last checkpoints are kept.
         best: a scalar of the history, `"validation/loss"`. The checkpoint of the epoch with the best value is kept,
-            too, whatever `every` says.
+            too, whatever `every` is.
         mode: whether "min" or "max" of it is better; by default what the program's metrics and objective declare.
-        overhead: the share of the time that saving may take, in [0, 1): checkpoints that come too soon are skipped, and
-            the best waits in the host's memory for its turn. `None` skips none.
+        overhead: the fraction of the time that saving may take, in [0, 1): checkpoints that come too soon are skipped,
+            and the best is held in the host's memory until it can be saved. `None` skips none.
         config: what else the run depends on, as JSON can hold it; saved, and compared when the run resumes.
-        config_change: whether to "refuse" or "accept" resuming with another configuration. A change is named either
-            way. The key remains the saved run's.
+        config_change: whether to "refuse" or "accept" resuming with another configuration. Changes are reported either
+            way. The key is always that of the saved run.
 
     Raises:
         NetError: for an argument out of range; when the run starts, if the folder holds a run of another configuration,
@@ -235,7 +235,7 @@ def checkpoint(
 
 @dataclass(eq=False)
 class _Checkpointer:
-    """What `checkpoint` does around the epochs of a run.
+    """The functions of the callback that `checkpoint` returns.
 
     Attributes:
         writer: writes into the folder.
@@ -245,7 +245,7 @@ class _Checkpointer:
         config: what else the run depends on.
         accept: whether another configuration is accepted.
         rows: the values of every epoch so far.
-        best: the best epoch's checkpoint, while it waits to be written.
+        best: the best epoch's checkpoint, until it is written.
     """
 
     writer: Writer
@@ -322,7 +322,7 @@ class _Checkpointer:
         return storage.rank(self.rule.mode, row.get(self.rule.metric, math.nan))
 
     def _check_stream(self, checkpoint: Saved) -> None:
-        """Check that the position is one of this stream: in another stream it would mean other examples."""
+        """Check that the position is of this stream: in another stream it would mean other examples."""
         if self.stream is None or "stream" not in checkpoint.about:
             return
         try:

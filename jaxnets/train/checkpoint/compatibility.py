@@ -1,4 +1,4 @@
-"""What a run was made of, as short texts by name: they tell whether a resumed run is the same."""
+"""What a run was made of, as short texts by name, to check that a resumed run is the same."""
 
 import hashlib
 import json
@@ -24,13 +24,13 @@ from jaxnets.train.state import TrainState, is_key
 COMPUTED = "what is computed (optimizer, learning rate, ...)"
 NUMBERS = "numbers written into what is computed"
 FEW = 12  # changed numbers that a message lists; if there are more, other operations have changed
-REWRITTEN = ("jax", "platform", "devices")  # another of these changes how the same computation is written
-MACHINE = (*REWRITTEN, "cores")  # another of these may change the last bits
+REWRITTEN = ("jax", "platform", "devices")  # a change of these changes how the same computation is written
+MACHINE = (*REWRITTEN, "cores")  # a change of these may change the last bits
 _ADDRESS = re.compile(r"\b0x[0-9a-f]+")  # in the text of a function or an object
 
 
 def to_host(leaf: Any) -> np.ndarray:
-    """Return a NumPy copy of an array; of a random key, its data."""
+    """Return a NumPy copy of an array, or of the data of a random key."""
     return np.array(jax.random.key_data(leaf) if is_key(leaf) else leaf)
 
 
@@ -79,7 +79,7 @@ def _digest(closed: ClosedJaxpr) -> tuple[str, Counter[str]]:
         digest.update(_ADDRESS.sub("", " ".join(map(str, texts))).encode() + b"\n")
 
     def add_jaxpr(jaxpr: Jaxpr) -> None:
-        if id(jaxpr) in seen:  # functions that are called several times share their jaxpr
+        if id(jaxpr) in seen:  # all calls of a function share its jaxpr
             add("jaxpr", seen[id(jaxpr)])
             return
         seen[id(jaxpr)] = len(seen)
@@ -113,7 +113,7 @@ def _digest(closed: ClosedJaxpr) -> tuple[str, Counter[str]]:
             for each in value:
                 add_value(each)
         elif isinstance(value, set | frozenset):
-            add(*sorted(map(str, value)))  # whose order differs from process to process
+            add(*sorted(map(str, value)))  # the order of a set differs between processes
         elif callable(value):
             add(getattr(value, "__qualname__", type(value).__name__))
         else:
@@ -124,7 +124,7 @@ def _digest(closed: ClosedJaxpr) -> tuple[str, Counter[str]]:
 
 
 def _cores() -> int:
-    """Return how many processor cores this process may use; XLA divides work on a CPU by it."""
+    """Return how many processor cores this process may use; on a CPU, XLA divides its work by their number."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -135,13 +135,13 @@ def _devices(program: Program) -> int:
 
 
 def changes(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
-    """Return the differences by name, as `before → now`; of texts with several lines, the lines that differ.
+    """Return the differences by name, as `before → now`; for texts of several lines, the lines that differ.
 
     >>> changes({"epochs": "10", "mix": "none"}, {"epochs": "20", "mix": "none"})
     {'epochs': '10 → 20'}
     """
     names = [name for name in {**before, **now} if before.get(name) != now.get(name) and name != NUMBERS]
-    # On another platform the same computation has another hash. Sharding over devices leaves its numbers alone.
+    # On another platform the same computation has another hash. Sharding over devices does not change its numbers.
     rewritten = [name for name in names if name in REWRITTEN]
     if rewritten and (rewritten != ["devices"] or before.get(NUMBERS) == now.get(NUMBERS)):
         names = [name for name in names if name != COMPUTED]
@@ -158,9 +158,9 @@ def changes(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]
 def check_same(
     before: Mapping[str, str], now: Mapping[str, str], *, place: str, other: tuple[str, str], accept: bool = False
 ) -> None:
-    """Compare what a saved run was made of with what this one is.
+    """Compare what a saved run was made of with what this one is made of.
 
-    `other` is what the checkpoint at `place` is if they differ, and what to do about it.
+    If they differ, `other` says what the checkpoint at `place` is, and what to do about it.
 
     Raises:
         NetError: if they differ.
@@ -188,7 +188,7 @@ def _change(before: str, now: str) -> str:
 
 
 def _streamed(stream: Stream) -> str:
-    """Return what a stream reads, as far as can be told without reading all of it."""
+    """Return what a stream reads, as far as is known without reading all of it."""
     reading = stream.reading
     how = ", ".join(f"{name}={value}" for name, value in reading.mark.items())
     return f"stream({how}), {reading.contents['source']}, transforms {reading.contents['transforms']}"

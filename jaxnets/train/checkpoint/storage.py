@@ -1,7 +1,7 @@
-"""Checkpoints in a folder, written and read by Orbax: each is complete or does not count, every array has a checksum.
+"""Checkpoints in a folder, written and read by Orbax: each is complete or ignored, and every array has a checksum.
 
-Orbax writes a checkpoint under a temporary name and renames it when it is complete. It does not notice a flipped bit in
-an array's file, so arrays and description have checksums of their own.
+Orbax writes a checkpoint under a temporary name and renames it when it is complete. It does not detect a flipped bit in
+an array's file, so checksums of the arrays and the description are saved too.
 """
 
 import json
@@ -47,7 +47,7 @@ class Saved:
 
 
 def pack(number: int, state: Any, history: Mapping[str, np.ndarray]) -> Saved:
-    """Copy a train state to the host; its own memory may be reused when this returns."""
+    """Copy a train state to the host; its device memory may be reused afterwards."""
     leaves = paths(state)
     keys = {path: str(jax.random.key_impl(leaf)) for path, leaf in leaves.items() if is_key(leaf)}
     return Saved(number, {path: to_host(leaf) for path, leaf in leaves.items()}, history, {"keys": keys})
@@ -58,7 +58,7 @@ def numbers(folder: Path) -> list[int]:
     if not folder.is_dir():
         return []
     found = require("orbax.checkpoint", "checkpoint").utils.checkpoint_steps(folder.absolute())
-    return sorted(number for number in found if (folder / str(number)).is_dir())  # not 0007, a batch of a search
+    return sorted(number for number in found if (folder / str(number)).is_dir())  # skips 0007, a batch of a search
 
 
 def listed(folder: Path) -> str:
@@ -96,7 +96,7 @@ def read(folder: Path, number: int) -> Saved:
 
 
 def _read_arrays(folder: Path, names: list[str]) -> dict[str, np.ndarray]:
-    """Read arrays by TensorStore, as Orbax does; at a damaged array Orbax leaves tasks in a closed event loop."""
+    """Read arrays with TensorStore, as Orbax does; for a damaged array, Orbax leaves tasks in a closed event loop."""
     import tensorstore
 
     base = {"driver": "ocdbt", "base": {"driver": "file", "path": f"{folder}/"}}
@@ -112,10 +112,10 @@ def _crc(content: Any) -> int:
 
 
 def check_kind(saved: Saved, kind: str, folder: Path) -> None:
-    """Check that a checkpoint is of a "run", or of a "sweep".
+    """Check that a checkpoint is of the given kind, "run" or "sweep".
 
     Raises:
-        NetError: if it is of the other.
+        NetError: if it is of the other kind.
     """
     found = "sweep" if "layout" in saved.about else "run"
     if found != kind:
@@ -128,10 +128,10 @@ def newest(folder: Path, kind: str = "run") -> tuple[Saved, list[int]]:
     """Return the newest checkpoint that can be read, and the numbers of later ones that can't.
 
     Raises:
-        NetError: if none can be read, or it is not of a "run", or a "sweep", as `kind` says.
+        NetError: if none can be read, or it is not of the given `kind`, "run" or "sweep".
 
     Warns:
-        UserWarning: with the reason for each that is passed over.
+        UserWarning: with the reason for each that is skipped.
     """
     unreadable: list[int] = []
     reasons = []
@@ -151,7 +151,7 @@ def newest(folder: Path, kind: str = "run") -> tuple[Saved, list[int]]:
 
 
 def move_away(folder: Path, number: int) -> None:
-    """Rename a checkpoint, so that it no longer counts."""
+    """Rename a checkpoint, so that it is ignored from then on."""
     path, copy = folder / str(number), 1
     while (target := path.with_name(f"{number}.unreadable{copy}")).exists():
         copy += 1
@@ -178,10 +178,10 @@ def lock(folder: Path) -> Callable[[], None]:
     """Lock a folder, and return the function that unlocks it.
 
     The system releases the lock when the process dies, however it dies. Windows and some network drives have no such
-    locks, and nothing is locked there; over NFS they hold from one machine to another.
+    locks, and nothing is locked there; over NFS the lock holds across machines.
 
     Raises:
-        NetError: if it is locked already; with the number of the process.
+        NetError: if it is locked already; the error names the process.
     """
     try:
         import fcntl
@@ -222,13 +222,13 @@ class Writer:
 
     Attributes:
         folder: the folder.
-        saved: the number of the last checkpoint that was begun, or read.
+        saved: the number of the last checkpoint whose writing has begun, or that was read.
     """
 
     def __init__(self, folder: Path, overhead: float | None) -> None:
         self.folder, self.overhead = folder, overhead
         self.saved, self._broken = 0, False
-        self._duration = 0.1  # seconds that a save takes: a guess until one is timed
+        self._duration = 0.1  # seconds that a save takes: a guess until one is measured
         self._manager: Any = None
         self._unlock: Callable[[], None] | None = None
         self._began = self._ended = time.perf_counter()
@@ -254,11 +254,11 @@ class Writer:
         return self.folder
 
     def open(self, keep: int, better: Callable[[Mapping[str, Any]], float] | None = None, saved: int = 0) -> None:
-        """Begin to write.
+        """Open the folder for writing.
 
         Args:
             keep: how many of the last checkpoints are kept.
-            better: a function of the metrics saved with a checkpoint, larger for the better; the best is kept, too.
+            better: a function of a checkpoint's metrics, larger for a better one; the best is kept, too.
             saved: the number of the checkpoint that the run resumes from.
         """
         ocp = require("orbax.checkpoint", "checkpoint")
@@ -283,10 +283,10 @@ class Writer:
         self._began = self._ended = time.perf_counter()
 
     def affordable(self) -> bool:
-        """Tell whether the next checkpoint may be written now, within its share of the time.
+        """Tell whether the next checkpoint may be written now, within the allowed fraction of the time.
 
         Raises:
-            OSError: if the one before could not be written.
+            OSError: if the previous one could not be written.
         """
         with self._errors():
             self._manager.check_for_errors()
@@ -296,10 +296,10 @@ class Writer:
         return waited * self.overhead >= self._duration and not self._manager.is_saving_in_progress()
 
     def save(self, packed: Saved, about: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-        """Begin to write a checkpoint, once the one before is complete.
+        """Begin to write a checkpoint, once the previous one is complete.
 
         Raises:
-            OSError: if the one before could not be written.
+            OSError: if the previous one could not be written.
         """
         ocp = require("orbax.checkpoint", "checkpoint")
         arrays = {f"run/{path}": leaf for path, leaf in packed.leaves.items()}
@@ -332,13 +332,13 @@ class Writer:
                 self._unlock = None
 
     def _finished(self) -> None:
-        """Note how long a save took; called from Orbax's thread."""
+        """Record how long a save took; called from Orbax's thread."""
         self._ended = time.perf_counter()
         self._duration = self._ended - self._began
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        """Turn an error of writing into one that says which checkpoints are complete."""
+        """Convert an error during writing to one that lists the complete checkpoints."""
         try:
             yield
         except Exception as error:  # Orbax, its threads and the disk each raise their own

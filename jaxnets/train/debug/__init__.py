@@ -1,1 +1,1 @@
-"""Finding out why training fails."""
+"""Tools to find out why training fails."""

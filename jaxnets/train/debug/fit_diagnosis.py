@@ -10,18 +10,18 @@ from jaxnets.core.errors import NetError, labeled_as
 
 Verdict = Literal["diverged", "unstable", "overfitting", "still learning", "underfitting", "good fit", "too short"]
 
-# The baseline is the loss of the best constant prediction; the whole fall is from the first epoch to the lowest loss.
-EPOCHS = 5  # fewer make no curve
+# The baseline is the loss of the best constant prediction. The whole fall is the first epoch's loss minus the lowest.
+EPOCHS = 5  # fewer are too short a curve
 SURE = 3.0  # standard errors: one false alarm in about 700
 LOST = 0.05  # of the best validation loss: Prechelt's GL above 5 %
-FALLING = 0.02  # of the whole fall, from the last quarter but one to the last: six time constants of an exponential
+FALLING = 0.02  # of the whole fall, from the third quarter to the last: six time constants of an exponential
 GAP = 0.2  # of the baseline
 POOR, POOR_UNKNOWN = 0.5, 0.9  # of the baseline, and of the first epoch's loss if the baseline is unknown
 JUMPED = 0.2  # of the whole fall
 ABOVE = 1.1  # times the baseline, or the first epoch's loss
 FAR = 2.0  # times the baseline
-DOUBT = 1.25  # times the noise, which itself is known to a tenth or two
-RECENT = 24  # epochs, or the later half: what noise is estimated from
+DOUBT = 1.25  # times the noise, whose estimate has an error of 10 to 20 %
+RECENT = 24  # epochs, or the later half: noise is estimated from them
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Diagnosis:
 
     Attributes:
         verdict: "diverged", "unstable", "overfitting", "still learning", "underfitting", "good fit" or "too short".
-        evidence: the observations, in sentences with figures.
+        evidence: the observations, as sentences with numbers.
         advice: what to try, the most promising first.
     """
 
@@ -78,29 +78,29 @@ ADVICE: dict[Verdict, tuple[str, ...]] = {
 def diagnose(history: Mapping[str, Any], *, of: str = "loss", baseline: float | None = None) -> Diagnosis:
     """Diagnose from the curves of a run whether it under- or overfits, still learns, or went wrong.
 
-    Levels are means over the last quarter of the epochs. Noise is the scatter of the epochs about a smooth curve in the
-    later half: the standard deviation of second differences over √6, with outliers clipped at three times the standard
-    deviation that their median implies; a trend does not change it. The first of these that holds is the verdict:
+    Levels are means over the last quarter of the epochs. Noise is the scatter of the epochs around a smooth curve in
+    the later half: the standard deviation of second differences, divided by √6, with outliers clipped at three times
+    the standard deviation that their median implies; a trend does not change it. The verdict is the first that holds:
 
     - *too short*: fewer than 5 epochs;
     - *diverged*: a training loss that is not finite, that ends 10 % and 3 standard errors above the first epoch's, or
       that has stopped falling 10 % above the baseline, which a bias alone would reach;
     - *unstable*: the training loss ends above its best quarter by 3 standard errors and 20 % of the whole fall;
     - *overfitting*: the validation loss has risen since its minimum (over a sixteenth of the epochs) by 5 % of it
-      (Prechelt's loss of generality), and by 25 % more than noise: 3 standard errors of the last quarter, and √(2 ln n)
-      of a sixteenth, by which the minimum of n noisy values is too low;
-    - *still learning*: the validation loss (without one, the training loss) fell from the last quarter but one to the
-      last by 3 standard errors and 2 % of its whole fall: an exponential does so for six time constants;
+      (Prechelt's generalization loss), and by 25 % more than noise: 3 standard errors of the last quarter, and
+      √(2 ln n) of a sixteenth, by which the minimum of n noisy values is too low;
+    - *still learning*: the validation loss (without one, the training loss) fell from the third quarter to the last by
+      3 standard errors and 2 % of its whole fall: an exponential does so for six time constants;
     - *underfitting*: the training loss ends above half the baseline; without a baseline, above 90 % of the first
       epoch's;
     - *overfitting* again: validation has settled above training by 20 % of the baseline (or the first epoch's loss);
     - *good fit*: none of these.
 
     The training loss is a mean over an epoch in which the network changes, with dropout and augmentation, so it may
-    be above that of validation. The thresholds are conventions; the evidence has the figures.
+    be above that of validation. The thresholds are conventions; the evidence has the numbers.
 
     Args:
-        history: as `fit`, `run` or a program returns it, `(epochs,)` for each name; epochs after an early stop, which
+        history: as returned by `fit`, `run` or a program, `(epochs,)` for each name; epochs after an early stop, which
             are all NaN, are ignored. `validation/loss` is used if present.
         of: the loss, by its name in training.
         baseline: the loss of the best constant prediction: log(classes) for cross-entropy with balanced classes, the
@@ -119,7 +119,7 @@ def diagnose(history: Mapping[str, Any], *, of: str = "loss", baseline: float | 
     """
     with labeled_as("diagnose"):
         if isinstance(history, tuple) and len(history) == 2:
-            raise NetError("expects a history, got a tuple; it is the second of what fit returns")
+            raise NetError("expects a history, got a tuple; pass the second value that fit returns")
         if of not in history:
             raise NetError(f"finds no {of!r}; the history has {', '.join(history) or 'nothing'}")
         curves = {name: _values(name, history[name]) for name in (of, f"validation/{of}") if name in history}
@@ -140,8 +140,8 @@ def _judge(training: np.ndarray, validation: np.ndarray | None, baseline: float 
         epoch = int(np.argmin(np.isfinite(training)))
         return "diverged", [f"the training loss is {training[epoch]:.3g} in epoch {epoch + 1}"]
     if len(training) < EPOCHS:
-        return "too short", [f"{len(training)} epochs are no curve"]
-    # `judged` is the curve that decides whether to go on: validation if there is one.
+        return "too short", [f"{len(training)} epochs are too short a curve"]
+    # `judged` is the curve that decides whether to continue: validation if there is one.
     taught = judged = _Curve("training", training)
     seen = [taught.course()]
     if validation is not None and np.isfinite(validation).all():
@@ -224,20 +224,20 @@ def _level(baseline: float | None) -> str:
 
 
 class _Curve:
-    """The figures of one curve.
+    """The statistics of one curve.
 
     Attributes:
         name: "training" or "validation".
         epochs: how many there are.
         quarter: how many epochs a quarter has, at least 2.
-        noise: the standard deviation of an epoch about a smooth curve.
+        noise: the standard deviation of an epoch around a smooth curve.
         error: the standard error of a quarter's mean.
         first: the first epoch's value.
         end: the mean of the last quarter.
         low: the lowest mean over the length of a quarter.
         width: how many epochs a sixteenth has, at least 1.
-        least: the lowest mean over that many epochs.
-        epoch: the middle one of these, from 1.
+        least: the lowest mean over `width` epochs.
+        epoch: the middle one of these epochs, from 1.
         falling: by how much the mean of the last quarter is below that of the quarter before.
     """
 

@@ -33,9 +33,9 @@ class LearningRates:
     Attributes:
         rates: `(steps,)`, the learning rate of each step.
         losses: `(steps,)`, the loss of each step's batch before the step.
-        smoothed: `(steps,)`, the same, smoothed; NaN once it has exploded.
+        smoothed: `(steps,)`, the smoothed losses; NaN once the loss has exploded.
         suggestion: the rate at which the smoothed loss falls fastest per decade.
-        explodes: the rate from which on every loss is above four times the lowest smoothed one, or not finite; NaN if
+        explodes: the rate from which every loss is above four times the lowest smoothed one, or not finite; NaN if
             there is none.
     """
 
@@ -46,7 +46,7 @@ class LearningRates:
     explodes: float
 
     def plot(self) -> "Figure":
-        """Return a figure of the loss over the rate, with the suggestion marked; it needs matplotlib.
+        """Return a figure of the loss over the rate, with the suggestion marked; requires matplotlib.
 
         >>> rates = np.logspace(-3, 0, 4)
         >>> LearningRates(rates, 1 - rates, 1 - rates, 0.1, np.nan).plot().axes[0].get_xlabel()
@@ -84,14 +84,15 @@ def find_learning_rate(
     """Train for a few steps with a learning rate that grows geometrically until the loss explodes.
 
     It is one compiled scan over batches in random order. Losses are smoothed by a Gaussian over the logarithm of the
-    rate, which is symmetric and shifts nothing. The suggestion is the rate at which the smoothed loss falls fastest
-    over the logarithm of the rate, before its minimum. It is meant for a constant rate, or the peak of a schedule.
+    rate, which is symmetric and so does not shift the curve. The suggestion is the rate at which the smoothed loss
+    falls fastest over the logarithm of the rate, before its minimum. It is meant for a constant rate, or the peak of a
+    schedule.
 
     Args:
         net: the network.
         objective: `(params, outputs, targets, weights) -> (scalar, parts)`, as `jn.objective` makes it, or a loss.
         optimizer_of: a function from a traced rate to an Optax optimizer, such as `optax.adam`.
-        data: inputs and targets, and weights if any, with the examples along the first axis.
+        data: inputs, targets and, if any, weights, with the examples along the first axis.
         key: the random key; initial values and the order derive from it, as in a run.
         low: the first rate, > 0.
         high: the last rate, above `low`.
@@ -99,7 +100,7 @@ def find_learning_rate(
         batch_size: examples per step, at most as many as there are.
 
     Raises:
-        NetError: for data that `program` would not take, rates or counts out of range, or a loss that is not finite
+        NetError: for data that `program` does not accept, rates or counts out of range, or a loss that is not finite
             from the beginning.
 
     Smith, "Cyclical Learning Rates for Training Neural Networks" (2017), section 3.3; the steepest descent is fastai's.
@@ -169,7 +170,7 @@ def _analyze(rates: np.ndarray, losses: np.ndarray) -> LearningRates:
     if lowest == 0:
         hint = "lower low=, or check whether the loss can fall at all"
         raise NetError(f"finds no rate at which the loss falls; {hint}", label="find_learning_rate")
-    # It has exploded after the last loss that is not above the bound.
+    # The loss has exploded after its last value that is not above the bound.
     below = np.flatnonzero(losses <= _exploded(smoothed[lowest]))
     end = max(lowest, int(below[-1]) if len(below) else 0) + 1
     smoothed[end:] = np.nan
@@ -179,7 +180,7 @@ def _analyze(rates: np.ndarray, losses: np.ndarray) -> LearningRates:
 
 
 def _exploded(loss: float) -> float:
-    """Return the bound above which a loss has exploded: four times a loss, or as far above a negative one."""
+    """Return the bound above which a loss has exploded: 3 |loss| above it, which is four times a positive loss."""
     return loss + (EXPLODED - 1) * abs(loss)
 
 

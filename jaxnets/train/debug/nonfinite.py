@@ -1,4 +1,4 @@
-"""Where in a step the first non-finite value occurs."""
+"""Find where in a step the first non-finite value occurs."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -40,7 +40,7 @@ def find_nonfinite(program: Program, state: TrainState) -> str:
 
     The failing step is computed again operation by operation, from the train state's parameters, batch and key: the
     network, the objective, then the gradients. From the first of these results that is not finite, the search goes back
-    through operands that are not finite to an operation whose operands all are, or to an input of the step. Values that
+    through non-finite operands to an operation whose operands are all finite, or to an input of the step. Values that
     never reach a result, such as a mask of -inf, are not reported.
 
     Args:
@@ -50,10 +50,10 @@ def find_nonfinite(program: Program, state: TrainState) -> str:
     Returns:
         A sentence with the step (from 0), the epoch (from 1), the layer, the operation with the range of its operands,
         the iteration (from 0) of a loop such as that of `recurrent` or `repeat`, and a hint; for data, the example. A
-        loop of a thousand iterations takes some seconds.
+        loop of a thousand iterations takes a few seconds.
 
     Raises:
-        NetError: if the run has met no such value.
+        NetError: if the run had no such value.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn, numpy as np, optax
     >>> net = jn.serial(hidden=jn.dense(4), log=jnp.log)
@@ -107,7 +107,7 @@ class _Pass(NamedTuple):
 
 
 def _passes(program: Program, state: TrainState, batch: Batch) -> Iterator[_Pass]:
-    """Yield the outputs, the parts of the loss, the loss, then the gradients; all of it for each part of a batch."""
+    """Yield the outputs, the parts of the loss, the loss, then the gradients, for each part of a batch in turn."""
     from jaxnets.tracing.operation import Place  # imported late, as it takes a while
     from jaxnets.tracing.replay import Replay
 
@@ -145,7 +145,7 @@ def _passes(program: Program, state: TrainState, batch: Batch) -> Iterator[_Pass
         (loss, after, *results), replay, given, _ = replayed(forward, args)
         network_state = jax.tree.map(lambda each: each.array, after, is_leaf=_is_live)
         total = float(loss.array)
-        # Outputs before the parts of the loss, these before the whole: the first is the nearest to the cause.
+        # Outputs, then the parts of the loss, then the loss: the first is the nearest to the cause.
         for result in (*results, loss):
             yield _Pass(total, replay, given, _not_finite(replay, result), False)
         _, replay, given, made = replayed(backward, args)
@@ -206,7 +206,7 @@ def _cause(replay: "Replay", bad: Sequence["Value"]) -> "int | Value":
 
 
 def _story(state: TrainState, one: _Pass, example: Callable[[str], str]) -> str:
-    """Say where a pass makes its first value that is not finite; `example` says which one of the data has it."""
+    """Say where a pass makes its first value that is not finite; `example` says which example has it."""
     replay, cause = one.replay, _cause(one.replay, one.bad)
     if not isinstance(cause, int):
         name = one.given[cause]
@@ -270,6 +270,6 @@ def _example(program: Program, raw: Batch, numbers: Any, part: str) -> str:
 
 
 def _bad_rows(tree: Any) -> np.ndarray:
-    """Tell of each row of some arrays whether it has a value that is not finite."""
+    """Tell for each row of some arrays whether it has a value that is not finite."""
     leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     return ~np.all([np.isfinite(np.asarray(leaf)).reshape(len(leaf), -1).all(1) for leaf in leaves], axis=0)

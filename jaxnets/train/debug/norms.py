@@ -29,19 +29,19 @@ def norms(
       batch size,
     - `parameter_norm/conv1`, ‖θ‖₂ before the step, on request.
 
-    Norms are computed in float32 or better. Gradients are those that the optimizer gets, before it clips them. A block
-    without arithmetic of its own, such as `serial`, has no activation, nor has a layer that does nothing. Layers that a
-    `repeat` contains several times are reported together. Activations are those of the whole batch, including the rows
-    that fill it up and the padding of sequences. They cost a forward pass per step unless the compiler sees that it has
-    computed them already; everything else costs little.
+    Norms are computed in float32 or better. Gradients are those that the optimizer gets, before it clips them. No
+    activation is reported for a block without arithmetic of its own, such as `serial`, or for a layer that does
+    nothing. The copies of a layer in a `repeat` are reported together. Activations are those of the whole batch,
+    including the rows that fill it up and the padding of sequences. They cost a forward pass per step unless the
+    compiler finds that it has computed them already; everything else costs little.
 
     Args:
         net: the network, for its activations.
         of: what to report, any of "gradients", "updates", "activations", "parameters"; by default the first two, and
             with a network the activations.
         on: a pattern over paths (see `jn.paths`): of layers, or of parameters with `by="parameter"`.
-        by: "layer"; "parameter" for each array of parameters, `gradient_norm/conv1/kernel`; "network" for one number,
-            `gradient_norm`, where `activation_norm` is that of the outputs.
+        by: "layer"; "parameter" for each array of parameters, `gradient_norm/conv1/kernel`; "network" for a single
+            value, `gradient_norm`, where `activation_norm` is that of the outputs.
 
     Raises:
         NetError: for an unknown name, activations without a network, and, when the program is traced, for a pattern
@@ -66,7 +66,7 @@ def norms(
             raise NetError("needs the network for its activations: norms(net)")
 
     def monitor(info: StepInfo) -> Parts:
-        # Frozen parameters have no gradient, and no part in the ratio.
+        # Frozen parameters have no gradient, and do not count in the ratio.
         learned = jax.tree.map(
             lambda gradient, own: None if gradient is None else own,
             info.gradients,
@@ -102,7 +102,7 @@ def norms(
 
 
 def activations(net: Net, info: StepInfo, *, whole: bool = False) -> dict[str, jax.Array]:
-    """Return the root mean square of each layer's outputs in a step, by path; with `whole`, of the network's."""
+    """Return the root mean square of each layer's outputs in a step, by path; with `whole`, only the network's."""
     from jaxnets.tracing import layers
     from jaxnets.tracing.operation import Place, Program
     from jaxnets.tracing.replay import TracedReplay
@@ -148,5 +148,5 @@ def _norms(tree: Any, by: By) -> dict[str, jax.Array]:
 
 
 def _wide(array: jax.Array) -> jax.Array:
-    """Return numbers in float32 or better."""
+    """Return an array in float32 or better."""
     return array.astype(jnp.float32) if array.dtype.itemsize < 4 else array
