@@ -1,4 +1,4 @@
-"""Sweeps: many training runs compiled as one, over seeds and grids, random draws or lists of hyperparameters."""
+"""Sweeps: many training runs compiled as one, over seeds and over grids, random draws or lists of hyperparameters."""
 
 from jaxnets.sweeps.cross_validation import cross_validate
 from jaxnets.sweeps.halving import halving

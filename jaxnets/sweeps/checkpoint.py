@@ -20,7 +20,7 @@ from jaxnets.train.checkpoint.callback import restored
 from jaxnets.train.checkpoint.compatibility import check_same, described
 from jaxnets.train.checkpoint.storage import Writer
 
-KEEP = 2  # the newest checkpoint, and the one before in case that the newest can't be read
+KEEP = 2  # the newest checkpoint, and the one before in case the newest can't be read
 
 
 class SweepCheckpoint:
@@ -45,7 +45,7 @@ class SweepCheckpoint:
                 raise
 
     def adopt(self, options: ExecutionOptions) -> ExecutionOptions:
-        """Return the options with the strategy of the checkpoint in place of one to be measured: bits depend on it."""
+        """Return the options, with the checkpoint's strategy instead of one to be measured: bits depend on it."""
         if self.found is None or options.get("strategy") not in (None, "measure"):
             return options
         return {**options, "strategy": self.found.about["layout"]["strategy"]}
@@ -55,11 +55,11 @@ class SweepCheckpoint:
 
         Args:
             plan: the sweep.
-            state: how far they are; it is changed.
+            state: the state of the sweep, which is updated in place.
             settings: what else the sweep depends on, as short text by name.
 
         Returns:
-            The sweep with as many places as it had: bits depend on them, too.
+            The sweep with as many places as it had before: bits depend on them, too.
 
         Raises:
             NetError: if the checkpoint is of another sweep.
@@ -96,7 +96,7 @@ class SweepCheckpoint:
         """Save all trials, if this is the `last` time or enough time has passed.
 
         Raises:
-            OSError: if the checkpoint before could not be written.
+            OSError: if the previous checkpoint could not be written.
         """
         number = int(state.done.sum())
         if number == self.writer.saved or not (last or self.writer.affordable()):
@@ -128,7 +128,7 @@ def _settings(plan: Plan, layout: dict[str, Any]) -> dict[str, str]:
     epoch = compiled(execution.run_epoch_alone, [plan.builder], arrays).trace(*arrays)
     values = {name: ", ".join(f"{each:g}" for each in dict.fromkeys(rows.tolist())) for name, rows in design.hp.items()}
     labels = {name: ", ".join(map(str, dict.fromkeys(rows.tolist()))) for name, rows in design.labels.items()}
-    # The texts above leave out which trial has which value.
+    # The texts above do not say which trial has which value.
     table = hashlib.sha256(repr([rows.tolist() for rows in (*design.hp.values(), *design.labels.values())]).encode())
     keys = zlib.crc32(np.asarray(jax.random.key_data(design.keys)).tobytes())
     return {

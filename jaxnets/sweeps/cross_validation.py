@@ -35,7 +35,7 @@ class FoldBuilder(Builder):
 
     @cached_property
     def ingredients(self) -> Ingredients:
-        """What it is compared by; as a value, the tuple is not taken apart number by number."""
+        """The key by which builders are compared; passed as a value, the tuple is not compared element by element."""
         return Ingredients(self.trial_fn, values=self.numbers)
 
     def inputs(self, design: Design) -> Any:
@@ -69,7 +69,7 @@ def cross_validate(
 ) -> SweepResult:
     """Train a network on all folds but one, for each fold, configuration and seed, all compiled as one.
 
-    `best`, `plot` and their means are over folds and seeds together.
+    The means of `best` and `plot` are over folds and seeds together.
 
     Args:
         trial_fn: `(hp, train, validation) -> Program`; the two are `(inputs, targets, weights)`, as `jn.data.fold`
@@ -82,14 +82,14 @@ def cross_validate(
         progress: whether to show a bar.
         callbacks: makes the callbacks of each trial, as in `sweep`; its record has the `fold`, too.
         checkpoint: the folder to save in and to resume from, as in `sweep`.
-        overhead: the share of the time that saving may take.
+        overhead: the fraction of the time that saving may take.
         **options: the design, and how trials are computed, as in `sweep`.
 
     Returns:
-        As `sweep`, with one more label, `fold`.
+        As in `sweep`, with one more label, `fold`.
 
     Raises:
-        NetError: as `sweep` and `jn.data.folds`.
+        NetError: as in `sweep` and `jn.data.folds`.
 
     Stone, "Cross-Validatory Choice and Assessment of Statistical Predictions" (1974).
 
@@ -110,7 +110,7 @@ def cross_validate(
         if numbers is None:
             targets = jax.tree.leaves(data[1])
             labels = np.asarray(targets[0]) if len(targets) == 1 else np.empty(0)
-            # Class labels are stratified; for anything else the number of examples is all that matters.
+            # Class labels are stratified; otherwise only the number of examples matters.
             numbers = folds(labels if labels.ndim == 1 and labels.dtype.kind in "biu" else examples, k, seed=shuffle)
         numbers = np.asarray(numbers)
         if numbers.shape != (examples,) or numbers.dtype.kind not in "iu" or set(numbers.tolist()) != set(range(k)):

@@ -22,7 +22,7 @@ from jaxnets.train.program import Program
 from jaxnets.train.state import TrainState, is_key
 from jaxnets.train.streaming import refuse
 
-# What JAX raises where Python code needs the value of a traced array.
+# Errors of JAX where Python code needs the value of a traced array.
 NEEDS_VALUE = (
     jax.errors.ConcretizationTypeError,
     jax.errors.TracerArrayConversionError,
@@ -32,17 +32,17 @@ NEEDS_VALUE = (
 
 @dataclass(frozen=True)
 class Builder:
-    """Builds the program of a trial by a trial function of its hyperparameters."""
+    """Builds the program of a trial by calling a trial function with its hyperparameters."""
 
     trial_fn: Callable[..., Program]
 
     @cached_property
     def ingredients(self) -> Ingredients:
-        """The key by which builders are compared; computed once, since a sweep asks in each epoch."""
+        """The key by which builders are compared; computed once, since a sweep reads it in each epoch."""
         return Ingredients(self.trial_fn)
 
     def inputs(self, design: Design) -> Any:
-        """Return what the trial function gets of each trial, stacked."""
+        """Return the arguments of the trial function for all trials, stacked."""
         return inputs(design.hp)
 
     def __call__(self, extra: Any, inputs: dict[str, Any]) -> Program:
@@ -73,7 +73,7 @@ class Layout:
 
     Attributes:
         strategy: "vmap" computes trials side by side, "map" one after another.
-        batch_size: for "map", how many trials are computed side by side in turn; `None` for one.
+        batch_size: for "map", how many trials are computed side by side at a time; `None` for one.
         mesh: the devices that trials are distributed over; `None` for the default device.
     """
 
@@ -83,7 +83,7 @@ class Layout:
 
     @property
     def devices(self) -> int:
-        """How many devices there are: the number of places is a multiple of it."""
+        """How many devices there are; the number of places is a multiple of this."""
         return 1 if self.mesh is None else self.mesh.size
 
     @property
@@ -116,15 +116,15 @@ class Layout:
         def local(shared: Any, trials: Any) -> Any:
             if self.strategy == "map":
                 return jax.lax.map(partial(one, shared), trials, batch_size=self.batch_size)
-            # With the same seeds in each configuration, what follows from a seed alone is computed once.
+            # With the same seeds in each configuration, what depends only on the seed is computed once.
             if seeds:
                 return _vmap_by_seed(partial(one, shared), trials, seeds)
             return jax.vmap(one, (None, 0))(shared, trials)
 
         if self.mesh is None:
             return local(shared, trials)
-        # Trials don't communicate, so each device runs its own part. `check_vma` would have to understand the mix of
-        # replicated and distributed values inside the user's network.
+        # Trials don't communicate, so each device runs its own part. `check_vma` can't follow the mix of replicated and
+        # distributed values inside the user's network.
         spec = self._by_trial()
         sharded = jax.shard_map(
             local, mesh=self.mesh, in_specs=(PartitionSpec(), spec), out_specs=spec, check_vma=False
@@ -140,9 +140,9 @@ class Shared:
         data: the arrays of the programs' data that do not depend on hyperparameters.
         epochs: how many epochs a trial has.
         stopping: the programs' early stopping, if any.
-        directions: whether more or less of each reported value is better.
+        directions: whether a lower or a higher value is better for each reported name.
         state: the shapes of one train state.
-        primitives: the names of those that the network's application consists of.
+        primitives: the names of the primitives in the network's `apply`.
     """
 
     data: list[Any]
@@ -154,13 +154,13 @@ class Shared:
 
 
 def trace_shared(builder: Builder, extra: Any, design: Design) -> Shared:
-    """Return what the programs of all trials share, by tracing that of the first.
+    """Return what the programs of all trials have in common, by tracing the first one.
 
     Raises:
-        NetError: if the trial function returns no program, or needs to know the value of a hyperparameter.
+        NetError: if the trial function does not return a program, or needs to know the value of a hyperparameter.
     """
     seen: dict[str, Any] = {}
-    # Under the trace below, `extra` is of traced arrays.
+    # In the trace below, `extra` holds traced arrays.
     known, first = extra, jax.tree.map(lambda column: column[0], builder.inputs(design))
 
     def start(extra: Any, inputs: Any, key: Key) -> TrainState:
@@ -175,7 +175,7 @@ def trace_shared(builder: Builder, extra: Any, design: Design) -> Shared:
             ) from error
         seen.update(epochs=program.epochs, stopping=program.stopping)
         seen["directions"] = program.recipe.directions
-        # Data made of hyperparameters are traced here, and are computed again wherever the program is built.
+        # Data that depend on hyperparameters are traced here, and are computed again wherever the program is built.
         seen["data"] = [leaf for leaf in _data_leaves(program) if not is_traced(leaf)]
         state, x = program.start(key), jax.tree.map(lambda leaf: leaf[:1], program.train[0])
         seen["primitives"] = primitives(jax.make_jaxpr(program.recipe.net.apply)(state.params, state.state, x))
@@ -204,7 +204,7 @@ def _needed(builder: Builder, extra: Any, inputs: Any) -> str:
 
 def start(builder: Builder, extra: Any, data: Sequence[Any], inputs: Any, keys: Key) -> TrainState:
     """Return stacked train states before their first step."""
-    # In turn, not side by side: each trial then starts from the same bits as alone.
+    # One after another, not side by side: each trial then starts from the same bits as a single run.
     return jax.lax.map(lambda trial: _with_data(builder, extra, data, trial[0]).start(trial[1]), (inputs, keys))
 
 
@@ -230,13 +230,13 @@ def run_epoch(
     Args:
         builder: builds the trials' programs.
         layout: how trials are computed together.
-        seeds: if not 0, all active trials have taken the same number of steps, and places are laid out as
-            `(configurations, seeds)`. Side by side, the batches of a seed are then drawn once for all configurations.
+        seeds: the number of seeds if places are laid out as `(configurations, seeds)` and all active trials have taken
+            the same number of steps, otherwise 0. The batches of a seed are then drawn once for all configurations.
         extra: what all trials get besides hyperparameters.
         data: the arrays that `trace_shared` found.
         inputs: each trial's hyperparameters, stacked.
         states: the trials' train states, stacked.
-        active: `(trials,)`; the others keep their state.
+        active: `(trials,)`; inactive trials keep their state.
     """
 
     def one(shared: Any, trial: Any) -> tuple[TrainState, dict[str, Any], Any]:
@@ -262,8 +262,8 @@ def run_epoch(
 def _vmap_by_seed(one: Callable[[Any], Any], trials: tuple[Any, TrainState, Any], seeds: int) -> Any:
     """Return `one((inputs, state, active))` for each trial, with one key for each seed and one step number for all.
 
-    What an epoch draws depends on its key and step alone. As these are not batched over configurations, `vmap` computes
-    the order of the examples, and whatever else follows from key and step, once per seed.
+    What an epoch draws depends only on its key and step. As these are not batched over configurations, `vmap` computes
+    the order of the examples, and everything else that depends only on key and step, once per seed.
     """
     _, states, active = trials
     # The step of the first active place: inactive ones may be behind.
@@ -291,10 +291,10 @@ def finish(stopping: EarlyStopping, states: TrainState) -> TrainState:
 
 
 def on_host(tree: Any, *, view: bool = False) -> Any:
-    """Return arrays as NumPy arrays in the host's memory, whole in each process; random keys stay JAX arrays.
+    """Return arrays as NumPy arrays in the host's memory, whole in each process; random keys remain JAX arrays.
 
     Args:
-        tree: of arrays.
+        tree: a pytree of arrays.
         view: whether the result may share memory with them; read it before they are donated.
     """
     from jax.experimental.multihost_utils import process_allgather
@@ -317,7 +317,7 @@ def build_program(builder: Builder, extra: Any, inputs: Any) -> Program:
     Raises:
         NetError: if the trial function returns anything else, or a program that reads a stream.
     """
-    # What does not depend on the trial is computed now: data stay known arrays, and can be told from traced ones.
+    # What does not depend on the trial is computed now, so that such data are concrete, not traced.
     with jax.ensure_compile_time_eval():
         program = builder(extra, inputs)
     if not isinstance(program, Program):
@@ -332,7 +332,7 @@ def _with_data(builder: Builder, extra: Any, data: Sequence[Any], inputs: Any) -
     """Return a trial's program with the arrays `data` in place of its own, which would be compiled in as constants."""
     program = build_program(builder, extra, inputs)
     remaining = iter(data)
-    # Arrays that depend on hyperparameters are traced: they stay.
+    # Arrays that depend on hyperparameters are traced, and are not replaced.
     leaves = [leaf if is_traced(leaf) else next(remaining) for leaf in _data_leaves(program)]
     train, validation = jax.tree.unflatten(jax.tree.structure((program.train, program.validation)), leaves)
     return replace(program, train=train, validation=validation)
@@ -343,11 +343,11 @@ def _data_leaves(program: Program) -> list[Any]:
 
 
 def _put(sharding: NamedSharding | None, tree: Any) -> Any:
-    """Put arrays that each process has whole on the devices of all processes."""
+    """Put arrays, of which each process has a whole copy, on the devices of all processes."""
     if sharding is None or sharding.is_fully_addressable:
         return jax.device_put(tree, sharding)
 
-    # Each process puts the part that its devices hold.
+    # Each process puts the parts of its own devices.
     def one(leaf: Any) -> Any:
         if is_key(leaf):
             return jax.random.wrap_key_data(one(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))

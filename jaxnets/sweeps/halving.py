@@ -1,4 +1,4 @@
-"""Successive halving: many trials begin, and only the better ones continue."""
+"""Successive halving: many trials start, and only the better ones continue."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,8 +36,8 @@ def halving(
     """Sweep by successive halving: after r, rη, rη², … epochs only the best 1/η of the configurations continue.
 
     A configuration is judged by the metric's mean over its seeds. Of 81 with η = 3 and r = 1, 27 run past epoch 1,
-    9 past epoch 3, 3 past epoch 9 and one past epoch 27: each rung costs about as much as another. All are compared at
-    the same epoch, since the trials of a sweep run side by side; none is promoted ahead of the others.
+    9 past epoch 3, 3 past epoch 9 and one past epoch 27: all rungs cost about the same. All are compared at the same
+    epoch, since the trials of a sweep run side by side; none is promoted ahead of the others.
 
     Args:
         trial_fn: as in `sweep`; the winner runs all epochs of its program.
@@ -48,14 +48,14 @@ def halving(
         progress: whether to show a bar.
         callbacks: makes the callbacks of each trial, as in `sweep`.
         checkpoint: the folder to save in and to resume from, as in `sweep`.
-        overhead: the share of the time that saving may take.
+        overhead: the fraction of the time that saving may take.
         **options: the design, and how trials are computed, as in `sweep`.
 
     Returns:
-        As `sweep`; a dropped trial has no history from there on, and is never `best`.
+        As in `sweep`; a dropped trial has no history from then on, and is never `best`.
 
     Raises:
-        NetError: as `sweep`, for a metric that is not reported, or numbers out of range.
+        NetError: as in `sweep`, for a metric that is not reported, or numbers out of range.
 
     Jamieson and Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter Optimization" (2016); the rungs
     as in Li et al., "A System for Massively Parallel Hyperparameter Tuning" (2018), algorithm 1.
@@ -96,7 +96,7 @@ class Rungs:
     def __call__(
         self, plan: Plan, state: SweepState, interrupted: Interruption, after_epoch: Callable[[SweepState], None]
     ) -> None:
-        """Run the trials rung by rung, from the first rung at which they have not been compared."""
+        """Run the trials rung by rung, from the first rung at which they have not yet been compared."""
         config = plan.design.config
         sign = 1 if settled(self.metric, self.mode, plan.shared.directions) == "max" else -1
         rung = min(max(self.first, state.judged * self.factor), state.epochs)
@@ -109,7 +109,7 @@ class Rungs:
             reported = rows[np.arange(len(config)), state.reported(plan.shared.stopping)].astype(np.float64)
             scores = sign * means(np.where(state.failed() < 0, reported, np.nan), config)
             configs = np.unique(config[going])
-            # NaN, of a configuration with a trial that failed, comes last.
+            # NaN, for a configuration with a failed trial, comes last.
             best = configs[np.argsort(-scores[configs])]
             stays = np.isin(config[going], best[: max(1, len(configs) // self.factor)])
             state.over[going[~stays]] = state.dropped[going[~stays]] = True

@@ -23,7 +23,7 @@ Callbacks = Callable[[dict[str, Any]], Sequence[Callback]]
 def run_all(
     plan: Plan, state: SweepState, interrupted: Interruption, after_epoch: Callable[[SweepState], None]
 ) -> None:
-    """Run all trials from where they are to their last epoch; `advance` describes the last two arguments."""
+    """Run all trials from their current to their last epoch; `advance` describes the last two arguments."""
     advance(plan, state, range(len(plan.design)), state.epochs, interrupted=interrupted, after_epoch=after_epoch)
 
 
@@ -49,14 +49,14 @@ def run_sweep(
         progress: whether to show a progress bar; this and the next three are as in `sweep`.
         callbacks: makes the callbacks of each trial.
         checkpoint: the folder to save in and to resume from.
-        overhead: the share of the time that saving may take.
-        schedule: runs trials in the order of its choice, as `run_all` does.
+        overhead: the fraction of the time that saving may take.
+        schedule: runs the trials in some order, such as `run_all`.
         settings: what the schedule depends on, as short text by name, for checkpoints to compare.
         interrupted: true as soon as all trials are to stop; default: on a signal.
 
     Raises:
-        NetError: as `sweep`.
-        OSError: as `sweep`.
+        NetError: as in `sweep`.
+        OSError: as in `sweep`.
     """
     saved = None if checkpoint is None else SweepCheckpoint(checkpoint, overhead)
     with nullcontext() if saved is None else closing(saved.writer):
@@ -72,7 +72,7 @@ def run_sweep(
         ):
             show_state = sweep_progress(show)
 
-            # Callbacks first: whether they end a trial is part of what is saved.
+            # Callbacks first, since a trial that they end is saved as ended.
             def after_epoch(state: SweepState) -> None:
                 trial_callbacks.after_epoch(state)
                 if saved is not None:
@@ -98,7 +98,7 @@ class TrialCallbacks:
             hint = 'callbacks=lambda trial: [jn.train.jsonl("sweep.jsonl", **trial)]'
             raise NetError(f"expects callbacks as a function of a trial, got {type(make).__name__}: {hint}")
         self.make, self.design, self.interrupted = make, plan.design, interrupted
-        # What a checkpoint has restored was seen by the callbacks of the process before.
+        # Restored epochs were seen by the callbacks of the previous process.
         self.seen = state.done.copy()
         if make is not None:
             self.program = execution.build_program(plan.builder, plan.extra, plan.inputs_of(0))
@@ -120,12 +120,12 @@ class TrialCallbacks:
         self.seen = state.done.copy()
 
     def finish(self, state: SweepState) -> None:
-        """Tell the callbacks of trials that have begun and not ended that these end now."""
+        """End the trials that have begun and not ended: call their `on_finish` and `on_end`."""
         for trial in [*self.begun]:
             self._finish(trial, state)
 
     def close(self) -> None:
-        """Call `on_end` of the remaining callbacks: those of trials that an exception ended."""
+        """Call `on_end` of the remaining callbacks: those of trials ended by an exception."""
         for callbacks in self.begun.values():
             # In reverse order, as nested contexts end
             for callback in reversed(callbacks):
@@ -140,7 +140,7 @@ class TrialCallbacks:
             callbacks = self.make(record) if self.make is not None else []
             for each in callbacks:
                 if not isinstance(each, Callback):
-                    hint = "early stopping belongs into the program: program(..., stopping=...)"
+                    hint = "early stopping is an option of the program: program(..., stopping=...)"
                     raise NetError(f"expects callbacks of trial {trial}, got {type(each).__name__}; {hint}")
                 if each.restore is not Callback().restore:
                     raise NetError("expects no checkpoint of one trial; sweep(..., checkpoint=folder) saves all")

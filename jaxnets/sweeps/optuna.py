@@ -1,4 +1,4 @@
-"""Bayesian search by Optuna: each batch of suggestions is one sweep."""
+"""Bayesian search with Optuna: each batch of suggestions is one sweep."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -47,26 +47,26 @@ def search(
     Args:
         trial_fn: as in `sweep`.
         space: the space of each hyperparameter, such as `log_uniform(1e-4, 1e-1)`.
-        metric: the value to optimize, such as "validation/accuracy"; Optuna is told its mean over the seeds.
-        trials: how many configurations are tried in all.
+        metric: the value to optimize, such as "validation/accuracy"; Optuna gets its mean over the seeds.
+        trials: how many configurations are tried in total.
         batch: how many are suggested at a time, before the value of any of them is known.
         seeds: as in `sweep`, for each configuration.
         mode: whether "min" or "max" is better; default: what the program's metrics and objective declare.
-        seed: of Optuna's random draws.
+        seed: the seed of Optuna's random draws.
         sampler: Optuna's sampler; default: a `TPESampler` (tree-structured Parzen estimator).
         progress: whether to show a bar.
         callbacks: makes the callbacks of each trial, as in `sweep`; trial numbers continue from batch to batch.
         checkpoint: a folder to save in, with a subfolder for each batch. If the search is killed, the same call
             resumes it: a sampler with a fixed seed repeats its suggestions, and finished batches are read.
-        overhead: the share of the time that saving may take.
+        overhead: the fraction of the time that saving may take.
         **options: how trials are computed, as in `sweep`.
 
     Returns:
-        As `sweep`, with configurations in the order of their suggestion. Optuna is told which have failed.
+        As in `sweep`, with configurations in the order of their suggestion. Failed ones are reported to Optuna as such.
 
     Raises:
-        NetError: as `sweep`, for a metric that is not reported, anything but a space in `space`, or a folder of
-            something else.
+        NetError: as in `sweep`, for a metric that is not reported, anything but a space in `space`, or a folder that
+            holds something else.
         ModuleNotFoundError: if Optuna is not installed.
 
     Akiba et al., "Optuna: A Next-generation Hyperparameter Optimization Framework" (2019); Bergstra et al.,
@@ -90,7 +90,7 @@ def search(
         check_spaces("space", space)
         directions = None
         if mode is None:
-            # Optuna needs the direction before it suggests anything: read it off a program of the least values.
+            # Optuna needs the direction before it suggests anything: read it from a program of the least values.
             least = crossed({name: each.least() for name, each in space.items()}, 1)
             directions = trace_shared(Builder(trial_fn), (), least).directions
         mode = settled(metric, mode, directions)
@@ -142,14 +142,14 @@ def search(
 
 
 def _numbered_from(callbacks: Callbacks, begin: int) -> Callbacks:
-    """Return the same callbacks for trials that are numbered from another number on."""
+    """Return the same callbacks for trials whose numbers begin at `begin`."""
     return lambda trial: callbacks({**trial, "trial": trial["trial"] + begin})
 
 
 def _best(optuna_study: "optuna.Study") -> str:
     try:
         return f"{optuna_study.best_value:.4f}"
-    except ValueError:  # all have failed
+    except ValueError:  # all trials have failed
         return "unknown"
 
 

@@ -13,9 +13,9 @@ Show = Callable[[int, str, str], None]
 
 @contextmanager
 def progress_bar(wanted: bool, label: str, total: int) -> Iterator[Show]:
-    """Yield `show(done, counts, values)`, which moves a bar of `total` steps.
+    """Yield `show(done, counts, values)`, which updates a bar of `total` steps.
 
-    Where no bar can be drawn it prints a line, at most one for each 5 %. It does nothing if none is `wanted`.
+    Where no bar can be drawn, it prints lines, at most one for each 5 %. It does nothing if `wanted` is false.
     """
     if not wanted:
         yield lambda done, counts, values: None
@@ -41,7 +41,7 @@ def progress_bar(wanted: bool, label: str, total: int) -> Iterator[Show]:
 
 
 def sweep_progress(show: Show) -> Callable[[SweepState], None]:
-    """Return a function that shows the progress of a sweep in epochs of all its trials.
+    """Return a function that shows the progress of a sweep, counted in epochs of all its trials.
 
     A trial that has stopped counts as if it had run all its epochs. Values are medians over the trials that have begun.
 

@@ -1,4 +1,4 @@
-"""The result of a sweep: the history and train state of each trial, and the best, tables and figures of all."""
+"""The result of a sweep: the history and train state of each trial, the best configuration, tables and figures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -43,7 +43,7 @@ class SweepResult:
     """The result of `sweep`. Trials are numbered from 0: configuration after configuration, seed after seed.
 
     Attributes:
-        history: an array `(trials, epochs, ...)` for each reported name. Epochs that a trial did not run, since it
+        history: an array `(trials, epochs, ...)` for each reported name. Epochs that a trial did not run, because it
             stopped, failed or was dropped, are NaN, or -1 for integers.
         hp: each hyperparameter's values `(trials,)`.
         labels: what distinguishes trials of one configuration, `(trials,)` each: `seed`, and in cross-validation
@@ -52,12 +52,12 @@ class SweepResult:
         keys: `(trials,)`, the random key of each trial.
         runs: the final train states, stacked, as NumPy arrays; zero for a trial that has not begun.
         epochs: `(trials,)`, how many epochs each trial has run.
-        reported: `(trials,)`, the epoch that the final parameters are from: the best if early stopping restored it,
-            else the last; -1 if there is none.
+        reported: `(trials,)`, the epoch of the final parameters: the best if early stopping restored it, otherwise the
+            last; -1 if there is none.
         failed: `(trials,)`, the step at which a value was not finite; -1 if there was none.
         dropped: `(trials,)`, whether `halving` dropped the trial.
         layout: how trials were computed together: "vmap" or "map", and on which devices.
-        directions: whether more or less of each reported value is better, as the programs declare it.
+        directions: whether a lower or a higher value is better for each reported name, as the programs declare it.
     """
 
     history: dict[str, np.ndarray]
@@ -98,7 +98,7 @@ class SweepResult:
     def value(self, metric: str) -> np.ndarray:
         """Return a metric at the end of each trial, `(trials,)`; NaN if the trial failed or has not begun.
 
-        It is that of the final parameters: where early stopping restored the best, their value.
+        This is the value of the final parameters, which are the best ones where early stopping restored them.
 
         Raises:
             NetError: if it was not reported, or is not a scalar.
@@ -132,7 +132,7 @@ class SweepResult:
         return pandas.DataFrame(self.table()).set_index("trial")
 
     def failures(self) -> list[dict[str, Any]]:
-        """Return a record for each trial that met a non-finite value: its number, labels, hyperparameters and step."""
+        """Return a record for each trial that failed at a non-finite value: number, labels, hyperparameters, step."""
         return [
             {
                 "trial": int(trial),
@@ -153,7 +153,7 @@ class SweepResult:
             by: "trial" for the best single trial.
 
         Raises:
-            NetError: for a metric that was not reported or whose mode nothing declares, or if no value is finite.
+            NetError: for a metric that was not reported or whose mode is unknown, or if no value is finite.
         """
         with labeled_as("best"):
             if by not in ("config", "trial"):
@@ -173,9 +173,10 @@ class SweepResult:
     def plot(self, x: str, metric: str) -> "Figure":
         """Draw a metric's mean over seeds with its 95 % interval, against a hyperparameter or over epochs.
 
-        The interval is a bootstrap over seeds, `jaxnets.plot.style.bootstrap`; of fewer than five seeds it is their
+        The interval is a bootstrap over seeds, `jaxnets.plot.style.bootstrap`; for fewer than five seeds it is their
         range. Against a hyperparameter there is a line for each combination of the others, or a point for each
-        configuration where these were drawn at random. The axis is logarithmic where values are spaced so.
+        configuration where these were drawn at random. The axis is logarithmic if the values are spaced
+        logarithmically.
 
         Args:
             x: a hyperparameter, or "epoch" for the curves of up to eight configurations, spread evenly over the ranking
@@ -242,5 +243,5 @@ def scalar_rows(history: Mapping[str, np.ndarray], metric: str) -> np.ndarray:
 
 
 def means(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Return the mean of each group; NaN if one of its values is."""
+    """Return the mean of each group; NaN if one of its values is NaN."""
     return np.array([values[groups == group].mean() for group in range(groups.max() + 1)])

@@ -17,10 +17,10 @@ Values = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Space:
-    """The distribution of a hyperparameter; `uniform`, `log_uniform`, `integers` and `choice` make it.
+    """The distribution of a hyperparameter, made by `uniform`, `log_uniform`, `integers` or `choice`.
 
     Attributes:
-        kind: how it is drawn.
+        kind: the name of the function that made it.
         low: the least value; for a choice the first index, 0.
         high: the largest value; for a choice the last index.
         options: the values of a choice.
@@ -95,7 +95,7 @@ def choice(options: Sequence[float]) -> Space:
     """Return the uniform distribution over a list of numbers.
 
     Raises:
-        NetError: for an empty list, or one of anything but numbers.
+        NetError: for an empty list, or one that holds anything but numbers.
 
     >>> sorted(set(choice([0.0, 0.5]).draw(jax.random.key(0), 100).tolist()))
     [0.0, 0.5]
@@ -178,7 +178,7 @@ def crossed(hp: Values, seeds: Any) -> Design:
 
 
 def inputs(hp: Values) -> Values:
-    """Return hyperparameters as a trial function gets them: floats in JAX's default precision."""
+    """Return hyperparameters in the form that a trial function gets: floats in JAX's default precision."""
     real = jnp.result_type(float)
     return {name: column.astype(real) if column.dtype.kind == "f" else column for name, column in hp.items()}
 
@@ -241,7 +241,7 @@ def check_spaces(what: str, spaces: Mapping[str, Any]) -> None:
     """Check that each hyperparameter has a `Space`.
 
     Raises:
-        NetError: if one has not.
+        NetError: if one does not.
     """
     for name, space in spaces.items():
         if not isinstance(space, Space):

@@ -20,7 +20,7 @@ class HostStates:
 
     Attributes:
         like: the shapes of one train state.
-        arrays: the leaves, random keys as their words; zero for trials that have not begun.
+        arrays: the leaves, random keys as their data; zero for trials that have not begun.
         begun: `(trials,)`, which trials have begun.
     """
 
@@ -33,10 +33,10 @@ class HostStates:
         self.arrays: TrainState = jax.tree.map(blank, like)
 
     def put(self, trials: Sequence[int] | np.ndarray, states: TrainState) -> None:
-        """Copy stacked states from the devices; places beyond those of the trials are ignored."""
+        """Copy stacked states from the devices; places after those of the trials are ignored."""
 
         def copy(own: np.ndarray, new: Any) -> None:
-            # NumPy holds random keys as their words.
+            # NumPy holds the data of random keys.
             own[trials] = (np.asarray(jax.random.key_data(new)) if is_key(new) else new)[: len(trials)]
 
         jax.tree.map(copy, self.arrays, execution.on_host(states, view=True))
@@ -52,22 +52,22 @@ class HostStates:
 
 
 def _restore_key(array: np.ndarray, like: Any) -> Any:
-    """Return an array, or the random keys that its words are if `like` is one."""
+    """Return an array, or if `like` is of random keys, the keys whose data it holds."""
     if not is_key(like):
         return array
-    # A shape of keys has their implementation in its dtype, which JAX reads only from a traced array.
+    # The dtype of keys contains their implementation, which JAX reads only from a traced array.
     implementation: list[Any] = []
     jax.eval_shape(lambda key: implementation.append(jax.random.key_impl(key)), like)
     return jax.random.wrap_key_data(jnp.asarray(array), impl=implementation[0])
 
 
 class SweepState:
-    """How far each trial is, what it has reported, and its train state while it is not on the devices.
+    """The progress and history of each trial, and its train state while it is not on the devices.
 
     Attributes:
         done: `(trials,)`, how many epochs each trial has run.
-        over: `(trials,)`, whether it runs no further.
-        dropped: `(trials,)`, whether it is over because others were better.
+        over: `(trials,)`, whether the trial has ended.
+        dropped: `(trials,)`, whether `halving` dropped the trial.
         judged: the epoch at which `halving` last compared the trials.
         history: an array `(trials, epochs, ...)` for each reported name; NaN, or -1 for integers, where nothing ran.
         host: the trials' train states in the host's memory; `to_host` updates those that are on the devices.
@@ -92,7 +92,7 @@ class SweepState:
         return not self.over[trial] and self.done[trial] < until
 
     def occupants(self) -> list[int]:
-        """Return the trial in each place; places beyond the placed trials repeat the first, and are never active."""
+        """Return the trial in each place; places after those of the trials repeat the first, and are never active."""
         return self.placed + self.placed[:1] * (self.width - len(self.placed))
 
     def record(self, active: np.ndarray, rows: dict[str, np.ndarray], over: np.ndarray) -> None:
@@ -102,7 +102,7 @@ class SweepState:
         for name, values in rows.items():
             if name not in self.history:
                 shape = (len(self.done), self.epochs, *values.shape[1:])
-                # What has not run is NaN, or -1 where the dtype has no NaN.
+                # Epochs that have not run are NaN, or -1 where the dtype has no NaN.
                 blank = np.nan if jnp.issubdtype(values.dtype, jnp.inexact) else -1
                 self.history[name] = np.full(shape, blank, values.dtype)
             self.history[name][trials, self.done[trials]] = values[places]
@@ -110,7 +110,7 @@ class SweepState:
         self.over[trials] = over[places]
 
     def place(self, plan: Plan, trials: list[int], width: int) -> None:
-        """Put trials on the devices, in `width` places. Call `to_host` before, if others are there."""
+        """Put trials on the devices, in `width` places. Call `to_host` first if other trials are there."""
         self.placed, self.width = trials, width
         new = [trial for trial in trials if not self.host.begun[trial]]
         if new == trials and width == plan.width:
@@ -118,7 +118,7 @@ class SweepState:
             states = plan.start(new, places=width)
         else:
             if new:
-                # In as many places as before, so that `start` is not compiled for another number.
+                # In as many places as before, so that `start` is not compiled again for another number.
                 self.host.put(new, plan.start(new, places=plan.width))
             states = self.host.take(self.occupants())
         self.on_devices = plan.layout.place(states)
@@ -137,7 +137,7 @@ class SweepState:
         """Return all trials' states in the host's memory, stacked; zero for those that have not begun.
 
         Args:
-            stopping: if the trials end here, the early stopping that may restore their best parameters.
+            stopping: if the trials have ended, the early stopping that may restore their best parameters.
         """
         states = self.host.take(np.arange(len(self.done)))
         if stopping is None or not stopping.restore:
@@ -145,7 +145,7 @@ class SweepState:
         return execution.on_host(compiled(execution.finish, [stopping], [states])(states))
 
     def reported(self, stopping: EarlyStopping | None) -> np.ndarray:
-        """Return the epoch `(trials,)` that each finished trial's parameters are from; -1 if there is none."""
+        """Return the epoch `(trials,)` of each finished trial's parameters; -1 if there is none."""
         last = self.done - 1
         if stopping is None or not stopping.restore:
             return last
@@ -169,15 +169,15 @@ def advance(
 ) -> None:
     """Train trials up to an epoch, as many at a time as there are places.
 
-    When a quarter of the places are free, waiting trials take them; when none wait and half are free, the places are
-    halved.
+    When a quarter of the places are free, waiting trials take them; when none wait and half are free, the number of
+    places is halved.
 
     Args:
         plan: the sweep.
-        state: how far its trials are; it is changed.
+        state: the state of the sweep, which is updated in place.
         trials: the trials to run.
-        until: the epoch that they run up to.
-        interrupted: true as soon as the trials are to stop where they are.
+        until: the epoch up to which they run.
+        interrupted: true as soon as the trials are to stop.
         after_epoch: called with the state after each epoch.
     """
     waiting = [trial for trial in trials if state.continues(trial, until) and trial not in state.placed]
@@ -187,18 +187,18 @@ def advance(
     else:
         state.width = plan.places_for(len(waiting))
     while not interrupted:
-        # Trials that have more epochs to run keep a place; the places of others are free.
+        # Trials that have more epochs to run keep their places; those of the others are free.
         going = [trial for trial in state.placed if state.continues(trial, until)]
         if not going and not waiting:
             break
         free = state.width - len(going)
         width = state.width if waiting else plan.places_for(len(going))
-        # Moving trials costs a copy to the host and back, so it waits until it is worth it.
+        # Moving trials costs a copy to the host and back, so it waits until enough places are free.
         if (waiting and 4 * free >= state.width) or width < state.width:
             state.to_host()
             state.place(plan, going + waiting[:free], width)
             waiting = waiting[free:]
-        # Places beyond the placed trials are never active.
+        # Places after those of the trials are never active.
         active = np.zeros(state.width, bool)
         active[: len(state.placed)] = [state.continues(trial, until) for trial in state.placed]
         assert state.on_devices is not None

@@ -1,4 +1,4 @@
-"""How the trials of a sweep are computed: side by side or in turn, how many at a time, on which devices."""
+"""How the trials of a sweep are computed: side by side or one after another, how many at a time, on which devices."""
 
 import time
 from collections.abc import Callable
@@ -19,11 +19,11 @@ from jaxnets.sweeps.execution import Builder, Layout, Shared
 from jaxnets.sweeps.space import Design
 from jaxnets.train.state import TrainState
 
-# On a CPU, side by side pays up to so many parameters; experiments/benchmarks/sweep_strategy.py measures it.
+# On a CPU, "vmap" is faster up to this many parameters; experiments/benchmarks/sweep_strategy.py measures it.
 SMALL = 2**16
-# Primitives that are faster in turn on a CPU.
+# Primitives for which "map" is faster on a CPU.
 EXPENSIVE = frozenset({"conv_general_dilated", "scan", "while"})
-# Trials per device: enough to measure with, and too few for narrower places to be worth another compilation.
+# Trials per device: enough for a measurement, and too few for a smaller width to be worth another compilation.
 FEW = 8
 Strategy = Literal["vmap", "map", "measure"]
 # The faster strategy, by trial function.
@@ -47,7 +47,7 @@ class Plan:
     A *place* is a position along the first axis of the stacked train states; trials occupy places.
 
     Attributes:
-        builder: builds a trial's program of `extra` and its own inputs.
+        builder: builds a trial's program from `extra` and its own inputs.
         extra: what all trials get besides hyperparameters, on the devices.
         design: the trials.
         shared: what all programs have in common, its data on the devices.
@@ -64,11 +64,11 @@ class Plan:
 
     @cached_property
     def inputs(self) -> Any:
-        """What the builder gets for each trial, NumPy arrays `(trials,)`."""
+        """The builder's inputs for each trial, NumPy arrays `(trials,)`."""
         return self.builder.inputs(self.design)
 
     def inputs_of(self, trials: list[int] | np.ndarray | int) -> Any:
-        """Return the inputs of some trials, stacked, or of one."""
+        """Return the inputs of some trials, stacked, or of a single trial."""
         return jax.tree.map(lambda column: column[np.asarray(trials)], self.inputs)
 
     def start(self, trials: list[int], *, places: int = 0) -> TrainState:
@@ -76,7 +76,7 @@ class Plan:
 
         Args:
             trials: at least one.
-            places: repeat the first trial up to so many places, so that fewer trials need no other compilation.
+            places: repeat the first trial up to this many places, so that fewer trials need no other compilation.
         """
         which = np.asarray(trials + trials[:1] * (places - len(trials)))
         arrays = self.extra, self.shared.data, self.inputs_of(which), self.design.keys[which]
@@ -90,7 +90,7 @@ class Plan:
         Args:
             trials: the trial in each place.
             states: stacked, on the devices; they are donated.
-            active: `(places,)`; the others keep their state.
+            active: `(places,)`; inactive places keep their state.
         """
         function, arrays = self.compiled(trials, states, active)
         return function(*arrays)
@@ -104,7 +104,7 @@ class Plan:
         return compiled(execution.run_epoch, static, arrays, donate=(3,), by_program=True), arrays
 
     def _seeds(self, trials: list[int]) -> int:
-        """Return the number of seeds if each device's places are a table `(configurations, seeds)`, else 0."""
+        """Return the number of seeds if each device's places are a table `(configurations, seeds)`, otherwise 0."""
         # If there are fewer places than trials, those in them are at different steps.
         if self.width < len(self.design):
             return 0
@@ -127,7 +127,7 @@ class Plan:
     def places_for(self, trials: int) -> int:
         """Return how many places to use: the width, halved while the trials fit, so that few widths are compiled."""
         width = self.width
-        # In turn, an idle place costs nothing, and the width stays.
+        # With "map", an idle place costs nothing, and the width is kept.
         while self.layout.strategy == "vmap" and width > FEW * self.layout.devices:
             half = _round_up(-(-width // 2), self.layout.devices)
             if half < trials:
@@ -150,7 +150,7 @@ def prepare(
     """Return a sweep that is ready to run. `Plan` describes the arguments, `sweep` the options.
 
     Raises:
-        NetError: as `sweep`.
+        NetError: as in `sweep`.
     """
     if strategy not in ("vmap", "map", "measure", None):
         raise NetError(f"expects strategy 'vmap', 'map', 'measure' or None, got {strategy!r}")
@@ -178,7 +178,7 @@ def prepare(
         if kind not in known:
             known[kind] = _measure_faster(plan)
         plan = replace(plan, layout=replace(layout, strategy=known[kind]))
-    # Few trials are assumed to fit; of many, as many run at a time as free memory allows.
+    # Few trials are assumed to fit; otherwise as many run at a time as free memory allows.
     if memory_budget is None and width > FEW * layout.devices:
         memory_budget = _free_memory()
     if memory_budget is not None:
@@ -187,7 +187,7 @@ def prepare(
 
 
 def _free_memory() -> int | None:
-    """Return four fifths of a device's free memory, or `None` where the device does not tell."""
+    """Return four fifths of a device's free memory, or `None` where the device does not report it."""
     stats = jax.local_devices()[0].memory_stats() or {}
     return int(0.8 * (stats["bytes_limit"] - stats["bytes_in_use"])) if "bytes_limit" in stats else None
 
@@ -198,7 +198,7 @@ def _all_devices(trials: int) -> Mesh | None:
 
 
 def _even(trials: int, most: int, devices: int) -> int:
-    """Return how many trials to take at a time, at most `most` of them, so that all times are about equally full."""
+    """Return how many trials to run at a time, at most `most`, so that the chunks are about equal in size."""
     times = -(-trials // min(most, trials))
     return _round_up(-(-trials // times), devices)
 
@@ -220,7 +220,7 @@ def _few(plan: Plan) -> tuple[list[int], Callable[[], TrainState], np.ndarray]:
 
 
 def _faster_on_cpu(shared: Shared) -> Literal["vmap", "map"]:
-    """Return the faster strategy on CPUs: side by side for small networks of matrix products, in turn for others."""
+    """Return the faster strategy on CPUs: "vmap" for small networks of matrix products, "map" for others."""
     parameters = sum(leaf.size for leaf in jax.tree.leaves(shared.state.params))
     return "vmap" if parameters <= SMALL and not EXPENSIVE & shared.primitives else "map"
 
@@ -235,7 +235,7 @@ def _measure_faster(plan: Plan) -> Literal["vmap", "map"]:
         jax.block_until_ready(with_strategy.run_epoch(trials, states(), active))
         times = []
         while len(times) < 5 and sum(times) < 0.2:
-            # Each epoch is given new copies, made before the clock starts.
+            # Each epoch gets new copies, made before the clock starts.
             placed = jax.block_until_ready(states())
             began = time.perf_counter()
             jax.block_until_ready(with_strategy.run_epoch(trials, placed, active))
@@ -245,7 +245,7 @@ def _measure_faster(plan: Plan) -> Literal["vmap", "map"]:
 
 
 def _within(plan: Plan, budget: int) -> int:
-    """Return how many trials fit a budget of bytes a device, from the compiler's memory analysis of a few trials."""
+    """Return how many trials fit a budget of bytes per device, by the compiler's memory analysis of a few trials."""
     trials, states, active = _few(plan)
     function, arrays = plan.compiled(trials, states(), active)
     analysis = function.executable(*arrays).memory_analysis()
@@ -253,14 +253,15 @@ def _within(plan: Plan, budget: int) -> int:
     devices = plan.layout.devices
     # A fixed part, and a part per trial: its state, as input and as output.
     fixed, each = _bytes((plan.shared.data, plan.extra)), 2 * _bytes(plan.shared.state)
-    # Side by side, each trial has its own scratch memory; in turn, they share it.
+    # With "vmap", each trial has its own scratch memory; with "map", they share it.
     if plan.layout.strategy == "vmap":
         each += scratch // (len(trials) // devices)
     else:
         fixed += scratch
     fit = (budget - fixed) // each
     if fit < 1:
-        raise NetError(f"expects memory_budget for one trial at least, {fixed + each:,} bytes a device, got {budget:,}")
+        need = f"{fixed + each:,} bytes per device"
+        raise NetError(f"expects memory_budget for at least one trial, {need}, got {budget:,}")
     return _even(len(plan.design), min(plan.width, fit * devices), devices)
 
 

@@ -59,16 +59,17 @@ def sweep(
 ) -> SweepResult:
     """Train a network for each combination of hyperparameters and seed, all compiled as one.
 
-    Trial k is the training run that `trial_fn(hp_k)(key_k)` is: it has the same initial values, order of examples and
-    end, up to rounding. With `strategy="map"` it has the same bits where the compiler chooses the same form.
+    Trial k is the training run `trial_fn(hp_k)(key_k)`: it has the same initial values, order of examples and end, up
+    to rounding. With `strategy="map"` it has the same bits where the compiler generates the same code.
 
-    A trial that stops early or meets a non-finite value halts. Its place is given to a waiting trial; if none waits,
-    places are halved, down to 8 per device. Ctrl-C ends the sweep after the current epoch and returns the results so
-    far; a second Ctrl-C raises at once.
+    A trial halts if it stops early or at a non-finite value. Its place is given to a waiting trial; if none waits, the
+    number of places is halved, down to 8 per device. Ctrl-C ends the sweep after the current epoch and returns the
+    results so far; a second Ctrl-C raises at once.
 
     Args:
         trial_fn: the trial function `hp -> Program`, called with a dict of traced scalars. Real numbers of a program
-            may depend on them; sizes and counts may not. Its data are arguments of what is compiled, not constants.
+            may depend on them; sizes and counts may not. Its data are arguments of the compiled function, not
+            constants.
         seeds: how many seeds, a list of integers (the key of seed s is `fold_in(key(0), s)`), or keys `(seeds,)`.
         grid: values of each hyperparameter; all combinations are tried.
         random: a space for each hyperparameter, such as `log_uniform(1e-4, 1e-1)`, from which `samples` configurations
@@ -78,10 +79,10 @@ def sweep(
             `hp` is empty.
         key: for the random draws; default: `key(0)`.
         strategy: "vmap" computes trials side by side, "map" one after another, so that each may use the whole
-            machine. "measure" takes the one that computes an epoch of a few trials faster, and measures once for each
-            trial function. By default a CPU takes "vmap" for networks of at most 65,536 parameters without convolution,
-            recurrence or other loops and "map" for all others; other devices measure.
-        batch_size: for "map", how many trials are computed side by side in turn.
+            machine. "measure" chooses the one that computes an epoch of a few trials faster, and measures once for each
+            trial function. The default on a CPU is "vmap" for networks of at most 65,536 parameters without
+            convolution, recurrence or other loops, and "map" for all others; on other devices it is "measure".
+        batch_size: for "map", how many trials are computed side by side at a time.
         chunk: how many trials are on the devices at a time; default: all.
         memory_budget: bytes per device, from which `chunk` follows by the compiler's memory analysis of a few trials.
             Default: four fifths of the free memory, on devices that report it.
@@ -92,11 +93,11 @@ def sweep(
             `on_start` gets the first trial's program. If `on_epoch_end` returns `True`, the trial ends.
         checkpoint: a folder for one sweep. All trials are saved in it. If the sweep is killed, the same call resumes
             it bit for bit, with the same layout. A sweep that has finished returns its results at once.
-        overhead: the share of the time that saving may take; `None` saves after each epoch.
+        overhead: the fraction of the time that saving may take; `None` saves after each epoch.
 
     Raises:
         NetError: for a design without trials, values that are not numbers, several designs at once, a trial function
-            that returns no `Program` or must know a value, an option out of range, or a folder of another sweep.
+            that does not return a `Program` or must know a value, an option out of range, or a folder of another sweep.
         OSError: if the folder can't be written to, or the disk is full.
 
     >>> import jaxnets as jn, numpy as np, optax
@@ -122,10 +123,10 @@ def sweep(
 
 
 def split_options(options: SweepOptions) -> tuple[Design, ExecutionOptions]:
-    """Return the design that some options describe, and the options of execution.
+    """Return the design that the options describe, and the options of execution.
 
     Raises:
-        NetError: as `sweep`.
+        NetError: as in `sweep`.
         TypeError: for an option that `sweep` does not have.
     """
     known = (DesignOptions.__annotations__, ExecutionOptions.__annotations__)
@@ -139,13 +140,13 @@ def plan(trial_fn: TrialFunction, chosen: Design, **options: Unpack[ExecutionOpt
     """Return the sweep of a trial function over a design, ready to run.
 
     Raises:
-        NetError: as `sweep`.
+        NetError: as in `sweep`.
     """
     if isinstance(trial_fn, Program):
-        hint = "`lambda hp: program` is one"
+        hint = "write `lambda hp: program`"
         raise NetError(f"expects a trial function (hp) -> program, got a program; {hint}")
     check_function("trial_fn", trial_fn, "(hp) -> program")
-    # The code of functions; other callables have a `__call__`, whose parameters are not looked at.
+    # Only functions have a code object; the parameters of other callables are not checked.
     code = getattr(trial_fn, "__code__", None)
     for name in [] if code is None else code.co_varnames[: code.co_argcount]:
         if name in chosen.hp:
@@ -154,6 +155,6 @@ def plan(trial_fn: TrialFunction, chosen: Design, **options: Unpack[ExecutionOpt
     try:
         _ = weakref.ref(trial_fn), hash(trial_fn)
     except TypeError:
-        hint = "a function has one, and so has an instance of a frozen dataclass"
-        raise NetError(f"expects a trial function that has a hash, got {type(trial_fn).__name__}; {hint}") from None
+        hint = "use a function, or an instance of a frozen dataclass"
+        raise NetError(f"expects a hashable trial function, got {type(trial_fn).__name__}; {hint}") from None
     return prepare(Builder(trial_fn), (), chosen, **options)

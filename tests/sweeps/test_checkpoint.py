@@ -174,7 +174,7 @@ def test_callbacks_are_called_as_fit_calls_them():
     with pytest.raises(jn.NetError, match=r"no checkpoint of one trial; sweep\(..., checkpoint=folder\) saves all"):
         jn.sweeps.sweep(trial_fn, callbacks=lambda trial: [jn.train.checkpoint("folder")], **HOW)
     stop: Any = jn.train.early_stopping("loss", patience=1)
-    with pytest.raises(jn.NetError, match=r"got EarlyStopping; early stopping belongs into the program"):
+    with pytest.raises(jn.NetError, match=r"got EarlyStopping; early stopping is an option of the program"):
         jn.sweeps.sweep(trial_fn, callbacks=lambda trial: [stop], **HOW)
 
 

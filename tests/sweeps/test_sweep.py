@@ -331,7 +331,7 @@ def test_a_memory_budget_makes_chunks():
         plan(linear, chosen, strategy="vmap", mesh=ONE, memory_budget=budget).width for budget in (1_000, 10_000_000)
     ]
     assert 1 <= widths[0] < widths[1] == 30
-    with pytest.raises(jn.NetError, match=r"memory_budget for one trial at least, [\d,]+ bytes a device, got 10"):
+    with pytest.raises(jn.NetError, match=r"memory_budget for at least one trial, [\d,]+ bytes per device, got 10"):
         jn.sweeps.sweep(linear, grid={"lr": [0.1] * 9}, strategy="vmap", mesh=ONE, memory_budget=10)
 
 
@@ -447,7 +447,7 @@ class Unhashable:
         (lambda lr: linear({"lr": lr}), "got one with a parameter 'lr'; name it hp, and read hp['lr'] inside"),
         (lambda hp: linear(hp, epochs=0), "program expects epochs ≥ 1, got 0"),
         (3, "expects for trial_fn a function (hp) -> program, got int 3"),
-        (Unhashable(), "expects a trial function that has a hash, got Unhashable"),
+        (Unhashable(), "expects a hashable trial function, got Unhashable"),
     ],
 )
 def test_mistakes_in_a_trial_function(trial_fn: Any, says: str):
