@@ -1,1 +1,1 @@
-"""Analysis of traced programs: what they cost, which part of the input an array depends on, what its values are."""
+"""Analysis of traced programs: costs, the part of the input that an array depends on, and values."""

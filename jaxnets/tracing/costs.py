@@ -25,12 +25,12 @@ from jaxnets.tracing.operation import Operation
 
 
 def multiply_adds_of(operation: Operation) -> int | None:
-    """Return the multiply-adds of one run of an operation: those of a convolution or a matrix product, else 0.
+    """Return the multiply-adds of one run of an operation: those of a convolution or a matrix product, otherwise 0.
 
     A matrix product of (m, k) and (k, n) has m k n. A convolution has, for each position of its output, one for each
-    element of the kernel and each input channel it sees. Positions in the padding count, as in the usual tables. The
-    zeros that a transposed convolution inserts do not count, nor do averages that `jn.adaptive_avg_pool` computes by a
-    matrix product. Returns `None` for a program that can't be opened, such as a kernel or a callback to Python.
+    element of the kernel and each input channel that it reads. Positions in the padding count, as in the usual tables.
+    The zeros that a transposed convolution inserts do not count, nor do averages that `jn.adaptive_avg_pool` computes
+    by a matrix product. Returns `None` for a program that can't be opened, such as a kernel or a callback to Python.
     """
     return 0 if operation.place.pooled else _products(operation)
 
@@ -81,7 +81,7 @@ def _convolution(operation: Operation) -> int:
         # the third, so there are at most as many products as pairs of any two of them.
         pairs *= min(n * k, n * m, k * m) if spread else k * m
     batch, features = (out.aval.shape[axis] for axis in numbers.out_spec[:2])
-    # The channels that one output feature sees: fewer with groups.
+    # The channels that one output feature reads: fewer with groups.
     channels = kernel.aval.shape[numbers.rhs_spec[1]]
     return batch * features * pairs * channels
 

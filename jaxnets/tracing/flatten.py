@@ -61,7 +61,7 @@ class Unrolled(Interpreter[Value]):
         return [self._add("choice", [index, *each], [each[0].aval], place)[0] for each in zip(*branches, strict=True)]
 
     def _while_loop(self, equation: Any, inputs: list[Value], place: Place) -> list[Value]:
-        # The number of turns is rarely known, and may be huge.
+        # The number of iterations is rarely known, and may be huge.
         return self._operation(equation, inputs, place)
 
     def _add(
@@ -88,10 +88,10 @@ def _evaluated(equation: Any, inputs: Iterable[Value]) -> list[Any]:
 
 
 class Rolled(Unrolled):
-    """Collects operations, the body of each loop once, with how often each runs.
+    """Collects operations and how often each runs; the body of each loop is collected once.
 
-    A scan runs as often as it is long. A `while_loop` runs `trips` times; if that is `None`, once, marked as unknown.
-    A `cond` is its most expensive branch, or the default one of branches that depend on the platform.
+    A scan runs as often as its length. A `while_loop` runs `trips` times; if that is `None`, once, marked as unknown.
+    A `cond` counts as its most expensive branch, or as the default branch if the branches depend on the platform.
     """
 
     def __init__(self, trips: int | None = None) -> None:
@@ -102,7 +102,7 @@ class Rolled(Unrolled):
         scan = jaxprs.scan_parts(equation)
         constants, first, stacked = scan.inputs(inputs)
         *_, parts = scan.inputs(scan.body.jaxpr.invars)
-        # The slices of all steps have the same shape, so one stands for all.
+        # The slices of all steps have the same shape, so one represents all.
         slices = [
             self._add("scan_slice", [whole], [var.aval], place)[0] for whole, var in zip(stacked, parts, strict=True)
         ]
@@ -113,14 +113,14 @@ class Rolled(Unrolled):
         _, wholes = scan.outputs(equation.outvars)
         stacks = []
         for row, var in zip(rows, wholes, strict=True):
-            # A stack needs the carries too, since each step needs the one before. Its layer is that of its rows.
+            # A stack needs the carries too, since each step needs the previous one. Its layer is that of its rows.
             stacks += self._add("scan_stack", [row], [var.aval], place, after=carried)
             stacks[-1].path = row.path
-        # The carry of the last step is that of the scan.
+        # The carry of the last step is the carry that the scan returns.
         return [*carried, *stacks]
 
     def _carry(self, first: list[Value], inputs: list[Value], place: Place) -> list[Value]:
-        """Return what each step of a loop receives from the one before: it depends on all inputs of the loop."""
+        """Return the carries that a step of a loop receives: they depend on all inputs of the loop."""
         return [self._add("carry", [value, *inputs], [value.aval], place)[0] for value in first]
 
     def _while_loop(self, equation: Any, inputs: list[Value], place: Place) -> list[Value]:
@@ -133,14 +133,14 @@ class Rolled(Unrolled):
         return self.run(loop.body, [*constants, *carried], place._replace(times=place.times * trips, known=known))
 
     def _cond(self, equation: Any, inputs: list[Value], place: Place) -> list[Value]:
-        # Each branch is flattened by itself, to compare costs.
+        # Each branch is flattened separately, to compare costs.
         outer, found = self.operations, []
         for branch in jaxprs.branches_of(equation):
             self.operations = []
             outputs = self.run(branch, inputs[1:], place)
             cost = sum((flops_of(each) or 0) * each.times for each in self.operations)
             found.append((cost, self.operations, outputs))
-        # Of branches with the same cost `max` takes the first.
+        # Among branches of equal cost `max` chooses the first.
         _, operations, outputs = max(found, key=lambda each: each[0])
         self.operations = [*outer, *operations]
         return outputs

@@ -1,12 +1,12 @@
-"""The one interpreter of jaxprs: calls, scans, while loops and branches are opened here.
+"""The interpreter of jaxprs, which opens calls, scans, while loops and branches.
 
-Subclasses say what a value is (a shape, an array) and what happens at a single operation:
+Subclasses define what a value is (a shape, an array) and what happens at a single operation:
 
-- `flatten.Unrolled` collects operations on shapes, every step of a scan by itself: for receptive fields and for the
-  question whether examples or time steps mix (`reach`).
-- `flatten.Rolled` collects them with the body of each loop once, and how often it runs: for counts (`costs`, `layers`)
-  and connections (`reach`).
-- `replay.Replay` evaluates them on arrays: for the search for the first non-finite value.
+- `flatten.Unrolled` collects operations on shapes, every step of a scan separately: for receptive fields, and to find
+  whether examples or time steps mix (`reach`).
+- `flatten.Rolled` collects the body of each loop once, and how often it runs: for counts (`costs`, `layers`) and
+  connections (`reach`).
+- `replay.Replay` evaluates operations on arrays: for the search for the first non-finite value.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,11 +27,11 @@ POOL = "adaptive_avg_pool"
 
 
 class Interpreter(Generic[T]):
-    """Evaluates jaxprs operation by operation on values of type `T`; loops run turn by turn.
+    """Evaluates jaxprs operation by operation on values of type `T`; loops run iteration by iteration.
 
     Attributes:
         skips_unused: whether equations that no output needs are left out.
-        on_this_platform: whether a branch that depends on the platform is that of this machine, not the default one.
+        on_this_platform: whether to choose, of branches that depend on the platform, this machine's, not the default.
     """
 
     skips_unused = False
@@ -62,7 +62,7 @@ class Interpreter(Generic[T]):
         raise NotImplementedError
 
     def run(self, jaxpr: Jaxpr | ClosedJaxpr, inputs: Iterable[T], place: Place) -> list[T]:
-        """Return the outputs of a jaxpr that stands at `place`."""
+        """Return the outputs of a jaxpr at `place`."""
         inner, constants = jaxprs.opened(jaxpr)
         values = dict(zip(inner.invars, inputs, strict=True))
         values |= {var: self._constant(data, place) for var, data in zip(inner.constvars, constants, strict=True)}
@@ -73,14 +73,14 @@ class Interpreter(Generic[T]):
         for equation, done in self._schedule(inner):
             outputs = self._equation(equation, [*map(read, equation.invars)], place_of(equation, place))
             values |= dict(zip(equation.outvars, outputs, strict=True))
-            # Free arrays that nothing reads any more.
+            # Free arrays that are not read again.
             for var in done:
                 del values[var]
         return [*map(read, inner.outvars)]
 
     def _schedule(self, jaxpr: Jaxpr) -> Iterator[tuple[Any, set[Any]]]:
-        """Return the equations to evaluate, each with the variables that are read there for the last time."""
-        # From the last equation back: what no later equation has read is read for the last time.
+        """Return the equations to evaluate, each with the variables that it is the last to read."""
+        # From the last equation back: a variable that no later equation reads is read for the last time.
         schedule, read = [], {atom for atom in jaxpr.outvars if not isinstance(atom, Literal)}
         for equation in reversed(jaxpr.eqns):
             # An equation is needed if a later one, or an output, reads one of its outputs.
@@ -109,7 +109,7 @@ class Interpreter(Generic[T]):
             slices = [self._slice(each, step, turn) for each in stacked]
             carry, rows[step] = scan.outputs(self.run(scan.body, [*constants, *carry, *slices], turn))
         _, avals = scan.outputs([var.aval for var in equation.outvars])
-        # In the order of the steps, also if they ran in reverse.
+        # In the order of the steps, even if they ran in reverse.
         stacks = [self._stack([rows[step][k] for step in steps], aval, place) for k, aval in enumerate(avals)]
         return [*carry, *stacks]
 
@@ -118,7 +118,7 @@ class Interpreter(Generic[T]):
         loop = jaxprs.while_parts(equation)
         asked, constants, carry = loop.inputs(inputs)
         turn, number = place, 0
-        # The condition belongs to the turn before it.
+        # The condition belongs to the iteration before it.
         while bool(self._concrete(self.run(loop.condition, [*asked, *carry], turn)[0])):
             turn = place._replace(turns=(*place.turns, number))
             carry, number = self.run(loop.body, [*constants, *carry], turn), number + 1
@@ -128,7 +128,7 @@ class Interpreter(Generic[T]):
         """Run the branch that a `cond` takes; all branches if that is not known."""
         branches = jaxprs.branches_of(equation, platforms=self.on_this_platform)
         index, *operands = inputs
-        # One branch is left where the others are for other platforms.
+        # A single branch is left if the others are for other platforms.
         number = 0 if len(branches) == 1 else self._concrete(index)
         if number is None:
             return self._choose(index, [self.run(branch, operands, place) for branch in branches], place)
@@ -141,9 +141,9 @@ class Interpreter(Generic[T]):
 
 
 def place_of(equation: Any, place: Place) -> Place:
-    """Return the place of an equation in a jaxpr that stands at `place`."""
+    """Return the place of an equation in a jaxpr at `place`."""
     stack = jaxprs.name_stack(equation)
-    # Either marks a product that computes the gradient of another one.
+    # Either of these marks a product that computes the gradient of another product.
     transposed = equation.primitive.name == TRANSPOSED or ("transpose", False) in stack
     pooled = jaxprs.called(equation) == POOL
     return place._replace(
@@ -152,7 +152,7 @@ def place_of(equation: Any, place: Place) -> Place:
 
 
 def _path(path: Path, stack: Sequence[tuple[str, bool]]) -> Path:
-    """Return the path to which a name stack leads from `path`.
+    """Return `path` extended by a name stack.
 
     A backward pass under `jax.checkpoint` names a layer twice, `transpose(jvp(layer1))/jvp(layer1)`.
     """
@@ -164,7 +164,7 @@ def _path(path: Path, stack: Sequence[tuple[str, bool]]) -> Path:
         if not is_scope:
             inner, part = _join(inner, part), ()
         elif name != "rematted_computation":
-            # The scope that `jax.checkpoint` adds is no layer.
+            # The scope that `jax.checkpoint` adds is not a layer.
             part = (*part, name)
     return path + _join(inner, part)
 

@@ -2,8 +2,8 @@
 
 JAX documents `Jaxpr`, `ClosedJaxpr` and `Literal` (`jax.extend.core`) and how to evaluate equations ("Writing custom
 Jaxpr interpreters"), but not the parameters of its primitives. Those of loops, branches and calls change between
-versions and are read only here. The rules for single operations read parameters that are named like the arguments of
-the function in `jax.lax`. `tests/tracing/test_jaxprs.py` lists everything the library relies on.
+versions and are read only here. The rules for single operations read parameters that have the names of the arguments
+in `jax.lax`. `tests/tracing/test_jaxprs.py` lists everything the library relies on.
 """
 
 import warnings
@@ -44,7 +44,7 @@ class Scan(NamedTuple):
         consts: the number of constants.
         carry: the number of carries.
         length: the number of steps.
-        reverse: whether it starts at the last slice.
+        reverse: whether the scan starts at the last slice.
     """
 
     body: ClosedJaxpr
@@ -65,7 +65,7 @@ class Scan(NamedTuple):
 def scan_parts(equation: Any) -> Scan:
     """Return the parts of a `scan`."""
     params = equation.params
-    # Since JAX 0.11 or 0.12: a tree (constants, carries, slices) that counts its leaves.
+    # Since JAX 0.11 or 0.12: a tree (constants, carries, slices) whose leaves are counted.
     if "ft_in" in params:
         consts, carry, _ = map(len, params["ft_in"].unpack())
     else:
@@ -95,7 +95,7 @@ def while_parts(equation: Any) -> While:
 def branches_of(equation: Any, *, platforms: bool = False) -> list[ClosedJaxpr]:
     """Return the branches of a `cond`, each of which takes all inputs but the first, the index.
 
-    Of branches that depend on the platform only the default one is returned, unless `platforms` is true.
+    If branches depend on the platform, only the default one is returned, unless `platforms` is true.
     """
     branches, names = equation.params["branches"], equation.params.get("branches_platforms")
     if names is None or platforms:
@@ -107,8 +107,8 @@ def branches_of(equation: Any, *, platforms: bool = False) -> list[ClosedJaxpr]:
 def body_of(equation: Any) -> Jaxpr | ClosedJaxpr | None:
     """Return the jaxpr that a call (`jit`, `checkpoint`, `custom_jvp`, `shard_map`, …) runs on its inputs.
 
-    Returns `None` for anything else: loops, branches, and operations that hold a function of two scalars, as `reduce`
-    does.
+    Returns `None` for anything else: loops, branches, and operations that hold a function of two scalars, such as
+    `reduce`.
     """
     name = equation.primitive.name
     bodies = [value for value in equation.params.values() if isinstance(value, Jaxpr | ClosedJaxpr)]
@@ -118,7 +118,7 @@ def body_of(equation: Any) -> Jaxpr | ClosedJaxpr | None:
     # The shapes of its body are those of one device's parts.
     if name == "shard_map":
         return bodies[0]
-    # A call passes its inputs on, so the shapes agree; a function that `reduce` holds takes scalars.
+    # The inputs of a call and of its body have the same shapes; the function of a `reduce` takes scalars.
     alike = _shapes(inner.invars) == _shapes(equation.invars) and _shapes(inner.outvars) == _shapes(equation.outvars)
     return bodies[0] if alike and not name.startswith("reduce") else None
 
@@ -142,11 +142,11 @@ def holds_program(equation: Any) -> bool:
 
 
 def primitives(jaxpr: Jaxpr | ClosedJaxpr) -> frozenset[str]:
-    """Return the names of the primitives in a jaxpr and in all jaxprs that its equations hold."""
+    """Return the names of the primitives in a jaxpr and in all jaxprs inside its equations."""
     names, seen, waiting = set[str](), set[int](), [opened(jaxpr)[0]]
     while waiting:
         inner = waiting.pop()
-        # Equations may hold the same jaxpr many times.
+        # Several equations may hold the same jaxpr.
         if id(inner) in seen:
             continue
         seen.add(id(inner))
@@ -198,7 +198,7 @@ def is_elementwise(equation: Any) -> bool:
 
 
 def warn_assumed(names: Iterable[str], *, stacklevel: int) -> None:
-    """Warn about each primitive without a rule that `is_elementwise` recognized."""
+    """Warn about each primitive without a rule that `is_elementwise` has recognized."""
     for name in sorted(set(names)):
         warnings.warn(
             f"{name}, a primitive of JAX, has no rule; assumed to work element by element, one operation each",

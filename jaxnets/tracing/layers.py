@@ -1,4 +1,4 @@
-"""Each layer of a traced program: how often it runs, what it returns, what it costs."""
+"""For each layer of a traced program: how often it runs, what it returns, what it costs."""
 
 from collections.abc import Callable, Container, Iterable, Mapping
 from typing import TypeVar
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def upwards(path: Path) -> Iterable[Path]:
-    """Return a path and all paths above it, from the outermost, `()`, on.
+    """Return a path and all paths above it, beginning with the outermost, `()`.
 
     >>> list(upwards(("layer1", "conv1")))
     [(), ('layer1',), ('layer1', 'conv1')]
@@ -20,7 +20,7 @@ def upwards(path: Path) -> Iterable[Path]:
 
 
 def shared(left: Path, right: Path) -> int:
-    """Return how many layers two paths have in common, from the outermost on."""
+    """Return how many layers two paths have in common, beginning with the outermost."""
     length = 0
     for one, other in zip(left, right):
         if one != other:
@@ -30,7 +30,7 @@ def shared(left: Path, right: Path) -> int:
 
 
 def totals(amounts: Iterable[tuple[Path, int]]) -> dict[Path, int]:
-    """Add up amounts by layer; that of a layer includes those of the layers inside it."""
+    """Add up amounts by layer; the amount of a layer includes those of the layers inside it."""
     found: dict[Path, int] = {(): 0}
     for inner, amount in amounts:
         for path in upwards(inner):
@@ -44,7 +44,7 @@ def costs(program: Program, cost: Callable[[Operation], int | None]) -> dict[Pat
 
 
 def unknowns(program: Program, cost: Callable[[Operation], int | None]) -> dict[str, Path]:
-    """Return messages about unknown costs, operations without a rule and loops of unknown length, with their layers."""
+    """Return messages about unknown costs, with their layers: operations without a rule, loops of unknown length."""
     found = {}
     for operation in program.operations:
         amount, where = cost(operation), "/".join(operation.path) or "the function"
@@ -59,7 +59,7 @@ def total(program: Program, cost: Callable[[Operation], int | None]) -> int:
     """Return the cost of the whole program.
 
     Raises:
-        NetError: if it is not known.
+        NetError: if the cost is unknown.
     """
     if found := unknowns(program, cost):
         raise NetError("can't be counted: " + "; ".join(found) + "; jn.summary counts what is known")
@@ -67,7 +67,7 @@ def total(program: Program, cost: Callable[[Operation], int | None]) -> int:
 
 
 def times(program: Program) -> dict[Path, int]:
-    """Return how often each layer runs: as often as the operation in it that runs least often."""
+    """Return how often each layer runs: as often as its operation that runs least often."""
     least: dict[Path, int] = {(): 1}
     for operation in program.operations:
         for path in upwards(operation.path):
@@ -76,7 +76,7 @@ def times(program: Program) -> dict[Path, int]:
 
 
 def outputs(program: Program) -> dict[Path, list[Value]]:
-    """Return the outputs of each layer: the values made in it that something outside reads on the way to the outputs.
+    """Return the outputs of each layer: the values made in it that an operation outside reads, if the outputs need it.
 
     Layers are in the order in which they first run.
     """
@@ -84,7 +84,7 @@ def outputs(program: Program) -> dict[Path, list[Value]]:
     found[()] = list(dict.fromkeys(program.outputs))
     for operation in program.operations:
         for value in operation.outputs:
-            # The value is an output of those layers around it that some reader lies outside of.
+            # The value is an output of each layer around it that has a reader outside.
             paths = [() if reader is None else reader.path for reader in program.readers.get(value, ())]
             outermost = min((shared(operation.path, path) for path in paths), default=len(operation.path))
             for path in upwards(operation.path):
@@ -94,15 +94,15 @@ def outputs(program: Program) -> dict[Path, list[Value]]:
 
 
 def of_network(net: Net, found: Mapping[Path, T], given: T, parameters: Container[Path]) -> dict[Path, T]:
-    """Return what was found for each layer of a network.
+    """Return a quantity for each layer of a network.
 
-    A layer without an operation, such as dropout in evaluation, passes on what its input has; layers with parameters
-    that do not run have nothing.
+    A layer without an operation, such as dropout in evaluation, has the quantity of its input; a layer with parameters
+    that does not run has none.
 
     Args:
         net: the network.
-        found: what was found, by path.
-        given: what the network's input has.
+        found: the quantity by path, as found in a program.
+        given: the quantity of the network's input.
         parameters: the paths of layers with parameters.
     """
     rows: dict[Path, T] = {}
@@ -111,7 +111,7 @@ def of_network(net: Net, found: Mapping[Path, T], given: T, parameters: Containe
         before = given
         for name, child in net.children.items():
             own = (*path, name)
-            # Children of such a network run in order; the layer of a shortcut reads the block's input.
+            # Children of a network with `cut` run in order; the layer of a shortcut reads the block's input.
             reads = before if net.cut is not None and name != "downsample" else given
             if own in found or (own not in parameters and (not path or path in rows)):
                 rows[own] = found.get(own, reads)
@@ -123,7 +123,7 @@ def of_network(net: Net, found: Mapping[Path, T], given: T, parameters: Containe
 
 
 def activations(program: Program) -> dict[Path, int]:
-    """Return the bytes of the outputs of each layer with the layers inside it.
+    """Return the bytes of the outputs of each layer, including those of the layers inside it.
 
     Each value counts once, in the layer that made it; in a scan, once for each step.
     """
@@ -131,7 +131,7 @@ def activations(program: Program) -> dict[Path, int]:
         (path, value.nbytes * program.maker[value].times)
         for path, values in outputs(program).items()
         for value in values
-        # An output that an inner layer made is counted there.
+        # An output made by an inner layer is counted there.
         if value in program.maker and program.maker[value].path == path
     )
 

@@ -17,9 +17,9 @@ class Value:
     Attributes:
         aval: its shape and dtype.
         path: the layer that made it.
-        source: what it depends on: "input" (or a key), or else "params", or else "constant"; in a replay "" for what an
-            operation made.
-        known: a function that computes the array, for constants and what is computed from constants alone.
+        source: what it depends on: "input" (or a key), otherwise "params", otherwise "constant"; in a replay, "" for
+            the output of an operation.
+        known: a function that computes the array, for constants and values computed from constants alone.
     """
 
     __slots__ = ("aval", "known", "path", "source")
@@ -49,7 +49,7 @@ class Value:
 
 
 class Place(NamedTuple):
-    """Where an operation stands in the program.
+    """Where an operation is in the program.
 
     Attributes:
         path: the layer.
@@ -57,7 +57,7 @@ class Place(NamedTuple):
         known: whether `times` is known; it is not inside a loop of unknown length.
         transposed: whether the operation is the transpose of a linear operation.
         pooled: whether it is a step of `adaptive_avg_pool`, which averages by a matrix product where bins overlap.
-        turns: in an unrolled program, the turn of each enclosing loop, outermost first.
+        turns: in an unrolled program, the iteration of each enclosing loop, outermost first.
     """
 
     path: Path = ()
@@ -72,17 +72,17 @@ class Operation(NamedTuple):
     """One operation of the program.
 
     Attributes:
-        name: the name of the primitive, or one of five that opened loops and branches leave behind: "scan_slice" takes
+        name: the name of the primitive, or one of five that represent opened loops and branches: "scan_slice" takes
             one step's slice of an input, "scan_stack" stacks the outputs of the steps, "carry" is what a step receives
-            from the one before, "choice" selects the result of one branch, and "shard" splits or joins arrays at a
+            from the previous one, "choice" selects the result of one branch, and "shard" splits or joins arrays at a
             `shard_map`.
         params: the parameters of the primitive.
         inputs: the values it reads.
         outputs: the values it makes.
-        place: where it stands.
+        place: where it is in the program.
         equation: JAX's equation; `None` for the five above.
-        after: values that are needed before it can run, though its outputs do not depend on them: the carries of a scan
-            whose outputs it stacks.
+        after: values that are needed before it can run, although its outputs do not depend on them: the carries of a
+            scan whose outputs it stacks.
     """
 
     name: str
@@ -95,7 +95,7 @@ class Operation(NamedTuple):
 
     @property
     def path(self) -> Path:
-        """The layer in which it stands."""
+        """The layer of the operation."""
         return self.place.path
 
     @property
@@ -125,7 +125,7 @@ class Program:
 
     @functools.cached_property
     def readers(self) -> dict[Value, list[Operation | None]]:
-        """The operations that read each value on the way to the outputs, and `None` for an output itself."""
+        """The operations that read each value and that the outputs need; `None` for the program's output itself."""
         found: dict[Value, list[Operation | None]] = {value: [None] for value in self.outputs}
         # From the last operation back: only what leads to an output counts.
         for operation in reversed(self.operations):

@@ -1,4 +1,4 @@
-"""Which part of the input each array of a program depends on: how many elements, and whether examples or steps mix."""
+"""The part of the input that each array of a program depends on, and whether examples or time steps mix."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ class Reach(NamedTuple):
     Attributes:
         inputs: the span of each input that was followed.
         outputs: the span of each output of the program; `None` for one that does not depend on the input.
-        layers: by path, the span of the last array that the layer made and something outside it reads.
+        layers: by path, the span of the last array made in the layer that is read outside it.
         unknown: primitives without a rule, whose outputs were taken to depend on all of their inputs.
         assumed: primitives without a rule that were taken to work element by element.
     """
@@ -52,12 +52,12 @@ def reach(
     assumed: set[str] = set()
 
     def read(value: Value, reader: Path) -> Span | None:
-        """Return the span of a value, and note the layers that the value leaves on its way to the reader."""
+        """Return the span of a value, and record the layers that the value leaves on its way to the reader."""
         if value in spans:
             # The layers around the value, except those that it shares with the reader.
             for depth in range(shared(value.path, reader) + 1, len(value.path) + 1):
                 path = value.path[:depth]
-                # Of several values that leave a layer, the one made last counts.
+                # If several values leave a layer, the one made last counts.
                 if path not in last or number[last[path]] <= number[value]:
                     last[path] = value
         return spans.get(value)
@@ -80,7 +80,7 @@ def _outputs(operation: Operation, spans: list[Span | None], unknown: set[str], 
         assumed.add(operation.name)
         rule = elementwise
     outputs = None if rule is None else rule(operation, spans)
-    # `None`: the rule does not cover the case, such as a kernel that depends on the input.
+    # A rule returns `None` for a case that it does not cover, such as a kernel that depends on the input.
     if outputs is not None:
         return [*outputs]
     unknown.add(operation.name)
@@ -93,7 +93,8 @@ def links(operations: Sequence[Operation], inputs: Sequence[Value], outputs: Seq
 
     Returns 0 if no element depends on two elements of the same input.
 
-    The count is exact where each axis can be followed by itself (windows, slices, reductions), else an upper bound.
+    The count is exact where each axis can be followed separately (windows, slices, reductions), otherwise an upper
+    bound.
     """
     program = Program(operations, inputs, outputs)
 
@@ -102,7 +103,7 @@ def links(operations: Sequence[Operation], inputs: Sequence[Value], outputs: Seq
             found = reach(program, [value], range(len(value.shape)), exact=exact)
             yield from (span for span in found.outputs if span is not None)
 
-    # Most layers work element by element, which the intervals show; exact sets of many positions are large.
+    # Most layers work element by element, as the intervals show; exact sets of many positions are large.
     intervals = (span.interval(axis) for span in spans(exact=False) for axis in range(len(span.bounds)))
     if all((last <= first).all() for first, last in intervals):
         return 0
@@ -114,9 +115,9 @@ def mixed(function: Callable[..., Any], *sequences: Any) -> str | None:
     """Say whether a function of arrays `(batch, time, ...)` mixes later steps or sequences; `None` if neither.
 
     The function is traced on shapes, and each element of its output is followed back to the sequences and steps on
-    which it may depend. Where an element's own step is real, so are the earlier steps of the same sequence; so a
-    running sum mixes nothing. The answer is `None`, too, where it is not known: for a function that JAX can't trace,
-    or an operation without a rule.
+    which it may depend. If a step is not padding, the earlier steps of its sequence are not padding either; so a
+    running sum is allowed. The result is also `None` if it is unknown: for a function that JAX can't trace, or an
+    operation without a rule.
 
     >>> import jax.numpy as jnp
     >>> x = jax.ShapeDtypeStruct((2, 4, 3), jnp.float32)
@@ -126,13 +127,13 @@ def mixed(function: Callable[..., Any], *sequences: Any) -> str | None:
     try:
         jaxpr = jax.make_jaxpr(function)(*sequences)
     except Exception:
-        # Whatever is wrong with the function, calling it raises the same error.
+        # Calling the function raises the same error.
         return None
     inputs = [Value(var.aval, (), "input") for var in jaxpr.jaxpr.invars]
     found = reach(Unrolled().program(jaxpr, inputs), inputs, (0, 1))
     if found.unknown:
         return None
-    # Outputs without a time axis, such as one number for each sequence, are not checked.
+    # Outputs without a time axis, such as a single value for each sequence, are not checked.
     spans = [span for span in found.outputs if span is not None and len(span.shape) > 1]
     # The last step that an element depends on is compared with its own.
     if any((_positions(span, 1) < span.interval(1)[1]).any() for span in spans):
@@ -143,7 +144,7 @@ def mixed(function: Callable[..., Any], *sequences: Any) -> str | None:
 def _mixes_examples(span: Span) -> bool:
     first, last = span.interval(0)
     own = _positions(span, 0)
-    # A nonempty interval that holds more than the element's own example.
+    # A nonempty interval that contains more than the element's own example.
     return bool(((first <= last) & ((first < own) | (last > own))).any())
 
 

@@ -1,4 +1,4 @@
-"""A jaxpr evaluated operation by operation on arrays: what each value was, and which layer made it."""
+"""Evaluation of a jaxpr operation by operation on arrays, which records each value and the layer that made it."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -20,10 +20,11 @@ class Live(NamedTuple):
 
 
 class Replay(Interpreter[Live]):
-    """Evaluates jaxprs, and collects their operations and a small measure of each floating value they make.
+    """Evaluates jaxprs, and collects their operations and a small measure of each floating value that they make.
 
-    Loops run turn by turn and of a `cond` the taken branch, so all values must be known; `TracedReplay` runs under
-    `jit`. What no output needs is left out. An array lives only as long as something reads it.
+    Loops run iteration by iteration, and a `cond` runs the branch that it takes, so all values must be known;
+    `TracedReplay` runs under `jit`. Operations that no output needs are left out. An array is freed after its last
+    read.
 
     Attributes:
         measure: maps an array to a pytree of small arrays.
@@ -75,7 +76,7 @@ class Replay(Interpreter[Live]):
 
 
 class TracedReplay(Replay):
-    """A replay that may be traced by `jit`: a scan remains a scan; another loop or branch is one operation.
+    """A replay that may be traced by `jit`: a scan remains a scan; other loops and branches are one operation each.
 
     A value in the body of a scan has one measure for each step, along a new first axis.
     """
@@ -85,7 +86,7 @@ class TracedReplay(Replay):
         # `first` holds the carries before the first step.
         constants, first, stacked = scan.inputs(inputs)
         before = len(self.operations)
-        # What the last trace of the body made.
+        # The values made by the last trace of the body.
         traced: dict[str, list[Live]] = {}
 
         def body(carry: list[Any], slices: list[Any]) -> tuple[list[Any], Any]:
@@ -112,7 +113,7 @@ class TracedReplay(Replay):
         )
         self.measured |= {each.value: measures[number] for number, each in enumerate(traced["inner"])}
         carried, rows = scan.outputs(traced["outputs"])
-        # The values of the body stand for those of all steps.
+        # The values of the body represent those of all steps.
         ends = [self._add("carry", [one], [end], place)[0] for one, end in zip(carried, last, strict=True)]
         wholes = [self._add("scan_stack", [row], [whole], place)[0] for row, whole in zip(rows, stacks, strict=True)]
         return [*ends, *wholes]

@@ -1,4 +1,4 @@
-"""For each primitive, the positions on which its outputs depend, from those of its operands."""
+"""Rules that return, for each primitive, the positions on which its outputs depend from those of its operands."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -59,9 +59,9 @@ def _product(op: Operation, spans: Spans) -> Made:
         target = dict(zip(batched[side], range(len(shape)))) | dict(zip(free, range(start, len(shape))))
         other = op.inputs[1 - side]
         if other.known is not None and len(axes) == 1 and not batched[0] and len(other.shape) == 2:
-            # A constant that averages or interpolates, say: its zeros join nothing.
+            # A constant matrix, which may average or interpolate: its zeros join nothing.
             matrix = np.asarray(other.known())
-            # `support` is (elements, outputs); the outputs take the place of the contracted axis.
+            # `support` is (elements, outputs); the outputs replace the contracted axis.
             span = supported(span, axes[0], (matrix.T if contracted[1 - side][0] else matrix) != 0)
             target[axes.pop()] = 0 if side else len(shape) - 1
         # Axes that are still contracted are joined whole.
@@ -76,7 +76,7 @@ def _concatenate(op: Operation, spans: Spans) -> Made:
 
 def _stack(op: Operation, spans: Spans) -> Made:
     shape, axis = op.outputs[0].shape, op.params["axis"]
-    # Concatenate along a new first axis, and move that to its place.
+    # Concatenate along a new first axis, and move it to its place.
     parts = [span and span.place((1, *span.shape), range(1, len(shape))) for span in spans]
     order = [axis, *(each for each in range(len(shape)) if each != axis)]
     return [concatenate(parts, [1] * len(parts), 0).place(shape, order)]
@@ -119,7 +119,7 @@ def _reduce(op: Operation, spans: Spans) -> Made:
 
 def _scan_stack(op: Operation, spans: Spans) -> Made:
     some, shape = next(span for span in spans if span is not None), op.outputs[0].shape
-    # In a rolled program one row stands for those of all steps.
+    # In a rolled program one row represents those of all steps.
     if len(spans) != shape[0]:
         return [some.place(shape, range(1, len(shape)))]
     # A row that does not depend on the input gets the positions of another row, an upper bound.
@@ -149,7 +149,7 @@ def _forget(span: Span, axis: int, count: int) -> Span:
 
 
 def _moved(change: Callable[[Operation, Span, Shape], Span]) -> Rule:
-    """Return the rule of a primitive with one output, which moves or joins elements of its first operand alone."""
+    """Return the rule of a primitive with one output, which moves or joins elements of only its first operand."""
 
     def rule(op: Operation, spans: Spans) -> Made:
         span, *others = spans
@@ -189,18 +189,18 @@ def _dynamic_slice(op: Operation, span: Span, shape: Shape) -> Span:
         if count < n and start.known is None:
             span = _forget(span, axis, count)
         elif count < n and start.known is not None:
-            # JAX clips the start so that the slice lies inside; the last index is the ghost's.
+            # JAX clips the start so that the slice is inside; the last index is the ghost's.
             span = span.take(axis, np.clip(int(start.known()), 0, n - count) + np.arange(count + 1))
     return span
 
 
 def _scan_slice(op: Operation, span: Span, shape: Shape) -> Span:
-    # In a rolled program one slice stands for those of all steps.
+    # In a rolled program one slice represents those of all steps.
     if len(op.inputs) == 1:
         return span.over([0])
     step = op.inputs[1].known
     assert step is not None
-    # A single element, whose ghost plays no part
+    # A single element, whose ghost is not used
     return span.take(0, np.array([step(), step()])).over([0])
 
 
@@ -250,7 +250,7 @@ RULES = _named(
     {
         " ".join(ELEMENTWISE): elementwise,
         PASSED: lambda op, spans: spans,
-        # A step of a rolled loop is taken to read its own carry alone, and not what the loop began with.
+        # A step of a rolled loop is assumed to read only its own carry, not the inputs of the loop.
         "carry": lambda op, spans: spans[:1],
         "argmax argmin reduce reduce_and reduce_max reduce_min reduce_or reduce_prod reduce_sum reduce_xor": _reduce,
         "broadcast_in_dim": _moved(lambda op, span, shape: span.place(shape, op.params["broadcast_dimensions"])),

@@ -1,9 +1,9 @@
 """The input positions on which each element of an array depends, axis by axis: intervals or exact sets.
 
 Along a spatial axis of the input, an element depends on the positions from a first to a last one. In a deep network
-these intervals usually differ along one or two axes of an array only, so the other axes are stored with length 1. An
+these intervals usually differ along only one or two axes of an array, so the other axes are stored with length 1. An
 axis that is stored in full has one element more than the array, the *ghost*: the next element, if there were one. It
-gives an axis of one element a stride, and lets the pattern continue beyond the edges where a window reaches over them.
+gives an axis of one element a stride, and lets the pattern continue beyond the edges where a window extends over them.
 
 Receptive fields are intervals. Connections need exact sets, since a dilated window skips positions: a boolean for each
 position, which costs more memory and can't continue beyond the edges.
@@ -77,7 +77,7 @@ class Span:
             if array.shape[axis + 1] > 1:
                 ghost = np.take(array, [self.shape[axis]], axis + 1)
                 real = np.take(array, range(self.shape[axis]), axis + 1)
-                # In reverse the ghost, which lies after all elements, is joined with none of them.
+                # In reverse the ghost, which is after all elements, is joined with none of them.
                 line = real if reverse else np.concatenate([real, ghost], axis + 1)
                 line = np.flip(line, axis + 1) if reverse else line
                 line = np.minimum.accumulate(_plain(line), axis + 1)
@@ -111,7 +111,7 @@ class Span:
         return self._new(tuple(shape), bounds)
 
     def everything(self, shape: Sequence[int]) -> "Span":
-        """Return the span of an array each of whose elements depends on all elements of this one."""
+        """Return the span of an array whose every element depends on all elements of this one."""
         return self.over(range(len(self.shape))).place(shape, ())
 
     def interval(self, axis: int) -> np.ndarray:
@@ -159,7 +159,7 @@ class Span:
         return np.moveaxis(out, 0, axis + 1)
 
     def _along(self, line: np.ndarray, index: np.ndarray) -> np.ndarray:
-        """Take elements of a sequence `(n, ...)`; beyond its ends there is its pattern, or nothing that matters."""
+        """Take elements of a sequence `(n, ...)`; with `beyond`, its pattern continues beyond its ends."""
         if self.beyond and ((index < 0) | (index >= len(line))).any():
             return continued(line, index)
         return line[index.clip(0, len(line) - 1)]
@@ -256,7 +256,7 @@ def supported(span: Span, axis: int, support: np.ndarray) -> Span:
     parts = []
     for column in support.T:
         chosen = np.flatnonzero(column)
-        # The appended 0 stands for the ghost, which `over` drops.
+        # The appended 0 is for the ghost, which `over` drops.
         parts.append(span.take(axis, np.append(chosen, 0)).over([axis]) if len(chosen) else None)
     known = next((part for part in parts if part is not None), None)
     if known is None:
@@ -295,12 +295,12 @@ def _empty(array: np.ndarray) -> np.ndarray:
 
 
 def _plain(array: np.ndarray) -> np.ndarray:
-    """Return bounds with all empty intervals alike, so that their minimum is the union."""
+    """Return bounds with all empty intervals equal, so that their minimum is the union."""
     return array if array.dtype == bool else np.where(_empty(array), NEVER, array)
 
 
 def _join(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return the hull of two intervals, or the union of two sets; an empty interval leaves the other as it is."""
+    """Return the hull of two intervals, or the union of two sets; an empty interval does not change the other."""
     if a.dtype == bool:
         return a & b
     return np.where(_empty(a), b, np.where(_empty(b), a, np.minimum(a, b)))
