@@ -1,4 +1,4 @@
-"""Looking into networks and into how they learned."""
+"""Inspection of networks: counts, summaries, connections and receptive fields."""
 
 from jaxnets.inspect.connections import connections
 from jaxnets.inspect.counts import Memory, count_parameters, flops, memory, multiply_adds

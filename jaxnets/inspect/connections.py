@@ -22,13 +22,14 @@ def connections(model: Any, *inputs: Any, params: Any = None, state: Any = None)
     """Return the number of connections of a network: the values that its units read, and their biases.
 
     This is LeCun's count. A unit of a convolution or a dense layer reads the inputs that its kernel joins. Padding
-    does not count, nor do zeros in a kernel that is assembled from parameters, as by a table of connections. In a layer
-    without a matrix product (pooling, distances) a unit reads the inputs on which it depends, if some unit of the layer
-    depends on more than one; a layer that works element by element has no connections. Each unit to which a parameter
-    is added has one connection more, its bias.
+    does not count, nor do zeros in a kernel that is assembled from parameters, such as by a table of connections. In a
+    layer without a matrix product (pooling, distances) a unit reads the inputs on which it depends, if some unit of the
+    layer depends on more than one; a layer that works element by element has no connections. Each unit to which a
+    parameter is added has one more connection, its bias.
 
     Args:
-        model: a network, or any other model that `multiply_adds` takes; the layers of a function are its named scopes.
+        model: a network, or any other model that `multiply_adds` accepts; the layers of a function are its named
+            scopes.
         *inputs: arrays, `jax.ShapeDtypeStruct`s or shapes (of float32); the count is for the whole batch.
         params: as for `multiply_adds`; a function without `params` has no biases.
         state: as for `multiply_adds`.
@@ -72,7 +73,7 @@ def _links(program: Program, operations: Sequence[Operation]) -> int:
     products = [each for each in wanted if each.name in PRODUCTS]
     if products:
         return sum(_joined(program, each) * each.times for each in products)
-    # Without products: from the values that the layer reads outside to those that something outside reads of it.
+    # Without products: from the values that the layer reads to those of its values that are read outside it.
     inside = {value for each in wanted for value in each.outputs}
     read = [v for each in wanted for v in each.inputs if v not in inside and v.source == "input" and v.is_floating]
     own = {id(each) for each in operations}
@@ -113,7 +114,7 @@ def _nonzero(program: Program, value: Value) -> np.ndarray:
             numbers = np.random.default_rng(value.size).uniform(0.5, 1.5, value.aval.shape)
             return jnp.asarray(numbers.astype(value.aval.dtype))
         operation = maker[value]
-        if operation.equation is None:  # a step of a scan or a device's part, taken to be nonzero
+        if operation.equation is None:  # a step of a scan or a device's part, assumed to be nonzero
             return jnp.ones(value.aval.shape, value.aval.dtype)
         return jaxprs.bind(operation.equation, *map(compute, operation.inputs))[operation.outputs.index(value)]
 
@@ -127,7 +128,7 @@ def _nonzero(program: Program, value: Value) -> np.ndarray:
 
 
 def _biases(program: Program, operations: Sequence[Operation]) -> int:
-    """Return to how many units a parameter is added, in sums that are not merely a term of a larger sum."""
+    """Return how many units a parameter is added to, in sums that are not merely a term of a larger sum."""
     own = {id(each) for each in operations}
 
     @functools.cache

@@ -1,4 +1,4 @@
-"""Total counts of a model: parameters, multiply-adds, floating-point operations, memory."""
+"""Totals of a model: parameters, multiply-adds, floating-point operations, memory."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ def count_parameters(model: Any, *inputs: Any, on: Pattern = "**") -> int:
     """Return the number of parameters of a model: the elements of its parameter tree.
 
     Args:
-        model: a network or Flax module, followed by its input; or a tree of parameters alone.
+        model: a network or Flax module, followed by its input; or only a tree of parameters.
         *inputs: arrays, `jax.ShapeDtypeStruct`s or shapes (of float32); only shapes and dtypes are read.
         on: a pattern over parameter paths that selects what to count (see `jn.paths`).
 
@@ -41,27 +41,27 @@ def count_parameters(model: Any, *inputs: Any, on: Pattern = "**") -> int:
 def multiply_adds(
     model: Any, *inputs: Any, params: Any = None, state: Any = None, train: bool = False, trips: int | None = None
 ) -> int:
-    """Return the multiply-adds of a forward pass: those of convolutions and matrix products alone.
+    """Return the multiply-adds of a forward pass, those of convolutions and matrix products.
 
     Tables of networks list these, some under the name FLOPs. A matrix product of (m, k) and (k, n) has m k n
     multiply-adds. A convolution has (output positions) · (kernel positions) · (channels / groups) · (features) for each
     example.
 
-    The model is traced on shapes, and everything it calls is opened. A scan counts as many times as it is long. `cond`
-    counts its most expensive branch. Of code with variants for platforms, the default variant counts, so the count does
-    not depend on the machine.
+    The model is traced on shapes, and everything it calls is opened. A scan counts as many times as its length, and a
+    `cond` as its most expensive branch. If code has variants for platforms, the default variant counts, so the count
+    does not depend on the machine.
 
     Args:
         model: a network; a Flax module, Linen or NNX; or any function JAX can trace.
         *inputs: arrays, `jax.ShapeDtypeStruct`s or shapes (of float32).
         params: a tree of parameters or of their shapes; default: those of an abstract initialization of the network or
-            module. A function gets it as its first argument.
+            module. It is the first argument of a function.
         state: the state of a network with `params`, or the other collections of a Linen module.
         train: whether the network runs in training mode.
         trips: number of iterations of loops of unknown length (`jax.lax.while_loop`).
 
     Raises:
-        NetError: if the count is unknown, because there is such a loop and no `trips`.
+        NetError: if the count is unknown, because there is such a loop without `trips`.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> multiply_adds(jn.models.lenet5(), jax.ShapeDtypeStruct((1, 28, 28, 1), jnp.float32))
@@ -84,9 +84,9 @@ def flops(
 ) -> int:
     """Return the floating-point operations of a forward pass, or of a forward and a backward pass.
 
-    A multiply-add is two operations. Arithmetic, comparisons and elementary functions such as `exp` are one for each
-    element of their output. A reduction of n numbers is n - 1. Moving data, converting types, random bits and integer
-    arithmetic are none. `jaxnets.tracing.costs` has the whole table.
+    A multiply-add counts as two operations. Arithmetic, comparisons and elementary functions such as `exp` count as one
+    for each element of their output, and a reduction of n numbers as n - 1. Moving data, converting types, random bits
+    and integer arithmetic do not count. `jaxnets.tracing.costs` has the whole table.
 
     The program is counted as written, before a compiler simplifies it, with the rules for loops and branches of
     `multiply_adds`. An elementwise JAX primitive that the table lacks counts as one for each element, with a warning.

@@ -22,7 +22,7 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Row:
-    """The counts of a layer with the layers inside it; a column that was not asked for is `None`.
+    """The counts of a layer, including the layers inside it; a column that was not requested is `None`.
 
     Attributes:
         path: slash-joined path; "" for the whole model.
@@ -74,7 +74,7 @@ class Summary:
     notes: tuple[str, ...] = ()
 
     def records(self) -> list[dict[str, Any]]:
-        """Return a dict of exact numbers for each layer, and last one for the whole model with the path ""."""
+        """Return a dict of exact numbers for each layer, followed by one for the whole model, with the path ""."""
         return [
             {name: getattr(row, name) for name in ("path", "times", *self.columns)} for row in (*self.rows, self.total)
         ]

@@ -28,14 +28,14 @@ def output_size(
 ) -> S:
     """Return the output size of a convolution, a pool or a transposed convolution.
 
-    Let n be the input size, k the kernel size, and p the padding of both sides together. A convolution or a pool has
+    Let n be the input size, k the kernel size, and p the total padding of both sides. A convolution or a pool has
     ⌊(n + p - dilation (k - 1) - 1) / stride⌋ + 1 outputs along an axis. A transposed convolution has
     (n - 1) stride - p + dilation (k - 1) + output_padding + 1.
 
     Args:
         size: input size, an integer or a tuple with one for each spatial axis.
         kernel_size: an integer for all axes or a tuple with one for each.
-        stride: step between windows, as for `kernel_size`. Set it for a pool, whose default is the kernel size.
+        stride: step between windows, in the same form. Set it for a pool, whose default is the kernel size.
         padding: as for `jn.conv`: an integer for both sides, an integer or (before, after) for each axis, "SAME" or
             "VALID".
         dilation: step between the elements of one window.
@@ -47,8 +47,8 @@ def output_size(
         An integer for an integer, a tuple for a tuple.
 
     Raises:
-        NetError: for settings out of range, unequal numbers of axes, an input smaller than its window, `ceil_mode` of a
-            transposed convolution, or `output_padding` of anything else.
+        NetError: for settings out of range, unequal numbers of axes, an input smaller than its window, `ceil_mode` with
+            a transposed convolution, or `output_padding` without one.
 
     Dumoulin and Visin, "A guide to convolution arithmetic for deep learning" (2016).
 

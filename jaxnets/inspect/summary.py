@@ -40,9 +40,9 @@ def summary(
         *inputs: arrays, `jax.ShapeDtypeStruct`s, or shapes such as `(1, 28, 28, 1)` for float32, batch axis first; one
             for a network.
         params: a tree of parameters or of their shapes; default: those of an abstract initialization of the network or
-            module. A function gets it as its first argument.
+            module. It is the first argument of a function.
         state: the state of a network with `params`, or the other collections of a Linen module.
-        depth: number of levels of layers to show, 0 for the total alone; default: all.
+        depth: number of levels of layers to show, 0 for only the total; default: all.
         columns: any of "kind", "output", "parameters", "multiply_adds", "flops", "memory" (bytes of the layers'
             outputs), "receptive_field" (for images), "connections" (LeNet's), and for a training step "train_flops"
             and "train_memory" (bytes of residuals for the backward pass); default: the first seven.
@@ -54,7 +54,7 @@ def summary(
         A `Summary`: `print` it, or read `.rows`, `.total`, `.records()` or `.markdown()`.
 
     Raises:
-        NetError: for an unknown column or a negative depth; by the layer, for an input of a wrong shape.
+        NetError: for an unknown column or a negative depth; from the layer, for an input of a wrong shape.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> net = jn.serial(conv=jn.conv(8, 3), relu=jax.nn.relu, pool=jn.max_pool(2), flatten=jn.flatten, fc=jn.dense(10))
@@ -114,7 +114,7 @@ def summary(
     jaxprs.warn_assumed(guessed, stacklevel=2)
 
     def rows(tree: Mapping[str, Any], path: Path, net: Net | None) -> Iterator[Row]:
-        """Return the row of a layer, then those of the layers inside it; a scope or a submodule is no network."""
+        """Yield the row of a layer, then those of the layers inside it; `net` is `None` for a scope or submodule."""
         full = model.scope + path if path else ()
         copies = often.get(full, 1) // often.get(full[:-1], 1) if net is None else max(1, net.copies)
         counts = {name: values.get(full, None if name == "receptive_field" else 0) for name, values in found.items()}

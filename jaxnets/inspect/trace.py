@@ -53,7 +53,7 @@ def model_of(model: Any, *inputs: Any, params: Any = None, state: Any = None) ->
     An input is an array, its spec, or a shape of float32.
 
     Raises:
-        NetError: if the model can't be called, or a network is given more or fewer inputs than one.
+        NetError: if the model can't be called, or a network does not get exactly one input.
     """
     inputs, key = spec(tuple(map(input_of, inputs))), jax.eval_shape(lambda: jax.random.key(0))
     homes = {cls.__module__.rpartition(".")[0] for cls in type(model).__mro__}  # recognizes Flax without importing it
@@ -96,7 +96,7 @@ def _nnx(module: Any) -> tuple[Any, Any, Any]:
 
 
 def _scoped(model: Any) -> Any:
-    """Let each submodule of a custom model run in a scope of its name, which Linen opens but NNX does not."""
+    """Make each submodule of a model run in a named scope, which Linen does itself but NNX does not."""
     from flax import nnx
 
     modules = dict(nnx.iter_modules(model))
@@ -132,7 +132,7 @@ def input_of(x: Any) -> Any:
     if isinstance(x, tuple | list) and x and all(n is None or type(n) is int for n in x):
         if None in x:
             sizes = tuple(1 if n is None else n for n in x)
-            raise NetError(f"expects a whole shape, got {tuple(x)}; a batch of one will do, {sizes}")
+            raise NetError(f"expects a whole shape, got {tuple(x)}; use a batch of one, {sizes}")
         return jax.ShapeDtypeStruct(tuple(x), jnp.float32)
     return x
 

@@ -12,8 +12,8 @@ from jaxnets.core.net import Net, Params, State
 def effective_field(net: Net, params: Params, state: State, x: Any, *unit: int) -> jax.Array:
     """Return the magnitude of a unit's gradient at each position of the input.
 
-    The map is g[i] = Σ_c |∂ Σ_k y[unit, k] / ∂x[i, c]|, averaged over the batch, in evaluation. Within the receptive
-    field it falls off towards the edges, since more paths lead through the middle.
+    The map is g[i] = Σ_c |∂ Σ_k y[unit, k] / ∂x[i, c]|, averaged over the batch, in evaluation mode. Within the
+    receptive field it decays towards the edges, since more paths lead through the middle.
 
     Args:
         net: the network up to the layer, `net.upto("conv5")`.

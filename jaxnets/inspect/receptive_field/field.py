@@ -1,4 +1,4 @@
-"""Receptive fields of layers by tracing: size, stride, padding and center, and the exact intervals."""
+"""Receptive fields of layers by tracing: size, stride, padding, center, and the exact intervals."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -22,10 +22,10 @@ from jaxnets.tracing.spans import NEVER, Span, period
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """The receptive field of a layer's units: one number for each spatial axis of the input, in pixels.
+    """The receptive field of a layer's units: one value for each spatial axis of the input, in pixels.
 
-    Unit i sees the positions i · stride - padding to i · stride - padding + size - 1. These may lie beyond the edges,
-    in the padding; `intervals` are cut at the edges. A unit is a position of the layer's output with all its channels.
+    Unit i sees the positions i · stride - padding to i · stride - padding + size - 1. These may be beyond the edges, in
+    the padding; `intervals` are cut at the edges. A unit is a position of the layer's output with all its channels.
 
     Attributes:
         size: the number of positions from the first to the last that a unit sees. Where the layer's output lacks the
@@ -86,8 +86,8 @@ def receptive_field(
     The function traces the program on shapes and follows, through all operations, the interval of input positions on
     which each element of each array depends. So it works for any program. An interval contains every position that
     *may* matter, whatever the values of the parameters, including those that a dilated window skips. Size, stride and
-    padding are those of units far from the edges, whatever the size of the input. A layer that runs several times, as
-    in a `repeat`, has the field of its last run.
+    padding are those of units far from the edges, whatever the size of the input. A layer that runs several times, such
+    as in a `repeat`, has the field of its last run.
 
     For kernel sizes k₁, k₂, …, strides s₁, s₂, … and padding p₁, p₂, … of successive layers,
     size = 1 + Σ (kᵢ - 1) s₁ ⋯ sᵢ₋₁, stride = s₁ s₂ ⋯, and padding = Σ pᵢ s₁ ⋯ sᵢ₋₁. A kernel of dilation d is
@@ -98,12 +98,12 @@ def receptive_field(
         x: the first input: an array, its spec, or a shape of float32.
         *more: the other inputs of a function or a module.
         axes: the spatial axes of `x`; by default all but the first and the last, or for integers all but the first.
-        params: parameters of the network or module, or their shapes; by default it is initialized on shapes. With
+        params: parameters of the network or module, or their shapes; default: those of an abstract initialization. With
             them a function is called as `model(params, x, *more)`.
         state: the state of the network with `params`.
 
     Returns:
-        The field of the output, of the first of several; `layers` has those of the layers by path.
+        The field of the output, or of the first if there are several; `layers` has those of the layers by path.
 
     Raises:
         NetError: if `x` is not a single array, or the output does not depend on it.
@@ -126,10 +126,10 @@ def receptive_field(
 
 
 def of_model(model: Model, axes: Sequence[int] | None = None) -> tuple[ReceptiveField, set[str]]:
-    """Return the field of a model in its first input, and the primitives that were taken to work element by element.
+    """Return the field of a model in its first input, and the primitives that were assumed to work element by element.
 
     Raises:
-        NetError: if the output does not depend on it.
+        NetError: if the output does not depend on the first input.
     """
     x = model.inputs[0]
     last = len(x.shape) - int(jnp.issubdtype(x.dtype, jnp.inexact))
@@ -138,7 +138,7 @@ def of_model(model: Model, axes: Sequence[int] | None = None) -> tuple[Receptive
     closed = jax.make_jaxpr(lambda *args: model.call(*args, train=False)[0])(*args)
     inputs = [Value(var.aval) for var in closed.jaxpr.invars]
     program, image = Unrolled().program(closed, inputs), inputs[len(jax.tree.leaves(args[:3]))]
-    # With the pattern continued beyond the edges, and of the input itself
+    # Once with the pattern continued beyond the edges, once only inside the input
     endless, inside = (reach(program, [image], spatial, beyond=beyond) for beyond in (True, False))
     if not endless.outputs or endless.outputs[0] is None or inside.outputs[0] is None:
         raise NetError(f"finds that the output does not depend on {describe(x)}", label="receptive_field")
@@ -152,9 +152,9 @@ def of_model(model: Model, axes: Sequence[int] | None = None) -> tuple[Receptive
 
 
 def sizes_by_layer(model: Model) -> tuple[dict[Path, tuple[int, ...]], set[str]]:
-    """Return the size of each layer's field by path, and the primitives that were taken to work element by element.
+    """Return the size of each layer's field by path, and the primitives that were assumed to work element by element.
 
-    There are no sizes if the input is no image, or if nothing in the output depends on it.
+    There are no sizes if the input is not an image, or if nothing in the output depends on it.
     """
     x = model.inputs[0] if len(model.inputs) == 1 else None
     if not isinstance(x, jax.ShapeDtypeStruct) or len(x.shape) < 3 or not jnp.issubdtype(x.dtype, jnp.inexact):
@@ -188,7 +188,7 @@ def _field(axes: tuple[int, ...], shape: Sequence[int], beyond: Span, inside: Sp
 
 
 def _row(line: np.ndarray) -> tuple[int, int | float | None, int, float]:
-    """Return size, stride, padding and center from the bounds `(units + 1, 2)` along one axis, the ghost included."""
+    """Return size, stride, padding and center from the bounds `(units + 1, 2)` along one axis, including the ghost."""
     units = len(line) - 1
     first, last = line[:units, 0], -line[:units, 1]
     seen = (first <= last) & (first < NEVER)
