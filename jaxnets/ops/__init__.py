@@ -1,1 +1,1 @@
-"""Array functions that choose the fastest formulation for their platform."""
+"""Array functions in the formulation that is fastest on their platform."""

@@ -1,9 +1,9 @@
 """Maxima whose gradient does not depend on rounding.
 
 The gradients of `jnp.max` and `jnp.maximum` go to the elements that equal the maximum. Under `jit` there may be none:
-XLA computes elements again where it needs them, and where a sum of a product and a term is rounded once or twice (as at
-the end of a batch norm) the second value can differ from the first by its last bit. Then the gradient is lost, in
-silence. Here a comparison is only of elements with one another, or with a constant.
+XLA recomputes elements where it needs them, and where a product plus a term may be rounded once or twice (as at the end
+of a batch norm), the second value can differ from the first in its last bit. Then the gradient is silently lost. Here
+elements are compared only with one another, or with a constant.
 """
 
 import functools

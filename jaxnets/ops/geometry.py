@@ -1,4 +1,4 @@
-"""Window geometry: sizes of convolutions and pools, and the input seen by one element of a window."""
+"""Window geometry: sizes of convolutions and pools, and the input under one element of a window."""
 
 import itertools
 import math
@@ -33,8 +33,8 @@ class Geometry:
     Attributes:
         spatial: sizes of the input.
         window: sizes of the kernel.
-        channels: of the input.
-        features: of the output.
+        channels: number of channels of the input.
+        features: number of features of the output.
         stride: steps between windows.
         padding: zeros before and after each axis.
         dilation: steps between the elements of a window.
@@ -67,7 +67,7 @@ class Geometry:
 
     @property
     def unit_stride(self) -> bool:
-        """Whether windows start at every position, in one group: the input gradient is then such a convolution too."""
+        """Whether windows start at every position, in one group; the input gradient is then such a convolution too."""
         fits = all(low < reach and high < reach for (low, high), reach in zip(self.padding, self.reach))
         return set(self.stride) == {1} and fits and self.groups == 1
 
@@ -98,7 +98,7 @@ def elements(window: Sizes) -> list[Sizes]:
 
 
 def under(x: jax.Array, geometry: Geometry, element: Sizes) -> jax.Array:
-    """Return what one element of all windows sees of the padded input, along the first `len(element)` axes."""
+    """Return the padded input under one element of all windows, along the first `len(element)` axes."""
     axes = zip(element, geometry.out, geometry.stride, geometry.dilation)
     for axis, (index, n, step, spread) in enumerate(axes, start=1):
         start = index * spread

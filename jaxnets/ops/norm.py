@@ -1,4 +1,4 @@
-"""Normalization: mean and variance in one pass, exact even for a large mean, with derivatives in closed form."""
+"""Normalization: mean and variance in one pass, accurate even for a large mean, with derivatives in closed form."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -12,23 +12,23 @@ from jax.custom_derivatives import SymbolicZero
 from jaxnets.ops.extrema import positive_part
 
 SAMPLE = 16
-"""The shift of the variance is the mean of one value in this many."""
+"""The shift for the variance is the mean of one value in this many."""
 
 
 def moments(x: jax.Array, axes: Sequence[int], mask: jax.Array | None = None) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return a shift K near the mean, the mean of x - K, and the biased variance, over some axes.
 
-    E[x²] - E[x]² takes one pass, but cancels where the mean is large. For any shift K, E[(x - K)²] - E[x - K]² is the
-    same variance, and x - K is exact where deviations are small relative to the mean. So K is the mean of a sixteenth
-    of the values, itself computed relative to the first value: for any values, (mean - K)² is then at most 15 to 31
-    variances, and at most five bits are lost. The mean is K + E[x - K]; the terms stay separate, as their sum would
-    be rounded.
+    E[x²] - E[x]² takes one pass, but suffers from cancellation if the mean is large. For any shift K,
+    E[(x - K)²] - E[x - K]² is the same variance, and x - K is exact where deviations are small relative to the mean. So
+    K is the mean of a sixteenth of the values, itself computed relative to the first value: for any values,
+    (mean - K)² is then at most 15 to 31 variances, and at most five bits are lost. The mean is K + E[x - K]; the terms
+    are returned separately, as their sum would be rounded.
 
     Args:
         x: floating, any shape; sums are computed in its dtype, float32 or wider.
-        axes: to average over.
+        axes: the axes to average over.
         mask: booleans of the rank of `x` that broadcast to it, true where a value counts, or weights ≥ 0, in the
-            dtype of `x`; values of weight 0 must be finite. Where nothing counts, all three results are zero. With a
+            dtype of `x`; values of weight 0 must be finite. Where no value counts, all three results are zero. With a
             mask, K is the mean of all values that count.
 
     Returns:
@@ -56,7 +56,7 @@ def moments(x: jax.Array, axes: Sequence[int], mask: jax.Array | None = None) ->
 
 
 def average(values: jax.Array, axes: Sequence[int], mask: jax.Array | None = None) -> jax.Array:
-    """Return the weighted mean of the values that count, zero where none does, with axes of length 1.
+    """Return the weighted mean of the values that count, zero where none count, with axes of length 1.
 
     >>> print(average(jnp.array([1.0, 2.0, 6.0]), (0,), jnp.array([True, True, False])))
     [1.5]
@@ -70,7 +70,7 @@ def average(values: jax.Array, axes: Sequence[int], mask: jax.Array | None = Non
 
 
 def total(weights: jax.Array, shape: Sequence[int], axes: Sequence[int]) -> jax.Array:
-    """Return the sum of weights, broadcast to `shape`, over axes, with axes of length 1; 1 in place of 0."""
+    """Return the sum over axes of weights broadcast to `shape`, with axes of length 1; 1 in place of 0."""
     whole = jnp.sum(jnp.broadcast_to(weights, shape), axes, keepdims=True)
     return jnp.where(whole > 0, whole, 1)
 
@@ -86,22 +86,22 @@ def normalize(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return y = scale · (x - mean) / √(variance + ε) + bias, the mean, and the biased variance, over some axes.
 
-    Automatic differentiation of the separate steps makes a pass over memory for each of them. The derivative of
+    Automatic differentiation of the separate steps takes a pass over memory for each. The derivative of
     z = (x - mean)/σ is the projection
 
         dz = (dx - E[dx] - z E[z dx]) / σ
 
-    which is its own transpose: one rule, linear in the tangents, serves forward mode, and transposed reverse mode, at
-    any order. Where scale and bias are shared along the axes, as in batch normalization, the two sums of the backward
-    pass, Σ g and Σ g z, are also the gradients of bias and scale. Its residuals are x in its own dtype and three
-    numbers for each group of values.
+    which is its own transpose: a single rule, linear in the tangents, gives forward mode and, transposed, reverse mode,
+    at any order. Where scale and bias are shared along the axes, as in batch normalization, the two sums of the
+    backward pass, Σ g and Σ g z, are also the gradients of bias and scale. The residuals are x in its own dtype and
+    three numbers for each group of values.
 
     Args:
         x: floating, any shape; the arithmetic is in float32, or float64 for float64.
         scale: of the rank of `x`, broadcast to it; `None` for 1.
         bias: of the rank of `x`, broadcast to it; `None` for 0.
         epsilon: ε > 0.
-        axes: to average over.
+        axes: the axes to average over.
         mask: booleans of the rank of `x` that broadcast to it, true where a value counts, or floating weights, which
             have derivatives too; see `moments`.
 
@@ -140,10 +140,10 @@ def _(axes: tuple[int, ...], primals: tuple[Any, ...], tangents: tuple[Any, ...]
     inverse = jax.lax.rsqrt(variance + epsilon)
     *others, dweights = (None if isinstance(each, SymbolicZero) else each for each in tangents)
     others = [jnp.zeros_like(own) if each is None else each for own, each in zip(primals, others)]
-    # The backward pass computes x - shift again: cheaper than another residual in float32 beside x.
+    # The backward pass recomputes x - shift, which is cheaper than another float32 residual besides x.
     linear = jax.checkpoint(partial(_tangents, axes), prevent_cse=False)
     dy, drest, dvariance = linear(x, scale, mask, shift, rest, inverse, *others, dweights)
-    # The shift is a constant: all of the mean's tangent is that of the rest.
+    # The shift is a constant, so the mean's tangent is that of the rest.
     return (y, shift, rest, variance), (dy, jnp.zeros_like(shift), drest, dvariance)
 
 
@@ -163,7 +163,7 @@ def _tangents(
         half_dvariance = half_dvariance + jnp.sum(share * excess, axes, keepdims=True) / 2
     slope = jnp.square(inverse) * (half_dvariance + depsilon / 2)
     if all(scale.shape[axis] == 1 for axis in axes):
-        # Everything but dx and the deviation is one number per group: collect these first, in a single pass over both.
+        # Everything but dx and the deviation has one value per group: combine these first, for a single pass over both.
         steepness = inverse * (dscale - scale * slope)
         dy = (scale * inverse) * dx + deviation * steepness + (dbias - scale * inverse * dmean - rest * steepness)
     else:

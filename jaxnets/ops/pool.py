@@ -2,7 +2,7 @@
 
 Large windows are pooled one axis after another, as maximum and sum are separable. The derivative of a maximum needs
 only the index of the maximum in each window, a byte for windows of up to 128 elements: its tangent is that of the
-chosen element. This is linear, so forward mode applies it and reverse mode transposes it, at any order.
+element with this index. This is linear, so forward mode applies it and reverse mode transposes it, at any order.
 """
 
 import functools
@@ -20,16 +20,16 @@ from jaxnets.ops.geometry import Pairs, Sizes, out_sizes
 from jaxnets.ops.windows import NO_WINDOW, Windows, margins, pad, window_elements, window_sum
 
 MAX_WHOLE = 9
-"""Up to this many elements a window is pooled in one pass over memory, which writes nothing in between."""
+"""A window of up to this many elements is pooled in one pass over memory, without intermediate results."""
 
 MAX_SLICES = 8
-"""Up to this size one axis of a window is computed from one slice per element.
+"""An axis of a window of up to this size is computed from one slice per element.
 
 Slices are far cheaper to differentiate than `reduce_window`, but compile time grows with their number.
 """
 
 FEW_CHANNELS = 16
-"""Below this many channels argmax indices are materialized; with more, recomputing them where needed is faster."""
+"""With fewer channels, argmax indices are materialized; otherwise recomputing them where needed is faster."""
 
 
 @functools.partial(jax.jit, static_argnames=("window", "stride", "padding", "dilation"))
@@ -67,7 +67,7 @@ def avg_pool(  # noqa: D417 (the arguments that are not described are those of `
 
     Args:
         x, window, stride, padding, dilation: as for `max_pool`, over zeros.
-        counted: how far over the edges positions count in the mean; default: not at all.
+        counted: how far beyond the edges positions count in the mean; default: not at all.
 
     Returns:
         `(batch, *out, channels)`, of the dtype of `x`.
@@ -93,7 +93,7 @@ def avg_pool(  # noqa: D417 (the arguments that are not described are those of `
 def adaptive_avg_pool(x: jax.Array, sizes: Sizes) -> jax.Array:
     """Take means over nearly equal bins: bin i of k over n positions spans ⌊i n / k⌋ to ⌈(i + 1) n / k⌉.
 
-    Where the bins divide an axis, each is a contiguous tile; else the means are a product with a matrix. Sums are
+    Where the bins divide an axis, each is a contiguous tile; otherwise the means are a matrix product. Sums are
     computed in float32 for narrower input.
 
     Args:
@@ -122,7 +122,7 @@ def adaptive_avg_pool(x: jax.Array, sizes: Sizes) -> jax.Array:
 def window_counts(
     spatial: Sizes, window: Sizes, stride: Sizes, padding: Pairs, dilation: Sizes, counted: Pairs | None = None
 ) -> list[np.ndarray]:
-    """Return, for each axis, how many elements of each window lie inside, or up to `counted` beyond its ends.
+    """Return, for each axis, how many elements of each window are inside, or up to `counted` beyond its ends.
 
     >>> window_counts((4,), (3,), (2,), ((1, 1),), (1,))
     [array([2, 3])]
@@ -146,7 +146,7 @@ def _passes(window: Sizes, stride: Sizes, padding: Pairs, dilation: Sizes) -> li
     if math.prod(window) <= MAX_WHOLE and max(window) <= MAX_SLICES:
         return [Windows(window, stride, padding, dilation)]
     rank, passes = len(window), []
-    # The last axis first: each row keeps its first maximum, and then the first such row wins, as in row-major order.
+    # The last axis first: of each row the first maximum, then of all rows the first, as in row-major order.
     for axis in reversed(range(rank)):
         size, step, spread = (
             (1,) * axis + (own[axis],) + (1,) * (rank - axis - 1) for own in (window, stride, dilation)
@@ -157,7 +157,7 @@ def _passes(window: Sizes, stride: Sizes, padding: Pairs, dilation: Sizes) -> li
 
 
 def _is_long(windows: Windows) -> bool:
-    """Tell whether one slice per element would take long to compile; `_reduce_window`, instead, does not dilate."""
+    """Tell whether to use `_reduce_window`, as one slice per element compiles slowly; it can't dilate windows."""
     return max(windows.size) > MAX_SLICES and set(windows.dilation) == {1}
 
 
@@ -193,24 +193,24 @@ def _maximum(x: jax.Array, windows: Windows) -> jax.Array:
 @_maximum.defjvp
 def _(windows: Windows, primals: tuple[Any], tangents: tuple[Any]) -> tuple[Any, Any]:
     (x,), (dx,) = primals, tangents
-    # The backward pass compares indices again: cheaper than keeping a mask for every element as a residual.
+    # The backward pass compares indices again, which is cheaper than a mask for every element as a residual.
     linear = jax.checkpoint(lambda dx, choice: window_sum(dx, windows, choice), prevent_cse=False)
     choice = _argmax(x, windows, margins(x.shape[1:-1], windows))
     return _maximum(x, windows), linear(dx, lax.optimization_barrier(choice))
 
 
 def _argmax(x: jax.Array, windows: Windows, edges: Pairs, axis: int = 1) -> jax.Array:
-    """Return the index of the first maximum in each window, with `edges` of `NO_WINDOW` around.
+    """Return the index of the first maximum in each window, surrounded by `edges` of `NO_WINDOW`.
 
-    Along each axis, windows that extend over an end are handled apart from the others, so that only their input is
-    padded: XLA computes the comparisons ten times slower if padding is fused with them.
+    Along each axis, windows that extend over an end are handled separately, so that only their input is padded: XLA
+    computes the comparisons ten times slower if padding is fused with them.
     """
     if axis == x.ndim - 1:
         return _first_index(window_elements(x, windows, -np.inf))
     n, m, (low, high) = x.shape[axis], windows.out(x.shape[1:-1])[axis - 1], edges[axis - 1]
     stride, before = windows.stride[axis - 1], windows.padding[axis - 1][0]
     reach, parts = windows.dilation[axis - 1] * (windows.size[axis - 1] - 1) + 1, []
-    # Windows from `first` to before `last` lie inside the array.
+    # Windows from `first` to before `last` are inside the array.
     first = min(-(-before // stride), m)
     last = max(first, min(m, (n - reach + before) // stride + 1))
     unpadded = windows._replace(padding=tuple((0, 0) if k == axis - 1 else p for k, p in enumerate(windows.padding)))
@@ -218,7 +218,7 @@ def _argmax(x: jax.Array, windows: Windows, edges: Pairs, axis: int = 1) -> jax.
     for start, stop in ((0, first), (first, last), (last, m)):
         if start == stop:
             continue
-        # What these windows see, and how far that extends over the ends.
+        # The part that these windows read, and how far it extends over the ends.
         begin, end = start * stride - before, (stop - 1) * stride - before + reach
         seen = lax.slice_in_dim(x, min(max(0, begin), n), max(0, min(n, end)), 1, axis)
         over = (min(max(0, -begin), end - begin), min(max(0, end - n), end - begin))
@@ -238,13 +238,13 @@ def _argmax(x: jax.Array, windows: Windows, edges: Pairs, axis: int = 1) -> jax.
 
 def _first_index(elements: list[jax.Array]) -> jax.Array:
     """Return the index of the first maximum, where the first NaN counts as such."""
-    # A running maximum, instead of a search for the elements that equal it: XLA computes the elements again in this
-    # program, after a batch norm possibly with other rounding, and then none may equal the maximum computed elsewhere.
+    # A running maximum, instead of a search for the elements that equal it: XLA recomputes the elements here, after a
+    # batch norm possibly with other rounding, and then none may equal a maximum computed elsewhere.
     integer = np.min_scalar_type(-len(elements)).type
     largest, choice = elements[0], jnp.zeros(elements[0].shape, integer)
     for index, element in enumerate(elements[1:], start=1):
-        # Unless it is at most the largest so far, or that is NaN; so NaN, of which neither is true, replaces a number.
+        # True unless the element is at most the largest so far, or that is NaN. So NaN replaces a number.
         replaces = ~((element <= largest) | (largest != largest))
         largest, choice = jnp.where(replaces, element, largest), jnp.where(replaces, integer(index), choice)
-    # A remainder changes nothing, but XLA considers it expensive, and so does not recompute the index per position.
+    # This remainder changes nothing, but XLA considers it expensive, and so does not recompute the index per position.
     return lax.rem(choice, integer(np.iinfo(integer).max)) if choice.shape[-1] < FEW_CHANNELS else choice

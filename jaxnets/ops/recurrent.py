@@ -1,25 +1,25 @@
 """Elman's network, the LSTM and the GRU over a sequence, with a hand-written derivative.
 
 Each is a recurrence h_t = φ(x_t W + b, h_{t−1} U + b', …) with φ elementwise. Automatic differentiation adds a product
-to dW and dU in every step of the reverse scan; each sums over one batch only, yet reads and writes a whole matrix. So
+to dW and dU in every step of the reverse scan; each sums over only one batch, but reads and writes a whole matrix. So
 the tangent is written by hand:
 
     e_t = ẋ_t W + x_t Ẇ + ḃ,   k_t = h_{t−1} U̇ + ḃ'     for all t at once, before the scan
     u_t = e_t + R_t (k_t + ḣ_{t−1} U)                    within it: the only product that depends on the last step
-    ċ_t = F_t ċ_{t−1} + P_t u_t,   ḣ_t = Q_t ċ_t + …     with coefficients that the forward scan has returned
+    ċ_t = F_t ċ_{t−1} + P_t u_t,   ḣ_t = Q_t ċ_t + …     with coefficients returned by the forward scan
 
 F, P, Q and R are elementwise factors; R is r for the last gate of the GRU, and 1 elsewhere.
 
-All of this is linear in the tangents, and JAX transposes it: one reverse scan with one product a step, du_t Uᵀ, then
+All of this is linear in the tangents, and JAX transposes it: one reverse scan with one product per step, du_t Uᵀ, then
 dW, dU, dx and db each as a single product over all steps. As it is a `custom_jvp`, forward mode, reverse mode, higher
 orders, `vmap`, `checkpoint` and export work as for any function. Implementation choices:
 
-- σ(x) = ½ tanh(x/2) + ½, with the factor ½ of x in the weights. So one tanh computes all gates that are known at the
-  same time. Without a barrier XLA would compute it again in each loop that reads a gate.
-- Uᵀ and the transposes of x and h are copied once, behind barriers: products on a CPU were fastest with the rows of
-  both factors contiguous, and XLA left a transpose within the loop.
-- The product with W stays in the scan. Elman's network and the LSTM compute it in one with that of U: [x, h] [W; U].
-  Computing it for all steps before the scan made an LSTM's forward scan slower by half, and its gradient no faster.
+- σ(x) = ½ tanh(x/2) + ½, with the factor ½ of x in the weights. So a single tanh computes all gates that are known at
+  the same time. Without a barrier XLA would recompute it in each loop that reads a gate.
+- Uᵀ and the transposes of x and h are copied once, behind barriers: on a CPU, products are fastest with the rows of
+  both factors contiguous, and XLA leaves a transpose inside the loop.
+- The product with W is computed in the scan. Elman's network and the LSTM combine it with that of U: [x, h] [W; U].
+  Computing it for all steps before the scan made an LSTM's forward scan 50 % slower, and its gradient no faster.
 
 All arrays are time-major, `(time, batch, …)`.
 """
@@ -68,7 +68,7 @@ def recurrent_scan(
         recurrence: `RNN_TANH`, `RNN_RELU`, `LSTM` or `GRU`.
         weights: `kernel` W `(in, gates · H)`, `recurrent_kernel` U `(H, gates · H)`, and optionally `bias`
             `(gates · H,)`, in the dtype of `x`.
-        carry: h `(batch, H)`, or a tuple whose last element it is, before the step computed first.
+        carry: h `(batch, H)`, or a tuple whose last element is h, before the step computed first.
         x: `(time, batch, in)`, floating.
         mask: booleans `(time, batch)`, true where a step is real; elsewhere the carry is unchanged, the output is zero
             and no gradient flows. Inputs there must be finite.
@@ -100,7 +100,7 @@ def _run(
 ) -> tuple[Carry, jax.Array]:
     prepared = recurrence.prepare(weights)
 
-    # Without a derivative, the coefficients of the tangent are dropped.
+    # Without differentiation, the coefficients of the tangent are dropped.
     def step(carry: Carry, x: jax.Array) -> tuple[Carry, None]:
         return recurrence.step(prepared, carry, x)[0], None
 
@@ -130,7 +130,7 @@ def _run_jvp(recurrence: Recurrence, reverse: bool, unroll: int, primals: Any, t
     # The terms of k_t
     from_h = [] if _zero(dweights["recurrent_kernel"]) else [_times_all(before, dweights["recurrent_kernel"])]
     if "recurrent_bias" in weights and not _zero(dweights["recurrent_bias"]):
-        # (H,) → (1, 1, gates · H): it acts on the last gate alone.
+        # (H,) → (1, 1, gates · H): it acts only on the last gate.
         db = dweights["recurrent_bias"]
         from_h += [jnp.pad(db, (U.shape[1] - len(db), 0))[None, None]]
     # (time, batch, gates · H)
@@ -154,14 +154,14 @@ def _run_jvp(recurrence: Recurrence, reverse: bool, unroll: int, primals: Any, t
 def _loop(
     step: Callable[[Carry, Any], tuple[Carry, Any]], carry: Carry, xs: Any, mask: Any, reverse: bool, unroll: int
 ) -> tuple[Carry, jax.Array, Any]:
-    """Scan over time, and return the final carry, h of all steps, and what the steps returned beside the carry."""
+    """Scan over time, and return the final carry, h of all steps, and what the steps returned besides the carry."""
 
     def body(carry: Carry, now: Any) -> tuple[Carry, Any]:
         x, real = now
         new, beside = step(carry, x)
         # The carry's last element is h, which is also the output.
         y = new[-1]
-        # At padding the carry stays, and the output is zero.
+        # At padding the carry is kept, and the output is zero.
         if real is not None:
             new = tuple(jnp.where(real[:, None], a, b) for a, b in zip(new, carry, strict=True))
             y = jnp.where(real[:, None], y, jnp.zeros_like(y))
@@ -218,7 +218,7 @@ def _lstm_prepare(weights: Weights) -> Weights:
 
 def _lstm_step(weights: Weights, carry: Carry, x: jax.Array) -> Any:
     c, h = carry
-    # One tanh for all gates; without the barrier XLA computes it again in each loop that reads a gate.
+    # One tanh for all gates; without the barrier XLA recomputes it in each loop that reads a gate.
     t = lax.optimization_barrier(jnp.tanh(_affine(weights, x, h).astype(c.dtype)))
     t_i, t_f, g, t_o = jnp.split(t, 4, axis=-1)
     i, f, o = (0.5 * gate + 0.5 for gate in (t_i, t_f, t_o))
@@ -279,7 +279,7 @@ def _gru_tangent(coefficients: tuple[jax.Array, ...], carry: Carry, u: jax.Array
 
 
 def _gru_gate(coefficients: tuple[jax.Array, ...], k: jax.Array) -> jax.Array:
-    # r multiplies the recurrent product of the last gate alone.
+    # r multiplies only the recurrent product of the last gate.
     r = coefficients[2]
     width = r.shape[-1]
     return jnp.concatenate([k[..., : 2 * width], r * k[..., 2 * width :]], axis=-1)

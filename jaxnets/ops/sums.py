@@ -1,4 +1,4 @@
-"""Sums over data of any size, as pairs of floating numbers: the second holds the rounding error of the first.
+"""Sums over data of any size, as pairs of floating-point numbers: the second is the rounding error of the first.
 
 Counts are exact up to 2⁴⁶ items in float32 without x64, where a single float32 is exact up to 2²⁴; sums of real numbers
 have a relative error of about 2⁻⁴⁶.
@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 PLAIN_ITEMS = 512
-"""Up to this many items are summed plainly: counts stay exact, and errors accumulate only over batches."""
+"""Up to this many items are summed without pairs: counts stay exact, and errors accumulate only over batches."""
 
 BITS, LIMBS = 11, 3
 """A weight is split into `LIMBS` integers of `BITS` bits."""
@@ -28,7 +28,7 @@ class Sum:
 
     Attributes:
         high: the sum rounded to its dtype.
-        low: the rounding error, exact sum less `high`.
+        low: the rounding error, the exact sum minus `high`.
     """
 
     high: Any
@@ -45,7 +45,7 @@ class Sum:
 
 @jax.jit
 def total(values: jax.Array, weights: jax.Array | None = None) -> Sum:
-    """Return Σ w v over the first axis of values `(items, ...)`; items of weight 0 do not count, not even NaN."""
+    """Return Σ w v over the first axis of values `(items, ...)`; items of weight 0 do not count, even if NaN."""
     if weights is not None:
         # (items, 1, ...)
         spread = weights.astype(values.dtype).reshape(weights.shape + (1,) * (values.ndim - 1))
@@ -60,8 +60,8 @@ def counts(indices: tuple[jax.Array, ...], weights: jax.Array, shape: tuple[int,
 
     Args:
         indices: an index `(items,)` for each axis of `shape`; items outside are dropped.
-        weights: `(items,)`, floating, ≥ 0. They are counted in units of 2⁻³³ of the largest (float64 is added plainly).
-        shape: of the result.
+        weights: `(items,)`, floating, ≥ 0, counted in units of 2⁻³³ of the largest (float64 is summed directly).
+        shape: the shape of the result.
     """
     return Sum(*_counts(shape, weights, *indices))
 
@@ -96,7 +96,7 @@ def _two_sum(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return a + b rounded, and its rounding error: Knuth's TwoSum, which XLA does not rearrange."""
     total = a + b
     rest = total - a
-    # Of an infinite total the error would be ∞ - ∞.
+    # The error of an infinite total would be ∞ - ∞.
     return total, jnp.where(jnp.isfinite(total), (a - (total - rest)) + (b - rest), 0)
 
 
@@ -113,9 +113,9 @@ def _total(values: jax.Array) -> tuple[jax.Array, jax.Array]:
     if len(values) <= PLAIN_ITEMS:
         plain = values.sum(axis=0)
         return plain, jnp.zeros_like(plain)
-    # Pairwise summation, half to half: `lax.reduce` of pairs gave a wrong sum on CPU at XLA's optimization level 1.
+    # Pairwise summation of halves: `lax.reduce` of pairs gave a wrong sum on CPU at XLA's optimization level 1.
     high, low = values, jnp.zeros_like(values)
-    # Each turn adds the two halves; an odd last item is kept for the next turn.
+    # Each iteration adds the two halves; an odd last item is kept for the next one.
     while (items := len(high)) > 1:
         half, odd = items // 2, items % 2
         first, second = ((high[k * half :][:half], low[k * half :][:half]) for k in range(2))
@@ -140,7 +140,7 @@ def _counts(shape: tuple[int, ...], weights: jax.Array, *indices: jax.Array) -> 
     # two s > w.
     largest = weights.max(initial=0)
     scale = jnp.ldexp(jnp.ones((), weights.dtype), jnp.frexp(largest)[1])
-    # In [0, 1); taking off 11 bits at a time is exact.
+    # In [0, 1); removing 11 bits at a time is exact.
     rest, limbs = weights / scale, []
     for number in range(LIMBS):
         rest = rest * 2**BITS
@@ -152,7 +152,7 @@ def _counts(shape: tuple[int, ...], weights: jax.Array, *indices: jax.Array) -> 
     def block(numbers: jax.Array, indices: tuple[jax.Array, ...]) -> Sum:
         return _of_integers(jnp.zeros((*shape, LIMBS), jnp.int32).at[indices].add(numbers, mode="drop"))
 
-    # int32 would overflow over more than one block, so the sums of blocks are added as pairs.
+    # int32 would overflow beyond one block, so the sums of blocks are added as pairs.
     blocks = -(-len(weights) // BLOCK)
     if blocks > 1:
         missing = blocks * BLOCK - len(weights)
@@ -169,7 +169,7 @@ def _counts(shape: tuple[int, ...], weights: jax.Array, *indices: jax.Array) -> 
     units = scale * jnp.asarray([2.0 ** (-BITS * (limb + 1)) for limb in range(LIMBS)], weights.dtype)
     first, *others = (Sum(sums.high[..., k] * units[k], sums.low[..., k] * units[k]) for k in range(LIMBS))
     whole = sum(others, start=first)
-    # Splitting is wrong for negative and non-finite weights: NaN tells.
+    # Splitting is wrong for negative and non-finite weights, so return NaN.
     valid = jnp.isfinite(largest) & (weights >= 0).all()
     return jnp.where(valid, whole.high, jnp.nan), whole.low
 
@@ -185,7 +185,7 @@ def _scattered(shape: tuple[int, ...], weights: jax.Array, indices: tuple[jax.Ar
 
 
 def _of_integers(numbers: jax.Array) -> Sum:
-    """Return integers as sums of their upper and lower bits, each of which float32 holds exactly."""
+    """Return integers as sums of their upper and lower bits, each of which is exact in float32."""
     real = jnp.float64 if numbers.dtype.itemsize > 4 else jnp.float32
     lower = numbers & jnp.asarray(2**12 - 1, numbers.dtype)
     return Sum(*_two_sum((numbers - lower).astype(real), lower.astype(real)))

@@ -1,12 +1,12 @@
-"""Windows over the spatial axes of an array: what each element of the windows sees, and sums with a fast transpose.
+"""Windows over the spatial axes of an array: the input under each element, and sums with a fast transpose.
 
-Reverse mode turns a sum over windows written as one slice per element into as many arrays of zeros, with the cotangent
-spread between them. `window_sum` avoids that: each shift visits every position of the input once. Position
-stride · i + a of an axis is seen by window i - u as its element r where
+If a sum over windows is written as one slice per element, reverse mode makes as many arrays of zeros, with the
+cotangent spread over them. `window_sum` avoids that: each shift visits every position of the input once. Position
+stride · i + a of an axis is element r of window i - u where
 
     dilation · r = a + padding + stride · u.
 
-With an axis reshaped to a matrix over i and a, each of a few shifts u handles all positions at once: select, sum over
+With an axis reshaped to a matrix over i and a, each of a few shifts u processes all positions at once: select, sum over
 a, shift by u. The transpose repeats the shifted cotangent along a and selects, in a single pass that writes every
 position once.
 """
@@ -23,7 +23,7 @@ from jax import lax
 from jaxnets.ops.geometry import Pairs, Sizes, elements, out_sizes
 
 NO_WINDOW = -2
-"""Marks margins in an array of chosen elements: no window is there."""
+"""Marks the margins of an array of chosen elements, where there is no window."""
 
 
 class Windows(NamedTuple):
@@ -40,7 +40,7 @@ class Windows(NamedTuple):
 
 
 def window_elements(x: jax.Array, windows: Windows, outside: float) -> list[jax.Array]:
-    """Return what each element of all windows sees, in row-major order, each `(batch, *out, channels)`.
+    """Return the input under each element of the windows, in row-major order, each `(batch, *out, channels)`.
 
     Padding is added to each of these slices, not to `x`: XLA fuses it with the operations on them and never copies
     `x`.
@@ -50,7 +50,7 @@ def window_elements(x: jax.Array, windows: Windows, outside: float) -> list[jax.
         begin, end, edges = [0], [x.shape[0]], [(0, 0)]
         axes = zip(element, x.shape[1:-1], out, windows.stride, windows.padding, windows.dilation, strict=True)
         for index, n, m, stride, (low, _), dilation in axes:
-            # Window q sees position stride · q + offset; windows first … last - 1 see one inside the array.
+            # Window q reads position stride · q + offset; windows first … last - 1 read one inside the array.
             offset = index * dilation - low
             first = min(max(0, -(offset // stride)), m)
             last = max(min(m, (n - 1 - offset) // stride + 1), first)
@@ -67,8 +67,8 @@ def window_sum(x: jax.Array, windows: Windows, choice: jax.Array | None = None) 
 
     Args:
         x: `(batch, *spatial, channels)`, zero outside.
-        windows: over the spatial axes.
-        choice: the row-major index of an element for each window, with `margins` of `NO_WINDOW` around.
+        windows: the windows over the spatial axes.
+        choice: the row-major index of an element for each window, surrounded by `margins` of `NO_WINDOW`.
 
     Returns:
         `(batch, *out, channels)`.
@@ -84,7 +84,7 @@ def window_sum(x: jax.Array, windows: Windows, choice: jax.Array | None = None) 
     others = [axis for axis in range(x.ndim) if axis not in phases]
     total = None
     for us in itertools.product(*shifts):
-        # The window element that positions a of each axis are, (a₁, a₂, …).
+        # The window element at positions a of each axis, (a₁, a₂, …).
         element = _row_major([axis[u] for axis, u in zip(shifts, us, strict=True)], windows.size)
         begin = [low - u for (low, _), u in zip(edges, us, strict=True)]
         end = [first + i for first, i in zip(begin, rows, strict=True)]
@@ -101,7 +101,7 @@ def window_sum(x: jax.Array, windows: Windows, choice: jax.Array | None = None) 
 
 
 def margins(spatial: Sizes, windows: Windows) -> Pairs:
-    """Return by how much the range of i - u exceeds that of the windows, before and after, for each axis."""
+    """Return how far the range of i - u exceeds that of the windows, before and after, for each axis."""
     edges = []
     for n, m, size, stride, pair, dilation in zip(spatial, windows.out(spatial), *windows, strict=True):
         shifts = _shifts(size, stride, pair, dilation)
@@ -115,7 +115,7 @@ def pad(x: jax.Array, edges: Sequence[tuple[int, int]], value: float) -> jax.Arr
 
 
 def _shifts(size: int, stride: int, pair: tuple[int, int], dilation: int) -> dict[int, np.ndarray]:
-    """Return, for each shift u, which element of window i - u the positions a = 0, 1, … are; -1 for none."""
+    """Return, for each shift u, the element of window i - u at positions a = 0, 1, …; -1 for none."""
     reach, found = dilation * (size - 1) + 1, {}
     for u in range(-((stride - 1 + pair[0]) // stride), (reach - 1 - pair[0]) // stride + 1):
         offset = np.arange(stride) + pair[0] + stride * u

@@ -12,7 +12,7 @@ from jaxnets.ops.geometry import Geometry, elements, padded, under
 
 
 def applies(map_: str, geometry: Geometry) -> bool:
-    """Return whether it computes a map of this geometry."""
+    """Return whether this formulation can compute a map of this geometry."""
     return geometry.groups == geometry.channels
 
 

@@ -1,4 +1,4 @@
-"""The formulation of a convolution that is fastest on a CPU, by a small table of measurements.
+"""The choice of the formulation of a convolution that is fastest on a CPU, by a small table of measurements.
 
 `python -m experiments.benchmarks.convolutions` repeats the measurements.
 """
@@ -29,22 +29,22 @@ FORMS: dict[Form, Any] = {
     "groups": groups,
 }
 """One module for each formulation: the three maps, `applies(map_, geometry)`, and where a map writes more than its
-result, `written(map_, geometry)`, the numbers for one example: then the batch is computed in chunks."""
+result, `written(map_, geometry)`: how many numbers, for one example. The batch is then computed in chunks."""
 
 NARROW = 16
-"""For a map with at most this many output channels, XLA's own convolution beats Eigen."""
+"""For a map with at most this many output channels, XLA's own convolution is faster than Eigen."""
 
 WIDE, SMALL_MAP = 256, 16
-"""With at least `WIDE` channels and features, shifts no longer win.
+"""With at least `WIDE` channels and features, shifts are not the fastest.
 
-Patches do for at most `SMALL_MAP` output positions, XLA's own convolution for more.
+Patches are for at most `SMALL_MAP` output positions, XLA's own convolution for more.
 """
 
 DEPTHWISE_ELEMENTS = 64
 """Largest depthwise kernel computed as a sum over its elements: compile time grows with their number."""
 
 CHUNK_BYTES = 8 * 2**20
-"""Bytes of patches to hold at a time: a batch that needs more is computed chunk by chunk."""
+"""Bytes of patches held at a time: a batch that needs more is computed chunk by chunk."""
 
 
 def formulation(map_: Map, geometry: Geometry, batch: int, itemsize: int, form: Form | None = None) -> Bilinear:
@@ -69,7 +69,7 @@ def applies(form: Form, map_: Map, geometry: Geometry) -> bool:
 
 
 def choose(map_: Map, geometry: Geometry, itemsize: int = 4) -> Form:
-    """Return the name of the fastest formulation measured for such shapes and numbers of `itemsize` bytes."""
+    """Return the name of the fastest formulation for such shapes and numbers of `itemsize` bytes, as measured."""
     g = geometry
     if g.groups > 1:
         return "depthwise" if g.groups == g.channels and math.prod(g.window) <= DEPTHWISE_ELEMENTS else "groups"
@@ -82,7 +82,7 @@ def choose(map_: Map, geometry: Geometry, itemsize: int = 4) -> Form:
     out_channels = g.channels if map_ == "to_input" else g.features
     if out_channels <= NARROW:
         return "shifts" if map_ == "to_kernel" and g.channels <= NARROW else "native"
-    # Only float32 has an Eigen kernel that is faster.
+    # Eigen is faster only in float32.
     return "eigen" if itemsize == 4 and applies("eigen", map_, g) else "shifts"
 
 
@@ -93,9 +93,9 @@ def check_form(form: str | None) -> None:
 
 
 def match_varying(left: jax.Array, right: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Cast two arrays inside `jax.shard_map` so that both vary over the same mesh axes."""
+    """Cast two arrays inside `jax.shard_map` so that they vary over the same mesh axes."""
     axes = [_varying_axes(each) for each in (left, right)]
-    # Each operand is cast along the axes over which only the other one varies.
+    # Each operand is cast to vary over the axes over which only the other one varies.
     left, right = (
         lax.pcast(each, tuple(sorted(other - own)), to="varying") if other - own else each
         for each, own, other in zip((left, right), axes, reversed(axes), strict=True)
@@ -135,7 +135,7 @@ def _summed_by_chunks(compute: Bilinear, chunks: int) -> Bilinear:
 
 
 def _chunks(batch: int, bytes_per_example: int) -> int:
-    """Return the number of equal chunks of a batch that keep what is written under `CHUNK_BYTES`."""
+    """Return the number of equal chunks of a batch, each of which writes at most `CHUNK_BYTES`."""
     # The batch size is symbolic in a program exported for any batch.
     if not isinstance(batch, int):
         return 1

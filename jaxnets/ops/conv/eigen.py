@@ -1,10 +1,10 @@
 """2-D convolution and its kernel gradient by XLA's Eigen kernel, which padded rows make XLA choose.
 
-XLA on CPU runs such a convolution by YNNPACK, which takes about twice as long as Eigen from some 32 channels on. No
+On CPU, XLA runs such a convolution with YNNPACK, which takes about twice as long as Eigen from about 32 channels on. No
 option of an operation selects Eigen. But XLA does not use YNNPACK where the output or the kernel has more rows than the
 input. So the convolution pads zero rows after the input until the output has more rows, and the surplus output rows are
-cut off. In the kernel gradient `dy` acts as the kernel, and is padded instead. A few rows are computed and dropped.
-If a version of XLA chooses otherwise, the result stays the same.
+dropped. In the kernel gradient `dy` is the kernel, and is padded instead. If a version of XLA chooses otherwise, the
+result is the same.
 """
 
 import jax
@@ -25,7 +25,7 @@ def applies(map_: str, geometry: Geometry) -> bool:
         return False
     # In the kernel gradient: rows of the padded dy, and columns of the padded x.
     rows, columns = g.out[0] + _padding_rows(g), g.spatial[1] + sum(g.padding[1])
-    # There dy acts as the kernel. XLA swaps a kernel larger than its input with the input, and then is slow.
+    # There dy is the kernel. XLA swaps a kernel larger than its input with the input, which is slow.
     return MIN_ROWS_PER_PAD * _padding_rows(g) <= g.out[0] and rows * g.out[1] <= g.spatial[0] * columns
 
 
@@ -38,17 +38,17 @@ def forward(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
 
 
 def to_input(dy: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
-    """Return the input gradient, which is itself such a convolution, of the flipped kernel."""
+    """Return the input gradient, which is also such a convolution, with the flipped kernel."""
     return forward(dy, flipped(kernel), geometry.transposed())
 
 
 def to_kernel(x: jax.Array, dy: jax.Array, geometry: Geometry) -> jax.Array:
     """Return the kernel gradient: a convolution of the input with `dy`, which sums over the batch."""
     g, ((low, high), columns) = geometry, geometry.padding
-    # Columns are padded here; the convolution below pads rows alone.
+    # Columns are padded here; the convolution below pads only rows.
     x = jnp.pad(x, ((0, 0), (0, 0), columns, (0, 0)))
     dy = jnp.pad(dy, ((0, 0), (0, _padding_rows(g)), (0, 0), (0, 0)))
-    # The batch takes the place of the channels: (channels, height, width, batch) and (height, width, batch, features).
+    # The batch replaces the channels: (channels, height, width, batch) and (height, width, batch, features).
     x, dy = jnp.moveaxis(x, (0, -1), (-1, 0)), jnp.moveaxis(dy, 0, -2)
     # (channels, *window, features) → (*window, channels, features)
     return jnp.moveaxis(native.convolve(x, dy, g.stride, ((low, high + _padding_rows(g)), (0, 0))), 0, -2)

@@ -25,8 +25,8 @@ def conv(
     """Convolve an array with a kernel: y[i, o] = Σ_{j, c} x[i·stride + j·dilation − padding, c] kernel[j, c, o].
 
     A 1×1 kernel is a matrix product on every platform. Otherwise the output and the two gradients are primitives
-    (`ops.conv.primitives`). On CPU each is computed in the formulation that was fastest for its shapes, inside loops
-    as well as outside; elsewhere by XLA's own convolution. All derivatives and `vmap` work. On CPU with at most
+    (`ops.conv.primitives`). On CPU each is computed in the formulation that is fastest for its shapes, both inside and
+    outside of loops; elsewhere by XLA's own convolution. All derivatives and `vmap` work. On CPU with at most
     eight channels, a NaN or infinity also reaches neighboring positions along the last spatial axis of its example,
     because patches multiply it by zeros (`ops.conv.patches`).
 
@@ -36,7 +36,7 @@ def conv(
         stride: steps between windows.
         padding: zeros before and after each spatial axis.
         dilation: steps between the elements of one window.
-        groups: number of groups that channels and features are split into; features of group g see only the channels
+        groups: number of groups that channels and features are split into; features of group g read only the channels
             of group g.
         form: the formulation on CPU, "native", "eigen", "patches", "shifts", "depthwise" or "groups", where it applies;
             chosen by shape if `None`.

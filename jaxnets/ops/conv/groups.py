@@ -1,11 +1,11 @@
 """A grouped convolution and its gradients as a loop over ordinary convolutions.
 
-XLA's own grouped convolution takes up to ten times as long on CPU. Groups of few channels would make thin matrix
+XLA's own grouped convolution takes up to ten times as long on CPU. Groups of few channels would make narrow matrix
 products, so several groups are merged into one of at least `MIN_CHANNELS` channels, with zeros between their kernels:
 
     [y₀ y₁] = [x₀ x₁] ∗ [w₀ 0; 0 w₁]
 
-This multiplies zeros and is faster anyway. The kernel gradient drops the entries in place of the zeros.
+This multiplies by zeros, but is still faster. The kernel gradient drops the entries in place of the zeros.
 """
 
 from collections.abc import Callable
@@ -18,11 +18,11 @@ from jax import lax
 from jaxnets.ops.geometry import Geometry
 
 MIN_CHANNELS = 16
-"""Channels that one convolution of the loop has at least, where the input has as many."""
+"""The fewest channels of one convolution of the loop, if the input has as many."""
 
 
 def applies(map_: str, geometry: Geometry) -> bool:
-    """Return whether it computes a map of this geometry."""
+    """Return whether this formulation can compute a map of this geometry."""
     return geometry.groups > 1
 
 
@@ -33,9 +33,9 @@ def per_product(geometry: Geometry) -> Geometry:
 
 
 def merged_groups(geometry: Geometry) -> int:
-    """Return how many groups remain when thin ones are merged."""
+    """Return how many groups remain when groups of few channels are merged."""
     g = geometry
-    # As many as leave `MIN_CHANNELS` input channels to each, or a single one.
+    # The most for which each has at least `MIN_CHANNELS` input channels, or a single one.
     return max(n for n in range(1, g.groups + 1) if g.groups % n == 0 and (g.channels >= n * MIN_CHANNELS or n == 1))
 
 

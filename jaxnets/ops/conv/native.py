@@ -1,7 +1,7 @@
 """Convolution and its gradients by XLA's own convolution, always of channels-last arrays.
 
-JAX's gradients use other layouts. Outside loops XLA transposes them; inside `lax.scan` it does not, and takes its
-slowest CPU routine, 10 to 60 times slower. Written in a single layout the gradients are as fast in a loop as outside.
+JAX's gradients use other layouts. Outside loops XLA transposes them; inside `lax.scan` it does not, and uses its
+slowest CPU routine, 10 to 60 times slower. In a single layout, the gradients are as fast in a loop as outside.
 """
 
 import jax
@@ -12,7 +12,7 @@ from jaxnets.ops.geometry import Geometry
 
 
 def applies(map_: str, geometry: Geometry) -> bool:
-    """Return whether it computes a map of this geometry."""
+    """Return whether this formulation can compute a map of this geometry."""
     return True
 
 
@@ -40,7 +40,7 @@ def to_input(dy: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
 def to_kernel(x: jax.Array, dy: jax.Array, geometry: Geometry) -> jax.Array:
     """Return the kernel gradient: a convolution of the input with `dy`, which sums over the batch."""
     g = geometry
-    # The batch takes the place of the channels, as the axis that is summed over: x as (channels, *spatial, batch),
+    # The batch replaces the channels as the axis that is summed over: x as (channels, *spatial, batch),
     # dy as (*out, batch, features).
     lhs, rhs = jnp.moveaxis(x, (0, -1), (-1, 0)), jnp.moveaxis(dy, 0, -2)
     # dy is a kernel dilated by the stride, and moves in steps of the dilation. Padding, which crops where it is

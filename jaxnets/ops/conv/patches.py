@@ -1,13 +1,13 @@
 """Convolution and its gradients as one matrix product each, of patches of the input and the kernel.
 
-The patch of an output position holds what its window sees. Multiplied by the kernel as a matrix, it gives the features
-there. Few features are too few columns for a fast product, and patches repeat each input once per element of the
-window. So with few channels, one patch may serve a `block` of neighboring positions along the last axis. The matrix
+The patch of an output position holds the input under its window. Multiplied by the kernel as a matrix, it gives the
+features there. Few features are too few columns for a fast product, and patches repeat each input once per element of
+the window. So with few channels, a `block` of neighboring positions along the last axis may share one patch. The matrix
 then holds one shifted copy of the kernel for each of them, between zeros:
 
     [y₀ y₁] = [x₀ x₁ x₂ x₃] · [w₀ 0; w₁ w₀; w₂ w₁; 0 w₂]    (a window of 3, a block of 2)
 
-This multiplies zeros and is faster anyway: LeNet-5's first convolution runs 3 to 4 times as fast with a block of 4.
+This multiplies by zeros, but is still faster: LeNet-5's first convolution is 3 to 4 times as fast with a block of 4.
 """
 
 import math
@@ -23,11 +23,11 @@ FAST_COLUMNS = 24
 """Columns that a matrix needs for a product at full speed."""
 
 FEW_CHANNELS = 8
-"""With at most this many channels, patches win: XLA's own convolution is slow there."""
+"""With at most this many channels, patches are faster than XLA's own convolution."""
 
 
 def applies(map_: str, geometry: Geometry) -> bool:
-    """Return whether it computes a map of this geometry."""
+    """Return whether this formulation can compute a map of this geometry."""
     return geometry.groups == 1
 
 
@@ -41,7 +41,7 @@ def forward(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
 def to_input(dy: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     """Return the input gradient: the gradient of each patch, added up where patches overlap."""
     g, size = geometry, block(geometry)
-    # Only windows at every position overlap in all; anything else goes phase by phase.
+    # Anything but windows at every position is computed phase by phase.
     if not g.unit_stride:
         return phases.to_input(dy, kernel, g)
     x = jax.ShapeDtypeStruct((len(dy), *g.spatial, g.channels), dy.dtype)
@@ -69,12 +69,12 @@ def cut(x: jax.Array, geometry: Geometry) -> jax.Array:
     g, x, size = geometry, padded(x, geometry), block(geometry)
     if size == 1:
         return jnp.concatenate([under(x, g, element) for element in elements(g.window)], -1)
-    # Split the last axis into pieces as long as the step between blocks: a block sees its own piece and some that
-    # follow, so its patch is a concatenation of contiguous pieces.
+    # Split the last axis into pieces as long as the step between blocks: a block reads its own piece and some of the
+    # next ones, so its patch is a concatenation of contiguous pieces.
     step, count, width = size * g.stride[-1], g.out[-1] // size, reach(g, size)
-    # How many pieces one block sees, the last one in part.
+    # How many pieces one block reads, the last one in part.
     pieces = -(-width // step)
-    # Zeros up to the last piece of the last block; negative, and so cropped, if windows end before the array does.
+    # Zeros up to the last piece of the last block; negative, which crops, if windows end before the array does.
     missing = (count + pieces - 1) * step - x.shape[-2]
     x = lax.pad(x, jnp.zeros((), x.dtype), [(0, missing * (axis == x.ndim - 2), 0) for axis in range(x.ndim)])
     # (batch, *padded[:-1], pieces, step · channels)
@@ -113,7 +113,7 @@ def block(geometry: Geometry) -> int:
 
 
 def reach(geometry: Geometry, block: int) -> int:
-    """Return how many columns the windows of a block see."""
+    """Return how many columns the windows of a block cover."""
     return (block - 1) * geometry.stride[-1] + geometry.reach[-1]
 
 

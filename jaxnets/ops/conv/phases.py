@@ -1,8 +1,8 @@
 """The input gradient of a strided convolution, which is a transposed convolution, phase by phase.
 
 dx[i] = Σ_j dy[(i + low − j · dilation) / stride] w[j], over the j for which the division is exact. XLA inserts zeros
-between the elements of `dy` and convolves them too. Here one matrix product without zeros multiplies every `dy` by the
-whole kernel first. With i = stride · q + r, element j of the window takes `dy` at
+between the elements of `dy` and convolves them too. Here a single matrix product without zeros first multiplies every
+`dy` by the whole kernel. With i = stride · q + r, element j of the window reads `dy` at
 q + (r + low − j · dilation) / stride, so its offset from q is the same for all q. Each phase r is therefore a sum of
 shifted slices of the product, and the phases are interleaved.
 """

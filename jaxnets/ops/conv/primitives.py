@@ -1,10 +1,10 @@
 """Convolution and its gradients as three primitives, each the transpose of the others.
 
-⟨dy, conv(x, w)⟩ is linear in each of x, w and dy. Its gradient by one of them is a bilinear map of the other two: the
-output, of x and w; the input gradient, of dy and w; the kernel gradient, of x and dy. As primitives that are each
-other's transposes, the three maps have derivatives of any order in forward and reverse mode; `jax.custom_vjp` would
-rule out forward mode. When a map is lowered, the platform determines the formulation. The parameter `jaxpr` of each
-primitive holds the plain operations that it stands for, for code that analyzes programs.
+⟨dy, conv(x, w)⟩ is linear in each of x, w and dy. Its gradient with respect to one of them is a bilinear map of the
+other two: the output, of x and w; the input gradient, of dy and w; the kernel gradient, of x and dy. As primitives that
+are each other's transposes, the three maps have derivatives of any order in forward and reverse mode; `jax.custom_vjp`
+would rule out forward mode. When a map is lowered, the platform determines the formulation. The parameter `jaxpr` of
+each primitive holds the equivalent plain operations, for code that analyzes programs.
 """
 
 from dataclasses import replace
@@ -29,14 +29,14 @@ def bind(map_: Map, left: jax.Array, right: jax.Array, geometry: Geometry, form:
 
     Args:
         map_: "forward" of x and w, "to_input" of dy and w, or "to_kernel" of x and dy.
-        left: the first operand. Both operands may have another axis in front, over independent pairs: the result of
+        left: the first operand. Both operands may have another leading axis, over independent pairs: the result of
             `vmap` over both.
         right: the second operand.
-        geometry: of the convolution.
+        geometry: the geometry of the convolution.
         form: the formulation on CPU; the fastest by measurement if `None`.
     """
     left, right = match_varying(left, right)
-    # Shapes and dtypes are all that the cache of jaxprs compares.
+    # The cache of jaxprs compares only shapes and dtypes.
     operands = ((x.shape, str(x.dtype)) for x in (left, right))
     jaxpr = _plain_jaxpr(map_, geometry, _stacked(left, geometry), *operands)
     return _primitives[map_].bind(left, right, geometry=geometry, form=form, jaxpr=jaxpr)
@@ -74,20 +74,20 @@ def _elsewhere(map_: Map, left: jax.Array, right: jax.Array, *, geometry: Geomet
 
 
 def _batched(map_: Map, operands: Any, axes: Any, *, geometry: Geometry, form: Form | None, jaxpr: Any) -> Any:
-    """Batch a map: as a longer batch or more features where one operand is shared, else as stacked pairs."""
+    """Batch a map: as a longer batch or more features where one operand is shared, otherwise as stacked pairs."""
     (left, right), (left_axis, right_axis) = operands, axes
     size: int = left.shape[left_axis] if left_axis is not None else right.shape[right_axis]
-    # The rank without the new axis shows whether a pair's axis is there already.
+    # The rank without the new axis shows whether there is an axis of pairs already.
     already_stacked = right.ndim - (right_axis is not None) == len(geometry.window) + 3
 
-    # A shared kernel: the new axis joins the batch. The kernel gradient sums over the batch, so not there.
+    # A shared kernel: the new axis joins the batch, except in the kernel gradient, which sums over the batch.
     if left_axis is not None and right_axis is None and not already_stacked and map_ != "to_kernel":
         left = jnp.moveaxis(left, left_axis, 0)
         # (size, batch, ...) → (size · batch, ...)
         y = bind(map_, left.reshape(-1, *left.shape[2:]), right, geometry, form)
         return y.reshape(size, -1, *y.shape[1:]), 0
 
-    # A shared input: the new axis joins the features. The input gradient sums over features, so not there.
+    # A shared input: the new axis joins the features, except in the input gradient, which sums over features.
     joins_features = map_ != "to_input" and geometry.groups == 1
     if left_axis is None and right_axis is not None and not already_stacked and joins_features:
         right = jnp.moveaxis(right, right_axis, -2)
@@ -111,7 +111,7 @@ def _batched(map_: Map, operands: Any, axes: Any, *, geometry: Geometry, form: F
 
 def _primitive(map_: Map) -> Primitive:
     primitive = Primitive(f"conv_{map_}")
-    # Evaluation outside of jit: `conv` is jitted, so only under `jax.disable_jit`.
+    # Evaluation outside of jit, which happens only under `jax.disable_jit`, as `conv` is jitted.
     primitive.def_impl(partial(_elsewhere, map_))
     primitive.def_abstract_eval(_abstract)
     batching.primitive_batchers[primitive] = partial(_batched, map_)
@@ -122,7 +122,7 @@ def _primitive(map_: Map) -> Primitive:
 
 _primitives = {map_: _primitive(map_) for map_ in MAPS}
 
-# The transposes of each map by its two operands, given the cotangent `ct` and the other operand.
+# The transposes of each map with respect to its two operands, given the cotangent `ct` and the other operand.
 ad.defbilinear(
     _primitives["forward"],
     lambda ct, x, kernel, *, geometry, form, jaxpr: bind("to_input", ct, kernel, geometry, form),

@@ -1,7 +1,7 @@
-"""Convolution with windows at every position, and its kernel gradient: patches along one axis, shifts along others.
+"""Convolution with windows at every position, and its kernel gradient: patches along one axis, shifts along the others.
 
 Full patches repeat the input once for each element of the window. Here only the last axis is cut into patches. One
-matrix product with the whole kernel gives what each position adds to the outputs along the other axes; these parts are
+matrix product with the whole kernel gives what each position adds to the outputs along the other axes; these terms are
 shifted and added:
 
     y[i, j] = Σ_a z_a[i + a, j],    z_a[i, j] = Σ_{b, c} x[i, j + b, c] w[a, b, c]
@@ -41,7 +41,7 @@ def forward(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
 
 
 def to_input(dy: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
-    """Return the input gradient, which is itself such a convolution, of the flipped kernel."""
+    """Return the input gradient, which is also such a convolution, with the flipped kernel."""
     return forward(dy, flipped(kernel), geometry.transposed())
 
 
@@ -52,7 +52,7 @@ def to_kernel(x: jax.Array, dy: jax.Array, geometry: Geometry) -> jax.Array:
     shifted = []
     for element in elements(g.window[:-1]):
         sizes = zip(patches.shape[1:-2], g.out, element, g.dilation)
-        # dy at the padded positions that this row of the window sees: (batch, *padded, out, features)
+        # dy at the padded positions that this row of the window reads: (batch, *padded, out, features)
         edges = [(index * d, n - out - index * d, 0) for n, out, index, d in sizes]
         shifted.append(lax.pad(dy, zero, ((0, 0, 0), *edges, (0, 0, 0), (0, 0, 0))))
     # (batch, *padded, out, rows · features)

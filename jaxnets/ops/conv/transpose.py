@@ -21,9 +21,9 @@ def conv_transpose(
 ) -> jax.Array:
     """Apply the transpose of a convolution: add each input, times the kernel, to a window of the output.
 
-    This is the linear transpose of `conv` with the same stride, padding and dilation: the gradient of `conv` by its
-    input. With a stride, XLA inserts zeros into the input and convolves them too, which is slow on CPU; there
-    `ops.conv.phases` avoids them, except in a depthwise convolution.
+    This is the linear transpose of `conv` with the same stride, padding and dilation: the gradient of `conv` with
+    respect to its input. With a stride, XLA inserts zeros into the input and convolves them too, which is slow on CPU;
+    there `ops.conv.phases` avoids them, except in a depthwise convolution.
 
     Args:
         x: `(batch, *spatial, channels)`, floating.
@@ -47,7 +47,7 @@ def conv_transpose(
     # (*window, features / groups, channels)
     kernel = jnp.swapaxes(kernel, -2, -1)
     geometry = Geometry(out, window, features, x.shape[-1], stride, padding, dilation, groups)
-    # An output_padding of a stride or more makes space for further windows, over zeros.
+    # An output_padding of at least the stride makes space for further windows, over zeros.
     added = [(0, windows - n) for windows, n in zip(geometry.out, spatial, strict=True)]
     return bind("to_input", jnp.pad(x, ((0, 0), *added, (0, 0))), kernel, geometry, None)
 
