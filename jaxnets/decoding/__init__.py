@@ -1,4 +1,4 @@
-"""Write sequences with a trained network: sampling, greedy decoding, beam search."""
+"""Generation of sequences by a trained network: sampling, greedy decoding, beam search."""
 
 from jaxnets.decoding.beam_search import beam_search
 from jaxnets.decoding.greedy import Decoded, greedy

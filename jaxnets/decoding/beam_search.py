@@ -1,4 +1,4 @@
-"""Beam search: decode an encoder–decoder with several hypotheses at a time."""
+"""Beam search: decoding of an encoder–decoder with several hypotheses at a time."""
 
 from typing import Any
 
@@ -26,23 +26,23 @@ def beam_search(
     """Decode targets by keeping, at each step, the `beam` most probable of all one-token extensions.
 
     A hypothesis that reaches the end token is complete; it keeps its place in the beam, so fewer are extended. The
-    search ends when all are complete, or at `max_length`. Then all hypotheses, cut-off ones too, are ranked by
-    log p / n^α over their n tokens, the end token included. A beam of 1 is `greedy`; a beam as large as the number of
+    search ends when all are complete, or at `max_length`. Then all hypotheses, including truncated ones, are ranked by
+    log p / n^α over their n tokens, including the end token. A beam of 1 is `greedy`; a beam as large as the number of
     possible targets finds the most probable one. The loop is one compiled `while_loop`.
 
     Args:
         net: as for `greedy`.
         params: the network's parameters.
         state: the network's state.
-        source: a batch of sources, as the network takes them.
+        source: a batch of sources, in the form that the network takes.
         beam: the number of hypotheses, at least 1.
-        max_length: the largest number of tokens, with the end token.
+        max_length: the largest number of tokens, including the end token.
         start: the token that the decoder reads first.
         end: the token that ends a target.
         length_penalty: α ≥ 0. 0 favors short targets, 1 ranks by the mean log-probability of a token. May be traced.
 
     Raises:
-        NetError: as `greedy` does, and for `beam` < 1 or α < 0.
+        NetError: as in `greedy`, and for `beam` < 1 or α < 0.
 
     Sutskever, Vinyals and Le, "Sequence to Sequence Learning with Neural Networks" (2014), section 3.2; Wu et al.,
     "Google's Neural Machine Translation System" (2016), section 7, for dividing by a power of the length.
@@ -90,7 +90,7 @@ def _beam_search(
         only_end = jnp.where(jnp.arange(size) == end, 0, -jnp.inf).astype(log_probs.dtype)[None, None]
         # log p of each extension: (batch, beam, vocabulary)
         totals = scores[..., None] + jnp.where(ended[..., None], only_end, log_probs)
-        # Complete hypotheses keep their place in the beam: they outrank all others here, whatever their score.
+        # Complete hypotheses keep their place in the beam: here they outrank all others, whatever their score.
         rank = jnp.where(ended[..., None] & (totals > -jnp.inf), jnp.inf, totals)
 
         # The best of all beam · vocabulary extensions; an index is parent · vocabulary + token. All (batch, beam).
@@ -110,7 +110,7 @@ def _beam_search(
     carry = jax.tree.map(lambda leaf: jnp.repeat(leaf, beam, axis=0), carry)
     tokens = jnp.full((batch, beam, max_length), end, jnp.int32)
     log_probs = jax.eval_shape(lambda: step(decoder, params, state, tokens[..., 0].reshape(-1), carry, start, end)[0])
-    # The search starts from a single hypothesis, the empty one: else all `beam` would be extended alike.
+    # The search starts from a single empty hypothesis: several would all be extended in the same way.
     scores = jnp.where(jnp.arange(beam) == 0, 0, -jnp.inf).astype(log_probs.dtype)[None].repeat(batch, axis=0)
     first = (jnp.zeros((), jnp.int32), tokens, scores, jnp.zeros((batch, beam), bool), carry)
     _, tokens, scores, _, _ = jax.lax.while_loop(is_unfinished, extend, first)

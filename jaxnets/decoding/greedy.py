@@ -12,15 +12,15 @@ from jaxnets.core.net import Net, Params, State, apply_child
 
 
 class Decoded(NamedTuple):
-    """Decoded targets, as `jn.Padded(tokens, lengths)` takes them, and their log-probabilities.
+    """Decoded targets, the arguments of `jn.Padded(tokens, lengths)`, and their log-probabilities.
 
     Attributes:
         tokens: `(batch, max_length)` from `greedy`, `(batch, beam, max_length)` from `beam_search`, best first. The end
             token fills each row up to `max_length`.
         lengths: `(batch,)` or `(batch, beam)`, the number of tokens before the end token; `max_length` for a target
             without one.
-        log_probabilities: `(batch,)` or `(batch, beam)`, Σ_t log p(y_t | x, y_1 … y_{t-1}) with the end token's term;
-            −∞ for the empty places of a beam that is larger than the number of targets.
+        log_probabilities: `(batch,)` or `(batch, beam)`, Σ_t log p(y_t | x, y_1 … y_{t-1}) including the end token's
+            term; −∞ for the empty places of a beam that is larger than the number of targets.
     """
 
     tokens: jax.Array
@@ -38,8 +38,8 @@ def greedy(net: Net, params: Params, state: State, source: Any, *, max_length: i
             `(logits, carry)`; for example `jn.models.encoder_decoder`.
         params: the network's parameters.
         state: the network's state.
-        source: a batch of sources, as the network takes them.
-        max_length: the largest number of tokens, with the end token.
+        source: a batch of sources, in the form that the network takes.
+        max_length: the largest number of tokens, including the end token.
         start: the token that the decoder reads first.
         end: the token that ends a target.
 
@@ -83,7 +83,7 @@ def step(
     """Read one token `(rows,)`; return log p of the next one, `(rows, vocabulary)`, and the new carry."""
     # A sequence of length 1: tokens (rows, 1), logits (rows, 1, vocabulary).
     (logits, carry), _ = decoder.apply(params, state, (tokens[:, None], carry))
-    # Only the logits tell the size of the vocabulary.
+    # Only the logits show the size of the vocabulary.
     size = logits.shape[-1]
     for name, token in (("start", start), ("end", end)):
         if not 0 <= token < size:

@@ -27,8 +27,8 @@ def sample(
 ) -> jax.Array:
     """Continue prompts by drawing each token from p_k ∝ exp(o_k / τ), given all tokens before it.
 
-    o are the network's logits and τ is the temperature. Each example continues after its own last real token. Token t
-    of example i is drawn with `fold_in(fold_in(key, i), t)`, so a text does not depend on its neighbors in the batch.
+    o are the network's logits and τ is the temperature. Each example continues after its last real token. Token t of
+    example i is drawn with `fold_in(fold_in(key, i), t)`, so a text does not depend on the others in the batch.
     The loop is one compiled scan. The function can be jitted, and mapped over keys, temperatures and parameters.
 
     Args:
@@ -46,8 +46,8 @@ def sample(
         The tokens after the prompts, `(batch, steps)` int32.
 
     Raises:
-        NetError: for an empty prompt or a token out of range where they are known, a negative temperature,
-            `top_k` outside 1 … vocabulary, no key, or a network that does not return `(logits, carry)`.
+        NetError: for an empty prompt or a token out of range, if known; a negative temperature; `top_k` outside
+            1 … vocabulary; no key; or a network that does not return `(logits, carry)`.
 
     Graves, "Generating Sequences With Recurrent Neural Networks" (2013); Fan et al. (2018) for top-k.
 
@@ -121,7 +121,7 @@ def _draw(keys: Key, logits: jax.Array, temperature: jax.Array, top_k: int | Non
         # Mask all but the k largest with −∞.
         values, places = jax.lax.top_k(logits, top_k)
         logits = jnp.put_along_axis(jnp.full_like(logits, -jnp.inf), places, values, axis=-1, inplace=False)
-    # The largest logit becomes 0, which stays 0 however small the temperature is.
+    # The largest logit becomes 0, and remains 0 however small the temperature is.
     shifted = logits - logits.max(axis=-1, keepdims=True)
     # At temperature 0 the draw is discarded; dividing by 1 keeps it free of NaN.
     scale = jnp.where(temperature > 0, temperature, 1).astype(shifted.dtype)
