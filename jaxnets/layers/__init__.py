@@ -1,4 +1,4 @@
-"""Layers: the leaves of every network."""
+"""Layers: networks without children."""
 
 from jaxnets.layers.cells import Cell, LSTMCarry, gru_cell, lstm_cell, rnn_cell
 from jaxnets.layers.conv import conv, conv_transpose, depthwise_conv

@@ -24,10 +24,10 @@ Carry = Any  # a pytree of arrays, batch axis first
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Cell(Value):
-    """One step of a recurrence, as pure functions; `jn.recurrent(cell)` makes a network of it.
+    """One step of a recurrence, as pure functions; `jn.recurrent(cell)` makes a network from it.
 
-    The memory of a cell, its carry, is data that goes in and out, not a network's state: a pytree of arrays, batch axis
-    first, whose structure, shapes and dtypes a step preserves.
+    The memory of a cell, its carry, is an input and output, not part of a network's state: a pytree of arrays, batch
+    axis first, whose structure, shapes and dtypes a step preserves.
 
     Attributes:
         init: `(key, x) -> params` for the input `(batch, in)` of one step; only its shape and dtype are read.
@@ -62,7 +62,7 @@ class Cell(Value):
 
     @cached_property
     def ingredients(self) -> Ingredients:
-        """What equality compares: the constructor and its arguments, or the functions if those are unknown."""
+        """The key by which cells are compared: constructor and arguments, or the functions if these are unknown."""
         if self.constructor is None:
             return Ingredients(self.init, self.step, self.initial_carry, self.features, self.scan)
         return Ingredients(self.constructor, self.arguments)
@@ -72,9 +72,9 @@ class Cell(Value):
 
 
 class Part(NamedTuple):
-    """A parameter of several gates side by side: how one gate is drawn, its shape, and how many there are.
+    """A parameter of several gates, concatenated: the initializer and shape of one gate, and the number of gates.
 
-    A length of `IN` in the shape is the width of the input.
+    A length of `IN` in the shape stands for the width of the input.
     """
 
     init: Initializer
@@ -94,7 +94,7 @@ class LSTMCarry(NamedTuple):
     """The carry of an LSTM: c, in float32 or wider, and h, in the dtype of the input.
 
     Attributes:
-        cell: c, `(batch, features)`. It is a sum over all steps, too long for the precision of bfloat16.
+        cell: c, `(batch, features)`. It is a sum over all steps, for which bfloat16 is not precise enough.
         hidden: h, `(batch, features)`, which is also the output.
     """
 
@@ -161,24 +161,24 @@ def lstm_cell(
     bias_init: Initializer = _ZEROS,
     peephole_init: Initializer = _ZEROS,
 ) -> Cell:
-    """Keep a cell state c behind an input gate i, a forget gate f and an output gate o: long short-term memory.
+    """Update a cell state c through an input gate i, a forget gate f and an output gate o: long short-term memory.
 
     i = σ(x W_i + h U_i + b_i), f and o in the same way, g = tanh(x W_g + h U_g + b_g), with the logistic function σ;
-    c' = f c + i g, h' = o tanh(c'). With peepholes, i and f also see c, and o sees c', elementwise: i = σ(… + p_i c),
-    f = σ(… + p_f c), o = σ(… + p_o c').
+    c' = f c + i g, h' = o tanh(c'). With peepholes, i and f also read c, and o reads c', elementwise:
+    i = σ(… + p_i c), f = σ(… + p_f c), o = σ(… + p_o c').
 
     The order of the gates is i, f, g, o, as in PyTorch and Keras. PyTorch's two biases sum to `bias`.
 
     Args:
         features: width H of c and h, at least 1.
-        forget_bias: initial value of the forget gate's part of `bias`, in place of `bias_init`. With 1, gradients pass
-            through the cell from the start. May be traced. Nothing is added at run time.
-        peepholes: whether the gates see the cell state.
+        forget_bias: initial value of the forget gate's part of `bias`, in place of `bias_init`. With 1, gradients flow
+            through the cell from the start. May be traced. It is not added at run time.
+        peepholes: whether the gates read the cell state.
         use_bias: whether to add `bias`.
         kernel_init: initializer of each gate's W.
         recurrent_init: initializer of each gate's U.
-        bias_init: initializer of b of i, g and o.
-        peephole_init: initializer of p; with zeros, training starts as without peepholes.
+        bias_init: initializer of b for i, g and o.
+        peephole_init: initializer of p; with zeros, training starts as if without peepholes.
 
     Returns:
         A cell whose carry is `LSTMCarry(cell, hidden)`, with parameters `kernel` `(in, 4 H)`,
@@ -216,7 +216,7 @@ def lstm_cell(
         i, f, g, o = jnp.split(z.astype(c.dtype), 4, axis=-1)
         # (3, 1, H)
         p = params["peephole"].astype(c.dtype)[:, None] if peepholes else None
-        # The input and forget gates see the old c, the output gate the new one.
+        # The input and forget gates read the old c, the output gate the new one.
         if p is not None:
             i, f = i + p[0] * c, f + p[1] * c
         c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
@@ -226,7 +226,7 @@ def lstm_cell(
         return LSTMCarry(c, h), h
 
     def carry(hidden: Any) -> LSTMCarry:
-        # c is a sum over all steps: float32 at least.
+        # c is a sum over all steps: float32 or wider.
         wide = hidden.dtype if jnp.finfo(hidden.dtype).bits >= 32 else jnp.float32
         return LSTMCarry(jax.ShapeDtypeStruct(hidden.shape, wide), hidden)
 
@@ -243,15 +243,15 @@ def gru_cell(
     recurrent_init: Initializer = _ORTHOGONAL,
     bias_init: Initializer = _ZEROS,
 ) -> Cell:
-    """Interpolate between the previous output and a new one by an update gate z: h' = (1 - z) n + z h.
+    """Interpolate between the previous output h and a new one n with an update gate z: h' = (1 - z) n + z h.
 
     r = σ(x W_r + h U_r + b_r) and z = σ(x W_z + h U_z + b_z), with the logistic function σ. The reset gate r acts after
     the product with U, n = tanh(x W_n + b_n + r (h U_n + b')), as in cuDNN, PyTorch and Keras, or before it,
     n = tanh(x W_n + (r h) U_n + b_n).
 
-    Here z = 1 keeps the old h, as in Cho et al., PyTorch and Keras; in Chung et al. (2014) z = 1 takes the new one. The
-    order of the gates is r, z, n, as in PyTorch; in Keras it is z, r, n. PyTorch's two biases sum to `bias` for r and
-    z, and are `bias` and `recurrent_bias` for n.
+    Here z = 1 keeps the old h, as in Cho et al., PyTorch and Keras; in Chung et al. (2014) z = 1 replaces it. The order
+    of the gates is r, z, n, as in PyTorch; in Keras it is z, r, n. PyTorch's two biases sum to `bias` for r and z, and
+    are `bias` and `recurrent_bias` for n.
 
     Args:
         features: width H of h, at least 1.
@@ -361,7 +361,7 @@ def make_cell(
 
     def scan_fn(params: Params, carried: Carry, x: Any, mask: Any, *, reverse: bool, unroll: int) -> Any:
         assert recurrence is not None
-        # x is (time, batch, in); a step sees (batch, in).
+        # x is (time, batch, in); a step gets (batch, in).
         params, carried = checked(params, carried, jax.ShapeDtypeStruct(x.shape[1:], x.dtype))
         return recurrent_scan(recurrence, params, carried, x, mask, reverse=reverse, unroll=unroll)
 

@@ -54,7 +54,7 @@ def conv(
             this is PyTorch's `padding=kernel_size // 2`. For stride 2 it is not: for a kernel of 3 over an even axis
             "SAME" pads (0, 1), and `padding=1` pads (1, 1).
         dilation: the step between elements of the kernel.
-        groups: the number of groups that channels and features are split into; each group of features sees one group
+        groups: the number of groups that channels and features are split into; each group of features reads one group
             of channels.
         use_bias: whether to add a bias; not needed before a batch norm.
         kernel_init: initializer of `kernel`. LeCun normal, variance 1/(kernel size · channels / groups), suits linear,
@@ -69,7 +69,7 @@ def conv(
         kernel.
 
     Raises:
-        NetError: for settings out of range or for different numbers of axes, input of another rank, integer input,
+        NetError: for settings out of range or with different numbers of axes, input of another rank, integer input,
             input smaller than the kernel, channels or features not divisible by `groups`, or parameters made for
             another number of channels.
 
@@ -101,7 +101,7 @@ def depthwise_conv(
     kernel_init: Initializer = jax.nn.initializers.lecun_normal(),
     bias_init: Initializer = jax.nn.initializers.zeros,
 ) -> Net:
-    """Convolve each channel on its own: `conv` with as many groups as the input has channels.
+    """Convolve each channel separately: `conv` with as many groups as the input has channels.
 
     Args:
         kernel_size: as for `conv`.
@@ -118,7 +118,7 @@ def depthwise_conv(
         `kernel` `(*kernel_size, 1, channels · multiplier)` and `bias` `(channels · multiplier,)`.
 
     Raises:
-        NetError: as `conv`.
+        NetError: as in `conv`.
 
     Howard et al., "MobileNets: Efficient Convolutional Neural Networks for Mobile Vision Applications" (2017).
 
@@ -148,8 +148,8 @@ def conv_transpose(
 ) -> Net:
     """Add the kernel, scaled by each position of the input, to the output, and add a bias: learned upsampling.
 
-    y[i·stride + j·dilation − padding, o] += Σ_c x[i, c] kernel[j, c, o]. It is the transpose of a convolution with the
-    same settings, with the values of PyTorch's `ConvTranspose1d`, `2d` and `3d`.
+    y[i·stride + j·dilation − padding, o] += Σ_c x[i, c] kernel[j, c, o]. This is the transpose of a convolution with
+    the same settings, with the values of PyTorch's `ConvTranspose1d`, `2d` and `3d`.
 
     Args:
         features: channels of the output, at least 1, divisible by `groups`.
@@ -159,7 +159,7 @@ def conv_transpose(
             this padding: an integer for both sides of every axis, a tuple with an integer or with `(before, after)`
             for each axis, "VALID" for 0, or "SAME" for an output of n · stride positions.
         output_padding: how many positions to add at the end of each axis, fewer than stride or dilation. It selects one
-            of the sizes that a strided `conv` maps to n. Must be 0 with "SAME".
+            of the sizes that a strided `conv` maps to n. It must be 0 with "SAME".
         dilation: the step in the output between elements of the kernel.
         groups: the number of groups that channels and features are split into.
         use_bias: whether to add a bias.
@@ -174,9 +174,9 @@ def conv_transpose(
         nothing is flipped.
 
     Raises:
-        NetError: for settings out of range or for different numbers of axes, input of another rank, integer input, more
-            padding than output, channels or features not divisible by `groups`, or parameters made for
-            another number of channels.
+        NetError: for settings out of range or with different numbers of axes, input of another rank, integer input,
+            more padding than output, channels or features not divisible by `groups`, or parameters made for another
+            number of channels.
 
     Dumoulin and Visin, "A guide to convolution arithmetic for deep learning" (2016), section 4.
 

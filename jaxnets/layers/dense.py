@@ -69,15 +69,15 @@ def maxout(
 ) -> Net:
     """Take the maximum of several affine maps, along the last axis: y_f = max_k (x W_k + b_k)_f.
 
-    Maxout is a layer and an activation in one: it can learn any convex piecewise linear activation with `pieces`
-    pieces. Of pieces that tie, the first receives the gradient.
+    Maxout is both a layer and an activation: it can learn any convex piecewise linear activation with `pieces` pieces.
+    If pieces are equal, the first gets the gradient.
 
     Args:
         features: width of the output, at least 1.
         pieces: number of affine maps, at least 1.
         use_bias: whether to add `b`.
-        kernel_init: initializer of each `W_k` on its own.
-        bias_init: initializer of each `b_k` on its own.
+        kernel_init: initializer of each `W_k`.
+        bias_init: initializer of each `b_k`.
 
     Returns:
         A network from `(batch, ..., in)` to `(batch, ..., features)`, of any floating dtype, with parameters `kernel`
@@ -103,7 +103,7 @@ def maxout(
         return {"kernel": kernel} | ({"bias": (pieces, features)} if use_bias else {})
 
     def each_piece(init: Initializer, axis: int) -> Initializer:
-        # Each piece is drawn on its own, so that its fan-in is `in`.
+        # Each piece is drawn separately, so that its fan-in is `in`.
         def draw(key: jax.Array, shape: Any, dtype: Any = None, out_sharding: Any = None) -> jax.Array:
             one = shape[:axis] + shape[axis + 1 :]
             return jnp.stack([init(each, one, dtype) for each in jax.random.split(key, pieces)], axis)
@@ -133,12 +133,12 @@ def affine(
         product: `(x, kernel) -> y`, linear in both.
         kernel_init: initializer of `kernel`.
         bias_init: initializer of `bias`.
-        finish: what is done last, without parameters.
+        finish: a function applied last, without parameters.
     """
     inits = {"kernel": kernel_init, "bias": bias_init}
 
     def init(key: jax.Array, x: Any) -> Params:
-        # Each has its own key, whether there is a bias or not.
+        # The kernel's key does not depend on whether there is a bias.
         keys = dict(zip(inits, jax.random.split(key), strict=True))
         return {name: inits[name](keys[name], shape, param_dtype(x)) for name, shape in shapes(x).items()}
 

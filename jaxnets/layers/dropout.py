@@ -23,9 +23,9 @@ Shape = tuple[int, ...]
 def dropout(rate: float | jax.Array, *, broadcast_axes: Sequence[int] = ()) -> Net:
     """Set each value to zero with probability `rate` in training, and scale up the others, so that E[y] = x.
 
-    In training y = x · m / (1 - rate), where m = 1 with probability 1 - rate, else 0; in evaluation y = x. Draws have
-    24 bits: `rate` is rounded to a multiple of 2⁻²⁴, at most 1 - 2⁻²⁴, in the mask and in the scale, so E[y] = x is
-    exact.
+    In training y = x · m / (1 - rate), where m is 1 with probability 1 - rate, otherwise 0; in evaluation y = x. Draws
+    have 24 bits: `rate` is rounded to a multiple of 2⁻²⁴, at most 1 - 2⁻²⁴, in both the mask and the scale, so
+    E[y] = x is exact.
 
     Args:
         rate: probability of dropping a value, in [0, 1). May be traced. A known rate of 0 draws nothing and needs no
@@ -64,8 +64,8 @@ def dropout(rate: float | jax.Array, *, broadcast_axes: Sequence[int] = ()) -> N
 def spatial_dropout(rate: float | jax.Array) -> Net:
     """Set whole channels of an example to zero with probability `rate` in training, and scale up the others.
 
-    It is `dropout(rate)` with one draw for all positions of a channel: neighboring positions of a feature map are
-    strongly correlated, so dropping single ones removes little information.
+    This is `dropout(rate)` with one draw for all positions of a channel: neighboring positions of a feature map are
+    strongly correlated, so dropping single positions removes little information.
 
     Args:
         rate: probability of dropping a channel, in [0, 1). May be traced.
@@ -115,10 +115,10 @@ def _dropout(rate: Any, shared: Callable[[Shape], set[int]]) -> Net:
 def masking_noise(rate: float | jax.Array) -> Net:
     """Set each value to zero with probability `rate` in training, and leave the others unchanged.
 
-    Unlike `dropout` it does not scale up: what is left is a true part of the input.
+    Unlike `dropout`, it does not scale up the remaining values.
 
     Args:
-        rate: probability of losing a value, in [0, 1). May be traced.
+        rate: probability of replacing a value, in [0, 1). May be traced.
 
     Returns:
         A network from floating values of any shape, or `Padded` sequences, to the same shape and dtype, without
@@ -147,7 +147,7 @@ def gaussian_noise(scale: float | jax.Array) -> Net:
         scale: the standard deviation, ≥ 0. May be traced.
 
     Returns:
-        A network as `masking_noise` returns.
+        A network as in `masking_noise`.
 
     Raises:
         NetError: for a negative scale, integer input, or training without a key.
@@ -168,12 +168,12 @@ def salt_and_pepper(rate: float | jax.Array, *, low: float | jax.Array = 0.0, hi
     """Set each value to the lowest or the highest value in training, each with probability `rate` / 2.
 
     Args:
-        rate: probability of losing a value, in [0, 1). May be traced.
+        rate: probability of replacing a value, in [0, 1). May be traced.
         low: the lowest value, pepper. May be traced.
         high: the highest value, salt. May be traced.
 
     Returns:
-        A network as `masking_noise` returns.
+        A network as in `masking_noise`.
 
     Raises:
         NetError: for a rate outside [0, 1), integer input, or training without a key.
@@ -199,7 +199,7 @@ def salt_and_pepper(rate: float | jax.Array, *, low: float | jax.Array = 0.0, hi
 
 
 def _chosen(key: Key, rate: float | jax.Array, x: jax.Array) -> jax.Array:
-    """Choose values at a rate: booleans of the shape of `x`."""
+    """Choose each value with probability `rate`: booleans of the shape of `x`."""
     return jax.random.bernoulli(key, jnp.asarray(rate, jnp.float32), x.shape)
 
 
@@ -215,7 +215,7 @@ def train_only(
 
     Args:
         change: `(key, values) -> values` of the same shape and dtype; `None` for the identity, which needs no key.
-        check: raises for shapes that the layer does not take.
+        check: raises an error for shapes that the layer does not accept.
     """
 
     def init(key: Key, x: Any) -> tuple[Params, State]:

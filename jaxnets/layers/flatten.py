@@ -14,7 +14,7 @@ from jaxnets.core.net import Net, Params
 def flatten(x: Any = None) -> Any:
     """Flatten all axes except the batch, in row-major order: `(batch, ...)` to `(batch, features)`.
 
-    As a layer, write it with or without a call: `jn.flatten()` is the network of this function.
+    As a layer, write it with or without a call: `jn.flatten()` returns the network of this function.
 
     Raises:
         NetError: for an input without a batch axis.

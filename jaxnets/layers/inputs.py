@@ -1,4 +1,4 @@
-"""Checks of inputs, and arrays or `Padded` sequences in and out, for layers that handle `Padded` themselves."""
+"""Checks and conversions of inputs, for layers that handle both arrays and `Padded` sequences."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def values_of(x: Any) -> Any:
 
 
 def channels_of(x: Any, name: str = "channels") -> tuple[int]:
-    """Return `(channels,)` of an input with channels last, a batch or `Padded` sequences; errors call them `name`."""
+    """Return `(channels,)` of a channels-last input, a batch or `Padded` sequences; errors call the axis `name`."""
     shape, padded = values_of(x).shape, isinstance(x, Padded)
     if len(shape) < 2 + padded:
         wanted = f"Padded values (batch, time, ..., {name})" if padded else f"(batch, ..., {name})"
@@ -44,7 +44,7 @@ def zero_padding(x: Any) -> tuple[jax.Array, jax.Array | None]:
 
 
 def like_input(y: jax.Array, x: Any) -> Any:
-    """Return an output in the dtype of the input `x`; if that is `Padded`, `Padded` with zeros for padding."""
+    """Return an output in the dtype of the input `x`; for `Padded` input, as `Padded` with zeros for padding."""
     if not isinstance(x, Padded):
         return y.astype(x.dtype)
     return Padded(Padded(y.astype(x.values.dtype), x.lengths).zeroed(), x.lengths)

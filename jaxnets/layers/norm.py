@@ -44,10 +44,10 @@ def batch_norm(
     In evaluation, mean and var are the running averages, and the state does not change. Statistics and all arithmetic
     are in float32, or in float64 for float64 input; `cast` does not change the parameters.
 
-    In a training step, and wherever else `jn.example_weights` sets them, examples count by their weights
-    w: mean = Σ w x / Σ w, var = Σ w (x - mean)² / Σ w, and n = (Σ w)² / Σ w², which is the number of examples if all
-    weights are 0 or 1. A common factor of all weights changes nothing. Examples of weight 0, such as the rows that fill
-    up an epoch's last batch, do not count. Where fewer than two values count, var is 0, y is the bias, and the running
+    In a training step, and wherever else `jn.example_weights` sets weights w, the statistics are weighted:
+    mean = Σ w x / Σ w, var = Σ w (x - mean)² / Σ w, and n = (Σ w)² / Σ w², which is the number of examples if all
+    weights are 0 or 1. A common factor of all weights has no effect. Examples of weight 0, such as the rows that fill
+    up an epoch's last batch, do not count. If fewer than two values count, var is 0, y is the bias, and the running
     averages do not change.
 
     Args:
@@ -57,18 +57,18 @@ def batch_norm(
         unbiased: whether the running variance divides by n - 1; Flax and Keras divide by n.
         use_scale: whether to multiply by `scale`.
         use_bias: whether to add `bias`.
-        scale_init: initializer of `scale`; `zeros` in the last layer of a residual body lets it start as the identity.
+        scale_init: initializer of `scale`; with `zeros` in its last layer, a residual block starts as the identity.
         bias_init: initializer of `bias`.
 
     Returns:
         A network from `(batch, ..., channels)` to the same shape and dtype, with parameters `scale` and `bias`
-        and state `mean` and `var`, all `(channels,)`. For `Padded` sequences `(batch, time, ..., channels)` only
-        the real steps count; padding becomes zeros.
+        and state `mean` and `var`, all `(channels,)`. In `Padded` sequences `(batch, time, ..., channels)` only the
+        real steps count; padding becomes zeros.
 
     Raises:
         NetError: for `decay` outside [0, 1], integer input, one value per channel in training, or parameters or state
-            made for another number of channels. (If the lengths of `Padded` sequences are traced and leave fewer than
-            two values, the running averages do not change.)
+            made for another number of channels. (If traced lengths of `Padded` sequences leave fewer than two values,
+            the running averages do not change.)
 
     Ioffe and Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate
     Shift" (2015), algorithms 1 and 2.
@@ -125,7 +125,7 @@ def layer_norm(
 ) -> Net:
     """Normalize each example over some of its axes: y = scale · (x - mean) / √(var + ε) + bias.
 
-    mean and var = Σ(x - mean)²/n are taken over `axis`. All arithmetic is in float32 or wider, and `cast` does not
+    mean and var = Σ(x - mean)²/n are computed over `axis`. All arithmetic is in float32 or wider, and `cast` does not
     change the parameters. Training and evaluation are the same.
 
     Args:
@@ -137,15 +137,15 @@ def layer_norm(
         bias_init: initializer of `bias`.
 
     Returns:
-        A network from `(batch, ...)` to the same shape and dtype, with parameters `scale` and `bias` whose shape is
-        that of the axes, in order: `(features,)` for the last one. `Padded` sequences may be normalized over any axes
-        after time; padding becomes zeros.
+        A network from `(batch, ...)` to the same shape and dtype, with parameters `scale` and `bias` of the shape of
+        the axes, in order: `(features,)` for the last one. `Padded` sequences may be normalized over any axes after
+        time; padding becomes zeros.
 
     Raises:
         NetError: for integer input, an axis that the input lacks, the batch axis (or the time axis of `Padded`
             sequences), or parameters made for another shape.
 
-    Ba, Kiros and Hinton, "Layer Normalization" (2016), equation 4; values as `torch.nn.LayerNorm`.
+    Ba, Kiros and Hinton, "Layer Normalization" (2016), equation 4; values as in `torch.nn.LayerNorm`.
 
     >>> import jax, jax.numpy as jnp
     >>> net = layer_norm()
@@ -207,14 +207,14 @@ def group_norm(
 
     Returns:
         A network from `(batch, ..., channels)` to the same shape and dtype, with parameters `scale` and `bias`
-        `(channels,)`. Of `Padded` sequences `(batch, time, ..., channels)` only the real steps count; padding
-        comes out as zeros.
+        `(channels,)`. In `Padded` sequences `(batch, time, ..., channels)` only the real steps count; padding becomes
+        zeros.
 
     Raises:
         NetError: for channels that `groups` does not divide, integer input, or parameters made for another
             number of channels.
 
-    Wu and He, "Group Normalization" (2018), equations 1 to 7; values as `torch.nn.GroupNorm`. Ulyanov, Vedaldi
+    Wu and He, "Group Normalization" (2018), equations 1 to 7; values as in `torch.nn.GroupNorm`. Ulyanov, Vedaldi
     and Lempitsky, "Instance Normalization" (2016).
 
     >>> import jax, jax.numpy as jnp
@@ -239,7 +239,7 @@ def group_norm(
         affine = _reshape_affine(params, (1,) * (values.ndim - 1) + grouped.shape[-2:])
         # All axes except the batch and the groups.
         axes = tuple(axis for axis in range(1, grouped.ndim) if axis != grouped.ndim - 2)
-        # One more axis, as channels are now two.
+        # One more axis, as channels now have two.
         mask = None if mask is None else mask[..., None]
         return normalize(grouped, **affine, epsilon=epsilon, axes=axes, mask=mask)[0].reshape(values.shape)
 
@@ -251,7 +251,7 @@ def _norm(
     shape_of: Callable[[Any], tuple[int, ...]],
     normalized: Callable[[Params, jax.Array, jax.Array | None, Any], jax.Array],
 ) -> Net:
-    """Make a stateless normalization from the shape of its parameters and `(params, values, mask, x) -> values`."""
+    """Make a stateless normalization layer of `normalized(params, values, mask, x)`, with parameters of `shape_of(x)`."""
 
     def init(key: Key, x: Any) -> tuple[Params, State]:
         return _init_affine(inits, key, shape_of(x), values_of(x)), {}
@@ -306,14 +306,14 @@ def _update_averages(
         old, new = jnp.asarray(decay, running.dtype), jnp.asarray(1 - decay, running.dtype)
         # Running averages are state: no gradient flows into them.
         value = jax.lax.stop_gradient(value).astype(running.dtype)
-        # An explicit choice keeps the averages bit for bit, where 0 · NaN would not.
+        # An explicit choice keeps the averages bit for bit; 0 · NaN would not.
         return jnp.where((n < 2) | (new == 0), running, old * running + new * value)
 
     return {name: move(state[name], batch[name]) for name in ("mean", "var")}
 
 
 def _standardize(x: jax.Array, state: State, scale: Any, bias: Any, epsilon: Any) -> jax.Array:
-    """Return y from the running averages, as evaluation does."""
+    """Return y from the running averages, as in evaluation."""
     dtype = param_dtype(x)
     factor = jax.lax.rsqrt(along_last(state["var"].astype(dtype), x) + jnp.asarray(epsilon, dtype))
     factor = factor if scale is None else factor * scale.astype(dtype)
@@ -338,7 +338,7 @@ def _init_affine(inits: Mapping[str, Initializer], key: jax.Array, shape: tuple[
 
 
 def _reshape_affine(params: Params, shape: Sequence[int]) -> dict[str, jax.Array | None]:
-    """Return the scale and the bias in `shape`, `None` where there is none."""
+    """Return the scale and the bias in `shape`, `None` for a missing one."""
     return {name: params[name].reshape(shape) if name in params else None for name in ("scale", "bias")}
 
 
@@ -352,7 +352,7 @@ def local_response_norm(
 ) -> Net:
     """Divide by the activity of neighboring channels: y_c = x_c / (bias + alpha/size · Σ x_i²)^beta.
 
-    The sum runs over the `size` channels from c - ⌊size/2⌋ to c + ⌈size/2⌉ - 1, as far as they exist. All arithmetic is
+    The sum is over the `size` channels from c - ⌊size/2⌋ to c + ⌈size/2⌉ - 1, as far as they exist. All arithmetic is
     in float32 or wider.
 
     The AlexNet paper does not divide alpha by the size: its k = 2, n = 5, α = 1e-4, β = 0.75 are
@@ -371,7 +371,7 @@ def local_response_norm(
         NetError: for `size` < 1, `alpha` < 0, `bias` ≤ 0, or integer input.
 
     Krizhevsky, Sutskever and Hinton, "ImageNet Classification with Deep Convolutional Neural Networks" (2012),
-    section 3.3; values as `torch.nn.LocalResponseNorm`.
+    section 3.3; values as in `torch.nn.LocalResponseNorm`.
 
     >>> import jax.numpy as jnp
     >>> net = local_response_norm(3, alpha=3.0, beta=1.0, bias=2.0)

@@ -47,16 +47,16 @@ def max_pool(
         padding: an integer for both sides of every axis; a tuple with an integer, or with `(before, after)`, for each
             axis; "VALID" for none; "SAME" for an output of ⌈n / stride⌉ positions (see `conv`).
         dilation: the step between elements of one window.
-        ceil_mode: whether a last window may extend past the end of the padded input. One that would start past the end
-            of the input is left out, as in PyTorch.
+        ceil_mode: whether the last window may extend past the end of the padded input. A window that would start past
+            the end of the input is left out, as in PyTorch.
 
     Returns:
         A network from `(batch, *spatial, channels)` to `(batch, *out, channels)`, of the same floating dtype, with
         out = ⌊(n + padding − dilation (kernel_size − 1) − 1) / stride⌋ + 1, or ⌈…⌉ + 1.
 
     Raises:
-        NetError: for settings out of range or for different numbers of axes, input of another rank, integer input,
-            input smaller than the window, or padding so wide that a window lies entirely in it.
+        NetError: for settings out of range or with different numbers of axes, input of another rank, integer input,
+            input smaller than the window, or padding so wide that a window is entirely in it.
 
     >>> import jax.numpy as jnp
     >>> net = max_pool(2)
@@ -90,7 +90,7 @@ def avg_pool(
         stride: the step between windows; default: `kernel_size`.
         padding: as for `max_pool`, with zeros.
         dilation: the step between elements of one window.
-        count_include_pad: whether m counts positions in the padding, as by default in PyTorch; `False` averages only
+        count_include_pad: whether m counts positions in the padding, as in PyTorch by default; `False` averages only
             over the input, which with "SAME" is TensorFlow's rule. Positions that `ceil_mode` adds past the padded
             input never count.
         ceil_mode: as for `max_pool`.
@@ -99,7 +99,7 @@ def avg_pool(
         A network from `(batch, *spatial, channels)` to `(batch, *out, channels)`, of the same floating dtype.
 
     Raises:
-        NetError: as `max_pool`.
+        NetError: as in `max_pool`.
 
     >>> import jax.numpy as jnp
     >>> net = avg_pool(2)
@@ -207,7 +207,11 @@ def _nonempty_rank(label: str, x: Any, rank: int | None = None) -> int:
 
 
 def _filled(windows: Windows, x: Any, ceil: bool) -> Grid:
-    """Return the windows over an input, each of which contains a position of it: maximum and mean are defined."""
+    """Return the windows over an input.
+
+    Raises:
+        NetError: if a window contains no position of the input, so that its maximum and mean are undefined.
+    """
     grid, spatial = windows.over(x, ceil=ceil), tuple(x.shape[1:-1])
     for axis, count in enumerate(ops.window_counts(spatial, *grid)):
         if not count.all():

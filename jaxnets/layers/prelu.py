@@ -18,7 +18,7 @@ Initializer = jax.nn.initializers.Initializer
 def prelu(*, per_channel: bool = False, slope_init: Initializer = jax.nn.initializers.constant(0.25)) -> Net:
     """Scale negative values by a learned slope a: y = x for x > 0, a · x otherwise.
 
-    Regularizers and weight decay on a pull towards the plain rectifier; exclude it from them.
+    Regularizers and weight decay of a pull towards the plain rectifier; exclude a from them.
 
     Args:
         per_channel: whether each channel, along the last axis, has its own slope.
@@ -31,7 +31,7 @@ def prelu(*, per_channel: bool = False, slope_init: Initializer = jax.nn.initial
     Raises:
         NetError: for integer input, input without a channel axis, or parameters made for another number of channels.
 
-    He, Zhang, Ren and Sun, "Delving Deep into Rectifiers" (2015), equation 1; values as `torch.nn.PReLU`.
+    He, Zhang, Ren and Sun, "Delving Deep into Rectifiers" (2015), equation 1; values as in `torch.nn.PReLU`.
 
     >>> import jax, jax.numpy as jnp
     >>> net = prelu()

@@ -1,4 +1,4 @@
-"""Networks over sequences: cells run along time, in one direction or both."""
+"""Networks over sequences: cells that run along time, in one direction or both."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -32,7 +32,7 @@ def recurrent(
     """Run a cell over a sequence; further cells run over the outputs of the previous one.
 
     Sequences are `(batch, time, in)`, an array or the values of a `Padded`. Padding has no effect: outputs there are
-    zero, the carry stays that of the last real step, and no gradient flows. An input `(x, carry)` starts from that
+    zero, the carry remains that of the last real step, and no gradient flows. An input `(x, carry)` starts from that
     carry instead of the cell's initial one, and with `return_carry=True` the output is `(y, carry)`. For truncated
     backpropagation, pass the carry from one piece of a long sequence to the next, under `jax.lax.stop_gradient`.
 
@@ -43,7 +43,7 @@ def recurrent(
         return_sequences: whether to return all outputs, `(batch, time, features)`, or only that of the step computed
             last, `(batch, features)`: the last real step, or the first one in reverse. It is zero for a sequence
             without steps.
-        return_carry: whether to return the carry after the step computed last, too.
+        return_carry: whether to also return the carry after the step computed last.
         unroll: how many steps one iteration of the loop computes.
 
     Returns:
@@ -51,9 +51,9 @@ def recurrent(
         `1`, …; its carry is that of the cell, or a tuple with one carry per cell.
 
     Raises:
-        NetError: for an argument that is not a cell, a rate outside [0, 1) or with a single cell, no key in training
-            with dropout, input that is not floating `(batch, time, in)`, a carry of another structure or shape, or
-            parameters made for another number of features.
+        NetError: for an argument that is not a cell, a rate outside [0, 1), dropout with a single cell, no key in
+            training with dropout, input that is not floating `(batch, time, in)`, a carry of another structure or
+            shape, or parameters made for another number of features.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> net = recurrent(jn.lstm_cell(4), jn.lstm_cell(2), return_carry=True)
@@ -102,8 +102,8 @@ def bidirectional(
     """Run one cell forward and one backward over a sequence, and merge their outputs step by step.
 
     The input is `x` or `(x, (carry, carry))`, as for `recurrent`; with `return_carry=True` the output is
-    `(y, (carry, carry))`, forward first. Several layers, each over the merged outputs of the previous one, have a tuple
-    with one such pair per layer. Stack layers of different cells with `jn.serial`, without carries.
+    `(y, (carry, carry))`, forward first. The carry of several layers, each over the merged outputs of the previous one,
+    is a tuple with one such pair per layer. Stack layers of different cells with `jn.serial`, without carries.
 
     Args:
         forward_cell: the cell that runs from the first step to the last real one.
@@ -114,7 +114,7 @@ def bidirectional(
         merge: how to merge the outputs: `"concatenate"` along the features, or a function of both, such as `jnp.add`.
         return_sequences: whether to return the outputs of all steps, or only the final output of each direction:
             forward that of the last real step, backward that of the first.
-        return_carry: whether to return the final carries, too.
+        return_carry: whether to also return the final carries.
 
     Returns:
         A network from `(batch, time, in)` to `(batch, time, features)`, or `(batch, features)` with
@@ -122,7 +122,7 @@ def bidirectional(
         layers those of each under `0`, `1`, ….
 
     Raises:
-        NetError: as `recurrent`, and for another string as `merge`.
+        NetError: as in `recurrent`, and for another string as `merge`.
 
     Schuster and Paliwal, "Bidirectional Recurrent Neural Networks" (1997).
 
@@ -214,7 +214,7 @@ def _scanned(
     recorded: Mapping[str, Any],
     unroll: int = 1,
 ) -> Net:
-    """Make a network of one cell, which records further arguments for those who inspect it."""
+    """Make a network of one cell, which records further arguments for converters and summaries."""
     # Under `jit`, so that eager calls compile the loop only once. The cache belongs to the network.
     run = jax.jit(functools.partial(_scan, cell, reverse=reverse, sequences=return_sequences, unroll=unroll))
 
@@ -236,7 +236,7 @@ def _scanned(
 
 
 def _stacked(cells: tuple[Any, ...], nets: list[Net], between: Net, return_carry: bool) -> Net:
-    """Stack networks, each on the outputs of the previous one. `cells` is a tuple of the structure of their carries."""
+    """Stack networks, each on the outputs of the previous one. `cells` is a tuple with the structure of the carries."""
     children = {str(place): net for place, net in enumerate(nets)}
 
     def build(key: Key, x: Any) -> tuple[Params, State, Any]:
@@ -281,7 +281,7 @@ def _scan(
         def step(carry: Carry, now: tuple[Any, Any]) -> tuple[Carry, Any]:
             x, real = now
             new, y = cell.step(params, carry, x)
-            # Past the end of a sequence the carry stays, and the output is zero.
+            # Past the end of a sequence the carry is kept, and the output is zero.
             return (new, y) if real is None else _where(real, (new, y), (carry, jnp.zeros_like(y)))
 
         carry, ys = jax.lax.scan(step, carry, (values, mask), reverse=reverse, unroll=unroll)
@@ -301,7 +301,7 @@ def _last(ys: jax.Array, mask: jax.Array | None, reverse: bool) -> jax.Array:
 
 
 def _where(real: jax.Array, new: Any, old: Any) -> Any:
-    """Choose `new` for examples whose step is real, else `old`, leaf by leaf."""
+    """Choose `new` for examples whose step is real, otherwise `old`, leaf by leaf."""
 
     def choose(new: jax.Array, old: jax.Array) -> jax.Array:
         # (batch,) to (batch, 1, ...)
@@ -327,7 +327,7 @@ def _split_input(x: Any) -> tuple[Any, Carry]:
 
 
 def _start_carry(cells: Any, given: Carry, x: Any) -> Any:
-    """Return the given carry, checked, or else the initial one, of a cell or of nested tuples of cells."""
+    """Return the given carry, checked, or the initial one if it is `None`, of a cell or of nested tuples of cells."""
     batch, dtype = values_of(x).shape[0], values_of(x).dtype
 
     # The structure of `cells` is that of the carries.

@@ -19,7 +19,7 @@ AXES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 
 @dataclass(frozen=True)
 class Windows:
-    """The settings of a sliding window as written by the user, checked.
+    """The checked settings of a sliding window, as written by the user.
 
     Attributes:
         kernel_size: an integer for all spatial axes, or one for each.
@@ -49,7 +49,7 @@ class Windows:
 
     @property
     def rank(self) -> int | None:
-        """How many spatial axes the input has, `None` where that is open."""
+        """How many spatial axes the input must have, `None` for any number."""
         return common_rank(
             kernel_size=self.kernel_size, stride=self.stride, padding=self.padding, dilation=self.dilation
         )
@@ -59,8 +59,8 @@ class Windows:
 
         Args:
             x: an array or its spec, `(batch, *spatial, channels)`.
-            ceil: PyTorch's `ceil_mode`: whether a last window may extend past the end, if it starts before the end. The
-                padding at the end grows as needed.
+            ceil: PyTorch's `ceil_mode`: whether the last window may extend past the end, if it starts before the end.
+                The padding at the end grows as needed.
             transposed: whether the window slides over the output. Any input is then large enough, and "SAME" means an
                 output of n · stride.
 
@@ -70,14 +70,14 @@ class Windows:
         rank = check_spatial(x, self.rank)
         spatial = tuple(x.shape[1:-1])
         kernel_size, stride, dilation = (spread(each, rank) for each in (self.kernel_size, self.stride, self.dilation))
-        # How many positions a window extends over, dilation included.
+        # How many positions a window extends over, including dilation.
         extent = tuple(d * (k - 1) + 1 for k, d in zip(kernel_size, dilation))
         padding = self.padding
         if padding == "VALID":
             pairs = ((0, 0),) * rank
         elif padding == "SAME":
             sizes = [n * s for n, s in zip(spatial, stride)] if transposed else spatial
-            # The last of ⌈n / s⌉ windows starts at (⌈n / s⌉ - 1) s and has to fit in.
+            # The last of ⌈n / s⌉ windows starts at (⌈n / s⌉ - 1) s and must fit.
             missing = (max((-(-n // s) - 1) * s + e - n, 0) for n, s, e in zip(sizes, stride, extent))
             pairs = tuple((p // 2, p - p // 2) for p in missing)
         else:
@@ -106,7 +106,7 @@ def check_ints(name: str, value: Any, *, least: int = 1) -> None:
 
 
 def common_rank(**settings: Any) -> int | None:
-    """Return the number of spatial axes that settings are for, or `None` if they fit any number.
+    """Return the number of spatial axes of some settings, or `None` if they fit any number.
 
     Raises:
         NetError: if two settings differ.
@@ -150,7 +150,7 @@ def check_spatial(x: Any, rank: int | None = None) -> int:
 
 
 def refuse_padded(net: Net) -> Net:
-    """Return a layer that refuses `Padded` sequences, since it would mix padding into its output."""
+    """Return a layer that raises an error for `Padded` sequences, since it would mix padding into its output."""
 
     def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
         if isinstance(x, Padded):
@@ -193,7 +193,7 @@ def _check_fit(spatial: Sizes, grid: Grid) -> None:
 
 
 def _extend_end(n: int, extent: int, stride: int, pair: tuple[int, int]) -> tuple[int, int]:
-    """Return the padding of an axis with that which `ceil_mode` adds at the end."""
+    """Return the padding of an axis, including what `ceil_mode` adds at the end."""
     low, high = pair
     out = -((extent - n - low - high) // stride) + 1
     if (out - 1) * stride >= n + low:  # the last window would start past the end of the input
