@@ -1,4 +1,4 @@
-"""Networks that are not a chain: graphs of nodes that name their inputs, and auxiliary heads beside a chain."""
+"""Networks that are not a chain: graphs of nodes that name their inputs, and auxiliary heads of a chain."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,18 +17,18 @@ _INPUT, _MAIN = "input", "logits"
 def graph(**nodes: Node) -> Net:
     """Run networks in the order given, each on the outputs of the nodes that it names.
 
-    A node is a layer, which reads the node before it as in `serial`, or a tuple `(layer, "name", ...)`, which reads
-    the named nodes; `"input"` is the input of the graph. A node that reads several gets a tuple of their outputs in
-    this order: `jn.concatenate` joins them, `sum` adds them. The output is that of the last node. Each node runs once,
-    however many read it. The names stay flat, so that Inception's branches and U-Net's bridges keep the names of
-    published weights.
+    A node is a layer, which reads the previous node as in `serial`, or a tuple `(layer, "name", ...)`, which reads the
+    named nodes; `"input"` is the input of the graph. A node that reads several gets a tuple of their outputs in this
+    order: `jn.concatenate` joins them, `sum` adds them. The output is that of the last node. Each node runs once,
+    however many nodes read it. The names are not nested, so that Inception's branches and U-Net's bridges keep the
+    names of published weights.
 
     Args:
         **nodes: the nodes by name.
 
     Raises:
-        NetError: for a name that contains `/` or is `input`; a node that reads one that does not come before it; a
-            node that nothing reads, except the last.
+        NetError: for a name that contains `/` or is `input`; a node that reads one that is not before it; a node other
+            than the last that nothing reads.
         TypeError: for a layer that is neither a `Net` nor callable.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
@@ -48,21 +48,21 @@ def graph(**nodes: Node) -> Net:
 
 @recorded
 def auxiliary_heads(body: Net, /, **heads: tuple[Layer, str]) -> Net:
-    """Add auxiliary heads to a chain of layers, with outputs of their own in training.
+    """Add auxiliary heads to a chain of layers, whose outputs are returned in training.
 
-    In evaluation the network is `body` alone, and the heads are not run. In training its output is the dict
-    `{"logits": output of the body, "aux1": output of the head aux1, ...}`; `jn.losses.auxiliary_loss` turns a loss
-    into one of this dict, and the classification metrics of `jn.metrics` read its `logits`. Each layer of the body
-    runs once. The children are those of the body and the heads: `net["aux1"]` is a head, and `net.upto("aux1")` ends
-    in it.
+    In evaluation the network is `body`, and the heads are not run. In training its output is the dict
+    `{"logits": output of the body, "aux1": output of the head aux1, ...}`; `jn.losses.auxiliary_loss` converts a loss
+    to one of this dict, and the classification metrics of `jn.metrics` read its `logits`. Each layer of the body runs
+    once. The children are those of the body and the heads: `net["aux1"]` is a head, and `net.upto("aux1")` ends with
+    it.
 
     Args:
         body: a `serial`.
         **heads: `(layer, "name")` for each: the head, and the child of the body whose output it reads.
 
     Raises:
-        NetError: for a body that is not a `serial`; no heads; a head named like a child of the body, or `logits`; a
-            head that does not read a child of the body.
+        NetError: for a body that is not a `serial`; no heads; a head with the name of a child of the body, or `logits`;
+            a head that does not read a child of the body.
 
     Szegedy and others, "Going Deeper with Convolutions" (2015), section 5.
 
@@ -106,7 +106,7 @@ def _layer(node: Any) -> Any:
 
 
 def _sources(nodes: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """Return the names that each node reads, all of which must come before it."""
+    """Return the names that each node reads, all of which must be before it."""
     sources: dict[str, tuple[str, ...]] = {}
     before = [_INPUT]
     for name, node in nodes.items():

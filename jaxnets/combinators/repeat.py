@@ -1,4 +1,4 @@
-"""Copies of a network with stacked parameters: in depth by `repeat`, side by side by `ensemble`."""
+"""Copies of a network with stacked parameters: `repeat` runs them one after another, `ensemble` side by side."""
 
 import zlib
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ from jaxnets.core.value import recorded
 
 @recorded
 def repeat(net: Layer, n: int, *, unroll: int = 1) -> Net:
-    """Run `n` copies of a network one after another by a scan over stacked parameters.
+    """Run `n` copies of a network one after another, as a scan over stacked parameters.
 
     The size of the compiled program, and so the compile time, does not grow with `n`. Copy *k* draws its initial
     values, and its randomness in training, from the key folded with the name `k`, as `serial(net, net, ...)` does;
@@ -102,7 +102,7 @@ def _copies(kind: str, inner: Net, n: int, label: str, output: Callable[[Any, An
         check_count("the number of copies", n)
 
     def build(key: Key, x: Any) -> tuple[Params, State, Any]:
-        # The output of one copy is a spec, no array, so it leaves `vmap` by the side.
+        # The output of one copy is a spec, not an array, so it leaves `vmap` as a side effect.
         out: dict[str, Any] = {}
 
         def one(key: Key) -> tuple[Params, State]:
@@ -128,7 +128,7 @@ def stack(params: Params) -> Params:
     """Convert the parameters of `serial(net, net, ...)` to those of `repeat(net, n)`.
 
     Args:
-        params: `{"0": tree, "1": tree, ...}` with trees of equal structure; state converts the same way.
+        params: `{"0": tree, "1": tree, ...}` with trees of equal structure; state is converted in the same way.
 
     Returns:
         One tree, with the copies along a new first axis of each leaf.
@@ -172,10 +172,10 @@ def to_unstacked(net: Net, tree: Params) -> Params:
 
     A `repeat(block, n)` at position k among the positional children of a `serial` becomes the children k … k+n-1, and
     later positions shift by n-1: `serial(a, repeat(b, 2), c)` becomes `serial(a, b, b, c)`. Anywhere else (under a
-    name, in `branches` or by itself) it becomes a `serial` of n blocks. The members of an `ensemble` stay stacked.
+    name, in `branches` or on its own) it becomes a `serial` of n blocks. The members of an `ensemble` remain stacked.
 
     Args:
-        net: the network with `repeat`s, which may lie inside `serial`, `residual`, `branches`, `remat`, `cast` and
+        net: the network with `repeat`s, which may be inside `serial`, `residual`, `branches`, `remat`, `cast` and
             each other.
         tree: its parameters or state, or any tree of the same structure, such as gradients or averages.
 
@@ -197,7 +197,7 @@ def to_unstacked(net: Net, tree: Params) -> Params:
 
 
 def to_stacked(net: Net, tree: Params) -> Params:
-    """Convert parameters or state of a network written out to those of `net` with `repeat`: undo `to_unstacked`.
+    """Convert parameters or state of a written-out network to those of `net` with `repeat`: undo `to_unstacked`.
 
     Args:
         net: the network with `repeat`s.
@@ -217,7 +217,7 @@ def to_stacked(net: Net, tree: Params) -> Params:
 
 
 class _Place(NamedTuple):
-    """A child, and its names in the written-out network: n of them for a `repeat` in a row of layers."""
+    """A child, and its names in the written-out network: n of them for a positional `repeat` of n copies."""
 
     name: str
     child: Net
@@ -280,7 +280,7 @@ def _runs_in_depth(net: Net) -> bool:
     """Tell whether the copies of a network run one after another, as in `repeat`, or side by side, as in `ensemble`."""
     while net.kind not in ("repeat", "ensemble"):
         if net.inner is None:
-            raise NetError("has copies, but does not tell whether they are of repeat or of ensemble", label=net.label)
+            raise NetError("has copies, but it is unknown whether of repeat or of ensemble", label=net.label)
         net = net.inner
     return net.kind == "repeat"
 

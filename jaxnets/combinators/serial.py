@@ -16,14 +16,14 @@ Layer = Net | Callable[[Any], Any]
 
 @recorded
 def serial(*layers: Layer, **named: Layer) -> Net:
-    """Run networks one after another, each on the output of the one before.
+    """Run networks one after another, each on the output of the previous one.
 
     Positional layers are named `0`, `1`, …; keywords name the others. Each child draws its initial values from the
-    key folded with its *name*, so inserting a named layer changes no other.
+    key folded with its *name*, so inserting a named layer does not change the others.
 
     Args:
         *layers: networks, or plain callables `x -> y` such as `jax.nn.relu`.
-        **named: the same with names, after the positional ones.
+        **named: named layers, after the positional ones.
 
     Raises:
         NetError: for a name that is used twice or contains `/`.
@@ -36,7 +36,7 @@ def serial(*layers: Layer, **named: Layer) -> Net:
     ['1', 'out']
     """
     children = name_children("serial", layers, named)
-    # Each child reads the one before, the first the input.
+    # Each child reads the previous one; the first reads the input.
     sources = {name: (before,) for name, before in zip(children, ["", *children])}
     return wire("serial", children, sources, ["", *children][-1])
 
@@ -78,7 +78,7 @@ def residual(body: Layer, shortcut: Layer | None = None, activation: Callable | 
         return params, state, jax.eval_shape(add, y, r)
 
     def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
-        # The body must not see the shortcut's entries.
+        # The body must not get the shortcut's entries.
         own_params, own_state = ({k: v for k, v in t.items() if k != "downsample"} for t in (params, state))
         y, new_state = inner.apply(own_params, own_state, x, key=key, train=train)
         if side is not None:
@@ -113,7 +113,7 @@ def branches(merge: Callable[[dict[str, Any]], Any], *layers: Layer, **named: La
         merge: a function of the dict of outputs by name, in the order given: `jn.concatenate` joins the last axes
             (Inception), `dict` returns all of them (several heads), `lambda y: y["a"] * y["b"]` gates.
         *layers: networks or callables, named `0`, `1`, ….
-        **named: the same with names.
+        **named: named networks or callables.
 
     Raises:
         NetError: for a name that is used twice or contains `/`.
@@ -169,8 +169,8 @@ def wire(label: str, children: Mapping[str, Net], sources: Mapping[str, tuple[st
     """Make a network of children that read each other's outputs.
 
     Args:
-        label: of the network.
-        children: by name, in the order in which they run.
+        label: the label of the network.
+        children: the children by name, in the order in which they run.
         sources: the names that each child reads; "" is the input of the network.
         last: the child whose output is that of the network.
     """
@@ -188,7 +188,7 @@ def wire(label: str, children: Mapping[str, Net], sources: Mapping[str, tuple[st
 
     def cut(path: tuple[str, ...]) -> Apply:
         end, *inside = path
-        # Only the children that the end depends on are run.
+        # Run only the children that the end depends on.
         needed, new = set(), {end}
         while new:
             needed |= new
@@ -202,7 +202,7 @@ def wire(label: str, children: Mapping[str, Net], sources: Mapping[str, tuple[st
             values, new_state = {"": x}, dict(state)
             for name, child in nets.items():
                 x = read(values, name)
-                # Outputs that no further child reads are freed.
+                # Free outputs that no later child reads.
                 values = {source: value for source, value in values.items() if last_reader.get(source) != name}
                 values[name], inner = apply_child(child, name, params, state, x, key=key, train=train)
                 if inner:

@@ -1,4 +1,4 @@
-"""Networks run differently, with the same names and parameters: in mixed precision, or recomputed in backward."""
+"""Wrappers that keep names and parameters: mixed precision, and recomputation in the backward pass."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -44,13 +44,13 @@ class Policy:
 def cast(net: Layer, policy: Policy | Any = Policy()) -> Net:
     """Run a network in mixed precision: parameters in one dtype, arithmetic in another.
 
-    Floating inputs and parameters are cast to `policy.compute`, floating outputs to `policy.output`; integers are left
-    alone. Normalization layers keep their parameters and statistics in float32 and reduce in it. Compute losses
+    Floating inputs and parameters are cast to `policy.compute`, floating outputs to `policy.output`; integers are
+    unchanged. Normalization layers keep their parameters, statistics and reductions in float32. Compute losses
     outside, in float32. Gradients have the dtype `policy.param`.
 
     Args:
         net: the network.
-        policy: the dtypes; a dtype alone, `jn.cast(net, jnp.bfloat16)`, is that of the arithmetic.
+        policy: the dtypes; a single dtype, `jn.cast(net, jnp.bfloat16)`, is that of the arithmetic.
 
     Raises:
         NetError: for a dtype that is not floating.
@@ -98,7 +98,7 @@ def _lower(net: Net, params: Params, dtype: Any) -> Params:
 def remat(net: Layer, *, policy: Callable[..., bool] | None = None) -> Net:
     """Recompute a network's intermediate values in the backward pass instead of storing them.
 
-    Of the residuals only the network's input is stored; time rises by about one forward pass. Outputs, gradients,
+    The network's input is the only residual; the backward pass takes about one forward pass longer. Outputs, gradients,
     names and parameters are unchanged.
 
     Args:
@@ -133,7 +133,7 @@ def wrap(
     around: Callable[[Apply], Apply] | None = None,
     copies: int | None = None,
 ) -> Net:
-    """Return a network that runs another one differently, with its children; `around` changes where it is cut."""
+    """Return a network that runs another one differently, with its children; `around` wraps the `apply` of a cut."""
     cut = inner.cut
     return compose(
         build,
