@@ -1,7 +1,7 @@
 """Losses `(outputs, targets) -> (batch,)`, one value per example.
 
-Options are keywords, so `functools.partial` sets them. Losses are computed in float32 or wider, whatever the dtype of
-the outputs.
+Options are keyword arguments, which `functools.partial` sets. Losses are computed in float32 or wider, whatever the
+dtype of the outputs.
 """
 
 from jaxnets.losses.classification import (

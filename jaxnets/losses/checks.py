@@ -77,7 +77,7 @@ def same_shape(outputs: Any, targets: Any) -> tuple[jax.Array, jax.Array]:
 
 
 def places_hint(outputs: tuple[int, ...], targets: tuple[int, ...]) -> str:
-    """Return a hint for outputs at each position or step where each example has one target; else ""."""
+    """Return a hint for outputs at each position or step if each example has only one target, otherwise ""."""
     if len(outputs) < 3 or targets[:1] != outputs[:1] or targets[1:] not in ((), (1,), outputs[-1:]):
         return ""
     steps = "; for sequences take the last step, jn.recurrent(..., return_sequences=False)" if len(outputs) == 3 else ""
@@ -100,7 +100,7 @@ def array(targets: Any) -> jax.Array:
 def class_targets(outputs: Any, targets: Any) -> tuple[jax.Array, jax.Array]:
     """Return outputs `(batch, ..., classes)`, and int32 labels `(batch, ...)` or probabilities of the outputs' shape.
 
-    A traced label out of range becomes `classes`, so that picking its class returns NaN.
+    A traced label out of range becomes `classes`, so that `pick` returns NaN for it.
 
     Raises:
         NetError: for outputs without a class axis; labels of another shape, not integers, or out of range;
@@ -136,7 +136,7 @@ def integer_targets(outputs: Any, targets: Any) -> tuple[jax.Array, jax.Array]:
     """Return outputs and integer labels, as `class_targets` does.
 
     Raises:
-        NetError: as `class_targets`, and for probabilities.
+        NetError: as in `class_targets`, and for probabilities.
     """
     outputs, targets = class_targets(outputs, targets)
     if targets.ndim == outputs.ndim:
@@ -145,7 +145,7 @@ def integer_targets(outputs: Any, targets: Any) -> tuple[jax.Array, jax.Array]:
 
 
 def pick(outputs: jax.Array, labels: jax.Array) -> jax.Array:
-    """Pick each label's class, `(batch, ..., classes)` to `(batch, ...)`; NaN for a label out of range."""
+    """Select the output of each label's class, `(batch, ..., classes)` to `(batch, ...)`; NaN if out of range."""
     return jnp.take_along_axis(outputs, labels[..., None], axis=-1, mode="fill", fill_value=jnp.nan)[..., 0]
 
 
@@ -155,7 +155,7 @@ def others(labels: jax.Array, outputs: jax.Array) -> jax.Array:
 
 
 def check_probabilities(targets: Any) -> None:
-    """Check that known targets are probabilities along the last axis, up to 1 % of rounding.
+    """Check that known targets are probabilities along the last axis, with a tolerance of 1 % for rounding.
 
     Raises:
         NetError: if one is negative or they do not sum to 1.
@@ -200,7 +200,7 @@ def magnitude(x: jax.Array) -> jax.Array:
 
 
 def at_least_zero(x: jax.Array) -> jax.Array:
-    """Clip values that only rounding makes negative to 0, without changing their derivative."""
+    """Clip values that are negative only by rounding to 0, without changing their derivative."""
     return x + jax.lax.stop_gradient(jnp.maximum(-x, 0))
 
 

@@ -1,4 +1,4 @@
-"""Losses of logits and classes, one value per example: the mean over the axes between batch and classes."""
+"""Losses of logits or probabilities of classes, one value per example: the mean over the axes before the classes."""
 
 from typing import Any
 
@@ -89,7 +89,7 @@ def negative_log_likelihood(outputs: Any, targets: Any) -> jax.Array:
         `(batch,)`, float32 or wider.
 
     Raises:
-        NetError: as `cross_entropy`, and if a known log-probability is positive.
+        NetError: as in `cross_entropy`, and if a known log-probability is positive.
 
     >>> import jax.numpy as jnp
     >>> print(negative_log_likelihood(jnp.log(jnp.array([[0.5, 0.5], [0.9, 0.1]])), jnp.array([0, 1])).round(4))
@@ -109,7 +109,7 @@ def maximum_a_posteriori(outputs: Any, targets: Any, *, rubbish: Any = 1.0) -> j
     """Return LeNet's loss log(e^(−j) + Σ_k e^(o_k)) − o_y, cross entropy with a "rubbish" class of logit −j added.
 
     The paper writes it with penalties y_k = −o_k, squared distances from codes. Wrong classes much farther away than j
-    are not pushed any farther. As j grows it becomes `cross_entropy`; where all o_k are far below −j it is −o_y − j, a
+    are not pushed any farther. For large j it becomes `cross_entropy`; where all o_k are far below −j it is −o_y − j, a
     squared error.
 
     Args:
@@ -121,7 +121,7 @@ def maximum_a_posteriori(outputs: Any, targets: Any, *, rubbish: Any = 1.0) -> j
         `(batch,)`, float32 or wider.
 
     Raises:
-        NetError: as `cross_entropy`, and for probabilities as targets or j ≤ 0.
+        NetError: as in `cross_entropy`, and for probabilities as targets or j ≤ 0.
 
     LeCun, Bottou, Bengio and Haffner, "Gradient-Based Learning Applied to Document Recognition" (1998), equation 9.
 
@@ -142,13 +142,14 @@ def maximum_a_posteriori(outputs: Any, targets: Any, *, rubbish: Any = 1.0) -> j
 def binary_cross_entropy(outputs: Any, targets: Any, *, from_logits: bool = True) -> jax.Array:
     """Return −t log σ(o) − (1 − t) log σ(−o) for logits o, or −t log p − (1 − t) log(1 − p) for probabilities p.
 
-    Prefer logits: probabilities lose what a sigmoid rounds to 0 or 1. For probabilities a logarithm is at least −100,
-    as in PyTorch's `BCELoss`, so the loss is finite; its derivative is that of a probability of at least 10⁻¹², so it
-    never vanishes. (Keras clips p to [10⁻⁷, 1 − 10⁻⁷] instead, a loss of 16.1, where the derivative is 0.)
+    Prefer logits: a sigmoid may round probabilities to 0 or 1. For probabilities the logarithm is at least −100, as in
+    PyTorch's `BCELoss`, so the loss is finite; its derivative is that of a probability of at least 10⁻¹², so it never
+    vanishes. (Keras clips p to [10⁻⁷, 1 − 10⁻⁷] instead, a loss of 16.1, where the derivative is 0.)
 
     Args:
-        outputs: logits `(batch, ...)`, floating, one for each independent yes-or-no question.
-        targets: probabilities of "yes" of the same shape, usually 0 and 1; booleans and integers are accepted.
+        outputs: logits `(batch, ...)`, floating, one for each independent binary label.
+        targets: probabilities of the positive class, of the same shape, usually 0 and 1; booleans and integers are
+            accepted.
         from_logits: whether outputs are logits or probabilities in [0, 1].
 
     Returns:
@@ -214,9 +215,9 @@ def focal(outputs: Any, targets: Any, *, gamma: Any = 2.0, alpha: Any = None) ->
     if alpha is not None:
         refuse(alpha, lambda a: (a < 0) | (a > 1), "expects alpha in [0, 1], got {}")
         alpha = option(alpha, outputs)
-    # Finite logits give the factor (1 − p_t)^γ finite derivatives even for logits of ±∞.
+    # Finite logits, so that the factor (1 − p_t)^γ has finite derivatives even for logits of ±∞.
     finite = jax.lax.clamp(option(-1e30, outputs), outputs, option(1e30, outputs))
-    # log(1 − p_t) without cancellation: t picks σ(−o), 1 − t picks σ(o).
+    # log(1 − p_t) without cancellation: t weights σ(−o), 1 − t weights σ(o).
     log_rest = jax.nn.logsumexp(
         jnp.stack([jax.nn.log_sigmoid(finite), jax.nn.log_sigmoid(-finite)], axis=-1),
         axis=-1,
@@ -243,7 +244,7 @@ def softmax_focal(outputs: Any, targets: Any, *, gamma: Any = 2.0) -> jax.Array:
         `(batch,)`, float32 or wider.
 
     Raises:
-        NetError: as `cross_entropy`, and for probabilities as targets or γ < 0.
+        NetError: as in `cross_entropy`, and for probabilities as targets or γ < 0.
 
     >>> import jax, jax.numpy as jnp
     >>> print(jax.jit(softmax_focal)(jnp.array([[0.0, 0.0], [9.0, 0.0]]), jnp.array([0, 1])).round(2))
@@ -255,8 +256,8 @@ def softmax_focal(outputs: Any, targets: Any, *, gamma: Any = 2.0) -> jax.Array:
     log_p = jax.nn.log_softmax(outputs)
     log_true = pick(log_p, labels)
     rest = others(labels, outputs) & ~jnp.isneginf(log_p)
-    # Without other classes p_y is 1, and log(1 − p_y) = −∞ has no derivative: use a finite value, whose factor is 0
-    # below.
+    # Without other classes p_y is 1, and log(1 − p_y) = −∞ has no derivative: use a finite value, and set its factor to
+    # 0 below.
     some = rest.any(axis=-1)
     finite = jnp.where(rest | some[..., None], log_p, 0)
     # log(1 − p_y) without cancellation.
@@ -272,14 +273,14 @@ def softmax_focal(outputs: Any, targets: Any, *, gamma: Any = 2.0) -> jax.Array:
 def kl_divergence(outputs: Any, targets: Any) -> jax.Array:
     """Return the Kullback–Leibler divergence Σ_k t_k (log t_k − o_k) of log-probabilities o from probabilities t.
 
-    It is the cross entropy minus the entropy of the targets; 0 log 0 counts as 0.
+    This is the cross entropy minus the entropy of the targets; 0 log 0 counts as 0.
 
     Args:
         outputs: log-probabilities `(batch, ..., classes)`, floating, as in `torch.nn.functional.kl_div`.
         targets: probabilities of the same shape.
 
     Returns:
-        `(batch,)`, float32 or wider: the sum over classes, averaged over the axes between.
+        `(batch,)`, float32 or wider: the sum over classes, averaged over the axes in between.
 
     Raises:
         NetError: if the shapes differ, known targets are not probabilities, or a known output is positive.

@@ -21,8 +21,8 @@ def ctc(outputs: Any, targets: Any) -> jax.Array:
     """Return the CTC loss, −log of the total probability of all paths that yield the labels.
 
     A path chooses a class or the blank, class 0, at every step. Merging repeats and then dropping blanks yields the
-    labels. Labels longer than the outputs (a repeated label needs a blank in between) have no path: their loss is
-    about 1e30, where PyTorch returns ∞; leave them out by weights. The loss is not divided by the number of labels.
+    labels. Labels longer than the outputs (a repeated label needs a blank in between) have no path: their loss is about
+    1e30, where PyTorch returns ∞; leave them out by a weight of 0. The loss is not divided by the number of labels.
 
     Args:
         outputs: logits `(batch, time, classes)`, an array or `Padded`.
@@ -30,7 +30,7 @@ def ctc(outputs: Any, targets: Any) -> jax.Array:
 
     Returns:
         `(batch,)`, float32 or wider, ≥ 0. It is the logarithm of a sum of probabilities in that dtype, so losses below
-        about 10⁻⁶ have no correct digit. Padding never matters, not even NaN in it.
+        about 10⁻⁶ have no correct digit. Padding is ignored, even if it is NaN.
 
     Raises:
         NetError: for other ranks or batches, labels that are not integers, or known labels out of range.
@@ -55,7 +55,7 @@ def ctc(outputs: Any, targets: Any) -> jax.Array:
         raise NetError(f"expects integer labels, got {labels.dtype}; convert them, targets.astype(jnp.int32)")
     real = jnp.ones(logits.shape[:2], bool) if real is None else real
     real_labels = jnp.ones(labels.shape, bool) if real_labels is None else real_labels
-    # Padding must not reach the loss, NaN or an invalid label included.
+    # Padding must not reach the loss, not even NaN or an invalid label.
     logits, labels = zero_masked(real, logits), fill_masked(real_labels, labels.astype(jnp.int32))
     classes = logits.shape[2]
     refuse(

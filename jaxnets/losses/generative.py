@@ -97,9 +97,9 @@ def energy_gap(outputs: Any, targets: Any = None) -> jax.Array:
     """Return the energy of the data minus that of the model's own samples, whose gradient is the learning rule.
 
     The networks `jn.models.contrastive_divergence` and `jn.models.mean_field_learning` compute it in training, where
-    they have the parameters and a key; this loss picks it from their outputs. It does not measure success: it is 0 for
-    a perfect model, may be negative, and says nothing about the likelihood of data. Report the reconstruction error
-    too.
+    they have the parameters and a key; this loss selects it from their outputs. It does not measure success: it is 0
+    for a perfect model, may be negative, and says nothing about the likelihood of data. Report the reconstruction
+    error too.
 
     Args:
         outputs: a dict of `energy_gap` `(batch,)`, floating.

@@ -1,4 +1,4 @@
-"""How a loss or a metric declares which integers it takes as classes, and how to check its targets."""
+"""Declarations by losses and metrics: which integers are classes, and how to check the targets."""
 
 import functools
 from collections.abc import Callable
@@ -10,7 +10,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Labels:
-    """The integers that a loss or a metric takes as classes: from `first` to the width of the outputs less 1.
+    """The integers that a loss or a metric takes as classes: from `first` to the width of the outputs minus 1.
 
     Attributes:
         first: the smallest label: 0, or 1 where class 0 is CTC's blank.
@@ -29,7 +29,7 @@ def takes_labels(function: F, labels: Labels | None = Labels()) -> F:
 
     Args:
         function: the loss, or the `measure` of a metric.
-        labels: the integers that it takes; default: those from 0 to the width of the outputs less 1. `None` declares
+        labels: the integers that it takes; default: those from 0 to the width of the outputs minus 1. `None` declares
             nothing.
 
     >>> labels_of(takes_labels(lambda outputs, targets: outputs[:, 0]))
@@ -41,7 +41,7 @@ def takes_labels(function: F, labels: Labels | None = Labels()) -> F:
 
 
 def takes_targets(check: Callable[[Any], None]) -> Callable[[F], F]:
-    """Decorate a function of `(outputs, targets)` with a check that raises for known targets that it can't take.
+    """Decorate a function of `(outputs, targets)` with a check that raises an error for invalid known targets.
 
     `jn.train` runs the check before a training run, inside which targets are traced.
     """

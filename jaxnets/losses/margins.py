@@ -64,7 +64,7 @@ def squared_hinge(outputs: Any, targets: Any) -> jax.Array:
 @takes_targets(_check_signs)
 @named
 def perceptron(outputs: Any, targets: Any) -> jax.Array:
-    """Return the perceptron's loss max(0, −t o), which is 0 where the sign is right.
+    """Return the perceptron's loss max(0, −t o), which is 0 where the sign is correct.
 
     Args:
         outputs: scores `(batch, ...)`, floating.
@@ -118,9 +118,9 @@ def exponential(outputs: Any, targets: Any) -> jax.Array:
 def multiclass_hinge(outputs: Any, targets: Any, *, margin: Any = 1.0, power: Any = 1) -> jax.Array:
     """Return the multi-class hinge loss Σ_{j≠y} max(0, o_j − o_y + Δ)^p.
 
-    Every class whose score is within the margin Δ of the true one counts (Weston and Watkins). PyTorch's
+    Every class with a score above that of the true class minus the margin Δ counts (Weston and Watkins). PyTorch's
     `MultiMarginLoss` divides by the number of classes; Optax's `multiclass_hinge_loss` is `crammer_singer_hinge` here.
-    With Δ = 0 equal scores cost nothing, and with Δ < 0 the true class may even score lower than others.
+    With Δ = 0 equal scores have no loss, and with Δ < 0 the true class may even score lower than others.
 
     Args:
         outputs: scores `(batch, ..., classes)`, floating.
@@ -132,8 +132,8 @@ def multiclass_hinge(outputs: Any, targets: Any, *, margin: Any = 1.0, power: An
         `(batch,)`, float32 or wider. A class with score −∞ does not count.
 
     Raises:
-        NetError: as `cross_entropy`, and for probabilities as targets, a margin that is not a real number, or another
-            p.
+        NetError: as in `cross_entropy`, and for probabilities as targets, a margin that is not a real number, or
+            another p.
 
     Weston and Watkins, "Support Vector Machines for Multi-Class Pattern Recognition" (1999).
 
@@ -156,7 +156,7 @@ def multiclass_hinge(outputs: Any, targets: Any, *, margin: Any = 1.0, power: An
 def crammer_singer_hinge(outputs: Any, targets: Any, *, margin: Any = 1.0) -> jax.Array:
     """Return the multi-class hinge loss max(0, max_{j≠y} o_j − o_y + Δ), in which only the best wrong class counts.
 
-    It is scikit-learn's `hinge_loss` for several classes and Optax's `multiclass_hinge_loss`.
+    This is scikit-learn's `hinge_loss` for several classes and Optax's `multiclass_hinge_loss`.
 
     Args:
         outputs: scores `(batch, ..., classes)`, floating.
@@ -167,7 +167,7 @@ def crammer_singer_hinge(outputs: Any, targets: Any, *, margin: Any = 1.0) -> ja
         `(batch,)`, float32 or wider. A class with score −∞ does not count.
 
     Raises:
-        NetError: as `cross_entropy`, and for probabilities as targets or a margin that is not a real number.
+        NetError: as in `cross_entropy`, and for probabilities as targets or a margin that is not a real number.
 
     Crammer and Singer, "On the Algorithmic Implementation of Multiclass Kernel-based Vector Machines" (2001).
 

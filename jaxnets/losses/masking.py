@@ -1,4 +1,4 @@
-"""Weights of examples and of steps: what has weight 0 never matters, whatever its value."""
+"""Weights of examples and of steps: values of weight 0 have no effect, not even NaN."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from jaxnets.core.padded import Padded, check_padded
 
 
 def check_weights(weights: Any, shape: tuple[int, ...]) -> jax.Array:
-    """Return weights of a given shape as floats. A traced negative weight becomes NaN, and so does a mean with it.
+    """Return weights of a given shape as floats. A traced negative weight becomes NaN, and so does any mean with it.
 
     Raises:
         NetError: if they have another shape, or a known one is negative.
@@ -41,15 +41,15 @@ def check_by_example(name: str, values: Any, outputs: Any) -> None:
 
 
 def zero_masked(mask: jax.Array, x: Any) -> jax.Array:
-    """Return `x` `(*mask.shape, ...)` with zeros where the mask is false; neither gradients nor NaN pass there."""
+    """Return `x` `(*mask.shape, ...)` with zeros where the mask is false, which block gradients and NaN."""
     x = jnp.asarray(x)
     return jnp.where(_spread(mask, x), x, jnp.zeros((), x.dtype))
 
 
 def fill_masked(mask: jax.Array, x: Any) -> jax.Array:
-    """Return `x` with its first entry where the mask is true in place of every entry where it is false.
+    """Return `x` with entries where the mask is false replaced by the first entry where it is true.
 
-    Targets need it, since they have to stay valid: 0 is not a target of a hinge loss.
+    Targets need this, since they must remain valid: 0 is not a valid target of a hinge loss.
     """
     x = jnp.asarray(x)
     flat = x.reshape((mask.size, *x.shape[mask.ndim :]))  # (mask.size, ...)
@@ -75,7 +75,7 @@ def masked_rows(outputs: Any, targets: Any, weights: Any) -> tuple[Any, Any, jax
     _check_batch("weights", real.shape, outputs=outputs, targets=targets)
 
     def harmless(x: Any) -> jax.Array:
-        # Integers, such as lengths, have to stay valid: zeros might not be.
+        # Integers, such as lengths, must remain valid, which zeros might not be.
         return zero_masked(real, x) if jnp.issubdtype(jnp.result_type(x), jnp.inexact) else fill_masked(real, x)
 
     return jax.tree.map(harmless, outputs), jax.tree.map(lambda x: fill_masked(real, x), targets), weights

@@ -78,12 +78,12 @@ def half_squared_error(outputs: Any, targets: Any) -> jax.Array:
 
 @named
 def huber(outputs: Any, targets: Any, *, delta: Any = 1.0) -> jax.Array:
-    """Return the Huber loss: ½ e² for |e| ≤ δ, δ (|e| − ½ δ) beyond, with e = o − t.
+    """Return the Huber loss: ½ e² for |e| ≤ δ, otherwise δ (|e| − ½ δ), with e = o − t.
 
     Args:
         outputs: `(batch, ...)`, floating.
         targets: of the same shape.
-        delta: where the parabola ends, > 0; may be traced.
+        delta: the error |e| at which the parabola ends, > 0; may be traced.
 
     Returns:
         `(batch,)`, float32 or wider.
@@ -104,14 +104,14 @@ def huber(outputs: Any, targets: Any, *, delta: Any = 1.0) -> jax.Array:
 
 @named
 def smooth_l1(outputs: Any, targets: Any, *, beta: Any = 1.0) -> jax.Array:
-    """Return the smooth L1 loss: ½ e² / β for |e| ≤ β, |e| − ½ β beyond, with e = o − t.
+    """Return the smooth L1 loss: ½ e² / β for |e| ≤ β, otherwise |e| − ½ β, with e = o − t.
 
-    It is `huber(delta=beta) / beta`: its slope in the tails is 1 whatever β.
+    This is `huber(delta=beta) / beta`: its slope in the tails is 1 for any β.
 
     Args:
         outputs: `(batch, ...)`, floating.
         targets: of the same shape.
-        beta: where the parabola ends, > 0; may be traced.
+        beta: the error |e| at which the parabola ends, > 0; may be traced.
 
     Returns:
         `(batch,)`, float32 or wider.
@@ -185,8 +185,8 @@ def squared_log_error(outputs: Any, targets: Any) -> jax.Array:
 def absolute_percentage_error(outputs: Any, targets: Any, *, epsilon: Any = 1e-8) -> jax.Array:
     """Return the absolute percentage error (MAPE) as a fraction, |o − t| / max(|t|, ε).
 
-    Where a target is 0 the loss is |o| / ε: finite, huge and hardly meaningful. Leave such targets out by weights, or
-    choose ε as the smallest magnitude that matters.
+    Where a target is 0 the loss is |o| / ε: finite, huge and hardly meaningful. Leave such targets out by a weight of
+    0, or choose ε as the smallest magnitude that matters.
 
     Args:
         outputs: `(batch, ...)`, floating.
@@ -213,14 +213,14 @@ def cosine(outputs: Any, targets: Any) -> jax.Array:
     """Return the cosine distance 1 − o·t / (‖o‖ ‖t‖) along the last axis, from 0 (same direction) to 2 (opposite).
 
     Vectors are first scaled by their largest entry, so that neither large nor small vectors lose precision. A zero
-    vector has distance 1 to everything; as an output its gradient is −t / ‖t‖, towards the target.
+    vector has distance 1 to any vector; as an output its gradient is −t / ‖t‖, so that a step moves it to the target.
 
     Args:
         outputs: `(batch, ..., features)`, floating.
         targets: of the same shape.
 
     Returns:
-        `(batch,)`, float32 or wider: the mean over the axes between.
+        `(batch,)`, float32 or wider: the mean over the axes in between.
 
     Raises:
         NetError: if the shapes differ, or there is no feature axis.
@@ -236,7 +236,7 @@ def cosine(outputs: Any, targets: Any) -> jax.Array:
 
 
 def _direction(x: jax.Array) -> jax.Array:
-    """Return x / ‖x‖ along the last axis, without overflow or underflow; zeros stay zeros."""
+    """Return x / ‖x‖ along the last axis, without overflow or underflow; zeros remain zeros."""
     # Scaling does not change the direction, and needs no gradient.
     largest = jax.lax.stop_gradient(jnp.abs(x).max(axis=-1, keepdims=True, initial=0.0))
     x = x / jnp.where(largest > 0, largest, 1)
@@ -245,8 +245,8 @@ def _direction(x: jax.Array) -> jax.Array:
 
 
 def _huber(error: jax.Array, delta: jax.Array) -> jax.Array:
-    """Return ½ e² for |e| ≤ δ, δ (|e| − ½ δ) beyond."""
+    """Return ½ e² for |e| ≤ δ, otherwise δ (|e| − ½ δ)."""
     size = magnitude(error)
-    # Of the constant where |e| is infinite, so that no ∞ − ∞ reaches the gradient.
+    # δ where |e| is infinite, so that no ∞ − ∞ reaches the gradient.
     inside = jnp.where(size < delta, size, delta)
     return jnp.square(inside) / 2 + delta * (size - inside)

@@ -1,4 +1,4 @@
-"""Losses made of a loss: over sequences, without some labels, with element weights, and with auxiliary heads.
+"""Wrappers of losses: over sequences, without some labels, with element weights, and with auxiliary heads.
 
 Each wrapper takes a loss `(outputs, targets) -> (batch,)`, of `jn.losses` or custom, and keeps its name.
 """
@@ -20,9 +20,9 @@ Loss = Callable[..., jax.Array]
 
 
 def sequence(loss: Loss, reduction: Literal["mean", "sum"] = "mean") -> Loss:
-    """Turn a loss of steps into a loss of sequences: Σ_t w_t l_t / Σ_t w_t for each sequence.
+    """Convert a loss of steps to a loss of sequences: Σ_t w_t l_t / Σ_t w_t for each sequence.
 
-    Padding has weight 0. It never matters, not even NaN in it, in value or gradient. A sequence without real steps has
+    Padding has weight 0, and has no effect on value or gradient, even if it is NaN. A sequence without real steps has
     loss 0. Averaged over a batch, the mean gives each sequence the same weight, long or short; with `reduction="sum"`
     each step has the same weight.
 
@@ -61,7 +61,7 @@ def sequence(loss: Loss, reduction: Literal["mean", "sum"] = "mean") -> Loss:
             weights = jnp.ones(steps, jnp.float32) if weights is None else check_weights(weights, steps)
             weights = weights if mask is None else jnp.where(mask, weights, 0)
             outputs, targets = zero_masked(weights > 0, outputs), fill_masked(weights > 0, targets)
-        # The loss sees steps as examples: (batch, time, ...) -> (batch · time, ...).
+        # The loss gets steps as examples: (batch, time, ...) -> (batch · time, ...).
         values = loss(*(x.reshape((steps[0] * steps[1], *x.shape[2:])) for x in (outputs, targets)))
         if jnp.shape(values) != (steps[0] * steps[1],):
             raise NetError(
@@ -78,10 +78,10 @@ def sequence(loss: Loss, reduction: Literal["mean", "sum"] = "mean") -> Loss:
 
 
 def ignoring(loss: Loss, label: int) -> Loss:
-    """Leave out positions that bear a label which means "no label", such as 255 at the borders of a segmentation.
+    """Ignore positions with a label that means "no label", such as 255 at the borders of a segmentation.
 
     An example's loss is the mean over its other positions, and 0 if there are none: Σ_p m_p l_p / Σ_p m_p, with m_p = 1
-    where the target is not `label`. Outputs at positions left out never matter, in value or gradient. (PyTorch's
+    where the target is not `label`. Outputs at ignored positions have no effect on value or gradient. (PyTorch's
     `ignore_index` averages over the positions of the whole batch instead.)
 
     Args:
@@ -93,7 +93,7 @@ def ignoring(loss: Loss, label: int) -> Loss:
         reported under the name of `loss`.
 
     Raises:
-        NetError: when called, for labels without an axis of positions, or not of integers.
+        NetError: when called, for labels without an axis of positions, or that are not integers.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> logits, labels = jnp.zeros((1, 2, 2, 4)), jnp.array([[[0, 3], [255, 255]]])
@@ -129,12 +129,12 @@ def weighted(loss: Loss, reduction: Literal["mean", "weighted mean", "sum", "non
     With "mean" an example's loss is Σ_e w_e l_e / E, where E is the number of elements, as with the weights of
     PyTorch's `BCELoss` and a Keras `sample_weight` of the outputs' shape. With "weighted mean" it is Σ_e w_e l_e / Σ_e
     w_e, and 0 where all weights are 0. "sum" does not divide. "none" returns every w_e l_e, for custom reductions: an
-    objective needs one value per example. Elements of weight 0 never matter, in value or gradient.
+    objective needs one value per example. Elements of weight 0 have no effect on value or gradient.
 
-    In a training run the weights travel with the targets, as the pair `(targets, weights)`.
+    In a training run the weights are passed with the targets, as the pair `(targets, weights)`.
 
     Args:
-        loss: `(outputs, targets) -> (batch,)`, one of `jn.losses` or a custom one, which treats all elements alike.
+        loss: `(outputs, targets) -> (batch,)`, one of `jn.losses` or a custom one, which treats all elements equally.
         reduction: as above.
 
     Returns:
@@ -174,7 +174,7 @@ def weighted(loss: Loss, reduction: Literal["mean", "weighted mean", "sum", "non
                 )
             weights = check_weights(weights, shape)
             outputs, targets = zero_masked(weights > 0, outputs), fill_masked(weights > 0, targets)
-        # The loss sees elements as examples: (*weights.shape, ...) -> (elements, ...).
+        # The loss gets elements as examples: (*weights.shape, ...) -> (elements, ...).
         values = loss(*(x.reshape((weights.size, *x.shape[len(shape) :])) for x in (outputs, targets)))
         if jnp.shape(values) != (weights.size,):
             raise NetError(f"expects a loss with one value for each of {weights.size} elements", label=label)
@@ -191,14 +191,14 @@ def weighted(loss: Loss, reduction: Literal["mean", "weighted mean", "sum", "non
 
 
 def auxiliary_loss(loss: Loss, /, **weights: Any) -> Loss:
-    """Add up a loss over the outputs of `jn.auxiliary_heads`: l(logits) + Σ_k w_k l(head k).
+    """Sum a loss over the outputs of `jn.auxiliary_heads`: l(logits) + Σ_k w_k l(head k).
 
-    In evaluation the output is the logits alone, and so is the loss. A run that reports both therefore compares the
-    whole sum in training with the main output's share in evaluation.
+    In evaluation the output is only the logits, and the loss is only theirs. So the reported training loss is the whole
+    sum, but the validation loss is that of the main output.
 
     Args:
         loss: `(outputs, targets) -> (batch,)`, of one output.
-        **weights: w_k ≥ 0 for each head by name; may be traced. 0 computes a head and does not train it.
+        **weights: w_k ≥ 0 for each head by name; may be traced. With 0 a head is computed but not trained.
 
     Returns:
         A loss `(outputs, targets) -> (batch,)`, reported under the name of `loss`. Outputs are a dict with `logits`

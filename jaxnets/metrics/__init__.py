@@ -1,4 +1,4 @@
-"""Metrics of how well a network does, exact over data that arrive in batches of any size."""
+"""Metrics, exact over data that come in batches of any size."""
 
 from jaxnets.metrics.confusion import confusion_matrix, f1, intersection_over_union, precision, recall
 from jaxnets.metrics.metric import Metric, ignoring, mean

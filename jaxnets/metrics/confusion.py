@@ -1,4 +1,4 @@
-"""Metrics of the confusion matrix: counts of true against predicted classes."""
+"""Metrics of the confusion matrix, the counts of true and predicted classes."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -55,7 +55,7 @@ def confusion_matrix(classes: int) -> Metric:
 
 
 def precision(classes: int, *, average: Average | None = "macro") -> Metric:
-    """Return the metric TP / (TP + FP): the fraction of predictions of a class that are right.
+    """Return the metric TP / (TP + FP): the fraction of predictions of a class that are correct.
 
     0 / 0 counts as 0, as in scikit-learn, so a class that is never predicted lowers the average.
 
@@ -89,7 +89,7 @@ def recall(classes: int, *, average: Average | None = "macro") -> Metric:
         A metric of outputs `(batch, ..., classes)` and labels. Scores with a NaN predict no class.
 
     Raises:
-        NetError: as `precision`.
+        NetError: as in `precision`.
 
     >>> import jax.numpy as jnp
     >>> recall(2)(jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), jnp.array([0, 1, 1])).item()
@@ -109,7 +109,7 @@ def f1(classes: int, *, average: Average | None = "macro") -> Metric:
         A metric of outputs `(batch, ..., classes)` and labels.
 
     Raises:
-        NetError: as `precision`.
+        NetError: as in `precision`.
 
     >>> import jax.numpy as jnp
     >>> print(f1(2)(jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), jnp.array([0, 1, 1])).round(4))
@@ -132,7 +132,7 @@ def intersection_over_union(classes: int, *, average: Average | None = "macro") 
         A metric of outputs `(batch, ..., classes)` and labels.
 
     Raises:
-        NetError: as `precision`.
+        NetError: as in `precision`.
 
     Long, Shelhamer and Darrell, "Fully Convolutional Networks for Semantic Segmentation" (2015), section 5.
 
@@ -150,7 +150,7 @@ def intersection_over_union(classes: int, *, average: Average | None = "macro") 
 
 
 def _rates(name: str, classes: int, average: Any, rate: Callable[..., jax.Array]) -> Metric:
-    """Return a metric of a rate, a function of the counts `(right, true, predicted)`, averaged over classes."""
+    """Return the metric of a rate, a function of the counts `(right, true, predicted)`, averaged over classes."""
     if average not in ("macro", "micro", "weighted", None):
         raise NetError(f"expects average 'macro', 'micro', 'weighted' or None, got {average!r}", label=name)
 

@@ -20,19 +20,19 @@ Sums = Any  # a pytree of arrays, or of `Sum`s
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Metric:
-    """A metric of examples in three pure functions, so that data may arrive in parts.
+    """A metric of examples in three pure functions, so that data may come in parts.
 
     `value(merge(measure(part 1), measure(part 2)))` is the value over both parts. Sums of zeros are the neutral element
     of `merge`, so a `lax.scan` can start from them. Called directly, a metric returns the value over the given data:
     `accuracy(outputs, targets, weights=None)`.
 
-    A metric without a custom `merge` adds its sums without loss: each array that `measure` returns is kept as a pair
-    (`jaxnets.ops.sums.Sum`), exact for counts up to 10¹², and `value` gets each pair as one floating array again.
+    A metric without a custom `merge` adds its sums exactly: each array that `measure` returns is stored as a pair
+    (`jaxnets.ops.sums.Sum`), exact for counts up to 10¹², and `value` gets each pair as a single floating array.
 
-    Data of weight 0 never matter, not even NaN in them. Weights are `(batch,)`; metrics of single steps or pixels also
-    take `(batch, ...)` of the shape of the labels, and `Padded` outputs and targets. The value is NaN over no data,
-    where all weights are 0, and where a traced weight is negative; a known negative weight raises. Given the dict that
-    `jn.auxiliary_heads` returns, metrics of logits use the main output, its `logits`.
+    Data of weight 0 have no effect, even if they are NaN. Weights are `(batch,)`; metrics of single steps or pixels
+    also take `(batch, ...)` of the shape of the labels, and `Padded` outputs and targets. The value is NaN for no data,
+    if all weights are 0, and if a traced weight is negative; a known negative weight raises an error. Given the dict
+    that `jn.auxiliary_heads` returns, metrics of logits use the main output, its `logits`.
 
     Attributes:
         measure: `(outputs, targets, weights=None) -> sums`.
@@ -40,7 +40,7 @@ class Metric:
         name: the name under which it is reported.
         merge: `(sums, sums) -> sums`.
         higher_is_better: how early stopping, checkpoints and sweeps compare values; with `None` they require `mode=`.
-        range: the smallest and the largest possible value; figures draw no band beyond.
+        range: the smallest and the largest possible value; bands in figures are clipped to it.
 
     >>> import jax, jaxnets as jn, numpy as np
     >>> accuracy, measure = jn.metrics.accuracy, jax.jit(jn.metrics.accuracy.measure)
@@ -61,7 +61,7 @@ class Metric:
         if self.merge is add:
             measure, value = self.measure, self.value
 
-            # Sums travel as exact pairs; the functions given see plain arrays.
+            # Sums are passed as exact pairs; the given functions use plain arrays.
             @functools.wraps(measure)
             def exactly(*data: Any, **named: Any) -> Sums:
                 return _map_sums(as_sum, measure(*data, **named))
@@ -93,7 +93,7 @@ def _map_sums(function: Callable[[Any], Any], sums: Sums) -> Sums:
 
 
 def mean(loss: Callable[[Any, Any], jax.Array], *, higher_is_better: bool | None = False) -> Metric:
-    """Make a metric of a loss: the weighted mean of its values, Σ w l / Σ w.
+    """Make a metric from a loss: the weighted mean of its values, Σ w l / Σ w.
 
     Args:
         loss: `(outputs, targets) -> (batch,)`, such as one of `jn.losses`.
@@ -123,7 +123,7 @@ def mean(loss: Callable[[Any, Any], jax.Array], *, higher_is_better: bool | None
 
 
 def ignoring(metric: Metric, label: int) -> Metric:
-    """Leave out positions that bear a label which means "no label", such as 255 at the borders of a segmentation.
+    """Ignore positions with a label that means "no label", such as 255 at the borders of a segmentation.
 
     Args:
         metric: a metric of classes: `accuracy`, `intersection_over_union(21)`, ….
@@ -133,7 +133,7 @@ def ignoring(metric: Metric, label: int) -> Metric:
         The metric of outputs `(batch, ..., classes)` and integer labels `(batch, ...)`, under the same name.
 
     Raises:
-        NetError: when measured, as `metric`.
+        NetError: when measured, as in `metric`.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> scores, labels = jnp.array([[[1.0, 0.0], [0.0, 1.0]]]), jnp.array([[0, 255]])

@@ -26,7 +26,7 @@ def _r2_sums(outputs: Any, targets: Any, weights: Any = None) -> Sums:
         outputs, targets = same_shape(outputs, targets)
     weights = jnp.ones(len(outputs), outputs.dtype) if weights is None else weights.astype(outputs.dtype)
     weight = total(weights)
-    # Targets are centered twice, about a rounded mean (the pivot) and about the mean that is left: nothing cancels.
+    # Targets are centered twice, by a rounded mean (the pivot) and by the remaining mean, to avoid cancellation.
     pivot = divide(total(targets, weights).value, weight.value)
     centered = targets - pivot[None]
     mean = divide(total(centered, weights).value, weight.value)
@@ -67,8 +67,8 @@ def _r2_value(sums: Sums) -> jax.Array:
 r2: Metric = Metric(_r2_sums, _r2_value, "r2", _r2_merge, higher_is_better=True, range=(-math.inf, 1.0))
 """The coefficient of determination R² = 1 − Σ w (t − o)² / Σ w (t − t̄)², for outputs and targets of the same shape.
 
-Several outputs `(batch, ...)` have the mean of their R². Where the targets do not vary it is 1 if all outputs are exact
-and 0 otherwise, as in scikit-learn. The sum of squares about the mean is computed and merged about a pivot near the
-mean, so that nothing cancels where the mean is large: Chan, Golub and LeVeque, "Updating Formulae and a Pairwise
+For several outputs `(batch, ...)` it is the mean of their R². If the targets do not vary it is 1 if all outputs are
+exact and 0 otherwise, as in scikit-learn. The sum of squares about the mean is computed and merged relative to a pivot
+near the mean, to avoid cancellation if the mean is large: Chan, Golub and LeVeque, "Updating Formulae and a Pairwise
 Algorithm for Computing Sample Variances" (1979).
 """

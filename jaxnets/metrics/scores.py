@@ -34,7 +34,7 @@ def items(outputs: Any, targets: Any, weights: Any) -> tuple[jax.Array, jax.Arra
         )
     shape = outputs.shape[:-1]
     if targets.shape not in (shape, outputs.shape):
-        class_targets(outputs, targets)  # raises, with the right message
+        class_targets(outputs, targets)  # raises an error with the right message
     counted = jnp.ones(shape, outputs.dtype)  # the weight of each item
     if weights is not None:
         weights = jnp.asarray(weights)
@@ -53,7 +53,7 @@ def items(outputs: Any, targets: Any, weights: Any) -> tuple[jax.Array, jax.Arra
 def top_k(k: int) -> Metric:
     """Return the metric of how often the true class is among the k best.
 
-    Of classes with equal scores the first counts as better, as in `argmax`. Scores with a NaN count as wrong.
+    Among classes with equal scores the first counts as better, as in `argmax`. Scores with a NaN count as wrong.
 
     Args:
         k: at least 1 and at most the number of classes.
@@ -92,8 +92,8 @@ def _top_k(k: int, name: str) -> Metric:
 accuracy: Metric = _top_k(1, "accuracy")
 """How often the true class has the best score, for outputs `(batch, ..., classes)` and labels `(batch, ...)`.
 
-Labels are integers, or one-hot of the outputs' shape. Of equal scores the first counts. Scores with a NaN count as
-wrong: `argmax` would take the NaN for a prediction.
+Labels are integers, or one-hot in the outputs' shape. Among equal scores the first counts. Scores with a NaN count as
+wrong, although `argmax` would return the NaN.
 """
 
 
@@ -113,7 +113,7 @@ def _binary_accuracy(outputs: Any, targets: Any, weights: Any = None) -> Sums:
 
 
 binary_accuracy: Metric = Metric(_binary_accuracy, ratio, "binary_accuracy", higher_is_better=True, range=(0.0, 1.0))
-"""How often the sign of a logit is right, for outputs and targets of the same shape `(batch, ...)`.
+"""How often the sign of a logit is correct, for outputs and targets of the same shape `(batch, ...)`.
 
 Targets are 0 and 1, or −1 and 1. A logit of 0 predicts 0 (or −1); NaN counts as wrong. Weights are `(batch,)`; the
 value is averaged over all other axes.
@@ -135,6 +135,6 @@ perplexity: Metric = Metric(
 )
 """The perplexity e^l, where l is the mean cross entropy of all real tokens, not a mean over batches or sequences.
 
-Outputs are logits `(batch, ..., classes)`, labels as for `accuracy`. It is 1 for perfect predictions and the number of
-classes for uniform ones.
+Outputs are logits `(batch, ..., classes)`, labels as for `accuracy`. The perplexity is 1 for perfect predictions and
+the number of classes for uniform ones.
 """

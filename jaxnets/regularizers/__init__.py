@@ -1,7 +1,7 @@
 """Regularizers that an objective adds to a loss, and the max-norm constraint.
 
-Regularizers of parameters choose them by path, with the patterns of `jaxnets.core.paths`. Regularizers of outputs
-return one value per example. A strength may be traced, so that many strengths train at once.
+Regularizers of parameters select them by path, with the patterns of `jaxnets.core.paths`. Regularizers of outputs
+return one value per example. A strength may be traced, so that networks with many strengths train at once.
 """
 
 from jaxnets.regularizers.constraints import max_norm

@@ -15,8 +15,9 @@ from jaxnets.regularizers.regularizer import axes_within, describe, norm
 def max_norm(limit: Any, on: Pattern = "**/kernel", axis: int | tuple[int, ...] = -1) -> optax.GradientTransformation:
     """Limit the norm of the weights into each unit to c: w ← w min(1, c / ‖w‖₂) after each step.
 
-    This is a constraint, not a regularizer. Put it last in the optimizer's chain: it changes the update so that
-    `params + updates` satisfies it, up to rounding. `optax.chain(optax.sgd(0.1), jn.regularizers.max_norm(3.0))`.
+    This is a constraint, not a regularizer. Put it last in the optimizer's chain,
+    `optax.chain(optax.sgd(0.1), jn.regularizers.max_norm(3.0))`: it changes the update so that `params + updates`
+    satisfies it, up to rounding.
 
     Args:
         limit: c > 0; may be traced.
@@ -55,7 +56,7 @@ def max_norm(limit: Any, on: Pattern = "**/kernel", axis: int | tuple[int, ...] 
             moved, ceiling = wide(param) + wide(update), jnp.asarray(limit, wide(param).dtype)
             size = norm(moved, axes_within(moved, axis))
             above = size > ceiling
-            # Where the norm is within the limit the update passes through exactly, not as (w + u) - w.
+            # Where the norm is within the limit, the update is unchanged, not computed as (w + u) - w.
             within = moved * (ceiling / jnp.where(above, size, 1)) - wide(param)
             return jnp.where(above, within, wide(update)).astype(update.dtype)
 

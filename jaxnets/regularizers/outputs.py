@@ -14,7 +14,7 @@ from jaxnets.regularizers.regularizer import Regularizer, make_regularizer, scal
 
 
 def activity_l1(strength: Any) -> Regularizer:
-    """Penalize λ Σ_j |a_j| of each example's outputs a, which makes few of them active.
+    """Penalize λ Σ_j |a_j| of each example's outputs a, which makes the outputs sparse.
 
     Args:
         strength: λ ≥ 0; may be traced.
@@ -58,8 +58,8 @@ def confidence(strength: Any) -> Regularizer:
         strength: λ ≥ 0; may be traced.
 
     Returns:
-        A regularizer of logits `(batch, ..., classes)`, averaged over the axes between; over the real steps if
-        `Padded`. It lies between −λ log(classes) and 0.
+        A regularizer of logits `(batch, ..., classes)`, averaged over the axes in between; over the real steps if
+        `Padded`. Its value is between −λ log(classes) and 0.
 
     Raises:
         NetError: if λ < 0.
@@ -92,7 +92,7 @@ def _of_outputs(
         steps = floating(outputs.zeroed())  # (batch, time, ...)
         if not by_step:
             return scale(strength, function(steps))
-        # Each step is an example of its own: (batch · time, ...) -> (batch, time).
+        # Each step is an example: (batch · time, ...) -> (batch, time).
         by_steps = function(steps.reshape((-1, *steps.shape[2:]))).reshape(steps.shape[:2])
         return scale(strength, weighted_mean(by_steps, outputs.mask, axis=1))
 

@@ -18,7 +18,7 @@ class Regularizer:
     Attributes:
         function: `params -> scalar`, or `outputs -> (batch,)`; the latter is averaged like the loss.
         name: the name under which its value is reported.
-        of: what it is a function of, "params" or "outputs".
+        of: the argument of the function, "params" or "outputs".
         label: how it was written, `l2(0.0001, on='**/kernel')`.
 
     >>> import jax.numpy as jnp
@@ -85,7 +85,7 @@ def axes_within(x: jax.Array, axis: int | tuple[int, ...]) -> tuple[int, ...]:
 
 
 def norm(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
-    """Return the Euclidean norm along axes, which keep length 1. Its gradient at 0 is 0, not NaN."""
+    """Return the Euclidean norm along axes, which remain with length 1. Its gradient at 0 is 0, not NaN."""
     square = jnp.square(x).sum(axis=axes, keepdims=True)
     # The inner `where` keeps √0, whose derivative is infinite, out of the gradient.
     return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)

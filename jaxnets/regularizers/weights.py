@@ -1,4 +1,4 @@
-"""Regularizers of parameters, chosen by path."""
+"""Regularizers of parameters, selected by path."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -41,9 +41,9 @@ def l2(strength: Any, on: Pattern = "**/kernel") -> Regularizer:
 
     The gradient is 2 λ w, twice that of ½ λ ‖w‖². PyTorch's `weight_decay` and most papers use the latter form: halve
     their λ. In plain gradient descent with rate η a step multiplies w by 1 − 2 η λ, which is a decoupled weight decay
-    of 2 λ. In Adam the two differ. Here the penalty's gradient is divided by the root of the second moment together
-    with the loss's, so weights with large gradients shrink less; AdamW multiplies all weights by 1 − η λ, apart from
-    the gradient. For that use `optax.adamw(η, weight_decay=λ, mask=jn.paths.mask(on))`.
+    of 2 λ. In Adam the two differ. With this penalty its gradient is divided, together with the loss's, by the root of
+    the second moment, so weights with large gradients shrink less; AdamW multiplies all weights by 1 − η λ,
+    independently of the gradient. For that use `optax.adamw(η, weight_decay=λ, mask=jn.paths.mask(on))`.
 
     Args:
         strength: λ ≥ 0; may be traced.
@@ -100,7 +100,7 @@ def group_lasso(strength: Any, on: Pattern = "**/kernel", axis: int | tuple[int,
         strength: λ ≥ 0; may be traced.
         on: the paths of the parameters, see `jaxnets.core.paths`.
         axis: the axis that enumerates the groups. −1, the last axis, groups the weights into each output unit or
-            channel; −2 groups those out of each input. Several axes make a group of each combination: `(0, -1)` for
+            channel; −2 groups those out of each input. Several axes make a group for each combination: `(0, -1)` for
             kernels stacked by `repeat` or `ensemble`.
 
     Returns:
@@ -126,7 +126,7 @@ def group_lasso(strength: Any, on: Pattern = "**/kernel", axis: int | tuple[int,
 
 
 def orthogonality(strength: Any, on: Pattern = "**/kernel") -> Regularizer:
-    """Penalize λ ‖WᵀW − I‖²_F, which draws the weights into different units towards orthonormal vectors.
+    """Penalize λ ‖WᵀW − I‖²_F, which pulls the weights into different units towards orthonormal vectors.
 
     W is the kernel as a matrix `(fan_in, out)`. Where it has more columns than rows, the columns can't all be
     orthonormal, and the rows are regularized instead: λ ‖WWᵀ − I‖²_F. The two differ by the constant out − fan_in, so
@@ -163,11 +163,11 @@ def orthogonality(strength: Any, on: Pattern = "**/kernel") -> Regularizer:
 def _of_weights(
     name: str, strengths: Mapping[str, Any], on: Pattern, function: Callable[[jax.Array], jax.Array]
 ) -> Regularizer:
-    """Make a regularizer that sums a function of each chosen parameter, in float32 or wider."""
+    """Make a regularizer that sums a function of each selected parameter, in float32 or wider."""
 
     def total(params: Any) -> jax.Array:
         terms = [function(wide(w)) for w in select(params, on).values()]
-        # Parameters may differ in dtype: add up in the widest.
+        # Parameters may differ in dtype: sum in the widest.
         dtype = max((term.dtype for term in terms), key=lambda dtype: dtype.itemsize)
         return sum((term.astype(dtype) for term in terms), start=jnp.zeros((), dtype))
 
