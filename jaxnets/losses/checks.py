@@ -200,7 +200,7 @@ def magnitude(x: jax.Array) -> jax.Array:
 
 
 def at_least_zero(x: jax.Array) -> jax.Array:
-    """Clip values that are negative only by rounding to 0, without changing their derivative."""
+    """Set values that only rounding made negative to 0, without changing their derivative."""
     return x + jax.lax.stop_gradient(jnp.maximum(-x, 0))
 
 
