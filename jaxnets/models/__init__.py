@@ -1,4 +1,4 @@
-"""Architectures; each file reads like the table in its paper."""
+"""Architectures; each file follows the table in its paper."""
 
 from jaxnets.models.alexnet import alexnet, alexnet_2012
 from jaxnets.models.autoencoder import autoencoder, conv_autoencoder, denoising_autoencoder

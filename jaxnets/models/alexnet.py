@@ -1,4 +1,4 @@
-"""AlexNet: the network that won ImageNet in 2012, and the single tower that torchvision has."""
+"""AlexNet: the network that won ImageNet in 2012, and the single tower of torchvision."""
 
 import jax
 
@@ -26,7 +26,7 @@ def alexnet(num_classes: int = 1000, *, hidden: int = 4096, dropout: float | jax
         NetError: for settings out of range, or an input that is too small, or not a batch of images; the message names
             the layer.
 
-    Krizhevsky, "One weird trick for parallelizing convolutional neural networks" (2014), as torchvision builds it.
+    Krizhevsky, "One weird trick for parallelizing convolutional neural networks" (2014), as in torchvision.
 
     >>> import jax, jax.numpy as jnp
     >>> x = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
@@ -68,8 +68,9 @@ def alexnet_2012(num_classes: int = 1000, *, hidden: int = 4096, dropout: float 
     """Return AlexNet as published: two groups, local response normalization, overlapping pools, its initial values.
 
     The groups are the halves that ran on two GPUs. The input is `(batch, 227, 227, channels)`, or any size of at least
-    67 × 67 that `init` sees, the output logits `(batch, num_classes)`. With three channels and 1,000 classes there are
-    60,965,224 parameters and 724,406,816 multiply-adds. The paper says 224, but its 55 × 55 places need 227.
+    67 × 67 that is passed to `init`; the output logits `(batch, num_classes)`. With three channels and 1,000 classes
+    there are 60,965,224 parameters and 724,406,816 multiply-adds. The paper says 224, but its 55 × 55 positions need
+    227.
 
     Kernels are drawn from N(0, 0.01²); biases start at 1 in the second, fourth and fifth convolution and in the hidden
     dense layers, at 0 elsewhere.
@@ -92,7 +93,7 @@ def alexnet_2012(num_classes: int = 1000, *, hidden: int = 4096, dropout: float 
     ((5, 5, 48, 256), 60965224)
     """
     relu, normal, ones = jax.nn.relu, jax.nn.initializers.normal(0.01), jax.nn.initializers.ones
-    # The paper's α = 1e-4 is per place, ours is divided by the size, 5.
+    # The paper's α = 1e-4 multiplies the sum; ours is divided by the size, 5.
     norm = local_response_norm(5, alpha=5e-4, beta=0.75, bias=2.0)
     return serial(
         # A pair of sizes restricts the input to images. (batch, 55, 55, 96)

@@ -1,4 +1,4 @@
-"""Autoencoders: fully connected, convolutional and denoising; their halves also serve the variational ones."""
+"""Autoencoders: fully connected, convolutional and denoising; variational ones use the same encoders and decoders."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -24,10 +24,10 @@ _HE = jax.nn.initializers.he_normal()
 def autoencoder(
     shape: Sequence[int], widths: Sequence[int] = (128,), code: int = 32, *, activation: Callable = jax.nn.relu
 ) -> Net:
-    """Return a fully connected autoencoder: through `widths` to the code, and back in reverse.
+    """Return a fully connected autoencoder: layers of `widths` to the code, and back in reverse order.
 
-    The outputs are logits, for `jn.losses.binary_cross_entropy` with targets from 0 to 1; `jn.losses.squared_error`
-    takes them directly. Code and output are linear. `net.upto("encoder")` returns the codes, and
+    The outputs are logits, for `jn.losses.binary_cross_entropy` with targets from 0 to 1, or real values, for
+    `jn.losses.squared_error`. Code and output are linear. `net.upto("encoder")` returns the codes, and
     `net["decoder"].apply(params["decoder"], {}, codes)` decodes them. Children are numbered as in `nn.Sequential`.
 
     Args:
@@ -61,8 +61,8 @@ def conv_autoencoder(
 ) -> Net:
     """Return a convolutional autoencoder: each convolution halves the size, each transposed convolution doubles it.
 
-    All kernels have size 3 and stride 2; an odd size n becomes (n + 1) / 2, and n again in the decoder. Between the
-    halves is a linear code. Outputs, `net.upto("encoder")` and `net["decoder"]` are as for `autoencoder`.
+    All kernels have size 3 and stride 2; an odd size n becomes (n + 1) / 2, and n again in the decoder. The code
+    between encoder and decoder is linear. Outputs, `net.upto("encoder")` and `net["decoder"]` are as for `autoencoder`.
 
     Args:
         shape: the shape of one example, `(height, width, channels)` of any size, or with one or three spatial axes.
@@ -91,9 +91,9 @@ def conv_autoencoder(
 
 @recorded
 def denoising_autoencoder(net: Net, noise: Net) -> Net:
-    """Return an autoencoder that sees a corrupted input in training, and is compared with the clean one.
+    """Return an autoencoder that gets a corrupted input in training, and is trained to return the clean one.
 
-    It has the parameters of `net`, and computes the same in evaluation. Train it with the clean input as target:
+    It has the parameters of `net`, and equals it in evaluation. Train it with the clean input as target:
     `jn.train.program(denoising_autoencoder(net, noise), objective, optimizer, (x, x), ...)`.
 
     Args:
@@ -164,13 +164,13 @@ def conv_halves(shape: Sequence[int], features: Sequence[int], head: Net, activa
 
 
 def _double(width: int, size: tuple[int, ...], **options: Any) -> Net:
-    """Return the transposed convolution to a size from half of it, rounded up."""
+    """Return the transposed convolution that doubles half of a size, rounded up, to that size."""
     return conv_transpose(width, 3, stride=2, padding=1, output_padding=tuple(1 - n % 2 for n in size), **options)
 
 
 @recorded
 def _only(shape: Sequence[int], layer: Net) -> Net:
-    """Return a layer that accepts examples of one shape only."""
+    """Return a layer that only accepts examples of the given shape."""
 
     def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
         with labeled_as(layer.label):

@@ -63,7 +63,7 @@ def projection(features: int, stride: int = 1) -> Net:
 
 
 def stages(counts: Sequence[int], width: int, block: Callable[[int, int, bool], Net], *, scan: bool) -> dict[str, Net]:
-    """Return the stages `layer1`, `layer2`, …, each with twice the features at half the size of the one before.
+    """Return the stages `layer1`, `layer2`, …, each with twice the features at half the size of the previous one.
 
     Args:
         counts: the number of blocks in each stage.
@@ -87,7 +87,7 @@ def residual_behind(before: Net, body: Net, shortcut: Net) -> Net:
     start, end = list(before.children)[-1], list(body.children)[-1]
     nodes: dict[str, Any] = {**before.children, **body.children, "downsample": (shortcut, start)}
     sides = graph(**nodes, sides=(tuple, end, "downsample"))
-    # As in any `residual`, the sum is no child.
+    # As in any `residual`, the sum is not a child.
     children = {name: sides[name] for name in nodes}
 
     def build(key: Key, x: Any) -> tuple[Params, State, Any]:

@@ -31,8 +31,8 @@ def cnn(
     """Return stages of convolution, activation and pooling, `features`, followed by a dense `classifier`.
 
     Each stage has `convs` convolutions of one width, padded to keep the size, and a max pool over `pool` × `pool`
-    places, which divides it. Convolutions are numbered from 1 through all stages, `conv1`, `bn1`, `act1`; pools by
-    stage, `pool1`.
+    positions, which divides the size. Convolutions are numbered from 1 through all stages, `conv1`, `bn1`, `act1`;
+    pools by stage, `pool1`.
 
     Args:
         widths: the number of channels of each stage.
@@ -47,12 +47,12 @@ def cnn(
         spatial_axes: 2 for images, 1 for sequences `(batch, length, channels)`, 3 for volumes.
 
     Returns:
-        A network from `(batch, height, width, channels)` to logits `(batch, num_classes)`. The size that `init` sees
-        determines the shape of the dense layers.
+        A network from `(batch, height, width, channels)` to logits `(batch, num_classes)`. The input size passed to
+        `init` determines the shape of the dense layers.
 
     Raises:
         NetError: for settings out of range, an input that is integer or has another number of axes, or a pool that is
-            larger than its input: each spatial axis needs at least `pool ** len(widths)` places.
+            larger than its input: each spatial axis needs at least `pool ** len(widths)` positions.
 
     LeCun et al., "Handwritten Digit Recognition with a Back-Propagation Network" (1989), for the idea; Simonyan and
     Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition" (2014), for the pattern.

@@ -1,4 +1,4 @@
-"""Fully convolutional networks: scores on coarse feature maps, upsampled to a class for each place."""
+"""Fully convolutional networks: scores of coarse feature maps, upsampled to a class for each pixel."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -33,15 +33,15 @@ def fcn(
     """Return a fully convolutional network: scores of the coarsest map, upsampled and added to those of finer maps.
 
     FCN-8s has two skips, FCN-16s `("pool4",)`, FCN-32s `()`. The scores of a map are a 1×1 convolution. Transposed
-    convolutions, initialized as bilinear interpolation, double the size at each skip, and at last upsample by
-    stride / 2^skips to single places. The paper's FCN-8s is `fcn(21, jn.models.vgg16()["features"],
+    convolutions, initialized as bilinear interpolation, double the size at each skip, and finally upsample by
+    stride / 2^skips to the input's size. The paper's FCN-8s is `fcn(21, jn.models.vgg16()["features"],
     skips=("23", "16"), features=4096, kernel_size=7)`, with 134,489,759 parameters.
 
     Args:
         num_classes: the number of channels of the output.
         backbone: a `serial` of layers that ends in the coarsest map, or such a network cut by `upto`. Default:
-            `cnn((16, 32, 64, 128, 128))["features"]`. Its names stay flat, so the weights of a classifier fit:
-            `params | vgg16_params["features"]`.
+            `cnn((16, 32, 64, 128, 128))["features"]`. Its children keep their names at the top level, so the weights of
+            a classifier fit: `params | vgg16_params["features"]`.
         skips: the children of the backbone whose maps have 2, 4, … times the size of the last, in this order.
         stride: the stride of the whole backbone.
         features: the channels of the two layers `fc6` and `fc7` after the backbone.
@@ -78,7 +78,7 @@ def fcn(
         "drop7": drop(dropout),
         "score": conv(num_classes, 1),
     }
-    # Scores start at zero on the skips, so the network starts as FCN-32s.
+    # The scores of the skips start at zero, so the network starts as FCN-32s.
     for skip in skips:
         nodes[f"upscore_{skip}"] = _upscore(num_classes, 2)
         nodes[f"score_{skip}"] = (conv(num_classes, 1, kernel_init=ZEROS), skip)

@@ -1,4 +1,4 @@
-"""GoogLeNet: nine modules of four parallel branches; as torchvision builds it, and as published."""
+"""GoogLeNet: nine modules of four parallel branches; as in torchvision, and as published."""
 
 from collections.abc import Callable
 from typing import Any
@@ -44,12 +44,12 @@ BLOCKS = {
 def googlenet(
     num_classes: int = 1000, *, auxiliary: bool = False, dropout: Any = 0.2, auxiliary_dropout: Any = 0.7
 ) -> Net:
-    """Return GoogLeNet as torchvision builds it: with batch norm, and 3×3 kernels where the paper has 5×5.
+    """Return GoogLeNet as in torchvision: with batch norm, and 3×3 kernels where the paper has 5×5.
 
     The input is `(batch, height, width, channels)` of any floating dtype and at least 15 × 15, 224 × 224 in the paper;
     the output logits `(batch, num_classes)`. With 1000 classes and 3 channels there are 6,624,904 parameters and
     1,498,376,192 multiply-adds at 224 × 224; the auxiliary heads add 6,379,984 parameters. torchvision's
-    `transform_input`, which replaces one normalization of the images by another, is part of the data here.
+    `transform_input`, which replaces one normalization of the images by another, belongs to the data here.
 
     Args:
         num_classes: the width of the output.
@@ -90,9 +90,9 @@ def googlenet_2014(
 ) -> Net:
     """Return GoogLeNet as published: biases, local response normalization, 5×5 kernels, no batch norm.
 
-    Input and output are as for `googlenet`, from 31 × 31 on. With 1000 classes and 3 channels there are 6,998,552
+    Input and output are as for `googlenet`, with at least 31 × 31. With 1000 classes and 3 channels there are 6,998,552
     parameters and 1,582,671,872 multiply-adds at 224 × 224. The heads pool over windows of 5 with stride 3, so they
-    need at least 79 × 79, and have the paper's 4 × 4 places at 224 × 224.
+    need at least 79 × 79, and have the paper's 4 × 4 positions at 224 × 224.
 
     Args:
         num_classes: the width of the output.
@@ -118,7 +118,7 @@ def googlenet_2014(
 
 
 def _body(unit: Unit, window: int, last_pool: Net, norm: dict[str, Net], dropout: Any, num_classes: int) -> Net:
-    """Return the network without heads, made of `unit(features, window)`, with `norm` twice in its stem."""
+    """Return the network without heads, built from `unit(features, window)`, with `norm` twice in its stem."""
     layers: dict[str, Any] = {
         # A pair of sizes restricts the input to images.
         "conv1": unit(64, (7, 7), stride=2, padding=3),  # (batch, 112, 112, 64)
@@ -145,7 +145,7 @@ def _body(unit: Unit, window: int, last_pool: Net, norm: dict[str, Net], dropout
 
 
 def _with_heads(body: Net, unit: Unit, pool: Net, dropout: Any, num_classes: int) -> Net:
-    """Return the network with two auxiliary heads, made of `unit(features, window)`."""
+    """Return the network with two auxiliary heads, built from `unit(features, window)`."""
     head = serial(
         pool=pool,  # (batch, 4, 4, channels)
         conv=unit(128, 1),

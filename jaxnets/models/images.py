@@ -28,11 +28,11 @@ def takes_images(factory: Callable[P, Net]) -> Callable[P, Net]:
 
 
 def of_images(net: Net, label: str, spatial_axes: int = 2) -> Net:
-    """Return a network that only accepts floating inputs `(batch, *spatial, channels)` with a number of spatial axes.
+    """Return a network that only accepts floating inputs `(batch, *spatial, channels)` with `spatial_axes` axes.
 
     Convolutions and pools accept any number of axes: images `(batch, height, width)` without channels would be read as
-    sequences of `width` channels. An input whose second axis is 1 or 3, and shorter than all after it, looks like
-    channels first, and raises a warning.
+    sequences of `width` channels. An input whose second axis is 1 or 3, and shorter than all axes after it, looks like
+    channels first, and gives a warning.
 
     Args:
         net: the model; its children are unchanged.
@@ -54,7 +54,7 @@ x[None] for the batch or x[..., None] for the channels
         raise NetError(f"expects spatial_axes 1, 2 or 3, got {spatial_axes!r}", label=label)
 
     def check(x: Any) -> None:
-        # The layers refuse it, with a better message.
+        # The layers raise a better error.
         if isinstance(x, Padded):
             return
         with labeled_as(label):

@@ -18,12 +18,12 @@ AVERAGED = avg_pool(3, stride=1, padding=1)
 
 @takes_images
 def inception_v3(num_classes: int = 1000, *, auxiliary: bool = False, dropout: Any = 0.5) -> Net:
-    """Return Inception v3 as torchvision builds it.
+    """Return Inception v3 as in torchvision.
 
     The input is `(batch, height, width, channels)` of any floating dtype and at least 75 × 75, 299 × 299 in the paper;
     the output logits `(batch, num_classes)`. With 1000 classes and 3 channels there are 23,834,568 parameters, with the
     auxiliary head 27,161,264, and 5,713,216,096 multiply-adds at 299 × 299. torchvision's `transform_input`, which
-    replaces one normalization of the images by another, is part of the data here.
+    replaces one normalization of the images by another, belongs to the data here.
 
     Args:
         num_classes: the width of the output.
@@ -96,7 +96,7 @@ def down(features: int, length: int) -> Net:
 
 
 def mixed_5(pool_features: int) -> Net:
-    """Return the module of figure 5: a 5×5 convolution, and two 3×3 ones instead of another."""
+    """Return the module of figure 5, with one 5×5 convolution, and two 3×3 ones in place of another."""
     return graph(
         branch1x1=unit(64, 1),
         branch5x5_1=(unit(48, 1), "input"),
@@ -155,7 +155,7 @@ def mixed_7a() -> Net:
 
 
 def mixed_7() -> Net:
-    """Return the module of figure 7: 3×3 convolutions as parallel 1×3 and 3×1, for many features at few places."""
+    """Return the module of figure 7: 3×3 convolutions as parallel 1×3 and 3×1, for many features at few positions."""
     return graph(
         branch1x1=unit(320, 1),
         branch3x3_1=(unit(384, 1), "input"),

@@ -36,8 +36,9 @@ def landmarks(
         num_points: the number of points.
         backbone: a network from images to feature maps `(batch, height, width, channels)`. Default:
             `cnn((16, 32, 64), batch_norm=True)["features"]`. Its parameters are under `features`.
-        head: "dense" flattens the maps and regresses the coordinates, for the size that `init` sees. "heatmap" predicts
-            one map per point and returns its `soft_argmax`: fewer parameters, images of any size, points inside.
+        head: "dense" flattens the maps and regresses the coordinates, for the input size passed to `init`. "heatmap"
+            predicts one map per point and returns its `soft_argmax`: fewer parameters, images of any size, and points
+            inside the image.
         hidden: the widths of the dense layers before the output, for "dense".
         dropout: the rate in [0, 1) after each of these; may be traced.
 
@@ -75,13 +76,13 @@ def as_points(x: jax.Array, *, num_points: int) -> jax.Array:
 
 
 def soft_argmax(heatmaps: Any) -> jax.Array:
-    """Return the mean position in each channel under softmax(heatmap) over all places, as (x, y).
+    """Return the mean position in each channel under softmax(heatmap) over all pixels, as (x, y).
 
-    c = Σ_p softmax(h)_p · position_p, with places at their centers: column j of n is at x = (2 j + 1) / n - 1. Unlike
-    the position of the maximum, which it approaches for a map with one high peak, it is differentiable.
+    c = Σ_p softmax(h)_p · position_p, where pixels are at their centers: column j of n is at x = (2 j + 1) / n - 1. It
+    is differentiable, unlike the position of the maximum, which it approaches for a map with one high peak.
 
     Args:
-        heatmaps: `(batch, height, width, points)`, floating. Sums are taken in float32 for narrower input.
+        heatmaps: `(batch, height, width, points)`, floating. Sums are computed in float32 for narrower input.
 
     Returns:
         `(batch, points, 2)` in the same dtype, inside (-1, 1).

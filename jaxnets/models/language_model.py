@@ -25,13 +25,13 @@ def language_model(
     dropout: Any = 0.0,
     tie_weights: bool = False,
 ) -> Net:
-    """Return a network that reads tokens and returns, after each, the logits of the next: p(x_{t+1} | x_1 … x_t).
+    """Return a network that returns, for each token, the logits of the next one: p(x_{t+1} | x_1 … x_t).
 
     Tokens are integers `(batch, time)` in [0, vocabulary), an array or `Padded`; logits are
     `(batch, time, vocabulary)`. The carry is explicit: for an input `(tokens, carry)` the output is `(logits, carry)`,
     where a carry of `None` is the start of a text. So a long text can be learned piece by piece, and
-    `jn.decoding.sample` continues a prompt. The loss is `jn.losses.sequence(jn.losses.cross_entropy)` with the tokens
-    one step later as targets; its exponential is the perplexity.
+    `jn.decoding.sample` continues a prompt. The loss is `jn.losses.sequence(jn.losses.cross_entropy)` with the next
+    tokens as targets; its exponential is the perplexity.
 
     The children are `embedding`, `dropout1`, `rnn`, `dropout2`, `fc`. The weights are those of a PyTorch module with
     the recurrent attribute `rnn`: those of layer k under `rnn/k`, of a single layer under `rnn`.
@@ -43,12 +43,12 @@ def language_model(
         layers: the number of recurrent layers.
         embedding: the width of a token's embedding. Default: `hidden`.
         dropout: the rate in [0, 1) before, between and after the layers, never along time. May be traced.
-        tie_weights: whether the embedding table is also the kernel of `fc`, which then only has a bias; the widths must
-            be equal. The table is initialized at the scale that suits logits.
+        tie_weights: whether the embedding table is also the kernel of `fc`, which then has only a bias; the widths must
+            be equal. The table is initialized with a scale that suits logits.
 
     Raises:
-        NetError: for a size below 1, a rate outside [0, 1), tied weights of two widths, or an input that is neither
-            tokens nor `(tokens, carry)`.
+        NetError: for a size below 1, a rate outside [0, 1), tied weights of different widths, or an input that is
+            neither tokens nor `(tokens, carry)`.
 
     Mikolov, Karafiát, Burget, Černocký and Khudanpur, "Recurrent neural network based language model" (2010);
     Zaremba, Sutskever and Vinyals, "Recurrent Neural Network Regularization" (2014), for where dropout acts; Press
@@ -88,7 +88,7 @@ def language_model(
     def build(key: Key, x: Any) -> tuple[Params, State, Any]:
         params: dict[str, Any] = {}
         y = run(x, lambda name, x: build_child(children[name], name, key, x, params, {}))
-        # The embedding table takes its place.
+        # The embedding table replaces it.
         if tie_weights:
             del params["fc"]["kernel"]
         return params, {}, y

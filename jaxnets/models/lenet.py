@@ -1,4 +1,4 @@
-"""LeNet-5, as it is built today and as published: learned subsampling, a connection table, distances to codes."""
+"""LeNet-5, in its modern form and as published: learned subsampling, a connection table, distances to codes."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ C3_TABLE = (
     (0, 1, 2, 3, 4, 5),
 )
 
-# The output codes: our drawings in the style of figure 3 of the paper, strokes two wide on 7 × 12.
+# The output codes: our drawings in the style of figure 3 of the paper, with strokes two pixels wide on 7 × 12.
 DIGITS = """
 ....... ....... ....... ....... ....... ....... ....... ....... ....... .......
 .#####. ...##.. .#####. .#####. ....##. ####### ..####. ####### .#####. .#####.
@@ -47,7 +47,7 @@ DIGITS = """
 
 @takes_images
 def lenet5(num_classes: int = 10, *, activation: Callable = jax.nn.relu, pool: Callable[..., Net] = max_pool) -> Net:
-    """Return LeNet-5 as it is built today: a full second convolution, plain pooling, a linear output.
+    """Return LeNet-5 in its modern form: a full second convolution, plain pooling, a linear output.
 
     The input is `(batch, 28, 28, 1)`, the output logits `(batch, num_classes)`. With ten classes there are 61,706
     parameters and 416,520 multiply-adds.
@@ -91,7 +91,7 @@ def lenet5_1998(num_classes: int = 10, *, codes: Any = None, trainable_codes: bo
 
     The input is `(batch, 32, 32, channels)`, digits of 28 × 28 with a margin, or larger images. The paper maps white to
     -0.1 and ink to 1.175, so inputs have a mean near 0 and a variance near 1. Parameters, with one channel: `c1` 156,
-    `s2` 12, `c3` 1,516, `s4` 32, `c5` 48,120, `f6` 10,164, 60,000 in all; the codes are fixed. Initial values are the
+    `s2` 12, `c3` 1,516, `s4` 32, `c5` 48,120, `f6` 10,164, in total 60,000; the codes are fixed. Initial values are the
     paper's, U(-2.4 / F, 2.4 / F) with the fan-in F, and 0 for biases.
 
     Output unit i is the squared distance y_i = Σ_j (x_j - codes_ij)² of F6 from the code of class i, which
@@ -101,7 +101,7 @@ def lenet5_1998(num_classes: int = 10, *, codes: Any = None, trainable_codes: bo
     Args:
         num_classes: the width of the output.
         codes: an array `(num_classes, width of F6)` of -1 and 1. Default: for classes 0 to 9 drawings of the digits on
-            7 × 12, in the style of figure 3 of the paper; for further classes 84 random bits.
+            7 × 12 pixels, in the style of figure 3 of the paper; for further classes 84 random bits.
         trainable_codes: whether the codes are a parameter, `output/codes`, instead of fixed.
         padding: zeros around the input; 2 for images of 28 × 28.
 
@@ -166,7 +166,7 @@ def subsample(window: int) -> Net:
 
 @recorded
 def connected_conv(table: Sequence[Sequence[int]], window: int) -> Net:
-    """Convolve with one kernel per connection: output map f sees the channels `table[f]`, in that order.
+    """Convolve with one kernel per connection: output map f reads the channels `table[f]`, in that order.
 
     The kernels `(window, window, connections)` are placed among zeros for one dense convolution. A training step of
     LeNet-5 on two CPU cores takes 7 ms this way, and 690 ms with one grouped convolution per number of connections.
@@ -199,7 +199,7 @@ def connected_conv(table: Sequence[Sequence[int]], window: int) -> Net:
 
 @recorded
 def rbf(codes: Any, *, trainable: bool) -> Net:
-    """Return squared distances to codes, y_i = Σ_j (x_j - codes_ij)²; the codes are a parameter, or fixed."""
+    """Return squared distances to codes, y_i = Σ_j (x_j - codes_ij)²; the codes are a parameter or fixed."""
 
     def init(key: jax.Array, x: Any) -> Params:
         return {"codes": jnp.asarray(codes, param_dtype(x))}
@@ -221,7 +221,7 @@ def rbf(codes: Any, *, trainable: bool) -> Net:
 def codes_for(num_classes: int) -> np.ndarray:
     """Return codes of -1 and 1 `(num_classes, 84)`: drawings of the ten digits, then random bits for further classes.
 
-    Section II.B of the paper has both. `codes[3].reshape(12, 7)` is the drawing of 3.
+    Section II.B of the paper describes both. `codes[3].reshape(12, 7)` is the drawing of 3.
     """
     rows = [line.split() for line in DIGITS.split("\n") if line]
     pictures = [[1 if place == "#" else -1 for line in rows for place in line[digit]] for digit in range(10)]

@@ -10,14 +10,14 @@ from jaxnets.layers import dense, flatten
 def linear(num_classes: int = 10) -> Net:
     """Return the linear score function f(x; W, b) = x W + b.
 
-    The loss makes it softmax (logistic) regression, with `jn.losses.cross_entropy`, a linear support vector machine,
-    with `jn.losses.multiclass_hinge`, or linear regression, with `jn.losses.squared_error`.
+    With `jn.losses.cross_entropy` it is softmax (logistic) regression, with `jn.losses.multiclass_hinge` a linear
+    support vector machine, and with `jn.losses.squared_error` linear regression.
 
     Args:
         num_classes: width of the output, at least 1.
 
     Returns:
-        A network from `(batch, ...)`, images included, to scores `(batch, num_classes)`, with the parameters
+        A network from `(batch, ...)`, including images, to scores `(batch, num_classes)`, with the parameters
         `fc/kernel` `(features, num_classes)` and `fc/bias`. Column k of the kernel, reshaped to an image, is
         the template of class k.
 

@@ -28,8 +28,8 @@ def mlp(
 ) -> Net:
     """Return a multilayer perceptron: for each width dense, normalization, activation, dropout; then a dense output.
 
-    Layers are numbered from 1, `fc1`, `norm1`, `act1`, `drop1`, so adding a normalization or dropout renames no other
-    parameter and changes no other initial value.
+    Layers are numbered from 1, `fc1`, `norm1`, `act1`, `drop1`, so adding a normalization or dropout does not change
+    the names or initial values of the other parameters.
 
     Args:
         widths: the widths of the hidden layers, from input to output; `()` is `linear`.
@@ -41,7 +41,7 @@ def mlp(
             `jax.nn.initializers.lecun_normal()` suits tanh.
 
     Returns:
-        A network from `(batch, ...)`, images included, to logits `(batch, num_classes)`.
+        A network from `(batch, ...)`, including images, to logits `(batch, num_classes)`.
 
     Raises:
         NetError: for widths < 1, a rate outside [0, 1), an unknown norm, or integer input.

@@ -20,11 +20,11 @@ def fires(x: jax.Array) -> jax.Array:
 def perceptron(num_classes: int = 1, *, activation: Callable[[jax.Array], jax.Array] = fires) -> Net:
     """Return a layer of threshold units, y = 1 where x · w + b > 0 and -1 elsewhere.
 
-    One unit separates two classes; with more, unit k separates class k from the others. The threshold has no slope, so
-    the *score* before it is trained, by the perceptron criterion max(0, -t · score) with targets t = ±1. Its gradient
-    is -t x where the unit is wrong and 0 where it is right: gradient descent on one example at a time is Rosenblatt's
-    rule, w ← w + η t x after each mistake, which converges if the classes are linearly separable (Novikoff).
-    `net.upto("fc")` returns the scores, with the same parameters.
+    A single unit separates two classes; of several, unit k separates class k from the others. The derivative of the
+    threshold is 0, so the *score* before it is trained, with the perceptron criterion max(0, -t · score) and targets
+    t = ±1. Its gradient is -t x where the unit is wrong and 0 where it is right: gradient descent on one example at a
+    time is Rosenblatt's rule, w ← w + η t x after each mistake, which converges if the classes are linearly separable
+    (Novikoff). `net.upto("fc")` returns the scores, with the same parameters.
 
     Args:
         num_classes: the number of units, at least 1.

@@ -1,4 +1,4 @@
-"""Recurrent classifiers and regressors: LSTM, GRU, Elman's RNN; their stacks of cells also serve other models."""
+"""Recurrent classifiers and regressors: LSTM, GRU, Elman's RNN; and the stacks of cells that other models share."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,7 +27,7 @@ def lstm(
     return_sequences: bool = False,
     cell: MakeCell = lstm_cell,
 ) -> Net:
-    """Return an LSTM that reads a sequence and classifies it, or regresses on it: y = W h_T + b.
+    """Return an LSTM that reads a sequence and classifies it, or predicts real numbers: y = W h_T + b.
 
     The input is `(batch, time, features)`, or with a vocabulary integers `(batch, time)`, an array or `Padded`. h_T is
     the output at the last real step; a bidirectional network appends the backward output at the first step. The
@@ -39,7 +39,7 @@ def lstm(
         hidden: the width of h.
         num_classes: the number of logits of a classifier, without softmax.
         num_outputs: the width of a regressor's output, instead of `num_classes`.
-        layers: the number of recurrent layers, each over the outputs of the one before.
+        layers: the number of recurrent layers, each over the outputs of the previous one.
         bidirectional: whether each layer has a second cell that runs backward.
         dropout: the rate in [0, 1) between the layers and before the output. May be traced.
         vocabulary: the number of tokens, for inputs that are tokens.
@@ -78,7 +78,7 @@ def gru(
     return_sequences: bool = False,
     cell: MakeCell = gru_cell,
 ) -> Net:
-    """Return a GRU that reads a sequence and classifies it, or regresses on it.
+    """Return a GRU that reads a sequence and classifies it, or predicts real numbers.
 
     Arguments, input, output and errors are those of `lstm`; the recurrent child is named `gru`.
 
@@ -110,7 +110,7 @@ def rnn(
     return_sequences: bool = False,
     cell: MakeCell = rnn_cell,
 ) -> Net:
-    """Return Elman's recurrent network, which reads a sequence and classifies it, or regresses on it.
+    """Return Elman's recurrent network, which reads a sequence and classifies it, or predicts real numbers.
 
     Arguments, input, output and errors are those of `lstm`; the recurrent child is named `rnn`.
 
@@ -134,7 +134,7 @@ def recurrent_stack(
     return_sequences: bool = True,
     return_carry: bool = False,
 ) -> Net:
-    """Return `layers` recurrent layers of width `hidden`, one on top of the other, with dropout between.
+    """Return `layers` recurrent layers of width `hidden`, one on top of the other, with dropout in between.
 
     Several layers are named `0`, `1`, …. With `both_ways`, each is a pair of cells.
 

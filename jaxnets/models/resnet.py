@@ -42,20 +42,20 @@ def resnet50(
 ) -> Net:
     """Return ResNet-50: blocks of 1×1, 3×3 and 1×1 convolutions, y = relu(F(x) + x).
 
-    The input is `(batch, height, width, channels)` of any floating dtype, any channels and any size from 1 × 1; the
-    output logits `(batch, num_classes)`. The stages have strides 4, 8, 16 and 32; the paper's size is 224 × 224. With 3
+    The input is `(batch, height, width, channels)` of any floating dtype, number of channels and size; the output
+    logits `(batch, num_classes)`. The stages have strides 4, 8, 16 and 32; the paper's size is 224 × 224. With 3
     channels and 1000 classes there are 25,557,032 parameters. The names are torchvision's, so its weights fit;
     `net.upto("avgpool")` returns the features before the logits, `(batch, 2048)`.
 
     Args:
         num_classes: the width of the output.
-        version: the place of the stride in a block that halves the size: "1.5" on the 3×3 convolution, as in
-            torchvision (4.089 G multiply-adds), "1" on the first 1×1, as in the paper (3.858 G). The parameters are
-            the same. Version 2 is `resnet50_v2`.
+        version: where the stride is in a block that halves the size: "1.5" on the 3×3 convolution, as in torchvision
+            (4.089 G multiply-adds), "1" on the first 1×1, as in the paper (3.858 G). The parameters are the same.
+            Version 2 is `resnet50_v2`.
         scan: whether the equal blocks of a stage are one `repeat`: a shorter program, whose steps may take longer on
-            CPU. At 50 layers it compiles slower; docs/how-it-is-fast.md has times at 50, 101 and 152. The function is
-            the same; `jn.to_unstacked(net, params)` and `jn.to_stacked` convert parameters. Initial values come from
-            other keys.
+            CPU. With 50 layers it compiles more slowly; docs/how-it-is-fast.md has times for 50, 101 and 152. The
+            function is the same; `jn.to_unstacked(net, params)` and `jn.to_stacked` convert parameters. Initial values
+            are drawn from other keys.
         zero_init_residual: whether the last scale of each block starts at 0, so that blocks start as the identity.
 
     Raises:

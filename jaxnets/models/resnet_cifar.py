@@ -24,13 +24,13 @@ def resnet_cifar(
 ) -> Net:
     """Return the ResNet of `depth` = 6 n + 2 layers for small images: three stages of n blocks, 16, 32, 64 features.
 
-    The input is `(batch, height, width, channels)` of any floating dtype, any channels and any size from 1 × 1, 32 × 32
-    in the paper; the output logits `(batch, num_classes)`. `net.upto("avgpool")` returns 64 features.
+    The input is `(batch, height, width, channels)` of any floating dtype, number of channels and size, 32 × 32 in the
+    paper; the output logits `(batch, num_classes)`. `net.upto("avgpool")` returns 64 features.
 
     Args:
         depth: 6 n + 2 with n ≥ 1; the paper has 20, 32, 44, 56, 110 and 1202.
         num_classes: the width of the output.
-        shortcut: "A", the paper's choice here, takes every second place and appends channels of zeros, without
+        shortcut: "A", the paper's choice for CIFAR, takes every second position and appends channels of zeros, without
             parameters; "B" projects by a 1×1 convolution and a batch norm where the shape changes; "C" projects in
             every block.
         scan: whether the equal blocks of a stage are one `repeat`, as in `resnet50`.
@@ -66,8 +66,8 @@ def resnet_cifar(
 def plain_cifar(depth: int, num_classes: int = 10, *, scan: bool = False) -> Net:
     """Return the plain network of `depth` = 6 n + 2 layers: `resnet_cifar` without shortcuts.
 
-    It is the baseline that shows the benefit of shortcuts: deep plain networks are hard to train. Input, output and the
-    other names are those of `resnet_cifar`, and the parameters are those with shortcut "A".
+    This baseline shows the benefit of shortcuts: deep plain networks are hard to train. Input, output and the other
+    names are those of `resnet_cifar`, and the parameters are those with shortcut "A".
 
     Raises:
         NetError: for another depth, or an input that is not a batch of images or is empty; the message names the layer.
@@ -85,7 +85,7 @@ def plain_cifar(depth: int, num_classes: int = 10, *, scan: bool = False) -> Net
 
 
 def subsample(x: jax.Array, features: int, stride: int) -> jax.Array:
-    """Return every `stride`-th place, with channels of zeros appended up to `features`: shortcut A."""
+    """Return every `stride`-th position, with channels of zeros appended up to `features`: shortcut A."""
     x = x[:, ::stride, ::stride]
     return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, features - x.shape[-1])))
 

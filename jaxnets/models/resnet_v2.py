@@ -1,4 +1,4 @@
-"""ResNet version 2: normalization and activation come before each convolution, and nothing after the sum."""
+"""ResNet version 2: normalization and activation before each convolution, and nothing after the sum."""
 
 from typing import Any
 
@@ -16,12 +16,12 @@ from jaxnets.models.resnet import BLOCKS
 def resnet50_v2(num_classes: int = 1000, *, scan: bool = False, zero_init_residual: bool = False) -> Net:
     """Return ResNet-50 version 2: y = x + F(x), where F has its batch norms and ReLUs before its convolutions.
 
-    A block that changes the shape takes its shortcut after its first ReLU, y = P(h) + F'(h) with h = relu(norm1(x)).
-    The stride is on the 3×3 convolution. The input is `(batch, height, width, channels)` of any floating dtype, any
-    channels and any size from 1 × 1; the output logits `(batch, num_classes)`. With 3 channels and 1000 classes there
-    are 25,549,352 parameters.
+    In a block that changes the shape, the shortcut starts after the first ReLU, y = P(h) + F'(h) with
+    h = relu(norm1(x)). The stride is on the 3×3 convolution. The input is `(batch, height, width, channels)` of any
+    floating dtype, number of channels and size; the output logits `(batch, num_classes)`. With 3 channels and 1000
+    classes there are 25,549,352 parameters.
 
-    Names inside a block are timm's (`norm1`, `conv1`, …, `downsample/conv`), those around the blocks torchvision's:
+    Names inside a block are timm's (`norm1`, `conv1`, …, `downsample/conv`), those outside of blocks are torchvision's:
     timm's `stem.conv` is `conv1`, `stages.0.blocks.0` is `layer1/0`, and `head.fc`, a 1×1 convolution there, is `fc`.
 
     Args:

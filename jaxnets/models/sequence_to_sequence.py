@@ -26,11 +26,11 @@ def encoder_decoder(
 ) -> Net:
     """Return a network that reads a source and returns the logits of a target: p(y_t | x, y_1 … y_{t-1}).
 
-    The decoder starts from the carry of the encoder after the last real step of the source; there is no other path
-    between them. The input is `(source, target_in)`, the output `(batch, target time, target_vocabulary)`. In training
+    The decoder starts from the carry of the encoder after the last real step of the source; nothing else connects
+    them. The input is `(source, target_in)`, the output `(batch, target time, target_vocabulary)`. In training
     `target_in` is the target delayed by one step, after a start token ("teacher forcing"), and the loss is
-    `jn.losses.sequence(jn.losses.cross_entropy)` with the target itself, its end token included.
-    `jn.decoding.greedy` and `jn.decoding.beam_search` write targets.
+    `jn.losses.sequence(jn.losses.cross_entropy)` with the target itself, including its end token.
+    `jn.decoding.greedy` and `jn.decoding.beam_search` generate targets.
 
     The source is integers `(batch, time)`, or floating `(batch, time, features)` without a vocabulary; source and
     `target_in` are arrays or `Padded`. The children are `encoder`, from the source to the carry, and `decoder`, a
@@ -38,7 +38,7 @@ def encoder_decoder(
 
     Args:
         source_vocabulary: the number of tokens of the source; `None` for a source of features.
-        target_vocabulary: the number of tokens of the target, its start and end tokens included.
+        target_vocabulary: the number of tokens of the target, including start and end tokens.
         hidden: the width of the cells.
         cell: a function from a width to a cell: `jn.lstm_cell`, `jn.gru_cell`, `jn.rnn_cell`, or a custom one.
         layers: the number of recurrent layers in each of the two.

@@ -27,7 +27,7 @@ def unet(
     dropout: Any = 0.0,
     spatial_axes: int = 2,
 ) -> Net:
-    """Return U-Net, which classifies each place of an image.
+    """Return U-Net, which classifies each pixel of an image.
 
     Each level has two 3×3 convolutions. The encoder, `encoder1`, `encoder2`, …, halves the size by pooling; the
     decoder, …, `decoder2`, `decoder1`, doubles it by transposed convolutions, whose output is concatenated with the
@@ -37,20 +37,21 @@ def unet(
     Args:
         num_classes: the number of channels of the output.
         widths: the features at each level, the coarsest last, at least two.
-        padding: "SAME" keeps the size; zeros fill where an odd size was halved and doubled. "VALID" is the paper's:
-            only places that see no padding are kept, 388 of 572, and the bridges are cropped to their center.
+        padding: "SAME" keeps the size; where an odd size was halved and doubled, zeros are appended. "VALID" is the
+            paper's: only pixels that do not depend on padding are kept, 388 of 572, and the bridges are cropped to
+            their center.
         batch_norm: whether a batch norm follows each convolution, which then has no bias.
         dropout: the rate at the coarsest level. May be traced.
         spatial_axes: 2 for images, 1 for sequences `(batch, length, channels)`, 3 for volumes.
 
     Returns:
         A network from `(batch, height, width, channels)` of any floating dtype to logits
-        `(batch, height, width, num_classes)`, fewer places with "VALID". `jn.losses.cross_entropy` takes them with
-        labels `(batch, height, width)`.
+        `(batch, height, width, num_classes)`, smaller with "VALID". `jn.losses.cross_entropy` takes them with labels
+        `(batch, height, width)`.
 
     Raises:
-        NetError: for fewer than two widths or another padding; for an input with another number of axes, with less than
-            2^(len(widths) - 1) places, or, with "VALID", with fewer places than the convolutions need.
+        NetError: for fewer than two widths or another padding; for an input with another number of axes, or with axes
+            shorter than 2^(len(widths) - 1) or, with "VALID", than the convolutions need.
 
     Ronneberger, Fischer and Brox, "U-Net: Convolutional Networks for Biomedical Image Segmentation" (2015), figure 1.
 
@@ -91,8 +92,8 @@ def unet(
 def bridge(pair: tuple[jax.Array, jax.Array]) -> jax.Array:
     """Concatenate the features of an encoder and those from the level below, both `(batch, *spatial, channels)`.
 
-    Where the encoder has one place more, zeros are appended to the other; where it has more, it is cropped to its
-    center.
+    Where the encoder is longer by one, zeros are appended to the other; where it is longer by more, it is cropped to
+    its center.
 
     >>> import jax.numpy as jnp
     >>> bridge((jnp.ones((1, 7, 9, 2)), jnp.ones((1, 6, 4, 3)))).shape

@@ -1,4 +1,4 @@
-"""Variational autoencoders: of any encoder and decoder, fully connected, convolutional."""
+"""Variational autoencoders: from any encoder and decoder, fully connected, convolutional."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -23,7 +23,7 @@ from jaxnets.models.images import of_images
 def variational(encoder: Layer, decoder: Layer) -> Net:
     """Return the variational autoencoder of an encoder q(z|x) = N(mean, e^log_variance) and a decoder p(x|z).
 
-    In training the decoder sees z = mean + e^(log_variance / 2) · ε with ε ~ N(0, 1), in evaluation the mean. The loss
+    In training the decoder gets z = mean + e^(log_variance / 2) · ε with ε ~ N(0, 1), in evaluation the mean. The loss
     is `jn.losses.negative_elbo` with the input as target. New examples are drawn from the prior by
     `net["decoder"].apply(params["decoder"], {}, jax.random.normal(key, (n, code)))`; `net.upto("encoder")` returns the
     codes.

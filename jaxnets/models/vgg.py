@@ -34,7 +34,7 @@ def vgg11(
     Args:
         num_classes: the width of the output.
         batch_norm: whether a batch norm follows each convolution, as in torchvision's `vgg11_bn`. It is newer than the
-            paper, and trains the deep networks from scratch, where the paper started from shallower ones.
+            paper; with it the deep networks train from scratch, where the paper started from shallower ones.
         hidden: the width of the two dense layers before the output.
         dropout: the rate after each of them, in [0, 1); may be traced.
 

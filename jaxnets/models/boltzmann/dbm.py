@@ -1,4 +1,4 @@
-"""The deep Boltzmann machine: its energy, mean field and Markov chain, and the network that trains it by them."""
+"""The deep Boltzmann machine: its energy, mean field and Markov chain, and the network that learns its parameters."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -101,7 +101,7 @@ def mean_field_learning(
         evaluation nothing is drawn, and the gap is E(v, μ) minus the energy of the reconstruction.
 
     Raises:
-        NetError: as `dbm`, for numbers below 1, or for training without a key.
+        NetError: as in `dbm`, for numbers below 1, or for training without a key.
 
     Salakhutdinov and Hinton, "Deep Boltzmann Machines" (2009), sections 2.1 and 2.2.
 
@@ -152,8 +152,9 @@ def mean_field_learning(
 def mean_field(params: Params, v: jax.Array, *, steps: int = 10) -> list[jax.Array]:
     """Return a factorial distribution over the hidden layers that approximates p(h|v): Πᵢ Bernoulli(μᵢ).
 
-    It starts bottom-up, with the input of every layer but the top doubled in place of the layer above, and sweeps
-    upward `steps` times: μ^l ← σ(μ^(l−1) W^(l−1) + W^l μ^(l+1) + b^l). No sweep lowers the `variational_bound`.
+    It starts bottom-up, with the input from below doubled for every layer but the top, in place of that from the layer
+    above, and sweeps upward `steps` times: μ^l ← σ(μ^(l−1) W^(l−1) + W^l μ^(l+1) + b^l). No sweep lowers the
+    `variational_bound`.
 
     Args:
         params: the parameters of a `dbm`.
@@ -163,7 +164,7 @@ def mean_field(params: Params, v: jax.Array, *, steps: int = 10) -> list[jax.Arr
     Returns:
         The means μ `(batch, width)` of each hidden layer.
 
-    Salakhutdinov and Hinton, "Deep Boltzmann Machines" (2009), section 2.2, and 3.1 for the start.
+    Salakhutdinov and Hinton, "Deep Boltzmann Machines" (2009), section 2.2, and 3.1 for the initial means.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> params, _ = jn.models.dbm((3, 2)).init(jax.random.key(0), jnp.ones((1, 4)))
@@ -187,8 +188,8 @@ def mean_field(params: Params, v: jax.Array, *, steps: int = 10) -> list[jax.Arr
 def variational_bound(params: Params, v: jax.Array, means: Layers) -> jax.Array:
     """Return a lower bound on log p(v) + log Z: −E(v, μ) plus the entropy of the factorial distribution μ.
 
-    The bound is off by KL(μ ‖ p(h|v)). At a fixed point of `mean_field` its derivative by μ is 0: hold the means
-    constant when differentiating by the parameters.
+    The gap of the bound is KL(μ ‖ p(h|v)). At a fixed point of `mean_field` its derivative with respect to μ is 0: hold
+    the means constant when differentiating with respect to the parameters.
 
     Args:
         params: the parameters of a `dbm`.
@@ -210,7 +211,7 @@ def variational_bound(params: Params, v: jax.Array, means: Layers) -> jax.Array:
 
 
 def dbm_gibbs_step(key: Key, params: Params, layers: Sequence[jax.Array]) -> list[jax.Array]:
-    """Draw the odd layers given the even ones, then the even given the odd: one step of a Markov chain.
+    """Draw the odd layers given the even ones, then the even ones given the odd ones: one step of a Markov chain.
 
     Its stationary distribution is p(v, h¹, …, h^L). Probabilities and draws are in float32 for narrower layers.
 

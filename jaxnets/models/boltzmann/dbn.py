@@ -51,7 +51,7 @@ def dbn(widths: Sequence[int], num_classes: int | None = None, *, visible: Visib
 def dbn_stages(
     widths: Sequence[int], *, visible: Visible = "bernoulli", steps: int = 1, chains: int = 0
 ) -> list[tuple[Net, Net]]:
-    """Return the stages of a `dbn` for `jn.train.pretrain_layers`: for each machine, the learner and its features.
+    """Return the stages of a `dbn` for `jn.train.pretrain_layers`: for each machine, the learner and the `rbm`.
 
     Args:
         widths: as for `dbn`.
@@ -71,8 +71,8 @@ def dbn_stages(
 def dbn_to_mlp(params: Params) -> Params:
     """Return the parameters of `mlp(widths, num_classes, activation=jax.nn.sigmoid)` from those of a `dbn`.
 
-    Machine `0` becomes `fc1` and so on, `fc` becomes the last layer, and visible biases are dropped; nothing is
-    computed. Without `fc`, take the last layer from a new multilayer perceptron: `fresh | dbn_to_mlp(params)`.
+    Machine `0` becomes `fc1` and so on, `fc` becomes the last layer, and visible biases are dropped. Without `fc`, use
+    the last layer of a new multilayer perceptron: `fresh | dbn_to_mlp(params)`.
 
     Args:
         params: the parameters of a `dbn`, from `jn.train.pretrain_layers` or fine-tuning.
@@ -97,7 +97,7 @@ def dbn_sample(key: Key, params: Params, v: jax.Array, *, steps: int, visible: V
     Args:
         key: the random key.
         params: the parameters of a `dbn`; `fc` is ignored.
-        v: `(batch, features)`, the start of the chains: any examples, whose features enter the top machine.
+        v: `(batch, features)`, the start of the chains: any examples, whose features are passed to the top machine.
         steps: the number of steps of the chain, at least 1.
         visible: the kind of visible units of the first machine.
 
@@ -125,7 +125,7 @@ def dbn_sample(key: Key, params: Params, v: jax.Array, *, steps: int, visible: V
         x, _ = dbn(widths[:-1], visible=visible).apply({n: params[n] for n in names[:-1]}, {}, x)
     first, *rest = jax.random.split(key, len(names))
     x = walk(lambda key, x: gibbs_step(key, params[names[-1]], x, visible=kinds[-1]), first, x, steps)
-    # Down through the machines below it: a sample in each, and the mean in the last.
+    # Down through the machines below it: a sample of each, and the mean of the last.
     for name, kind, each in zip(names[-2::-1], kinds[-2::-1], rest):
         mean = visible_mean(params[name], x, kind)
         x = mean if name == names[0] else jax.random.bernoulli(each, mean).astype(wide)

@@ -1,4 +1,4 @@
-"""The restricted Boltzmann machine: its energy, its Markov chain, and contrastive divergence, which trains it."""
+"""The restricted Boltzmann machine: its energy, its Markov chain, and its training by contrastive divergence."""
 
 from collections.abc import Callable
 from typing import Any, Literal, get_args
@@ -29,7 +29,7 @@ def rbm(
 
     Args:
         hidden: the number of hidden units.
-        visible: "bernoulli" for v of 0 and 1, or probabilities between; "gaussian" for standardized real v.
+        visible: "bernoulli" for v of 0 and 1, or probabilities in between; "gaussian" for standardized real v.
         kernel_init: the initializer of `kernel`.
 
     Returns:
@@ -84,8 +84,8 @@ def contrastive_divergence(
         net = jn.models.contrastive_divergence(256)
         jn.train.program(net, jn.objective(jn.losses.energy_gap), optax.sgd(0.1), (v, v), epochs=10)
 
-    Chains start at the data or, with `chains` > 0, where the step before left them (persistent contrastive
-    divergence); then they are the network's state, and F(v') is the mean over all chains.
+    Chains start at the data or, with `chains` > 0, where the previous step ended (persistent contrastive divergence);
+    then they are the network's state, and F(v') is the mean over all chains.
 
     Args:
         hidden: the number of hidden units.
@@ -100,7 +100,7 @@ def contrastive_divergence(
         drawn, and v' is the reconstruction.
 
     Raises:
-        NetError: as `rbm`, for `steps` < 1 or `chains` < 0, or for training without a key.
+        NetError: as in `rbm`, for `steps` < 1 or `chains` < 0, or for training without a key.
 
     Hinton, "Training Products of Experts by Minimizing Contrastive Divergence" (2002); Tieleman, "Training Restricted
     Boltzmann Machines using Approximations to the Likelihood Gradient" (2008), for persistent chains.
