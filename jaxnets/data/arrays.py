@@ -1,4 +1,4 @@
-"""Arrays in memory or in mapped files as a source of examples, which worker processes can open too."""
+"""Arrays in memory or in memory-mapped files as a source of examples, which worker processes can open too."""
 
 from functools import partial
 from typing import Any
@@ -13,7 +13,7 @@ class Arrays:
     """A source over arrays with the examples along the first axis; an index returns one example, or several.
 
     Attributes:
-        data: inputs and targets, pytrees of arrays; weights `(examples,)` optional.
+        data: inputs, targets and optionally weights `(examples,)`; inputs and targets are pytrees of arrays.
         takes_several: whether an array of indices returns several examples at once.
     """
 
@@ -38,7 +38,7 @@ class Arrays:
         return jax.tree.map(lambda leaf: leaf[index], self.data)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Pickle for a worker process; a mapped array travels as its place in the file, without its values."""
+        """Pickle for a worker process; a memory-mapped array is pickled as its place in the file, without values."""
         return vars(self) | {"data": jax.tree.map(_sent, self.data)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -47,10 +47,10 @@ class Arrays:
 
 
 def _sent(leaf: Any) -> Any:
-    """Return what maps a mapped array again, or the array itself if it is not one contiguous stretch of a file."""
+    """Return a function that maps a memory-mapped array again, or the array itself if it is not contiguous."""
     if not isinstance(leaf, np.memmap) or leaf.filename is None or not leaf.flags.c_contiguous:
         return leaf
-    # A slice reports the offset of the array it was cut from: add the distance between the two.
+    # A slice reports the offset of the whole array: add the distance between the two.
     whole = leaf
     while isinstance(whole.base, np.memmap):
         whole = whole.base

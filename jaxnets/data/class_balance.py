@@ -15,7 +15,7 @@ from jaxnets.ops.sums import counts
 
 
 def class_weights(labels: Any, num_classes: int, *, weights: Any = None) -> jax.Array:
-    """Return the weights that make all classes count the same: n / (k n_c) for class c.
+    """Return weights that give all classes the same total weight: n / (k n_c) for class c.
 
     n is the number of examples, n_c the number in class c, and k the number of classes with examples; a class without
     examples gets 0. The mean weight of the examples is 1.
@@ -54,7 +54,7 @@ def example_weights(labels: Any, class_weights: Any) -> jax.Array:
         `(examples,)`, for the third part of the data of `jn.train.program`, or for an objective.
 
     Raises:
-        NetError: as `class_weights`.
+        NetError: as in `class_weights`.
 
     >>> labels = jnp.array([0, 0, 0, 1])
     >>> print(example_weights(labels, class_weights(labels, 2)).round(4))
@@ -67,23 +67,23 @@ def example_weights(labels: Any, class_weights: Any) -> jax.Array:
 
 
 def balanced_order(key: Key, labels: Any, size: int, num_classes: int, *, weights: Any = None) -> jax.Array:
-    """Return indices of examples in random order, equally many of each class, give or take one.
+    """Return indices of examples in random order, with class counts that differ by at most one.
 
-    The classes that get one more are drawn. A class with fewer examples than its share repeats them equally often, give
-    or take one; a larger class shows a random subset.
+    The classes that get one more are random. A class with fewer examples than its share repeats them, with counts that
+    differ by at most one; of a larger class a random subset is used.
 
     Args:
         key: the random key.
         labels: integers `(examples,)`; may be traced.
         size: the number of indices.
         num_classes: the number of classes; those without examples get no share.
-        weights: `(examples,)`; rows of weight 0 are never shown, all others are treated equally.
+        weights: `(examples,)`; rows of weight 0 are never used, all others are treated equally.
 
     Returns:
         int32 `(size,)`.
 
     Raises:
-        NetError: as `class_weights`, and for a size < 1.
+        NetError: as in `class_weights`, and for a size < 1.
 
     >>> import jax, numpy as np
     >>> labels = np.array([0, 0, 0, 0, 0, 1])
@@ -98,7 +98,7 @@ def balanced_order(key: Key, labels: Any, size: int, num_classes: int, *, weight
         # (num_classes,)
         sizes = jnp.zeros(num_classes, jnp.int32).at[labels].add(shown, mode="drop")
     if weights is not None:
-        # Sort rows of weight 0 behind all classes.
+        # Rows of weight 0 are sorted after all classes.
         labels = jnp.where(wide(weights) > 0, labels, num_classes)
     among, between, last = jax.random.split(key, 3)
     drawn = jax.random.permutation(among, len(labels))
@@ -109,7 +109,7 @@ def balanced_order(key: Key, labels: Any, size: int, num_classes: int, *, weight
     scores = jnp.where(sizes > 0, jax.random.uniform(between, sizes.shape), 2.0)
     classes = jnp.argsort(scores)
     nonempty = jnp.maximum((sizes > 0).sum(), 1)
-    # Deal the slots out to the classes in turn; each class goes around its own examples.
+    # Assign the slots to the classes in turn; each class cycles through its own examples.
     slot = jnp.arange(size)
     of_class = classes[slot % nonempty]
     index = by_class[first[of_class] + (slot // nonempty) % jnp.maximum(sizes[of_class], 1)]
@@ -128,10 +128,10 @@ def balanced(num_classes: int) -> Callable[[Key, Any], jax.Array]:
 
     Returns:
         A function `(key, data) -> indices (examples,)`, for `jn.train.program(..., sampler=balanced(10))`. The data are
-        `(inputs, labels)` or `(inputs, labels, weights)`; rows of weight 0 are never shown.
+        `(inputs, labels)` or `(inputs, labels, weights)`; rows of weight 0 are never used.
 
     Raises:
-        NetError: for `num_classes` < 1; when called, as `balanced_order`.
+        NetError: for `num_classes` < 1; when called, as in `balanced_order`.
 
     >>> import jax, numpy as np
     >>> x, y = np.zeros((6, 2)), np.array([0, 0, 0, 0, 0, 1])
@@ -148,7 +148,7 @@ def balanced(num_classes: int) -> Callable[[Key, Any], jax.Array]:
 
 
 def _labels(labels: Any, num_classes: int) -> jax.Array:
-    """Return labels as int32; a traced label out of range becomes `num_classes`, which is no class."""
+    """Return labels as int32; a traced label out of range becomes `num_classes`, which is not a class."""
     labels = jnp.asarray(labels)
     check_count("num_classes", num_classes)
     if labels.ndim != 1 or not jnp.issubdtype(labels.dtype, jnp.integer):

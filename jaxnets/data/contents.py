@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-# The number of examples that the transforms are applied to.
+# The most examples to which the transforms are applied.
 PROBES = 8
 
 
@@ -21,10 +21,10 @@ def crc(leaves: Iterable[Any]) -> str:
 
 
 def contents(source: Any, transforms: Sequence[Any], most: int) -> dict[str, str]:
-    """Return texts that tell a source and its transforms from others.
+    """Return texts that identify a source and its transforms.
 
-    Everything is read twice; a source or transform that returns other values the second time is said to vary. An
-    example that can't be read counts as an error of its type.
+    Everything is read twice; a source or transform that returns other values the second time is described as varying.
+    An example that can't be read is described by the type of its error.
 
     Args:
         source: returns examples by number.

@@ -19,16 +19,16 @@ class Stream(Iterator[Batch]):
     """An iterator over batches of a source, shuffled by seed in each epoch; `stream` makes it.
 
     Its position counts the batches returned, not those read ahead, and does not depend on the number of workers. A new
-    loop continues where the last one stopped. A loop over a stream at its end begins the next pass, of the same number
-    of epochs, each in an order of its own. Between two batches the position can be saved and restored, as a small dict
-    for JSON.
+    loop continues where the last one stopped. At the end of a pass, a new loop begins the next pass, of the same number
+    of epochs, each in its own order. Between two batches the position can be saved and restored, as a small dict for
+    JSON.
 
     Attributes:
         batches: the number of batches in an epoch.
         epochs: the number of epochs in a pass; `None` never ends.
         reading: what the stream reads, and how.
-        inspect: a function called with every batch while it is on the host; it may raise.
-        place: the device or sharding that batches are put on.
+        inspect: a function called with every batch while it is on the host; it may raise an error.
+        place: the device or sharding of the batches.
 
     >>> import numpy as np
     >>> first = stream((np.arange(6.0), np.arange(6)), 2, shuffle=False)
@@ -53,7 +53,7 @@ class Stream(Iterator[Batch]):
     def _move_to(self, position: int) -> None:
         """Move to a position, in the pass that contains it; a position between two passes ends the earlier one."""
         self._position, self._ended = position, False
-        # Batches in a pass; 0 for a stream without an end.
+        # Batches in a pass; 0 for an endless stream.
         whole = self.batches * (self.epochs or 0)
         self._end_of_pass = whole * max(1, -(-position // whole)) if whole else None
 
@@ -75,7 +75,7 @@ class Stream(Iterator[Batch]):
             # Whatever the source or a transform raises.
             except Exception as error:
                 if isinstance(error, NetError):
-                    # Grain's notes guess at causes that this error does not have.
+                    # Grain adds notes about possible causes, which do not apply here.
                     vars(error).pop("__notes__", None)
                 self._end()
                 # Return the good batches first; reading again raises the error when its own batch is due.
@@ -123,8 +123,8 @@ class Stream(Iterator[Batch]):
     def get_state(self) -> dict[str, Any]:
         """Return the position and the stream's settings, as a dict for JSON.
 
-        It holds fingerprints of the source and the transforms, from examples spread over the source: 256 of arrays, 8
-        of any other source. The first call reads them.
+        It includes fingerprints of the source and the transforms, from examples spread over the source: 256 of arrays,
+        8 of any other source. The first call reads them.
         """
         return {"position": self._position, **self.reading.mark, **self.reading.contents}
 
@@ -196,10 +196,10 @@ def stream(
 ) -> Stream:
     """Stream batches of data that do not fit into memory: read through Grain, put on the device ahead of time.
 
-    Every epoch visits every example once, in its own order, drawn by seed. The last batch of an epoch is filled by
-    repeating its own examples at weight 0, so all batches have one shape and means are exact; no batch spans two
-    epochs. Streams with equal arguments return equal batches, whatever the number of workers. After a pass, the next
-    loop over the stream begins another.
+    Every epoch visits every example once, in its own random order. The last batch of an epoch is filled by repeating
+    its own examples with weight 0, so all batches have the same shape and means are exact; no batch spans two epochs.
+    Streams with equal arguments return equal batches, whatever the number of workers. After a pass, the next loop over
+    the stream begins another.
 
     Args:
         source: an object with a length that returns examples `(x, y)` by number, pytrees of arrays or numbers, or
@@ -208,13 +208,13 @@ def stream(
         batch_size: the number of examples in a batch, from 1 to all.
         seed: the seed of the order and the transforms.
         epochs: the number of epochs in a pass; `None` never ends.
-        shuffle: whether to draw the order; otherwise it is the source's.
+        shuffle: whether to shuffle; otherwise the order is the source's.
         transforms: functions `(generator, example) -> example` on the host, applied in turn to each example `(x, y)`;
             `generator` is NumPy's, with its own state for each example and epoch. Cheap transforms, such as
-            `jn.data.flip`, are better run on the device.
-        workers: the number of reading processes; 0 reads in threads of this process. Processes pay off where decoding
-            is slow. They are spawned, so a script needs `if __name__ == "__main__":`. Each gets a copy of the source,
-            and opens memory-mapped files itself. They ignore Ctrl-C and end with this process.
+            `jn.data.flip`, should run on the device.
+        workers: the number of reading processes; 0 reads in threads of this process. Processes help if decoding is
+            slow. They are spawned, so a script needs `if __name__ == "__main__":`. Each gets a copy of the source, and
+            opens memory-mapped files itself. They ignore Ctrl-C and end with this process.
         threads: the number of reading threads in each process; 0 reads a batch when it is needed.
         ahead: the number of batches put on the device before they are needed.
         device: a `jax.Device` or `jax.sharding.Sharding`. Default: JAX's default device.
@@ -226,8 +226,8 @@ def stream(
     Raises:
         ModuleNotFoundError: if Grain is not installed.
         NetError: for an empty source, arrays of different lengths, a batch that is larger than the data or does not
-            divide over the devices, or a number out of range; while reading, for an example that is not a pair, can't
-            be read, or has another shape than the others, with its number.
+            divide over the devices, or a number out of range; while reading, with its number, for an example that is
+            not a pair, can't be read, or has another shape than the others.
 
     >>> import jax.numpy as jnp
     >>> batches = stream((jnp.arange(5.0), jnp.arange(5)), 2, seed=1)
@@ -239,7 +239,7 @@ def stream(
     with labeled_as("stream"):
         examples = Arrays(source) if isinstance(source, tuple) else source
         if not (hasattr(examples, "__len__") and hasattr(examples, "__getitem__")):
-            hint = "list(source) is one, if it fits into memory"
+            hint = "use list(source), if it fits into memory"
             raise NetError(f"expects a source with a length and examples by number, got {shown(examples)}; {hint}")
         if callable(transforms):
             raise NetError(f"expects a list of transforms, got {shown(transforms)}; put it in brackets")
@@ -260,5 +260,5 @@ def stream(
 
 
 def _owned(leaf: Any) -> np.ndarray:
-    """Return an array that owns its memory: a worker's arrays lie in shared memory, which is freed with the batch."""
+    """Return an array that owns its memory: a worker's arrays are in shared memory, which is freed with the batch."""
     return leaf if type(leaf) is np.ndarray else np.array(leaf)

@@ -1,4 +1,4 @@
-"""Read batches of a source through Grain, from any position: the order, the transforms, the workers."""
+"""Reading of batches of a source through Grain, from any position: the order, the transforms, the workers."""
 
 import multiprocessing
 import os
@@ -38,7 +38,7 @@ class Batch:
 
 
 class Source(Protocol):
-    """A source of examples: it has a length, and returns `(x, y)` or `(x, y, weight)` by number."""
+    """A source of examples, with a length, that returns `(x, y)` or `(x, y, weight)` by number."""
 
     def __len__(self) -> int: ...
 
@@ -64,7 +64,7 @@ class Reading:
 
     @property
     def mark(self) -> dict[str, Any]:
-        """The settings that a position belongs to, by name."""
+        """The settings on which the meaning of a position depends, by name."""
         mine = {"seed": self.seed, "batch_size": self.batch_size}
         return mine | {"examples": len(self.source), "shuffle": self.shuffle}
 
@@ -89,7 +89,7 @@ class Reading:
         if self.workers:
             from absl import flags
 
-            # Grain reads a flag of its own, which is only parsed in programs that run under absl's `app`.
+            # Grain reads an absl flag, which is only parsed in programs that run under absl's `app`.
             if not flags.FLAGS.is_parsed():
                 flags.FLAGS.mark_as_parsed()
             options = grain.MultiprocessingOptions(num_workers=self.workers, per_worker_buffer_size=2)
@@ -135,7 +135,7 @@ class Reading:
 
 
 def _serve(number: int, workers: int) -> None:
-    """Set up a worker process: ignore Ctrl-C, and exit when the main process is gone, for whatever reason."""
+    """Set up a worker process: ignore Ctrl-C, and exit when the main process has ended, for whatever reason."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     master = multiprocessing.parent_process()
     assert master is not None
@@ -156,7 +156,7 @@ class _Numbered(NamedTuple):
 
 @contextmanager
 def _naming(what: str, number: int) -> Iterator[None]:
-    """Turn any exception into a `NetError` that names the example."""
+    """Convert any exception to a `NetError` that names the example."""
     try:
         yield
     except Exception as error:
@@ -175,7 +175,7 @@ def _transformed(transform: Transform, each: _Numbered, generator: np.random.Gen
 
 
 def _fill_batch(size: int, arrays: Arrays | None, examples: Sequence[Any]) -> Batch:
-    """Stack examples into a batch, and fill it by repeating them at weight 0.
+    """Stack examples into a batch, and fill it by repeating them with weight 0.
 
     With `arrays`, the examples are still row numbers, and are read all at once.
     """

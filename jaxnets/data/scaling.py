@@ -1,4 +1,4 @@
-"""Standardize and rescale inputs, by statistics of the training part alone."""
+"""Standardization and rescaling of inputs, by statistics of the training part."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,16 +18,16 @@ class Scaling:
     """An affine change of units, z = (x - offset) / scale, as a callable pytree; see `standardize` and `rescale`.
 
     Attributes:
-        offset: the value that becomes 0, in the shape of one example, with length 1 along axes that share a value; a
-            tree of such arrays for a tree of inputs.
-        scale: the difference that becomes 1, in the same shape.
+        offset: the value that is mapped to 0, in the shape of one example, with length 1 along axes that share a value;
+            a tree of such arrays for a tree of inputs.
+        scale: the difference that is mapped to 1, in the same shape.
     """
 
     offset: Any
     scale: Any
 
     def __call__(self, x: Any) -> Any:
-        """Return z for one example or a batch, in a floating dtype; NumPy arrays stay NumPy arrays."""
+        """Return z for one example or a batch, in a floating dtype; NumPy arrays remain NumPy arrays."""
         return self._map(lambda x, offset, scale: (x - offset) / scale, x)
 
     def inverse(self, z: Any) -> Any:
@@ -40,7 +40,7 @@ class Scaling:
                 return Padded(one(x.values, offset, scale), x.lengths)
             host = all(isinstance(each, np.ndarray | np.generic) for each in (x, offset, scale))
             x = x if host else jnp.asarray(x)
-            # Compare from the last axis: x may have batch axes in front.
+            # Compare from the last axis: x may have leading batch axes.
             lengths = zip(x.shape[::-1], offset.shape[::-1])
             if x.ndim < offset.ndim or any(b not in (a, 1) for a, b in lengths):
                 raise NetError(f"expects examples of shape {offset.shape}, got {x.shape}", label="Scaling")
@@ -57,16 +57,16 @@ class Scaling:
 def standardize(x: Any, *, axis: int | Sequence[int] = 0, weights: Any = None) -> Scaling:
     """Measure the mean and standard deviation of training data, for z = (x - mean) / deviation.
 
-    Call it with the training part alone, and apply the result to every part; otherwise the test set leaks into
-    training. The deviation divides by n, not n - 1; a feature that never changes keeps its scale. Sums are in float64
-    for known values and in the input's dtype for traced ones. The variance is E[(x - mean)²], which does not cancel as
-    E[x²] - E[x]² does.
+    Call it only with the training part, and apply the result to every part; otherwise the test set leaks into training.
+    The deviation divides by n, not n - 1; a constant feature keeps its scale. Sums are in float64 for known values and
+    in the input's dtype for traced ones. The variance is E[(x - mean)²], which avoids the cancellation of
+    E[x²] - E[x]².
 
     Args:
         x: the training inputs (or targets), a pytree of arrays with the examples along the first axis. `Padded`
             sequences are measured over their real steps.
-        axis: the axes that share their statistics, 0 among them: 0 for features, `(0, 1, 2)` for the channels of
-            images, `(0, 1)` for the features of series. `Padded` always includes the first two.
+        axis: the axes to compute statistics over, including 0: 0 for features, `(0, 1, 2)` for the channels of images,
+            `(0, 1)` for the features of series. `Padded` always includes the first two.
         weights: `(examples,)`, ≥ 0, how much each example counts; 0 for padding rows.
 
     Returns:
@@ -101,7 +101,7 @@ def rescale(x: Any, *, axis: int | Sequence[int] = 0, weights: Any = None) -> Sc
         A `Scaling` with the minimum as offset and the range as scale.
 
     Raises:
-        NetError: as `standardize`.
+        NetError: as in `standardize`.
 
     >>> import numpy as np
     >>> print(rescale(np.array([2.0, 4.0, 10.0]))(np.array([2.0, 4.0, 12.0])))

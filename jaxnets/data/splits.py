@@ -24,11 +24,11 @@ def split(
         data: `(inputs, targets)` or `(inputs, targets, weights)`, pytrees with the examples along the first axis.
         fractions: the size of each part; positive, with sum 1.
         seed: the same seed gives the same parts on every machine.
-        stratify: whether each part holds the classes in the proportions of the whole. Default: where the targets are
+        stratify: whether each part has the classes in the proportions of the whole. Default: whether the targets are
             class labels, one integer per example.
 
     Returns:
-        For each part a tuple like `data`, its examples in random order: those that `split_indices` selects.
+        For each part a tuple like `data`, with the examples that `split_indices` selects, in random order.
 
     Raises:
         NetError: if the fractions are not positive with sum 1, the arrays have different lengths, or a part would be
@@ -62,8 +62,8 @@ def split(
 def split_indices(labels: Any, fractions: Sequence[float], *, seed: int = 0, stratify: bool = True) -> list[np.ndarray]:
     """Return the indices of disjoint random parts of a dataset; every example is in exactly one.
 
-    Stratified parts hold each class in its proportion in the whole, as nearly as whole examples allow: within a class
-    the sizes of the parts are rounded so that they sum to the size of the class.
+    Stratified parts have each class in its proportion in the whole, up to rounding: within a class the sizes of the
+    parts are rounded so that they sum to the size of the class.
 
     Args:
         labels: `(examples,)`, the class of each example; without `stratify` only the length matters.
@@ -87,12 +87,12 @@ def split_indices(labels: Any, fractions: Sequence[float], *, seed: int = 0, str
         generator = np.random.default_rng(seed)
         classes = [np.flatnonzero(labels == label) for label in np.unique(labels)]
         parts: list[list[np.ndarray]] = [[] for _ in shares]
-        # What rounding owes each part so far: without it, many small classes would all round the same way.
+        # The accumulated rounding error of each part: without it, many small classes would all round the same way.
         owed = np.zeros(len(shares))
         for members in classes if stratify else [np.arange(len(labels))]:
             exact = shares * len(members) + owed
             sizes = np.maximum(np.floor(exact), 0).astype(int)
-            # Round up where the most is missing, and down where the most is too much, until the sizes sum up.
+            # Round up where the most is missing, or down where the excess is largest, until the sizes sum up.
             while sizes.sum() < len(members):
                 sizes[np.argmax(exact - sizes)] += 1
             while sizes.sum() > len(members):
@@ -111,9 +111,9 @@ def split_indices(labels: Any, fractions: Sequence[float], *, seed: int = 0, str
 def split_groups(groups: Any, fractions: Sequence[float], *, seed: int = 0) -> list[np.ndarray]:
     """Return the indices of disjoint random parts of a dataset that keep each group of examples together.
 
-    Use it for examples that belong together, such as all scans of a patient or all frames of a film: with some of them
-    in training, the others are no honest test. Groups are taken in random order, each for the part that lacks the most
-    examples. No part exceeds its fraction by more than the largest group, unless it would otherwise be empty.
+    Use it for examples that belong together, such as all scans of a patient or all frames of a film: if some of them
+    are in training, testing on the others is biased. Groups are assigned in random order, each to the part that lacks
+    the most examples. No part exceeds its fraction by more than the largest group, unless it would otherwise be empty.
 
     Args:
         groups: `(examples,)`, the group of each example; numbers or strings.
@@ -124,7 +124,7 @@ def split_groups(groups: Any, fractions: Sequence[float], *, seed: int = 0) -> l
         One array of indices per part, in random order.
 
     Raises:
-        NetError: as `split_indices`, and for fewer groups than parts.
+        NetError: as in `split_indices`, and for fewer groups than parts.
 
     >>> patients = ["a", "b", "a", "c", "b", "d"]
     >>> parts = split_groups(patients, [0.5, 0.5])
@@ -139,22 +139,22 @@ def split_groups(groups: Any, fractions: Sequence[float], *, seed: int = 0) -> l
 
 
 def split_in_time(times: Any, fractions: Sequence[float], *, gap: int = 0) -> list[np.ndarray]:
-    """Return the indices of parts of a dataset that follow one another in time, so that no part sees a later one.
+    """Return the indices of parts of a dataset that follow one another in time.
 
-    Examples of the same time stay together, in the later part.
+    Examples of the same time are kept together, in the later part.
 
     Args:
         times: `(examples,)`, the time of each example, numbers or dates in any order; or the number of examples, if
             they are in order.
         fractions: the size of each part, the earliest first; positive, with sum 1.
-        gap: the number of examples left out between two parts, at the end of the earlier one. Of windows of w steps
-            with stride 1, the last w - 1 share a step with the next part.
+        gap: the number of examples left out between two parts, at the end of the earlier one. For windows of w steps
+            with stride 1, the last w - 1 windows overlap the next part.
 
     Returns:
         One array of indices per part, in order of time.
 
     Raises:
-        NetError: as `split_indices`, and for a negative gap.
+        NetError: as in `split_indices`, and for a negative gap.
 
     >>> [part.tolist() for part in split_in_time(10, [0.5, 0.5], gap=2)]
     [[0, 1, 2], [5, 6, 7, 8, 9]]
@@ -171,16 +171,16 @@ def split_in_time(times: Any, fractions: Sequence[float], *, gap: int = 0) -> li
 
 
 def walk_forward(times: Any, steps: int, *, gap: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return pairs of the past and what follows it: cross-validation for time series.
+    """Return pairs of past and future examples: cross-validation for time series.
 
-    The examples in order of time are cut into `steps` + 1 stretches of equal length, of which the first also takes the
-    remainder. Pair i trains on the first i + 1 stretches and tests on the next. Examples of the same time stay
-    together, in the later stretch.
+    The examples in order of time are cut into `steps` + 1 blocks of equal length, of which the first also gets the
+    remainder. Pair i trains on the first i + 1 blocks and tests on the next. Examples of the same time are kept
+    together, in the later block.
 
     Args:
         times: as for `split_in_time`.
         steps: the number of pairs, at least 1.
-        gap: the number of examples left out before each test stretch.
+        gap: the number of examples left out before each test block.
 
     Returns:
         For each step the indices to train on and the indices to test on, in order of time.
@@ -205,8 +205,8 @@ def walk_forward(times: Any, steps: int, *, gap: int = 0) -> list[tuple[np.ndarr
 def folds(labels: Any, k: int, *, seed: int = 0, stratify: bool = True) -> np.ndarray:
     """Assign each example a random fold from 0 to k - 1; the folds are as equal in size as possible.
 
-    Sizes differ by at most one. Stratified, so do the numbers of examples of each class; real targets in place of
-    labels are spread evenly by size.
+    Sizes differ by at most one. If stratified, so do the numbers of examples of each class; real-valued targets instead
+    of labels are distributed evenly by value.
 
     Args:
         labels: `(examples,)`, the class of each example; or the number of examples.
@@ -229,7 +229,7 @@ def folds(labels: Any, k: int, *, seed: int = 0, stratify: bool = True) -> np.nd
         _check_folds(k, len(labels), "examples")
     order = np.random.default_rng(seed).permutation(len(labels))
     if stratify:
-        # Class after class, in random order within each, to be dealt like cards.
+        # Class after class, in random order within each, so that every k-th example is in the same fold.
         order = order[np.argsort(labels[order], kind="stable")]
     numbers = np.empty(len(labels), np.int32)
     numbers[order] = np.arange(len(labels)) % k
@@ -239,7 +239,7 @@ def folds(labels: Any, k: int, *, seed: int = 0, stratify: bool = True) -> np.nd
 def group_folds(groups: Any, k: int, *, seed: int = 0) -> np.ndarray:
     """Assign each example a random fold from 0 to k - 1, the same for all examples of a group.
 
-    Groups are taken in random order, each for the smallest fold so far, so no two folds differ by more than the
+    Groups are assigned in random order, each to the smallest fold so far, so no two folds differ by more than the
     largest group.
 
     Args:
@@ -267,8 +267,8 @@ def fold(data: Any, numbers: Any, number: int | jax.Array) -> tuple[Weighted, We
     """Return the training and the validation part for one fold: all other folds, and the fold itself.
 
     The parts have the same shapes for every fold, whatever its size, so `number` may be traced: one `vmap` trains k
-    networks on k folds. A part that falls short is filled with examples of its own at weight 0, so nothing of one part
-    gets into the other, not even through batch norm.
+    networks on k folds. A shorter part is filled with its own examples with weight 0, so the parts have no example in
+    common, not even for batch norm.
 
     Args:
         data: `(inputs, targets)` or `(inputs, targets, weights)`, pytrees with the examples along the first axis.
@@ -281,7 +281,7 @@ def fold(data: Any, numbers: Any, number: int | jax.Array) -> tuple[Weighted, We
 
     Raises:
         NetError: for `numbers` that are traced, not integers, or not one per example; for a fold without examples; for
-            a `number` that is no fold.
+            a `number` that is not a fold.
 
     >>> x, y, numbers = jnp.arange(5.0), jnp.arange(5), jnp.array([0, 1, 0, 1, 0])
     >>> train, validation = jax.vmap(lambda number: fold((x, y), numbers, number))(jnp.arange(2))
@@ -319,10 +319,10 @@ def fold(data: Any, numbers: Any, number: int | jax.Array) -> tuple[Weighted, We
 
 
 def windows(sequence: Any, length: int, *, stride: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Cut a sequence into windows, each paired with the same window one step later: what to read, what to predict.
+    """Cut a sequence into windows, each paired with the same window one step later, the target.
 
     Window *i* is x_i = s[i·stride : i·stride + length], and y_i = s[i·stride + 1 : i·stride + length + 1]. A remainder
-    that fills no window is dropped. Split a sequence into training and test part first, then cut each into windows.
+    shorter than a window is dropped. Split a sequence into training and test part first, then cut each into windows.
 
     Args:
         sequence: `(steps, ...)`, of any dtype.
@@ -379,13 +379,13 @@ def _check_folds(k: int, count: int, what: str) -> None:
 
 
 def _assign_groups(groups: np.ndarray, shares: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Return the part of each example: whole groups in random order, each to the part that lacks the most."""
+    """Return the part of each example: groups in random order, each in the part that lacks the most examples."""
     names, member, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     if len(names) < len(shares):
         raise NetError(f"expects at least as many groups as parts, got {len(names)} groups for {len(shares)} parts")
     lacking, part, empty = shares * len(groups), np.zeros(len(names), int), set(range(len(shares)))
     for place, group in enumerate(generator.permutation(len(names))):
-        # With as many groups left as empty parts, each group has to fill a part of its own.
+        # With as many groups left as empty parts, each group must go to an empty part.
         scarce = len(names) - place <= len(empty)
         part[group] = max(empty, key=lambda number: lacking[number]) if scarce else np.argmax(lacking)
         lacking[part[group]] -= sizes[group]
@@ -406,5 +406,5 @@ def _sort_in_time(times: Any, gap: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _cuts(ordered: np.ndarray, cuts: np.ndarray) -> list[int]:
-    """Move cuts back to where their time begins, so that equal times stay together."""
+    """Move cuts back to where their time begins, so that equal times are kept together."""
     return [int(np.searchsorted(ordered, ordered[cut])) if cut < len(ordered) else int(cut) for cut in cuts]

@@ -1,4 +1,4 @@
-"""Mix the examples of a batch in pairs, by pure functions `(key, x, y, weights) -> (x, y, weights)`."""
+"""Mixing of the examples of a batch in pairs, by pure functions `(key, x, y, weights) -> (x, y, weights)`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +18,7 @@ Mix = Callable[[Key, Any, Any, Any], tuple[Any, Any, jax.Array]]
 
 @labeled
 def mixup(alpha: float | jax.Array, *, num_classes: int | None = None, probability: float | jax.Array = 1.0) -> Mix:
-    """Return a function that blends each example of a batch with another one, and their targets by the same share.
+    """Return a function that blends each example of a batch with another one, and their targets in the same proportion.
 
     x̃ᵢ = λ xᵢ + (1 - λ) xⱼ, with λ ~ Beta(α, α) drawn once per batch and j a random permutation of the examples of
     weight > 0. Weights and targets become w̃ᵢ = λ wᵢ + (1 - λ) wⱼ and ỹᵢ = (λ wᵢ yᵢ + (1 - λ) wⱼ yⱼ) / w̃ᵢ. So for the
@@ -33,7 +33,7 @@ def mixup(alpha: float | jax.Array, *, num_classes: int | None = None, probabili
         A function of a key, inputs (a pytree of floating arrays, the batch axis first), targets (integer labels
         `(batch, ...)`, or a pytree of floating arrays: soft labels, real numbers), and weights `(batch,)`. It returns
         the mixed inputs, targets and weights, with soft labels `(batch, ..., classes)`. An example of weight 0 is
-        unchanged, and mixes into no other. A traced label out of range gives NaN.
+        unchanged, and is not mixed into others. A traced label out of range gives NaN.
 
     Raises:
         NetError: for α ≤ 0 or a probability outside [0, 1]; when called, for inputs that are not floating, labels
@@ -68,7 +68,7 @@ def cutmix(
 
     With λ ~ Beta(α, α) drawn once per batch, the box has √(1 - λ) of the image's height and width, rounded down to even
     numbers of pixels, and its center is any pixel with equal probability. The box is clipped at the edge, and λ becomes
-    the share of the image outside it. Partners, targets and weights are as in `mixup`.
+    the fraction of the image outside it. Partners, targets and weights are as in `mixup`.
 
     Args:
         alpha: α > 0; 1 makes λ uniform. May be traced.
@@ -76,10 +76,10 @@ def cutmix(
         probability: the probability that a batch is mixed, in [0, 1]; may be traced.
 
     Returns:
-        A function as from `mixup`, of images `(batch, height, width, channels)` of any dtype.
+        A function as in `mixup`, of images `(batch, height, width, channels)` of any dtype.
 
     Raises:
-        NetError: as `mixup`, and for inputs that are not a batch of images.
+        NetError: as in `mixup`, and for inputs that are not a batch of images.
 
     Yun and others, "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features" (2019),
     section 3.1 and algorithm A1.
@@ -107,7 +107,7 @@ def cutmix(
 
 
 def _mix(alpha: Any, num_classes: int | None, probability: Any, change: Callable[..., Any]) -> Mix:
-    """Return the function that mixes inputs by `change`, `(key, x, λ, partners) -> (x, λ)`, and targets to match."""
+    """Return the function that mixes inputs by `change`, `(key, x, λ, partners) -> (x, λ)`, and targets accordingly."""
     check_positive("alpha", alpha)
     check_fraction("probability", probability, one=True)
     if num_classes is not None:
@@ -129,7 +129,7 @@ def _mix(alpha: Any, num_classes: int | None, probability: Any, change: Callable
         share = share.astype(weights.dtype)
         own, other = share * weights, (1 - share) * weights[partner]
         total = own + other
-        # (batch,), the share of a row's own target in the mixed one.
+        # (batch,), the weight of a row's own target in the mixed one.
         own_share = jnp.where(total > 0, own / jnp.where(total > 0, total, 1), 1)
 
         def mix_targets(leaf: jax.Array) -> jax.Array:
@@ -142,7 +142,7 @@ def _mix(alpha: Any, num_classes: int | None, probability: Any, change: Callable
 
 
 def _partners(key: Key, real: jax.Array) -> jax.Array:
-    """Return a random permutation of the real rows, `(batch,)`; the others stay in their places."""
+    """Return a random permutation of the real rows, `(batch,)`; the others keep their places."""
     # Real rows first, in random order; the n-th real row gets the n-th of them.
     drawn = jnp.argsort(jnp.where(real, jax.random.uniform(key, real.shape), 2.0))
     return jnp.where(real, drawn[jnp.cumsum(real) - 1], jnp.arange(len(real)))
@@ -155,6 +155,6 @@ def _soft(y: jax.Array, num_classes: int | None) -> jax.Array:
     if not jnp.issubdtype(y.dtype, jnp.integer) or num_classes is None:
         raise NetError(f"expects floating targets, or integer labels and num_classes=, got {y.dtype} {y.shape}")
     refuse(y, lambda labels: (labels < 0) | (labels >= num_classes), f"expects labels below {num_classes}, got {{}}")
-    # A traced label out of range has no 1.
+    # The one-hot vector of a traced label out of range has no 1.
     hot = jax.nn.one_hot(y, num_classes)
     return jnp.where(hot.any(-1, keepdims=True), hot, jnp.nan)

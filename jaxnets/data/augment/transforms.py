@@ -19,8 +19,8 @@ Angle = float | jax.Array
 def compose(*augmentations: Augmentation) -> Augmentation:
     """Return the function that applies augmentations one after another, each with its own key.
 
-    Augmentation i gets `fold_in(key, i)`: their draws are independent, and appending one leaves all before it
-    unchanged.
+    Augmentation i gets `fold_in(key, i)`: their draws are independent, and appending one does not change those before
+    it.
 
     Args:
         *augmentations: functions `(key, example) -> example`.
@@ -79,11 +79,11 @@ def noise(scale: float | jax.Array) -> Augmentation:
 
 @labeled
 def random_crop(size: int | Sequence[int], *, padding: int = 0) -> Augmentation:
-    """Return a function that crops a window out of an image, at a place drawn uniformly.
+    """Return a function that crops a window out of an image, at a uniformly random position.
 
     Args:
         size: height and width of the window, or one number for both; at least 1.
-        padding: zeros to add on each side first, ≥ 0. `random_crop(32, padding=4)` of 32 × 32 images is the usual
+        padding: zeros to add on each side first, ≥ 0. `random_crop(32, padding=4)` for 32 × 32 images is the usual
             augmentation for CIFAR, and equals `shift(4)`.
 
     Returns:
@@ -157,8 +157,8 @@ def flip(axis: int = 1, *, probability: float | jax.Array = 0.5) -> Augmentation
 def rotate(degrees: Angle | tuple[Angle, Angle]) -> Augmentation:
     """Return a function that rotates an image about its center by a random angle.
 
-    The angle is uniform from -degrees to +degrees, counterclockwise if positive. The image is interpolated bilinearly,
-    and zero outside.
+    The angle is uniform from -degrees to +degrees, counterclockwise if positive. The image is interpolated bilinearly;
+    outside of it is 0.
 
     Args:
         degrees: the largest angle, ≥ 0, or a pair of the smallest and largest. May be traced.
@@ -228,7 +228,7 @@ def cutout(size: int) -> Augmentation:
 
 
 def on_image(change: Callable[[Key, jax.Array], jax.Array]) -> Augmentation:
-    """Return an augmentation by `change` that requires an image `(height, width, channels)`."""
+    """Return `change` as an augmentation that requires an image `(height, width, channels)`."""
 
     def augment_fn(key: Key, image: Any) -> jax.Array:
         image = jnp.asarray(image)
@@ -241,7 +241,7 @@ def on_image(change: Callable[[Key, jax.Array], jax.Array]) -> Augmentation:
 
 
 def _crop(key: Key, image: jax.Array, size: tuple[int, ...], padding: int) -> jax.Array:
-    """Pad an image with zeros, and cut a window of a size out of it at a random place."""
+    """Pad an image with zeros, and cut a window of the given size out of it at a random position."""
     framed = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)))
     (height, width), (rows, columns) = size, framed.shape[:2]
     if height > rows or width > columns:
@@ -257,7 +257,7 @@ def _rotate(image: jax.Array, angle: jax.Array) -> jax.Array:
     # Coordinates from the center: (height, 1) and (1, width).
     down = (jnp.arange(height, dtype=image.dtype) - (height - 1) / 2)[:, None]
     right = (jnp.arange(width, dtype=image.dtype) - (width - 1) / 2)[None, :]
-    # The source of each pixel, (height, width), in the image with a frame of zeros one pixel wide; all beyond is 0.
+    # The source of each pixel, (height, width), in the image with a frame of zeros one pixel wide.
     row = jnp.clip(jnp.cos(angle) * down + jnp.sin(angle) * right + (height + 1) / 2, 0, height + 1)
     column = jnp.clip(jnp.cos(angle) * right - jnp.sin(angle) * down + (width + 1) / 2, 0, width + 1)
     framed = jnp.pad(image, ((1, 1), (1, 1), (0, 0)))

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 in their binary version, from a local folder; the Python version is pickle and refused."""
+"""CIFAR-10 and CIFAR-100 in their binary version, from a local folder; the Python version, a pickle, is not read."""
 
 import io
 import tarfile
@@ -158,7 +158,7 @@ def _read(layout: Layout, folder: str | Path | None, which: int, verify: bool, d
 
 
 def _unpacked(layout: Layout, archive: Path, verify: bool) -> dict[str, bytes]:
-    """Return the files of an archive by name. All is done in memory, so no path in the archive can write anywhere."""
+    """Return the files of an archive by name. They are unpacked in memory, so no path in the archive can do harm."""
     content = archive.read_bytes()
     if verify:
         local.check_md5(content, layout.md5, archive)
@@ -188,7 +188,7 @@ def _part(layout: Layout, files: Mapping[str, bytes], which: int, examples: int 
         if rows[:, column].max() >= classes:
             raise NetError(
                 f"expects labels from 0 to {classes - 1} in {next(iter(files))}, got {rows[:, column].max()}: it is "
-                f"damaged, or another set's"
+                f"damaged, or from another set"
             )
     if examples not in (None, len(rows)):
         raise NetError(

@@ -1,4 +1,4 @@
-"""Folders of images, with one subfolder per class; ImageNet among them. Images are decoded when they are read."""
+"""Folders of images, with one subfolder per class, such as ImageNet. Images are decoded when they are read."""
 
 import importlib.util
 import operator
@@ -25,7 +25,7 @@ Example = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True, repr=False, eq=False)
 class ImageFolder:
-    """A sequence of `(image, label)`; `image_folder` makes it, and `jn.data.stream` reads from it.
+    """A sequence of `(image, label)`, made by `image_folder` and read by `jn.data.stream`.
 
     An index decodes one image, `(size, size, 3)` float32 from 0 to 1, red, green, blue, or `(size, size, 1)` with
     `grayscale`, and returns it with its int32 label. A slice, or an array of indices such as from
@@ -58,7 +58,7 @@ class ImageFolder:
 
     def __getitem__(self, index: Any) -> Any:
         if not isinstance(index, slice) and np.ndim(index) == 0:
-            # The labels first: a number out of range fails there.
+            # The labels first: they raise an error for a number out of range.
             label = self.labels[number := operator.index(index)]
             return self._decoded(number), label
         chosen = np.arange(len(self))[index]
@@ -94,13 +94,13 @@ def image_folder(
 
     Classes are numbered in the order of their names, or of `classes`: pass those of the training part to the other
     parts, which may lack one. Images may be nested deeper in the folder of a class. Files are recognized by their
-    extensions: jpg, jpeg, png, ppm, bmp, pgm, tif, tiff, webp. Other files are skipped, and so are hidden files and
-    folders, and those that systems leave behind, such as `.ipynb_checkpoints`, `__MACOSX` and `@eaDir`. Links are
-    followed, except those that lead back to a parent folder.
+    extensions: jpg, jpeg, png, ppm, bmp, pgm, tif, tiff, webp. Other files are skipped, as are hidden and system files
+    and folders, such as `.ipynb_checkpoints`, `__MACOSX` and `@eaDir`. Links are followed, except those to a parent
+    folder.
 
     An image is rotated by its EXIF tag and converted to red, green and blue, without transparency. Its shorter side is
     scaled to `resize` (bilinear, antialiased), and the square in its center is cropped: torchvision's `Resize(resize)`,
-    `CenterCrop(size)`. Gray images of 16 bits keep their depth; of 16-bit colors Pillow reads the upper 8 bits. An
+    `CenterCrop(size)`. Gray images of 16 bits keep their depth; for 16-bit colors Pillow reads the upper 8 bits. An
     image whose values do not define white, such as a TIFF file of floats or 32-bit integers, is an error.
 
     Args:
@@ -204,7 +204,7 @@ def imagenet(
 
 
 def _decode(picture: Any, *, size: int, resize: int, grayscale: bool) -> np.ndarray:
-    """Decode, scale and crop a file or a Pillow image, as `image_folder` and `ImageFolder` describe.
+    """Decode, scale and crop a file or a Pillow image, as described in `image_folder` and `ImageFolder`.
 
     Raises:
         ValueError: for values that do not define white.
@@ -235,7 +235,7 @@ def _decode(picture: Any, *, size: int, resize: int, grayscale: bool) -> np.ndar
 
 
 def _white(image: Any) -> int | None:
-    """Return the value of white in a mode of more than 8 bits; `None` in any other."""
+    """Return the value of white in a mode of more than 8 bits; `None` in other modes."""
     if image.mode[0] not in "IF":
         return None
     # The tags of a TIFF file: 258 is the number of bits per value, 262 is 1 if 0 is black.

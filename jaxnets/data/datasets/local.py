@@ -1,4 +1,4 @@
-"""Find datasets on this machine: local folders, and the cache of Hugging Face's `datasets`; offline unless asked."""
+"""Find datasets on this machine: local folders, and the cache of Hugging Face's `datasets`; offline by default."""
 
 import hashlib
 import importlib
@@ -44,7 +44,7 @@ def load(repository: str, *, download: bool) -> dict[str, Any] | None:
 
 
 def arrays(repository: str, columns: tuple[str, str], *, download: bool) -> tuple[Part, Part] | None:
-    """Return the training and the test part of a set of small images as arrays; `None` as from `load`.
+    """Return the training and the test part of a set of small images as arrays; `None` as in `load`.
 
     Args:
         repository: the repository, for example `ylecun/mnist`.
@@ -68,7 +68,7 @@ def arrays(repository: str, columns: tuple[str, str], *, download: bool) -> tupl
 
 @contextmanager
 def _offline() -> Iterator[None]:
-    """Keep both libraries off the network: each reads its environment variable only once, when imported."""
+    """Keep both libraries offline: each reads its environment variable only once, when imported."""
     switches = [importlib.import_module("datasets").config, importlib.import_module("huggingface_hub").constants]
     before = [each.HF_HUB_OFFLINE for each in switches]
     try:

@@ -65,7 +65,7 @@ def fashion_mnist(
     """Return Fashion-MNIST, images of ten kinds of clothing in the format of MNIST, from a local folder.
 
     The classes: T-shirt, trousers, pullover, dress, coat, sandal, shirt, sneaker, bag, ankle boot. The files have the
-    names of MNIST's; their sums tell them apart. In Hugging Face's cache it is `zalando-datasets/fashion_mnist`.
+    same names as MNIST's, but other MD5 sums. In Hugging Face's cache it is `zalando-datasets/fashion_mnist`.
 
     Args:
         folder: the folder with the files, or with a subfolder `fashion_mnist` of them. Default:
@@ -169,7 +169,7 @@ def _part(name: str, prefix: str, files: dict[str, Path | None], verify: bool) -
         stem = f"{prefix}-{kind}"
         file = files[stem] or Path(stem)
         content = _content(file)
-        # Before the sum: a truncated file should be reported as such.
+        # Before the MD5 sum, so that a truncated file is reported as such.
         arrays.append(_array(content, file))
         if verify:
             others = {sums[stem]: other for other, sums in SUMS.items() if other != name}

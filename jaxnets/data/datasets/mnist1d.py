@@ -1,4 +1,4 @@
-"""MNIST-1D: ten classes of short, distorted signals; a set that tells architectures apart in seconds."""
+"""MNIST-1D: ten classes of short, distorted signals; a set that distinguishes architectures in seconds."""
 
 import numpy as np
 
@@ -32,9 +32,9 @@ def mnist1d(
     """Generate MNIST-1D by the procedure of the paper: signals of 40 points in ten classes.
 
     A template of 12 points is padded with 36 to 60 zeros, stretched to 72 points, scaled by 0.8 to 1.2, and translated
-    in a circle; zeros become smooth noise, white noise is added, a slope is subtracted, and 40 points are kept. As
-    published, the signals are standardized by the mean and deviation of both parts together. Every seed returns the
-    numbers that the authors' code generates from it; theirs is 42.
+    cyclically; zeros become smooth noise, white noise is added, a slope is subtracted, and the signal is resampled to
+    40 points. As published, the signals are standardized by the mean and deviation of both parts together. Every seed
+    returns the numbers that the authors' code generates from it; theirs is 42.
 
     Args:
         examples: the number of examples in both parts, equally many of each class.
@@ -75,7 +75,7 @@ def _distort(template: np.ndarray, random: np.random.RandomState) -> np.ndarray:
 
     low, high = PADDING
     zeros = np.zeros(low + int(random.rand() * (high - low + 1)))
-    # The 1e-8 tells zeros of the template from the padding, which noise replaces below.
+    # The 1e-8 distinguishes zeros of the template from the padding, which noise replaces below.
     signal = _resample(np.concatenate([template + 1e-8, zeros]), WIDE)
     signal = signal * (1 + SCALE * (random.rand() - 0.5))
     signal = np.roll(signal, int(random.choice(FARTHEST)))

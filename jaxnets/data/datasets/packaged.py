@@ -1,4 +1,4 @@
-"""Datasets that ship as files inside installed packages, read without importing these, which could take seconds."""
+"""Datasets that are files of installed packages, read without importing the packages, which could take seconds."""
 
 import importlib.util
 from pathlib import Path
@@ -124,8 +124,8 @@ def diabetes() -> tuple[np.ndarray, np.ndarray]:
 def sunspots() -> tuple[np.ndarray, np.ndarray]:
     """Return the yearly sunspot numbers from 1700 to 2008, which ship inside statsmodels.
 
-    They follow a cycle of about 11 years. Split such a series in time first, then cut it into `windows`: overlapping
-    windows would carry the test part into the training part.
+    They follow a cycle of about 11 years. Split such a series in time first, then cut it into `windows`: otherwise
+    overlapping windows leak the test part into the training part.
 
     Returns:
         The years `(309,)` int32, and the numbers `(309,)` float32, from 0 to 190.2.

@@ -9,7 +9,8 @@ def adding(examples: int, length: int, *, seed: int = 0) -> tuple[np.ndarray, np
     """Generate the adding problem: sequences of numbers, two of them marked, whose sum is the target.
 
     The numbers are uniform in [0, 1). One mark is in the first half of the sequence, one in the second. Always
-    predicting 1 has a mean squared error of 1/6 ≈ 0.167, twice the variance of a uniform number; less shows memory.
+    predicting 1 has a mean squared error of 1/6 ≈ 0.167, twice the variance of a uniform number; a lower error
+    requires memory.
 
     Args:
         examples: the number of sequences, at least 1.
@@ -50,7 +51,7 @@ def copy_memory(
 
     The input has the symbols, then `delay` - 1 blanks, a start signal, and `remembered` blanks. The target is blank
     until the last `remembered` steps, which are the symbols. With T = `delay`, predicting blanks and then guessing has
-    a cross-entropy of remembered · ln(symbols) / (T + 2 remembered) per step; less shows memory.
+    a cross-entropy of remembered · ln(symbols) / (T + 2 remembered) per step; a lower value requires memory.
 
     Args:
         examples: the number of sequences, at least 1.

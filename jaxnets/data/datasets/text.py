@@ -14,9 +14,9 @@ ALPHABET = " abcdefghijklmnopqrstuvwxyz"
 def text() -> np.ndarray:
     """Return the Python language reference as characters a–z and spaces, in the style of text8.
 
-    It is the text of `help()` on topics, which ships with Python as `pydoc_data`. Topics repeat one another; only the
-    first copy of each paragraph is kept, so parts split by position share none. Letters become lower case, and every
-    run of other characters becomes one space.
+    It is the text of `help()` on topics, which ships with Python as `pydoc_data`. Topics share paragraphs; only the
+    first copy of each is kept, so that parts split by position have none in common. Letters become lower case, and
+    every run of other characters becomes one space.
 
     Returns:
         Codes `(characters,)` int32 of 27 symbols: 0 is the space, 1 … 26 are a … z. There are about 300,000, the same

@@ -68,9 +68,9 @@ def circles(examples: int = 1000, *, inner: float = 0.5, noise: float = 0.1, see
 def spirals(
     examples: int = 1000, *, classes: int = 2, turns: float = 1.75, noise: float = 0.02, seed: int = 0
 ) -> Points:
-    """Return points on spiral arms that wind around each other, a classic hard case for small networks.
+    """Return points on spiral arms that wind around each other, a classic hard problem for small networks.
 
-    A point of arm *k* of *K* lies at radius r, uniform in [0, 1], and angle 2π (turns · r + k / K).
+    A point of arm *k* of *K* is at radius r, uniform in [0, 1], and angle 2π (turns · r + k / K).
 
     Args:
         examples: the number of points, as equally many per class as possible.
@@ -131,7 +131,7 @@ def blobs(examples: int = 1000, *, classes: int = 3, noise: float = 0.3, seed: i
 def xor(examples: int = 1000, *, noise: float = 0.0, seed: int = 0) -> Points:
     """Return points uniform in the square [-1, 1)², of class 1 where the coordinates differ in sign.
 
-    No line separates the classes: the smallest problem that a single-layer network can't solve.
+    No line separates the classes: this is the smallest problem that a single-layer network can't solve.
 
     Args:
         examples: the number of points, half of each class; class 0 gets the odd one.
@@ -185,7 +185,7 @@ def _on_squares(squares: int) -> Place:
     def place(label: np.ndarray, along: np.ndarray, random: np.random.Generator) -> np.ndarray:
         square = np.where(label == 0, random.choice(of_class[0], len(label)), random.choice(of_class[1], len(label)))
         corner = np.stack(np.divmod(square, squares), 1)
-        # Keep off the edges, where rounding to float32 could move a point into the next square.
+        # Avoid the edges, where rounding to float32 could move a point into the next square.
         return (corner + random.uniform(1e-6, 1 - 1e-6, corner.shape)) * 2 / squares - 1
 
     return place
