@@ -1,7 +1,7 @@
 """The order of features that were flattened from a feature map: channels last here, channels first in PyTorch.
 
-The order is read from the network's jaxpr, so it is found for any network. Each value is followed from the input to
-the outputs, with the facts that matter: whether it is a feature map, the order of its features, and the parameters that
+The order is read from the network's jaxpr, so it is found for any network. For each value from the input to the
+outputs, three facts are tracked: whether it is a feature map, the order of its features, and the parameters that
 produced them.
 """
 
@@ -43,7 +43,7 @@ def feature_orders(net: Net, params: Params, state: State, x: Any, convolved: fr
         net: the network.
         params: its parameters, or their specs.
         state: its state, or its specs.
-        x: an input, or its spec. Inputs of three axes are sequences, those of more are feature maps.
+        x: an input, or its spec. Inputs of three axes are sequences, those of more axes are feature maps.
         convolved: the paths of the kernels whose outputs are feature maps, `params/conv1/kernel`.
 
     Returns:
@@ -64,7 +64,7 @@ def feature_orders(net: Net, params: Params, state: State, x: Any, convolved: fr
         jaxpr = jax.make_jaxpr(program)(given, two).jaxpr
         walk.program(jaxpr, facts)
         read = {atom for equation in jaxpr.eqns for atom in equation.invars if not isinstance(atom, Literal)}
-        # Trace in training mode only if some parameters, of auxiliary heads, are unused otherwise.
+        # Trace in training mode only if some parameters, such as those of auxiliary heads, are unused otherwise.
         if read.issuperset(jaxpr.invars[: len(jax.tree.leaves(params))]):
             break
     return walk.inputs, walk.outputs
@@ -124,7 +124,7 @@ class _Walk:
         # A feature map is flattened: (batch, *spatial, channels) to (batch, features).
         if fact.map and len(new) == 2 and new[0] == old[0]:
             return _Fact(order=_channels_first(old[1:]))
-        # Features are unflattened to a feature map: the layer before produces them in PyTorch's order.
+        # Features are unflattened to a feature map: the layer before it produces them in PyTorch's order.
         if len(old) == 2 and len(new) > 3 and new[0] == old[0] and old[1] != new[-1]:
             order = _channels_first(new[1:])
             if order is not None and fact.order is None:

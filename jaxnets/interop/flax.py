@@ -1,4 +1,4 @@
-"""Weights from Flax: matched by name, or by the order that Flax's automatic names tell."""
+"""Weights from Flax: matched by name, or by the order of Flax's automatic names."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +25,7 @@ _NUMBERED = re.compile(r"(.*)_(\d+)")
 
 @dataclass(frozen=True)
 class _Ours:
-    """A part of our network: all copies if it is repeated, or one of them."""
+    """A part of our network, with all of its copies or one of them if it is repeated."""
 
     net: Net
     tree: Mapping[str, Any]
@@ -63,7 +63,7 @@ class _Theirs:
 
     @property
     def stem(self) -> str:
-        """Its name without the number, which is its class if Flax named it; else ""."""
+        """Its name without the number, which is its class if Flax named it, otherwise ""."""
         numbered = _NUMBERED.fullmatch(self.path.rpartition("/")[2])
         return numbered[1] if numbered else ""
 
@@ -84,14 +84,14 @@ def from_flax(
 
     - Modules of the same name on both sides correspond.
     - Modules that Flax named, `Conv_0`, `Conv_1`, …, correspond to the network's other layers of that kind, in order:
-      the order of their calls if `module` is given, else that of their numbers, in which Linen created them (in
+      the order of their calls if `module` is given, otherwise that of their numbers, in which Linen created them (in
       `Dense(2)(Dense(8)(x))` the outer one is `Dense_0`).
-    - A named module with submodules, `ResNetBlock_0`, corresponds to the next block, such as a `jn.residual`; or to the
-      next `jn.serial`, if there are as many of these. Their content is matched by the same rules.
+    - Such a module with submodules, `ResNetBlock_0`, corresponds to the next block, such as a `jn.residual`; or to the
+      next `jn.serial`, if there are as many of these. Their contents are matched by the same rules.
     - Copies in a `jn.repeat` count as consecutive layers, and accept stacked variables under their own name.
 
-    Layouts are equal except for transposed convolutions, whose kernels Flax flips, and recurrent cells, whose gates are
-    separate matrices in Flax.
+    Layouts are equal except those of transposed convolutions, whose kernels Flax flips, and of recurrent cells, whose
+    gates are separate matrices in Flax.
 
     Args:
         net: the network.
@@ -99,19 +99,20 @@ def from_flax(
             dict, as from `nnx.to_pure_dict(nnx.state(model, (nnx.Param, nnx.BatchStat)))` (NNX's recurrent cells are
             not supported).
         x: an input or its spec, as for `net.init`.
-        module: the module of Linen or NNX that the variables belong to. Its settings that they do not show (ε,
+        module: the Linen or NNX module of the variables. Those of its settings that variables do not contain (ε,
             momentum, padding, …) are compared with the network's. A Linen module is called with `x`; if it takes more,
             pass `functools.partial(module.init, train=False)`. Without `module` make the settings equal yourself:
             Flax's defaults differ.
         rename: Flax's paths, and the network's to use instead, whole or prefixes before a slash: `{"conv_init":
             "conv1", "ResNetBlock_0/conv_proj": "ResNetBlock_0/downsample/0"}`.
-        dtype: of floating parameters; default: that of `net.init`.
+        dtype: the dtype of floating parameters; default: that of `net.init`.
 
     Returns:
-        `(params, state)`, as `net.init` returns them.
+        `(params, state)`, as from `net.init`.
 
     Raises:
-        NetError: for arrays missing, unexpected or misshapen, or settings other than the module's, all in one list.
+        NetError: for arrays that are missing, unexpected or misshapen, or settings other than the module's; they are
+            listed.
 
     Warns:
         UserWarning: with the names of arrays that hold NaN or infinite numbers.
@@ -157,7 +158,7 @@ def from_flax(
 
 
 def _match(ours: _Ours, theirs: _Theirs, pairs: list[tuple[_Ours, _Theirs]], called: Mapping[str, int]) -> None:
-    """Append to `pairs` the matching layers and modules inside two that match.
+    """Append to `pairs` the matching layers and modules inside a network and a module that match.
 
     `called` has the index of each module's call by path, if known.
     """
@@ -171,7 +172,7 @@ def _match(ours: _Ours, theirs: _Theirs, pairs: list[tuple[_Ours, _Theirs]], cal
             _match(own, modules.pop(name), pairs, called)
         else:
             rest += own.unstacked()
-    # Then blocks in order, if there are equally many, and Flax's are of one class.
+    # Then blocks in order, if their numbers are equal, and Flax's are of one class.
     blocks = [module for module in modules.values() if not module.arrays]
     rest = _opened(rest, len(blocks))
     composed = [own for own in rest if own.net.children]
@@ -221,7 +222,11 @@ def _in_order(modules: list[_Theirs], called: Mapping[str, int]) -> list[_Theirs
 def _assembled(
     skeleton: Skeleton, found: Mapping[str, Mapping[int, np.ndarray]], unexpected: list[str]
 ) -> dict[str, np.ndarray]:
-    """Return arrays by path, copies stacked; raise unless there is exactly one of the right shape for each spec."""
+    """Return arrays by path, copies stacked.
+
+    Raises:
+        NetError: unless there is exactly one of the right shape for each spec.
+    """
     arrays: dict[str, np.ndarray] = {}
     missing: list[str] = []
     misshapen: list[str] = []

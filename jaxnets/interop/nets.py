@@ -1,4 +1,4 @@
-"""A network as JSON: the calls that make it, by names in a fixed table. A file can't import or run anything else."""
+"""A network as JSON: the calls that make it, by names of a fixed table. A file can't import or run anything else."""
 
 import inspect
 import math
@@ -30,7 +30,7 @@ _FUNCTIONS = "Policy concatenate flatten global_avg_pool global_max_pool"
 
 
 def table() -> dict[str, Any]:
-    """Return everything that a file may name: constructors of networks and cells, activations, and initializers."""
+    """Return all functions that a file may name: constructors of networks and cells, activations, and initializers."""
     found: dict[str, Any] = {"partial": partial, "dict": dict, "jn.Net.upto": Net.upto, "jn.models.fires": fires}
     for prefix, module in (("jn", jn), ("jn.models", jn.models)):
         for name in module.__all__:
@@ -62,7 +62,7 @@ def write(net: Net) -> Any:
     >>> read(write(jn.dense(3))) == jn.dense(3)
     True
     """
-    # Reversed, so that the first of several names of an object wins.
+    # Reversed, so that the first of several names of an object is used.
     names = {id(value): name for name, value in reversed(table().items())}
     with labeled_as("save(net=)", keep=True):
         return _encoded(portable(net), names)
@@ -155,7 +155,7 @@ def _decoded(content: Any, known: Mapping[str, Any]) -> Any:
 
 
 def _dtype(value: Any) -> str | None:
-    """Return the name of a dtype if `jnp` has it, else `None`."""
+    """Return the name of a dtype if `jnp` has it, otherwise `None`."""
     try:
         name = jnp.dtype(value).name if value is not None else ""
     except TypeError:

@@ -1,4 +1,4 @@
-"""Parameters, state and network in one safetensors file: no pickle, never half-written, never overwritten by default.
+"""Parameters, state and network in one safetensors file: no pickle, written atomically, not overwritten by default.
 
 Values are restored bit for bit. Dtypes that safetensors lacks are written as bytes, with the dtype in the header. The
 header also holds a SHA-256 of everything else.
@@ -26,7 +26,7 @@ from jaxnets.interop.tensors import DTYPES, Tensors, read_safetensors, warn_of_n
 FORMAT = "jaxnets/3"
 _MAX_DEPTH = 100
 _MAX_HEADER = 100_000_000
-"""Bytes of a header that safetensors reads at most."""
+"""The most bytes of a header that safetensors reads."""
 
 
 @labeled_as("save", keep=True)
@@ -47,17 +47,17 @@ def save(
         path: the file, by convention `.safetensors`; its folder must exist. `~` is the user's home.
         state: a train state, whose `params` and `state` are written, or a pair `(params, state)`: nested dicts of
             arrays, booleans, numbers of every dtype that JAX has, typed random keys.
-        net: their network, which `load` returns. It is written as the calls of `jn` that make it, so it can't contain
+        net: the network, which `load` returns. It is written as the calls of `jn` that make it, so it can't contain
             custom functions.
         metadata: anything that JSON can hold, which `load` returns: tuples as lists, scalars of NumPy and JAX as
-            Python's.
+            Python numbers.
         overwrite: whether to replace an existing file.
 
     Raises:
         FileNotFoundError: if there is no such folder.
         FileExistsError: if there is a file and `overwrite` is false.
         NetError: if the trees are not nested dicts of such arrays, a name is empty or contains `/`, JSON can't hold
-            the metadata (NaN and infinite numbers included), or the network holds a function or an array that can't
+            the metadata (including NaN and infinite numbers), or the network holds a function or an array that can't
             be written.
 
     >>> import tempfile, jax, jax.numpy as jnp, jaxnets as jn
@@ -129,14 +129,15 @@ def load(path: str | Path) -> Saved:
     """Read a file that `save` wrote: `(params, state, metadata, net)`, with the dtypes and values saved.
 
     A network is built by the library's constructors, looked up in a fixed table: nothing in a file is imported or run.
-    Arrays of a dtype that JAX can't hold (`int64`, `float64` and such, unless `jax_enable_x64` is set) are NumPy's.
+    Arrays of a dtype that JAX can't hold (such as `int64` and `float64`, unless `jax_enable_x64` is set) are NumPy
+    arrays.
 
     Args:
         path: the file. `~` is the user's home.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        NetError: if the file is truncated, corrupt by as little as one bit, or not written by `save`.
+        NetError: if the file is truncated, corrupt (even in a single bit), or not written by `save`.
 
     Warns:
         UserWarning: with the names of arrays that hold NaN or infinite numbers.
@@ -177,10 +178,10 @@ def load(path: str | Path) -> Saved:
 
 
 def _move(temporary: Path, path: Path) -> None:
-    """Rename a file, but never onto a file that was created in the meantime.
+    """Rename a file without replacing one that was created in the meantime.
 
     Raises:
-        FileExistsError: if there is one.
+        FileExistsError: if there is such a file.
     """
     try:
         path.hardlink_to(temporary)
@@ -197,14 +198,14 @@ def _move(temporary: Path, path: Path) -> None:
 
 
 def _flatten(path: str, tree: Any, into: Tensors, header: dict[str, Any]) -> None:
-    """Add the arrays of a tree by path, and to the header what safetensors can't express."""
+    """Add the arrays of a tree by path, and add to the header what safetensors can't express."""
     if not isinstance(tree, Mapping):
         into[path] = _array(path, tree, header)
         return
     if not tree and "/" in path:
         header["empty"].append(path)
     for name, child in tree.items():
-        # Half of a surrogate pair is no text.
+        # Half of a surrogate pair is not text.
         if not isinstance(name, str) or not name or "/" in name or not name.encode(errors="ignore").decode() == name:
             raise NetError(f"expects names without '/', got {name!r} at {path}")
         _flatten(f"{path}/{name}", child, into, header)

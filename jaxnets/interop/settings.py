@@ -1,4 +1,4 @@
-"""Compare settings that weights do not show, such as ε or padding, with those of the module of another library."""
+"""Compare settings that weights do not contain, such as ε or padding, with those of another library's module."""
 
 import functools
 import inspect
@@ -30,7 +30,7 @@ class Settings:
     Attributes:
         kind: the name of the constructor, `batch_norm`; "" for any.
         values: arguments by name; windows, padding and the like with a value for each axis.
-        rank: number of spatial axes of a layer with windows, else 0.
+        rank: number of spatial axes of a layer with windows, otherwise 0.
     """
 
     kind: str
@@ -74,10 +74,10 @@ def compare(pairs: Iterable[tuple[str, Net, Any]], hint: str) -> None:
 def flax_modules(module: Any, x: Any) -> dict[str, list[Any]]:
     """Return the submodules of a Flax module by slash-joined path: of Linen in the order of calls for `x`, or of NNX.
 
-    At the path of a cell there is also the `RNN` around it.
+    The list at the path of a cell also has the `RNN` around it.
 
     Raises:
-        NetError: if the module can't be called with `x` alone.
+        NetError: if the module can't be called with only `x`.
     """
     import flax.linen as nn
     from flax import nnx
@@ -143,7 +143,7 @@ def theirs_of(module: Any) -> Settings | None:
 
 
 def _window(kind: str, values: Mapping[str, Any], rank: int) -> dict[str, Any]:
-    """Return the settings of windows for each axis; padding in numbers, unless it depends on the input's size."""
+    """Return the settings of windows for each axis; padding as numbers, unless it depends on the input's size."""
     size = spread(values["kernel_size"], rank)
     stride = size if values.get("stride") is None and "pool" in kind else spread(values.get("stride") or 1, rank)
     dilation = spread(values.get("dilation") or 1, rank)
@@ -198,12 +198,12 @@ def _same(ours: Any, theirs: Any) -> bool:
 
 
 def _unusual(usual: Any, **values: Any) -> dict[str, Any]:
-    """Return settings without a counterpart here, except those of the usual value."""
+    """Return settings without a counterpart here, except those with the usual value."""
     return {name: value for name, value in values.items() if value != usual}
 
 
 def _read(*alike: str, **names: str) -> Read:
-    """Return a reader of attributes: those named alike, and the module's names of ours."""
+    """Return a reader of attributes: those of the same name, and the module's names by ours."""
     names = dict(zip(alike, alike)) | names
     return lambda m: {name: getattr(m, theirs) for name, theirs in names.items()}
 

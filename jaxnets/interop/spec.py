@@ -1,4 +1,4 @@
-"""The arrays that a network expects, layer by layer, and parameter trees built from arrays found for them."""
+"""The arrays that a network expects, layer by layer, and parameter trees built from given arrays."""
 
 import functools
 from collections.abc import Mapping

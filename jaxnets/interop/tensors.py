@@ -1,4 +1,4 @@
-"""Read named tensors from a mapping, a module, a safetensors file or a PyTorch file."""
+"""Reading of named tensors from a mapping, a module, a safetensors file or a PyTorch file."""
 
 import json
 import warnings
@@ -16,7 +16,7 @@ Tensors = dict[str, np.ndarray]
 
 # The prefix that DataParallel adds to every name.
 _MODULE = "module"
-# Names that torch.compile, FSDP and checkpoint_wrapper insert wherever they wrap a part of the network.
+# Names that torch.compile, FSDP and checkpoint_wrapper insert where they wrap a part of the network.
 _RESERVED = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 
 DTYPES = {
@@ -50,11 +50,11 @@ def read_tensors(source: Any) -> Tensors:
 def without_wrappers(named: Iterable[tuple[str, Any]], own: Container[str]) -> list[tuple[str, Any]]:
     """Return tensors or modules without the names that PyTorch's wrappers insert, nested in any order.
 
-    `_orig_mod`, `_fsdp_wrapped_module` and `_checkpoint_wrapped_module` are dropped anywhere; `module` as a prefix, if
-    all names have it. Names of the network's `own` children are kept.
+    `_orig_mod`, `_fsdp_wrapped_module` and `_checkpoint_wrapped_module` are dropped anywhere; `module` is dropped as a
+    prefix of all names. Names of the network's `own` children are kept.
     """
     reserved = [name for name in _RESERVED if name not in own]
-    # A dot ends each name, so that the prefix `module.` is also that of the module of this name.
+    # Each name ends with a dot, so that the module named `module` has the prefix `module.` too.
     found = [(".".join(part for part in f"{name}.".split(".") if part not in reserved), each) for name, each in named]
     while _MODULE not in own and (inside := [name for name, _ in found if name.strip(".")]):
         if not all(name.startswith(f"{_MODULE}.") for name in inside):
@@ -84,7 +84,7 @@ def renamed(tensors: Iterable[tuple[str, Any]], rules: Mapping[str, str], separa
 
 
 def modules_renamed(modules: Iterable[tuple[str, Any]], rules: Mapping[str, str], separator: str) -> dict[str, Any]:
-    """Return modules renamed as `renamed` does with their tensors; a module replaces its wrapper before it."""
+    """Return modules renamed as `renamed` renames their tensors; a module replaces a wrapper of the same name."""
     return {_new_name(name, rules, separator)[0]: module for name, module in modules}
 
 
@@ -149,7 +149,8 @@ def _from_index(path: Path) -> Any:
     """Return the tensors of all files that an index lists.
 
     Raises:
-        NetError: for a malformed index, a file that is missing or outside its folder, or tensors other than listed.
+        NetError: for a malformed index, a file that is missing or outside its folder, or tensors other than those
+            listed.
     """
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
@@ -188,7 +189,7 @@ def _from_torch_file(path: Path) -> Any:
 
 
 def _array(name: Any, value: Any) -> np.ndarray:
-    """Return an array or a PyTorch tensor, bfloat16 included, as a NumPy array."""
+    """Return an array or a PyTorch tensor as a NumPy array, including bfloat16."""
     if not isinstance(name, str) or not hasattr(value, "dtype") or not hasattr(value, "shape"):
         raise NetError(f"expects tensors by name, got {type(value).__name__} for {name!r}")
     if not hasattr(value, "detach"):

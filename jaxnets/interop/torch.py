@@ -43,23 +43,23 @@ def from_torch(
 
     Modules correspond by name: `layer1.0.conv1` is `layer1/0/conv1`, and positional layers of a `jn.serial` are
     numbered as in `torch.nn.Sequential`. A `jn.repeat` at position k of such a `serial` is the modules k, k+1, …
-    Every tensor is used once, or the call fails with a list of all that are missing, unexpected or misshapen. Only
+    Every tensor must be used once; otherwise the error lists all that are missing, unexpected or misshapen. Only
     batch norm's `num_batches_tracked` is dropped.
 
     Layouts change: kernels from (out, in, *spatial) to (*spatial, in, out), matrices from (out, in) to (in, out).
     Where a feature map was flattened, its features move from channels first to channels last, in all layers that act on
-    them, `unflatten` and batch norm included; the network's jaxpr tells which. A matrix may be given as the kernel of
-    a convolution over a whole map. PyTorch's two biases of an LSTM or RNN are added; `weight_ih_l0`,
+    them, including `unflatten` and batch norm; these layers are found by the network's jaxpr. A matrix may be given as
+    the kernel of a convolution over a whole map. PyTorch's two biases of an LSTM or RNN are added; `weight_ih_l0`,
     `weight_ih_l1_reverse` and so on belong to the layers of one `jn.recurrent`, one `jn.bidirectional`, or a
     `jn.serial` of the latter.
 
     Args:
         net: the network.
         source: a state dict (of tensors or NumPy arrays), a module, or a path: of a `.safetensors` file,
-            of a `.safetensors.index.json` with its parts beside it, or of any file that
+            of a `.safetensors.index.json` with its parts in the same folder, or of any file that
             `torch.load(weights_only=True)` reads. Names that `torch.compile`, `DataParallel` and FSDP insert,
-            `_orig_mod.module.`, are dropped. If it is a module, its settings that weights do not show (ε, momentum,
-            padding, activation, …) are compared with those of the network's layers.
+            `_orig_mod.module.`, are dropped. If it is a module, those of its settings that weights do not contain (ε,
+            momentum, padding, activation, …) are compared with those of the network's layers.
         x: an input or its spec, as for `net.init`.
         fresh: patterns of paths, `"fc/**"`, whose arrays are initialized by `net.init`; their tensors are ignored,
             whatever their shapes. Use it for another number of classes.
@@ -67,14 +67,14 @@ def from_torch(
         rename: names in `source`, and the names to use instead, both in PyTorch's form, whole or prefixes before a dot:
             `{"head.fc": "fc"}`, or `jn.interop.TIMM_VGG`.
         ignore: patterns of names to leave out, with slashes for dots: `"aux*/**"`.
-        dtype: of floating parameters; default: that of `net.init`. State keeps its own.
+        dtype: the dtype of floating parameters; default: that of `net.init`. State keeps its own.
 
     Returns:
-        `(params, state)`, as `net.init` returns them.
+        `(params, state)`, as from `net.init`.
 
     Raises:
-        NetError: for tensors missing, unexpected or misshapen; settings other than the module's; a file that is
-            truncated, corrupt or holds more than tensors; a layer without a counterpart; a pattern or a name that
+        NetError: for tensors that are missing, unexpected or misshapen; settings other than the module's; a file that
+            is truncated, corrupt or holds more than tensors; a layer without a counterpart; a pattern or a name that
             matches nothing; `fresh` without `key`.
         FileNotFoundError: if there is no such file.
 
@@ -132,8 +132,8 @@ def to_torch(
 ) -> dict[str, np.ndarray]:
     """Return a network's parameters and state as the state dict of its counterpart in PyTorch.
 
-    This is the inverse of `from_torch`, bit for bit. `load_state_dict` accepts it after `torch.from_numpy` of each
-    array. Of the two biases of a recurrent layer the second is zero, except for a GRU's recurrent bias. Batch norm's
+    This is the inverse of `from_torch`, bit for bit. Convert each array by `torch.from_numpy` for `load_state_dict`.
+    The second of the two biases of a recurrent layer is zero, except for a GRU's recurrent bias. Batch norm's
     `num_batches_tracked` is 0, as steps are not counted here.
 
     Args:

@@ -11,7 +11,7 @@ from jaxnets.core.net import Net
 from jaxnets.layers import Cell, gru_cell
 
 Arrays = dict[str, Any]
-# The order of a layer's features on the first and on the last axis of its arrays, by name: feature k of ours has index
+# The order of a layer's features on the first and on the last axis of its arrays, by name: our feature k has index
 # `order[k]` in PyTorch. Arrays left out have the same order.
 Orders = tuple[Mapping[str, Any], Mapping[str, Any]]
 SAME: Orders = ({}, {})
@@ -37,11 +37,11 @@ class Layer:
     """A leaf of a network.
 
     Attributes:
-        path: of its arrays, `layer1/0/conv1`.
+        path: the path of its arrays, `layer1/0/conv1`.
         names: PyTorch's names of the module: several if the layer's arrays are stacked copies.
         stacked: whether its arrays are stacked copies.
-        within: the network that it is, or is a part of, without wrappers such as `remat`.
-        net: the network that it is, with wrappers; `None` for a part of one.
+        within: its network, or the one that it is a part of, without wrappers such as `remat`.
+        net: its network, with wrappers; `None` if it is only a part of one.
         suffix: what PyTorch appends to the names of a recurrent layer's tensors, `_l0_reverse`.
         own: the paths of its arrays by name, `params/fc/kernel`, in PyTorch's order: other parameters, biases, state.
     """
@@ -87,7 +87,7 @@ def _walk(
         hint = "convert one copy at a time, and stack the results"
         raise _no_counterpart(path, net.label, hint)
     if net.copies:
-        # Copies at place k of a `serial` are the modules k, k + 1, …
+        # Copies at position k of a `serial` are the modules k, k + 1, …
         names, stacked = tuple(dotted(name, str(first + k)) for name in names for k in range(net.copies)), True
     if not net.children:
         for inside, arrays in _modules(tree) or [("", {})]:
@@ -123,7 +123,7 @@ def to_tensors(layer: Layer, arrays: Arrays, orders: Orders = SAME) -> Arrays:
     Args:
         layer: the layer.
         arrays: its arrays by name, without an axis of copies; may be a part of them.
-        orders: of its features in PyTorch.
+        orders: the orders of its features in PyTorch.
 
     Raises:
         NetError: for an array that PyTorch's layer does not have.
@@ -148,7 +148,7 @@ def to_arrays(layer: Layer, tensors: Arrays, names: Iterable[str], orders: Order
         layer: the layer.
         tensors: PyTorch's tensors by their names inside the module.
         names: the names of the arrays to return.
-        orders: of its features in PyTorch.
+        orders: the orders of its features in PyTorch.
     """
     if layer.cell is not None:
         return _cell_to_arrays(layer, layer.cell, tensors, names)
@@ -163,7 +163,7 @@ def to_arrays(layer: Layer, tensors: Arrays, names: Iterable[str], orders: Order
 
 
 def _axes(layer: Layer, name: str, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the axes of our array that move in PyTorch's tensor, and where they move."""
+    """Return the axes of our array that are moved in PyTorch's tensor, and where to."""
     if name == "kernel":
         if layer.kind == "maxout":
             raise _no_counterpart(layer.path, layer.within.label)
@@ -201,7 +201,7 @@ def _cell_to_arrays(layer: Layer, cell: Cell, tensors: Arrays, names: Iterable[s
                 arrays[name] = second[-new:]
                 continue
             second = np.concatenate([second[:-new], np.zeros_like(second[-new:])])
-        # Where the second is zero keep the first, as -0 + 0 would be 0.
+        # Where the second is zero, keep the first, as -0 + 0 would be 0.
         arrays[name] = np.where(second == 0, first, first + second)
     return arrays
 
@@ -216,7 +216,7 @@ def unwrapped(net: Net) -> tuple[list[str], Net]:
 
 
 def cell_of(net: Net) -> Cell | None:
-    """Return the cell that a recurrent layer runs, if it is one of this library; else `None`."""
+    """Return the cell that a recurrent layer runs, if it is one of this library, otherwise `None`."""
     cells = () if net.children else net.arguments.get("cells", ())
     return cells[0] if len(cells) == 1 and cells[0].constructor is not None else None
 
@@ -231,7 +231,7 @@ def _modules(tree: Mapping[str, Any], inside: str = "") -> list[tuple[str, dict[
     return found
 
 
-def _no_counterpart(path: str, label: str, hint: str = "convert the other layers, and this one by hand") -> NetError:
+def _no_counterpart(path: str, label: str, hint: str = "convert the other layers, and this one yourself") -> NetError:
     error = NetError(f"has no counterpart in PyTorch; {hint}", label=label)
     error.path = tuple(path.split("/")) if path else ()
     return error
