@@ -23,13 +23,13 @@ LINES = {
 def curves(histories: Mapping[str, Any] | Sequence[Mapping[str, Any]], names: Sequence[str] | None = None) -> "Figure":
     """Draw scalars over epochs, in training and in validation: the mean over runs, with a band from least to largest.
 
-    A run that stopped early counts up to its last epoch. Accuracies are in percent. The axis of a loss that falls below
-    a tenth is logarithmic.
+    A run that stopped early counts up to its last epoch. Accuracies are in percent. The axis of a loss that falls by
+    more than a factor of ten is logarithmic.
 
     Args:
-        histories: one history as `fit` returns it, or one for each seed.
-        names: what to draw, a panel each; `validation/<name>` and `ema/validation/<name>` are drawn in the same panel.
-            Default: the loss and each other scalar, but not a part of the objective that equals the loss.
+        histories: one history as returned by `fit`, or one for each seed.
+        names: what to draw, in one panel each; `validation/<name>` and `ema/validation/<name>` are drawn in the same
+            panel. Default: the loss and each other scalar, but not a part of the objective that equals the loss.
 
     Raises:
         NetError: for no histories, or a name that they don't have.
@@ -82,16 +82,16 @@ def _panel(axes: "Axes", name: str, runs: list[Mapping[str, Any]]) -> None:
 
 
 def _scalars(runs: list[Mapping[str, Any]]) -> list[str]:
-    """Return the names of the training values with one number per epoch, the loss first."""
+    """Return the names of the training values with one value per epoch, the loss first."""
     first = {name: np.asarray(values) for name, values in runs[0].items()}
     names = [name for name, values in first.items() if values.ndim == 1 and not name.startswith(tuple(LINES)[1:])]
     loss = [name for name in names if name == "loss"]
-    # The only part of an objective is the loss again.
+    # If the objective has a single part, that equals the loss.
     others = [name for name in names if not loss or not np.array_equal(first[name], first["loss"], equal_nan=True)]
     return loss + others
 
 
 def _stacked(values: list[np.ndarray]) -> np.ndarray:
-    """Return runs of several lengths as one array, padded with NaN."""
+    """Return runs of different lengths as one array, padded with NaN."""
     longest = max(map(len, values))
     return np.stack([np.pad(each, (0, longest - len(each)), constant_values=np.nan) for each in values])

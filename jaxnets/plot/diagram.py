@@ -16,7 +16,7 @@ from jaxnets.inspect.summary import summary
 from jaxnets.plot.flow import INPUT, OUTPUT, flow, sizes
 from jaxnets.tracing.operation import Path
 
-# Words in the kinds of layers, outline and fill. The palette is that of Okabe and Ito, safe for color blindness.
+# Words in the kinds of layers, and the colors of outline and fill, from the color-blind-safe palette of Okabe and Ito.
 COLORS = {
     "conv": (("conv",), "#0072b2", "#d9eaf5"),
     "dense": (("dense", "maxout", "embed"), "#d55e00", "#fae5d6"),
@@ -66,12 +66,12 @@ class Diagram:
 def diagram(model: Any, *inputs: Any, depth: int | None = None, train: bool = False) -> Diagram:
     """Draw a model as a Mermaid flowchart: a node for each layer, and an arrow from each layer to those that read it.
 
-    The arrows come from tracing the program on shapes, so they are right for any network, Flax module or function with
-    named scopes: branches stand side by side, a shortcut bypasses what it skips, and values that are combined outside
-    of any layer meet in a node such as "add" or "concatenate". A layer with layers inside becomes a subgraph. Each node
-    has the layer's name, how it was written, the shape of its output without the batch axis, and its number of
-    parameters. "× 3" marks a `repeat` or an `ensemble` of three copies. A `serial` that is not opened lists its layers.
-    Colors tell convolutions, dense layers, pools, normalization and recurrent layers apart.
+    The arrows are found by tracing the program on shapes, so they are correct for any network, Flax module or function
+    with named scopes: branches are side by side, a shortcut bypasses the layers that it skips, and values that are
+    combined outside of any layer meet in a node such as "add" or "concatenate". A layer with layers inside becomes a
+    subgraph. Each node has the layer's name, how it was written, the shape of its output without the batch axis, and
+    its number of parameters. "× 3" marks a `repeat` or an `ensemble` of three copies. A `serial` that is not opened
+    lists its layers. Colors distinguish convolutions, dense layers, pools, normalization and recurrent layers.
 
     Args:
         model: a network; a Flax module, Linen or NNX; or any function JAX can trace.
@@ -85,7 +85,7 @@ def diagram(model: Any, *inputs: Any, depth: int | None = None, train: bool = Fa
         A `Diagram`, the same for equal networks: `str` is the text, and `.save("net.mmd")` writes it.
 
     Raises:
-        NetError: for a negative depth; by the layer, for an input of a wrong shape.
+        NetError: for a negative depth; from the layer, for an input of a wrong shape.
 
     >>> import jax, jaxnets as jn
     >>> print(diagram(jn.serial(hidden=jn.dense(8), relu=jax.nn.relu, out=jn.dense(2)), (1, 4)))
@@ -118,7 +118,7 @@ def diagram(model: Any, *inputs: Any, depth: int | None = None, train: bool = Fa
     colors = set()
 
     def lines(path: Path) -> list[str]:
-        """Return the lines of a node, or of a subgraph with all that is in it."""
+        """Return the lines of a node, or of a subgraph with all its nodes."""
         if path in labels:
             left, right = ("([", "])") if path in starts or path in ends else ("(", ")")
             return [f'{ids[path]}{left}"{labels[path].translate(ESCAPES)}"{right}']
@@ -168,7 +168,7 @@ def _texts(name: str, row: Row, net: Net | None, *, opened: bool) -> list[str]:
 
 
 def _one(net: Net) -> Net:
-    """Return one copy of a `repeat` or an `ensemble`, another network as it is."""
+    """Return one copy of a `repeat` or an `ensemble`; any other network unchanged."""
     return net.inner if net.copies and net.inner is not None else net
 
 
@@ -189,7 +189,7 @@ def _contents(net: Net) -> str:
 
 
 def _color(net: Net | None) -> str:
-    """Return the color of a layer, that of the first layer in a `serial`; "" for none."""
+    """Return the color of a layer, for a `serial` that of its first layer; "" for none."""
     while net is not None and (net.inner is not None or (net.kind == "serial" and net.children)):
         net = net.inner or next(iter(net.children.values()))
     matches = (color for color, (words, *_) in COLORS.items() for word in words if net is not None and word in net.kind)

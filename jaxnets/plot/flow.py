@@ -1,4 +1,4 @@
-"""The edges of a diagram: which layer reads what another one made, found in the traced program."""
+"""The edges of a diagram: which layer reads the outputs of which other, found in the traced program."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxnets.tracing.layers import upwards
 from jaxnets.tracing.operation import Path, Program, Value
 
-INPUT, OUTPUT, MERGE = "input/", "output/", "merge/"  # nodes that are no layers: no layer has a name with a slash
+INPUT, OUTPUT, MERGE = "input/", "output/", "merge/"  # nodes that are not layers, whose names have no slash
 WORDS = {"add_any": "add", "sub": "subtract", "mul": "multiply", "div": "divide", "dot_general": "matmul"}
 
 Edges = dict[tuple[Path, Path], None]  # an ordered set
@@ -19,18 +19,18 @@ def flow(
 ) -> tuple[Edges, dict[Path, str]]:
     """Follow every value from the innermost drawn layer that made it to those that read it.
 
-    An operation that stands in a layer but in none of its children passes its one source on. If it reads from several
-    sources, it becomes a node of its own, a merge. A layer without any operation, such as dropout in evaluation, is
-    placed between its neighbors in a chain.
+    An operation that is in a layer but in none of its children passes on its source, if it reads from only one. If it
+    reads from several, it becomes a separate node, a merge. A layer without any operation, such as dropout in
+    evaluation, is placed between its neighbors in a chain.
 
     Args:
         program: a forward pass.
-        layers: paths of the drawn layers, outer ones and the whole model included.
+        layers: paths of the drawn layers, including outer ones and the whole model.
         chains: for each layer that runs its children in order, their paths.
 
     Returns:
-        The edges between nodes, and the labels of those nodes that are no layers: inputs, outputs and merges. A node is
-        a path; that of a merge lies in the layer around it.
+        The edges between nodes, and the labels of those nodes that are not layers: inputs, outputs and merges. A node
+        is a path; that of a merge is inside the layer around it.
     """
     root = min(layers, key=len)
     # Layers with drawn layers inside them become subgraphs, without edges of their own.
@@ -48,7 +48,7 @@ def flow(
         node = max((path for path in upwards(operation.path) if path in layers), key=len, default=root)
         ran.add(node)
         sources = dict.fromkeys(origins[value] for value in operation.inputs if value in origins)
-        # An operation without sources depends on parameters and constants alone.
+        # An operation without sources depends only on parameters and constants.
         if not sources:
             continue
         if node in parents:
@@ -82,13 +82,13 @@ def _continued(sources: Collection[Path], edges: Edges) -> Path | None:
 
 
 def _through_idle(edges: Edges, chains: Mapping[Path, Sequence[Path]], idle: Collection[Path]) -> Edges:
-    """Lead each edge through the idle layers that lie on its way."""
+    """Route each edge through the idle layers on its way."""
     led: Edges = {}
     for start, end in edges:
         shared = next((n for n, (a, b) in enumerate(zip(start, end)) if a != b), 0)
         # An edge leaves the layers around its start, crosses the innermost layer around both nodes, and enters those
-        # around its end. In each of these layers it passes what lies between two of their children, or between a
-        # child and an end of the chain.
+        # around its end. In each of these layers it passes through the children between two others, or between one and
+        # an end of the chain.
         way = [(start[:depth], None) for depth in range(len(start), shared + 1, -1)]
         way += [(start[: shared + 1], end[: shared + 1])]
         way += [(None, end[:depth]) for depth in range(shared + 2, len(end) + 1)]

@@ -41,7 +41,7 @@ def confusion(matrix: Any, classes: Sequence[str] | None = None) -> "Figure":
     for row, column in np.ndindex(*matrix.shape):
         count, right = matrix[row, column], row == column
         if count:
-            # White is legible on the darkest colors alone.
+            # White is legible only on the darkest colors.
             dark = mistakes[row, column] > 0.6 * mistakes.max()
             color = "white" if dark and not right else "black"
             weight = "bold" if right else "normal"
@@ -63,7 +63,7 @@ def misclassified(images: Any, labels: Any, probabilities: Any, *, most: int = 2
         images: `(examples, height, width, channels)` or `(examples, height, width)`, in [0, 1].
         labels: `(examples,)`, the true classes.
         probabilities: `(examples, classes)`, the classifier's output.
-        most: how many to draw at most.
+        most: the most images to draw.
 
     >>> figure = misclassified(np.zeros((2, 4, 4)), [0, 1], [[0.9, 0.1], [0.8, 0.2]])
     >>> figure.axes[0].get_title()
@@ -88,10 +88,10 @@ def misclassified(images: Any, labels: Any, probabilities: Any, *, most: int = 2
 
 
 def kernels(kernel: Any) -> "Figure":
-    """Draw the kernels of a convolution on one scale, a picture for each pair of input and output channel.
+    """Draw the kernels of a convolution on one color scale, a picture for each pair of input and output channel.
 
     Args:
-        kernel: `(height, width, in, out)`, as `params["conv1"]["kernel"]`. Three input channels are drawn as
+        kernel: `(height, width, in, out)`, such as `params["conv1"]["kernel"]`. Three input channels are drawn as
             one color picture.
 
     Raises:

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def feature_maps(maps: Any, *, image: Any = None, most: int = 64) -> "Figure":
-    """Draw the channels of a layer's output for one image on one scale, a picture per channel.
+    """Draw the channels of a layer's output for one image on one color scale, a picture per channel.
 
     Args:
-        maps: `(height, width, channels)` or a batch of one, as `net.upto("conv1").apply(params, state, image)[0]`.
+        maps: `(height, width, channels)` or a batch of one, such as `net.upto("conv1").apply(params, state, image)[0]`.
         image: the network's input, `(height, width[, channels])` or a batch of one, drawn first.
-        most: how many channels to draw at most, from the first on.
+        most: the most channels to draw, beginning with the first.
 
     Raises:
         NetError: for anything but the output for one image.
@@ -33,7 +33,7 @@ def feature_maps(maps: Any, *, image: Any = None, most: int = 64) -> "Figure":
         raise NetError(f"expects (height, width, channels) of one image, got {maps.shape}", label="feature_maps")
     shown, extra = min(most, maps.shape[-1]), int(image is not None)
     limit = float(np.abs(maps).max()) or 1.0
-    # Two-sided around 0, or from 0 on where nothing is negative.
+    # Two-sided around 0, or from 0 if no value is negative.
     scale = {"cmap": "RdBu_r", "vmin": -limit} if maps.min() < 0 else {"cmap": "viridis", "vmin": 0.0}
     columns = min(8, shown + extra)
     rows = -(-(shown + extra) // columns)
@@ -55,16 +55,16 @@ def feature_maps(maps: Any, *, image: Any = None, most: int = 64) -> "Figure":
 
 
 def draw_receptive_field(image: Any, field: ReceptiveField, *unit: int, effective: Any = None) -> "Figure":
-    """Draw the rectangle of an image that a unit sees, which padding lets reach beyond the image.
+    """Draw the rectangle of an image that a unit sees, which may extend beyond the image into the padding.
 
     Args:
         image: `(height, width[, channels])` or a batch of one.
-        field: that of the layer, `receptive_field(net, x).layers["conv5"]`.
+        field: the receptive field of the layer, `receptive_field(net, x).layers["conv5"]`.
         *unit: the unit's index along each axis; default: the unit in the middle.
         effective: how much each position counts, `(height, width)` from `effective_field`, drawn beside the image.
 
     Raises:
-        NetError: if the field or the map belongs to another image, or there is no such unit.
+        NetError: if the field or the map is not of this image, or there is no such unit.
 
     >>> import jaxnets as jn
     >>> field = jn.inspect.receptive_field(jn.conv(1, 3, padding=1), np.ones((1, 8, 8, 1)))

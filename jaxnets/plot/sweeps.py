@@ -27,7 +27,7 @@ def by_hyperparameter(
     """
     figure, (axes,) = panels(1, width=5.6, height=3.8)
     scale, name = _percent(metric)
-    # The first trial of each configuration stands for its hyperparameters.
+    # The hyperparameters of a configuration are those of its first trial.
     _, first = np.unique(config, return_index=True)
     others = [other for other in hp if other != x and len(np.unique(hp[other])) > 1]
     points: dict[tuple, list[tuple]] = {}  # (x, mean, low, high) by the other hyperparameters
@@ -35,7 +35,7 @@ def by_hyperparameter(
         point = hp[x][trial].item(), *bootstrap(scale * values[config == number])
         points.setdefault(tuple(hp[other][trial].item() for other in others), []).append(point)
     if 1 < len(points) == len(first):
-        # Random draws: no two configurations share the other hyperparameters, and lines would have one point each.
+        # Random draws: no two configurations share the other hyperparameters, so lines would have one point each.
         where, mean, low, high = map(np.array, zip(*(point for line in points.values() for point in line)))
         ends = np.abs((mean - low, high - mean))  # not below 0 by rounding
         axes.errorbar(where, mean, ends, fmt="o", color=COLORS[0], markersize=4, elinewidth=1, alpha=0.8)
@@ -54,7 +54,7 @@ def by_hyperparameter(
 def over_epochs(
     rows: np.ndarray, values: np.ndarray, hp: dict[str, np.ndarray], config: np.ndarray, metric: str
 ) -> "Figure":
-    """Draw a metric over epochs for up to eight configurations, from the one with the largest final value to the least.
+    """Draw a metric over epochs for up to eight configurations, from the largest final value to the smallest.
 
     Args:
         rows: the metric's history, `(trials, epochs)`.
@@ -90,14 +90,14 @@ def _line(
     axes: "Axes", number: int, x: np.ndarray, mean: np.ndarray, low: np.ndarray, high: np.ndarray, text: str,
     marker: str = "",
 ) -> None:  # fmt: skip
-    # Where the colors begin again, the line's style tells.
+    # Where colors repeat, the line style differs.
     color, style = COLORS[number % len(COLORS)], ("-", "--", ":")[number // len(COLORS) % 3]
     axes.plot(x, mean, style, color=color, label=text, marker=marker, markersize=4)
     axes.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
 
 
 def _choose_scale(axes: "Axes", x: np.ndarray) -> None:
-    """Make the axis logarithmic where values are spaced more evenly so, and linear around 0 if 0 is one of them."""
+    """Make the axis logarithmic if the values are then spaced more evenly, and linear around 0 if 0 is one of them."""
     positive = x[x > 0].astype(float)
     if (x < 0).any() or len(positive) < 2 or positive.max() < 10 * positive.min() or x.dtype.kind == "b":
         return
@@ -124,7 +124,7 @@ def _finish(axes: "Axes", name: str, config: np.ndarray, values: np.ndarray) -> 
     notes = []
     trials = len(config) // (config.max() + 1)
     if trials > 1:
-        # Of fewer than five values the interval is their range; see `bootstrap`.
+        # For fewer than five values the interval is their range; see `bootstrap`.
         notes.append(f"mean of {trials} networks and {'its 95 % interval' if trials > 4 else 'their range'}")
     if lost := int(np.isnan(values).sum()):
         notes.append(f"{lost} of {len(values)} networks without a finite value")
