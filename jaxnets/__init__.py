@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Modules that many programs never use are imported at their first use: they would triple the time of the import.
+# Modules that many programs never use are imported at their first use: they would triple the import time.
 _LATER = {
     **dict.fromkeys(("data", "decoding", "inspect", "interop", "models", "plot", "sweeps", "train"), ""),
     **dict.fromkeys(("evaluate", "fit", "objective", "predict"), "train"),
@@ -85,7 +85,7 @@ _MODULES = (
 
 
 def _hint(name: str) -> str:
-    """Say where to find something that is asked for by its name in another library or module, "" if nowhere."""
+    """Return our name for a name of another library or module, "" if there is none."""
     if name.startswith("_"):
         return ""
     # Conv2d and conv2D are conv.

@@ -1,4 +1,4 @@
-"""Activations that `jax.nn` lacks, or has without parameters. `jax.nn` has the others: `relu`, `gelu`, `silu`, …."""
+"""Activations that `jax.nn` lacks or has without parameters. `jax.nn` has the others: `relu`, `gelu`, `silu`, …."""
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +9,8 @@ from jaxnets.core.errors import NetError, concrete, is_traced
 def scaled_tanh(x: jax.Array) -> jax.Array:
     """Return 1.7159 · tanh(2x/3), LeNet's activation.
 
-    f(1) = 1 and f(-1) = -1, and the second derivative is largest there: units reach targets ±1 where they are most
-    nonlinear, not where they saturate. The gain in between is near 1.
+    f(1) = 1 and f(-1) = -1, and the magnitude of the second derivative is largest there: units reach the targets ±1
+    where they are most nonlinear, not where they saturate. The gain in between is near 1.
 
     Args:
         x: floating, any shape.
@@ -67,7 +67,7 @@ def hard_sigmoid(x: jax.Array, slope: float | jax.Array = 1 / 6, offset: float |
         offset: the output at x = 0, a scalar; may be traced.
 
     Returns:
-        The same shape and dtype, in [0, 1]. The gradient is 0 where it is clipped.
+        The same shape and dtype, in [0, 1]. The gradient is 0 where the output is clipped.
 
     Courbariaux, Bengio and David, "BinaryConnect" (2015), with a slope of 1/2.
 

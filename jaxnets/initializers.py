@@ -12,13 +12,13 @@ from jaxnets.core.errors import NetError
 def bilinear_kernel(key: Any, shape: Sequence[int], dtype: Any = jnp.float32, out_sharding: Any = None) -> jax.Array:
     """Return a kernel that interpolates each channel linearly, to initialize a learned upsampling.
 
-    It is an initializer for `conv_transpose`: `conv_transpose(c, 2 * s, stride=s, padding=s // 2,
+    This is an initializer for `conv_transpose`: `conv_transpose(c, 2 * s, stride=s, padding=s // 2,
     kernel_init=bilinear_kernel)` enlarges c channels s times for even s; for odd s the kernel size is 2 s - 1 and the
     padding (s - 1) / 2. An axis of kernel size k has the weights 1 - |i - (k - 1) / 2| / ⌈k / 2⌉. Channels do not mix,
     with or without `groups=c`.
 
     Args:
-        key: ignored; nothing is random.
+        key: ignored, as nothing is random.
         shape: `(*kernel_size, channels, features)` with as many features as channels, or `(*kernel_size,
             channels / groups, features)`.
         dtype: dtype of the kernel.
