@@ -210,7 +210,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "branches of other shapes": (
         init(lambda: jn.branches(jn.concatenate, a=jn.conv(2, 3), b=jn.conv(2, 1)), IMAGE),
-        ["stage/block: concatenate expects outputs of one shape", "a (2, 6, 6, 2)", "b (2, 8, 8, 2)"],
+        ["stage/block: concatenate expects outputs of the same shape", "a (2, 6, 6, 2)", "b (2, 8, 8, 2)"],
     ),
     "repeat that changes the shape": (
         init(lambda: jn.repeat(jn.dense(3), 2), FLAT),

@@ -161,7 +161,7 @@ def concatenate(outputs: Mapping[str, Any] | Sequence[Any]) -> jax.Array:
     shapes = {name: jnp.shape(y) for name, y in named.items()}
     if len({shape[:-1] for shape in shapes.values()}) != 1:
         listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-        raise NetError(f"expects outputs of one shape but for the last axis, got {listed}", label="concatenate")
+        raise NetError(f"expects outputs of the same shape except for the last axis, got {listed}", label="concatenate")
     return jnp.concatenate(list(named.values()), axis=-1)
 
 

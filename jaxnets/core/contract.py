@@ -126,4 +126,4 @@ def check_key(key: Any) -> None:
     if not typed and (dtype != jnp.uint32 or rank == 0):
         raise NetError(f"expects a key such as jax.random.key(0), got {shown(key)}")
     if rank != (0 if typed else 1):
-        raise NetError(f"expects one key, got {key.shape if typed else key.shape[:-1]} of them; jax.vmap takes several")
+        raise NetError(f"expects one key, got {key.shape if typed else key.shape[:-1]} of them; jax.vmap maps several")

@@ -1,7 +1,7 @@
 """Draw the initial values of a deep network in one compiled loop.
 
 XLA takes 0.1 to 0.2 s to compile a normal draw, once for each shape: seconds for a ResNet. But value i of a draw
-depends on its key and on i alone (JAX's threefry hashes a counter), so one loop over pieces of equal length computes
+depends only on its key and on i (JAX's threefry hashes a counter), so one loop over pieces of equal length computes
 the same bits.
 """
 
@@ -127,7 +127,7 @@ def draw_together(make: Callable[[jax.Array], Any], key: jax.Array) -> Any:
 
 
 def _counts_up(key: jax.Array) -> bool:
-    """Tell whether value i of a draw depends on the key and on i alone."""
+    """Tell whether value i of a draw depends only on the key and on i."""
     typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     partitionable = jax.config.jax_threefry_partitionable  # pyright: ignore[reportAttributeAccessIssue]
     return partitionable and key.shape == (() if typed else (2,)) and jax.random.key_impl(key) == "threefry2x32"

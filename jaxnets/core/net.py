@@ -281,7 +281,7 @@ def _layers(children: Mapping[str, Net]) -> int:
 
 def _differences(build: Callable, params: Params, state: State, x: Any) -> str:
     """Describe how parameters and state differ from those that `init` makes, "" if they agree."""
-    # Shapes alone: nothing is drawn.
+    # Only shapes: nothing is drawn.
     key = jax.random.key(0)
     wanted_trees = jax.eval_shape(lambda: build(key, spec(x))[:2])
     found: list[str] = []

@@ -1,4 +1,4 @@
-"""Patterns over slash-joined paths, for penalties, weight decay, freezing and summaries alike."""
+"""Patterns over slash-joined paths, for penalties, weight decay, freezing and summaries."""
 
 import re
 from collections.abc import Callable, Sequence

@@ -28,7 +28,7 @@ def contents(source: Any, transforms: Sequence[Any], most: int) -> dict[str, str
 
     Args:
         source: returns examples by number.
-        transforms: functions `(generator, example) -> example`, which must draw from the generator alone.
+        transforms: functions `(generator, example) -> example`, which must draw only from the generator.
         most: the largest number of examples to read.
 
     >>> kept = [contents(range(0, 9 * step, step), (), most=3) for step in (1, 2)]

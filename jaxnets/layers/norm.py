@@ -251,7 +251,7 @@ def _norm(
     shape_of: Callable[[Any], tuple[int, ...]],
     normalized: Callable[[Params, jax.Array, jax.Array | None, Any], jax.Array],
 ) -> Net:
-    """Make a stateless normalization layer of `normalized(params, values, mask, x)`, with parameters of `shape_of(x)`."""
+    """Make a stateless normalization of `normalized(params, values, mask, x)`, with parameters of `shape_of(x)`."""
 
     def init(key: Key, x: Any) -> tuple[Params, State]:
         return _init_affine(inits, key, shape_of(x), values_of(x)), {}

@@ -13,7 +13,7 @@ Pairs = tuple[tuple[int, int], ...]  # padding before and after, per spatial axi
 
 
 def out_sizes(spatial: Sizes, window: Sizes, stride: Sizes, padding: Pairs, dilation: Sizes) -> Sizes:
-    """Return how many windows fit along each spatial axis; zero or less where none does.
+    """Return how many windows fit along each spatial axis; zero or negative if none fit.
 
     >>> out_sizes((28, 28), (5, 5), (2, 1), ((0, 0), (2, 2)), (1, 1))
     (12, 28)

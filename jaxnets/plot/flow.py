@@ -33,7 +33,7 @@ def flow(
         is a path; that of a merge is inside the layer around it.
     """
     root = min(layers, key=len)
-    # Layers with drawn layers inside them become subgraphs, without edges of their own.
+    # Layers with drawn layers inside them become subgraphs, without edges.
     parents = {path[:-1] for path in layers if path != root}
     data = [
         value

@@ -1,6 +1,6 @@
 """Figures of a classifier's mistakes and of convolution kernels. Each returns a matplotlib `Figure`.
 
-matplotlib comes with the extra `experiments` and is imported when a figure is drawn.
+matplotlib is in the extra `experiments` and is imported when a figure is drawn.
 """
 
 from collections.abc import Sequence

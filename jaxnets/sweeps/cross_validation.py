@@ -114,7 +114,8 @@ def cross_validate(
             numbers = folds(labels if labels.ndim == 1 and labels.dtype.kind in "biu" else examples, k, seed=shuffle)
         numbers = np.asarray(numbers)
         if numbers.shape != (examples,) or numbers.dtype.kind not in "iu" or set(numbers.tolist()) != set(range(k)):
-            raise NetError(f"expects numbers from 0 to {k - 1}, one for each of {examples} examples; k says how many")
+            hint = "k is the number of folds"
+            raise NetError(f"expects numbers from 0 to {k - 1}, one for each of {examples} examples; {hint}")
         design, how = split_options(options)
         builder = FoldBuilder(trial_fn, tuple(numbers.tolist()))
         make_plan = partial(prepare, builder, tuple(data), design.repeated("fold", k))

@@ -93,7 +93,7 @@ class Layout:
 
     @property
     def alone(self) -> bool:
-        """Whether each trial is computed by itself."""
+        """Whether each trial is computed separately."""
         return self.strategy == "map" and self.batch_size in (None, 1)
 
     def place(self, tree: Any) -> Any:
@@ -186,7 +186,7 @@ def trace_shared(builder: Builder, extra: Any, design: Design) -> Shared:
 
 
 def _needed(builder: Builder, extra: Any, inputs: Any) -> str:
-    """Return the hyperparameters whose values a trial function must know: it fails if one of them alone is traced."""
+    """Return the hyperparameters whose values a trial function must know: it fails if only that one is traced."""
     leaves, structure = jax.tree_util.tree_flatten_with_path(inputs)
     needed = list[str]()
     for place, (path, leaf) in enumerate(leaves):
@@ -250,7 +250,7 @@ def run_epoch(
             nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
             state, row = jax.lax.cond(active, epoch, lambda state: (state, nothing), state)
         else:
-            # Under vmap `cond` would compute both branches and select; selecting alone is faster.
+            # Under vmap `cond` would compute both branches and select; only selecting is faster.
             new, row = epoch(state)
             state = jax.tree.map(partial(jnp.where, active), new, state)
         over = halted(state)

@@ -15,7 +15,7 @@ from jaxnets.tracing.operation import Operation, Place, Program, Value
 
 
 class Unrolled(Interpreter[Value]):
-    """Collects operations, every step of a scan by itself.
+    """Collects operations, every step of a scan separately.
 
     A `while_loop` and a `shard_map` are one operation each. A `cond` contributes the branch that it takes or, if that
     is not known, all branches and a "choice" among their results.

@@ -21,8 +21,8 @@ class Reach(NamedTuple):
         inputs: the span of each input that was followed.
         outputs: the span of each output of the program; `None` for one that does not depend on the input.
         layers: by path, the span of the last array made in the layer that is read outside it.
-        unknown: primitives without a rule, whose outputs were taken to depend on all of their inputs.
-        assumed: primitives without a rule that were taken to work element by element.
+        unknown: primitives without a rule, whose outputs were assumed to depend on all of their inputs.
+        assumed: primitives without a rule that were assumed to work element by element.
     """
 
     inputs: list[Span]

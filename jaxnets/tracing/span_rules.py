@@ -42,7 +42,7 @@ def _convolution(op: Operation, spans: Spans) -> Made:
     for axis, to, size, stride, (before, _), dilation, base in zip(spatial, out[2:], sizes, *settings):
         span = span.window(axis, shape[to], size, stride, before, dilation, base)
         target[axis] = to
-    # Channels are joined: each output feature is taken to read all of them.
+    # Channels are joined: each output feature is assumed to read all of them.
     return [span.over([feature]).place(shape, [target[axis] for axis in sorted(target)])]
 
 
@@ -233,7 +233,7 @@ def _tile(op: Operation, span: Span, shape: Shape) -> Span:
 
 def _reverse(op: Operation, span: Span, shape: Shape) -> Span:
     for axis in op.params["dimensions"]:
-        # The ghost of the reversed axis, at index −1, lies before the first element.
+        # The ghost of the reversed axis, at index −1, is before the first element.
         span = span.take(axis, shape[axis] - 1 - np.arange(shape[axis] + 1))
     return span
 

@@ -30,7 +30,7 @@ class Span:
             last one, or for exact sets `(positions, *axes)`, false where the element depends on the position; so the
             union of two is their minimum. Along each axis its length is 1, or one more than the array's. First > last
             means that the element depends on nothing.
-        beyond: whether the pattern continues beyond the edges of an array; otherwise nothing lies there.
+        beyond: whether the pattern continues beyond the edges of an array; otherwise there is nothing.
     """
 
     shape: tuple[int, ...]
@@ -201,7 +201,7 @@ class Span:
 
 
 def whole_input(shape: Sequence[int], axes: Sequence[int], *, beyond: bool = False, exact: bool = False) -> Span:
-    """Return the span of an input, each of whose elements depends on its own position along the `axes`."""
+    """Return the span of an input, whose every element depends on its own position along the `axes`."""
     bounds = []
     for axis in axes:
         places = np.arange(shape[axis] + 1)

@@ -278,9 +278,9 @@ def check_stream(stream: Stream, epochs: int, batch_size: int | None, default: i
     if own not in (None, 1) and own < epochs:
         raise NetError(f"expects a stream of epochs={epochs} or None, got one that ends after {own}")
     if batch_size is not default and batch_size != given:
-        raise NetError(f"takes batches as the stream has them, {given} examples each, got batch_size={batch_size}")
+        raise NetError(f"uses the batches of the stream, of {given} examples, got batch_size={batch_size}")
     if sampler is not None:
-        raise NetError("gets a sampler for a stream, which has its own; jn.data.stream(..., shuffle=, seed=) draws it")
+        raise NetError("gets a sampler for a stream, whose order is set by jn.data.stream(..., shuffle=, seed=)")
 
 
 def options_of(options: Any, freeze: Pattern | None, ema_decay: Any, stopping: Any) -> Options:

@@ -165,7 +165,7 @@ class Recipe:
 
     def prepare(self, state: TrainState, batch: Batch) -> Batch:
         """Return a batch augmented for the next step."""
-        # Augmentation derives from key and step alone, so that a resumed run repeats it.
+        # Augmentation depends only on key and step, so that a resumed run repeats it.
         key = jax.random.fold_in(state.key, state.step)
         if self.augment is not None:
             # One key per example

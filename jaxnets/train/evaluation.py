@@ -153,7 +153,7 @@ def evaluate(
         state: a `TrainState`, what `jn.load` returns, or a pair `(params, state)`.
         data: inputs, targets and, if any, weights: pytrees with the examples along the first axis.
         metrics: one of `jn.metrics`, a list, or a dict by the names to report.
-        objective: `(params, outputs, targets, weights) -> (scalar, parts)`, or a loss alone.
+        objective: `(params, outputs, targets, weights) -> (scalar, parts)`, or a loss.
         batch_size: the number of examples computed at once.
         batch_sharding: the sharding of the rows of a batch; by default that of the data, if concrete.
 

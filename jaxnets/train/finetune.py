@@ -70,7 +70,7 @@ def transfer(params: Params, source: Params, on: Pattern = "**") -> Transferred:
         if wrong:
             more = f"\n  and {len(wrong) - 20} more" if len(wrong) > 20 else ""
             text = "".join(f"\n  {line}" for line in wrong[:20]) + more
-            raise NetError(f"finds that source and parameters differ:{text}\nexcept these, on=('**', '!head/**')")
+            raise NetError(f"finds that source and parameters differ:{text}\nexclude these, on=('**', '!head/**')")
     # Inside `jit` the source is a constant, which would be copied to every device without the constraint.
     source = {path: automatic(there[path]) for path in wanted}
     taken = {
@@ -87,7 +87,7 @@ def transfer(params: Params, source: Params, on: Pattern = "**") -> Transferred:
 
 
 def pretrained(net: Net, params: Params, state: State | None = None, on: Pattern = "**") -> Net:
-    """Return the network with an `init` that takes some parameters from elsewhere, so that `program` starts from them.
+    """Return the network with an `init` that takes some parameters from a source, so that `program` starts from them.
 
     State that matches is taken too if it is given. Everything else is initialized from the key as usual.
 

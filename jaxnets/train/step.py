@@ -290,7 +290,7 @@ def split_frozen(params: Params, pattern: Pattern | None) -> tuple[Any, Any]:
     frozen, structure = select(params, pattern), jax.tree.structure(params)
     leaves = paths(params)
     if len(frozen) == len(leaves):
-        hint = "except what is to be trained, freeze=('**', '!head/**'), or evaluate the network without training"
+        hint = "exclude those to be trained, freeze=('**', '!head/**'), or evaluate the network without training"
         raise NetError(f"freezes all parameters by {pattern!r}, so that none would be trained; {hint}", label="program")
     learned = jax.tree.unflatten(structure, [None if path in frozen else leaf for path, leaf in leaves.items()])
     return learned, jax.tree.unflatten(structure, [frozen.get(path) for path in leaves])

@@ -250,7 +250,5 @@ def test_a_shape_stands_for_an_input_of_float32():
 
 
 def test_a_batch_of_no_size_is_explained():
-    with pytest.raises(
-        jn.NetError, match=r"expects a whole shape, got \(None, 13\); use a batch of one, \(1, 13\)"
-    ):
+    with pytest.raises(jn.NetError, match=r"expects a whole shape, got \(None, 13\); use a batch of one, \(1, 13\)"):
         jn.summary(jn.dense(3), (None, 13))

@@ -95,7 +95,7 @@ def test_all_but_the_head_is_frozen():
     with pytest.raises(jn.NetError, match=r"pattern '!tail/\*\*' matches no parameter"):
         program(freeze=("**", "!tail/**")).start(KEY)
     for everything in ("**", ("*/kernel", "**/bias")):
-        with pytest.raises(jn.NetError, match=r"program freezes all parameters by .*; except what .* freeze=\('\*\*'"):
+        with pytest.raises(jn.NetError, match=r"program freezes all parameters by .*; exclude .* freeze=\('\*\*'"):
             program(freeze=everything).start(KEY)
 
 

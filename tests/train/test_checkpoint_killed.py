@@ -155,7 +155,7 @@ def test_a_full_disk_leaves_the_checkpoints_before_it(processes, undisturbed, ro
     processes.start(folder, room)
     said = processes.stdout.readline()
     assert re.match(
-        rf"a checkpoint could not be written to .*; complete are: {', '.join(map(str, there))}\. Once there", said
+        rf"a checkpoint could not be written to .*; complete ones: {', '.join(map(str, there))}\. Once there", said
     )
     assert processes.end() == 3
     assert storage.numbers(folder / "checkpoints") == there

@@ -46,7 +46,7 @@ def test_values_take_on_the_dtype_of_the_parameters():
 def test_differences_are_all_named(old):
     new, _ = variables(net(3), X)
     with pytest.raises(
-        jn.NetError, match=r"^transfer finds that source and parameters differ:(\n.*)+except these, on="
+        jn.NetError, match=r"^transfer finds that source and parameters differ:(\n.*)+exclude these, on="
     ) as error:
         jn.train.transfer(new, old[0])
     assert "head/kernel is (5, 2) in the source, (5, 3) here" in str(error.value)

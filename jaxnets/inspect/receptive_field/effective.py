@@ -21,7 +21,7 @@ def effective_field(net: Net, params: Params, state: State, x: Any, *unit: int) 
         state: its state.
         x: `(batch, *spatial, channels)`, floating-point.
         *unit: the index of the unit along each spatial axis of the output; negative ones count from the end. By
-            default the sum of all units is taken.
+            default the sum of all units is used.
 
     Returns:
         `(*spatial)`, of the dtype of `x`.

@@ -88,7 +88,7 @@ def tensorboard(folder: str | Path) -> Callback:
     When a run begins or resumes from a checkpoint, TensorBoard discards the epochs that will be written again.
 
     Args:
-        folder: a folder for this run alone; runs in sibling folders are shown together.
+        folder: a folder for only this run; runs in sibling folders are shown together.
 
     Raises:
         ModuleNotFoundError: when training starts, if tensorboardX is not installed.

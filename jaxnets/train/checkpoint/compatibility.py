@@ -129,7 +129,7 @@ def _cores() -> int:
 
 
 def _devices(program: Program) -> int:
-    """Return how many devices the data lie on."""
+    """Return how many devices the data are on."""
     arrays = [leaf for leaf in jax.tree.leaves(program.train) if isinstance(leaf, jax.Array)]
     return max((len(leaf.devices()) for leaf in arrays), default=1)
 

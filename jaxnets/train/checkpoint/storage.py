@@ -344,6 +344,6 @@ class Writer:
         except Exception as error:  # Orbax, its threads and the disk each raise their own
             self._broken = True
             raise OSError(
-                f"a checkpoint could not be written to {self.folder} ({brief(error)}); complete are: "
+                f"a checkpoint could not be written to {self.folder} ({brief(error)}); complete ones: "
                 f"{listed(self.folder)}. Once there is space, the same call resumes from the newest"
             ) from error

@@ -108,7 +108,7 @@ class _Pass(NamedTuple):
 
 def _passes(program: Program, state: TrainState, batch: Batch) -> Iterator[_Pass]:
     """Yield the outputs, the parts of the loss, the loss, then the gradients, for each part of a batch in turn."""
-    from jaxnets.tracing.operation import Place  # imported late, as it takes a while
+    from jaxnets.tracing.operation import Place  # imported here, as the import is slow
     from jaxnets.tracing.replay import Replay
 
     recipe, count = program.recipe, program.recipe.options.accumulate
