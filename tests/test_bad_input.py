@@ -734,7 +734,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "a generator for a stream": (
         lambda: jn.data.stream(untyped(each for each in "ab"), 2),
-        ["stream expects a source with a length and examples by number, got generator; list(source)"],
+        ["stream expects a source with a length and examples by number, got generator; use list(source)"],
     ),
     "a size for a stream's shuffle": (
         lambda: jn.data.stream((FLAT, FLAT), 2, shuffle=untyped(1000)),
