@@ -106,9 +106,15 @@ def refuse(x: Any, bad: Callable[[np.ndarray], Any], expects: str) -> None:
 
 def name_of(function: Any) -> str:
     """Return the name under which a loss or penalty is reported; a `functools.partial` has that of its function."""
+    function = unwrapped(function)
+    return getattr(function, "__name__", type(function).__name__).strip("<>")
+
+
+def unwrapped(function: Any) -> Any:
+    """Return the function inside a `functools.partial`, or the function itself."""
     while isinstance(function, functools.partial):
         function = function.func
-    return getattr(function, "__name__", type(function).__name__).strip("<>")
+    return function
 
 
 def check_function(name: str, function: Any, form: str) -> None:

@@ -1,9 +1,10 @@
 """Declarations by losses and metrics: which integers are classes, and how to check the targets."""
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
+
+from jaxnets.core.checks import unwrapped
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -55,21 +56,15 @@ def takes_targets(check: Callable[[Any], None]) -> Callable[[F], F]:
 
 def targets_check_of(function: Any) -> Callable[[Any], None] | None:
     """Return the targets check declared on a function or on the function of a `functools.partial`, or `None`."""
-    return getattr(_unwrapped(function), "check_targets", None)
+    return getattr(unwrapped(function), "check_targets", None)
 
 
 def labels_of(function: Any) -> Labels | None:
     """Return the labels declared on a function or on the function of a `functools.partial`, or `None`."""
-    found = getattr(_unwrapped(function), "labels", None)
+    found = getattr(unwrapped(function), "labels", None)
     return found if isinstance(found, Labels) else None
 
 
 def ignore_label(labels: Labels | None, label: int) -> Labels | None:
     """Return labels with one more that means "no label"."""
     return None if labels is None else replace(labels, none=(*labels.none, label))
-
-
-def _unwrapped(function: Any) -> Any:
-    while isinstance(function, functools.partial):
-        function = function.func
-    return function

@@ -12,7 +12,6 @@ from jaxnets.core.errors import NetError
 from jaxnets.plot.style import canvas
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -80,7 +79,9 @@ def misclassified(images: Any, labels: Any, probabilities: Any, *, most: int = 2
     for axes in figure.subplots(rows, columns, squeeze=False).flat:
         axes.set_axis_off()
     for axes, index in zip(figure.axes, shown, strict=False):
-        _picture(axes, images[index])
+        image = images[index]
+        image = image[..., 0] if image.ndim == 3 and image.shape[-1] == 1 else image
+        axes.imshow(image, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
         axes.set_title(f"{labels[index]}, said {said[index]}\n{100 * confidence[index]:.0f} %", fontsize=8)
     count = f"{len(wrong)} of {len(labels)} wrong"
     figure.suptitle(count + (f", the {most} most confident" if len(wrong) > most else ""), fontsize=9)
@@ -126,8 +127,3 @@ def kernels(kernel: Any) -> "Figure":
     size = "×".join(map(str, kernel.shape[:2]))
     figure.suptitle(f"{kernel.shape[3]} kernels {size} by output channel", fontsize=9)
     return figure
-
-
-def _picture(axes: "Axes", image: np.ndarray) -> None:
-    image = image[..., 0] if image.ndim == 3 and image.shape[-1] == 1 else image
-    axes.imshow(image, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")

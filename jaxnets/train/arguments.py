@@ -16,7 +16,7 @@ import optax
 
 from jaxnets import losses
 from jaxnets import metrics as library_metrics
-from jaxnets.core.checks import is_uncalled, name_of
+from jaxnets.core.checks import is_uncalled, name_of, unwrapped
 from jaxnets.core.errors import NetError, is_traced, shown
 from jaxnets.core.foreign import arrays, library
 from jaxnets.core.layer import as_net
@@ -308,21 +308,14 @@ def warn_of_probabilities(net: Net, objective: Any) -> None:
     # Only containers that run their children in order have a `cut`: descend to the last layer.
     while net.children and net.cut is not None:
         net = net.children[list(net.children)[-1]]
-    last, given = _unwrapped(net.arguments.get("function")), getattr(objective, "loss", None)
-    loss, options = _unwrapped(given), given.keywords if isinstance(given, partial) else {}
+    last, given = unwrapped(net.arguments.get("function")), getattr(objective, "loss", None)
+    loss, options = unwrapped(given), given.keywords if isinstance(given, partial) else {}
     applied_twice = any(last is function and loss in takers for function, takers in ON_LOGITS.items())
     if applied_twice and options.get("from_logits", True):
         name = name_of(last)
         text = f"the network ends in {name}, and {name_of(loss)} takes logits and applies it itself"
         # The warning names the caller of `program` or `fit`, past `build` and the wrappers of `explained`.
         warnings.warn(f"{text}; leave {name} out, and apply it to the network's predictions", stacklevel=6)
-
-
-def _unwrapped(function: Any) -> Any:
-    """Return the function inside a `functools.partial`."""
-    while isinstance(function, partial):
-        function = function.func
-    return function
 
 
 def _required_arguments(function: Any) -> int | None:

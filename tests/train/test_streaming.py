@@ -271,9 +271,9 @@ def test_what_needs_one_pure_function_says_why_it_cannot_be(use: str):
     ("make", "words"),
     [
         (lambda: program(stream(epochs=2)), "a stream of epochs=3 or None, got one that ends after 2"),
-        (lambda: program(stream(), batch_size=5), "4 examples each, got batch_size=5"),
-        (lambda: program(stream(), batch_size=64), "4 examples each, got batch_size=64"),
-        (lambda: program(stream(), batch_size=None), "4 examples each, got batch_size=None"),
+        (lambda: program(stream(), batch_size=5), "4 examples, got batch_size=5"),
+        (lambda: program(stream(), batch_size=64), "4 examples, got batch_size=64"),
+        (lambda: program(stream(), batch_size=None), "4 examples, got batch_size=None"),
         (lambda: program(stream(), sampler=lambda key, data: key), r"sampler for a stream, .*shuffle="),
         (
             lambda: program(stream(), options=jn.train.Options(accumulate=3)),
