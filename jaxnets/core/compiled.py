@@ -190,5 +190,5 @@ def _check_mappings() -> None:
         text = (
             f"this process uses over {FULL:.0%} of the {most} memory mappings that Linux allows, and dies beyond them"
         )
-        cause = "compiled functions hold them, made by jax.jit of ever new functions or by loops outside of a jit"
+        cause = "compiled functions hold them, made by jax.jit of a new function each time or by loops outside of a jit"
         warnings.warn(f"{text}; {cause}; call jax.clear_caches(), or raise vm.max_map_count", stacklevel=4)

@@ -41,9 +41,9 @@ class Net(Value):
     Parameters and state are plain nested dicts of arrays; a network without any has `{}`. `apply` returns a state of
     the same structure, shapes and dtypes as it was given.
 
-    A network is a value: two that are built alike are equal, and what was compiled for one is reused for the other.
-    Functions and arrays among the arguments are compared by identity, except that functions made by Optax and JAX are
-    compared by their settings.
+    A network is a value: two that are built from equal arguments are equal, and what was compiled for one is reused for
+    the other. Functions and arrays among the arguments are compared by identity, except that functions made by Optax
+    and JAX are compared by their settings.
 
     Attributes:
         init: `(key, x) -> (params, state)`. `x` is an array or a `jax.ShapeDtypeStruct`, batch axis first; only its

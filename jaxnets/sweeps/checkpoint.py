@@ -45,7 +45,7 @@ class SweepCheckpoint:
                 raise
 
     def adopt(self, options: ExecutionOptions) -> ExecutionOptions:
-        """Return the options, with the checkpoint's strategy instead of one to be measured: bits depend on it."""
+        """Return the options, with the checkpoint's strategy instead of a measured one: the bits depend on it."""
         if self.found is None or options.get("strategy") not in (None, "measure"):
             return options
         return {**options, "strategy": self.found.about["layout"]["strategy"]}

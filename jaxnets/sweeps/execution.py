@@ -73,7 +73,7 @@ class Layout:
 
     Attributes:
         strategy: "vmap" computes trials side by side, "map" one after another.
-        batch_size: for "map", how many trials are computed side by side at a time; `None` for one.
+        batch_size: for "map", how many trials are computed at a time; `None` for one.
         mesh: the devices that trials are distributed over; `None` for the default device.
     """
 

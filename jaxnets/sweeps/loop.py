@@ -108,7 +108,7 @@ class TrialCallbacks:
         """Call the callbacks of the trials that have run an epoch since the last call."""
         if self.make is None:
             return
-        # Callbacks see train states in the host's memory.
+        # Callbacks get train states in the host's memory.
         state.to_host()
         for trial in map(int, np.flatnonzero(state.done > self.seen)):
             number, train_state = int(state.done[trial]) - 1, state.host.take(trial)

@@ -89,7 +89,7 @@ def sweep(
         mesh: the devices that trials are distributed over, along all its axes; default: all local devices.
         progress: whether to show a bar over all trials; where there is no terminal, plain lines.
         callbacks: makes the callbacks of a trial from a record of its number, seed and hyperparameters, such as
-            `lambda trial: [jn.train.jsonl("sweep.jsonl", **trial)]`. They see what callbacks of `fit` see, but
+            `lambda trial: [jn.train.jsonl("sweep.jsonl", **trial)]`. They get what callbacks of `fit` get, but
             `on_start` gets the first trial's program. If `on_epoch_end` returns `True`, the trial ends.
         checkpoint: a folder for one sweep. All trials are saved in it. If the sweep is killed, the same call resumes
             it bit for bit, with the same layout. A sweep that has finished returns its results at once.

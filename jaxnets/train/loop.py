@@ -87,14 +87,14 @@ def run(
 ) -> tuple[TrainState, History]:
     """Run a program epoch by epoch from the host, and return what `program(key)` returns, bit for bit.
 
-    Each epoch reuses the memory of the one before. Between epochs the callbacks see the train state. Ctrl-C, or a
+    Each epoch reuses the memory of the one before. Between epochs the callbacks get the train state. Ctrl-C, or a
     callback that raises `KeyboardInterrupt`, ends the run after the current epoch, and what was computed is returned.
     SIGTERM, by which clusters end a job, also ends the run after the current epoch, but `run` then calls the previous
     handler of the process, or raises `SystemExit(143)` if there is none. A `SystemExit` of a callback is raised again
     in the same way. In each case `checkpoint` has saved by then. A second signal ends the run at once. Signals are
     handled in the main thread only.
 
-    If several processes train together, all end after the same epoch when one is told to. An exception in one of
+    If several processes train together, all end after the same epoch when one is told to stop. An exception in one of
     them ends that process at once with exit status 1, because the others would wait for it forever.
 
     Args:

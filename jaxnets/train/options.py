@@ -1,4 +1,4 @@
-"""What a training step does besides plain gradient descent, and what a monitor sees of it."""
+"""What a training step does besides plain gradient descent, and what a monitor gets."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ Parts = Mapping[str, jax.Array]
 
 @dataclass(frozen=True)
 class StepInfo:
-    """What a `monitor` sees of a step.
+    """What a `monitor` gets of a step.
 
     Attributes:
         state: the train state before the step.
@@ -43,9 +43,9 @@ class Options:
         accumulate: compute a batch in this many equal parts, one after another, and sum their gradients. This takes
             less memory for the same step, except for layers that compute over the whole batch.
         loss_scale: dynamic scaling of the loss, `LossScale()`, for networks that compute in float16.
-        plateau: the name of a reported value for which lower is better, and the transformation that sees this value
+        plateau: the name of a reported value for which lower is better, and the transformation that gets this value
             after every epoch: `("validation/loss", optax.contrib.reduce_on_plateau(patience=5))`. Its factor scales
-            the updates of the next epoch. (Inside the optimizer's chain it would see each batch's loss.)
+            the updates of the next epoch. (Inside the optimizer's chain it would get each batch's loss.)
         monitor: a function from a `StepInfo` to further values to report, by name, such as `jn.train.norms()`.
         halt_on_nonfinite: halt training before a step whose loss or gradients are not finite, even if the optimizer
             would clip them; `state.failed` is that step. Gradients of a parameter whose sum overflows count as

@@ -213,7 +213,7 @@ def program(
             default a random permutation.
         freeze: a pattern over paths (see `jn.paths`), `"features/**"` or `("**", "!head/**")`: parameters that match
             have no gradient and no optimizer state, and their layers keep their batch statistics. Weight decay inside
-            the optimizer leaves them alone, too.
+            the optimizer does not change them either.
         ema_decay: decay d in [0, 1) of an exponential moving average of the parameters, θ̄ ← d' θ̄ + (1 - d') θ with
             d' = min(d, (1 + t) / (10 + t)) after step t; may be traced. `state.ema` holds it, and its evaluation is
             reported as `ema/validation/…`, with batch-norm statistics estimated from the training inputs.

@@ -142,7 +142,7 @@ def make_train_step(
             return (params, opt_state, ema), updates if options.monitor else None
 
         def skip_step() -> tuple[Any, Any]:
-            # Both branches of `cond` must return the same structure, so a monitor sees zero updates.
+            # Both branches of `cond` must return the same structure, so a monitor gets zero updates.
             shapes = jax.eval_shape(take_step)[1] if options.monitor else None
             return (learned, before.opt_state, before.ema), jax.tree.map(jnp.zeros_like, shapes)
 
