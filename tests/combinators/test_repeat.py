@@ -165,5 +165,5 @@ def test_copies_of_unknown_origin_are_refused():
     net = jn.serial(replace(jn.repeat(block(), 2), label="my_blocks", kind="", inner=None))
     relabeled = jn.serial(replace(jn.repeat(block(), 2), label="my_blocks"))  # a label is for display
     assert list(jn.to_unstacked(relabeled, relabeled.init(KEY, X)[0])) == ["0", "1"]
-    with pytest.raises(jn.NetError, match="my_blocks has copies, but does not tell"):
+    with pytest.raises(jn.NetError, match="my_blocks has copies, but it is unknown"):
         jn.to_unstacked(net, net.init(KEY, X)[0])

@@ -207,7 +207,7 @@ def test_what_it_can_not_have_is_named():
     grows = optax.GradientTransformation(lambda params: {}, grow)
     with pytest.raises(jn.NetError, match="the optimizer has a state whose structure changes in a step"):
         jax.eval_shape(program(grows), KEY)
-    with pytest.raises(jn.NetError, match=r"the optimizer can't be updated: .*'batch'; .* may ask for value, grad"):
+    with pytest.raises(jn.NetError, match=r"the optimizer can't be updated: .*'batch'; .* may take value, grad"):
         jax.eval_shape(program(wants), KEY)
 
 
