@@ -36,7 +36,7 @@ SHAPES = {
     "resnext-128": (8, 16, 128, 128, 3, 1, 1, 32), "resnext-512": (8, 4, 512, 512, 3, 1, 1, 32),
     "alexnet-groups": (16, 13, 96, 256, 5, 1, 2, 2), "convnext-96": (8, 14, 96, 96, 7, 1, 3, 96),
 }  # fmt: skip
-FORMS: tuple[Form, ...] = ("native", "eigen", "patches", "shifts", "depthwise", "groups")
+FORMS: tuple[Form, ...] = ("native", "eigen", "onednn", "patches", "shifts", "depthwise", "groups")
 STEPS = 10  # per loop
 
 
@@ -56,8 +56,10 @@ def main(names: list[str], rounds: int = 5) -> None:
         for map_, form in itertools.product(MAPS, FORMS):
             if not applies(form, map_, geometry):
                 continue
-            label = f"{map_} {form}{' *' if choose(map_, geometry) == form else ''}"
-            contestants[label] = timed(looped(formulation(map_, geometry, batch, 4, form), *given[map_]))
+            label = f"{map_} {form}{' *' if choose(map_, geometry, library=True) == form else ''}"
+            contestants[label] = timed(
+                looped(formulation(map_, geometry, batch, np.float32, form, library=True), *given[map_])
+            )
         took = {label: seconds / STEPS for label, seconds in interleaved(contestants, rounds=rounds).items()}
         if importlib.util.find_spec("torch") is not None:
             took |= interleaved(_torch(x, kernel, dy, geometry), rounds=rounds)

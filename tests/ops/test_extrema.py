@@ -1,6 +1,7 @@
 """Maxima: ties, NaN, and gradients behind a batch norm, which XLA computes again with other rounding."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from jaxnets.ops import pool
 from jaxnets.ops.extrema import max_along, positive_part
 from tests.oracle import floats
 
-AS_USERS_DO = {"xla_backend_optimization_level": 3}  # the suite compiles at a lower level, where this is rare
+AS_USERS_DO: Any = {"xla_backend_optimization_level": 3}  # the suite compiles at a lower level, where this is rare
 WINDOW, STRIDE, PADDING = (3, 3), (2, 2), ((1, 1), (1, 1))
 
 

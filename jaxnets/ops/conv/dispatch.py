@@ -10,19 +10,21 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import jaxlib.version
 from jax import lax
 
 from jaxnets.core.errors import NetError
-from jaxnets.ops.conv import depthwise, eigen, groups, native, patches, shifts
+from jaxnets.ops.conv import depthwise, eigen, groups, native, onednn, patches, shifts
 from jaxnets.ops.geometry import Geometry
 
-Form = Literal["native", "eigen", "patches", "shifts", "depthwise", "groups"]
+Form = Literal["native", "eigen", "onednn", "patches", "shifts", "depthwise", "groups"]
 Map = Literal["forward", "to_input", "to_kernel"]  # x, w → y; dy, w → dx; x, dy → dw
 Bilinear = Callable[[jax.Array, jax.Array], jax.Array]
 
 FORMS: dict[Form, Any] = {
     "native": native,
     "eigen": eigen,
+    "onednn": onednn,
     "patches": patches,
     "shifts": shifts,
     "depthwise": depthwise,
@@ -32,7 +34,20 @@ FORMS: dict[Form, Any] = {
 result, `written(map_, geometry)`: how many numbers, for one example. The batch is then computed in chunks."""
 
 NARROW = 16
-"""For a map with at most this many output channels, XLA's own convolution is faster than Eigen."""
+"""For a kernel gradient with at most this many features, XLA's own convolution or shifts beat Eigen."""
+
+NATIVE_UP_TO = 16 if jaxlib.version.__version_info__ < (0, 11) else 128
+"""For an output or an input gradient with at most this many channels, XLA's own convolution beats Eigen.
+
+Measured with jaxlib 0.10.2 and 0.12.0.1. XLA's own became nearly twice as fast in between; a later version is taken to
+be as 0.12.
+"""
+
+LIBRARY_WIDE, LIBRARY_DENSE, LIBRARY_TILE = 256, 128, 64
+"""oneDNN is fastest up to `LIBRARY_WIDE` channels and features; beyond, it reorders a large kernel at every call.
+
+Its kernel gradient is fastest up to `LIBRARY_DENSE` of them, for at most `LIBRARY_TILE` output positions.
+"""
 
 WIDE, SMALL_MAP = 256, 16
 """With at least `WIDE` channels and features, shifts are not the fastest.
@@ -47,15 +62,28 @@ CHUNK_BYTES = 8 * 2**20
 """Bytes of patches held at a time: a batch that needs more is computed chunk by chunk."""
 
 
-def formulation(map_: Map, geometry: Geometry, batch: int, itemsize: int, form: Form | None = None) -> Bilinear:
-    """Return the function that computes one of the three maps on a CPU; `form` overrides the choice."""
-    g, name = geometry, form or choose(map_, geometry, itemsize)
+def formulation(
+    map_: Map, geometry: Geometry, batch: int, dtype: Any, form: Form | None = None, *, library: bool = False
+) -> Bilinear:
+    """Return the function that computes one of the three maps on a CPU.
+
+    Args:
+        map_: the map.
+        geometry: of the convolution.
+        batch: number of examples.
+        dtype: of the operands.
+        form: overrides the choice.
+        library: whether the program may call oneDNN; without, "onednn" counts as `None`.
+    """
+    if form == "onednn" and not library:
+        form = None
+    g, name, itemsize = geometry, form or choose(map_, geometry, dtype, library=library), jnp.dtype(dtype).itemsize
     if not applies(name, map_, g):
         raise NetError(f"expects a convolution that the form {name!r} can compute, got {g}")
     module = FORMS[name]
     if name == "groups":
         # Each convolution of the loop gets the form that is fastest for it.
-        one_group = formulation(map_, groups.per_product(g), batch, itemsize)
+        one_group = formulation(map_, groups.per_product(g), batch, dtype, library=library)
         return partial(getattr(groups, map_), geometry=g, compute=one_group)
     compute = partial(getattr(module, map_), geometry=g)
     chunks = _chunks(batch, module.written(map_, g) * itemsize) if hasattr(module, "written") else 1
@@ -68,22 +96,42 @@ def applies(form: Form, map_: Map, geometry: Geometry) -> bool:
     return FORMS[form].applies(map_, geometry)
 
 
-def choose(map_: Map, geometry: Geometry, itemsize: int = 4) -> Form:
-    """Return the name of the fastest formulation for such shapes and numbers of `itemsize` bytes, as measured."""
+def choose(map_: Map, geometry: Geometry, dtype: Any = jnp.float32, *, library: bool = False) -> Form:
+    """Return the name of the formulation that was measured to be fastest; `library`: whether oneDNN may be called."""
     g = geometry
+    if library and _suits_library(map_, g, dtype):
+        return "onednn"
     if g.groups > 1:
         return "depthwise" if g.groups == g.channels and math.prod(g.window) <= DEPTHWISE_ELEMENTS else "groups"
-    # With a stride, neither shifts nor Eigen apply.
-    if g.channels <= patches.FEW_CHANNELS or not g.unit_stride:
+    if g.channels <= patches.FEW_CHANNELS:
         return "patches"
-    if min(g.channels, g.features) >= WIDE:
+    wide = min(g.channels, g.features) >= WIDE
+    # With a stride, neither shifts nor Eigen apply.
+    if not g.unit_stride:
+        return "native" if map_ == "forward" and not wide else "patches"
+    if wide:
         return "patches" if math.prod(g.out) <= SMALL_MAP else "native"
     # The output channels of a map: dx has those of x; y and dw have the features.
     out_channels = g.channels if map_ == "to_input" else g.features
-    if out_channels <= NARROW:
+    if out_channels <= (NARROW if map_ == "to_kernel" else NATIVE_UP_TO):
         return "shifts" if map_ == "to_kernel" and g.channels <= NARROW else "native"
     # Eigen is faster only in float32.
-    return "eigen" if itemsize == 4 and applies("eigen", map_, g) else "shifts"
+    return "eigen" if jnp.dtype(dtype).itemsize == 4 and applies("eigen", map_, g) else "shifts"
+
+
+def _suits_library(map_: Map, geometry: Geometry, dtype: Any) -> bool:
+    """Return whether oneDNN was measured to be the fastest."""
+    g = geometry
+    if not applies("onednn", map_, g):
+        return False
+    few = 1 if map_ == "forward" else patches.FEW_CHANNELS
+    if jnp.dtype(dtype) == jnp.bfloat16:
+        # Nothing else uses the processor's instructions for bfloat16.
+        return few < g.channels
+    if map_ == "to_kernel":
+        # One tile for the whole output, so nothing is copied.
+        return math.prod(g.out) <= LIBRARY_TILE and NARROW < max(g.channels, g.features) <= LIBRARY_DENSE
+    return few < g.channels and max(g.channels, g.features) <= LIBRARY_WIDE
 
 
 def check_form(form: str | None) -> None:

@@ -22,7 +22,7 @@ Taps = list[tuple[int, int]]  # the (window element, offset from q) pairs of one
 
 def to_input(dy: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     """Return the input gradient, `(batch, *spatial, channels)`."""
-    g, axes = geometry, _phases(geometry)
+    g, axes = geometry, taps_of_phases(geometry)
     # Number of q along each axis, and the range of offsets from q.
     sizes = [-(-n // s) for n, s in zip(g.spatial, g.stride, strict=True)]
     low = [min((offset for taps in phases for _, offset in taps), default=0) for phases in axes]
@@ -68,7 +68,7 @@ def written(geometry: Geometry) -> int:
     return math.prod(geometry.out) * math.prod(geometry.window) * geometry.channels
 
 
-def _phases(geometry: Geometry) -> list[list[Taps]]:
+def taps_of_phases(geometry: Geometry) -> list[list[Taps]]:
     """Return the taps of each phase, for each axis."""
     g = geometry
     # The elements j for which the division is exact, with its result.

@@ -17,7 +17,7 @@ from jax import lax
 from jax.extend.core import ClosedJaxpr, Primitive
 from jax.interpreters import ad, batching, mlir
 
-from jaxnets.ops.conv import native
+from jaxnets.ops.conv import native, onednn
 from jaxnets.ops.conv.dispatch import Form, Map, formulation, match_varying
 from jaxnets.ops.geometry import Geometry
 
@@ -60,10 +60,20 @@ def _abstract(left: Any, right: Any, *, geometry: Geometry, form: Form | None, j
     return left.update(shape=out.shape, weak_type=False)
 
 
-def _on_cpu(map_: Map, left: jax.Array, right: jax.Array, *, geometry: Geometry, form: Form | None, jaxpr: Any) -> Any:
+def _lower_on_cpu(
+    map_: Map, context: mlir.LoweringRuleContext, *operands: Any, jaxpr: ClosedJaxpr, **params: Any
+) -> Any:
+    # Only here is it known what the program is for.
+    library = onednn.is_usable(context.module_context, jaxpr.in_avals[0].dtype)
+    return mlir.lower_fun(partial(_on_cpu, map_, library), multiple_results=False)(
+        context, *operands, jaxpr=jaxpr, **params
+    )
+
+
+def _on_cpu(map_: Map, library: bool, left: jax.Array, right: jax.Array, *, geometry: Geometry, form: Any, **_) -> Any:
     stacked = _stacked(left, geometry)
-    batch, itemsize = left.shape[1 if stacked else 0], left.dtype.itemsize
-    compute = formulation(map_, geometry, batch, itemsize, form)
+    batch = left.shape[1 if stacked else 0]
+    compute = formulation(map_, geometry, batch, left.dtype, form, library=library)
     # One pair after another: a batched product or convolution is 2 to 8 times slower on CPU.
     return lax.map(lambda pair: compute(*pair), (left, right)) if stacked else compute(left, right)
 
@@ -116,7 +126,7 @@ def _primitive(map_: Map) -> Primitive:
     primitive.def_abstract_eval(_abstract)
     batching.primitive_batchers[primitive] = partial(_batched, map_)
     mlir.register_lowering(primitive, mlir.lower_fun(partial(_elsewhere, map_), multiple_results=False))
-    mlir.register_lowering(primitive, mlir.lower_fun(partial(_on_cpu, map_), multiple_results=False), platform="cpu")
+    mlir.register_lowering(primitive, partial(_lower_on_cpu, map_), platform="cpu")
     return primitive
 
 
