@@ -38,8 +38,8 @@ def conv(
         dilation: steps between the elements of one window.
         groups: number of groups that channels and features are split into; features of group g read only the channels
             of group g.
-        form: the formulation on CPU, "native", "eigen", "patches", "shifts", "depthwise" or "groups", where it applies;
-            chosen by shape if `None`.
+        form: the formulation on CPU, "native", "eigen", "onednn", "patches", "shifts", "depthwise" or "groups", where
+            it applies; chosen by shape if `None`.
 
     Returns:
         `(batch, *out, features)` with out = ⌊(n + padding − dilation (window − 1) − 1) / stride⌋ + 1.
