@@ -171,6 +171,15 @@ def test_init_is_a_function_of_shapes(subject: Subject):
     assert jax.eval_shape(lambda key: subject.net.init(key, spec(subject.x)), KEY) == subject.made
 
 
+@pytest.mark.slow
+def test_a_program_is_exported_for_any_batch(subject: Subject):
+    (batch,) = jax.export.symbolic_shape("batch")
+    x = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((batch, *leaf.shape[1:]), leaf.dtype), spec(subject.x))
+    exported = jax.export.export(jax.jit(subject.net.apply))(*subject.made, x)
+    (first, *_) = jax.tree.leaves(exported.out_avals)
+    assert first.shape[0] == batch
+
+
 def test_parameters_are_float32(subject: Subject):
     for leaf in jax.tree.leaves(subject.made[0]):
         assert leaf.dtype == jnp.float32

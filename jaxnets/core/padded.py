@@ -177,7 +177,9 @@ def step_check(function: Callable[..., Any], written: Any) -> Callable[..., None
         # Imported here: it is slow, and few networks need it.
         from jaxnets.tracing.reach import mixed
 
-        specs = (jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)) for x in sequences)
+        # Three stand for a size that is symbolic, in a program exported for any batch.
+        sizes = (tuple(n if isinstance(n, int) else 3 for n in jnp.shape(x)) for x in sequences)
+        specs = (jax.ShapeDtypeStruct(each, jnp.result_type(x)) for each, x in zip(sizes, sequences, strict=True))
         if (what := mixed(lambda *sequences: function(params, *sequences), *specs)) is not None:
             raise NetError(
                 f"expects a function of each step and those before it for Padded values {jnp.shape(sequences[0])}, got "

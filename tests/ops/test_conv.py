@@ -204,17 +204,33 @@ def test_an_empty_batch(features):
     np.testing.assert_array_equal(dkernel, np.zeros_like(kernel))
 
 
+@pytest.mark.slow
 def test_a_program_exported_for_any_batch():
-    kernel = floats(3, 3, 12, 20)
+    """In every formulation: each case and form is one output of the program."""
+    cases = {**CASES, **FITTING_EIGEN, "wide": ((5, 5), (3, 3), ((1, 1), ((1, 1),) * 2, (1, 1)), 12, 20)}
+    arrays = {
+        case: doubles((3, *s, c), Geometry(s, w, c, f, *rest).kernel) for case, (s, w, rest, c, f) in cases.items()
+    }
+    forms = {None: cases} | FORMS
 
     @jax.jit
-    def gradient(x):
-        return jax.grad(lambda x: (ops.conv(x, kernel, (1, 1), ((1, 1),) * 2, (1, 1)) ** 2).sum())(x)
+    def gradients(arrays):
+        def loss(case, form, x, kernel):
+            return (ops.conv(x, kernel, *cases[case][2], form=form) ** 2).sum()
+
+        return [jax.grad(loss, (2, 3))(case, form, *arrays[case]) for form, names in forms.items() for case in names]
 
     (batch,) = jax.export.symbolic_shape("batch")
-    exported = jax.export.export(gradient)(jax.ShapeDtypeStruct((batch, 5, 5, 12), jnp.float32))
-    x = floats(3, 5, 5, 12)
-    np.testing.assert_allclose(exported.call(x), gradient(x), rtol=1e-5, atol=1e-4)
+    with jax.enable_x64(True):
+        specs = {
+            case: [
+                jax.ShapeDtypeStruct((batch, *x.shape[1:]), x.dtype),
+                jax.ShapeDtypeStruct(kernel.shape, kernel.dtype),
+            ]
+            for case, (x, kernel) in arrays.items()
+        }
+        exported = jax.export.export(gradients)(specs)
+        same(once(exported.call, arrays), once(gradients, arrays), "exported")
 
 
 def test_a_batch_in_chunks(monkeypatch):

@@ -25,12 +25,12 @@ def forward(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     for part, weight in zip(slices, weights, strict=True):
         y = part[..., None] * weight if y is None else y + part[..., None] * weight
     assert y is not None
-    return y.reshape(len(x), *g.out, g.features)
+    return y.reshape(x.shape[0], *g.out, g.features)
 
 
 def to_input(dy: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     """Return the input gradient."""
-    x = jax.ShapeDtypeStruct((len(dy), *geometry.spatial, geometry.channels), dy.dtype)
+    x = jax.ShapeDtypeStruct((dy.shape[0], *geometry.spatial, geometry.channels), dy.dtype)
     # y is linear in x, so JAX transposes `forward`.
     return jax.linear_transpose(lambda x: forward(x, kernel, geometry), x)(dy)[0]
 

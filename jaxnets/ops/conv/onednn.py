@@ -91,7 +91,7 @@ def to_input(dy: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     phases = []
     for axes in itertools.product(*taps_of_phases(g)):
         if not all(axes):
-            phases.append(jnp.zeros((len(dy), *sizes, g.channels), dy.dtype))
+            phases.append(jnp.zeros((dy.shape[0], *sizes, g.channels), dy.dtype))
             continue
         # In order of the offset: the elements of the window descend.
         elements = [[j for j, _ in reversed(taps)] for taps in axes]
@@ -111,8 +111,8 @@ def to_input(dy: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     if len(phases) == 1:
         return phases[0]
     # (phases of rows, phases of columns, batch, rows, columns, channels) → (batch, rows, columns, channels)
-    dx = jnp.stack(phases).reshape(*g.stride, len(dy), *sizes, g.channels).transpose(2, 3, 0, 4, 1, 5)
-    dx = dx.reshape(len(dy), *(q * s for q, s in zip(sizes, g.stride)), g.channels)
+    dx = jnp.stack(phases).reshape(*g.stride, dy.shape[0], *sizes, g.channels).transpose(2, 3, 0, 4, 1, 5)
+    dx = dx.reshape(dy.shape[0], *(q * s for q, s in zip(sizes, g.stride)), g.channels)
     # q · stride may exceed the size of the input.
     return dx[:, : g.spatial[0], : g.spatial[1]]
 
@@ -137,7 +137,7 @@ def to_kernel(x: jax.Array, dy: jax.Array, geometry: Geometry) -> jax.Array:
             x = jnp.stack(parts, along)
         # (batch, rows of tiles, rows, columns of tiles, columns, channels) → (channels, rows, columns, tiles)
         x = x.transpose(5, 2, 4, 0, 1, 3).reshape(g.channels, *seen, -1)
-        dy = dy.reshape(len(dy), counts[0], tile[0], counts[1], tile[1], g.features)
+        dy = dy.reshape(dy.shape[0], counts[0], tile[0], counts[1], tile[1], g.features)
         # (rows, columns, tiles, features)
         dy = dy.transpose(2, 4, 0, 1, 3, 5).reshape(*tile, -1, g.features)
         padding: Pairs = ((0, 0), (0, 0))
@@ -161,7 +161,7 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: Sizes, padding: Any, dilat
     """Convolve `(batch, rows, columns, channels)` with `(*window, channels, features)`; no padding is negative."""
     reach = [d * (w - 1) + 1 for w, d in zip(kernel.shape, dilation)]
     out = [(n + sum(pair) - r) // s + 1 for n, pair, r, s in zip(x.shape[1:], padding, reach, stride)]
-    y = jax.ShapeDtypeStruct((len(x), *out, kernel.shape[-1]), x.dtype)
+    y = jax.ShapeDtypeStruct((x.shape[0], *out, kernel.shape[-1]), x.dtype)
     # oneDNN ends the process where there is nothing to sum over, as in the kernel gradient of an empty batch.
     if 0 in (*x.shape, *kernel.shape):
         return jnp.zeros(y.shape, y.dtype)

@@ -35,7 +35,7 @@ def forward(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     """Return y, `(batch, *out, features)`."""
     # (batch, *out[:-1], blocks, elements)
     patches = cut(x, geometry)
-    return jnp.matmul(patches, _matrix(kernel, geometry)).reshape(len(x), *geometry.out, geometry.features)
+    return jnp.matmul(patches, _matrix(kernel, geometry)).reshape(x.shape[0], *geometry.out, geometry.features)
 
 
 def to_input(dy: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
@@ -44,9 +44,9 @@ def to_input(dy: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     # Anything but windows at every position is computed phase by phase.
     if not g.unit_stride:
         return phases.to_input(dy, kernel, g)
-    x = jax.ShapeDtypeStruct((len(dy), *g.spatial, g.channels), dy.dtype)
+    x = jax.ShapeDtypeStruct((dy.shape[0], *g.spatial, g.channels), dy.dtype)
     # (batch, *out[:-1], blocks, block · features)
-    grouped = dy.reshape(len(dy), *g.out[:-1], g.out[-1] // size, size * g.features)
+    grouped = dy.reshape(dy.shape[0], *g.out[:-1], g.out[-1] // size, size * g.features)
     patches = jnp.matmul(grouped, _matrix(kernel, g).T)
     # The transpose of `cut` adds up the patches where they overlap.
     return jax.linear_transpose(lambda x: cut(x, g), x)(patches)[0]

@@ -42,11 +42,11 @@ def to_input(dy: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
         starts = [offset - a for (_, offset), a in zip(taps, low, strict=True)]
         elements = [element for element, _ in taps]
         ends = [*(a + q for a, q in zip(starts, sizes)), *(element + 1 for element in elements)]
-        part = lax.slice(products, (0, *starts, *elements, 0), (len(dy), *ends, g.channels))
-        return part.reshape(len(dy), *sizes, g.channels)
+        part = lax.slice(products, (0, *starts, *elements, 0), (dy.shape[0], *ends, g.channels))
+        return part.reshape(dy.shape[0], *sizes, g.channels)
 
     # A phase that no window reaches is zero.
-    zeros = jnp.zeros((len(dy), *sizes, g.channels), dy.dtype)
+    zeros = jnp.zeros((dy.shape[0], *sizes, g.channels), dy.dtype)
     phases = []
     for taps in itertools.product(*axes):
         terms = [term(each) for each in itertools.product(*taps)]
@@ -60,7 +60,7 @@ def to_input(dy: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
         phases = [each.reshape(*each.shape[:axis], -1, *each.shape[axis + 1 + (stride > 1) :]) for each in phases]
     (dx,) = phases
     # q · stride may exceed the size of the input.
-    return lax.slice(dx, (0,) * dy.ndim, (len(dy), *g.spatial, g.channels))
+    return lax.slice(dx, (0,) * dy.ndim, (dy.shape[0], *g.spatial, g.channels))
 
 
 def written(geometry: Geometry) -> int:
