@@ -33,7 +33,9 @@ NAMES = {
     "jax.interpreters.ad.defbilinear": "the same derivatives",
     "jax.interpreters.batching": "vmap of ops.trilinear",
     "jax.interpreters.batching.primitive_batchers": "the same vmap",
-    "jax.interpreters.mlir": "lowering of ops.trilinear by platform",
+    "jax.interpreters.mlir": "lowering of ops.conv.primitives by platform",
+    "jax.interpreters.mlir.LoweringRuleContext": "the type of what a lowering rule is given",
+    "jax.interpreters.mlir.ModuleContext": "says whether a program is exported or sharded: ops.conv.onednn",
     "jax.interpreters.mlir.lower_fun": "the same lowering",
     "jax.interpreters.mlir.register_lowering": "the same lowering",
 }
