@@ -29,7 +29,7 @@ PROVED = frozenset({"0.10.0", "0.10.2", "0.12.0.1"})
 """Versions of jaxlib that `tests/ops/test_onednn.py` was run with."""
 
 NEEDS = {"float32": "avx2", "bfloat16": "avx512_bf16"}
-"""For each dtype, the feature of the processor (as Linux names it) without which oneDNN fails and ends the process."""
+"""For each dtype, the feature of the processor, as Linux names it, with which the call was proved."""
 
 TILE = 8
 """Positions along each side of a tile in the kernel gradient, at most, where they divide the output."""
@@ -162,7 +162,7 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: Sizes, padding: Any, dilat
     reach = [d * (w - 1) + 1 for w, d in zip(kernel.shape, dilation)]
     out = [(n + sum(pair) - r) // s + 1 for n, pair, r, s in zip(x.shape[1:], padding, reach, stride)]
     y = jax.ShapeDtypeStruct((x.shape[0], *out, kernel.shape[-1]), x.dtype)
-    # oneDNN ends the process where there is nothing to sum over, as in the kernel gradient of an empty batch.
+    # Arrays without elements need no library.
     if 0 in (*x.shape, *kernel.shape):
         return jnp.zeros(y.shape, y.dtype)
     array = {"dims": "4", "data": {"batch_dim": "0", "feature_dim": "3", "spatial_dims": ["1", "2"]}}
