@@ -19,7 +19,7 @@ TEMPLATES = (
 )
 # The number of zeros to append, and the number of points before and after the last resampling.
 PADDING, WIDE, FINAL = (36, 60), 72, 40
-# The ranges of the scale and the slope, and the largest translation.
+# The ranges of the scale and the slope, and the number of translations: 0 to 47.
 SCALE, SHEAR, FARTHEST = 0.4, 0.75, 48
 # The standard deviations of the smooth and the white noise.
 CORRELATED, INDEPENDENT = 0.25, 0.02
