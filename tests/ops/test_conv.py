@@ -276,6 +276,15 @@ def test_the_platform_chooses_the_formulation():
         assert "stablehlo.convolution" not in text
 
 
+def test_kernels_larger_than_the_input_and_few_channels_are_for_patches():
+    for channels, side, library in ((64, 2, False), (512, 2, True), (3, 8, False)):
+        geometry = Geometry((side, side), (3, 3), channels, 64, (1, 1), ((1, 1), (1, 1)), (1, 1))
+        assert dispatch.choose("forward", geometry, library=library) == "patches"
+        assert dispatch.choose("to_kernel", geometry, library=library and channels > 128) == "patches"
+    few = Geometry((8, 8), (3, 3), 3, 64, (1, 1), ((1, 1), (1, 1)), (1, 1))
+    assert [dispatch.choose(map_, few, library=True) for map_ in MAPS] == ["onednn", "patches", "patches"]
+
+
 def test_a_padded_row_makes_xla_choose_eigen():
     x, kernel = floats(4, 8, 8, 32), floats(3, 3, 32, 32)
 

@@ -103,7 +103,8 @@ def choose(map_: Map, geometry: Geometry, dtype: Any = jnp.float32, *, library: 
         return "onednn"
     if g.groups > 1:
         return "depthwise" if g.groups == g.channels and math.prod(g.window) <= DEPTHWISE_ELEMENTS else "groups"
-    if g.channels <= patches.FEW_CHANNELS:
+    # XLA swaps a kernel larger than its input with the input, and then is ten times slower.
+    if g.channels <= patches.FEW_CHANNELS or math.prod(g.window) > math.prod(g.spatial):
         return "patches"
     wide = min(g.channels, g.features) >= WIDE
     # With a stride, neither shifts nor Eigen apply.
@@ -122,16 +123,15 @@ def choose(map_: Map, geometry: Geometry, dtype: Any = jnp.float32, *, library: 
 def _suits_library(map_: Map, geometry: Geometry, dtype: Any) -> bool:
     """Return whether oneDNN was measured to be the fastest."""
     g = geometry
-    if not applies("onednn", map_, g):
+    if not applies("onednn", map_, g) or g.channels <= (1 if map_ == "forward" else patches.FEW_CHANNELS):
         return False
-    few = 1 if map_ == "forward" else patches.FEW_CHANNELS
+    # Nothing else uses the processor's instructions for bfloat16.
     if jnp.dtype(dtype) == jnp.bfloat16:
-        # Nothing else uses the processor's instructions for bfloat16.
-        return few < g.channels
+        return True
     if map_ == "to_kernel":
         # One tile for the whole output, so nothing is copied.
         return math.prod(g.out) <= LIBRARY_TILE and NARROW < max(g.channels, g.features) <= LIBRARY_DENSE
-    return few < g.channels and max(g.channels, g.features) <= LIBRARY_WIDE
+    return max(g.channels, g.features) <= LIBRARY_WIDE
 
 
 def check_form(form: str | None) -> None:
