@@ -53,7 +53,7 @@ def checked(function: Callable, name: str, label: str) -> Callable:
         return made
 
     # The functions of a network may be passed to another, which must not wrap them again.
-    call.checked = True  # type: ignore[attr-defined]
+    call.checked = True  # type: ignore[attr-defined]  # a function has attributes
     return call
 
 

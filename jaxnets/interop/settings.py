@@ -128,7 +128,7 @@ def theirs_of(module: Any) -> Settings | None:
     """Return the settings of a module of PyTorch or Flax; `None` if it has no counterpart."""
     for cls in type(module).__mro__:
         # `Conv2d` is `Conv` with 2 spatial axes; any name matches.
-        name, digit = re.fullmatch(r"(.*?)(?:([123])d)?", cls.__name__).groups()  # type: ignore[union-attr]
+        name, digit = re.fullmatch(r"(.*?)(?:([123])d)?", cls.__name__).groups()  # type: ignore[union-attr]  # it matches
         library = cls.__module__.partition(".")[0]
         table = _TORCH if library == "torch" else FLAX if library == "flax" else {}
         kind, read = table.get(cls.__name__) or table.get(name) or (None, None)

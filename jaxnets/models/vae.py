@@ -102,8 +102,7 @@ def _sample(key: Key | None, mean: jax.Array, log_variance: jax.Array) -> jax.Ar
     """Draw z = mean + e^(log_variance / 2) · ε, so that gradients flow through the mean and the variance."""
     with labeled_as("variational"):
         check_train_key(key)
-    # The key has been checked.
-    noise = jax.random.normal(key, mean.shape, param_dtype(mean)).astype(mean.dtype)  # type: ignore[arg-type]
+    noise = jax.random.normal(key, mean.shape, param_dtype(mean)).astype(mean.dtype)  # type: ignore[arg-type]  # checked
     return mean + jnp.exp(log_variance / 2) * noise
 
 
