@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parent / "reference"
 CONCEPTS = Path(__file__).parent / "concepts.md"
 PACKAGES = (
     *("activations", "data", "decoding", "initializers", "inspect", "interop", "losses", "metrics", "models"),
-    *("paths", "plot", "regularizers", "sweeps", "train"),
+    *("ops", "paths", "plot", "regularizers", "sweeps", "train"),
 )
 
 # page: (title, what it is about, {group: names in jaxnets})
@@ -32,6 +32,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "Compose": "serial residual branches concatenate graph auxiliary_heads",
             "Repeat": "repeat ensemble stack unstack to_stacked to_unstacked",
             "Memory and precision": "remat cast Policy",
+            "Inference and other tools": "fold_batch_norm ops.plain",
         },
     ),
     "layers": (

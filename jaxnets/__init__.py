@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from jaxnets import activations, combinators, initializers, layers, losses, metrics, regularizers
+from jaxnets import activations, combinators, initializers, layers, losses, metrics, ops, regularizers
 from jaxnets.combinators import *  # noqa: F403  # its __all__ is part of this one
 from jaxnets.core import paths
 from jaxnets.core.errors import NetError
@@ -49,6 +49,7 @@ __all__ = [
     "metrics",
     "models",
     "objective",
+    "ops",
     "paths",
     "plot",
     "predict",
@@ -80,7 +81,7 @@ _NAMES = {
 }
 _MODULES = (
     *("train", "sweeps", "losses", "metrics", "models", "decoding", "data", "regularizers", "inspect", "plot"),
-    *("interop", "activations", "initializers", "paths"),
+    *("interop", "activations", "initializers", "paths", "ops"),
 )
 
 

@@ -1,5 +1,6 @@
 """Combinators: networks made of networks."""
 
+from jaxnets.combinators.fold import fold_batch_norm
 from jaxnets.combinators.graph import auxiliary_heads, graph
 from jaxnets.combinators.repeat import ensemble, repeat, stack, to_stacked, to_unstacked, unstack
 from jaxnets.combinators.serial import branches, concatenate, residual, serial
@@ -12,6 +13,7 @@ __all__ = [
     "cast",
     "concatenate",
     "ensemble",
+    "fold_batch_norm",
     "graph",
     "remat",
     "repeat",

@@ -98,7 +98,9 @@ def auxiliary_heads(body: Net, /, **heads: tuple[Layer, str]) -> Net:
         return ordered, {name: inner for name, inner in new_state.items() if inner}
 
     assert whole.build is not None
-    return compose(whole.build, apply, label="auxiliary_heads", children=whole.children, cut=whole.cut)
+    return compose(
+        whole.build, apply, label="auxiliary_heads", children=whole.children, cut=whole.cut, wiring=whole.wiring
+    )
 
 
 def _layer(node: Any) -> Any:

@@ -53,7 +53,7 @@ def repeat(net: Layer, n: int, *, unroll: int = 1) -> Net:
 
         return jax.lax.scan(step, x, (params, state, _keys(key, n)), length=n, unroll=unroll)
 
-    return _copies("repeat", inner, n, label, alike, apply)
+    return _copies("repeat", inner, n, label, alike, apply, lambda change: repeat(change(inner), n, unroll=unroll))
 
 
 @recorded
@@ -93,10 +93,18 @@ def ensemble(net: Layer, n: int) -> Net:
 
         return jax.vmap(member, out_axes=(1, 0), axis_size=n)(params, state, _keys(key, n))
 
-    return _copies("ensemble", inner, n, label, beside, apply)
+    return _copies("ensemble", inner, n, label, beside, apply, lambda change: ensemble(change(inner), n))
 
 
-def _copies(kind: str, inner: Net, n: int, label: str, output: Callable[[Any, Any], Any], apply: Apply) -> Net:
+def _copies(
+    kind: str,
+    inner: Net,
+    n: int,
+    label: str,
+    output: Callable[[Any, Any], Any],
+    apply: Apply,
+    remake: Callable[[Callable[[Net], Net]], Net],
+) -> Net:
     """Make a network of n copies; `output` returns the spec of its output from those of the input and one output."""
     with labeled_as(label):
         check_count("the number of copies", n)
@@ -112,7 +120,7 @@ def _copies(kind: str, inner: Net, n: int, label: str, output: Callable[[Any, An
         params, state = jax.vmap(one)(_keys(key, n))
         return params, state, output(x, out["y"])
 
-    return wrap(kind, inner, apply, build, label, copies=n)
+    return wrap(kind, inner, apply, build, label, remake, copies=n)
 
 
 def _keys(key: Key | None, n: int) -> Any:

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from jaxnets.core.errors import NetError, labeled_as, shown
 from jaxnets.core.layer import as_net
-from jaxnets.core.net import Apply, Key, Net, Params, State, apply_child, compose, describe, fold, spec
+from jaxnets.core.net import Apply, Key, Net, Params, State, Wiring, apply_child, compose, describe, fold, spec
+from jaxnets.core.padded import Padded
 from jaxnets.core.value import recorded
 
 Layer = Net | Callable[[Any], Any]
@@ -75,7 +76,7 @@ def residual(body: Layer, shortcut: Layer | None = None, activation: Callable | 
         params, state, y = inner.init_with_output(key, x)
         params, state = dict(params), dict(state)
         r = x if side is None else build_child(side, "downsample", key, x, params, state)
-        return params, state, jax.eval_shape(add, y, r)
+        return params, state, jax.eval_shape(joined, y, r)
 
     def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
         # The body must not get the shortcut's entries.
@@ -84,17 +85,18 @@ def residual(body: Layer, shortcut: Layer | None = None, activation: Callable | 
         if side is not None:
             x, shortcut_state = apply_child(side, "downsample", params, state, x, key=key, train=train)
             new_state = new_state | ({"downsample": shortcut_state} if shortcut_state else {})
-        return add(y, x), new_state
+        return joined(y, x), new_state
 
-    def add(y: Any, r: Any) -> Any:
+    def joined(y: Any, r: Any) -> Any:
         if spec(y) != spec(r):
             raise NetError(
                 f"adds {describe(y)} from the body to {describe(r)} from the shortcut, which must be equal; "
                 f"give shortcut= a projection such as jn.conv(channels, 1, stride=...)",
                 label="residual",
             )
-        total = jax.tree.map(jnp.add, y, r)
-        return total if activation is None else activation(total)
+        total = add(y, r)
+        # As a layer, which also takes `Padded` sequences.
+        return total if activation is None else as_net(activation).apply({}, {}, total)[0]
 
     def cut(path: tuple[str, ...]) -> Apply:
         if path[0] == "downsample":
@@ -102,7 +104,12 @@ def residual(body: Layer, shortcut: Layer | None = None, activation: Callable | 
         assert inner.cut is not None
         return inner.cut(path)
 
-    return compose(build, apply, label="residual", children=children, cut=None if inner.cut is None else cut)
+    wiring = None
+    if inner.wiring is not None and inner.wiring.shortcut is None:
+        sources = {**inner.wiring.sources} | ({} if side is None else {"downsample": ("",)})
+        wiring = Wiring(sources, inner.wiring.output, "" if side is None else "downsample", activation)
+    cut_ = None if inner.cut is None else cut
+    return compose(build, apply, label="residual", children=children, cut=cut_, wiring=wiring)
 
 
 @recorded
@@ -144,7 +151,19 @@ def branches(merge: Callable[[dict[str, Any]], Any], *layers: Layer, **named: La
                 new_state[name] = inner
         return merge(outputs), new_state
 
-    return compose(build, apply, label="branches", children=children)
+    def remake(change: Callable[[Net], Net]) -> Net:
+        return branches(merge, **{name: change(child) for name, child in children.items()})
+
+    return compose(build, apply, label="branches", children=children, remake=remake)
+
+
+def add(y: Any, r: Any) -> Any:
+    """Return the sum of two outputs of equal structure, whose `Padded` sequences have the same lengths."""
+
+    def sum_of(a: Any, b: Any) -> Any:
+        return Padded(a.values + b.values, a.lengths) if isinstance(a, Padded) else jnp.add(a, b)
+
+    return jax.tree.map(sum_of, y, r, is_leaf=lambda each: isinstance(each, Padded))
 
 
 def concatenate(outputs: Mapping[str, Any] | Sequence[Any]) -> jax.Array:
@@ -211,7 +230,8 @@ def wire(label: str, children: Mapping[str, Net], sources: Mapping[str, tuple[st
 
         return apply
 
-    return compose(build, cut((last,)), label=label, children=children, cut=cut)
+    wiring = Wiring(sources, last)
+    return compose(build, cut((last,)), label=label, children=children, cut=cut, wiring=wiring)
 
 
 def build_child(child: Net, name: str, key: Key, x: Any, params: dict, state: dict) -> Any:

@@ -76,7 +76,9 @@ def cast(net: Layer, policy: Policy | Any = Policy()) -> Net:
         return _lower(inner, params, policy.param), state, spec_in(y, policy.output)
 
     label = f"cast({inner.label}, {jnp.dtype(policy.compute).name})"
-    return wrap("cast", inner, around(inner.apply), build, label, around=around)
+    return wrap(
+        "cast", inner, around(inner.apply), build, label, lambda change: cast(change(inner), policy), around=around
+    )
 
 
 def spec_in(x: Any, dtype: Any) -> Any:
@@ -120,7 +122,15 @@ def remat(net: Layer, *, policy: Callable[..., bool] | None = None) -> Net:
 
         return apply
 
-    return wrap("remat", inner, around(inner.apply), inner.init_with_output, f"remat({inner.label})", around=around)
+    return wrap(
+        "remat",
+        inner,
+        around(inner.apply),
+        inner.init_with_output,
+        f"remat({inner.label})",
+        lambda change: remat(change(inner), policy=policy),
+        around=around,
+    )
 
 
 def wrap(
@@ -129,6 +139,7 @@ def wrap(
     apply: Apply,
     build: Callable[[Key, Any], tuple[Params, State, Any]],
     label: str,
+    remake: Callable[[Callable[[Net], Net]], Net],
     *,
     around: Callable[[Apply], Apply] | None = None,
     copies: int | None = None,
@@ -145,4 +156,5 @@ def wrap(
         copies=inner.copies if copies is None else copies,
         kind=kind,
         inner=inner,
+        remake=remake,
     )

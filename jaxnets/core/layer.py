@@ -15,7 +15,7 @@ from jaxnets.core.dtypes import to_dtype
 from jaxnets.core.errors import NetError, is_traced, labeled_as, shown
 from jaxnets.core.foreign import refuse_network
 from jaxnets.core.keywords import check_initializers, explained
-from jaxnets.core.net import Key, Net, Params, State, spec
+from jaxnets.core.net import Key, Net, Params, State, described, spec
 from jaxnets.core.padded import Padded, check_padded, step_check
 from jaxnets.core.paths import paths
 from jaxnets.core.value import made_by, recorded
@@ -171,7 +171,10 @@ def labeled(factory: Callable[P, R]) -> Callable[P, R]:
             return made
         functions = {name: claim(getattr(made, name)) for name in ("init", "apply", "step") if hasattr(made, name)}
         kind = {"kind": factory.__name__} if hasattr(made, "kind") else {}
-        return replace(made, label=label, **kind, **functions)
+        named = replace(made, label=label, **kind, **functions)
+        if isinstance(made, Net):
+            described(named, made.wiring, made.remake)
+        return named
 
     make = explained(build)
     make.makes_net = True  # type: ignore[attr-defined]  # read by `as_net`

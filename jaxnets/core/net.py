@@ -34,6 +34,23 @@ class Apply(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Wiring:
+    """How the children of a network are connected.
+
+    Attributes:
+        sources: for each child, the names of the children that it reads, in order; "" is the input of the network.
+        output: the child whose output is that of the network.
+        shortcut: what is added to it, a child or ""; `None` for nothing.
+        activation: a function of the sum; `None` for none.
+    """
+
+    sources: Mapping[str, tuple[str, ...]]
+    output: str
+    shortcut: str | None = None
+    activation: Callable[[Any], Any] | None = None
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Net(Value):
     """A network: the pair of pure functions `init` and `apply`, with what is needed to print and cut it.
@@ -60,8 +77,11 @@ class Net(Value):
             (`repeat`, `ensemble`); 0 if they are not stacked.
         kind: the kind of network, `conv`; default: the label.
         inner: the network that `remat`, `cast`, `repeat` or `ensemble` runs; `None` for other networks.
+        wiring: how the children are connected; `None` if they are not nodes of a graph, or this is unknown.
+        remake: `(change) -> Net`, for a network around others that is not described by its wiring: the same network of
+            `change(each)` in place of each of them.
         constructor: the function that made the network, `jn.conv`; `None` if unknown, as in a custom layer.
-            `dataclasses.replace` drops it, since it makes a different network.
+            `dataclasses.replace` drops it and the two before it, since it makes a different network.
         arguments: the arguments of the constructor by name, defaults included.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
@@ -89,6 +109,8 @@ class Net(Value):
     copies: int = 0
     kind: str = ""
     inner: "Net | None" = None
+    wiring: Wiring | None = field(default=None, init=False)
+    remake: "Callable[[Callable[[Net], Net]], Net] | None" = field(default=None, init=False)
     constructor: Callable[..., Any] | None = field(default=None, init=False)
     arguments: Mapping[str, Any] = field(default_factory=dict, init=False)
 
@@ -243,6 +265,8 @@ def compose(
     copies: int = 0,
     kind: str = "",
     inner: Net | None = None,
+    wiring: Wiring | None = None,
+    remake: Callable[[Callable[[Net], Net]], Net] | None = None,
 ) -> Net:
     """Make a network out of others, with parameters checked by name; every combinator calls this.
 
@@ -272,7 +296,16 @@ def compose(
                 raise NetError(differences, label=label, names_differ=True) from error
             raise
 
-    return Net(init_fn, apply_fn, label, children, build, cut, full_precision, copies, kind, inner)
+    net = Net(init_fn, apply_fn, label, children, build, cut, full_precision, copies, kind, inner)
+    return described(net, wiring, remake)
+
+
+def described(net: Net, wiring: Wiring | None, remake: Callable[[Callable[[Net], Net]], Net] | None) -> Net:
+    """Set the attributes `wiring` and `remake` of a network that was just made, and return it."""
+    # The dataclass is frozen.
+    object.__setattr__(net, "wiring", wiring)
+    object.__setattr__(net, "remake", remake)
+    return net
 
 
 def _layers(children: Mapping[str, Net]) -> int:

@@ -47,7 +47,10 @@ def made_by(record: Any, constructor: Callable[..., Any] | None, arguments: Mapp
     if not hasattr(record, "constructor"):
         return record
     # A copy, since a factory may return a record that another one made.
-    record = replace(record)
+    given, record = record, replace(record)
+    for name in ("wiring", "remake"):
+        if hasattr(given, name):
+            object.__setattr__(record, name, getattr(given, name))
     object.__setattr__(record, "constructor", constructor)
     object.__setattr__(record, "arguments", {name: _copied(value) for name, value in arguments.items()})
     return record

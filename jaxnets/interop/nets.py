@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxnets as jn
+from jaxnets.combinators.fold import folded
 from jaxnets.core.errors import NetError, labeled_as
 from jaxnets.core.net import Net
 from jaxnets.core.value import SAVE_ALONE, Call, Name, portable
@@ -32,6 +33,7 @@ _FUNCTIONS = "Policy concatenate flatten global_avg_pool global_max_pool"
 def table() -> dict[str, Any]:
     """Return all functions that a file may name: constructors of networks and cells, activations, and initializers."""
     found: dict[str, Any] = {"partial": partial, "dict": dict, "jn.Net.upto": Net.upto, "jn.models.fires": fires}
+    found["jn.fold_batch_norm"] = folded
     for prefix, module in (("jn", jn), ("jn.models", jn.models)):
         for name in module.__all__:
             value = getattr(module, name)

@@ -10,7 +10,7 @@ from jax.nn import relu
 from jaxnets.combinators.graph import graph
 from jaxnets.combinators.repeat import repeat
 from jaxnets.combinators.serial import serial
-from jaxnets.core.net import Key, Net, Params, State, compose
+from jaxnets.core.net import Key, Net, Params, State, Wiring, compose
 from jaxnets.core.value import recorded
 from jaxnets.layers import batch_norm, conv
 
@@ -99,4 +99,7 @@ def residual_behind(before: Net, body: Net, shortcut: Net) -> Net:
         return jnp.add(y, r), state
 
     label = f"residual(behind {start})"
-    return compose(build, apply, label=label, children=children, cut=sides.cut, kind="residual")
+    assert sides.wiring is not None
+    sources = {name: sides.wiring.sources[name] for name in nodes}
+    wiring = Wiring(sources, end, "downsample")
+    return compose(build, apply, label=label, children=children, cut=sides.cut, kind="residual", wiring=wiring)

@@ -8,7 +8,7 @@ from typing import Any, ParamSpec
 
 from jaxnets.core.errors import NetError, labeled_as
 from jaxnets.core.keywords import explained
-from jaxnets.core.net import Apply, Key, Net, Params, State
+from jaxnets.core.net import Apply, Key, Net, Params, State, described
 from jaxnets.core.padded import Padded
 from jaxnets.core.value import recorded
 from jaxnets.layers.windows import AXES, check_spatial
@@ -80,7 +80,11 @@ x[None] for the batch or x[..., None] for the channels
         assert net.cut is not None
         return checked(net.cut(path))
 
-    return replace(net, init=init, apply=checked(net.apply), build=build, cut=net.cut and cut)
+    def remake(change: Callable[[Net], Net]) -> Net:
+        return of_images(change(net), label, spatial_axes)
+
+    whole = replace(net, init=init, apply=checked(net.apply), build=build, cut=net.cut and cut)
+    return described(whole, net.wiring, remake)
 
 
 def warn_of_channels_first(label: str, shape: tuple[int, ...]) -> None:

@@ -308,3 +308,13 @@ def test_nesting_does_not_change_values(kinds: list[str], width: int):
         nested = jn.serial(jn.serial(*nets[:cut]), jn.serial(*nets[cut:]))
         tree = {name: own for name, own in (("0", first), ("1", second)) if own}
         close(nested.apply(tree, {}, x)[0], flat.apply(params, state, x)[0])
+
+
+def test_a_residual_of_sequences_keeps_their_lengths():
+    x = jn.Padded(floats(3, 4, 2), jnp.array([4, 1, 3]))
+    net = jn.residual(jn.dense(2), jn.dense(2), jax.nn.relu)
+    params, state = net.init(KEY, x)
+    y, _ = net.apply(params, state, x)
+    alone, _ = net.apply(params, state, x.values)
+    assert y.lengths.tolist() == [4, 1, 3]
+    np.testing.assert_allclose(y.zeroed(), jn.Padded(alone, x.lengths).zeroed(), rtol=1e-6)

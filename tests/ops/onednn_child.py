@@ -1,6 +1,8 @@
 """What a version of jaxlib must do with oneDNN's convolution: run by `test_onednn.py` in a process of its own."""
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,6 +15,7 @@ from jaxnets.ops.geometry import Geometry
 SQUARE = ((1, 1), (1, 1))
 GEOMETRIES = {
     "3x3": Geometry((8, 8), (3, 3), 16, 24, (1, 1), SQUARE, (1, 1)),
+    "1x1": Geometry((8, 8), (1, 1), 16, 24, (1, 1), ((0, 0), (0, 0)), (1, 1)),
     "stride": Geometry((9, 8), (3, 3), 16, 24, (2, 2), SQUARE, (1, 1)),
     "uneven": Geometry((16, 12), (3, 5), 9, 4, (2, 1), ((1, 0), (2, 2)), (1, 2)),
     "stride and dilation": Geometry((11, 10), (3, 3), 16, 8, (2, 3), ((0, 2), (1, 1)), (2, 2)),
@@ -55,6 +58,20 @@ def check(name: str, dtype: Any, batch: int = 4) -> None:
         np.testing.assert_allclose(found[map_].astype(jnp.float32), right, rtol=0, atol=close * most, err_msg=name)
 
 
+def check_fused(name: str, dtype: Any) -> None:
+    """Compare bias, residual and ReLU in the call with the same behind it."""
+    g, draw = GEOMETRIES[name], np.random.default_rng(1).standard_normal
+    x, kernel = operands(g, 4, dtype)["forward"]
+    bias, residual = (jnp.asarray(draw(shape), dtype) for shape in ((g.features,), (4, *g.out, g.features)))
+    settings = {"stride": g.stride, "padding": g.padding, "dilation": g.dilation}
+    for one, two, relu in itertools.product((None, bias), (None, residual), (False, True)):
+        found = jax.jit(partial(onednn.convolve, **settings, relu=relu))(x, kernel, bias=one, residual=two)
+        expected = np.asarray(onednn.finished(onednn.convolve(x, kernel, **settings), one, two, relu=relu), np.float32)
+        # In bfloat16 a single rounding of the result, not one after each operation.
+        close = (1e-6 if dtype == jnp.float32 else 2e-2) * float(np.abs(expected).max())
+        np.testing.assert_allclose(np.asarray(found, np.float32), expected, rtol=0, atol=close, err_msg=name)
+
+
 def main() -> None:
     """Check everything, and say so."""
     for name in GEOMETRIES:
@@ -63,6 +80,9 @@ def main() -> None:
     check("tiles", jnp.bfloat16)
     check("3x3", jnp.float32, batch=0)
     check("3x3", jnp.float32, batch=1)
+    for name in ("3x3", "1x1", "uneven", "one column"):
+        check_fused(name, jnp.float32)
+        check_fused(name, jnp.bfloat16)
 
     geometry = GEOMETRIES["3x3"]
     x, kernel = operands(geometry, 4, jnp.float32)["forward"]

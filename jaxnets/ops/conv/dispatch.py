@@ -49,6 +49,9 @@ LIBRARY_WIDE, LIBRARY_DENSE, LIBRARY_TILE = 256, 128, 64
 Its kernel gradient is fastest up to `LIBRARY_DENSE` of them, for at most `LIBRARY_TILE` output positions.
 """
 
+LIBRARY_POINTWISE = 2**16
+"""oneDNN multiplies fastest by a 1×1 kernel of up to this many numbers, if it also computes what follows."""
+
 WIDE, SMALL_MAP = 256, 16
 """With at least `WIDE` channels and features, shifts are not the fastest.
 
@@ -134,6 +137,14 @@ def _suits_library(map_: Map, geometry: Geometry, dtype: Any) -> bool:
     return max(g.channels, g.features) <= LIBRARY_WIDE
 
 
+def fuses(geometry: Geometry, dtype: Any) -> bool:
+    """Return whether oneDNN is fastest for a convolution together with its bias, residual sum and ReLU."""
+    g = geometry
+    if applies("onednn", "forward", g) and math.prod(g.window) == 1:
+        return jnp.dtype(dtype) == jnp.bfloat16 or g.channels * g.features <= LIBRARY_POINTWISE
+    return _suits_library("forward", g, dtype)
+
+
 def check_form(form: str | None) -> None:
     """Raise if there is no such formulation."""
     if form not in (None, *FORMS):
@@ -162,8 +173,8 @@ def _by_chunks(compute: Bilinear, chunks: int) -> Bilinear:
     """Return a map of x and w that computes the batch in equal chunks, one after another."""
 
     def computed(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        # (batch, ...) → (chunks, batch / chunks, ...)
-        y = lax.map(lambda part: compute(part, kernel), x.reshape(chunks, -1, *x.shape[1:]))
+        y = lax.map(lambda n: compute(_chunk(x, n, chunks), kernel), jnp.arange(chunks))
+        # (chunks, batch / chunks, ...) → (batch, ...)
         return y.reshape(-1, *y.shape[2:])
 
     return compute if chunks == 1 else computed
@@ -173,13 +184,24 @@ def _summed_by_chunks(compute: Bilinear, chunks: int) -> Bilinear:
     """Return a map that sums over the batch, computed in equal chunks."""
 
     def computed(x: jax.Array, dy: jax.Array) -> jax.Array:
-        parts = tuple(each.reshape(chunks, -1, *each.shape[1:]) for each in (x, dy))
-        total = jax.eval_shape(compute, *(part[0] for part in parts))
+        def of_chunk(n: Any) -> jax.Array:
+            return compute(_chunk(x, n, chunks), _chunk(dy, n, chunks))
+
+        total = jax.eval_shape(of_chunk, 0)
         # Inside `shard_map` the carry of a scan must vary over the same mesh axes as what is added to it.
         zeros, _ = match_varying(jnp.zeros(total.shape, total.dtype), x)
-        return lax.scan(lambda total, each: (total + compute(*each), None), zeros, parts)[0]
+        return lax.fori_loop(0, chunks, lambda n, total: total + of_chunk(n), zeros)
 
     return compute if chunks == 1 else computed
+
+
+def _chunk(x: jax.Array, n: Any, chunks: int) -> jax.Array:
+    """Return one of equal chunks of a batch.
+
+    Not by `x.reshape(chunks, ...)`: XLA would compute what makes `x` once more, in that shape.
+    """
+    size = x.shape[0] // chunks
+    return lax.dynamic_slice_in_dim(x, n * size, size)
 
 
 def _chunks(batch: int, bytes_per_example: int) -> int:

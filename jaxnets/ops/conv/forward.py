@@ -10,6 +10,7 @@ from jax import lax
 from jaxnets.ops.conv.dispatch import Form, check_form
 from jaxnets.ops.conv.primitives import bind
 from jaxnets.ops.geometry import Geometry, Pairs, Sizes
+from jaxnets.ops.plain import is_plain
 
 
 @partial(jax.jit, static_argnames=("stride", "padding", "dilation", "groups", "form"))
@@ -49,7 +50,7 @@ def conv(
     [ 3.  6.  9. 12.]
     """
     window = kernel.shape[:-2]
-    if groups == 1 and math.prod(window) == 1:
+    if groups == 1 and math.prod(window) == 1 and not is_plain():
         # A 1×1 kernel: pad, keep every stride-th position, and multiply.
         x = jnp.pad(x, ((0, 0), *padding, (0, 0))) if any(map(any, padding)) else x
         return jnp.matmul(lax.slice(x, (0,) * x.ndim, x.shape, (1, *stride, 1)), kernel.reshape(kernel.shape[-2:]))

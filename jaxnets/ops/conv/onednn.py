@@ -157,14 +157,27 @@ def _tile(size: int) -> int:
     return fits if fits >= TILE // 2 else size
 
 
-def convolve(x: jax.Array, kernel: jax.Array, stride: Sizes, padding: Any, dilation: Sizes) -> jax.Array:
-    """Convolve `(batch, rows, columns, channels)` with `(*window, channels, features)`; no padding is negative."""
+def convolve(
+    x: jax.Array,
+    kernel: jax.Array,
+    stride: Sizes,
+    padding: Any,
+    dilation: Sizes,
+    *,
+    bias: jax.Array | None = None,
+    residual: jax.Array | None = None,
+    relu: bool = False,
+) -> jax.Array:
+    """Convolve `(batch, rows, columns, channels)` with `(*window, channels, features)`; no padding is negative.
+
+    The same pass over the output adds `bias` and `residual`, and takes the positive part if `relu`.
+    """
     reach = [d * (w - 1) + 1 for w, d in zip(kernel.shape, dilation)]
     out = [(n + sum(pair) - r) // s + 1 for n, pair, r, s in zip(x.shape[1:], padding, reach, stride)]
     y = jax.ShapeDtypeStruct((x.shape[0], *out, kernel.shape[-1]), x.dtype)
     # Arrays without elements need no library.
     if 0 in (*x.shape, *kernel.shape):
-        return jnp.zeros(y.shape, y.dtype)
+        return finished(jnp.zeros(y.shape, y.dtype), bias, residual, relu=relu)
     array = {"dims": "4", "data": {"batch_dim": "0", "feature_dim": "3", "spatial_dims": ["1", "2"]}}
     axes = {"input_feature_dim": "2", "output_feature_dim": "3", "spatial_dims": ["0", "1"]}
     config = {
@@ -180,9 +193,21 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: Sizes, padding: Any, dilat
             "window_dilations": [str(each) for each in dilation],
         },
     }
+    # What is done with each element of the output, in this order; the operands are in the order of their operations.
+    operations = {"BIAS": bias is not None, "BINARY_ADD": residual is not None, "RELU": relu}
+    if any(operations.values()):
+        config["fusions"] = {"ops": [name for name, wanted in operations.items() if wanted]}
+        config["optimization_config"] = {"bias_broadcast": True}
     return jax.ffi.ffi_call(
         "__onednn$convolution",
         y,
         custom_call_api_version=2,
         legacy_backend_config=json.dumps({"onednn_conv_config": config}),
-    )(x, kernel)
+    )(x, kernel, *(each for each in (bias, residual) if each is not None))
+
+
+def finished(y: jax.Array, bias: jax.Array | None, residual: jax.Array | None, *, relu: bool) -> jax.Array:
+    """Add the bias and the residual to the output of a convolution, and take the positive part if `relu`."""
+    y = y if bias is None else y + bias.reshape((1,) * (y.ndim - 1) + bias.shape)
+    y = y if residual is None else y + residual
+    return jax.nn.relu(y) if relu else y

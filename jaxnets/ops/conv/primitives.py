@@ -20,6 +20,7 @@ from jax.interpreters import ad, batching, mlir
 from jaxnets.ops.conv import native, onednn
 from jaxnets.ops.conv.dispatch import Form, Map, formulation, match_varying
 from jaxnets.ops.geometry import Geometry
+from jaxnets.ops.plain import is_plain
 
 MAPS: tuple[Map, ...] = ("forward", "to_input", "to_kernel")
 
@@ -36,6 +37,8 @@ def bind(map_: Map, left: jax.Array, right: jax.Array, geometry: Geometry, form:
         form: the formulation on CPU; the fastest by measurement if `None`.
     """
     left, right = match_varying(left, right)
+    if is_plain():
+        return _elsewhere(map_, left, right, geometry=geometry, jaxpr=None)
     # The cache of jaxprs compares only shapes and dtypes.
     operands = ((x.shape, str(x.dtype)) for x in (left, right))
     jaxpr = _plain_jaxpr(map_, geometry, _stacked(left, geometry), *operands)
