@@ -1,4 +1,4 @@
-"""Normalization: mean and variance in one pass, accurate even for a large mean, with derivatives in closed form."""
+"""Normalization: mean and variance, accurate even for a large mean, with derivatives in closed form."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -9,8 +9,6 @@ import jax.numpy as jnp
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
-from jaxnets.ops.extrema import positive_part
-
 SAMPLE = 16
 """The shift for the variance is the mean of one value in this many."""
 
@@ -18,11 +16,9 @@ SAMPLE = 16
 def moments(x: jax.Array, axes: Sequence[int], mask: jax.Array | None = None) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return a shift K near the mean, the mean of x - K, and the biased variance, over some axes.
 
-    E[x²] - E[x]² takes one pass, but suffers from cancellation if the mean is large. For any shift K,
-    E[(x - K)²] - E[x - K]² is the same variance, and x - K is exact where deviations are small relative to the mean. So
-    K is the mean of a sixteenth of the values, itself computed relative to the first value: for any values,
-    (mean - K)² is then at most 15 to 31 variances, and at most five bits are lost. The mean is K + E[x - K]; the terms
-    are returned separately, as their sum would be rounded.
+    E[x²] - E[x]² suffers from cancellation if the mean is large. The mean is K + E[x - K], and x - K is exact where
+    deviations are small relative to the shift K, the mean of a sixteenth of the values, itself computed relative to the
+    first value. The terms are returned separately, as their sum would be rounded. The variance is E[(x - mean)²].
 
     Args:
         x: floating, any shape; sums are computed in its dtype, float32 or wider.
@@ -50,9 +46,18 @@ def moments(x: jax.Array, axes: Sequence[int], mask: jax.Array | None = None) ->
         shift = average(x, axes, mask)
         # A second pass removes the rounding error of the first.
         shift = shift + average(x - shift, axes, mask)
-    deviation = x - shift
-    rest = average(deviation, axes, mask)
-    return shift, rest, positive_part(average(jnp.square(deviation), axes, mask) - jnp.square(rest))
+    rest = average(x - shift, axes, mask)
+    return shift, rest, average(jnp.square(centered(x, shift, rest, 1)), axes, mask)
+
+
+def centered(x: jax.Array, shift: jax.Array, rest: jax.Array, part: float) -> jax.Array:
+    """Return x - mean as (x - K) - (mean - K) with K = shift + part · rest, for any part from 0 to 1.
+
+    Each use in a program has a part of its own: XLA on CPU computes a difference inside the sum that reads it, but
+    writes it to memory if something else reads it too.
+    """
+    near = shift + part * rest
+    return (x - near) - ((shift - near) + rest)
 
 
 def average(values: jax.Array, axes: Sequence[int], mask: jax.Array | None = None) -> jax.Array:
@@ -129,7 +134,7 @@ def normalize(
 def _normalize(axes: tuple[int, ...], x: Any, scale: Any, bias: Any, epsilon: Any, mask: Any) -> tuple[Any, ...]:
     x = x.astype(scale.dtype)
     shift, rest, variance = moments(x, axes, mask)
-    y = ((x - shift) - rest) * (jax.lax.rsqrt(variance + epsilon) * scale) + bias
+    y = centered(x, shift, rest, 1 / 2) * (jax.lax.rsqrt(variance + epsilon) * scale) + bias
     return y, shift, rest, variance
 
 
@@ -140,7 +145,7 @@ def _(axes: tuple[int, ...], primals: tuple[Any, ...], tangents: tuple[Any, ...]
     inverse = jax.lax.rsqrt(variance + epsilon)
     *others, dweights = (None if isinstance(each, SymbolicZero) else each for each in tangents)
     others = [jnp.zeros_like(own) if each is None else each for own, each in zip(primals, others)]
-    # The backward pass recomputes x - shift, which is cheaper than another float32 residual besides x.
+    # The backward pass recomputes x - mean, which is cheaper than another float32 residual besides x.
     linear = jax.checkpoint(partial(_tangents, axes), prevent_cse=False)
     dy, drest, dvariance = linear(x, scale, mask, shift, rest, inverse, *others, dweights)
     # The shift is a constant, so the mean's tangent is that of the rest.
@@ -152,21 +157,23 @@ def _tangents(
 ) -> tuple[Any, Any, Any]:
     """Return the tangents of y, mean and variance, linear in those of x, scale, bias, epsilon and weights."""
     dx, dscale, dbias, depsilon, dweights = tangents
-    deviation, dx = x.astype(scale.dtype) - shift, dx.astype(scale.dtype)
+    x, dx = x.astype(scale.dtype), dx.astype(scale.dtype)
+    deviation = centered(x, shift, rest, 1 / 2)
     # The tangent of the mean, E[dx], and half that of the variance, E[(x - mean) dx].
     dmean = average(dx, axes, mask)
-    half_dvariance = average(deviation * dx, axes, mask) - rest * dmean
+    half_dvariance = average(deviation * dx, axes, mask)
     if dweights is not None:
-        centered, share = deviation - rest, dweights / total(mask, deviation.shape, axes)
-        excess = jnp.square(centered) - average(jnp.square(centered), axes, mask)
-        dmean = dmean + jnp.sum(share * centered, axes, keepdims=True)
+        share = dweights / total(mask, deviation.shape, axes)
+        excess = jnp.square(deviation) - average(jnp.square(deviation), axes, mask)
+        dmean = dmean + jnp.sum(share * deviation, axes, keepdims=True)
         half_dvariance = half_dvariance + jnp.sum(share * excess, axes, keepdims=True) / 2
     slope = jnp.square(inverse) * (half_dvariance + depsilon / 2)
     if all(scale.shape[axis] == 1 for axis in axes):
         # Everything but dx and the deviation has one value per group: combine these first, for a single pass over both.
+        # Transposed, the product with the deviation is a sum.
         steepness = inverse * (dscale - scale * slope)
-        dy = (scale * inverse) * dx + deviation * steepness + (dbias - scale * inverse * dmean - rest * steepness)
+        summed = centered(x, shift, rest, 1 / 4)
+        dy = (scale * inverse) * dx + summed * steepness + (dbias - scale * inverse * dmean)
     else:
-        centered = deviation - rest
-        dy = (scale * inverse) * (dx - dmean - centered * slope) + dscale * (centered * inverse) + dbias
+        dy = (scale * inverse) * (dx - dmean - deviation * slope) + dscale * (deviation * inverse) + dbias
     return dy, dmean, 2 * half_dvariance
