@@ -1,11 +1,13 @@
 """The benchmark suite: jaxnets and other libraries, row by row.
 
     python -m experiments.benchmarks [--quick | --full] [--only PATTERN ...] [--peers NAME ...] [--json FILE]
+    python -m experiments.benchmarks --gpu [--limit SECONDS] [--tiny] [--only PATTERN ...] [--json FILE]
     python -m experiments.benchmarks report [--check]
 
-The first measures on this machine, CPU or one GPU, and prints ratios. The second writes docs/benchmarks.md and its
-figures from the files in experiments/benchmarks/results. The extra `benchmarks` installs the peers; install PyTorch
-separately, for your platform. Peers that are not installed are reported and left out.
+The first measures on this machine, CPU or one GPU, and prints ratios. The second measures the rows for a GPU, within a
+time limit and into a new file. The third writes docs/benchmarks.md and its figures from the files in
+experiments/benchmarks/results. The extra `benchmarks` installs the peers; install PyTorch separately, for your
+platform. Peers that are not installed are reported and left out.
 """
 
 import argparse
@@ -13,12 +15,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.benchmarks import report, suite
+from experiments.benchmarks import gpu, report, suite
 from experiments.benchmarks.machine import ALLOCATORS
 from experiments.benchmarks.peers import PEERS
 from experiments.benchmarks.rows.row import OTHER_WAYS
 
 FEW = ("PyTorch", "Flax Linen")  # with --quick, and with all settings of the allocator but the first
+LIMIT = 520.0  # seconds
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,6 +35,9 @@ def parser() -> argparse.ArgumentParser:
     size = made.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="few turns, fewer rows and peers (default)")
     size.add_argument("--full", action="store_true", help="all rows and peers, both settings of the allocator")
+    size.add_argument("--gpu", action="store_true", help="the rows for one GPU, within a time limit")
+    made.add_argument("--limit", type=float, default=LIMIT, metavar="SECONDS", help="--gpu: for all rows; %(default)s")
+    made.add_argument("--tiny", action="store_true", help="--gpu: small sizes, to try the command out on any machine")
     made.add_argument("--only", nargs="+", default=["*"], metavar="PATTERN", help="rows by name, such as 'sweep-*'")
     made.add_argument("--peers", nargs="*", choices=list(PEERS), metavar="NAME", help=", ".join(PEERS))
     made.add_argument("--allocators", nargs="+", choices=list(ALLOCATORS), help="settings of glibc's allocator")
@@ -48,6 +54,8 @@ def main(given: Sequence[str] | None = None) -> int:
         return report.main(check=asked.check)
     if asked.rounds is not None and asked.rounds < 1:
         parser().error(f"expects at least 1 round, got {asked.rounds}")
+    if asked.gpu:
+        return _gpu(asked)
     try:
         peers = [*asked.peers] if asked.peers is not None else list(PEERS) if asked.full else [*FEW]
         first, *others = asked.allocators or (list(ALLOCATORS) if asked.full else ["default"])
@@ -68,6 +76,25 @@ def main(given: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _gpu(asked: argparse.Namespace) -> int:
+    try:
+        results = gpu.run(
+            asked.json,
+            only=asked.only,
+            peers=list(PEERS) if asked.peers is None else asked.peers,
+            limit=asked.limit,
+            tiny=asked.tiny,
+            rounds=asked.rounds,
+            command=written(asked),
+        )
+    except (ValueError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(report.text(results))
+    print(f"written: {asked.json}")
+    return int(any(state.startswith("failed") for state in results["states"].values()))
+
+
 def written(asked: argparse.Namespace) -> list[str]:
     """Return the arguments as typed, without the file."""
     lists = {
@@ -76,8 +103,9 @@ def written(asked: argparse.Namespace) -> list[str]:
         "--peers": asked.peers,
     }
     given = [word for name, words in lists.items() if words for word in (name, *words)]
-    rounds = [] if asked.rounds is None else ["--rounds", str(asked.rounds)]
-    return [*(["--full"] if asked.full else []), *given, *rounds]
+    numbers = {"--limit": asked.limit if asked.limit != LIMIT else None, "--rounds": asked.rounds}
+    flags = [f"--{name}" for name in ("full", "gpu", "tiny") if getattr(asked, name)]
+    return [*flags, *given, *(word for name, n in numbers.items() if n is not None for word in (name, f"{n:g}"))]
 
 
 if __name__ == "__main__":

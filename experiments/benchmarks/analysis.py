@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -52,9 +52,9 @@ def median(record: Record, name: str) -> float:
 
 
 def compared(record: Record, ours: str, peer: str) -> tuple[float, float, float]:
-    """Return a peer's time over ours and its 95 % interval."""
-    both = (np.array(record["contestants"][name]["seconds"]) for name in (peer, ours))
-    return ratio(*both)
+    """Return a peer's time for a unit over ours and its 95 % interval."""
+    both = (record["contestants"][name] for name in (peer, ours))
+    return ratio(*(np.array(each["seconds"]) / each["units"] for each in both))
 
 
 def verdict(row: str, record: Record, group: str) -> Verdict | None:
@@ -82,12 +82,18 @@ def of_allocator(results: Record, allocator: str) -> Iterator[tuple[str, Record]
             yield row, records[allocator]
 
 
+def per_second(record: Record, name: str, what: Literal["examples", "flops", "products"]) -> float:
+    """Return how many of a turn's examples or operations a contestant does a second."""
+    each = record["contestants"][name]
+    return each[what] / float(np.median(each["seconds"]))
+
+
 def share_of_peak(record: Record, name: str) -> float | None:
     """Return the work's floating-point operations a second over the machine's best; `None` for a row without them."""
     each = record["contestants"][name]
     if not each["flops"]:
         return None
-    return each["flops"] / float(np.median(each["seconds"])) / record["matmul_peak"][each["precision"]]
+    return per_second(record, name, "flops") / record["matmul_peak"][each["precision"]]
 
 
 def scan_over_loop(record: Record) -> tuple[float, float, float] | None:

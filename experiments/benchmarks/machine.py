@@ -20,6 +20,12 @@ ALLOCATORS = {
 """Settings of glibc's allocator, as values of GLIBC_TUNABLES."""
 
 
+PEAKS = dict.fromkeys(("NVIDIA H200", "NVIDIA H100 80GB HBM3"), 989e12) | dict.fromkeys(
+    ("NVIDIA A100-SXM4-40GB", "NVIDIA A100-SXM4-80GB", "NVIDIA A100-PCIE-40GB", "NVIDIA A100 80GB PCIe"), 312e12
+)
+"""Floating-point operations a second in bfloat16, dense, by the data sheets, for JAX's names of GPUs."""
+
+
 def versions() -> dict[str, str]:
     """Return the versions of the relevant installed packages."""
     found = {"python": platform.python_version()}

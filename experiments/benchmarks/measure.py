@@ -44,11 +44,12 @@ def measure(row: Row, *, rounds: int, peers: Sequence[str]) -> dict[str, Any]:
             left_out[name] = "not installed"
     ready: dict[str, Contestant] = {}
     records: dict[str, dict[str, Any]] = {}
-    flops: dict[int, int] = {}
+    flops: dict[int, tuple[int, int]] = {}
     for name, make in row.makers(asked).items():
         try:
             contestant, seconds = prepared(name, make)
             first = timed(contestant.turn, _before(row))()
+            memory = None if row.forgets else machine.memory_of(contestant.turn)
         except Unsuited as reason:
             left_out[name] = str(reason)
             continue
@@ -57,10 +58,9 @@ def measure(row: Row, *, rounds: int, peers: Sequence[str]) -> dict[str, Any]:
         except Exception as error:  # a failing peer is left out; a failure of ours ends the row
             if name not in PEERS:
                 raise
-            left_out[name] = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+            left_out[name] = said(error)
             continue
         ready[name] = contestant
-        memory = None if row.forgets else machine.memory_of(contestant.turn)
         records[name] = {"made": seconds, "first": first, "memory": memory, **counts(row, contestant, flops)}
         print(f"  {name:<24} ready in {seconds:.1f} s, first turn {first:.1f} s", file=sys.stderr, flush=True)
     faults: dict[str, list[int]] = {name: [] for name in ready}
@@ -70,6 +70,11 @@ def measure(row: Row, *, rounds: int, peers: Sequence[str]) -> dict[str, Any]:
         records[name] |= {"seconds": seconds.tolist(), "page_faults": sorted(faults[name])[len(faults[name]) // 2]}
     elsewhere = max(0.0, machine.others_seconds() - others) / (time.perf_counter() - began)
     return {"rounds": rounds, "contestants": records, "left_out": left_out, "elsewhere": elsewhere}
+
+
+def said(error: Exception) -> str:
+    """Return what an error says, in one line."""
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
 
 
 def prepared(name: str, make: Any) -> tuple[Contestant, float]:
@@ -87,16 +92,18 @@ def prepared(name: str, make: Any) -> tuple[Contestant, float]:
     return contestant, time.perf_counter() - began
 
 
-def counts(row: Row, contestant: Contestant, flops: dict[int, int]) -> dict[str, Any]:
+def counts(row: Row, contestant: Contestant, flops: dict[int, tuple[int, int]]) -> dict[str, Any]:
     """Return what a contestant's turn consists of; `flops` keeps what was counted, by the work's identity."""
     work = contestant.work
-    per = {"epoch": work.epochs, "step": work.steps}.get(row.unit, 1)
+    per = {"epoch": work.epochs, "step": work.steps, "trial": contestant.trials}.get(row.unit, 1)
     if row.unit == "initialization":
-        flops[id(work)] = 0
+        flops[id(work)] = 0, 0
     elif id(work) not in flops:  # most contestants of a row share their work
-        flops[id(work)] = ours.flops(work)
+        flops[id(work)] = ours.flops(work), 2 * ours.multiply_adds(work)
+    total, products = (contestant.trials * each for each in flops[id(work)])
     return {
-        "units": per, "steps": work.steps, "trials": contestant.trials, "flops": contestant.trials * flops[id(work)],
+        "units": per, "steps": work.steps, "trials": contestant.trials, "flops": total, "products": products,
+        "examples": contestant.trials * work.epochs * len(work.x),
         "parameters": contestant.parameters, "multiply_adds": contestant.multiply_adds, "precision": work.precision,
     }  # fmt: skip
 

@@ -11,6 +11,7 @@ import jaxnets as jn
 from experiments.benchmarks import architecture as a
 from experiments.benchmarks.peers import stepping
 from experiments.benchmarks.work import Contestant, Work
+from jaxnets.sweeps.strategy import Strategy
 
 BIASES = {"lstm": 4, "gru": 4}
 
@@ -60,14 +61,22 @@ def train(work: Work, *, scan: bool) -> Contestant:
     return _contestant(work, _epochs(work, program, state) if scan else _steps(work, state), state.params)
 
 
-def sweep(work: Work, rates: np.ndarray) -> Contestant:
-    """Return our contestant of a sweep, a trial per rate, side by side or in turn as `sweep` finds faster."""
+def sweep(work: Work, rates: np.ndarray, strategy: Strategy | None = None) -> Contestant:
+    """Return our contestant of a sweep, a trial per rate, side by side or in turn; `sweep` chooses by default."""
 
     def trial(hp: dict[str, Any]) -> jn.train.Program:
         return _program(work, hp["lr"])
 
     params, _ = jax.eval_shape(net_of(work).init, jax.random.key(0), stepping.batch(work))
-    return _contestant(work, lambda: jn.sweeps.sweep(trial, grid={"lr": rates}), params, len(rates))
+    return _contestant(work, lambda: jn.sweeps.sweep(trial, grid={"lr": rates}, strategy=strategy), params, len(rates))
+
+
+def one_by_one(work: Work, trials: int) -> Contestant:
+    """Return our contestant that trains a network for each seed, one after another, by one compiled program."""
+    program, whole = _program(work), jax.jit(lambda program, key: program(key))
+    keys = list(jax.random.split(jax.random.key(0), trials))
+    params = jax.eval_shape(program, keys[0])[0].params
+    return _contestant(work, lambda: jax.block_until_ready([whole(program, key) for key in keys]), params, trials)
 
 
 def start(work: Work, *, jit: bool) -> Contestant:
@@ -82,6 +91,18 @@ def flops(work: Work) -> int:
     """Return the floating-point operations of a turn's gradients, used for all contestants."""
     step = jn.inspect.flops(network(work.layers), stepping.batch(work), train_step=True)
     return work.epochs * step * len(work.x) // work.batch_size
+
+
+def multiply_adds(work: Work) -> int:
+    """Return the multiply-adds of a turn's gradients: of convolutions and matrix products, forward and back."""
+    net, x = network(work.layers), stepping.batch(work)
+
+    def gradient(made: Any, x: jax.Array) -> Any:
+        params, state = made
+        return jax.grad(lambda params: net.apply(params, state, x, train=True)[0].sum())(params)
+
+    made = jax.eval_shape(net.init, jax.random.key(0), x)
+    return work.epochs * jn.inspect.multiply_adds(gradient, x, params=made) * len(work.x) // work.batch_size
 
 
 def _program(work: Work, rate: Any = 1e-3) -> jn.train.Program:

@@ -30,7 +30,14 @@ Measure on your own machine, CPU or one GPU:
 pip install '.[experiments,data,benchmarks]' torch
 python -m experiments.benchmarks --quick                  # fewer rows and peers
 python -m experiments.benchmarks --full --json own.json   # everything, both allocators
+python -m experiments.benchmarks --gpu --json gpu.json    # the rows for a GPU, in at most nine minutes
 ```
+
+`--gpu` measures an epoch of an MLP, gradients of LSTMs, ResNet-50 in bfloat16, and populations of MLPs and CNNs, beside
+PyTorch and Flax Linen where they are installed. The GPU's peak is its data sheet's for bfloat16, and the operations of
+a step are its multiply-adds, counted by `jn.inspect`. Populations are given by the time of a trial; one by one, four
+trials are measured. Each row is written when it is measured, into a new file; rows that are not done after `--limit`
+seconds are listed as not measured. `--tiny` tries the command out on any machine.
 """
 
 
@@ -66,20 +73,26 @@ def text(results: Any) -> str:
     lines = []
     for allocator in ("default", "tuned"):
         for row, record in analysis.of_allocator(results, allocator):
-            lines += [f"\n{record['title']} (allocator {allocator})"]
+            lines.append(f"\n{record['title']}{' (allocator tuned)' if allocator == 'tuned' else ''}")
             for name in record["contestants"]:
                 times, low, high = analysis.compared(record, _first(record), name)
-                first = record["contestants"][name]["first"]
-                shown = f"{times:6.2f} times ours ({low:.2f} to {high:.2f})"
-                lines.append(
-                    f"  {name:<24}{_time(analysis.median(record, name)):>9}  {shown}; first turn {first:.1f} s"
-                )
+                each = record["contestants"][name]
+                parts = [f"{times:6.2f} times ours ({low:.2f} to {high:.2f})", f"first turn {each['first']:.1f} s"]
+                if record["unit"] in ("epoch", "step"):
+                    parts.append(f"{analysis.per_second(record, name, 'examples'):,.0f} examples/s")
+                if results.get("peak") and each["precision"] == "bfloat16":
+                    share = analysis.per_second(record, name, "products") / results["peak"]
+                    parts.append(f"{_percent(share)} of the GPU's peak")
+                if record["unit"] == "trial":
+                    parts.append(f"measured on {each['trials']:,}")
+                lines.append(f"  {name:<24}{_time(analysis.median(record, name)):>9}  {'; '.join(parts)}")
             lines += [f"  {name}: {reason}" for name, reason in record["left_out"].items()]
             if record["elsewhere"] > BUSY:
                 lines.append(f"  the machine was busy: other processes used {record['elsewhere']:.2f} cores meanwhile")
             for each in filter(None, (analysis.verdict(row, record, group) for group in analysis.GROUPS)):
                 if each.goal is not None:
                     lines.append(f"  {each.group} ≥ {each.goal:g}: {'reached' if each.reached else 'not reached'}")
+    lines += [f"\n{row}: {state}" for row, state in results.get("states", {}).items() if state != "measured"]
     return "\n".join(lines)
 
 

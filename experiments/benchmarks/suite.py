@@ -7,7 +7,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,18 +17,17 @@ from experiments.benchmarks.rows import ROWS
 from experiments.benchmarks.rows.row import Row
 
 
-def chosen(only: Sequence[str], platform: str, *, full: bool) -> list[Row]:
-    """Return the rows that patterns and a platform ask for.
+def chosen(rows: Iterable[Row], only: Sequence[str]) -> list[Row]:
+    """Return the rows that patterns ask for.
 
     Raises:
         ValueError: if there are none.
     """
-    named = [row for row in ROWS.values() if any(fnmatch.fnmatch(row.name, each) for each in only)]
-    rows = [row for row in named if row.platform in (None, platform) and (row.full if full else row.quick)]
-    if not rows:
-        known = ", ".join(ROWS)
-        raise ValueError(f"expects a row of this platform and size, got {' '.join(only)}; there are {known}")
-    return rows
+    known = {row.name: row for row in rows}
+    found = [row for name, row in known.items() if any(fnmatch.fnmatch(name, each) for each in only)]
+    if not found:
+        raise ValueError(f"expects a row of this platform and size, got {' '.join(only)}; there are {', '.join(known)}")
+    return found
 
 
 def run(
@@ -57,7 +56,8 @@ def run(
     """
     found = {"machine": child({"row": "machine"}, "default"), "versions": machine.versions()}
     platform = "cpu" if found["machine"]["platform"] == "cpu" else "gpu"
-    rows, peak = chosen(only, platform, full=full), found["machine"].pop("matmul_peak")
+    suited = (row for row in ROWS.values() if row.platform in (None, platform) and (row.full if full else row.quick))
+    rows, peak = chosen(suited, only), found["machine"].pop("matmul_peak")
     results = {**found, "rows": {}}
     if file.exists():
         results = json.loads(file.read_text(encoding="utf-8"))
@@ -71,15 +71,19 @@ def run(
             began = time.perf_counter()
             number = rounds or (row.full if full else row.quick)
             record = child({"row": row.name, "rounds": number, "peers": list(peers)}, allocator)
-            record |= {
-                "title": row.title, "unit": row.unit, "growth": row.growth, "matmul_peak": peak,
-                "took": time.perf_counter() - began, "date": datetime.now(UTC).date().isoformat(),
-                "command": shlex.join(["python", "-m", "experiments.benchmarks", *command]),
-            }  # fmt: skip
-            results["rows"].setdefault(row.name, {})[allocator] = record
+            results["rows"].setdefault(row.name, {})[allocator] = record | about(row, peak, began, command)
             results["rows"] = {name: results["rows"][name] for name in ROWS if name in results["rows"]}
             file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     return results
+
+
+def about(row: Row, peak: dict[str, float], began: float, command: Sequence[str]) -> dict[str, Any]:
+    """Return what a row's record says besides its measurements."""
+    return {
+        "title": row.title, "unit": row.unit, "growth": row.growth, "matmul_peak": peak,
+        "took": time.perf_counter() - began, "date": datetime.now(UTC).date().isoformat(),
+        "command": shlex.join(["python", "-m", "experiments.benchmarks", *command]),
+    }  # fmt: skip
 
 
 def child(request: dict[str, Any], allocator: str) -> dict[str, Any]:

@@ -26,7 +26,7 @@ class Work:
         x: inputs `(examples, *shape)`, float32, channels last.
         y: targets `(examples, ...)`.
         batch_size: examples a step.
-        optimizer: with a rate of 1e-3.
+        optimizer: with a rate of 1e-3; "momentum" is gradient descent with a momentum of 0.9.
         epochs: how often a turn visits every example.
         precision: of the arithmetic; parameters are float32.
         net: makes ours if `jn.models` has it; default: built from `layers`.
@@ -36,7 +36,7 @@ class Work:
     x: np.ndarray
     y: np.ndarray
     batch_size: int
-    optimizer: Literal["adam", "sgd"] = "adam"
+    optimizer: Literal["adam", "sgd", "momentum"] = "adam"
     epochs: int = 1
     precision: Literal["float32", "bfloat16"] = "float32"
     net: Callable[[], Net] | None = None

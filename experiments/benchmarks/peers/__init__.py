@@ -42,8 +42,9 @@ class Peer:
 
 
 PEERS = {
-    "PyTorch": Peer("in_pytorch", "torch", {"compiled": False}, jax=False),
-    "PyTorch, compiled": Peer("in_pytorch", "torch", {"compiled": True}, jax=False),
+    "PyTorch": Peer("in_pytorch", "torch", {"mode": None}, jax=False),
+    "PyTorch, compiled": Peer("in_pytorch", "torch", {"mode": "default"}, jax=False),
+    "PyTorch, CUDA graphs": Peer("in_pytorch", "torch", {"mode": "reduce-overhead"}, jax=False),
     "Flax Linen": Peer("in_linen", "flax", {}),
     "Flax NNX": Peer("in_nnx", "flax", {}),
     "Equinox": Peer("in_equinox", "equinox", {}),

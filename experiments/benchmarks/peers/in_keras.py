@@ -2,6 +2,7 @@
 # pyright: reportMissingImports=false
 
 import os
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,6 +16,11 @@ from experiments.benchmarks.peers import stepping
 from experiments.benchmarks.work import Contestant, Work
 
 BIASES = {"lstm": 4, "gru": 6}
+OPTIMIZERS = {
+    "adam": keras.optimizers.Adam,
+    "sgd": keras.optimizers.SGD,
+    "momentum": partial(keras.optimizers.SGD, momentum=0.9),
+}
 
 
 def apply(layers: a.Layers, x: Any) -> Any:
@@ -58,8 +64,7 @@ def train(work: Work) -> Contestant:
     inputs = keras.Input(work.shape)
     model = keras.Model(inputs, apply(work.layers, inputs))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True) if work.classifies else "mean_squared_error"
-    optimizer = (keras.optimizers.Adam if work.optimizer == "adam" else keras.optimizers.SGD)(1e-3)
-    model.compile(optimizer=optimizer, loss=loss)
+    model.compile(optimizer=OPTIMIZERS[work.optimizer](1e-3), loss=loss)
 
     def turn() -> None:
         model.fit(work.x, work.y, batch_size=work.batch_size, epochs=work.epochs, verbose=0)  # pyright: ignore

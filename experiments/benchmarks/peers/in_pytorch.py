@@ -1,8 +1,8 @@
 """PyTorch, eager or by `torch.compile`; on a GPU bfloat16 is autocast and images are channels-last."""
 # pyright: reportMissingImports=false
 
-import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,11 @@ from experiments.benchmarks import architecture as a
 from experiments.benchmarks.work import Contestant, Work
 
 BIASES = {"lstm": 8, "gru": 6}
+OPTIMIZERS = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD, "momentum": partial(torch.optim.SGD, momentum=0.9)}
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+if DEVICE == "cuda":
+    torch.set_float32_matmul_precision("high")  # TF32, which is JAX's default on GPUs
+    torch.backends.cudnn.benchmark = True  # algorithms are chosen by measurement, as XLA does
 
 
 class Residual(nn.Module):
@@ -82,37 +86,36 @@ def _layer(layer: a.Layer, shape: a.Shape) -> nn.Module:
             return Residual(network(body, shape), network(shortcut, shape))
 
 
-def train(work: Work, *, compiled: bool) -> Contestant:
-    """Return the contestant."""
+def train(work: Work, *, mode: str | None) -> Contestant:
+    """Return the contestant: eager if `mode` is `None`, else by `torch.compile` in that mode."""
     net, data = network(work.layers, work.shape), _data(work)
-    epoch, generator = _trainer(work, net, compiled), np.random.default_rng(0)
+    epoch, generator = _trainer(work, net, mode), np.random.default_rng(0)
     return _contestant(work, lambda: epoch(generator, *data, 1e-3))
 
 
-def sweep(work: Work, rates: np.ndarray, *, compiled: bool) -> Contestant:
+def sweep(work: Work, rates: np.ndarray, *, mode: str | None) -> Contestant:
     """Return a contestant that trains a trial for each rate, one after another."""
     data, generator = _data(work), np.random.default_rng(0)
 
     def turn() -> None:
         for rate in rates:
-            _trainer(work, network(work.layers, work.shape), compiled)(generator, *data, float(rate))
+            _trainer(work, network(work.layers, work.shape), mode)(generator, *data, float(rate))
 
     return _contestant(work, turn, len(rates))
 
 
-def _trainer(work: Work, net: nn.Module, compiled: bool) -> Callable[..., None]:
+def _trainer(work: Work, net: nn.Module, mode: str | None) -> Callable[..., None]:
     net = net.to(DEVICE)
     if _lies_last(work):
         net = net.to(memory_format=torch.channels_last)  # pyright: ignore
-    forward: Any = torch.compile(net) if compiled else net
+    forward: Any = net if mode is None else torch.compile(net, mode=mode)
     loss = nn.functional.cross_entropy if work.classifies else nn.functional.mse_loss
-    make = torch.optim.Adam if work.optimizer == "adam" else torch.optim.SGD
     held: list[torch.optim.Optimizer] = []
     half = work.precision == "bfloat16"
 
     def turn(generator: np.random.Generator, x: torch.Tensor, y: torch.Tensor, rate: float) -> None:
         if not held:
-            held.append(make(net.parameters(), lr=rate))
+            held.append(OPTIMIZERS[work.optimizer](net.parameters(), lr=rate))
         for chosen in work.batches(generator):
             rows = torch.from_numpy(chosen).to(DEVICE)
             held[0].zero_grad()
@@ -140,12 +143,10 @@ def _lies_last(work: Work) -> bool:
 
 
 def _contestant(work: Work, turn: Callable[[], None], trials: int = 1) -> Contestant:
-    net = network(work.layers, work.shape)
-    x = torch.zeros((work.batch_size, *(work.shape[-1:] + work.shape[:-1] if len(work.shape) == 3 else work.shape)))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # setting a flag of oneDNN warns of absent GPUs
-        # Without oneDNN a recurrent layer shows the products that it is made of.
-        with torch.backends.mkldnn.flags(enabled=False), FlopCounterMode(display=False) as counter, torch.no_grad():
-            net(x)
+    shape = work.shape[-1:] + work.shape[:-1] if len(work.shape) == 3 else work.shape
+    # On the device of shapes alone a recurrent layer shows the products that it is made of.
+    with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
+        net = network(work.layers, work.shape)
+        net(torch.zeros(work.batch_size, *shape))
     parameters = sum(parameter.numel() for parameter in net.parameters())
     return Contestant(work, turn, parameters, counter.get_total_flops() // 2, BIASES, trials)

@@ -1,6 +1,7 @@
 """Shared by libraries on JAX: a loss, an Optax optimizer, a loop over jitted steps."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ import optax
 import jaxnets as jn
 from experiments.benchmarks.work import Work
 
-OPTIMIZERS = {"adam": optax.adam, "sgd": optax.sgd}
+OPTIMIZERS = {"adam": optax.adam, "sgd": optax.sgd, "momentum": partial(optax.sgd, momentum=0.9)}
 
 
 def optimizer(work: Work, rate: Any = 1e-3) -> optax.GradientTransformation:

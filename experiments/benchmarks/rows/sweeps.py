@@ -45,9 +45,3 @@ ROWS = (
     _row("sweep-lenet", "Sweep of 16 LeNets, 20 steps", 16, lenet, 0, 3),
     _row("sweep-cnn", "Sweep of 8 CNNs, 5 steps", 8, cnn, 0, 3),
 )
-POPULATIONS = tuple(
-    Row(f"population-{trials}-{name}s", f"Population of {trials} {title}", "sweep", partial(sweep, trials, work),
-        PEERS_OF_SWEEPS, full=3, platform="gpu")
-    for name, title, work in (("mlp", "MLPs, 4 epochs", mlp), ("cnn", "CNNs, 5 steps", cnn))
-    for trials in (8, 32, 128, 512)
-)  # fmt: skip

@@ -11,7 +11,7 @@ from experiments.benchmarks.rows.row import LOOPED, OTHER_WAYS, OURS, SCANNED, M
 from experiments.benchmarks.work import Contestant, Work
 from jaxnets import models
 
-EVERYBODY = (*OTHER_WAYS, *PEERS)
+EVERYBODY = (*OTHER_WAYS, *(name for name in PEERS if name != "PyTorch, CUDA graphs"))
 COMPILED = tuple(name for name in EVERYBODY if name != "Keras")
 EAGER = tuple(name for name in COMPILED if name != "PyTorch, compiled")  # where compiling takes minutes or fails
 ON_JAX = ("Flax Linen", "Flax NNX", "Equinox", "Haiku")
@@ -115,11 +115,6 @@ def autoencoder() -> Work:
     return Work(networks.autoencoder(28, 32, 64), x, x, 64, net=partial(models.conv_autoencoder, (28, 28, 1)))
 
 
-def large() -> Work:
-    """Return ResNet-50 as it is trained on a GPU."""
-    return replace(resnet50(128, 4, 224), precision="bfloat16")
-
-
 ROWS = (
     Row("mlp", "MLP on digits, batch 32, epoch", "epoch", partial(epochs, mlp), EVERYBODY, full=15),
     Row("lenet", "LeNet-5, mnist5k, batch 64, epoch", "epoch", partial(epochs, lenet), EVERYBODY),
@@ -137,10 +132,6 @@ ROWS = (
     Row(
         "resnet50-16", "ResNet-50, 64×64, batch 16, step", "step", partial(steps, partial(resnet50, 16, 2)), EAGER,
         quick=0, full=5, platform="cpu",
-    ),
-    Row(
-        "resnet50-gpu", "ResNet-50, 224×224, batch 128, bfloat16, step", "step", partial(steps, large),
-        (SCANNED, "PyTorch", "PyTorch, compiled", "Flax Linen"), platform="gpu",
     ),
     Row(
         "lstm-gradient", "LSTM, B32 T128 D128 H256, gradient", "step", partial(steps, partial(gradient, "lstm")), EAGER

@@ -31,7 +31,11 @@ def test_passes_of_the_compiler_are_counted_as_well():
 
 
 @pytest.mark.parametrize(
-    "line", ["", "--full", "--full --only mlp lenet --allocators default --peers PyTorch Haiku --rounds 3"]
+    "line",
+    [
+        *("", "--full", "--full --only mlp lenet --allocators default --peers PyTorch Haiku --rounds 3"),
+        *("--gpu", "--gpu --tiny --only lstm-gpu --limit 90 --rounds 2"),
+    ],
 )
 def test_a_command_is_written_as_it_is_typed(line: str):
     assert " ".join(written(parser().parse_args([*line.split(), "--json", "own.json"]))) == line

@@ -19,7 +19,8 @@ MACHINE = {"system": "Linux on x86_64", "processor": "Some", "cores": 2, "platfo
 def turns(*seconds: float, flops: float = 1e9) -> dict[str, Any]:
     return {
         "made": 1.0, "first": 2.0, "memory": 3 * 2**20, "units": 2, "steps": 4, "trials": 1, "flops": flops,
-        "parameters": 5, "multiply_adds": 6, "precision": "float32", "seconds": list(seconds), "page_faults": 1234,
+        "products": flops, "examples": 8, "parameters": 5, "multiply_adds": 6, "precision": "float32",
+        "seconds": list(seconds), "page_faults": 1234,
     }  # fmt: skip
 
 
