@@ -12,7 +12,7 @@ from experiments.benchmarks.rows.row import LOOPED, OURS, SCANNED
 from experiments.benchmarks.timing import ratio
 
 Record = dict[str, Any]
-GROUPS = {"PyTorch": False, "JAX": True}  # whether its peers use JAX
+GROUPS = ("PyTorch", "JAX")
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,12 @@ def compared(record: Record, ours: str, peer: str) -> tuple[float, float, float]
 
 def verdict(row: str, record: Record, group: str) -> Verdict | None:
     """Return our time compared with a group; `None` if none of it took part."""
-    names = [name for name in record["contestants"] if name in PEERS and PEERS[name].jax == GROUPS[group]]
+    names = [name for name in record["contestants"] if name in PEERS and PEERS[name].group == group]
     if not names:
         return None
     best = min(names, key=lambda name: median(record, name))
     goal = GOALS.get(row, Goal())
-    aim = goal.jax if GROUPS[group] else goal.pytorch
+    aim = goal.jax if group == "JAX" else goal.pytorch
     return Verdict(row, record["title"], group, best, *compared(record, OURS, best), aim)
 
 

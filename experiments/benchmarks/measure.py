@@ -95,11 +95,12 @@ def prepared(name: str, make: Any) -> tuple[Contestant, float]:
 def counts(row: Row, contestant: Contestant, flops: dict[int, tuple[int, int]]) -> dict[str, Any]:
     """Return what a contestant's turn consists of; `flops` keeps what was counted, by the work's identity."""
     work = contestant.work
-    per = {"epoch": work.epochs, "step": work.steps, "trial": contestant.trials}.get(row.unit, 1)
+    per = {"epoch": work.epochs, "step": work.steps, "call": work.steps, "trial": contestant.trials}.get(row.unit, 1)
     if row.unit == "initialization":
         flops[id(work)] = 0, 0
     elif id(work) not in flops:  # most contestants of a row share their work
-        flops[id(work)] = ours.flops(work), 2 * ours.multiply_adds(work)
+        train = row.unit != "call"
+        flops[id(work)] = ours.flops(work, train=train), 2 * ours.multiply_adds(work, train=train)
     total, products = (contestant.trials * each for each in flops[id(work)])
     return {
         "units": per, "steps": work.steps, "trials": contestant.trials, "flops": total, "products": products,

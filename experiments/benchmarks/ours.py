@@ -1,5 +1,6 @@
 """Our contestants, as a user would write them: epochs of a program, a jitted step in a loop, `jn.sweeps.sweep`."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -61,6 +62,23 @@ def train(work: Work, *, scan: bool) -> Contestant:
     return _contestant(work, _epochs(work, program, state) if scan else _steps(work, state), state.params)
 
 
+def evaluate(work: Work, *, folded: bool) -> Contestant:
+    """Return our contestant that evaluates the network on each batch, with its batch norms folded or not."""
+    net = net_of(work)
+    params, state = net.init(jax.random.key(0), stepping.batch(work))
+    contestant = _contestant(work, lambda: None, params)
+    if folded:
+        net, params, state = jn.fold_batch_norm(net, params, state)
+    call = jax.jit(lambda params, state, x: net.apply(params, state, x)[0])
+    parts = jnp.split(jnp.asarray(work.x), work.steps)
+
+    def turn() -> None:
+        for part in parts:
+            jax.block_until_ready(call(params, state, part))
+
+    return replace(contestant, turn=turn)
+
+
 def sweep(work: Work, rates: np.ndarray, strategy: Strategy | None = None) -> Contestant:
     """Return our contestant of a sweep, a trial per rate, side by side or in turn; `sweep` chooses by default."""
 
@@ -87,15 +105,17 @@ def start(work: Work, *, jit: bool) -> Contestant:
     return _contestant(work, lambda: jax.block_until_ready(make(jax.random.key(0))), params)
 
 
-def flops(work: Work) -> int:
-    """Return the floating-point operations of a turn's gradients, used for all contestants."""
-    step = jn.inspect.flops(network(work.layers), stepping.batch(work), train_step=True)
+def flops(work: Work, *, train: bool = True) -> int:
+    """Return the floating-point operations of a turn's gradients, or outputs, used for all contestants."""
+    step = jn.inspect.flops(network(work.layers), stepping.batch(work), train_step=train)
     return work.epochs * step * len(work.x) // work.batch_size
 
 
-def multiply_adds(work: Work) -> int:
-    """Return the multiply-adds of a turn's gradients: of convolutions and matrix products, forward and back."""
+def multiply_adds(work: Work, *, train: bool = True) -> int:
+    """Return the multiply-adds of a turn's gradients, or outputs: of convolutions and matrix products."""
     net, x = network(work.layers), stepping.batch(work)
+    if not train:
+        return work.epochs * jn.inspect.multiply_adds(net, x) * len(work.x) // work.batch_size
 
     def gradient(made: Any, x: jax.Array) -> Any:
         params, state = made

@@ -27,7 +27,7 @@ count. "Memory" is the peak of a turn above what the process used before.
 Measure on your own machine, CPU or one GPU:
 
 ```bash
-pip install '.[experiments,data,benchmarks]' torch
+pip install '.[experiments,data,benchmarks]' torch onnxruntime onnxscript
 python -m experiments.benchmarks --quick                  # fewer rows and peers
 python -m experiments.benchmarks --full --json own.json   # everything, both allocators
 python -m experiments.benchmarks --gpu --json gpu.json    # the rows for a GPU, in at most nine minutes

@@ -1,8 +1,9 @@
 """The other libraries, a file each, written as their own documentation writes a training loop.
 
 Such a file turns each layer of `architecture.py` into the library's own, and has `train(work)`, which gives a
-contestant; some have `sweep(work, rates)`, which trains a network for each learning rate, and `start(work)`, which
-makes parameters. None is imported unless it takes part, and none has the library's own name, which would hide it.
+contestant; some have `sweep(work, rates)`, which trains a network for each learning rate, `start(work)`, which makes
+parameters, and `evaluate(work)`, which evaluates. None is imported unless it takes part, and none has the library's own
+name, which would hide it.
 """
 
 import importlib
@@ -21,7 +22,7 @@ class Peer:
     Attributes:
         file: of this folder.
         package: what must be installed.
-        options: given to `train` and `sweep`.
+        options: given to `train`, `sweep` and `evaluate`.
         jax: whether it uses JAX.
     """
 
@@ -29,6 +30,11 @@ class Peer:
     package: str
     options: dict[str, Any]
     jax: bool = True
+
+    @property
+    def group(self) -> str:
+        """With whom it is compared: "PyTorch", "JAX", or "" for nobody."""
+        return "JAX" if self.jax else {"torch": "PyTorch"}.get(self.package, "")
 
     @property
     def installed(self) -> bool:
@@ -50,4 +56,5 @@ PEERS = {
     "Equinox": Peer("in_equinox", "equinox", {}),
     "Haiku": Peer("in_haiku", "haiku", {}),
     "Keras": Peer("in_keras", "keras", {}),
+    "onnxruntime": Peer("in_onnxruntime", "onnxruntime", {}, jax=False),
 }

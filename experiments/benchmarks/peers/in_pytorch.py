@@ -90,7 +90,22 @@ def train(work: Work, *, mode: str | None) -> Contestant:
     """Return the contestant: eager if `mode` is `None`, else by `torch.compile` in that mode."""
     net, data = network(work.layers, work.shape), _data(work)
     epoch, generator = _trainer(work, net, mode), np.random.default_rng(0)
-    return _contestant(work, lambda: epoch(generator, *data, 1e-3))
+    return contestant(work, lambda: epoch(generator, *data, 1e-3))
+
+
+def evaluate(work: Work, *, mode: str | None) -> Contestant:
+    """Return a contestant that evaluates the network on each batch."""
+    net, (x, _) = network(work.layers, work.shape).to(DEVICE).eval(), _data(work)
+    forward: Any = net if mode is None else torch.compile(net, mode=mode)
+
+    @torch.inference_mode()
+    def turn() -> None:
+        for part in x.split(work.batch_size):
+            forward(part)
+        if DEVICE == "cuda":
+            torch.cuda.synchronize()
+
+    return contestant(work, turn)
 
 
 def sweep(work: Work, rates: np.ndarray, *, mode: str | None) -> Contestant:
@@ -101,7 +116,7 @@ def sweep(work: Work, rates: np.ndarray, *, mode: str | None) -> Contestant:
         for rate in rates:
             _trainer(work, network(work.layers, work.shape), mode)(generator, *data, float(rate))
 
-    return _contestant(work, turn, len(rates))
+    return contestant(work, turn, len(rates))
 
 
 def _trainer(work: Work, net: nn.Module, mode: str | None) -> Callable[..., None]:
@@ -142,7 +157,8 @@ def _lies_last(work: Work) -> bool:
     return DEVICE == "cuda" and len(work.shape) == 3
 
 
-def _contestant(work: Work, turn: Callable[[], None], trials: int = 1) -> Contestant:
+def contestant(work: Work, turn: Callable[[], None], trials: int = 1) -> Contestant:
+    """Return a contestant with its counts."""
     shape = work.shape[-1:] + work.shape[:-1] if len(work.shape) == 3 else work.shape
     # On the device of shapes alone a recurrent layer shows the products that it is made of.
     with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():

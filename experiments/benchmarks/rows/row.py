@@ -8,7 +8,7 @@ from experiments.benchmarks.work import Contestant
 
 OURS, SCANNED, LOOPED = "jaxnets", "jaxnets, scanned", "jaxnets, step by step"
 OTHER_WAYS = (SCANNED, LOOPED)  # variants of ours, in addition to the main one of a row
-Unit = Literal["epoch", "step", "sweep", "trial", "first step", "initialization"]
+Unit = Literal["epoch", "step", "sweep", "trial", "first step", "initialization", "call"]
 Makers = Mapping[str, Callable[[], Contestant]]
 
 
@@ -19,7 +19,7 @@ class Row:
     Attributes:
         name: in commands and files.
         title: in the report.
-        unit: what times are given for: an epoch, step or trial of a turn, or a whole turn.
+        unit: what times are given for: an epoch, step, trial or call of a turn, or a whole turn.
         makers: gives those who take part, as functions that make them ready, from the names of the peers asked for.
         peers: those who may be asked, ours written the other way among them.
         quick: how many turns count with `--quick`; 0 leaves the row out.

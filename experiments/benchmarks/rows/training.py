@@ -11,7 +11,7 @@ from experiments.benchmarks.rows.row import LOOPED, OTHER_WAYS, OURS, SCANNED, M
 from experiments.benchmarks.work import Contestant, Work
 from jaxnets import models
 
-EVERYBODY = (*OTHER_WAYS, *(name for name in PEERS if name != "PyTorch, CUDA graphs"))
+EVERYBODY = (*OTHER_WAYS, *(name for name in PEERS if name not in ("PyTorch, CUDA graphs", "onnxruntime")))
 COMPILED = tuple(name for name in EVERYBODY if name != "Keras")
 EAGER = tuple(name for name in COMPILED if name != "PyTorch, compiled")  # where compiling takes minutes or fails
 ON_JAX = ("Flax Linen", "Flax NNX", "Equinox", "Haiku")

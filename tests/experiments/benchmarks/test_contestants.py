@@ -28,7 +28,7 @@ WORKS = {
     "lstm": Work(networks.sequence("lstm", 5, 3), data.noise(4, 6, 2), data.classes(4, 3), 2),
     "gru": Work(networks.sequence("gru", 5), data.noise(4, 6, 2), data.noise(4, 6, 5), 2, "sgd"),
 }
-INSTALLED = [name for name, peer in PEERS.items() if peer.installed and not name.startswith("PyTorch, ")]
+INSTALLED = [name for name, peer in PEERS.items() if peer.installed and not name.startswith(("PyTorch, ", "onnx"))]
 
 
 @pytest.mark.parametrize("work", WORKS)
@@ -43,6 +43,22 @@ def test_everybody_builds_the_network_described(name: str, work: str):
     other = replace(made, work=replace(made.work, layers=(*made.work.layers, Dense(2))))
     with pytest.raises(ValueError, match=r"expects .* parameters, got"):
         other.check()
+
+
+def test_we_evaluate_every_batch_folded_and_not():
+    work = replace(WORKS["residual"], x=WORKS["residual"].x[:4])
+    for folded in (True, False):
+        made = ours.evaluate(work, folded=folded)
+        made.check()
+        made.turn()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in ("PyTorch", "onnxruntime") if PEERS[name].installed])
+def test_runtimes_evaluate_every_batch(name: str):
+    made = PEERS[name].call("evaluate", replace(WORKS["residual"], x=WORKS["residual"].x[:4]))
+    made.check()
+    made.turn()
 
 
 @pytest.mark.parametrize("name", INSTALLED)
