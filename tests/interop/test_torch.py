@@ -65,6 +65,10 @@ def equal(left: Any, right: Any) -> None:
 
 
 @each_counterpart
+@pytest.mark.slow_cases(
+    *("gru_3_both_ways_in_one", "lstm_2_both_ways", "rnn_2_both_ways", "lstm_1_both_ways", "gru_1_both_ways"),
+    *("rnn_1_both_ways", "lstm_2", "gru_2", "rnn_2", "random_1", "random_2", "random_4", "random_5"),
+)
 def test_outputs_and_gradients_are_those_of_pytorch_and_the_round_trip_is_lossless(counterpart: Counterpart):
     net, x = counterpart.ours(), counterpart.x
     tensors, said = start(counterpart)

@@ -111,6 +111,11 @@ ROWS = {("conv", name): row for name, row in CONV.items()} | {
 
 
 @pytest.mark.parametrize(("kind", "name"), ROWS)
+@pytest.mark.slow_cases(
+    *("conv-1d", "conv-2d_lenet", "conv-2d_strided", "conv-2d_same_strided", "conv-2d_1x1", "conv-2d_depthwise_twice"),
+    *("conv_transpose-1d", "conv_transpose-1d_long_output_padding", "conv_transpose-2d_dcgan"),
+    *("conv_transpose-2d_same_gaps", "conv_transpose-3d"),
+)
 def test_values_and_gradients_match_pytorch(kind: str, name: str):
     row = ROWS[kind, name]
     x, kernel = floats(*row.x), floats(*row.kernel, seed=1, scale=0.5)

@@ -86,12 +86,18 @@ def test_reductions_of_weighted_elements():
         "mean": (weights * errors).mean(1),
         "weighted mean": np.append(0, np.average(errors[1:], axis=1, weights=weights[1:])),
     }
+    pixels, labels, alike = floats(2, 3, 4, 5), integers(2, 3, 4, high=5), np.ones((2, 3, 4), np.float32)
+
+    @jax.jit
+    def program(p, weights, pixels):
+        found = {each: losses.weighted(losses.squared_error, each)(p, BITS, weights) for each in expected}  # type: ignore[arg-type]
+        by_pixel = losses.weighted(losses.cross_entropy)(pixels, labels, alike)
+        return found, by_pixel, losses.cross_entropy(pixels, labels)
+
+    found, by_pixel, plain = program(p, weights, pixels)
     for reduction, values in expected.items():
-        loss = losses.weighted(losses.squared_error, reduction)  # type: ignore[arg-type]
-        np.testing.assert_allclose(loss(p, BITS, weights), values, rtol=1e-5, err_msg=reduction)
-    pixels, labels, alike = floats(2, 3, 4, 5), integers(2, 3, 4, high=5), np.ones((2, 3, 4))
-    by_pixel = losses.weighted(losses.cross_entropy)(pixels, labels, alike)
-    np.testing.assert_allclose(by_pixel, losses.cross_entropy(pixels, labels), rtol=1e-5)
+        np.testing.assert_allclose(found[reduction], values, rtol=1e-5, err_msg=reduction)
+    np.testing.assert_allclose(by_pixel, plain, rtol=1e-5)
     with pytest.raises(jn.NetError, match=r"weighted\(huber\) expects reduction 'mean', .* got 'max'"):
         losses.weighted(losses.huber, "max")  # type: ignore[arg-type]
 

@@ -11,7 +11,7 @@ from jaxnets import models
 from tests.models import enumerated
 from tests.models.enumerated import assert_histogram, states
 from tests.once import once
-from tests.oracle import floats, integers
+from tests.oracle import floats, integers, variables
 
 KEY = jax.random.key(9)
 WIDTHS = (4, 3, 2)
@@ -185,7 +185,7 @@ def test_reconstruction_and_evaluation():
         (lambda: models.mean_field_learning((3, 2)).apply(PARAMS, {}, V), "needs the state 0, 1, 2, got none"),
         (
             lambda: models.mean_field_learning((3, 2), chains=2).apply(
-                PARAMS, models.mean_field_learning((3, 2), chains=2).init(KEY, V)[1], V, train=True
+                PARAMS, variables(models.mean_field_learning((3, 2), chains=2), V)[1], V, train=True
             ),
             "is random in training and needs a key",
         ),

@@ -102,6 +102,7 @@ def test_samples_have_the_mean_of_the_distribution():
     assert (np.abs(found.mean(0) - expected) < 5 * found.std(0) / 20_000**0.5).all()
 
 
+@pytest.mark.slow
 def test_a_stack_of_one_is_its_machine():
     params = enumerated.parameters(4, 3)
     layers, p, _ = enumerated.joint(params, 4, 3)

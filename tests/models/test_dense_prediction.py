@@ -103,6 +103,7 @@ def test_unet_of_the_paper_is_pytorchs():
     agree("models/unet_valid", net, floats(2, 44, 49, 1), lambda: torch_unet(1, 2, (4, 8, 16), 0, False))
 
 
+@pytest.mark.slow
 def test_unet_has_the_sizes_of_the_papers_figure():
     net = jn.models.unet(2, padding="VALID", batch_norm=False)
     assert out(net, 1, 572, 572, 1) == (1, 388, 388, 2)
@@ -188,7 +189,7 @@ def test_bilinear_kernel_keeps_channels_and_groups_apart():
 
 @pytest.mark.parametrize("heights", [(9, 14), range(8, 17)], ids=["some", "all"])
 @pytest.mark.parametrize("ceil", [False, True], ids=["floor", "ceil"])
-@pytest.mark.slow_cases("floor-all", "ceil-all")
+@pytest.mark.slow_cases("floor-all", "ceil-all", "floor-some")
 def test_fcn_gives_a_class_for_each_place_of_any_size(ceil: bool, heights: Iterable[int]):
     stages = {}
     for place in (1, 2, 3):

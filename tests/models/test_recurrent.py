@@ -136,6 +136,7 @@ CLASSIFIERS = [
 
 
 @pytest.mark.parametrize(("kind", "depth", "directions", "words"), CLASSIFIERS)
+@pytest.mark.slow_cases("lstm-2-2-True", "relu-2-1-False")
 def test_classifiers_agree_with_pytorch(kind, depth, directions, words):
     name = "rnn" if kind == "relu" else kind
     weights = drawn(name, kind, depth, directions) | head("", 4, HIDDEN * directions) | (table("") if words else {})
@@ -168,6 +169,7 @@ def test_classifiers_agree_with_pytorch(kind, depth, directions, words):
 
 
 @pytest.mark.parametrize(("kind", "depth", "tied"), [("lstm", 2, False), ("gru", 1, True)])
+@pytest.mark.slow_cases("lstm-2-False")
 def test_language_models_agree_with_pytorch(kind, depth, tied):
     """Through the loss of a language model: the mean over all tokens, the padding behind them left out."""
     width = HIDDEN if tied else WIDTH
@@ -201,6 +203,7 @@ def test_language_models_agree_with_pytorch(kind, depth, tied):
 
 
 @pytest.mark.parametrize(("kind", "depth"), [("lstm", 2), ("gru", 1)])
+@pytest.mark.slow_cases("lstm-2")
 def test_encoder_decoders_agree_with_pytorch(kind, depth):
     """Through the loss of teacher forcing, with sources and targets of unequal lengths."""
     weights = {
