@@ -103,7 +103,7 @@ RESNETS = {
 
 
 @pytest.mark.parametrize("name", RESNETS)
-@pytest.mark.slow_cases("resnet34", "resnet101", "resnet152", "resnet_cifar_56", "resnet_cifar_110")
+@pytest.mark.slow_cases("resnet34", "resnet50", "resnet101", "resnet152", "resnet_cifar_56", "resnet_cifar_110")
 def test_fields_of_resnets(name):
     """At 32 pixels the last stage of ResNet-152 has one unit, whose stride is still known."""
     make, side, layer, size = RESNETS[name]

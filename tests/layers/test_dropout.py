@@ -65,6 +65,7 @@ def test_draws_are_independent():
     data=st.data(),
     rate=st.floats(0.0, 0.999),
 )
+@pytest.mark.slow
 def test_values_shared_along_axes(shape, data, rate):
     axes = data.draw(st.lists(st.integers(-len(shape), len(shape) - 1), max_size=3))
     x = np.abs(floats(*shape)) + 1

@@ -51,6 +51,7 @@ LAYER_NORMS = {"last": (-1, (4, 3, 5)), "all": ((1, 2, 3), (3, 2, 3, 4)), "two":
 
 @both_precisions
 @pytest.mark.parametrize("name", LAYER_NORMS)
+@pytest.mark.slow_cases("last-float64", "all-float32", "two-float32")
 def test_layer_norm_agrees_with_torch(name, dtype):
     axis, shape = LAYER_NORMS[name]
     lengths = shape[-1:] if axis == -1 else shape[-len(axis) :]
@@ -66,6 +67,7 @@ GROUP_NORMS = {"one": (1, (3, 2, 3, 4)), "two": (2, (3, 2, 3, 4)), "instance": (
 
 @both_precisions
 @pytest.mark.parametrize("name", GROUP_NORMS)
+@pytest.mark.slow_cases("one-float32", "two-float64", "instance-float32", "flat-float32", "flat-float64")
 def test_group_norm_agrees_with_torch(name, dtype):
     groups, shape = GROUP_NORMS[name]
 

@@ -94,6 +94,7 @@ def test_a_padded_batch_equals_its_sequences_run_alone(name, lengths, seed):
 
 
 @each_net
+@pytest.mark.slow_cases("rnn", "last_reverse", "bidirectional_last")
 def test_padding_does_not_change_a_bit(name):
     params, y, carry = prepare(name)
     lengths, weights = np.array([0, 2, 4], np.int32), normal_like((y, carry), seed=5)

@@ -84,11 +84,12 @@ def test_lengths_may_come_with_either(lengths, where):
 
 def test_weights_apply_to_steps():
     outputs, weights = jnp.asarray(floats(2, 3)), jnp.array([[1.0, 2.0, 0.0], [0.5, 0.0, 0.0]])
-    values = losses.sequence(losses.squared_error)(outputs, jnp.zeros((2, 3)), weights)
+    loss = jax.jit(losses.sequence(losses.squared_error))
+    values = loss(outputs, jnp.zeros((2, 3)), weights)
     np.testing.assert_allclose(
         values, [(outputs[0, 0] ** 2 + 2 * outputs[0, 1] ** 2) / 3, outputs[1, 0] ** 2], rtol=1e-6
     )
-    padded = losses.sequence(losses.squared_error)(jn.Padded(outputs, jnp.array([1, 3])), jnp.zeros((2, 3)), weights)
+    padded = loss(jn.Padded(outputs, jnp.array([1, 3])), jnp.zeros((2, 3)), weights)
     np.testing.assert_allclose(padded, outputs[:, 0] ** 2, rtol=1e-6)
 
 

@@ -112,6 +112,7 @@ def test_the_chain_reaches_the_distribution():
     assert_histogram(np.concatenate(run(KEY), axis=1), P)
 
 
+@pytest.mark.slow
 def test_the_gradient_is_that_of_the_bound():
     """−∂/∂θ of the mean bound on log p(v): data at their means, and the model's moments by enumeration."""
     net = models.mean_field_learning(WIDTHS[1:], steps=20, chains=40_000, moves=40)

@@ -91,6 +91,7 @@ def tune(net, params, x, y, steps=60):
     ).params
 
 
+@pytest.mark.slow
 def test_samples_have_the_mean_of_the_distribution():
     """p(v) = Σ_h p(v|h) p(h), with p(h) that of the top machine, by enumeration."""
     bottom, top = enumerated.parameters(4, 3)["0"], enumerated.parameters(3, 5)["0"]

@@ -97,6 +97,7 @@ def published() -> Any:
     return Published()
 
 
+@pytest.mark.slow
 def test_googlenet_2014_follows_the_papers_table():
     """Up to inception (3b); the other blocks are the same function of the table, and differ by sizes alone."""
     layers = dict(jn.models.googlenet_2014().children)
@@ -105,6 +106,7 @@ def test_googlenet_2014_follows_the_papers_table():
     agree("models/googlenet_2014", net, floats(2, 48, 39, 3), published)
 
 
+@pytest.mark.slow
 def test_published_sizes_at_224():
     """The output sizes of table 1, and 4 × 4 × 512 and 4 × 4 × 528 in the heads (section 5)."""
     net = jn.models.googlenet_2014(auxiliary=True)

@@ -87,6 +87,7 @@ def test_the_chain_reaches_the_distribution():
     assert_histogram(run_chains("bernoulli"), enumerated.marginal(LAYERS, P))
 
 
+@pytest.mark.slow
 def test_the_chain_of_real_units_reaches_the_distribution():
     """p(v) is a mixture of a normal around a + h W for each h: means, and second moments."""
     v = run_chains("gaussian")

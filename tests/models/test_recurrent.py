@@ -136,7 +136,7 @@ CLASSIFIERS = [
 
 
 @pytest.mark.parametrize(("kind", "depth", "directions", "words"), CLASSIFIERS)
-@pytest.mark.slow_cases("lstm-2-2-True", "relu-2-1-False")
+@pytest.mark.slow_cases("lstm-2-2-True", "relu-2-1-False", "rnn-1-2-False")
 def test_classifiers_agree_with_pytorch(kind, depth, directions, words):
     name = "rnn" if kind == "relu" else kind
     weights = drawn(name, kind, depth, directions) | head("", 4, HIDDEN * directions) | (table("") if words else {})
@@ -303,6 +303,7 @@ def test_pieces_of_a_text_equal_the_whole():
     np.testing.assert_allclose(np.concatenate(pieces, 1), whole, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_tied_weights_start_at_the_size_of_logits():
     """The variance of a logit is Σ h² / H < 1, so that the cross entropy starts near log V."""
     net = jn.models.language_model(500, 64, cell=jn.rnn_cell, tie_weights=True)

@@ -36,7 +36,7 @@ SCANS: dict[str, Callable[..., Net]] = {
 
 # The golden trees of tests/models/test_every_model.py hold scanned networks of every kind too.
 @pytest.mark.parametrize("name", SCANS)
-@pytest.mark.slow_cases(*SCANS.keys() - {"resnet18", "resnet_cifar_a", "resnet_cifar_8"})
+@pytest.mark.slow_cases(*SCANS.keys() - {"resnet_cifar_a", "resnet_cifar_8"})
 def test_scanned_stages_have_the_parameters_of_unrolled_ones(name: str):
     make, key = SCANS[name], jax.random.key(0)
     short, long = make(scan=True), make()
