@@ -91,13 +91,13 @@ def test_written_out_network_is_the_same_function(name: str):
 
     def run(made, own):
         converted = written_out(made)
-        y, after = short.apply(*made, X, train=True)
+        y, after = short.apply(made[0], made[1], X, train=True)
         return {
             "short": (made, rolled(converted)),
             "long": (own, written_out(rolled(own))),
             "converted": converted,
             "outputs": (y, jn.to_unstacked(short, after)),
-            "outputs of long": long.apply(*converted, X, train=True),
+            "outputs of long": long.apply(converted[0], converted[1], X, train=True),
         }
 
     found = once(run, list(short.init(KEY, X)), list(long.init(KEY, X)))

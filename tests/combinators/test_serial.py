@@ -181,8 +181,10 @@ def test_ensemble_members_equal_networks_alone():
     started, own = net.init(KEY, X), [alone.init(key, X) for key in keys]
 
     def run(started, own):
-        members = [alone.apply(*each, X, key=key, train=True) for key, each in zip(keys, own, strict=True)]
-        return net.apply(*started, X, key=KEY, train=True), members
+        members = [
+            alone.apply(params, state, X, key=key, train=True) for key, (params, state) in zip(keys, own, strict=True)
+        ]
+        return net.apply(started[0], started[1], X, key=KEY, train=True), members
 
     (y, after), members = once(run, started, own)
     assert y.shape == (4, 4, 3)

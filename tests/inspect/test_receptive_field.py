@@ -317,7 +317,7 @@ NETS = {
 
 
 @pytest.mark.parametrize("name", NETS)
-@pytest.mark.slow_cases("nearest")
+@pytest.mark.slow_cases("resized")
 def test_intervals_are_the_support_of_the_gradient(name):
     net, x = NETS[name], floats(1, 8, 9, 1, seed=3).astype(np.float64)
     with jax.enable_x64(True):

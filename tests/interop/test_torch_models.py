@@ -87,7 +87,7 @@ CHECKED = [
 @pytest.mark.parametrize("peer", CHECKED, ids=str)
 @pytest.mark.slow_cases(
     *("vgg11_bn", "inception_v3", "googlenet", "resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d"),
-    *("wide_resnet50_2", "wide_resnet101_2", "alexnet", "resnet50", "timm_resnetv2_50"),
+    *("wide_resnet50_2", "wide_resnet101_2", "alexnet", "resnet18", "resnet50", "timm_resnetv2_50"),
 )
 def test_every_tensor_is_used_once_and_given_back(peer: Peer):
     net, x = peer.ours(), jax.ShapeDtypeStruct((1, peer.size, peer.size, 3), jnp.float32)

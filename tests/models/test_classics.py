@@ -85,6 +85,7 @@ def test_vgg11_bn_agrees_with_torchvision():
     assert_like_torch("vgg11_bn", net, make, x, flattened=flattened, train=True, dtype=np.float64)
 
 
+@pytest.mark.slow
 def test_alexnet_2012_agrees_with_the_paper_written_in_torch():
     net, x = models.alexnet_2012(7, hidden=24), 20 * floats(2, 83, 99, 3)  # large, so that responses are normalized
     make = partial(alexnet_of_the_paper, 24, 7, 2 * 256)

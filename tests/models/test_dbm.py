@@ -100,6 +100,7 @@ def test_the_bound_is_exact_without_a_second_layer():
     np.testing.assert_allclose(bound, likelihood, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_chain_reaches_the_distribution():
     @jax.jit
     def run(key):

@@ -27,7 +27,7 @@ large = pytest.mark.slow_cases(
     *("googlenet", "googlenet_heads", "googlenet_2014", "inception_v3", "inception_v3_heads"),
     *("resnet34", "resnet50", "resnet101", "resnet152", "resnet101_v1", "resnet152_v1"),
     *("resnext101_32x8d", "resnext101_64x4d", "wide_resnet50_2", "wide_resnet101_2"),
-    *("resnet34_v2", "resnet50_v2", "resnet101_v2", "resnet152_v2"),
+    *("resnet34_v2", "resnet50_v2", "resnet101_v2", "resnet152_v2", "resnet18_gray_10"),
     *("resnet_cifar_32", "resnet_cifar_44", "resnet_cifar_56", "resnet_cifar_110", "resnet_cifar_110_scan"),
     *("plain_cifar_110", "vgg13", "vgg13_bn", "vgg16_bn", "vgg19", "vgg19_bn"),
 )

@@ -167,7 +167,7 @@ LEAST: dict[str, tuple[Callable[[], jn.Net], int, str]] = {
 
 
 @pytest.mark.parametrize("name", LEAST)
-@pytest.mark.slow_cases("googlenet", "inception_v3", "inception_v3_heads", "googlenet_2014_heads")
+@pytest.mark.slow
 def test_the_least_image_is_taken(name: str):
     make, fits, _ = LEAST[name]
     jax.eval_shape(make().init, KEY, spec(fits))

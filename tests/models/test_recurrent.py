@@ -248,6 +248,7 @@ NETS = {
 
 
 @pytest.mark.parametrize("name", NETS)
+@pytest.mark.slow_cases("classifier")
 def test_padding_and_neighbors_change_nothing(name):
     """NaN, or tokens out of range, behind the end of a sequence: each example is what it is alone and cut."""
     net = NETS[name]()

@@ -137,7 +137,7 @@ def test_values_and_gradients_of_any_shape(kind, time, batch, data):
 
 
 @pytest.mark.parametrize("kind", ["rnn_relu", "lstm_no_bias", "gru"])
-@pytest.mark.slow_cases("lstm_no_bias", "gru")
+@pytest.mark.slow
 def test_gradients_by_one_argument_alone_and_the_hessian(kind):
     """What is not asked for is not computed, which must not change what is."""
     scan, cell = KINDS[kind]
