@@ -11,7 +11,7 @@ import optax
 import pytest
 
 import jaxnets as jn
-from tests.oracle import floats, integers
+from tests.oracle import floats, integers, variables
 
 KEY = jax.random.key(3)
 X = jnp.asarray(floats(4, 6))
@@ -42,15 +42,15 @@ def diamond(calls: list[str] | None = None) -> jn.Net:
 
 def test_a_graph_equals_its_parts_by_hand_in_the_order_named():
     net = diamond()
-    params, state = net.init(KEY, X)
+    params, state = variables(net, X, scale=0.3)
 
     def dense(name: str, x: Any) -> Any:
         return x @ params[name]["kernel"] + params[name]["bias"][None]
 
-    stem = dense("stem", X)
+    stem = dense("stem", np.asarray(X))
     both = dense("left", stem) + dense("right", stem)
-    by_hand = dense("out", jnp.concatenate([both, stem, X], axis=-1))
-    np.testing.assert_allclose(net.apply(params, state, X)[0], by_hand, atol=1e-6)
+    by_hand = dense("out", np.concatenate([both, stem, X], axis=-1))
+    np.testing.assert_allclose(jax.jit(net.apply)(params, state, X)[0], by_hand, atol=1e-6)
     assert sorted(params) == ["left", "out", "right", "stem"]
     serial = jn.serial(a=jn.dense(3), tanh=jnp.tanh, b=jn.dense(2))
     same = jn.graph(**serial.children)

@@ -10,6 +10,7 @@ import pytest
 
 import jaxnets as jn
 from jaxnets.core.net import spec
+from tests.once import once
 from tests.oracle import floats
 
 KEY = jax.random.key(3)
@@ -81,32 +82,46 @@ def assert_equal(left, right):
 @pytest.mark.slow_cases("stages", "two, and a name behind", "in one another")
 def test_written_out_network_is_the_same_function(name: str):
     short, long = (make() for make in PAIRS[name])
-    params, state = short.init(KEY, X)
-    params_long, state_long = jn.to_unstacked(short, params), jn.to_unstacked(short, state)
-    own_params, own_state = made = long.init(KEY, X)
-    assert spec((params_long, state_long)) == spec(made)
-    y, after = jax.jit(lambda p, s: short.apply(p, s, X, train=True))(params, state)
-    y_long, after_long = jax.jit(lambda p, s: long.apply(p, s, X, train=True))(params_long, state_long)
+
+    def written_out(trees):
+        return [jn.to_unstacked(short, tree) for tree in trees]
+
+    def rolled(trees):
+        return [jn.to_stacked(short, tree) for tree in trees]
+
+    def run(made, own):
+        converted = written_out(made)
+        y, after = short.apply(made[0], made[1], X, train=True)
+        return {
+            "short": (made, rolled(converted)),
+            "long": (own, written_out(rolled(own))),
+            "converted": converted,
+            "outputs": (y, jn.to_unstacked(short, after)),
+            "outputs of long": long.apply(converted[0], converted[1], X, train=True),
+        }
+
+    found = once(run, list(short.init(KEY, X)), list(long.init(KEY, X)))
+    assert spec(found["converted"]) == spec(found["long"][0])
+    (y, after), (y_long, after_long) = found["outputs"], found["outputs of long"]
     np.testing.assert_allclose(y, y_long, rtol=0, atol=2e-6 * np.abs(y_long).max())
-    unrolled = jn.to_unstacked(short, after)
-    assert jax.tree.structure(unrolled) == jax.tree.structure(after_long)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=2e-6), unrolled, after_long)
-    assert_equal(jn.to_stacked(short, params_long), params)
-    assert_equal(jn.to_stacked(short, state_long), state)
-    assert_equal(jn.to_unstacked(short, jn.to_stacked(short, own_params)), own_params)
-    assert_equal(jn.to_unstacked(short, jn.to_stacked(short, own_state)), own_state)
+    assert jax.tree.structure(after) == jax.tree.structure(after_long)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=2e-6), after, after_long)
+    for each in ("short", "long"):
+        assert_equal(*found[each])
 
 
 def test_conversion_can_be_traced_and_differentiated():
     short, long = (make() for make in PAIRS["at a position"])
-    params, state = short.init(KEY, X)
-    state_long = jn.to_unstacked(short, state)
 
     def loss(params, net, state):
         return net.apply(params, state, X, train=True)[0].sum()
 
-    direct = jax.grad(loss)(params, short, state)
-    through = jax.grad(lambda p: loss(jn.to_unstacked(short, p), long, state_long))(params)
+    def run(params, state):
+        direct = jax.grad(loss)(params, short, state)
+        written = jn.to_unstacked(short, state)
+        return direct, jax.grad(lambda p: loss(jn.to_unstacked(short, p), long, written))(params)
+
+    direct, through = once(run, *short.init(KEY, X))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-5), through, direct)
 
 

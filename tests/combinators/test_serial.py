@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 import jaxnets as jn
 from jaxnets.core.net import fold, spec
-from tests.oracle import floats
+from tests.once import once
+from tests.oracle import floats, variables
 
 KEY = jax.random.key(3)
 X = jnp.asarray(floats(4, 6))
@@ -35,7 +36,7 @@ def equal(left, right):
 def close(left, right):
     assert jax.tree.structure(left) == jax.tree.structure(right)
     for a, b in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=1e-6 * max(1.0, float(jnp.abs(b).max(initial=0.0))))
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-6 * max(1.0, float(np.abs(b).max(initial=0.0))))
 
 
 def noise() -> jn.Net:
@@ -145,11 +146,14 @@ def test_repeat_equals_serial_with_copied_parameters(train: bool):
 
         return jax.grad(loss, has_aux=True)(params)
 
-    grads, (y, after) = run(scanned, params, state)
-    own_grads, (own_y, own_after) = run(unrolled, jn.unstack(params), jn.unstack(state))
+    def both(params, state):
+        grads, (y, after) = run(scanned, params, state)
+        return (jn.unstack(grads), (y, jn.unstack(after))), run(unrolled, jn.unstack(params), jn.unstack(state))
+
+    (grads, (y, after)), (own_grads, (own_y, own_after)) = once(both, params, state)
     close(y, own_y)
-    close(jn.unstack(grads), own_grads)
-    equal(jn.unstack(after), own_after)
+    close(grads, own_grads)
+    equal(after, own_after)
 
 
 def test_stack_and_unstack_are_inverse():
@@ -173,13 +177,19 @@ def test_compile_size_of_repeat_does_not_grow():
 def test_ensemble_members_equal_networks_alone():
     net = jn.ensemble(jn.serial(fc=jn.dense(3), noise=noise()), 4)
     alone = jn.serial(fc=jn.dense(3), noise=noise())
-    params, state = net.init(KEY, X)
-    y, after = net.apply(params, state, X, key=KEY, train=True)
+    keys = [fold(KEY, str(k)) for k in range(4)]
+    started, own = net.init(KEY, X), [alone.init(key, X) for key in keys]
+
+    def run(started, own):
+        members = [
+            alone.apply(params, state, X, key=key, train=True) for key, (params, state) in zip(keys, own, strict=True)
+        ]
+        return net.apply(started[0], started[1], X, key=KEY, train=True), members
+
+    (y, after), members = once(run, started, own)
     assert y.shape == (4, 4, 3)
-    for k in range(4):
-        own_params, own_state = alone.init(fold(KEY, str(k)), X)
-        own_y, own_after = alone.apply(own_params, own_state, X, key=fold(KEY, str(k)), train=True)
-        equal(jax.tree.map(lambda leaf, k=k: leaf[k], params), own_params)
+    for k, (own_y, own_after) in enumerate(members):
+        equal(jax.tree.map(lambda leaf, k=k: leaf[k], started[0]), own[k][0])
         close(y[:, k], own_y)
         equal(jax.tree.map(lambda leaf, k=k: leaf[k], after), own_after)
 
@@ -209,13 +219,13 @@ def test_cast_computes_low_and_keeps_parameters_high():
         return x
 
     net = jn.cast(jn.serial(jn.dense(5), spy, jn.dense(2)), jn.Policy(jnp.float32, jnp.bfloat16, jnp.float32))
-    params, state = net.init(KEY, X)
+    params, state = jax.eval_shape(net.init, KEY, X)
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(jnp.float32)}
     seen.clear()
-    grads = jax.grad(lambda p: net.apply(p, state, X)[0].sum())(params)
+    grads = jax.eval_shape(jax.grad(lambda p: net.apply(p, state, X)[0].sum()), params)
     assert seen == [jnp.bfloat16]
     assert {leaf.dtype for leaf in jax.tree.leaves(grads)} == {jnp.dtype(jnp.float32)}
-    low = jn.cast(jn.dense(2), jn.Policy(jnp.bfloat16, jnp.bfloat16, jnp.bfloat16)).init(KEY, X)[0]
+    low = jax.eval_shape(jn.cast(jn.dense(2), jn.Policy(jnp.bfloat16, jnp.bfloat16, jnp.bfloat16)).init, KEY, X)[0]
     assert low["kernel"].dtype == jnp.bfloat16
 
 
@@ -301,19 +311,26 @@ def test_nesting_does_not_change_values(kinds: list[str], width: int):
     nets = [make[kind]() for kind in kinds]
     x = jnp.asarray(floats(2, 3))
     flat = jn.serial(*nets)
-    params, state = flat.init(KEY, x)
-    for cut in range(1, len(nets)):
-        first = {str(k): params[str(k)] for k in range(cut) if str(k) in params}
-        second = {str(k - cut): params[str(k)] for k in range(cut, len(nets)) if str(k) in params}
-        nested = jn.serial(jn.serial(*nets[:cut]), jn.serial(*nets[cut:]))
-        tree = {name: own for name, own in (("0", first), ("1", second)) if own}
-        close(nested.apply(tree, {}, x)[0], flat.apply(params, state, x)[0])
+
+    def outputs(params):
+        found = []
+        for cut in range(1, len(nets)):
+            first = {str(k): params[str(k)] for k in range(cut) if str(k) in params}
+            second = {str(k - cut): params[str(k)] for k in range(cut, len(nets)) if str(k) in params}
+            nested = jn.serial(jn.serial(*nets[:cut]), jn.serial(*nets[cut:]))
+            tree = {name: own for name, own in (("0", first), ("1", second)) if own}
+            found.append(nested.apply(tree, {}, x)[0])
+        return found, flat.apply(params, {}, x)[0]
+
+    found, whole = once(outputs, variables(flat, x)[0])
+    for each in found:
+        close(each, whole)
 
 
 def test_a_residual_of_sequences_keeps_their_lengths():
     x = jn.Padded(floats(3, 4, 2), jnp.array([4, 1, 3]))
     net = jn.residual(jn.dense(2), jn.dense(2), jax.nn.relu)
-    params, state = net.init(KEY, x)
+    params, state = variables(net, x)
     y, _ = net.apply(params, state, x)
     alone, _ = net.apply(params, state, x.values)
     assert y.lengths.tolist() == [4, 1, 3]

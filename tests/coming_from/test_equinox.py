@@ -19,6 +19,7 @@ checks = Checks()
 
 @pytest.mark.promotes
 @pytest.mark.parametrize("there", ROWS)
+@pytest.mark.slow_cases("eqx.nn.LSTMCell(3, 4, key=key)")
 def test_row(there: str):
     checks[there](ROWS[there])
 

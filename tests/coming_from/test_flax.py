@@ -20,6 +20,7 @@ checks = Checks()
 
 @pytest.mark.promotes
 @pytest.mark.parametrize("there", ROWS)
+@pytest.mark.slow_cases("nn.RNN(nn.LSTMCell(4), return_carry=True)")
 def test_row(there: str):
     checks[there](ROWS[there])
 

@@ -19,7 +19,7 @@ checks = Checks()
 
 @pytest.mark.promotes
 @pytest.mark.parametrize("there", ROWS)
-@pytest.mark.slow_cases('nn.CTCLoss(reduction="none")')
+@pytest.mark.slow_cases('nn.CTCLoss(reduction="none")', "nn.LSTM(3, 4, batch_first=True)")
 def test_row(there: str):
     checks[there](ROWS[there])
 

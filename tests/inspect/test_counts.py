@@ -209,6 +209,14 @@ def test_shards_count_together():
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.slow_cases(
+    *("models/cnn", "models/encoder_decoder", "models/fcn_tiny", "models/gru", "models/landmarks_tiny"),
+    *("models/language_model", "models/lenet5_parts", "models/lenet5_smooth"),
+    *(f"recurrent/bidirectional{end}" for end in ("", "_last", "_stacked")),
+    *(f"recurrent/{name}" for name in ("carry_in", "carry_out", "carry_through", "cast", "dropout_padded", "gru")),
+    *(f"recurrent/{name}" for name in ("gru_reset_before", "last", "last_reverse", "lstm", "reverse", "stacked")),
+    *("recurrent/ensemble", "recurrent/repeat"),
+)
 def test_every_network_has_known_costs(case: Any):
     net = case.make()
     model = trace.model_of(net, case.x)

@@ -68,6 +68,7 @@ PUBLISHED = {
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.slow_cases("resnet_v1_101", "resnet_v1_152")
 def test_published_fields(name):
     """Araujo, Norris and Sim (2019), table 1. The size of the input does not matter."""
     net, size, stride, padding = PUBLISHED[name]
@@ -102,7 +103,7 @@ RESNETS = {
 
 
 @pytest.mark.parametrize("name", RESNETS)
-@pytest.mark.slow_cases("resnet101", "resnet_cifar_56")
+@pytest.mark.slow_cases("resnet34", "resnet50", "resnet101", "resnet152", "resnet_cifar_56", "resnet_cifar_110")
 def test_fields_of_resnets(name):
     """At 32 pixels the last stage of ResNet-152 has one unit, whose stride is still known."""
     make, side, layer, size = RESNETS[name]
@@ -316,6 +317,7 @@ NETS = {
 
 
 @pytest.mark.parametrize("name", NETS)
+@pytest.mark.slow_cases("resized")
 def test_intervals_are_the_support_of_the_gradient(name):
     net, x = NETS[name], floats(1, 8, 9, 1, seed=3).astype(np.float64)
     with jax.enable_x64(True):

@@ -126,6 +126,7 @@ def test_several_outputs_and_sequences():
     assert [row.output[0] for row in rows] == [(2, 7, 4), (2, 7, 2)]
 
 
+@pytest.mark.slow
 def test_receptive_fields_of_published_networks():
     fields = {row.path: row.receptive_field for row in jn.summary(jn.models.vgg16(), shaped(1, 224, 224, 3)).rows}
     vgg = {"features/0": 3, "features/4": 6, "features/9": 16, "features/16": 44, "features/23": 100}

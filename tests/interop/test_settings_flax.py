@@ -96,6 +96,9 @@ def test_what_the_message_says_makes_flaxs_outputs(name: str):
 @pytest.mark.promotes
 @pytest.mark.parametrize("padding", ["SAME", "VALID", 1, ((1, 2),)], ids=str)
 @pytest.mark.parametrize("sizes", [(3, 1, 1), (2, 3, 1), (4, 2, 1), (3, 2, 2)], ids=str)
+@pytest.mark.slow_cases(
+    *(f"{sizes}-{padding}" for sizes in ("(3, 1, 1)", "(4, 2, 1)") for padding in ("SAME", "VALID", "1"))
+)
 def test_a_transposed_convolution_of_flax_is_ours_with_the_padding_that_is_named(sizes, padding):
     window, stride, dilation = sizes
     turns = {"transpose_kernel": stride == 2}

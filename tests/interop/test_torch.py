@@ -65,6 +65,10 @@ def equal(left: Any, right: Any) -> None:
 
 
 @each_counterpart
+@pytest.mark.slow_cases(
+    *("gru_3_both_ways_in_one", "lstm_2_both_ways", "rnn_2_both_ways", "lstm_1_both_ways", "gru_1_both_ways"),
+    *("rnn_1_both_ways", "lstm_2", "gru_2", "rnn_2", "random_0", "random_1", "random_2", "random_4", "random_5"),
+)
 def test_outputs_and_gradients_are_those_of_pytorch_and_the_round_trip_is_lossless(counterpart: Counterpart):
     net, x = counterpart.ours(), counterpart.x
     tensors, said = start(counterpart)
@@ -88,6 +92,7 @@ def test_outputs_and_gradients_are_those_of_pytorch_and_the_round_trip_is_lossle
 
 
 @hypothesis.given(st.integers(6, 10**6))
+@pytest.mark.slow
 def test_the_round_trip_of_random_networks_is_lossless(seed: int):
     counterpart = counterparts.random(seed)
     net, x = counterpart.ours(), jax.ShapeDtypeStruct(counterpart.x.shape, jnp.float32)
@@ -109,6 +114,12 @@ NO_COUNTERPART = {
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.slow_cases(
+    *("models/cnn", "models/encoder_decoder", "models/gru", "models/lenet5_parts", "models/lenet5_smooth"),
+    *(f"recurrent/bidirectional{end}" for end in ("", "_carry", "_last")),
+    *(f"recurrent/{name}" for name in ("carry_in", "carry_out", "cast", "dropout", "dropout_padded", "last", "padded")),
+    *(f"recurrent/{name}" for name in ("gru", "last_reverse", "lstm", "reverse")),
+)
 def test_every_network_comes_back_to_the_bit_or_says_why_not(case: Case):
     net = case.make()
     params, state = draw(net, case.x)

@@ -79,6 +79,7 @@ CHECKED = [
     Peer("wide_resnet50_2", partial(models.wide_resnet50_2, scan=True)),
     Peer("wide_resnet101_2", partial(models.wide_resnet101_2, scan=True)),
     Peer("vgg11", models.vgg11, timm=True, rename=TIMM_VGG),
+    Peer("resnetv2_18", partial(models.resnet18_v2, scan=True), timm=True, rename=TIMM_RESNETV2),
     Peer("resnetv2_50", partial(models.resnet50_v2, scan=True), timm=True, rename=TIMM_RESNETV2),
 ]
 
@@ -86,7 +87,7 @@ CHECKED = [
 @pytest.mark.parametrize("peer", CHECKED, ids=str)
 @pytest.mark.slow_cases(
     *("vgg11_bn", "inception_v3", "googlenet", "resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d"),
-    *("wide_resnet50_2", "wide_resnet101_2"),
+    *("wide_resnet50_2", "wide_resnet101_2", "alexnet", "resnet18", "resnet50", "timm_resnetv2_50"),
 )
 def test_every_tensor_is_used_once_and_given_back(peer: Peer):
     net, x = peer.ours(), jax.ShapeDtypeStruct((1, peer.size, peer.size, 3), jnp.float32)
@@ -121,6 +122,7 @@ def test_timm_has_torchvisions_names_but_for_those_of_auxiliary_heads(name: str)
     ],
     ids=["lenet5", "alexnet", "vgg11_bn"],
 )
+@pytest.mark.slow_cases("vgg11_bn")
 def test_values_are_those_of_a_conversion_that_is_told_what_was_flattened(net, size, channels, flattened):
     x = jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32)
     drawn = weights.draw(net, x)

@@ -1,5 +1,6 @@
 """How the tests of layers call a net and compare what it gives."""
 
+import functools
 from typing import Any
 
 import jax
@@ -21,10 +22,14 @@ def near(actual: Any, expected: Any, tolerance: float = 1e-5) -> None:
     np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * max(1.0, float(np.max(np.abs(b), initial=0.0))))
 
 
+@functools.lru_cache(maxsize=32)
+def _applied(net: Net, train: bool) -> Any:
+    return jax.jit(lambda params, state, x, key: net.apply(params, state, x, key=key, train=train))
+
+
 def call(net: Net, params: Any, state: Any, x: Any, *, key: Any = None, train: bool = False) -> tuple[Any, Any]:
     """Apply a net under `jit`: one compilation for a new shape instead of one for each operation."""
-    run = jax.jit(lambda params, state, x, key: net.apply(params, state, x, key=key, train=train))
-    return run(params, state, jax.tree.map(jnp.asarray, x), key)
+    return _applied(net, train)(params, state, jax.tree.map(jnp.asarray, x), key)
 
 
 def pull(net: Net, params: Any, state: Any, x: Any, g: Any, *, key: Any = None, train: bool = False) -> dict[str, Any]:

@@ -60,6 +60,7 @@ def torch_batch_norm(shape):
 
 @pytest.mark.parametrize("rank", SHAPES)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.slow_cases("float32-2", "float32-4", "float64-1", "float64-3", "float64-4")
 def test_agrees_with_torch_after_twenty_steps(rank, dtype):
     shape = SHAPES[rank]
     expected = witness(f"layers/batch_norm_{rank}", lambda: torch_batch_norm(shape))
@@ -211,6 +212,7 @@ def test_traced_decay_and_epsilon():
 @pytest.mark.parametrize("traced", [False, True])
 @pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize("inner", [(), (2,)])
+@pytest.mark.slow_cases("inner0-False-False", "inner1-False-False", "inner1-True-False")
 def test_padding_does_not_count(traced, train, inner):
     """The real steps of padded sequences have the outputs that they have as one flat batch, whatever the padding."""
     lengths, c = np.array([3, 0, 1, 4], np.int32), 2

@@ -77,10 +77,15 @@ def test_a_step_equals_its_formula_in_numpy(name, batch, width, features, seed):
             return jax.tree.map(lambda leaf: floats(*leaf.shape, seed=seed + 1).astype(float), tree)
 
         params = numbers(jax.eval_shape(cell.init, KEY, x))
-        zeros = cell.initial_carry(batch, jnp.float64)
-        step = jax.jit(cell.step)
-        for start in (jax.tree.map(np.asarray, zeros), numbers(zeros)):
-            got, want = step(params, start, x), reference(params, start, x)
+        drawn = numbers(jax.eval_shape(lambda: cell.initial_carry(batch, jnp.float64)))
+
+        @jax.jit
+        def steps(params, drawn, x):
+            starts = cell.initial_carry(batch, jnp.float64), drawn
+            return [(start, cell.step(params, start, x)) for start in starts]
+
+        for start, got in steps(params, drawn, x):
+            want = reference(params, jax.tree.map(np.asarray, start), x)
             assert jax.tree.structure(got) == jax.tree.structure(want)
             for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
                 assert a.dtype == jnp.float64

@@ -76,6 +76,7 @@ def test_padding_reaches_no_gradient():
     net = jn.dense(2)
     params, state = net.init(KEY, x)
 
+    @jax.jit
     def run(values):
         y, back = jax.vjp(
             lambda p, v: net.apply(p, state, jn.Padded(v, lengths))[0].zeroed(), params, jnp.asarray(values)

@@ -20,6 +20,7 @@ RESPONSES = {
 
 @both_precisions
 @pytest.mark.parametrize("name", RESPONSES)
+@pytest.mark.slow_cases("odd-float64", "even-float32", "two-float64", "wide-float32", "wide-float64", "one-float64")
 def test_agrees_with_torch(name, dtype):
     size, shape = RESPONSES[name]
 

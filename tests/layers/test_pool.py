@@ -145,6 +145,11 @@ ROWS = {
 
 
 @pytest.mark.parametrize("name", ROWS)
+@pytest.mark.slow_cases(
+    *("max_1d", "max_2d", "max_2d_overlapping", "max_2d_ceil_small", "max_2d_ceil_dropped", "max_2d_long"),
+    *("avg_2d", "avg_2d_true", "avg_2d_ceil_true", "avg_2d_ceil_dropped", "avg_2d_long", "avg_3d"),
+    *("adaptive_2d_kept", "adaptive_3d"),
+)
 def test_values_and_gradients_match_pytorch(name: str):
     row = ROWS[name]
     x = integers(*row.x, high=3).astype(np.float32) if row.ties else floats(*row.x)  # few values, hence ties

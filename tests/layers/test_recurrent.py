@@ -1,5 +1,8 @@
 """Sequences: padding, carries handed on, dropout between cells, both directions, and what is refused."""
 
+import functools
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +14,7 @@ import jaxnets as jn
 from jaxnets import Padded
 from jaxnets.core.net import spec
 from tests.layers.near import call, near
-from tests.oracle import floats, integers, normal_like
+from tests.oracle import floats, integers, normal_like, variables
 
 KEY = jax.random.key(3)
 BATCH, TIME, WIDTH = 3, 4, 3
@@ -64,7 +67,7 @@ def same(left, right, tolerance):
 
 
 @each_net
-@pytest.mark.slow_cases(*(name for name in NETS if name not in ("rnn", "gru_reverse")))
+@pytest.mark.slow_cases(*(name for name in NETS if name != "gru_reverse"))
 @given(lengths=st.lists(st.integers(0, TIME), min_size=BATCH, max_size=BATCH), seed=st.integers(0, 99))
 def test_a_padded_batch_equals_its_sequences_run_alone(name, lengths, seed):
     params, y, carry = prepare(name)
@@ -91,6 +94,7 @@ def test_a_padded_batch_equals_its_sequences_run_alone(name, lengths, seed):
 
 
 @each_net
+@pytest.mark.slow_cases("rnn", "last_reverse", "bidirectional_last")
 def test_padding_does_not_change_a_bit(name):
     params, y, carry = prepare(name)
     lengths, weights = np.array([0, 2, 4], np.int32), normal_like((y, carry), seed=5)
@@ -100,30 +104,31 @@ def test_padding_does_not_change_a_bit(name):
         np.testing.assert_array_equal(a, b)
 
 
+@functools.cache
+def in_pieces(name, cuts):
+    """Return a jitted function for outputs and gradients of the pieces between cuts, each from the carry before it."""
+
+    def loss(params, x, lengths, last, weights):
+        ys = []
+        for start, stop in itertools.pairwise(cuts):
+            piece = Padded(x[:, start:stop], jnp.clip(lengths - start, 0, stop - start))
+            (out, last), _ = NETS[name].apply(params, {}, (piece, last))
+            ys.append(out.values)
+        outputs = jnp.concatenate(ys, 1), last
+        return sum(jax.tree.leaves(jax.tree.map(lambda a, b: (a * b).sum(), outputs, weights))), outputs
+
+    return jax.jit(jax.grad(loss, (0, 1), has_aux=True))
+
+
 @pytest.mark.parametrize("name", ["rnn", "stacked"])
 @settings(max_examples=6)
 @given(cut=st.integers(0, TIME), lengths=st.lists(st.integers(0, TIME), min_size=BATCH, max_size=BATCH))
 @pytest.mark.slow_cases("stacked")
 def test_two_pieces_with_the_carry_passed_on_equal_the_whole(name, cut, lengths):
     params, y, carry = prepare(name)
-    lengths = np.array(lengths, np.int32)
     weights = normal_like((y, carry), seed=5)
-
-    @jax.jit
-    def both(params, x, lengths):
-        def loss(params, x, pieces):
-            ys, last = [], carry
-            for start, stop in pieces:
-                piece = Padded(x[:, start:stop], jnp.clip(lengths - start, 0, stop - start))
-                (out, last), _ = NETS[name].apply(params, {}, (piece, last))
-                ys.append(out.values)
-            outputs = jnp.concatenate(ys, 1), last
-            return sum(jax.tree.leaves(jax.tree.map(lambda a, b: (a * b).sum(), outputs, weights))), outputs
-
-        run = jax.grad(loss, (0, 1), has_aux=True)
-        return run(params, x, [(0, TIME)]), run(params, x, [(0, cut), (cut, TIME)])
-
-    whole, pieces = both(params, X, lengths)
+    given = params, X, np.array(lengths, np.int32), carry, weights
+    whole, pieces = (in_pieces(name, cuts)(*given) for cuts in ((0, TIME), (0, cut, TIME)))
     same(pieces, whole, 2e-6)
 
 
@@ -140,7 +145,7 @@ def test_no_carry_starts_from_the_cells_own():
 def test_short_sequences_and_small_batches(name, shape):
     net, x = NETS[name], floats(*shape, WIDTH)
     params, y, _ = prepare(name)
-    (out, last), _ = net.apply(params, {}, x)
+    (out, last), _ = call(net, params, {}, x)
     assert out.shape == (shape[0], *y.shape[1:]) if y.ndim == 2 else (*shape, y.shape[-1])
     if shape[1] == 0:
         assert not any(np.any(leaf) for leaf in jax.tree.leaves((out, last)))
@@ -205,33 +210,45 @@ def test_dropout_is_between_cells_and_new_at_every_step():
 
 def test_a_rate_may_be_traced_and_a_rate_of_zero_needs_no_key():
     cells = jn.rnn_cell(3), jn.rnn_cell(2)
-    params, _ = jn.recurrent(*cells).init(KEY, X)
-    same(
-        jn.recurrent(*cells, dropout=0.0).apply(params, {}, X, train=True)[0],
-        jn.recurrent(*cells, dropout=0.5).apply(params, {}, X)[0],
-        0.0,
-    )
+    params, _ = variables(jn.recurrent(*cells), X)
 
-    def run(rate):
-        return jn.recurrent(*cells, dropout=rate).apply(params, {}, X, key=KEY, train=True)[0]
+    @jax.jit
+    def program(params, rates):
+        def run(rate):
+            return jn.recurrent(*cells, dropout=rate).apply(params, {}, X, key=KEY, train=True)[0]
 
-    together = jax.jit(jax.vmap(run))(jnp.array([0.25, 0.5]))
-    for k, rate in enumerate((0.25, 0.5)):
-        near(together[k], run(rate), 1e-6)
+        without, _ = jn.recurrent(*cells, dropout=0.0).apply(params, {}, X, train=True)
+        evaluated, _ = jn.recurrent(*cells, dropout=0.5).apply(params, {}, X)
+        return without, evaluated, jax.vmap(run)(rates), [run(0.25), run(0.5)]
+
+    without, evaluated, together, alone = program(params, jnp.array([0.25, 0.5]))
+    same(without, evaluated, 0.0)
+    for k in range(2):
+        near(together[k], alone[k], 1e-6)
 
 
 def test_bidirectional_equals_two_directions_concatenated():
     padded = Padded(X, np.array([4, 1, 3], np.int32))
     forward, backward = jn.gru_cell(2), jn.lstm_cell(2)
-    params, _ = jn.bidirectional(forward, backward).init(KEY, X)
+    params, _ = variables(jn.bidirectional(forward, backward), X)
+
+    @functools.partial(jax.jit, static_argnums=2)
+    def run(params, padded, sequences):
+        def values(net, params):
+            y = net.apply(params, {}, padded)[0]
+            return y.values if sequences else y
+
+        nets = [
+            jn.bidirectional(forward, backward, merge=merge, return_sequences=sequences)
+            for merge in ("concatenate", jnp.multiply)
+        ]
+        f = values(jn.recurrent(forward, return_sequences=sequences), params["forward"])
+        b = values(jn.recurrent(backward, return_sequences=sequences, reverse=True), params["backward"])
+        return [values(net, params) for net in nets], [jnp.concatenate([f, b], -1), f * b]
+
     for sequences in (True, False):
-        f, _ = call(jn.recurrent(forward, return_sequences=sequences), params["forward"], {}, padded)
-        b, _ = call(jn.recurrent(backward, return_sequences=sequences, reverse=True), params["backward"], {}, padded)
-        f, b = (f.values, b.values) if sequences else (f, b)
-        for merge, want in (("concatenate", jnp.concatenate([f, b], -1)), (jnp.multiply, f * b)):
-            net = jn.bidirectional(forward, backward, merge=merge, return_sequences=sequences)
-            y, _ = call(net, params, {}, padded)
-            near(y.values if sequences else y, want, 1e-6)
+        for found, want in zip(*run(params, padded, sequences), strict=True):
+            near(found, want, 1e-6)
 
 
 def test_directions_have_separate_parameters():
@@ -242,7 +259,7 @@ def test_directions_have_separate_parameters():
 def test_embedding_recurrence_and_output_ignore_padding():
     net = jn.serial(embed=jn.embed(9, 4), rnn=jn.bidirectional(jn.lstm_cell(3)), relu=jax.nn.relu, out=jn.dense(2))
     indices, lengths = integers(3, 5, high=9), np.array([5, 0, 2], np.int32)
-    params, state = net.init(KEY, Padded(indices, lengths))
+    params, state = variables(net, Padded(indices, lengths))
     behind = np.arange(5)[None] >= lengths[:, None]
     outputs = []
     for filler in (0, 8):
@@ -277,7 +294,7 @@ def test_a_custom_cell_runs_like_any_other():
 
 def test_a_cell_may_hold_a_traced_number():
     """A slope in an activation, mapped over and differentiated, leaves no tracer behind."""
-    params, _ = jn.recurrent(jn.rnn_cell(2)).init(KEY, X)
+    params, _ = variables(jn.recurrent(jn.rnn_cell(2)), X)
 
     def total(slope):
         cell = jn.rnn_cell(2, activation=lambda h: jnp.tanh(slope * h))
@@ -286,16 +303,17 @@ def test_a_cell_may_hold_a_traced_number():
     slopes = jnp.array([0.5, 1.0, 2.0])
     with jax.checking_leaks():
         values, slants = jax.jit(jax.vmap(jax.value_and_grad(total)))(slopes)
+    alone = jax.jit(total)
     for k, slope in enumerate(slopes):
-        near(values[k], total(slope))
-        near(slants[k], (total(slope + 1e-2) - total(slope - 1e-2)) / 2e-2, 1e-3)
+        near(values[k], alone(slope))
+        near(slants[k], (alone(slope + 1e-2) - alone(slope - 1e-2)) / 2e-2, 1e-3)
 
 
 @pytest.mark.parametrize("output", [jnp.float32, jnp.bfloat16])
 def test_mixed_precision_keeps_the_carries_dtypes(output):
     inner = jn.recurrent(jn.lstm_cell(3), jn.rnn_cell(2), return_carry=True)
     net, x = jn.cast(inner, jn.Policy(output=output)), Padded(X, np.array([4, 0, 2], np.int32))
-    params, state = net.init(KEY, x)
+    params, state = variables(net, x)
     (y, carry), _ = call(net, params, state, x)
     (again, _), _ = call(net, params, state, (x, carry))
     assert {leaf.dtype for leaf in jax.tree.leaves((y.values, again.values, carry))} == {jnp.dtype(output)}
@@ -346,13 +364,16 @@ def test_bidirectional_layers_equal_a_serial_with_carries_passed_on():
     chain = jn.serial(**{"0": both[0], "dropout1": jn.dropout(rate), "1": both[1]})
     params, _ = net.init(KEY, X)
     near(params, chain.init(KEY, X)[0], 0)
-    for train in (False, True):
-        found, wanted = (each.apply(params, {}, X, key=KEY, train=train)[0] for each in (net, chain))
+    runs = [(each, train) for train in (False, True) for each in (net, chain)]
+    outputs = jax.jit(lambda params: [each.apply(params, {}, X, key=KEY, train=train)[0] for each, train in runs])(
+        params
+    )
+    for found, wanted in (outputs[:2], outputs[2:]):
         near(found, wanted, 1e-6)
     with pytest.raises(jn.NetError, match=r"rnn: bidirectional\(.*\) is random in training and needs a key"):
         jn.serial(rnn=net).apply({"rnn": params}, {}, X, train=True)
     net = jn.bidirectional(cell, layers=2, return_carry=True)
-    (_, carry), _ = net.apply(params, {}, X)
+    (_, carry), _ = jax.eval_shape(net.apply, params, {}, X)
     assert jax.tree.map(jnp.shape, carry) == (((BATCH, 2),) * 2,) * 2
     with pytest.raises(
         jn.NetError, match=r"expects the carry \(\(\(3, 2\), \(3, 2\)\), \(\(3, 2\), .*got \(\(3, 2\), "

@@ -138,6 +138,7 @@ def by_jaxnets(kind, depth, directions):
 
 
 @pytest.mark.parametrize(("kind", "depth", "directions"), ROWS)
+@pytest.mark.slow_cases("rnn-2-1", "lstm-2-1", "gru-2-1", "rnn-1-2", "lstm-2-2")
 def test_outputs_carries_and_gradients_agree_with_packed_sequences(kind, depth, directions):
     want = witness(f"recurrent/{kind}_{depth}_{directions}", lambda: by_torch(kind, depth, directions))
     with jax.enable_x64(True):

@@ -15,6 +15,9 @@ from tests.oracle import witness
 GENERATIVE = {"negative_elbo", "gaussian_kl", "energy_gap"}  # of several outputs: tests/losses/test_generative.py
 
 each_row = pytest.mark.parametrize("row", ROWS, ids=str)
+another_option = pytest.mark.slow_cases(  # of a loss that another row has
+    *("squared_error_vector", "half_squared_error", "negative_log_likelihood_soft", "focal_below_one", "margin_below_0")
+)
 
 
 def everything_by_torch():
@@ -118,6 +121,7 @@ def in_float64(name: str) -> dict[str, Any]:
 
 
 @each_row
+@another_option
 def test_values_and_gradients_match_torch(row: Row, torch_says):
     found = in_float32(row.name)
     assert found["values"].shape == row.outputs.shape[:1]
@@ -127,6 +131,7 @@ def test_values_and_gradients_match_torch(row: Row, torch_says):
 
 
 @each_row
+@another_option
 def test_precision_is_float32_or_wider(row: Row):
     found, wide = in_float32(row.name), in_float64(row.name)["values"]
     assert [found[each].dtype for each in ("values", "of bfloat16")] == [np.float32] * 2
@@ -139,6 +144,7 @@ def test_precision_is_float32_or_wider(row: Row):
 
 
 @each_row
+@another_option
 def test_vmap_over_options_equals_a_loop(row: Row):
     found = in_float32(row.name)
     for together, alone in zip(found["trials together"], found["trials in a loop"], strict=True):
@@ -146,12 +152,14 @@ def test_vmap_over_options_equals_a_loop(row: Row):
 
 
 @each_row
+@another_option
 def test_examples_are_alone(row: Row):
     found = in_float32(row.name)
     np.testing.assert_allclose(found["one by one"], found["values"], rtol=1e-6)
 
 
 @each_row
+@another_option
 def test_finite_at_extreme_outputs(row: Row):
     """Such as 1e4 and -1e4 side by side, and nothing but zeros."""
     assert row.extreme or row.name == "squared_error_vector"
@@ -161,6 +169,7 @@ def test_finite_at_extreme_outputs(row: Row):
 
 
 @each_row
+@another_option
 def test_gradients_agree_with_finite_differences(row: Row):
     """Of outputs and of options, in forward and reverse mode."""
     found = in_float64(row.name)

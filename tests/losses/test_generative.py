@@ -73,6 +73,7 @@ def test_options_have_derivatives():
     with jax.enable_x64(True):
         wide = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), (OUTPUTS, TARGETS))
 
+        @jax.jit
         def loss(beta, variance):
             return losses.negative_elbo(*wide, beta=beta, variance=variance, likelihood="gaussian")
 
@@ -82,10 +83,10 @@ def test_options_have_derivatives():
 def test_precision_is_float32_or_wider():
     half = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.bfloat16), OUTPUTS)
     raised = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), half)
-    for loss in LOSSES.values():
-        values = loss(half, jnp.asarray(TARGETS))
+    both = jax.jit(lambda *given: [[loss(each, TARGETS) for loss in LOSSES.values()] for each in given])
+    for values, wide in zip(*both(half, raised), strict=True):
         assert values.dtype == jnp.float32
-        np.testing.assert_array_equal(values, loss(raised, jnp.asarray(TARGETS)))
+        np.testing.assert_array_equal(values, wide)
     assert losses.energy_gap({"energy_gap": jnp.ones(2, jnp.bfloat16)}).dtype == jnp.float32
 
 
@@ -97,14 +98,20 @@ def test_a_code_that_is_the_prior_costs_nothing():
 
 
 def test_it_trains_and_reports_by_name():
-    total, parts = jn.objective(partial(losses.negative_elbo, beta=2.0))(
-        {}, jax.tree.map(jnp.asarray, OUTPUTS), jnp.asarray(TARGETS), jnp.array([1.0, 1.0, 0.0, 0.0])
-    )
     first = jax.tree.map(lambda leaf: leaf[:2], (OUTPUTS, TARGETS))
-    np.testing.assert_allclose(total, losses.negative_elbo(*first, beta=2.0).mean(), rtol=1e-6)
+
+    @jax.jit
+    def run(outputs, targets):
+        total, parts = jn.objective(partial(losses.negative_elbo, beta=2.0))(
+            {}, outputs, targets, jnp.array([1.0, 1.0, 0.0, 0.0])
+        )
+        kl = jn.metrics.mean(losses.gaussian_kl)(outputs, targets)
+        return total, parts, kl, losses.negative_elbo(*first, beta=2.0).mean(), losses.gaussian_kl(CODE).mean()
+
+    total, parts, kl, of_first, of_code = run(OUTPUTS, TARGETS)
+    np.testing.assert_allclose(total, of_first, rtol=1e-6)
     assert list(parts) == ["negative_elbo"]
-    kl = jn.metrics.mean(losses.gaussian_kl)(OUTPUTS, TARGETS)
-    np.testing.assert_allclose(kl, losses.gaussian_kl(CODE).mean(), rtol=1e-6)
+    np.testing.assert_allclose(kl, of_code, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,7 @@ def test_values_and_gradients_are_torchs(name):
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (7, 2, 3), (32, 17, 4), (5, 1), (3, 4, 5, 2)])
+@pytest.mark.slow_cases("shape1", "shape2", "shape3")
 def test_any_size_comes_back(shape):
     x = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
     for net in (models.autoencoder(shape, (6,), 3), models.conv_autoencoder(shape, (4, 5, 6), 3)):

@@ -69,6 +69,7 @@ def assert_like_torch(name, net, make, x, *, flattened, train=False, dtype: Any 
         assert worst < (1e-5 if dtype is np.float32 else 1e-10), f"{what} differs by {worst:.1e} of its spread"
 
 
+@pytest.mark.slow
 def test_alexnet_agrees_with_torchvision():
     """On a small image that is not square, with a narrow classifier."""
     net, x = models.alexnet(7, hidden=24), floats(2, 72, 96, 3)
@@ -84,6 +85,7 @@ def test_vgg11_bn_agrees_with_torchvision():
     assert_like_torch("vgg11_bn", net, make, x, flattened=flattened, train=True, dtype=np.float64)
 
 
+@pytest.mark.slow
 def test_alexnet_2012_agrees_with_the_paper_written_in_torch():
     net, x = models.alexnet_2012(7, hidden=24), 20 * floats(2, 83, 99, 3)  # large, so that responses are normalized
     make = partial(alexnet_of_the_paper, 24, 7, 2 * 256)
@@ -134,6 +136,7 @@ def test_perceptron_learns_as_scikit_learn_does():
     np.testing.assert_array_equal(found[:, 0], judge.predict(x))
 
 
+@pytest.mark.slow
 def test_alexnet_2012_starts_as_published():
     net, x = models.alexnet_2012(5, hidden=6), jax.ShapeDtypeStruct((1, 67, 67, 3), jnp.float32)
 
@@ -150,29 +153,35 @@ def test_alexnet_2012_starts_as_published():
         assert abs(np.std(kernel) - 0.01) < 5 * 0.01 / (2 * kernel.size) ** 0.5
 
 
-def test_dropout_may_be_traced_and_stands_where_the_originals_have_it():
-    for make, places in (
-        (models.alexnet, {"classifier/0", "classifier/3"}),
-        (models.vgg11, {"classifier/2", "classifier/5"}),
-        (models.alexnet_2012, {"drop6", "drop7"}),
-        (partial(models.mlp, (5, 4), norm="layer"), {"drop1", "drop2"}),
-        (partial(models.cnn, (3,), hidden=(5, 4)), {"classifier/drop1", "classifier/drop2"}),
-    ):
-        x = jax.ShapeDtypeStruct((2, 67, 67, 1), jnp.float32)
-
-        def outputs(rate, x, make=make):
-            net = make(num_classes=3, dropout=rate)
-            params, state = net.init(jax.random.key(0), x)
-            return net.apply(params, state, x, key=jax.random.key(1), train=True)[0]
-
-        rates = jax.ShapeDtypeStruct((4,), jnp.float32)
-        assert jax.eval_shape(jax.vmap(outputs, (0, None)), rates, x).shape == (4, 2, 3)
-        net = make(num_classes=3, dropout=0.5)
-        for place in places:
-            assert net[place].label == "dropout(0.5)"
-        assert repr(net).count("dropout(0.5)") == len(places)
+DROPPED = {
+    "alexnet": (models.alexnet, {"classifier/0", "classifier/3"}),
+    "vgg11": (models.vgg11, {"classifier/2", "classifier/5"}),
+    "alexnet_2012": (models.alexnet_2012, {"drop6", "drop7"}),
+    "mlp": (partial(models.mlp, (5, 4), norm="layer"), {"drop1", "drop2"}),
+    "cnn": (partial(models.cnn, (3,), hidden=(5, 4)), {"classifier/drop1", "classifier/drop2"}),
+}
 
 
+@pytest.mark.parametrize("name", DROPPED)
+@pytest.mark.slow_cases("vgg11", "alexnet_2012")
+def test_dropout_may_be_traced_and_stands_where_the_originals_have_it(name: str):
+    make, places = DROPPED[name]
+    x = jax.ShapeDtypeStruct((2, 67, 67, 1), jnp.float32)
+
+    def outputs(rate, x):
+        net = make(num_classes=3, dropout=rate)
+        params, state = net.init(jax.random.key(0), x)
+        return net.apply(params, state, x, key=jax.random.key(1), train=True)[0]
+
+    rates = jax.ShapeDtypeStruct((4,), jnp.float32)
+    assert jax.eval_shape(jax.vmap(outputs, (0, None)), rates, x).shape == (4, 2, 3)
+    net = make(num_classes=3, dropout=0.5)
+    for place in places:
+        assert net[place].label == "dropout(0.5)"
+    assert repr(net).count("dropout(0.5)") == len(places)
+
+
+@pytest.mark.slow
 def test_any_size_has_the_same_parameters_where_features_are_pooled():
     for net, least in ((models.alexnet(), 63), (models.vgg13(batch_norm=True), 32)):
         specs = [

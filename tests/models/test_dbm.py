@@ -11,7 +11,7 @@ from jaxnets import models
 from tests.models import enumerated
 from tests.models.enumerated import assert_histogram, states
 from tests.once import once
-from tests.oracle import floats, integers
+from tests.oracle import floats, integers, variables
 
 KEY = jax.random.key(9)
 WIDTHS = (4, 3, 2)
@@ -100,6 +100,7 @@ def test_the_bound_is_exact_without_a_second_layer():
     np.testing.assert_allclose(bound, likelihood, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_chain_reaches_the_distribution():
     @jax.jit
     def run(key):
@@ -112,6 +113,7 @@ def test_the_chain_reaches_the_distribution():
     assert_histogram(np.concatenate(run(KEY), axis=1), P)
 
 
+@pytest.mark.slow
 def test_the_gradient_is_that_of_the_bound():
     """−∂/∂θ of the mean bound on log p(v): data at their means, and the model's moments by enumeration."""
     net = models.mean_field_learning(WIDTHS[1:], steps=20, chains=40_000, moves=40)
@@ -185,7 +187,7 @@ def test_reconstruction_and_evaluation():
         (lambda: models.mean_field_learning((3, 2)).apply(PARAMS, {}, V), "needs the state 0, 1, 2, got none"),
         (
             lambda: models.mean_field_learning((3, 2), chains=2).apply(
-                PARAMS, models.mean_field_learning((3, 2), chains=2).init(KEY, V)[1], V, train=True
+                PARAMS, variables(models.mean_field_learning((3, 2), chains=2), V)[1], V, train=True
             ),
             "is random in training and needs a key",
         ),

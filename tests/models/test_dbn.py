@@ -91,6 +91,7 @@ def tune(net, params, x, y, steps=60):
     ).params
 
 
+@pytest.mark.slow
 def test_samples_have_the_mean_of_the_distribution():
     """p(v) = Σ_h p(v|h) p(h), with p(h) that of the top machine, by enumeration."""
     bottom, top = enumerated.parameters(4, 3)["0"], enumerated.parameters(3, 5)["0"]
@@ -102,6 +103,7 @@ def test_samples_have_the_mean_of_the_distribution():
     assert (np.abs(found.mean(0) - expected) < 5 * found.std(0) / 20_000**0.5).all()
 
 
+@pytest.mark.slow
 def test_a_stack_of_one_is_its_machine():
     params = enumerated.parameters(4, 3)
     layers, p, _ = enumerated.joint(params, 4, 3)

@@ -103,6 +103,7 @@ def test_unet_of_the_paper_is_pytorchs():
     agree("models/unet_valid", net, floats(2, 44, 49, 1), lambda: torch_unet(1, 2, (4, 8, 16), 0, False))
 
 
+@pytest.mark.slow
 def test_unet_has_the_sizes_of_the_papers_figure():
     net = jn.models.unet(2, padding="VALID", batch_norm=False)
     assert out(net, 1, 572, 572, 1) == (1, 388, 388, 2)
@@ -162,7 +163,7 @@ def interpolated(scale: int) -> dict[str, np.ndarray]:
     return {"y": y.permute(0, 2, 3, 1).numpy()}
 
 
-@pytest.mark.parametrize("scale", [1, 2, 3, 8])
+@pytest.mark.parametrize("scale", [1, 2, 3, pytest.param(8, marks=pytest.mark.slow)])
 def test_upsampling_starts_as_pytorchs_bilinear_interpolation(scale: int):
     """Away from the border, where PyTorch repeats the edge and a transposed convolution has zeros beyond."""
     net = jn.models.fcn(2, jn.serial(jn.max_pool(1)), skips=(), stride=scale)["upscore"]
@@ -188,7 +189,7 @@ def test_bilinear_kernel_keeps_channels_and_groups_apart():
 
 @pytest.mark.parametrize("heights", [(9, 14), range(8, 17)], ids=["some", "all"])
 @pytest.mark.parametrize("ceil", [False, True], ids=["floor", "ceil"])
-@pytest.mark.slow_cases("floor-all", "ceil-all")
+@pytest.mark.slow_cases("floor-all", "ceil-all", "floor-some")
 def test_fcn_gives_a_class_for_each_place_of_any_size(ceil: bool, heights: Iterable[int]):
     stages = {}
     for place in (1, 2, 3):
@@ -199,6 +200,7 @@ def test_fcn_gives_a_class_for_each_place_of_any_size(ceil: bool, heights: Itera
             assert out(net, 1, height, 29 - height, 1) == (1, height, 29 - height, 3)
 
 
+@pytest.mark.slow
 def test_fcn_takes_a_classifiers_layers_and_weights():
     vgg = jn.models.vgg11()
     net, x = jn.models.fcn(21, vgg["features"], skips=("15", "10")), spec(1, 64, 70, 3)

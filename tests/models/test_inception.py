@@ -97,6 +97,7 @@ def published() -> Any:
     return Published()
 
 
+@pytest.mark.slow
 def test_googlenet_2014_follows_the_papers_table():
     """Up to inception (3b); the other blocks are the same function of the table, and differ by sizes alone."""
     layers = dict(jn.models.googlenet_2014().children)
@@ -105,6 +106,7 @@ def test_googlenet_2014_follows_the_papers_table():
     agree("models/googlenet_2014", net, floats(2, 48, 39, 3), published)
 
 
+@pytest.mark.slow
 def test_published_sizes_at_224():
     """The output sizes of table 1, and 4 × 4 × 512 and 4 × 4 × 528 in the heads (section 5)."""
     net = jn.models.googlenet_2014(auxiliary=True)
@@ -127,21 +129,30 @@ def test_published_sizes_at_224():
         assert outputs[layer] == ((1, size, size, channels),)
 
 
-def test_heads_read_where_the_paper_has_them():
+HEADS: dict[str, tuple[Callable[..., jn.Net], int, list[tuple[str, str, str]]]] = {
+    "googlenet": (
+        jn.models.googlenet,
+        64,
+        [("aux1", "inception4a", "inception4b"), ("aux2", "inception4d", "inception4e")],
+    ),
+    "inception_v3": (jn.models.inception_v3, 299, [("AuxLogits", "Mixed_6e", "Mixed_7a")]),
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.slow_cases("inception_v3")
+def test_heads_read_where_the_paper_has_them(name: str):
     """Of the layers that have the head's number of channels, the last before it is needed and the next is not."""
-    googlenet, inception = jn.models.googlenet(auxiliary=True), jn.models.inception_v3(auxiliary=True)
-    for net, size, head, last, following in (
-        (googlenet, 64, "aux1", "inception4a", "inception4b"),
-        (googlenet, 64, "aux2", "inception4d", "inception4e"),
-        (inception, 299, "AuxLogits", "Mixed_6e", "Mixed_7a"),
-    ):
-        params, state = jax.eval_shape(net.init, KEY, spec(size))  # JAX traces each net once
+    make, size, heads = HEADS[name]
+    net = make(10, auxiliary=True)
+    params, state = jax.eval_shape(net.init, KEY, spec(size))
+    for head, last, following in heads:
         cut = net.upto(head)
 
-        def without(name: str, cut: jn.Net = cut, params: Any = params, state: Any = state, size: int = size) -> Any:
+        def without(name: str, cut: jn.Net = cut) -> Any:
             return jax.eval_shape(cut.apply, {k: v for k, v in params.items() if k != name}, state, spec(size))[0]
 
-        assert without(following).shape == (1, 1000)
+        assert without(following).shape == (1, 10)
         with pytest.raises(jn.NetError, match=f"^{last}: .*missing parameters"):
             without(last)
 
@@ -156,13 +167,14 @@ LEAST: dict[str, tuple[Callable[[], jn.Net], int, str]] = {
 
 
 @pytest.mark.parametrize("name", LEAST)
-@pytest.mark.slow_cases("inception_v3", "inception_v3_heads", "googlenet_2014_heads")
+@pytest.mark.slow
 def test_the_least_image_is_taken(name: str):
     make, fits, _ = LEAST[name]
     jax.eval_shape(make().init, KEY, spec(fits))
 
 
 @pytest.mark.parametrize("name", LEAST)
+@pytest.mark.slow_cases("googlenet", "googlenet_2014_heads", "inception_v3_heads")
 def test_too_small_an_image_is_an_error_that_names_the_layer(name: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("jaxnets.core.net.DEEP", 10**9)  # how values are drawn takes time, and changes no error
     make, fits, layer = LEAST[name]
@@ -171,6 +183,7 @@ def test_too_small_an_image_is_an_error_that_names_the_layer(name: str, monkeypa
         jax.eval_shape(net.init, KEY, spec(fits - 1))
 
 
+@pytest.mark.slow
 def test_heads_ask_for_a_key_by_their_own_name():
     net = jn.models.googlenet(10, auxiliary=True, dropout=0.0)
     params, state = jax.eval_shape(net.init, KEY, spec(64))

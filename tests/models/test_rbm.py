@@ -87,6 +87,7 @@ def test_the_chain_reaches_the_distribution():
     assert_histogram(run_chains("bernoulli"), enumerated.marginal(LAYERS, P))
 
 
+@pytest.mark.slow
 def test_the_chain_of_real_units_reaches_the_distribution():
     """p(v) is a mixture of a normal around a + h W for each h: means, and second moments."""
     v = run_chains("gaussian")
@@ -115,7 +116,7 @@ def by_data(v, p):
     return {"kernel": (v * p[:, None]).T @ hidden(v), "bias": p @ hidden(v), "visible_bias": p @ v}
 
 
-@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("steps", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_the_gradient_is_that_of_contrastive_divergence(steps):
     """Its expectation is exact: the data through k transitions, all 16 states of them by enumeration."""
     everything = states(4)
@@ -131,6 +132,7 @@ def test_the_gradient_is_that_of_contrastive_divergence(steps):
     near(found, expected, 5 * 0.5 / len(many) ** 0.5)  # no entry varies by more than ½
 
 
+@pytest.mark.slow
 def test_many_steps_give_the_gradient_of_the_likelihood():
     data = np.full(len(V), 1 / len(V))
     model = enumerated.moments({"0": PARAMS}, LAYERS, P)["0"]

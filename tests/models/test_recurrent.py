@@ -136,6 +136,7 @@ CLASSIFIERS = [
 
 
 @pytest.mark.parametrize(("kind", "depth", "directions", "words"), CLASSIFIERS)
+@pytest.mark.slow_cases("lstm-2-2-True", "relu-2-1-False", "rnn-1-2-False")
 def test_classifiers_agree_with_pytorch(kind, depth, directions, words):
     name = "rnn" if kind == "relu" else kind
     weights = drawn(name, kind, depth, directions) | head("", 4, HIDDEN * directions) | (table("") if words else {})
@@ -168,6 +169,7 @@ def test_classifiers_agree_with_pytorch(kind, depth, directions, words):
 
 
 @pytest.mark.parametrize(("kind", "depth", "tied"), [("lstm", 2, False), ("gru", 1, True)])
+@pytest.mark.slow_cases("lstm-2-False")
 def test_language_models_agree_with_pytorch(kind, depth, tied):
     """Through the loss of a language model: the mean over all tokens, the padding behind them left out."""
     width = HIDDEN if tied else WIDTH
@@ -201,6 +203,7 @@ def test_language_models_agree_with_pytorch(kind, depth, tied):
 
 
 @pytest.mark.parametrize(("kind", "depth"), [("lstm", 2), ("gru", 1)])
+@pytest.mark.slow_cases("lstm-2")
 def test_encoder_decoders_agree_with_pytorch(kind, depth):
     """Through the loss of teacher forcing, with sources and targets of unequal lengths."""
     weights = {
@@ -245,6 +248,7 @@ NETS = {
 
 
 @pytest.mark.parametrize("name", NETS)
+@pytest.mark.slow_cases("classifier")
 def test_padding_and_neighbors_change_nothing(name):
     """NaN, or tokens out of range, behind the end of a sequence: each example is what it is alone and cut."""
     net = NETS[name]()
@@ -300,6 +304,7 @@ def test_pieces_of_a_text_equal_the_whole():
     np.testing.assert_allclose(np.concatenate(pieces, 1), whole, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_tied_weights_start_at_the_size_of_logits():
     """The variance of a logit is Σ h² / H < 1, so that the cross entropy starts near log V."""
     net = jn.models.language_model(500, 64, cell=jn.rnn_cell, tie_weights=True)

@@ -73,7 +73,7 @@ def fill(peer: Any, params: Any, state: Any, rename: Callable[[str], str]) -> di
 
 
 @pytest.mark.parametrize("name", NETS)
-@pytest.mark.slow_cases("resnext50_32x4d", "resnet50_v2", "resnet50")
+@pytest.mark.slow_cases("resnext50_32x4d", "resnet50_v2", "resnet50", "resnet50_v1")
 def test_logits_and_gradients_are_the_peers(name: str):
     make, make_peer, rename, gradients = NETS[name]
     net, short = make(10), make(10, scan=True)

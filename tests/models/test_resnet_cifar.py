@@ -53,7 +53,7 @@ def torch_cifar(params: Any, state: Any, x: np.ndarray, depth: int, shortcut: st
 
 
 @pytest.mark.parametrize("shortcut", ["A", "B", "C", None])
-@pytest.mark.slow_cases("A")
+@pytest.mark.slow_cases("A", "B", "None")
 def test_small_nets_are_the_papers(shortcut: Any):
     depth = 14 if shortcut == "B" else 8
     net = models.resnet_cifar(depth, shortcut=shortcut) if shortcut else models.plain_cifar(depth)

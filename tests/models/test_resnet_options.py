@@ -36,7 +36,7 @@ SCANS: dict[str, Callable[..., Net]] = {
 
 # The golden trees of tests/models/test_every_model.py hold scanned networks of every kind too.
 @pytest.mark.parametrize("name", SCANS)
-@pytest.mark.slow_cases(*SCANS.keys() - {"resnet18", "resnet34_v2", "resnet_cifar_a", "resnet_cifar_8"})
+@pytest.mark.slow_cases(*SCANS.keys() - {"resnet_cifar_a", "resnet_cifar_8"})
 def test_scanned_stages_have_the_parameters_of_unrolled_ones(name: str):
     make, key = SCANS[name], jax.random.key(0)
     short, long = make(scan=True), make()
@@ -138,6 +138,7 @@ ZEROED: dict[str, tuple[Callable[..., Net], str]] = {
 
 
 @pytest.mark.parametrize("name", ZEROED)
+@pytest.mark.slow_cases(*ZEROED.keys() - {"resnet18", "resnet50", "resnet_cifar", "resnet18_v2", "resnet50_v2"})
 def test_last_layers_start_at_zero_where_asked(name: str):
     make, path = ZEROED[name]
     layer, leaf = path.split("/")
@@ -197,7 +198,7 @@ def test_wrong_options_are_told(make: Callable[[], Net], message: str):
     [models.resnet18, models.resnet50_v2, lambda: models.resnet_cifar(8)],
     ids=["resnet18", "resnet50_v2", "resnet_cifar"],
 )
-@pytest.mark.slow_cases("resnet50_v2")
+@pytest.mark.slow_cases("resnet18", "resnet50_v2")
 def test_every_size_down_to_one_place_is_taken_and_none_is_told(make: Callable[[], Net]):
     net, key = make(), jax.random.key(0)
     for shape in ((2, 1, 1, 1), (2, 7, 40, 5)):

@@ -160,6 +160,7 @@ def test_derivatives_are_those_of_the_native_convolution(case):
         same(found[name], values, name)
 
 
+@pytest.mark.slow
 @jax.enable_x64(True)
 def test_groups_under_vmap():
     """Of x, of kernels, of both and of both twice: groups are batched apart from the others."""

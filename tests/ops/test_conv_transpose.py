@@ -66,7 +66,7 @@ DERIVED = {
 
 
 @pytest.mark.parametrize("name", DERIVED)
-@pytest.mark.slow_cases("groups")
+@pytest.mark.slow_cases("groups", "transposition")
 @jax.enable_x64(True)
 def test_every_derivative_is_that_of_the_transposition(name):
     window, *grid, groups = DERIVED[name]

@@ -42,6 +42,10 @@ MAXIMA = {
 
 @pytest.mark.parametrize("name", MAXIMA)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.slow_cases(
+    *("float32-max_pool", "float32-max_along channels", "float64-max_along rows", "float64-positive_part"),
+    "float64-max_along channels",
+)
 @jax.numpy_rank_promotion("allow")
 @jax.enable_x64(True)
 def test_gradients_behind_a_batch_norm(name, dtype):

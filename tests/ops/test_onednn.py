@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import jaxlib.version
 import numpy as np
+import pytest
 from jax import export
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
@@ -30,6 +31,7 @@ def gradient(x, kernel):
     return jax.grad(lambda *given: (convolve(*given) ** 2).sum(), (0, 1))(x, kernel)
 
 
+@pytest.mark.slow
 def test_this_version_of_jaxlib_computes_what_xla_does():
     if not PROVED:
         warnings.warn("oneDNN is not used here: run tests/ops/onednn_child.py, then list this jaxlib", stacklevel=1)

@@ -179,6 +179,7 @@ STEM = ((3, 3), (2, 2), ((1, 1), (1, 1)), (1, 1))  # as in ResNet
 
 
 @pytest.mark.parametrize("pool", [ops.max_pool, ops.avg_pool], ids=["max", "avg"])
+@pytest.mark.slow_cases("max")
 @jax.enable_x64(True)
 def test_derivatives_under_transformations_are_the_same(pool):
     def loss(x):

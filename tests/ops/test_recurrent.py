@@ -82,6 +82,7 @@ def everything(run, args, direction):
 
 @pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
 @jax.enable_x64(True)
+@pytest.mark.slow_cases("rnn")
 def test_values_and_gradients_of_members(kind):
     """Backwards, over sequences of several lengths."""
     scan, cell = KINDS[kind]
@@ -136,7 +137,7 @@ def test_values_and_gradients_of_any_shape(kind, time, batch, data):
 
 
 @pytest.mark.parametrize("kind", ["rnn_relu", "lstm_no_bias", "gru"])
-@pytest.mark.slow_cases("lstm_no_bias", "gru")
+@pytest.mark.slow
 def test_gradients_by_one_argument_alone_and_the_hessian(kind):
     """What is not asked for is not computed, which must not change what is."""
     scan, cell = KINDS[kind]
@@ -179,6 +180,7 @@ def test_large_gates_saturate():
 
 
 @pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
+@pytest.mark.slow_cases("rnn", "gru")
 def test_bfloat16_is_near_float32(kind):
     scan, cell = KINDS[kind]
     x = floats(6, 4, WIDTH)
