@@ -311,6 +311,7 @@ IMAGES, STEPS = (floats(4, 8, 8, 1), integers(4, high=3)), (floats(4, 5, 2), int
     ],
     ids=["products", "small", "large", "convolution", "recurrence"],
 )
+@pytest.mark.slow_cases("small", "recurrence")
 def test_a_cpu_knows_what_is_faster(net: jn.Net, data: Any, faster: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(strategy, "_measure_faster", None)  # nothing is measured
 
