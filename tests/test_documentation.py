@@ -21,14 +21,24 @@ PAGES = {
 }
 # Of the pages with code, the quick suite runs those that a user reads first.
 FIRST = ("README.md", "docs/index.md", "docs/serial.md", "docs/errors.md")
-# Packages whose examples draw networks of published size, train, search or decode: each compiles many programs.
+# Packages and modules whose examples compile many programs: they draw large networks, train, search or decode.
 LONG = (
+    "jaxnets.core.draws",
     "jaxnets.data.augment",
+    "jaxnets.data.class_balance",
     "jaxnets.decoding",
+    "jaxnets.layers.cells",
+    "jaxnets.layers.dropout",
+    "jaxnets.layers.norm",
+    "jaxnets.layers.recurrent",
+    "jaxnets.losses.wrappers",
+    "jaxnets.metrics.confusion",
     "jaxnets.models",
     "jaxnets.sweeps",
     "jaxnets.train.checkpoint",
     "jaxnets.train.debug",
+    "jaxnets.train.ema",
+    "jaxnets.train.optimizers",
     "jaxnets.train.pretrain",
 )
 BLOCK = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```[^\S\n]*$", re.MULTILINE | re.DOTALL)

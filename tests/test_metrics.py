@@ -34,6 +34,8 @@ CASES = {
     "mean_absolute_error": (metrics.mean_absolute_error, NUMBERS, TARGETS),
 }
 each_case = pytest.mark.parametrize("name", CASES)
+KINDS = ("accuracy", "f1", "perplexity", "r2")  # what they sum, and how, differs
+of_each_kind = pytest.mark.slow_cases(*(name for name in CASES if name not in KINDS))
 # Shared by the tests, which then compile each for few shapes.
 compiled = {name: (jax.jit(m.measure), jax.jit(m.merge), jax.jit(m.value)) for name, (m, *_) in CASES.items()}
 
@@ -69,6 +71,7 @@ def sklearn_says(name, weights):
 
 @pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["alike", "weighted"])
 @each_case
+@pytest.mark.slow_cases(*(f"{name}-alike" for name in CASES if name not in KINDS))
 def test_values_match_scikit_learn(name, weights):
     _, outputs, targets = CASES[name]
     value = whole(name, outputs, targets, weights)
@@ -110,6 +113,7 @@ def test_the_value_does_not_depend_on_the_batches(name, order, batch, weighted):
 
 
 @each_case
+@of_each_kind
 def test_no_data_is_the_neutral_element(name):
     _, outputs, targets = CASES[name]
     measure, merge, value = compiled[name]
@@ -122,7 +126,7 @@ def test_no_data_is_the_neutral_element(name):
 
 
 @each_case
-@pytest.mark.slow_cases(*(name for name in CASES if name not in ("f1", "perplexity", "r2")))  # each sums its own way
+@of_each_kind
 def test_sums_pass_through_scan_and_vmap(name):
     metric, outputs, targets = CASES[name]
 
@@ -143,6 +147,7 @@ def test_sums_pass_through_scan_and_vmap(name):
 
 
 @each_case
+@of_each_kind
 def test_sums_are_exact_up_to_a_trillion(name):
     """40 · 2³⁵ items of the same kind, and one more, which float32 would not notice."""
     metric, outputs, targets = CASES[name]
@@ -213,6 +218,7 @@ def test_traced_negative_weights_have_no_value(name):
         metric(outputs, targets, weights)
 
 
+@pytest.mark.slow
 def test_r2_does_not_cancel():
     """Around a mean of 1e4, in float32, merged from many parts; E[t²] - E[t]² would give noise."""
     rng = np.random.default_rng(0)

@@ -48,6 +48,7 @@ def test_rows_that_fill_up_do_not_count():
     np.testing.assert_array_equal(lost, [1.0, np.nan, np.nan])
 
 
+@pytest.mark.slow
 def test_classes_of_more_than_2_to_the_24_examples():
     y = np.zeros(2**24 + 2**22, np.int8)
     y[:5] = 1
