@@ -63,6 +63,7 @@ def order(size: int) -> Callable[..., Any]:
 
 @pytest.mark.parametrize("size", [3, 12, 50])
 @given(labels=st.lists(st.integers(0, 3), min_size=12, max_size=12), hidden=st.sets(st.integers(0, 10)))
+@pytest.mark.slow_cases("12")
 def test_each_class_equally_often_and_no_example_needlessly_twice(size: int, labels: list[int], hidden: set[int]):
     y, weights = np.array(labels), np.ones(12, np.float32)
     weights[list(hidden)] = 0

@@ -85,7 +85,7 @@ def test_a_logarithm_of_negative_numbers_is_named_with_what_it_got():
     outputs = cut(net, "fc", one, run)
     low, high = outputs.min(), outputs.max()
     assert jn.train.find_nonfinite(one, run) == (
-        "training stops at step 0 (epoch 1), where the loss is nan: the first value that is not finite is made in "
+        "stops at step 0 (epoch 1), where the loss is nan: the first value that is not finite is made in "
         f"block/log: the log of {low:.3g} … {high:.3g} gives nan; keep its operand where it is defined, as in "
         "log(jnp.maximum(x, 1e-6))"
     )

@@ -1,5 +1,6 @@
 """Programs that learn from a stream: the same as from arrays, and a run that goes on has the batches that are due."""
 
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,7 @@ def save(folder: Path, **given: Any) -> jn.train.Callback:
     return jn.train.checkpoint(folder, overhead=None, **given)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_to_the_same_bits_with_the_batches_that_are_due(regular, undisturbed, tmp_path):
     for epochs in (1, 3):
         with pytest.raises(Stop):
@@ -203,6 +205,14 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.raises(Stop):
         jn.train.run(small(stream(seed=3)), key=KEY, callbacks=[save(folder), stop_after(1)])
     return folder
+
+
+def test_a_small_run_goes_on_to_the_same_bits(saved, tmp_path):
+    folder = Path(shutil.copytree(saved, tmp_path / "run"))
+    about = storage.read(folder, 1).about["stream"]
+    assert about == {"position": 3, "seed": 3, "batch_size": 4, "examples": N, "shuffle": True}
+    found = jn.train.run(small(stream(seed=3)), key=KEY, callbacks=[save(folder)])
+    assert_same(found, jn.train.run(small(stream(seed=3)), key=KEY))
 
 
 @pytest.mark.slow
