@@ -15,7 +15,7 @@ import pytest
 from flax import nnx
 
 import jaxnets as jn
-from tests.oracle import floats, integers
+from tests.oracle import floats, integers, variables
 
 KEY = jax.random.key(0)
 IMAGE = jnp.asarray(floats(2, 8, 8, 3))
@@ -47,7 +47,8 @@ def init(layer: Callable[[], Any], x: Any) -> Callable[[], Any]:
 def apply(layer: Callable[[], Any], made_for: Any, x: Any, **options: Any) -> Callable[[], Any]:
     def run() -> Any:
         net = placed(layer())
-        return net.apply(*net.init(KEY, made_for), x, **options)
+        params, state = variables(net, made_for)
+        return net.apply(params, state, x, **options)
 
     return run
 
@@ -57,7 +58,7 @@ def given(layer: Callable[[], Any], change: Callable[[dict], dict], x: Any) -> C
 
     def run() -> Any:
         net = placed(layer())
-        params, state = net.init(KEY, x)
+        params, state = variables(net, x)
         return net.apply({"stage": {"block": change(params["stage"]["block"])}}, state, x)
 
     return run

@@ -15,13 +15,51 @@ import jaxnets
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted(info.name for info in pkgutil.walk_packages(jaxnets.__path__, "jaxnets."))
-PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+PAGES = {
+    str(page.relative_to(ROOT)): page
+    for page in sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+}
+# Of the pages with code, the quick suite runs those that a user reads first.
+FIRST = ("README.md", "docs/index.md", "docs/serial.md", "docs/errors.md")
+# Packages and modules whose examples compile many programs: they draw large networks, train, search or decode.
+LONG = (
+    "jaxnets.core.draws",
+    "jaxnets.data.augment",
+    "jaxnets.data.class_balance",
+    "jaxnets.decoding",
+    "jaxnets.layers.cells",
+    "jaxnets.layers.dropout",
+    "jaxnets.layers.norm",
+    "jaxnets.layers.recurrent",
+    "jaxnets.losses.generative",
+    "jaxnets.losses.margins",
+    "jaxnets.losses.wrappers",
+    "jaxnets.metrics.confusion",
+    "jaxnets.models",
+    "jaxnets.ops",
+    "jaxnets.sweeps",
+    "jaxnets.train.checkpoint",
+    "jaxnets.train.debug",
+    "jaxnets.train.ema",
+    "jaxnets.train.optimizers",
+    "jaxnets.train.pretrain",
+)
 BLOCK = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```[^\S\n]*$", re.MULTILINE | re.DOTALL)
 
 
+def slow_if(condition: bool) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.slow] if condition else []
+
+
+def has_code(page: Path) -> bool:
+    return any(kind in ("python", "pycon") for kind, _ in BLOCK.findall(page.read_text(encoding="utf-8")))
+
+
 @pytest.mark.promotes
-@pytest.mark.parametrize("name", MODULES)
-@pytest.mark.slow_cases("jaxnets.train.pretrain")
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=slow_if(f"{name}.".startswith(tuple(f"{one}." for one in LONG)))) for name in MODULES],
+)
 def test_docstring_examples(name: str):
     report = io.StringIO()
     with contextlib.redirect_stdout(report):
@@ -41,28 +79,13 @@ def test_public_names_are_documented_with_an_example(name: str):
 
 
 @pytest.mark.promotes
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-@pytest.mark.slow_cases(
-    "docs/train.md",
-    "docs/generative.md",
-    "docs/sequence-models.md",
-    "docs/diagnose.md",
-    "docs/data.md",
-    "docs/combinators.md",
-    "docs/sweep.md",
-    "docs/losses.md",
-    "docs/recurrent.md",
-    "docs/metrics.md",
-    "docs/regularizers.md",
-    "docs/receptive-fields.md",
-    "docs/port-your-weights.md",
-    "docs/resume.md",
-    "docs/datasets.md",
-    "docs/counts.md",
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=slow_if(name not in FIRST and has_code(page))) for name, page in PAGES.items()]
 )
-def test_code_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_code_blocks_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Blocks of a page run in order, in one namespace and an empty folder; a `text` block right after is the output."""
     monkeypatch.chdir(tmp_path)
+    page = PAGES[name]
     namespace: dict[str, object] = {"__name__": "__page__"}
     text = page.read_text(encoding="utf-8")
     assert not re.search(r"^[ \t]+```py", text, re.MULTILINE), "an indented block would not be run"
@@ -92,6 +115,11 @@ def test_the_reference_is_written_from_the_docstrings():
     written = runpy.run_path(str(ROOT / "docs" / "reference.py"))["pages"]()
     found = {page.stem: page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "reference").glob("*.md")}
     assert found == written
+
+
+def test_what_is_read_first_exists():
+    assert PAGES.keys() >= set(FIRST)
+    assert {*MODULES} >= set(LONG)
 
 
 def test_the_site_lists_every_page():

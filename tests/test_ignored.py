@@ -48,19 +48,24 @@ def test_a_metric_ignores_labels(weights):
     """Against the metric of the labeled positions alone."""
     real = LABELS != 255
     place_weights = np.broadcast_to(np.ones(3) if weights is None else weights, (5, 4, 3)).T[real].astype(np.float32)
-    for metric in (jn.metrics.accuracy, jn.metrics.intersection_over_union(6), jn.metrics.perplexity):
-        left_out = jn.metrics.ignoring(metric, 255)
-        expected = jax.jit(metric)(LOGITS[real], LABELS[real], place_weights)
-        np.testing.assert_allclose(jax.jit(left_out)(LOGITS, LABELS, weights), expected, rtol=1e-5)
-        assert left_out.name == metric.name
+    wholes = jn.metrics.accuracy, jn.metrics.intersection_over_union(6), jn.metrics.perplexity
+    left_out = [jn.metrics.ignoring(metric, 255) for metric in wholes]
+    expected = jax.jit(lambda *data: [metric(*data) for metric in wholes])(LOGITS[real], LABELS[real], place_weights)
+    found = jax.jit(lambda *data: [metric(*data) for metric in left_out])(LOGITS, LABELS, weights)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert [metric.name for metric in left_out] == [metric.name for metric in wholes]
 
 
 def test_metrics_read_the_logits_of_several_outputs():
     logits, labels = floats(8, 3), integers(8, high=3)
     heads = {"logits": logits, "aux1": -logits}
-    for metric in (jn.metrics.accuracy, jn.metrics.top_k(2), jn.metrics.recall(3), jn.metrics.perplexity):
-        assert np.equal(*jax.jit(lambda *both, of=metric: [of(o, labels) for o in both])(heads, logits))
+    of_classes = jn.metrics.accuracy, jn.metrics.top_k(2), jn.metrics.recall(3), jn.metrics.perplexity
     yes = labels[:, None] == np.arange(3)[None]
-    assert jn.metrics.binary_accuracy(heads, yes) == jn.metrics.binary_accuracy(logits, yes)
+
+    @jax.jit
+    def values(*both):
+        return [[*(metric(o, labels) for metric in of_classes), jn.metrics.binary_accuracy(o, yes)] for o in both]
+
+    np.testing.assert_array_equal(*values(heads, logits))
     with pytest.raises(jn.NetError, match="expects an array, got dict; choose one"):
         jn.metrics.accuracy({"value": logits}, labels)

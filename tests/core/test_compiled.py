@@ -165,6 +165,7 @@ class Source:
 
 
 @pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.slow_cases("True")
 def test_a_dropped_program_frees_its_source_and_tables(streamed):
     source, table = Source(), np.ones(4, np.float32)
     gone = [weakref.ref(each) for each in (source, table)]
@@ -224,6 +225,7 @@ def one_sweep(number):
     jn.sweeps.sweep(study, grid={"lr": [0.1, 0.2]}, strategy="vmap")
 
 
+@pytest.mark.slow
 def test_a_sweep_whose_trial_function_is_defined_again_compiles_nothing():
     compilations = list[str]()
 
@@ -254,7 +256,7 @@ OFTEN = {
 
 @pytest.mark.skipif(not Path("/proc/self/maps").is_file(), reason="Linux lists a process's memory mappings")
 @pytest.mark.parametrize("what", OFTEN)
-@pytest.mark.slow_cases("sweeps", "fits")
+@pytest.mark.slow
 def test_new_programs_sweeps_and_evaluations_leave_no_mappings(what, monkeypatch):
     """A fit left 340 once, a sweep 430, an evaluation 43; `tests/train/long_lived.py` does hundreds of each."""
     monkeypatch.setattr(module, "CAPACITY", 4)

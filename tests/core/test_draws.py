@@ -63,10 +63,12 @@ WAYS: dict[str, Callable[[jax.Array], Any]] = {
 
 
 @pytest.mark.parametrize("way", WAYS)
+@pytest.mark.slow_cases("under jit", "under vmap")
 def test_draws_are_equal_bit_for_bit(way: str, wanted: Any) -> None:
     same(WAYS[way](jax.random.key(3)), wanted)
 
 
+@pytest.mark.slow
 def test_draws_by_old_keys_are_equal() -> None:
     key = jax.random.PRNGKey(3)
 

@@ -173,7 +173,7 @@ def test_an_equal_program_is_compiled_once():
     def fit(width, rate):
         net = jn.models.mlp([width], 3, dropout=0.1)
         objective = jn.objective(jn.losses.cross_entropy, jn.regularizers.l2(1e-4))
-        optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(optax.cosine_decay_schedule(rate, 10)))
+        optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(optax.cosine_decay_schedule(rate, 10)))
         run = {"net": net, "objective": objective, "optimizer": optimizer, "data": (x, y), "validation": (x, y)}
         return jn.train.run(jn.train.program(**run, epochs=2, batch_size=4, metrics=[jn.metrics.accuracy]), key=KEY)
 

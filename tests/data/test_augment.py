@@ -40,6 +40,7 @@ def equally_often(counts: np.ndarray, kinds: int) -> None:
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
+@pytest.mark.slow_cases("shift", "flip", "random_crop")
 def test_a_batch_is_its_examples_and_keeps_its_dtype(name: str):
     augment, images = AUGMENTATIONS[name], floats(3, 8, 7, 2)
     together = np.asarray(jax.jit(jax.vmap(augment))(KEYS[:3], images))

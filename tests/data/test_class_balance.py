@@ -48,6 +48,7 @@ def test_rows_that_fill_up_do_not_count():
     np.testing.assert_array_equal(lost, [1.0, np.nan, np.nan])
 
 
+@pytest.mark.slow
 def test_classes_of_more_than_2_to_the_24_examples():
     y = np.zeros(2**24 + 2**22, np.int8)
     y[:5] = 1
@@ -62,6 +63,7 @@ def order(size: int) -> Callable[..., Any]:
 
 @pytest.mark.parametrize("size", [3, 12, 50])
 @given(labels=st.lists(st.integers(0, 3), min_size=12, max_size=12), hidden=st.sets(st.integers(0, 10)))
+@pytest.mark.slow_cases("12")
 def test_each_class_equally_often_and_no_example_needlessly_twice(size: int, labels: list[int], hidden: set[int]):
     y, weights = np.array(labels), np.ones(12, np.float32)
     weights[list(hidden)] = 0

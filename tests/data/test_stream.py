@@ -105,6 +105,7 @@ def test_a_resumed_stream_gives_the_same_rest(whole, taken, ahead, again):
     assert len({float(value) for batch in whole for value in np.asarray(batch.x)[:, 0]}) == 33  # new noise each time
 
 
+@pytest.mark.slow
 def test_workers_give_what_threads_give():
     """Batches beyond a worker's limit for messages come through shared memory, and outlive it."""
     x = np.random.default_rng(0).random((90, 64, 64), np.float32)

@@ -16,12 +16,23 @@ from experiments.framework.study import Finding, above, below, judge, studies
 pytestmark = pytest.mark.promotes
 
 
-QUICK = {"margins"}  # the cheapest: a sweep, and the whole way from the command to the verdict
-
-
 @pytest.mark.parametrize("name", studies())
-@pytest.mark.slow_cases(*(studies().keys() - QUICK))
+@pytest.mark.slow
 def test_study_runs_and_is_judged(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    judged(name, tmp_path, capsys)
+
+
+def test_results_are_judged_and_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    """The whole way from the command to the verdict, of a study's committed results."""
+    committed = json.loads((report.CLAIMS / "results" / "margins.json").read_text())["results"]
+    monkeypatch.setattr(studies()["margins"].module, "run", lambda config: committed)
+    judged("margins", tmp_path, capsys)
+
+
+def judged(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Run a study at its smallest, and look at its files and its verdict."""
     main(["run", name, "--size", "tiny", "--root", str(tmp_path)])
     (folder,) = (tmp_path / name).iterdir()
     assert {file.name for file in folder.iterdir()} == {"config.json", "results.json", "figure.png", "figure.svg"}

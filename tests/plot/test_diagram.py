@@ -98,6 +98,7 @@ NETS: dict[str, tuple[jn.Net, Any]] = {
 
 
 @pytest.mark.parametrize("name", NETS)
+@pytest.mark.slow_cases("resnet")
 def test_every_layer_is_a_node(name: str):
     net, x = NETS[name]
 

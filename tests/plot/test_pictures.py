@@ -9,7 +9,7 @@ import pytest
 import jaxnets as jn
 from jaxnets.inspect import effective_field, receptive_field
 from jaxnets.plot import draw_receptive_field, feature_maps
-from tests.oracle import floats
+from tests.oracle import floats, variables
 
 
 def corners(axes) -> tuple[float, float, float, float]:
@@ -53,14 +53,14 @@ def test_a_field_is_drawn_where_it_lies():
 def test_the_effective_field_lies_in_the_field():
     net = jn.serial(jn.conv(3, 3, padding=1), jnp.tanh, jn.conv(2, 3, padding=1), jn.avg_pool(2))
     x = jnp.asarray(floats(2, 12, 10, 3))
-    params, state = net.init(jax.random.key(0), x)
+    params, state = variables(net, x)
     heat = np.asarray(effective_field(net, params, state, x, 2, -1))
     (top, bottom), (left, right) = receptive_field(net, x).box(2, -1)
     inside = np.zeros(heat.shape, bool)
     inside[max(top, 0) : bottom + 1, left : right + 1] = True
     assert heat[~inside].max() == 0
     assert (heat[inside] > 0).all()
-    by_hand = jax.grad(lambda x: net.apply(params, state, x)[0][:, 2, 4].sum())(x)
+    by_hand = jax.jit(jax.grad(lambda x: net.apply(params, state, x)[0][:, 2, 4].sum()))(x)
     np.testing.assert_allclose(heat, np.abs(by_hand).sum(-1).mean(0), rtol=1e-5, atol=1e-7)
     figure = draw_receptive_field(x[0], receptive_field(net, x), 2, -1, effective=heat)
     np.testing.assert_allclose(np.asarray(figure.axes[1].images[0].get_array()), heat / heat.max())

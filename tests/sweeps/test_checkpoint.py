@@ -66,6 +66,7 @@ def bits(result: jn.sweeps.SweepResult) -> Iterator[tuple[str, bytes]]:
         yield path, np.asarray(jax.random.key_data(leaf) if is_key else leaf).tobytes()
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_resumes_bit_for_bit(tmp_path: Path, whole: jn.sweeps.SweepResult):
     assert len(set(whole.epochs.tolist())) > 2  # trials stop apart, so that places are taken by others
     assert (whole.failed >= 0).sum() == 2

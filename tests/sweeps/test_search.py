@@ -42,6 +42,7 @@ def test_halving_keeps_the_better_half():
     np.testing.assert_allclose(halved.run(going[0]).params["kernel"], full.run(going[0]).params["kernel"], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_halving_judges_configurations_by_all_their_seeds():
     halved = jn.sweeps.halving(linear, "loss", grid={"lr": [0.001, 0.1]}, seeds=4, first=2, factor=2, **HOW)
     assert halved.epochs.tolist() == [2] * 4 + [5] * 4

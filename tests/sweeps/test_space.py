@@ -17,6 +17,7 @@ NUMBERS = st.lists(st.floats(0, 1, width=32), min_size=1, max_size=2)
 
 
 @given(st.dictionaries(st.sampled_from("abc"), NUMBERS, min_size=1), st.integers(1, 2))
+@pytest.mark.slow
 def test_a_grid_is_every_combination_with_every_seed(grid: dict[str, list[float]], seeds: int):
     chosen = design(grid=grid, seeds=seeds)
     want = [(*each, seed) for each in itertools.product(*grid.values()) for seed in range(seeds)]

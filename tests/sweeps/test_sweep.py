@@ -107,7 +107,7 @@ def test_trials_side_by_side_are_the_same(mapped: jn.sweeps.SweepResult, mesh: M
     ],
     ids=["mapped", "sharded", "batches", "chunks"],
 )
-@pytest.mark.slow_cases("sharded", "batches")
+@pytest.mark.slow_cases("sharded", "batches", "chunks")
 def test_every_way_gives_the_program_of_a_trials_numbers(how: dict[str, Any], alone: Any):
     result = jn.sweeps.sweep(linear, grid={"lr": [0.01, 0.02, 0.1, 0.2, 0.3]}, seeds=KEYS, **how)
     run, history = alone
@@ -148,6 +148,7 @@ def test_one_compilation_for_fifty_values(monkeypatch: pytest.MonkeyPatch):
     assert (np.diff(again.history["loss"][:, -1]) < 0).all()  # no two trials learned alike
 
 
+@pytest.mark.slow
 def test_data_are_no_constants():
     x = np.zeros((5000, 16), np.float32)
     objective = jn.objective(jn.losses.squared_error)
@@ -311,6 +312,7 @@ IMAGES, STEPS = (floats(4, 8, 8, 1), integers(4, high=3)), (floats(4, 5, 2), int
     ],
     ids=["products", "small", "large", "convolution", "recurrence"],
 )
+@pytest.mark.slow_cases("small", "recurrence")
 def test_a_cpu_knows_what_is_faster(net: jn.Net, data: Any, faster: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(strategy, "_measure_faster", None)  # nothing is measured
 
@@ -396,6 +398,7 @@ def test_progress_prints_plain_lines(capsys: pytest.CaptureFixture[str], monkeyp
     assert "4 of 4 networks" in shown
 
 
+@pytest.mark.slow
 def test_seeds_alone_make_a_sweep(alone: Any):
     result = jn.sweeps.sweep(lambda hp: linear({"lr": 0.1}), seeds=KEYS, strategy="vmap", mesh=ONE)
     assert (result.hp, result.labels["seed"].tolist()) == ({}, [0, 1])

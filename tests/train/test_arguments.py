@@ -18,7 +18,7 @@ import jaxnets as jn
 from experiments.__main__ import main
 from jaxnets.core.paths import paths
 from jaxnets.train.step import split_frozen
-from tests.oracle import floats, integers
+from tests.oracle import floats, integers, variables
 
 pytestmark = pytest.mark.promotes
 KEY = jax.random.key(0)
@@ -40,9 +40,9 @@ def test_a_bare_loss_and_a_list_of_metrics_are_what_they_stand_for():
     assert repr(own.recipe.objective) == "objective(lambda)"
     whole = lambda params, outputs, targets, weights: (0.0, {})  # noqa: E731
     assert program(objective=whole).recipe.objective is whole
-    params, state = NET.init(KEY, X)
+    params, state = variables(NET, X)
     given = jn.evaluate(NET, (params, state), [X, Y], jn.metrics.accuracy, jn.losses.cross_entropy)
-    outputs = np.asarray(NET.apply(params, state, X)[0], np.float64)
+    outputs = np.asarray(jax.jit(NET.apply)(params, state, X)[0], np.float64)
     log_sum = np.log(np.exp(outputs).sum(1))
     np.testing.assert_allclose(given["cross_entropy"], (log_sum - outputs[np.arange(8), Y]).mean(), rtol=1e-5)
     np.testing.assert_allclose(given["accuracy"], (outputs.argmax(1) == Y).mean(), rtol=1e-6)
@@ -56,7 +56,7 @@ def equal(made: jn.train.Program) -> bool:
 def test_lists_tables_and_series_are_arrays():
     for data in ((X.tolist(), Y.tolist()), (pandas.DataFrame(X), pandas.Series(Y)), (list(X), Y)):
         assert equal(program(data))
-    params, state = NET.init(KEY, X)
+    params, state = variables(NET, X)
     want = jn.predict(NET, (params, state), X)
     for x in (X.tolist(), pandas.DataFrame(X), list(X)):
         np.testing.assert_array_equal(jn.predict(NET, (params, state), x), want)
@@ -69,7 +69,7 @@ def test_tensors_of_pytorch_are_arrays():
 
 def test_a_program_can_be_jitted_and_prints_no_arrays():
     made = jn.train.program(jn.dense(3), OBJECTIVE, optax.sgd(0.1), (X, Y), epochs=1, batch_size=None)
-    params = made.start(KEY).params
+    params = jax.jit(made.start)(KEY).params
     outputs = X.astype(np.float64) @ np.asarray(params["kernel"], np.float64)  # the bias begins at 0
     want = (np.log(np.exp(outputs).sum(1)) - outputs[np.arange(8), Y]).mean()
     np.testing.assert_allclose(jax.jit(made)(KEY)[1]["loss"], [want], rtol=1e-5)
@@ -138,9 +138,9 @@ def test_a_validation_loss_that_is_not_finite_is_told():
 
 
 def test_cast_takes_a_dtype():
-    params, _ = jn.cast(NET, jax.numpy.bfloat16).init(KEY, X)
+    params, _ = jax.jit(jn.cast(NET, jax.numpy.bfloat16).init)(KEY, X)
     policy = jn.cast(NET, jn.Policy(compute=jax.numpy.bfloat16))
-    y = [net.apply(params, {}, X)[0] for net in (jn.cast(NET, "bfloat16"), policy)]
+    y = jax.jit(lambda params: [net.apply(params, {}, X)[0] for net in (jn.cast(NET, "bfloat16"), policy)])(params)
     np.testing.assert_array_equal(*y)
     assert params["body"]["kernel"].dtype == np.float32
 

@@ -158,6 +158,7 @@ def test_arrays_of_every_type_come_back_bit_for_bit_and_plain_orbax_reads_them(t
 
 
 @pytest.mark.parametrize(("keep", "best", "mode"), [(2, None, None), (1, "validation/loss", None), (1, "loss", "max")])
+@pytest.mark.slow_cases("2-None-None", "1-loss-max")
 def test_the_last_are_kept_and_the_best(undisturbed, tmp_path, keep, best, mode):
     found = jn.train.run(PROGRAM, key=KEY, callbacks=[save(tmp_path, keep=keep, best=best, mode=mode)])
     assert_same(found, undisturbed)
@@ -213,6 +214,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.slow_cases("half of the arrays", "empty files", "no list of the arrays", "no arrays")
 def test_a_damaged_newest_checkpoint_is_passed_over_and_said_so(undisturbed, folder, damage):
     DAMAGES[damage](folder / "3")
     with pytest.warns(UserWarning, match=r"checkpoint 3 can't be read \(.+\); taking checkpoint 2"):
@@ -250,6 +252,7 @@ CHANGED: dict[str, tuple[Callable[[], jn.train.Program], int, dict[str, Any], st
 
 
 @pytest.mark.parametrize("change", CHANGED)
+@pytest.mark.slow_cases("net", "validation")
 def test_another_configuration_is_named_and_refused(folder, change):
     make, seed, config, said = CHANGED[change]
     with pytest.raises(jn.NetError, match=r"^checkpoint 3 in \S*run ") as caught:
@@ -306,6 +309,7 @@ def test_a_run_goes_on_on_fewer_devices_and_says_so(tmp_path):  # their last bit
 
 
 @pytest.mark.parametrize("name", ["7", "2"])
+@pytest.mark.slow_cases("7")
 def test_a_checkpoint_under_another_name_is_passed_over(undisturbed, folder, name):
     if name == "2":
         shutil.rmtree(folder / "2")
@@ -357,7 +361,8 @@ def test_only_one_callback_is_gone_on_from(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_one_writer_a_folder(folder, tmp_path):
+@pytest.mark.slow
+def test_one_writer_a_folder(folder):
     holder = f"""
 import sys
 from pathlib import Path
@@ -380,8 +385,11 @@ sys.stdin.read()
     assert (folder / ".lock").is_file()
     jn.train.run(PROGRAM, key=KEY, callbacks=[save(folder, config={"seed": 3})])  # the lock died with its holder
     assert not (folder / ".lock").exists()
+
+
+def test_one_writer_a_folder_of_the_threads_of_a_process(tmp_path):
     unlock = lock(tmp_path)
-    with pytest.raises(jn.NetError, match=f"process {os.getpid()} "):  # nor two threads of one process
+    with pytest.raises(jn.NetError, match=f"process {os.getpid()} "):
         lock(tmp_path)
     unlock()
     lock(tmp_path)()
@@ -411,6 +419,7 @@ def test_a_run_that_stopped_early_stays_stopped_with_its_best(tmp_path):
     assert_same((jn.train.load_checkpoint(tmp_path, 1)[0],), (params,))
 
 
+@pytest.mark.slow
 def test_a_run_that_has_halted_is_not_saved(tmp_path):
     def update_fn(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         poison = jnp.where(state == 7, jnp.nan, 0.0)

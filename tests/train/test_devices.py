@@ -42,7 +42,7 @@ def rows(traced: Any) -> set[int]:
 
 @pytest.mark.promotes
 @pytest.mark.parametrize(("parts", "share"), [(1, 64), (2, 32)])
-@pytest.mark.slow_cases("1-64")
+@pytest.mark.slow_cases("2-32")
 def test_each_device_computes_its_share_of_a_batch(parts: int, share: int):
     one = program(split(X, Y), options=jn.train.Options(accumulate=parts), validation=split(X[:256], Y[:256]))
     run = jax.eval_shape(one.start, KEY)

@@ -100,6 +100,7 @@ def test_the_last_stays_where_nothing_is_to_be_restored(free: Any):
     assert last.stopping.kept is None
 
 
+@pytest.mark.slow
 def test_averages_are_restored_too(free: Any):
     states, unstopped = free
     rule = jn.train.early_stopping("ema/validation/loss", patience=3)

@@ -61,17 +61,24 @@ def test_differences_are_all_named(old):
 
 def test_a_pretrained_network_begins_there_alone_and_inside_others(old):
     tuned = jn.train.pretrained(net(3), *old, on=("**", "!head/**"))
-    fresh, own = net(3).init(KEY, X)
-    params, state = tuned.init(KEY, X)
+    stateless = jn.train.pretrained(net(3), old[0], on=("**", "!head/**"))
+    makers = {"net": net(3), "tuned": tuned, "stateless": stateless, "outer": jn.serial(whole=tuned)}
+
+    @jax.jit
+    def begin(key):
+        made = {name: each.init(key, X) for name, each in makers.items()}
+        return made, jax.vmap(lambda key: tuned.init(key, X))(jax.random.split(key, 2))
+
+    made, (several, _) = begin(KEY)
+    (fresh, own), (params, state) = made["net"], made["tuned"]
     np.testing.assert_array_equal(params["body"]["fc"]["kernel"], old[0]["body"]["fc"]["kernel"])
     np.testing.assert_array_equal(params["head"]["kernel"], fresh["head"]["kernel"])
     np.testing.assert_array_equal(state["body"]["norm"]["mean"], old[1]["body"]["norm"]["mean"])
     assert jax.tree.structure(state) == jax.tree.structure(own)
-    without = jn.train.pretrained(net(3), old[0], on=("**", "!head/**")).init(KEY, X)[1]
+    without = made["stateless"][1]
     np.testing.assert_array_equal(without["body"]["norm"]["mean"], own["body"]["norm"]["mean"])
-    inside = jn.serial(whole=tuned).init(KEY, X)[0]["whole"]
+    inside = made["outer"][0]["whole"]
     np.testing.assert_array_equal(inside["body"]["fc"]["kernel"], old[0]["body"]["fc"]["kernel"])
-    several, _ = jax.vmap(lambda key: tuned.init(key, X))(jax.random.split(KEY, 2))
     assert several["body"]["fc"]["kernel"].shape == (2, 4, 5)
     np.testing.assert_array_equal(several["body"]["fc"]["kernel"][1], old[0]["body"]["fc"]["kernel"])
 

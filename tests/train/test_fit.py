@@ -138,6 +138,7 @@ def test_ctrl_c_before_the_first_epoch_leaves_a_history_with_its_names(signals, 
     assert shapes == {name: ((0, *values.shape[1:]), values.dtype) for name, values in later.items()}
 
 
+@pytest.mark.slow
 def test_an_epoch_leaves_its_numbers_alone():
     """An epoch's row is a dict of small arrays; kept with the device's buffers a row of three took 13.6 kB."""
     sizes = {}
@@ -159,6 +160,7 @@ def test_an_epoch_leaves_its_numbers_alone():
     assert then == arrays
 
 
+@pytest.mark.slow
 def test_two_threads_may_save_at_the_same_time(tmp_path):
     """Folders that Orbax makes asynchronously are waited for by signals that all threads of a process share."""
 

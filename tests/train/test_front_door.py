@@ -50,6 +50,7 @@ def test_fit_is_the_program_itself_to_the_bit(name: str):
     equal(fitted, jax.jit(lambda program, key: program(key))(program, KEY))
 
 
+@pytest.mark.slow
 def test_fit_stops_early_as_a_program_does():
     rule = jn.train.early_stopping("loss", patience=1, mode="max")  # falling is never better
     program = jn.train.program(NET, jn.losses.cross_entropy, optax.adam(0.1), (X, Y), stopping=rule, **GIVEN)

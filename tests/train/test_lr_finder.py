@@ -85,6 +85,7 @@ def test_what_is_read_off_a_curve_does_not_depend_on_its_sign_or_on_what_comes_a
     assert np.isnan(gentle.explodes)
 
 
+@pytest.mark.slow
 def test_examples_weights_and_the_plot():
     """An example of weight 0 might as well be another."""
     x, y = floats(20, 3), integers(20, high=2)

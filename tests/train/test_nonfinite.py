@@ -35,13 +35,18 @@ def diverge(*args: Any, **options: Any) -> tuple[jn.train.Program, jn.train.NonF
     return one, caught.value
 
 
+def begun(one: jn.train.Program) -> jn.train.TrainState:
+    """Return the state of a program that fails in its first step."""
+    return replace(jax.jit(jn.train.Program.start)(one, KEY), failed=jnp.int32(0))
+
+
 def at_once(*args: Any, **options: Any) -> str:
     """Return what is blamed for a program that fails in its first step."""
     one = program(*args, **options)
-    return jn.train.find_nonfinite(one, replace(jax.jit(jn.train.Program.start)(one, KEY), failed=jnp.int32(0)))
+    return jn.train.find_nonfinite(one, begun(one))
 
 
-def cut(net: jn.Net, path: str, one: jn.train.Program, error: jn.train.NonFiniteError) -> np.ndarray:
+def cut(net: jn.Net, path: str, one: jn.train.Program, run: jn.train.TrainState) -> np.ndarray:
     """Return what a layer gives in the failing step, by the network that stops there."""
 
     @jax.jit
@@ -49,7 +54,7 @@ def cut(net: jn.Net, path: str, one: jn.train.Program, error: jn.train.NonFinite
         x, key = one.next_batch(run).x, jax.random.fold_in(run.key, run.step)
         return net.upto(path).apply(run.params, run.state, x, key=key, train=True)[0]
 
-    return np.asarray(outputs(error.state))
+    return np.asarray(outputs(run))
 
 
 @pytest.mark.slow
@@ -58,7 +63,7 @@ def test_a_rate_too_large_is_blamed_on_the_layer_that_overflows_first():
     net = jn.serial(hidden=jn.dense(3), relu=jax.nn.relu, middle=jn.dense(3), out=jn.dense(1))
     one, error = diverge(net, SQUARES, (X, X[:, :1]), rate=30.0, batch_size=None)
     step = int(error.state.failed)
-    first = next(name for name in net.children if not np.isfinite(cut(net, name, one, error)).all())
+    first = next(name for name in net.children if not np.isfinite(cut(net, name, one, error.state)).all())
     assert step > 0
     assert str(error).startswith(f"training stops at step {step} (epoch {step + 1}), where the loss is ")
     assert f"the first value that is not finite is made in {first}: the " in str(error)
@@ -75,10 +80,12 @@ def test_a_rate_too_large_is_blamed_on_the_layer_that_overflows_first():
 
 def test_a_logarithm_of_negative_numbers_is_named_with_what_it_got():
     net = jn.serial(fc=jn.dense(3), block=jn.serial(log=jnp.log), out=jn.dense(3))
-    one, error = diverge(net, batch_size=None)
-    low, high = (getattr(cut(net, "fc", one, error), name)() for name in ("min", "max"))
-    assert str(error) == (
-        "training stops at step 0 (epoch 1), where the loss is nan: the first value that is not finite is made in "
+    one = program(net, batch_size=None)
+    run = begun(one)
+    outputs = cut(net, "fc", one, run)
+    low, high = outputs.min(), outputs.max()
+    assert jn.train.find_nonfinite(one, run) == (
+        "stops at step 0 (epoch 1), where the loss is nan: the first value that is not finite is made in "
         f"block/log: the log of {low:.3g} … {high:.3g} gives nan; keep its operand where it is defined, as in "
         "log(jnp.maximum(x, 1e-6))"
     )
@@ -107,6 +114,7 @@ def test_an_example_that_is_not_finite_is_found(bad: list[int]):
     assert any(str(error).endswith(each) for each in said)
 
 
+@pytest.mark.slow
 def test_augmentation_is_told_from_data():
     said = at_once(jn.dense(2), augment=lambda key, x: x / 0)
     assert said.endswith(
@@ -123,7 +131,7 @@ def test_a_gradient_alone_is_traced_back_to_its_layer():
     one, error = diverge(net, data=(x, Y), batch_size=2)
     step, batch = int(error.state.failed), one.next_batch(error.state)
     assert (np.asarray(batch.x) == 0).all(1).any()
-    loss = CLASSES(error.state.params, cut(net, "out", one, error), batch.y, batch.weights)[0]
+    loss = CLASSES(error.state.params, cut(net, "out", one, error.state), batch.y, batch.weights)[0]
     assert str(error).startswith(
         f"training stops at step {step} (epoch {step // 4 + 1}), where the loss is {loss:.4g} and its gradient "
         "not finite: the first value that is not finite is made in the derivative of block/root: "
@@ -139,6 +147,7 @@ def test_a_loop_names_its_turn():
     assert "made in blocks/square: the square of 1.84e+19 gives inf in turn 4 of its loop; " in said
 
 
+@pytest.mark.slow
 def test_loops_of_unknown_length_and_branches_are_opened():
     """The same squares in a `while`; of two branches the one that was taken has the mistake."""
 
@@ -160,6 +169,7 @@ def test_the_objective_is_named_where_the_network_is_finite():
     )
 
 
+@pytest.mark.slow
 def test_masks_of_infinity_are_no_mistake():
     """-∞ where attention does not look; the mistake is a product further on."""
     mask = np.triu(np.full((3, 3), -np.inf, np.float32), 1)
@@ -181,6 +191,7 @@ def test_parts_of_a_batch_and_frozen_parameters_are_replayed():
     )
 
 
+@pytest.mark.slow
 def test_parameters_that_overflowed_before_are_named():
     net = jn.serial(fc=jn.dense(2, kernel_init=jax.nn.initializers.constant(jnp.inf)))
     assert "the parameter fc/kernel is not finite already before it; parameters reach inf (fc/kernel)" in at_once(net)
@@ -192,6 +203,7 @@ def test_a_run_without_a_mistake_has_nothing_to_blame():
         jn.train.find_nonfinite(good, good.start(KEY))
 
 
+@pytest.mark.slow
 def test_a_search_that_fails_does_not_lose_the_run(monkeypatch: pytest.MonkeyPatch):
     def fail(*_: Any) -> str:
         raise MemoryError("no room")

@@ -192,7 +192,7 @@ def test_layers_of_a_loop_are_means_over_its_turns():
 
 
 @pytest.mark.parametrize("every", [True, False])
-@pytest.mark.slow_cases("False")
+@pytest.mark.slow
 def test_a_recurrent_layer_gives_its_sequence_or_its_last_step(every: bool):
     net = jn.serial(rnn=jn.recurrent(jn.rnn_cell(3), return_sequences=every))
 

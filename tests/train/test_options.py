@@ -243,12 +243,14 @@ def test_a_skipped_step_changes_nothing_but_the_scale():
     assert float(after.scale.factor) == 2.0**14
 
 
+@pytest.mark.slow
 def test_an_infinite_loss_is_no_matter_of_its_scale():
     before, after = scaled_step(SMALL)
     equal((after.params, after.opt_state), (before.params, before.opt_state))
     assert (int(after.step), int(after.failed), int(after.scale.skipped)) == (0, 0, 0)
 
 
+@pytest.mark.slow
 def test_a_step_that_is_not_taken_has_no_updates_to_watch():
     def largest(seen: jn.train.StepInfo) -> dict[str, jax.Array]:
         return {"largest": jnp.stack([jnp.abs(leaf).max() for leaf in jax.tree.leaves(seen.updates)]).max()}
@@ -292,6 +294,7 @@ def test_a_run_halts_where_its_program_does():
     assert len(caught.value.history["loss"]) == 1
 
 
+@pytest.mark.slow
 def test_training_halts_at_gradients_and_a_step_after_an_update_that_overflows():
     """Training halts at an infinite gradient whatever would clip it; an update that overflows is the next step's."""
 
@@ -367,10 +370,14 @@ def test_orders_and_mixing_are_used():
         return x[::-1], y[::-1], weights[::-1]
 
     one = program(plain(), sampler=backwards, batch_augment=swap, batch_size=4)
-    run = one.start(KEY)
-    np.testing.assert_array_equal(one.next_batch(run).y, Y[::-1][:4][::-1])
-    half_done = jax.tree.map(lambda leaf: leaf, run)
-    last = one.next_batch(jax.tree.map(lambda leaf: leaf, half_done.__class__(**{**vars(run), "step": jnp.int32(2)})))
+
+    @jax.jit
+    def batches(key: jax.Array) -> list[jn.train.Batch]:
+        run = one.start(key)
+        return [one.next_batch(dataclasses.replace(run, step=jnp.int32(step))) for step in (0, 2)]
+
+    first, last = batches(KEY)
+    np.testing.assert_array_equal(first.y, Y[::-1][:4][::-1])
     np.testing.assert_array_equal(last.weights, [0, 0, 1, 1])
 
 
@@ -460,6 +467,7 @@ def test_half_precision_learns_as_float32_does():
     equal(after.opt_state.params["kernel"], jnp.full((4, 3), 3.0))
 
 
+@pytest.mark.slow
 def test_the_average_of_bfloat16_parameters_moves():
     """One parameter that rises to 1: its average with decay 0.999 follows, where bfloat16 would round each move off."""
     policy = jn.Policy(param=jnp.bfloat16, compute=jnp.bfloat16)

@@ -105,7 +105,7 @@ def test_each_example_counts_once_an_epoch(batch_size: int | None):
         metrics={"seen": seen_metric()},
         validation=(X[:7], np.arange(7)),
     )
-    run, history = one(KEY)
+    run, history = jax.jit(one)(KEY)
     np.testing.assert_array_equal(history["seen"], np.ones((2, N)))
     np.testing.assert_array_equal(history["validation/seen"], np.tile([1.0] * 7 + [0.0] * 3, (2, 1)))
     assert int(run.step) == 2 * -(-N // (batch_size or N))
@@ -185,14 +185,15 @@ def test_augmentation_reaches_training_alone():
         return x + jnp.nan
 
     options = jn.train.Options(halt_on_nonfinite=False)
-    _, history = program(augment=spoil, epochs=2, batch_size=5, optimizer=optax.sgd(0.0), options=options)(KEY)
+    one = program(augment=spoil, epochs=2, batch_size=5, optimizer=optax.sgd(0.0), options=options)
+    _, history = jax.jit(one)(KEY)
     jax.effects_barrier()
     assert np.isnan(history["loss"]).all()
     assert len(keys) == len(set(keys)) == 2 * N
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 10, 64])
-@pytest.mark.slow_cases("1", "7", "10")
+@pytest.mark.slow_cases("1", "7", "10", "64")
 def test_evaluation_is_exact_for_any_batch_size(size: int):
     net = regular()
     params, state = variables(net, X)

@@ -1,5 +1,6 @@
 """Programs that learn from a stream: the same as from arrays, and a run that goes on has the batches that are due."""
 
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,7 @@ def undisturbed(regular: jn.train.Program) -> tuple:
     return jn.train.run(regular, key=KEY)
 
 
+@pytest.mark.slow
 def test_run_reads_from_the_beginning_each_time_and_leaves_the_stream_where_it_stood(undisturbed):
     batches = stream(seed=3, transforms=[jitter])
     next(batches)
@@ -122,6 +124,7 @@ def save(folder: Path, **given: Any) -> jn.train.Callback:
     return jn.train.checkpoint(folder, overhead=None, **given)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_to_the_same_bits_with_the_batches_that_are_due(regular, undisturbed, tmp_path):
     for epochs in (1, 3):
         with pytest.raises(Stop):
@@ -204,6 +207,14 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_a_small_run_goes_on_to_the_same_bits(saved, tmp_path):
+    folder = Path(shutil.copytree(saved, tmp_path / "run"))
+    about = storage.read(folder, 1).about["stream"]
+    assert about == {"position": 3, "seed": 3, "batch_size": 4, "examples": N, "shuffle": True}
+    found = jn.train.run(small(stream(seed=3)), key=KEY, callbacks=[save(folder)])
+    assert_same(found, jn.train.run(small(stream(seed=3)), key=KEY))
+
+
 @pytest.mark.slow
 def test_the_example_that_brings_a_nan_is_named_and_the_run_stands_before_it():
     x = X.copy()
@@ -229,6 +240,7 @@ def test_a_batch_may_lie_over_several_devices():
     close(jn.train.run(program(stream(device=over)), key=KEY), jn.train.run(program(stream()), key=KEY))
 
 
+@pytest.mark.slow
 def test_the_host_is_ahead_of_the_device_by_a_few_batches_and_no_more():
     order: list[str] = []
 
@@ -262,6 +274,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("use", REFUSED)
+@pytest.mark.slow_cases("sweep")
 def test_what_needs_one_pure_function_says_why_it_cannot_be(use: str):
     with pytest.raises(jn.NetError, match=r"program trains on a stream, .*on the host.*; run it by jn.train.run"):
         REFUSED[use]()
@@ -299,6 +312,7 @@ def test_a_stream_made_for_one_pass_is_read_as_often_as_the_program_says():
     assert history["confusion"].sum((1, 2)).tolist() == [N] * 3
 
 
+@pytest.mark.slow
 def test_an_epoch_in_which_nothing_counts_is_refused():
     nothing, all_but_one = np.zeros(N, np.float32), np.eye(N, dtype=np.float32)[-1]
     said = "training expects some weight above 0 in {}, got 0 for every example"

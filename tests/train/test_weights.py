@@ -72,7 +72,7 @@ NETS: dict[str, tuple[jn.Net, Any]] = {
 
 
 @pytest.mark.parametrize("name", NETS)
-@pytest.mark.slow_cases("repeat", "remat", "ensemble")
+@pytest.mark.slow_cases("images, infinite", "repeat", "remat", "ensemble")
 def test_weight_0_is_not_being_there(name: str):
     """Values, gradients and running averages are those of the batch without these rows."""
     net, x = NETS[name]
@@ -174,6 +174,7 @@ def test_estimated_statistics_of_many_batches():
     close(state["mean"], np.full(1, (2**24 + 1000) / 1001, np.float32), 1e-6)
 
 
+@pytest.mark.slow
 def test_a_net_compiled_inside_sees_the_weights_of_its_own_step():
     inner = jn.batch_norm()
     net = jn.Net(inner.init, jax.jit(inner.apply, static_argnames="train"))

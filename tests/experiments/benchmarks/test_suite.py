@@ -153,6 +153,7 @@ def test_wrong_arguments_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert not (tmp_path / "a.json").exists()
 
 
+@pytest.mark.slow
 def test_a_row_that_fails_is_an_error():
     with pytest.raises(RuntimeError, match="row nonsense failed with code 1"):
         suite.child({"row": "nonsense", "rounds": 1, "peers": []}, "default")
