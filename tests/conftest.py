@@ -45,6 +45,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("slow")
 
 
+def pytest_collection_finish() -> None:
+    """Leave what was imported and collected out of garbage collection, which would walk through it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 MAPS = Path("/proc/self/maps")
 tests_begun = itertools.count()
 
