@@ -20,13 +20,15 @@ PAGES = {
     for page in sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 }
 # Of the pages with code, the quick suite runs those that a user reads first.
-FIRST = ("README.md", "docs/index.md", "docs/serial.md", "docs/errors.md")
+FIRST = ("README.md", "docs/serial.md", "docs/errors.md")
 # Packages and modules whose examples compile many programs: they draw large networks, train, search or decode.
 LONG = (
     "jaxnets.core.draws",
     "jaxnets.data.augment",
     "jaxnets.data.class_balance",
     "jaxnets.decoding",
+    "jaxnets.combinators.fold",
+    "jaxnets.combinators.repeat",
     "jaxnets.layers.cells",
     "jaxnets.layers.dropout",
     "jaxnets.layers.norm",
@@ -41,6 +43,7 @@ LONG = (
     "jaxnets.train.checkpoint",
     "jaxnets.train.debug",
     "jaxnets.train.ema",
+    "jaxnets.train.loop",
     "jaxnets.train.optimizers",
     "jaxnets.train.pretrain",
 )

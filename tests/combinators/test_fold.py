@@ -44,11 +44,10 @@ def check(net: Net, x, *, left: int = 0, rtol: float = 1e-5):
 
 # A head for training needs larger images. Batch norms at the start of a block, of ResNets version 2, remain.
 NORMED = [row for row in ROWS if "batch_norm" in repr(row.make()) and "heads" not in row.name]
-QUICK = {"resnet18"}
-CASES = [row if row.name in QUICK else pytest.param(row, marks=pytest.mark.slow) for row in NORMED]
 
 
-@pytest.mark.parametrize("row", CASES, ids=str)
+@pytest.mark.slow
+@pytest.mark.parametrize("row", NORMED, ids=str)
 def test_every_model_gives_the_same(row: Row):
     # The smallest size that the network takes.
     net, size = row.make(), min(row.x.shape[1], 80 if row.name.startswith("inception") else 32)

@@ -133,6 +133,7 @@ def test_cells_of_every_kind():
 
 
 @pytest.mark.promotes
+@pytest.mark.slow
 def test_blocks_on_one_level_are_stages_here():
     net, x = jn.models.resnet_cifar(14, shortcut="B"), floats(2, 8, 8, 3)
     same_outputs(net, ResNet(), x, rename=RENAME)

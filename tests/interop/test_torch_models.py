@@ -86,6 +86,7 @@ CHECKED = [
 
 @pytest.mark.parametrize("peer", CHECKED, ids=str)
 @pytest.mark.slow_cases(
+    "timm_vgg11",
     *("vgg11_bn", "inception_v3", "googlenet", "resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d"),
     *("wide_resnet50_2", "wide_resnet101_2", "alexnet", "resnet18", "resnet50", "timm_resnetv2_50"),
 )

@@ -26,6 +26,7 @@ def reconstruction_error(outputs, targets):
 
 
 @pytest.mark.promotes
+@pytest.mark.slow
 def test_greedy_is_one_program_after_another():
     """Here of autoencoders, each of the codes of the one below."""
     nets = [models.autoencoder((6,), (), 4), models.autoencoder((4,), (), 2)]

@@ -149,6 +149,7 @@ def torch_fcn(widths: tuple[int, ...], classes: int) -> Any:
     return FCN()
 
 
+@pytest.mark.slow
 def test_fcn_is_pytorchs_where_sizes_do_not_halve_evenly():
     options = {"skips": ("pool2", "pool1"), "stride": 8, "features": 6, "dropout": 0.0}
     net = jn.models.fcn(3, jn.models.cnn((4, 5, 6))["features"], **options)

@@ -39,6 +39,7 @@ def test_names_are_unique():
 
 @each_row
 @large
+@pytest.mark.slow_cases("resnet50_v1", "googlenet_2014_heads")
 def test_parameter_tree_is_golden_and_counts_are_exact(row: Row, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("jaxnets.core.net.DEEP", 10**9)  # how values are drawn takes time, and changes no shape
     net = row.make()

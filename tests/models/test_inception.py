@@ -40,6 +40,7 @@ def test_inception_v3_is_torchvisions():
     agree("models/inception_v3", jn.models.inception_v3(10, dropout=0.0), floats(2, 107, 91, 3), make)
 
 
+@pytest.mark.slow
 def test_the_head_of_inception_v3_is_torchvisions():
     def make() -> Any:
         torchvision_models()

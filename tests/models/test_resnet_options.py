@@ -93,6 +93,7 @@ def test_deep_features_are_what_the_last_layer_reads():
     np.testing.assert_allclose(features @ params["fc"]["kernel"] + params["fc"]["bias"][None], logits, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_upto_reaches_into_a_block_whose_shortcut_starts_behind_its_activation():
     net, x = models.resnet50_v2(10), X[:, :16, :16]
     params, state = draw(net.upto("layer1"), x)

@@ -37,6 +37,7 @@ def test_curves_average_over_seeds():
 
 
 @pytest.mark.promotes
+@pytest.mark.slow
 def test_a_history_of_fit_draws_itself_whatever_it_has():
     x, y = np.ones((6, 2), np.float32), np.array([0, 1, 0, 1, 2, 2])
     metrics = {"confusion": jn.metrics.confusion_matrix(3), "f1": jn.metrics.f1(3)}

@@ -59,6 +59,7 @@ class Spy(optuna.samplers.RandomSampler):
         self.told.append((trial.params, state.name, values))
 
 
+@pytest.mark.slow
 def test_optuna_is_told_what_came():
     spy, space = Spy(), {"lr": jn.sweeps.choice([0.01, 0.1, 1e25])}
     result = jn.sweeps.search(linear, space, "loss", trials=7, batch=4, seeds=2, sampler=spy, **HOW)

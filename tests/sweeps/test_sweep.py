@@ -185,7 +185,7 @@ def test_data_that_hyperparameters_choose_stay_with_their_trial():
 
 
 @pytest.mark.parametrize("chunk", [None, 8])
-@pytest.mark.slow_cases("8")
+@pytest.mark.slow_cases("None", "8")
 def test_stopped_trials_leave(monkeypatch: pytest.MonkeyPatch, chunk: int | None):
     """Of 32 trials 28 can't get better and stop after two epochs; the four that go on have 8 places."""
     widths, run_epoch = [], Plan.run_epoch

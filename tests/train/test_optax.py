@@ -211,6 +211,7 @@ def test_what_it_can_not_have_is_named():
         jax.eval_shape(program(wants), KEY)
 
 
+@pytest.mark.slow
 def test_a_plateau_of_a_validation_loss_lowers_the_rate():
     """By hand: one step an epoch, the rate halved after two epochs without a lower validation loss."""
     plateau = contrib.reduce_on_plateau(factor=0.5, patience=2)

@@ -30,6 +30,7 @@ def told(file: Path, *given: str) -> tuple[int, Any]:
     return code, json.loads(file.read_text())
 
 
+@pytest.mark.slow
 def test_the_cheapest_row_is_measured(tmp_path: Path, capsys):
     code, results = told(tmp_path / "a.json", "--tiny", "--only", "mlp-gpu", "--peers")
     assert code == 0
