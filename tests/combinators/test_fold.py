@@ -20,25 +20,25 @@ from tests.oracle import floats
 KEY = jax.random.key(0)
 
 
-def trained(net: Net, x):
-    """Return parameters and averages as after training: none of them is trivial."""
-    return draw(net, x)
-
-
 def outputs(net: Net, params, state, x):
     return once(lambda params, state, x: net.apply(params, state, x)[0], params, state, x)
 
 
-def check(net: Net, x, *, left: int = 0, rtol: float = 1e-5):
+def eagerly(net: Net, params, state, x):
+    """Return outputs not under `jit`: the layers of a deep network have few shapes, each compiled once for all."""
+    return net.apply(params, state, jnp.asarray(x))[0]
+
+
+def check(net: Net, x, *, left: int = 0, run=outputs):
     """Fold a network, compare the outputs, and return the folded network; `left` batch norms remain."""
-    params, state = trained(net, x)
+    params, state = draw(net, x)
     folded, new_params, new_state = jn.fold_batch_norm(net, params, state)
     made = jax.eval_shape(folded.init, KEY, x)
     assert jax.tree.map(jnp.shape, made) == jax.tree.map(jnp.shape, (new_params, new_state))
     assert len(jax.tree.leaves(new_state)) == 2 * left
-    expected = outputs(net, params, state, x)
-    for a, b in zip(jax.tree.leaves(outputs(folded, new_params, new_state, x)), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=rtol * float(jnp.abs(b).max()))
+    expected = run(net, params, state, x)
+    for a, b in zip(jax.tree.leaves(run(folded, new_params, new_state, x)), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * float(jnp.abs(b).max()))
     return folded, new_params, new_state
 
 
@@ -52,7 +52,8 @@ def test_every_model_gives_the_same(row: Row):
     # The smallest size that the network takes.
     net, size = row.make(), min(row.x.shape[1], 80 if row.name.startswith("inception") else 32)
     x = floats(2, size, size, row.x.shape[-1]) if len(row.x.shape) == 4 else floats(2, *row.x.shape[1:])
-    _, _, state = check(net, x, left=sum(_starts_a_block(path) for path in jn.paths.paths(draw(net, x)[1])) // 2)
+    left = sum(map(_starts_a_block, jn.paths.paths(draw(net, x)[1]))) // 2
+    _, _, state = check(net, x, left=left, run=eagerly)
     assert all(map(_starts_a_block, jn.paths.paths(state)))
 
 
@@ -122,7 +123,7 @@ def test_batch_norms_are_folded_at_any_depth(net: Net):
 
 def test_mixed_precision_computes_low_and_folds_high():
     net, x = jn.cast(block(), jn.Policy()), floats(2, 5, 6, 4)
-    params, state = trained(net, x)
+    params, state = draw(net, x)
     folded, new_params, new_state = jn.fold_batch_norm(net, params, state)
     assert {leaf.dtype.name for leaf in jax.tree.leaves(new_params)} == {"float32"}
     found, expected = outputs(folded, new_params, new_state, x), outputs(net, params, state, x)
@@ -135,7 +136,7 @@ def test_sequences_of_unequal_length():
     net = jn.serial(
         jn.residual(jn.serial(**layers)), jn.residual(jn.serial(conv=layers["conv"]), activation=jax.nn.relu)
     )
-    params, state = trained(net, x)
+    params, state = draw(net, x)
     y, _ = net.apply(params, state, x)
     folded, new_params, new_state = jn.fold_batch_norm(net, params, state)
     found, _ = folded.apply(new_params, new_state, x)
@@ -154,12 +155,12 @@ KEPT = {
 
 @pytest.mark.parametrize("net", KEPT.values(), ids=KEPT)
 def test_other_batch_norms_stay(net: Net):
-    check(net, floats(2, 5, 6, 4), left=len(jax.tree.leaves(trained(net, floats(2, 5, 6, 4))[1])) // 2)
+    check(net, floats(2, 5, 6, 4), left=len(jax.tree.leaves(draw(net, floats(2, 5, 6, 4))[1])) // 2)
 
 
 def test_a_cut_network_is_left_alone_and_a_folded_one_can_be_cut():
     net, x = jn.serial(block=jn.residual(block(), activation=jax.nn.relu), out=jn.dense(2)), floats(2, 5, 6, 4)
-    params, state = trained(net, x)
+    params, state = draw(net, x)
     before = net.upto("block/conv1")
     np.testing.assert_array_equal(
         outputs(*jn.fold_batch_norm(before, params, state), x), outputs(before, params, state, x)
@@ -171,9 +172,9 @@ def test_a_cut_network_is_left_alone_and_a_folded_one_can_be_cut():
 
 def test_a_folded_network_is_a_value_and_can_be_saved(tmp_path):
     net, x = jn.models.resnet_cifar(8, 3), floats(2, 16, 16, 3)
-    params, state = trained(net, x)
+    params, state = draw(net, x)
     folded, params, state = jn.fold_batch_norm(net, params, state)
-    assert folded == jn.fold_batch_norm(jn.models.resnet_cifar(8, 3), *trained(net, x))[0] != net
+    assert folded == jn.fold_batch_norm(jn.models.resnet_cifar(8, 3), *draw(net, x))[0] != net
     assert pickle.loads(pickle.dumps(folded)) == folded
     jn.save(file := tmp_path / "folded.safetensors", (params, state), net=folded)
     assert jn.load(file).net == folded
@@ -181,7 +182,7 @@ def test_a_folded_network_is_a_value_and_can_be_saved(tmp_path):
 
 def test_values_may_be_traced_and_stacked():
     net, x = block(), floats(2, 5, 6, 4)
-    params, state = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), trained(net, x))
+    params, state = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), draw(net, x))
     stacked = jax.jit(jax.vmap(lambda params, state: jn.fold_batch_norm(net, params, state)[1:]))(params, state)
     for trial in range(2):
         alone = jn.fold_batch_norm(net, *jax.tree.map(lambda leaf, trial=trial: leaf[trial], (params, state)))[1:]
@@ -192,7 +193,7 @@ def test_values_may_be_traced_and_stacked():
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_what_is_not_finite_does_not_become_a_number(bad: float):
     net, x = jn.serial(block=block(), relu=jax.nn.relu, pool=jn.global_avg_pool), floats(3, 12, 12, 4)
-    params, state = trained(net, x)
+    params, state = draw(net, x)
     folded, new_params, new_state = jn.fold_batch_norm(net, params, state)
     y = outputs(folded, new_params, new_state, np.where(np.arange(3 * 576).reshape(x.shape) == 700, bad, x))
     assert np.isnan(y[1]).all()
@@ -205,7 +206,7 @@ def test_what_is_not_finite_does_not_become_a_number(bad: float):
 
 def test_derivatives_are_those_of_the_network():
     net, x = jn.residual(block(), activation=jax.nn.relu), floats(2, 6, 6, 4)
-    params, state = trained(net, x)
+    params, state = draw(net, x)
     folded, new_params, new_state = jn.fold_batch_norm(net, params, state)
 
     def loss(net, params, state):
@@ -227,10 +228,8 @@ def test_derivatives_are_those_of_the_network():
 
 def test_onednn_computes_what_is_behind_a_convolution(monkeypatch):
     net, x = jn.residual(block(24), jn.conv(24, 1), jax.nn.relu), floats(2, 6, 6, 16)
-    folded, *trees = jn.fold_batch_norm(net, *trained(net, x))
-    usable = (
-        "__onednn$convolution" in jax.jit(jn.conv(24, 3).apply).lower(trained(jn.conv(24, 3), x)[0], {}, x).as_text()
-    )
+    folded, *trees = jn.fold_batch_norm(net, *draw(net, x))
+    usable = "__onednn$convolution" in jax.jit(jn.conv(24, 3).apply).lower(draw(jn.conv(24, 3), x)[0], {}, x).as_text()
     program = jax.jit(folded.apply).lower(*trees, x).as_text()
     assert (program.count("RELU"), program.count("BINARY_ADD")) == (2 * usable, 1 * usable)
     monkeypatch.setenv("JAXNETS_ONEDNN", "0")
