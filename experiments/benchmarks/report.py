@@ -47,6 +47,8 @@ BUSY = 0.1  # cores that other processes may use while a row is measured before 
 def main(*, check: bool) -> int:
     """Write the page and its figures, or check that the page is up to date; return the exit code."""
     found = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted(RESULTS.glob("*.json"))}
+    # The newest measurements first.
+    found = dict(sorted(found.items(), key=lambda item: _newest(item[1]), reverse=True))
     text = page(found)
     if check:
         if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == text:
@@ -160,6 +162,13 @@ def _commands(results: Any) -> str:
     """Return the commands that measured the rows, with dates."""
     found = {(each["command"], each["date"]) for records in results["rows"].values() for each in records.values()}
     return "From " + "; ".join(f"`{command}` on {date}" for command, date in sorted(found)) + "."
+
+
+def _newest(results: Any) -> tuple[str, str]:
+    """Return the date of the newest row, and the version of JAX."""
+    return max(each["date"] for records in results["rows"].values() for each in records.values()), results["versions"][
+        "jax"
+    ]
 
 
 def _absent(absent: set[str]) -> list[str]:

@@ -22,7 +22,7 @@ from jaxnets.layers.conv import conv, conv_transpose, depthwise_conv
 from jaxnets.layers.dense import dense
 from jaxnets.layers.inputs import zero_padding
 from jaxnets.layers.norm import batch_norm
-from jaxnets.layers.windows import Windows
+from jaxnets.layers.windows import Windows, spread
 from jaxnets.ops.conv.fused import conv_fused
 from jaxnets.ops.geometry import Geometry
 
@@ -42,8 +42,8 @@ def fold_batch_norm(net: Net, params: Params, state: State) -> tuple[Net, Params
 
     With running averages m and v, scale s and bias b, the layer's kernel W and bias c become
     W · s / √(v + ε) and (c - m) · s / √(v + ε) + b, per feature, and the batch norm becomes the identity. A convolution
-    also computes a ReLU behind it, and the sum with a shortcut; oneDNN does so on a CPU in one pass over the output.
-    Outputs in evaluation agree with those of `net` up to rounding.
+    also computes the sum with a shortcut, and the ReLU behind it; a 1×1 convolution any ReLU behind it. On a CPU oneDNN
+    does so in one pass over the output. Outputs in evaluation agree with those of `net` up to rounding.
 
     Names and paths remain, except those of the folded batch norms, which have no parameters or state any more. A batch
     norm stays as it is if it is not directly behind one of these layers, as at the start of a block of `resnet50_v2`,
@@ -143,7 +143,8 @@ def _rewired(net: Net, wiring: Wiring) -> Net:
         end, behind = name, _only(readers[name])
         while children.get(behind) is IDENTITY:
             end, behind = behind, _only(readers[behind])
-        if behind in children and _is_relu(children[behind]):
+        # With a larger kernel the convolution takes so long that a pass over its output is not noticed.
+        if behind in children and _is_relu(children[behind]) and _is_pointwise(children[name]):
             children[name], children[behind] = _with_epilogue(children[name], relu=True), IDENTITY
         elif behind == SUM and end == wiring.output and shortcut is not None and activation in (None, jax.nn.relu):
             children[name] = _with_epilogue(children[name], adds=True, relu=activation is not None)
@@ -243,6 +244,10 @@ def _with_epilogue(layer: Net, *, relu: bool, adds: bool = False) -> Net:
 
 def _sum(pair: tuple[Any, Any]) -> Any:
     return add(*pair)
+
+
+def _is_pointwise(layer: Net) -> bool:
+    return set(spread(layer.arguments["kernel_size"], 1)) == {1}
 
 
 def _is_relu(net: Net) -> bool:

@@ -192,7 +192,8 @@ def test_values_may_be_traced_and_stacked():
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_what_is_not_finite_does_not_become_a_number(bad: float):
-    net, x = jn.serial(block=block(), relu=jax.nn.relu, pool=jn.global_avg_pool), floats(3, 12, 12, 4)
+    body = jn.residual(block(), activation=jax.nn.relu)
+    net, x = jn.serial(block=body, pool=jn.global_avg_pool), floats(3, 12, 12, 4)
     params, state = draw(net, x)
     folded, new_params, new_state = jn.fold_batch_norm(net, params, state)
     y = outputs(folded, new_params, new_state, np.where(np.arange(3 * 576).reshape(x.shape) == 700, bad, x))
@@ -227,7 +228,8 @@ def test_derivatives_are_those_of_the_network():
 
 
 def test_onednn_computes_what_is_behind_a_convolution(monkeypatch):
-    net, x = jn.residual(block(24), jn.conv(24, 1), jax.nn.relu), floats(2, 6, 6, 16)
+    body = jn.serial(conv0=jn.conv(24, 1), relu0=jax.nn.relu, **block(24).children)
+    net, x = jn.residual(body, jn.conv(24, 1), jax.nn.relu), floats(2, 6, 6, 16)
     folded, *trees = jn.fold_batch_norm(net, *draw(net, x))
     usable = "__onednn$convolution" in jax.jit(jn.conv(24, 3).apply).lower(draw(jn.conv(24, 3), x)[0], {}, x).as_text()
     program = jax.jit(folded.apply).lower(*trees, x).as_text()

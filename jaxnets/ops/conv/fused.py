@@ -39,12 +39,12 @@ def conv_fused(
     """
     operands = (x, kernel, bias) if residual is None else (x, kernel, bias, residual)
     if is_plain():
-        return _plain(*operands, geometry=geometry, relu=relu)
-    jaxpr = jax.make_jaxpr(partial(_plain, geometry=geometry, relu=relu))(*operands)
+        return in_steps(*operands, geometry=geometry, relu=relu)
+    jaxpr = jax.make_jaxpr(partial(in_steps, geometry=geometry, relu=relu))(*operands)
     return _primitive.bind(*operands, geometry=geometry, relu=relu, jaxpr=jaxpr)
 
 
-def _plain(
+def in_steps(
     x: jax.Array,
     kernel: jax.Array,
     bias: jax.Array,
@@ -60,7 +60,7 @@ def _plain(
     return onednn.finished(y, bias, residual, relu=relu)
 
 
-def _by_onednn(
+def by_onednn(
     x: jax.Array,
     kernel: jax.Array,
     bias: jax.Array,
@@ -70,6 +70,7 @@ def _by_onednn(
     relu: bool,
     **_: Any,
 ) -> jax.Array:
+    """Compute everything by one call of oneDNN."""
     g = geometry
     return onednn.convolve(x, kernel, g.stride, g.padding, g.dilation, bias=bias, residual=residual, relu=relu)
 
@@ -82,22 +83,22 @@ def _abstract(x: Any, *_: Any, jaxpr: Any, **__: Any) -> Any:
 def _lower_on_cpu(context: mlir.LoweringRuleContext, *operands: Any, **params: Any) -> Any:
     x: Any = context.avals_in[0]
     usable = onednn.is_usable(context.module_context, x.dtype)
-    compute = _by_onednn if usable and dispatch.fuses(params["geometry"], x.dtype) else _plain
+    compute = by_onednn if usable and dispatch.fuses(params["geometry"], x.dtype) else in_steps
     return mlir.lower_fun(compute, multiple_results=False)(context, *operands, **params)
 
 
 def _jvp(primals: Any, tangents: Any, **params: Any) -> Any:
-    return jax.jvp(partial(_plain, **params), primals, tuple(map(ad.instantiate_zeros, tangents)))
+    return jax.jvp(partial(in_steps, **params), primals, tuple(map(ad.instantiate_zeros, tangents)))
 
 
 def _batched(operands: Any, axes: Any, **params: Any) -> Any:
-    return jax.vmap(partial(_plain, **params), axes)(*operands), 0
+    return jax.vmap(partial(in_steps, **params), axes)(*operands), 0
 
 
 _primitive = Primitive("conv_fused")
-_primitive.def_impl(_plain)
+_primitive.def_impl(in_steps)
 _primitive.def_abstract_eval(_abstract)
 ad.primitive_jvps[_primitive] = _jvp
 batching.primitive_batchers[_primitive] = _batched
-mlir.register_lowering(_primitive, mlir.lower_fun(_plain, multiple_results=False))
+mlir.register_lowering(_primitive, mlir.lower_fun(in_steps, multiple_results=False))
 mlir.register_lowering(_primitive, _lower_on_cpu, platform="cpu")
