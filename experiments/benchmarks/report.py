@@ -102,7 +102,8 @@ def _machine(name: str, results: Any) -> list[str]:
     machine = results["machine"]
     versions = ", ".join(f"{package} {number}" for package, number in results["versions"].items())
     parts = [
-        f"## {machine['processor']}, {machine['cores']} cores, {', '.join(sorted(set(machine['devices'])))}\n",
+        f"## {machine['processor']}, {machine['cores']} cores, {', '.join(sorted(set(machine['devices'])))}, "
+        f"JAX {results['versions']['jax']}\n",
         f"{machine['system']}; {versions}. {_commands(results)}\n",
         f"![Times of peers over ours by row, with goals](figures/benchmarks/{name}-ratios.png)\n",
     ]
