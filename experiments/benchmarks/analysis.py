@@ -13,6 +13,7 @@ from experiments.benchmarks.timing import ratio
 
 Record = dict[str, Any]
 GROUPS = ("PyTorch", "JAX")
+OTHERS = ("onnxruntime",)  # compared in words and in the table of every contestant
 
 
 @dataclass(frozen=True)
@@ -64,14 +65,14 @@ def verdict(row: str, record: Record, group: str) -> Verdict | None:
         return None
     best = min(names, key=lambda name: median(record, name))
     goal = GOALS.get(row, Goal())
-    aim = goal.jax if group == "JAX" else goal.pytorch
+    aim = {"PyTorch": goal.pytorch, "JAX": goal.jax}.get(group)
     return Verdict(row, record["title"], group, best, *compared(record, OURS, best), aim)
 
 
 def verdicts(results: Record, allocator: str) -> Iterator[Verdict]:
     """Yield all verdicts for one setting of the allocator."""
     for row, record in of_allocator(results, allocator):
-        found = (verdict(row, record, group) for group in GROUPS)
+        found = (verdict(row, record, group) for group in (*GROUPS, *OTHERS))
         yield from (each for each in found if each is not None)
 
 

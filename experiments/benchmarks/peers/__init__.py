@@ -33,8 +33,8 @@ class Peer:
 
     @property
     def group(self) -> str:
-        """With whom it is compared: "PyTorch", "JAX", or "" for nobody."""
-        return "JAX" if self.jax else {"torch": "PyTorch"}.get(self.package, "")
+        """With whom it is compared."""
+        return "JAX" if self.jax else {"torch": "PyTorch"}.get(self.package, self.package)
 
     @property
     def installed(self) -> bool:
