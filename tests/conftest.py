@@ -24,7 +24,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for without a mark are compiled as users' programs are.
     """
     if config.option.markexpr in ("slow", "not slow") and "XLA_FLAGS" not in os.environ:
-        # Below level 2 a value that two programs compute may differ by its last bit, which some of the slow tests exclude.
+        # Below level 2 a value of two programs may differ by its last bit, which some of the slow tests exclude.
         level = 2 if config.option.markexpr == "slow" else 0
         flags = [f"--xla_backend_optimization_level={level}", "--xla_cpu_parallel_codegen_split_count=1"]
         if jaxlib.version.__version_info__ < (0, 11):  # later an unknown flag, at which XLA ends the process
