@@ -24,8 +24,8 @@ each_row = pytest.mark.parametrize("row", ROWS, ids=str)
 
 # Smaller networks of the same families stay in the quick suite, and so do the deepest ones with their stages scanned.
 large = pytest.mark.slow_cases(
-    *("googlenet", "googlenet_heads", "googlenet_2014", "inception_v3", "inception_v3_heads"),
-    *("resnet34", "resnet50", "resnet101", "resnet152", "resnet101_v1", "resnet152_v1"),
+    *("googlenet", "googlenet_heads", "googlenet_2014", "googlenet_2014_heads", "inception_v3", "inception_v3_heads"),
+    *("resnet34", "resnet50", "resnet101", "resnet152", "resnet50_v1", "resnet101_v1", "resnet152_v1"),
     *("resnext101_32x8d", "resnext101_64x4d", "wide_resnet50_2", "wide_resnet101_2"),
     *("resnet34_v2", "resnet50_v2", "resnet101_v2", "resnet152_v2", "resnet18_gray_10"),
     *("resnet_cifar_32", "resnet_cifar_44", "resnet_cifar_56", "resnet_cifar_110", "resnet_cifar_110_scan"),
@@ -39,7 +39,6 @@ def test_names_are_unique():
 
 @each_row
 @large
-@pytest.mark.slow_cases("resnet50_v1", "googlenet_2014_heads")
 def test_parameter_tree_is_golden_and_counts_are_exact(row: Row, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("jaxnets.core.net.DEEP", 10**9)  # how values are drawn takes time, and changes no shape
     net = row.make()
