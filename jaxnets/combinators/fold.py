@@ -99,9 +99,7 @@ def _guarded(net: Net) -> Net:
     def around(apply_inner: Apply) -> Apply:
         def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
             y, state = apply_inner(params, state, x, key=key, train=train)
-            values, _ = zero_padding(x)
-            # (batch,)
-            finite = jnp.isfinite(values.reshape(values.shape[0], -1)).all(1)
+            finite = _finite(x)
             return jax.tree.map(lambda leaf: _with_nan(finite, leaf), y), state
 
         return apply
@@ -110,6 +108,13 @@ def _guarded(net: Net) -> Net:
         return _guarded(change(net))
 
     return wrap("folded", net, around(net.apply), net.init_with_output, net.label, remake, around=around)
+
+
+def _finite(x: Any) -> jax.Array:
+    """Return which examples are finite, `(batch,)`: in every array, if the input is a tuple or a dict of them."""
+    leaves = jax.tree.leaves(x, is_leaf=lambda each: isinstance(each, Padded))
+    arrays = (zero_padding(each)[0] for each in leaves)
+    return jnp.stack([jnp.isfinite(each.reshape(each.shape[0], -1)).all(1) for each in arrays]).all(0)
 
 
 def _with_nan(finite: jax.Array, y: jax.Array) -> jax.Array:

@@ -205,6 +205,20 @@ def test_what_is_not_finite_does_not_become_a_number(bad: float):
         jn.fold_batch_norm(net, params, state)
 
 
+@pytest.mark.parametrize("place", [0, 1])
+def test_each_array_of_an_input_is_looked_at(place: int):
+    net = jn.serial(total=sum, conv=jn.conv(3, 1), relu=jax.nn.relu, pool=jn.global_avg_pool)
+    x = (floats(2, 5, 6, 4), floats(2, 5, 6, 4, seed=1))
+    params, _ = draw(net, x)
+    folded, params, state = jn.fold_batch_norm(net, params, {})
+    expected = outputs(net, params, {}, x)
+    np.testing.assert_allclose(outputs(folded, params, state, x), expected, atol=1e-5)
+    x[place][1, 0, 0, 0] = np.nan
+    y = outputs(folded, params, state, x)
+    assert np.isnan(y[1]).all()
+    np.testing.assert_allclose(y[0], expected[0], atol=1e-5)
+
+
 def test_derivatives_are_those_of_the_network():
     net, x = jn.residual(block(), activation=jax.nn.relu), floats(2, 6, 6, 4)
     params, state = draw(net, x)
