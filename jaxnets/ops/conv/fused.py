@@ -44,35 +44,19 @@ def conv_fused(
     return _primitive.bind(*operands, geometry=geometry, relu=relu, jaxpr=jaxpr)
 
 
-def in_steps(
-    x: jax.Array,
-    kernel: jax.Array,
-    bias: jax.Array,
-    residual: jax.Array | None = None,
-    *,
-    geometry: Geometry,
-    relu: bool,
-    **_: Any,
-) -> jax.Array:
+def in_steps(*operands: jax.Array, geometry: Geometry, relu: bool, **_: Any) -> jax.Array:
     """Compute one operation after another."""
+    x, kernel, bias, *residual = operands
     g = geometry
     y = conv(x, kernel, g.stride, g.padding, g.dilation, g.groups)
-    return onednn.finished(y, bias, residual, relu=relu)
+    return onednn.finished(y, bias, *residual, relu=relu)
 
 
-def by_onednn(
-    x: jax.Array,
-    kernel: jax.Array,
-    bias: jax.Array,
-    residual: jax.Array | None = None,
-    *,
-    geometry: Geometry,
-    relu: bool,
-    **_: Any,
-) -> jax.Array:
+def by_onednn(*operands: jax.Array, geometry: Geometry, relu: bool, **_: Any) -> jax.Array:
     """Compute everything by one call of oneDNN."""
+    x, kernel, *rest = operands
     g = geometry
-    return onednn.convolve(x, kernel, g.stride, g.padding, g.dilation, bias=bias, residual=residual, relu=relu)
+    return onednn.convolve(x, kernel, g.stride, g.padding, g.dilation, *rest, relu=relu)
 
 
 def _abstract(x: Any, *_: Any, jaxpr: Any, **__: Any) -> Any:

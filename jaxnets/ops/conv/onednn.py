@@ -163,9 +163,9 @@ def convolve(
     stride: Sizes,
     padding: Any,
     dilation: Sizes,
-    *,
     bias: jax.Array | None = None,
     residual: jax.Array | None = None,
+    *,
     relu: bool = False,
 ) -> jax.Array:
     """Convolve `(batch, rows, columns, channels)` with `(*window, channels, features)`; no padding is negative.
@@ -206,7 +206,9 @@ def convolve(
     )(x, kernel, *(each for each in (bias, residual) if each is not None))
 
 
-def finished(y: jax.Array, bias: jax.Array | None, residual: jax.Array | None, *, relu: bool) -> jax.Array:
+def finished(
+    y: jax.Array, bias: jax.Array | None = None, residual: jax.Array | None = None, *, relu: bool = False
+) -> jax.Array:
     """Add the bias and the residual to the output of a convolution, and take the positive part if `relu`."""
     y = y if bias is None else y + bias.reshape((1,) * (y.ndim - 1) + bias.shape)
     y = y if residual is None else y + residual
