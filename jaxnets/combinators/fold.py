@@ -42,8 +42,9 @@ def fold_batch_norm(net: Net, params: Params, state: State) -> tuple[Net, Params
 
     With running averages m and v, scale s and bias b, the layer's kernel W and bias c become
     W · s / √(v + ε) and (c - m) · s / √(v + ε) + b, per feature, and the batch norm becomes the identity. A convolution
-    also computes the sum with a shortcut, and the ReLU behind it; a 1×1 convolution any ReLU behind it. On a CPU oneDNN
-    does so in one pass over the output. Outputs in evaluation agree with those of `net` up to rounding.
+    at the end of a `residual` also adds the shortcut and applies the ReLU after the sum, and a 1×1 convolution applies
+    a ReLU that follows it: on a CPU, oneDNN does so in the same pass over the output. Outputs in evaluation agree with
+    those of `net` up to rounding.
 
     Names and paths remain, except those of the folded batch norms, which have no parameters or state any more. A batch
     norm stays as it is if it is not directly behind one of these layers, as at the start of a block of `resnet50_v2`,
@@ -88,7 +89,7 @@ def fold_batch_norm(net: Net, params: Params, state: State) -> tuple[Net, Params
 
 @recorded
 def folded(net: Net) -> Net:
-    """Return the network part of `fold_batch_norm`."""
+    """Return the network that `fold_batch_norm` returns; it depends on no parameters, and a file can name it."""
     inner = _folded(net)
     return _guarded(inner) if _computes_relu(inner) else inner
 
@@ -260,7 +261,7 @@ def _is_relu(net: Net) -> bool:
 
 
 def _merged(layer: Net, params: Params, norm: Net, affine: Params, averages: State) -> Params:
-    """Return kernel and bias of a layer with the batch norm behind it folded in."""
+    """Return the kernel and bias of a layer after folding the batch norm that follows it."""
     # (features,)
     factor = jax.lax.rsqrt(averages["var"] + jnp.asarray(norm.arguments["epsilon"], averages["var"].dtype))
     factor = factor * affine["scale"] if "scale" in affine else factor

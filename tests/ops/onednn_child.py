@@ -59,7 +59,7 @@ def check(name: str, dtype: Any, batch: int = 4) -> None:
 
 
 def check_fused(name: str, dtype: Any) -> None:
-    """Compare bias, residual and ReLU in the call with the same behind it."""
+    """Compare a call that includes bias, residual and ReLU with separate operations after the convolution."""
     g, draw = GEOMETRIES[name], np.random.default_rng(1).standard_normal
     x, kernel = operands(g, 4, dtype)["forward"]
     bias, residual = (jnp.asarray(draw(shape), dtype) for shape in ((g.features,), (4, *g.out, g.features)))
