@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -72,11 +71,13 @@ def _ours(depth: int, *, scan: bool) -> tuple[Callable[..., Any], Callable[..., 
     import jaxnets as jn
 
     make = {50: jn.models.resnet50, 101: jn.models.resnet101, 152: jn.models.resnet152}[depth]
+    # As Linen's step: no weights of the examples, no test for non-finite values.
+    options = jn.train.Options(halt_on_nonfinite=False, weighted=False)
     net, optimizer = make(scan=scan), optax.sgd(1e-3, 0.9)
-    one = jn.train.make_train_step(net, jn.objective(jn.losses.cross_entropy), optimizer)
+    one = jn.train.make_train_step(net, jn.objective(jn.losses.cross_entropy), optimizer, options)
     return (
         lambda run, x, y: one(run, jn.train.Batch(x, y, jnp.ones(len(y))))[0],
-        partial(jn.train.start, net, optimizer),
+        lambda key, x: jn.train.start(net, optimizer, x, options, key=key),
     )
 
 
