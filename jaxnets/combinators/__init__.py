@@ -1,5 +1,6 @@
 """Combinators: networks made of networks."""
 
+from jaxnets.combinators.attention import attention
 from jaxnets.combinators.fold import fold_batch_norm
 from jaxnets.combinators.graph import auxiliary_heads, graph
 from jaxnets.combinators.repeat import ensemble, repeat, stack, to_stacked, to_unstacked, unstack
@@ -8,6 +9,7 @@ from jaxnets.combinators.wrappers import Policy, cast, remat
 
 __all__ = [
     "Policy",
+    "attention",
     "auxiliary_heads",
     "branches",
     "cast",

@@ -1,5 +1,7 @@
 """Array functions in the formulation that is fastest on their platform."""
 
+from jaxnets.ops.attention import attention
 from jaxnets.ops.plain import plain
+from jaxnets.ops.positions import distance_bias, rotate
 
-__all__ = ["plain"]
+__all__ = ["attention", "distance_bias", "plain", "rotate"]

@@ -2,12 +2,15 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import jaxnets as jn
 from tests.cases.case import Case
 from tests.oracle import floats
 
 X = floats(4, 6)
+TOKENS = floats(4, 3, 6)
+PADDED = jn.Padded(floats(4, 5, 2), np.array([5, 1, 3, 4], np.int32))
 
 
 def _block() -> jn.Net:
@@ -23,6 +26,11 @@ CASES = [
         X,
     ),
     Case("combinators/residual_leaf", lambda: jn.residual(jn.dense(6)), X),
+    Case("combinators/attention", lambda: jn.attention(6, 2), TOKENS),
+    Case(
+        "combinators/attention_causal", lambda: jn.attention(8, 4, kv_heads=2, causal=True, positions="rotary"), TOKENS
+    ),
+    Case("combinators/attention_cross", lambda: jn.attention(6, 2, cross=True, positions="distance"), (TOKENS, PADDED)),
     Case("combinators/branches", lambda: jn.branches(jn.concatenate, a=jn.dense(2), b=jnp.tanh), X),
     Case("combinators/heads", lambda: jn.branches(dict, label=jn.dense(2), value=jn.dense(1)), X),
     Case("combinators/repeat", lambda: jn.repeat(_block(), 3), X),

@@ -1,0 +1,153 @@
+"""Multi-head attention as a network: projections, the mixing of values over time, and a projection of the result."""
+
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from jaxnets.combinators.serial import wire
+from jaxnets.core.errors import NetError, check_count, check_positive
+from jaxnets.core.layer import as_net, labeled
+from jaxnets.core.net import Key, Net, Params, State
+from jaxnets.core.padded import Padded
+from jaxnets.layers.dense import dense
+from jaxnets.layers.inputs import like_input, values_of
+from jaxnets.ops.attention import attention as attend
+from jaxnets.ops.positions import distance_bias, rotate
+
+Initializer = jax.nn.initializers.Initializer
+
+
+@labeled
+def attention(
+    features: int,
+    heads: int,
+    *,
+    width: int | None = None,
+    kv_heads: int | None = None,
+    cross: bool = False,
+    causal: bool = False,
+    window: int | None = None,
+    positions: Literal["rotary", "distance"] | None = None,
+    period: Any = 10000.0,
+    use_bias: bool = True,
+    kernel_init: Initializer = jax.nn.initializers.glorot_uniform(),
+    bias_init: Initializer = jax.nn.initializers.zeros,
+) -> Net:
+    """Let each position of a sequence read from others: y = concatenate over heads(softmax(q kᵀ / √width) v) W + b.
+
+    For each head, q = x W_q + b_q at the position that reads, and k = x W_k + b_k and v = x W_v + b_v at those that are
+    read. With `cross` the input is `(x, memory)`: x reads from another sequence, `memory`.
+
+    Args:
+        features: of the output.
+        heads: the number of heads.
+        width: features of a head; the default is features / heads.
+        kv_heads: the number of heads of keys and values, a divisor of `heads`, each shared by heads / kv_heads heads;
+            the default is `heads`.
+        cross: whether the input is a pair.
+        causal: whether a position reads only itself and those before it.
+        window: how far a position reads: the last `window` positions with its own (`causal`), or those less than
+            `window` away.
+        positions: "rotary" rotates queries and keys by their positions (`jn.ops.rotate`), "distance" adds a bias that
+            falls with distance (`jn.ops.distance_bias`).
+        period: of "rotary".
+        use_bias: whether the four projections have biases.
+        kernel_init: initializer of the four kernels.
+        bias_init: initializer of the biases.
+
+    Returns:
+        A network from `(batch, time, in)` to `(batch, time, features)`, with the children `query`, `key`, `value` and
+        `out`, each a `dense`. Columns h · width to (h + 1) · width of the first three belong to head h. Steps of
+        padding in `Padded` sequences are not read; a position that may read nothing gets the bias of `out`.
+
+    Raises:
+        NetError: for heads that do not divide `features` (without `width`), `kv_heads` that do not divide `heads`,
+            "rotary" with an odd width, an input without a time axis, or one that is not a pair with `cross`.
+
+    Vaswani et al., "Attention Is All You Need" (2017), section 3.2.2.
+
+    >>> import jax, jax.numpy as jnp
+    >>> net, x = attention(8, heads=2, causal=True), jnp.ones((2, 5, 8))
+    >>> params, state = net.init(jax.random.key(0), x)
+    >>> net.apply(params, state, x)[0].shape, params["query"]["kernel"].shape
+    ((2, 5, 8), (8, 8))
+    """
+    check_count("features", features)
+    check_count("heads", heads)
+    kv_heads = heads if kv_heads is None else kv_heads
+    check_count("kv_heads", kv_heads)
+    if heads % kv_heads:
+        raise NetError(f"expects kv_heads that divide the {heads} heads, got {kv_heads}")
+    if width is None:
+        if features % heads:
+            raise NetError(f"expects features divisible by {heads} heads, got {features}; or give the width of a head")
+        width = features // heads
+    check_count("width", width)
+    if window is not None:
+        check_count("window", window)
+    if positions not in (None, "rotary", "distance"):
+        raise NetError(f"expects positions 'rotary', 'distance' or None, got {positions!r}")
+    if positions == "rotary" and width % 2:
+        raise NetError(f"expects heads of even width to rotate, got {width}")
+    check_positive("period", period)
+
+    project = partial(dense, use_bias=use_bias, kernel_init=kernel_init, bias_init=bias_init)
+    mix = _mix(heads, kv_heads, positions, period, causal=causal, window=window)
+    children = {
+        "query": project(heads * width),
+        "key": project(kv_heads * width),
+        "value": project(kv_heads * width),
+        "mix": mix,
+        "out": project(features),
+    }
+    sources = {"query": ("",), "key": ("",), "value": ("",), "mix": ("query", "key", "value"), "out": ("mix",)}
+    if cross:
+        children = {"x": as_net(first), "memory": as_net(second), **children}
+        sources |= {"x": ("",), "memory": ("",), "query": ("x",), "key": ("memory",), "value": ("memory",)}
+    return wire("attention", children, sources, "out")
+
+
+def first(pair: Any) -> Any:
+    """Return the sequence that reads."""
+    return _pair(pair)[0]
+
+
+def second(pair: Any) -> Any:
+    """Return the sequence that is read."""
+    return _pair(pair)[1]
+
+
+def _pair(x: Any) -> Any:
+    if not isinstance(x, tuple) or len(x) != 2:
+        came = f"{len(x)} inputs" if isinstance(x, tuple) else "one input"
+        raise NetError(f"expects the pair (x, memory) with cross=True, got {came}")
+    return x
+
+
+def _mix(heads: int, kv_heads: int, positions: str | None, period: Any, **rules: Any) -> Net:
+    """Return the network from the projections (q, k, v), `(batch, time, heads · width)`, to mixed values."""
+
+    def init(key: Key, x: Any) -> tuple[Params, State]:
+        return {}, {}
+
+    def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
+        for name, each in zip(("x", "memory"), x[:2]):
+            if len(values_of(each).shape) != 3:
+                raise NetError(f"expects {name} (batch, time, features), got projections {values_of(each).shape}")
+        # Zeros for padding: a NaN there would reach gradients as 0 · NaN.
+        q, k, v = (
+            jnp.reshape(values, (*values.shape[:2], count, -1))
+            for count, each in zip((heads, kv_heads, kv_heads), x)
+            for values in [jnp.asarray(each.zeroed() if isinstance(each, Padded) else each)]
+        )
+        query, source = jnp.arange(q.shape[1]), jnp.arange(k.shape[1])
+        if positions == "rotary":
+            q, k = rotate(q, query, period=period), rotate(k, source, period=period)
+        bias = distance_bias(heads, query, source) if positions == "distance" else None
+        lengths = x[1].lengths if isinstance(x[1], Padded) else None
+        y = attend(q, k, v, bias=bias, lengths=lengths, offset=0, **rules)
+        return like_input(y.reshape(*y.shape[:2], -1), x[0]), state
+
+    return Net(init, apply, "mix")
