@@ -6,7 +6,7 @@ from jaxnets.layers.dense import dense, maxout
 from jaxnets.layers.dropout import dropout, gaussian_noise, masking_noise, salt_and_pepper, spatial_dropout
 from jaxnets.layers.embed import embed
 from jaxnets.layers.flatten import flatten, unflatten
-from jaxnets.layers.norm import batch_norm, group_norm, layer_norm, local_response_norm
+from jaxnets.layers.norm import batch_norm, group_norm, layer_norm, local_response_norm, rms_norm
 from jaxnets.layers.pool import adaptive_avg_pool, avg_pool, global_avg_pool, global_max_pool, max_pool
 from jaxnets.layers.prelu import prelu
 from jaxnets.layers.recurrent import bidirectional, recurrent
@@ -38,6 +38,7 @@ __all__ = [
     "maxout",
     "prelu",
     "recurrent",
+    "rms_norm",
     "rnn_cell",
     "salt_and_pepper",
     "spatial_dropout",

@@ -99,6 +99,18 @@ def norm(row: Row):
     close(apply(row.ours(), x, params), last(want) if grouped else want, 1e-4)
 
 
+@checks.row("eqx.nn.RMSNorm(3)")
+def rms_norm(row: Row):
+    x = 1e-3 * floats(7, 3)
+
+    def theirs():
+        return {"y": np.asarray(jax.jit(jax.vmap(code(row)))(x)), "bias": np.asarray(code(row).bias)}
+
+    want = row.answers(theirs)
+    close(apply(row.ours(), x, {"scale": np.ones(3, np.float32)}), want["y"], 1e-4)
+    np.testing.assert_array_equal(want["bias"], np.zeros(3))
+
+
 @checks.row('eqx.nn.BatchNorm(3, "batch", mode="batch")')
 def batch_norm(row: Row):
     x = images(2, 3, 3, 3)

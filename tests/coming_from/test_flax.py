@@ -100,6 +100,13 @@ def norm(row: Row):
     differ(apply(jn.layer_norm() if "Layer" in row.there else jn.group_norm(3), x, params), want, 0.1)
 
 
+@checks.row("nn.RMSNorm()")
+def rms_norm(row: Row):
+    x, module = 1e-3 * images(2, 4, 4, 6), code(row)  # so small that ε is seen
+    want = jax.jit(lambda: module.apply(module.init(KEY, x), x))()
+    close(apply(row.ours(), x, {"scale": np.ones(6, np.float32)}), want)
+
+
 @checks.row("nn.Dropout(0.2, deterministic=False)")
 def dropout(row: Row):
     x = np.ones((100, 400), np.float32)

@@ -130,6 +130,13 @@ def norm(row: Row):
     differ(apply(jn.layer_norm() if "Layer" in row.there else jn.group_norm(3), x, params), want, 0.1)
 
 
+@checks.row("layers.RMSNormalization()")
+def rms_norm(row: Row):
+    x = 1e-3 * images(2, 4, 4, 6)  # so small that ε is seen
+    want = row.answers(lambda: {"y": run(row, x)})["y"]
+    close(apply(row.ours(), x, {"scale": np.ones(6, np.float32)}), want)
+
+
 @checks.row("layers.Dropout(0.2)")
 @checks.row("layers.SpatialDropout2D(0.2)")
 def dropout(row: Row):

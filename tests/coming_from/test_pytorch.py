@@ -156,6 +156,21 @@ def norm(row: Row):
     close(apply(row.ours(), x, {"scale": np.ones(width, np.float32), "bias": np.zeros(width, np.float32)}), want)
 
 
+@checks.row("nn.RMSNorm(3, eps=1e-6)")
+def rms_norm(row: Row):
+    x, params = 1e-3 * images(), {"scale": np.ones(3, np.float32)}
+
+    def theirs():
+        import torch
+
+        return {"y": run(row, x), "default": torch.nn.RMSNorm(3)(torch.tensor(x)).detach().numpy()}
+
+    want = row.answers(theirs)
+    close(apply(row.ours(), x, params), want["y"])
+    close(apply(jn.rms_norm(epsilon=1.2e-7), x, params), want["default"], 1e-3)
+    differ(want["default"], want["y"])
+
+
 @checks.row("nn.Dropout(0.2)")
 @checks.row("nn.Dropout2d(0.2)")
 def dropout(row: Row):
