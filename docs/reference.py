@@ -40,7 +40,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
         "In `jaxnets` itself. Arrays are channels-last, with the batch axis first. Activations are those of `jax.nn` "
         "and those at the end of this page.",
         {
-            "Dense": "dense maxout embed flatten unflatten",
+            "Dense": "dense gated_dense maxout embed flatten unflatten",
             "Convolution": "conv depthwise_conv conv_transpose",
             "Pooling": "max_pool avg_pool adaptive_avg_pool global_avg_pool global_max_pool",
             "Normalization": "batch_norm layer_norm rms_norm group_norm local_response_norm",

@@ -6,6 +6,7 @@ from jaxnets.layers.dense import dense, maxout
 from jaxnets.layers.dropout import dropout, gaussian_noise, masking_noise, salt_and_pepper, spatial_dropout
 from jaxnets.layers.embed import embed
 from jaxnets.layers.flatten import flatten, unflatten
+from jaxnets.layers.gated import gated_dense
 from jaxnets.layers.norm import batch_norm, group_norm, layer_norm, local_response_norm, rms_norm
 from jaxnets.layers.pool import adaptive_avg_pool, avg_pool, global_avg_pool, global_max_pool, max_pool
 from jaxnets.layers.prelu import prelu
@@ -25,6 +26,7 @@ __all__ = [
     "dropout",
     "embed",
     "flatten",
+    "gated_dense",
     "gaussian_noise",
     "global_avg_pool",
     "global_max_pool",

@@ -1,5 +1,6 @@
 """Layers."""
 
+import jax
 import numpy as np
 
 import jaxnets as jn
@@ -55,6 +56,8 @@ CASES = [
     Case("layers/embed_padded", lambda: jn.embed(6, 3), TOKENS, differentiable=False, half=False),
     Case("layers/maxout", lambda: jn.maxout(3, 4), floats(4, 5)),
     Case("layers/maxout_no_bias", lambda: jn.maxout(3, use_bias=False), floats(4, 2, 5)),
+    Case("layers/gated_dense", lambda: jn.gated_dense(3), floats(4, 5)),
+    Case("layers/gated_dense_swiglu", lambda: jn.gated_dense(3, activation=jax.nn.silu, use_bias=False), SEQUENCES),
     Case("layers/prelu", jn.prelu, floats(4, 5)),
     Case("layers/prelu_per_channel", lambda: jn.prelu(per_channel=True), FOUR_IMAGES),
     Case("layers/scaled_tanh", lambda: jn.as_net(jn.activations.scaled_tanh), floats(4, 5)),

@@ -72,6 +72,14 @@ def linear(row: Row):
     assert float(abs(wide["kernel"]).max()) > 2 * 400**-0.5
 
 
+@checks.row("nn.Sequential(nn.Linear(3, 16), nn.GLU())")
+def gated_dense(row: Row):
+    x, kernel, bias = floats(5, 3), floats(3, 16), floats(16)
+    want = row.answers(lambda: {"y": run(row, x, **{"0.weight": kernel.T, "0.bias": bias})})["y"]
+    up, gate = ({"kernel": kernel[:, half], "bias": bias[half]} for half in (slice(8), slice(8, 16)))
+    close(apply(row.ours(), x, {"gate": gate, "up": up}), want)
+
+
 def convolution(row: Row, shape: tuple[int, ...], order: tuple[int, ...], channels: int = 3) -> None:
     x, kernel, bias = images(2, 6, 6, channels), floats(*shape), floats(shape[-1])
     want = row.answers(lambda: {"y": run(row, first(x), weight=kernel.transpose(order), bias=bias)})
