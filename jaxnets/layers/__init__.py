@@ -3,7 +3,7 @@
 from jaxnets.layers.cells import Cell, LSTMCarry, gru_cell, lstm_cell, rnn_cell
 from jaxnets.layers.conv import conv, conv_transpose, depthwise_conv
 from jaxnets.layers.dense import dense, maxout
-from jaxnets.layers.dropout import dropout, gaussian_noise, masking_noise, salt_and_pepper, spatial_dropout
+from jaxnets.layers.dropout import drop_path, dropout, gaussian_noise, masking_noise, salt_and_pepper, spatial_dropout
 from jaxnets.layers.embed import embed
 from jaxnets.layers.flatten import flatten, unflatten
 from jaxnets.layers.gated import gated_dense
@@ -23,6 +23,7 @@ __all__ = [
     "conv_transpose",
     "dense",
     "depthwise_conv",
+    "drop_path",
     "dropout",
     "embed",
     "flatten",

@@ -51,6 +51,8 @@ CASES = [
     Case("layers/dropout_shared", lambda: jn.dropout(0.5, broadcast_axes=(1, -2)), floats(6, 3, 2, 4), random=True),
     Case("layers/dropout_padded", lambda: jn.dropout(0.5), FOUR_SEQUENCES, random=True),
     Case("layers/spatial_dropout", lambda: jn.spatial_dropout(0.5), FOUR_IMAGES, random=True),
+    Case("layers/drop_path", lambda: jn.drop_path(0.5), floats(8, 3, 2), random=True),
+    Case("layers/drop_path_padded", lambda: jn.drop_path(0.5), SEQUENCES, random=True),
     # Integers carry no precision: the output's is the table's, and its gradient is tested in test_embed.
     Case("layers/embed", lambda: jn.embed(7, 3), integers(4, 2, high=7), differentiable=False, half=False),
     Case("layers/embed_padded", lambda: jn.embed(6, 3), TOKENS, differentiable=False, half=False),

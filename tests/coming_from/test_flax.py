@@ -116,6 +116,17 @@ def dropout(row: Row):
         assert abs(float((y > 0).mean()) - 0.8) < 0.01
 
 
+@checks.row("nn.Dropout(0.2, broadcast_dims=(1, 2, 3), deterministic=False)")
+def drop_path(row: Row):
+    x = np.ones((2000, 2, 3, 2), np.float32)
+    theirs = jax.jit(lambda: code(row).apply({}, x, rngs={"dropout": KEY}))()
+    for y in map(np.asarray, (theirs, apply(row.ours(), x, key=KEY, train=True))):
+        close(np.unique(y), [0, 1.25])
+        assert (y == y[:, :1, :1, :1]).all()
+        assert abs(float((y > 0).mean()) - 0.8) < 0.04
+    assert apply(row.ours(), x[:, 0, 0], key=KEY, train=True).shape == (2000, 2)
+
+
 @checks.row("nn.Embed(500, 20)")
 def embed(row: Row):
     indices, module = integers(3, 4, high=500), code(row)
