@@ -11,6 +11,7 @@ from jaxnets.layers.norm import batch_norm, group_norm, layer_norm, local_respon
 from jaxnets.layers.pool import adaptive_avg_pool, avg_pool, global_avg_pool, global_max_pool, max_pool
 from jaxnets.layers.prelu import prelu
 from jaxnets.layers.recurrent import bidirectional, recurrent
+from jaxnets.layers.tokens import class_token, patch_embed
 
 __all__ = [
     "Cell",
@@ -19,6 +20,7 @@ __all__ = [
     "avg_pool",
     "batch_norm",
     "bidirectional",
+    "class_token",
     "conv",
     "conv_transpose",
     "dense",
@@ -39,6 +41,7 @@ __all__ = [
     "masking_noise",
     "max_pool",
     "maxout",
+    "patch_embed",
     "prelu",
     "recurrent",
     "rms_norm",

@@ -110,6 +110,14 @@ def conv_transpose(row: Row):
     convolution(row, (4, 4, 3, 6), (2, 3, 0, 1))
 
 
+@checks.row("nn.Sequential(nn.Conv2d(3, 8, 2, stride=2), nn.Flatten(2))")
+def patch_embed(row: Row):
+    x, kernel, bias = images(), floats(2, 2, 3, 8), floats(8)
+    tensors = {"0.weight": kernel.transpose(3, 2, 0, 1), "0.bias": bias}
+    want = row.answers(lambda: {"y": run(row, first(x), **tensors)})["y"]
+    close(apply(row.ours(), x, {"kernel": kernel, "bias": bias}), want.swapaxes(1, 2))
+
+
 @checks.row("nn.MaxPool2d(2)")
 @checks.row("nn.AvgPool2d(3, 2, padding=1)")
 @checks.row("nn.AdaptiveAvgPool2d(4)")
