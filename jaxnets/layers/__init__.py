@@ -9,6 +9,7 @@ from jaxnets.layers.flatten import flatten, unflatten
 from jaxnets.layers.gated import gated_dense
 from jaxnets.layers.norm import batch_norm, group_norm, layer_norm, local_response_norm, rms_norm
 from jaxnets.layers.pool import adaptive_avg_pool, avg_pool, global_avg_pool, global_max_pool, max_pool
+from jaxnets.layers.positions import learned_positions, sinusoidal_positions
 from jaxnets.layers.prelu import prelu
 from jaxnets.layers.recurrent import bidirectional, recurrent
 from jaxnets.layers.tokens import class_token, patch_embed
@@ -36,6 +37,7 @@ __all__ = [
     "group_norm",
     "gru_cell",
     "layer_norm",
+    "learned_positions",
     "local_response_norm",
     "lstm_cell",
     "masking_noise",
@@ -47,6 +49,7 @@ __all__ = [
     "rms_norm",
     "rnn_cell",
     "salt_and_pepper",
+    "sinusoidal_positions",
     "spatial_dropout",
     "unflatten",
 ]
