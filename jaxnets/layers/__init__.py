@@ -8,7 +8,14 @@ from jaxnets.layers.embed import embed
 from jaxnets.layers.flatten import flatten, unflatten
 from jaxnets.layers.gated import gated_dense
 from jaxnets.layers.norm import batch_norm, group_norm, layer_norm, local_response_norm, rms_norm
-from jaxnets.layers.pool import adaptive_avg_pool, avg_pool, global_avg_pool, global_max_pool, max_pool
+from jaxnets.layers.pool import (
+    adaptive_avg_pool,
+    adaptive_max_pool,
+    avg_pool,
+    global_avg_pool,
+    global_max_pool,
+    max_pool,
+)
 from jaxnets.layers.positions import learned_positions, sinusoidal_positions
 from jaxnets.layers.prelu import prelu
 from jaxnets.layers.recurrent import bidirectional, recurrent
@@ -18,6 +25,7 @@ __all__ = [
     "Cell",
     "LSTMCarry",
     "adaptive_avg_pool",
+    "adaptive_max_pool",
     "avg_pool",
     "batch_norm",
     "bidirectional",

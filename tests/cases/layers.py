@@ -33,6 +33,7 @@ CASES = [
     Case("layers/avg_pool", lambda: jn.avg_pool(2), IMAGES),
     Case("layers/avg_pool_ceil", lambda: jn.avg_pool(3, stride=2, padding=1, ceil_mode=True), IMAGES),
     Case("layers/adaptive_avg_pool", lambda: jn.adaptive_avg_pool((2, 3)), IMAGES),
+    Case("layers/adaptive_max_pool", lambda: jn.adaptive_max_pool((2, 3)), APART),
     Case("layers/global_avg_pool", lambda: jn.as_net(jn.global_avg_pool), IMAGES),
     Case("layers/global_max_pool", lambda: jn.as_net(jn.global_max_pool), APART),
     Case("layers/batch_norm", jn.batch_norm, FOUR_IMAGES),

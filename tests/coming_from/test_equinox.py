@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jaxnets as jn
-from tests.coming_from.page import Checks, Row, apply, close, first, images, last, rows
+from tests.coming_from.page import Checks, Row, apply, close, differ, first, images, last, rows
 from tests.oracle import floats, integers
 
 ROWS = rows("Equinox")
@@ -86,6 +86,20 @@ def pool(row: Row):
     want = row.answers(theirs)
     close(apply(row.ours(), x), last(want["y"]))
     assert want["places"].tolist() == [[3, 6, 6], [3, 6, 6]]
+
+
+@checks.row("eqx.nn.AdaptiveMaxPool2d(4)")
+def adaptive_max_pool(row: Row):
+    x, odd = images(2, 8, 4, 3), images(2, 7, 4, 3)
+
+    def theirs():
+        pool = jax.jit(jax.vmap(code(row)))
+        return {"y": np.asarray(pool(first(x))), "odd": np.asarray(pool(first(odd)))}
+
+    want = row.answers(theirs)
+    close(apply(row.ours(), x), last(want["y"]))
+    differ(apply(row.ours(), odd), last(want["odd"]))
+    close(np.stack([odd[:, k : k + 2].max(1) for k in (0, 2, 4, 6)], 1), last(want["odd"]))
 
 
 @checks.row("eqx.nn.LayerNorm(3)")

@@ -86,6 +86,8 @@ def weighted(row: Row):
 
 @checks.row("layers.MaxPooling2D(2)")
 @checks.row('layers.AveragePooling2D(3, 2, "same")')
+@checks.row("layers.AdaptiveAveragePooling2D(4)")
+@checks.row("layers.AdaptiveMaxPooling2D(4)")
 @checks.row("layers.Flatten()")
 def plain(row: Row):
     x = images(2, 7, 7, 3)

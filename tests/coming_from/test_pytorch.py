@@ -121,6 +121,7 @@ def patch_embed(row: Row):
 @checks.row("nn.MaxPool2d(2)")
 @checks.row("nn.AvgPool2d(3, 2, padding=1)")
 @checks.row("nn.AdaptiveAvgPool2d(4)")
+@checks.row("nn.AdaptiveMaxPool2d(4)")
 @checks.row("nn.LocalResponseNorm(3, alpha=0.5)")
 def pool(row: Row):
     x = images(2, 7, 7, 3)
