@@ -8,6 +8,7 @@ from jaxnets.layers.embed import embed
 from jaxnets.layers.flatten import flatten, unflatten
 from jaxnets.layers.gated import gated_dense
 from jaxnets.layers.norm import batch_norm, group_norm, layer_norm, local_response_norm, rms_norm
+from jaxnets.layers.pixel_shuffle import pixel_shuffle
 from jaxnets.layers.pool import (
     adaptive_avg_pool,
     adaptive_max_pool,
@@ -52,6 +53,7 @@ __all__ = [
     "max_pool",
     "maxout",
     "patch_embed",
+    "pixel_shuffle",
     "prelu",
     "recurrent",
     "rms_norm",

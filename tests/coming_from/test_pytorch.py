@@ -118,6 +118,12 @@ def patch_embed(row: Row):
     close(apply(row.ours(), x, {"kernel": kernel, "bias": bias}), want.swapaxes(1, 2))
 
 
+@checks.row("nn.PixelShuffle(2)")
+def pixel_shuffle(row: Row):
+    x = images(2, 3, 4, 8)
+    close(apply(row.ours(), x), last(row.answers(lambda: {"y": run(row, first(x))})["y"]))
+
+
 @checks.row("nn.MaxPool2d(2)")
 @checks.row("nn.AvgPool2d(3, 2, padding=1)")
 @checks.row("nn.AdaptiveAvgPool2d(4)")
