@@ -24,9 +24,9 @@ MAX_WHOLE = 9
 """A window of up to this many elements is pooled in one pass over memory, without intermediate results."""
 
 MAX_SLICES = 8
-"""An axis of a window of up to this size is computed from one slice per element.
+"""An axis of a window of up to this size is computed from a slice per element, one of up to so many bins from one each.
 
-Slices are far cheaper to differentiate than `reduce_window`, but compile time grows with their number.
+Slices are far cheaper to differentiate than `reduce_window` or indices, but compile time grows with their number.
 """
 
 FEW_CHANNELS = 16
@@ -141,10 +141,14 @@ def adaptive_max_pool(x: jax.Array, sizes: Sizes) -> jax.Array:
         n, bins = x.shape[axis], sizes[axis - 1]
         if n == bins:
             continue
+        starts, ends = _bin_edges(n, bins)
         if n % bins == 0:
             elements = x.reshape(*x.shape[:axis], bins, n // bins, *x.shape[axis + 1 :])
+        elif bins <= MAX_SLICES:
+            slices = [lax.slice_in_dim(x, start, end, axis=axis) for start, end in zip(starts, ends)]
+            x = jnp.stack([max_along(each, axis) for each in slices], axis)
+            continue
         else:
-            starts, ends = _bin_edges(n, bins)
             # (bins, longest): a shorter bin repeats its last position, which is not the first of equal maxima.
             positions = np.minimum(starts[:, None] + np.arange((ends - starts).max()), ends[:, None] - 1)
             elements = jnp.take(x, positions, axis, mode="clip")
