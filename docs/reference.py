@@ -41,11 +41,12 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
         "In `jaxnets` itself. Arrays are channels-last, with the batch axis first. Activations are those of `jax.nn` "
         "and those at the end of this page.",
         {
-            "Dense": "dense maxout embed flatten unflatten",
-            "Convolution": "conv depthwise_conv conv_transpose",
-            "Pooling": "max_pool avg_pool adaptive_avg_pool global_avg_pool global_max_pool",
-            "Normalization": "batch_norm layer_norm group_norm local_response_norm",
-            "Noise": "dropout spatial_dropout gaussian_noise masking_noise salt_and_pepper",
+            "Dense": "dense gated_dense maxout embed flatten unflatten",
+            "Convolution": "conv depthwise_conv conv_transpose pixel_shuffle",
+            "Pooling": "max_pool avg_pool adaptive_avg_pool adaptive_max_pool global_avg_pool global_max_pool",
+            "Normalization": "batch_norm layer_norm rms_norm group_norm local_response_norm",
+            "Noise": "dropout spatial_dropout drop_path gaussian_noise masking_noise salt_and_pepper",
+            "Tokens and positions": "patch_embed class_token learned_positions sinusoidal_positions",
             "Recurrent": "recurrent bidirectional rnn_cell lstm_cell gru_cell Cell LSTMCarry",
             "Activations": "prelu activations.scaled_tanh activations.hard_tanh activations.hard_sigmoid "
             "activations.selu activations.hard_shrink activations.soft_shrink activations.tanh_shrink "

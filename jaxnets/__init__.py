@@ -76,7 +76,13 @@ def __getattr__(name: str) -> Any:
 # Names in other libraries, in lower case and without the number of dimensions.
 _NAMES = {
     **{"linear": "dense", "embedding": "embed", "sequential": "serial", "lstm": "lstm_cell", "gru": "gru_cell"},
-    **{"batchnorm": "batch_norm", "layernorm": "layer_norm", "groupnorm": "group_norm"},
+    **{
+        "batchnorm": "batch_norm",
+        "layernorm": "layer_norm",
+        "groupnorm": "group_norm",
+        "rmsnorm": "rms_norm",
+        "pixelshuffle": "pixel_shuffle",
+    },
     **{"maxpool": "max_pool", "avgpool": "avg_pool", "maxpooling": "max_pool", "averagepooling": "avg_pool"},
 }
 _MODULES = (

@@ -18,7 +18,9 @@ R = TypeVar("R")
 _NAMES = {
     "kernel_size": "window kernel_shape pool_size window_size window_shape filter_size filter_shape kernel size",
     "output_size": "size target_size",
-    "size": "window n depth_radius",
+    "size": "window n depth_radius patch_size",
+    "length": "max_length max_len sequence_length num_positions num_embeddings",
+    "factor": "upscale_factor",
     "features": "filters channels out_channels out_features output_channels output_size output_dim units hidden_size "
     "hidden_dim hidden embedding_dim embed_dim dim width n_features",
     "hidden": "units hidden_size hidden_dim features width",

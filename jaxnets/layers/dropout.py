@@ -95,6 +95,43 @@ def spatial_dropout(rate: float | jax.Array) -> Net:
     return _dropout(rate, shared)
 
 
+@labeled
+def drop_path(rate: float | jax.Array) -> Net:
+    """Set whole examples to zero with probability `rate` in training, and scale up the others: stochastic depth.
+
+    This is `dropout(rate)` with one draw for all values of an example. At the end of a residual block's body, as in
+    `residual(serial(..., drop_path(0.1)))`, it removes the block for the examples dropped, which pass by the shortcut.
+    The paper's rate grows linearly with depth, from 0 to 0.5 at the last block. It scales by the probability of
+    survival in evaluation; here the examples that survive are scaled up in training, as with dropout.
+
+    Args:
+        rate: probability of dropping an example, in [0, 1). May be traced.
+
+    Returns:
+        A network from floating values `(batch, ...)` to the same shape and dtype, without parameters, that needs a key
+        in training. `Padded` sequences pass through, dropped as a whole.
+
+    Raises:
+        NetError: for a rate outside [0, 1), integer input, input without a batch axis, or training without a key.
+
+    Huang, Sun, Liu, Sedra and Weinberger, "Deep Networks with Stochastic Depth" (2016), section 3; as
+    `torchvision.ops.stochastic_depth` with mode "row".
+
+    >>> import jax, jax.numpy as jnp
+    >>> net, x = drop_path(0.5), jnp.ones((8, 3, 3, 2))
+    >>> y, _ = jax.jit(net.apply, static_argnames="train")({}, {}, x, key=jax.random.key(0), train=True)
+    >>> sorted(set(y.ravel().tolist())), bool((y == y[:, :1, :1, :1]).all())
+    ([0.0, 2.0], True)
+    """
+
+    def shared(shape: Shape) -> set[int]:
+        if not shape:
+            raise NetError("expects (batch, ...), got a scalar; add a batch axis with x[None]")
+        return set(range(1, len(shape)))
+
+    return _dropout(rate, shared)
+
+
 def _dropout(rate: Any, shared: Callable[[Shape], set[int]]) -> Net:
     """Make a dropout layer; `shared` returns the axes of a shape along which draws are shared."""
     check_fraction("rate", rate)

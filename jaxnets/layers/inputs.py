@@ -29,6 +29,15 @@ def channels_of(x: Any, name: str = "channels") -> tuple[int]:
     return shape[-1:]
 
 
+def sequence_width(x: Any) -> int:
+    """Return the number of features of sequences `(batch, time, features)`, an array or `Padded`."""
+    shape = values_of(x).shape
+    if len(shape) != 3:
+        hint = "add a batch axis with x[None]" if len(shape) == 2 else "join its axes of positions with x.reshape"
+        raise NetError(f"expects (batch, time, features), got {shape}; {hint}")
+    return shape[2]
+
+
 def check_divides(what: str, n: int, groups: int) -> None:
     """Check that a number of channels or features is divisible by the number of groups."""
     if n % groups:

@@ -17,7 +17,7 @@ from jaxnets.core.layer import labeled, layer
 from jaxnets.core.net import Key, Net, Params, State
 from jaxnets.core.padded import Padded
 from jaxnets.layers.inputs import channels_of, check_divides, like_input, values_of, zero_padding
-from jaxnets.ops.norm import normalize
+from jaxnets.ops.norm import normalize, normalize_rms
 
 Initializer = jax.nn.initializers.Initializer
 
@@ -155,29 +155,58 @@ def layer_norm(
     """
     check_positive("epsilon", epsilon)
 
-    def axes(x: Any) -> tuple[int, ...]:
-        # The first axis that may be normalized over.
-        rank, first = values_of(x).ndim, 2 if isinstance(x, Padded) else 1
-        given = (axis,) if isinstance(axis, int) else tuple(axis)
-        chosen = {each + rank if each < 0 else each for each in given}
-        if not chosen or len(chosen) < len(given) or not chosen <= set(range(first, rank)):
-            excluded = "batch and time" if first == 2 else "the batch"
-            raise NetError(
-                f"expects different axes from {first} to {rank - 1} of {values_of(x).shape}, without {excluded}, "
-                f"got axis {axis}"
-            )
-        return tuple(sorted(chosen))
+    def over(params: Params, values: jax.Array, mask: jax.Array | None, x: Any) -> jax.Array:
+        axes = _feature_axes(axis, x)
+        return normalize(values, **_affine_over(params, values, axes), epsilon=epsilon, axes=axes)[0]
 
-    def shape_of(x: Any) -> tuple[int, ...]:
-        return tuple(values_of(x).shape[each] for each in axes(x))
+    inits = _affine_inits(use_scale, scale_init, use_bias, bias_init)
+    return _norm(inits, lambda x: _shape_over(axis, x), over)
+
+
+@labeled
+def rms_norm(
+    *,
+    axis: int | Sequence[int] = -1,
+    epsilon: float | jax.Array = 1e-6,
+    use_scale: bool = True,
+    scale_init: Initializer = jax.nn.initializers.ones,
+) -> Net:
+    """Divide each example by its root mean square over some of its axes: y = scale · x / √(mean(x²) + ε).
+
+    This is `layer_norm` without the mean and the bias. All arithmetic is in float32 or wider, and `cast` does not
+    change the parameters. No square overflows, however large x is. Training and evaluation are the same.
+
+    Args:
+        axis: the axes to take the mean over, any except the batch.
+        epsilon: ε > 0, which keeps the divisor from zero. May be traced.
+        use_scale: whether to multiply by `scale`.
+        scale_init: initializer of `scale`.
+
+    Returns:
+        A network from `(batch, ...)` to the same shape and dtype, with the parameter `scale` of the shape of the axes,
+        in order: `(features,)` for the last one. `Padded` sequences may be normalized over any axes after time; padding
+        becomes zeros.
+
+    Raises:
+        NetError: as in `layer_norm`.
+
+    Zhang and Sennrich, "Root Mean Square Layer Normalization" (2019), equation 4; values as in `torch.nn.RMSNorm` with
+    the same ε, which is 1.2e-7 there by default.
+
+    >>> import jax, jax.numpy as jnp
+    >>> net = rms_norm()
+    >>> params, state = net.init(jax.random.key(0), jnp.ones((1, 4)))
+    >>> print(net.apply(params, state, jnp.array([[0.0, 0.0, 3.0, 0.0]]))[0].round(3))
+    [[0. 0. 2. 0.]]
+    """
+    check_positive("epsilon", epsilon)
 
     def over(params: Params, values: jax.Array, mask: jax.Array | None, x: Any) -> jax.Array:
-        chosen = axes(x)
-        # (1, …, length, …), to broadcast over the axes that are not normalized
-        affine = _reshape_affine(params, [length if each in chosen else 1 for each, length in enumerate(values.shape)])
-        return normalize(values, **affine, epsilon=epsilon, axes=chosen)[0]
+        axes = _feature_axes(axis, x)
+        return normalize_rms(values, _affine_over(params, values, axes)["scale"], epsilon, axes)
 
-    return _norm(_affine_inits(use_scale, scale_init, use_bias, bias_init), shape_of, over)
+    inits = _affine_inits(use_scale, scale_init, False, jax.nn.initializers.zeros)
+    return _norm(inits, lambda x: _shape_over(axis, x), over)
 
 
 @labeled
@@ -261,6 +290,36 @@ def _norm(
         return like_input(normalized(params, *zero_padding(x), x), x), state
 
     return Net(init, apply, full_precision=True)
+
+
+def _feature_axes(axis: int | Sequence[int], x: Any) -> tuple[int, ...]:
+    """Return the axes to normalize over as numbers from 1, in order.
+
+    Raises:
+        NetError: if the input lacks one, or one is the batch axis or the time axis of `Padded` sequences.
+    """
+    # The first axis that may be normalized over.
+    rank, first = values_of(x).ndim, 2 if isinstance(x, Padded) else 1
+    given = (axis,) if isinstance(axis, int) else tuple(axis)
+    chosen = {each + rank if each < 0 else each for each in given}
+    if not chosen or len(chosen) < len(given) or not chosen <= set(range(first, rank)):
+        excluded = "batch and time" if first == 2 else "the batch"
+        raise NetError(
+            f"expects different axes from {first} to {rank - 1} of {values_of(x).shape}, without {excluded}, "
+            f"got axis {axis}"
+        )
+    return tuple(sorted(chosen))
+
+
+def _shape_over(axis: int | Sequence[int], x: Any) -> tuple[int, ...]:
+    """Return the shape of the axes to normalize over."""
+    return tuple(values_of(x).shape[each] for each in _feature_axes(axis, x))
+
+
+def _affine_over(params: Params, values: jax.Array, axes: Sequence[int]) -> dict[str, jax.Array | None]:
+    """Return the scale and the bias, `None` for a missing one, to broadcast over the axes not normalized over."""
+    # (1, …, length, …)
+    return _reshape_affine(params, [length if axis in axes else 1 for axis, length in enumerate(values.shape)])
 
 
 def _count(shape: tuple[int, ...], mask: jax.Array | None) -> Any:

@@ -1,7 +1,7 @@
 """Pooling layers."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, overload
 
 import jax
@@ -25,6 +25,7 @@ from jaxnets.layers.windows import (
 )
 from jaxnets.ops import pool as ops
 from jaxnets.ops.extrema import max_along
+from jaxnets.ops.geometry import Sizes
 
 
 @labeled
@@ -137,15 +138,30 @@ def adaptive_avg_pool(output_size: int | Sequence[int | None]) -> Net:
     >>> adaptive_avg_pool(7).apply({}, {}, jnp.ones((2, 10, 12, 3)))[0].shape
     (2, 7, 7, 3)
     """
-    per_axis = isinstance(output_size, Sequence)
-    check_ints("output_size", [1 if size is None else size for size in output_size] if per_axis else output_size)
+    return _adaptive("adaptive_avg_pool", output_size, ops.adaptive_avg_pool)
 
-    def apply(_: Any, x: Any) -> jax.Array:
-        rank = _nonempty_rank("adaptive_avg_pool", x, common_rank(output_size=output_size))
-        sizes = tuple(size or n for size, n in zip(spread(output_size, rank), x.shape[1:-1], strict=True))
-        return ops.adaptive_avg_pool(jnp.asarray(x), sizes)
 
-    return refuse_padded(layer(None, apply))
+@labeled
+def adaptive_max_pool(output_size: int | Sequence[int | None]) -> Net:
+    """Take the maximum over nearly equal bins, so that the output has a given size for any input size.
+
+    The bins are those of `adaptive_avg_pool`; they overlap where their number does not divide the axis. The gradient
+    goes to the first of equal maxima in row-major order, as in PyTorch's `AdaptiveMaxPool`. NaN counts as the maximum.
+
+    Args:
+        output_size: as for `adaptive_avg_pool`.
+
+    Returns:
+        A network from `(batch, *spatial, channels)` to `(batch, *output_size, channels)`, of the same floating dtype.
+
+    Raises:
+        NetError: as in `adaptive_avg_pool`.
+
+    >>> import jax.numpy as jnp
+    >>> adaptive_max_pool(2).apply({}, {}, jnp.array([3.0, 1, 2, 0, 5]).reshape(1, 5, 1))[0].ravel().tolist()
+    [3.0, 5.0]
+    """
+    return _adaptive("adaptive_max_pool", output_size, ops.adaptive_max_pool)
 
 
 @overload
@@ -195,6 +211,21 @@ def global_max_pool(x: Any = None) -> jax.Array | Net:
     _nonempty_rank("global_max_pool", x)
     x = jnp.asarray(x)
     return max_along(x.reshape(x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1]), 1)
+
+
+def _adaptive(
+    label: str, output_size: int | Sequence[int | None], pool: Callable[[jax.Array, Sizes], jax.Array]
+) -> Net:
+    """Make a layer of `pool(x, sizes)`, where `None` in the output size stands for that of the input."""
+    per_axis = isinstance(output_size, Sequence)
+    check_ints("output_size", [1 if size is None else size for size in output_size] if per_axis else output_size)
+
+    def apply(_: Any, x: Any) -> jax.Array:
+        rank = _nonempty_rank(label, x, common_rank(output_size=output_size))
+        sizes = tuple(size or n for size, n in zip(spread(output_size, rank), x.shape[1:-1], strict=True))
+        return pool(jnp.asarray(x), sizes)
+
+    return refuse_padded(layer(None, apply))
 
 
 def _nonempty_rank(label: str, x: Any, rank: int | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Normalization: mean and variance, accurate even for a large mean, with derivatives in closed form."""
+"""Normalization: mean and variance, accurate even for a large mean, or mean squares; derivatives in closed form."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -177,3 +177,63 @@ def _tangents(
     else:
         dy = (scale * inverse) * (dx - dmean - deviation * slope) + dscale * (deviation * inverse) + dbias
     return dy, dmean, 2 * half_dvariance
+
+
+@partial(jax.jit, static_argnames="axes")
+def normalize_rms(x: jax.Array, scale: jax.Array | None, epsilon: Any, axes: Sequence[int]) -> jax.Array:
+    """Return y = scale · x / √(mean(x²) + ε) over some axes.
+
+    Squares do not overflow, as large x are divided by the largest |x| first. As in `normalize`, the derivative of
+    z = x/r, with r the root, is its own transpose, dz = (dx - z E[z dx]) / r, and the residuals are x in its own dtype
+    and two numbers for each group of values.
+
+    Args:
+        x: floating, any shape; the arithmetic is in float32, or float64 for float64.
+        scale: of the rank of `x`, broadcast to it; `None` for 1.
+        epsilon: ε > 0.
+        axes: the axes to average over.
+
+    Returns:
+        y of the shape of `x`, in float32 or float64.
+
+    Zhang and Sennrich, "Root Mean Square Layer Normalization" (2019), equation 4.
+
+    >>> print(normalize_rms(jnp.array([[0.0, 0.0, 3.0, 0.0]]), None, 1e-6, (1,)).round(3))
+    [[0. 0. 2. 0.]]
+    """
+    dtype = x.dtype if jnp.finfo(x.dtype).bits > 32 else jnp.float32
+    scale = jnp.ones((1,) * x.ndim, dtype) if scale is None else scale.astype(dtype)
+    return _normalize_rms(tuple(axes), x, scale, jnp.asarray(epsilon, dtype))[0]
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _normalize_rms(axes: tuple[int, ...], x: Any, scale: Any, epsilon: Any) -> tuple[Any, ...]:
+    """Return y, a divisor d, which is about the largest |x| or 1, and 1 / √(mean(u²) + ε/d²) for u = x / d."""
+    x = x.astype(scale.dtype)
+    # Not so large that 1 / d underflows: XLA multiplies by it.
+    most = float(jnp.finfo(x.dtype).max) ** 0.75
+    divisor = jnp.clip(jnp.max(jnp.abs(x), axes, keepdims=True, initial=0), 1, most)
+    inverse = jax.lax.rsqrt(average(jnp.square(x / divisor), axes) + epsilon / divisor / divisor)
+    return x / divisor * inverse * scale, divisor, inverse
+
+
+@_normalize_rms.defjvp
+def _(axes: tuple[int, ...], primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+    x, scale, _ = primals
+    y, divisor, inverse = _normalize_rms(axes, *primals)
+    # The backward pass recomputes u, which is cheaper than another float32 residual besides x.
+    linear = jax.checkpoint(partial(_rms_tangents, axes), prevent_cse=False)
+    dy, dinverse = linear(x, scale, divisor, inverse, *tangents)
+    # Any divisor gives the same y, so it is a constant.
+    return (y, divisor, inverse), (dy, jnp.zeros_like(divisor), dinverse)
+
+
+def _rms_tangents(
+    axes: tuple[int, ...], x: Any, scale: Any, divisor: Any, inverse: Any, dx: Any, dscale: Any, depsilon: Any
+) -> tuple[Any, Any]:
+    """Return the tangents of y and of the inverse, linear in those of x, scale and epsilon."""
+    u, du = x.astype(scale.dtype) / divisor, dx.astype(scale.dtype) / divisor
+    z = u * inverse
+    # Half the tangent of mean(u²) + ε/d², times the inverse.
+    half = average(z * du, axes) + inverse * (depsilon / divisor / divisor / 2)
+    return scale * inverse * (du - z * half) + dscale * z, -jnp.square(inverse) * half

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxnets.ops.extrema import max_along
 from jaxnets.ops.geometry import Pairs, Sizes, out_sizes
 from jaxnets.ops.windows import NO_WINDOW, Windows, margins, pad, window_elements, window_sum
 
@@ -23,9 +24,9 @@ MAX_WHOLE = 9
 """A window of up to this many elements is pooled in one pass over memory, without intermediate results."""
 
 MAX_SLICES = 8
-"""An axis of a window of up to this size is computed from one slice per element.
+"""An axis of a window of up to this size is computed from a slice per element, one of up to so many bins from one each.
 
-Slices are far cheaper to differentiate than `reduce_window`, but compile time grows with their number.
+Slices are far cheaper to differentiate than `reduce_window` or indices, but compile time grows with their number.
 """
 
 FEW_CHANNELS = 16
@@ -119,6 +120,43 @@ def adaptive_avg_pool(x: jax.Array, sizes: Sizes) -> jax.Array:
     return y.astype(x.dtype)
 
 
+@functools.partial(jax.jit, static_argnames=("sizes",))
+def adaptive_max_pool(x: jax.Array, sizes: Sizes) -> jax.Array:
+    """Take maxima over the bins of `adaptive_avg_pool`.
+
+    The gradient goes to the first of equal maxima in row-major order. NaN counts as the maximum.
+
+    Args:
+        x: `(batch, *spatial, channels)`, floating.
+        sizes: number of bins for each spatial axis; may exceed the axis.
+
+    Returns:
+        `(batch, *sizes, channels)`, of the dtype of `x`.
+
+    >>> print(adaptive_max_pool(jnp.array([3.0, 1, 2]).reshape(1, 3, 1), (2,)).ravel())
+    [3. 2.]
+    """
+    # The last axis first: of each row the first maximum, then of all rows the first, as in row-major order.
+    for axis in range(len(sizes), 0, -1):
+        n, bins = x.shape[axis], sizes[axis - 1]
+        if n == bins:
+            continue
+        starts, ends = _bin_edges(n, bins)
+        if n % bins == 0:
+            elements = x.reshape(*x.shape[:axis], bins, n // bins, *x.shape[axis + 1 :])
+        elif bins <= MAX_SLICES:
+            slices = [lax.slice_in_dim(x, start, end, axis=axis) for start, end in zip(starts, ends)]
+            x = jnp.stack([max_along(each, axis) for each in slices], axis)
+            continue
+        else:
+            # (bins, longest): a shorter bin repeats its last position, which is not the first of equal maxima.
+            positions = np.minimum(starts[:, None] + np.arange((ends - starts).max()), ends[:, None] - 1)
+            elements = jnp.take(x, positions, axis, mode="clip")
+        # (…, bins, elements, …)
+        x = max_along(elements, axis + 1)
+    return x
+
+
 def window_counts(
     spatial: Sizes, window: Sizes, stride: Sizes, padding: Pairs, dilation: Sizes, counted: Pairs | None = None
 ) -> list[np.ndarray]:
@@ -169,9 +207,15 @@ def _reduce_window(x: jax.Array, windows: Windows, initial: float, reduce: Calla
 
 def _bin_weights(n: int, bins: int) -> np.ndarray:
     """Return the matrix `(n, bins)` that takes the mean of each bin."""
-    bin_, position = np.arange(bins)[None, :], np.arange(n)[:, None]
-    inside = (position >= bin_ * n // bins) & (position < -(-(bin_ + 1) * n // bins))
+    (starts, ends), position = _bin_edges(n, bins), np.arange(n)[:, None]
+    inside = (position >= starts) & (position < ends)
     return inside / inside.sum(0, keepdims=True)
+
+
+def _bin_edges(n: int, bins: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return where each bin starts, and where it ends, ⌊i n / k⌋ and ⌈(i + 1) n / k⌉."""
+    index = np.arange(bins)
+    return index * n // bins, -(-(index + 1) * n // bins)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jaxnets as jn
-from tests.coming_from.page import Checks, Row, apply, close, first, images, last, rows
+from tests.coming_from.page import Checks, Row, apply, close, differ, first, images, last, rows
 from tests.oracle import floats, integers
 
 ROWS = rows("Equinox")
@@ -88,6 +88,20 @@ def pool(row: Row):
     assert want["places"].tolist() == [[3, 6, 6], [3, 6, 6]]
 
 
+@checks.row("eqx.nn.AdaptiveMaxPool2d(4)")
+def adaptive_max_pool(row: Row):
+    x, odd = images(2, 8, 4, 3), images(2, 7, 4, 3)
+
+    def theirs():
+        pool = jax.jit(jax.vmap(code(row)))
+        return {"y": np.asarray(pool(first(x))), "odd": np.asarray(pool(first(odd)))}
+
+    want = row.answers(theirs)
+    close(apply(row.ours(), x), last(want["y"]))
+    differ(apply(row.ours(), odd), last(want["odd"]))
+    close(np.stack([odd[:, k : k + 2].max(1) for k in (0, 2, 4, 6)], 1), last(want["odd"]))
+
+
 @checks.row("eqx.nn.LayerNorm(3)")
 @checks.row("eqx.nn.GroupNorm(3, 6)")
 def norm(row: Row):
@@ -97,6 +111,18 @@ def norm(row: Row):
     want = asked(row, lambda: jax.vmap(code(row))(first(x) if grouped else x))
     params = {"scale": np.ones(width, np.float32), "bias": np.zeros(width, np.float32)}
     close(apply(row.ours(), x, params), last(want) if grouped else want, 1e-4)
+
+
+@checks.row("eqx.nn.RMSNorm(3)")
+def rms_norm(row: Row):
+    x = 1e-3 * floats(7, 3)
+
+    def theirs():
+        return {"y": np.asarray(jax.jit(jax.vmap(code(row)))(x)), "bias": np.asarray(code(row).bias)}
+
+    want = row.answers(theirs)
+    close(apply(row.ours(), x, {"scale": np.ones(3, np.float32)}), want["y"], 1e-4)
+    np.testing.assert_array_equal(want["bias"], np.zeros(3))
 
 
 @checks.row('eqx.nn.BatchNorm(3, "batch", mode="batch")')

@@ -100,6 +100,13 @@ def norm(row: Row):
     differ(apply(jn.layer_norm() if "Layer" in row.there else jn.group_norm(3), x, params), want, 0.1)
 
 
+@checks.row("nn.RMSNorm()")
+def rms_norm(row: Row):
+    x, module = 1e-3 * images(2, 4, 4, 6), code(row)  # so small that ε is seen
+    want = jax.jit(lambda: module.apply(module.init(KEY, x), x))()
+    close(apply(row.ours(), x, {"scale": np.ones(6, np.float32)}), want)
+
+
 @checks.row("nn.Dropout(0.2, deterministic=False)")
 def dropout(row: Row):
     x = np.ones((100, 400), np.float32)
@@ -107,6 +114,17 @@ def dropout(row: Row):
     for y in map(np.asarray, (theirs, apply(row.ours(), x, key=KEY, train=True))):
         close(np.unique(y), [0, 1.25])
         assert abs(float((y > 0).mean()) - 0.8) < 0.01
+
+
+@checks.row("nn.Dropout(0.2, broadcast_dims=(1, 2, 3), deterministic=False)")
+def drop_path(row: Row):
+    x = np.ones((2000, 2, 3, 2), np.float32)
+    theirs = jax.jit(lambda: code(row).apply({}, x, rngs={"dropout": KEY}))()
+    for y in map(np.asarray, (theirs, apply(row.ours(), x, key=KEY, train=True))):
+        close(np.unique(y), [0, 1.25])
+        assert (y == y[:, :1, :1, :1]).all()
+        assert abs(float((y > 0).mean()) - 0.8) < 0.04
+    assert apply(row.ours(), x[:, 0, 0], key=KEY, train=True).shape == (2000, 2)
 
 
 @checks.row("nn.Embed(500, 20)")

@@ -86,6 +86,8 @@ def weighted(row: Row):
 
 @checks.row("layers.MaxPooling2D(2)")
 @checks.row('layers.AveragePooling2D(3, 2, "same")')
+@checks.row("layers.AdaptiveAveragePooling2D(4)")
+@checks.row("layers.AdaptiveMaxPooling2D(4)")
 @checks.row("layers.Flatten()")
 def plain(row: Row):
     x = images(2, 7, 7, 3)
@@ -128,6 +130,13 @@ def norm(row: Row):
     want = row.answers(lambda: {"y": run(row, x)})["y"]
     close(apply(row.ours(), x, params), want, 1e-4)
     differ(apply(jn.layer_norm() if "Layer" in row.there else jn.group_norm(3), x, params), want, 0.1)
+
+
+@checks.row("layers.RMSNormalization()")
+def rms_norm(row: Row):
+    x = 1e-3 * images(2, 4, 4, 6)  # so small that ε is seen
+    want = row.answers(lambda: {"y": run(row, x)})["y"]
+    close(apply(row.ours(), x, {"scale": np.ones(6, np.float32)}), want)
 
 
 @checks.row("layers.Dropout(0.2)")

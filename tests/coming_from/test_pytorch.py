@@ -72,6 +72,14 @@ def linear(row: Row):
     assert float(abs(wide["kernel"]).max()) > 2 * 400**-0.5
 
 
+@checks.row("nn.Sequential(nn.Linear(3, 16), nn.GLU())")
+def gated_dense(row: Row):
+    x, kernel, bias = floats(5, 3), floats(3, 16), floats(16)
+    want = row.answers(lambda: {"y": run(row, x, **{"0.weight": kernel.T, "0.bias": bias})})["y"]
+    up, gate = ({"kernel": kernel[:, half], "bias": bias[half]} for half in (slice(8), slice(8, 16)))
+    close(apply(row.ours(), x, {"gate": gate, "up": up}), want)
+
+
 def convolution(row: Row, shape: tuple[int, ...], order: tuple[int, ...], channels: int = 3) -> None:
     x, kernel, bias = images(2, 6, 6, channels), floats(*shape), floats(shape[-1])
     want = row.answers(lambda: {"y": run(row, first(x), weight=kernel.transpose(order), bias=bias)})
@@ -102,9 +110,24 @@ def conv_transpose(row: Row):
     convolution(row, (4, 4, 3, 6), (2, 3, 0, 1))
 
 
+@checks.row("nn.Sequential(nn.Conv2d(3, 8, 2, stride=2), nn.Flatten(2))")
+def patch_embed(row: Row):
+    x, kernel, bias = images(), floats(2, 2, 3, 8), floats(8)
+    tensors = {"0.weight": kernel.transpose(3, 2, 0, 1), "0.bias": bias}
+    want = row.answers(lambda: {"y": run(row, first(x), **tensors)})["y"]
+    close(apply(row.ours(), x, {"kernel": kernel, "bias": bias}), want.swapaxes(1, 2))
+
+
+@checks.row("nn.PixelShuffle(2)")
+def pixel_shuffle(row: Row):
+    x = images(2, 3, 4, 8)
+    close(apply(row.ours(), x), last(row.answers(lambda: {"y": run(row, first(x))})["y"]))
+
+
 @checks.row("nn.MaxPool2d(2)")
 @checks.row("nn.AvgPool2d(3, 2, padding=1)")
 @checks.row("nn.AdaptiveAvgPool2d(4)")
+@checks.row("nn.AdaptiveMaxPool2d(4)")
 @checks.row("nn.LocalResponseNorm(3, alpha=0.5)")
 def pool(row: Row):
     x = images(2, 7, 7, 3)
@@ -154,6 +177,21 @@ def norm(row: Row):
     want = row.answers(lambda: {"y": last(run(row, first(x))) if grouped else run(row, x)})["y"]
     width = x.shape[-1]
     close(apply(row.ours(), x, {"scale": np.ones(width, np.float32), "bias": np.zeros(width, np.float32)}), want)
+
+
+@checks.row("nn.RMSNorm(3, eps=1e-6)")
+def rms_norm(row: Row):
+    x, params = 1e-3 * images(), {"scale": np.ones(3, np.float32)}
+
+    def theirs():
+        import torch
+
+        return {"y": run(row, x), "default": torch.nn.RMSNorm(3)(torch.tensor(x)).detach().numpy()}
+
+    want = row.answers(theirs)
+    close(apply(row.ours(), x, params), want["y"])
+    close(apply(jn.rms_norm(epsilon=1.2e-7), x, params), want["default"], 1e-3)
+    differ(want["default"], want["y"])
 
 
 @checks.row("nn.Dropout(0.2)")

@@ -90,6 +90,12 @@ def test_layers_without_products_read_what_they_depend_on(layer: Any):
     assert connections(net, shaped(1, 6, 6, 4)) == read(lambda x: net.apply({}, {}, x)[0], 1, 6, 6, 4)
 
 
+def test_maxima_read_their_bins():
+    # Bins of 8 positions in 3: 3, 4 and 3; of 7 in 3: 3, 3 and 3; of 8 in 2: 4 and 4; of 7 in 2: 4 and 4.
+    assert connections(jn.adaptive_max_pool(3), shaped(2, 8, 7, 4)) == 2 * 4 * 10 * 9
+    assert connections(jn.adaptive_max_pool(2), shaped(2, 8, 7, 4)) == 2 * 4 * 8 * 8
+
+
 def test_a_dependence_across_axes_has_an_upper_bound():
     def mirrored(x: jax.Array) -> jax.Array:
         return x[0] + x[0].swapaxes(0, 1)

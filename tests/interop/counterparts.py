@@ -176,6 +176,7 @@ LAYERS = [
     ),
     Counterpart("batch_norm", jn.batch_norm, lambda nn: nn.BatchNorm2d(4), MAPS, maps=True),
     Counterpart("layer_norm", jn.layer_norm, lambda nn: nn.LayerNorm(3), SEQUENCES),
+    Counterpart("rms_norm", jn.rms_norm, lambda nn: nn.RMSNorm(3, eps=1e-6), SEQUENCES),
     Counterpart(
         "layer_norm_maps", lambda: jn.layer_norm(axis=(1, 2, 3)), lambda nn: nn.LayerNorm((4, 6, 5)), MAPS, maps=True
     ),

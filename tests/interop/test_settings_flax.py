@@ -57,6 +57,13 @@ FLAX: dict[str, tuple[Any, Any, Any, Any, str]] = {
         1e-3 * MAPS,
         "layers_0: GroupNorm has epsilon=1e-06, got 1e-05, layers_0: GroupNorm has groups=4, got 2",
     ),
+    "rms_norm": (
+        jn.rms_norm(epsilon=1e-3),
+        jn.rms_norm(),
+        nn.RMSNorm(),
+        1e-2 * MAPS,
+        "layers_0: RMSNorm has epsilon=1e-06, got 0.001",
+    ),
     "batch_norm": (
         jn.batch_norm(),
         jn.batch_norm(decay=0.99),

@@ -39,6 +39,13 @@ TORCH = {
         1e-2 * SEQUENCES,
         "0: LayerNorm has epsilon=0.001, got 1e-05",
     ),
+    "rms_norm": (
+        jn.rms_norm(),
+        jn.rms_norm(epsilon=2.0**-23),
+        lambda: chain(torch.nn.RMSNorm(3)),
+        1e-4 * SEQUENCES,
+        "0: RMSNorm has epsilon=1.1920928955078125e-07, got 1e-06",
+    ),
     "batch_norm": (
         jn.batch_norm(epsilon=1e-3),
         jn.batch_norm(decay=0.7),

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import jaxnets as jn
 from tests.layers.near import call, near, pull
-from tests.oracle import floats
+from tests.oracle import floats, witness
 
 KEY = jax.random.key(3)
 
@@ -96,7 +96,44 @@ def test_whole_channels(places):
     near(y, np.where(y == 0, 0, x / true_keep), 1e-6)
 
 
-@pytest.mark.parametrize("make", [jn.dropout, jn.spatial_dropout])
+@pytest.mark.parametrize("places", [(), (5,), (3, 2, 2)])
+def test_whole_examples(places):
+    x = np.abs(floats(2000, *places)) + 1
+    y = drop(jn.drop_path(0.3), x)
+    kept = (y != 0).reshape(2000, -1)
+    assert (kept == kept[:, :1]).all()
+    assert_binomial(kept[:, 0].sum(), 2000, 0.7)
+    near(y, np.where(y == 0, 0, x / surviving(0.3)), 1e-6)
+
+
+def test_whole_examples_agree_with_torch():
+    """Values and gradients, with our mask in place of the draws of torchvision's `stochastic_depth`."""
+    x, g = floats(8, 3, 2), floats(8, 3, 2, seed=1)
+    ours = pull(jn.drop_path(0.25), {}, {}, x, g, key=KEY, train=True)
+    mask = (np.asarray(ours["y"]) != 0).all((1, 2), keepdims=True)
+    assert 0 < mask.sum() < 8
+
+    def compute():
+        import torch
+
+        t = torch.tensor(x, requires_grad=True)
+        # The body of `stochastic_depth(t, 0.25, "row")` in training.
+        noise = torch.tensor(mask.astype(np.float32)).div_(1 - 0.25)
+        y = t * noise
+        y.backward(torch.tensor(g))
+        return {"y": y.detach().numpy(), "dx": np.asarray(t.grad)}
+
+    near(ours, {**witness("layers/drop_path", compute), "state": {}}, 1e-6)
+
+
+def test_a_block_dropped_is_its_shortcut():
+    block = jn.residual(jn.serial(double=lambda x: 2 * x, drop=jn.drop_path(0.5)))
+    y = np.asarray(block.apply({}, {}, jnp.ones((16, 3)), key=KEY, train=True)[0])
+    assert set(y.ravel()) == {1.0, 5.0}
+    near(block.apply({}, {}, jnp.ones((16, 3)))[0], np.full((16, 3), 3.0), 0)
+
+
+@pytest.mark.parametrize("make", [jn.dropout, jn.spatial_dropout, jn.drop_path])
 def test_rates_may_be_traced_and_mapped_over(make):
     """A member of a sweep draws what it draws alone, and what a rate written in the code draws."""
     x = jnp.asarray(floats(4, 6, 3))
@@ -122,11 +159,11 @@ def test_the_gradient_is_the_mask_times_the_scale():
         assert (out["y"] == 0).any() == (train and net.label == "dropout(0.4)")
 
 
-@pytest.mark.parametrize("net", [jn.dropout(0.5), jn.spatial_dropout(0.5)], ids=str)
+@pytest.mark.parametrize("net", [jn.dropout(0.5), jn.spatial_dropout(0.5), jn.drop_path(0.5)], ids=str)
 def test_evaluation_and_rate_zero_leave_the_input_alone(net):
     x = jnp.asarray(floats(2, 3, 4))
     near(net.apply({}, {}, x)[0], x, 0)
-    for off in (jn.dropout(0.0), jn.dropout(0), jn.spatial_dropout(0.0)):
+    for off in (jn.dropout(0.0), jn.dropout(0), jn.spatial_dropout(0.0), jn.drop_path(0.0)):
         near(off.apply({}, {}, x, train=True)[0], x, 0)
         assert "random_bits" not in str(
             jax.make_jaxpr(lambda x, off=off: off.apply({}, {}, x, key=KEY, train=True)[0])(x)
@@ -139,6 +176,21 @@ def test_bfloat16_is_scaled_before_it_is_rounded():
     exact = (x.astype(jnp.float32) / surviving(0.1)).astype(jnp.bfloat16)
     assert y.dtype == jnp.bfloat16
     assert (y == np.where(y == 0, 0, exact)).all()
+
+
+def test_bfloat16_examples_stay_bfloat16():
+    x = jnp.asarray(floats(40, 25)).astype(jnp.bfloat16)
+    y = drop(jn.drop_path(0.1), x)
+    assert y.dtype == jnp.bfloat16
+    assert (y == np.where(y == 0, 0, (x.astype(jnp.float32) / surviving(0.1)).astype(jnp.bfloat16))).all()
+
+
+def test_padded_sequences_are_dropped_as_a_whole():
+    lengths = jnp.array([1, 3] * 20, jnp.int32)
+    y, _ = jn.drop_path(0.5).apply({}, {}, jn.Padded(jnp.ones((40, 3, 4)), lengths), key=KEY, train=True)
+    near(y.lengths, lengths, 0)
+    whole = np.asarray(y.values).reshape(40, -1)
+    assert {tuple(np.unique(row)) for row in whole} == {(0.0,), (2.0,)}
 
 
 def test_padded_sequences_and_numbers_that_are_none():
@@ -166,6 +218,20 @@ MISTAKES = {
     "no places": (
         lambda: jn.spatial_dropout(0.5).init(KEY, X),
         r"with a spatial axis, got \(2, 3\); use jn.dropout",
+    ),
+    "path rate": (lambda: jn.drop_path(1.0), r"^drop_path\(1.0\) expects rate in \[0, 1\), got 1$"),
+    "path key": (
+        lambda: jn.drop_path(0.5).apply({}, {}, X, train=True),
+        r"^drop_path\(0.5\) is random in training and needs a key, got none; pass apply\(..., key=key, train=True\)$",
+    ),
+    "path of a scalar": (
+        lambda: jn.drop_path(0.5).init(KEY, jnp.ones(())),
+        r"^drop_path\(0.5\) expects \(batch, ...\), got a scalar; add a batch axis with x\[None\]$",
+    ),
+    "path integers": (
+        lambda: jn.drop_path(0.5).apply({}, {}, jnp.ones((2, 3), int)),
+        r"^drop_path\(0.5\) expects floating input, got int32 \(2, 3\); convert it, x.astype\(jnp.float32\) / 255 for "
+        r"images, or use jn.embed for indices$",
     ),
     "parameters": (lambda: jn.dropout(0.5).apply({"scale": X}, {}, X), r"has no parameters, got scale"),
 }

@@ -1,3 +1,4 @@
+import flax.linen as linen
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,8 +29,8 @@ def torch_values(make, shape, param_shape):
     scale, bias = (tensor(floats(*param_shape, seed=seed), True) for seed in (1, 2))
     y = make(torch.nn.functional, x, scale, bias)
     y.backward(tensor(floats(*shape, seed=9)))
-    found = {"y": y.detach(), "dx": x.grad}
-    found |= {} if scale.grad is None else {"dscale": scale.grad, "dbias": bias.grad}
+    found = {"y": y.detach(), "dx": x.grad, "dscale": scale.grad, "dbias": bias.grad}
+    found = {name: value for name, value in found.items() if value is not None}
     return {name: value.numpy() for name, value in found.items()}
 
 
@@ -37,9 +38,9 @@ def agree(net, shape, param_shape, dtype, expected):
     with jax.enable_x64(dtype is np.float64):
         x, g = example(shape).astype(dtype), floats(*shape, seed=9).astype(dtype)
         params, state = jax.eval_shape(net.init, KEY, x)
-        assert jax.tree.map(jnp.shape, params) == ({"scale": param_shape, "bias": param_shape} if params else {})
-        given = {"scale": floats(*param_shape, seed=1), "bias": floats(*param_shape, seed=2)} if params else {}
-        given = {name: jnp.asarray(value, dtype) for name, value in given.items()}
+        given = {"scale": floats(*param_shape, seed=1), "bias": floats(*param_shape, seed=2)}
+        given = {name: jnp.asarray(value, dtype) for name, value in given.items() if f"d{name}" in expected}
+        assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, given)
         found = pull(net, given, state, x, g)
         assert found.pop("state") == {}
         assert all(leaf.dtype == dtype for leaf in found.values())
@@ -60,6 +61,44 @@ def test_layer_norm_agrees_with_torch(name, dtype):
         lambda: torch_values(lambda F, x, s, b: F.layer_norm(x, lengths, s, b), shape, lengths),
     )
     agree(jn.layer_norm(axis=axis), shape, lengths, dtype, expected)
+
+
+@both_precisions
+@pytest.mark.parametrize("name", LAYER_NORMS)
+@pytest.mark.slow_cases("last-float64", "all-float32", "two-float32")
+def test_rms_norm_agrees_with_torch(name, dtype):
+    axis, shape = LAYER_NORMS[name]
+    lengths = shape[-1:] if axis == -1 else shape[-len(axis) :]
+    expected = witness(
+        f"layers/rms_norm_{name}",
+        lambda: torch_values(lambda F, x, s, b: F.rms_norm(x, lengths, s, 1e-3), shape, lengths),
+    )
+    agree(jn.rms_norm(axis=axis, epsilon=1e-3), shape, lengths, dtype, expected)
+
+
+def test_rms_norm_agrees_with_flax():
+    x, g, scale = example((4, 3, 5)), floats(4, 3, 5, seed=9), floats(5, seed=1)
+    for shrunk in (1, 1e-3):  # so small that ε counts
+        y, back = jax.vjp(lambda s, x: linen.RMSNorm().apply({"params": {"scale": s}}, x), scale, shrunk * x)
+        expected = {"y": y, **dict(zip(("dscale", "dx"), back(jnp.asarray(g)), strict=True)), "state": {}}
+        near(pull(jn.rms_norm(), {"scale": scale}, {}, shrunk * x, g), expected, 1e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])
+def test_rms_norm_of_large_values_does_not_overflow(dtype):
+    """Values and gradients are those of float64, up to the largest number of each dtype."""
+    x = jnp.asarray(floats(6, 5)).astype(dtype)
+    x = jnp.concatenate([x, x * (jnp.finfo(dtype).max / 8).astype(dtype)])
+    g = jnp.asarray(floats(12, 5, seed=1)).astype(dtype)
+    net = jn.rms_norm(use_scale=False)
+    narrow = pull(net, {}, {}, x, g)
+    assert narrow["y"].dtype == dtype
+    tolerance = 1e-6 if dtype == jnp.float32 else float(jnp.finfo(dtype).eps)
+    with jax.enable_x64(True):
+        wide = np.asarray(x).astype(np.float64)
+        root = np.sqrt((wide**2).mean(-1, keepdims=True) + 1e-6)
+        near(narrow["y"], wide / root, tolerance)
+        near(narrow["dx"], pull(net, {}, {}, wide, np.asarray(g).astype(np.float64))["dx"], tolerance)
 
 
 GROUP_NORMS = {"one": (1, (3, 2, 3, 4)), "two": (2, (3, 2, 3, 4)), "instance": (3, (2, 5, 3)), "flat": (2, (3, 6))}
@@ -137,7 +176,7 @@ def test_group_norm_agrees_with_loops(shape, groups, members, epsilon, use):
     near(call(net, params, {}, x)[0], y * params.get("scale", 1) + params.get("bias", 0))
 
 
-@pytest.mark.parametrize("net", [jn.layer_norm(axis=(1, 2)), jn.group_norm(2)], ids=str)
+@pytest.mark.parametrize("net", [jn.layer_norm(axis=(1, 2)), jn.group_norm(2), jn.rms_norm()], ids=str)
 def test_a_large_mean_costs_no_accuracy(net):
     x, g = example((3, 50, 4), shift=1e4), floats(3, 50, 4, seed=1)
     params, state = net.init(KEY, x)
@@ -151,6 +190,8 @@ def test_a_large_mean_costs_no_accuracy(net):
 PADDED = {
     "layer": (jn.layer_norm, 0),
     "layer over positions": (lambda: jn.layer_norm(axis=(2, 3)), 1),
+    "rms": (jn.rms_norm, 0),
+    "rms over positions": (lambda: jn.rms_norm(axis=(2, 3)), 1),
     "group": (lambda: jn.group_norm(2), 0),
     "group of places": (lambda: jn.group_norm(1), 1),
     "response": (lambda: jn.local_response_norm(3, alpha=1.0), 0),
@@ -188,16 +229,20 @@ def test_padding_does_not_count(name):
     near(dparams, sums, 2e-6)
 
 
-@pytest.mark.parametrize("net", [jn.layer_norm(), jn.group_norm(1)], ids=str)
+@pytest.mark.parametrize("net", [jn.layer_norm(), jn.group_norm(1), jn.rms_norm()], ids=str)
 def test_cast_leaves_the_parameters_in_float32(net):
     """Each output is the nearest bfloat16 to the exact one; with a scale rounded on the way in it would not be."""
     mixed = jn.cast(jn.serial(norm=net), jn.Policy(jnp.bfloat16, jnp.bfloat16, jnp.float32))
     x = jnp.asarray(example((16, 32))).astype(jnp.bfloat16).astype(jnp.float32)
     params, _ = mixed.init(KEY, x)
     assert {leaf.dtype.name for leaf in jax.tree.leaves(params)} == {"float32"}
-    params = {"norm": {"scale": jnp.asarray(floats(32, seed=1)), "bias": jnp.zeros(32)}}
+    given = {"scale": jnp.asarray(floats(32, seed=1)), "bias": jnp.zeros(32)}
+    params = {"norm": {name: given[name] for name in params["norm"]}}
     y, _ = mixed.apply(params, {}, x)
     normal = by_hand(x, together(x.shape, lambda index: index[0]), 1e-5)
+    if "bias" not in params["norm"]:
+        exact = np.asarray(x, np.float64)
+        normal = exact / np.sqrt((exact**2).mean(-1, keepdims=True) + 1e-6)
     exact, coarse = (normal * np.asarray(scale, np.float64) for scale in _scales(params["norm"]["scale"]))
     assert (y == exact.astype(jnp.bfloat16).astype(np.float32)).mean() > 0.98
     assert (y == coarse.astype(jnp.bfloat16).astype(np.float32)).mean() < 0.8
@@ -220,6 +265,7 @@ def test_traced_numbers_may_be_mapped_over():
         epsilon, alpha, beta, bias = numbers
         nets = [
             jn.layer_norm(epsilon=epsilon, use_scale=False, use_bias=False),
+            jn.rms_norm(epsilon=epsilon, use_scale=False),
             jn.group_norm(2, epsilon=epsilon, use_scale=False, use_bias=False),
             jn.local_response_norm(3, alpha=alpha, beta=beta, bias=bias),
         ]
@@ -256,6 +302,21 @@ MISTAKES = {
     ),
     "layer epsilon": (lambda: jn.layer_norm(epsilon=-1.0), r"expects epsilon > 0, got -1"),
     "layer parameters": (lambda: given_to(jn.layer_norm(), X, {}), r"needs the parameters scale, bias, got none"),
+    "rms batch": (
+        lambda: given_to(jn.rms_norm(axis=0), X, {"scale": jnp.ones(2)}),
+        r"^rms_norm\(axis=0\) expects different axes from 1 to 1 of \(2, 4\), without the batch, got axis 0$",
+    ),
+    "rms integers": (
+        lambda: jn.rms_norm().init(KEY, jnp.ones((2, 4), int)),
+        r"^rms_norm\(\) expects floating input, got int32 \(2, 4\); convert it, x.astype\(jnp.float32\) / 255 for "
+        r"images, or use jn.embed for indices$",
+    ),
+    "rms features": (
+        lambda: given_to(jn.rms_norm(), jnp.ones((2, 3)), {"scale": jnp.ones(4)}),
+        r"^rms_norm\(\) has scale \(4,\), but input \(2, 3\) needs scale \(3,\); pass input of the shape it was "
+        r"initialized for, or call init again$",
+    ),
+    "rms epsilon": (lambda: jn.rms_norm(epsilon=0.0), r"^rms_norm\(epsilon=0.0\) expects epsilon > 0, got 0$"),
     "groups": (
         lambda: given_to(jn.group_norm(3), X),
         r"group_norm\(3\) expects channels divisible .* got 4 channels in 3 groups",

@@ -137,6 +137,17 @@ ROWS = {
         jn.adaptive_avg_pool((None, 7)), (2, 6, 5, 2), "adaptive_avg_pool2d", {"output_size": (None, 7)}
     ),
     "adaptive_3d": Row(jn.adaptive_avg_pool(2), (2, 3, 2, 5, 1), "adaptive_avg_pool3d", {"output_size": 2}),
+    "adaptive_max_1d": Row(jn.adaptive_max_pool(3), (2, 7, 2), "adaptive_max_pool1d", {"output_size": 3}, ties=True),
+    "adaptive_max_2d": Row(
+        jn.adaptive_max_pool((2, 5)), (2, 6, 7, 2), "adaptive_max_pool2d", {"output_size": (2, 5)}, ties=True
+    ),
+    "adaptive_max_2d_up": Row(jn.adaptive_max_pool(5), (2, 3, 4, 1), "adaptive_max_pool2d", {"output_size": 5}),
+    "adaptive_max_2d_kept": Row(
+        jn.adaptive_max_pool((None, 7)), (2, 6, 5, 2), "adaptive_max_pool2d", {"output_size": (None, 7)}, ties=True
+    ),
+    "adaptive_max_3d": Row(
+        jn.adaptive_max_pool(2), (2, 3, 2, 5, 1), "adaptive_max_pool3d", {"output_size": 2}, ties=True
+    ),
     "global_avg": Row(jn.as_net(jn.global_avg_pool), (2, 3, 4, 2), "mean", {"dim": (2, 3)}),
     "global_max": Row(
         jn.as_net(jn.global_max_pool), (2, 3, 4, 2), "adaptive_max_pool2d", {"output_size": 1}, ties=True
@@ -148,7 +159,7 @@ ROWS = {
 @pytest.mark.slow_cases(
     *("max_1d", "max_2d", "max_2d_overlapping", "max_2d_ceil_small", "max_2d_ceil_dropped", "max_2d_long"),
     *("avg_2d", "avg_2d_true", "avg_2d_ceil_true", "avg_2d_ceil_dropped", "avg_2d_long", "avg_3d"),
-    *("adaptive_2d_kept", "adaptive_3d"),
+    *("adaptive_2d_kept", "adaptive_3d", "adaptive_max_2d_up", "adaptive_max_2d_kept", "adaptive_max_3d"),
 )
 def test_values_and_gradients_match_pytorch(name: str):
     row = ROWS[name]
@@ -217,6 +228,48 @@ def test_global_pools_take_any_number_of_spatial_axes(pool):
     assert repr(jn.serial(pool)) == f"serial\n└─ 0: {pool.__name__}"
 
 
+def test_maxima_of_bins_keep_their_dtype_and_nan():
+    x = jnp.asarray(floats(2, 7, 3, 2)).astype(jnp.bfloat16).at[0, 2, 1, 0].set(jnp.nan)
+    y, _ = jn.adaptive_max_pool((3, 3)).apply({}, {}, x)
+    assert y.dtype == jnp.bfloat16
+    # Bins of 7 positions in 3: 0 to 2, 2 to 4, 4 to 6.
+    assert np.argwhere(np.isnan(np.asarray(y, np.float32))).tolist() == [[0, 0, 1, 0], [0, 1, 1, 0]]
+    near(y[1], np.stack([np.asarray(x[1, k : k + 3], np.float32).max(0) for k in (0, 2, 4)]), 0)
+
+
+MISTAKES = {
+    "size of zero": (
+        lambda: jn.adaptive_max_pool(0),
+        r"^adaptive_max_pool\(0\) expects output_size ≥ 1, got 0$",
+    ),
+    "no integer": (
+        lambda: jn.adaptive_max_pool((2, 1.5)),  # type: ignore[arg-type]
+        r"^adaptive_max_pool\(\(2, 1.5\)\) expects output_size as an integer or a tuple of integers, got \[2, 1.5\]$",
+    ),
+    "rank": (
+        lambda: jn.adaptive_max_pool((2, 2)).apply({}, {}, jnp.ones((2, 5, 3))),
+        r"^adaptive_max_pool\(\(2, 2\)\) expects \(batch, height, width, channels\), got \(2, 5, 3\); add the missing "
+        r"axis, x\[None\] for the batch or x\[..., None\] for the channels$",
+    ),
+    "empty": (
+        lambda: jn.adaptive_max_pool(2).apply({}, {}, jnp.ones((2, 0, 3))),
+        r"^adaptive_max_pool\(2\) expects at least one position on every spatial axis, got \(2, 0, 3\)$",
+    ),
+    "integers": (
+        lambda: jn.adaptive_max_pool(2).apply({}, {}, jnp.ones((2, 5, 3), int)),
+        r"^adaptive_max_pool\(2\) expects floating input, got int32 \(2, 5, 3\); convert it, x.astype\(jnp.float32\) / "
+        r"255 for images, or use jn.embed for indices$",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_are_explained(mistake: str):
+    make, words = MISTAKES[mistake]
+    with pytest.raises(jn.NetError, match=words):
+        make()
+
+
 def test_global_means_of_half_precision_are_summed_in_float32():
     y = jn.global_avg_pool(jnp.ones((1, 40, 40, 1), jnp.bfloat16))  # bfloat16 counts to 256
     assert y.dtype == jnp.bfloat16
@@ -230,7 +283,9 @@ def test_labels_are_as_written():
 
 
 @pytest.mark.parametrize(
-    "net", [jn.max_pool(2), jn.avg_pool(2), jn.adaptive_avg_pool(2)], ids=["max", "avg", "adaptive"]
+    "net",
+    [jn.max_pool(2), jn.avg_pool(2), jn.adaptive_avg_pool(2), jn.adaptive_max_pool(2)],
+    ids=["max", "avg", "adaptive", "adaptive max"],
 )
 def test_padded_sequences_are_refused(net: jn.Net):
     sequences = jn.Padded(jnp.ones((2, 4, 3)), jnp.array([2, 4]))

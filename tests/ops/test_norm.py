@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxnets.ops.norm import moments, normalize
+from jaxnets.ops.norm import moments, normalize, normalize_rms
 from tests.once import once
 from tests.oracle import floats
 
@@ -95,6 +95,34 @@ def test_values_and_gradients_are_those_of_the_plain_formula(name):
     same(found, expected, name)
 
 
+@jax.enable_x64(True)
+def test_every_derivative_of_the_mean_square_is_that_of_the_plain_formula():
+    """In float64, with groups of small values and of values that are divided first."""
+    axes, direction = (1, 2), (-1, 0.5, 2)
+    arrays = (floats(4, 2, 5) * np.array([0.1, 1, 10, 1e3]).reshape(-1, 1, 1), floats(1, 2, 5, seed=1), np.float64(0.1))
+    arrays = tuple(np.asarray(array, np.float64) for array in arrays)
+    directions = tuple(k * np.cos(3.0 * np.arange(a.size)).reshape(a.shape) for k, a in zip(direction, arrays))
+
+    def plain_rms(x, scale, epsilon, axes):
+        return scale * x / jnp.sqrt((x**2).mean(axes, keepdims=True) + epsilon)
+
+    def derivatives(f, arrays, directions):
+        gradient = jax.grad(lambda *arrays: (f(*arrays, axes) ** 3).sum(), (0, 1, 2))
+        return {
+            "value": f(*arrays, axes),
+            "forward": jax.jvp(lambda *arrays: f(*arrays, axes), arrays, directions)[1],
+            "reverse": gradient(*arrays),
+            "forward over reverse": jax.jvp(gradient, arrays, directions)[1],
+            "reverse over reverse": jax.vjp(gradient, *arrays)[1](directions),
+        }
+
+    ours, expected = once(
+        lambda *given: [derivatives(f, *given) for f in (normalize_rms, plain_rms)], arrays, directions
+    )
+    for kind in expected:
+        same(ours[kind], expected[kind], kind)
+
+
 def same(found, expected, name):
     """Assert that trees of float64 are equal but for rounding."""
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
@@ -171,6 +199,13 @@ def test_residuals_are_in_half_precision_and_arithmetic_in_float32():
     assert dx.dtype == jnp.bfloat16
     residuals = [leaf for leaf in jax.tree.leaves(back) if leaf.size == x.size]
     assert [leaf.dtype for leaf in residuals] == [jnp.bfloat16]
+
+
+def test_residuals_of_the_mean_square_are_in_half_precision():
+    x = floats(6, 4).astype(jnp.bfloat16)
+    y, back = jax.jit(lambda x: jax.vjp(lambda x: normalize_rms(x, None, 1e-6, (1,)), x))(x)
+    assert y.dtype == jnp.float32
+    assert [leaf.dtype for leaf in jax.tree.leaves(back) if leaf.size == x.size] == [jnp.bfloat16]
 
 
 def test_gradients_survive_an_export():

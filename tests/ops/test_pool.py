@@ -72,7 +72,13 @@ def means_of_bins(x, sizes):
     return y
 
 
-ADAPTED = {"fewer": ((5,), (3,)), "more": ((4,), (7,)), "2-D": ((7, 4), (3, 1)), "3-D": ((4, 2, 3), (1, 5, 2))}
+ADAPTED = {
+    "fewer": ((5,), (3,)),
+    "more": ((4,), (7,)),
+    "many": ((7,), (11,)),
+    "2-D": ((7, 4), (3, 1)),
+    "3-D": ((4, 2, 3), (1, 5, 2)),
+}
 
 
 @jax.enable_x64(True)
@@ -92,6 +98,41 @@ def test_adaptive_avg_pools_of_any_shape_equal_means_of_bins(axes):
     with jax.enable_x64(True):
         y = jax.jit(lambda x: ops.adaptive_avg_pool(x, sizes))(x)
     np.testing.assert_allclose(y, means_of_bins(x, sizes), atol=1e-12)
+
+
+def maxima_of_bins(x, sizes, g):
+    """Return the maximum of each bin, and the gradient, all of which goes to the first of equal maxima."""
+    y, dx = np.empty((len(x), *sizes, x.shape[-1])), np.zeros(x.shape)
+    for place in np.ndindex(*sizes):
+        axes = zip(place, x.shape[1:-1], sizes)
+        bins = [slice(int(np.floor(i * n / k)), int(np.ceil((i + 1) * n / k))) for i, n, k in axes]
+        for example, channel in np.ndindex(len(x), x.shape[-1]):
+            inside, at = x[(example, *bins, channel)], (example, *place, channel)
+            best = np.unravel_index(inside.argmax(), inside.shape)
+            y[at] = inside[best]
+            dx[(example, *(b.start + k for b, k in zip(bins, best)), channel)] += g[at]
+    return y, dx
+
+
+def assert_maxima_of_bins(spatial, sizes):
+    x = integers(2, *spatial, 2, high=3).astype(np.float64)  # few values, hence ties
+    g, y, dx = value_and_gradient(lambda x: ops.adaptive_max_pool(x, sizes), x)
+    expected, gradient = maxima_of_bins(x, sizes, g)
+    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_allclose(dx, gradient, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ADAPTED)
+def test_adaptive_max_pool_equals_maxima_of_bins(name):
+    assert_maxima_of_bins(*ADAPTED[name])
+
+
+@pytest.mark.slow
+@given(st.lists(st.tuples(st.integers(1, 7), st.integers(1, 9)), min_size=1, max_size=3))
+def test_adaptive_max_pools_of_any_shape_equal_maxima_of_bins(axes):
+    spatial, sizes = zip(*axes)
+    assume(np.prod(spatial) * np.prod(sizes) < 4000)
+    assert_maxima_of_bins(spatial, sizes)
 
 
 GRIDS = {
