@@ -188,11 +188,11 @@ def _rows(
     largest = lax.stop_gradient(scores.max(-1, keepdims=True, initial=-jnp.inf))
     weights = jnp.exp(scores - jnp.where(largest == -jnp.inf, 0, largest))
     total = weights.sum(-1, keepdims=True)
-    weights = (weights / jnp.where(total == 0, 1, total)).astype(value.dtype)
-    y = jnp.matmul(weights.reshape(batch, groups, heads // groups * rows, source), value)
+    y = jnp.matmul(weights.astype(value.dtype).reshape(batch, groups, heads // groups * rows, source), value)
+    # Divided after the product: less to divide, and backward no sum over the keys.
+    y = y.reshape(batch, groups, heads // groups, rows, features).astype(dtype) / jnp.where(total == 0, 1, total)
     # (batch, groups, heads / groups, rows, features) → (batch, rows, heads, features)
-    y = y.reshape(batch, groups, heads // groups, rows, features).transpose(0, 3, 1, 2, 4)
-    return y.reshape(batch, rows, heads, features).astype(query.dtype)
+    return y.transpose(0, 3, 1, 2, 4).reshape(batch, rows, heads, features).astype(query.dtype)
 
 
 def _by_group(x: jax.Array, groups: int) -> jax.Array:
