@@ -82,6 +82,7 @@ _NAMES = {
         "groupnorm": "group_norm",
         "rmsnorm": "rms_norm",
         "pixelshuffle": "pixel_shuffle",
+        **dict.fromkeys(("multiheadattention", "multiheaddotproductattention", "selfattention"), "attention"),
     },
     **{"maxpool": "max_pool", "avgpool": "avg_pool", "maxpooling": "max_pool", "averagepooling": "avg_pool"},
 }

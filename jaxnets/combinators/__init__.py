@@ -5,6 +5,7 @@ from jaxnets.combinators.fold import fold_batch_norm
 from jaxnets.combinators.graph import auxiliary_heads, graph
 from jaxnets.combinators.repeat import ensemble, repeat, stack, to_stacked, to_unstacked, unstack
 from jaxnets.combinators.serial import branches, concatenate, residual, serial
+from jaxnets.combinators.transformer import decoder_block, encoder_block
 from jaxnets.combinators.wrappers import Policy, cast, remat
 
 __all__ = [
@@ -14,6 +15,8 @@ __all__ = [
     "branches",
     "cast",
     "concatenate",
+    "decoder_block",
+    "encoder_block",
     "ensemble",
     "fold_batch_norm",
     "graph",

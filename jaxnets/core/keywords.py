@@ -21,6 +21,11 @@ _NAMES = {
     "size": "window n depth_radius patch_size",
     "length": "max_length max_len sequence_length num_positions num_embeddings",
     "factor": "upscale_factor",
+    "heads": "num_heads n_heads n_head nhead num_attention_heads",
+    "kv_heads": "num_kv_heads num_key_value_heads num_query_groups n_kv_heads",
+    "width": "head_dim key_dim key_size head_size",
+    "causal": "is_causal use_causal_mask",
+    "window": "window_size sliding_window local_window_size",
     "features": "filters channels out_channels out_features output_channels output_size output_dim units hidden_size "
     "hidden_dim hidden embedding_dim embed_dim dim width n_features",
     "hidden": "units hidden_size hidden_dim features width",

@@ -9,12 +9,17 @@ from tests.cases.case import Case
 from tests.oracle import floats
 
 X = floats(4, 6)
-TOKENS = floats(4, 3, 6)
+TOKENS, EIGHT = floats(4, 3, 6), floats(4, 3, 8)
 PADDED = jn.Padded(floats(4, 5, 2), np.array([5, 1, 3, 4], np.int32))
 
 
 def _block() -> jn.Net:
     return jn.residual(jn.serial(fc1=jn.dense(6), tanh=jnp.tanh, fc2=jn.dense(6)))
+
+
+def _llama_block() -> jn.Net:
+    options = {"gated": True, "norm": jn.rms_norm, "activation": jax.nn.silu, "use_bias": False}
+    return jn.encoder_block(8, 4, hidden=5, kv_heads=2, causal=True, positions="rotary", **options)
 
 
 CASES = [
@@ -28,9 +33,12 @@ CASES = [
     Case("combinators/residual_leaf", lambda: jn.residual(jn.dense(6)), X),
     Case("combinators/attention", lambda: jn.attention(6, 2), TOKENS),
     Case(
-        "combinators/attention_causal", lambda: jn.attention(8, 4, kv_heads=2, causal=True, positions="rotary"), TOKENS
+        "combinators/attention_causal", lambda: jn.attention(8, 4, kv_heads=2, causal=True, positions="rotary"), EIGHT
     ),
     Case("combinators/attention_cross", lambda: jn.attention(6, 2, cross=True, positions="distance"), (TOKENS, PADDED)),
+    Case("combinators/encoder_block", lambda: jn.encoder_block(6, 2, dropout=0.3), TOKENS, random=True),
+    Case("combinators/encoder_block_gated", _llama_block, EIGHT),
+    Case("combinators/decoder_block", lambda: jn.decoder_block(6, 2, hidden=5, norm_first=False), (TOKENS, PADDED)),
     Case("combinators/branches", lambda: jn.branches(jn.concatenate, a=jn.dense(2), b=jnp.tanh), X),
     Case("combinators/heads", lambda: jn.branches(dict, label=jn.dense(2), value=jn.dense(1)), X),
     Case("combinators/repeat", lambda: jn.repeat(_block(), 3), X),

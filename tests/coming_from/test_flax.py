@@ -127,6 +127,18 @@ def drop_path(row: Row):
     assert apply(row.ours(), x[:, 0, 0], key=KEY, train=True).shape == (2000, 2)
 
 
+@checks.row("nn.MultiHeadDotProductAttention(num_heads=2)")
+def attention(row: Row):
+    x, module = floats(2, 5, 6), code(row)
+    start = jax.jit(module.init)(KEY, x)["params"]
+    theirs = jax.tree.map(lambda leaf: floats(*leaf.shape, seed=1), start)
+    params = {
+        name: {"kernel": leaves["kernel"].reshape(6, 6), "bias": leaves["bias"].reshape(6)}
+        for name, leaves in theirs.items()
+    }
+    close(apply(row.ours(), x, params), jax.jit(module.apply)({"params": theirs}, x))
+
+
 @checks.row("nn.Embed(500, 20)")
 def embed(row: Row):
     indices, module = integers(3, 4, high=500), code(row)

@@ -194,6 +194,24 @@ def rms_norm(row: Row):
     differ(want["default"], want["y"])
 
 
+@checks.row("nn.MultiheadAttention(6, 2, batch_first=True)")
+def attention(row: Row):
+    x, kernel, bias, out = floats(2, 5, 6), floats(6, 18), floats(18), {"kernel": floats(6, 6), "bias": floats(6)}
+
+    def theirs():
+        import torch
+
+        layer = row.theirs(nn=torch.nn)
+        weights = {"in_proj_weight": kernel.T, "in_proj_bias": bias}
+        weights |= {"out_proj.weight": out["kernel"].T, "out_proj.bias": out["bias"]}
+        layer.load_state_dict({name: torch.tensor(weight) for name, weight in weights.items()})
+        return {"y": layer(*[torch.tensor(x)] * 3)[0].detach().numpy()}
+
+    thirds = zip(("query", "key", "value"), np.split(kernel, 3, 1), np.split(bias, 3))
+    params = {name: {"kernel": part, "bias": shift} for name, part, shift in thirds} | {"out": out}
+    close(apply(row.ours(), x, params), row.answers(theirs)["y"])
+
+
 @checks.row("nn.Dropout(0.2)")
 @checks.row("nn.Dropout2d(0.2)")
 def dropout(row: Row):
