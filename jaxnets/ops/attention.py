@@ -81,7 +81,8 @@ def attention(
         key: `(batch, source, kv_heads, width)`; `kv_heads` divides `heads`.
         value: `(batch, source, kv_heads, features)`.
         bias: added to the scores, floating, broadcast to `(batch, heads, time, source)`.
-        mask: booleans, broadcast to `(batch, heads, time, source)`, true where a query may attend.
+        mask: booleans, broadcast to `(batch, heads, time, source)`, true where a query may attend. Values that it
+            hides must be finite.
         lengths: integers `(batch,)`: only the first keys of an example, this many, count.
         causal: whether a query attends to no later position.
         window: a query attends to the last `window` positions with its own (`causal`), or to those less than `window`
@@ -96,7 +97,7 @@ def attention(
 
     Raises:
         NetError: for shapes that do not fit, a mask that is not boolean, a bias, queries, keys or values that are not
-            floating, lengths that are not integers, or `window` < 1.
+            floating, lengths or an offset that are not integers, or `window` < 1.
 
     Vaswani et al., "Attention Is All You Need" (2017), equation 1. Ainslie et al., "GQA" (2023), for grouped heads.
 
@@ -114,6 +115,8 @@ def attention(
         check_count("window", window)
     if offset is None:
         offset = source - time if causal else 0
+    elif jnp.shape(offset) not in ((), full[:1]) or not jnp.issubdtype(jnp.result_type(offset), jnp.integer):
+        raise NetError(f"expects for offset an integer or integers ({full[0]},), got {shown(offset)}")
     rules = _Rules(causal, window, offset)
     if lengths is not None:
         lengths = jnp.asarray(lengths)

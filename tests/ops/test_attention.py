@@ -262,6 +262,10 @@ BAD = {
         "expects a mask that broadcasts to (batch, heads, time, source) = (2, 4, 3, 5), got (3, 4)",
     ),
     "lengths": (lambda: attention(Q, K, K, lengths=jnp.ones(3)), "expects lengths as integers (2,), got float32 (3,)"),
+    "offset": (
+        lambda: attention(Q, K, K, causal=True, offset=jnp.arange(3)),
+        "expects for offset an integer or integers (2,), got ArrayImpl (3,) int32",
+    ),
     "window": (lambda: attention(Q, K, K, window=0), "expects window ≥ 1, got 0"),
     "odd width": (lambda: rotate(Q[..., :5], jnp.arange(3)), "expects heads of even width to rotate, got 5"),
 }
