@@ -107,6 +107,10 @@ TABLES: dict[str, list[Entry]] = {
         Entry('resnet_cifar(56, shortcut="C")', CIFAR, HE),
         Entry("plain_cifar(56)", CIFAR, HE),
     ],
+    "transformers": [
+        *versions("vit_b_16 vit_b_32 vit_l_16", LARGE, "Dosovitskiy et al. 2021"),
+        Entry("deit_tiny()", LARGE, "Touvron et al. 2021"),
+    ],
     "sequences": [
         Entry("rnn(128, 9)", STEPS, "Elman 1990"),
         Entry("lstm(128, 9)", STEPS, HOCHREITER),

@@ -17,6 +17,7 @@ from jaxnets.layers.gated import gated_dense
 from jaxnets.layers.norm import layer_norm
 
 Activation = Callable[[jax.Array], jax.Array]
+Initializer = jax.nn.initializers.Initializer
 Positions = Literal["rotary", "distance"]
 
 
@@ -32,6 +33,7 @@ def encoder_block(
     gated: bool = False,
     dropout: Any = 0.0,
     use_bias: bool = True,
+    kernel_init: Initializer = jax.nn.initializers.glorot_uniform(),
     width: int | None = None,
     kv_heads: int | None = None,
     causal: bool = False,
@@ -55,6 +57,7 @@ def encoder_block(
         gated: whether F multiplies by a second map, as SwiGLU does with `jax.nn.silu`.
         dropout: the rate after A, after the activation, and after F. May be traced.
         use_bias: whether projections and layers have biases; norms have their own.
+        kernel_init: initializer of all kernels.
         width: as for `jn.attention`, like all that follow.
         kv_heads: see there.
         causal: see there.
@@ -79,8 +82,9 @@ def encoder_block(
     (['attention', 'down', 'norm1', 'norm2', 'up'], (2, 5, 8))
     """
     rules: Any = {"causal": causal, "window": window, "positions": positions, "period": period}
-    attend = attention(features, heads, width=width, kv_heads=kv_heads, use_bias=use_bias, **rules)
-    feed_forward = _feed_forward(features, hidden, activation, gated, dropout, use_bias)
+    layers: Any = {"use_bias": use_bias, "kernel_init": kernel_init}
+    attend = attention(features, heads, width=width, kv_heads=kv_heads, **rules, **layers)
+    feed_forward = _feed_forward(features, hidden, activation, gated, dropout, **layers)
     return graph(**_steps([{"attention": attend}, feed_forward], "input", norm, norm_first, dropout))
 
 
@@ -96,6 +100,7 @@ def decoder_block(
     gated: bool = False,
     dropout: Any = 0.0,
     use_bias: bool = True,
+    kernel_init: Initializer = jax.nn.initializers.glorot_uniform(),
 ) -> Net:
     """Attend to what is before, then to another sequence, then map each position, each with a shortcut.
 
@@ -109,6 +114,7 @@ def decoder_block(
         gated: see there.
         dropout: see there.
         use_bias: see there.
+        kernel_init: see there.
 
     Returns:
         A network from `(x, memory)`, `(batch, time, features)` and `(batch, source, in)` or `Padded` sequences, to
@@ -127,10 +133,11 @@ def decoder_block(
     >>> [each.shape for each in jax.eval_shape(net.apply, params, state, pair)[0]]
     [(2, 5, 8), (2, 7, 6)]
     """
+    layers: Any = {"use_bias": use_bias, "kernel_init": kernel_init}
     steps = [
-        {"attention": attention(features, heads, causal=True, use_bias=use_bias)},
-        {"cross": (attention(features, heads, cross=True, use_bias=use_bias), "memory")},
-        _feed_forward(features, hidden, activation, gated, dropout, use_bias),
+        {"attention": attention(features, heads, causal=True, **layers)},
+        {"cross": (attention(features, heads, cross=True, **layers), "memory")},
+        _feed_forward(features, hidden, activation, gated, dropout, **layers),
     ]
     ends = {"x": (first, "input"), "memory": (second, "input")}
     nodes = _steps(steps, "x", norm, norm_first, dropout)
@@ -138,16 +145,16 @@ def decoder_block(
 
 
 def _feed_forward(
-    features: int, hidden: int | None, activation: Activation, gated: bool, dropout: Any, use_bias: bool
+    features: int, hidden: int | None, activation: Activation, gated: bool, dropout: Any, **layers: Any
 ) -> dict[str, Any]:
     """Return the layers of F by name."""
     hidden = 4 * features if hidden is None else hidden
     check_count("hidden", hidden)
     if gated:
-        up: dict[str, Any] = {"up": gated_dense(hidden, activation=activation, use_bias=use_bias)}
+        up: dict[str, Any] = {"up": gated_dense(hidden, activation=activation, **layers)}
     else:
-        up = {"up": dense(hidden, use_bias=use_bias), "activation": activation}
-    return up | _dropout("dropout", dropout) | {"down": dense(features, use_bias=use_bias)}
+        up = {"up": dense(hidden, **layers), "activation": activation}
+    return up | _dropout("dropout", dropout) | {"down": dense(features, **layers)}
 
 
 def _dropout(name: str, rate: Any) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from jaxnets.models.sequence_to_sequence import encoder_decoder
 from jaxnets.models.unet import unet
 from jaxnets.models.vae import conv_vae, vae, variational
 from jaxnets.models.vgg import vgg11, vgg13, vgg16, vgg19
+from jaxnets.models.vit import deit_tiny, vit_b_16, vit_b_32, vit_l_16
 
 __all__ = [
     "alexnet",
@@ -49,6 +50,7 @@ __all__ = [
     "dbn_sample",
     "dbn_stages",
     "dbn_to_mlp",
+    "deit_tiny",
     "denoising_autoencoder",
     "encoder_decoder",
     "fcn",
@@ -95,6 +97,9 @@ __all__ = [
     "vgg13",
     "vgg16",
     "vgg19",
+    "vit_b_16",
+    "vit_b_32",
+    "vit_l_16",
     "wide_resnet50_2",
     "wide_resnet101_2",
 ]

@@ -6,7 +6,7 @@ import pytest
 
 import jaxnets as jn
 from jaxnets import models
-from tests.models import classics, dense_prediction, generative, inceptions, lenets, recurrents, resnets
+from tests.models import classics, dense_prediction, generative, inceptions, lenets, recurrents, resnets, transformers
 from tests.models.row import Row
 from tests.oracle import golden
 
@@ -18,6 +18,7 @@ ROWS: list[Row] = [
     *lenets.ROWS,
     *resnets.ROWS,
     *recurrents.ROWS,
+    *transformers.ROWS,
 ]
 
 each_row = pytest.mark.parametrize("row", ROWS, ids=str)
@@ -29,6 +30,7 @@ large = pytest.mark.slow_cases(
     *("resnext101_32x8d", "resnext101_64x4d", "wide_resnet50_2", "wide_resnet101_2"),
     *("resnet34_v2", "resnet50_v2", "resnet101_v2", "resnet152_v2", "resnet18_gray_10"),
     *("resnet_cifar_32", "resnet_cifar_44", "resnet_cifar_56", "resnet_cifar_110", "resnet_cifar_110_scan"),
+    *("vit_b_16_scan", "vit_b_32", "vit_l_16"),
     *("plain_cifar_110", "vgg13", "vgg13_bn", "vgg16_bn", "vgg19", "vgg19_bn"),
 )
 
