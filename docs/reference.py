@@ -30,7 +30,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "The record": "Net layer as_net Padded NetError",
             "Write your own layer": "labeled weights_of example_weights",
             "Compose": "serial residual branches concatenate graph auxiliary_heads",
-            "Attention": "attention encoder_block decoder_block ops.attention ops.rotate ops.distance_bias",
+            "Attention": "attention encoder_block decoder_block ops.attention ops.rotate ops.distance_slopes",
             "Repeat": "repeat ensemble stack unstack to_stacked to_unstacked",
             "Memory and precision": "remat cast Policy",
             "Inference and other tools": "fold_batch_norm ops.plain",

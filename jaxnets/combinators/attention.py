@@ -14,7 +14,7 @@ from jaxnets.core.padded import Padded
 from jaxnets.layers.dense import dense
 from jaxnets.layers.inputs import like_input, values_of
 from jaxnets.ops.attention import attention as attend
-from jaxnets.ops.positions import distance_bias, rotate
+from jaxnets.ops.positions import distance_slopes, rotate
 
 Initializer = jax.nn.initializers.Initializer
 
@@ -50,8 +50,8 @@ def attention(
         causal: whether a position reads only itself and those before it.
         window: how far a position reads: the last `window` positions with its own (`causal`), or those less than
             `window` away.
-        positions: "rotary" rotates queries and keys by their positions (`jn.ops.rotate`), "distance" adds a bias that
-            falls with distance (`jn.ops.distance_bias`).
+        positions: "rotary" rotates queries and keys by their positions (`jn.ops.rotate`), "distance" lets the
+            score fall with distance (`jn.ops.distance_slopes`).
         period: of "rotary".
         use_bias: whether the four projections have biases.
         kernel_init: initializer of the four kernels.
@@ -142,12 +142,11 @@ def _mix(heads: int, kv_heads: int, positions: str | None, period: Any, **rules:
             for count, each in zip((heads, kv_heads, kv_heads), x)
             for values in [jnp.asarray(each.zeroed() if isinstance(each, Padded) else each)]
         )
-        query, source = jnp.arange(q.shape[1]), jnp.arange(k.shape[1])
         if positions == "rotary":
-            q, k = rotate(q, query, period=period), rotate(k, source, period=period)
-        bias = distance_bias(heads, query, source) if positions == "distance" else None
+            q, k = (rotate(each, jnp.arange(each.shape[1]), period=period) for each in (q, k))
+        slopes = distance_slopes(heads) if positions == "distance" else None
         lengths = x[1].lengths if isinstance(x[1], Padded) else None
-        y = attend(q, k, v, bias=bias, lengths=lengths, offset=0, **rules)
+        y = attend(q, k, v, slopes=slopes, lengths=lengths, offset=0, **rules)
         return like_input(y.reshape(*y.shape[:2], -1), x[0]), state
 
     return Net(init, apply, "mix")

@@ -2,6 +2,6 @@
 
 from jaxnets.ops.attention import attention
 from jaxnets.ops.plain import plain
-from jaxnets.ops.positions import distance_bias, rotate
+from jaxnets.ops.positions import distance_slopes, rotate
 
-__all__ = ["attention", "distance_bias", "plain", "rotate"]
+__all__ = ["attention", "distance_slopes", "plain", "rotate"]

@@ -31,20 +31,24 @@ SPANS = 4
 
 
 class _Rules(NamedTuple):
-    """Which keys a query may attend to, by position; query i of the sequence has position offset + i."""
+    """Which keys a query attends to, and how much, by position; query i of the sequence has position offset + i."""
 
     causal: bool
     window: int | None
     offset: Any
+    slopes: Any
 
-    def allowed(self, rows: jax.Array, keys: range) -> jax.Array | None:
-        """Return booleans `(batch or 1, 1, rows, keys)`, `None` if all keys are allowed."""
-        # (batch or 1, rows, 1), the position of each query
-        query = (jnp.reshape(jnp.asarray(self.offset, rows.dtype), (-1, 1)) + rows[None])[..., None]
-        ahead = jnp.arange(keys.start, keys.stop)[None, None] - query
+    def ahead(self, rows: jax.Array, keys: range) -> jax.Array:
+        """Return how far each key lies after each query, `(batch or 1, 1, rows, keys)`."""
+        # (batch or 1, 1, rows, 1)
+        query = (jnp.reshape(jnp.asarray(self.offset, rows.dtype), (-1, 1)) + rows[None])[:, None, :, None]
+        return jnp.arange(keys.start, keys.stop)[None, None, None] - query
+
+    def allowed(self, ahead: jax.Array) -> jax.Array | None:
+        """Return which keys a query may attend to, `None` for all."""
         if self.window is None:
-            return (ahead <= 0)[:, None] if self.causal else None
-        return ((ahead < (1 if self.causal else self.window)) & (ahead > -self.window))[:, None]
+            return ahead <= 0 if self.causal else None
+        return (ahead < (1 if self.causal else self.window)) & (ahead > -self.window)
 
     def keys(self, start: int, stop: int, source: int) -> range:
         """Return the keys that the queries from `start` to `stop` may attend to, all if that is not known."""
@@ -69,6 +73,7 @@ def attention(
     causal: bool = False,
     window: int | None = None,
     offset: Any = None,
+    slopes: Array | None = None,
     scale: Any = None,
 ) -> jax.Array:
     """Return y = softmax(q kᵀ · scale + bias) v for each head, over the keys that a query may attend to.
@@ -90,6 +95,8 @@ def attention(
         offset: the position of the first query among the keys, an integer or integers `(batch,)`, may be traced. The
             default is source - time with `causal`, so that the last query and the last key are at the same position,
             and 0 without.
+        slopes: `(heads,)`, floating: the score falls by slope · distance of the positions, as in ALiBi
+            (`distance_slopes`).
         scale: of the scores; the default is 1/√width. May be traced.
 
     Returns:
@@ -117,7 +124,9 @@ def attention(
         offset = source - time if causal else 0
     elif jnp.shape(offset) not in ((), full[:1]) or not jnp.issubdtype(jnp.result_type(offset), jnp.integer):
         raise NetError(f"expects for offset an integer or integers ({full[0]},), got {shown(offset)}")
-    rules = _Rules(causal, window, offset)
+    if slopes is not None and jnp.shape(slopes) != (full[1],):
+        raise NetError(f"expects for slopes one number for each of the {full[1]} heads, got {shown(slopes)}")
+    rules = _Rules(causal, window, offset, slopes)
     if lengths is not None:
         lengths = jnp.asarray(lengths)
         if lengths.shape != full[:1] or not jnp.issubdtype(lengths.dtype, jnp.integer):
@@ -184,7 +193,11 @@ def _rows(
     scores = scores.reshape(batch, groups, heads // groups, rows, source)
     if bias is not None:
         scores = scores + _by_group(bias, groups).astype(dtype)
-    for allowed in (mask, rules.allowed(index, keys)):
+    ahead = rules.ahead(index, keys)
+    if rules.slopes is not None:
+        slopes = jnp.reshape(jnp.asarray(rules.slopes, dtype), (1, heads, 1, 1))
+        scores = scores - _by_group(slopes * jnp.abs(ahead).astype(dtype), groups)
+    for allowed in (mask, rules.allowed(ahead)):
         if allowed is not None:
             scores = jnp.where(_by_group(allowed, groups), scores, -jnp.inf)
     # Nothing depends on what is subtracted. Where no key is allowed it is 0, so that all weights are.

@@ -1,4 +1,4 @@
-"""Positions in attention: rotations of queries and keys, and biases that grow with distance."""
+"""Positions in attention: rotations of queries and keys, and slopes by which scores fall with distance."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets.core.dtypes import param_dtype
-from jaxnets.core.errors import NetError
+from jaxnets.core.errors import NetError, check_count
 
 
 def rotate(x: jax.Array, positions: Any, *, period: Any = 10000.0, interleaved: bool = False) -> jax.Array:
@@ -52,31 +52,26 @@ def rotate(x: jax.Array, positions: Any, *, period: Any = 10000.0, interleaved: 
     return y.astype(x.dtype)
 
 
-def distance_bias(heads: int, query: Any, key: Any) -> jax.Array:
-    """Return the bias -slope · |distance| of each head, with slopes that fall geometrically ("ALiBi").
+def distance_slopes(heads: int) -> jax.Array:
+    """Return the slope of each head by which scores fall with distance ("ALiBi"), a geometric sequence.
 
     The slopes of n heads are 2^(-8/n), 2^(-16/n), …, 2^(-8) if n is a power of two. Otherwise they are those of the
     next lower power of two, and then every other one of the next higher.
 
     Args:
         heads: the number of heads.
-        query: positions of the queries, `(time,)`.
-        key: positions of the keys, `(source,)`.
 
     Returns:
-        `(heads, time, source)`, float32.
+        `(heads,)`, float32, for `jn.ops.attention(..., slopes=)`.
 
     Press, Smith and Lewis, "Train Short, Test Long" (2022), section 3; slopes for other numbers of heads as in their
     code.
 
-    >>> print(distance_bias(2, jnp.arange(3), jnp.arange(3))[0])
-    [[ 0.     -0.0625 -0.125 ]
-     [-0.0625  0.     -0.0625]
-     [-0.125  -0.0625  0.    ]]
+    >>> print(distance_slopes(2))
+    [0.0625     0.00390625]
     """
+    check_count("heads", heads)
     power = 1 << (heads.bit_length() - 1)
     slopes = [2 ** (-8 * n / power) for n in range(1, power + 1)]
     slopes += [2 ** (-4 * n / power) for n in range(1, 2 * (heads - power), 2)]
-    distance = jnp.abs(jnp.asarray(query)[:, None] - jnp.asarray(key)[None]).astype(jnp.float32)
-    # 0 - 0 instead of -0.
-    return 0 - jnp.asarray(slopes, jnp.float32)[:, None, None] * distance[None]
+    return jnp.asarray(slopes, jnp.float32)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxnets import NetError
-from jaxnets.ops import attention, distance_bias, rotate
+from jaxnets.ops import attention, distance_slopes, rotate
 from tests.oracle import floats, witness
 
 module = importlib.import_module("jaxnets.ops.attention")
@@ -20,6 +20,7 @@ LENGTHS = np.array([4, 9], np.int32)
 I, J = np.arange(TIME)[:, None] + SOURCE - TIME, np.arange(SOURCE)
 BIAS = floats(HEADS, TIME, SOURCE, seed=4).astype(np.float64)
 MASK = floats(BATCH, 1, TIME, SOURCE, seed=5) > -0.5
+SLOPES = np.array([0.5, 0.3, 0.2, 0.1])
 # options, and the same as PyTorch's mask: booleans, or what is added
 CASES = {
     "plain": ({}, None),
@@ -31,6 +32,10 @@ CASES = {
     "mask": ({"mask": MASK}, MASK),
     "bias": ({"bias": BIAS}, BIAS[None]),
     "bias_per_key": ({"bias": BIAS[:, :1]}, np.broadcast_to(BIAS[None, :, :1], (1, HEADS, TIME, SOURCE))),
+    "slopes": (
+        {"causal": True, "slopes": SLOPES},
+        np.where(J <= I, -SLOPES[:, None, None] * abs(J - I), -np.inf)[None],
+    ),
     "everything": (
         {"causal": True, "mask": MASK, "bias": BIAS, "scale": 0.3},
         np.where((J <= I) & MASK, BIAS, -np.inf),
@@ -224,10 +229,9 @@ def test_rotated_scores_depend_on_distance_alone():
 
 def test_slopes_of_distance_are_the_papers():
     """The sequence of section 3 for 8 heads, and that of the authors' code for 12."""
-    at = jnp.arange(2)
-    np.testing.assert_allclose(-distance_bias(8, at, at)[:, 0, 1], 2.0 ** -np.arange(1, 9))
+    np.testing.assert_allclose(distance_slopes(8), 2.0 ** -np.arange(1, 9))
     others = [2**-0.5, 2**-1.5, 2**-2.5, 2**-3.5]
-    np.testing.assert_allclose(-distance_bias(12, at, at)[:, 1, 0], [*2.0 ** -np.arange(1, 9), *others], rtol=1e-6)
+    np.testing.assert_allclose(distance_slopes(12), [*2.0 ** -np.arange(1, 9), *others], rtol=1e-6)
 
 
 Q, K = jnp.zeros((2, 3, 4, 6)), jnp.zeros((2, 5, 2, 6))
@@ -267,6 +271,10 @@ BAD = {
         "expects for offset an integer or integers (2,), got ArrayImpl (3,) int32",
     ),
     "window": (lambda: attention(Q, K, K, window=0), "expects window ≥ 1, got 0"),
+    "slopes": (
+        lambda: attention(Q, K, K, slopes=jnp.ones(2)),
+        "expects for slopes one number for each of the 4 heads, got ArrayImpl (2,) float32",
+    ),
     "odd width": (lambda: rotate(Q[..., :5], jnp.arange(3)), "expects heads of even width to rotate, got 5"),
 }
 
