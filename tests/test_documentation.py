@@ -29,6 +29,7 @@ LONG = (
     "jaxnets.decoding",
     "jaxnets.combinators.fold",
     "jaxnets.combinators.repeat",
+    "jaxnets.layers.batch_norm",
     "jaxnets.layers.cells",
     "jaxnets.layers.dropout",
     "jaxnets.layers.norm",

@@ -18,10 +18,10 @@ from jaxnets.core.net import Apply, Key, Net, Params, State, Wiring
 from jaxnets.core.padded import Padded
 from jaxnets.core.paths import paths
 from jaxnets.core.value import recorded
+from jaxnets.layers.batch_norm import batch_norm
 from jaxnets.layers.conv import conv, conv_transpose, depthwise_conv
 from jaxnets.layers.dense import dense
 from jaxnets.layers.inputs import zero_padding
-from jaxnets.layers.norm import batch_norm
 from jaxnets.layers.windows import Windows, spread
 from jaxnets.ops.conv.fused import conv_fused
 from jaxnets.ops.geometry import Geometry

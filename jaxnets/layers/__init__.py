@@ -1,5 +1,6 @@
 """Layers: networks without children."""
 
+from jaxnets.layers.batch_norm import batch_norm
 from jaxnets.layers.cells import Cell, LSTMCarry, gru_cell, lstm_cell, rnn_cell
 from jaxnets.layers.conv import conv, conv_transpose, depthwise_conv
 from jaxnets.layers.dense import dense, maxout
@@ -7,7 +8,7 @@ from jaxnets.layers.dropout import drop_path, dropout, gaussian_noise, masking_n
 from jaxnets.layers.embed import embed
 from jaxnets.layers.flatten import flatten, unflatten
 from jaxnets.layers.gated import gated_dense
-from jaxnets.layers.norm import batch_norm, group_norm, layer_norm, local_response_norm, rms_norm
+from jaxnets.layers.norm import group_norm, layer_norm, local_response_norm, rms_norm
 from jaxnets.layers.pixel_shuffle import pixel_shuffle
 from jaxnets.layers.pool import (
     adaptive_avg_pool,
