@@ -110,19 +110,19 @@ def attention(
 
 
 def first(pair: Any) -> Any:
-    """Return the sequence that reads."""
+    """Return x of the pair `(x, memory)`: the sequence that reads, `(batch, time, features)`."""
     return _pair(pair)[0]
 
 
 def second(pair: Any) -> Any:
-    """Return the sequence that is read."""
+    """Return the memory of the pair `(x, memory)`: the sequence that is read, `(batch, source, features)`."""
     return _pair(pair)[1]
 
 
 def _pair(x: Any) -> Any:
     if not isinstance(x, tuple) or len(x) != 2:
         came = f"{len(x)} inputs" if isinstance(x, tuple) else "one input"
-        raise NetError(f"expects the pair (x, memory) with cross=True, got {came}")
+        raise NetError(f"expects a pair (x, memory), the sequence that reads and the one that is read, got {came}")
     return x
 
 

@@ -141,7 +141,7 @@ BAD = {
     "window": (lambda: jn.attention(8, 4, window=0), "expects window ≥ 1, got 0"),
     "no pair": (
         lambda: jn.serial(read=jn.attention(8, 4, cross=True)).init(jax.random.key(0), X),
-        "read/x: first expects the pair (x, memory) with cross=True, got one input",
+        "read/x: first expects a pair (x, memory), the sequence that reads and the one that is read, got one input",
     ),
     "no time": (
         lambda: jn.serial(read=jn.attention(8, 4)).init(jax.random.key(0), X[:, 0]),

@@ -150,5 +150,5 @@ def test_bad_input_is_named():
     )
     with pytest.raises(jn.NetError, match=message):
         net.init(jax.random.key(0), jax.ShapeDtypeStruct((2, 5, 6), jnp.float32))
-    with pytest.raises(jn.NetError, match=r"block/x: first expects the pair \(x, memory\)"):
+    with pytest.raises(jn.NetError, match=r"block/x: first expects a pair \(x, memory\), .* got one input"):
         jn.serial(block=jn.decoder_block(8, 2)).init(jax.random.key(0), X)
