@@ -17,6 +17,7 @@ from tests.cases import (
     models_dense,
     models_generative,
     models_recurrent,
+    models_text,
     recurrent,
 )
 from tests.cases.case import Case
@@ -30,6 +31,7 @@ CASES = [
     *models_dense.CASES,
     *models_generative.CASES,
     *models_recurrent.CASES,
+    *models_text.CASES,
 ]
 KEY = jax.random.key(7)
 

@@ -111,6 +111,17 @@ TABLES: dict[str, list[Entry]] = {
         *versions("vit_b_16 vit_b_32 vit_l_16", LARGE, "Dosovitskiy et al. 2021"),
         Entry("deit_tiny()", LARGE, "Touvron et al. 2021"),
     ],
+    "text": [
+        *[
+            Entry(f'gpt2("{size}")', TOKENS, "Radford et al. 2019", jnp.int32)
+            for size in ("small", "medium", "large", "xl")
+        ],
+        Entry("llama(32000, 4096, 32, 32)", TOKENS, "Touvron et al. 2023", jnp.int32),
+        Entry("llama(32000, 2048, 22, 32, kv_heads=4)", TOKENS, "Zhang et al. 2024", jnp.int32),
+        Entry('bert("base")', TOKENS, "Devlin et al. 2019", jnp.int32),
+        Entry('bert("large", "words")', TOKENS, "Devlin et al. 2019", jnp.int32),
+        Entry("transformer(37000)", (TOKENS, TOKENS), "Vaswani et al. 2017", jnp.int32),
+    ],
     "sequences": [
         Entry("rnn(128, 9)", STEPS, "Elman 1990"),
         Entry("lstm(128, 9)", STEPS, HOCHREITER),

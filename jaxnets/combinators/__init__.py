@@ -1,10 +1,12 @@
 """Combinators: networks made of networks."""
 
 from jaxnets.combinators.attention import attention
+from jaxnets.combinators.cached import cached
 from jaxnets.combinators.fold import fold_batch_norm
 from jaxnets.combinators.graph import auxiliary_heads, graph
 from jaxnets.combinators.repeat import ensemble, repeat, stack, to_stacked, to_unstacked, unstack
 from jaxnets.combinators.serial import branches, concatenate, residual, serial
+from jaxnets.combinators.tied import tied
 from jaxnets.combinators.transformer import decoder_block, encoder_block
 from jaxnets.combinators.wrappers import Policy, cast, remat
 
@@ -13,6 +15,7 @@ __all__ = [
     "attention",
     "auxiliary_heads",
     "branches",
+    "cached",
     "cast",
     "concatenate",
     "decoder_block",
@@ -25,6 +28,7 @@ __all__ = [
     "residual",
     "serial",
     "stack",
+    "tied",
     "to_stacked",
     "to_unstacked",
     "unstack",

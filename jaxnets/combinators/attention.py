@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets.combinators.serial import wire
+from jaxnets.core.cache import Cache, Memory, check_fits, extended, real_steps, steps_from
 from jaxnets.core.errors import NetError, check_count, check_positive
 from jaxnets.core.layer import as_net, labeled
 from jaxnets.core.net import Key, Net, Params, State
@@ -34,6 +35,7 @@ def attention(
     use_bias: bool = True,
     kernel_init: Initializer = jax.nn.initializers.glorot_uniform(),
     bias_init: Initializer = jax.nn.initializers.zeros,
+    out_init: Initializer | None = None,
 ) -> Net:
     """Let each position of a sequence read from others: y = concatenate over heads(softmax(q kᵀ / √width) v) W + b.
 
@@ -56,6 +58,7 @@ def attention(
         use_bias: whether the four projections have biases.
         kernel_init: initializer of the four kernels.
         bias_init: initializer of the biases.
+        out_init: initializer of the last kernel, if it is another.
 
     Returns:
         A network from `(batch, time, in)` to `(batch, time, features)`, with the children `query`, `key`, `value` and
@@ -94,13 +97,13 @@ def attention(
     check_positive("period", period)
 
     project = partial(dense, use_bias=use_bias, kernel_init=kernel_init, bias_init=bias_init)
-    mix = _mix(heads, kv_heads, positions, period, causal=causal, window=window)
+    mix = _mix(heads, kv_heads, positions, period, cross, causal=causal, window=window)
     children = {
         "query": project(heads * width),
         "key": project(kv_heads * width),
         "value": project(kv_heads * width),
         "mix": mix,
-        "out": project(features),
+        "out": project(features, kernel_init=kernel_init if out_init is None else out_init),
     }
     sources = {"query": ("",), "key": ("",), "value": ("",), "mix": ("query", "key", "value"), "out": ("mix",)}
     if cross:
@@ -126,8 +129,11 @@ def _pair(x: Any) -> Any:
     return x
 
 
-def _mix(heads: int, kv_heads: int, positions: str | None, period: Any, **rules: Any) -> Net:
+def _mix(heads: int, kv_heads: int, positions: str | None, period: Any, cross: bool, **rules: Any) -> Net:
     """Return the network from the projections (q, k, v), `(batch, time, heads · width)`, to mixed values."""
+    # A causal layer can keep the keys and values that it has read; those of another sequence, it keeps whole.
+    plain = positions is None and not any(rules.values())
+    caches = ("memory" if plain else "") if cross else "cache" if rules["causal"] else ""
 
     def init(key: Key, x: Any) -> tuple[Params, State]:
         return {}, {}
@@ -138,15 +144,35 @@ def _mix(heads: int, kv_heads: int, positions: str | None, period: Any, **rules:
                 raise NetError(f"expects {name} (batch, time, features), got projections {values_of(each).shape}")
         # Zeros for padding: a NaN there would reach gradients as 0 · NaN.
         q, k, v = (
-            jnp.reshape(values, (*values.shape[:2], count, -1))
+            jnp.reshape(values, (*values.shape[:2], count, values.shape[2] // count))
             for count, each in zip((heads, kv_heads, kv_heads), x)
             for values in [jnp.asarray(each.zeroed() if isinstance(each, Padded) else each)]
         )
-        if positions == "rotary":
-            q, k = (rotate(each, jnp.arange(each.shape[1]), period=period) for each in (q, k))
-        slopes = distance_slopes(heads) if positions == "distance" else None
         lengths = x[1].lengths if isinstance(x[1], Padded) else None
-        y = attend(q, k, v, slopes=slopes, lengths=lengths, offset=0, **rules)
-        return like_input(y.reshape(*y.shape[:2], -1), x[0]), state
+        cache = state.get(caches)
+        if cache is not None:
+            check_fits(cache, k)
+        offset = cache.place if isinstance(cache, Cache) and not cross and cache.key is not None else 0
+        if positions == "rotary":
+            q, k = (rotate(each, steps_from(offset, each.shape[1]), period=period) for each in (q, k))
+        if cache is not None:
+            cache, lengths = _read(cache, k, v, lengths, cross)
+            k, v = cache.key.astype(q.dtype), cache.value.astype(q.dtype)
+            state = {**state, caches: cache}
+        slopes = distance_slopes(heads) if positions == "distance" else None
+        y = attend(q, k, v, slopes=slopes, lengths=lengths, offset=offset, **rules)
+        if cache is not None and not cross:
+            # Steps that have found no room in a traced carry make a wrong number otherwise.
+            y = jnp.where((cache.place <= k.shape[1])[:, None, None, None], y, jnp.nan)
+        return like_input(y.reshape(*y.shape[:2], heads * y.shape[3]), x[0]), state
 
-    return Net(init, apply, "mix")
+    return Net(init, apply, "mix", caches=caches)
+
+
+def _read(cache: Cache, k: jax.Array, v: jax.Array, lengths: Any, cross: bool) -> tuple[Cache, Any]:
+    """Return what a cache holds after new keys and values, and the number of real ones, `None` if all are."""
+    real = real_steps(k, lengths)
+    if cache.key is None:
+        return (Memory if cross else Cache)(real, k, v), lengths
+    cache = cache if cross else extended(cache, k, v, real)
+    return cache, cache.place

@@ -34,6 +34,7 @@ def encoder_block(
     dropout: Any = 0.0,
     use_bias: bool = True,
     kernel_init: Initializer = jax.nn.initializers.glorot_uniform(),
+    out_init: Initializer | None = None,
     width: int | None = None,
     kv_heads: int | None = None,
     causal: bool = False,
@@ -58,6 +59,7 @@ def encoder_block(
         dropout: the rate after A, after the activation, and after F. May be traced.
         use_bias: whether projections and layers have biases; norms have their own.
         kernel_init: initializer of all kernels.
+        out_init: initializer of the last kernel of A and of F, if it is another; smaller for deep networks, as GPT-2's.
         width: as for `jn.attention`, like all that follow.
         kv_heads: see there.
         causal: see there.
@@ -83,6 +85,7 @@ def encoder_block(
     """
     rules: Any = {"causal": causal, "window": window, "positions": positions, "period": period}
     layers: Any = {"use_bias": use_bias, "kernel_init": kernel_init}
+    layers |= {} if out_init is None else {"out_init": out_init}
     attend = attention(features, heads, width=width, kv_heads=kv_heads, **rules, **layers)
     feed_forward = _feed_forward(features, hidden, activation, gated, dropout, **layers)
     return graph(**_steps([{"attention": attend}, feed_forward], "input", norm, norm_first, dropout))
@@ -145,7 +148,13 @@ def decoder_block(
 
 
 def _feed_forward(
-    features: int, hidden: int | None, activation: Activation, gated: bool, dropout: Any, **layers: Any
+    features: int,
+    hidden: int | None,
+    activation: Activation,
+    gated: bool,
+    dropout: Any,
+    out_init: Initializer | None = None,
+    **layers: Any,
 ) -> dict[str, Any]:
     """Return the layers of F by name."""
     hidden = 4 * features if hidden is None else hidden
@@ -154,7 +163,9 @@ def _feed_forward(
         up: dict[str, Any] = {"up": gated_dense(hidden, activation=activation, **layers)}
     else:
         up = {"up": dense(hidden, **layers), "activation": activation}
-    return up | _dropout("dropout", dropout) | {"down": dense(features, **layers)}
+    layers |= {} if out_init is None else {"kernel_init": out_init}
+    down = dense(features, **layers)
+    return up | _dropout("dropout", dropout) | {"down": down}
 
 
 def _dropout(name: str, rate: Any) -> dict[str, Any]:

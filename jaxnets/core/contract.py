@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnets.core.cache import parted
 from jaxnets.core.errors import NetError, is_traced, labeled_as, shown
 from jaxnets.core.paths import paths
 
@@ -72,8 +73,10 @@ def _check_applied(made: Any, state: Any) -> None:
         raise NetError(f"expects apply to return (y, state), got {got}; without state, y, state")
     if made[1] is state or state is None:
         return
-    wanted, given = ({path: _aval(leaf) for path, leaf in paths(tree).items()} for tree in (state, made[1]))
-    if wanted != given or jax.tree.structure(state) != jax.tree.structure(made[1]):
+    # The caches of `jn.cached` grow.
+    state, new = (parted(tree)[0] if isinstance(tree, Mapping) else tree for tree in (state, made[1]))
+    wanted, given = ({path: _aval(leaf) for path, leaf in paths(tree).items()} for tree in (state, new))
+    if wanted != given or jax.tree.structure(state) != jax.tree.structure(new):
         changed = [
             f"{path} {given.get(path, 'missing')} for {wanted.get(path, 'none')}"
             for path in sorted({*wanted, *given})

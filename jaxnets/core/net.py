@@ -77,6 +77,8 @@ class Net(Value):
             (`repeat`, `ensemble`); 0 if they are not stacked.
         kind: the kind of network, `conv`; default: the label.
         inner: the network that `remat`, `cast`, `repeat` or `ensemble` runs; `None` for other networks.
+        caches: for a layer that can continue from a `Cache` in its state, the name of the cache there.
+        ties: for `tied`, which parameter stands in for each that is left out, by path.
         wiring: how the children are connected; `None` if they are not nodes of a graph, or this is unknown.
         remake: `(change) -> Net`, for a network around others that is not described by its wiring: the same network of
             `change(each)` in place of each of them.
@@ -109,6 +111,8 @@ class Net(Value):
     copies: int = 0
     kind: str = ""
     inner: "Net | None" = None
+    caches: str = ""
+    ties: Mapping[str, str] = field(default_factory=dict)
     wiring: Wiring | None = field(default=None, init=False)
     remake: "Callable[[Callable[[Net], Net]], Net] | None" = field(default=None, init=False)
     constructor: Callable[..., Any] | None = field(default=None, init=False)

@@ -1,7 +1,9 @@
 """Generation of sequences by a trained network: sampling, greedy decoding, beam search."""
 
+from jaxnets.core.cache import grow
 from jaxnets.decoding.beam_search import beam_search
 from jaxnets.decoding.greedy import Decoded, greedy
-from jaxnets.decoding.sampling import sample
+from jaxnets.decoding.reading import prefill, step
+from jaxnets.decoding.sampling import sample, stream
 
-__all__ = ["Decoded", "beam_search", "greedy", "sample"]
+__all__ = ["Decoded", "beam_search", "greedy", "grow", "prefill", "sample", "step", "stream"]

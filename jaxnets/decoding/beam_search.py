@@ -5,10 +5,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxnets.core.cache import batch_of, take_rows
 from jaxnets.core.compiled import computed
 from jaxnets.core.errors import check_count, check_positive, labeled_as
 from jaxnets.core.net import Net, Params, State
-from jaxnets.decoding.greedy import Decoded, encode, step
+from jaxnets.decoding.greedy import Decoded, encode, log_step
+from jaxnets.decoding.reading import begun
 
 
 def beam_search(
@@ -81,7 +83,7 @@ def _beam_search(
     def extend(loop: tuple[Any, ...]) -> tuple[Any, ...]:
         place, tokens, scores, ended, carry = loop
         last = jnp.where(place > 0, tokens[:, :, place - 1], start)
-        log_probs, carry = step(decoder, params, state, last.reshape(-1), carry, start, end)
+        log_probs, carry = log_step(decoder, params, state, last.reshape(-1), carry, start, end)
         # (batch · beam, vocabulary) → (batch, beam, vocabulary)
         log_probs = log_probs.reshape(batch, beam, -1)
         size = log_probs.shape[-1]
@@ -102,14 +104,16 @@ def _beam_search(
         tokens = jnp.take_along_axis(tokens, parents[..., None], axis=1).at[:, :, place].set(last)
         # The row of each parent in the decoder's batch, (batch · beam,)
         rows = (parents + beam * jnp.arange(batch, dtype=parents.dtype)[:, None]).reshape(-1)
-        carry = jax.tree.map(lambda leaf: leaf[rows], carry)
+        carry = take_rows(carry, rows)
         return place + 1, tokens, scores, (last == end) & (scores > -jnp.inf), carry
 
-    batch = jax.tree.leaves(carry)[0].shape[0]
+    batch, carry = batch_of(carry), begun(decoder, params, state, carry, max_length)
     # The decoder sees all hypotheses as one batch: (batch, ...) → (batch · beam, ...)
-    carry = jax.tree.map(lambda leaf: jnp.repeat(leaf, beam, axis=0), carry)
+    carry = take_rows(carry, jnp.repeat(jnp.arange(batch), beam))
     tokens = jnp.full((batch, beam, max_length), end, jnp.int32)
-    log_probs = jax.eval_shape(lambda: step(decoder, params, state, tokens[..., 0].reshape(-1), carry, start, end)[0])
+    log_probs = jax.eval_shape(
+        lambda: log_step(decoder, params, state, tokens[..., 0].reshape(-1), carry, start, end)[0]
+    )
     # The search starts from a single empty hypothesis: several would all be extended in the same way.
     scores = jnp.where(jnp.arange(beam) == 0, 0, -jnp.inf).astype(log_probs.dtype)[None].repeat(batch, axis=0)
     first = (jnp.zeros((), jnp.int32), tokens, scores, jnp.zeros((batch, beam), bool), carry)

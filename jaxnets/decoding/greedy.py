@@ -4,11 +4,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from jaxnets.combinators.tied import untied
+from jaxnets.core.cache import batch_of
 from jaxnets.core.compiled import computed
 from jaxnets.core.dtypes import param_dtype
-from jaxnets.core.errors import NetError, check_count, labeled_as
+from jaxnets.core.errors import NetError, check_count, known, labeled_as
 from jaxnets.core.net import Net, Params, State, apply_child
+from jaxnets.decoding.reading import begun, step
 
 
 class Decoded(NamedTuple):
@@ -72,36 +76,43 @@ def encode(
             raise NetError(f"expects a token, an integer, for {name}, got {type(token).__name__} {token!r}")
     if not {"encoder", "decoder"} <= set(net.children):
         raise NetError(f"expects a network with the children encoder and decoder, got {net.label}")
-    carry, _ = apply_child(net["encoder"], "encoder", params, state, source, key=None, train=False)
+    net, params = untied(net, params)
+    carry = computed(_encoded, [net["encoder"]], params, state, source)
+    # Tokens out of range, which a compiled program can't refuse, become NaN: find the layer that says so.
+    if (first := known(jax.tree.leaves(carry)[0])) is not None and np.isnan(first).any():
+        _encoded(net["encoder"], params, state, source)
     limits = max_length, int(start), int(end)
     return net["decoder"], limits, (params.get("decoder", {}), state.get("decoder", {}), carry)
 
 
-def step(
+def _encoded(encoder: Net, params: Params, state: State, source: Any) -> Any:
+    return apply_child(encoder, "encoder", params, state, source, key=None, train=False)[0]
+
+
+def log_step(
     decoder: Net, params: Params, state: State, tokens: jax.Array, carry: Any, start: int, end: int
 ) -> tuple[jax.Array, Any]:
     """Read one token `(rows,)`; return log p of the next one, `(rows, vocabulary)`, and the new carry."""
-    # A sequence of length 1: tokens (rows, 1), logits (rows, 1, vocabulary).
-    (logits, carry), _ = decoder.apply(params, state, (tokens[:, None], carry))
+    logits, carry = step(decoder, params, state, tokens, carry)
     # Only the logits show the size of the vocabulary.
     size = logits.shape[-1]
     for name, token in (("start", start), ("end", end)):
         if not 0 <= token < size:
             raise NetError(f"expects {name} from 0 to {size - 1}, got {token}", label="decoding")
-    return jax.nn.log_softmax(logits[:, 0].astype(param_dtype(logits))), carry
+    return jax.nn.log_softmax(logits.astype(param_dtype(logits))), carry
 
 
 def _greedy(decoder: Net, max_length: int, start: int, end: int, params: Params, state: State, carry: Any) -> Decoded:
     def decode_token(loop: tuple[Any, ...], _: None) -> tuple[tuple[Any, ...], tuple[jax.Array, jax.Array]]:
         # tokens, ended: (batch,)
         tokens, ended, carry = loop
-        log_probs, carry = step(decoder, params, state, tokens, carry, start, end)
+        log_probs, carry = log_step(decoder, params, state, tokens, carry, start, end)
         # A row that has ended repeats the end token, at log-probability 0.
         tokens = jnp.where(ended, end, log_probs.argmax(axis=-1).astype(jnp.int32))
         gains = jnp.where(ended, 0, log_probs.max(axis=-1))
         return (tokens, ended | (tokens == end), carry), (tokens, gains)
 
-    batch = jax.tree.leaves(carry)[0].shape[0]
+    batch, carry = batch_of(carry), begun(decoder, params, state, carry, max_length)
     first = (jnp.full(batch, start, jnp.int32), jnp.zeros(batch, bool), carry)
     # tokens, gains: (max_length, batch)
     _, (tokens, gains) = jax.lax.scan(decode_token, first, length=max_length)

@@ -1,15 +1,18 @@
 """Positions of steps, added to sequences that are processed without regard to order."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from jaxnets.core.cache import Cache, check_fits, real_steps, steps_from
 from jaxnets.core.checks import check_params
 from jaxnets.core.dtypes import param_dtype
-from jaxnets.core.errors import NetError, check_count, check_positive
+from jaxnets.core.errors import NetError, check_count, check_positive, known
 from jaxnets.core.layer import labeled, layer
-from jaxnets.core.net import Net, Params
+from jaxnets.core.net import Key, Net, Params, State
+from jaxnets.core.padded import Padded
 from jaxnets.layers.inputs import sequence_width
 
 Initializer = jax.nn.initializers.Initializer
@@ -53,12 +56,18 @@ def learned_positions(length: int, *, embedding_init: Initializer = jax.nn.initi
     def init(key: jax.Array, x: Any) -> Params:
         return {name: embedding_init(key, shape, param_dtype(x)) for name, shape in shapes(x).items()}
 
-    def apply(params: Params, x: Any) -> jax.Array:
+    def add(params: Params, x: jax.Array, read: Any) -> jax.Array:
         check_params(params, shapes(x), x)
-        # (1, time, features)
-        return x + params["embedding"][None, : x.shape[1]]
+        if isinstance(read, int):
+            # (1, time, features)
+            return x + params["embedding"][None, : x.shape[1]]
+        steps = steps_from(read, x.shape[1])
+        if (known_steps := known(steps)) is not None and known_steps.size and known_steps.max() >= length:
+            raise NetError(f"expects at most {length} steps, got {known_steps.max() + 1} with those of the carry")
+        # Steps of a traced carry can't be checked: behind the last vector they are NaN.
+        return x + jnp.asarray(params["embedding"]).at[steps].get(mode="fill", fill_value=jnp.nan)
 
-    return layer(init, apply)
+    return _counting(init, add)
 
 
 @labeled
@@ -87,17 +96,34 @@ def sinusoidal_positions(*, period: float | jax.Array = 10000.0) -> Net:
     """
     check_positive("period", period)
 
-    def apply(_: Params, x: Any) -> jax.Array:
+    def add(_: Params, x: jax.Array, read: Any) -> jax.Array:
         width = sequence_width(x)
         if width % 2:
             hint = "sines and cosines come in pairs; make it even with jn.dense"
             raise NetError(f"expects an even number of features, got {width} in {x.shape}; {hint}")
         dtype = param_dtype(x)
-        pairs, steps = jnp.arange(width // 2, dtype=dtype), jnp.arange(x.shape[1], dtype=dtype)
-        # (time, features / 2)
-        angles = steps[:, None] * (jnp.asarray(period, dtype) ** (-2 / width * pairs))[None]
-        # (1, time, features): sine and cosine alternate.
-        waves = jnp.stack([jnp.sin(angles), jnp.cos(angles)], -1).reshape(1, x.shape[1], width)
+        pairs, steps = jnp.arange(width // 2, dtype=dtype), steps_from(read, x.shape[1]).astype(dtype)
+        # (batch or 1, time, features / 2)
+        angles = steps[..., None] * (jnp.asarray(period, dtype) ** (-2 / width * pairs))[None, None]
+        # (batch or 1, time, features): sine and cosine alternate.
+        waves = jnp.stack([jnp.sin(angles), jnp.cos(angles)], -1).reshape(*steps.shape, width)
         return (x.astype(dtype) + waves).astype(x.dtype)
 
-    return layer(None, apply)
+    return _counting(None, add)
+
+
+def _counting(init: Callable[[Key, Any], Params] | None, add: Callable[[Params, jax.Array, Any], jax.Array]) -> Net:
+    """Return a layer from `add(params, x, read)`, where `read` is the number of steps before those of x."""
+    plain = layer(init, lambda params, x: add(params, x, 0), label="positions")
+
+    def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
+        cache = state.get("cache")
+        if cache is None:
+            return plain.apply(params, state, x)
+        values, lengths = (x.values, x.lengths) if isinstance(x, Padded) else (x, None)
+        read = jnp.zeros(values.shape[0], jnp.int32) if cache.place is None else cache.place
+        check_fits(cache, values)
+        one = layer(init, lambda params, x: add(params, x, read), label="positions")
+        return one.apply(params, {}, x)[0], {"cache": Cache(read + real_steps(values, lengths))}
+
+    return Net(plain.init, apply, "positions", caches="cache")

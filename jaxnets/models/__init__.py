@@ -2,17 +2,20 @@
 
 from jaxnets.models.alexnet import alexnet, alexnet_2012
 from jaxnets.models.autoencoder import autoencoder, conv_autoencoder, denoising_autoencoder
+from jaxnets.models.bert import bert
 from jaxnets.models.boltzmann.dbm import dbm, dbm_gibbs_step, mean_field, mean_field_learning, variational_bound
 from jaxnets.models.boltzmann.dbn import dbn, dbn_sample, dbn_stages, dbn_to_mlp
 from jaxnets.models.boltzmann.rbm import contrastive_divergence, free_energy, gibbs_step, rbm, reconstruct
 from jaxnets.models.cnn import cnn
 from jaxnets.models.fcn import fcn
 from jaxnets.models.googlenet import googlenet, googlenet_2014
+from jaxnets.models.gpt2 import gpt2
 from jaxnets.models.inception import inception_v3
 from jaxnets.models.landmarks import landmarks, soft_argmax
 from jaxnets.models.language_model import language_model
 from jaxnets.models.lenet import lenet5, lenet5_1998
 from jaxnets.models.linear import linear
+from jaxnets.models.llama import llama
 from jaxnets.models.mlp import mlp
 from jaxnets.models.perceptron import perceptron
 from jaxnets.models.recurrent import gru, lstm, rnn
@@ -31,6 +34,7 @@ from jaxnets.models.resnet import (
 from jaxnets.models.resnet_cifar import plain_cifar, resnet_cifar
 from jaxnets.models.resnet_v2 import resnet18_v2, resnet34_v2, resnet50_v2, resnet101_v2, resnet152_v2
 from jaxnets.models.sequence_to_sequence import encoder_decoder
+from jaxnets.models.transformer import transformer
 from jaxnets.models.unet import unet
 from jaxnets.models.vae import conv_vae, vae, variational
 from jaxnets.models.vgg import vgg11, vgg13, vgg16, vgg19
@@ -40,6 +44,7 @@ __all__ = [
     "alexnet",
     "alexnet_2012",
     "autoencoder",
+    "bert",
     "cnn",
     "contrastive_divergence",
     "conv_autoencoder",
@@ -58,6 +63,7 @@ __all__ = [
     "gibbs_step",
     "googlenet",
     "googlenet_2014",
+    "gpt2",
     "gru",
     "inception_v3",
     "landmarks",
@@ -65,6 +71,7 @@ __all__ = [
     "lenet5",
     "lenet5_1998",
     "linear",
+    "llama",
     "lstm",
     "mean_field",
     "mean_field_learning",
@@ -89,6 +96,7 @@ __all__ = [
     "resnext101_64x4d",
     "rnn",
     "soft_argmax",
+    "transformer",
     "unet",
     "vae",
     "variational",

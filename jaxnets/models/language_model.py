@@ -6,6 +6,7 @@ from typing import Any
 import jax
 
 from jaxnets.combinators.serial import build_child
+from jaxnets.combinators.tied import tied
 from jaxnets.core.errors import NetError, labeled_as
 from jaxnets.core.keywords import explained
 from jaxnets.core.net import Key, Net, Params, State, apply_child, compose
@@ -88,26 +89,13 @@ def language_model(
     def build(key: Key, x: Any) -> tuple[Params, State, Any]:
         params: dict[str, Any] = {}
         y = run(x, lambda name, x: build_child(children[name], name, key, x, params, {}))
-        # The embedding table replaces it.
-        if tie_weights:
-            del params["fc"]["kernel"]
         return params, {}, y
 
     def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
-        if tie_weights:
-            params = _tied(params)
-
         def child(name: str, x: Any) -> Any:
             return apply_child(children[name], name, params, state, x, key=key, train=train)[0]
 
         return run(x, child), state
 
-    return compose(build, apply, label="language_model", children=children)
-
-
-def _tied(params: Params) -> Params:
-    """Return the parameters with the transposed embedding table as the kernel of `fc`."""
-    fc, table = params.get("fc", {}), params.get("embedding", {}).get("embedding")
-    if "kernel" in fc:
-        raise NetError("expects no fc/kernel with tied weights, got one", label="language_model", names_differ=True)
-    return params if table is None else {**params, "fc": {**fc, "kernel": table.T}}
+    net = compose(build, apply, label="language_model", children=children)
+    return tied(net, {"fc/kernel": "embedding/embedding"}) if tie_weights else net

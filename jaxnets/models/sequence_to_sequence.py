@@ -67,29 +67,37 @@ def encoder_decoder(
             rnn=recurrent_stack(cell, hidden, layers, dropout, return_sequences=False, return_carry=True),
             carry=layer(None, lambda _, pair: pair[1], label="carry"),
         )
-        options: dict[str, Any] = {"cell": cell, "layers": layers, "embedding": embedding, "dropout": dropout}
-        children = {"encoder": encoder, "decoder": language_model(target_vocabulary, hidden, **options)}
+        decoder = language_model(
+            target_vocabulary, hidden, cell=cell, layers=layers, embedding=embedding, dropout=dropout
+        )
+        return joined("encoder_decoder", encoder, decoder)
+
+
+def joined(label: str, encoder: Net, decoder: Net) -> Net:
+    """Return the network from `(source, target_in)` to logits, of an encoder, and a decoder from `(target_in, carry)`.
+
+    The children are `encoder` and `decoder`; the encoder's output is the first carry of the decoder.
+    """
+    children = {"encoder": encoder, "decoder": decoder}
 
     def build(key: Key, x: Any) -> tuple[Params, State, Any]:
-        source, target = _unpack(x)
+        source, target = _unpack(x, label)
         params: dict[str, Any] = {}
         carry = build_child(encoder, "encoder", key, source, params, {})
-        logits, _ = build_child(children["decoder"], "decoder", key, (target, carry), params, {})
+        logits, _ = build_child(decoder, "decoder", key, (target, carry), params, {})
         return params, {}, logits
 
     def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
-        source, target = _unpack(x)
+        source, target = _unpack(x, label)
         carry, _ = apply_child(encoder, "encoder", params, state, source, key=key, train=train)
-        (logits, _), _ = apply_child(
-            children["decoder"], "decoder", params, state, (target, carry), key=key, train=train
-        )
+        (logits, _), _ = apply_child(decoder, "decoder", params, state, (target, carry), key=key, train=train)
         return logits, state
 
-    return compose(build, apply, label="encoder_decoder", children=children)
+    return compose(build, apply, label=label, children=children)
 
 
-def _unpack(x: Any) -> tuple[Any, Any]:
+def _unpack(x: Any, label: str) -> tuple[Any, Any]:
     if not isinstance(x, tuple) or len(x) != 2:
         hint = "; jn.decoding.greedy and beam_search write targets"
-        raise NetError(f"expects (source, target_in), got {type(x).__name__}{hint}", label="encoder_decoder")
+        raise NetError(f"expects (source, target_in), got {type(x).__name__}{hint}", label=label)
     return x

@@ -39,6 +39,8 @@ CASES = [
     Case("combinators/encoder_block", lambda: jn.encoder_block(6, 2, dropout=0.3), TOKENS, random=True),
     Case("combinators/encoder_block_gated", _llama_block, EIGHT),
     Case("combinators/decoder_block", lambda: jn.decoder_block(6, 2, hidden=5, norm_first=False), (TOKENS, PADDED)),
+    Case("combinators/cached", lambda: jn.cached(jn.encoder_block(6, 2, causal=True)), TOKENS),
+    Case("combinators/tied", lambda: jn.tied(jn.serial(a=jn.dense(6), b=jn.dense(6)), {"b/kernel": "a/kernel"}), X),
     Case("combinators/branches", lambda: jn.branches(jn.concatenate, a=jn.dense(2), b=jnp.tanh), X),
     Case("combinators/heads", lambda: jn.branches(dict, label=jn.dense(2), value=jn.dense(1)), X),
     Case("combinators/repeat", lambda: jn.repeat(_block(), 3), X),

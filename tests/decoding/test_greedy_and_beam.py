@@ -34,10 +34,14 @@ def trained():
 
 @pytest.fixture(scope="module")
 def table(trained: Trained) -> list[dict[tuple[int, ...], float]]:
+    return tabulated(NET, trained)
+
+
+def tabulated(net: jn.Net, trained: Trained) -> list[dict[tuple[int, ...], float]]:
     """Return log p of every target and of every beginning of one, an example each, by teacher forcing."""
     targets = np.array(list(itertools.product(range(WORDS), repeat=LONGEST)), np.int32)
     target_in = np.concatenate([np.full((len(targets), 1), START, np.int32), targets[:, :-1]], 1)
-    found, logits = [], jax.jit(lambda *given: NET.apply(*given)[0])
+    found, logits = [], jax.jit(lambda *given: net.apply(*given)[0])
     for row in range(BATCH):
         source = jn.Padded(*(np.repeat(leaf[row : row + 1], len(targets), 0) for leaf in jax.tree.leaves(SOURCE)))
         steps = np.asarray(logits(*trained, (source, target_in)), np.float64)

@@ -31,6 +31,7 @@ large = pytest.mark.slow_cases(
     *("resnet34_v2", "resnet50_v2", "resnet101_v2", "resnet152_v2", "resnet18_gray_10"),
     *("resnet_cifar_32", "resnet_cifar_44", "resnet_cifar_56", "resnet_cifar_110", "resnet_cifar_110_scan"),
     *("vit_b_16_scan", "vit_b_32", "vit_l_16"),
+    *("gpt2", "gpt2_medium", "gpt2_large", "bert", "bert_classes", "bert_span"),
     *("plain_cifar_110", "vgg13", "vgg13_bn", "vgg16_bn", "vgg19", "vgg19_bn"),
 )
 

@@ -1,0 +1,120 @@
+"""How a language model reads: whole prompts at once, then token by token with a carry."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnets.core.cache import batch_of, grow
+from jaxnets.core.checks import refuse
+from jaxnets.core.compiled import computed
+from jaxnets.core.errors import NetError, known, labeled_as
+from jaxnets.core.net import Net, Params, State
+from jaxnets.core.padded import Padded, check_padded
+
+
+def prefill(
+    net: Net, params: Params, state: State, prompts: Any, *, steps: int = 0, carry: Any = None
+) -> tuple[jax.Array, Any]:
+    """Read prompts, and return the logits after the last token of each, and the carry there.
+
+    Args:
+        net: a network from `(tokens, carry)` to `(logits, carry)`: `jn.models.gpt2`, `jn.models.language_model`, or
+            any in `jn.cached`.
+        params: the network's parameters.
+        state: the network's state.
+        prompts: integers `(batch, time)`, an array or `Padded`, at least one token per example.
+        steps: for how many tokens after the prompts the carry has room.
+        carry: what was read before the prompts. Default: nothing.
+
+    Returns:
+        Logits `(batch, vocabulary)`, and the carry for `step`.
+
+    Raises:
+        NetError: for an empty prompt or a token out of range, if known; more tokens than the network can read; or a
+            network that does not return `(logits, carry)`.
+
+    >>> import jax, jax.numpy as jnp, jaxnets as jn
+    >>> net = jn.models.gpt2("small", vocabulary=11, length=8, layers=2, heads=2, features=8)
+    >>> prompts = jn.Padded(jnp.array([[1, 2, 3], [4, 0, 0]]), jnp.array([3, 1]))
+    >>> params, state = net.init(jax.random.key(0), prompts)
+    >>> logits, carry = prefill(net, params, state, prompts, steps=5)
+    >>> logits, carry = step(net, params, state, logits.argmax(-1), carry)
+    >>> logits.shape
+    (2, 11)
+    """
+    with labeled_as("prefill"):
+        last = _last_places(prompts)
+        if carry is None:
+            check_room(net, params, state, prompts, steps)
+        logits, carry = computed(_prefill, [net, steps], params, state, prompts, last, carry)
+        # Tokens out of range, which a compiled program can't refuse, become NaN: find the layer that says so.
+        if (values := known(logits)) is not None and jnp.isnan(values).any():
+            net.apply(params, state, (prompts, None))
+    return logits, carry
+
+
+def step(net: Net, params: Params, state: State, tokens: jax.Array, carry: Any) -> tuple[jax.Array, Any]:
+    """Read one token of each example, `(batch,)`, and return the logits of the next and the new carry.
+
+    Args:
+        net: as for `prefill`.
+        params: the network's parameters.
+        state: the network's state.
+        tokens: integers `(batch,)`.
+        carry: that of `prefill` or of the step before; at the start, what the network takes there.
+
+    Returns:
+        Logits `(batch, vocabulary)`, and the new carry.
+
+    Raises:
+        NetError: for a network that does not return `(logits, carry)`, or a carry of another network or batch.
+    """
+    # A sequence of length 1: tokens (batch, 1), logits (batch, 1, vocabulary).
+    logits, carry = _pair(net, net.apply(params, state, (tokens[:, None], carry))[0])
+    return logits[:, 0], carry
+
+
+def begun(net: Net, params: Params, state: State, carry: Any, steps: int) -> Any:
+    """Return the carry of a decoder before its first token, with room for `steps` of them."""
+    empty = jnp.zeros((batch_of(carry), 0), jnp.int32)
+    # Nothing is read but what the decoder keeps of its memory.
+    return grow(net.apply(params, state, (empty, carry))[0][1], steps)
+
+
+def _prefill(
+    net: Net, steps: int, params: Params, state: State, prompts: Any, last: Any, carry: Any
+) -> tuple[jax.Array, Any]:
+    if carry is not None:
+        carry = grow(carry, jnp.shape(prompts.values if isinstance(prompts, Padded) else prompts)[1] + steps)
+    logits, after = _pair(net, net.apply(params, state, (prompts, carry))[0])
+    # (batch, time, vocabulary)
+    logits = logits.values if isinstance(logits, Padded) else logits
+    return logits[jnp.arange(len(logits)), last], grow(after, steps) if carry is None else after
+
+
+def _pair(net: Net, outputs: Any) -> tuple[Any, Any]:
+    if not isinstance(outputs, tuple) or len(outputs) != 2:
+        hint = "; jn.cached(net) makes one of a transformer"
+        raise NetError(f"expects a network from (tokens, carry) to (logits, carry), got {net.label}{hint}")
+    return outputs
+
+
+def check_room(net: Net, params: Params, state: State, prompts: Any, steps: int) -> None:
+    """Raise if prompts and the steps after them are more than the network can read; nothing is computed."""
+    batch, time = jnp.shape(prompts.values if isinstance(prompts, Padded) else prompts)
+    whole = jax.ShapeDtypeStruct((batch, time + steps), jnp.int32)
+    jax.eval_shape(net.apply, params, state, (whole, None))
+
+
+def _last_places(prompts: Any) -> Any:
+    """Check the prompts, and return the index of each one's last token."""
+    values = prompts.values if isinstance(prompts, Padded) else prompts
+    if len(jnp.shape(values)) != 2 or not jnp.shape(values)[1]:
+        raise NetError(f"expects prompts (batch, time) of at least one token, got {jnp.shape(values)}")
+    if not isinstance(prompts, Padded):
+        return jnp.full(1, -1)
+    check_padded(prompts)
+    time = jnp.shape(values)[1]
+    refuse(prompts.lengths, lambda n: (n < 1) | (n > time), f"expects prompts of 1 to {time} tokens, got {{}}")
+    return jnp.asarray(prompts.lengths) - 1
