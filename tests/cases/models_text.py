@@ -17,7 +17,8 @@ SMALL: Any = {"layers": 1, "heads": 2, "features": 4}
 def _carry() -> object:
     """Return what a language model has read of two tokens, as NumPy arrays."""
     net = jn.models.llama(5, 4, 1, 2, hidden=3)
-    (_, carry), _ = net.apply(*variables(net, TOKENS.values), (TOKENS.values[:, :2], None))
+    params, state = variables(net, TOKENS.values)
+    (_, carry), _ = net.apply(params, state, (TOKENS.values[:, :2], None))
     return jax.tree.map(np.asarray, jn.decoding.grow(carry, 3))
 
 
