@@ -32,6 +32,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "Compose": "serial residual branches concatenate graph auxiliary_heads",
             "Attention": "attention encoder_block decoder_block ops.attention ops.rotate ops.distance_slopes",
             "Repeat": "repeat ensemble stack unstack to_stacked to_unstacked",
+            "Normalize kernels": "weight_norm spectral_norm",
             "Memory and precision": "remat cast Policy",
             "Inference and other tools": "fold_batch_norm ops.plain",
         },

@@ -3,6 +3,7 @@
 from jaxnets.combinators.attention import attention
 from jaxnets.combinators.fold import fold_batch_norm
 from jaxnets.combinators.graph import auxiliary_heads, graph
+from jaxnets.combinators.kernels import spectral_norm, weight_norm
 from jaxnets.combinators.repeat import ensemble, repeat, stack, to_stacked, to_unstacked, unstack
 from jaxnets.combinators.serial import branches, concatenate, residual, serial
 from jaxnets.combinators.transformer import decoder_block, encoder_block
@@ -24,8 +25,10 @@ __all__ = [
     "repeat",
     "residual",
     "serial",
+    "spectral_norm",
     "stack",
     "to_stacked",
     "to_unstacked",
     "unstack",
+    "weight_norm",
 ]

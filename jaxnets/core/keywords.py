@@ -75,6 +75,7 @@ _NAMES = {
     "backward_cell": "backward_layer cell_bw",
     "broadcast_axes": "noise_shape broadcast_dims",
     "ceil_mode": "ceil",
+    "iterations": "n_power_iterations power_iterations n_steps",
 }
 
 # Arguments whose value changes with the name.
