@@ -32,6 +32,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "Compose": "serial residual branches concatenate graph auxiliary_heads",
             "Attention": "attention encoder_block decoder_block ops.attention ops.rotate ops.distance_slopes",
             "Repeat": "repeat ensemble stack unstack to_stacked to_unstacked",
+            "Normalize kernels": "weight_norm spectral_norm",
             "Memory and precision": "remat cast Policy",
             "Inference and other tools": "fold_batch_norm ops.plain",
         },
@@ -44,7 +45,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "Dense": "dense gated_dense maxout embed flatten unflatten",
             "Convolution": "conv depthwise_conv conv_transpose pixel_shuffle",
             "Pooling": "max_pool avg_pool adaptive_avg_pool adaptive_max_pool global_avg_pool global_max_pool",
-            "Normalization": "batch_norm layer_norm rms_norm group_norm local_response_norm",
+            "Normalization": "batch_norm layer_norm rms_norm group_norm local_response_norm layer_scale",
             "Noise": "dropout spatial_dropout drop_path gaussian_noise masking_noise salt_and_pepper",
             "Tokens and positions": "patch_embed class_token learned_positions sinusoidal_positions",
             "Recurrent": "recurrent bidirectional rnn_cell lstm_cell gru_cell Cell LSTMCarry",
@@ -146,7 +147,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "Dense": "models.linear models.perceptron models.mlp",
             "Convolutional": "models.cnn models.lenet5 models.lenet5_1998 models.alexnet models.alexnet_2012 "
             "models.vgg11 models.vgg13 models.vgg16 models.vgg19 models.googlenet models.googlenet_2014 "
-            "models.inception_v3",
+            "models.inception_v3 models.densenet121 models.mobilenet_v2 models.efficientnet_b0 models.convnext_tiny",
             "Residual": "models.resnet18 models.resnet34 models.resnet50 models.resnet101 models.resnet152 "
             "models.resnet18_v2 models.resnet34_v2 models.resnet50_v2 models.resnet101_v2 models.resnet152_v2 "
             "models.wide_resnet50_2 models.wide_resnet101_2 models.resnext50_32x4d models.resnext101_32x8d "

@@ -94,6 +94,10 @@ TABLES: dict[str, list[Entry]] = {
         Entry("googlenet(auxiliary=True)", LARGE, f"after {SZEGEDY}"),
         Entry("inception_v3()", (299, 299, 3), RETHINKING),
         Entry("inception_v3(auxiliary=True)", (299, 299, 3), RETHINKING),
+        *versions("densenet121", LARGE, "Huang et al. 2017"),
+        *versions("mobilenet_v2", LARGE, "Sandler et al. 2018"),
+        *versions("efficientnet_b0", LARGE, "Tan & Le 2019"),
+        *versions("convnext_tiny", LARGE, "Liu et al. 2022"),
     ],
     "residual": [
         *versions("resnet18 resnet34", LARGE, HE),

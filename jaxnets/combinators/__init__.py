@@ -4,6 +4,7 @@ from jaxnets.combinators.attention import attention
 from jaxnets.combinators.cached import cached
 from jaxnets.combinators.fold import fold_batch_norm
 from jaxnets.combinators.graph import auxiliary_heads, graph
+from jaxnets.combinators.kernels import spectral_norm, weight_norm
 from jaxnets.combinators.repeat import ensemble, repeat, stack, to_stacked, to_unstacked, unstack
 from jaxnets.combinators.serial import branches, concatenate, residual, serial
 from jaxnets.combinators.tied import tied
@@ -27,9 +28,11 @@ __all__ = [
     "repeat",
     "residual",
     "serial",
+    "spectral_norm",
     "stack",
     "tied",
     "to_stacked",
     "to_unstacked",
     "unstack",
+    "weight_norm",
 ]

@@ -23,7 +23,7 @@ _NAMES = {
     "factor": "upscale_factor",
     "heads": "num_heads n_heads n_head nhead num_attention_heads",
     "kv_heads": "num_kv_heads num_key_value_heads num_query_groups n_kv_heads",
-    "width": "head_dim key_dim key_size head_size",
+    "width": "head_dim key_dim key_size head_size width_mult width_multiplier alpha",
     "causal": "is_causal use_causal_mask",
     "window": "window_size sliding_window local_window_size",
     "features": "filters channels out_channels out_features output_channels output_size output_dim units hidden_size "
@@ -42,6 +42,8 @@ _NAMES = {
     "probability": "p prob rate",
     "degrees": "angle angles factor rotation",
     "dropout": "rate p drop_rate dropout_rate",
+    "stochastic_depth": "stochastic_depth_prob drop_path_rate drop_path drop_connect_rate",
+    "layer_scale": "layer_scale_init_value ls_init_value",
     "scale": "stddev std sigma noise",
     "decay": "momentum decay_rate",
     "epsilon": "eps variance_epsilon",
@@ -59,7 +61,7 @@ _NAMES = {
     "bias": "k",
     "kernel_init": "kernel_initializer w_init weight_init weight_initializer",
     "bias_init": "bias_initializer b_init beta_initializer beta_init",
-    "scale_init": "gamma_initializer scale_initializer gamma_init",
+    "scale_init": "gamma_initializer scale_initializer gamma_init init_values init_value",
     "recurrent_init": "recurrent_initializer recurrent_kernel_init",
     "embedding_init": "embeddings_initializer embedding_initializer w_init",
     "slope_init": "alpha_initializer negative_slope_init init",
@@ -73,6 +75,7 @@ _NAMES = {
     "backward_cell": "backward_layer cell_bw",
     "broadcast_axes": "noise_shape broadcast_dims",
     "ceil_mode": "ceil",
+    "iterations": "n_power_iterations power_iterations n_steps",
 }
 
 # Arguments whose value changes with the name.

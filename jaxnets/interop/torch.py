@@ -120,6 +120,8 @@ def from_torch(
         for module in layer.names:
             prefix = f"{module}." if module else ""
             here = {name.removeprefix(prefix): each for name, each in tensors.items() if name.startswith(prefix)}
+            # A parameter of PyTorch that is a layer here.
+            here |= {"": tensors[module]} if module in tensors else {}
             copies.append(to_arrays(layer, here, own, orders[layer.path]))
         for name, path in own.items():
             found[path] = np.stack([copy[name] for copy in copies]) if layer.stacked else copies[0][name]

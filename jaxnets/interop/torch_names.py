@@ -130,6 +130,11 @@ def to_tensors(layer: Layer, arrays: Arrays, orders: Orders = SAME) -> Arrays:
     """
     if layer.cell is not None:
         return _cell_to_tensors(layer, layer.cell, arrays)
+    if layer.net is not None and {"weight_norm", "spectral_norm"} & {*unwrapped(layer.net)[0]}:
+        raise _no_counterpart(layer.path, layer.net.label)
+    if layer.kind == "layer_scale":
+        # In torchvision it is a parameter of the block, with channels first.
+        return {"": np.reshape(arrays["scale"], (-1, 1, 1))} if arrays else {}
     tensors = {}
     for name, array in arrays.items():
         for order, axis in zip(orders, (0, -1)):
@@ -152,6 +157,8 @@ def to_arrays(layer: Layer, tensors: Arrays, names: Iterable[str], orders: Order
     """
     if layer.cell is not None:
         return _cell_to_arrays(layer, layer.cell, tensors, names)
+    if layer.kind == "layer_scale":
+        return {name: tensors[""].ravel() for name in names}
     arrays = {}
     for name in names:
         array = tensors[_NAMES.get(name, name)]

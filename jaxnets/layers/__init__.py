@@ -8,6 +8,7 @@ from jaxnets.layers.dropout import drop_path, dropout, gaussian_noise, masking_n
 from jaxnets.layers.embed import embed
 from jaxnets.layers.flatten import flatten, unflatten
 from jaxnets.layers.gated import gated_dense
+from jaxnets.layers.layer_scale import layer_scale
 from jaxnets.layers.norm import group_norm, layer_norm, local_response_norm, rms_norm
 from jaxnets.layers.pixel_shuffle import pixel_shuffle
 from jaxnets.layers.pool import (
@@ -47,6 +48,7 @@ __all__ = [
     "group_norm",
     "gru_cell",
     "layer_norm",
+    "layer_scale",
     "learned_positions",
     "local_response_norm",
     "lstm_cell",

@@ -7,6 +7,9 @@ from jaxnets.models.boltzmann.dbm import dbm, dbm_gibbs_step, mean_field, mean_f
 from jaxnets.models.boltzmann.dbn import dbn, dbn_sample, dbn_stages, dbn_to_mlp
 from jaxnets.models.boltzmann.rbm import contrastive_divergence, free_energy, gibbs_step, rbm, reconstruct
 from jaxnets.models.cnn import cnn
+from jaxnets.models.convnext import convnext_tiny
+from jaxnets.models.densenet import densenet121
+from jaxnets.models.efficientnet import efficientnet_b0
 from jaxnets.models.fcn import fcn
 from jaxnets.models.googlenet import googlenet, googlenet_2014
 from jaxnets.models.gpt2 import gpt2
@@ -17,6 +20,7 @@ from jaxnets.models.lenet import lenet5, lenet5_1998
 from jaxnets.models.linear import linear
 from jaxnets.models.llama import llama
 from jaxnets.models.mlp import mlp
+from jaxnets.models.mobilenet import mobilenet_v2
 from jaxnets.models.perceptron import perceptron
 from jaxnets.models.recurrent import gru, lstm, rnn
 from jaxnets.models.resnet import (
@@ -49,6 +53,7 @@ __all__ = [
     "contrastive_divergence",
     "conv_autoencoder",
     "conv_vae",
+    "convnext_tiny",
     "dbm",
     "dbm_gibbs_step",
     "dbn",
@@ -57,6 +62,8 @@ __all__ = [
     "dbn_to_mlp",
     "deit_tiny",
     "denoising_autoencoder",
+    "densenet121",
+    "efficientnet_b0",
     "encoder_decoder",
     "fcn",
     "free_energy",
@@ -76,6 +83,7 @@ __all__ = [
     "mean_field",
     "mean_field_learning",
     "mlp",
+    "mobilenet_v2",
     "perceptron",
     "plain_cifar",
     "rbm",

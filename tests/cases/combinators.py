@@ -8,7 +8,7 @@ import jaxnets as jn
 from tests.cases.case import Case
 from tests.oracle import floats
 
-X = floats(4, 6)
+X, IMAGES = floats(4, 6), floats(3, 5, 4, 2)
 TOKENS, EIGHT = floats(4, 3, 6), floats(4, 3, 8)
 PADDED = jn.Padded(floats(4, 5, 2), np.array([5, 1, 3, 4], np.int32))
 
@@ -53,6 +53,11 @@ CASES = [
         X,
         differentiable=False,
     ),
+    Case("combinators/weight_norm", lambda: jn.weight_norm(jn.dense(5)), X),
+    Case("combinators/weight_norm_conv", lambda: jn.weight_norm(jn.conv_transpose(4, 3, groups=2)), IMAGES),
+    # In training no gradient flows through the vectors: tests/combinators/test_kernels.py
+    Case("combinators/spectral_norm", lambda: jn.spectral_norm(jn.dense(5)), X, differentiable=False),
+    Case("combinators/spectral_norm_conv", lambda: jn.spectral_norm(jn.conv(3, 3)), IMAGES, differentiable=False),
     Case("combinators/ensemble", lambda: jn.ensemble(_block(), 3), X),
     Case("combinators/upto", lambda: jn.serial(a=jn.dense(5), b=jnp.tanh, c=jn.dense(2)).upto("b"), X),
 ]

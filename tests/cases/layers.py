@@ -48,6 +48,8 @@ CASES = [
     Case("layers/rms_norm_padded", jn.rms_norm, FOUR_SEQUENCES),
     Case("layers/group_norm", lambda: jn.group_norm(2), FOUR_IMAGES),
     Case("layers/group_norm_padded", lambda: jn.group_norm(1), FOUR_SEQUENCES),
+    Case("layers/layer_scale", jn.layer_scale, FOUR_IMAGES),
+    Case("layers/layer_scale_padded", lambda: jn.layer_scale(scale_init=jax.nn.initializers.ones), FOUR_SEQUENCES),
     Case("layers/local_response_norm", lambda: jn.local_response_norm(4, alpha=1.0), FOUR_IMAGES),
     Case("layers/dropout", lambda: jn.dropout(0.3), FOUR_IMAGES, random=True),
     Case("layers/dropout_shared", lambda: jn.dropout(0.5, broadcast_axes=(1, -2)), floats(6, 3, 2, 4), random=True),

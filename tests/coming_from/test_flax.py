@@ -127,6 +127,34 @@ def drop_path(row: Row):
     assert apply(row.ours(), x[:, 0, 0], key=KEY, train=True).shape == (2000, 2)
 
 
+@checks.row("nn.WeightNorm(nn.Dense(8))")
+def weight_norm(row: Row):
+    x, module = floats(5, 3), code(row)
+    shapes = jax.eval_shape(module.init, KEY, x)["params"]
+    params = jax.tree.map(lambda leaf: floats(*leaf.shape), shapes)
+    own, scale = params["layer_instance"], params["layer_instance/kernel/scale"]
+    close(apply(row.ours(), x, own | {"scale": scale}), jax.jit(module.apply)({"params": params}, x))
+    both = jax.jit(lambda: (module.init(KEY, x)["params"], row.ours().init(KEY, x)[0]))()
+    theirs, ours = jax.tree.map(np.asarray, both)
+    close(theirs["layer_instance/kernel/scale"], np.ones(8))
+    close(ours["scale"], np.linalg.norm(ours["kernel"], axis=0))
+
+
+@checks.row("nn.SpectralNorm(nn.Dense(8))")
+def spectral_norm(row: Row):
+    x, module, net = floats(5, 3), code(row), row.ours()
+    both = jax.jit(lambda: (module.init(KEY, x, update_stats=False), net.init(KEY, x)))()
+    theirs, (_, state) = jax.tree.map(np.asarray, both)
+    params = {"kernel": floats(3, 8), "bias": floats(8)}
+    theirs = theirs | {"params": {"layer_instance": params}}
+    step = jax.jit(lambda given: module.apply(given, x, update_stats=True, mutable=["batch_stats"]))
+    train = jax.jit(lambda state: net.apply(params, state, x, train=True))
+    for _ in range(100):
+        theirs = theirs | step(theirs)[1]
+        state = train(state)[1]
+    close(apply(net, x, params, state), module.apply(theirs, x, update_stats=False))
+
+
 @checks.row("nn.MultiHeadDotProductAttention(num_heads=2)")
 def attention(row: Row):
     x, module = floats(2, 5, 6), code(row)

@@ -84,6 +84,27 @@ def weighted(row: Row):
     close(apply(row.ours(), x, params), want["y"])
 
 
+@checks.row("layers.SpectralNormalization(layers.Dense(8))")
+def spectral_norm(row: Row):
+    x, params = floats(5, 3), {"kernel": floats(3, 8), "bias": floats(8)}
+
+    def theirs():
+        layer = code(row)
+        layer(x)
+        layer.layer.set_weights([params["kernel"], params["bias"]])
+        for _ in range(100):
+            layer(x, training=True)
+        return {"y": np.asarray(layer(x)), "kernel": np.asarray(layer.layer.weights[0])}
+
+    want, net = row.answers(theirs), row.ours()
+    _, state = jax.jit(net.init)(jax.random.key(0), x)
+    train = jax.jit(lambda state: net.apply(params, state, x, train=True))
+    for _ in range(100):
+        state = train(state)[1]
+    close(apply(net, x, params, state), want["y"])
+    close(want["kernel"], params["kernel"] / np.linalg.norm(params["kernel"], 2))
+
+
 @checks.row("layers.MaxPooling2D(2)")
 @checks.row('layers.AveragePooling2D(3, 2, "same")')
 @checks.row("layers.AdaptiveAveragePooling2D(4)")

@@ -19,7 +19,11 @@ checks = Checks()
 
 @pytest.mark.promotes
 @pytest.mark.parametrize("there", ROWS)
-@pytest.mark.slow_cases('nn.CTCLoss(reduction="none")', "nn.LSTM(3, 4, batch_first=True)")
+@pytest.mark.slow_cases(
+    'nn.CTCLoss(reduction="none")',
+    "nn.LSTM(3, 4, batch_first=True)",
+    "nn.utils.parametrizations.spectral_norm(nn.Conv2d(3, 6, 3))",
+)
 def test_row(there: str):
     checks[there](ROWS[there])
 
@@ -116,6 +120,48 @@ def patch_embed(row: Row):
     tensors = {"0.weight": kernel.transpose(3, 2, 0, 1), "0.bias": bias}
     want = row.answers(lambda: {"y": run(row, first(x), **tensors)})["y"]
     close(apply(row.ours(), x, {"kernel": kernel, "bias": bias}), want.swapaxes(1, 2))
+
+
+@checks.row("nn.utils.parametrizations.weight_norm(nn.Linear(3, 8))")
+def weight_norm(row: Row):
+    x, kernel, bias, scale = floats(5, 3), floats(3, 8), floats(8, seed=1), floats(8, seed=2)
+    originals = {"original0": scale[:, None], "original1": kernel.T}
+    tensors = {"bias": bias} | {f"parametrizations.weight.{name}": value for name, value in originals.items()}
+    want = row.answers(lambda: {"y": run(row, x, **tensors)})["y"]
+    close(apply(row.ours(), x, {"kernel": kernel, "bias": bias, "scale": scale}), want)
+
+
+@checks.row("nn.utils.parametrizations.spectral_norm(nn.Linear(3, 8))")
+@checks.row("nn.utils.parametrizations.spectral_norm(nn.Conv2d(3, 6, 3))")
+def spectral_norm(row: Row):
+    dense = "Linear" in row.there
+    x = floats(5, 3) if dense else images()
+    params = {"kernel": floats(*((3, 8) if dense else (3, 3, 3, 6))), "bias": floats(8 if dense else 6)}
+    weight = params["kernel"].T if dense else params["kernel"].transpose(3, 2, 0, 1)
+
+    def theirs():
+        import torch
+
+        module = code(row).train()
+        with torch.no_grad():
+            module.parametrizations.weight.original.copy_(torch.tensor(weight))
+            module.bias.copy_(torch.tensor(params["bias"]))
+        for _ in range(200):
+            module(torch.tensor(x if dense else first(x)))
+        return {"y": module.eval()(torch.tensor(x if dense else first(x))).detach().numpy()}
+
+    want = row.answers(theirs)["y"]
+    net: Any = row.ours()
+    _, state = jax.jit(net.init)(jax.random.key(0), x)
+    train = jax.jit(lambda state: net.apply(params, state, x, train=True))
+    for _ in range(200):
+        state = train(state)[1]
+    y = apply(net, x, params, state)
+    if dense:
+        return close(y, want)
+    differ(y, last(want))
+    as_matrix = np.linalg.norm(weight.reshape(6, -1), 2)
+    close(apply(jn.conv(6, 3), x, params | {"kernel": params["kernel"] / as_matrix}), last(want))
 
 
 @checks.row("nn.PixelShuffle(2)")

@@ -103,7 +103,11 @@ def test_the_round_trip_of_random_networks_is_lossless(seed: int):
 
 NO_COUNTERPART = {
     "combinators/ensemble",
+    "combinators/spectral_norm",
+    "combinators/spectral_norm_conv",
     "combinators/upto",
+    "combinators/weight_norm",
+    "combinators/weight_norm_conv",
     "layers/maxout",
     "layers/maxout_no_bias",
     "recurrent/carry_through",

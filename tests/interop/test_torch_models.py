@@ -78,6 +78,10 @@ CHECKED = [
     Peer("resnext101_64x4d", partial(models.resnext101_64x4d, scan=True)),
     Peer("wide_resnet50_2", partial(models.wide_resnet50_2, scan=True)),
     Peer("wide_resnet101_2", partial(models.wide_resnet101_2, scan=True)),
+    Peer("mobilenet_v2", models.mobilenet_v2),
+    Peer("efficientnet_b0", models.efficientnet_b0),
+    Peer("densenet121", models.densenet121),
+    Peer("convnext_tiny", models.convnext_tiny),
     Peer("vgg11", models.vgg11, timm=True, rename=TIMM_VGG),
     Peer("resnetv2_18", partial(models.resnet18_v2, scan=True), timm=True, rename=TIMM_RESNETV2),
     Peer("resnetv2_50", partial(models.resnet50_v2, scan=True), timm=True, rename=TIMM_RESNETV2),
@@ -88,6 +92,7 @@ CHECKED = [
 @pytest.mark.slow_cases(
     "timm_vgg11",
     *("vgg11_bn", "inception_v3", "googlenet", "resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d"),
+    *("mobilenet_v2", "efficientnet_b0", "densenet121"),
     *("wide_resnet50_2", "wide_resnet101_2", "alexnet", "resnet18", "resnet50", "timm_resnetv2_50"),
 )
 def test_every_tensor_is_used_once_and_given_back(peer: Peer):

@@ -6,7 +6,17 @@ import pytest
 
 import jaxnets as jn
 from jaxnets import models
-from tests.models import classics, dense_prediction, generative, inceptions, lenets, recurrents, resnets, transformers
+from tests.models import (
+    classics,
+    convolutional,
+    dense_prediction,
+    generative,
+    inceptions,
+    lenets,
+    recurrents,
+    resnets,
+    transformers,
+)
 from tests.models.row import Row
 from tests.oracle import golden
 
@@ -17,6 +27,7 @@ ROWS: list[Row] = [
     *inceptions.ROWS,
     *lenets.ROWS,
     *resnets.ROWS,
+    *convolutional.ROWS,
     *recurrents.ROWS,
     *transformers.ROWS,
 ]
@@ -32,6 +43,7 @@ large = pytest.mark.slow_cases(
     *("resnet_cifar_32", "resnet_cifar_44", "resnet_cifar_56", "resnet_cifar_110", "resnet_cifar_110_scan"),
     *("vit_b_16_scan", "vit_b_32", "vit_l_16"),
     *("gpt2", "gpt2_medium", "gpt2_large", "bert", "bert_classes", "bert_span"),
+    *("mobilenet_v2_1.4", "efficientnet_b0", "densenet121", "convnext_tiny"),
     *("plain_cifar_110", "vgg13", "vgg13_bn", "vgg16_bn", "vgg19", "vgg19_bn"),
 )
 
@@ -59,7 +71,14 @@ def test_parameter_tree_is_golden_and_counts_are_exact(row: Row, monkeypatch: py
 
 IMAGES_ALONE = [
     row
-    for row in (*classics.ROWS, *dense_prediction.ROWS, *inceptions.ROWS, *lenets.ROWS, *resnets.ROWS)
+    for row in (
+        *classics.ROWS,
+        *dense_prediction.ROWS,
+        *inceptions.ROWS,
+        *lenets.ROWS,
+        *resnets.ROWS,
+        *convolutional.ROWS,
+    )
     if not row.name.startswith(("linear", "mlp", "perceptron")) and len(row.x.shape) == 4  # which take any axes
 ]
 KEY = jax.random.key(0)

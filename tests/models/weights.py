@@ -45,6 +45,9 @@ def to_torch(params: Any, state: Any = {}, *, flattened: Shapes = {}) -> Tensors
     for path, leaf in (paths.paths(params) | paths.paths(state)).items():
         module, _, name = path.rpartition("/")
         value = np.asarray(leaf)
+        if module.endswith("layer_scale"):  # torchvision has it in the block itself
+            tensors[module.replace("/", ".")] = value[:, None, None]
+            continue
         if name == "kernel":
             if module in flattened:
                 value = value.reshape(*flattened[module], -1).transpose(2, 0, 1, 3).reshape(value.shape)
@@ -67,6 +70,8 @@ def from_torch(tensors: Mapping[str, Any], *, flattened: Shapes = {}) -> tuple[d
                 height, width, channels = flattened[module]
                 value = value.reshape(channels, height, width, -1).transpose(1, 2, 0, 3).reshape(value.shape)
             params[f"{module}/kernel"] = value
+        elif name == "layer_scale":
+            params[f"{module}/layer_scale/scale"] = value[:, 0, 0]
         elif name != "num_batches_tracked":
             params[f"{module}/{'scale' if name == 'weight' else name}"] = value
     return _nest(params), _nest(state)
