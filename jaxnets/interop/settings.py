@@ -54,7 +54,7 @@ def compare(pairs: Iterable[tuple[str, Net, Any]], hint: str) -> None:
         ours = theirs and ours_of(net, theirs.rank)
         if not ours or not theirs:
             continue
-        kind, their_class = ours.kind, type(module).__name__
+        kind, their_class = ours.kind, getattr(module, "__name__", type(module).__name__)
         if theirs.kind and kind != theirs.kind:
             if kind in _KINDS:
                 found.append(f"{path or 'it'} is {kind}, but the module is {their_class}")
@@ -103,6 +103,13 @@ def flax_modules(module: Any, x: Any) -> dict[str, list[Any]]:
     return {path: [*found, *([rnns[path]] if path in rnns else [])] for path, found in seen.items()}
 
 
+def torch_modules(source: Any) -> list[tuple[str, Any]]:
+    """Return the modules of a module of PyTorch by name, and the activation functions of its blocks; none of a dict."""
+    found: list[tuple[str, Any]] = list(getattr(source, "named_modules", dict)())
+    blocks = [(name, module) for name, module in found if "norm_first" in vars(module)]
+    return [*((f"{name}.activation".lstrip("."), module.activation) for name, module in blocks), *found]
+
+
 def ours_of(net: Net, rank: int) -> Settings | None:
     """Return a layer's settings; `None` if its constructor is unknown."""
     _, net = unwrapped(net)
@@ -126,6 +133,8 @@ def ours_of(net: Net, rank: int) -> Settings | None:
 
 def theirs_of(module: Any) -> Settings | None:
     """Return the settings of a module of PyTorch or Flax; `None` if it has no counterpart."""
+    if (name := getattr(module, "__name__", None)) in _FUNCTIONS:
+        return _FUNCTIONS[name]
     for cls in type(module).__mro__:
         # `Conv2d` is `Conv` with 2 spatial axes; any name matches.
         name, digit = re.fullmatch(r"(.*?)(?:([123])d)?", cls.__name__).groups()  # type: ignore[union-attr]  # it matches
@@ -228,6 +237,13 @@ def _torch_cells(m: Any) -> dict[str, Any]:
     return activation | ({"dropout": float(m.dropout)} if m.num_layers > 1 else {})
 
 
+def _torch_attention(m: Any) -> dict[str, Any]:
+    unusual = _unusual(None, bias_k=m.bias_k) | _unusual(False, add_zero_attn=m.add_zero_attn)
+    return {"heads": m.num_heads, "positions": None} | unusual
+
+
+# Functions that a block of PyTorch has as its activation.
+_FUNCTIONS = {"relu": Settings("relu", {}), "gelu": Settings("gelu", {"approximate": False})}
 _RATE = _read(rate="p")
 _TORCH: Mapping[str, tuple[str, Read]] = {
     "Linear": ("dense", _read()),
@@ -244,6 +260,9 @@ _TORCH: Mapping[str, tuple[str, Read]] = {
     "RNN": ("rnn_cell", _torch_cells),
     "LSTM": ("lstm_cell", _torch_cells),
     "GRU": ("gru_cell", _torch_cells),
+    "MultiheadAttention": ("attention", _torch_attention),
+    "TransformerEncoderLayer": ("encoder_block", _read("norm_first")),
+    "TransformerDecoderLayer": ("decoder_block", _read("norm_first")),
     "MaxPool": ("max_pool", _read("stride", "padding", "dilation", "ceil_mode")),
     "AvgPool": ("avg_pool", _torch_avg_pool),
     "Dropout": ("dropout", _RATE),

@@ -1,0 +1,113 @@
+"""The names that published transformers have for what is in ours, as tables."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+Names = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Family:
+    """How one source of weights names the tensors of a transformer.
+
+    The keys of `parts`, `base` and `heads` are our names, of a tensor or the whole of what begins with it; of several
+    keys that match, the longest counts. Several names in one key are one tensor there, concatenated along the outputs.
+    Before a value that ends in "_" goes no dot: `in_proj_` becomes `in_proj_weight`.
+
+    Attributes:
+        parts: names inside attention and blocks, by kind of network. One that is missing has no counterpart.
+        tree: the children of a whole model, by which it is recognized.
+        base: names inside this model.
+        heads: those of its heads.
+        prefix: stands before the names of `base` in a model with a head, and before those of many files.
+        transposed: whether the matrices of `parts` are (in, out), as in GPT-2.
+        batched: their names of tensors that have a first axis of length 1.
+        unfused: instead of a fused tensor's name, the names for inputs of unequal widths.
+        tied: tensors that are copies of ours, if we have none of the name.
+        older: parts of names in older files, and what they are now.
+        ignored: patterns of tensors that are not weights.
+    """
+
+    parts: Mapping[str, Names] = field(default_factory=dict)
+    tree: tuple[str, ...] = ()
+    base: Names = field(default_factory=dict)
+    heads: Names = field(default_factory=dict)
+    prefix: str = ""
+    transposed: bool = False
+    batched: tuple[str, ...] = ()
+    unfused: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    tied: Names = field(default_factory=dict)
+    older: Names = field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
+
+
+_VIT = ("conv_proj", "class_token", "encoder", "heads")
+_MULTIHEAD = {"query key value": "in_proj_", "out": "out_proj"}
+_UNFUSED = {"in_proj_weight": ("q_proj_weight", "k_proj_weight", "v_proj_weight")}
+_LAYER = {"attention": "self_attn", "norm1": "norm1", "norm2": "norm2", "up": "linear1", "down": "linear2"}
+
+FAMILIES: Mapping[str, Family] = {
+    "torch": Family(
+        parts={
+            "attention": _MULTIHEAD,
+            "encoder_block": _LAYER,
+            "decoder_block": {**_LAYER, "cross": "multihead_attn", "norm3": "norm3"},
+        },
+        unfused=_UNFUSED,
+    ),
+    "torchvision": Family(
+        parts={
+            "attention": _MULTIHEAD,
+            "encoder_block": {
+                "norm1": "ln_1",
+                "attention": "self_attention",
+                "dropout1": "dropout",
+                "norm2": "ln_2",
+                "up": "mlp.0",
+                "activation": "mlp.1",
+                "dropout": "mlp.2",
+                "down": "mlp.3",
+                "dropout2": "mlp.4",
+            },
+        },
+        tree=_VIT,
+        base={
+            "class_token.token": "class_token",
+            "encoder.pos_embedding.weight": "encoder.pos_embedding",
+            "encoder.layers": "encoder.layers.encoder_layer_",
+        },
+        heads={"heads": "heads.head"},
+        batched=("class_token", "encoder.pos_embedding"),
+        unfused=_UNFUSED,
+        older={"mlp.linear_1.": "mlp.0.", "mlp.linear_2.": "mlp.3."},
+    ),
+    "timm": Family(
+        parts={
+            "attention": {"query key value": "qkv", "out": "proj"},
+            "encoder_block": {
+                "norm1": "norm1",
+                "attention": "attn",
+                "dropout1": "attn.proj_drop",
+                "norm2": "norm2",
+                "up": "mlp.fc1",
+                "activation": "mlp.act",
+                "dropout": "mlp.drop1",
+                "down": "mlp.fc2",
+                "dropout2": "mlp.drop2",
+            },
+        },
+        tree=_VIT,
+        base={
+            "conv_proj": "patch_embed.proj",
+            "class_token.token": "cls_token",
+            "encoder.pos_embedding.weight": "pos_embed",
+            "encoder.dropout": "pos_drop",
+            "encoder.layers": "blocks",
+            "encoder.ln": "norm",
+        },
+        heads={"heads": "head"},
+        batched=("cls_token", "pos_embed"),
+    ),
+    "jaxnets": Family(),
+}
+"""By name. The last has one tensor for each of our layers, under its own path."""
