@@ -6,49 +6,20 @@ import numpy as np
 import pytest
 
 import jaxnets as jn
+from jaxnets.interop import from_torch, to_torch
 from jaxnets.models.vit import _vit
-from tests.combinators.test_transformer import QKV
 from tests.oracle import floats, variables, witness
 from tests.peers import PEERS, torchvision_models
 
 SIZE, PATCH, FEATURES, DEPTH, HEADS, CLASSES = 16, 4, 12, 2, 3, 5
 X, WEIGH = floats(2, SIZE, SIZE, 3), floats(2, CLASSES)
-BLOCK = {"norm1": "ln_1", "norm2": "ln_2", "up": "mlp.0", "down": "mlp.3"}
 
 
-def to_torchvision(params):
-    """Our parameters, or their gradients, under torchvision's names and in its layout."""
-    encoder = params["encoder"]
-    weights = {
-        "class_token": params["class_token"]["token"][None],
-        "encoder.pos_embedding": encoder["pos_embedding"]["embedding"][None],
-        "conv_proj.weight": np.transpose(params["conv_proj"]["kernel"], (3, 2, 0, 1)),
-        "conv_proj.bias": params["conv_proj"]["bias"],
-    }
-
-    def affine(name, given):
-        kernel = given["kernel"].T if "kernel" in given else given["scale"]
-        return {f"{name}.weight": kernel, f"{name}.bias": given["bias"]}
-
-    weights |= affine("encoder.ln", encoder["ln"]) | affine("heads.head", params["heads"])
-    for place, block in encoder["layers"].items():
-        name = f"encoder.layers.encoder_layer_{place}"
-        for ours, theirs in BLOCK.items():
-            weights |= affine(f"{name}.{theirs}", block[ours])
-        given = block["attention"]
-        weights[f"{name}.self_attention.in_proj_weight"] = np.concatenate([given[each]["kernel"].T for each in QKV])
-        weights[f"{name}.self_attention.in_proj_bias"] = np.concatenate([given[each]["bias"] for each in QKV])
-        weights |= affine(f"{name}.self_attention.out_proj", given["out"])
-    return weights
-
-
-def by_torchvision(params):
+def by_torchvision(weights):
     import torch
 
     model = torchvision_models().VisionTransformer(SIZE, PATCH, DEPTH, HEADS, FEATURES, 4 * FEATURES, 0.0, 0.0, CLASSES)
-    weights = {name: torch.tensor(np.asarray(array)) for name, array in to_torchvision(params).items()}
-    # Their activation is called mlp.1, their dropouts mlp.2 and mlp.4; none has parameters.
-    model.load_state_dict(weights)
+    model.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
     x = torch.tensor(X).permute(0, 3, 1, 2)
     tokens = model._process_input(x)
     features = model.encoder(torch.cat([model.class_token.expand(2, -1, -1), tokens], 1))
@@ -61,18 +32,17 @@ def by_torchvision(params):
 @pytest.mark.parametrize("scan", [False, True])
 def test_logits_features_and_gradients_are_torchvisions(scan):
     unrolled = _vit(PATCH, FEATURES, DEPTH, HEADS, CLASSES, SIZE, 0.0, False)
-    params, _ = variables(unrolled, X, scale=0.3)
+    weights = to_torch(unrolled, *variables(unrolled, X, scale=0.3), X)
     net = _vit(PATCH, FEATURES, DEPTH, HEADS, CLASSES, SIZE, 0.0, scan)
-    given = jn.to_stacked(net, params) if scan else params
+    given, _ = from_torch(net, weights, X)
 
     def loss(params):
         y, _ = net.apply(params, {}, X)
         return (y * WEIGH).sum(), (y, net.upto("encoder").apply(params, {}, X)[0])
 
     (_, (y, features)), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(given)
-    gradients = jn.to_unstacked(net, gradients) if scan else gradients
-    found = {"y": y, "features": features, **to_torchvision(gradients)}
-    for name, value in witness("models/vit", lambda: by_torchvision(params), installed=PEERS).items():
+    found = {"y": y, "features": features, **to_torch(net, gradients, {}, X)}
+    for name, value in witness("models/vit", lambda: by_torchvision(weights), installed=PEERS).items():
         atol = 1e-5 * max(1.0, float(np.abs(value).max()))
         np.testing.assert_allclose(found[name], value, rtol=1e-3, atol=atol, err_msg=name)
 
