@@ -24,7 +24,7 @@ from jaxnets.interop.tensors import (
     warn_of_nonfinite,
     without_wrappers,
 )
-from jaxnets.interop.torch_names import Arrays, Orders, dotted, to_arrays, to_tensors
+from jaxnets.interop.torch_names import Arrays, Layer, Orders, dotted, to_arrays, to_tensors
 
 _COUNT = "num_batches_tracked"
 
@@ -208,7 +208,7 @@ def to_torch(
     return renamed(tensors.items(), {own: name for name, own in (rename or {}).items()}, ".")
 
 
-def _expected(skeleton: Skeleton, drawn: set[str]) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
+def _expected(skeleton: Skeleton, drawn: set[str]) -> tuple[dict[str, tuple[int, ...]], dict[str, Layer]]:
     """Return shapes of tensors by PyTorch's name, and the layers of those that a source must have."""
     shapes, places = {}, {}
     for layer in skeleton.layers:
@@ -221,11 +221,11 @@ def _expected(skeleton: Skeleton, drawn: set[str]) -> tuple[dict[str, tuple[int,
         here = to_tensors(layer, {name: array for name, array in blank.items() if layer.own[name] not in drawn})
         for module in layer.names:
             shapes |= {dotted(module, name): tensor.shape for name, tensor in every.items()}
-            places |= {dotted(module, name): layer.path for name in here if name != _COUNT}
+            places |= {dotted(module, name): layer for name in here if name != _COUNT}
     return shapes, places
 
 
-def _compare(wanted: Mapping[str, tuple[tuple[int, ...], str]], tensors: Tensors) -> None:
+def _compare(wanted: Mapping[str, tuple[tuple[int, ...], Layer]], tensors: Tensors) -> None:
     """Check that the tensors have the expected names and shapes."""
     misshapen = [name for name in wanted if name in tensors and tensors[name].shape != wanted[name][0]]
     lists = {
@@ -237,9 +237,12 @@ def _compare(wanted: Mapping[str, tuple[tuple[int, ...], str]], tensors: Tensors
         return
     hint = "pass the weights of the same network, or map names by rename= or ignore="
     if not lists["missing"] and not lists["unexpected"]:
-        where = list(dict.fromkeys(f'"{wanted[name][1]}/**"'.replace('"/', '"') for name in misshapen))
+        differing = [wanted[name][1] for name in misshapen]
+        where = list(dict.fromkeys(f'"{layer.path}/**"'.replace('"/', '"') for layer in differing))
         pattern = where[0] if len(where) == 1 else f"({', '.join(where)})"
         hint = f"for another number of classes pass fresh={pattern}, key=key"
+        if all(layer.kind == "learned_positions" for layer in differing):
+            hint = "give the network as many positions; jn.models.resize_positions changes their number afterwards"
     found = "; ".join(f"{kind} {shortened(names)}" for kind, names in lists.items() if names)
     raise NetError(f"expects the network's tensors, got others: {found}; {hint}")
 

@@ -209,8 +209,8 @@ def test_logits_of_vision_transformers(peer: Peer, net: jn.Net):
 def test_older_names_of_torchvision_are_read():
     net, x = models.vit_b_32(2, image_size=32, scan=True), jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
     specs = jax.eval_shape(net.init, jax.random.key(0), x)
-    zeros = jax.tree.map(lambda leaf: np.broadcast_to(np.zeros((), np.int8), leaf.shape), specs)
-    tensors = to_torch(net, *zeros, x)
+    params, state = jax.tree.map(lambda leaf: np.broadcast_to(np.zeros((), np.int8), leaf.shape), specs)
+    tensors = to_torch(net, params, state, x)
     older = {name.replace("mlp.0", "mlp.linear_1").replace("mlp.3", "mlp.linear_2"): t for name, t in tensors.items()}
     assert len(older.keys() - tensors.keys()) == 48
     equal(from_torch(net, older, x, dtype=jnp.int8), from_torch(net, tensors, x, dtype=jnp.int8))

@@ -32,7 +32,8 @@ def by_torchvision(weights):
 @pytest.mark.parametrize("scan", [False, True])
 def test_logits_features_and_gradients_are_torchvisions(scan):
     unrolled = _vit(PATCH, FEATURES, DEPTH, HEADS, CLASSES, SIZE, 0.0, False)
-    weights = to_torch(unrolled, *variables(unrolled, X, scale=0.3), X)
+    params, state = variables(unrolled, X, scale=0.3)
+    weights = to_torch(unrolled, params, state, X)
     net = _vit(PATCH, FEATURES, DEPTH, HEADS, CLASSES, SIZE, 0.0, scan)
     given, _ = from_torch(net, weights, X)
 
@@ -56,8 +57,58 @@ def test_initial_values_are_torchvisions_in_spread():
     np.testing.assert_allclose(params["encoder"]["pos_embedding"]["embedding"].std(), 0.02, rtol=0.1)
 
 
+def by_timm(positions, size):
+    import torch
+
+    torchvision_models()  # timm imports torchvision
+    from timm.layers.pos_embed import resample_abs_pos_embed
+
+    return {"positions": resample_abs_pos_embed(torch.tensor(positions)[None], [size, size])[0].numpy()}
+
+
+@pytest.mark.parametrize("patches", [7, 3, 4])
+def test_positions_are_resized_as_by_timm(patches):
+    net = _vit(PATCH, FEATURES, DEPTH, HEADS, CLASSES, SIZE, 0.0, False)
+    params, _ = variables(net, X)
+    given = params["encoder"]["pos_embedding"]["embedding"]
+    resized = jn.models.resize_positions(params, patches * PATCH)
+    found = resized["encoder"]["pos_embedding"]["embedding"]
+    want = witness(f"models/positions_{patches}", lambda: by_timm(given, patches), installed=PEERS)["positions"]
+    np.testing.assert_allclose(found, want, rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(found[0], given[0])
+    others = jax.tree.map(lambda a, b: a is b, {**resized, "encoder": 0}, {**params, "encoder": 0})
+    assert jax.tree.all({**others, "encoder": True})
+    half = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.bfloat16), params)
+    assert (
+        jn.models.resize_positions(half, patches * PATCH)["encoder"]["pos_embedding"]["embedding"].dtype == "bfloat16"
+    )
+
+
+def test_positions_are_resized_under_jit_and_as_the_new_network_takes_them():
+    params, _ = variables(jn.models.deit_tiny(3, image_size=32), floats(1, 32, 32, 3))
+    large, x = jn.models.deit_tiny(3, image_size=64, scan=True), jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    resized = jax.jit(jn.models.resize_positions, static_argnums=1)(params, 64)
+    shapes = jax.eval_shape(large.init, jax.random.key(0), x)[0]
+    assert jax.tree.map(jnp.shape, jn.to_stacked(large, resized)) == jax.tree.map(jnp.shape, shapes)
+
+
+def test_positions_that_do_not_fit_are_named_with_the_way_out():
+    small, large = jn.models.deit_tiny(3, image_size=32), jn.models.deit_tiny(3, image_size=64)
+    x, wide = (jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32) for size in (32, 64))
+    params, state = variables(small, x)
+    with pytest.raises(jn.NetError, match=r"pos_embed \(1, 5, 192\) for \(1, 17, 192\); .* jn.models.resize_positions"):
+        from_torch(large, to_torch(small, params, state, x), wide)
+    with pytest.raises(jn.NetError, match=r"^resize_positions expects image_size divisible by .* 16, got 40"):
+        jn.models.resize_positions(params, 40)
+    with pytest.raises(jn.NetError, match=r"^resize_positions expects the parameters of a vision transformer"):
+        jn.models.resize_positions({"fc": params["heads"]}, 64)
+    params["encoder"]["pos_embedding"]["embedding"] = np.zeros((6, 192), np.float32)
+    with pytest.raises(jn.NetError, match="expects positions of a class token and a square of patches, got 6"):
+        jn.models.resize_positions(params, 64)
+
+
 def test_images_of_another_size_are_refused():
-    with pytest.raises(jn.NetError, match=r"conv_proj: .*expects images of 224 × 224, got \(1, 192, 192, 3\); resize"):
+    with pytest.raises(jn.NetError, match=r"^vit_b_16 expects images of 224 × 224, got \(1, 192, 192, 3\); resize"):
         jn.models.vit_b_16().init(jax.random.key(0), jax.ShapeDtypeStruct((1, 192, 192, 3), jnp.float32))
     with pytest.raises(jn.NetError, match="expects image_size divisible by the patch size 32, got 100"):
         jn.models.vit_b_32(image_size=100)
