@@ -23,7 +23,8 @@ class Family:
         transposed: whether the matrices of `parts` are (in, out), as in GPT-2.
         batched: their names of tensors that have a first axis of length 1.
         unfused: instead of a fused tensor's name, the names for inputs of unequal widths.
-        tied: tensors that are copies of ours, if we have none of the name.
+        tied: tensors that repeat another, each with that, and the tensor whose presence tells that a model has it; ""
+            if it is that there is no head. Without the prefix.
         older: parts of names in older files, and what they are now.
         ignored: patterns of tensors that are not weights.
     """
@@ -36,7 +37,7 @@ class Family:
     transposed: bool = False
     batched: tuple[str, ...] = ()
     unfused: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    tied: Names = field(default_factory=dict)
+    tied: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     older: Names = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
 
@@ -107,6 +108,79 @@ FAMILIES: Mapping[str, Family] = {
         },
         heads={"heads": "head"},
         batched=("cls_token", "pos_embed"),
+    ),
+    "gpt2": Family(
+        parts={
+            "attention": {"query key value": "c_attn", "out": "c_proj"},
+            "encoder_block": {
+                "norm1": "ln_1",
+                "attention": "attn",
+                "dropout1": "attn.resid_dropout",
+                "norm2": "ln_2",
+                "up": "mlp.c_fc",
+                "activation": "mlp.act",
+                "down": "mlp.c_proj",
+                "dropout2": "mlp.dropout",
+            },
+        },
+        tree=("wte", "wpe", "h", "ln_f"),
+        base={"wte": "wte", "wpe": "wpe", "dropout": "drop", "h": "h", "ln_f": "ln_f"},
+        prefix="transformer.",
+        transposed=True,
+        tied={"lm_head.weight": ("wte.weight", "")},
+        ignored=("**/attn/bias", "**/attn/masked_bias"),
+    ),
+    "llama": Family(
+        parts={
+            "attention": {"query": "q_proj", "key": "k_proj", "value": "v_proj", "out": "o_proj"},
+            "encoder_block": {
+                "norm1": "input_layernorm",
+                "attention": "self_attn",
+                "norm2": "post_attention_layernorm",
+                "up.gate": "mlp.gate_proj",
+                "up.up": "mlp.up_proj",
+                "down": "mlp.down_proj",
+            },
+        },
+        tree=("embed_tokens", "layers", "norm"),
+        base={"embed_tokens": "embed_tokens", "layers": "layers", "norm": "norm"},
+        prefix="model.",
+        tied={"lm_head.weight": ("embed_tokens.weight", "")},
+        ignored=("**/rotary_emb/inv_freq",),
+    ),
+    "bert": Family(
+        parts={
+            "attention": {"query": "self.query", "key": "self.key", "value": "self.value", "out": "output.dense"},
+            "encoder_block": {
+                "attention": "attention",
+                "dropout1": "attention.output.dropout",
+                "norm1": "attention.output.LayerNorm",
+                "up": "intermediate.dense",
+                "activation": "intermediate.intermediate_act_fn",
+                "down": "output.dense",
+                "dropout2": "output.dropout",
+                "norm2": "output.LayerNorm",
+            },
+        },
+        tree=("embeddings", "encoder"),
+        base={
+            "embeddings": "embeddings",
+            "embeddings.norm": "embeddings.LayerNorm",
+            "encoder": "encoder.layer",
+            "pooler": "pooler.dense",
+            "pooler.dense": "pooler.dense",
+        },
+        heads={
+            "cls.predictions.transform.norm": "cls.predictions.transform.LayerNorm",
+            "cls.predictions.bias.bias": "cls.predictions.bias",
+        },
+        prefix="bert.",
+        tied={
+            "cls.predictions.decoder.weight": ("embeddings.word_embeddings.weight", "cls.predictions.bias"),
+            "cls.predictions.decoder.bias": ("cls.predictions.bias", "cls.predictions.bias"),
+        },
+        older={"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"},
+        ignored=("**/embeddings/position_ids",),
     ),
     "jaxnets": Family(),
 }

@@ -102,11 +102,14 @@ class Published:
         for name in shapes:
             spelled = self._spelled(name, strict=True)
             groups.setdefault(spelled.name, []).append((spelled, name))
-        tied = {name: own for name, own in self._family.tied.items() if own in shapes and name not in shapes}
-        if not _is_model(self._family, self._nets.get("")):
-            tied = {}
+        headless = all(spelled.based for ((spelled, _), *_) in groups.values())
+        tied = {
+            copy: groups[name][0][0]
+            for copy, (name, head) in self._family.tied.items()
+            if _is_model(self._family, self._nets.get("")) and (head in groups if head else headless)
+        }
         if given is None:
-            prefixed = bool(tied) or not all(spelled.based for ((spelled, _), *_) in groups.values())
+            prefixed = bool(tied) or not headless
         else:
             prefixed = any(name.startswith(self._family.prefix) for name in given)
         self._prefix = self._family.prefix if prefixed else ""
@@ -114,8 +117,7 @@ class Published:
         for parts in groups.values():
             parts.sort(key=lambda part: part[0].place)
             self.tensors |= self._tensors(parts[0][0], {name: shapes[name] for _, name in parts})
-        holders = {own: name for name, tensor in self.tensors.items() for own in tensor.parts}
-        self.copies = {name: holders[own] for name, own in tied.items()}
+        self.copies = {copy: self._shown(spelled) for copy, spelled in tied.items()}
 
     def module(self, name: str) -> str:
         """Return the name of the module that PyTorch's name stands for."""
