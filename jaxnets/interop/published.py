@@ -169,6 +169,9 @@ class Published:
     def _spelled(self, name: str, *, strict: bool = False) -> _Spelled:
         """Translate a name, piece by piece, by the table of the network that each piece is in.
 
+        In a vision transformer, `encoder.layers.3` is in the table of the model, `attention` in that of the block, and
+        `query.weight` in that of the attention.
+
         Raises:
             NetError: if `strict`, for a tensor of a part that is not in the part's table.
         """
