@@ -101,12 +101,16 @@ class Published:
         groups: dict[str, list[tuple[_Spelled, str]]] = {}
         for name in shapes:
             spelled = self._spelled(name, strict=True)
-            groups.setdefault(spelled.name, []).append((spelled, name))
+            beside = groups.setdefault(spelled.name, [])
+            if any(other.place == spelled.place for other, _ in beside):
+                raise NetError(f"has two tensors of the name {spelled.name!r}; rename a child", label=repr(family))
+            beside.append((spelled, name))
         headless = all(spelled.based for ((spelled, _), *_) in groups.values())
         tied = {
             copy: groups[name][0][0]
             for copy, (name, head) in self._family.tied.items()
-            if _is_model(self._family, self._nets.get("")) and (head in groups if head else headless)
+            if copy not in groups and (head in groups if head else headless)
+            if _is_model(self._family, self._nets.get(""))
         }
         if given is None:
             prefixed = bool(tied) or not headless
@@ -158,7 +162,8 @@ class Published:
         name, sizes = self._shown(spelled), list(shapes.values())
         transposed = self._family.transposed and spelled.part is not None and len(sizes[0]) == 2
         if len(set(sizes)) == 1:
-            batched = spelled.name in self._family.batched
+            # Also of a model inside another.
+            batched = f".{spelled.name}".endswith(tuple(f".{each}" for each in self._family.batched))
             return {name: Tensor(tuple(shapes), tuple(sizes), transposed, batched)}
         module, _, last = name.rpartition(".")
         if last not in self._family.unfused or len({size[0] for size in sizes}) > 1:

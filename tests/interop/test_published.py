@@ -264,3 +264,11 @@ def test_blocks_in_a_network_of_ones_own_have_the_names_asked_for():
     equal(from_torch(net, tensors, x), (params, state))
     with pytest.raises(jn.NetError, match=r"blocks/0: encoder_block\(8, .* has no counterpart in names='bert'"):
         to_torch(net, params, state, x, names="bert")
+
+
+def test_two_tensors_of_one_name_are_refused():
+    net = jn.serial(**gpt2().children, drop=jn.dense(8), dropout=jn.dense(8))
+    params, state = net.init(jax.random.key(0), TOKENS)
+    with pytest.raises(jn.NetError, match=r"'gpt2' has two tensors of the name 'drop\.weight'; rename a child"):
+        to_torch(net, params, state, TOKENS)
+    equal(from_torch(net, to_torch(net, params, state, TOKENS, names="torch"), TOKENS), (params, state))

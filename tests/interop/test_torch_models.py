@@ -216,6 +216,19 @@ def test_older_names_of_torchvision_are_read():
     equal(from_torch(net, older, x, dtype=jnp.int8), from_torch(net, tensors, x, dtype=jnp.int8))
 
 
+@pytest.mark.parametrize("names", ["torchvision", "timm"])
+def test_a_vision_transformer_has_its_names_inside_another_network_too(names: str):
+    net, x = models.deit_tiny(3, image_size=32, scan=True), jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    params, state = weights.draw(net, x)
+    tensors = to_torch(net, params, state, x, names=names)
+    token = "cls_token" if names == "timm" else "class_token"
+    assert tensors[token].shape == (1, 1, 192)
+    inside = jn.serial(backbone=jn.cast(net), relu=jax.nn.relu)
+    own = to_torch(inside, {"backbone": params}, state, x, names=names)
+    equal({name.removeprefix("backbone."): value for name, value in own.items()}, tensors)
+    equal(from_torch(inside, own, x)[0]["backbone"], from_torch(net, tensors, x)[0])
+
+
 def test_models_of_sequences_have_pytorchs_names():
     x = np.zeros((1, 4), np.int32)
     net = models.lstm(5, 2, layers=2, bidirectional=True, vocabulary=7, embedding=3)
