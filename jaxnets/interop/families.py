@@ -168,11 +168,11 @@ FAMILIES: Mapping[str, Family] = {
             "embeddings.norm": "embeddings.LayerNorm",
             "encoder": "encoder.layer",
             "pooler": "pooler.dense",
-            "pooler.dense": "pooler.dense",
         },
         heads={
-            "cls.predictions.transform.norm": "cls.predictions.transform.LayerNorm",
-            "cls.predictions.bias.bias": "cls.predictions.bias",
+            "transform": "cls.predictions.transform.dense",
+            "norm": "cls.predictions.transform.LayerNorm",
+            "words.bias": "cls.predictions.bias",
         },
         prefix="bert.",
         tied={
