@@ -152,7 +152,8 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "models.resnet18_v2 models.resnet34_v2 models.resnet50_v2 models.resnet101_v2 models.resnet152_v2 "
             "models.wide_resnet50_2 models.wide_resnet101_2 models.resnext50_32x4d models.resnext101_32x8d "
             "models.resnext101_64x4d models.resnet_cifar models.plain_cifar",
-            "Vision transformers": "models.vit_b_16 models.vit_b_32 models.vit_l_16 models.deit_tiny",
+            "Vision transformers": "models.vit_b_16 models.vit_b_32 models.vit_l_16 models.deit_tiny "
+            "models.resize_positions",
             "Dense prediction": "models.fcn models.unet models.landmarks models.soft_argmax",
             "Recurrent": "models.rnn models.lstm models.gru models.language_model models.encoder_decoder",
             "Autoencoders": "models.autoencoder models.conv_autoencoder models.denoising_autoencoder models.vae "

@@ -1,4 +1,4 @@
-"""Peers that answer beside us: torchvision's and timm's models, where they are installed."""
+"""Peers that answer beside us: models of torchvision, timm and Hugging Face, where they are installed."""
 
 import importlib.util
 import sys
@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Any
 
 PEERS = all(importlib.util.find_spec(name) for name in ("torch", "torchvision", "timm"))
+TRANSFORMERS = all(importlib.util.find_spec(name) for name in ("torch", "transformers"))
 _DECLARED: list[Any] = []
 
 
@@ -35,6 +36,16 @@ def timm_model(name: str, **options: Any) -> Any:
         import timm
 
         return timm.create_model(name, **options)
+
+
+def transformers() -> Any:
+    """Return Hugging Face's package `transformers`, which imports torchvision if it is there."""
+    if importlib.util.find_spec("torchvision"):
+        torchvision_models()
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    return transformers
 
 
 def _declare() -> None:

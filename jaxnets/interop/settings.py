@@ -16,9 +16,8 @@ from jaxnets.core.layer import as_net
 from jaxnets.core.net import Net, spec
 from jaxnets.interop.tensors import shortened
 from jaxnets.interop.torch_names import unwrapped
+from jaxnets.interop.torch_settings import FUNCTIONS, OTHERS, TORCH, Read, read, unusual
 from jaxnets.layers.windows import spread
-
-Read = Callable[[Any], dict[str, Any]]  # from a module to its settings, by our names
 
 _WINDOWED = ("conv", "conv_transpose", "max_pool", "avg_pool")
 
@@ -54,7 +53,7 @@ def compare(pairs: Iterable[tuple[str, Net, Any]], hint: str) -> None:
         ours = theirs and ours_of(net, theirs.rank)
         if not ours or not theirs:
             continue
-        kind, their_class = ours.kind, type(module).__name__
+        kind, their_class = ours.kind, getattr(module, "__name__", type(module).__name__)
         if theirs.kind and kind != theirs.kind:
             if kind in _KINDS:
                 found.append(f"{path or 'it'} is {kind}, but the module is {their_class}")
@@ -67,7 +66,8 @@ def compare(pairs: Iterable[tuple[str, Net, Any]], hint: str) -> None:
                 have = f"got {ours.values[name]!r}" if name in ours.values else f"which {kind} does not have"
                 found.append(f"{path or 'it'}: {their_class} has {name}={value!r}, {have}")
     if found:
-        message = f"expects the module's settings, got others: {shortened(found)}"
+        # Copies of a repeated layer differ alike.
+        message = f"expects the module's settings, got others: {shortened(list(dict.fromkeys(found)))}"
         raise NetError(f"{message}; give the network the module's, or {hint}")
 
 
@@ -103,6 +103,13 @@ def flax_modules(module: Any, x: Any) -> dict[str, list[Any]]:
     return {path: [*found, *([rnns[path]] if path in rnns else [])] for path, found in seen.items()}
 
 
+def torch_modules(source: Any) -> list[tuple[str, Any]]:
+    """Return the modules of a module of PyTorch by name, and the activation functions of its blocks; none of a dict."""
+    found: list[tuple[str, Any]] = list(getattr(source, "named_modules", dict)())
+    blocks = [(name, module) for name, module in found if "norm_first" in vars(module)]
+    return [*((f"{name}.activation".lstrip("."), module.activation) for name, module in blocks), *found]
+
+
 def ours_of(net: Net, rank: int) -> Settings | None:
     """Return a layer's settings; `None` if its constructor is unknown."""
     _, net = unwrapped(net)
@@ -126,15 +133,18 @@ def ours_of(net: Net, rank: int) -> Settings | None:
 
 def theirs_of(module: Any) -> Settings | None:
     """Return the settings of a module of PyTorch or Flax; `None` if it has no counterpart."""
+    if (name := getattr(module, "__name__", "")) in FUNCTIONS:
+        return Settings(*FUNCTIONS[name])
     for cls in type(module).__mro__:
         # `Conv2d` is `Conv` with 2 spatial axes; any name matches.
         name, digit = re.fullmatch(r"(.*?)(?:([123])d)?", cls.__name__).groups()  # type: ignore[union-attr]  # it matches
         library = cls.__module__.partition(".")[0]
-        table = _TORCH if library == "torch" else FLAX if library == "flax" else {}
-        kind, read = table.get(cls.__name__) or table.get(name) or (None, None)
-        if kind is None or read is None:
+        tables = {"torch": TORCH, "flax": FLAX, "timm": OTHERS, "transformers": OTHERS}
+        table = tables.get(library, {})
+        kind, reader = table.get(cls.__name__) or table.get(name) or (None, None)
+        if kind is None or reader is None:
             continue
-        values = read(module)
+        values = reader(module)
         if kind not in _WINDOWED:
             return Settings(kind, values)
         rank = int(digit) if digit else len(spread(module.kernel_size, 1))
@@ -197,91 +207,17 @@ def _same(ours: Any, theirs: Any) -> bool:
     return bool(np.all(ours == theirs)) if isinstance(ours, jax.Array | np.ndarray) else ours == theirs
 
 
-def _unusual(usual: Any, **values: Any) -> dict[str, Any]:
-    """Return settings without a counterpart here, except those with the usual value."""
-    return {name: value for name, value in values.items() if value != usual}
-
-
-def _read(*alike: str, **names: str) -> Read:
-    """Return a reader of attributes: those of the same name, and the module's names by ours."""
-    names = dict(zip(alike, alike)) | names
-    return lambda m: {name: getattr(m, theirs) for name, theirs in names.items()}
-
-
-def _torch_conv(m: Any) -> dict[str, Any]:
-    padding = m.padding.upper() if isinstance(m.padding, str) else m.padding
-    settings = {"stride": m.stride, "padding": padding, "dilation": m.dilation}
-    return settings | _unusual("zeros", padding_mode=m.padding_mode)
-
-
-def _torch_batch_norm(m: Any) -> dict[str, Any]:
-    return {"epsilon": m.eps, "decay": "a mean of all batches" if m.momentum is None else 1 - m.momentum}
-
-
-def _torch_avg_pool(m: Any) -> dict[str, Any]:
-    settings = _read("stride", "padding", "ceil_mode", "count_include_pad")(m)
-    return settings | _unusual(None, divisor_override=getattr(m, "divisor_override", None))
-
-
-def _torch_cells(m: Any) -> dict[str, Any]:
-    activation = {"activation": m.nonlinearity} if m.mode.startswith("RNN") else {}
-    return activation | ({"dropout": float(m.dropout)} if m.num_layers > 1 else {})
-
-
-_RATE = _read(rate="p")
-_TORCH: Mapping[str, tuple[str, Read]] = {
-    "Linear": ("dense", _read()),
-    "Conv": ("conv", _torch_conv),
-    "ConvTranspose": ("conv_transpose", _read("stride", "padding", "output_padding", "dilation")),
-    "BatchNorm": ("batch_norm", _torch_batch_norm),
-    "SyncBatchNorm": ("batch_norm", _torch_batch_norm),
-    "LayerNorm": ("layer_norm", _read(epsilon="eps")),
-    "GroupNorm": ("group_norm", _read(groups="num_groups", epsilon="eps")),
-    "InstanceNorm": ("group_norm", _read(groups="num_features", epsilon="eps")),
-    "RMSNorm": ("rms_norm", lambda m: {"epsilon": float(np.finfo(np.float32).eps) if m.eps is None else m.eps}),
-    "Embedding": ("embed", lambda m: _unusual(None, max_norm=m.max_norm)),
-    "PReLU": ("prelu", _read()),
-    "RNN": ("rnn_cell", _torch_cells),
-    "LSTM": ("lstm_cell", _torch_cells),
-    "GRU": ("gru_cell", _torch_cells),
-    "MaxPool": ("max_pool", _read("stride", "padding", "dilation", "ceil_mode")),
-    "AvgPool": ("avg_pool", _torch_avg_pool),
-    "Dropout": ("dropout", _RATE),
-    **{f"Dropout{n}d": ("spatial_dropout", _RATE) for n in (1, 2, 3)},
-    "ReLU": ("relu", _read()),
-    "ReLU6": ("relu6", _read()),
-    "GELU": ("gelu", lambda m: {"approximate": m.approximate == "tanh"}),
-    "LeakyReLU": ("leaky_relu", _read("negative_slope")),
-    "ELU": ("elu", _read("alpha")),
-    "CELU": ("celu", _read("alpha")),
-    "SELU": ("selu", _read()),
-    "SiLU": ("swish", _read()),
-    "Mish": ("mish", _read()),
-    "Tanh": ("tanh", _read()),
-    "Sigmoid": ("sigmoid", _read()),
-    "LogSigmoid": ("log_sigmoid", _read()),
-    "Softplus": ("softplus", lambda m: _unusual(1, beta=m.beta)),
-    "Softsign": ("soft_sign", _read()),
-    "Hardsigmoid": ("hard_sigmoid", _read()),
-    "Hardswish": ("hard_swish", _read()),
-    "Hardshrink": ("hard_shrink", _read(threshold="lambd")),
-    "Softshrink": ("soft_shrink", _read(threshold="lambd")),
-    "Tanhshrink": ("tanh_shrink", _read()),
-    "Threshold": ("threshold", _read("threshold", "value")),
-}
-
-
 def _flax_conv(m: Any) -> dict[str, Any]:
     holes = spread(m.input_dilation or 1, 1)
     settings = {"stride": m.strides, "padding": m.padding, "dilation": m.kernel_dilation}
-    return settings | _unusual(None, mask=m.mask) | _unusual({1}, input_dilation=set(holes))
+    return settings | unusual(None, mask=m.mask) | unusual({1}, input_dilation=set(holes))
 
 
 def _flax_conv_transpose(m: Any) -> dict[str, Any]:
     """Return Flax's padding of the dilated input as our padding, which is cut off the output."""
     rank = len(spread(m.kernel_size, 1))
     size, stride, dilation = (spread(each or 1, rank) for each in (m.kernel_size, m.strides, m.kernel_dilation))
-    settings = {"stride": stride, "dilation": dilation} | _unusual(None, mask=m.mask)
+    settings = {"stride": stride, "dilation": dilation} | unusual(None, mask=m.mask)
     reach = [d * (w - 1) + 1 for w, d in zip(size, dilation)]
     padding = m.padding
     # As `jax.lax.conv_transpose` defines them.
@@ -302,31 +238,31 @@ def _flax_conv_transpose(m: Any) -> dict[str, Any]:
 def _flax_cell(m: Any) -> dict[str, Any]:
     """Return the functions of a cell with gates, which are fixed here, if they are unusual."""
     own, gate = (getattr(each, "__name__", each) for each in (m.activation_fn, m.gate_fn))
-    return _unusual("tanh", activation_fn=own) | _unusual("sigmoid", gate_fn=gate)
+    return unusual("tanh", activation_fn=own) | unusual("sigmoid", gate_fn=gate)
 
 
 def _flax_simple_cell(m: Any) -> dict[str, Any]:
-    return {"activation": getattr(m.activation_fn, "__name__", m.activation_fn)} | _unusual(False, residual=m.residual)
+    return {"activation": getattr(m.activation_fn, "__name__", m.activation_fn)} | unusual(False, residual=m.residual)
 
 
 FLAX: Mapping[str, tuple[str, Read]] = {
-    "Dense": ("dense", _read()),
-    "Linear": ("dense", _read()),
+    "Dense": ("dense", read()),
+    "Linear": ("dense", read()),
     "Conv": ("conv", _flax_conv),
     "ConvTranspose": ("conv_transpose", _flax_conv_transpose),
-    "BatchNorm": ("batch_norm", _read("epsilon", decay="momentum")),
-    "LayerNorm": ("layer_norm", _read("epsilon")),
-    "GroupNorm": ("group_norm", lambda m: {"epsilon": m.epsilon} | _unusual(None, groups=m.num_groups)),
-    "InstanceNorm": ("group_norm", _read("epsilon")),
-    "RMSNorm": ("rms_norm", _read("epsilon")),
-    "Embed": ("embed", _read()),
-    "PReLU": ("prelu", _read()),
+    "BatchNorm": ("batch_norm", read("epsilon", decay="momentum")),
+    "LayerNorm": ("layer_norm", read("epsilon")),
+    "GroupNorm": ("group_norm", lambda m: {"epsilon": m.epsilon} | unusual(None, groups=m.num_groups)),
+    "InstanceNorm": ("group_norm", read("epsilon")),
+    "RMSNorm": ("rms_norm", read("epsilon")),
+    "Embed": ("embed", read()),
+    "PReLU": ("prelu", read()),
     "SimpleCell": ("rnn_cell", _flax_simple_cell),
     "LSTMCell": ("lstm_cell", _flax_cell),
     "OptimizedLSTMCell": ("lstm_cell", _flax_cell),
     "GRUCell": ("gru_cell", _flax_cell),
-    "RNN": ("", lambda m: {"reverse": m.reverse} | _unusual(True, keep_order=m.keep_order or not m.reverse)),
-    "Dropout": ("dropout", _read("rate")),
+    "RNN": ("", lambda m: {"reverse": m.reverse} | unusual(True, keep_order=m.keep_order or not m.reverse)),
+    "Dropout": ("dropout", read("rate")),
 }
 
-_KINDS = {kind for table in (_TORCH, FLAX) for kind, _ in table.values()}
+_KINDS = {kind for table in (TORCH, FLAX, OTHERS) for kind, _ in table.values()}

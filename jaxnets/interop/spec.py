@@ -35,14 +35,14 @@ class Skeleton:
         self.tree = nested({path.partition("/")[2]: path for path in self.specs})
 
     @functools.cached_property
-    def every_layer(self) -> list[Layer]:
-        """All layers, with PyTorch's names."""
+    def nets(self) -> list[Layer]:
+        """All networks inside, with PyTorch's names."""
         return layers(self.net, self.tree)
 
     @functools.cached_property
     def layers(self) -> list[Layer]:
         """The layers that have parameters or state."""
-        return [layer for layer in self.every_layer if layer.own]
+        return [layer for layer in self.nets if layer.own]
 
     def matching(self, pattern: Pattern, label: str) -> set[str]:
         """Return the paths, prefixed by `params/` or `state/`, that match one of the patterns.

@@ -11,7 +11,9 @@ from jaxnets.core.errors import NetError, labeled_as
 from jaxnets.core.net import Key, Net, Params, State
 from jaxnets.core.paths import Pattern, matches
 from jaxnets.interop.channel_order import feature_orders
-from jaxnets.interop.settings import compare
+from jaxnets.interop.families import FAMILIES
+from jaxnets.interop.published import PARTS, Published, detected, usual
+from jaxnets.interop.settings import compare, torch_modules
 from jaxnets.interop.spec import Skeleton, flat
 from jaxnets.interop.tensors import (
     Tensors,
@@ -22,7 +24,7 @@ from jaxnets.interop.tensors import (
     warn_of_nonfinite,
     without_wrappers,
 )
-from jaxnets.interop.torch_names import Arrays, Orders, dotted, to_arrays, to_tensors
+from jaxnets.interop.torch_names import Arrays, Layer, Orders, dotted, to_arrays, to_tensors
 
 _COUNT = "num_batches_tracked"
 
@@ -45,6 +47,9 @@ def from_torch(
     numbered as in `torch.nn.Sequential`. A `jn.repeat` at position k of such a `serial` is the modules k, k+1, …
     Every tensor must be used once; otherwise the error lists all that are missing, unexpected or misshapen. Only
     batch norm's `num_batches_tracked` is dropped.
+
+    Attention and blocks of transformers have the names, the fused projections and the layouts of the source that most
+    of the tensors' names agree with, one of those listed for `names` of `to_torch`.
 
     Layouts change: kernels from (out, in, *spatial) to (*spatial, in, out), matrices from (out, in) to (in, out).
     Where a feature map was flattened, its features move from channels first to channels last, in all layers that act on
@@ -97,21 +102,28 @@ def from_torch(
     skeleton = Skeleton(net, x)
     drawn = skeleton.matching(fresh, "fresh")
     found = skeleton.draw(drawn, key)
-    wanted, optional = _wanted(skeleton, drawn)
+    shapes, places = _expected(skeleton, drawn)
+    published = detected(skeleton.nets, shapes, tensors)
+    wanted = {
+        name: (tensor.shape, where[0])
+        for name, tensor in published.tensors.items()
+        if (where := [places[part] for part in tensor.parts if part in places])
+    }
     tensors = {
         name: _reshaped(tensor, wanted[name][0]) if name in wanted else tensor
-        for name, tensor in tensors.items()
-        if name not in optional
+        for name, tensor in published.read(tensors).items()
+        if name in wanted or name not in published.tensors
     }
     _compare(wanted, tensors)
-    modules = without_wrappers(getattr(source, "named_modules", tuple)(), net.children)
-    modules = modules_renamed(modules, rename or {}, ".")
-    named = [(layer, modules[name]) for layer in skeleton.every_layer for name in layer.names if name in modules]
+    modules = modules_renamed(without_wrappers(torch_modules(source), net.children), rename or {}, ".")
+    compared = [each for each in skeleton.nets if not each.within.children or each.kind in PARTS]
+    named = [(each, modules.get(published.module(name))) for each in compared for name in each.names]
     compare(
-        [(layer.path, layer.net, module) for layer, module in named if layer.net is not None],
+        [(each.path, each.net, module) for each, module in named if each.net is not None and module is not None],
         "pass module.state_dict(), which has no settings to compare",
     )
     warn_of_nonfinite(tensors.items(), "from_torch")
+    tensors = published.ours(tensors)
     orders = _orders(skeleton)
     for layer in skeleton.layers:
         own = {name: path for name, path in layer.own.items() if path not in drawn}
@@ -130,7 +142,13 @@ def from_torch(
 
 @labeled_as("to_torch", keep=True)
 def to_torch(
-    net: Net, params: Params, state: State, x: Any, *, rename: Mapping[str, str] | None = None
+    net: Net,
+    params: Params,
+    state: State,
+    x: Any,
+    *,
+    names: str | None = None,
+    rename: Mapping[str, str] | None = None,
 ) -> dict[str, np.ndarray]:
     """Return a network's parameters and state as the state dict of its counterpart in PyTorch.
 
@@ -143,13 +161,16 @@ def to_torch(
         params: its parameters.
         state: its state.
         x: an input or its spec, as for `net.init`.
+        names: whose names and layouts attention and blocks of transformers have: "torch" (`torch.nn`), "torchvision",
+            "timm", "gpt2", "llama" or "bert" (Hugging Face's), or "jaxnets" for a tensor per layer under our names.
+            The default is where a model's weights are usually published, and "torch" for other networks.
         rename: as for `from_torch`: the same argument restores the original names.
 
     Returns:
         Contiguous NumPy arrays by PyTorch's names, in the dtypes they had.
 
     Raises:
-        NetError: for parameters or state of another network, or a layer without a counterpart.
+        NetError: for parameters or state of another network, a layer without a counterpart, or unknown `names`.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> net, x = jn.serial(jn.conv(6, 5), jn.batch_norm()), jnp.ones((1, 8, 8, 3))
@@ -158,6 +179,12 @@ def to_torch(
     ['0.weight', '0.bias', '1.weight', '1.bias', '1.running_mean', '1.running_var', '1.num_batches_tracked']
     >>> state_dict["0.weight"].shape
     (6, 3, 5, 5)
+    >>> net, x = jn.attention(8, heads=2, use_bias=False), jnp.ones((1, 3, 8))
+    >>> params, state = net.init(jax.random.key(0), x)
+    >>> {name: tensor.shape for name, tensor in to_torch(net, params, state, x).items()}
+    {'in_proj_weight': (24, 8), 'out_proj.weight': (8, 8)}
+    >>> list(to_torch(net, params, state, x, names="timm"))
+    ['qkv.weight', 'proj.weight']
     """
     skeleton = Skeleton(net, x)
     given = flat(params, state)
@@ -166,6 +193,10 @@ def to_torch(
     ]
     if differing := [*differing, *(path for path in given if path not in skeleton.specs)]:
         raise NetError(f"expects the network's arrays, got others: {shortened(differing)}")
+    if names is not None and names not in FAMILIES:
+        raise NetError(f"expects one of {', '.join(FAMILIES)}, got {names!r}", label="names")
+    shapes, _ = _expected(skeleton, set())
+    published = Published(names or usual(skeleton.nets), skeleton.nets, shapes)
     orders = _orders(skeleton)
     tensors: Tensors = {}
     for layer in skeleton.layers:
@@ -173,13 +204,15 @@ def to_torch(
         for k, module in enumerate(layer.names):
             copy = {name: array[k] if layer.stacked else array for name, array in arrays.items()}
             for name, tensor in to_tensors(layer, copy, orders[layer.path]).items():
-                tensors[dotted(module, name)] = np.array(tensor, order="C")
+                tensors[dotted(module, name)] = tensor
+    # A copy of each, as some are views of the parameters.
+    tensors = {name: np.array(tensor, order="C") for name, tensor in published.theirs(tensors).items()}
     return renamed(tensors.items(), {own: name for name, own in (rename or {}).items()}, ".")
 
 
-def _wanted(skeleton: Skeleton, drawn: set[str]) -> tuple[dict[str, tuple[tuple[int, ...], str]], set[str]]:
-    """Return shape and layer of each expected tensor by name, and the names of tensors to ignore."""
-    wanted, optional = {}, set()
+def _expected(skeleton: Skeleton, drawn: set[str]) -> tuple[dict[str, tuple[int, ...]], dict[str, Layer]]:
+    """Return shapes of tensors by PyTorch's name, and the layers of those that a source must have."""
+    shapes, places = {}, {}
     for layer in skeleton.layers:
         # Broadcast arrays of the right shapes, which take no memory.
         blank: Arrays = {
@@ -188,14 +221,13 @@ def _wanted(skeleton: Skeleton, drawn: set[str]) -> tuple[dict[str, tuple[tuple[
         }
         every = to_tensors(layer, blank)
         here = to_tensors(layer, {name: array for name, array in blank.items() if layer.own[name] not in drawn})
-        here.pop(_COUNT, None)
         for module in layer.names:
-            wanted |= {dotted(module, name): (tensor.shape, layer.path) for name, tensor in here.items()}
-            optional |= {dotted(module, name) for name in every if name not in here}
-    return wanted, optional
+            shapes |= {dotted(module, name): tensor.shape for name, tensor in every.items()}
+            places |= {dotted(module, name): layer for name in here if name != _COUNT}
+    return shapes, places
 
 
-def _compare(wanted: Mapping[str, tuple[tuple[int, ...], str]], tensors: Tensors) -> None:
+def _compare(wanted: Mapping[str, tuple[tuple[int, ...], Layer]], tensors: Tensors) -> None:
     """Check that the tensors have the expected names and shapes."""
     misshapen = [name for name in wanted if name in tensors and tensors[name].shape != wanted[name][0]]
     lists = {
@@ -207,9 +239,12 @@ def _compare(wanted: Mapping[str, tuple[tuple[int, ...], str]], tensors: Tensors
         return
     hint = "pass the weights of the same network, or map names by rename= or ignore="
     if not lists["missing"] and not lists["unexpected"]:
-        where = list(dict.fromkeys(f'"{wanted[name][1]}/**"'.replace('"/', '"') for name in misshapen))
+        differing = [wanted[name][1] for name in misshapen]
+        where = list(dict.fromkeys(f'"{layer.path}/**"'.replace('"/', '"') for layer in differing))
         pattern = where[0] if len(where) == 1 else f"({', '.join(where)})"
         hint = f"for another number of classes pass fresh={pattern}, key=key"
+        if all(layer.kind == "learned_positions" for layer in differing):
+            hint = "give the network as many positions; jn.models.resize_positions changes their number afterwards"
     found = "; ".join(f"{kind} {shortened(names)}" for kind, names in lists.items() if names)
     raise NetError(f"expects the network's tensors, got others: {found}; {hint}")
 

@@ -34,7 +34,7 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class Layer:
-    """A leaf of a network.
+    """A layer of a network, or a network around layers.
 
     Attributes:
         path: the path of its arrays, `layer1/0/conv1`.
@@ -43,7 +43,8 @@ class Layer:
         within: its network, or the one that it is a part of, without wrappers such as `remat`.
         net: its network, with wrappers; `None` if it is only a part of one.
         suffix: what PyTorch appends to the names of a recurrent layer's tensors, `_l0_reverse`.
-        own: the paths of its arrays by name, `params/fc/kernel`, in PyTorch's order: other parameters, biases, state.
+        own: the paths of its arrays by name, `params/fc/kernel`, in PyTorch's order: other parameters, biases, state;
+            none if it has children.
     """
 
     path: str
@@ -66,7 +67,7 @@ class Layer:
 
 
 def layers(net: Net, tree: Mapping[str, Any]) -> list[Layer]:
-    """Return the layers of a network, in the order of the network.
+    """Return the layers of a network and the networks around them, each before what it holds.
 
     Args:
         net: the network.
@@ -85,7 +86,7 @@ def _walk(
     copying = [name for name in wrappers if name in ("repeat", "ensemble")]
     if tree and ("ensemble" in copying or len(copying) > 1 or (copying and stacked)):
         hint = "convert one copy at a time, and stack the results"
-        raise _no_counterpart(path, net.label, hint)
+        raise no_counterpart(path, net.label, hint)
     if net.copies:
         # Copies at position k of a `serial` are the modules k, k + 1, …
         names, stacked = tuple(dotted(name, str(first + k)) for name in names for k in range(net.copies)), True
@@ -94,6 +95,7 @@ def _walk(
             own = tuple(dotted(name, inside.replace("/", ".")) for name in names)
             yield Layer(slashed(path, inside), own, stacked, within, None if inside else net, suffix, arrays)
         return
+    yield Layer(path, names, stacked, within, net, suffix, {})
     if left_out := [name for name in tree if name not in net.children]:
         hint = "convert the whole network, which has the same parameters"
         raise NetError(f"leaves out {', '.join(left_out)}; {hint}", label=net.label)
@@ -173,7 +175,7 @@ def _axes(layer: Layer, name: str, rank: int) -> tuple[tuple[int, ...], tuple[in
     """Return the axes of our array that are moved in PyTorch's tensor, and where to."""
     if name == "kernel":
         if layer.kind == "maxout":
-            raise _no_counterpart(layer.path, layer.within.label)
+            raise no_counterpart(layer.path, layer.within.label)
         return ((-2, -1), (0, 1)) if layer.kind == "conv_transpose" else ((-1, -2), (0, 1))
     # A layer norm over a whole feature map.
     return ((-1,), (0,)) if name in ("scale", "bias") and rank > 2 else ((), ())
@@ -182,7 +184,7 @@ def _axes(layer: Layer, name: str, rank: int) -> tuple[tuple[int, ...], tuple[in
 def _cell_to_tensors(layer: Layer, cell: Cell, arrays: Arrays) -> Arrays:
     """Return a cell's tensors. PyTorch's second bias is zero, except for a GRU's recurrent bias."""
     if not cell.arguments.get("reset_after", True) or "peephole" in arrays:
-        raise _no_counterpart(layer.path, layer.within.label)
+        raise no_counterpart(layer.path, layer.within.label)
     tensors = {}
     for name, array in arrays.items():
         if name == "bias":
@@ -238,8 +240,11 @@ def _modules(tree: Mapping[str, Any], inside: str = "") -> list[tuple[str, dict[
     return found
 
 
-def _no_counterpart(path: str, label: str, hint: str = "convert the other layers, and this one yourself") -> NetError:
-    error = NetError(f"has no counterpart in PyTorch; {hint}", label=label)
+def no_counterpart(
+    path: str, label: str, hint: str = "convert the other layers, and this one yourself", where: str = "PyTorch"
+) -> NetError:
+    """Return the error for a layer that another library does not have."""
+    error = NetError(f"has no counterpart in {where}; {hint}", label=label)
     error.path = tuple(path.split("/")) if path else ()
     return error
 

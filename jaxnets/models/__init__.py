@@ -42,7 +42,7 @@ from jaxnets.models.transformer import transformer
 from jaxnets.models.unet import unet
 from jaxnets.models.vae import conv_vae, vae, variational
 from jaxnets.models.vgg import vgg11, vgg13, vgg16, vgg19
-from jaxnets.models.vit import deit_tiny, vit_b_16, vit_b_32, vit_l_16
+from jaxnets.models.vit import deit_tiny, resize_positions, vit_b_16, vit_b_32, vit_l_16
 
 __all__ = [
     "alexnet",
@@ -88,6 +88,7 @@ __all__ = [
     "plain_cifar",
     "rbm",
     "reconstruct",
+    "resize_positions",
     "resnet18",
     "resnet18_v2",
     "resnet34",

@@ -1,6 +1,7 @@
 """Input checks of image models: the number of axes, and channels last."""
 
 import functools
+import inspect
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,17 +18,22 @@ P = ParamSpec("P")
 
 
 def takes_images(factory: Callable[P, Net]) -> Callable[P, Net]:
-    """Decorate the constructor of a model of images `(batch, height, width, channels)`; see `of_images`."""
-    make_net = explained(factory)
+    """Decorate the constructor of a model of images `(batch, height, width, channels)`; see `of_images`.
+
+    If it has an argument `image_size`, height and width must be equal to it.
+    """
+    make_net, signature = explained(factory), inspect.signature(factory)
 
     @functools.wraps(factory)
     def make(*args: P.args, **kwargs: P.kwargs) -> Net:
-        return of_images(make_net(*args, **kwargs), factory.__name__)
+        net, given = make_net(*args, **kwargs), signature.bind(*args, **kwargs)
+        given.apply_defaults()
+        return of_images(net, factory.__name__, image_size=given.arguments.get("image_size"))
 
     return recorded(make)
 
 
-def of_images(net: Net, label: str, spatial_axes: int = 2) -> Net:
+def of_images(net: Net, label: str, spatial_axes: int = 2, image_size: int | None = None) -> Net:
     """Return a network that only accepts floating inputs `(batch, *spatial, channels)` with `spatial_axes` axes.
 
     Convolutions and pools accept any number of axes: images `(batch, height, width)` without channels would be read as
@@ -38,6 +44,7 @@ def of_images(net: Net, label: str, spatial_axes: int = 2) -> Net:
         net: the model; its children are unchanged.
         label: the name in messages.
         spatial_axes: 1 for sequences, 2 for images, 3 for volumes.
+        image_size: height and width that images must have, where a model has parameters for each place.
 
     Raises:
         NetError: for another number of spatial axes.
@@ -59,6 +66,9 @@ x[None] for the batch or x[..., None] for the channels
             return
         with labeled_as(label):
             check_spatial(x, spatial_axes)
+            if image_size is not None and tuple(x.shape[1:3]) != (image_size, image_size):
+                hint = "resize them, or give image_size, and trained parameters to jn.models.resize_positions"
+                raise NetError(f"expects images of {image_size} × {image_size}, got {tuple(x.shape)}; {hint}")
         warn_of_channels_first(label, tuple(x.shape))
 
     def init(key: Key, x: Any) -> tuple[Params, State]:
@@ -81,7 +91,7 @@ x[None] for the batch or x[..., None] for the channels
         return checked(net.cut(path))
 
     def remake(change: Callable[[Net], Net]) -> Net:
-        return of_images(change(net), label, spatial_axes)
+        return of_images(change(net), label, spatial_axes, image_size)
 
     whole = replace(net, init=init, apply=checked(net.apply), build=build, cut=net.cut and cut)
     return described(whole, net.wiring, remake)

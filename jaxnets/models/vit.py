@@ -1,22 +1,25 @@
 """Vision transformers: an image as a sequence of patches."""
 
-from collections.abc import Callable
-from dataclasses import replace
+import math
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxnets.combinators.repeat import repeat
 from jaxnets.combinators.serial import serial
 from jaxnets.combinators.transformer import encoder_block
-from jaxnets.core.errors import NetError, check_count
-from jaxnets.core.net import Key, Net, Params, State
+from jaxnets.core.errors import NetError, check_count, labeled_as
+from jaxnets.core.net import Key, Net, Params
+from jaxnets.core.paths import paths
 from jaxnets.layers import class_token, dense, layer_norm, learned_positions, patch_embed
 from jaxnets.layers import dropout as drop
 from jaxnets.models.images import takes_images
 
 NORM: Callable[[], Net] = partial(layer_norm, epsilon=1e-6)
+_POSITIONS = "encoder/pos_embedding/embedding"
 
 
 @takes_images
@@ -48,7 +51,7 @@ def vit_b_16(num_classes: int = 1000, *, image_size: int = 224, dropout: Any = 0
 
     Dosovitskiy et al., "An Image is Worth 16x16 Words" (2021), table 1; initial values as torchvision's: N(0, 1/fan-in)
     cut off at two standard deviations for patches, N(0, 0.02²) for positions, Glorot's for the blocks, zeros for the
-    output. Positions for other sizes are not interpolated.
+    output. For other sizes positions are interpolated by `resize_positions`.
 
     >>> import jax, jax.numpy as jnp
     >>> x = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
@@ -114,7 +117,7 @@ def _vit(
         ln=NORM(),
     )
     return serial(
-        conv_proj=_of_size(patch_embed(features, size, kernel_init=patch_init), image_size),
+        conv_proj=patch_embed(features, size, kernel_init=patch_init),
         class_token=class_token(),
         encoder=encoder,
         token=first_step,
@@ -127,21 +130,62 @@ def first_step(x: jax.Array) -> jax.Array:
     return x[:, 0]
 
 
-def _of_size(net: Net, image_size: int) -> Net:
-    """Return a network that refuses images of another size: their patches would get wrong positions."""
+def resize_positions(params: Params, image_size: int) -> Params:
+    """Return the parameters of a vision transformer with its positions interpolated for images of another size.
 
-    def check(x: Any) -> None:
-        if tuple(x.shape[1:3]) != (image_size, image_size):
-            raise NetError(
-                f"expects images of {image_size} × {image_size}, got {x.shape}; resize them, or give image_size"
-            )
+    The vectors of the patches' positions are a map, resized by the cubic kernel of Keys (a = -1/2), whose width grows
+    with the patches when there are fewer; that of the class token is unchanged. These are the values of timm's
+    `resample_abs_pos_embed`. torchvision's `interpolate_embeddings` lets the centers of the outermost patches stay, and
+    has a = -3/4.
 
-    def init(key: Key, x: Any) -> tuple[Params, State]:
-        check(x)
-        return net.init(key, x)
+    Args:
+        params: the parameters of `vit_b_16`, `vit_b_32`, `vit_l_16` or `deit_tiny`, of any `image_size`.
+        image_size: height and width of the new images, a multiple of those of a patch.
 
-    def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
-        check(x)
-        return net.apply(params, state, x, key=key, train=train)
+    Returns:
+        Parameters for the same network with this `image_size`; arrays other than
+        `encoder/pos_embedding/embedding` are those given.
 
-    return replace(net, init=init, apply=apply)
+    Raises:
+        NetError: for parameters of another network, or a size that is no multiple.
+
+    Dosovitskiy et al., "An Image is Worth 16x16 Words" (2021), section 3.2.
+
+    >>> import jax, jax.numpy as jnp
+    >>> small, large = deit_tiny(10, image_size=32), deit_tiny(10, image_size=64)
+    >>> params, state = small.init(jax.random.key(0), jnp.ones((1, 32, 32, 3)))
+    >>> params["encoder"]["pos_embedding"]["embedding"].shape
+    (5, 192)
+    >>> params = resize_positions(params, 64)
+    >>> params["encoder"]["pos_embedding"]["embedding"].shape
+    (17, 192)
+    >>> large.apply(params, state, jnp.ones((1, 64, 64, 3)))[0].shape
+    (1, 10)
+    """
+    with labeled_as("resize_positions"):
+        check_count("image_size", image_size)
+        found = paths(params)
+        size = _shape(found, "conv_proj/kernel", 4)[0]
+        tokens, features = _shape(found, _POSITIONS, 2)
+        side = math.isqrt(tokens - 1)
+        if image_size % size:
+            raise NetError(f"expects image_size divisible by the patch size {size}, got {image_size}")
+        if side**2 != tokens - 1:
+            raise NetError(f"expects positions of a class token and a square of patches, got {tokens}")
+    given, new = jnp.asarray(found[_POSITIONS]), image_size // size
+    if new == side:
+        return params
+    # (side, side, features)
+    places = given[1:].reshape(side, side, features).astype(jnp.float32)
+    resized = jax.image.resize(places, (new, new, features), "cubic").reshape(new**2, features)
+    encoder = params["encoder"]
+    positions = {"embedding": jnp.concatenate([given[:1], resized.astype(given.dtype)])}
+    return {**params, "encoder": {**encoder, "pos_embedding": positions}}
+
+
+def _shape(found: Mapping[str, Any], path: str, rank: int) -> tuple[int, ...]:
+    """Return the shape of an array of a vision transformer."""
+    shape = jnp.shape(found[path]) if path in found else None
+    if shape is None or len(shape) != rank:
+        raise NetError(f"expects the parameters of a vision transformer, with {path}, got {', '.join(found) or 'none'}")
+    return shape

@@ -11,7 +11,7 @@ import scipy.special
 
 import jaxnets as jn
 from tests.coming_from.page import Checks, Row, W, apply, close, descend, differ, first, images, last, pulled, rows
-from tests.oracle import floats, integers
+from tests.oracle import floats, integers, variables
 
 ROWS = rows("PyTorch")
 checks = Checks()
@@ -256,6 +256,31 @@ def attention(row: Row):
     thirds = zip(("query", "key", "value"), np.split(kernel, 3, 1), np.split(bias, 3))
     params = {name: {"kernel": part, "bias": shift} for name, part, shift in thirds} | {"out": out}
     close(apply(row.ours(), x, params), row.answers(theirs)["y"])
+
+
+@checks.row("nn.TransformerEncoderLayer(6, 2, 12, batch_first=True)")
+@checks.row("nn.TransformerDecoderLayer(6, 2, 12, batch_first=True)")
+def blocks(row: Row):
+    """Of equal weights; theirs lets a decoder look ahead unless it gets a mask."""
+    net, decoder = row.ours(), "Decoder" in row.there
+    x = (floats(2, 5, 6), floats(2, 4, 6, seed=1)) if decoder else floats(2, 5, 6)
+    params, state = variables(net, x, scale=0.3)
+
+    def theirs():
+        import torch
+
+        layer = row.theirs(nn=torch.nn).eval()
+        weights = jn.interop.to_torch(net, params, state, x)
+        layer.load_state_dict({name: torch.tensor(weight) for name, weight in weights.items()})
+        given = [torch.tensor(each) for each in (x if decoder else [x])]
+        later = {"tgt_mask": torch.triu(torch.ones(5, 5, dtype=torch.bool), 1)} if decoder else {}
+        return {"y": layer(*given, **later).detach().numpy(), "unmasked": layer(*given).detach().numpy()}
+
+    want, y = row.answers(theirs), apply(net, x, params, state)
+    close(y[0] if decoder else y, want["y"])
+    if decoder:
+        assert len(y) == 2
+        differ(want["unmasked"], want["y"])
 
 
 @checks.row("nn.Dropout(0.2)")

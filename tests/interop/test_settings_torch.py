@@ -25,7 +25,9 @@ def chain(*modules: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    "counterpart", [*counterparts.LAYERS, counterparts.COMPOSED[1], counterparts.RECURRENT[2]], ids=str
+    "counterpart",
+    [*counterparts.LAYERS, counterparts.COMPOSED[1], counterparts.RECURRENT[2], *counterparts.TRANSFORMERS],
+    ids=str,
 )
 def test_modules_with_the_same_settings_are_taken(counterpart: Counterpart):
     from_torch(counterpart.ours(), counterpart.theirs(torch.nn), counterpart.x)
@@ -138,6 +140,23 @@ TORCH = {
         SEQUENCES,
         "0: RNN has activation='relu', got 'tanh'",
     ),
+    "heads": (
+        jn.encoder_block(3, 1, hidden=4),
+        jn.encoder_block(3, 3, hidden=4, activation=counterparts.EXACT_GELU),
+        lambda: chain(torch.nn.TransformerEncoderLayer(3, 3, 4, 0.0, "gelu", batch_first=True, norm_first=True)),
+        SEQUENCES,
+        "0/attention: MultiheadAttention has heads=3, got 1, 0/activation: gelu has approximate=False, got True",
+    ),
+    "norms": (
+        jn.encoder_block(3, 1, hidden=4, activation=jnp.tanh),
+        jn.encoder_block(
+            3, 1, hidden=4, norm_first=False, norm=partial(jn.layer_norm, epsilon=1e-3), activation=jax.nn.relu
+        ),
+        lambda: chain(torch.nn.TransformerEncoderLayer(3, 1, 4, 0.0, layer_norm_eps=1e-3, batch_first=True)),
+        1e-1 * SEQUENCES,
+        "0: TransformerEncoderLayer has norm_first=False, got True, 0/norm1: LayerNorm has epsilon=0.001, got 1e-05, "
+        "0/norm2: LayerNorm has epsilon=0.001, got 1e-05, 0/activation is tanh, but the module is relu",
+    ),
     "lstm": (
         jn.recurrent(*[jn.lstm_cell(4)] * 2),
         jn.recurrent(*[jn.lstm_cell(4)] * 2, dropout=0.25),
@@ -177,6 +196,18 @@ def test_what_has_no_counterpart_is_refused_with_the_way_around():
     refused(
         "0: BatchNorm2d has decay='a mean of all batches', got 0.9",
         lambda: from_torch(jn.serial(jn.batch_norm()), average, MAPS),
+    )
+
+
+def test_attention_that_rotates_or_adds_keys_is_refused():
+    x, plain = floats(1, 2, 4), torch.nn.MultiheadAttention(4, 2)
+    refused(
+        "it: MultiheadAttention has positions=None, got 'rotary'",
+        lambda: from_torch(jn.attention(4, 2, positions="rotary"), plain, x),
+    )
+    refused(
+        "it: MultiheadAttention has add_zero_attn=True, which attention does not have",
+        lambda: from_torch(jn.attention(4, 2), torch.nn.MultiheadAttention(4, 2, add_zero_attn=True), x),
     )
 
 

@@ -259,3 +259,35 @@ def test_parameters_of_another_network_are_not_written():
         to_torch(small(7), params, state, X)
     with pytest.raises(jn.NetError, match=r"got others: state/bn/mean, state/bn/var"):
         to_torch(net, params, {}, X)
+
+
+def test_mistakes_with_a_transformer_are_told_in_its_own_names():
+    net, x = jn.serial(layers=jn.repeat(jn.encoder_block(8, 2), 2)), floats(1, 3, 8)
+    params, state = draw(net, x)
+    tensors = to_torch(net, params, state, x)
+    tensors["layers.0.self_attn.in_proj_weight"] = np.zeros((16, 8), np.float32)
+    tensors["layers.1.linear3.weight"] = tensors.pop("layers.1.linear1.weight")
+    message = (
+        "missing layers.1.linear1.weight; unexpected layers.1.linear3.weight; "
+        "misshapen layers.0.self_attn.in_proj_weight (16, 8) for (24, 8); pass the weights of the same"
+    )
+    with pytest.raises(jn.NetError, match=re.escape(message)):
+        from_torch(net, tensors, x)
+    with pytest.raises(jn.NetError, match=r"^names expects one of torch, torchvision, .*, jaxnets, got 'keras'"):
+        to_torch(net, params, state, x, names="keras")
+    decoder, pair = jn.serial(block=jn.decoder_block(8, 2)), (x, x)
+    with pytest.raises(jn.NetError, match=r"block: decoder_block\(8, 2\) has no counterpart in names='timm'"):
+        to_torch(decoder, *draw(decoder, pair), pair, names="timm")
+
+
+def test_a_part_of_what_is_fused_may_be_fresh():
+    net, x = jn.serial(block=jn.encoder_block(8, 2)), floats(1, 3, 8)
+    tensors = to_torch(net, *draw(net, x), x)
+    params, _ = from_torch(net, tensors, x, fresh="block/attention/value/**", key=KEY)
+    drawn, _ = net.init(KEY, x)
+    want, _ = from_torch(net, tensors, x)
+    want["block"]["attention"]["value"] = drawn["block"]["attention"]["value"]
+    equal(params, want)
+    del tensors["block.self_attn.in_proj_weight"], tensors["block.self_attn.in_proj_bias"]
+    params, _ = from_torch(net, tensors, x, fresh="block/attention/{query,key,value}/**", key=KEY)
+    equal(params["block"]["attention"]["query"], drawn["block"]["attention"]["query"])

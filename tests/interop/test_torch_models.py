@@ -32,6 +32,7 @@ class Peer:
         options: of the counterpart.
         timm: whether it is timm's rather than torchvision's.
         rename: names that differ.
+        names: as for `to_torch`.
         size: height and width of an input.
     """
 
@@ -40,6 +41,7 @@ class Peer:
     options: Mapping[str, Any] = field(default_factory=dict)
     timm: bool = False
     rename: Mapping[str, str] | None = None
+    names: str | None = None
     size: int = 224
 
     def __str__(self) -> str:
@@ -82,6 +84,13 @@ CHECKED = [
     Peer("efficientnet_b0", models.efficientnet_b0),
     Peer("densenet121", models.densenet121),
     Peer("convnext_tiny", models.convnext_tiny),
+    Peer("vit_b_16", models.vit_b_16),
+    Peer("vit_b_32", partial(models.vit_b_32, scan=True)),
+    Peer("vit_l_16", partial(models.vit_l_16, scan=True)),
+    Peer("deit_tiny_patch16_224", models.deit_tiny, timm=True),
+    Peer("vit_base_patch16_224", partial(models.vit_b_16, scan=True), timm=True, names="timm"),
+    Peer("vit_base_patch32_224", partial(models.vit_b_32, scan=True), timm=True, names="timm"),
+    Peer("vit_large_patch16_224", partial(models.vit_l_16, scan=True), timm=True, names="timm"),
     Peer("vgg11", models.vgg11, timm=True, rename=TIMM_VGG),
     Peer("resnetv2_18", partial(models.resnet18_v2, scan=True), timm=True, rename=TIMM_RESNETV2),
     Peer("resnetv2_50", partial(models.resnet50_v2, scan=True), timm=True, rename=TIMM_RESNETV2),
@@ -91,6 +100,7 @@ CHECKED = [
 @pytest.mark.parametrize("peer", CHECKED, ids=str)
 @pytest.mark.slow_cases(
     "timm_vgg11",
+    *("vit_b_16", "vit_l_16", "timm_vit_large_patch16_224", "timm_vit_base_patch16_224"),
     *("vgg11_bn", "inception_v3", "googlenet", "resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d"),
     *("mobilenet_v2", "efficientnet_b0", "densenet121"),
     *("wide_resnet50_2", "wide_resnet101_2", "alexnet", "resnet18", "resnet50", "timm_resnetv2_50"),
@@ -103,7 +113,7 @@ def test_every_tensor_is_used_once_and_given_back(peer: Peer):
     assert jax.tree.map(jnp.shape, (params, state)) == jax.tree.map(
         jnp.shape, jax.eval_shape(net.init, jax.random.key(0), x)
     )
-    back = to_torch(net, params, state, x, rename=peer.rename)
+    back = to_torch(net, params, state, x, names=peer.names, rename=peer.rename)
     flat = {name: shape for name, shape in shapes.items() if back[name].shape != shape}
     assert set(back) == set(shapes)
     for name, shape in flat.items():  # timm has matrices as convolutions
@@ -162,6 +172,66 @@ def test_logits_are_torchvisions_and_scanned_stages_unroll():
     back = to_torch(net, params, state, x)
     equal(back, {name: tensors[name] for name in back})
     equal(jn.to_unstacked(net, params), from_torch(models.resnet18(10), tensors, x)[0])
+
+
+@pytest.mark.parametrize(
+    ("peer", "net"),
+    [
+        (
+            Peer("deit_tiny_patch16_224", models.deit_tiny, {"img_size": 32, "num_classes": 7}, timm=True),
+            models.deit_tiny(7, image_size=32, scan=True),
+        ),
+        (
+            Peer("vit_b_32", models.vit_b_32, {"image_size": 64, "num_classes": 7}),
+            models.vit_b_32(7, image_size=64),
+        ),
+    ],
+    ids=["timm_deit_tiny", "vit_b_32"],
+)
+@pytest.mark.slow_cases("vit_b_32")
+def test_logits_of_vision_transformers(peer: Peer, net: jn.Net):
+    size = peer.options.get("img_size", 64)
+    x = floats(2, size, size, 3)
+    shapes = {name: value.shape for name, value in to_torch(net, *weights.draw(net, x), x).items()}
+    tensors = {name: tensor(name, shape) * (0.1 if len(shape) > 1 else 1) for name, shape in shapes.items()}
+    tensors = {name: value.astype(np.float32) for name, value in tensors.items()}
+
+    def ask() -> dict[str, np.ndarray]:
+        import torch
+
+        model = peer.make().eval()
+        model.load_state_dict({name: torch.tensor(value) for name, value in tensors.items()})
+        with torch.no_grad():
+            return {"logits": model(torch.tensor(x).movedim(-1, 1).contiguous()).numpy()}
+
+    want = witness(f"interop/{peer}_logits", ask, installed=PEERS)["logits"]
+    params, state = from_torch(net, tensors, x)
+    logits = once(net.apply, params, state, x)[0]
+    np.testing.assert_allclose(logits, want, rtol=0, atol=1e-5 * np.ptp(want))
+    equal(to_torch(net, params, state, x), tensors)
+
+
+def test_older_names_of_torchvision_are_read():
+    net, x = models.vit_b_32(2, image_size=32, scan=True), jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    specs = jax.eval_shape(net.init, jax.random.key(0), x)
+    params, state = jax.tree.map(lambda leaf: np.broadcast_to(np.zeros((), np.int8), leaf.shape), specs)
+    tensors = to_torch(net, params, state, x)
+    older = {name.replace("mlp.0", "mlp.linear_1").replace("mlp.3", "mlp.linear_2"): t for name, t in tensors.items()}
+    assert len(older.keys() - tensors.keys()) == 48
+    equal(from_torch(net, older, x, dtype=jnp.int8), from_torch(net, tensors, x, dtype=jnp.int8))
+
+
+@pytest.mark.parametrize("names", ["torchvision", "timm"])
+def test_a_vision_transformer_has_its_names_inside_another_network_too(names: str):
+    net, x = models.deit_tiny(3, image_size=32, scan=True), jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    params, state = weights.draw(net, x)
+    tensors = to_torch(net, params, state, x, names=names)
+    token = "cls_token" if names == "timm" else "class_token"
+    assert tensors[token].shape == (1, 1, 192)
+    inside = jn.serial(backbone=jn.cast(net), relu=jax.nn.relu)
+    own = to_torch(inside, {"backbone": params}, state, x, names=names)
+    equal({name.removeprefix("backbone."): value for name, value in own.items()}, tensors)
+    equal(from_torch(inside, own, x)[0]["backbone"], from_torch(net, tensors, x)[0])
 
 
 def test_models_of_sequences_have_pytorchs_names():
