@@ -12,6 +12,7 @@ from jaxnets.data.datasets.sequences import adding, copy_memory
 from jaxnets.data.datasets.text import decode_text, encode_text, text
 from jaxnets.data.datasets.toys import blobs, checkerboard, circles, moons, spirals, xor
 from jaxnets.data.loader import Stream, stream
+from jaxnets.data.packing import pack, unpack
 from jaxnets.data.scaling import Scaling, rescale, standardize
 from jaxnets.data.splits import (
     fold,
@@ -62,6 +63,7 @@ __all__ = [
     "mnist5k",
     "moons",
     "noise",
+    "pack",
     "random_crop",
     "read_idx",
     "read_ts",
@@ -77,6 +79,7 @@ __all__ = [
     "stream",
     "sunspots",
     "text",
+    "unpack",
     "walk_forward",
     "windows",
     "wine",

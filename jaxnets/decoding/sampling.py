@@ -11,6 +11,7 @@ from jaxnets.core.dtypes import param_dtype
 from jaxnets.core.errors import NetError, check_count, check_positive, concrete, labeled_as
 from jaxnets.core.net import Key, Net, Params, State, check_key
 from jaxnets.core.padded import Padded, check_padded
+from jaxnets.layers.inputs import refuse_packed
 
 
 def sample(
@@ -68,6 +69,7 @@ def sample(
         # At temperature 0 nothing depends on the key.
         key = jax.random.key(0) if key is None else key
         check_key(key)
+        refuse_packed(prompts, "each row is continued as one text")
         last = _last_places(prompts)
         outputs, _ = net.apply(params, state, (prompts, carry))
         if not isinstance(outputs, tuple) or len(outputs) != 2:

@@ -1,15 +1,18 @@
 """Positions of steps, added to sequences that are processed without regard to order."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxnets.core.checks import check_params
+from jaxnets.core.checks import check_params, refuse
 from jaxnets.core.dtypes import param_dtype
 from jaxnets.core.errors import NetError, check_count, check_positive
 from jaxnets.core.layer import labeled, layer
-from jaxnets.core.net import Net, Params
+from jaxnets.core.net import Key, Net, Params, State, spec
+from jaxnets.core.packed import Packed
+from jaxnets.core.padded import Padded
 from jaxnets.layers.inputs import sequence_width
 
 Initializer = jax.nn.initializers.Initializer
@@ -25,11 +28,12 @@ def learned_positions(length: int, *, embedding_init: Initializer = jax.nn.initi
 
     Returns:
         A network from `(batch, time, features)` with time ≤ length to the same shape and dtype, with the parameter
-        `embedding` `(length, features)`. `Padded` sequences pass through.
+        `embedding` `(length, features)`. `Padded` sequences pass through. In `Packed` rows, which may be longer,
+        positions restart at each document.
 
     Raises:
         NetError: for `length` < 1, a longer sequence, integer input, input of another rank, or parameters made for
-            another number of features.
+            another number of features. In a `Packed` row that is traced, a longer document gives NaN.
 
     Gehring, Auli, Grangier, Yarats and Dauphin, "Convolutional Sequence to Sequence Learning" (2017), section 3.1.
 
@@ -41,24 +45,27 @@ def learned_positions(length: int, *, embedding_init: Initializer = jax.nn.initi
     """
     check_count("length", length)
 
-    def shapes(x: Any) -> dict[str, tuple[int, ...]]:
-        width = sequence_width(x)
+    hint = "shorten the sequences, or use a larger length"
+
+    def check_length(x: Any) -> None:
+        sequence_width(x)
         if x.shape[1] > length:
-            raise NetError(
-                f"expects at most {length} steps, got {x.shape[1]} in {x.shape}; shorten the sequences, or use a "
-                f"larger length"
-            )
-        return {"embedding": (length, width)}
+            raise NetError(f"expects at most {length} steps, got {x.shape[1]} in {x.shape}; {hint}")
 
     def init(key: jax.Array, x: Any) -> Params:
-        return {name: embedding_init(key, shape, param_dtype(x)) for name, shape in shapes(x).items()}
+        return {"embedding": embedding_init(key, (length, sequence_width(x)), param_dtype(x))}
 
-    def apply(params: Params, x: Any) -> jax.Array:
-        check_params(params, shapes(x), x)
-        # (1, time, features)
-        return x + params["embedding"][None, : x.shape[1]]
+    def add(params: Params, x: Any, steps: jax.Array | None) -> jax.Array:
+        check_params(params, {"embedding": (length, sequence_width(x))}, x)
+        if steps is None:
+            check_length(x)
+            # (1, time, features)
+            return x + params["embedding"][None, : x.shape[1]]
+        refuse(steps, lambda t: t >= length, f"expects documents of at most {length} steps, got position {{}}; {hint}")
+        # (batch, time, features)
+        return x + jnp.asarray(params["embedding"]).at[steps].get(mode="fill", fill_value=jnp.nan)
 
-    return layer(init, apply)
+    return _by_position(init, add, check_length)
 
 
 @labeled
@@ -73,7 +80,7 @@ def sinusoidal_positions(*, period: float | jax.Array = 10000.0) -> Net:
 
     Returns:
         A network without parameters from `(batch, time, features)`, for an even number of features, to the same shape
-        and dtype. `Padded` sequences pass through.
+        and dtype. `Padded` sequences pass through. In `Packed` rows positions restart at each document.
 
     Raises:
         NetError: for `period` ≤ 0, an odd number of features, integer input, or input of another rank.
@@ -87,17 +94,44 @@ def sinusoidal_positions(*, period: float | jax.Array = 10000.0) -> Net:
     """
     check_positive("period", period)
 
-    def apply(_: Params, x: Any) -> jax.Array:
+    def add(_: Params, x: Any, places: jax.Array | None) -> jax.Array:
         width = sequence_width(x)
         if width % 2:
             hint = "sines and cosines come in pairs; make it even with jn.dense"
             raise NetError(f"expects an even number of features, got {width} in {x.shape}; {hint}")
         dtype = param_dtype(x)
-        pairs, steps = jnp.arange(width // 2, dtype=dtype), jnp.arange(x.shape[1], dtype=dtype)
-        # (time, features / 2)
-        angles = steps[:, None] * (jnp.asarray(period, dtype) ** (-2 / width * pairs))[None]
-        # (1, time, features): sine and cosine alternate.
-        waves = jnp.stack([jnp.sin(angles), jnp.cos(angles)], -1).reshape(1, x.shape[1], width)
+        pairs, steps = jnp.arange(width // 2, dtype=dtype), jnp.arange(x.shape[1], dtype=dtype)[None]
+        steps = steps if places is None else places.astype(dtype)
+        # (batch or 1, time, features / 2)
+        angles = steps[..., None] * (jnp.asarray(period, dtype) ** (-2 / width * pairs))[None, None]
+        # (batch or 1, time, features): sine and cosine alternate.
+        waves = jnp.stack([jnp.sin(angles), jnp.cos(angles)], -1).reshape(*steps.shape, width)
         return (x.astype(dtype) + waves).astype(x.dtype)
 
-    return layer(None, apply)
+    return _by_position(None, add)
+
+
+def _by_position(
+    init: Callable[[Key, Any], Params] | None,
+    add: Callable[[Params, Any, jax.Array | None], jax.Array],
+    check: Callable[[Any], Any] = lambda x: None,
+) -> Net:
+    """Return the layer of `add(params, x, positions)`, whose positions are `None` for those of whole sequences.
+
+    `check` checks the shape that `init` gets, unless it is that of `Packed` rows.
+    """
+    plain = layer(init, lambda params, x: add(params, x, None))
+
+    def init_fn(key: Key, x: Any) -> tuple[Params, State]:
+        if not isinstance(x, Packed):
+            check(spec(x.values if isinstance(x, Padded) else x))
+        return plain.init(key, x)
+
+    def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
+        if not isinstance(x, Packed):
+            return plain.apply(params, state, x)
+        within = layer(init, lambda params, values: add(params, values, x.positions))
+        y, _ = within.apply(params, state, Padded(x.values, x.lengths))
+        return x.with_values(y.values), state
+
+    return Net(init_fn, apply)
