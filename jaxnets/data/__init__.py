@@ -12,6 +12,7 @@ from jaxnets.data.datasets.sequences import adding, copy_memory
 from jaxnets.data.datasets.text import decode_text, encode_text, text
 from jaxnets.data.datasets.toys import blobs, checkerboard, circles, moons, spirals, xor
 from jaxnets.data.loader import Stream, stream
+from jaxnets.data.objectives import mask_tokens, next_tokens
 from jaxnets.data.packing import pack, unpack
 from jaxnets.data.scaling import Scaling, rescale, standardize
 from jaxnets.data.splits import (
@@ -57,11 +58,13 @@ __all__ = [
     "imagenet",
     "iris",
     "japanese_vowels",
+    "mask_tokens",
     "mixup",
     "mnist",
     "mnist1d",
     "mnist5k",
     "moons",
+    "next_tokens",
     "noise",
     "pack",
     "random_crop",
