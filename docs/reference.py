@@ -136,7 +136,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "data.image_folder data.imagenet data.ImageFolder",
             "Tables and series": "data.iris data.wine data.diabetes data.sunspots data.japanese_vowels data.read_ts",
             "Text": "data.text data.encode_text data.decode_text data.pack data.unpack "
-            "data.next_tokens data.mask_tokens",
+            "data.next_tokens data.mask_tokens data.tokenizer data.characters data.Tokenizer",
             "Synthetic": "data.moons data.circles data.spirals data.blobs data.xor data.checkerboard data.mnist1d "
             "data.adding data.copy_memory",
         },

@@ -2,6 +2,7 @@
 
 from jaxnets.data.augment.mixing import cutmix, mixup
 from jaxnets.data.augment.transforms import compose, cutout, flip, noise, random_crop, rotate, shift
+from jaxnets.data.characters import characters
 from jaxnets.data.class_balance import balanced, balanced_order, class_weights, example_weights
 from jaxnets.data.datasets.cifar import cifar10, cifar100
 from jaxnets.data.datasets.image_folder import ImageFolder, image_folder, imagenet
@@ -26,15 +27,18 @@ from jaxnets.data.splits import (
     walk_forward,
     windows,
 )
+from jaxnets.data.tokenizer import Tokenizer, tokenizer
 
 __all__ = [
     "ImageFolder",
     "Scaling",
     "Stream",
+    "Tokenizer",
     "adding",
     "balanced",
     "balanced_order",
     "blobs",
+    "characters",
     "checkerboard",
     "cifar10",
     "cifar100",
@@ -82,6 +86,7 @@ __all__ = [
     "stream",
     "sunspots",
     "text",
+    "tokenizer",
     "unpack",
     "walk_forward",
     "windows",
