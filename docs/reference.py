@@ -27,7 +27,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
         "The record, the combinators and the front door, in `jaxnets` itself: `import jaxnets as jn`.",
         {
             "Train and use": "fit evaluate predict objective save load summary",
-            "The record": "Net layer as_net Padded NetError",
+            "The record": "Net layer as_net Padded Packed NetError",
             "Write your own layer": "labeled weights_of example_weights",
             "Compose": "serial residual branches concatenate graph auxiliary_heads",
             "Attention": "attention encoder_block decoder_block ops.attention ops.rotate ops.distance_slopes",
@@ -101,7 +101,8 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
         {
             "Programs": "train.program train.Program train.Recipe train.run train.Options train.LossScale train.Scale "
             "train.TrainState train.NonFiniteError",
-            "Steps by hand": "train.make_train_step train.start train.Batch train.StepInfo",
+            "Steps by hand": "train.make_train_step train.start train.Batch train.StepInfo "
+            "train.inverse_square_root_schedule",
             "Callbacks": "train.Callback train.progress train.early_stopping train.EarlyStopping train.Stopping "
             "train.jsonl train.csv train.tensorboard train.wandb",
             "Checkpoints and fine-tuning": "train.checkpoint train.load_checkpoint train.transfer train.Transferred "
@@ -135,7 +136,8 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "Images": "data.digits data.mnist5k data.mnist data.fashion_mnist data.read_idx data.cifar10 data.cifar100 "
             "data.image_folder data.imagenet data.ImageFolder",
             "Tables and series": "data.iris data.wine data.diabetes data.sunspots data.japanese_vowels data.read_ts",
-            "Text": "data.text data.encode_text data.decode_text",
+            "Text": "data.text data.encode_text data.decode_text data.pack data.unpack "
+            "data.next_tokens data.mask_tokens data.tokenizer data.characters data.Tokenizer",
             "Synthetic": "data.moons data.circles data.spirals data.blobs data.xor data.checkerboard data.mnist1d "
             "data.adding data.copy_memory",
         },

@@ -10,6 +10,7 @@ from jaxnets.core.errors import NetError
 from jaxnets.core.example_weights import example_weights, weights_of
 from jaxnets.core.layer import as_net, labeled, layer
 from jaxnets.core.net import Net
+from jaxnets.core.packed import Packed
 from jaxnets.core.padded import Padded
 from jaxnets.layers import *  # noqa: F403  # so is its
 
@@ -31,6 +32,7 @@ _LATER = {
 __all__ = [
     "Net",
     "NetError",
+    "Packed",
     "Padded",
     "activations",
     "as_net",

@@ -11,9 +11,10 @@ from jaxnets.core.cache import Cache, Memory, check_fits, extended, real_steps, 
 from jaxnets.core.errors import NetError, check_count, check_positive
 from jaxnets.core.layer import as_net, labeled
 from jaxnets.core.net import Key, Net, Params, State
+from jaxnets.core.packed import both_packed
 from jaxnets.core.padded import Padded
 from jaxnets.layers.dense import dense
-from jaxnets.layers.inputs import like_input, values_of
+from jaxnets.layers.inputs import like_input, refuse_packed, values_of
 from jaxnets.ops.attention import attention as attend
 from jaxnets.ops.positions import distance_slopes, rotate
 
@@ -63,11 +64,15 @@ def attention(
     Returns:
         A network from `(batch, time, in)` to `(batch, time, features)`, with the children `query`, `key`, `value` and
         `out`, each a `dense`. Columns h · width to (h + 1) · width of the first three belong to head h. Steps of
-        padding in `Padded` sequences are not read; a position that may read nothing gets the bias of `out`.
+        padding in `Padded` sequences are not read; a position that may read nothing gets the bias of `out`. In `Packed`
+        rows a position reads only its own document, and positions restart at each; with `cross` it reads the document
+        of the same number.
 
     Raises:
         NetError: for heads that do not divide `features` (without `width`), `kv_heads` that do not divide `heads`,
-            "rotary" with an odd width, an input without a time axis, or one that is not a pair with `cross`.
+            "rotary" with an odd width, an input without a time axis, or one that is not a pair with `cross`; for a
+            pair of which only one is `Packed`, or `Packed` ones where distances count (`causal`, `window` or
+            "distance").
 
     Vaswani et al., "Attention Is All You Need" (2017), section 3.2.2.
 
@@ -97,7 +102,9 @@ def attention(
     check_positive("period", period)
 
     project = partial(dense, use_bias=use_bias, kernel_init=kernel_init, bias_init=bias_init)
-    mix = _mix(heads, kv_heads, positions, period, cross, causal=causal, window=window)
+    # Where each document of a row begins differs between the two sequences of a pair.
+    relative = cross and (causal or window is not None or positions == "distance")
+    mix = _mix(heads, kv_heads, positions, period, cross, relative, causal=causal, window=window)
     children = {
         "query": project(heads * width),
         "key": project(kv_heads * width),
@@ -129,7 +136,9 @@ def _pair(x: Any) -> Any:
     return x
 
 
-def _mix(heads: int, kv_heads: int, positions: str | None, period: Any, cross: bool, **rules: Any) -> Net:
+def _mix(
+    heads: int, kv_heads: int, positions: str | None, period: Any, cross: bool, relative: bool, **rules: Any
+) -> Net:
     """Return the network from the projections (q, k, v), `(batch, time, heads · width)`, to mixed values."""
     # A causal layer can keep the keys and values that it has read; those of another sequence, it keeps whole.
     plain = positions is None and not any(rules.values())
@@ -142,6 +151,9 @@ def _mix(heads: int, kv_heads: int, positions: str | None, period: Any, cross: b
         for name, each in zip(("x", "memory"), x[:2]):
             if len(values_of(each).shape) != 3:
                 raise NetError(f"expects {name} (batch, time, features), got projections {values_of(each).shape}")
+        packed = both_packed(*x[:2])
+        if packed and relative:
+            raise NetError("takes no pair of Packed with causal, window or distances, which count along whole rows")
         # Zeros for padding: a NaN there would reach gradients as 0 · NaN.
         q, k, v = (
             jnp.reshape(values, (*values.shape[:2], count, values.shape[2] // count))
@@ -151,16 +163,21 @@ def _mix(heads: int, kv_heads: int, positions: str | None, period: Any, cross: b
         lengths = x[1].lengths if isinstance(x[1], Padded) else None
         cache = state.get(caches)
         if cache is not None:
+            refuse_packed(x[0], "a carry continues one text in each row")
             check_fits(cache, k)
         offset = cache.place if isinstance(cache, Cache) and not cross and cache.key is not None else 0
         if positions == "rotary":
-            q, k = (rotate(each, steps_from(offset, each.shape[1]), period=period) for each in (q, k))
+            steps = (
+                (each.positions for each in x[:2]) if packed else (steps_from(offset, each.shape[1]) for each in (q, k))
+            )
+            q, k = (rotate(each, place, period=period) for each, place in zip((q, k), steps))
         if cache is not None:
             cache, lengths = _read(cache, k, v, lengths, cross)
             k, v = cache.key.astype(q.dtype), cache.value.astype(q.dtype)
             state = {**state, caches: cache}
         slopes = distance_slopes(heads) if positions == "distance" else None
-        y = attend(q, k, v, slopes=slopes, lengths=lengths, offset=offset, **rules)
+        segments = (x[0].segments, x[1].segments) if packed else None
+        y = attend(q, k, v, slopes=slopes, lengths=lengths, segments=segments, offset=offset, **rules)
         if cache is not None and not cross:
             # Steps that have found no room in a traced carry make a wrong number otherwise.
             y = jnp.where((cache.place <= k.shape[1])[:, None, None, None], y, jnp.nan)

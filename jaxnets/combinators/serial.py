@@ -161,7 +161,7 @@ def add(y: Any, r: Any) -> Any:
     """Return the sum of two outputs of equal structure, whose `Padded` sequences have the same lengths."""
 
     def sum_of(a: Any, b: Any) -> Any:
-        return Padded(a.values + b.values, a.lengths) if isinstance(a, Padded) else jnp.add(a, b)
+        return a.with_values(a.values + b.values) if isinstance(a, Padded) else jnp.add(a, b)
 
     return jax.tree.map(sum_of, y, r, is_leaf=lambda each: isinstance(each, Padded))
 

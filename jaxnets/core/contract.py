@@ -11,6 +11,8 @@ import numpy as np
 
 from jaxnets.core.cache import parted
 from jaxnets.core.errors import NetError, is_traced, labeled_as, shown
+from jaxnets.core.packed import Packed
+from jaxnets.core.padded import Padded
 from jaxnets.core.paths import paths
 
 CALLS = {
@@ -51,6 +53,8 @@ def checked(function: Callable, name: str, label: str) -> Callable:
                 _check_initialized(made)
             else:
                 _check_applied(made, args[1] if well_formed else options.get("state"))
+                if well_formed and isinstance(args[-1], Packed):
+                    _check_documents(args[-1], made[0])
         return made
 
     # The functions of a network may be passed to another, which must not wrap them again.
@@ -85,6 +89,12 @@ def _check_applied(made: Any, state: Any) -> None:
         got = ", ".join(changed) or f"{shown(made[1])} for {shown(state)}"
         hint = "keep its names and shapes, and cast, value.astype(dtype)"
         raise NetError(f"expects apply to return a state like the one it got, got {got}; {hint}")
+
+
+def _check_documents(x: Packed, y: Any) -> None:
+    """Check that outputs with the lengths of packed rows are packed, too."""
+    if isinstance(y, Padded) and not isinstance(y, Packed) and y.lengths is x.lengths:
+        raise NetError("expects apply to return Packed for Packed, got Padded; return x.with_values(values)")
 
 
 def _misfit(function: Callable, *args: Any, **options: Any) -> TypeError | None:

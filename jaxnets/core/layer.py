@@ -16,6 +16,7 @@ from jaxnets.core.errors import NetError, is_traced, labeled_as, shown
 from jaxnets.core.foreign import refuse_network
 from jaxnets.core.keywords import check_initializers, explained
 from jaxnets.core.net import Key, Net, Params, State, described, spec
+from jaxnets.core.packed import Packed
 from jaxnets.core.padded import Padded, check_padded, step_check
 from jaxnets.core.paths import paths
 from jaxnets.core.value import made_by, recorded
@@ -78,7 +79,7 @@ def _leaf(
             if not isinstance(x, Padded):
                 return _call(apply, params, x), state
             check_padded(x)
-            check_steps(params, x.values)
+            check_steps(params, x.values, apart=isinstance(x, Packed))
             # Padding becomes 0: a NaN there would reach gradients as 0 · NaN.
             values = _call(apply, params, x.zeroed())
             if jnp.shape(values)[:2] != jnp.shape(x.values)[:2]:
@@ -86,7 +87,7 @@ def _leaf(
                     f"turns Padded values {jnp.shape(x.values)} into {jnp.shape(values)}: it must keep batch and "
                     f"time; take the last step with jn.recurrent(..., return_sequences=False)"
                 )
-            return Padded(values, x.lengths), state
+            return x.with_values(values), state
 
     return Net(init_fn, apply_fn, name)
 

@@ -1,8 +1,8 @@
 """Sequences of unequal length, padded to one rectangular array."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -44,9 +44,9 @@ class Padded:
     lengths: Any
 
     def __post_init__(self) -> None:
-        for name in ("values", "lengths"):
-            if isinstance(given := getattr(self, name), list):
-                object.__setattr__(self, name, _array(name, given))
+        for each in fields(self):
+            if isinstance(given := getattr(self, each.name), list):
+                object.__setattr__(self, each.name, _array(each.name, given))
         values, lengths = self.values, self.lengths
         if not (hasattr(values, "shape") and hasattr(values, "dtype")):
             # Not arrays: axes for `vmap`, for instance.
@@ -99,23 +99,33 @@ class Padded:
         for row, each in zip(values, arrays):
             if each.size:
                 row[: len(each)] = each
-        return cls(values, lengths)
+        return Padded(values, lengths)
 
     def tree_flatten_with_keys(self) -> tuple[tuple[tuple[Any, Any], ...], None]:
         """Return the arrays with their names."""
-        return ((GetAttrKey("values"), self.values), (GetAttrKey("lengths"), self.lengths)), None
+        return tuple((GetAttrKey(each.name), getattr(self, each.name)) for each in fields(self)), None
 
-    def tree_flatten(self) -> tuple[tuple[Any, Any], None]:
+    def tree_flatten(self) -> tuple[tuple[Any, ...], None]:
         """Return the arrays."""
-        return (self.values, self.lengths), None
+        return tuple(getattr(self, each.name) for each in fields(self)), None
 
     @classmethod
-    def tree_unflatten(cls, _: None, leaves: tuple[Any, Any]) -> "Padded":
+    def tree_unflatten(cls, _: None, leaves: tuple[Any, ...]) -> Self:
         """Return a `Padded` of other leaves, unchecked: transformations put in more than arrays."""
         new = object.__new__(cls)
-        for name, leaf in zip(("values", "lengths"), leaves):
-            object.__setattr__(new, name, leaf)
+        for each, leaf in zip(fields(cls), leaves, strict=True):
+            object.__setattr__(new, each.name, leaf)
         return new
+
+    def with_values(self, values: Any) -> Self:
+        """Return the same sequences with other values, `(batch, time, ...)`; a `Packed` keeps its documents.
+
+        >>> import jax.numpy as jnp
+        >>> sequences = Padded(jnp.array([[1, 2, 0], [3, 4, 5]]), jnp.array([2, 3]))
+        >>> sequences.with_values(sequences.values + 1).lengths.tolist()
+        [2, 3]
+        """
+        return replace(self, values=values)
 
     @property
     def mask(self) -> jax.Array:
@@ -163,15 +173,16 @@ def step_check(function: Callable[..., Any], written: Any) -> Callable[..., None
     """Return a check that `function(params, *sequences)` mixes no padding into a real output.
 
     The sequences are the values of `Padded`. The check traces the function once for each set of shapes, and passes if
-    the trace does not show whether it does. `written` is the function inside, of the user or of this library; those of
-    this library pass.
+    the trace does not show whether it does. With `apart`, for the values of `Packed`, the function may not mix any
+    steps, and the trace must show that it does not. `written` is the function inside, of the user or of this library;
+    those of this library pass.
     """
     own = (getattr(written, "__module__", None) or "").startswith("jaxnets.")
     passed: set[Any] = set()
 
-    def check(params: Any, *sequences: Any) -> None:
+    def check(params: Any, *sequences: Any, apart: bool = False) -> None:
         leaves, structure = jax.tree.flatten((params, sequences))
-        shapes = structure, *((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+        shapes = apart, structure, *((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
         if own or shapes in passed:
             return
         # Imported here: it is slow, and few networks need it.
@@ -180,7 +191,14 @@ def step_check(function: Callable[..., Any], written: Any) -> Callable[..., None
         # Three stand for a size that is symbolic, in a program exported for any batch.
         sizes = (tuple(n if isinstance(n, int) else 3 for n in jnp.shape(x)) for x in sequences)
         specs = (jax.ShapeDtypeStruct(each, jnp.result_type(x)) for each, x in zip(sizes, sequences, strict=True))
-        if (what := mixed(lambda *sequences: function(params, *sequences), *specs)) is not None:
+        what = mixed(lambda *sequences: function(params, *sequences), *specs, apart=apart)
+        if what is not None and apart:
+            raise NetError(
+                f"expects a function of single steps for Packed values {jnp.shape(sequences[0])}, got one that mixes "
+                f"{what}: documents would read each other; write jn.Net(init, apply), whose apply gets the Packed "
+                f"itself, and keep its segments apart"
+            )
+        if what is not None:
             raise NetError(
                 f"expects a function of each step and those before it for Padded values {jnp.shape(sequences[0])}, got "
                 f"one that mixes {what}: padding would change its outputs; write jn.Net(init, apply), whose apply gets "

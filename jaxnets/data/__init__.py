@@ -2,6 +2,7 @@
 
 from jaxnets.data.augment.mixing import cutmix, mixup
 from jaxnets.data.augment.transforms import compose, cutout, flip, noise, random_crop, rotate, shift
+from jaxnets.data.characters import characters
 from jaxnets.data.class_balance import balanced, balanced_order, class_weights, example_weights
 from jaxnets.data.datasets.cifar import cifar10, cifar100
 from jaxnets.data.datasets.image_folder import ImageFolder, image_folder, imagenet
@@ -12,6 +13,8 @@ from jaxnets.data.datasets.sequences import adding, copy_memory
 from jaxnets.data.datasets.text import decode_text, encode_text, text
 from jaxnets.data.datasets.toys import blobs, checkerboard, circles, moons, spirals, xor
 from jaxnets.data.loader import Stream, stream
+from jaxnets.data.objectives import mask_tokens, next_tokens
+from jaxnets.data.packing import pack, unpack
 from jaxnets.data.scaling import Scaling, rescale, standardize
 from jaxnets.data.splits import (
     fold,
@@ -24,15 +27,18 @@ from jaxnets.data.splits import (
     walk_forward,
     windows,
 )
+from jaxnets.data.tokenizer import Tokenizer, tokenizer
 
 __all__ = [
     "ImageFolder",
     "Scaling",
     "Stream",
+    "Tokenizer",
     "adding",
     "balanced",
     "balanced_order",
     "blobs",
+    "characters",
     "checkerboard",
     "cifar10",
     "cifar100",
@@ -56,12 +62,15 @@ __all__ = [
     "imagenet",
     "iris",
     "japanese_vowels",
+    "mask_tokens",
     "mixup",
     "mnist",
     "mnist1d",
     "mnist5k",
     "moons",
+    "next_tokens",
     "noise",
+    "pack",
     "random_crop",
     "read_idx",
     "read_ts",
@@ -77,6 +86,8 @@ __all__ = [
     "stream",
     "sunspots",
     "text",
+    "tokenizer",
+    "unpack",
     "walk_forward",
     "windows",
     "wine",

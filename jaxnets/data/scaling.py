@@ -37,7 +37,7 @@ class Scaling:
     def _map(self, change: Callable[..., Any], x: Any) -> Any:
         def one(x: Any, offset: Any, scale: Any) -> Any:
             if isinstance(x, Padded):
-                return Padded(one(x.values, offset, scale), x.lengths)
+                return x.with_values(one(x.values, offset, scale))
             host = all(isinstance(each, np.ndarray | np.generic) for each in (x, offset, scale))
             x = x if host else jnp.asarray(x)
             # Compare from the last axis: x may have leading batch axes.

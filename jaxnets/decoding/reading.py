@@ -11,6 +11,7 @@ from jaxnets.core.compiled import computed
 from jaxnets.core.errors import NetError, known, labeled_as
 from jaxnets.core.net import Net, Params, State
 from jaxnets.core.padded import Padded, check_padded
+from jaxnets.layers.inputs import refuse_packed
 
 
 def prefill(
@@ -44,6 +45,7 @@ def prefill(
     (2, 11)
     """
     with labeled_as("prefill"):
+        refuse_packed(prompts, "each row is continued as one text")
         last = _last_places(prompts)
         if carry is None:
             check_room(net, params, state, prompts, steps)

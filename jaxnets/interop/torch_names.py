@@ -133,7 +133,7 @@ def to_tensors(layer: Layer, arrays: Arrays, orders: Orders = SAME) -> Arrays:
     if layer.cell is not None:
         return _cell_to_tensors(layer, layer.cell, arrays)
     if layer.net is not None and {"weight_norm", "spectral_norm"} & {*unwrapped(layer.net)[0]}:
-        raise _no_counterpart(layer.path, layer.net.label)
+        raise no_counterpart(layer.path, layer.net.label)
     if layer.kind == "layer_scale":
         # In torchvision it is a parameter of the block, with channels first.
         return {"": np.reshape(arrays["scale"], (-1, 1, 1))} if arrays else {}

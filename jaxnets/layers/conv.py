@@ -19,6 +19,7 @@ from jaxnets.layers.windows import (
     check_ints,
     check_spatial,
     common_rank,
+    keep_documents_apart,
     spread,
 )
 from jaxnets.ops.conv import forward, transpose
@@ -235,7 +236,7 @@ def conv_transpose(
         (_, stride, cut, dilation), more = grid_of(x)
         return transpose.conv_transpose(x, kernel, stride, cut, more, dilation, groups)
 
-    return affine(shapes, product, draw, bias_init)
+    return keep_documents_apart(affine(shapes, product, draw, bias_init))
 
 
 def _convolution(
@@ -258,4 +259,4 @@ def _convolution(
         # (batch, *out, features)
         return forward.conv(x, kernel, stride, padding, dilation, features_and_groups(x.shape[-1])[1])
 
-    return affine(shapes, product, kernel_init, bias_init)
+    return keep_documents_apart(affine(shapes, product, kernel_init, bias_init))

@@ -268,6 +268,6 @@ def train_only(
             return x, state
         check_train_key(key)
         y = change(key, values)  # type: ignore[arg-type]  # the key has been checked
-        return Padded(y, x.lengths) if isinstance(x, Padded) else y, state
+        return x.with_values(y) if isinstance(x, Padded) else y, state
 
     return Net(init, apply)

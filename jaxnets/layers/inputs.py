@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from jaxnets.core.checks import check_floating
 from jaxnets.core.errors import NetError
+from jaxnets.core.packed import Packed
 from jaxnets.core.padded import Padded, check_padded
 
 
@@ -38,6 +39,12 @@ def sequence_width(x: Any) -> int:
     return shape[2]
 
 
+def refuse_packed(x: Any, why: str) -> None:
+    """Raise an error for `Packed` documents, in a layer that would mix them."""
+    if isinstance(x, Packed):
+        raise NetError(f"takes no Packed documents: {why}; pad them, jn.Padded.from_sequences(jn.data.unpack(x))")
+
+
 def check_divides(what: str, n: int, groups: int) -> None:
     """Check that a number of channels or features is divisible by the number of groups."""
     if n % groups:
@@ -56,4 +63,4 @@ def like_input(y: jax.Array, x: Any) -> Any:
     """Return an output in the dtype of the input `x`; for `Padded` input, as `Padded` with zeros for padding."""
     if not isinstance(x, Padded):
         return y.astype(x.dtype)
-    return Padded(Padded(y.astype(x.values.dtype), x.lengths).zeroed(), x.lengths)
+    return x.with_values(x.with_values(y.astype(x.values.dtype)).zeroed())

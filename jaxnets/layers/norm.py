@@ -14,7 +14,7 @@ from jaxnets.core.errors import NetError, check_count, check_positive, concrete
 from jaxnets.core.layer import labeled, layer
 from jaxnets.core.net import Key, Net, Params, State
 from jaxnets.core.padded import Padded
-from jaxnets.layers.inputs import channels_of, check_divides, like_input, values_of, zero_padding
+from jaxnets.layers.inputs import channels_of, check_divides, like_input, refuse_packed, values_of, zero_padding
 from jaxnets.ops.norm import normalize, normalize_rms
 
 Initializer = jax.nn.initializers.Initializer
@@ -164,6 +164,7 @@ def group_norm(
     check_positive("epsilon", epsilon)
 
     def shape_of(x: Any) -> tuple[int, ...]:
+        refuse_packed(x, "each group is normalized over all steps of a row")
         (channels,) = channels_of(x)
         check_divides("channels", channels, groups)
         return (channels,)

@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets.core.cache import Cache, check_fits, real_steps, steps_from
-from jaxnets.core.checks import check_params
+from jaxnets.core.checks import check_params, refuse
 from jaxnets.core.dtypes import param_dtype
-from jaxnets.core.errors import NetError, check_count, check_positive, known
+from jaxnets.core.errors import NetError, check_count, check_positive
 from jaxnets.core.layer import labeled, layer
-from jaxnets.core.net import Key, Net, Params, State
+from jaxnets.core.net import Key, Net, Params, State, spec
+from jaxnets.core.packed import Packed
 from jaxnets.core.padded import Padded
-from jaxnets.layers.inputs import sequence_width
+from jaxnets.layers.inputs import refuse_packed, sequence_width
 
 Initializer = jax.nn.initializers.Initializer
 
@@ -28,11 +29,12 @@ def learned_positions(length: int, *, embedding_init: Initializer = jax.nn.initi
 
     Returns:
         A network from `(batch, time, features)` with time ≤ length to the same shape and dtype, with the parameter
-        `embedding` `(length, features)`. `Padded` sequences pass through.
+        `embedding` `(length, features)`. `Padded` sequences pass through. In `Packed` rows, which may be longer,
+        positions restart at each document.
 
     Raises:
         NetError: for `length` < 1, a longer sequence, integer input, input of another rank, or parameters made for
-            another number of features.
+            another number of features. In a `Packed` row that is traced, a longer document gives NaN.
 
     Gehring, Auli, Grangier, Yarats and Dauphin, "Convolutional Sequence to Sequence Learning" (2017), section 3.1.
 
@@ -44,30 +46,27 @@ def learned_positions(length: int, *, embedding_init: Initializer = jax.nn.initi
     """
     check_count("length", length)
 
-    def shapes(x: Any) -> dict[str, tuple[int, ...]]:
-        width = sequence_width(x)
+    hint = "shorten the sequences, or use a larger length"
+
+    def check_length(x: Any) -> None:
+        sequence_width(x)
         if x.shape[1] > length:
-            raise NetError(
-                f"expects at most {length} steps, got {x.shape[1]} in {x.shape}; shorten the sequences, or use a "
-                f"larger length"
-            )
-        return {"embedding": (length, width)}
+            raise NetError(f"expects at most {length} steps, got {x.shape[1]} in {x.shape}; {hint}")
 
     def init(key: jax.Array, x: Any) -> Params:
-        return {name: embedding_init(key, shape, param_dtype(x)) for name, shape in shapes(x).items()}
+        return {"embedding": embedding_init(key, (length, sequence_width(x)), param_dtype(x))}
 
-    def add(params: Params, x: jax.Array, read: Any) -> jax.Array:
-        check_params(params, shapes(x), x)
-        if isinstance(read, int):
+    def add(params: Params, x: Any, steps: jax.Array | None) -> jax.Array:
+        check_params(params, {"embedding": (length, sequence_width(x))}, x)
+        if steps is None:
+            check_length(x)
             # (1, time, features)
             return x + params["embedding"][None, : x.shape[1]]
-        steps = steps_from(read, x.shape[1])
-        if (known_steps := known(steps)) is not None and known_steps.size and known_steps.max() >= length:
-            raise NetError(f"expects at most {length} steps, got {known_steps.max() + 1} with those of the carry")
-        # Steps of a traced carry can't be checked: behind the last vector they are NaN.
+        refuse(steps, lambda t: t >= length, f"expects texts of at most {length} steps, got position {{}}; {hint}")
+        # (batch, time, features)
         return x + jnp.asarray(params["embedding"]).at[steps].get(mode="fill", fill_value=jnp.nan)
 
-    return _counting(init, add)
+    return _by_position(init, add, check_length)
 
 
 @labeled
@@ -82,7 +81,7 @@ def sinusoidal_positions(*, period: float | jax.Array = 10000.0) -> Net:
 
     Returns:
         A network without parameters from `(batch, time, features)`, for an even number of features, to the same shape
-        and dtype. `Padded` sequences pass through.
+        and dtype. `Padded` sequences pass through. In `Packed` rows positions restart at each document.
 
     Raises:
         NetError: for `period` ≤ 0, an odd number of features, integer input, or input of another rank.
@@ -96,34 +95,54 @@ def sinusoidal_positions(*, period: float | jax.Array = 10000.0) -> Net:
     """
     check_positive("period", period)
 
-    def add(_: Params, x: jax.Array, read: Any) -> jax.Array:
+    def add(_: Params, x: Any, places: jax.Array | None) -> jax.Array:
         width = sequence_width(x)
         if width % 2:
             hint = "sines and cosines come in pairs; make it even with jn.dense"
             raise NetError(f"expects an even number of features, got {width} in {x.shape}; {hint}")
         dtype = param_dtype(x)
-        pairs, steps = jnp.arange(width // 2, dtype=dtype), steps_from(read, x.shape[1]).astype(dtype)
+        pairs, steps = jnp.arange(width // 2, dtype=dtype), jnp.arange(x.shape[1], dtype=dtype)[None]
+        steps = steps if places is None else places.astype(dtype)
         # (batch or 1, time, features / 2)
         angles = steps[..., None] * (jnp.asarray(period, dtype) ** (-2 / width * pairs))[None, None]
         # (batch or 1, time, features): sine and cosine alternate.
         waves = jnp.stack([jnp.sin(angles), jnp.cos(angles)], -1).reshape(*steps.shape, width)
         return (x.astype(dtype) + waves).astype(x.dtype)
 
-    return _counting(None, add)
+    return _by_position(None, add)
 
 
-def _counting(init: Callable[[Key, Any], Params] | None, add: Callable[[Params, jax.Array, Any], jax.Array]) -> Net:
-    """Return a layer from `add(params, x, read)`, where `read` is the number of steps before those of x."""
-    plain = layer(init, lambda params, x: add(params, x, 0), label="positions")
+def _by_position(
+    init: Callable[[Key, Any], Params] | None,
+    add: Callable[[Params, Any, jax.Array | None], jax.Array],
+    check: Callable[[Any], Any] = lambda x: None,
+) -> Net:
+    """Return the layer of `add(params, x, positions)`, whose positions are `None` for those of whole sequences.
+
+    `check` checks the shape that `init` gets, unless it is that of `Packed` rows.
+    """
+    plain = layer(init, lambda params, x: add(params, x, None))
+
+    def init_fn(key: Key, x: Any) -> tuple[Params, State]:
+        if not isinstance(x, Packed):
+            check(spec(x.values if isinstance(x, Padded) else x))
+        return plain.init(key, x)
 
     def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
         cache = state.get("cache")
-        if cache is None:
+        if cache is None and not isinstance(x, Packed):
             return plain.apply(params, state, x)
+        if cache is None:
+            return x.with_values(at(x.positions, params, Padded(x.values, x.lengths)).values), state
+        refuse_packed(x, "a carry continues one text in each row")
         values, lengths = (x.values, x.lengths) if isinstance(x, Padded) else (x, None)
-        read = jnp.zeros(values.shape[0], jnp.int32) if cache.place is None else cache.place
+        check(values)
         check_fits(cache, values)
-        one = layer(init, lambda params, x: add(params, x, read), label="positions")
-        return one.apply(params, {}, x)[0], {"cache": Cache(read + real_steps(values, lengths))}
+        read = jnp.zeros(values.shape[0], jnp.int32) if cache.place is None else cache.place
+        y = at(steps_from(read, values.shape[1]), params, x)
+        return y, {"cache": Cache(read + real_steps(values, lengths))}
 
-    return Net(plain.init, apply, "positions", caches="cache")
+    def at(steps: jax.Array, params: Params, x: Any) -> Any:
+        return layer(init, lambda params, values: add(params, values, steps)).apply(params, {}, x)[0]
+
+    return Net(init_fn, apply, caches="cache")

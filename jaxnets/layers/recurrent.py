@@ -17,7 +17,7 @@ from jaxnets.core.padded import Padded, step_check
 from jaxnets.core.value import made_by
 from jaxnets.layers.cells import Carry, Cell, match_carry
 from jaxnets.layers.dropout import dropout as dropout_layer
-from jaxnets.layers.inputs import values_of
+from jaxnets.layers.inputs import refuse_packed, values_of
 
 
 @labeled
@@ -180,7 +180,7 @@ def _both_ways(
         if isinstance(forward, Padded):
             if callable(merge):
                 check_steps((), forward.values, backward.values)
-            return Padded(join(forward.values, backward.values), forward.lengths)
+            return forward.with_values(join(forward.values, backward.values))
         return merge(forward, backward) if callable(merge) else jnp.concatenate([forward, backward], axis=-1)
 
     # `forward` and `backward` are pairs (y, carry).
@@ -229,7 +229,7 @@ def _scanned(
         with labeled_as(cell.label):
             x, given = _split_input(x)
             carry, y = run(params, _start_carry(cell, given, x), x)
-            y = Padded(y, x.lengths) if isinstance(x, Padded) and return_sequences else y
+            y = x.with_values(y) if isinstance(x, Padded) and return_sequences else y
             return ((y, carry) if return_carry else y), state
 
     return made_by(Net(init_fn, apply_fn, cell.label), None, {"cells": (cell,), **recorded})
@@ -317,6 +317,7 @@ def _split_input(x: Any) -> tuple[Any, Carry]:
         if len(x) != 2:
             raise NetError(f"expects x or (x, carry), got a tuple of {len(x)}")
         x, carry = x
+    refuse_packed(x, "the carry would pass from one document to the next")
     values = values_of(x)
     if len(values.shape) != 3:
         raise NetError(

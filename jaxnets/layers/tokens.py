@@ -13,7 +13,7 @@ from jaxnets.core.layer import labeled
 from jaxnets.core.net import Key, Net, Params, State
 from jaxnets.core.padded import Padded
 from jaxnets.layers.dense import affine
-from jaxnets.layers.inputs import sequence_width, values_of
+from jaxnets.layers.inputs import refuse_packed, sequence_width, values_of
 from jaxnets.layers.windows import check_spatial, refuse_padded
 from jaxnets.ops.conv import forward
 
@@ -107,9 +107,11 @@ def class_token(*, token_init: Initializer = jax.nn.initializers.zeros) -> Net:
 
     def init(key: Key, x: Any) -> tuple[Params, State]:
         check_key(key)
+        refuse_packed(x, "there is one token for each row")
         return {"token": token_init(key, (1, sequence_width(x)), param_dtype(values_of(x)))}, {}
 
     def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
+        refuse_packed(x, "there is one token for each row")
         width, values = sequence_width(x), jnp.asarray(values_of(x))
         check_params(params, {"token": (1, width)}, values)
         token = jnp.asarray(params["token"], values.dtype)

@@ -8,6 +8,7 @@ from jaxnets.core.checks import check_floating
 from jaxnets.core.errors import NetError
 from jaxnets.core.net import Key, Net, Params, State
 from jaxnets.core.padded import Padded
+from jaxnets.layers.inputs import refuse_packed
 from jaxnets.ops.geometry import Sizes
 from jaxnets.ops.windows import Windows as Grid
 
@@ -155,6 +156,16 @@ def refuse_padded(net: Net) -> Net:
     def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
         if isinstance(x, Padded):
             raise NetError("takes no Padded sequences: its windows would mix in the padding")
+        return net.apply(params, state, x, key=key, train=train)
+
+    return replace(net, apply=apply)
+
+
+def keep_documents_apart(net: Net) -> Net:
+    """Return a layer that raises an error for `Packed` documents, since its windows would mix them."""
+
+    def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
+        refuse_packed(x, "its windows would mix them")
         return net.apply(params, state, x, key=key, train=train)
 
     return replace(net, apply=apply)

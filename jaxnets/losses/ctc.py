@@ -9,6 +9,7 @@ import optax
 
 from jaxnets.core.checks import refuse
 from jaxnets.core.errors import NetError
+from jaxnets.core.packed import Packed
 from jaxnets.core.padded import Padded
 from jaxnets.losses.checks import at_least_zero, floating, named
 from jaxnets.losses.labels import Labels, takes_labels
@@ -43,6 +44,8 @@ def ctc(outputs: Any, targets: Any) -> jax.Array:
     >>> print((np.exp(-jax.jit(ctc)(logits, labels)) * np.array([81.0, 3.0])).round(1))  # 15 of 3⁴ paths, and 1 of 3
     [15.  1.]
     """
+    if any(isinstance(x, Packed) for x in (outputs, targets)):
+        raise NetError("takes no Packed documents: a path runs along a row; pad them")
     # Where steps and labels are real, (batch, time) and (batch, labels); `None` where nothing is padded.
     real, real_labels = real_steps(outputs, None), real_steps(targets, None)
     logits = floating(outputs.values if isinstance(outputs, Padded) else outputs)

@@ -33,7 +33,7 @@ def sequence(loss: Loss, reduction: Literal["mean", "sum"] = "mean") -> Loss:
     Returns:
         A loss `(outputs, targets, weights=None) -> (batch,)`, reported under the name of `loss`. Outputs and targets
         `(batch, time, ...)` are arrays or `Padded`, of the same lengths if both are. `weights` `(batch, time)` weight
-        single steps.
+        single steps. In a training run they are passed with the targets, as the pair `(targets, weights)`.
 
     Raises:
         NetError: for another reduction; when called, if outputs and targets differ in batch, time or lengths.
@@ -50,6 +50,8 @@ def sequence(loss: Loss, reduction: Literal["mean", "sum"] = "mean") -> Loss:
 
     def sequence_loss(outputs: Any, targets: Any, weights: Any = None) -> jax.Array:
         with labeled_as(label):
+            if weights is None and isinstance(targets, tuple) and len(targets) == 2:
+                targets, weights = targets
             mask = real_steps(outputs, targets)
             outputs, targets = (jnp.asarray(x.values if isinstance(x, Padded) else x) for x in (outputs, targets))
             steps = outputs.shape[:2]  # (batch, time)

@@ -37,6 +37,7 @@ class _Rules(NamedTuple):
     window: int | None
     offset: Any
     slopes: Any
+    segments: tuple[jax.Array, jax.Array] | None
 
     def ahead(self, rows: jax.Array, keys: range) -> jax.Array:
         """Return how far each key lies after each query, `(batch or 1, 1, rows, keys)`."""
@@ -49,6 +50,13 @@ class _Rules(NamedTuple):
         if self.window is None:
             return ahead <= 0 if self.causal else None
         return (ahead < (1 if self.causal else self.window)) & (ahead > -self.window)
+
+    def together(self, rows: jax.Array, keys: range) -> jax.Array | None:
+        """Return which keys are in the segment of each query, `(batch, 1, rows, keys)`, `None` for all."""
+        if self.segments is None:
+            return None
+        query, key = self.segments
+        return (query[:, rows, None] == key[:, None, keys.start : keys.stop])[:, None]
 
     def keys(self, start: int, stop: int, source: int) -> range:
         """Return the keys that the queries from `start` to `stop` may attend to, all if that is not known."""
@@ -74,6 +82,7 @@ def attention(
     window: int | None = None,
     offset: Any = None,
     slopes: Array | None = None,
+    segments: Array | tuple[Array, Array] | None = None,
     scale: Any = None,
 ) -> jax.Array:
     """Return y = softmax(q kᵀ · scale + bias) v for each head, over the keys that a query may attend to.
@@ -97,6 +106,9 @@ def attention(
             and 0 without.
         slopes: `(heads,)`, floating: the score falls by slope · distance of the positions, as in ALiBi
             (`distance_slopes`).
+        segments: integers `(batch, time)`, if queries and keys are as many, or a pair of those of the queries and the
+            keys, `(batch, time)` and `(batch, source)`: a query attends only to keys of its segment, such as one of
+            several documents in a row.
         scale: of the scores; the default is 1/√width. May be traced.
 
     Returns:
@@ -104,7 +116,7 @@ def attention(
 
     Raises:
         NetError: for shapes that do not fit, a mask that is not boolean, a bias, queries, keys or values that are not
-            floating, lengths or an offset that are not integers, or `window` < 1.
+            floating, lengths, an offset or segments that are not integers, or `window` < 1.
 
     Vaswani et al., "Attention Is All You Need" (2017), equation 1. Ainslie et al., "GQA" (2023), for grouped heads.
 
@@ -126,7 +138,7 @@ def attention(
         raise NetError(f"expects for offset an integer or integers ({full[0]},), got {shown(offset)}")
     if slopes is not None and jnp.shape(slopes) != (full[1],):
         raise NetError(f"expects for slopes one number for each of the {full[1]} heads, got {shown(slopes)}")
-    rules = _Rules(causal, window, offset, slopes)
+    rules = _Rules(causal, window, offset, slopes, _segments(segments, full))
     if lengths is not None:
         lengths = jnp.asarray(lengths)
         if lengths.shape != full[:1] or not jnp.issubdtype(lengths.dtype, jnp.integer):
@@ -197,7 +209,7 @@ def _rows(
     if rules.slopes is not None:
         slopes = jnp.reshape(jnp.asarray(rules.slopes, dtype), (1, heads, 1, 1))
         scores = scores - _by_group(slopes * jnp.abs(ahead).astype(dtype), groups)
-    for allowed in (mask, rules.allowed(ahead)):
+    for allowed in (mask, rules.allowed(ahead), rules.together(index, keys)):
         if allowed is not None:
             scores = jnp.where(_by_group(allowed, groups), scores, -jnp.inf)
     # Nothing depends on what is subtracted. Where no key is allowed it is 0, so that all weights are.
@@ -236,6 +248,20 @@ def _check_shapes(query: Any, key: Any, value: Any) -> None:
         raise NetError(f"expects values {keys[:3]} with any number of features for keys {keys}, got {values}")
     if not keys[2] or heads % keys[2]:
         raise NetError(f"expects as many heads of the query as kv_heads or a multiple, got {heads} and {keys[2]}")
+
+
+def _segments(segments: Any, full: tuple[int, ...]) -> tuple[jax.Array, jax.Array] | None:
+    """Return the segments of queries and keys, checked."""
+    if segments is None:
+        return None
+    pair = tuple(jnp.asarray(each) for each in (segments if isinstance(segments, tuple) else (segments, segments)))
+    shapes = (full[0], full[2]), (full[0], full[3])
+    if tuple(each.shape for each in pair) != shapes or not all(
+        jnp.issubdtype(each.dtype, jnp.integer) for each in pair
+    ):
+        got = ", ".join(f"{each.dtype} {each.shape}" for each in pair)
+        raise NetError(f"expects for segments integers {shapes[0]} of queries and {shapes[1]} of keys, got {got}")
+    return pair[0], pair[1]
 
 
 def _aligned(name: str, x: Any, full: tuple[int, ...]) -> jax.Array | None:

@@ -111,13 +111,13 @@ def links(operations: Sequence[Operation], inputs: Sequence[Value], outputs: Seq
     return sum(int(count.sum()) for count in counts) if any((count > 1).any() for count in counts) else 0
 
 
-def mixed(function: Callable[..., Any], *sequences: Any) -> str | None:
+def mixed(function: Callable[..., Any], *sequences: Any, apart: bool = False) -> str | None:
     """Say whether a function of arrays `(batch, time, ...)` mixes later steps or sequences; `None` if neither.
 
     The function is traced on shapes, and each element of its output is followed back to the sequences and steps on
     which it may depend. If a step is not padding, the earlier steps of its sequence are not padding either; so a
     running sum is allowed. The result is also `None` if it is unknown: for a function that JAX can't trace, or an
-    operation without a rule.
+    operation without a rule. With `apart` no step may depend on another, and such an operation is taken to mix them.
 
     >>> import jax.numpy as jnp
     >>> x = jax.ShapeDtypeStruct((2, 4, 3), jnp.float32)
@@ -132,19 +132,21 @@ def mixed(function: Callable[..., Any], *sequences: Any) -> str | None:
     inputs = [Value(var.aval, (), "input") for var in jaxpr.jaxpr.invars]
     found = reach(Unrolled().program(jaxpr, inputs), inputs, (0, 1))
     if found.unknown:
-        return None
+        return f"steps, as far as can be seen ({', '.join(sorted(found.unknown))})" if apart else None
     # Outputs without a time axis, such as a single value for each sequence, are not checked.
     spans = [span for span in found.outputs if span is not None and len(span.shape) > 1]
+    if apart and any(_mixes(span, 1) for span in spans):
+        return "steps"
     # The last step that an element depends on is compared with its own.
     if any((_positions(span, 1) < span.interval(1)[1]).any() for span in spans):
         return "later steps into earlier ones"
-    return "the sequences of a batch" if any(_mixes_examples(span) for span in spans) else None
+    return "the sequences of a batch" if any(_mixes(span, 0) for span in spans) else None
 
 
-def _mixes_examples(span: Span) -> bool:
-    first, last = span.interval(0)
-    own = _positions(span, 0)
-    # A nonempty interval that contains more than the element's own example.
+def _mixes(span: Span, axis: int) -> bool:
+    first, last = span.interval(axis)
+    own = _positions(span, axis)
+    # A nonempty interval that contains more than the element's own place.
     return bool(((first <= last) & ((first < own) | (last > own))).any())
 
 

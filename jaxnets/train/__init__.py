@@ -18,6 +18,7 @@ from jaxnets.train.objective import objective
 from jaxnets.train.options import Options, StepInfo
 from jaxnets.train.pretrain import pretrain_layers
 from jaxnets.train.program import Program, program
+from jaxnets.train.schedules import inverse_square_root_schedule
 from jaxnets.train.state import Batch, TrainState
 from jaxnets.train.step import make_train_step, start
 
@@ -47,6 +48,7 @@ __all__ = [
     "find_learning_rate",
     "find_nonfinite",
     "fit",
+    "inverse_square_root_schedule",
     "jsonl",
     "load_checkpoint",
     "make_train_step",

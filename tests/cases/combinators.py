@@ -11,6 +11,8 @@ from tests.oracle import floats
 X, IMAGES = floats(4, 6), floats(3, 5, 4, 2)
 TOKENS, EIGHT = floats(4, 3, 6), floats(4, 3, 8)
 PADDED = jn.Padded(floats(4, 5, 2), np.array([5, 1, 3, 4], np.int32))
+SEGMENTS = np.array([[0, 0, 0, 2, 2], [1, 3, 3, 3, 3], [4, 4, 4, 4, 4], [5, 6, 7, 7, -1]])
+PACKED = jn.Packed(floats(4, 5, 6), np.array([5, 4, 5, 4]), SEGMENTS)
 
 
 def _block() -> jn.Net:
@@ -38,6 +40,7 @@ CASES = [
     Case("combinators/attention_cross", lambda: jn.attention(6, 2, cross=True, positions="distance"), (TOKENS, PADDED)),
     Case("combinators/encoder_block", lambda: jn.encoder_block(6, 2, dropout=0.3), TOKENS, random=True),
     Case("combinators/encoder_block_gated", _llama_block, EIGHT),
+    Case("combinators/encoder_block_packed", lambda: jn.encoder_block(6, 2, causal=True, positions="distance"), PACKED),
     Case("combinators/decoder_block", lambda: jn.decoder_block(6, 2, hidden=5, norm_first=False), (TOKENS, PADDED)),
     Case("combinators/cached", lambda: jn.cached(jn.encoder_block(6, 2, causal=True)), TOKENS),
     Case("combinators/tied", lambda: jn.tied(jn.serial(a=jn.dense(6), b=jn.dense(6)), {"b/kernel": "a/kernel"}), X),

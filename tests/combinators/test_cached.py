@@ -206,7 +206,7 @@ def test_wrong_carries_are_told():
         jax.jit(net.apply)(params, {}, (TOKENS[:, :5], carry))
     params, _ = variables(other, TOKENS)
     (_, carry), _ = other.apply(params, {}, (TOKENS, None))
-    with pytest.raises(jn.NetError, match=r"positions: .*expects at most 9 steps, got 10 with those of the carry"):
+    with pytest.raises(jn.NetError, match=r"positions: .*expects texts of at most 9 steps, got position 9"):
         other.apply(params, {}, (TOKENS[:, :1], carry))
     with pytest.raises(
         jn.NetError, match=r"positions: expects a carry for a batch of 2 .*, got one for a batch of 3; start"

@@ -4,6 +4,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -165,6 +166,14 @@ def attention(row: Row):
         for name, leaves in theirs.items()
     }
     close(apply(row.ours(), x, params), jax.jit(module.apply)({"params": theirs}, x))
+
+
+@checks.row("nn.dot_product_attention(q, k, v, mask=nn.make_attention_mask(s, s, jnp.equal))")
+def segments(row: Row):
+    q, k, v = (floats(2, 5, 2, 4, seed=seed) for seed in range(3))
+    s = np.array([[0, 0, 1, 1, 1], [2, 2, 2, 2, 5]])
+    close(row.ours(q=q, k=k, v=v, s=s), code(row, jnp=jnp, q=q, k=k, v=v, s=s))
+    differ(jn.ops.attention(*map(jnp.asarray, (q, k, v))), row.ours(q=q, k=k, v=v, s=s))
 
 
 @checks.row("nn.Embed(500, 20)")

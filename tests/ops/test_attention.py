@@ -21,6 +21,9 @@ I, J = np.arange(TIME)[:, None] + SOURCE - TIME, np.arange(SOURCE)
 BIAS = floats(HEADS, TIME, SOURCE, seed=4).astype(np.float64)
 MASK = floats(BATCH, 1, TIME, SOURCE, seed=5) > -0.5
 SLOPES = np.array([0.5, 0.3, 0.2, 0.1])
+ROWS = np.array([[0, 0, 1, 1, 1, 4, 4], [2, 2, 2, 2, 5, 5, 5]], np.int32)
+KEYS = np.array([[0, 0, 0, 1, 1, 4, 4, 4, 4], [2, 2, 5, 5, 5, 5, 5, 5, 5]], np.int32)
+TOGETHER = (ROWS[:, :, None] == KEYS[:, None])[:, None]
 # options, and the same as PyTorch's mask: booleans, or what is added
 CASES = {
     "plain": ({}, None),
@@ -36,6 +39,8 @@ CASES = {
         {"causal": True, "slopes": SLOPES},
         np.where(J <= I, -SLOPES[:, None, None] * abs(J - I), -np.inf)[None],
     ),
+    "segments": ({"segments": (ROWS, KEYS)}, TOGETHER),
+    "segments_window": ({"segments": (ROWS, KEYS), "window": 5}, TOGETHER & (abs(J - I + SOURCE - TIME) < 5)),
     "everything": (
         {"causal": True, "mask": MASK, "bias": BIAS, "scale": 0.3},
         np.where((J <= I) & MASK, BIAS, -np.inf),
@@ -132,6 +137,20 @@ def test_rows_with_nothing_to_attend_to_are_zero(blocks):
     assert not empty.any()
 
 
+def test_one_array_of_segments_is_that_of_queries_and_keys(blocks):
+    """A causal window within segments, and a segment without keys for the last queries."""
+    q, k, v = (jnp.asarray(each, jnp.float32)[:, :TIME] for each in arrays())
+    i, j = np.arange(TIME)[:, None], np.arange(TIME)
+    mask = (ROWS[:, :, None] == ROWS[:, None])[:, None] & (j <= i) & (j > i - 2)
+    y = jax.jit(functools.partial(attention, causal=True, window=2, segments=ROWS))(q, k, v)
+    np.testing.assert_allclose(y, attention(q, k, v, mask=mask), rtol=1e-6, atol=1e-6)
+    lonely = np.where(i[:, 0] < 5, ROWS, 9)
+    y, gradients = jax.value_and_grad(lambda q: (attention(q, k, v, segments=(lonely, ROWS)) ** 2).sum())(q)
+    assert jnp.isfinite(gradients).all()
+    assert not gradients[:, 5:].any()
+    assert not attention(q, k, v, segments=(lonely, ROWS))[:, 5:].any()
+
+
 def test_what_is_masked_has_no_influence(blocks):
     """Huge values and keys beyond an example's length change no bit."""
     q, k, v = (jnp.asarray(each, jnp.float32) for each in arrays())
@@ -173,16 +192,22 @@ def test_half_precision_has_a_softmax_in_float32(dtype, blocks):
 def test_memory_grows_linearly_with_time():
     """The gradient over 8,192 steps, 8 heads of 64, in an eighth of the plain formula's memory; 32,768 in 2 GiB."""
 
-    def temporary(function, time):
+    def temporary(function, time, *more):
         x = jax.ShapeDtypeStruct((1, time, 8, 64), jnp.float32)
         gradient = jax.jit(jax.grad(lambda *a: (function(*a) ** 2).sum(), (0, 1, 2)))
-        memory = gradient.lower(x, x, x).compile().memory_analysis()
+        memory = gradient.lower(x, x, x, *more).compile().memory_analysis()
         assert memory is not None
         return memory.temp_size_in_bytes
 
     ours = functools.partial(attention, causal=True)
     assert temporary(ours, 8192) <= temporary(formula, 8192) / 8
     assert temporary(ours, 32768) < 2**31
+
+    def packed(q, k, v, segments):
+        return ours(q, k, v, segments=segments)
+
+    segments = jax.ShapeDtypeStruct((1, 8192), jnp.int32)
+    assert temporary(packed, 8192, segments) < 1.1 * temporary(ours, 8192)
 
 
 def test_causal_blocks_skip_later_keys():
@@ -269,6 +294,14 @@ BAD = {
     "offset": (
         lambda: attention(Q, K, K, causal=True, offset=jnp.arange(3)),
         "expects for offset an integer or integers (2,), got ArrayImpl (3,) int32",
+    ),
+    "segments": (
+        lambda: attention(Q, K, K, segments=jnp.zeros((2, 3), int)),
+        "expects for segments integers (2, 3) of queries and (2, 5) of keys, got int32 (2, 3), int32 (2, 3)",
+    ),
+    "segments dtype": (
+        lambda: attention(Q, K, K, segments=(jnp.zeros((2, 3)), jnp.zeros((2, 5)))),
+        "got float32 (2, 3), float32 (2, 5)",
     ),
     "window": (lambda: attention(Q, K, K, window=0), "expects window ≥ 1, got 0"),
     "slopes": (
