@@ -13,7 +13,7 @@ import pytest
 import jaxnets as jn
 from jaxnets.interop import from_torch, to_torch
 from jaxnets.models.vit import first_step
-from tests.interop.counterparts import EXACT_GELU
+from tests.interop.blocks import EXACT_GELU
 from tests.interop.test_torch import equal, tensor
 from tests.once import once
 from tests.oracle import floats, integers, witness

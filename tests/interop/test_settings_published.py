@@ -10,7 +10,7 @@ import pytest
 import jaxnets as jn
 from jaxnets.interop import from_torch
 from jaxnets.models.vit import _vit
-from tests.interop.counterparts import EXACT_GELU
+from tests.interop.blocks import EXACT_GELU
 from tests.interop.refusal import refused
 from tests.interop.test_published import POOLED, TOKENS, TYPES, bert, gpt2, llama, theirs
 from tests.oracle import floats
