@@ -62,6 +62,9 @@ def compare(pairs: Iterable[tuple[str, Net, Any]], hint: str) -> None:
             # Recurrent layers in a `serial` may have dropout layers between them.
             if name == "dropout" and name not in ours.values:
                 continue
+            # A rate of 0 is as no dropout layer, which would not be compared.
+            if name == "rate" and name in ours.values and _same(ours.values[name], 0.0):
+                continue
             if not _same(ours.values.get(name), value):
                 have = f"got {ours.values[name]!r}" if name in ours.values else f"which {kind} does not have"
                 found.append(f"{path or 'it'}: {their_class} has {name}={value!r}, {have}")

@@ -49,7 +49,7 @@ def from_torch(
     batch norm's `num_batches_tracked` is dropped.
 
     Attention and blocks of transformers have the names, the fused projections and the layouts of the source that most
-    of the tensors' names agree with, one of those listed for `names` of `to_torch`.
+    of the tensors' names agree with, one of those listed for `names` of `to_torch`; so have whole models from there.
 
     Layouts change: kernels from (out, in, *spatial) to (*spatial, in, out), matrices from (out, in) to (in, out).
     Where a feature map was flattened, its features move from channels first to channels last, in all layers that act on
@@ -78,9 +78,9 @@ def from_torch(
         `(params, state)`, as from `net.init`.
 
     Raises:
-        NetError: for tensors that are missing, unexpected or misshapen; settings other than the module's; a file that
-            is truncated, corrupt or holds more than tensors; a layer without a counterpart; a pattern or a name that
-            matches nothing; `fresh` without `key`.
+        NetError: for tensors that are missing, unexpected or misshapen, or differ from those that they should repeat;
+            settings other than the module's; a file that is truncated, corrupt or holds more than tensors; a layer
+            without a counterpart; a pattern or a name that matches nothing; `fresh` without `key`.
         FileNotFoundError: if there is no such file.
 
     Warns:

@@ -99,7 +99,7 @@ TORCH: Mapping[str, tuple[str, Read]] = {
 
 def _llama_attention(m: Any) -> dict[str, Any]:
     rotation = dict(m.config.rope_parameters)
-    settings = {"heads": m.config.num_attention_heads, "causal": True, "positions": "rotary"}
+    settings = {"heads": m.config.num_attention_heads, "causal": True, "window": None, "positions": "rotary"}
     return settings | {"period": rotation["rope_theta"]} | unusual("default", rope_type=rotation["rope_type"])
 
 
@@ -111,8 +111,10 @@ OTHERS: Mapping[str, tuple[str, Read]] = {
     "Attention": ("attention", lambda m: {"heads": m.num_heads, "causal": False, "positions": None}),
     "GPT2Attention": ("attention", lambda m: {"heads": m.num_heads, "causal": True, "positions": None}),
     "LlamaAttention": ("attention", _llama_attention),
+    "MistralAttention": ("attention", lambda m: _llama_attention(m) | {"window": m.config.sliding_window}),
     "BertAttention": ("attention", _bert_attention),
     "LlamaRMSNorm": ("rms_norm", read(epsilon="variance_epsilon")),
+    "MistralRMSNorm": ("rms_norm", read(epsilon="variance_epsilon")),
     "NewGELUActivation": ("gelu", lambda m: {"approximate": True}),
     "GELUActivation": ("gelu", lambda m: {"approximate": False}),
 }

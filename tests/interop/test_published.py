@@ -13,7 +13,7 @@ import pytest
 import jaxnets as jn
 from jaxnets.interop import from_torch, to_torch
 from jaxnets.models.vit import first_step
-from tests.interop.counterparts import EXACT_GELU
+from tests.interop.blocks import EXACT_GELU
 from tests.interop.test_torch import equal, tensor
 from tests.once import once
 from tests.oracle import floats, integers, witness
@@ -66,9 +66,11 @@ def theirs(model: str, **options: Any) -> Any:
     """Return a small model of theirs, with the settings of ours."""
     tokens = {"vocab_size": 11, "bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
     shape = {"hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 2}
+    rotary = {"num_attention_heads": 4, "num_key_value_heads": 2, "rope_theta": 500.0, **shape}
     settings = {
         "GPT2": {"n_positions": 7, "n_embd": 8, "n_layer": 2, "n_head": 2},
-        "Llama": {"num_attention_heads": 4, "num_key_value_heads": 2, "rope_theta": 500.0, **shape},
+        "Llama": rotary,
+        "Mistral": {"sliding_window": 3, **rotary},
         "Bert": {"num_attention_heads": 2, "max_position_embeddings": 9, **shape},
     }
     package, family = transformers(), next(family for family in settings if model.startswith(family))
@@ -158,6 +160,7 @@ PEERS = [
         embedded("embed_tokens/embedding"),
         options=(("tie_word_embeddings", True),),
     ),
+    Peer("MistralForCausalLM", partial(llama, window=3)),
     Peer("BertModel", partial(bert, heads=POOLED), outputs=lambda found: found.pooler_output),
     Peer("BertForMaskedLM", partial(bert, heads=WORDS), masked),
     Peer("BertForSequenceClassification", partial(bert, heads=POOLED | {"classifier": jn.dense(2)})),

@@ -10,7 +10,7 @@ import pytest
 import jaxnets as jn
 from jaxnets.interop import from_torch
 from jaxnets.models.vit import _vit
-from tests.interop.counterparts import EXACT_GELU
+from tests.interop.blocks import EXACT_GELU
 from tests.interop.refusal import refused
 from tests.interop.test_published import POOLED, TOKENS, TYPES, bert, gpt2, llama, theirs
 from tests.oracle import floats
@@ -21,7 +21,7 @@ if not (PEERS and TRANSFORMERS):
 
 IMAGES, PAIR = floats(1, 16, 16, 3), (TOKENS, TYPES)
 RATE = "Dropout has rate=0.0, got 0.5"
-GPT2, LLAMA = partial(theirs, "GPT2LMHeadModel"), partial(theirs, "LlamaForCausalLM")
+GPT2, LLAMA, MISTRAL = (partial(theirs, name) for name in ("GPT2LMHeadModel", "LlamaForCausalLM", "MistralForCausalLM"))
 
 
 def torchvision_vit() -> Any:
@@ -44,9 +44,10 @@ def vit(heads: int = 3, rate: float = 0.0) -> jn.Net:
         (vit, timm_vit, IMAGES),
         (gpt2, GPT2, TOKENS),
         (partial(llama, scan=True), LLAMA, TOKENS),
+        (partial(llama, window=3), MISTRAL, TOKENS),
         (partial(bert, heads=POOLED), partial(theirs, "BertModel"), PAIR),
     ],
-    ids=["torchvision", "timm", "gpt2", "llama", "bert"],
+    ids=["torchvision", "timm", "gpt2", "llama", "mistral", "bert"],
 )
 def test_modules_with_the_same_settings_are_taken(net: Callable[[], jn.Net], module: Callable[[], Any], x: Any):
     from_torch(net(), module(), x)
@@ -83,6 +84,12 @@ DIFFERENT: dict[str, tuple[Callable[[], jn.Net], Callable[[], Any], Any, str]] =
         "layers/attention: LlamaAttention has period=500.0, got 10000.0, "
         "layers/norm2: LlamaRMSNorm has epsilon=1e-06, got 0.001",
     ),
+    "mistral": (
+        partial(llama, True),
+        MISTRAL,
+        TOKENS,
+        "layers/attention: MistralAttention has window=3, got None",
+    ),
     "bert": (
         partial(bert, True, heads=POOLED, activation=jax.nn.gelu, causal=True),
         partial(theirs, "BertModel"),
@@ -97,6 +104,12 @@ DIFFERENT: dict[str, tuple[Callable[[], jn.Net], Callable[[], Any], Any, str]] =
 def test_other_settings_are_listed(name: str):
     net, module, x, message = DIFFERENT[name]
     refused(message, lambda: from_torch(net(), module(), x))
+
+
+def test_a_network_without_dropout_takes_modules_with_it():
+    from_torch(jn.serial(**gpt2().children, dropout=jn.dropout(0.0)), GPT2(), TOKENS)
+    net = jn.serial(**{"wte": gpt2()["wte"], "dropout": jn.dropout(0.3), **gpt2().children})
+    refused("dropout: Dropout has rate=0.1, got 0.3", lambda: from_torch(net, GPT2(), TOKENS))
 
 
 def test_a_rotation_without_a_counterpart_is_refused():

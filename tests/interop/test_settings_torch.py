@@ -10,7 +10,7 @@ import pytest
 
 import jaxnets as jn
 from jaxnets.interop import from_torch
-from tests.interop import counterparts
+from tests.interop import blocks, counterparts
 from tests.interop.counterparts import MAPS, SEQUENCES, Counterpart
 from tests.interop.refusal import refused
 from tests.once import once
@@ -26,7 +26,7 @@ def chain(*modules: Any) -> Any:
 
 @pytest.mark.parametrize(
     "counterpart",
-    [*counterparts.LAYERS, counterparts.COMPOSED[1], counterparts.RECURRENT[2], *counterparts.TRANSFORMERS],
+    [*counterparts.LAYERS, counterparts.COMPOSED[1], counterparts.RECURRENT[2], *blocks.ALL],
     ids=str,
 )
 def test_modules_with_the_same_settings_are_taken(counterpart: Counterpart):
@@ -142,7 +142,7 @@ TORCH = {
     ),
     "heads": (
         jn.encoder_block(3, 1, hidden=4),
-        jn.encoder_block(3, 3, hidden=4, activation=counterparts.EXACT_GELU),
+        jn.encoder_block(3, 3, hidden=4, activation=blocks.EXACT_GELU),
         lambda: chain(torch.nn.TransformerEncoderLayer(3, 3, 4, 0.0, "gelu", batch_first=True, norm_first=True)),
         SEQUENCES,
         "0/attention: MultiheadAttention has heads=3, got 1, 0/activation: gelu has approximate=False, got True",

@@ -13,14 +13,14 @@ import pytest
 import jaxnets as jn
 from jaxnets.interop import from_torch, to_torch
 from tests.cases.case import Case
-from tests.interop import counterparts
+from tests.interop import blocks, counterparts
 from tests.interop.counterparts import Counterpart
 from tests.models.weights import draw
 from tests.once import once
 from tests.oracle import floats, witness
 from tests.test_every_net import CASES
 
-each_counterpart = pytest.mark.parametrize("counterpart", counterparts.ALL, ids=str)
+each_counterpart = pytest.mark.parametrize("counterpart", [*counterparts.ALL, *blocks.ALL], ids=str)
 
 
 def tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
