@@ -123,6 +123,8 @@ def mixed(function: Callable[..., Any], *sequences: Any, apart: bool = False) ->
     >>> x = jax.ShapeDtypeStruct((2, 4, 3), jnp.float32)
     >>> mixed(lambda x: jax.nn.softmax(x, axis=1), x), mixed(lambda x: x - x.mean(0)[None], x), mixed(jax.nn.softmax, x)
     ('later steps into earlier ones', 'the sequences of a batch', None)
+    >>> mixed(lambda x: jnp.cumsum(x, 1), x), mixed(lambda x: jnp.cumsum(x, 1), x, apart=True)
+    (None, 'steps')
     """
     try:
         jaxpr = jax.make_jaxpr(function)(*sequences)

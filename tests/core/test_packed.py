@@ -198,6 +198,25 @@ def test_what_mixes_documents_is_refused(name):
         jax.eval_shape(lambda x: net.apply(*net.init(jax.random.key(0), STEPS.values), x)[0], STEPS)
 
 
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("a running sum", "steps"),
+        ("a mean over the batch", "the sequences of a batch"),
+        ("what can't be analyzed", r"steps, as far as can be seen \(while\)"),
+    ],
+)
+def test_a_function_that_mixes_is_told_what_to_write(name, what):
+    said = (
+        rf"<?lambda>? expects a function of single steps for Packed values \(\d+, 12, 8\), got one that mixes {what}: "
+    )
+    with pytest.raises(jn.NetError, match=f"^layer: {said}documents would read each other; write jn.Net"):
+        jn.serial(layer=REFUSED[name]()).apply({}, {}, STEPS)
+    # Padded sequences, which only later steps must not reach, still pass.
+    if name == "a running sum":
+        jn.serial(layer=REFUSED[name]()).apply({}, {}, jn.Padded(STEPS.values, STEPS.lengths))
+
+
 def test_a_network_that_drops_the_documents_is_told_so():
     def apply(params, state, x, *, key=None, train=False):
         return jn.Padded(x.values, x.lengths), state
