@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from jaxnets.combinators.serial import wire
 from jaxnets.core.cache import Cache, Memory, check_fits, extended, real_steps, steps_from
-from jaxnets.core.errors import NetError, check_count, check_positive
+from jaxnets.core.checks import check_train_key
+from jaxnets.core.errors import NetError, check_count, check_fraction, check_positive, concrete
 from jaxnets.core.layer import as_net, labeled
 from jaxnets.core.net import Key, Net, Params, State
 from jaxnets.core.packed import both_packed
@@ -33,6 +34,7 @@ def attention(
     window: int | None = None,
     positions: Literal["rotary", "distance"] | None = None,
     period: Any = 10000.0,
+    dropout: Any = 0.0,
     use_bias: bool = True,
     kernel_init: Initializer = jax.nn.initializers.glorot_uniform(),
     bias_init: Initializer = jax.nn.initializers.zeros,
@@ -56,6 +58,7 @@ def attention(
         positions: "rotary" rotates queries and keys by their positions (`jn.ops.rotate`), "distance" lets the
             score fall with distance (`jn.ops.distance_slopes`).
         period: of "rotary".
+        dropout: the rate at which values of the softmax are dropped in training. May be traced.
         use_bias: whether the four projections have biases.
         kernel_init: initializer of the four kernels.
         bias_init: initializer of the biases.
@@ -100,11 +103,12 @@ def attention(
     if positions == "rotary" and width % 2:
         raise NetError(f"expects heads of even width to rotate, got {width}")
     check_positive("period", period)
+    check_fraction("dropout", dropout)
 
     project = partial(dense, use_bias=use_bias, kernel_init=kernel_init, bias_init=bias_init)
     # Where each document of a row begins differs between the two sequences of a pair.
     relative = cross and (causal or window is not None or positions == "distance")
-    mix = _mix(heads, kv_heads, positions, period, cross, relative, causal=causal, window=window)
+    mix = _mix(heads, kv_heads, positions, period, dropout, cross, relative, causal=causal, window=window)
     children = {
         "query": project(heads * width),
         "key": project(kv_heads * width),
@@ -137,7 +141,14 @@ def _pair(x: Any) -> Any:
 
 
 def _mix(
-    heads: int, kv_heads: int, positions: str | None, period: Any, cross: bool, relative: bool, **rules: Any
+    heads: int,
+    kv_heads: int,
+    positions: str | None,
+    period: Any,
+    dropout: Any,
+    cross: bool,
+    relative: bool,
+    **rules: Any,
 ) -> Net:
     """Return the network from the projections (q, k, v), `(batch, time, heads · width)`, to mixed values."""
     # A causal layer can keep the keys and values that it has read; those of another sequence, it keeps whole.
@@ -177,7 +188,11 @@ def _mix(
             state = {**state, caches: cache}
         slopes = distance_slopes(heads) if positions == "distance" else None
         segments = (x[0].segments, x[1].segments) if packed else None
-        y = attend(q, k, v, slopes=slopes, lengths=lengths, segments=segments, offset=offset, **rules)
+        drops = {}
+        if train and concrete(dropout) != 0.0:
+            check_train_key(key)
+            drops = {"dropout": dropout, "dropout_key": key}
+        y = attend(q, k, v, slopes=slopes, lengths=lengths, segments=segments, offset=offset, **rules, **drops)
         if cache is not None and not cross:
             # Steps that have found no room in a traced carry make a wrong number otherwise.
             y = jnp.where((cache.place <= k.shape[1])[:, None, None, None], y, jnp.nan)

@@ -32,6 +32,7 @@ def encoder_block(
     activation: Activation = jax.nn.gelu,
     gated: bool = False,
     dropout: Any = 0.0,
+    attention_dropout: Any = None,
     use_bias: bool = True,
     kernel_init: Initializer = jax.nn.initializers.glorot_uniform(),
     out_init: Initializer | None = None,
@@ -57,6 +58,7 @@ def encoder_block(
         activation: of F.
         gated: whether F multiplies by a second map, as SwiGLU does with `jax.nn.silu`.
         dropout: the rate after A, after the activation, and after F. May be traced.
+        attention_dropout: the rate inside the attention; the default is `dropout`, as in PyTorch.
         use_bias: whether projections and layers have biases; norms have their own.
         kernel_init: initializer of all kernels.
         out_init: initializer of the last kernel of A and of F, if it is another; smaller for deep networks, as GPT-2's.
@@ -86,7 +88,8 @@ def encoder_block(
     rules: Any = {"causal": causal, "window": window, "positions": positions, "period": period}
     layers: Any = {"use_bias": use_bias, "kernel_init": kernel_init}
     layers |= {} if out_init is None else {"out_init": out_init}
-    attend = attention(features, heads, width=width, kv_heads=kv_heads, **rules, **layers)
+    rate = dropout if attention_dropout is None else attention_dropout
+    attend = attention(features, heads, width=width, kv_heads=kv_heads, dropout=rate, **rules, **layers)
     feed_forward = _feed_forward(features, hidden, activation, gated, dropout, **layers)
     return graph(**_steps([{"attention": attend}, feed_forward], "input", norm, norm_first, dropout))
 
@@ -102,6 +105,7 @@ def decoder_block(
     activation: Activation = jax.nn.gelu,
     gated: bool = False,
     dropout: Any = 0.0,
+    attention_dropout: Any = None,
     use_bias: bool = True,
     kernel_init: Initializer = jax.nn.initializers.glorot_uniform(),
 ) -> Net:
@@ -116,6 +120,7 @@ def decoder_block(
         activation: see there.
         gated: see there.
         dropout: see there.
+        attention_dropout: see there.
         use_bias: see there.
         kernel_init: see there.
 
@@ -137,9 +142,10 @@ def decoder_block(
     [(2, 5, 8), (2, 7, 6)]
     """
     layers: Any = {"use_bias": use_bias, "kernel_init": kernel_init}
+    rate = dropout if attention_dropout is None else attention_dropout
     steps = [
-        {"attention": attention(features, heads, causal=True, **layers)},
-        {"cross": (attention(features, heads, cross=True, **layers), "memory")},
+        {"attention": attention(features, heads, causal=True, dropout=rate, **layers)},
+        {"cross": (attention(features, heads, cross=True, dropout=rate, **layers), "memory")},
         _feed_forward(features, hidden, activation, gated, dropout, **layers),
     ]
     ends = {"x": (first, "input"), "memory": (second, "input")}

@@ -66,7 +66,7 @@ def bert(
         layers: the number of blocks, instead of that of the size.
         heads: likewise.
         features: likewise.
-        dropout: the rate after the embeddings, three times in each block, and before the classifier. May be traced.
+        dropout: the rate after the embeddings, four times in each block, and before the classifier. May be traced.
         scan: whether the blocks run in one loop over stacked parameters, which compiles faster.
 
     Raises:

@@ -55,7 +55,7 @@ def gpt2(
         layers: the number of blocks, instead of that of the size.
         heads: likewise.
         features: likewise.
-        dropout: the rate after the positions, and three times in each block. May be traced.
+        dropout: the rate after the positions, and four times in each block. May be traced.
         scan: whether the blocks run in one loop over stacked parameters, which compiles faster, and decodes slower.
 
     Raises:

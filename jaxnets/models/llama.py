@@ -57,7 +57,7 @@ def llama(
         period: of the rotary positions.
         epsilon: of the norms.
         tie_weights: whether the table of `embed_tokens` is also the kernel of `lm_head`.
-        dropout: the rate, three times in each block. May be traced.
+        dropout: the rate, four times in each block. May be traced.
         scan: whether the blocks run in one loop over stacked parameters, which compiles faster, and decodes slower.
 
     Raises:

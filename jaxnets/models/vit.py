@@ -109,7 +109,7 @@ def _vit(
         return truncated(key, shape, dtype) / (rows * columns * channels) ** 0.5
 
     gelu = partial(jax.nn.gelu, approximate=False)
-    block = encoder_block(features, heads, norm=NORM, activation=gelu, dropout=rate)
+    block = encoder_block(features, heads, norm=NORM, activation=gelu, dropout=rate, attention_dropout=0.0)
     encoder = serial(
         pos_embedding=learned_positions(1 + (image_size // size) ** 2),
         dropout=drop(rate),

@@ -19,7 +19,8 @@ import numpy as np
 from jax import lax
 
 from jaxnets.core.dtypes import param_dtype
-from jaxnets.core.errors import NetError, check_count, shown
+from jaxnets.core.errors import NetError, check_count, check_fraction, concrete, shown
+from jaxnets.ops.dropout_mask import survivors
 
 Array = jax.Array | np.ndarray
 
@@ -38,6 +39,8 @@ class _Rules(NamedTuple):
     offset: Any
     slopes: Any
     segments: tuple[jax.Array, jax.Array] | None
+    # A key and a rate.
+    dropped: tuple[jax.Array, Any] | None
 
     def ahead(self, rows: jax.Array, keys: range) -> jax.Array:
         """Return how far each key lies after each query, `(batch or 1, 1, rows, keys)`."""
@@ -84,6 +87,8 @@ def attention(
     slopes: Array | None = None,
     segments: Array | tuple[Array, Array] | None = None,
     scale: Any = None,
+    dropout: Any = 0.0,
+    dropout_key: jax.Array | None = None,
 ) -> jax.Array:
     """Return y = softmax(q kᵀ · scale + bias) v for each head, over the keys that a query may attend to.
 
@@ -110,13 +115,16 @@ def attention(
             keys, `(batch, time)` and `(batch, source)`: a query attends only to keys of its segment, such as one of
             several documents in a row.
         scale: of the scores; the default is 1/√width. May be traced.
+        dropout: the rate at which values of the softmax are set to zero, the others scaled up. May be traced.
+        dropout_key: a random key, needed unless the rate is known to be 0.
 
     Returns:
         `(batch, time, heads, features)` in the dtype of `query`; zeros where a query may attend to no key.
 
     Raises:
         NetError: for shapes that do not fit, a mask that is not boolean, a bias, queries, keys or values that are not
-            floating, lengths, an offset or segments that are not integers, or `window` < 1.
+            floating, lengths, an offset or segments that are not integers, `window` < 1, or a rate outside [0, 1) or
+            without a key.
 
     Vaswani et al., "Attention Is All You Need" (2017), equation 1. Ainslie et al., "GQA" (2023), for grouped heads.
 
@@ -138,7 +146,12 @@ def attention(
         raise NetError(f"expects for offset an integer or integers ({full[0]},), got {shown(offset)}")
     if slopes is not None and jnp.shape(slopes) != (full[1],):
         raise NetError(f"expects for slopes one number for each of the {full[1]} heads, got {shown(slopes)}")
-    rules = _Rules(causal, window, offset, slopes, _segments(segments, full))
+    check_fraction("dropout", dropout)
+    drops = concrete(dropout) != 0.0
+    if drops and dropout_key is None:
+        raise NetError("drops values at random and needs a key, got none; pass dropout_key=")
+    dropped = (dropout_key, dropout) if drops else None
+    rules = _Rules(causal, window, offset, slopes, _segments(segments, full), dropped)
     if lengths is not None:
         lengths = jnp.asarray(lengths)
         if lengths.shape != full[:1] or not jnp.issubdtype(lengths.dtype, jnp.integer):
@@ -216,6 +229,11 @@ def _rows(
     largest = lax.stop_gradient(scores.max(-1, keepdims=True, initial=-jnp.inf))
     weights = jnp.exp(scores - jnp.where(largest == -jnp.inf, 0, largest))
     total = weights.sum(-1, keepdims=True)
+    if rules.dropped is not None:
+        dropout_key, rate = rules.dropped
+        # Rows of a block come one by one, each with a mask of its own.
+        keep, probability = survivors(jax.random.fold_in(dropout_key, index[0]), rate, weights.shape)
+        weights = jnp.where(keep, weights / probability.astype(dtype), 0)
     y = jnp.matmul(weights.astype(value.dtype).reshape(batch, groups, heads // groups * rows, source), value)
     # Divided after the product: less to divide, and backward no sum over the keys.
     y = y.reshape(batch, groups, heads // groups, rows, features).astype(dtype) / jnp.where(total == 0, 1, total)

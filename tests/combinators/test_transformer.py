@@ -92,7 +92,7 @@ def test_a_block_is_written_out():
     assert sorted(params) == ["attention", "down", "norm1", "norm2", "up"]
 
 
-def test_dropout_acts_in_three_places_in_training_alone():
+def test_dropout_acts_in_four_places_in_training_alone():
     net = jn.encoder_block(FEATURES, HEADS, dropout=0.5)
     assert [name for name in net.children if "dropout" in name] == ["dropout1", "dropout", "dropout2"]
     params, state = variables(net, X)
@@ -102,8 +102,23 @@ def test_dropout_acts_in_three_places_in_training_alone():
     first, again, other = (net.apply(params, state, X, key=jax.random.key(seed), train=True)[0] for seed in (0, 0, 1))
     assert (first == again).all()
     assert (first != other).any()
-    with pytest.raises(jn.NetError, match="dropout1: dropout"):
+    with pytest.raises(jn.NetError, match="attention/mix: is random in training and needs a key"):
         net.apply(params, state, X, train=True)
+    outside = jn.encoder_block(FEATURES, HEADS, dropout=0.5, attention_dropout=0.0)
+    assert (outside.apply(params, state, X, key=jax.random.key(0), train=True)[0] != first).any()
+    with pytest.raises(jn.NetError, match="dropout1: dropout"):
+        outside.apply(params, state, X, train=True)
+
+
+def test_decoders_drop_in_both_attentions():
+    net = jn.decoder_block(FEATURES, HEADS, attention_dropout=0.5)
+    params, _ = variables(net, (X, MEMORY))
+    both, own, neither = (
+        jn.decoder_block(FEATURES, HEADS, attention_dropout=rate).apply(params, {}, (X, MEMORY), **options)[0][0]
+        for rate, options in ((0.5, {"key": jax.random.key(0), "train": True}), (0.5, {}), (0.0, {"train": True}))
+    )
+    np.testing.assert_array_equal(own, neither)
+    assert (both != neither).any()
 
 
 def test_blocks_follow_each_other():

@@ -318,3 +318,42 @@ def test_bad_input_is_named(name):
     with pytest.raises(NetError) as raised:
         call()
     assert message in str(raised.value)
+
+
+@pytest.mark.parametrize("blocked", [False, True])
+def test_dropout_scales_what_survives(monkeypatch, blocked):
+    """With the unit matrix as values, outputs are the weights: a mask at the rate, and a gradient through it alone."""
+    if blocked:
+        monkeypatch.setattr(module, "BLOCK_BYTES", 4 * 2 * 3 * 40 * 5)  # five rows
+    q, k = floats(2, 40, 3, 4, seed=1), floats(2, 40, 3, 4, seed=2)
+    v = np.broadcast_to(np.eye(40, dtype=np.float32)[None, :, None], (2, 40, 3, 40))
+    weigh = floats(2, 40, 3, 40, seed=3)
+
+    def loss(q, k, rate):
+        y = attention(q, k, v, causal=True, dropout=rate, dropout_key=jax.random.key(4))
+        return (y * weigh).sum(), y
+
+    (_, y), found = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(q, k, 0.25)
+    scores = np.where(np.tri(40, dtype=bool), np.einsum("bqhd,bkhd->bhqk", q, k) / 2, -np.inf)
+    whole = np.asarray(jax.nn.softmax(scores)).swapaxes(1, 2)  # (batch, time, heads, source)
+    kept = np.asarray(y) != 0
+    np.testing.assert_allclose(y, np.where(kept, whole / 0.75, 0), rtol=2e-5, atol=1e-7)
+    share, n = kept[whole > 0].mean(), (whole > 0).sum()
+    assert abs(share - 0.75) < 5 * (0.25 * 0.75 / n) ** 0.5
+    # Each row of each head has a mask of its own.
+    assert len({row.tobytes() for row in kept[:, -1].reshape(6, -1)}) == 6
+
+    def plain(q, k):
+        scores = jnp.where(np.tri(40, dtype=bool)[None, None], jnp.einsum("bqhd,bkhd->bhqk", q, k) / 2, -jnp.inf)
+        return (jnp.where(kept, jax.nn.softmax(scores).swapaxes(1, 2) / 0.75, 0) * weigh).sum()
+
+    for one, other in zip(found, jax.grad(plain, (0, 1))(q, k), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_dropout_needs_a_rate_and_a_key():
+    q = floats(1, 2, 1, 4)
+    with pytest.raises(NetError, match=r"expects dropout in \[0, 1\), got 1"):
+        attention(q, q, q, dropout=1.0, dropout_key=jax.random.key(0))
+    with pytest.raises(NetError, match="drops values at random and needs a key, got none; pass dropout_key="):
+        attention(q, q, q, dropout=0.5)
