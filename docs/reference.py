@@ -29,7 +29,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "Train and use": "fit evaluate predict objective save load summary",
             "The record": "Net layer as_net Padded Packed NetError",
             "Write your own layer": "labeled weights_of example_weights",
-            "Compose": "serial residual branches concatenate graph auxiliary_heads",
+            "Compose": "serial residual branches concatenate graph auxiliary_heads cached tied",
             "Attention": "attention encoder_block decoder_block ops.attention ops.rotate ops.distance_slopes",
             "Repeat": "repeat ensemble stack unstack to_stacked to_unstacked",
             "Normalize kernels": "weight_norm spectral_norm",
@@ -156,6 +156,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "models.resnext101_64x4d models.resnet_cifar models.plain_cifar",
             "Vision transformers": "models.vit_b_16 models.vit_b_32 models.vit_l_16 models.deit_tiny "
             "models.resize_positions",
+            "Text": "models.gpt2 models.llama models.bert models.transformer",
             "Dense prediction": "models.fcn models.unet models.landmarks models.soft_argmax",
             "Recurrent": "models.rnn models.lstm models.gru models.language_model models.encoder_decoder",
             "Autoencoders": "models.autoencoder models.conv_autoencoder models.denoising_autoencoder models.vae "
@@ -168,7 +169,10 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
     "decoding": (
         "Decoding",
         "Sequences written by a trained network, in `jaxnets.decoding`.",
-        {"Decoding": "decoding.sample decoding.greedy decoding.beam_search decoding.Decoded"},
+        {
+            "Write": "decoding.sample decoding.stream decoding.greedy decoding.beam_search decoding.Decoded",
+            "Token by token": "decoding.prefill decoding.step decoding.grow",
+        },
     ),
     "counts": (
         "Counts and fields",
