@@ -71,6 +71,14 @@ def step(net: Net, params: Params, state: State, tokens: jax.Array, carry: Any) 
 
     Raises:
         NetError: for a network that does not return `(logits, carry)`, or a carry of another network or batch.
+
+    >>> import jax, jax.numpy as jnp, jaxnets as jn
+    >>> net, tokens = jn.models.llama(11, 8, layers=1, heads=2), jnp.array([[1, 2, 3]])
+    >>> params, state = net.init(jax.random.key(0), tokens)
+    >>> _, carry = prefill(net, params, state, tokens[:, :2], steps=1)
+    >>> logits, _ = step(net, params, state, tokens[:, 2], carry)
+    >>> bool(jnp.allclose(logits, net.apply(params, state, tokens)[0][:, 2], atol=1e-6))
+    True
     """
     # A sequence of length 1: tokens (batch, 1), logits (batch, 1, vocabulary).
     logits, carry = _pair(net, net.apply(params, state, (tokens[:, None], carry))[0])
