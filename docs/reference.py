@@ -43,7 +43,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
         "and those at the end of this page.",
         {
             "Dense": "dense gated_dense maxout embed flatten unflatten",
-            "Convolution": "conv depthwise_conv conv_transpose pixel_shuffle",
+            "Convolution": "conv depthwise_conv conv_transpose pixel_shuffle resize",
             "Pooling": "max_pool avg_pool adaptive_avg_pool adaptive_max_pool global_avg_pool global_max_pool",
             "Normalization": "batch_norm layer_norm rms_norm group_norm local_response_norm layer_scale",
             "Noise": "dropout spatial_dropout drop_path gaussian_noise masking_noise salt_and_pepper",

@@ -97,7 +97,7 @@ def spectral_norm(net: Net, *, iterations: int = 1) -> Net:
     large. It belongs to the size of the maps, so the size is fixed.
 
     σ never exceeds ‖A‖, so the layer's Lipschitz constant ‖A‖ / σ tends to 1 from above; as long as training changes
-    the kernel slowly, u and v follow it. A call costs one more example, in training three for each step.
+    the kernel slowly, u and v follow it. A call computes A once more, each step A and Aᵀ.
 
     Args:
         net: a `dense`, `conv`, `depthwise_conv` or `conv_transpose`.

@@ -154,8 +154,8 @@ def _join(given: list[_Fact], shapes: list[tuple[int, ...]], axis: int) -> _Fact
 
 
 def _moved(fact: _Fact, permutation: Sequence[int]) -> _Fact:
-    ends = (permutation[0], permutation[-1]) == (0, len(permutation) - 1)
-    return fact if ends else _Fact()
+    # A fact is about the last axis.
+    return fact if permutation[-1] == len(permutation) - 1 else _Fact()
 
 
 def _channels_first(shape: tuple[int, ...]) -> np.ndarray | None:

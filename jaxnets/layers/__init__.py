@@ -22,6 +22,7 @@ from jaxnets.layers.pool import (
 from jaxnets.layers.positions import learned_positions, sinusoidal_positions
 from jaxnets.layers.prelu import prelu
 from jaxnets.layers.recurrent import bidirectional, recurrent
+from jaxnets.layers.resize import resize
 from jaxnets.layers.tokens import class_token, patch_embed
 
 __all__ = [
@@ -59,6 +60,7 @@ __all__ = [
     "pixel_shuffle",
     "prelu",
     "recurrent",
+    "resize",
     "rms_norm",
     "rnn_cell",
     "salt_and_pepper",

@@ -32,7 +32,8 @@ def estimate_statistics(
 
     In training, a layer's state moves by s ← d s + (1 - d) b towards the statistics b of a batch. Here all batches
     count equally: a step from s = 0 yields (1 - d) b, and its derivative is d. The last batch is left out if it is
-    incomplete, unless it is the only one. The state of a layer that never moves (d = 1) becomes NaN.
+    incomplete, unless it is the only one. The state of a layer that never moves (d = 1) becomes NaN. The vectors of
+    `jn.spectral_norm` are no statistics: they move on from batch to batch.
 
     Args:
         net: the network, run in training mode.
@@ -75,34 +76,55 @@ def _means_of_state(
     index = index[: examples // size]  # complete batches only: (batches, batch)
 
     leaves, structure = jax.tree.flatten(state)
-    moving = [jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in leaves]
+    carried = jax.tree.leaves(_carried(net, state))
+    moving = [jnp.issubdtype(leaf.dtype, jnp.inexact) and not own for leaf, own in zip(leaves, carried)]
     zeros = [jnp.zeros_like(leaf) for leaf, moves in zip(leaves, moving) if moves]
 
-    def add_batch(sums: Any, batch: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
-        rows, number = batch
+    def add_batch(carry: Any, batch: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
+        (sums, vectors), (rows, number) = carry, batch
         chosen = constrained(jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], x), batch_sharding)
         row_weights = None if weights is None else jnp.asarray(weights)[rows]
         share = 1 if row_weights is None else row_weights.sum()
 
-        def state_after(before: list[jax.Array]) -> list[jax.Array]:
-            """Return the moving leaves after a training step from the given ones."""
-            given = iter(before)
-            own = structure.unflatten([next(given) if moves else leaf for leaf, moves in zip(leaves, moving)])
+        def state_after(before: list[jax.Array]) -> tuple[list[jax.Array], list[jax.Array]]:
+            """Return the moving leaves after a training step from the given ones, and the carried leaves."""
+            own = structure.unflatten(_put(_put(leaves, moving, before), carried, vectors))
             with example_weights(row_weights):
                 _, new = net.apply(params, own, chosen, key=jax.random.fold_in(key, number), train=True)
-            return [leaf for leaf, moves in zip(jax.tree.leaves(new), moving) if moves]
+            return _taken(jax.tree.leaves(new), moving), _taken(jax.tree.leaves(new), carried)
 
         # Value (1 - d) b and derivative d of the update at s = 0.
-        moved, decay = jax.jvp(state_after, (zeros,), ([jnp.ones_like(leaf) for leaf in zeros],))
+        ones = [jnp.ones_like(leaf) for leaf in zeros]
+        moved, decay, vectors = jax.jvp(state_after, (zeros,), (ones,), has_aux=True)
         # A batch with too few examples leaves a statistic unchanged, d = 1, and does not count.
         counted = [jnp.where(d < 1, jnp.asarray(share, d.dtype), 0) for d in decay]
         means = [jnp.where(d < 1, m / (1 - d), 0) for m, d in zip(moved, decay)]
-        return add(sums, [(as_sum(c * m), as_sum(c)) for c, m in zip(counted, means)]), None
+        sums = add(sums, [(as_sum(c * m), as_sum(c)) for c, m in zip(counted, means)])
+        return (sums, vectors), None
 
-    nothing = [(as_sum(zero), as_sum(zero)) for zero in zeros]
-    sums, _ = jax.lax.scan(add_batch, nothing, (index, jnp.arange(len(index))))
-    means = iter([(total.value / count.value).astype(zero.dtype) for (total, count), zero in zip(sums, zeros)])
-    return structure.unflatten([next(means) if moves else leaf for leaf, moves in zip(leaves, moving)])
+    nothing = [(as_sum(zero), as_sum(zero)) for zero in zeros], _taken(leaves, carried)
+    (sums, vectors), _ = jax.lax.scan(add_batch, nothing, (index, jnp.arange(len(index))))
+    means = [(total.value / count.value).astype(zero.dtype) for (total, count), zero in zip(sums, zeros)]
+    return structure.unflatten(_put(_put(leaves, moving, means), carried, vectors))
+
+
+def _carried(net: Net, state: State) -> Any:
+    """Return for each leaf of a state whether it is a vector of a power iteration."""
+    if net.children:
+        return {name: _carried(net[name], own) for name, own in state.items()}
+    if net.inner is not None and net.kind != "spectral_norm":
+        return _carried(net.inner, state)
+    return jax.tree.map(lambda _: net.kind == "spectral_norm", state)
+
+
+def _taken(leaves: list[Any], which: list[bool]) -> list[Any]:
+    return [leaf for leaf, chosen in zip(leaves, which) if chosen]
+
+
+def _put(leaves: list[Any], which: list[bool], new: list[Any]) -> list[Any]:
+    """Return leaves with new ones in the place of the chosen ones."""
+    rest = iter(new)
+    return [next(rest) if chosen else leaf for leaf, chosen in zip(leaves, which)]
 
 
 def ema_params(

@@ -29,6 +29,8 @@ CASES = [
     Case("layers/conv_transpose", lambda: jn.conv_transpose(3, 4, stride=2, padding=1), floats(3, 3, 2, 2)),
     Case("layers/conv_transpose_grouped", lambda: jn.conv_transpose(4, 3, groups=2), floats(3, 3, 2, 2)),
     Case("layers/pixel_shuffle", lambda: jn.pixel_shuffle(2), FOUR_IMAGES),
+    Case("layers/resize", lambda: jn.resize(scale=2), IMAGES),
+    Case("layers/resize_linear", lambda: jn.resize((3, 7), method="linear"), IMAGES),
     Case("layers/max_pool", lambda: jn.max_pool(2), APART),
     Case("layers/max_pool_overlapping", lambda: jn.max_pool(3, stride=2, padding=1), APART),
     Case("layers/avg_pool", lambda: jn.avg_pool(2), IMAGES),

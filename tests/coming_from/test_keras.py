@@ -105,6 +105,17 @@ def spectral_norm(row: Row):
     close(want["kernel"], params["kernel"] / np.linalg.norm(params["kernel"], 2))
 
 
+@checks.row("layers.UpSampling2D(2)")
+@checks.row("layers.Resizing(4, 9)")
+def resize(row: Row):
+    x = images(2, 7, 5, 3)
+    want = row.answers(lambda: {"y": np.asarray(code(row)(x))})["y"]
+    close(apply(row.ours(), x), want)
+    if "Resizing" in row.there:
+        differ(apply(jn.resize((4, 9)), x), want)
+        differ(apply(jn.resize((4, 9), method="bilinear"), x), want)
+
+
 @checks.row("layers.MaxPooling2D(2)")
 @checks.row('layers.AveragePooling2D(3, 2, "same")')
 @checks.row("layers.AdaptiveAveragePooling2D(4)")

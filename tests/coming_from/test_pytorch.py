@@ -170,6 +170,16 @@ def pixel_shuffle(row: Row):
     close(apply(row.ours(), x), last(row.answers(lambda: {"y": run(row, first(x))})["y"]))
 
 
+@checks.row("nn.Upsample(scale_factor=2)")
+@checks.row('nn.Upsample((4, 9), mode="bilinear")')
+def resize(row: Row):
+    x = images(2, 7, 5, 3)
+    want = last(row.answers(lambda: {"y": run(row, first(x))})["y"])
+    close(apply(row.ours(), x), want)
+    if "bilinear" in row.there:
+        differ(apply(jn.resize((4, 9), method="bilinear"), x), want)
+
+
 @checks.row("nn.MaxPool2d(2)")
 @checks.row("nn.AvgPool2d(3, 2, padding=1)")
 @checks.row("nn.AdaptiveAvgPool2d(4)")

@@ -174,6 +174,28 @@ def test_estimated_statistics_of_many_batches():
     close(state["mean"], np.full(1, (2**24 + 1000) / 1001, np.float32), 1e-6)
 
 
+def test_vectors_of_spectral_norm_move_on_instead_of_being_averaged():
+    """As in a loop over the batches, from those given; the statistics behind them are means as ever."""
+    layer, dense = jn.spectral_norm(jn.dense(5)), jn.dense(5)
+    net = jn.serial(fc=layer, bn=jn.batch_norm(), block=jn.repeat(layer, 2))
+    fixed = jn.serial(fc=dense, bn=jn.batch_norm(), block=jn.repeat(dense, 2))
+    params, state = begun(net, X)
+    train = jax.jit(lambda state, x: net.apply(params, state, x, train=True)[1])
+    for _ in range(100):
+        state = train(state, X)
+    got = jn.train.estimate_statistics(net, params, state, X[:6], key=KEY, batch_size=2)
+    after = state
+    for batch in np.split(X[:6], 3):
+        after = train(after, batch)
+    for name in ("fc", "block"):
+        close(got[name], after[name], 1e-6)
+    # They have settled, so the first layer is the same for every batch.
+    divided = params["fc"]["kernel"] / np.linalg.norm(params["fc"]["kernel"], 2)
+    plain = params | {"fc": params["fc"] | {"kernel": divided}}
+    want = jn.train.estimate_statistics(fixed, plain, {"bn": state["bn"]}, X[:6], key=KEY, batch_size=2)
+    close(got["bn"], want["bn"], 1e-5)
+
+
 @pytest.mark.slow
 def test_a_net_compiled_inside_sees_the_weights_of_its_own_step():
     inner = jn.batch_norm()
