@@ -4,9 +4,9 @@
 
 Three tables. First the gradient of causal attention of 8,192 steps, 8 heads of 64: the temporary memory that XLA
 reports for `jn.ops.attention`, the plain formula in JAX and `jax.nn.dot_product_attention`, and medians of interleaved
-rounds beside PyTorch's, with a 95 % interval of the ratio to ours. Then ours over 32,768 steps, alone in a process, with
-the largest resident memory of that process; the goal is 2 GiB. Then the seconds of tracing, lowering and compiling a
-training step of a GPT of 4 and 12 blocks, each in a new process, unrolled and with `scan=True`; the goal with
+rounds beside PyTorch's, with a 95 % interval of the ratio to ours. Then ours over 32,768 steps, alone in a process,
+with the largest resident memory of that process; the goal is 2 GiB. Then the seconds of tracing, lowering and compiling
+a training step of a GPT of 4 and 12 blocks, each in a new process, unrolled and with `scan=True`; the goal with
 `scan=True` is at most 1.3 times as long for 12 blocks as for 4. The compilation cache is off. The plain formula needs
 about 10 GiB.
 """

@@ -22,12 +22,14 @@ Times are medians; a ratio is a peer's time over ours, with a 95 % interval from
 faster. "PyTorch" is the faster of eager and `torch.compile`; "best on JAX" is the fastest of Flax Linen, Flax NNX,
 Equinox, Haiku and Keras, and in sweeps the faster of Flax's and Equinox's `vmap`. "Peak" is the floating-point rate of
 a training step as a share of that of the largest matrix product in the same run. First turns, which compile, do not
-count. "Memory" is the peak of a turn above what the process used before.
+count. "Memory" is the peak of a turn above what the process used before. In rows of decoding, where times are those of
+a token, "PyTorch" is `generate` of Hugging Face's transformers, not compiled, and "Flax NNX" calls a jitted step for
+each token or, "scanned", has them all in one program.
 
 Measure on your own machine, CPU or one GPU:
 
 ```bash
-pip install '.[experiments,data,benchmarks]' torch onnxruntime onnxscript
+pip install '.[experiments,data,benchmarks]' torch onnxruntime onnxscript transformers
 python -m experiments.benchmarks --quick                  # fewer rows and peers
 python -m experiments.benchmarks --full --json own.json   # everything, both allocators
 python -m experiments.benchmarks --gpu --json gpu.json    # the rows for a GPU, in at most nine minutes

@@ -2,8 +2,8 @@
 
 Such a file turns each layer of `architecture.py` into the library's own, and has `train(work)`, which gives a
 contestant; some have `sweep(work, rates)`, which trains a network for each learning rate, `start(work)`, which makes
-parameters, `evaluate(work)`, which evaluates, and `decode(work)`, which writes text. None is imported unless it takes part, and none has the library's own
-name, which would hide it.
+parameters, `evaluate(work)`, which evaluates, and `decode(work)`, which writes text. None is imported unless it takes
+part, and none has the library's own name, which would hide it.
 """
 
 import importlib
