@@ -8,11 +8,12 @@ import numpy as np
 
 from experiments.benchmarks.goals import GOALS, Goal
 from experiments.benchmarks.peers import PEERS
-from experiments.benchmarks.rows.row import LOOPED, OURS, SCANNED
+from experiments.benchmarks.rows.row import ALONE, LOOPED, OURS, SCANNED
 from experiments.benchmarks.timing import ratio
 
 Record = dict[str, Any]
 GROUPS = ("PyTorch", "JAX")
+EAGER = "PyTorch, eager"  # a group where it has a goal of its own, and is not the faster one
 OTHERS = ("onnxruntime",)  # compared in words and in the table of every contestant
 
 
@@ -23,7 +24,7 @@ class Verdict:
     Attributes:
         row: name of the row.
         title: its title.
-        group: "PyTorch" or "JAX".
+        group: "PyTorch", "JAX" or another.
         peer: the fastest of the group.
         times: its time over ours.
         low: of the 95 % interval.
@@ -60,19 +61,23 @@ def compared(record: Record, ours: str, peer: str) -> tuple[float, float, float]
 
 def verdict(row: str, record: Record, group: str) -> Verdict | None:
     """Return our time compared with a group; `None` if none of it took part."""
-    names = [name for name in record["contestants"] if name in PEERS and PEERS[name].group == group]
-    if not names:
-        return None
-    best = min(names, key=lambda name: median(record, name))
     goal = GOALS.get(row, Goal())
-    aim = {"PyTorch": goal.pytorch, "JAX": goal.jax}.get(group)
+    known = "PyTorch" if group == EAGER and goal.eager is not None else group
+    names = [name for name in record["contestants"] if name in PEERS and PEERS[name].group == known]
+    best = min(names, key=lambda name: median(record, name), default=None)
+    if group == EAGER:
+        best = None if best == "PyTorch" or "PyTorch" not in names else "PyTorch"
+    if best is None:
+        return None
+    aims = {"PyTorch": goal.pytorch, "JAX": goal.jax, EAGER: goal.eager}
+    aim = goal.eager if best == "PyTorch" and goal.eager is not None else aims.get(group)
     return Verdict(row, record["title"], group, best, *compared(record, OURS, best), aim)
 
 
 def verdicts(results: Record, allocator: str) -> Iterator[Verdict]:
     """Yield all verdicts for one setting of the allocator."""
     for row, record in of_allocator(results, allocator):
-        found = (verdict(row, record, group) for group in (*GROUPS, *OTHERS))
+        found = (verdict(row, record, group) for group in (*GROUPS, EAGER, *OTHERS))
         yield from (each for each in found if each is not None)
 
 
@@ -104,6 +109,12 @@ def scan_over_loop(record: Record) -> tuple[float, float, float] | None:
         if scanned in names and looped in names:
             return compared(record, looped, scanned)
     return None
+
+
+def together_over_alone(record: Record) -> tuple[float, float, float] | None:
+    """Return the time of a sweep over that of one of its networks; `None` for a row without both."""
+    both = {OURS, ALONE} <= set(record["contestants"])
+    return compared(record, ALONE, OURS) if both else None
 
 
 def exponent(points: Iterable[tuple[float, float]]) -> float:

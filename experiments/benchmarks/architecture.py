@@ -90,7 +90,23 @@ class Residual:
     shortcut: "Layers" = ()
 
 
-Layer = Dense | Conv | Double | Pool | Norm | Relu | Flatten | Fold | Mean | Recurrent | Residual
+@dataclass(frozen=True)
+class Transformer:
+    """A language model like GPT-2, from tokens (time,) to logits of the next ones (time, vocabulary).
+
+    The embedding, whose table is also the last kernel, and learned positions are added; then blocks of causal attention
+    and two layers with a tanh-GELU between them, 4 · features wide, each of the two after a layer norm and with a
+    shortcut; then a layer norm and the logits. All layers of blocks have biases.
+    """
+
+    vocabulary: int
+    length: int
+    blocks: int
+    heads: int
+    features: int
+
+
+Layer = Dense | Conv | Double | Pool | Norm | Relu | Flatten | Fold | Mean | Recurrent | Residual | Transformer
 Layers = tuple[Layer, ...]
 
 GATES = {"lstm": 4, "gru": 3}
@@ -117,6 +133,8 @@ def after(layer: Layer, shape: Shape) -> Shape:
             return (features,) if last else (shape[0], features)
         case Residual(body):
             return shape_after(body, shape)
+        case Transformer(vocabulary):
+            return (*shape, vocabulary)
     return shape
 
 
@@ -155,6 +173,9 @@ def parameters(layers: Layers, shape: Shape, biases: Mapping[str, int] = GATES) 
                 total += 2 * width
             case Recurrent(cell, features):
                 total += GATES[cell] * (width + features) * features + biases[cell] * features
+            case Transformer(vocabulary, length, blocks, _, features):
+                # A block: 12 matrices of features², 9 biases, 2 scales and 2 shifts; a norm in the end.
+                total += (vocabulary + length + 2) * features + blocks * (12 * features + 13) * features
     inner = [(part, at) for layer, at in walk(layers, shape) if isinstance(layer, Residual) for part in _parts(layer)]
     return total + sum(parameters(part, at, biases) for part, at in inner)
 
@@ -176,6 +197,9 @@ def multiply_adds(layers: Layers, shape: Shape) -> int:
                 total += places * 9 * width * features
             case Recurrent(cell, features):
                 total += places * GATES[cell] * (width + features) * features
+            case Transformer(vocabulary, _, blocks, _, features):
+                # A token reads all of them: those after it are computed, and not used. Here `width` is the time.
+                total += width * features * (blocks * (12 * features + 2 * width) + vocabulary)
             case Residual():
                 total += sum(multiply_adds(part, at) for part in _parts(layer))
     return total

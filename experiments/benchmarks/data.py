@@ -24,6 +24,12 @@ def vowels() -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(utterances.values), speakers
 
 
+def text(examples: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return characters of successive parts of a text as tokens `(examples, length)`, and those that follow each."""
+    codes = jn.data.text()[: examples * length + 1]
+    return codes[:-1].reshape(examples, length), codes[1:].reshape(examples, length)
+
+
 def noise(*shape: int) -> np.ndarray:
     """Return normal numbers."""
     return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)

@@ -10,7 +10,19 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("jaxnets", "jax", "jaxlib", "optax", "flax", "equinox", "dm-haiku", "keras", "torch", "numpy")
+PACKAGES = (
+    "jaxnets",
+    "jax",
+    "jaxlib",
+    "optax",
+    "flax",
+    "equinox",
+    "dm-haiku",
+    "keras",
+    "torch",
+    "transformers",
+    "numpy",
+)
 STAT, STATUS, CLEAR = Path("/proc/stat"), Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 ALLOCATORS = {

@@ -96,8 +96,9 @@ def prepared(name: str, make: Any) -> tuple[Contestant, float]:
 def counts(row: Row, contestant: Contestant, flops: dict[int, tuple[int, int]]) -> dict[str, Any]:
     """Return what a contestant's turn consists of; `flops` keeps what was counted, by the work's identity."""
     work = contestant.work
-    per = {"epoch": work.epochs, "step": work.steps, "call": work.steps, "trial": contestant.trials}.get(row.unit, 1)
-    if row.unit == "initialization":
+    per = {"epoch": work.epochs, "step": work.steps, "call": work.steps, "trial": contestant.trials}
+    per = (per | {"token": work.tokens * len(work.x)}).get(row.unit, 1)
+    if row.unit in ("initialization", "token"):
         flops[id(work)] = 0, 0
     elif id(work) not in flops:  # most contestants of a row share their work
         train = row.unit != "call"
@@ -111,7 +112,7 @@ def counts(row: Row, contestant: Contestant, flops: dict[int, tuple[int, int]]) 
 
 
 def _before(row: Row) -> Any:
-    if row.unit == "call":
+    if row.unit in ("call", "token"):
         # A turn is short, and the threads of the contestant before wait for more work, busily, for a while.
         return partial(time.sleep, 0.3)
     return jax.clear_caches if row.forgets else lambda: None

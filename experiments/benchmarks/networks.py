@@ -13,6 +13,7 @@ from experiments.benchmarks.architecture import (
     Recurrent,
     Relu,
     Residual,
+    Transformer,
 )
 
 
@@ -85,6 +86,11 @@ def autoencoder(size: int, *widths: int, code: int = 32) -> Layers:
     up = (layer for width in widths[-2::-1] for layer in (Double(width), Relu()))
     flat = small[0] * small[1] * small[2]
     return (*down, Flatten(), Dense(code), Dense(flat), Relu(), Fold(small), *up, Double(1))
+
+
+def gpt(length: int, blocks: int = 6, heads: int = 6, features: int = 192, vocabulary: int = 27) -> Layers:
+    """Return a language model of characters for texts of up to a length."""
+    return (Transformer(vocabulary, length, blocks, heads, features),)
 
 
 def _conv(features: int, window: int, stride: int = 1) -> Conv:

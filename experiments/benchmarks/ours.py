@@ -47,6 +47,15 @@ def _layer(layer: a.Layer) -> Any:
             return jn.recurrent(made, return_sequences=not last)
         case a.Residual(body, shortcut):
             return jn.residual(network(body), network(shortcut) if shortcut else None, jax.nn.relu)
+        case a.Transformer(vocabulary, length, blocks, heads, features):
+            sizes: Any = {"layers": blocks, "heads": heads, "features": features}
+            return jn.models.gpt2(vocabulary=vocabulary, length=length, **sizes)
+
+
+def single(layers: a.Layers) -> jn.Net:
+    """Return our network of a single layer."""
+    (layer,) = layers
+    return jn.as_net(_layer(layer))
 
 
 def net_of(work: Work) -> jn.Net:
@@ -77,6 +86,17 @@ def evaluate(work: Work, *, folded: bool) -> Contestant:
             jax.block_until_ready(call(params, state, part))
 
     return replace(contestant, turn=turn)
+
+
+def decode(work: Work) -> Contestant:
+    """Return our contestant that continues texts by the most probable tokens."""
+    net, prompts = net_of(work), jnp.asarray(work.x)
+    params, state = jax.jit(net.init)(jax.random.key(0), prompts)
+
+    def turn() -> jax.Array:
+        return jax.block_until_ready(jn.decoding.sample(net, params, state, prompts, work.tokens, temperature=0))
+
+    return _contestant(work, turn, params)
 
 
 def sweep(work: Work, rates: np.ndarray, strategy: Strategy | None = None) -> Contestant:
@@ -127,6 +147,7 @@ def multiply_adds(work: Work, *, train: bool = True) -> int:
 
 def _program(work: Work, rate: Any = 1e-3) -> jn.train.Program:
     loss = jn.losses.cross_entropy if work.classifies else jn.losses.squared_error
+    loss = jn.losses.sequence(loss) if work.classifies and work.y.ndim == 2 else loss
     optimizer, data = stepping.optimizer(work, rate), (work.x, work.y)
     objective = jn.objective(loss)
     return jn.train.program(net_of(work), objective, optimizer, data, epochs=work.epochs, batch_size=work.batch_size)

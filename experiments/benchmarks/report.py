@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.benchmarks import analysis, figures
-from experiments.benchmarks.goals import GROWTH, SCAN, START
+from experiments.benchmarks.goals import ALONE, GROWTH, SCAN, START
 from experiments.benchmarks.rows.row import OURS
 
 HERE = Path(__file__).parent
@@ -22,12 +22,14 @@ Times are medians; a ratio is a peer's time over ours, with a 95 % interval from
 faster. "PyTorch" is the faster of eager and `torch.compile`; "best on JAX" is the fastest of Flax Linen, Flax NNX,
 Equinox, Haiku and Keras, and in sweeps the faster of Flax's and Equinox's `vmap`. "Peak" is the floating-point rate of
 a training step as a share of that of the largest matrix product in the same run. First turns, which compile, do not
-count. "Memory" is the peak of a turn above what the process used before.
+count. "Memory" is the peak of a turn above what the process used before. In rows of decoding, where times are those of
+a token, "PyTorch" is `generate` of Hugging Face's transformers, not compiled, and "Flax NNX" calls a jitted step for
+each token or, "scanned", has them all in one program.
 
 Measure on your own machine, CPU or one GPU:
 
 ```bash
-pip install '.[experiments,data,benchmarks]' torch onnxruntime onnxscript
+pip install '.[experiments,data,benchmarks]' torch onnxruntime onnxscript transformers
 python -m experiments.benchmarks --quick                  # fewer rows and peers
 python -m experiments.benchmarks --full --json own.json   # everything, both allocators
 python -m experiments.benchmarks --gpu --json gpu.json    # the rows for a GPU, in at most nine minutes
@@ -82,6 +84,8 @@ def text(results: Any) -> str:
                 parts = [f"{times:6.2f} times ours ({low:.2f} to {high:.2f})", f"first turn {each['first']:.1f} s"]
                 if record["unit"] in ("epoch", "step"):
                     parts.append(f"{analysis.per_second(record, name, 'examples'):,.0f} examples/s")
+                if record["unit"] == "token":
+                    parts.append(f"{1 / analysis.median(record, name):,.0f} tokens/s")
                 if results.get("peak") and each["precision"] == "bfloat16":
                     share = analysis.per_second(record, name, "products") / results["peak"]
                     parts.append(f"{_percent(share)} of the GPU's peak")
@@ -91,7 +95,9 @@ def text(results: Any) -> str:
             lines += [f"  {name}: {reason}" for name, reason in record["left_out"].items()]
             if record["elsewhere"] > BUSY:
                 lines.append(f"  the machine was busy: other processes used {record['elsewhere']:.2f} cores meanwhile")
-            for each in filter(None, (analysis.verdict(row, record, group) for group in analysis.GROUPS)):
+            for each in filter(
+                None, (analysis.verdict(row, record, group) for group in (*analysis.GROUPS, analysis.EAGER))
+            ):
                 if each.goal is not None:
                     lines.append(f"  {each.group} ≥ {each.goal:g}: {'reached' if each.reached else 'not reached'}")
     lines += [f"\n{row}: {state}" for row, state in results.get("states", {}).items() if state != "measured"]
@@ -134,7 +140,8 @@ def _allocator(results: Any, allocator: str) -> list[str]:
                 cells += _verdict(analysis.verdict(row, record, group))
             cells += [_percent(analysis.share_of_peak(record, OURS)), _memory(record, OURS)]
             rows.append(f"| {' | '.join(cells)} |")
-    parts += ["\n".join(rows) + "\n", _losses(verdicts), _scans(results, allocator), _start(results, allocator)]
+    tables = (each(results, allocator) for each in (_scans, _together, _start))
+    parts += ["\n".join(rows) + "\n", _losses(verdicts), *tables]
     details = [
         "| work | contestant | time | times ours | first turn | peak | memory | page faults |",
         "|---|---" * 4 + "|",
@@ -204,6 +211,20 @@ def _scans(results: Any, allocator: str) -> str:
         f"Time of a step inside `scan`, over the same step outside:\n\n| work | ratio | ≤ {SCAN:g} |\n|---|---|---|\n"
     )
     return head + "\n".join(rows) + "\n" if rows else ""
+
+
+def _together(results: Any, allocator: str) -> str:
+    said = []
+    for _, record in analysis.of_allocator(results, allocator):
+        found = analysis.together_over_alone(record)
+        if found is not None:
+            times, low, high = found
+            reached = "reached" if times <= ALONE else "not reached"
+            said.append(
+                f"{record['title']}: {times:.2f} ({low:.2f}–{high:.2f}) times as long as one network; "
+                f"the goal of {ALONE:g} is {reached}.\n"
+            )
+    return "\n".join(said)
 
 
 def _start(results: Any, allocator: str) -> str:

@@ -19,17 +19,19 @@ class Unsuited(Exception):
 class Work:
     """A network to train on data by mini-batches.
 
-    The loss is the cross entropy of integer targets, the mean squared error of others.
+    The loss is the cross entropy of integer targets, for sequences of them the mean over all positions, and the mean
+    squared error of other targets.
 
     Attributes:
         layers: the network.
-        x: inputs `(examples, *shape)`, float32, channels last.
+        x: inputs `(examples, *shape)`, float32, channels last; or tokens `(examples, time)`, int32.
         y: targets `(examples, ...)`.
         batch_size: examples a step.
         optimizer: with a rate of 1e-3; "momentum" is gradient descent with a momentum of 0.9.
         epochs: how often a turn visits every example.
         precision: of the arithmetic; parameters are float32.
         net: makes ours if `jn.models` has it; default: built from `layers`.
+        tokens: for a row of decoding: by how many tokens a turn continues each text of `x`.
     """
 
     layers: Layers
@@ -40,6 +42,7 @@ class Work:
     epochs: int = 1
     precision: Literal["float32", "bfloat16"] = "float32"
     net: Callable[[], Net] | None = None
+    tokens: int = 0
 
     @property
     def shape(self) -> tuple[int, ...]:

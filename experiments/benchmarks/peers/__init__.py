@@ -2,8 +2,8 @@
 
 Such a file turns each layer of `architecture.py` into the library's own, and has `train(work)`, which gives a
 contestant; some have `sweep(work, rates)`, which trains a network for each learning rate, `start(work)`, which makes
-parameters, and `evaluate(work)`, which evaluates. None is imported unless it takes part, and none has the library's own
-name, which would hide it.
+parameters, `evaluate(work)`, which evaluates, and `decode(work)`, which writes text. None is imported unless it takes
+part, and none has the library's own name, which would hide it.
 """
 
 import importlib
@@ -22,7 +22,7 @@ class Peer:
     Attributes:
         file: of this folder.
         package: what must be installed.
-        options: given to `train`, `sweep` and `evaluate`.
+        options: given to `train`, `sweep`, `evaluate` and `decode`.
         jax: whether it uses JAX.
     """
 
@@ -34,7 +34,7 @@ class Peer:
     @property
     def group(self) -> str:
         """With whom it is compared."""
-        return "JAX" if self.jax else {"torch": "PyTorch"}.get(self.package, self.package)
+        return "JAX" if self.jax else {"torch": "PyTorch", "transformers": "PyTorch"}.get(self.package, self.package)
 
     @property
     def installed(self) -> bool:
@@ -53,8 +53,10 @@ PEERS = {
     "PyTorch, CUDA graphs": Peer("in_pytorch", "torch", {"mode": "reduce-overhead"}, jax=False),
     "Flax Linen": Peer("in_linen", "flax", {}),
     "Flax NNX": Peer("in_nnx", "flax", {}),
+    "Flax NNX, scanned": Peer("in_nnx", "flax", {"scan": True}),
     "Equinox": Peer("in_equinox", "equinox", {}),
     "Haiku": Peer("in_haiku", "haiku", {}),
     "Keras": Peer("in_keras", "keras", {}),
+    "transformers": Peer("in_transformers", "transformers", {}, jax=False),
     "onnxruntime": Peer("in_onnxruntime", "onnxruntime", {}, jax=False),
 }

@@ -49,6 +49,59 @@ class Scanned(eqx.Module):
         return outputs if not self.last else carry[0] if lstm else carry
 
 
+class Block(eqx.Module):
+    """Causal attention and two layers, each after a norm and with a shortcut."""
+
+    norm1: eqx.nn.LayerNorm
+    attention: eqx.nn.MultiheadAttention
+    norm2: eqx.nn.LayerNorm
+    up: eqx.nn.Linear
+    down: eqx.nn.Linear
+
+    def __init__(self, features: int, heads: int, key: jax.Array) -> None:
+        keys = jax.random.split(key, 3)
+        self.norm1, self.norm2 = eqx.nn.LayerNorm(features), eqx.nn.LayerNorm(features)
+        self.attention = eqx.nn.MultiheadAttention(
+            *(heads, features),
+            **{f"use_{name}_bias": True for name in ("query", "key", "value", "output")},
+            key=keys[0],
+        )
+        self.up = eqx.nn.Linear(features, 4 * features, key=keys[1])
+        self.down = eqx.nn.Linear(4 * features, features, key=keys[2])
+
+    def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
+        """Return the sum."""
+        y = jax.vmap(self.norm1)(x)
+        x = x + self.attention(y, y, y, mask)
+        return x + jax.vmap(lambda x: self.down(jax.nn.gelu(self.up(self.norm2(x)))))(x)
+
+
+class Transformer(eqx.Module):
+    """A language model with one table for the embedding and the logits."""
+
+    tokens: eqx.nn.Embedding
+    positions: eqx.nn.Embedding
+    blocks: list[Block]
+    norm: eqx.nn.LayerNorm
+
+    def __init__(self, layer: a.Transformer, key: jax.Array) -> None:
+        first, second, *others = jax.random.split(key, layer.blocks + 2)
+        tables = [(first, layer.vocabulary), (second, layer.length)]
+        self.tokens, self.positions = (
+            eqx.nn.Embedding(weight=0.02 * jax.random.normal(key, (count, layer.features))) for key, count in tables
+        )
+        self.blocks = [Block(layer.features, layer.heads, key) for key in others]
+        self.norm = eqx.nn.LayerNorm(layer.features)
+
+    def __call__(self, tokens: jax.Array, *, key: Any = None) -> jax.Array:
+        """Return the logits of one text."""
+        time = len(tokens)
+        x, mask = jax.vmap(self.tokens)(tokens) + self.positions.weight[:time], jnp.tri(time, dtype=bool)
+        for block in self.blocks:
+            x = block(x, mask)
+        return jax.vmap(self.norm)(x) @ self.tokens.weight.T
+
+
 def network(layers: a.Layers, shape: a.Shape, key: jax.Array) -> eqx.nn.Sequential:
     """Return the module."""
     keys = jax.random.split(key, len(layers) + 1)
@@ -82,6 +135,8 @@ def _layer(layer: a.Layer, shape: a.Shape, key: jax.Array) -> Any:
         case a.Residual(body, shortcut):
             one, other = jax.random.split(key)
             return Residual(network(body, shape, one), network(shortcut, shape, other))  # pyright: ignore
+        case a.Transformer():
+            return Transformer(layer, key)
 
 
 def train(work: Work) -> Contestant:

@@ -10,7 +10,7 @@ import optax
 
 from experiments.benchmarks import architecture as a
 from experiments.benchmarks.peers import stepping
-from experiments.benchmarks.work import Contestant, Work
+from experiments.benchmarks.work import Contestant, Unsuited, Work
 
 BIASES = {"lstm": 4, "gru": 3}
 
@@ -48,6 +48,8 @@ def _layer(layer: a.Layer, x: jax.Array) -> jax.Array:
             return outputs[:, -1] if last else outputs
         case a.Residual(body, shortcut):
             return jax.nn.relu(apply(body, x) + apply(shortcut, x))
+        case a.Transformer():
+            raise Unsuited("no language model is written in Haiku here")
 
 
 def train(work: Work) -> Contestant:

@@ -23,6 +23,9 @@ OPTIMIZERS = {
 }
 
 
+NORMAL = keras.initializers.RandomNormal(stddev=0.02)
+
+
 def apply(layers: a.Layers, x: Any) -> Any:
     """Return the symbolic output of layers."""
     for layer in layers:
@@ -56,12 +59,45 @@ def _layer(layer: a.Layer, x: Any) -> Any:
             return make(features, return_sequences=not last)(x)
         case a.Residual(body, shortcut):
             return keras.layers.ReLU()(keras.layers.add([apply(body, x), apply(shortcut, x)]))
+        case a.Transformer():
+            return _transformer(layer, x)
+
+
+class Positions(keras.layers.Layer):
+    """A learned vector for each position, added."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        self.length = length
+
+    def build(self, shape: Any) -> None:
+        """Make the vectors."""
+        self.table = self.add_weight(shape=(self.length, shape[-1]), initializer=NORMAL)
+
+    def call(self, x: Any) -> Any:
+        """Return the sum."""
+        return x + self.table[: x.shape[1]]
+
+
+def _transformer(layer: a.Transformer, tokens: Any) -> Any:
+    layers, features = keras.layers, layer.features
+    table = layers.ReversibleEmbedding(layer.vocabulary, features, embeddings_initializer=NORMAL)
+    x = Positions(layer.length)(table(tokens))
+    for _ in range(layer.blocks):
+        attention = layers.MultiHeadAttention(layer.heads, features // layer.heads)
+        y = layers.LayerNormalization(epsilon=1e-5)(x)
+        x = layers.add([x, attention(y, y, use_causal_mask=True)])
+        y = layers.Dense(4 * features, partial(keras.activations.gelu, approximate=True))(
+            layers.LayerNormalization(epsilon=1e-5)(x)
+        )
+        x = layers.add([x, layers.Dense(features)(y)])
+    return table(layers.LayerNormalization(epsilon=1e-5)(x), reverse=True)
 
 
 def train(work: Work) -> Contestant:
     """Return the contestant."""
     work.in_float32("Keras")
-    inputs = keras.Input(work.shape)
+    inputs = keras.Input(work.shape, dtype=str(work.x.dtype))
     model = keras.Model(inputs, apply(work.layers, inputs))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True) if work.classifies else "mean_squared_error"
     model.compile(optimizer=OPTIMIZERS[work.optimizer](1e-3), loss=loss)

@@ -28,6 +28,41 @@ class Residual(nn.Module):
         return nn.relu(body(x) + (x if shortcut is None else shortcut(x)))
 
 
+class Block(nn.Module):
+    """Causal attention and two layers, each after a norm and with a shortcut."""
+
+    heads: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
+        """Return the sum."""
+        features, dtype = x.shape[-1], self.dtype
+        norm1, norm2 = (nn.LayerNorm(1e-5, dtype, name=name) for name in ("norm1", "norm2"))
+        x = x + nn.MultiHeadDotProductAttention(self.heads, dtype, name="attention")(norm1(x), mask=mask)
+        y = nn.gelu(nn.Dense(4 * features, dtype=dtype, name="up")(norm2(x)))
+        return x + nn.Dense(features, dtype=dtype, name="down")(y)
+
+
+class Transformer(nn.Module):
+    """A language model with one table for the embedding and the logits."""
+
+    layer: a.Transformer
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, tokens: jax.Array) -> jax.Array:
+        """Return the logits."""
+        layer, sizes = self.layer, (self.layer.features, self.dtype)
+        normal = nn.initializers.normal(0.02)
+        table = nn.Embed(layer.vocabulary, *sizes, embedding_init=normal, name="tokens")
+        places = nn.Embed(layer.length, *sizes, embedding_init=normal, name="positions")
+        x, mask = table(tokens) + places(jnp.arange(tokens.shape[1])), nn.make_causal_mask(tokens)
+        for place in range(layer.blocks):
+            x = Block(layer.heads, self.dtype, name=f"block{place}")(x, mask)
+        return table.attend(nn.LayerNorm(1e-5, self.dtype, name="norm")(x))
+
+
 def network(layers: a.Layers, dtype: Any) -> nn.Sequential:
     """Return the module."""
     return nn.Sequential([_layer(layer, dtype) for layer in layers])
@@ -59,6 +94,8 @@ def _layer(layer: a.Layer, dtype: Any) -> Any:
             return nn.Sequential([nn.RNN(made), (lambda x: x[:, -1]) if last else (lambda x: x)])
         case a.Residual(body, shortcut):
             return Residual(network(body, dtype), network(shortcut, dtype) if shortcut else None)
+        case a.Transformer():
+            return Transformer(layer, dtype)
 
 
 def train(work: Work) -> Contestant:

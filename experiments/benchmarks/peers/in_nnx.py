@@ -1,8 +1,10 @@
 """Flax NNX: modules that hold their parameters, `nnx.jit`, `nnx.value_and_grad`, `nnx.Optimizer`."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 import jaxnets as jn
@@ -22,6 +24,40 @@ class Residual(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Return the sum."""
         return nnx.relu(self.body(x) + self.shortcut(x))
+
+
+class Block(nnx.Module):
+    """Causal attention and two layers, each after a norm and with a shortcut."""
+
+    def __init__(self, features: int, heads: int, rngs: nnx.Rngs) -> None:
+        self.norm1, self.norm2 = (nnx.LayerNorm(features, epsilon=1e-5, rngs=rngs) for _ in range(2))
+        self.attention = nnx.MultiHeadAttention(heads, features, decode=False, rngs=rngs)
+        self.up, self.down = (
+            nnx.Linear(*sizes, rngs=rngs) for sizes in ((features, 4 * features), (4 * features, features))
+        )
+
+    def __call__(self, x: jax.Array, decode: bool) -> jax.Array:
+        """Return the sum."""
+        x = x + self.attention(self.norm1(x), is_causal=not decode, decode=decode)
+        return x + self.down(nnx.gelu(self.up(self.norm2(x))))
+
+
+class Transformer(nnx.Module):
+    """A language model with one table for the embedding and the logits."""
+
+    def __init__(self, layer: a.Transformer, rngs: nnx.Rngs) -> None:
+        normal = nnx.initializers.normal(0.02)
+        self.tokens = nnx.Embed(layer.vocabulary, layer.features, embedding_init=normal, rngs=rngs)
+        self.positions = nnx.Embed(layer.length, layer.features, embedding_init=normal, rngs=rngs)
+        self.blocks = nnx.List([Block(layer.features, layer.heads, rngs) for _ in range(layer.blocks)])
+        self.norm = nnx.LayerNorm(layer.features, epsilon=1e-5, rngs=rngs)
+
+    def __call__(self, tokens: jax.Array, place: jax.Array | None = None) -> jax.Array:
+        """Return the logits; with a place, those of one token there, after those that the cache has."""
+        x = self.tokens(tokens) + self.positions(jnp.arange(tokens.shape[1]) if place is None else place)
+        for block in self.blocks:
+            x = block(x, place is not None)
+        return self.tokens.attend(self.norm(x))
 
 
 def network(layers: a.Layers, shape: a.Shape, rngs: nnx.Rngs) -> nnx.Sequential:
@@ -56,6 +92,8 @@ def _layer(layer: a.Layer, shape: a.Shape, rngs: nnx.Rngs) -> Any:
             return nnx.Sequential(nnx.RNN(made), (lambda x: x[:, -1]) if last else (lambda x: x))
         case a.Residual(body, shortcut):
             return Residual(network(body, shape, rngs), network(shortcut, shape, rngs))
+        case a.Transformer():
+            return Transformer(layer, rngs)
 
 
 def train(work: Work) -> Contestant:
@@ -83,3 +121,61 @@ def train(work: Work) -> Contestant:
 
     counted = jn.inspect.multiply_adds(model, stepping.batch(work))
     return Contestant(work, whole, stepping.count(nnx.state(model, nnx.Param)), counted, BIASES)
+
+
+def decode(work: Work, *, scan: bool = False) -> Contestant:
+    """Return a contestant that reads and writes token by token: a jitted step in a loop, or all in one scan."""
+    model = network(work.layers, work.shape, nnx.Rngs(0))
+    counted = jn.inspect.multiply_adds(model, stepping.batch(work))
+    write = writer(model.layers[0], work, scan=scan)
+    parameters = stepping.count(nnx.state(model, nnx.Param))
+    return Contestant(work, lambda: jax.block_until_ready(write()), parameters, counted, BIASES)
+
+
+def writer(model: Any, work: Work, *, scan: bool) -> Callable[[], jax.Array]:
+    """Return a function that returns the tokens after the prompts."""
+    return (_scanned if scan else _looped)(model, work)
+
+
+def _start(model: Any, work: Work) -> None:
+    for block in model.blocks:
+        # The longest text: (batch, length, features)
+        block.attention.init_cache((len(work.x), model.positions.num_embeddings, model.tokens.features))
+
+
+def _looped(model: Any, work: Work) -> Callable[[], jax.Array]:
+    prompts, time = jnp.asarray(work.x), work.shape[0]
+
+    @nnx.jit
+    def step(model: Any, tokens: jax.Array, place: jax.Array) -> jax.Array:
+        return model(tokens[:, None], place[None])[:, 0].argmax(-1)
+
+    def write() -> jax.Array:
+        _start(model, work)
+        tokens, written = prompts[:, 0], []
+        for place in range(time + work.tokens - 1):
+            tokens = step(model, prompts[:, place] if place < time else tokens, jnp.asarray(place))
+            written.append(tokens)
+        return jnp.stack(written[time - 1 :], 1)
+
+    return write
+
+
+def _scanned(model: Any, work: Work) -> Callable[[], jax.Array]:
+    prompts, time = jnp.asarray(work.x), work.shape[0]
+    _start(model, work)
+    static, first = nnx.split(model)
+
+    @jax.jit
+    def write(first: Any) -> jax.Array:
+        def step(carry: Any, place: jax.Array) -> Any:
+            state, tokens = carry
+            model = nnx.merge(static, state)
+            tokens = jnp.where(place < time, prompts[:, jnp.minimum(place, time - 1)], tokens)
+            tokens = model(tokens[:, None], place[None])[:, 0].argmax(-1).astype(jnp.int32)
+            return (nnx.state(model), tokens), tokens
+
+        _, written = jax.lax.scan(step, (first, prompts[:, 0]), jnp.arange(time + work.tokens - 1))
+        return written[time - 1 :].T
+
+    return lambda: write(first)

@@ -54,6 +54,46 @@ class Mean(nn.Module):
         return x.mean((2, 3))
 
 
+class Block(nn.Module):
+    """Causal attention and two layers, each after a norm and with a shortcut."""
+
+    def __init__(self, features: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.qkv = nn.LayerNorm(features), nn.Linear(features, 3 * features)
+        self.out, self.norm2 = nn.Linear(features, features), nn.LayerNorm(features)
+        self.up, self.down = nn.Linear(features, 4 * features), nn.Linear(4 * features, features)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the sum."""
+        batch, time, features = x.shape
+        split = self.qkv(self.norm1(x)).split(features, 2)
+        # (batch, heads, time, width)
+        q, k, v = (each.view(batch, time, self.heads, -1).transpose(1, 2) for each in split)
+        y = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.out(y.transpose(1, 2).reshape(batch, time, features))
+        return x + self.down(nn.functional.gelu(self.up(self.norm2(x)), approximate="tanh"))
+
+
+class Transformer(nn.Module):
+    """A language model with one table for the embedding and the logits."""
+
+    def __init__(self, layer: a.Transformer) -> None:
+        super().__init__()
+        self.tokens = nn.Embedding(layer.vocabulary, layer.features)
+        self.positions = nn.Embedding(layer.length, layer.features)
+        self.blocks = nn.Sequential(*(Block(layer.features, layer.heads) for _ in range(layer.blocks)))
+        self.norm = nn.LayerNorm(layer.features)
+        for each in (self.tokens, self.positions):
+            nn.init.normal_(each.weight, std=0.02)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Return the logits."""
+        places = torch.arange(tokens.shape[1], device=tokens.device)
+        x = self.blocks(self.tokens(tokens) + self.positions(places))
+        return nn.functional.linear(self.norm(x), self.tokens.weight)
+
+
 def network(layers: a.Layers, shape: a.Shape) -> nn.Sequential:
     """Return the module."""
     return nn.Sequential(*(_layer(layer, at) for layer, at in a.walk(layers, shape)))
@@ -84,6 +124,8 @@ def _layer(layer: a.Layer, shape: a.Shape) -> nn.Module:
             return Outputs((nn.LSTM if cell == "lstm" else nn.GRU)(width, features, batch_first=True), last)
         case a.Residual(body, shortcut):
             return Residual(network(body, shape), network(shortcut, shape))
+        case a.Transformer():
+            return Transformer(layer)
 
 
 def train(work: Work, *, mode: str | None) -> Contestant:
@@ -124,13 +166,14 @@ def _trainer(work: Work, net: nn.Module, mode: str | None) -> Callable[..., None
     if _lies_last(work):
         net = net.to(memory_format=torch.channels_last)  # pyright: ignore
     forward: Any = net if mode is None else torch.compile(net, mode=mode)
-    loss = nn.functional.cross_entropy if work.classifies else nn.functional.mse_loss
+    loss = _cross_entropy if work.classifies else nn.functional.mse_loss
+    options = {"fused": True} if any(isinstance(layer, a.Transformer) for layer in work.layers) else {}
     held: list[torch.optim.Optimizer] = []
     half = work.precision == "bfloat16"
 
     def turn(generator: np.random.Generator, x: torch.Tensor, y: torch.Tensor, rate: float) -> None:
         if not held:
-            held.append(OPTIMIZERS[work.optimizer](net.parameters(), lr=rate))
+            held.append(OPTIMIZERS[work.optimizer](net.parameters(), lr=rate, **options))
         for chosen in work.batches(generator):
             rows = torch.from_numpy(chosen).to(DEVICE)
             held[0].zero_grad()
@@ -142,6 +185,11 @@ def _trainer(work: Work, net: nn.Module, mode: str | None) -> Callable[..., None
             torch.cuda.synchronize()
 
     return turn
+
+
+def _cross_entropy(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    # The positions of a sequence are examples: (batch, time, classes) → (batch · time, classes).
+    return nn.functional.cross_entropy(logits.flatten(0, -2), y.flatten())
 
 
 def _data(work: Work) -> tuple[torch.Tensor, torch.Tensor]:
@@ -160,9 +208,10 @@ def _lies_last(work: Work) -> bool:
 def contestant(work: Work, turn: Callable[[], None], trials: int = 1) -> Contestant:
     """Return a contestant with its counts."""
     shape = work.shape[-1:] + work.shape[:-1] if len(work.shape) == 3 else work.shape
+    dtype = torch.from_numpy(work.x[:1]).dtype
     # On the device of shapes alone a recurrent layer shows the products that it is made of.
     with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
         net = network(work.layers, work.shape)
-        net(torch.zeros(work.batch_size, *shape))
+        net(torch.zeros(work.batch_size, *shape, dtype=dtype))
     parameters = sum(parameter.numel() for parameter in net.parameters())
     return Contestant(work, turn, parameters, counter.get_total_flops() // 2, BIASES, trials)

@@ -60,4 +60,4 @@ def multiply_adds(work: Work, forward: Callable[..., Any], params: Any = None) -
 
 def batch(work: Work) -> jax.ShapeDtypeStruct:
     """Return the shape of one batch."""
-    return jax.ShapeDtypeStruct((work.batch_size, *work.shape), jnp.float32)
+    return jax.ShapeDtypeStruct((work.batch_size, *work.shape), work.x.dtype)

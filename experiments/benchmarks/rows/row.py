@@ -7,8 +7,9 @@ from typing import Literal
 from experiments.benchmarks.work import Contestant
 
 OURS, SCANNED, LOOPED = "jaxnets", "jaxnets, scanned", "jaxnets, step by step"
+ALONE = "jaxnets, one network"  # of those that a sweep trains
 OTHER_WAYS = (SCANNED, LOOPED)  # variants of ours, in addition to the main one of a row
-Unit = Literal["epoch", "step", "sweep", "trial", "first step", "initialization", "call"]
+Unit = Literal["epoch", "step", "sweep", "trial", "first step", "initialization", "call", "token"]
 Makers = Mapping[str, Callable[[], Contestant]]
 
 
@@ -19,7 +20,7 @@ class Row:
     Attributes:
         name: in commands and files.
         title: in the report.
-        unit: what times are given for: an epoch, step, trial or call of a turn, or a whole turn.
+        unit: what times are given for: an epoch, step, trial, call or token of a turn, or a whole turn.
         makers: gives those who take part, as functions that make them ready, from the names of the peers asked for.
         peers: those who may be asked, ours written the other way among them.
         quick: how many turns count with `--quick`; 0 leaves the row out.

@@ -7,7 +7,8 @@ import numpy as np
 
 from experiments.benchmarks import data, networks, ours
 from experiments.benchmarks.peers import PEERS
-from experiments.benchmarks.rows.row import OURS, Makers, Row
+from experiments.benchmarks.rows import training
+from experiments.benchmarks.rows.row import ALONE, OURS, Makers, Row
 from experiments.benchmarks.work import Work
 from jaxnets import models
 
@@ -19,6 +20,13 @@ def sweep(trials: int, work: Callable[[], Work], names: Sequence[str]) -> Makers
     work, rates = cache(work), np.logspace(-4, -2, trials)
     peers = {name: lambda peer=PEERS[name]: peer.call("sweep", work(), rates) for name in names}
     return {OURS: lambda: ours.sweep(work(), rates), **peers}
+
+
+def beside_one(trials: int, work: Callable[[], Work], names: Sequence[str]) -> Makers:
+    """Return us, one of our networks alone, and the peers."""
+    work = cache(work)
+    made = sweep(trials, work, names)
+    return {OURS: made[OURS], ALONE: lambda: ours.one_by_one(work(), 1), **made}
 
 
 def mlp() -> Work:
@@ -36,6 +44,11 @@ def cnn() -> Work:
     return Work(networks.cnn(32, 64), *data.mnist(320), 64, net=models.cnn)
 
 
+def gpt() -> Work:
+    """Return a language model of characters for 2 steps."""
+    return training.gpt(64)
+
+
 def _row(name: str, title: str, trials: int, work: Callable[[], Work], quick: int, full: int) -> Row:
     return Row(name, title, "sweep", partial(sweep, trials, work), PEERS_OF_SWEEPS, quick, full)
 
@@ -44,4 +57,5 @@ ROWS = (
     _row("sweep-mlp", "Sweep of 64 MLPs, 4 epochs", 64, mlp, 1, 5),
     _row("sweep-lenet", "Sweep of 16 LeNets, 20 steps", 16, lenet, 0, 3),
     _row("sweep-cnn", "Sweep of 8 CNNs, 5 steps", 8, cnn, 0, 3),
+    Row("sweep-gpt", "Sweep of 8 GPTs, 2 steps", "sweep", partial(beside_one, 8, gpt), PEERS_OF_SWEEPS, 0, 3),
 )

@@ -11,7 +11,9 @@ from experiments.benchmarks.rows.row import LOOPED, OTHER_WAYS, OURS, SCANNED, M
 from experiments.benchmarks.work import Contestant, Work
 from jaxnets import models
 
-EVERYBODY = (*OTHER_WAYS, *(name for name in PEERS if name not in ("PyTorch, CUDA graphs", "onnxruntime")))
+DECODERS = ("transformers", "Flax NNX, scanned")
+SOME = ("PyTorch, CUDA graphs", "onnxruntime", *DECODERS)  # in few rows
+EVERYBODY = (*OTHER_WAYS, *(name for name in PEERS if name not in SOME))
 COMPILED = tuple(name for name in EVERYBODY if name != "Keras")
 EAGER = tuple(name for name in COMPILED if name != "PyTorch, compiled")  # where compiling takes minutes or fails
 ON_JAX = ("Flax Linen", "Flax NNX", "Equinox", "Haiku")
@@ -109,6 +111,12 @@ def gradient(cell: str, steps: int = 4) -> Work:
     return Work(networks.sequence(cell, 256), x, data.noise(32 * steps, 128, 256), 32, "sgd")
 
 
+def gpt(examples: int = 128, length: int = 128) -> Work:
+    """Return a language model of characters on a text, four batches by default."""
+    layers = networks.gpt(length)
+    return Work(layers, *data.text(examples, length), 32, net=partial(ours.single, layers))
+
+
 def autoencoder() -> Work:
     """Return a convolutional autoencoder on 16 batches of digits."""
     x, _ = data.mnist(1024)
@@ -143,6 +151,10 @@ ROWS = (
     Row(
         "autoencoder", "Convolutional autoencoder, batch 64, step", "step", partial(steps, autoencoder), COMPILED,
         quick=0,
+    ),
+    Row(
+        "gpt", "GPT of 6 blocks, 6 heads, 192 features, B32 T128, step", "step", partial(steps, gpt),
+        tuple(name for name in EVERYBODY if name != "Haiku"), quick=0, full=5,
     ),
 )  # fmt: skip
 

@@ -1,8 +1,13 @@
 """Benchmarks that are commands of their own: what they measure still runs."""
 
+import subprocess
+import sys
+
+import jax
+import numpy as np
 import pytest
 
-from experiments.benchmarks import compile_time, vmapped_steps
+from experiments.benchmarks import attention, compile_time, vmapped_steps
 
 
 @pytest.mark.slow
@@ -28,3 +33,36 @@ def test_networks_take_their_steps_side_by_side(monkeypatch: pytest.MonkeyPatch)
     }
     for turn, _ in turns.values():
         turn()
+
+
+@pytest.mark.slow
+@pytest.mark.promotes
+def test_attentions_are_one_function():
+    turns, memory = attention.contestants(300)
+    expected = attention.gradient(attention.OURS, 300)(*attention.inputs(300))
+    assert memory.keys() == turns.keys() - {attention.TORCH} == attention.WAYS.keys()
+    assert min(memory.values()) > 0
+    for turn in turns.values():
+        for found, each in zip(turn(), expected, strict=True):
+            found = np.asarray(found)
+            found = found if found.shape == each.shape else found.swapaxes(1, 2)
+            np.testing.assert_allclose(found, each, atol=1e-3 * float(jax.numpy.abs(each).max()))
+
+
+@pytest.mark.slow
+def test_attention_is_measured():
+    command = [
+        sys.executable,
+        "-m",
+        "experiments.benchmarks.attention",
+        "--time",
+        "64",
+        "--long",
+        "96",
+        "--rounds",
+        "1",
+    ]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    names = [*attention.WAYS, "96 steps", *(f"GPT, {blocks} blocks" for blocks in attention.BLOCKS), "12 blocks over 4"]
+    for name in names:
+        assert any(line.startswith(name) for line in lines), name

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks import data, networks, ours
-from experiments.benchmarks.architecture import Conv, Dense, Mean, Norm, Pool, Relu, Residual
+from experiments.benchmarks.architecture import Conv, Dense, Mean, Norm, Pool, Relu, Residual, Transformer
 from experiments.benchmarks.peers import PEERS
+from experiments.benchmarks.rows import decoding, training
 from experiments.benchmarks.work import Contestant, Unsuited, Work
 
 pytestmark = pytest.mark.promotes
@@ -26,24 +27,38 @@ WORKS = {
     "residual": Work(LAYERS, data.noise(5, 16, 16, 2), data.classes(5, 3), 2),
     "autoencoder": Work(networks.autoencoder(8, 3, 5, code=2), data.noise(4, 8, 8, 1), data.noise(4, 8, 8, 1), 2),
     "lstm": Work(networks.sequence("lstm", 5, 3), data.noise(4, 6, 2), data.classes(4, 3), 2),
+    "gpt": Work((Transformer(5, 6, 1, 2, 4),), data.classes(12, 5).reshape(3, 4), data.classes(12, 5).reshape(3, 4), 2),
     "gru": Work(networks.sequence("gru", 5), data.noise(4, 6, 2), data.noise(4, 6, 5), 2, "sgd"),
 }
-INSTALLED = [name for name, peer in PEERS.items() if peer.installed and not name.startswith(("PyTorch, ", "onnx"))]
+INSTALLED = [name for name in training.EVERYBODY if name in PEERS and PEERS[name].installed and ", " not in name]
 
 
 @pytest.mark.parametrize("work", WORKS)
 @pytest.mark.parametrize("name", [*INSTALLED, "jaxnets"])
 @pytest.mark.slow_cases(
-    *(f"{name}-{work}" for name in INSTALLED for work in ("residual", "autoencoder", "lstm")),
+    *(f"{name}-{work}" for name in INSTALLED for work in ("residual", "autoencoder", "lstm", "gpt")),
     *(f"{name}-gru" for name in INSTALLED if name not in ("Equinox", "PyTorch")),
     *("jaxnets-residual", "jaxnets-autoencoder", "jaxnets-lstm"),
 )
 def test_everybody_builds_the_network_described(name: str, work: str):
+    if (name, work) == ("Haiku", "gpt"):
+        with pytest.raises(Unsuited, match="no language model"):
+            PEERS[name].call("train", WORKS[work])
+        return
     made = ours.train(WORKS[work], scan=True) if name == "jaxnets" else PEERS[name].call("train", WORKS[work])
     made.check()
     other = replace(made, work=replace(made.work, layers=(*made.work.layers, Dense(2))))
     with pytest.raises(ValueError, match=r"expects .* parameters, got"):
         other.check()
+
+
+@pytest.mark.parametrize("name", ["jaxnets", *(each for each in decoding.PEERS_OF_DECODING if PEERS[each].installed)])
+@pytest.mark.slow_cases(*decoding.PEERS_OF_DECODING)
+def test_texts_are_continued(name: str):
+    work = replace(WORKS["gpt"], tokens=2, batch_size=3)
+    made = ours.decode(work) if name == "jaxnets" else PEERS[name].call("decode", work)
+    made.check()
+    made.turn()
 
 
 def test_we_evaluate_every_batch_folded_and_not():

@@ -66,6 +66,13 @@ def test_another_network_is_named_and_never_timed(monkeypatch: pytest.MonkeyPatc
         measure.measure(row(other=lambda: replace(contestant(0.0), **wrong)), rounds=1, peers=["other"])
 
 
+def test_decoding_is_measured_by_the_token():
+    work = replace(WORK, tokens=7)
+    decoding = replace(row(), unit="token")
+    counted = measure.counts(decoding, replace(contestant(0), work=work), {})
+    assert (counted["units"], counted["flops"]) == (7 * 4, 0)
+
+
 def test_our_own_failure_is_raised():
     made = Row("made-up", "Made up", "step", lambda _: {OURS: lambda: fail(RuntimeError("we fail"))})
     with pytest.raises(RuntimeError, match="we fail"):

@@ -11,7 +11,7 @@ from experiments.benchmarks import __main__ as command
 from experiments.benchmarks import analysis, report, suite
 from experiments.benchmarks.goals import GOALS
 from experiments.benchmarks.rows import ROWS
-from experiments.benchmarks.rows.row import LOOPED, OTHER_WAYS, OURS
+from experiments.benchmarks.rows.row import ALONE, LOOPED, OTHER_WAYS, OURS
 
 MACHINE = {"system": "Linux on x86_64", "processor": "Some", "cores": 2, "platform": "cpu", "devices": ["cpu"]}
 
@@ -87,6 +87,36 @@ def test_the_page_says_where_a_peer_is_faster():
     page = report.page({"cpu": better})
     assert "No peer is faster in any row. Faster, but below the goal: MLP (2.00 of 3 beside Haiku)." in page
     assert "Other processes were active during: MLP." in page
+
+
+def test_rows_of_language_models_are_on_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    named = {OURS: turns(1.0), "PyTorch": turns(1.3), "PyTorch, compiled": turns(0.9), "Keras": turns(1.5)}
+    gpt = record("GPT", "", named)
+    sweep = record("Sweep of GPTs", "", {OURS: turns(4.0), ALONE: turns(0.5)})
+    for each in sweep["contestants"].values():
+        each["units"] = 1
+    decode = record("Decoding", "", {OURS: turns(1.0, flops=0), "transformers": turns(2.2, flops=0)})
+    decode |= {"unit": "token"}
+    rows = {"gpt": gpt, "sweep-gpt": sweep, "decode-1": decode}
+    results = RESULTS | {"rows": {name: {"default": each} for name, each in rows.items()}}
+    page = report.page({"cpu": results})
+    assert (
+        "| GPT | 500 ms | 0.90 (0.90–0.90) PyTorch, compiled | ≥ 1: no | 1.50 (1.50–1.50) Keras | ≥ 1.3: yes |" in page
+    )
+    assert "Sweep of GPTs: 8.00 (8.00–8.00) times as long as one network; the goal of 8.4 is reached." in page
+    assert "| Decoding | 500 ms | 2.20 (2.20–2.20) transformers | ≥ 2: yes |" in page
+    assert "2 tokens/s" in report.text(results)
+    eager = [each for each in analysis.verdicts(results, "default") if each.group == analysis.EAGER]
+    assert [(each.times, each.goal, each.reached) for each in eager] == [(1.3, 1.2, True)]
+    del named["PyTorch, compiled"]
+    goals = {each.group: each.goal for each in analysis.verdicts(results, "default") if each.row == "gpt"}
+    assert goals == {"PyTorch": 1.2, "JAX": 1.3}
+    for name, path in (("PAGE", "benchmarks.md"), ("FIGURES", "figures"), ("RESULTS", "results")):
+        monkeypatch.setattr(report, name, tmp_path / path)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "cpu.json").write_text(json.dumps(results))
+    assert command.main(["report"]) == 0
+    assert {file.name for file in (tmp_path / "figures").iterdir()} == {"cpu-ratios.png"}
 
 
 def test_the_command_writes_the_page_and_says_when_it_is_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
