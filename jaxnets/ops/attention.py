@@ -11,6 +11,7 @@ returns zeros, and `MultiheadAttention` NaN.)
 """
 
 import math
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -26,6 +27,9 @@ Array = jax.Array | np.ndarray
 
 BLOCK_BYTES = 2**24
 """Bytes of the scores of one block, about: larger arrays of scores are computed block by block."""
+
+PARTS, PART_BYTES = 4, 2**20
+"""On CPU, scores of one block but more bytes than this are computed for this many parts of the batch side by side."""
 
 SPANS = 4
 """With a static mask of positions, blocks are grouped into this many spans, each of which reads only its own keys."""
@@ -150,7 +154,7 @@ def attention(
     drops = concrete(dropout) != 0.0
     if drops and dropout_key is None:
         raise NetError("drops values at random and needs a key, got none; pass dropout_key=")
-    dropped = (dropout_key, dropout) if drops else None
+    dropped = (dropout_key, dropout) if drops and dropout_key is not None else None
     rules = _Rules(causal, window, offset, slopes, _segments(segments, full), dropped)
     if lengths is not None:
         lengths = jnp.asarray(lengths)
@@ -164,11 +168,33 @@ def attention(
     sizes = [n for n in (*full[:2], source) if isinstance(n, int)]
     rows = BLOCK_BYTES // max(1, 4 * math.prod(sizes))
     if not isinstance(time, int) or rows >= time:
-        return _rows(query, key, value, bias, mask, jnp.arange(time), rules, scale, range(source))
+
+        def whole(*arrays: Any) -> jax.Array:
+            query, key, value, bias, mask, offset, segments = arrays
+            here = rules._replace(offset=offset, segments=segments)
+            return _rows(query, key, value, bias, mask, jnp.arange(time), here, scale, range(source))
+
+        arrays = query, key, value, bias, mask, offset, rules.segments
+        parts = next((n for n in range(PARTS, 1, -1) if isinstance(full[0], int) and full[0] % n == 0), 1)
+        if parts == 1 or 4 * math.prod(sizes) * time < PART_BYTES or drops:
+            return whole(*arrays)
+        return lax.platform_dependent(*arrays, cpu=partial(_in_parts, whole, full[0], parts), default=whole)
     step = -(-time // SPANS)
     spans = [range(start, min(start + step, time)) for start in range(0, time, step)]
     y = [_by_blocks(query, key, value, bias, mask, span, rules, scale, max(1, rows)) for span in spans]
     return jnp.concatenate(y, 1)
+
+
+def _in_parts(whole: Any, batch: int, parts: int, *arrays: Any) -> jax.Array:
+    """Return the output of parts of the batch side by side, which a CPU computes at the same time and in its cache."""
+
+    def divided(x: Any) -> list[Any]:
+        # The gradient of `split` joins parts; that of slices would add padded ones.
+        return jnp.split(x, parts) if jnp.ndim(x) and jnp.shape(x)[0] == batch else [x] * parts
+
+    leaves, structure = jax.tree.flatten(arrays)
+    each = zip(*map(divided, leaves), strict=True)
+    return jnp.concatenate([whole(*jax.tree.unflatten(structure, part)) for part in each])
 
 
 def _by_blocks(

@@ -48,9 +48,10 @@ CASES = {
 }
 
 
-@pytest.fixture(params=["whole", "blocks"])
+@pytest.fixture(params=["whole", "parts", "blocks"])
 def blocks(request, monkeypatch):
-    """Compute all rows at once, or two at a time."""
+    """Compute all rows at once, each example for itself as on CPU, or two rows at a time."""
+    monkeypatch.setattr(module, "PART_BYTES", 0 if request.param == "parts" else 2**40)
     if request.param == "blocks":
         monkeypatch.setattr(module, "BLOCK_BYTES", 2 * 4 * BATCH * HEADS * SOURCE)
 
