@@ -70,9 +70,9 @@ class Positions(keras.layers.Layer):
         super().__init__()
         self.length = length
 
-    def build(self, shape: Any) -> None:
+    def build(self, input_shape: Any) -> None:
         """Make the vectors."""
-        self.table = self.add_weight(shape=(self.length, shape[-1]), initializer=NORMAL)
+        self.table = self.add_weight(shape=(self.length, input_shape[-1]), initializer=NORMAL)
 
     def call(self, x: Any) -> Any:
         """Return the sum."""
