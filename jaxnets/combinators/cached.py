@@ -15,7 +15,10 @@ from jaxnets.core.net import Apply, Key, Net, Params, State
 from jaxnets.core.padded import Padded
 from jaxnets.core.value import recorded
 
-_MIXES_TIME = ("bidirectional", "class_token", "conv", "conv_transpose", "avg_pool", "max_pool", "recurrent")
+_MIXES_TIME = {
+    *("bidirectional", "class_token", "recurrent", "conv", "conv_transpose", "depthwise_conv", "group_norm"),
+    *("avg_pool", "max_pool", "global_avg_pool", "global_max_pool"),
+}
 
 
 class Started(NamedTuple):
@@ -109,7 +112,10 @@ def _start(net: Net) -> dict[str, Any]:
     """Return the carry before the first step: an empty `Cache` for each layer that keeps one."""
     if net.caches:
         return {net.caches: Cache()}
-    if net.kind in _MIXES_TIME:
+    kinds, inner = {net.kind}, net.inner
+    while inner is not None:
+        kinds, inner = kinds | {inner.kind}, inner.inner
+    if kinds & _MIXES_TIME:
         raise NetError("reads other steps, and can't continue from a carry; use causal attention", label=net.label)
     found = {}
     for name, child in net.children.items():

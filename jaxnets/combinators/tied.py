@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxnets.combinators.serial import Layer
 from jaxnets.combinators.wrappers import wrap
-from jaxnets.core.errors import NetError, labeled_as
+from jaxnets.core.errors import NetError, labeled_as, shown
 from jaxnets.core.layer import as_net
 from jaxnets.core.net import Apply, Key, Net, Params, State, described
 from jaxnets.core.value import recorded
@@ -30,7 +30,7 @@ def tied(net: Layer, ties: Mapping[str, str]) -> Net:
         A network with the children of `net`, without the parameters left out.
 
     Raises:
-        NetError: for a path that `net` does not have, or shapes that do not fit.
+        NetError: for a path that `net` does not have, one that stands in and is left out, or shapes that do not fit.
 
     Press and Wolf, "Using the Output Embedding to Improve Language Models" (2017).
 
@@ -43,6 +43,13 @@ def tied(net: Layer, ties: Mapping[str, str]) -> Net:
     """
     inner = as_net(net)
     label = f"tied({inner.label})"
+    with labeled_as(label):
+        if not isinstance(ties, Mapping):
+            raise NetError(f'expects a dict from paths to paths, {{"out/kernel": "in/kernel"}}, got {shown(ties)}')
+        # A later change of the caller's dict must not change the network.
+        ties = dict(ties)
+        if both := ties.keys() & set(ties.values()):
+            raise NetError(f"expects paths of parameters that stay, got {min(both)!r}, which is itself left out")
 
     def around(apply_inner: Apply) -> Apply:
         def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
@@ -55,6 +62,9 @@ def tied(net: Layer, ties: Mapping[str, str]) -> Net:
         for path, source in ties.items():
             with labeled_as(label):
                 own, shared = _at(params, path), _at(params, source)
+                for name, each in ((path, own), (source, shared)):
+                    if isinstance(each, Mapping):
+                        raise NetError(f"expects the path of a parameter, got {name!r}, which holds {', '.join(each)}")
                 shape = shared.shape[::-1] if _transposed(path, source) else shared.shape
                 if own.shape != shape:
                     raise NetError(f"expects {path} {own.shape} to fit {source}, which gives {shape}")
@@ -64,7 +74,7 @@ def tied(net: Layer, ties: Mapping[str, str]) -> Net:
     made = wrap(
         "tied", inner, around(inner.apply), build, label, lambda change: tied(change(inner), ties), around=around
     )
-    return described(replace(made, ties=dict(ties)), None, made.remake)
+    return described(replace(made, ties=ties), None, made.remake)
 
 
 def untied(net: Net, params: Params) -> tuple[Net, Params]:
@@ -92,7 +102,7 @@ def _at(params: Params, path: str) -> Any:
             have = ", ".join(params) if isinstance(params, Mapping) else "none"
             raise NetError(f"finds no parameter {path!r}: no {name!r} among {have}", names_differ=True)
         params = params[name]
-    return jnp.asarray(params) if not hasattr(params, "shape") else params
+    return params if isinstance(params, Mapping) or hasattr(params, "shape") else jnp.asarray(params)
 
 
 def _with(params: Params, names: list[str], leaf: Any) -> Params:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxnets.core.errors import NetError, check_count, known
+from jaxnets.core.errors import NetError, is_traced, known, shown
 
 
 class Cache(NamedTuple):
@@ -88,8 +88,10 @@ def grow(carry: Any, steps: int) -> Any:
     >>> carry["mix"]["cache"].key.shape, grow(carry, 5)["mix"]["cache"].key.shape
     ((1, 3, 2, 4), (1, 8, 2, 4))
     """
-    if steps != 0:
-        check_count("steps", steps)
+    if is_traced(steps):
+        raise NetError("expects a known number of steps, got a traced one: the size of a carry can't be traced")
+    if isinstance(steps, bool) or not hasattr(steps, "__index__") or steps < 0:
+        raise NetError(f"expects an integer ≥ 0 for steps, got {shown(steps)}")
 
     def one(each: Any) -> Any:
         return _with_room(each, each.key.shape[-3] + steps) if type(each) is Cache and each.key is not None else each
@@ -152,10 +154,13 @@ def parted(both: Any) -> tuple[Any, Any]:
 
 
 def _with_room(cache: Cache, capacity: int) -> Cache:
+    # Steps that found no room are lost: NaN stands for them, also where there is room again.
+    lost = (cache.place > cache.key.shape[-3])[..., None, None, None]
+
     def padded(leaf: jax.Array) -> jax.Array:
-        widths = [(0, 0)] * leaf.ndim
-        widths[-3] = (0, capacity - leaf.shape[-3])
-        return jnp.pad(leaf, widths)
+        shape = (*leaf.shape[:-3], capacity - leaf.shape[-3], *leaf.shape[-2:])
+        more = jnp.where(lost, jnp.nan, 0).astype(leaf.dtype)
+        return jnp.concatenate([leaf, jnp.broadcast_to(more, shape)], -3)
 
     return Cache(cache.place, padded(cache.key), padded(cache.value))
 

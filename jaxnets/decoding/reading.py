@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxnets.core.cache import batch_of, grow
 from jaxnets.core.checks import refuse
 from jaxnets.core.compiled import computed
-from jaxnets.core.errors import NetError, known, labeled_as
+from jaxnets.core.errors import NetError, check_count, known, labeled_as, shown
 from jaxnets.core.net import Net, Params, State
 from jaxnets.core.padded import Padded, check_padded
 from jaxnets.layers.inputs import refuse_packed
@@ -45,14 +45,17 @@ def prefill(
     (2, 11)
     """
     with labeled_as("prefill"):
+        if steps != 0:
+            check_count("steps", steps)
         refuse_packed(prompts, "each row is continued as one text")
         last = _last_places(prompts)
         if carry is None:
             check_room(net, params, state, prompts, steps)
+        given = carry
         logits, carry = computed(_prefill, [net, steps], params, state, prompts, last, carry)
-        # Tokens out of range, which a compiled program can't refuse, become NaN: find the layer that says so.
+        # Tokens or positions out of range, which a compiled program can't refuse, become NaN: find the layer that says so.
         if (values := known(logits)) is not None and jnp.isnan(values).any():
-            net.apply(params, state, (prompts, None))
+            net.apply(params, state, (prompts, given))
     return logits, carry
 
 
@@ -100,7 +103,11 @@ def _prefill(
     logits, after = _pair(net, net.apply(params, state, (prompts, carry))[0])
     # (batch, time, vocabulary)
     logits = logits.values if isinstance(logits, Padded) else logits
-    return logits[jnp.arange(len(logits)), last], grow(after, steps) if carry is None else after
+    after_prompts = logits[jnp.arange(len(logits)), last]
+    if isinstance(prompts, Padded):
+        # An empty prompt that is traced, and so can't be refused, must not give a number of its padding.
+        after_prompts = jnp.where((last >= 0)[:, None], after_prompts, jnp.nan)
+    return after_prompts, grow(after, steps) if carry is None else after
 
 
 def _pair(net: Net, outputs: Any) -> tuple[Any, Any]:
@@ -120,6 +127,8 @@ def check_room(net: Net, params: Params, state: State, prompts: Any, steps: int)
 def _last_places(prompts: Any) -> Any:
     """Check the prompts, and return the index of each one's last token."""
     values = prompts.values if isinstance(prompts, Padded) else prompts
+    if not hasattr(values, "shape"):
+        raise NetError(f"expects prompts as an array (batch, time) or Padded, got {shown(values)}; use jnp.asarray")
     if len(jnp.shape(values)) != 2 or not jnp.shape(values)[1]:
         raise NetError(f"expects prompts (batch, time) of at least one token, got {jnp.shape(values)}")
     if not isinstance(prompts, Padded):

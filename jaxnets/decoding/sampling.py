@@ -112,7 +112,7 @@ def sample(
         check_count("steps", steps)
         static, options, keys = _checked(net, prompts, key, stop, temperature, top_k, top_p, min_p, repetition_penalty)
         logits, carry = prefill(net, params, state, prompts, steps=steps, carry=carry)
-        first = _first(logits, carry, prompts, options)
+        first = _first(static, logits, carry, prompts, options)
         return computed(_sample, [static, steps], params, state, first, keys, options)
 
 
@@ -170,7 +170,7 @@ def stream(
         if steps is not None and carry is None:
             check_room(net, params, state, prompts, steps)
         logits, carry = prefill(net, params, state, prompts, carry=carry)
-        first = _first(logits, grow(carry, room), prompts, options)
+        first = _first(static, logits, grow(carry, room), prompts, options)
         return _stream(static, params, state, first, keys, options, steps, room)
 
 
@@ -201,18 +201,22 @@ def _checked(
     # At temperature 0 nothing depends on the key.
     key = jax.random.key(0) if key is None else key
     check_key(key)
-    many = isinstance(stop, Sequence | np.ndarray) and not isinstance(stop, str)
+    many = isinstance(stop, Sequence | np.ndarray | jax.Array) and not (isinstance(stop, str) or np.shape(stop) == ())
     stops: tuple[Any, ...] = tuple(stop) if many else (stop,)
     for token in stops:
         if isinstance(token, bool) or not hasattr(token, "__index__") or token < 0:
             raise NetError(f"expects tokens ≥ 0 for stop, integers, got {token!r}")
     values = prompts.values if isinstance(prompts, Padded) else prompts
-    rows = jnp.arange(jnp.shape(values)[0] if jnp.ndim(values) else 1)
+    shape = getattr(values, "shape", ())
+    rows = jnp.arange(shape[0] if shape else 1)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
     return _Static(net, top_k, tuple(map(int, stops))), _Options(jnp.asarray(temperature), *others), keys
 
 
-def _first(logits: jax.Array, carry: Any, prompts: Any, options: _Options) -> _Loop:
+def _first(static: _Static, logits: jax.Array, carry: Any, prompts: Any, options: _Options) -> _Loop:
+    # Only the logits show the size of the vocabulary.
+    if max(static.stop, default=0) >= logits.shape[-1]:
+        raise NetError(f"expects tokens in [0, {logits.shape[-1]}) for stop, got {max(static.stop)}")
     seen = None
     if options.repetition_penalty is not None:
         values = jnp.asarray(prompts.values if isinstance(prompts, Padded) else prompts)

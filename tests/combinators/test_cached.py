@@ -97,6 +97,19 @@ def test_without_room_a_traced_carry_gives_nan_and_not_a_wrong_number():
     assert jnp.isnan(y).all()
 
 
+@pytest.mark.parametrize("name", ["rotary", "repeat"])
+def test_a_step_that_was_lost_stays_nan_when_there_is_room_again(name):
+    net = NETS[name]()
+    params, _ = variables(net, TOKENS, scale=0.5)
+    lengths = np.array([1, 4, 2], np.int32)
+    (_, carry), _ = net.apply(params, {}, (jn.Padded(TOKENS[:, :4], lengths), None))
+    (_, carry), _ = jax.jit(net.apply)(params, {}, (TOKENS[:, 4:5], carry))
+    # Outside of transformations the carry is doubled here.
+    for _ in range(2):
+        (y, carry), _ = net.apply(params, {}, (TOKENS[:, 5:6], carry))
+        assert jnp.isnan(y).any((1, 2)).tolist() == [False, True, False]
+
+
 def test_gradients_flow_through_a_carry():
     net = NETS["rotary"]()
     params, _ = variables(net, TOKENS, scale=0.5)
@@ -180,6 +193,11 @@ def test_a_carry_of_a_recurrent_network_is_left_as_it_is():
 MISTAKES = {
     r"layers/attention/mix: expects causal attention": lambda: model(jn.encoder_block(8, 2)),
     "layers: .*reads other steps, and can't continue": lambda: model(jn.recurrent(jn.lstm_cell(8))),
+    "1: group_norm.*reads other steps": lambda: jn.cached(jn.serial(block(), jn.group_norm(2))),
+    "1: depthwise_conv.*reads other steps": lambda: jn.cached(jn.serial(block(), jn.depthwise_conv(3))),
+    "1: weight_norm.*reads other steps": lambda: jn.cached(jn.serial(block(), jn.weight_norm(jn.conv(8, 3)))),
+    "expects an integer ≥ 0 for steps, got int -1": lambda: grow({}, -1),
+    "expects a known number of steps, got a traced one": lambda: jax.jit(lambda n: grow({}, n))(1),
     "expects a network with causal attention or positions, got none": lambda: jn.cached(jn.dense(3)),
 }
 

@@ -76,3 +76,22 @@ def test_what_does_not_fit_is_told():
         NET.apply(params, {}, TOKENS)
     with pytest.raises(jn.NetError, match="missing parameters embedding/embedding"):
         NET.apply({name: params[name] for name in ("body", "out")}, {}, TOKENS)
+
+
+def test_ties_that_cannot_be_are_told():
+    spec = jax.ShapeDtypeStruct(TOKENS.shape, jnp.int32)
+    for ties in ({"out/bias": "body/bias", "body/bias": "out/bias"}, {"body/bias": "body/bias"}):
+        with pytest.raises(jn.NetError, match="expects paths of parameters that stay, got 'body/bias', which is"):
+            jn.tied(INNER, ties)
+    with pytest.raises(jn.NetError, match="expects a dict from paths to paths, .* got list"):
+        jn.tied(INNER, [("out/kernel", "embedding/embedding")])  # type: ignore[arg-type]
+    with pytest.raises(jn.NetError, match="expects the path of a parameter, got 'body', which holds"):
+        jn.tied(INNER, {"body": "embedding/embedding"}).init(jax.random.key(0), spec)
+
+
+def test_a_later_change_of_the_dict_changes_nothing():
+    ties = dict(TIES)
+    net = jn.tied(INNER, ties)
+    ties.clear()
+    assert net == NET
+    assert list(net.init(jax.random.key(0), TOKENS)[0]["out"]) == ["bias"]

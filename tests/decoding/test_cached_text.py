@@ -153,17 +153,28 @@ def test_what_is_too_long_is_told():
     rest = np.asarray(sample(net, params, {}, TOKENS[:, :1], 9, temperature=0, carry=carry))
     assert (rest[:, :6] >= 0).all()
     assert (rest[:, 6:] == -1).all()
+    with pytest.raises(jn.NetError, match="expects texts of at most 10 steps, got position 10"):
+        prefill(net, params, {}, np.tile(TOKENS, (1, 2)), carry=carry)
     with pytest.raises(jn.NetError, match="stream can't draw token 8: its logits are NaN; the text may be too long"):
         list(stream(net, params, {}, TOKENS, temperature=0))
 
 
+def test_a_traced_prompt_without_a_token_gives_no_text():
+    net, params = made("gpt2")
+    text = jax.jit(lambda lengths: sample(net, params, {}, jn.Padded(TOKENS, lengths), 2, key=KEY))(np.array([0, 1, 4]))
+    assert (text[0] == -1).all()
+    assert (text[1:] >= 0).all()
+
+
 MISTAKES = {
+    "expects prompts as an array .* or Padded, got list; use jnp.asarray": {"prompts": [[1, 2]]},
     r"wte: .*expects indices in \[0, 13\), got 99": {"prompts": np.array([[1, 99]])},
     r"expects prompts \(batch, time\) of at least one token": {"prompts": TOKENS[:, :0]},
     r"expects top_p in \[0, 1\], got 1.5": {"top_p": 1.5},
     r"expects min_p in \[0, 1\], got -1": {"min_p": -1},
     "expects repetition_penalty > 0, got 0": {"repetition_penalty": 0.0},
     "expects tokens ≥ 0 for stop, integers, got 'end'": {"stop": "end"},
+    r"expects tokens in \[0, 13\) for stop, got 13": {"stop": [2, 13]},
     "expects top_k ≤ 13, the vocabulary, got 14": {"top_k": 14},
 }
 
