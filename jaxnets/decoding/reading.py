@@ -53,7 +53,7 @@ def prefill(
             check_room(net, params, state, prompts, steps)
         given = carry
         logits, carry = computed(_prefill, [net, steps], params, state, prompts, last, carry)
-        # Tokens or positions out of range, which a compiled program can't refuse, become NaN: find the layer that says so.
+        # Tokens or positions out of range, which a compiled program can't refuse, become NaN: find what says so.
         if (values := known(logits)) is not None and jnp.isnan(values).any():
             net.apply(params, state, (prompts, given))
     return logits, carry

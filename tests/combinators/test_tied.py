@@ -83,7 +83,7 @@ def test_ties_that_cannot_be_are_told():
     for ties in ({"out/bias": "body/bias", "body/bias": "out/bias"}, {"body/bias": "body/bias"}):
         with pytest.raises(jn.NetError, match="expects paths of parameters that stay, got 'body/bias', which is"):
             jn.tied(INNER, ties)
-    with pytest.raises(jn.NetError, match="expects a dict from paths to paths, .* got list"):
+    with pytest.raises(jn.NetError, match=r"expects a dict from paths to paths, .* got list"):
         jn.tied(INNER, [("out/kernel", "embedding/embedding")])  # type: ignore[arg-type]
     with pytest.raises(jn.NetError, match="expects the path of a parameter, got 'body', which holds"):
         jn.tied(INNER, {"body": "embedding/embedding"}).init(jax.random.key(0), spec)

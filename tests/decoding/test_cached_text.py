@@ -167,7 +167,7 @@ def test_a_traced_prompt_without_a_token_gives_no_text():
 
 
 MISTAKES = {
-    "expects prompts as an array .* or Padded, got list; use jnp.asarray": {"prompts": [[1, 2]]},
+    "expects prompts as an array .* or Padded, got list .*; use jnp.asarray": {"prompts": [[1, 2]]},
     r"wte: .*expects indices in \[0, 13\), got 99": {"prompts": np.array([[1, 99]])},
     r"expects prompts \(batch, time\) of at least one token": {"prompts": TOKENS[:, :0]},
     r"expects top_p in \[0, 1\], got 1.5": {"top_p": 1.5},
