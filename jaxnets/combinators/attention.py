@@ -184,7 +184,7 @@ def _mix(
             q, k = (rotate(each, place, period=period) for each, place in zip((q, k), steps))
         if cache is not None:
             cache, lengths = _read(cache, k, v, lengths, cross)
-            k, v = cache.key.astype(q.dtype), cache.value.astype(q.dtype)
+            k, v = (each.swapaxes(1, 2).astype(q.dtype) for each in (cache.key, cache.value))
             state = {**state, caches: cache}
         slopes = distance_slopes(heads) if positions == "distance" else None
         segments = (x[0].segments, x[1].segments) if packed else None
@@ -205,6 +205,6 @@ def _read(cache: Cache, k: jax.Array, v: jax.Array, lengths: Any, cross: bool) -
     """Return what a cache holds after new keys and values, and the number of real ones, `None` if all are."""
     real = real_steps(k, lengths)
     if cache.key is None:
-        return (Memory if cross else Cache)(real, k, v), lengths
+        return (Memory if cross else Cache)(real, k.swapaxes(1, 2), v.swapaxes(1, 2)), lengths
     cache = cache if cross else extended(cache, k, v, real)
     return cache, cache.place

@@ -14,8 +14,8 @@ class Cache(NamedTuple):
 
     Attributes:
         place: the number of steps read, `(batch,)` int32; `None` before the first call.
-        key: the keys of these steps, `(batch, capacity, kv_heads, width)`, anything behind them; `None` for a layer
-            that only counts, such as positions.
+        key: the keys of these steps, `(batch, kv_heads, capacity, width)`, in the layout of the products that read
+            them, anything behind them; `None` for a layer that only counts, such as positions.
         value: the values, likewise.
     """
 
@@ -33,7 +33,8 @@ def check_fits(cache: Cache, key: jax.Array) -> None:
     if cache.place is None:
         return
     batch, *features = key.shape[0], *key.shape[2:]
-    if cache.place.shape != (batch,) or (cache.key is not None and [*cache.key.shape[2:]] != features):
+    other = cache.key is not None and [cache.key.shape[1], cache.key.shape[3]] != features
+    if cache.place.shape != (batch,) or other:
         has = f"for a batch of {', '.join(map(str, cache.place.shape))}"
         has += "" if cache.key is None else f" with keys {cache.key.shape}"
         raise NetError(f"expects a carry for a batch of {batch} with {key.shape}, got one {has}; start with None")
@@ -46,15 +47,16 @@ def extended(cache: Cache, key: jax.Array, value: jax.Array, steps: jax.Array) -
         NetError: for a capacity that is less than the number of new steps.
     """
     batch, time = key.shape[:2]
-    if time > cache.key.shape[1]:
+    if time > cache.key.shape[2]:
         hint = "jn.decoding.grow(carry, steps) makes room"
-        raise NetError(f"has room for {cache.key.shape[1]} steps in its carry, got {time} more; {hint}")
+        raise NetError(f"has room for {cache.key.shape[2]} steps in its carry, got {time} more; {hint}")
     rows = jnp.arange(batch)[:, None]
     # (batch, time): where each step goes; padding that would be behind the end is dropped.
     index = steps_from(cache.place, time)
 
     def written(old: jax.Array, new: jax.Array) -> jax.Array:
-        return old.at[rows, index].set(new.astype(old.dtype), mode="drop", unique_indices=True, indices_are_sorted=True)
+        # Indices around a slice come first: (batch, time, kv_heads, width), as `new` is.
+        return old.at[rows, :, index].set(new.astype(old.dtype), mode="drop", unique_indices=True)
 
     return Cache(cache.place + steps, written(cache.key, key), written(cache.value, value))
 
@@ -86,7 +88,7 @@ def grow(carry: Any, steps: int) -> Any:
     >>> params, state = net.init(jax.random.key(0), x)
     >>> (y, carry), _ = net.apply(params, state, (x, None))
     >>> carry["mix"]["cache"].key.shape, grow(carry, 5)["mix"]["cache"].key.shape
-    ((1, 3, 2, 4), (1, 8, 2, 4))
+    ((1, 2, 3, 4), (1, 2, 8, 4))
     """
     if is_traced(steps):
         raise NetError("expects a known number of steps, got a traced one: the size of a carry can't be traced")
@@ -94,7 +96,7 @@ def grow(carry: Any, steps: int) -> Any:
         raise NetError(f"expects an integer ≥ 0 for steps, got {shown(steps)}")
 
     def one(each: Any) -> Any:
-        return _with_room(each, each.key.shape[-3] + steps) if type(each) is Cache and each.key is not None else each
+        return _with_room(each, each.key.shape[-2] + steps) if type(each) is Cache and each.key is not None else each
 
     return jax.tree.map(one, carry, is_leaf=_is_cache)
 
@@ -105,7 +107,7 @@ def doubled(carry: Any, time: int) -> Any:
     def one(each: Any) -> Any:
         if type(each) is not Cache or each.key is None or (read := known(each.place)) is None or not read.size:
             return each
-        capacity, needed = each.key.shape[-3], int(read.max()) + time
+        capacity, needed = each.key.shape[-2], int(read.max()) + time
         return each if needed <= capacity else _with_room(each, max(needed, 2 * capacity))
 
     return jax.tree.map(one, carry, is_leaf=_is_cache)
@@ -155,12 +157,12 @@ def parted(both: Any) -> tuple[Any, Any]:
 
 def _with_room(cache: Cache, capacity: int) -> Cache:
     # Steps that found no room are lost: NaN stands for them, also where there is room again.
-    lost = (cache.place > cache.key.shape[-3])[..., None, None, None]
+    lost = (cache.place > cache.key.shape[-2])[..., None, None, None]
 
     def padded(leaf: jax.Array) -> jax.Array:
-        shape = (*leaf.shape[:-3], capacity - leaf.shape[-3], *leaf.shape[-2:])
+        shape = (*leaf.shape[:-2], capacity - leaf.shape[-2], leaf.shape[-1])
         more = jnp.where(lost, jnp.nan, 0).astype(leaf.dtype)
-        return jnp.concatenate([leaf, jnp.broadcast_to(more, shape)], -3)
+        return jnp.concatenate([leaf, jnp.broadcast_to(more, shape)], -2)
 
     return Cache(cache.place, padded(cache.key), padded(cache.value))
 

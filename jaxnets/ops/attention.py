@@ -238,9 +238,10 @@ def _rows(
     query = (query * jnp.asarray(scale, query.dtype)).reshape(batch, rows, groups, heads // groups, width)
     # The heads that share a head of the keys are rows of one product: (batch, groups, heads / groups · rows, width).
     query = query.transpose(0, 2, 3, 1, 4).reshape(batch, groups, heads // groups * rows, width)
-    # (batch, groups, width, keys) and (batch, groups, keys, features)
-    key, value = key.transpose(0, 2, 3, 1), value.transpose(0, 2, 1, 3)
-    scores = jnp.matmul(query, key, preferred_element_type=dtype)
+    # (batch, groups, keys, width or features)
+    key, value = (each.transpose(0, 2, 1, 3) for each in (key, value))
+    over = ((3,), (3,)), ((0, 1), (0, 1))
+    scores = lax.dot_general(query, key, over, preferred_element_type=dtype)
     scores = scores.reshape(batch, groups, heads // groups, rows, source)
     if bias is not None:
         scores = scores + _by_group(bias, groups).astype(dtype)
