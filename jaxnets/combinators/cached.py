@@ -12,6 +12,7 @@ from jaxnets.core.cache import Cache, doubled, merged, parted
 from jaxnets.core.errors import NetError, labeled_as
 from jaxnets.core.layer import as_net
 from jaxnets.core.net import Apply, Key, Net, Params, State
+from jaxnets.core.packed import Packed
 from jaxnets.core.padded import Padded
 from jaxnets.core.value import recorded
 
@@ -87,6 +88,8 @@ def cached(net: Layer, *, memory: bool = False) -> Net:
             if _names(caches) != _names(start):
                 raise NetError(f"expects its own carry, or None at the start, got {type(caches).__name__} of another")
             own = x[0] if memory else x
+            if caches is start:
+                _check_steps(apply_inner, params, state, x)
             caches = doubled(caches, jnp.shape(own.values if isinstance(own, Padded) else own)[1])
             y, new = apply_inner(params, merged(state, caches), x, key=key, train=train)
             state, caches = parted(new)
@@ -106,6 +109,22 @@ def cached(net: Layer, *, memory: bool = False) -> Net:
     return wrap(
         "cached", inner, apply, build, label, lambda change: cached(change(inner), memory=memory), around=around
     )
+
+
+def _check_steps(apply: Apply, params: Params, state: State, x: Any) -> None:
+    """Raise if a function among the layers mixes steps, as it may not for `Packed` rows; nothing is computed."""
+
+    def packed(each: Any) -> Any:
+        values, lengths = (each.values, each.lengths) if isinstance(each, Padded) else (each, None)
+        rows, time = jnp.shape(values)[:2]
+        lengths = jnp.full(rows, time, jnp.int32) if lengths is None else lengths
+        return Packed(values, lengths, jnp.zeros((rows, time), jnp.int32))
+
+    try:
+        given = jax.tree.map(packed, x, is_leaf=lambda each: isinstance(each, Padded))
+        jax.eval_shape(lambda params, state, x: apply(params, state, x)[0], params, state, given)
+    except NetError as error:
+        raise NetError(f"can't continue from a carry: {error}") from error
 
 
 def _start(net: Net) -> dict[str, Any]:

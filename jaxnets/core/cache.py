@@ -58,7 +58,9 @@ def extended(cache: Cache, key: jax.Array, value: jax.Array, steps: jax.Array) -
         # Indices around a slice come first: (batch, time, kv_heads, width), as `new` is.
         return old.at[rows, :, index].set(new.astype(old.dtype), mode="drop", unique_indices=True)
 
-    return Cache(cache.place + steps, written(cache.key, key), written(cache.value, value))
+    # Written once: without the barrier, XLA writes a copy for the products and another one for the carry.
+    both = jax.lax.optimization_barrier((written(cache.key, key), written(cache.value, value)))
+    return Cache(cache.place + steps, *both)
 
 
 def steps_from(offset: Any, time: int) -> jax.Array:

@@ -119,6 +119,9 @@ def _beam_search(
     first = (jnp.zeros((), jnp.int32), tokens, scores, jnp.zeros((batch, beam), bool), carry)
     _, tokens, scores, _, _ = jax.lax.while_loop(is_unfinished, extend, first)
 
+    # An example with NaN among its scores has no targets.
+    broken = jnp.isnan(scores).any(-1, keepdims=True)
+    tokens, scores = jnp.where(broken[..., None], -1, tokens), jnp.where(broken, jnp.nan, scores)
     # Empty places of the beam hold no tokens.
     tokens = jnp.where(scores[..., None] > -jnp.inf, tokens, end)
     lengths = (tokens != end).sum(axis=-1, dtype=jnp.int32)

@@ -20,7 +20,7 @@ class Decoded(NamedTuple):
 
     Attributes:
         tokens: `(batch, max_length)` from `greedy`, `(batch, beam, max_length)` from `beam_search`, best first. The end
-            token fills each row up to `max_length`.
+            token fills each row up to `max_length`. -1 where the logits are NaN.
         lengths: `(batch,)` or `(batch, beam)`, the number of tokens before the end token; `max_length` for a target
             without one.
         log_probabilities: `(batch,)` or `(batch, beam)`, Σ_t log p(y_t | x, y_1 … y_{t-1}) including the end token's
@@ -81,8 +81,12 @@ def encode(
     # Tokens out of range, which a compiled program can't refuse, become NaN: find the layer that says so.
     if (first := known(jax.tree.leaves(carry)[0])) is not None and np.isnan(first).any():
         _encoded(net["encoder"], params, state, source)
-    limits = max_length, int(start), int(end)
-    return net["decoder"], limits, (params.get("decoder", {}), state.get("decoder", {}), carry)
+    limits, decoder = (max_length, int(start), int(end)), net["decoder"]
+    own, own_state = params.get("decoder", {}), state.get("decoder", {})
+    # Raises if the decoder can't read that many tokens; nothing is computed.
+    whole = jax.ShapeDtypeStruct((batch_of(carry), max_length), jnp.int32)
+    jax.eval_shape(decoder.apply, own, own_state, (whole, carry))
+    return decoder, limits, (own, own_state, carry)
 
 
 def _encoded(encoder: Net, params: Params, state: State, source: Any) -> Any:
@@ -108,8 +112,10 @@ def _greedy(decoder: Net, max_length: int, start: int, end: int, params: Params,
         tokens, ended, carry = loop
         log_probs, carry = log_step(decoder, params, state, tokens, carry, start, end)
         # A row that has ended repeats the end token, at log-probability 0.
-        tokens = jnp.where(ended, end, log_probs.argmax(axis=-1).astype(jnp.int32))
-        gains = jnp.where(ended, 0, log_probs.max(axis=-1))
+        largest = log_probs.max(axis=-1)
+        best = jnp.where(jnp.isnan(largest), -1, log_probs.argmax(axis=-1))
+        tokens = jnp.where(ended, end, best.astype(jnp.int32))
+        gains = jnp.where(ended, 0, largest)
         return (tokens, ended | (tokens == end), carry), (tokens, gains)
 
     batch, carry = batch_of(carry), begun(decoder, params, state, carry, max_length)

@@ -83,8 +83,10 @@ def step(net: Net, params: Params, state: State, tokens: jax.Array, carry: Any) 
     >>> bool(jnp.allclose(logits, net.apply(params, state, tokens)[0][:, 2], atol=1e-6))
     True
     """
+    if jnp.ndim(tokens) != 1:
+        raise NetError(f"expects tokens (batch,), one for each example, got {jnp.shape(tokens)}", label="step")
     # A sequence of length 1: tokens (batch, 1), logits (batch, 1, vocabulary).
-    logits, carry = _pair(net, net.apply(params, state, (tokens[:, None], carry))[0])
+    logits, carry = _pair(net, net.apply(params, state, (jnp.asarray(tokens)[:, None], carry))[0])
     return logits[:, 0], carry
 
 

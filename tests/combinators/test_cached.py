@@ -231,3 +231,12 @@ def test_wrong_carries_are_told():
     ):
         other.apply(params, {}, (TOKENS[:2, :1], carry))
     assert isinstance(carry["positions"]["cache"], Cache)
+
+
+@pytest.mark.parametrize("function", [lambda x: jnp.cumsum(x, 1), lambda x: x - x.mean(1, keepdims=True)])
+def test_functions_that_mix_steps_are_refused_with_a_carry(function):
+    net = model(block(), mix=function)
+    params, _ = variables(net, TOKENS)
+    net.apply(params, {}, TOKENS)
+    with pytest.raises(jn.NetError, match="can't continue from a carry: mix: .*expects a function of single steps"):
+        net.apply(params, {}, (TOKENS[:, :2], None))

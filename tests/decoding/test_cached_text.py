@@ -185,3 +185,24 @@ def test_mistakes_are_told(message):
     given = {"prompts": PROMPTS, "key": KEY} | MISTAKES[message]
     with pytest.raises(jn.NetError, match=message):
         sample(net, params, {}, given.pop("prompts"), 2, **given)
+
+
+def test_targets_of_nan_are_no_tokens():
+    net = TRANSLATORS["base"]()
+    params, _ = variables(net, (SOURCE, np.zeros((BATCH, LONGEST), np.int32)))
+    broken = {
+        **params,
+        "decoder": {**params["decoder"], "fc": jax.tree.map(lambda x: x * np.nan, params["decoder"]["fc"])},
+    }
+    one = greedy(net, broken, {}, SOURCE, **LIMITS)
+    several = beam_search(net, broken, {}, SOURCE, beam=2, **LIMITS)
+    for found in (one, several):
+        assert (found.tokens == -1).all()
+        assert jnp.isnan(found.log_probabilities).all()
+
+
+def test_a_step_takes_one_token_of_each_example():
+    net, params = made("llama")
+    _, carry = prefill(net, params, {}, TOKENS, steps=1)
+    with pytest.raises(jn.NetError, match=r"step expects tokens \(batch,\), one for each example, got \(3, 1\)"):
+        step(net, params, {}, jnp.zeros((3, 1), jnp.int32), carry)
