@@ -119,11 +119,11 @@ def _beam_search(
     first = (jnp.zeros((), jnp.int32), tokens, scores, jnp.zeros((batch, beam), bool), carry)
     _, tokens, scores, _, _ = jax.lax.while_loop(is_unfinished, extend, first)
 
+    # Empty places of the beam hold no tokens.
+    tokens = jnp.where(scores[..., None] > -jnp.inf, tokens, end)
     # An example with NaN among its scores has no targets.
     broken = jnp.isnan(scores).any(-1, keepdims=True)
     tokens, scores = jnp.where(broken[..., None], -1, tokens), jnp.where(broken, jnp.nan, scores)
-    # Empty places of the beam hold no tokens.
-    tokens = jnp.where(scores[..., None] > -jnp.inf, tokens, end)
     lengths = (tokens != end).sum(axis=-1, dtype=jnp.int32)
     # n, the number of factors in p: the end token counts, where there is one.
     factors = jnp.minimum(lengths + 1, max_length).astype(scores.dtype)

@@ -238,5 +238,5 @@ def test_functions_that_mix_steps_are_refused_with_a_carry(function):
     net = model(block(), mix=function)
     params, _ = variables(net, TOKENS)
     net.apply(params, {}, TOKENS)
-    with pytest.raises(jn.NetError, match="can't continue from a carry: mix: .*expects a function of single steps"):
+    with pytest.raises(jn.NetError, match=r"can't continue from a carry: mix: .*expects a function of single steps"):
         net.apply(params, {}, (TOKENS[:, :2], None))
