@@ -53,7 +53,7 @@ class Config:
 
 
 QUICK = Config(rates=(0.003, 0.01))
-TINY = Config(seeds=2, depths=(1, 2), depth=2, features=8, rates=(0.003,), epochs=1)
+TINY = Config(seeds=2, depths=(1, 2), depth=2, features=8, rates=(0.003, 0.01), epochs=1)
 
 
 def network(norm_first: bool, depth: int, features: int) -> jn.Net:
@@ -79,7 +79,7 @@ def run(config: Config) -> Results:
 
         def trial(hp: dict[str, Any], first: bool = first) -> jn.train.Program:
             def rate(step: Any) -> jax.Array:
-                return hp["rate"] * jnp.minimum(1.0, (step + 1) / hp["warmup"])
+                return hp["rate"] * jnp.minimum(1.0, jnp.asarray(step + 1, jnp.float32) / hp["warmup"])
 
             return jn.train.program(
                 network(first, config.depth, config.features), jn.objective(jn.losses.cross_entropy), optax.adam(rate),
