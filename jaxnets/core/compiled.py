@@ -169,8 +169,10 @@ def _executable(traced: Any, placement: Hashable) -> jax.stages.Compiled:
     callbacks = any("callback" in name for name in primitives(traced.jaxpr))
     if callbacks or getattr(jax.config, "jax_use_simplified_jaxpr_constants", False):
         return lowered.compile()
-    # Constants are part of the text, and so are donations, shardings and the precision of products.
-    key = sha256(lowered.as_text().encode()).digest(), lowered.in_tree, lowered.out_tree, placement
+    # Constants are part of the text, and so are donations, shardings and the precision of products, but not arguments
+    # that the program does not read.
+    shapes = tuple(traced.jaxpr.in_avals)
+    key = sha256(lowered.as_text().encode()).digest(), shapes, lowered.in_tree, lowered.out_tree, placement
     found = _executables.get(key) or lowered.compile()
     with _lock:
         # Popped and inserted again: the most recently used is last.

@@ -269,3 +269,14 @@ def test_new_programs_sweeps_and_evaluations_leave_no_mappings(what, monkeypatch
         do(number)
     gc.collect()
     assert mappings() - before < 10
+
+
+def unread(x, rows):
+    return 2 * x
+
+
+def test_an_argument_that_is_not_read_still_has_its_shape():
+    """The text of a program does not show it, and an executable takes no other."""
+    for n in (3, 5):
+        x, rows = jnp.ones(2), jnp.ones((n, 4))
+        np.testing.assert_array_equal(compiled(unread, [], [x, rows], by_program=True)(x, rows), 2 * x)
