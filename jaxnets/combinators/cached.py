@@ -88,10 +88,13 @@ def cached(net: Layer, *, memory: bool = False) -> Net:
             if _names(caches) != _names(start):
                 raise NetError(f"expects its own carry, or None at the start, got {type(caches).__name__} of another")
             own = x[0] if memory else x
+            shape = jnp.shape(own.values if isinstance(own, Padded) else own)
+            if len(shape) < 2:
+                raise NetError(f"expects sequences (batch, time, ...), got {shape}; add a batch axis with x[None]")
+            room = doubled(caches, shape[1])
+            y, new = apply_inner(params, merged(state, room), x, key=key, train=train)
             if caches is start:
                 _check_steps(apply_inner, params, state, x)
-            caches = doubled(caches, jnp.shape(own.values if isinstance(own, Padded) else own)[1])
-            y, new = apply_inner(params, merged(state, caches), x, key=key, train=train)
             state, caches = parted(new)
             # A decoder returns (y, memory).
             return (y, caches) if not memory else (y, Started(x[1], caches)), state

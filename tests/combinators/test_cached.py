@@ -218,6 +218,8 @@ def test_wrong_carries_are_told():
         net.apply(params, {}, (TOKENS[:2, :1], carry))
     with pytest.raises(jn.NetError, match="expects its own carry, or None at the start"):
         other.apply(variables(other, TOKENS)[0], {}, (TOKENS[:, :1], carry))
+    with pytest.raises(jn.NetError, match=r"expects sequences \(batch, time, ...\), got \(9,\); add a batch axis"):
+        net.apply(params, {}, (TOKENS[0], None))
     with pytest.raises(jn.NetError, match=r"expects \(x, carry\), got a tuple of 3"):
         net.apply(params, {}, (TOKENS, carry, carry))
     with pytest.raises(jn.NetError, match=r"has room for 4 steps in its carry, got 5 more; jn.decoding.grow"):
