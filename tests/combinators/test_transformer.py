@@ -111,14 +111,12 @@ def test_dropout_acts_in_four_places_in_training_alone():
 
 
 def test_decoders_drop_in_both_attentions():
-    net = jn.decoder_block(FEATURES, HEADS, attention_dropout=0.5)
+    net, plain = (jn.decoder_block(FEATURES, HEADS, attention_dropout=rate) for rate in (0.5, 0.0))
     params, _ = variables(net, (X, MEMORY))
-    both, own, neither = (
-        jn.decoder_block(FEATURES, HEADS, attention_dropout=rate).apply(params, {}, (X, MEMORY), **options)[0][0]
-        for rate, options in ((0.5, {"key": jax.random.key(0), "train": True}), (0.5, {}), (0.0, {"train": True}))
-    )
-    np.testing.assert_array_equal(own, neither)
-    assert (both != neither).any()
+    evaluated = net.apply(params, {}, (X, MEMORY))[0][0]
+    np.testing.assert_array_equal(evaluated, plain.apply(params, {}, (X, MEMORY), train=True)[0][0])
+    trained = net.apply(params, {}, (X, MEMORY), key=jax.random.key(0), train=True)[0][0]
+    assert (trained != evaluated).any()
 
 
 def test_blocks_follow_each_other():
