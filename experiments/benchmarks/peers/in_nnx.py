@@ -38,7 +38,8 @@ class Block(nnx.Module):
 
     def __call__(self, x: jax.Array, decode: bool) -> jax.Array:
         """Return the sum."""
-        x = x + self.attention(self.norm1(x), is_causal=not decode, decode=decode)
+        mask = None if decode else nnx.make_causal_mask(jnp.ones(x.shape[:2]))
+        x = x + self.attention(self.norm1(x), mask=mask, decode=decode)
         return x + self.down(nnx.gelu(self.up(self.norm2(x))))
 
 
