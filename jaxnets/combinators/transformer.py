@@ -86,8 +86,7 @@ def encoder_block(
     (['attention', 'down', 'norm1', 'norm2', 'up'], (2, 5, 8))
     """
     rules: Any = {"causal": causal, "window": window, "positions": positions, "period": period}
-    layers: Any = {"use_bias": use_bias, "kernel_init": kernel_init}
-    layers |= {} if out_init is None else {"out_init": out_init}
+    layers: Any = {"use_bias": use_bias, "kernel_init": kernel_init, "out_init": out_init}
     rate = dropout if attention_dropout is None else attention_dropout
     attend = attention(features, heads, width=width, kv_heads=kv_heads, dropout=rate, **rules, **layers)
     feed_forward = _feed_forward(features, hidden, activation, gated, dropout, **layers)

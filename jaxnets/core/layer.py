@@ -156,7 +156,7 @@ def labeled(factory: Callable[P, R]) -> Callable[P, R]:
         given = signature.bind(*args, **kwargs).arguments
         label = f"{factory.__name__}({', '.join(_shown(given, signature.parameters))})"
         with labeled_as(label):
-            check_initializers(given)
+            check_initializers({name: x for name, x in given.items() if x is not signature.parameters[name].default})
             made: Any = factory(*args, **kwargs)
 
         def claim(function: Callable, *, keep: bool = False) -> Callable:
