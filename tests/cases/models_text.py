@@ -25,7 +25,7 @@ def _carry() -> object:
 # Tables are float32 whatever else is; gradients through them are tested against PyTorch.
 CASES = [
     Case(
-        "models/gpt2",
+        "models/small_gpt2",
         lambda: jn.models.gpt2(vocabulary=5, length=3, dropout=0.5, scan=True, **SMALL),
         TOKENS,
         random=True,
@@ -40,7 +40,7 @@ CASES = [
         half=False,
     ),
     Case(
-        "models/bert",
+        "models/small_bert",
         lambda: jn.models.bert("base", "classes", num_classes=3, vocabulary=5, length=3, **SMALL),
         (TOKENS, Padded(TOKENS.values % 2, TOKENS.lengths)),
         differentiable=False,
