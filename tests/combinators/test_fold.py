@@ -58,7 +58,8 @@ def test_every_model_gives_the_same(row: Row):
 
 
 def _starts_a_block(path: str) -> bool:
-    return "/norm1/" in path or path.startswith("norm/")
+    # Of DenseNet, also the norms of transitions and the last one, which follow sums and joints.
+    return "/norm1/" in path or "/norm/" in path or "norm5/" in path or path.startswith("norm/")
 
 
 LAYERS = {
