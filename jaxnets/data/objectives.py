@@ -62,7 +62,8 @@ def next_tokens(tokens: Any) -> tuple[Any, Any]:
         return xp.where(real, xp.take_along_axis(x, order, axis=1), xp.asarray(empty, x.dtype))
 
     numbers = moved(segments.astype(np.int32), -1)
-    return tuple(Packed(moved(x, 0), shorter, numbers) for x in (values[:, :-1], values[:, 1:]))  # type: ignore[return-value]
+    inputs, targets = (Packed(moved(x, 0), shorter, numbers) for x in (values[:, :-1], values[:, 1:]))
+    return inputs, targets
 
 
 def mask_tokens(

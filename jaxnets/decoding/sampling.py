@@ -230,7 +230,10 @@ def _sample(
     static: _Static, steps: int, params: Params, state: State, first: _Loop, keys: Key, options: _Options
 ) -> jax.Array:
     if not static.stop:
-        one = lambda loop, _: _one(static, params, state, loop, keys, options)  # noqa: E731
+
+        def one(loop: _Loop, _: None) -> tuple[_Loop, jax.Array]:
+            return _one(static, params, state, loop, keys, options)
+
         # (steps, batch)
         return jax.lax.scan(one, first, length=steps)[1].T
 
