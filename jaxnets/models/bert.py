@@ -11,12 +11,13 @@ from jaxnets.combinators.repeat import repeat
 from jaxnets.combinators.serial import serial
 from jaxnets.combinators.tied import tied
 from jaxnets.combinators.transformer import encoder_block, plus
-from jaxnets.core.errors import NetError, check_count, labeled_as
+from jaxnets.core.errors import NetError, labeled_as
 from jaxnets.core.keywords import explained
 from jaxnets.core.net import Key, Net, Params, State
 from jaxnets.core.padded import Padded
 from jaxnets.layers import dense, embed, layer_norm, learned_positions
 from jaxnets.layers import dropout as drop
+from jaxnets.models.gpt2 import of_size
 
 # Layers, heads, features.
 SIZES = {"base": (12, 12, 768), "large": (24, 16, 1024)}
@@ -83,17 +84,13 @@ def bert(
     109482240
     """
     with labeled_as("bert"):
-        if size not in SIZES:
-            raise NetError(f"expects size {', '.join(map(repr, SIZES))}, got {size!r}")
+        layers, heads, features = of_size(SIZES, size, layers, heads, features)
         if head not in (None, *HEADS):
             raise NetError(f"expects head {', '.join(map(repr, HEADS))} or None, got {head!r}")
         if (head == "classes") != (num_classes is not None):
             raise NetError(
                 f"expects num_classes for the head 'classes', and only there, got {num_classes} for {head!r}"
             )
-        own = zip((layers, heads, features), SIZES[size])
-        layers, heads, features = (default if given is None else given for given, default in own)
-        check_count("layers", layers)
         normal = jax.nn.initializers.normal(0.02)
         norm, project = partial(layer_norm, epsilon=1e-12), partial(dense, kernel_init=normal)
         gelu = partial(jax.nn.gelu, approximate=False)

@@ -1,5 +1,6 @@
 """GPT-2, a language model of causal attention."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import jax
@@ -72,11 +73,7 @@ def gpt2(
     124439808
     """
     with labeled_as("gpt2"):
-        if size not in SIZES:
-            raise NetError(f"expects size {', '.join(map(repr, SIZES))}, got {size!r}")
-        own = zip((layers, heads, features), SIZES[size])
-        layers, heads, features = (default if given is None else given for given, default in own)
-        check_count("layers", layers)
+        layers, heads, features = of_size(SIZES, size, layers, heads, features)
         normal = jax.nn.initializers.normal
         block = encoder_block(
             features,
@@ -95,3 +92,16 @@ def gpt2(
             lm_head=dense(vocabulary, use_bias=False),
         )
         return tied(cached(whole), {"lm_head/kernel": "wte/embedding"})
+
+
+def of_size(sizes: Mapping[str, tuple[int, int, int]], size: str, *given: int | None) -> tuple[int, int, int]:
+    """Return layers, heads and features: those given, otherwise those of a size.
+
+    Raises:
+        NetError: for another size, or less than one layer.
+    """
+    if size not in sizes:
+        raise NetError(f"expects size {', '.join(map(repr, sizes))}, got {size!r}")
+    layers, heads, features = (own if each is None else each for each, own in zip(given, sizes[size], strict=True))
+    check_count("layers", layers)
+    return layers, heads, features
