@@ -194,7 +194,7 @@ def _mix(
             drops = {"dropout": dropout, "dropout_key": key}
         y = attend(q, k, v, slopes=slopes, lengths=lengths, segments=segments, offset=offset, **rules, **drops)
         if cache is not None and not cross:
-            # Steps that have found no room in a traced carry make a wrong number otherwise.
+            # Steps beyond the capacity of a traced carry were not kept: without them, y would be wrong.
             y = jnp.where((cache.place <= k.shape[1])[:, None, None, None], y, jnp.nan)
         return like_input(y.reshape(*y.shape[:2], heads * y.shape[3]), x[0]), state
 

@@ -37,8 +37,9 @@ def cached(net: Layer, *, memory: bool = False) -> Net:
     in recurrent networks: `None` is the start of a sequence, and parts of a sequence, each with the carry of the one
     before, give the outputs of the whole. Examples may have parts of different lengths, as `Padded`.
 
-    A carry has room for what was read; outside of transformations it is doubled when it is full. In a loop under
-    `jax.jit`, where its size is fixed, make room before by `jn.decoding.grow`; without room, outputs are NaN.
+    A carry holds a fixed number of steps, its capacity: at first, those that were read. In code that is not jitted, a
+    full carry is replaced by one of twice the capacity. Under `jax.jit`, where shapes are fixed, add to the capacity
+    before by `jn.decoding.grow`; steps beyond it give NaN.
 
     Args:
         net: a network whose attentions are causal; its other layers treat each step alone, or add positions.

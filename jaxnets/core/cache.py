@@ -74,9 +74,10 @@ def real_steps(values: jax.Array, lengths: Any) -> jax.Array:
 
 
 def grow(carry: Any, steps: int) -> Any:
-    """Return a carry with room for more steps.
+    """Return a carry with a larger capacity, for more steps.
 
-    `jn.cached` gives a carry with room for what it has read, or had. A loop under `jax.jit` needs one of fixed size.
+    The carry of `jn.cached` has the capacity of the one it got, at first the number of steps read. A loop under
+    `jax.jit` can't change it.
 
     Args:
         carry: any carry; that of a recurrent network is returned unchanged.
