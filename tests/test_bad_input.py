@@ -489,19 +489,19 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
         ["expects validation as (inputs, targets)", "with jn.data.split"],
     ),
     # --- data
-    "string labels": (train((FLAT, ["red", "white"])), ["the targets of data, got text such as 'red'", "np.unique"]),
+    "string labels": (train((FLAT, ["red", "white"])), ["the targets of data, got text such as 'red'", "jn.data.labels(y).encode(y)"]),
     "labels of pandas": (
         train((FLAT, pandas.Series(["red", "white"], dtype="category"))),
-        ["got text such as 'red'", "classes, y = np.unique(y, return_inverse=True)"],
+        ["got text such as 'red'", "jn.data.labels(y).encode(y)"],
     ),
     "a table with text": (
         train((pandas.DataFrame({"a": [1, 2], "color": ["red", "white"]}), [0, 1])),
-        ["numbers in the inputs of data, got a table with other values in color", "pandas.factorize"],
+        ["numbers in the inputs of data, got a table with other values in color", "jn.data.table(table, target=...)"],
     ),
-    "a table alone": (train(pandas.DataFrame({"x": [1.0]})), ["got DataFrame (1, 1)", "data.drop(columns='y')"]),
+    "a table alone": (train(pandas.DataFrame({"x": [1.0]})), ["got DataFrame (1, 1)", "jn.data.table(data, target=...)"]),
     "ragged lists": (
         train(([[1.0], [1.0, 2.0]], [0, 1])),
-        ["an array in the inputs of data, got sequences of 1, 2 values", "jn.Padded.from_sequences(sequences)"],
+        ["an array in the inputs of data, got sequences of 1, 2 values", "jn.data.pad(sequences)"],
     ),
     "ragged arrays": (train(([np.ones(1), np.ones(2)], [0, 1])), ["got sequences of 1, 2 values", "from_sequences"]),
     "dates": (
@@ -509,7 +509,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
         ["numbers in the inputs of data, got datetime64[D]"],
     ),
     "nothing for inputs": (train((None, [0, 1])), ["program expects arrays in the inputs of data, got None"]),
-    "a path": (train("train.csv"), ["got str 'train.csv'; read the file first"]),
+    "a path": (train("train.csv"), ["got str 'train.csv'; jn.data.table(path, target=...)"]),
     "paths for inputs": (train((Path("x.npy"), [0])), ["expects numbers in the inputs of data", "np.load"]),
     "a dict of data": (train({"x": FLAT}), ["data as (inputs, targets)", "got dict; take its parts, (data['x'], ...)"]),
     "a list of pairs": (train([(FLAT[0], 0)] * 9), ["got list; for a list of pairs, tuple(np.stack(part)"]),

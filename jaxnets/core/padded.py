@@ -165,7 +165,7 @@ def _array(name: str, given: Any) -> np.ndarray:
     try:
         return np.asarray(given)
     except ValueError:
-        hint = "Padded.from_sequences(sequences) pads them"
+        hint = "jn.data.pad(sequences) pads them"
         raise NetError(f"expects {name} as one array, got a list of unequal lengths; {hint}", label="Padded") from None
 
 

@@ -12,6 +12,7 @@ from jaxnets.data.datasets.packaged import diabetes, digits, iris, japanese_vowe
 from jaxnets.data.datasets.sequences import adding, copy_memory
 from jaxnets.data.datasets.text import decode_text, encode_text, text
 from jaxnets.data.datasets.toys import blobs, checkerboard, circles, moons, spirals, xor
+from jaxnets.data.labels import Labels, labels
 from jaxnets.data.loader import Stream, stream
 from jaxnets.data.objectives import mask_tokens, next_tokens
 from jaxnets.data.packing import pack, unpack
@@ -27,12 +28,17 @@ from jaxnets.data.splits import (
     walk_forward,
     windows,
 )
+from jaxnets.data.tables.encoder import TableEncoder
+from jaxnets.data.tables.table import Table, table
 from jaxnets.data.tokenizer import Tokenizer, tokenizer
 
 __all__ = [
     "ImageFolder",
+    "Labels",
     "Scaling",
     "Stream",
+    "Table",
+    "TableEncoder",
     "Tokenizer",
     "adding",
     "balanced",
@@ -62,6 +68,7 @@ __all__ = [
     "imagenet",
     "iris",
     "japanese_vowels",
+    "labels",
     "mask_tokens",
     "mixup",
     "mnist",
@@ -85,6 +92,7 @@ __all__ = [
     "standardize",
     "stream",
     "sunspots",
+    "table",
     "text",
     "tokenizer",
     "unpack",
