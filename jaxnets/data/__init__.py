@@ -15,7 +15,7 @@ from jaxnets.data.datasets.toys import blobs, checkerboard, circles, moons, spir
 from jaxnets.data.labels import Labels, labels
 from jaxnets.data.loader import Stream, stream
 from jaxnets.data.objectives import mask_tokens, next_tokens
-from jaxnets.data.packing import pack, unpack
+from jaxnets.data.packing import pack, pad, unpack
 from jaxnets.data.scaling import Scaling, rescale, standardize
 from jaxnets.data.splits import (
     fold,
@@ -78,6 +78,7 @@ __all__ = [
     "next_tokens",
     "noise",
     "pack",
+    "pad",
     "random_crop",
     "read_idx",
     "read_ts",

@@ -126,7 +126,7 @@ def labels(names: Any) -> Labels:
 
 def _listed(names: Any) -> Sequence[Any]:
     """Return names as a list of Python values."""
-    if isinstance(names, str) or not hasattr(names, "__len__") or np.ndim(names) > 1:
+    if isinstance(names, str) or not hasattr(names, "__len__") or getattr(names, "ndim", 1) != 1:
         raise NetError(f"expects the class of each example, (examples,), got {shown(names)}", label="labels")
     listed = [plain(name) for name in (names.tolist() if isinstance(names, np.ndarray) else names)]
     for place, name in enumerate(listed):

@@ -224,6 +224,7 @@ def test_a_regression_is_standardized_and_undone():
     np.testing.assert_allclose(parts.encoder.decode(y), table["price"], rtol=1e-6)
 
 
+@pytest.mark.promotes
 @pytest.mark.parametrize("one_hot", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_names_are_kept_to_the_end(one_hot: bool):
     table = mixed(200)

@@ -58,7 +58,7 @@ def _columns(table: Any) -> dict[str, Any]:
         names = list(dict.fromkeys(name for row in table for name in row))
         return {str(name): [row.get(name) for row in table] for name in names}
     if isinstance(table, Mapping):
-        if table and not any(hasattr(column, "__len__") and np.ndim(column) for column in table.values()):
+        if table and not any(isinstance(column, list | tuple) or getattr(column, "ndim", hasattr(column, "__array__")) for column in table.values()):
             raise NetError("expects a column of values for each name, got single values; put the row in a list, [row]")
         return {str(name): column for name, column in table.items()}
     # The names of a data frame are its `columns`, those of pyarrow its `column_names`.

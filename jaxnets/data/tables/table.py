@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import jax
 import numpy as np
 
 from jaxnets.core.errors import NetError, check_count, labeled_as, shown
@@ -171,7 +172,8 @@ def _encoder(
         return TableEncoder(tuple(fitted), target, labels, one_hot)
     if labels is not None:
         raise NetError(f"standardizes numbers, but the target {target!r} has classes; classes=False predicts a number")
-    return TableEncoder(tuple(fitted), target, measure(as_kind(target, column, "number").values[rows]), one_hot)
+    units = jax.tree.map(np.asarray, measure(as_kind(target, column, "number").values[rows]))
+    return TableEncoder(tuple(fitted), target, units, one_hot)
 
 
 def _labels(target: str, column: Cells, classes: bool | None) -> Labels | None:
