@@ -503,7 +503,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
         train(([[1.0], [1.0, 2.0]], [0, 1])),
         ["an array in the inputs of data, got sequences of 1, 2 values", "jn.data.pad(sequences)"],
     ),
-    "ragged arrays": (train(([np.ones(1), np.ones(2)], [0, 1])), ["got sequences of 1, 2 values", "from_sequences"]),
+    "ragged arrays": (train(([np.ones(1), np.ones(2)], [0, 1])), ["got sequences of 1, 2 values", "jn.data.pad(sequences)"]),
     "dates": (
         train((np.array(["2020-01-01"], "datetime64[D]"), [0])),
         ["numbers in the inputs of data, got datetime64[D]"],

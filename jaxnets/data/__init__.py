@@ -17,6 +17,7 @@ from jaxnets.data.loader import Stream, stream
 from jaxnets.data.objectives import mask_tokens, next_tokens
 from jaxnets.data.packing import pack, pad, unpack
 from jaxnets.data.scaling import Scaling, rescale, standardize
+from jaxnets.data.sources import Columns, collect, columns, parquet
 from jaxnets.data.splits import (
     fold,
     folds,
@@ -33,6 +34,7 @@ from jaxnets.data.tables.table import Table, table
 from jaxnets.data.tokenizer import Tokenizer, tokenizer
 
 __all__ = [
+    "Columns",
     "ImageFolder",
     "Labels",
     "Scaling",
@@ -50,6 +52,8 @@ __all__ = [
     "cifar100",
     "circles",
     "class_weights",
+    "collect",
+    "columns",
     "compose",
     "copy_memory",
     "cutmix",
@@ -79,6 +83,7 @@ __all__ = [
     "noise",
     "pack",
     "pad",
+    "parquet",
     "random_crop",
     "read_idx",
     "read_ts",
