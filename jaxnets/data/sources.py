@@ -72,7 +72,9 @@ def columns(rows: Any, inputs: Names, targets: Names, *, weights: str | None = N
             hint = f"choose a part of it, rows[{next(iter(rows), 'train')!r}]"
             raise NetError(f"expects rows by number, got {type(rows).__name__}; {hint}")
         if not (hasattr(rows, "__len__") and hasattr(rows, "__getitem__")):
-            raise NetError(f"expects rows by number, with a length, got {shown(rows)}; an iterable is read by list(rows)")
+            raise NetError(
+                f"expects rows by number, with a length, got {shown(rows)}; an iterable is read by list(rows)"
+            )
         if len(rows):
             Columns(rows, inputs, targets, weights)[0]
     return Columns(rows, inputs, targets, weights)

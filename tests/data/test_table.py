@@ -356,7 +356,10 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "a date to predict": (wrong(same, "born"), r"expects classes or numbers as the target 'born', got dates"),
     "text as a number": (wrong(same, classes=False), r"expects numbers in the target 'bought', got text, '"),
-    "classes standardized": (wrong(same, standardize_target=True), r"standardizes numbers, but the target 'bought' has"),
+    "classes standardized": (
+        wrong(same, standardize_target=True),
+        r"standardizes numbers, but the target 'bought' has",
+    ),
     "only a target": (wrong(lambda table: table[["bought"]]), r"expects a column beside the target 'bought'"),
     "an option": (wrong(same, missing="zero"), r"expects missing from 'mean', 'median', got 'zero'"),
     "a part of a date": (wrong(same, date_parts=["week"]), r"expects date_parts from 'days', .*, got 'week'"),

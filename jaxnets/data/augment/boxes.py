@@ -207,4 +207,6 @@ def check_range(name: str, ends: Any, *, most: float | None = None) -> None:
         check_positive(name, end)
     low, high = (concrete(end, name) for end in ends)
     if (low is not None and high is not None and low > high) or (most is not None and (high or 0.0) > most):
-        raise NetError(f"expects {name} as (smallest, largest)" + (f" up to {most:g}" if most else "") + f", got {ends}")
+        raise NetError(
+            f"expects {name} as (smallest, largest)" + (f" up to {most:g}" if most else "") + f", got {ends}"
+        )

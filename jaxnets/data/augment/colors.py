@@ -71,9 +71,7 @@ def adjust_hue(image: jax.Array, turn: jax.Array) -> jax.Array:
     # Each channel falls and rises along the circle; red at 0, green at 1/3, blue at 2/3.
     sixth = jnp.floor(hue * 6)
     rest = hue * 6 - sixth
-    p, q, t = (
-        jnp.clip(value * (1 - saturation * part), 0, 1) for part in (jnp.ones_like(rest), rest, 1 - rest)
-    )
+    p, q, t = (jnp.clip(value * (1 - saturation * part), 0, 1) for part in (jnp.ones_like(rest), rest, 1 - rest))
     place = sixth.astype(jnp.int32) % 6
     channels = ([value, q, p, p, t, value], [t, value, value, q, p, p], [p, p, t, value, value, q])
     return jnp.stack([jnp.choose(place, each, mode="clip") for each in channels], -1)

@@ -192,4 +192,3 @@ def fit_categories(name: str, column: Cells, *, min_count: int, unknown: str) ->
     if not kept:
         raise NetError(f"finds no category in the column {name!r} with min_count={min_count} training rows; lower it")
     return Categories(name, tuple(kept), bool(column.missing.any()), unknown)
-
