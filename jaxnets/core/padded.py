@@ -149,7 +149,7 @@ class Padded:
                 f"expects one index, a slice or an array of indices, got {shown(index)}; {hint}", label="Padded"
             )
         if single and not is_traced(index):
-            index = operator.index(index)
+            index = operator.index(index)  # pyright: ignore[reportArgumentType]
             if not -len(self) <= index < len(self):
                 raise IndexError(f"index {index} is out of range for {len(self)} sequences")
         leaves = jax.tree.leaves(self)
