@@ -21,6 +21,7 @@ from jaxnets.core.errors import NetError, is_traced, shown
 from jaxnets.core.foreign import arrays, library
 from jaxnets.core.layer import as_net
 from jaxnets.core.net import Net
+from jaxnets.core.padded import Padded
 from jaxnets.core.paths import Pattern, paths
 from jaxnets.data.loader import Stream
 from jaxnets.metrics import Metric
@@ -174,7 +175,7 @@ def _data_hint(name: str, data: Any) -> str:
         return f"; take its parts, (data[{next(iter(data), 'x')!r}], ...)"
     if isinstance(data, str | Path):
         return "; jn.data.table(path, target=...) reads a CSV file, jn.data.image_folder(path) a folder of images"
-    if isinstance(data, np.ndarray | jax.Array):
+    if isinstance(data, np.ndarray | jax.Array | Padded):
         return "; targets are missing"
     if name == "validation" and isinstance(data, float):
         return "; hold out a part of the data with jn.data.split"
