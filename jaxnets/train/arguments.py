@@ -183,6 +183,8 @@ def _data_hint(name: str, data: Any) -> str:
         return "; for a list of pairs, tuple(np.stack(part) for part in zip(*data))"
     if hasattr(data, "columns"):
         return "; jn.data.table(data, target=...) makes inputs and targets of its columns"
+    if hasattr(data, "column_names"):
+        return "; jn.data.columns(data, inputs, targets) names its columns, for jn.data.stream or jn.data.collect"
     if hasattr(data, "__getitem__") and hasattr(data, "__len__"):
         return "; if data[i] is (input, target), jn.data.stream(data, batch_size) reads it"
     if hasattr(data, "dataset"):
