@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import jax
@@ -33,8 +34,14 @@ def rewritten(
         NetError: for an operation that is neither replaced nor known, or makes numbers of another precision than
             float32; with its layer.
     """
-    run = _Rewriting(rules, known).run
-    return jax.make_jaxpr(lambda *leaves: run(jaxpr, leaves, Place()))(*specs)
+    # The second time, what the rules have left unused is left out.
+    for interpreter in (_Rewriting(rules, known), _Rewriting({}, known)):
+        jaxpr = jax.make_jaxpr(partial(_run, interpreter, jaxpr))(*specs)
+    return jaxpr
+
+
+def _run(interpreter: Interpreter[Any], jaxpr: ClosedJaxpr, *leaves: Any) -> list[Any]:
+    return interpreter.run(jaxpr, leaves, Place())
 
 
 class _Rewriting(Interpreter[Any]):
