@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxnets.core.errors import NetError
@@ -148,6 +149,21 @@ def _conv(x: Any, kernel: Any, *, dimension_numbers: Any, padding: Any, **params
     return lax.transpose(y, [(batch, *axes, features).index(axis) for axis in range(5)])
 
 
+def _unstack(x: Any, *, axis: int) -> list[Any]:
+    return [lax.index_in_dim(x, n, axis, keepdims=False) for n in range(x.shape[axis])]
+
+
+def _tile(x: Any, *, reps: Sizes) -> Any:
+    for axis, count in enumerate(reps):
+        x = _concatenate(*[x] * count, dimension=axis) if count else lax.slice_in_dim(x, 0, 0, axis=axis)
+    return x
+
+
+def _dim_as_value(*, dim: Any, **_: Any) -> Any:
+    """Count the elements of an array of that size, which may depend on the batch."""
+    return lax.reduce(lax.full((dim,), 1, jnp.int32), np.int32(0), lax.add, (0,))
+
+
 def _log1p(x: Any, **_: Any) -> Any:
     """Return log(1 + x) as log(u) · x / (u - 1), where u is 1 + x as rounded: the errors of both factors cancel."""
     u = lax.add(x, lax.full_like(x, 1))
@@ -164,11 +180,16 @@ def _expm1(x: Any, **_: Any) -> Any:
 RULES: dict[str, Rule] = {
     "concatenate": _concatenate,
     "conv_general_dilated": _conv,
+    "dim_as_value": _dim_as_value,
     "expm1": _expm1,
     "log1p": _log1p,
+    "log2": lambda x, **_: lax.mul(lax.log(x), lax.full_like(x, 1 / math.log(2))),
     "optimization_barrier": lambda *inputs, **_: [*inputs],
     "pad": _pad,
     "reduce_window_max": _max_pool,
+    "reduce_window_min": lambda x, **params: lax.neg(_max_pool(lax.neg(x), **params)),
     "reduce_window_sum": _sum_pool,
     "stack": _stack,
+    "tile": _tile,
+    "unstack": _unstack,
 }
