@@ -323,7 +323,7 @@ def _difference(got: np.ndarray, want: np.ndarray) -> float:
     got, want = got.astype(np.float64), want.astype(np.float64)
     apart = ~((got == want) | (np.isnan(got) & np.isnan(want)))
     scale = np.abs(want[np.isfinite(want)]).max(initial=1.0)
-    return float(np.abs(got - want)[apart].max(initial=0.0) / scale)
+    return float(np.abs(got[apart] - want[apart]).max(initial=0.0) / scale)
 
 
 def _culprit(error: BaseException) -> str:
