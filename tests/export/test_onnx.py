@@ -33,7 +33,7 @@ QUICK = ("lenet5", "mlp", "lstm", "llama", "vae", "layers/conv_padded", "recurre
 large = pytest.mark.slow_cases(*(case.name for case in CASES if case.name not in QUICK))
 
 
-def session(path: str | Path) -> onnxruntime.InferenceSession:
+def session(path: str | Path) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -157,8 +157,9 @@ def test_a_loop_in_onnxruntime_decodes_what_greedy_decodes(kind: str, tmp_path: 
 NET, X = jn.serial(fc=jn.dense(3), act=jnp.tanh), floats(4, 2)
 
 
-def written(path: Path, net: jn.Net = NET, x: Any = X, **options: Any) -> jn.export.Converted:
-    return jn.export.onnx(net, *trained(net, x), x, path, **options)
+def written(path: Path, net: Any = NET, x: Any = X, **options: Any) -> jn.export.Converted:
+    params, state = trained(net, x)
+    return jn.export.onnx(net, params, state, x, path, **options)
 
 
 def test_inputs_and_outputs_are_named_by_their_paths(tmp_path: Path):
