@@ -53,7 +53,8 @@ def rows(x: Any, size: int) -> Any:
 
 
 def assert_alike(path: Path, made: jn.export.Converted, given: Any, wanted: Any) -> None:
-    found = session(path).run([*made.outputs], dict(zip(made.inputs, jax.tree.leaves(given), strict=True)))
+    leaves = (np.asarray(jnp.asarray(leaf)) for leaf in jax.tree.leaves(given))  # integers have 32 bits in JAX
+    found = session(path).run([*made.outputs], dict(zip(made.inputs, leaves, strict=True)))
     for one, want in zip(found, jax.tree.leaves(wanted), strict=True):
         want = np.asarray(want)
         assert (one.shape, one.dtype) == (want.shape, want.dtype)
@@ -72,12 +73,12 @@ def test_onnxruntime_computes_what_the_network_computes(case: Case, tmp_path: Pa
     assert {node.domain for node in nodes(model.graph)} <= {"", "ai.onnx"}
     assert not model.functions
     assert sum(made.operations.values()) == len([*nodes(model.graph)])
-    largest = 0.0
-    for size in (2, 5):
-        x = rows(case.x, size)
-        y, _ = jax.jit(net.apply)(params, state, x)
-        assert_alike(path, made, x, y)
-        largest = max(largest, *(np.abs(leaf).max(initial=0) for leaf in map(np.asarray, jax.tree.leaves(y))))
+    x = rows(case.x, 5)
+    y, _ = jax.jit(net.apply)(params, state, x)
+    assert_alike(path, made, x, y)
+    # An example is computed alone as among others.
+    assert_alike(path, made, *jax.tree.map(lambda leaf: np.asarray(leaf)[:2], (x, y)))
+    largest = max(np.abs(leaf).max(initial=0) for leaf in map(np.asarray, jax.tree.leaves(y)))
     assert largest > 1e-3  # zeros would equal anything
 
 
@@ -123,7 +124,7 @@ def test_a_loop_in_onnxruntime_writes_what_sample_writes(scan: bool, tmp_path: P
     np.testing.assert_array_equal(loop(prompt, zeros), wanted)
 
 
-@pytest.mark.parametrize("kind", ["transformer", pytest.param("recurrent", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["recurrent", pytest.param("transformer", marks=pytest.mark.slow)])
 def test_a_loop_in_onnxruntime_decodes_what_greedy_decodes(kind: str, tmp_path: Path):
     net = (
         jn.models.transformer(11, features=8, layers=1, heads=2)
