@@ -15,7 +15,7 @@ from jaxnets.core.padded import Padded
 from jaxnets.layers import *  # noqa: F403  # so is its
 
 if TYPE_CHECKING:
-    from jaxnets import data, decoding, inspect, interop, models, plot, sweeps, train
+    from jaxnets import data, decoding, export, inspect, interop, models, plot, sweeps, train
     from jaxnets.inspect.summary import summary
     from jaxnets.interop import load, save
     from jaxnets.train import evaluate, fit, objective, predict
@@ -24,7 +24,7 @@ __version__ = "0.1.0"
 
 # Modules that many programs never use are imported at their first use: they would triple the import time.
 _LATER = {
-    **dict.fromkeys(("data", "decoding", "inspect", "interop", "models", "plot", "sweeps", "train"), ""),
+    **dict.fromkeys(("data", "decoding", "export", "inspect", "interop", "models", "plot", "sweeps", "train"), ""),
     **dict.fromkeys(("evaluate", "fit", "objective", "predict"), "train"),
     **{"load": "interop", "save": "interop", "summary": "inspect"},
 }
@@ -40,6 +40,7 @@ __all__ = [
     "decoding",
     "evaluate",
     "example_weights",
+    "export",
     "fit",
     "initializers",
     "inspect",
@@ -95,7 +96,7 @@ _NAMES = {
 }
 _MODULES = (
     *("train", "sweeps", "losses", "metrics", "models", "decoding", "data", "regularizers", "inspect", "plot"),
-    *("interop", "activations", "initializers", "paths", "ops"),
+    *("interop", "export", "activations", "initializers", "paths", "ops"),
 )
 
 

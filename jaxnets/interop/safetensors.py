@@ -7,7 +7,6 @@ header also holds a SHA-256 of everything else.
 import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +20,7 @@ from jaxnets.core.errors import NetError, is_traced, labeled_as, require, shown
 from jaxnets.core.net import Net, Params, State
 from jaxnets.core.paths import paths
 from jaxnets.interop import nets
+from jaxnets.interop.files import new_file
 from jaxnets.interop.tensors import DTYPES, Tensors, read_safetensors, warn_of_nonfinite
 
 FORMAT = "jaxnets/3"
@@ -71,8 +71,7 @@ def save(
     to_bytes = require("safetensors.numpy", "experiments").save
     if not isinstance(path, str | Path):
         raise NetError(f"expects a path first, then a train state or a pair (params, state), got {shown(path)}")
-    path = Path(path).expanduser()
-    if not path.parent.is_dir():
+    if not (path := Path(path).expanduser()).parent.is_dir():
         raise FileNotFoundError(f"no folder {path.parent}; create it first")
     params, state = variables(state)
     if not isinstance(params, Mapping):
@@ -88,25 +87,13 @@ def save(
         header["net"] = nets.write(net)
     for kind, tree in (("params", params), ("state", state or {})):
         _flatten(kind, tree, tensors, header)
-    header["sha256"] = _digest(header, tensors)
+    header["sha256"] = digest(header, tensors)
     # A single entry: safetensors writes several in random order, and equal networks should produce equal files.
     content = to_bytes(tensors, {"jaxnets": json.dumps(header)})
     if int.from_bytes(content[:8], "little") > _MAX_HEADER:
         raise NetError(f"expects names and metadata of at most {_MAX_HEADER:,} bytes, got more")
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; choose another name, or pass overwrite=True")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        if overwrite:
-            temporary.replace(path)
-        else:
-            _move(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with new_file(path, overwrite=overwrite) as file:
+        file.write(content)
 
 
 class Saved(NamedTuple):
@@ -160,7 +147,7 @@ def load(path: str | Path) -> Saved:
         if header.get("format") != FORMAT:
             raise NetError(f"expects a file of format {FORMAT}, got {header.get('format')!r}")
         metadata = dict(header["metadata"])
-        if header.pop("sha256") != _digest(header, tensors):
+        if header.pop("sha256") != digest(header, tensors):
             raise NetError("finds a damaged file: its content has another SHA-256 than was saved; download it again")
         trees: dict[str, Any] = {"params": {}, "state": {}}
         for name, array in tensors.items():
@@ -175,26 +162,6 @@ def load(path: str | Path) -> Saved:
         raise NetError(f"expects a header that save wrote, got another: {error!r}", label=label) from error
     warn_of_nonfinite(paths(trees).items(), label, stacklevel=3)
     return Saved(trees["params"], trees["state"], metadata, net)
-
-
-def _move(temporary: Path, path: Path) -> None:
-    """Rename a file without replacing one that was created in the meantime.
-
-    Raises:
-        FileExistsError: if there is such a file.
-    """
-    try:
-        path.hardlink_to(temporary)
-    except FileExistsError:
-        raise
-    except (OSError, NotImplementedError):
-        # exFAT and some network drives have no hard links. Creating the file reserves the name.
-        path.touch(exist_ok=False)
-        try:
-            temporary.replace(path)
-        except BaseException:
-            path.unlink()
-            raise
 
 
 def _flatten(path: str, tree: Any, into: Tensors, header: dict[str, Any]) -> None:
@@ -260,7 +227,7 @@ def _place(trees: dict[str, Any], names: list[str], name: str) -> dict[str, Any]
     return place
 
 
-def _digest(header: Mapping[str, Any], tensors: Tensors) -> str:
+def digest(header: Mapping[str, Any], tensors: Tensors) -> str:
     """Return the SHA-256 of the header and all tensors with their names, dtypes and shapes."""
     whole = hashlib.sha256(json.dumps(header).encode())
     for name, array in sorted(tensors.items()):

@@ -15,7 +15,7 @@ import pytest
 from safetensors.numpy import save_file
 
 import jaxnets as jn
-from jaxnets.interop.safetensors import FORMAT, _digest
+from jaxnets.interop.safetensors import FORMAT, digest
 
 
 def trees():
@@ -164,7 +164,7 @@ def test_any_flipped_bit_is_noticed(tmp_path):
 def entry(tensors: dict[str, np.ndarray], form: str = FORMAT) -> dict[str, str]:
     """Return a safetensors entry as `save` writes it for any tensors."""
     header = {"format": form, "metadata": {}}
-    return {"jaxnets": json.dumps(header | {"sha256": _digest(header, tensors)})}
+    return {"jaxnets": json.dumps(header | {"sha256": digest(header, tensors)})}
 
 
 def test_files_of_another_format_are_rejected(tmp_path):
