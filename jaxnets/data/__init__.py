@@ -15,6 +15,7 @@ from jaxnets.data.datasets.toys import blobs, checkerboard, circles, moons, spir
 from jaxnets.data.loader import Stream, stream
 from jaxnets.data.objectives import mask_tokens, next_tokens
 from jaxnets.data.packing import pack, unpack
+from jaxnets.data.preprocess import Image, Preprocess, Text
 from jaxnets.data.scaling import Scaling, rescale, standardize
 from jaxnets.data.splits import (
     fold,
@@ -30,9 +31,12 @@ from jaxnets.data.splits import (
 from jaxnets.data.tokenizer import Tokenizer, tokenizer
 
 __all__ = [
+    "Image",
     "ImageFolder",
+    "Preprocess",
     "Scaling",
     "Stream",
+    "Text",
     "Tokenizer",
     "adding",
     "balanced",

@@ -72,7 +72,7 @@ def landmarks(
 
 def as_points(x: jax.Array, *, num_points: int) -> jax.Array:
     """Return coordinates `(batch, 2 · num_points)` as points `(batch, num_points, 2)`."""
-    return x.reshape(len(x), num_points, 2)
+    return x.reshape(x.shape[0], num_points, 2)
 
 
 def soft_argmax(heatmaps: Any) -> jax.Array:
