@@ -97,11 +97,11 @@ def _array(name: str, given: Any) -> Any:
     if (columns := getattr(x, "columns", None)) is not None:
         table: Any = x
         wrong = [str(column) for column in columns if np.asarray(table[column]).dtype.kind not in "biuf"]
-        hint = "drop or number these, for text by pandas.factorize(column)[0]"
+        hint = "jn.data.table(table, target=...) converts them"
         raise NetError(f"expects numbers in {name}, got a table with other values in {', '.join(wrong)}; {hint}")
     first = found.ravel()[0] if found.size else None
     if isinstance(first, str):
-        hint = "number the classes, classes, y = np.unique(y, return_inverse=True)"
+        hint = "number the classes, jn.data.labels(y).encode(y)"
         raise NetError(f"expects numbers in {name}, got text such as {str(first)!r}; {hint}")
     if found.dtype.kind == "O" and isinstance(first, list | np.ndarray):
         raise _ragged(name, list(found))
@@ -111,5 +111,5 @@ def _array(name: str, given: Any) -> Any:
 def _ragged(name: str, rows: list[Any]) -> NetError:
     lengths = sorted({len(row) for row in rows if hasattr(row, "__len__")})
     found = f" of {', '.join(map(str, lengths[:5]))}{', …' if len(lengths) > 5 else ''} values" if lengths[1:] else ""
-    hint = "jn.Padded.from_sequences(sequences) pads them"
+    hint = "jn.data.pad(sequences) pads them"
     return NetError(f"expects an array in {name}, got sequences{found}, whose lengths differ; {hint}")

@@ -1,5 +1,6 @@
 """Sequences of unequal length, padded to one rectangular array."""
 
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import GetAttrKey
 
-from jaxnets.core.errors import NetError, known, shown
+from jaxnets.core.errors import NetError, is_traced, known, shown
 
 
 @jax.tree_util.register_pytree_with_keys_class
@@ -22,7 +23,8 @@ class Padded:
     error if it mixes padding into real outputs. A `Padded` is a pytree, so it passes through `jit`, `vmap`, `grad` and
     `scan` as an array does.
 
-    `Padded.from_sequences` pads arrays of unequal length. The constructor checks its arguments and turns lists into
+    `jn.data.pad` pads arrays of unequal length. A slice, a mask or an array of indices selects sequences, and a single
+    index returns one, without its padding; `len` is their number. The constructor checks its arguments and turns lists into
     arrays; a transformation of the pytree may put in other leaves.
 
     Attributes:
@@ -38,6 +40,8 @@ class Padded:
     >>> print(sequences.mask)
     [[ True  True False]
      [ True  True  True]]
+    >>> print(sequences[0], sequences[1:].lengths, len(sequences))
+    [1 2] [3] 2
     """
 
     values: Any
@@ -127,6 +131,36 @@ class Padded:
         """
         return replace(self, values=values)
 
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, index: Any) -> Any:
+        """Return the sequences that a slice, a mask or an array of indices selects; or one, for a single index.
+
+        Raises:
+            IndexError: for a single index out of range.
+            NetError: for a single index that is traced, or of a sequence whose length is traced.
+        """
+        index = np.asarray(index) if isinstance(index, list) else index
+        single = isinstance(index, int | np.integer) or (hasattr(index, "shape") and not index.shape)
+        if not single and not isinstance(index, slice | np.ndarray | jax.Array):
+            hint = "index the values for single steps"
+            raise NetError(f"expects one index, a slice or an array of indices, got {shown(index)}; {hint}", label="Padded")
+        if single and not is_traced(index):
+            index = operator.index(index)
+            if not -len(self) <= index < len(self):
+                raise IndexError(f"index {index} is out of range for {len(self)} sequences")
+        leaves = jax.tree.leaves(self)
+        # NumPy's arrays take no traced index.
+        leaves = map(jnp.asarray, leaves) if is_traced(index) else leaves
+        chosen = type(self)(*(leaf[index] for leaf in leaves))
+        if not single or len(np.shape(self.lengths)) > 1:
+            return chosen
+        if (length := known(chosen.lengths)) is None:
+            hint = "index by an array, x[index[None]], which keeps the padding"
+            raise NetError(f"expects a sequence of known length, got a traced one; {hint}", label="Padded")
+        return chosen.values[: int(length)]
+
     @property
     def mask(self) -> jax.Array:
         """Booleans `(batch, time)`, true for values and false for padding."""
@@ -165,7 +199,7 @@ def _array(name: str, given: Any) -> np.ndarray:
     try:
         return np.asarray(given)
     except ValueError:
-        hint = "Padded.from_sequences(sequences) pads them"
+        hint = "jn.data.pad(sequences) pads them"
         raise NetError(f"expects {name} as one array, got a list of unequal lengths; {hint}", label="Padded") from None
 
 

@@ -12,11 +12,13 @@ from jaxnets.data.datasets.packaged import diabetes, digits, iris, japanese_vowe
 from jaxnets.data.datasets.sequences import adding, copy_memory
 from jaxnets.data.datasets.text import decode_text, encode_text, text
 from jaxnets.data.datasets.toys import blobs, checkerboard, circles, moons, spirals, xor
+from jaxnets.data.labels import Labels, labels
 from jaxnets.data.loader import Stream, stream
 from jaxnets.data.objectives import mask_tokens, next_tokens
-from jaxnets.data.packing import pack, unpack
+from jaxnets.data.packing import pack, pad, unpack
 from jaxnets.data.preprocess import Image, Preprocess, Text
 from jaxnets.data.scaling import Scaling, rescale, standardize
+from jaxnets.data.sources import Columns, collect, columns, parquet
 from jaxnets.data.splits import (
     fold,
     folds,
@@ -28,14 +30,20 @@ from jaxnets.data.splits import (
     walk_forward,
     windows,
 )
+from jaxnets.data.tables.encoder import TableEncoder
+from jaxnets.data.tables.table import Table, table
 from jaxnets.data.tokenizer import Tokenizer, tokenizer
 
 __all__ = [
+    "Columns",
     "Image",
     "ImageFolder",
+    "Labels",
     "Preprocess",
     "Scaling",
     "Stream",
+    "Table",
+    "TableEncoder",
     "Text",
     "Tokenizer",
     "adding",
@@ -48,6 +56,8 @@ __all__ = [
     "cifar100",
     "circles",
     "class_weights",
+    "collect",
+    "columns",
     "compose",
     "copy_memory",
     "cutmix",
@@ -66,6 +76,7 @@ __all__ = [
     "imagenet",
     "iris",
     "japanese_vowels",
+    "labels",
     "mask_tokens",
     "mixup",
     "mnist",
@@ -75,6 +86,8 @@ __all__ = [
     "next_tokens",
     "noise",
     "pack",
+    "pad",
+    "parquet",
     "random_crop",
     "read_idx",
     "read_ts",
@@ -89,6 +102,7 @@ __all__ = [
     "standardize",
     "stream",
     "sunspots",
+    "table",
     "text",
     "tokenizer",
     "unpack",

@@ -11,8 +11,8 @@ import numpy as np
 
 from jaxnets.core.errors import NetError, check_count, labeled_as, missing, shown
 from jaxnets.core.sharding import automatic_sharding, check_divides, rows_of
-from jaxnets.data.arrays import Arrays
 from jaxnets.data.reader import Batch, Reading, Source, Transform, differing, form
+from jaxnets.data.sources import as_source
 
 
 class Stream(Iterator[Batch]):
@@ -203,7 +203,7 @@ def stream(
 
     Args:
         source: an object with a length that returns examples `(x, y)` by number, pytrees of arrays or numbers, or
-            `(x, y, weight)`; for example `image_folder`. Or a tuple of arrays, or of pytrees of arrays, with the
+            `(x, y, weight)`; for example `image_folder`, `columns`, `parquet`, or a dataset of PyTorch. Or a tuple of arrays, or of pytrees of arrays, with the
             examples along the first axis, for example from `np.memmap`.
         batch_size: the number of examples in a batch, from 1 to all.
         seed: the seed of the order and the transforms.
@@ -237,7 +237,7 @@ def stream(
     if importlib.util.find_spec("grain") is None:
         raise missing("grain", "stream")
     with labeled_as("stream"):
-        examples = Arrays(source) if isinstance(source, tuple) else source
+        examples = as_source(source)
         if not (hasattr(examples, "__len__") and hasattr(examples, "__getitem__")):
             hint = "use list(source), if it fits into memory"
             raise NetError(f"expects a source with a length and examples by number, got {shown(examples)}; {hint}")

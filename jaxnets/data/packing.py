@@ -8,6 +8,31 @@ import numpy as np
 
 from jaxnets.core.errors import NetError, check_count, labeled_as, shown
 from jaxnets.core.packed import Packed
+from jaxnets.core.padded import Padded
+
+
+def pad(sequences: Sequence[Any], *, fill: Any = 0) -> Padded:
+    """Pad sequences of unequal length to the longest, with their lengths: `Padded.from_sequences`.
+
+    Layers, losses and metrics of this library leave the padding out. `split`, `fold`, `stream` and training take the
+    result as they take an array, and `padded[index]` selects sequences.
+
+    Args:
+        sequences: arrays or lists `(time, ...)`, at least one; only `time` may differ.
+        fill: the value of the padding.
+
+    Returns:
+        A `Padded` of NumPy arrays: values `(batch, longest, ...)` in the common dtype of the sequences, and lengths in
+        int32.
+
+    Raises:
+        NetError: for no sequences, or sequences that differ in more than `time`.
+
+    >>> padded = pad([[1, 2], [3, 4, 5]])
+    >>> padded.values.tolist(), padded[0].tolist()
+    ([[1, 2, 0], [3, 4, 5]], [1, 2])
+    """
+    return Padded.from_sequences(sequences, fill=fill)
 
 
 def pack(documents: Sequence[Any], length: int, *, fill: Any = 0, separator: Any = None, cut: bool = False) -> Packed:

@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -80,7 +80,7 @@ class Reading:
         # The numbers of the examples in an epoch's order; each stage below is lazy.
         read = self._order()
         if self._arrays is None:
-            read = read.map(partial(_read, self.source))
+            read = read.map(partial(read_example, self.source))
         for transform in self.transforms:
             read = read.random_map(partial(_transformed, transform))
         read = read.batch(self.batch_size, drop_remainder=False, batch_fn=self._fill)
@@ -111,8 +111,8 @@ class Reading:
         _, example = self._example()
         return isinstance(example, tuple) and len(example) == 3
 
-    def _example(self) -> "_Numbered":
-        generator, example = np.random.default_rng(0), _read(self.source, 0)
+    def _example(self) -> "Numbered":
+        generator, example = np.random.default_rng(0), read_example(self.source, 0)
         for transform in self.transforms:
             example = _transformed(transform, example, generator)
         return example
@@ -147,7 +147,7 @@ def _serve(number: int, workers: int) -> None:
     Thread(target=follow, daemon=True).start()
 
 
-class _Numbered(NamedTuple):
+class Numbered(NamedTuple):
     """An example `(x, y)` or `(x, y, weight)` with its number in the source."""
 
     number: int
@@ -164,14 +164,15 @@ def _naming(what: str, number: int) -> Iterator[None]:
         raise NetError(f"can't {what} example {number}: {kind}{error}", label="stream") from error
 
 
-def _read(source: Any, number: int) -> _Numbered:
+def read_example(source: Any, number: int) -> Numbered:
+    """Return an example of a source with its number; an error names it."""
     with _naming("read", number):
-        return _Numbered(number, source[number])
+        return Numbered(number, source[number])
 
 
-def _transformed(transform: Transform, each: _Numbered, generator: np.random.Generator) -> _Numbered:
+def _transformed(transform: Transform, each: Numbered, generator: np.random.Generator) -> Numbered:
     with _naming("transform", each.number):
-        return _Numbered(each.number, transform(generator, each.example))
+        return Numbered(each.number, transform(generator, each.example))
 
 
 def _fill_batch(size: int, arrays: Arrays | None, examples: Sequence[Any]) -> Batch:
@@ -192,7 +193,7 @@ def _fill_batch(size: int, arrays: Arrays | None, examples: Sequence[Any]) -> Ba
     return Batch(_weighted(x, weights > 0), y, weights)
 
 
-def check_alike(examples: Sequence[_Numbered]) -> None:
+def check_alike(examples: Sequence[Numbered]) -> None:
     """Check that examples are pairs or triples of one structure, with arrays of one shape and dtype.
 
     Raises:
@@ -201,8 +202,9 @@ def check_alike(examples: Sequence[_Numbered]) -> None:
     want: dict[str, str] = {}
     for number, example in examples:
         if not isinstance(example, tuple) or len(example) not in (2, 3):
+            hint = "; jn.data.columns(source, inputs, targets) names them" if isinstance(example, Mapping) else ""
             raise NetError(
-                f"expects examples (x, y), got {type(example).__name__} for example {number}", label="stream"
+                f"expects examples (x, y), got {type(example).__name__} for example {number}{hint}", label="stream"
             )
         found = form(example)
         want = want or found

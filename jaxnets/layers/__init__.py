@@ -5,7 +5,7 @@ from jaxnets.layers.cells import Cell, LSTMCarry, gru_cell, lstm_cell, rnn_cell
 from jaxnets.layers.conv import conv, conv_transpose, depthwise_conv
 from jaxnets.layers.dense import dense, maxout
 from jaxnets.layers.dropout import drop_path, dropout, gaussian_noise, masking_noise, salt_and_pepper, spatial_dropout
-from jaxnets.layers.embed import embed
+from jaxnets.layers.embed import embed, embed_columns
 from jaxnets.layers.flatten import flatten, unflatten
 from jaxnets.layers.gated import gated_dense
 from jaxnets.layers.layer_scale import layer_scale
@@ -41,6 +41,7 @@ __all__ = [
     "drop_path",
     "dropout",
     "embed",
+    "embed_columns",
     "flatten",
     "gated_dense",
     "gaussian_noise",

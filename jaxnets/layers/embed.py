@@ -1,5 +1,6 @@
-"""The embedding layer."""
+"""Embeddings: of one index, and of the columns of a table."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnets.core.checks import check_params
-from jaxnets.core.errors import NetError, check_count, is_traced
+from jaxnets.core.errors import NetError, check_count, is_traced, labeled_as, shown
 from jaxnets.core.layer import labeled, layer
 from jaxnets.core.net import Net, Params
 
@@ -61,6 +62,92 @@ def embed(
         if not is_traced(x):
             _check_range(np.asarray(x), vocabulary_size)
         return jnp.asarray(params["embedding"]).at[x].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
+
+    return layer(init, apply)
+
+
+@labeled
+def embed_columns(
+    sizes: Mapping[str, int],
+    features: int | Mapping[str, int] | None = None,
+    *,
+    embedding_init: Initializer = jax.nn.initializers.normal(0.01),
+    dtype: Any = jnp.float32,
+) -> Net:
+    """Look up a learned vector for each categorical column of a table, and join them behind its numbers.
+
+    y = [x, E₁[c₁], …, Eₙ[cₙ]] for numbers x and categories c₁ to cₙ, each with a matrix of its own. Initial vectors are
+    small, so that a category which training does not have counts for little.
+
+    Args:
+        sizes: the number of codes of each column by name, in the order of the columns: `encoder.sizes` of
+            `jn.data.table(..., one_hot=False)`.
+        features: the length of the vectors, one number or one by name. Default: half the number of codes, rounded up,
+            at most 50.
+        embedding_init: initializer of each matrix.
+        dtype: dtype of the matrices, to which the numbers are converted.
+
+    Returns:
+        A network from a dict of `numbers` `(batch, f)`, floating, and `categories` `(batch, n)`, integers, to
+        `(batch, f + sum of features)`, with parameters `{name: {"embedding": (size, features)}}`.
+
+    Raises:
+        NetError: for no sizes, names that contain `/`, input that is no such dict or has another number of columns, or
+            a known code out of range. A traced code out of range returns NaN.
+
+    Guo and Berkhahn, "Entity Embeddings of Categorical Variables" (2016).
+
+    >>> import jax, jax.numpy as jnp
+    >>> net = embed_columns({"color": 4, "city": 30})
+    >>> x = {"numbers": jnp.ones((5, 3)), "categories": jnp.zeros((5, 2), jnp.int32)}
+    >>> params, state = net.init(jax.random.key(0), x)
+    >>> net.apply(params, state, x)[0].shape, params["city"]["embedding"].shape
+    ((5, 20), (30, 15))
+    """
+    if not isinstance(sizes, Mapping) or not sizes or any("/" in str(name) for name in sizes):
+        hint = "encoder.sizes of jn.data.table(..., one_hot=False)"
+        raise NetError(f"expects the sizes of columns by name, without '/', got {shown(sizes)}; {hint}")
+    for name, size in sizes.items():
+        check_count(f"the size of {name}", size)
+    if isinstance(features, Mapping) and set(features) != set(sizes):
+        raise NetError(f"expects features for {', '.join(sizes)}, got them for {', '.join(features)}")
+
+    def part(name: str) -> Net:
+        length = features[name] if isinstance(features, Mapping) else features
+        length = min(50, (sizes[name] + 1) // 2) if length is None else length
+        return embed(sizes[name], length, embedding_init=embedding_init, dtype=dtype)
+
+    parts = {str(name): part(name) for name in sizes}
+
+    def check(x: Any) -> tuple[Any, Any]:
+        if not isinstance(x, Mapping) or set(x) != {"numbers", "categories"}:
+            got = f"a dict of {', '.join(map(str, x))}" if isinstance(x, Mapping) else shown(x)
+            hint = "jn.data.table(..., one_hot=False) makes it"
+            raise NetError(f"expects a dict of numbers and categories, got {got}; {hint}")
+        numbers, codes = x["numbers"], x["categories"]
+        if len(numbers.shape) != 2 or len(codes.shape) != 2 or codes.shape[1] != len(parts):
+            raise NetError(
+                f"expects numbers (batch, features) and categories (batch, {len(parts)}), got {tuple(numbers.shape)} "
+                f"and {tuple(codes.shape)}"
+            )
+        return numbers, codes
+
+    def init(key: jax.Array, x: Any) -> Params:
+        _, codes = check(x)
+        one = jax.ShapeDtypeStruct(codes.shape[:1], codes.dtype)
+        keys = jax.random.split(key, len(parts))
+        return {name: part.init(each, one)[0] for (name, part), each in zip(parts.items(), keys, strict=True)}
+
+    def apply(params: Params, x: Any) -> jax.Array:
+        numbers, codes = check(x)
+        if set(params) != set(parts):
+            have = ", ".join(params) or "none"
+            raise NetError(f"needs the parameters {', '.join(parts)}, got {have}", names_differ=True)
+        joined = [jnp.asarray(numbers)]
+        for place, (name, part) in enumerate(parts.items()):
+            with labeled_as(child=name):
+                joined.append(part.apply(params[name], {}, codes[:, place])[0])
+        return jnp.concatenate([each.astype(joined[-1].dtype) for each in joined], 1)
 
     return layer(init, apply)
 

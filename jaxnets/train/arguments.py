@@ -173,7 +173,7 @@ def _data_hint(name: str, data: Any) -> str:
     if isinstance(data, Mapping):
         return f"; take its parts, (data[{next(iter(data), 'x')!r}], ...)"
     if isinstance(data, str | Path):
-        return "; read the file first, or jn.data.image_folder(path) for a folder of images"
+        return "; jn.data.table(path, target=...) reads a CSV file, jn.data.image_folder(path) a folder of images"
     if isinstance(data, np.ndarray | jax.Array):
         return "; targets are missing"
     if name == "validation" and isinstance(data, float):
@@ -181,7 +181,7 @@ def _data_hint(name: str, data: Any) -> str:
     if isinstance(data, list) and data and isinstance(data[0], tuple):
         return "; for a list of pairs, tuple(np.stack(part) for part in zip(*data))"
     if hasattr(data, "columns"):
-        return "; separate its columns, (data.drop(columns='y'), data['y'])"
+        return "; jn.data.table(data, target=...) makes inputs and targets of its columns"
     if hasattr(data, "__getitem__") and hasattr(data, "__len__"):
         return "; if data[i] is (input, target), jn.data.stream(data, batch_size) reads it"
     if hasattr(data, "dataset"):

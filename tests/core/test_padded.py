@@ -100,7 +100,7 @@ def test_wrong_shapes_raise(values, lengths):
 @pytest.mark.parametrize(
     ("values", "lengths", "message"),
     [
-        ([[1, 2], [3]], [2, 1], r"unequal lengths; Padded.from_sequences\(sequences\)"),
+        ([[1, 2], [3]], [2, 1], r"unequal lengths; jn.data.pad\(sequences\)"),
         (np.ones((2, 3)), np.array([4, 2]), "lengths from 0 to 3, the width of the values, got 4"),
         (np.ones((2, 3)), jnp.array([-1, 2]), "lengths from 0 to 3, .*, got -1"),
         (np.ones((5, 2, 3)), np.array([[1, 2]] * 4 + [[1, 9]]), "lengths from 0 to 3, .*, got 9"),
@@ -241,3 +241,55 @@ def test_a_function_of_traced_weights():
     gradient = jax.jit(jax.grad(lambda w: jn.serial(lambda h: h @ w).apply({}, {}, padded)[0].zeroed().sum()))(WEIGHTS)
     real = np.where(np.arange(4)[None, :, None] < padded.lengths[:, None, None], padded.values, 0)
     np.testing.assert_allclose(gradient, np.tile(real.sum((0, 1))[:, None], 5), rtol=1e-5)
+
+
+RAGGED = [[1, 2], [3, 4, 5], [6], [], [7, 8, 9, 10]]
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+def test_indices_select_sequences(on_device: bool):
+    padded = jn.data.pad(RAGGED)
+    padded = jax.tree.map(jnp.asarray, padded) if on_device else padded
+    assert len(padded) == 5
+    assert [each.tolist() for each in padded] == RAGGED
+    assert padded[-1].tolist() == padded[np.int64(4)].tolist() == padded[jnp.array(4)].tolist() == RAGGED[4]
+    mask = np.array([True, False, True, False, False])
+    for index, want in (
+        *((slice(1, 3), [1, 2]), (slice(None, None, 2), [0, 2, 4]), ([3, 0], [3, 0]), (np.array([4, 4]), [4, 4])),
+        *((jnp.array([1]), [1]), (mask, [0, 2]), (mask.tolist(), [0, 2])),
+    ):
+        chosen = padded[index]
+        assert isinstance(chosen, jn.Padded)
+        assert [row.tolist() for row in chosen] == [RAGGED[place] for place in want]
+        assert chosen.values.shape == (len(want), 4)
+    for outside in (5, -6):
+        with pytest.raises(IndexError, match=rf"index {outside} is out of range for 5 sequences"):
+            padded[outside]
+    with pytest.raises(jn.NetError, match=r"Padded expects one index, .*, got tuple \(1, 2\); index the values"):
+        padded[1, 2]
+    with pytest.raises(jn.NetError, match=r"expects a sequence of known length, got a traced one; .*x\[index\[None\]\]"):
+        jax.jit(lambda index: padded[index])(1)
+    assert jax.jit(lambda index: padded[index[None]].values.sum())(1) == 12
+
+
+def test_indices_keep_documents_and_stacked_batches():
+    rows = jn.data.pack([[1, 2, 3], [4], [5, 6]], 4)
+    assert isinstance(rows[1:], jn.Packed)
+    assert rows[1:].segments.tolist() == rows.segments[1:].tolist()
+    assert rows[0].tolist() == [1, 2, 3, 4]
+    stacked = jax.tree.map(lambda x: np.stack([x, x]), jn.data.pad(RAGGED))
+    assert isinstance(stacked[1], jn.Padded)
+    assert stacked[1][1].tolist() == RAGGED[1]
+
+
+def test_sequences_are_split_folded_and_streamed():
+    padded, y = jn.data.pad(RAGGED * 2), np.arange(10)
+    parts = jn.data.split((padded, y), (0.6, 0.4), stratify=False)
+    for x, numbers in parts:
+        assert [row.tolist() for row in x] == [RAGGED[number % 5] for number in numbers]
+    (train, *_), (held_out, *_) = jn.data.fold((padded, y), jn.data.folds(y % 2, 2), 0)
+    assert len(train) + len(held_out) == 10
+    for batch in jn.data.stream((padded, y), 4, transforms=[lambda generator, example: example]):
+        assert [row.tolist() for row in batch.x] == [RAGGED[int(number) % 5] for number in batch.y]
+    for batch in jn.data.stream((padded, y), 5, workers=0):
+        assert [row.tolist() for row in batch.x] == [RAGGED[int(number) % 5] for number in batch.y]
