@@ -11,6 +11,7 @@ import numpy as np
 from jaxnets.core.errors import NetError, check_count, labeled_as, shown
 from jaxnets.core.padded import Padded
 from jaxnets.data.datasets.image_folder import check_sizes, decode
+from jaxnets.data.labels import Labels
 from jaxnets.data.scaling import Scaling
 from jaxnets.data.tokenizer import Tokenizer
 
@@ -21,12 +22,12 @@ class Preprocess:
 
     Attributes:
         inputs: a step, or several that are applied in order: a `Scaling`, an `Image`, a `Text`, a `Tokenizer`.
-        classes: the names of the classes, in the order of the outputs: an output becomes the name of the largest, and a
-            single output, a logit, the second of two names where it is positive.
+        classes: the names of the classes in the order of the outputs, which become names as by `Labels.decode`: that of
+            the largest, or for a single output, a logit, the second of two names where it is positive.
         targets: the `Scaling` of the targets, whose `inverse` is applied to the outputs.
 
     Raises:
-        NetError: for a step that can't be called, names that are not distinct text, or both classes and targets.
+        NetError: for a step that can't be called, names that are not distinct, or both classes and targets.
 
     >>> import numpy as np
     >>> preprocess = Preprocess(Scaling(np.array([2.0]), np.array([4.0])), classes=("no", "yes"))
@@ -35,7 +36,7 @@ class Preprocess:
     """
 
     inputs: Any = ()
-    classes: Sequence[str] | None = None
+    classes: Any = None
     targets: Any = None
 
     def __post_init__(self) -> None:
@@ -48,12 +49,9 @@ class Preprocess:
                 raise NetError(f"expects a Scaling for targets, got {shown(self.targets)}")
             if self.classes is None:
                 return
-            names = () if isinstance(self.classes, str) else tuple(self.classes)
-            if not names or not all(isinstance(each, str) for each in names) or len({*names}) < len(names):
-                raise NetError(f"expects classes as distinct names, texts, got {self.classes!r}")
-            if self.targets is not None:
-                raise NetError("expects either classes or targets, got both")
-            object.__setattr__(self, "classes", names)
+            if isinstance(self.classes, str) or self.targets is not None:
+                raise NetError(f"expects names as classes, or targets, got {self.classes!r} and {shown(self.targets)}")
+            object.__setattr__(self, "classes", Labels(getattr(self.classes, "classes", self.classes)).classes)
 
     def __call__(self, raw: Any) -> Any:
         """Return the network's inputs for a batch of raw examples."""
@@ -69,19 +67,7 @@ class Preprocess:
         """
         if self.targets is not None:
             return self.targets.inverse(outputs)
-        if self.classes is None:
-            return outputs
-        y, count = np.asarray(outputs), len(self.classes)
-        with labeled_as("Preprocess"):
-            if np.isnan(y.astype(np.float64)).any():
-                raise NetError("expects outputs that are numbers, got NaN; check the raw input for missing values")
-            if y.ndim and y.shape[-1] == count:
-                best = y.argmax(-1)
-            elif count == 2 and (y.ndim == 1 or y.shape[1:] == (1,)):
-                best = (y.reshape(-1) > 0).astype(int)
-            else:
-                raise NetError(f"expects outputs (..., {count}), one for each class, got {y.shape}")
-        return np.array(self.classes)[best]
+        return outputs if self.classes is None else Labels(self.classes).decode(outputs)
 
     @property
     def on_host(self) -> tuple[Any, ...]:
@@ -108,6 +94,15 @@ class Preprocess:
             functions.insert(0, scaling)
             host[-1] = Image(image.size, resize=image.resize, grayscale=image.grayscale)
         return tuple(host), functions
+
+
+def as_preprocess(given: Any) -> Preprocess:
+    """Return a `Preprocess` for one of its steps, with the classes or targets of a `TableEncoder`, or for `None`."""
+    if isinstance(given, Preprocess):
+        return given
+    names = getattr(given, "names", None)
+    scaling = names if isinstance(names, Scaling) else None
+    return Preprocess(() if given is None else given, getattr(given, "classes", None) or None, scaling)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from jaxnets.tracing.operation import Place
 Rule = Callable[..., Any]  # (*inputs, **parameters) -> an output, or a list of them
 
 
-
 def rewritten(
     jaxpr: ClosedJaxpr, specs: Sequence[jax.ShapeDtypeStruct], rules: Mapping[str, Rule], known: Container[str]
 ) -> ClosedJaxpr:

@@ -19,7 +19,7 @@ import numpy as np
 import jaxnets
 from jaxnets.core.errors import NetError, check_count, labeled_as, shown
 from jaxnets.core.net import Net, Params, State, spec
-from jaxnets.data.preprocess import Preprocess
+from jaxnets.data.preprocess import Preprocess, as_preprocess
 from jaxnets.export.plain_trees import described, like, plain, with_batch
 from jaxnets.interop.files import new_file, new_path
 from jaxnets.interop.safetensors import digest
@@ -84,7 +84,7 @@ def stablehlo(
     platforms = _checked(platforms)
     if batch != "free":
         check_count("batch", batch)
-    around = preprocess if isinstance(preprocess, Preprocess) else Preprocess(preprocess or ())
+    around = as_preprocess(preprocess)
     weights, inputs, program = lowered(net, params, state, x, platforms, batch, around)
     weights = {name: np.asarray(jnp.asarray(array)) for name, array in weights.items()}
     header = {

@@ -15,12 +15,15 @@ import numpy as np
 import jaxnets as jn
 from jaxnets.core.errors import NetError, labeled_as, require
 from jaxnets.data.characters import characters
+from jaxnets.data.tables.columns import Categories, Numbers
 from jaxnets.data.tokenizer import Tokenizer, wrapped
 
 
 def table() -> dict[str, Any]:
     """Return the records that a file may name; a new kind of step is added here."""
-    return {each.__name__: each for each in (jn.data.Preprocess, jn.data.Scaling, jn.data.Image, jn.data.Text)}
+    data = jn.data
+    steps = data.Preprocess, data.Scaling, data.Image, data.Text, data.Labels, data.TableEncoder, Numbers, Categories
+    return {each.__name__: each for each in steps}
 
 
 def write(preprocess: Any, add: Callable[[str, Any], None]) -> Any:
@@ -73,7 +76,7 @@ def _encoded(value: Any, path: str, add: Callable[[str, Any], None]) -> Any:
         content = {field.name: getattr(value, field.name) for field in fields(value) if field.init}
         return {"step": type(value).__name__, "fields": each(content)}
     name = getattr(value, "__name__", type(value).__name__)
-    raise NetError(f"can't write {name} at {path}; steps are {', '.join(table())} and tokenizers")
+    raise NetError(f"can't write {name} at {path}; steps are {', '.join(table())}, Tokenizer")
 
 
 def _decoded(content: Any, arrays: Mapping[str, Any]) -> Any:

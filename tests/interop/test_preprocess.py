@@ -38,12 +38,26 @@ def words(tmp_path: Path) -> jn.data.Tokenizer:
 
 
 READER = jn.serial(embed=jn.embed(9, 4), read=jn.recurrent(jn.gru_cell(3), return_sequences=False), out=jn.dense(2))
+ROWS = {
+    "width": [1.0, 3.0, None],
+    "color": ["red", "blue", "red"],
+    "born": ["2020-01-01", "2021-02-03", "2022-03-04"],
+    "kind": ["cat", "dog", "cat"],
+    "price": [1.5, 2.25, 4.0],
+}
+TABLE = jn.data.table({name: ROWS[name] for name in ("width", "color", "born", "kind")}, target="kind", split=None)
 STEPS: dict[str, Any] = {
     "scaling": lambda _: (NET, Preprocess(jn.data.standardize(X), classes=("no", "yes")), X),
     "scaling alone": lambda _: (NET, jn.data.rescale(X), X),
     "no steps": lambda _: (NET, Preprocess(targets=Scaling(np.array([5.0]), np.array([3.0]))), X),
     "images": lambda _: (NET, Preprocess(ImageStep(4, mean=(0.4, 0.5, 0.6), std=(0.2,) * 3)), PICTURES),
     "grayscale": lambda _: (NET, Preprocess([ImageStep(4, resize=6, grayscale=True)], classes=["a", "b"]), PICTURES),
+    "table": lambda _: (
+        NET,
+        TABLE.encoder,
+        {"width": [2.0, None], "color": ["red", "green"], "born": ["2020-01-01"] * 2},
+    ),
+    "table of prices": lambda _: (NET, jn.data.table(ROWS, target="price", split=None).encoder, ROWS),
     "characters": lambda _: (READER, jn.data.characters("abcde", unknown="?"), ["abc", "ex"]),
     "words": lambda path: (READER, Preprocess(Text(words(path), 4), ["-", "+"]), ["good good bad fine good", "bad"]),
 }
@@ -63,8 +77,9 @@ def test_a_file_predicts_what_was_saved(name: str, tmp_path: Path):
     jax.tree.map(np.testing.assert_array_equal, saved.preprocess(raw), x)
     outputs = jn.predict(net, made, x)
     np.testing.assert_array_equal(saved.outputs(raw), outputs)
-    np.testing.assert_array_equal(saved.predict(raw, batch_size=1).shape[0], len(raw))
-    wanted = preprocess.decode(outputs) if isinstance(preprocess, Preprocess) else outputs
+    assert saved.predict(raw, batch_size=1).shape[0] == outputs.shape[0]
+    decodes = isinstance(preprocess, Preprocess | jn.data.TableEncoder)
+    wanted = preprocess.decode(outputs) if decodes else outputs
     np.testing.assert_array_equal(saved.predict(raw), wanted)
 
 
@@ -131,12 +146,18 @@ MISTAKES: dict[str, tuple[Any, str]] = {
     "own tokenizer": (lambda path: saved(path, preprocess=OWN), r"can't write own of 1 tokens at preprocess; use"),
     "NaN": (
         lambda path: saved(path, net=NET, preprocess=Preprocess(classes=["a", "b"])).predict(X * np.float32("nan")),
-        r"Preprocess expects outputs that are numbers, got NaN",
+        r"Labels expects outputs of a network, got NaN",
     ),
     "outputs": (lambda _: Preprocess(classes=["a", "b", "c"]).decode(X[:, :2]), r"expects outputs \(\.\.\., 3\), one"),
-    "classes": (lambda _: Preprocess(classes=["a", "a"]), r"Preprocess expects classes as distinct names"),
-    "a text as classes": (lambda _: Preprocess(classes="ab"), r"expects classes as distinct names"),
-    "both": (lambda _: Preprocess(classes=["a"], targets=Scaling(0.0, 1.0)), r"either classes or targets, got both"),
+    "classes": (lambda _: Preprocess(classes=["a", "a"]), r"expects distinct names of classes"),
+    "a text as classes": (
+        lambda _: Preprocess(classes="ab"),
+        r"expects names as classes, or targets, got 'ab'",
+    ),
+    "both": (
+        lambda _: Preprocess(classes=["a"], targets=Scaling(0.0, 1.0)),
+        r"expects names as classes, or targets, got \['a'\] and Scaling",
+    ),
     "targets": (lambda _: Preprocess(targets=np.abs), r"expects a Scaling for targets, got the function"),
     "no call": (lambda _: Preprocess(3), r"Preprocess expects steps, raw -> arrays, for inputs, got int 3"),
     "a path": (lambda _: ImageStep(4)("cat.png"), r"Image expects a list of pictures, got str 'cat.png'; write \[pict"),
