@@ -1,8 +1,8 @@
 """A network in a web page, run by headless Chromium: `python -m experiments.browser.check`.
 
-It trains a small network on digits, writes it as ONNX, serves `page.html` on the loopback interface beside onnxruntime's
-build for the web, and compares what the page shows with what the network gives here. It needs Chromium and a folder where
-`npm install onnxruntime-web` was run:
+It trains a small network on digits, writes it as ONNX, serves `page.html` on the loopback interface beside
+onnxruntime's build for the web, and compares what the page shows with what the network gives here. It needs Chromium
+and a folder where `npm install onnxruntime-web` was run:
 
     npm install --prefix /tmp/web onnxruntime-web
     python -m experiments.browser.check /tmp/web/node_modules/onnxruntime-web/dist
