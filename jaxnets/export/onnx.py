@@ -1,10 +1,12 @@
 """A network as ONNX, a file that many runtimes read, checked by onnxruntime as it is written."""
 
+import importlib
 import json
 import logging
+import pkgutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -24,6 +26,7 @@ from jaxnets.export.onnx_rules import RULES
 from jaxnets.export.plain_trees import with_batch
 from jaxnets.export.rewriting import rewritten
 from jaxnets.interop.files import new_path
+from jaxnets.ops.plain import plain
 from jaxnets.tracing import jaxprs
 
 OPSET = 23
@@ -155,7 +158,8 @@ class _Program:
         specs = free if batch == "free" else with_batch(spec(x), batch)
         self.specs, self.structure = jax.tree.flatten(specs)
         try:
-            self.jaxpr, y = jax.make_jaxpr(self._tree, return_shape=True)(*self.specs)
+            with plain():
+                self.jaxpr, y = jax.make_jaxpr(self._tree, return_shape=True)(*self.specs)
         except NetError:
             raise
         except Exception as error:
@@ -171,12 +175,10 @@ class _Program:
     def converted(self) -> Any:
         """Return the function as a model of `onnx_ir`."""
         import jax2onnx
-        from jax2onnx.plugins.plugin_system import PLUGIN_REGISTRY, import_all_plugins
         from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-        with _quiet():
-            import_all_plugins()
-            jaxpr = rewritten(self.jaxpr, self.specs, RULES, PLUGIN_REGISTRY)
+        with _quiet(), _lax_alone() as known:
+            jaxpr = rewritten(self.jaxpr, self.specs, RULES, known)
             try:
                 model = jax2onnx.to_onnx(
                     jaxpr_as_fun(jaxpr),
@@ -327,7 +329,7 @@ def _difference(got: np.ndarray, want: np.ndarray) -> float:
     got, want = got.astype(np.float64), want.astype(np.float64)
     apart = ~((got == want) | (np.isnan(got) & np.isnan(want)))
     scale = np.abs(want[np.isfinite(want)]).max(initial=1.0)
-    return float(np.abs(got - want)[apart].max(initial=0.0)) / scale
+    return float(np.abs(got - want)[apart].max(initial=0.0) / scale)
 
 
 def _culprit(error: BaseException) -> str:
@@ -340,6 +342,26 @@ def _culprit(error: BaseException) -> str:
             found = f"{equation.primitive.name} in {layer or 'the network'}"
         trace = trace.tb_next
     return found
+
+
+@contextmanager
+def _lax_alone() -> Iterator[Container[str]]:
+    """Let jax2onnx load what converts `jax.lax`, and return the names of these primitives.
+
+    It would load its conversions and examples of other libraries, too, which makes networks and takes half a minute.
+    """
+    from jax2onnx.plugins import plugin_system
+    from jax2onnx.plugins.jax import lax
+
+    loaded = plugin_system._already_imported_plugins
+    if not loaded:
+        for module in pkgutil.iter_modules(lax.__path__, f"{lax.__name__}."):
+            importlib.import_module(module.name)
+    plugin_system._already_imported_plugins = True
+    try:
+        yield plugin_system.PLUGIN_REGISTRY
+    finally:
+        plugin_system._already_imported_plugins = loaded
 
 
 @contextmanager

@@ -1,16 +1,18 @@
 """Operations that jax2onnx or onnxruntime can't take, in terms of others that they can."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxnets.core.errors import NetError
 from jaxnets.export.rewriting import Rule
 
 Sizes = Sequence[int]
+Window = tuple[int, int, tuple[int, int], int]  # size, stride, padding, dilation
 
 
 def _pad(x: Any, value: Any, *, padding_config: Sequence[tuple[int, int, int]]) -> Any:
@@ -30,13 +32,53 @@ def _pad(x: Any, value: Any, *, padding_config: Sequence[tuple[int, int, int]]) 
             x = lax.slice_in_dim(x, 0, x.shape[axis] - interior, axis=axis)
         if low < 0 or high < 0:
             x = lax.slice_in_dim(x, max(-low, 0), x.shape[axis] - max(-high, 0), axis=axis)
-        parts = [*([block(low)] if low > 0 else []), x, *([block(high)] if high > 0 else [])]
-        x = lax.concatenate(parts, axis) if len(parts) > 1 else x
+        x = _concatenate(block(max(low, 0)), x, block(max(high, 0)), dimension=axis)
     return x
 
 
-def _max_pool(
+def _concatenate(*parts: Any, dimension: int) -> Any:
+    """Leave out empty parts, of which the checker of ONNX infers other shapes."""
+    full = [part for part in parts if part.shape[dimension] != 0] or [parts[0]]
+    return lax.concatenate(full, dimension) if len(full) > 1 else full[0]
+
+
+def _max_pool(x: Any, **params: Any) -> Any:
+    """Pool a batch of planes: jax2onnx pools over all axes, of which onnxruntime takes three."""
+
+    def pool(planes: Any, windows: Sequence[Window]) -> Any:
+        if any(max(pads) >= size for size, _, pads, _ in windows):
+            # onnxruntime pads by less than a window.
+            config = [(0, 0, 0), *((*pads, 0) for _, _, pads, _ in windows)]
+            planes = _pad(planes, jnp.array(-jnp.inf, planes.dtype), padding_config=config)
+            windows = [(size, stride, (0, 0), dilation) for size, stride, _, dilation in windows]
+        sizes, strides, pads, dilations = zip((1, 1, (0, 0), 1), *windows)
+        return lax.reduce_window_max_p.bind(
+            planes,
+            window_dimensions=sizes,
+            window_strides=strides,
+            padding=pads,
+            base_dilation=(1,) * len(sizes),
+            window_dilation=dilations,
+        )
+
+    return _by_planes(x, pool, **params)
+
+
+def _sum_pool(x: Any, **params: Any) -> Any:
+    """Convolve a batch of planes with ones, where jax2onnx convolves over all axes."""
+
+    def pool(planes: Any, windows: Sequence[Window]) -> Any:
+        sizes, strides, pads, dilations = zip(*windows)
+        kernel = jnp.ones((1, 1, *sizes), planes.dtype)
+        y = lax.conv_general_dilated(lax.expand_dims(planes, (1,)), kernel, strides, pads, None, dilations)
+        return lax.squeeze(y, (1,))
+
+    return _by_planes(x, pool, **params)
+
+
+def _by_planes(
     x: Any,
+    pool: Callable[[Any, Sequence[Window]], Any],
     *,
     window_dimensions: Sizes,
     window_strides: Sizes,
@@ -45,31 +87,22 @@ def _max_pool(
     window_dilation: Sizes,
     **_: Any,
 ) -> Any:
-    """Pool with the pooled axes last, two at a time: jax2onnx pools over all axes, of which onnxruntime takes three."""
+    """Pool at most two axes at a time, put last and all others into one: (planes, height, width)."""
     if any(each != 1 for each in base_dilation):
-        raise NetError("can't convert max pooling of dilated input")
+        raise NetError("can't convert pooling of dilated input")
     windows = [*zip(window_dimensions, window_strides, padding, window_dilation, strict=True)]
     pooled = [axis for axis, (size, stride, pads, _) in enumerate(windows) if (size, stride, *pads) != (1, 1, 0, 0)]
     for axes in (pooled[first : first + 2] for first in range(0, len(pooled), 2)):
         order = [*(axis for axis in range(x.ndim) if axis not in axes), *axes]
-        outer, inner = [x.shape[axis] for axis in order[: -len(axes)]], [windows[axis] for axis in axes]
-        y = lax.reshape(lax.transpose(x, order), (math.prod(outer), *(x.shape[axis] for axis in axes)))
-        sizes, strides, pads, dilations = zip((1, 1, (0, 0), 1), *inner)
-        if any(max(pad) >= size for pad, size in zip(pads[1:], sizes[1:])):
-            # onnxruntime pads by less than a window.
-            y = _pad(y, jnp.array(-jnp.inf, y.dtype), padding_config=[(*pad, 0) for pad in pads])
-            pads = ((0, 0),) * len(pads)
-        y = lax.reduce_window_max_p.bind(
-            y,
-            window_dimensions=sizes,
-            window_strides=strides,
-            padding=pads,
-            base_dilation=(1,) * len(sizes),
-            window_dilation=dilations,
-        )
-        y = lax.reshape(y, (*outer, *y.shape[1:]))
-        x = lax.transpose(y, [order.index(axis) for axis in range(x.ndim)])
+        outer = [x.shape[axis] for axis in order[: -len(axes)]]
+        planes = lax.reshape(lax.transpose(x, order), (math.prod(outer), *(x.shape[axis] for axis in axes)))
+        y = pool(planes, [windows[axis] for axis in axes])
+        x = lax.transpose(lax.reshape(y, (*outer, *y.shape[1:])), [order.index(axis) for axis in range(x.ndim)])
     return x
+
+
+def _stack(*parts: Any, axis: int) -> Any:
+    return lax.concatenate([lax.expand_dims(part, (axis,)) for part in parts], axis)
 
 
 def _conv(x: Any, kernel: Any, *, dimension_numbers: Any, padding: Any, **params: Any) -> Any:
@@ -116,6 +149,21 @@ def _conv(x: Any, kernel: Any, *, dimension_numbers: Any, padding: Any, **params
     return lax.transpose(y, [(batch, *axes, features).index(axis) for axis in range(5)])
 
 
+def _unstack(x: Any, *, axis: int) -> list[Any]:
+    return [lax.index_in_dim(x, n, axis, keepdims=False) for n in range(x.shape[axis])]
+
+
+def _tile(x: Any, *, reps: Sizes) -> Any:
+    for axis, count in enumerate(reps):
+        x = _concatenate(*[x] * count, dimension=axis) if count else lax.slice_in_dim(x, 0, 0, axis=axis)
+    return x
+
+
+def _dim_as_value(*, dim: Any, **_: Any) -> Any:
+    """Count the elements of an array of that size, which may depend on the batch."""
+    return lax.reduce(lax.full((dim,), 1, jnp.int32), np.int32(0), lax.add, (0,))
+
+
 def _log1p(x: Any, **_: Any) -> Any:
     """Return log(1 + x) as log(u) · x / (u - 1), where u is 1 + x as rounded: the errors of both factors cancel."""
     u = lax.add(x, lax.full_like(x, 1))
@@ -130,10 +178,18 @@ def _expm1(x: Any, **_: Any) -> Any:
 
 
 RULES: dict[str, Rule] = {
+    "concatenate": _concatenate,
     "conv_general_dilated": _conv,
+    "dim_as_value": _dim_as_value,
     "expm1": _expm1,
     "log1p": _log1p,
+    "log2": lambda x, **_: lax.mul(lax.log(x), lax.full_like(x, 1 / math.log(2))),
     "optimization_barrier": lambda *inputs, **_: [*inputs],
     "pad": _pad,
     "reduce_window_max": _max_pool,
+    "reduce_window_min": lambda x, **params: lax.neg(_max_pool(lax.neg(x), **params)),
+    "reduce_window_sum": _sum_pool,
+    "stack": _stack,
+    "tile": _tile,
+    "unstack": _unstack,
 }

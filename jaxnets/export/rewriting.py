@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import jax
@@ -32,15 +33,21 @@ def rewritten(
         NetError: for an operation that is neither replaced nor known, or makes numbers of another precision than
             float32; with its layer.
     """
-    run = _Rewriting(rules, known).run
-    return jax.make_jaxpr(lambda *leaves: run(jaxpr, leaves, Place()))(*specs)
+    # The second time, what the rules have left unused is left out.
+    for interpreter in (_Rewriting(rules, known), _Rewriting({}, known)):
+        jaxpr = jax.make_jaxpr(partial(_run, interpreter, jaxpr))(*specs)
+    return jaxpr
+
+
+def _run(interpreter: Interpreter[Any], jaxpr: ClosedJaxpr, *leaves: Any) -> list[Any]:
+    return interpreter.run(jaxpr, leaves, Place())
 
 
 class _Rewriting(Interpreter[Any]):
     """Evaluates a jaxpr on tracers, so that a new one results.
 
     Calls are opened; of branches for different platforms the default is taken; loops and other branches remain, but a
-    reverse scan becomes a scan of flipped arrays. An operation of constants alone is computed if its result is not
+    reverse scan becomes a scan of flipped arrays, and one of layers with caches is unrolled. An operation of constants alone is computed if its result is not
     larger than they are, so that the file holds, for example, a normalized kernel.
     """
 
@@ -76,6 +83,9 @@ class _Rewriting(Interpreter[Any]):
 
     def _scan(self, equation: Any, inputs: list[Any], place: Place) -> list[Any]:
         scan = jaxprs.scan_parts(equation)
+        if any(name.startswith("scatter") for name in jaxprs.primitives(scan.body)):
+            # Layers that write into their caches: jax2onnx gives their loop arrays of a wrong batch size.
+            return super()._scan(equation, inputs, place)
         constants, first, stacked = scan.inputs(inputs)
 
         def body(carry: list[Any], slices: list[Any]) -> tuple[list[Any], list[Any]]:
@@ -86,6 +96,12 @@ class _Rewriting(Interpreter[Any]):
 
         last, rows = lax.scan(body, first, [*map(turned, stacked)], length=scan.length)
         return [*last, *map(turned, rows)]
+
+    def _slice(self, stacked: Any, step: int, place: Place) -> Any:
+        return lax.index_in_dim(stacked, step, keepdims=False)
+
+    def _stack(self, rows: list[Any], aval: Any, place: Place) -> Any:
+        return lax.concatenate([lax.expand_dims(row, (0,)) for row in rows], 0)
 
     def _while_loop(self, equation: Any, inputs: list[Any], place: Place) -> list[Any]:
         loop = jaxprs.while_parts(equation)

@@ -12,10 +12,10 @@ _only_standard: Any = jax.make_user_context(False)
 
 @contextlib.contextmanager
 def plain() -> Iterator[None]:
-    """Trace convolutions as `lax.conv_general_dilated` inside a `with` block.
+    """Trace convolutions as `lax.conv_general_dilated`, and pooling as `lax.reduce_window`, inside a `with` block.
 
     Elsewhere a convolution is a primitive of this library, whose formulation is chosen when the program is lowered for
-    its platform, and a 1×1 convolution is a matrix product. Tools that read a jaxpr, such as converters to other
+    its platform, a 1×1 convolution is a matrix product, and pooling reads slices of its input. Tools that read a jaxpr, such as converters to other
     formats, quantizers and curvature libraries, know neither. Values and derivatives agree up to rounding; on a CPU the
     program is slower. Functions that were traced outside the block are traced again inside.
 

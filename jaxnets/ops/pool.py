@@ -18,6 +18,7 @@ from jax import lax
 
 from jaxnets.ops.extrema import max_along
 from jaxnets.ops.geometry import Pairs, Sizes, out_sizes
+from jaxnets.ops.plain import is_plain
 from jaxnets.ops.windows import NO_WINDOW, Windows, margins, pad, window_elements, window_sum
 
 MAX_WHOLE = 9
@@ -196,7 +197,7 @@ def _passes(window: Sizes, stride: Sizes, padding: Pairs, dilation: Sizes) -> li
 
 def _is_long(windows: Windows) -> bool:
     """Tell whether to use `_reduce_window`, as one slice per element compiles slowly; it can't dilate windows."""
-    return max(windows.size) > MAX_SLICES and set(windows.dilation) == {1}
+    return (is_plain() or max(windows.size) > MAX_SLICES) and set(windows.dilation) == {1}
 
 
 def _reduce_window(x: jax.Array, windows: Windows, initial: float, reduce: Callable) -> jax.Array:
