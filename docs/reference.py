@@ -16,7 +16,7 @@ import jaxnets
 FOLDER = Path(__file__).parent / "reference"
 CONCEPTS = Path(__file__).parent / "concepts.md"
 PACKAGES = (
-    *("activations", "data", "decoding", "initializers", "inspect", "interop", "losses", "metrics", "models"),
+    *("activations", "data", "decoding", "export", "initializers", "inspect", "interop", "losses", "metrics", "models"),
     *("ops", "paths", "plot", "regularizers", "sweeps", "train"),
 )
 
@@ -128,6 +128,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "Splits": "data.split data.split_indices data.split_groups data.split_in_time data.folds data.group_folds "
             "data.fold data.walk_forward data.windows",
             "Streams": "data.stream data.Stream",
+            "Preprocessing that travels with a network": "data.Preprocess data.Image data.Text",
             "Scaling and class balance": "data.standardize data.rescale data.Scaling data.class_weights "
             "data.example_weights data.balanced data.balanced_order",
             "Augmentation of examples": "data.compose data.random_crop data.flip data.shift data.rotate data.cutout "
@@ -200,6 +201,14 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
         {
             "PyTorch and Flax": "interop.from_torch interop.to_torch interop.from_flax",
             "Files": "interop.Saved",
+        },
+    ),
+    "export": (
+        "Export",
+        "Networks as files for other programs, in `jaxnets.export`; see Deploy.",
+        {
+            "StableHLO": "export.stablehlo export.load export.Served",
+            "ONNX": "export.onnx export.Converted",
         },
     ),
 }
