@@ -42,7 +42,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
         "In `jaxnets` itself. Arrays are channels-last, with the batch axis first. Activations are those of `jax.nn` "
         "and those at the end of this page.",
         {
-            "Dense": "dense gated_dense maxout embed flatten unflatten",
+            "Dense": "dense gated_dense maxout embed embed_columns flatten unflatten",
             "Convolution": "conv depthwise_conv conv_transpose pixel_shuffle resize",
             "Pooling": "max_pool avg_pool adaptive_avg_pool adaptive_max_pool global_avg_pool global_max_pool",
             "Normalization": "batch_norm layer_norm rms_norm group_norm local_response_norm layer_scale",
@@ -127,17 +127,19 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
         {
             "Splits": "data.split data.split_indices data.split_groups data.split_in_time data.folds data.group_folds "
             "data.fold data.walk_forward data.windows",
+            "Tables and labels": "data.table data.Table data.TableEncoder data.labels data.Labels",
             "Streams": "data.stream data.Stream",
             "Preprocessing that travels with a network": "data.Preprocess data.Image data.Text",
+            "Sources": "data.columns data.Columns data.parquet data.collect",
             "Scaling and class balance": "data.standardize data.rescale data.Scaling data.class_weights "
             "data.example_weights data.balanced data.balanced_order",
-            "Augmentation of examples": "data.compose data.random_crop data.flip data.shift data.rotate data.cutout "
-            "data.noise",
+            "Augmentation of examples": "data.compose data.random_crop data.random_resized_crop data.flip data.shift "
+            "data.rotate data.cutout data.erase data.color_jitter data.rand_augment data.noise",
             "Augmentation of batches": "data.mixup data.cutmix",
             "Images": "data.digits data.mnist5k data.mnist data.fashion_mnist data.read_idx data.cifar10 data.cifar100 "
             "data.image_folder data.imagenet data.ImageFolder",
             "Tables and series": "data.iris data.wine data.diabetes data.sunspots data.japanese_vowels data.read_ts",
-            "Text": "data.text data.encode_text data.decode_text data.pack data.unpack "
+            "Text": "data.text data.encode_text data.decode_text data.pad data.pack data.unpack "
             "data.next_tokens data.mask_tokens data.tokenizer data.characters data.Tokenizer",
             "Synthetic": "data.moons data.circles data.spirals data.blobs data.xor data.checkerboard data.mnist1d "
             "data.adding data.copy_memory",

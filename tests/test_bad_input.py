@@ -489,7 +489,10 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
         ["expects validation as (inputs, targets)", "with jn.data.split"],
     ),
     # --- data
-    "string labels": (train((FLAT, ["red", "white"])), ["the targets of data, got text such as 'red'", "jn.data.labels(y).encode(y)"]),
+    "string labels": (
+        train((FLAT, ["red", "white"])),
+        ["the targets of data, got text such as 'red'", "jn.data.labels(y).encode(y)"],
+    ),
     "labels of pandas": (
         train((FLAT, pandas.Series(["red", "white"], dtype="category"))),
         ["got text such as 'red'", "jn.data.labels(y).encode(y)"],
@@ -498,12 +501,18 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
         train((pandas.DataFrame({"a": [1, 2], "color": ["red", "white"]}), [0, 1])),
         ["numbers in the inputs of data, got a table with other values in color", "jn.data.table(table, target=...)"],
     ),
-    "a table alone": (train(pandas.DataFrame({"x": [1.0]})), ["got DataFrame (1, 1)", "jn.data.table(data, target=...)"]),
+    "a table alone": (
+        train(pandas.DataFrame({"x": [1.0]})),
+        ["got DataFrame (1, 1)", "jn.data.table(data, target=...)"],
+    ),
     "ragged lists": (
         train(([[1.0], [1.0, 2.0]], [0, 1])),
         ["an array in the inputs of data, got sequences of 1, 2 values", "jn.data.pad(sequences)"],
     ),
-    "ragged arrays": (train(([np.ones(1), np.ones(2)], [0, 1])), ["got sequences of 1, 2 values", "jn.data.pad(sequences)"]),
+    "ragged arrays": (
+        train(([np.ones(1), np.ones(2)], [0, 1])),
+        ["got sequences of 1, 2 values", "jn.data.pad(sequences)"],
+    ),
     "dates": (
         train((np.array(["2020-01-01"], "datetime64[D]"), [0])),
         ["numbers in the inputs of data, got datetime64[D]"],

@@ -24,8 +24,8 @@ class Padded:
     `scan` as an array does.
 
     `jn.data.pad` pads arrays of unequal length. A slice, a mask or an array of indices selects sequences, and a single
-    index returns one, without its padding; `len` is their number. The constructor checks its arguments and turns lists into
-    arrays; a transformation of the pytree may put in other leaves.
+    index returns one, without its padding; `len` is their number. The constructor checks its arguments and turns lists
+    into arrays; a transformation of the pytree may put in other leaves.
 
     Attributes:
         values: `(batch, time, ...)`, any dtype. Both attributes may have further leading axes, for stacked batches.
@@ -145,9 +145,11 @@ class Padded:
         single = isinstance(index, int | np.integer) or (hasattr(index, "shape") and not index.shape)
         if not single and not isinstance(index, slice | np.ndarray | jax.Array):
             hint = "index the values for single steps"
-            raise NetError(f"expects one index, a slice or an array of indices, got {shown(index)}; {hint}", label="Padded")
+            raise NetError(
+                f"expects one index, a slice or an array of indices, got {shown(index)}; {hint}", label="Padded"
+            )
         if single and not is_traced(index):
-            index = operator.index(index)
+            index = operator.index(index)  # pyright: ignore[reportArgumentType]
             if not -len(self) <= index < len(self):
                 raise IndexError(f"index {index} is out of range for {len(self)} sequences")
         leaves = jax.tree.leaves(self)

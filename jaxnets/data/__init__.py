@@ -1,6 +1,9 @@
 """Datasets, splits, scaling, augmentation, and streams of data that do not fit into memory."""
 
+from jaxnets.data.augment.boxes import erase, random_resized_crop
+from jaxnets.data.augment.colors import color_jitter
 from jaxnets.data.augment.mixing import cutmix, mixup
+from jaxnets.data.augment.rand_augment import rand_augment
 from jaxnets.data.augment.transforms import compose, cutout, flip, noise, random_crop, rotate, shift
 from jaxnets.data.characters import characters
 from jaxnets.data.class_balance import balanced, balanced_order, class_weights, example_weights
@@ -57,6 +60,7 @@ __all__ = [
     "circles",
     "class_weights",
     "collect",
+    "color_jitter",
     "columns",
     "compose",
     "copy_memory",
@@ -66,6 +70,7 @@ __all__ = [
     "diabetes",
     "digits",
     "encode_text",
+    "erase",
     "example_weights",
     "fashion_mnist",
     "flip",
@@ -88,7 +93,9 @@ __all__ = [
     "pack",
     "pad",
     "parquet",
+    "rand_augment",
     "random_crop",
+    "random_resized_crop",
     "read_idx",
     "read_ts",
     "rescale",

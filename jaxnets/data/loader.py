@@ -203,8 +203,8 @@ def stream(
 
     Args:
         source: an object with a length that returns examples `(x, y)` by number, pytrees of arrays or numbers, or
-            `(x, y, weight)`; for example `image_folder`, `columns`, `parquet`, or a dataset of PyTorch. Or a tuple of arrays, or of pytrees of arrays, with the
-            examples along the first axis, for example from `np.memmap`.
+            `(x, y, weight)`; for example `image_folder`, `columns`, `parquet`, or a dataset of PyTorch. Or a tuple of
+            arrays, or of pytrees of arrays, with the examples along the first axis, for example from `np.memmap`.
         batch_size: the number of examples in a batch, from 1 to all.
         seed: the seed of the order and the transforms.
         epochs: the number of epochs in a pass; `None` never ends.

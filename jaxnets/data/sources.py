@@ -37,8 +37,8 @@ class Columns:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, number: int) -> tuple[Any, ...]:
-        row = self.rows[number]
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
+        row = self.rows[index]
         if not isinstance(row, Mapping):
             raise NetError(f"expects rows that are dicts, got {shown(row)}", label="columns")
         asked = (self.inputs, self.targets) if self.weights is None else (self.inputs, self.targets, self.weights)
@@ -72,7 +72,9 @@ def columns(rows: Any, inputs: Names, targets: Names, *, weights: str | None = N
             hint = f"choose a part of it, rows[{next(iter(rows), 'train')!r}]"
             raise NetError(f"expects rows by number, got {type(rows).__name__}; {hint}")
         if not (hasattr(rows, "__len__") and hasattr(rows, "__getitem__")):
-            raise NetError(f"expects rows by number, with a length, got {shown(rows)}; an iterable is read by list(rows)")
+            raise NetError(
+                f"expects rows by number, with a length, got {shown(rows)}; an iterable is read by list(rows)"
+            )
         if len(rows):
             Columns(rows, inputs, targets, weights)[0]
     return Columns(rows, inputs, targets, weights)
@@ -117,8 +119,8 @@ class Tensors:
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, number: int) -> Any:
-        example = self.dataset[number]
+    def __getitem__(self, index: int) -> Any:
+        example = self.dataset[index]
         if isinstance(example, Mapping):
             return example
         found = jax.tree.map(lambda value: _array("an example", value), example, is_leaf=lambda x: x is None)
@@ -184,8 +186,8 @@ class Parquet:
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
 
-    def __getitem__(self, number: int) -> dict[str, Any]:
-        number = range(len(self))[number]
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        number = range(len(self))[index]
         group = int(np.searchsorted(self._ends, number, side="right"))
         row = number - (int(self._ends[group - 1]) if group else 0)
         return {name: column[row] for name, column in self._group(group).items()}

@@ -63,7 +63,9 @@ CASES = [
     # Integers carry no precision: the output's is the table's, and its gradient is tested in test_embed.
     Case("layers/embed", lambda: jn.embed(7, 3), integers(4, 2, high=7), differentiable=False, half=False),
     Case("layers/embed_padded", lambda: jn.embed(6, 3), TOKENS, differentiable=False, half=False),
-    Case("layers/embed_columns", lambda: jn.embed_columns({"a": 4, "b": 7}, 3), COLUMNS, differentiable=False, half=False),
+    Case(
+        "layers/embed_columns", lambda: jn.embed_columns({"a": 4, "b": 7}, 3), COLUMNS, differentiable=False, half=False
+    ),
     Case("layers/patch_embed", lambda: jn.patch_embed(3, 2), floats(3, 4, 6, 2)),
     Case("layers/class_token", jn.class_token, floats(3, 4, 2)),
     Case("layers/class_token_padded", lambda: jn.class_token(token_init=jax.nn.initializers.ones), SEQUENCES),

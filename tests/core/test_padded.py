@@ -267,7 +267,9 @@ def test_indices_select_sequences(on_device: bool):
             padded[outside]
     with pytest.raises(jn.NetError, match=r"Padded expects one index, .*, got tuple \(1, 2\); index the values"):
         padded[1, 2]
-    with pytest.raises(jn.NetError, match=r"expects a sequence of known length, got a traced one; .*x\[index\[None\]\]"):
+    with pytest.raises(
+        jn.NetError, match=r"expects a sequence of known length, got a traced one; .*x\[index\[None\]\]"
+    ):
         jax.jit(lambda index: padded[index])(1)
     assert jax.jit(lambda index: padded[index[None]].values.sum())(1) == 12
 

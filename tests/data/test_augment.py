@@ -24,6 +24,8 @@ AUGMENTATIONS: dict[str, Callable[[jax.Array, Any], jax.Array]] = {
     "rotate": jn.data.rotate(30.0),
     "cutout": jn.data.cutout(3),
     "noise": jn.data.noise(0.1),
+    "random_resized_crop": jn.data.random_resized_crop((5, 6)),
+    "erase": jn.data.erase(0.8, value=(0.25, 1.0)),
     "compose": jn.data.compose(jn.data.random_crop(6), jn.data.flip(0)),
 }
 

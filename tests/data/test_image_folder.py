@@ -326,3 +326,30 @@ def test_imagenet_from_the_hubs_cache(monkeypatch):
     both = validation[::-1]
     np.testing.assert_array_equal(both.labels, [0, 1])
     np.testing.assert_array_equal(both[1][0], image)
+
+
+def test_some_of_the_classes_and_some_of_their_images(tmp_path):
+    for name in ("ant", "bee", "cat", "dog"):
+        for number in range(5):
+            add(tmp_path, f"{name}/{name}{number}.png")
+    few = jn.data.image_folder(tmp_path, classes=["dog", "bee"], others="skip")
+    assert few.classes == ("dog", "bee")
+    assert labels_of(few) == {f"{name}{k}": label for label, name in enumerate(("dog", "bee")) for k in range(5)}
+    taken, again = few.take(2, seed=1), few.take(2, seed=1)
+    assert labels_of(taken) == labels_of(again)
+    assert np.bincount(taken.labels).tolist() == [2, 2]
+    assert labels_of(taken).items() <= labels_of(few).items()
+    assert len({frozenset(labels_of(few.take(2, seed=seed))) for seed in range(20)}) > 5
+    assert labels_of(few.take(9)) == labels_of(few)
+    with pytest.raises(jn.NetError, match=r"leave it out by others=\"skip\""):
+        jn.data.image_folder(tmp_path, classes=["dog"])
+    with pytest.raises(jn.NetError, match=r"finds no folder cow in .*, but ant, bee, cat, dog"):
+        jn.data.image_folder(tmp_path, classes=["dog", "cow"], others="skip")
+    with pytest.raises(jn.NetError, match=r"expects others as 'error' or 'skip', got 'drop'"):
+        jn.data.image_folder(tmp_path, classes=["dog"], others=untyped("drop"))
+    with pytest.raises(jn.NetError, match=r"expects per_class ≥ 1, got 0"):
+        few.take(0)
+
+
+def untyped(value: Any) -> Any:
+    return value

@@ -80,7 +80,9 @@ def parquet(folder: Path, **options: Any) -> Any:
 
 SOURCES: dict[str, Callable[[Path], Any]] = {
     "rows": lambda folder: jn.data.columns(rows(), "x", "y"),
-    "tensors": lambda folder: MapDataset(lambda number: [Tensor(X[number].astype(np.float64)), Tensor(np.int64(Y[number]))]),
+    "tensors": lambda folder: MapDataset(
+        lambda number: [Tensor(X[number].astype(np.float64)), Tensor(np.int64(Y[number]))]
+    ),
     "rows of tensors": lambda folder: jn.data.columns(
         MapDataset(lambda number: {"x": Tensor(X[number]), "y": int(Y[number])}), "x", "y"
     ),
@@ -156,7 +158,9 @@ def test_parquet_keeps_few_groups_and_is_sent_without_them(tmp_path: Path):
 
 @pytest.mark.slow
 def test_workers_read_parquet(tmp_path: Path):
-    ours, arrays = (jn.data.stream(each, 5, seed=2, workers=workers) for each, workers in ((parquet(tmp_path), 2), ((X, Y), 0)))
+    ours, arrays = (
+        jn.data.stream(each, 5, seed=2, workers=workers) for each, workers in ((parquet(tmp_path), 2), ((X, Y), 0))
+    )
     for found, want in zip(ours, arrays, strict=True):
         jax.tree.map(np.testing.assert_array_equal, found, want)
 
@@ -171,14 +175,20 @@ def one(**row: Any) -> Callable[[], Any]:
 
 
 MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
-    "a dict of parts": (lambda: jn.data.columns({"train": rows()}, "x", "y"), r"columns expects rows by number, got dict; .*rows\['train'\]"),
+    "a dict of parts": (
+        lambda: jn.data.columns({"train": rows()}, "x", "y"),
+        r"columns expects rows by number, got dict; .*rows\['train'\]",
+    ),
     "an iterable": (lambda: jn.data.columns(Iterable(), "x", "y"), r"an iterable is read by list\(rows\)"),
     "no such column": (one(x=1.0, label=2), r"finds no column 'y', but 'x', 'label'"),
     "pairs": (lambda: jn.data.columns([(1, 2)], "x", "y"), r"expects rows that are dicts, got tuple \(1, 2\)"),
     "text": (one(x="hello", y=1), r"expects numbers in the column 'x', got str 'hello'; tokenize it first"),
     "texts": (one(x=["a", "b"], y=1), r"expects numbers in the column 'x', got <U1; tokenize text first"),
     "missing": (one(x=None, y=1), r"expects numbers in the column 'x', got None; leave such rows out"),
-    "ragged": (one(x=[[1], [1, 2]], y=1), r"one array in the column 'x', got lists of unequal length; pad them, jn\.data"),
+    "ragged": (
+        one(x=[[1], [1, 2]], y=1),
+        r"one array in the column 'x', got lists of unequal length; pad them, jn\.data",
+    ),
     "large integers": (one(x=2**40, y=1), r"expects integers of 32 bits in the column 'x', got 1099511627776"),
     "examples of unequal length": (
         lambda: jn.data.collect(jn.data.columns([{"x": [1], "y": 0}, {"x": [1, 2], "y": 0}], "x", "y")),

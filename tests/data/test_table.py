@@ -58,8 +58,8 @@ def test_values_are_scikit_learns(missing: Any):
         FunctionTransformer(lambda x, part=part: x.apply(lambda column: getattr(column.dt, part)))
         for part in ("month", "weekday")
     )
-    text = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
-    theirs = ColumnTransformer(
+    text: Any = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    theirs: Any = ColumnTransformer(
         [
             ("age", number, ["age"]),
             ("age missing", MissingIndicator(), ["age"]),
@@ -93,7 +93,7 @@ class Frame:
     def __init__(self, table: pandas.DataFrame) -> None:
         self.table, self.columns = table, list(table.columns)
 
-    def __getitem__(self, name: str) -> pandas.Series:
+    def __getitem__(self, name: str) -> Any:
         return self.table[name]
 
 
@@ -163,7 +163,7 @@ def test_groups_keep_their_part():
     table = mixed()
     rows = jn.data.split_groups(table["rooms"], (0.5, 0.5))
     parts = jn.data.table(table, "price", split=rows, drop=["bought"])
-    for (_, y), mine in zip((parts.train, parts.validation or ()), rows, strict=True):
+    for (_, y), mine in zip((parts.train, parts.validation or parts.train), rows, strict=True):
         np.testing.assert_allclose(y, table["price"].to_numpy()[mine], rtol=1e-6)
 
 
@@ -356,7 +356,10 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "a date to predict": (wrong(same, "born"), r"expects classes or numbers as the target 'born', got dates"),
     "text as a number": (wrong(same, classes=False), r"expects numbers in the target 'bought', got text, '"),
-    "classes standardized": (wrong(same, standardize_target=True), r"standardizes numbers, but the target 'bought' has"),
+    "classes standardized": (
+        wrong(same, standardize_target=True),
+        r"standardizes numbers, but the target 'bought' has",
+    ),
     "only a target": (wrong(lambda table: table[["bought"]]), r"expects a column beside the target 'bought'"),
     "an option": (wrong(same, missing="zero"), r"expects missing from 'mean', 'median', got 'zero'"),
     "a part of a date": (wrong(same, date_parts=["week"]), r"expects date_parts from 'days', .*, got 'week'"),

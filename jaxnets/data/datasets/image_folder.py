@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import jax
 import numpy as np
@@ -68,6 +68,19 @@ class ImageFolder:
         select = getattr(self.pictures, "select", lambda chosen: [self.pictures[number] for number in chosen])
         return replace(self, pictures=select(chosen), labels=self.labels[chosen])
 
+    def take(self, per_class: int, *, seed: int = 0) -> "ImageFolder":
+        """Return a random subset of some images of each class, in the order of the folder.
+
+        Args:
+            per_class: the number of images of each class, at least 1; all of a class that has fewer.
+            seed: the same seed gives the same images on every machine.
+        """
+        with labeled_as("take"):
+            check_count("per_class", per_class)
+        order = np.random.default_rng(seed).permutation(len(self))
+        chosen = [order[self.labels[order] == label][:per_class] for label in range(len(self.classes))]
+        return self[np.sort(np.concatenate(chosen))]
+
     def __repr__(self) -> str:
         return f"ImageFolder({len(self)} images of {len(self.classes)} classes, size={self.size})"
 
@@ -89,6 +102,7 @@ def image_folder(
     resize: int | None = None,
     classes: Sequence[str] | None = None,
     grayscale: bool = False,
+    others: Literal["error", "skip"] = "error",
 ) -> ImageFolder:
     """Return the images in a folder that has a subfolder for each class, such as `cats/` and `dogs/`.
 
@@ -109,11 +123,14 @@ def image_folder(
         resize: the length to which the shorter side is scaled, at least `size`. Default: 8/7 of `size`, 256 for 224.
         classes: the names of all classes, in the order of their labels. Default: the names of the subfolders.
         grayscale: whether images are `(size, size, 1)`, 0.299 red + 0.587 green + 0.114 blue.
+        others: what to do with subfolders that are not in `classes`. `"skip"` leaves them out, to train on some of the
+            classes, each of which must then have a folder.
 
     Raises:
         FileNotFoundError: if the folder does not exist.
         ModuleNotFoundError: if Pillow is not installed.
-        NetError: if it has no subfolder, a subfolder without images, or a subfolder that is not in `classes`; if two
+        NetError: if it has no subfolder, a subfolder without images, a subfolder that is not in `classes` (or with
+            `others="skip"` a class without one); if two
             classes share a folder; while reading, for an image that is damaged, does not define white, or is larger
             than Pillow's limit.
 
@@ -135,7 +152,7 @@ def image_folder(
         raise FileNotFoundError(f"{root} is not a folder; image_folder expects one with a subfolder for each class")
     with labeled_as("image_folder"):
         resize = check_sizes(size, resize)
-        names = _classes(root, classes)
+        names = _classes(root, classes, others)
         files, labels, owners = [], [], {}
         for label, name in enumerate(names):
             found = _pictures(root, name, owners) if classes is None or (root / name).is_dir() else []
@@ -251,8 +268,10 @@ def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in SYSTEM
 
 
-def _classes(root: Path, given: Sequence[str] | None) -> tuple[str, ...]:
+def _classes(root: Path, given: Sequence[str] | None, others: str) -> tuple[str, ...]:
     """Return the names of the classes: those given, which must cover all subfolders, or the names of the subfolders."""
+    if others not in ("error", "skip"):
+        raise NetError(f"expects others as 'error' or 'skip', got {others!r}")
     found = sorted(each.name for each in root.iterdir() if each.is_dir() and not _is_hidden(each.name))
     for each in root.iterdir():
         if each.is_symlink() and not each.exists() and not _is_hidden(each.name):
@@ -266,10 +285,12 @@ def _classes(root: Path, given: Sequence[str] | None) -> tuple[str, ...]:
         raise NetError(f"expects classes as a sequence of names, got {given!r}")
     if len(set(names)) < len(names):
         raise NetError(f"expects distinct classes, got {names}")
-    if unknown := sorted(set(found) - set(names)):
-        raise NetError(
-            f"finds the folder {unknown[0]} in {root}, which is not in classes={names}; add it, or move the folder"
-        )
+    if others == "skip":
+        if absent := sorted(set(names) - set(found)):
+            raise NetError(f"finds no folder {absent[0]} in {root}, but {', '.join(found) or 'none'}")
+    elif unknown := sorted(set(found) - set(names)):
+        hint = 'add it, move the folder, or leave it out by others="skip"'
+        raise NetError(f"finds the folder {unknown[0]} in {root}, which is not in classes={names}; {hint}")
     return names
 
 

@@ -176,9 +176,8 @@ def fit_numbers(name: str, column: Cells, *, missing: str, parts: tuple[str, ...
     offset, scale = (filled.mean(0), filled.std(0)) if scaled else (np.zeros(len(parts)), np.ones(len(parts)))
     constant = filled.max(0) == filled.min(0)
     offset, scale = np.where(constant & scaled, filled[0], offset), np.where(constant | (scale == 0), 1.0, scale)
-    return Numbers(
-        name, column.kind, parts, *(tuple(each.tolist()) for each in (fill, offset, scale)), bool(column.missing.any())
-    )
+    fill, offset, scale = (tuple(each.tolist()) for each in (fill, offset, scale))
+    return Numbers(name, column.kind, parts, fill, offset, scale, bool(column.missing.any()))
 
 
 def fit_categories(name: str, column: Cells, *, min_count: int, unknown: str) -> Categories:
@@ -192,4 +191,3 @@ def fit_categories(name: str, column: Cells, *, min_count: int, unknown: str) ->
     if not kept:
         raise NetError(f"finds no category in the column {name!r} with min_count={min_count} training rows; lower it")
     return Categories(name, tuple(kept), bool(column.missing.any()), unknown)
-

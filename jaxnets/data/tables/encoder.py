@@ -14,7 +14,7 @@ from jaxnets.data.tables.cells import Cells, as_kind
 from jaxnets.data.tables.columns import Categories, Numbers
 from jaxnets.data.tables.reading import read
 
-Inputs = np.ndarray | dict[str, np.ndarray]
+Inputs = Any  # an array, or a dict of arrays
 
 
 @dataclass(frozen=True, eq=False)

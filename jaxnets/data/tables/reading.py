@@ -29,7 +29,9 @@ def read(table: Any) -> dict[str, Cells]:
     found = {name: cells(name, column) for name, column in columns.items()}
     lengths = {len(column) for column in found.values()}
     if len(lengths) > 1:
-        raise NetError(f"expects columns of one length, got { ({name: len(column) for name, column in found.items()}) }")
+        raise NetError(
+            f"expects columns of one length, got { ({name: len(column) for name, column in found.items()}) }"
+        )
     if not lengths or lengths == {0}:
         raise NetError("expects a table with at least one column and one row, got none")
     return found
@@ -58,7 +60,10 @@ def _columns(table: Any) -> dict[str, Any]:
         names = list(dict.fromkeys(name for row in table for name in row))
         return {str(name): [row.get(name) for row in table] for name in names}
     if isinstance(table, Mapping):
-        if table and not any(isinstance(column, list | tuple) or getattr(column, "ndim", hasattr(column, "__array__")) for column in table.values()):
+        if table and not any(
+            isinstance(column, list | tuple) or getattr(column, "ndim", hasattr(column, "__array__"))
+            for column in table.values()
+        ):
             raise NetError("expects a column of values for each name, got single values; put the row in a list, [row]")
         return {str(name): column for name, column in table.items()}
     # The names of a data frame are its `columns`, those of pyarrow its `column_names`.

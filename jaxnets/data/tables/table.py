@@ -197,7 +197,9 @@ def _rows(split: Sequence[Any] | None, seed: int, labels: Labels | None, column:
     if split is None:
         return [np.arange(len(column))]
     if isinstance(split, str | float | int) or not 1 <= len(split) <= 3:
-        raise NetError(f"expects split as one to three fractions, such as (0.8, 0.2), or row numbers, got {shown(split)}")
+        raise NetError(
+            f"expects split as one to three fractions, such as (0.8, 0.2), or row numbers, got {shown(split)}"
+        )
     if np.ndim(split[0]) == 0:
         codes = np.zeros(len(column)) if labels is None else _codes(column)
         return split_indices(codes, split, seed=seed, stratify=labels is not None)
