@@ -50,7 +50,8 @@ def write_files(folder: Path) -> None:
     params, state = net.init(jax.random.key(0), x)
     jn.export.stablehlo(net, params, state, x, folder / "net.stablehlo", platforms=["cpu"])
     jn.export.onnx(net, params, state, x, folder / "net.onnx")
-    np.savez(folder / "net.npz", **jn.interop.to_torch(net, params, state, x))
+    tensors: dict[str, Any] = jn.interop.to_torch(net, params, state, x)
+    np.savez(folder / "net.npz", **tensors)
 
 
 def function_of(name: str, folder: Path) -> Callable[[np.ndarray], Any]:

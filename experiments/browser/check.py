@@ -38,7 +38,7 @@ class _Handler(SimpleHTTPRequestHandler):
     # Browsers import a module only as JavaScript.
     extensions_map = SimpleHTTPRequestHandler.extensions_map | {".mjs": "text/javascript", ".wasm": "application/wasm"}
 
-    def log_message(self, *_: Any) -> None:
+    def log_message(self, format: str, *args: Any) -> None:
         """Print nothing."""
 
 
