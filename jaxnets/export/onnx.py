@@ -126,7 +126,8 @@ def onnx(
         classes = preprocess.classes if classes is None else classes
         preprocess, targets = preprocess.in_program, preprocess.targets
     metadata = {} if classes is None else {"classes": json.dumps(_checked(classes))}
-    require("jax2onnx", "onnx"), require("onnxruntime", "onnx")
+    for package in ("jax2onnx", "onnxruntime"):
+        require(package, "onnx")
     x = jax.tree.map(_example, x)
 
     def function(x: Any) -> Any:
@@ -216,7 +217,7 @@ class _Program:
             given = self._drawn(np.random.default_rng(seed), size)
             made = session.run([*self.outputs], dict(zip(self.inputs, given)))
             for name, got, want in zip(self.outputs, made, jax.tree.leaves(run(*given)), strict=True):
-                difference = _difference(got, np.asarray(want))
+                difference = _difference(np.asarray(got), np.asarray(want))
                 if not difference <= tolerance:
                     raise NetError(
                         f"differs in onnxruntime by {difference:.2g} in the output {name}, more than {tolerance:g}"
@@ -329,14 +330,14 @@ def _difference(got: np.ndarray, want: np.ndarray) -> float:
     got, want = got.astype(np.float64), want.astype(np.float64)
     apart = ~((got == want) | (np.isnan(got) & np.isnan(want)))
     scale = np.abs(want[np.isfinite(want)]).max(initial=1.0)
-    return float(np.abs(got - want)[apart].max(initial=0.0) / scale)
+    return float(np.abs(got[apart] - want[apart]).max(initial=0.0) / scale)
 
 
 def _culprit(error: BaseException) -> str:
     """Return the operation that was being converted when an error was raised, and its layer."""
     found, trace = "the network", error.__traceback__
     while trace is not None:
-        equation = trace.tb_frame.f_locals.get("eqn")
+        equation: Any = trace.tb_frame.f_locals.get("eqn")
         if hasattr(equation, "primitive"):
             layer = "/".join(name for name, scope in jaxprs.name_stack(equation) if scope)
             found = f"{equation.primitive.name} in {layer or 'the network'}"

@@ -128,7 +128,7 @@ def _conv(x: Any, kernel: Any, *, dimension_numbers: Any, padding: Any, **params
         padding_config=[(0, 0, 0), (low, high, before[0] - 1), *[(0, 0, 0)] * 3],
     )
     depth = (x.shape[1] - (kernel.shape[0] - 1) * dilations[0] - 1) // strides[0] + 1
-    total = None
+    total: Any = None
     for place in range(kernel.shape[0]):
         first = place * dilations[0]
         part = lax.slice_in_dim(x, first, first + (depth - 1) * strides[0] + 1, strides[0], axis=1)

@@ -47,8 +47,9 @@ class _Rewriting(Interpreter[Any]):
     """Evaluates a jaxpr on tracers, so that a new one results.
 
     Calls are opened; of branches for different platforms the default is taken; loops and other branches remain, but a
-    reverse scan becomes a scan of flipped arrays, and one of layers with caches is unrolled. An operation of constants alone is computed if its result is not
-    larger than they are, so that the file holds, for example, a normalized kernel.
+    reverse scan becomes a scan of flipped arrays, and one of layers with caches is unrolled. An operation of constants
+    alone is computed if its result is not larger than they are, so that the file holds, for example, a normalized
+    kernel.
     """
 
     skips_unused = True
@@ -120,9 +121,11 @@ class _Rewriting(Interpreter[Any]):
 
 def _is_smaller(made: Any, given: Any) -> bool:
     """Tell whether arrays of known shapes are at most as large as others."""
-    sizes = [sum(atom.aval.size * atom.aval.dtype.itemsize for atom in atoms) for atoms in (made, given)]
-    # A free batch size makes others that are no integers.
-    return all(isinstance(each, int) for each in sizes) and sizes[0] <= sizes[1]
+    # A free batch size is no integer.
+    if not all(isinstance(size, int) for atom in (*made, *given) for size in atom.aval.shape):
+        return False
+    first, second = (sum(atom.aval.size * atom.aval.dtype.itemsize for atom in atoms) for atoms in (made, given))
+    return first <= second
 
 
 _OTHERS = ("bfloat16", "float16", "float64", "complex64", "complex128")

@@ -15,9 +15,10 @@ def plain() -> Iterator[None]:
     """Trace convolutions as `lax.conv_general_dilated`, and pooling as `lax.reduce_window`, inside a `with` block.
 
     Elsewhere a convolution is a primitive of this library, whose formulation is chosen when the program is lowered for
-    its platform, a 1×1 convolution is a matrix product, and pooling reads slices of its input. Tools that read a jaxpr, such as converters to other
-    formats, quantizers and curvature libraries, know neither. Values and derivatives agree up to rounding; on a CPU the
-    program is slower. Functions that were traced outside the block are traced again inside.
+    its platform, a 1×1 convolution is a matrix product, and pooling reads slices of its input. Tools that read a jaxpr,
+    such as converters to other formats, quantizers and curvature libraries, know none of these or would rather have the
+    whole. Values and derivatives agree up to rounding; on a CPU the program is slower. Functions that were traced
+    outside the block are traced again inside.
 
     >>> import jax, jax.numpy as jnp, jaxnets as jn
     >>> net, x = jn.conv(4, 3), jnp.ones((1, 8, 8, 3))

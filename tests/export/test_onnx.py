@@ -33,7 +33,7 @@ QUICK = ("lenet5", "mlp", "lstm", "llama", "vae", "layers/conv_padded", "recurre
 large = pytest.mark.slow_cases(*(case.name for case in CASES if case.name not in QUICK))
 
 
-def session(path: str | Path) -> onnxruntime.InferenceSession:
+def session(path: str | Path) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -53,11 +53,12 @@ def rows(x: Any, size: int) -> Any:
 
 
 def assert_alike(path: Path, made: jn.export.Converted, given: Any, wanted: Any) -> None:
-    found = session(path).run([*made.outputs], dict(zip(made.inputs, jax.tree.leaves(given), strict=True)))
+    leaves = (np.asarray(jnp.asarray(leaf)) for leaf in jax.tree.leaves(given))  # integers have 32 bits in JAX
+    found = session(path).run([*made.outputs], dict(zip(made.inputs, leaves, strict=True)))
     for one, want in zip(found, jax.tree.leaves(wanted), strict=True):
         want = np.asarray(want)
         assert (one.shape, one.dtype) == (want.shape, want.dtype)
-        np.testing.assert_allclose(one, want, rtol=0, atol=1e-5 * max(1.0, np.abs(want).max(initial=0)))
+        np.testing.assert_allclose(one, want, rtol=0, atol=1e-5 * np.abs(want[np.isfinite(want)]).max(initial=1))
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -72,12 +73,12 @@ def test_onnxruntime_computes_what_the_network_computes(case: Case, tmp_path: Pa
     assert {node.domain for node in nodes(model.graph)} <= {"", "ai.onnx"}
     assert not model.functions
     assert sum(made.operations.values()) == len([*nodes(model.graph)])
-    largest = 0.0
-    for size in (2, 5):
-        x = rows(case.x, size)
-        y, _ = jax.jit(net.apply)(params, state, x)
-        assert_alike(path, made, x, y)
-        largest = max(largest, *(np.abs(leaf).max(initial=0) for leaf in map(np.asarray, jax.tree.leaves(y))))
+    x = rows(case.x, 5)
+    y, _ = jax.jit(net.apply)(params, state, x)
+    assert_alike(path, made, x, y)
+    # An example is computed alone as among others.
+    assert_alike(path, made, *jax.tree.map(lambda leaf: np.asarray(leaf)[:2], (x, y)))
+    largest = max(np.abs(leaf).max(initial=0) for leaf in map(np.asarray, jax.tree.leaves(y)))
     assert largest > 1e-3  # zeros would equal anything
 
 
@@ -123,7 +124,7 @@ def test_a_loop_in_onnxruntime_writes_what_sample_writes(scan: bool, tmp_path: P
     np.testing.assert_array_equal(loop(prompt, zeros), wanted)
 
 
-@pytest.mark.parametrize("kind", ["transformer", pytest.param("recurrent", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["recurrent", pytest.param("transformer", marks=pytest.mark.slow)])
 def test_a_loop_in_onnxruntime_decodes_what_greedy_decodes(kind: str, tmp_path: Path):
     net = (
         jn.models.transformer(11, features=8, layers=1, heads=2)
@@ -135,13 +136,13 @@ def test_a_loop_in_onnxruntime_decodes_what_greedy_decodes(kind: str, tmp_path: 
     params = jax.tree.map(lambda leaf: leaf + 0.3 * jnp.asarray(floats(*leaf.shape)), params)
     wanted = jn.decoding.greedy(net, params, state, source, max_length=length, start=start, end=10)
     # The whole network, from source to the carry before the first token, and from a token and a carry to the next.
-    empty = np.zeros((2, 0), np.int32)
     inner, full = untied(net, params)
     encoder, decoder = inner["encoder"], inner["decoder"]
 
     def begin(memory: Any) -> Any:
         if kind == "recurrent":
             return memory
+        empty = jnp.zeros((jax.tree.leaves(memory)[0].shape[0], 0), jnp.int32)
         return jn.decoding.grow(decoder.apply(full["decoder"], {}, (empty, memory))[0][1], length)
 
     made = jn.export.onnx(encoder, full["encoder"], {}, source, tmp_path / "encoder.onnx", outputs=begin)
@@ -157,8 +158,9 @@ def test_a_loop_in_onnxruntime_decodes_what_greedy_decodes(kind: str, tmp_path: 
 NET, X = jn.serial(fc=jn.dense(3), act=jnp.tanh), floats(4, 2)
 
 
-def written(path: Path, net: jn.Net = NET, x: Any = X, **options: Any) -> jn.export.Converted:
-    return jn.export.onnx(net, *trained(net, x), x, path, **options)
+def written(path: Path, net: Any = NET, x: Any = X, **options: Any) -> jn.export.Converted:
+    params, state = trained(net, x)
+    return jn.export.onnx(net, params, state, x, path, **options)
 
 
 def test_inputs_and_outputs_are_named_by_their_paths(tmp_path: Path):
@@ -271,7 +273,7 @@ def test_functions_of_jax_are_as_before(tmp_path: Path):
 
 
 def noise(x: jax.Array) -> jax.Array:
-    return x + jax.random.normal(jax.random.key(0), x.shape[1:])
+    return x + jax.random.normal(jax.random.key(0), x.shape[1:])[None]
 
 
 def called(x: jax.Array) -> jax.Array:
@@ -284,7 +286,7 @@ MISTAKES: dict[str, tuple[str, dict[str, Any]]] = {
         r"can't convert pure_callback in stage/inner: ",
         {"net": jn.serial(stage=jn.serial(inner=called)), "batch": 4},
     ),
-    "drawn": (r"can't convert random_bits in drawn: ", {"net": jn.serial(drawn=noise)}),
+    "drawn": (r"can't convert random_\w+ in drawn: ", {"net": jn.serial(drawn=noise)}),
     "half": (
         r"expects float32 throughout, got bfloat16 of \w+ in low; export the network without jn\.cast",
         {"net": jn.serial(low=jn.as_net(lambda x: x.astype(jnp.bfloat16)))},

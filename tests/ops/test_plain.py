@@ -37,3 +37,18 @@ def test_convolutions_are_those_of_lax(net: jn.Net):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
     # What was traced inside is not used outside.
     assert str(jax.make_jaxpr(jax.grad(loss))(params)) == usual
+
+
+@pytest.mark.parametrize("net", [jn.max_pool(3, stride=2, padding=1), jn.avg_pool(2)], ids=["max", "mean"])
+def test_pooling_is_that_of_lax(net: jn.Net):
+    x = jnp.asarray(floats(2, 6, 7, 4))
+
+    def loss(x):
+        return (net.apply({}, {}, x)[0] ** 2).sum()
+
+    expected, usual = jax.grad(loss)(x), str(jax.make_jaxpr(loss)(x))
+    with jn.ops.plain():
+        found, program = jax.grad(loss)(x), str(jax.make_jaxpr(loss)(x))
+    assert "reduce_window" in program
+    assert "reduce_window" not in usual
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
