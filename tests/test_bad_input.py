@@ -505,6 +505,11 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
         train(pandas.DataFrame({"x": [1.0]})),
         ["got DataFrame (1, 1)", "jn.data.table(data, target=...)"],
     ),
+    "a dataset of Hugging Face": (
+        train(type("Dataset", (), {"column_names": ["x", "y"]})()),
+        ["got Dataset; jn.data.columns(data, inputs, targets)", "jn.data.collect"],
+    ),
+    "sequences alone": (train(jn.data.pad([[1], [2, 3]])), ["got Padded", "targets are missing"]),
     "ragged lists": (
         train(([[1.0], [1.0, 2.0]], [0, 1])),
         ["an array in the inputs of data, got sequences of 1, 2 values", "jn.data.pad(sequences)"],

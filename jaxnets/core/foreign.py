@@ -97,7 +97,7 @@ def _array(name: str, given: Any) -> Any:
     if (columns := getattr(x, "columns", None)) is not None:
         table: Any = x
         wrong = [str(column) for column in columns if np.asarray(table[column]).dtype.kind not in "biuf"]
-        hint = "jn.data.table(table, target=...) converts them"
+        hint = "jn.data.table(table, target=...) converts them, and its encoder further rows"
         raise NetError(f"expects numbers in {name}, got a table with other values in {', '.join(wrong)}; {hint}")
     first = found.ravel()[0] if found.size else None
     if isinstance(first, str):

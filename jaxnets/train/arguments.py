@@ -21,6 +21,7 @@ from jaxnets.core.errors import NetError, is_traced, shown
 from jaxnets.core.foreign import arrays, library
 from jaxnets.core.layer import as_net
 from jaxnets.core.net import Net
+from jaxnets.core.padded import Padded
 from jaxnets.core.paths import Pattern, paths
 from jaxnets.data.loader import Stream
 from jaxnets.metrics import Metric
@@ -174,7 +175,7 @@ def _data_hint(name: str, data: Any) -> str:
         return f"; take its parts, (data[{next(iter(data), 'x')!r}], ...)"
     if isinstance(data, str | Path):
         return "; jn.data.table(path, target=...) reads a CSV file, jn.data.image_folder(path) a folder of images"
-    if isinstance(data, np.ndarray | jax.Array):
+    if isinstance(data, np.ndarray | jax.Array | Padded):
         return "; targets are missing"
     if name == "validation" and isinstance(data, float):
         return "; hold out a part of the data with jn.data.split"
@@ -182,6 +183,8 @@ def _data_hint(name: str, data: Any) -> str:
         return "; for a list of pairs, tuple(np.stack(part) for part in zip(*data))"
     if hasattr(data, "columns"):
         return "; jn.data.table(data, target=...) makes inputs and targets of its columns"
+    if hasattr(data, "column_names"):
+        return "; jn.data.columns(data, inputs, targets) names its columns, for jn.data.stream or jn.data.collect"
     if hasattr(data, "__getitem__") and hasattr(data, "__len__"):
         return "; if data[i] is (input, target), jn.data.stream(data, batch_size) reads it"
     if hasattr(data, "dataset"):
