@@ -221,9 +221,11 @@ def load(path: str | Path) -> Served:
             raise NetError(f"expects a whole file that export.stablehlo wrote, got another: {error!r}") from error
         try:
             program = jax.export.deserialize(bytearray(arrays["program"].tobytes()))
+            program.mlir_module()  # a StableHLO that is newer fails here
         except Exception as error:  # of a version that this JAX can't read
             made = f"JAX {header['jax']}, calling convention {header['calling_convention_version']}"
-            raise NetError(f"can't read a program of {made} by JAX {jax.__version__}: {error}") from error
+            reason = str(error).partition("\n")[0]
+            raise NetError(f"can't read a program of {made} by JAX {jax.__version__}: {reason}") from error
         return Served(header, jax.device_put(weights), program)
 
 

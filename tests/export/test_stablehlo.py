@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from jaxnets.core.cache import take_rows
 from jaxnets.data import Image, Preprocess, Scaling
 from jaxnets.export.plain_trees import plain
 from jaxnets.export.stablehlo import lowered
+from jaxnets.interop.safetensors import digest
 from tests.cases.case import Case
 from tests.oracle import floats, variables
 from tests.test_every_net import CASES as NETS
@@ -192,6 +194,20 @@ def changed(path: Path, **entries: Any) -> Any:
     return jn.export.load(path / "bad")
 
 
+def of_another_jax(path: Path) -> Any:
+    """Load a file whose program this JAX can't read."""
+    program = replace(written(path).program, mlir_module_serialized=b"newer").serialize()
+    with np.load(path / "net.stablehlo") as archive:
+        arrays = dict(archive) | {"program": np.frombuffer(program, np.uint8)}
+    header = json.loads(arrays.pop("header").tobytes()) | {"jax": "99.0"}
+    del header["sha256"]
+    header["sha256"] = digest(header, arrays)
+    arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    with (path / "bad").open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+    return jn.export.load(path / "bad")
+
+
 def of_rows(x: Any) -> Any:
     return x.reshape(x.shape[0] // 2, -1)
 
@@ -231,6 +247,7 @@ MISTAKES: dict[str, tuple[Any, str]] = {
         lambda path: changed(path, format="x/1"),
         r"expects a file of format jaxnets-stablehlo/1",
     ),
+    "another JAX": (of_another_jax, rf"can't read a program of JAX 99\.0, .* by JAX {re.escape(jax.__version__)}: "),
     "a changed header": (lambda path: changed(path, batch=7), r"another SHA-256 than was written"),
 }
 
