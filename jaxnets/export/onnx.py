@@ -113,7 +113,7 @@ def onnx(
     >>> path = tempfile.mkdtemp() + "/net.onnx"
     >>> made = onnx(net, params, state, x, path, classes=["cat", "dog"])
     >>> made.inputs, made.outputs, made.operations
-    ({'x': 'float32[batch,3]'}, {'y': 'float32[batch,2]'}, {'Gemm': 1, 'Tanh': 1})
+    ({'x': 'float32[batch,3]'}, {'y': 'float32[batch,2]'}, {'Add': 1, 'Gemm': 1, 'Tanh': 1})
     >>> onnxruntime.InferenceSession(path).run(None, {"x": np.ones((5, 3), np.float32)})[0].shape
     (5, 2)
     """
@@ -166,8 +166,7 @@ class _Program:
         except Exception as error:
             if batch != "free" or type(error).__name__ not in _SIZE_UNKNOWN:
                 raise
-            reason = str(error).partition("\n")[0]
-            raise NetError(f"can't be traced for any batch size: {reason}; batch=1 fixes it") from error
+            raise NetError(f"can't be traced for any batch size: {_reason(error)}; batch=1 fixes it") from error
         self.inputs = dict(zip(_names(specs, "x"), self.specs))
         self.outputs = dict(zip(_names(y, "y", self.inputs), jax.tree.leaves(y)))
         if not self.outputs or not self.inputs:
@@ -190,7 +189,8 @@ class _Program:
                     input_names=[*self.inputs],
                 )
             except Exception as error:  # of many kinds, none documented
-                raise NetError(f"can't convert {_culprit(error)}: {str(error).partition(chr(10))[0]}") from error
+                hint = "; a number for batch may help" if self.batch == "free" else ""
+                raise NetError(f"can't convert {_culprit(error)}: {_reason(error)}{hint}") from error
             _name_outputs(model.graph, self.outputs)
             RemoveUnusedNodesPass()(model)
         if domains := {node.domain for node in _nodes(model)} - {"", "ai.onnx"}:
@@ -208,14 +208,13 @@ class _Program:
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors
-        try:
+        with _refused("onnxruntime"):
             session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's errors have no common class
-            raise NetError(f"can't be run by onnxruntime: {error}") from error
         run, largest = jax.jit(self._tree), 0.0
         for seed, size in enumerate(SIZES if self.batch == "free" else [self.batch]):
             given = self._drawn(np.random.default_rng(seed), size)
-            made = session.run([*self.outputs], dict(zip(self.inputs, given)))
+            with _refused("onnxruntime"):
+                made = session.run([*self.outputs], dict(zip(self.inputs, given)))
             for name, got, want in zip(self.outputs, made, jax.tree.leaves(run(*given)), strict=True):
                 difference = _difference(np.asarray(got), np.asarray(want))
                 if not difference <= tolerance:
@@ -291,7 +290,8 @@ def _written(model: Any, file: Path) -> list[Path]:
     data = f"{file.name}.data" if size > ONE_FILE else None
     with _quiet():
         onnx_ir.save(model, file, external_data=data)
-    checker.check_model(str(file), full_check=True)
+    with _refused("the checker of onnx"):
+        checker.check_model(str(file), full_check=True)
     return [file] if data is None else [file, file.with_name(data)]
 
 
@@ -343,6 +343,20 @@ def _culprit(error: BaseException) -> str:
             found = f"{equation.primitive.name} in {layer or 'the network'}"
         trace = trace.tb_next
     return found
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of an error's text."""
+    return str(error).partition("\n")[0]
+
+
+@contextmanager
+def _refused(by: str) -> Iterator[None]:
+    """Make a `NetError` of any error inside: those of onnx and onnxruntime have no common class."""
+    try:
+        yield
+    except Exception as error:
+        raise NetError(f"is converted into a file that {by} refuses: {error}") from error
 
 
 @contextmanager

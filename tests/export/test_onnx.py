@@ -337,6 +337,22 @@ def test_a_file_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.
     assert not [*tmp_path.iterdir()]
 
 
+REFUSED: dict[str, tuple[Any, str]] = {
+    "by jax2onnx": (lambda x: jnp.sort(x.reshape(-1)).reshape(x.shape), r"can't convert sort in act: .*batch may help"),
+    "by onnxruntime": (
+        lambda x: jnp.maximum(x.astype(jnp.int16), np.int16(1)).astype(x.dtype),
+        r"a file that onnxruntime refuses",
+    ),
+}
+
+
+@pytest.mark.parametrize(("act", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_others_refuse_is_told(act: Any, message: str, tmp_path: Path):
+    with pytest.raises(jn.NetError, match=message):
+        written(tmp_path / "net.onnx", jn.serial(fc=jn.dense(3), act=act))
+    assert not [*tmp_path.iterdir()]
+
+
 def test_existing_files_and_missing_folders_and_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "net.onnx"
     path.write_bytes(b"before")
