@@ -16,7 +16,7 @@ import jaxnets
 FOLDER = Path(__file__).parent / "reference"
 CONCEPTS = Path(__file__).parent / "concepts.md"
 PACKAGES = (
-    *("activations", "data", "decoding", "initializers", "inspect", "interop", "losses", "metrics", "models"),
+    *("activations", "data", "decoding", "export", "initializers", "inspect", "interop", "losses", "metrics", "models"),
     *("ops", "paths", "plot", "regularizers", "sweeps", "train"),
 )
 
@@ -129,6 +129,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "data.fold data.walk_forward data.windows",
             "Tables and labels": "data.table data.Table data.TableEncoder data.labels data.Labels",
             "Streams": "data.stream data.Stream",
+            "Preprocessing that travels with a network": "data.Preprocess data.Image data.Text",
             "Sources": "data.columns data.Columns data.parquet data.collect",
             "Scaling and class balance": "data.standardize data.rescale data.Scaling data.class_weights "
             "data.example_weights data.balanced data.balanced_order",
@@ -202,6 +203,14 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
         {
             "PyTorch and Flax": "interop.from_torch interop.to_torch interop.from_flax",
             "Files": "interop.Saved",
+        },
+    ),
+    "export": (
+        "Export",
+        "Networks as files for other programs, in `jaxnets.export`; see Deploy.",
+        {
+            "StableHLO": "export.stablehlo export.load export.Served",
+            "ONNX": "export.onnx export.Converted",
         },
     ),
 }

@@ -19,6 +19,7 @@ from jaxnets.data.labels import Labels, labels
 from jaxnets.data.loader import Stream, stream
 from jaxnets.data.objectives import mask_tokens, next_tokens
 from jaxnets.data.packing import pack, pad, unpack
+from jaxnets.data.preprocess import Image, Preprocess, Text
 from jaxnets.data.scaling import Scaling, rescale, standardize
 from jaxnets.data.sources import Columns, collect, columns, parquet
 from jaxnets.data.splits import (
@@ -38,12 +39,15 @@ from jaxnets.data.tokenizer import Tokenizer, tokenizer
 
 __all__ = [
     "Columns",
+    "Image",
     "ImageFolder",
     "Labels",
+    "Preprocess",
     "Scaling",
     "Stream",
     "Table",
     "TableEncoder",
+    "Text",
     "Tokenizer",
     "adding",
     "balanced",

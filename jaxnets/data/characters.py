@@ -40,4 +40,5 @@ def characters(text: str, *, unknown: str | None = None) -> Tokenizer:
     def decode_tokens(rows: list[list[int]], special: bool) -> list[str]:
         return ["".join(names[each] for each in row) for row in rows]
 
-    return Tokenizer(numbers, encode_texts, decode_tokens, "characters")
+    source = ("characters", "".join(names), unknown or "")
+    return Tokenizer(numbers, encode_texts, decode_tokens, "characters", source)

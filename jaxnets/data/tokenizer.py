@@ -22,12 +22,19 @@ class Tokenizer:
         encode_texts: `(texts, special) -> lists of tokens`.
         decode_tokens: `(lists of tokens, special) -> texts`.
         label: how it was made.
+        source: the texts that make it anew, by which a file holds it: "characters", the characters and the one for
+            others, or "tokenizers" and the JSON of that library. Empty for one of your own functions.
     """
 
     vocabulary: Mapping[str, int]
     encode_texts: Callable[[list[str], bool], list[list[int]]]
     decode_tokens: Callable[[list[list[int]], bool], list[str]]
     label: str
+    source: tuple[str, ...] = ()
+
+    def __call__(self, texts: Sequence[str]) -> Padded:
+        """Return `encode(texts)`, so that a tokenizer is a step of `jn.data.Preprocess`."""
+        return self.encode(texts)
 
     def __repr__(self) -> str:
         return f"{self.label} of {self.vocabulary_size} tokens"
@@ -146,7 +153,11 @@ def tokenizer(path: str | Path, *, lowercase: bool | None = None) -> Tokenizer:
             raise
         except Exception as error:  # what the library raises
             raise NetError(f"can't read {file}: {error}") from error
-    vocabulary = made.get_vocab()
+    return wrapped(made, f"tokenizer({file.name})")
+
+
+def wrapped(made: Any, label: str) -> Tokenizer:
+    """Return the tokenizer that one of the library `tokenizers` is."""
 
     def encode_texts(texts: list[str], special: bool) -> list[list[int]]:
         return [each.ids for each in made.encode_batch(texts, add_special_tokens=special)]
@@ -154,7 +165,7 @@ def tokenizer(path: str | Path, *, lowercase: bool | None = None) -> Tokenizer:
     def decode_tokens(rows: list[list[int]], special: bool) -> list[str]:
         return made.decode_batch(rows, skip_special_tokens=not special)
 
-    return Tokenizer(vocabulary, encode_texts, decode_tokens, f"tokenizer({file.name})")
+    return Tokenizer(made.get_vocab(), encode_texts, decode_tokens, label, ("tokenizers", made.to_str()))
 
 
 def _find(path: Path) -> Path:

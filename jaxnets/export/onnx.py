@@ -21,6 +21,7 @@ import jaxnets
 from jaxnets.core.errors import NetError, check_count, check_positive, labeled_as, require, shown
 from jaxnets.core.net import Net, Params, State, spec
 from jaxnets.core.paths import paths
+from jaxnets.data.preprocess import Preprocess
 from jaxnets.export.onnx_rules import RULES
 from jaxnets.export.plain_trees import with_batch
 from jaxnets.export.rewriting import rewritten
@@ -67,7 +68,7 @@ def onnx(
     *,
     batch: int | Literal["free"] = "free",
     overwrite: bool = False,
-    preprocess: Callable[[Any], Any] | None = None,
+    preprocess: Callable[[Any], Any] | Preprocess | None = None,
     outputs: Callable[[Any], Any] | None = None,
     classes: Sequence[str] | None = None,
     tolerance: float = 1e-5,
@@ -91,7 +92,7 @@ def onnx(
         batch: "free" for any batch size, or one that is fixed. Other sizes, such as that of time, are those of `x`.
         overwrite: whether to replace an existing file.
         preprocess: a function of raw inputs made of JAX's operations, such as a `jn.data.Scaling`, that becomes part of
-            the file.
+            the file; of a `jn.data.Preprocess` what `stablehlo` takes along, with its classes.
         outputs: a function of the network's output, such as `jax.nn.softmax`, likewise.
         classes: the names of the classes, written as a JSON list into the file's metadata, under `classes`.
         tolerance: the largest difference that is accepted.
@@ -120,6 +121,10 @@ def onnx(
     if batch != "free":
         check_count("batch", batch)
     check_positive("tolerance", tolerance)
+    targets = None
+    if isinstance(preprocess, Preprocess):
+        classes = preprocess.classes if classes is None else classes
+        preprocess, targets = preprocess.in_program, preprocess.targets
     metadata = {} if classes is None else {"classes": json.dumps(_checked(classes))}
     for package in ("jax2onnx", "onnxruntime"):
         require(package, "onnx")
@@ -127,6 +132,7 @@ def onnx(
 
     def function(x: Any) -> Any:
         y, _ = net.apply(params, state, x if preprocess is None else preprocess(x))
+        y = y if targets is None else targets.inverse(y)
         return y if outputs is None else outputs(y)
 
     with jax.default_matmul_precision("highest"):

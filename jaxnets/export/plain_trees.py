@@ -79,8 +79,8 @@ def _fields(tree: Any) -> dict[str, Any] | None:
     """Return what a `Padded`, a named tuple or a dict holds by name, `None` for other things."""
     if isinstance(tree, Padded):
         return {each.name: getattr(tree, each.name) for each in fields(tree)}
-    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
-        return dict(zip(tree._fields, tree))
+    if isinstance(tree, tuple) and (names := getattr(tree, "_fields", None)) is not None:
+        return dict(zip(names, tree))
     return dict(tree) if isinstance(tree, Mapping) else None
 
 

@@ -5,9 +5,8 @@ and a header in JSON. It holds no pickle.
 """
 
 import json
-import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +19,7 @@ import numpy as np
 import jaxnets
 from jaxnets.core.errors import NetError, check_count, labeled_as, shown
 from jaxnets.core.net import Net, Params, State, spec
+from jaxnets.data.preprocess import Preprocess, as_preprocess
 from jaxnets.export.plain_trees import described, like, plain, with_batch
 from jaxnets.interop.files import new_file, new_path
 from jaxnets.interop.safetensors import digest
@@ -38,6 +38,7 @@ def stablehlo(
     *,
     platforms: Sequence[str] = ("cpu", "cuda", "tpu"),
     batch: int | Literal["free"] = "free",
+    preprocess: Any = None,
     overwrite: bool = False,
 ) -> None:
     """Write a network in evaluation mode, with its parameters and state, into a file that runs with JAX alone.
@@ -56,6 +57,9 @@ def stablehlo(
         path: the file; its folder must exist. `~` is the user's home.
         platforms: where the program shall run: any of "cpu", "cuda", "rocm" and "tpu".
         batch: "free" for any batch size, or one that is fixed. Other sizes, such as that of time, are those of `x`.
+        preprocess: a `jn.data.Preprocess` or a `Scaling`. What is a JAX function becomes part of the program: each
+            `Scaling` after the last other step, the normalization of an `Image`, and the inverse of `targets`; `x` is a
+            batch of what these take. Class names are written beside it. Other steps, such as decoding, stay outside.
         overwrite: whether to replace an existing file.
 
     Raises:
@@ -80,7 +84,8 @@ def stablehlo(
     platforms = _checked(platforms)
     if batch != "free":
         check_count("batch", batch)
-    weights, inputs, program = lowered(net, params, state, x, platforms, batch)
+    around = as_preprocess(preprocess)
+    weights, inputs, program = lowered(net, params, state, x, platforms, batch, around)
     weights = {name: np.asarray(jnp.asarray(array)) for name, array in weights.items()}
     header = {
         "format": FORMAT,
@@ -91,6 +96,8 @@ def stablehlo(
         "batch": batch,
         "inputs": described(inputs),
         "outputs": described(jax.tree.unflatten(program.out_tree, program.out_avals)),
+        "steps_before": [type(step).__name__ for step in around.on_host],
+        "classes": around.classes,
         "weights": {name: array.dtype.name for name, array in weights.items()},
     }
     arrays = weights | {"program": np.frombuffer(program.serialize(), np.uint8)}
@@ -112,7 +119,7 @@ class Served:
 
     header: Mapping[str, Any]
     weights: Mapping[str, Any]
-    program: Any = field()
+    program: Any
 
     def __call__(self, x: Any) -> Any:
         """Return the outputs, a plain tree, for a batch of inputs; each batch size is compiled at its first use.
@@ -152,6 +159,11 @@ class Served:
     def platforms(self) -> tuple[str, ...]:
         """The platforms that the program was lowered for."""
         return tuple(self.program.platforms)
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The names of the classes, in the order of the outputs, if the preprocessing had them."""
+        return None if self.header["classes"] is None else tuple(self.header["classes"])
 
     @property
     def batch(self) -> int | str:
@@ -195,7 +207,7 @@ def load(path: str | Path) -> Served:
         raise FileNotFoundError(f"no file {path}")
     with labeled_as(f"export.load {path}"):
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
             header = json.loads(arrays.pop("header").tobytes())
             if header["format"] != FORMAT:
@@ -205,13 +217,15 @@ def load(path: str | Path) -> Served:
                 raise NetError("finds a damaged file: its content has another SHA-256 than was written; copy it again")
         except NetError:
             raise
-        except (ValueError, LookupError, TypeError, AttributeError, EOFError, OSError, zipfile.BadZipFile) as error:
+        except Exception as error:  # a damaged archive may raise any
             raise NetError(f"expects a whole file that export.stablehlo wrote, got another: {error!r}") from error
         try:
             program = jax.export.deserialize(bytearray(arrays["program"].tobytes()))
+            program.mlir_module()  # a StableHLO that is newer fails here
         except Exception as error:  # of a version that this JAX can't read
             made = f"JAX {header['jax']}, calling convention {header['calling_convention_version']}"
-            raise NetError(f"can't read a program of {made} by JAX {jax.__version__}: {error}") from error
+            reason = str(error).partition("\n")[0]
+            raise NetError(f"can't read a program of {made} by JAX {jax.__version__}: {reason}") from error
         return Served(header, jax.device_put(weights), program)
 
 
@@ -237,7 +251,7 @@ def _named(tree: Any) -> tuple[dict[str, Any], Any]:
 
 
 def lowered(
-    net: Net, params: Params, state: State, x: Any, platforms: tuple[str, ...], batch: int | str
+    net: Net, params: Params, state: State, x: Any, platforms: tuple[str, ...], batch: int | str, around: Preprocess
 ) -> tuple[dict[str, Any], Any, Any]:
     """Return the weights by path, the specs of the inputs, a plain tree, and the program; arrays may be specs."""
     x = spec(x)
@@ -247,7 +261,8 @@ def lowered(
 
     def served(weights: dict[str, Any], inputs: Any) -> Any:
         tree = restored(weights)
-        return plain(net.apply(tree["params"], tree["state"], like(x, inputs))[0])
+        y, _ = net.apply(tree["params"], tree["state"], around.in_program(like(x, inputs)))
+        return plain(y if around.targets is None else around.targets.inverse(y))
 
     # Without tracebacks, which would name the source files of this machine.
     frames = jax.config.jax_traceback_in_locations_limit  # type: ignore[attr-defined]
@@ -257,8 +272,8 @@ def lowered(
         program.serialize()  # refuses custom calls without guarantees
     except NetError:
         raise
-    except (ValueError, TypeError, NotImplementedError) as error:
-        hint = "; give batch= a number" if "dimension" in str(error) else ""
+    except (ValueError, TypeError, NotImplementedError, jax.errors.InconclusiveDimensionOperation) as error:
+        hint = "; give batch= a number" if batch == "free" and "batch" in str(error) else ""
         reason = str(error).partition("\n")[0]
         raise NetError(f"can't be lowered for {', '.join(platforms)}: {reason}{hint}") from error
     finally:

@@ -1,7 +1,8 @@
 """Files, and weights of other libraries."""
 
 from jaxnets.interop.flax import from_flax
-from jaxnets.interop.safetensors import Saved, load, save
+from jaxnets.interop.safetensors import load, save
+from jaxnets.interop.saved import Saved
 from jaxnets.interop.torch import from_torch, to_torch
 from jaxnets.interop.torch_names import TIMM_RESNETV2, TIMM_VGG
 

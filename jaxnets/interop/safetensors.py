@@ -1,4 +1,4 @@
-"""Parameters, state and network in one safetensors file: no pickle, written atomically, not overwritten by default.
+"""Parameters, state, network and preprocessing in one safetensors file: no pickle, written atomically.
 
 Values are restored bit for bit. Dtypes that safetensors lacks are written as bytes, with the dtype in the header. The
 header also holds a SHA-256 of everything else.
@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +17,12 @@ import numpy as np
 
 from jaxnets.core.checks import variables
 from jaxnets.core.errors import NetError, is_traced, labeled_as, require, shown
-from jaxnets.core.net import Net, Params, State
+from jaxnets.core.net import Net
 from jaxnets.core.paths import paths
 from jaxnets.interop import nets
+from jaxnets.interop import preprocess as steps
 from jaxnets.interop.files import new_file
+from jaxnets.interop.saved import Saved
 from jaxnets.interop.tensors import DTYPES, Tensors, read_safetensors, warn_of_nonfinite
 
 FORMAT = "jaxnets/3"
@@ -35,6 +37,7 @@ def save(
     state: Any,
     *,
     net: Net | None = None,
+    preprocess: Any = None,
     metadata: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> None:
@@ -49,6 +52,8 @@ def save(
             arrays, booleans, numbers of every dtype that JAX has, typed random keys.
         net: the network, which `load` returns. It is written as the calls of `jn` that make it, so it can't contain
             custom functions.
+        preprocess: what turns raw examples into the network's inputs, and its outputs into answers: a
+            `jn.data.Preprocess`, or one of its steps. `load(path).predict(raw)` applies it.
         metadata: anything that JSON can hold, which `load` returns: tuples as lists, scalars of NumPy and JAX as
             Python numbers.
         overwrite: whether to replace an existing file.
@@ -57,8 +62,8 @@ def save(
         FileNotFoundError: if there is no such folder.
         FileExistsError: if there is a file and `overwrite` is false.
         NetError: if the trees are not nested dicts of such arrays, a name is empty or contains `/`, JSON can't hold
-            the metadata (including NaN and infinite numbers), or the network holds a function or an array that can't
-            be written.
+            the metadata (including NaN and infinite numbers), the network holds a function or an array that can't be
+            written, or the preprocessing a step that is not one of `jn.data`.
 
     >>> import tempfile, jax, jax.numpy as jnp, jaxnets as jn
     >>> file, net = tempfile.mkdtemp() + "/net.safetensors", jn.serial(fc=jn.dense(2), act=jax.nn.relu)
@@ -87,6 +92,11 @@ def save(
         header["net"] = nets.write(net)
     for kind, tree in (("params", params), ("state", state or {})):
         _flatten(kind, tree, tensors, header)
+    if preprocess is not None:
+        if not callable(preprocess):
+            hint = "; jn.data.Preprocess holds several steps"
+            raise NetError(f"expects a function of raw examples for preprocess, got {shown(preprocess)}{hint}")
+        header["preprocess"] = steps.write(preprocess, lambda name, leaf: _flatten(name, leaf, tensors, header))
     header["sha256"] = digest(header, tensors)
     # A single entry: safetensors writes several in random order, and equal networks should produce equal files.
     content = to_bytes(tensors, {"jaxnets": json.dumps(header)})
@@ -96,26 +106,11 @@ def save(
         file.write(content)
 
 
-class Saved(NamedTuple):
-    """The content of a file that `save` wrote.
-
-    Attributes:
-        params: the parameters.
-        state: the state, `{}` if none was saved.
-        metadata: the metadata, `{}` if none was saved.
-        net: the network, `None` if none was saved.
-    """
-
-    params: Params
-    state: State
-    metadata: dict[str, Any]
-    net: Net | None
-
-
 def load(path: str | Path) -> Saved:
     """Read a file that `save` wrote: `(params, state, metadata, net)`, with the dtypes and values saved.
 
-    A network is built by the library's constructors, looked up in a fixed table: nothing in a file is imported or run.
+    The network and its preprocessing, `load(path).preprocess`, are built by the library's constructors, looked up in
+    fixed tables: nothing in a file is imported or run.
     Arrays of a dtype that JAX can't hold (such as `int64` and `float64`, unless `jax_enable_x64` is set) are NumPy
     arrays.
 
@@ -150,9 +145,12 @@ def load(path: str | Path) -> Saved:
         if header.pop("sha256") != digest(header, tensors):
             raise NetError("finds a damaged file: its content has another SHA-256 than was saved; download it again")
         trees: dict[str, Any] = {"params": {}, "state": {}}
-        for name, array in tensors.items():
+        arrays = {name: _restored(name, array, header) for name, array in tensors.items()}
+        preprocess = steps.read(header["preprocess"], arrays) if "preprocess" in header else None
+        for name, array in arrays.items():
             *inner, leaf = name.split("/")
-            _place(trees, inner, name)[leaf] = _restored(name, array, header)
+            if preprocess is None or inner[0] != "preprocess":
+                _place(trees, inner, name)[leaf] = array
         for name in header.get("empty", []):
             _place(trees, name.split("/"), name)
         net = nets.read(header["net"]) if "net" in header else None
@@ -161,7 +159,9 @@ def load(path: str | Path) -> Saved:
     except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise NetError(f"expects a header that save wrote, got another: {error!r}", label=label) from error
     warn_of_nonfinite(paths(trees).items(), label, stacklevel=3)
-    return Saved(trees["params"], trees["state"], metadata, net)
+    saved = Saved(trees["params"], trees["state"], metadata, net)
+    saved.preprocess = preprocess
+    return saved
 
 
 def _flatten(path: str, tree: Any, into: Tensors, header: dict[str, Any]) -> None:

@@ -88,7 +88,7 @@ class ImageFolder:
         picture = self.pictures[number]
         picture = picture["image"] if isinstance(picture, dict) else picture
         try:
-            return _decode(picture, size=self.size, resize=self.resize, grayscale=self.grayscale)
+            return decode(picture, size=self.size, resize=self.resize, grayscale=self.grayscale)
         # Pillow raises many kinds of errors for files that are damaged, or larger than its limit.
         except Exception as error:
             what = picture if isinstance(picture, str | Path) else f"picture {number}"
@@ -151,7 +151,7 @@ def image_folder(
     if not root.is_dir():
         raise FileNotFoundError(f"{root} is not a folder; image_folder expects one with a subfolder for each class")
     with labeled_as("image_folder"):
-        resize = _check_sizes(size, resize)
+        resize = check_sizes(size, resize)
         names = _classes(root, classes, others)
         files, labels, owners = [], [], {}
         for label, name in enumerate(names):
@@ -206,7 +206,7 @@ def imagenet(
     if root is None:
         if folder is None and (found := local.load(repository, download=download)) is not None:
             with labeled_as("imagenet"):
-                chosen = _check_sizes(size, resize)
+                chosen = check_sizes(size, resize)
             return _cached(found["train"], size, chosen), _cached(found["validation"], size, chosen)
         raise local.absent("imagenet", ["train/n01440764/, …", "val/n01440764/, …"], folders, repository)
     train, validation = (image_folder(root / part, size=size, resize=resize) for part in ("train", "val"))
@@ -220,7 +220,7 @@ def imagenet(
     return train, validation
 
 
-def _decode(picture: Any, *, size: int, resize: int, grayscale: bool) -> np.ndarray:
+def decode(picture: Any, *, size: int, resize: int, grayscale: bool) -> np.ndarray:
     """Decode, scale and crop a file or a Pillow image, as described in `image_folder` and `ImageFolder`.
 
     Raises:
@@ -328,7 +328,8 @@ def _fail(error: OSError) -> None:
     raise error
 
 
-def _check_sizes(size: int, resize: int | None) -> int:
+def check_sizes(size: int, resize: int | None) -> int:
+    """Return the length to which the shorter side is scaled, checked."""
     check_count("size", size)
     resize = round(size * 8 / 7) if resize is None else resize
     if resize < size:
