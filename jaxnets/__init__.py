@@ -16,6 +16,7 @@ from jaxnets.layers import *  # noqa: F403  # so is its
 
 if TYPE_CHECKING:
     from jaxnets import data, decoding, inspect, interop, models, plot, sweeps, train
+    from jaxnets import sklearn as sklearn  # not in __all__, as it needs an extra
     from jaxnets.inspect.summary import summary
     from jaxnets.interop import load, save
     from jaxnets.train import evaluate, fit, objective, predict
@@ -24,7 +25,7 @@ __version__ = "0.1.0"
 
 # Modules that many programs never use are imported at their first use: they would triple the import time.
 _LATER = {
-    **dict.fromkeys(("data", "decoding", "inspect", "interop", "models", "plot", "sweeps", "train"), ""),
+    **dict.fromkeys(("data", "decoding", "inspect", "interop", "models", "plot", "sklearn", "sweeps", "train"), ""),
     **dict.fromkeys(("evaluate", "fit", "objective", "predict"), "train"),
     **{"load": "interop", "save": "interop", "summary": "inspect"},
 }
