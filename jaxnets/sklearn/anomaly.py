@@ -95,11 +95,14 @@ class AnomalyDetector(OutlierMixin, Estimator):
         self._fit(X, None, sample_weight)
         scores = self.score_samples(X)
         weights = np.ones(len(scores)) if sample_weight is None else np.asarray(sample_weight, np.float64)
-        # The least score that a fraction of more than `contamination` of the weights does not exceed.
         order = np.argsort(scores)
+        order = order[weights[order] > 0]
         reached = np.cumsum(weights[order])
-        first = np.searchsorted(reached, self.contamination * reached[-1] * (1 + 1e-9), side="right")
-        self.offset_ = float(scores[order[first]])
+        # The first example that is none; the threshold is halfway to the scores below its own, apart from rounding.
+        normal = scores[order[np.searchsorted(reached, self.contamination * reached[-1] * (1 + 1e-9), side="right")]]
+        barely = normal - 1e-6 * abs(normal)
+        below = scores[order][scores[order] < barely]
+        self.offset_ = float((normal + below.max()) / 2 if len(below) else barely)
         return self
 
     def _prepare(

@@ -147,7 +147,7 @@ class Estimator(BaseEstimator):
     def _inputs(self, X: Any, y: Any = WITHOUT, *, anew: bool = False) -> Any:
         """Return inputs, or inputs and targets, as arrays; set or check the number, names and shape of the features."""
         self._check_columns(X)
-        checks: dict[str, Any] = {"accept_sparse": True, "allow_nd": True, "dtype": np.dtype(self.dtype)}
+        checks: dict[str, Any] = {"accept_sparse": "csr", "allow_nd": True, "dtype": np.dtype(self.dtype)}
         if y is not WITHOUT:
             checks["multi_output"] = True
         found = validate_data(self, X, y, reset=anew, **checks)
