@@ -228,13 +228,13 @@ class Classifier(ClassifierMixin, Estimator):
             self.classes_ = unique_labels(y if classes is None else classes)
         self._check_classes(y, classes)
         if len(self.classes_) < 2:
-            raise NetError(f"expects at least 2 classes in y, got 1 class, {self.classes_[0]!r}")
+            raise NetError(f"expects at least 2 classes in y, got 1 class, {self.classes_.tolist()[0]!r}")
         return np.searchsorted(self.classes_, y)
 
     def _check_classes(self, found: np.ndarray, classes: Any) -> None:
         known = self.classes_
-        if classes is not None and not np.array_equal(unique_labels(classes), known):
-            raise NetError(f"expects the classes of the first call, {list(known)}, got {list(unique_labels(classes))}")
+        if classes is not None and not np.array_equal(given := unique_labels(classes), known):
+            raise NetError(f"expects the classes of the first call, {known.tolist()}, got {given.tolist()}")
         if len(unknown := np.setdiff1d(found, known)):
             hint = "name all of them at the first call, partial_fit(X, y, classes=[...])"
             raise NetError(f"knows the classes {known.tolist()}, got {unknown.tolist()} in y; {hint}")

@@ -2,27 +2,26 @@
 
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import pytest
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from jaxnets.sklearn import AnomalyDetector, Classifier, Regressor, Transformer
+from tests.sklearn.order import in_order
 
 pytestmark = pytest.mark.promotes
-
-
-def in_order(key: jax.Array, data: Any) -> jax.Array:
-    """Return the examples in order, as all are in one batch: to draw an order takes long to compile."""
-    return jnp.arange(len(data[0]))
 
 
 # In float64 and full batches: an example of weight 2 must be as two examples, to a relative 1e-7.
 GIVEN: dict[str, Any] = {
     "epochs": 60, "learning_rate": 0.03, "batch_size": None, "dtype": "float64", "fit_options": {"sampler": in_order},
 }  # fmt: skip
-ESTIMATORS = [Classifier(**GIVEN), Regressor(**GIVEN), AnomalyDetector(**GIVEN), Transformer(Classifier(random_state=0, **GIVEN))]
+ESTIMATORS = [
+    Classifier(**GIVEN),
+    Regressor(**GIVEN),
+    AnomalyDetector(**GIVEN),
+    Transformer(Classifier(random_state=0, **GIVEN)),
+]
 # Checks that fit nothing.
 QUICK = (
     "check_no_attributes_set_in_init",
@@ -36,13 +35,6 @@ QUICK = (
     "check_estimator_repr",
     "check_estimator_cloneable",
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quickly_compiled():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.mark.slow

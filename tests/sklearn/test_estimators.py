@@ -19,17 +19,19 @@ from sklearn.frozen import FrozenEstimator
 import jaxnets as jn
 from jaxnets.sklearn import AnomalyDetector, Classifier, Regressor, Transformer
 from jaxnets.sklearn.training import program_of
+from tests.sklearn.order import in_order
 
 pytestmark = pytest.mark.promotes
 X, Y = load_iris(return_X_y=True)
 X = ((X - X.mean(0)) / X.std(0)).astype(np.float32)
 NET = jn.serial(jn.dense(8), jax.nn.relu, jn.dense(3))
-GIVEN: dict[str, Any] = {"learning_rate": 0.05, "epochs": 6, "random_state": 3}
+DRAWN: dict[str, Any] = {"learning_rate": 0.05, "epochs": 6, "random_state": 3}
+GIVEN: dict[str, Any] = {**DRAWN, "fit_options": {"sampler": in_order}}
 FULL: dict[str, Any] = {**GIVEN, "batch_size": None, "epochs": 20}
 
 
 def by_hand(net: Any, loss: Any, optimizer: Any, *data: np.ndarray, **options: Any) -> tuple[jn.train.TrainState, Any]:
-    return jn.fit(net, loss, optimizer, data, key=jax.random.key(3), **{"epochs": 6, **options})
+    return jn.fit(net, loss, optimizer, data, key=jax.random.key(3), **{"epochs": 6, "sampler": in_order, **options})
 
 
 def same(found: Any, wanted: Any) -> None:
@@ -38,8 +40,8 @@ def same(found: Any, wanted: Any) -> None:
 
 
 def test_a_classifier_has_the_parameters_of_fit():
-    state, history = by_hand(NET, jn.losses.cross_entropy, optax.adam(0.05), X, Y.astype(np.int32))
-    fitted = Classifier(NET, **GIVEN).fit(X.astype(float), Y)
+    state, history = by_hand(NET, jn.losses.cross_entropy, optax.adam(0.05), X, Y.astype(np.int32), sampler=None)
+    fitted = Classifier(NET, **DRAWN).fit(X.astype(float), Y)
     same(fitted.params_, state.params)
     same(fitted.history_, history)
     assert (fitted.n_iter_, fitted.n_features_in_, fitted.input_shape_) == (6, 4, (4,))
@@ -51,6 +53,7 @@ def test_a_classifier_has_the_parameters_of_fit():
     assert fitted.score(X, Y) > 0.9
 
 
+@pytest.mark.slow
 def test_a_regressor_has_the_parameters_of_fit():
     l1 = jn.regularizers.l1(0.01)
     objective = jn.objective(jn.losses.huber, jn.regularizers.l2(0.1), l1)
@@ -79,6 +82,7 @@ def test_an_anomaly_detector_has_the_parameters_of_fit():
     assert_array_equal(fitted.predict(X) == -1, np.argsort(np.argsort(-errors)) < 15)
 
 
+@pytest.mark.slow
 def test_numbers_of_a_program_may_be_traced():
     """As a sweep over estimators needs: `vmap` over rates and strengths gives what each fit gives."""
     net, loss, data = (estimator := Classifier(NET, **FULL))._prepare(X, Y)
@@ -92,7 +96,8 @@ def test_numbers_of_a_program_may_be_traced():
     found = jax.jit(jax.vmap(train))(*grid)
     for place, (rate, strength) in enumerate(grid.T):
         one = clone(estimator).set_params(learning_rate=float(rate), l2=float(strength)).fit(X, Y)
-        jax.tree.map(lambda a, b: assert_allclose(a[place], b, rtol=1e-3, atol=1e-5), found, one.params_)
+        mine = jax.tree.map(lambda leaf, place=place: leaf[place], found)
+        jax.tree.map(partial(assert_allclose, rtol=1e-3, atol=1e-5), mine, one.params_)
 
 
 def test_the_second_fit_compiles_nothing():
@@ -109,6 +114,7 @@ def test_the_second_fit_compiles_nothing():
     assert set(expected) == set(first.classes_)
 
 
+@pytest.mark.slow
 def test_weights_of_classes_are_weights_of_examples():
     by_class = {0: 3.0, 2: 0.5}
     weights = np.array([by_class.get(each, 1.0) for each in Y])
@@ -123,6 +129,7 @@ def test_weights_of_classes_are_weights_of_examples():
     assert_allclose(balanced.predict_proba(X), by_hand.predict_proba(X), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Classifier, Regressor])
 def test_weight_two_is_two_examples_and_weight_zero_none(kind: Any):
     weights = np.arange(150) % 3
@@ -134,6 +141,7 @@ def test_weight_two_is_two_examples_and_weight_zero_none(kind: Any):
     assert abs(weighted.params_["kernel"] - alike.params_["kernel"]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_several_labels():
     x, y = make_multilabel_classification(80, 6, n_classes=4, random_state=0)
     fitted = Classifier(jn.dense, **{**FULL, "epochs": 100}).fit(x, y)
@@ -148,6 +156,7 @@ def test_several_labels():
     assert_array_equal(clone(fitted).fit(x, sparse.csr_matrix(y)).predict(x), fitted.predict(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("loss", "like"),
     [
@@ -173,14 +182,14 @@ def test_losses_of_a_single_output(loss: Any, like: Any):
 
 
 def test_a_continued_fit_is_the_whole_fit():
-    whole = Classifier(NET, **GIVEN, batch_size=30).fit(X, Y)
-    warm = Classifier(NET, **{**GIVEN, "epochs": 3}, batch_size=30, warm_start=True).fit(X, Y)
+    whole = Classifier(NET, **DRAWN, batch_size=30).fit(X, Y)
+    warm = Classifier(NET, **{**DRAWN, "epochs": 3}, batch_size=30, warm_start=True).fit(X, Y)
     half = warm.params_
     warm.fit(X, Y)
     same(warm.params_, whole.params_)
     same(warm.history_, whole.history_)
     assert warm.n_iter_ == 6
-    parts = Classifier(NET, **GIVEN, batch_size=30)
+    parts = Classifier(NET, **DRAWN, batch_size=30)
     for epoch in range(6):
         parts = pickle.loads(pickle.dumps(parts.partial_fit(X, Y, classes=[0, 1, 2])))
         if epoch == 2:
@@ -195,9 +204,10 @@ def test_partial_fit_knows_classes_that_come_later():
     assert fitted.predict_proba(X).shape == (150, 3)
     for _ in range(10):
         fitted.partial_fit(X[50:], Y[50:])
-    assert (fitted.predict(X[100:]) == 2).mean() > 0.8
+    assert (fitted.predict(X[100:]) == 2).mean() > 0.6
 
 
+@pytest.mark.slow
 def test_early_stopping_on_a_part_with_all_classes():
     given = {**GIVEN, "epochs": 200, "learning_rate": 0.1}
     fitted = Classifier(NET, validation_fraction=0.2, patience=3, metrics=[jn.metrics.accuracy], **given).fit(X, Y)
@@ -220,7 +230,7 @@ def test_early_stopping_on_a_part_with_all_classes():
 
 def test_random_state():
     def kernel(random_state: Any) -> np.ndarray:
-        return Classifier(jn.dense, epochs=1, random_state=random_state).fit(X, Y).params_["kernel"]
+        return Classifier(jn.dense, **{**GIVEN, "epochs": 1, "random_state": random_state}).fit(X, Y).params_["kernel"]
 
     assert_array_equal(kernel(np.random.RandomState(0)), kernel(np.random.RandomState(0)))
     assert_array_equal(kernel(np.int64(5)), kernel(5))
@@ -230,15 +240,17 @@ def test_random_state():
 
 @pytest.mark.parametrize("table", [pandas.DataFrame, partial(polars.DataFrame, orient="row")], ids=["pandas", "polars"])
 def test_tables(table: Any):
-    names = ["a", "b", "c", "d"]
+    names, words = ["a", "b", "c", "d"], np.array(["x", "y", "z"])
     frame = table(X, **({"columns": names} if table is pandas.DataFrame else {"schema": names}))
-    series = (pandas.Series if table is pandas.DataFrame else polars.Series)(np.array(["x", "y", "z"])[Y])
+    series = (pandas.Series if table is pandas.DataFrame else polars.Series)(words[Y])
     fitted = Classifier(NET, **GIVEN).fit(frame, series)
     assert fitted.feature_names_in_.tolist() == names
-    same(fitted.params_, Classifier(NET, **GIVEN).fit(X, Y).params_)
-    assert set(fitted.predict(frame)) == {"x", "y", "z"}
+    numbered = Classifier(NET, **GIVEN).fit(X, Y)
+    same(fitted.params_, numbered.params_)
+    assert_array_equal(fitted.predict(frame), words[numbered.predict(X)])
 
 
+@pytest.mark.slow
 def test_sparse_inputs_and_images():
     images, y = load_digits(return_X_y=True)
     images, y = images[:200] / 16, y[:200]
@@ -251,6 +263,7 @@ def test_sparse_inputs_and_images():
     assert drawn.score(images.reshape(-1, 8, 8, 1), y) > 0.95
 
 
+@pytest.mark.slow
 def test_indices_stay_integers():
     tokens = np.array([[0, 1], [1, 0], [2, 2], [0, 2]] * 10)
     net = jn.serial(jn.embed(3, 4), jn.flatten, jn.dense(2))
@@ -258,6 +271,7 @@ def test_indices_stay_integers():
     assert fitted.score(tokens, [0, 1, 1, 0] * 10) == 1
 
 
+@pytest.mark.slow
 def test_double_precision():
     fitted = Classifier(NET, dtype="float64", **FULL).fit(X, Y)
     assert fitted.params_["0"]["kernel"].dtype == np.float64
@@ -267,6 +281,7 @@ def test_double_precision():
     assert abs(fitted.predict_proba(x + 1e-9) - fitted.predict_proba(x)).max() > 0  # lost in float32
 
 
+@pytest.mark.slow
 def test_features_of_a_layer():
     net = jn.serial(hidden=jn.dense(8), relu=jax.nn.relu, out=jn.dense(3))
     classifier = Classifier(net, **GIVEN).fit(X, Y)
@@ -282,12 +297,13 @@ def test_features_of_a_layer():
     assert codes.shape == (150, 2)
 
 
+@pytest.mark.slow
 def test_options_reach_the_program():
     seen: list[int] = []
     watch = jn.train.Callback(on_epoch_end=lambda number, state, row: seen.append(number))
     given: dict[str, Any] = {"freeze": "0/**", "ema_decay": 0.9}
-    fitted = Classifier(NET, callbacks=[watch], fit_options=given, **GIVEN).fit(X, Y)
-    state, _ = by_hand(NET, jn.losses.cross_entropy, optax.adam(0.05), X, Y.astype(np.int32), **given)
+    fitted = Classifier(NET, callbacks=[watch], fit_options=given, **DRAWN).fit(X, Y)
+    state, _ = by_hand(NET, jn.losses.cross_entropy, optax.adam(0.05), X, Y.astype(np.int32), sampler=None, **given)
     same(fitted.params_, state.params)
     assert seen == [*range(6)]
 
@@ -295,7 +311,7 @@ def test_options_reach_the_program():
 def test_the_pickle_of_an_estimator_is_its_arrays():
     fitted = Classifier(partial(jn.models.mlp, (8,)), **GIVEN).fit(X, Y)
     data = pickle.dumps(fitted)
-    assert len(data) < 10_000  # three times the parameters: theirs and the optimizer's
+    assert len(data) < 6_000  # three times the parameters: theirs and the optimizer's
     restored = pickle.loads(data)
     assert restored.net_ == fitted.net_
     same(restored.predict_proba(X), fitted.predict_proba(X))
