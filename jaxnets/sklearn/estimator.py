@@ -41,6 +41,8 @@ class Estimator(BaseEstimator):
     net_: Net
     history_: dict[str, np.ndarray]
     n_iter_: int
+    n_features_in_: int
+    feature_names_in_: np.ndarray
     input_shape_: tuple[int, ...]
     _trained: TrainState
 
@@ -106,6 +108,8 @@ class Estimator(BaseEstimator):
     def _fit(self, X: Any, y: Any, sample_weight: Any, *, one_epoch: bool = False, **given: Any) -> Self:
         """Train on data, from the beginning or from where the last fit ended."""
         anew = not (hasattr(self, "params_") and (one_epoch or self.warm_start))
+        if anew:
+            vars(self).pop("params_", None)  # if it fails, no parameters stay beside what is known of other data
         seed = seed_of(self.random_state)
         watchers = self.callbacks if isinstance(self.callbacks, list | tuple) else [self.callbacks]
         callbacks, params, held_out, rule = [*watchers], self.get_params(deep=False), None, None
@@ -202,9 +206,9 @@ class Estimator(BaseEstimator):
         with labeled_as(type(self).__name__, keep=True), precision(self.dtype):
             x = self._inputs(X)
             rows = len(x)
-            # Filled up with zeros: up to a power of two if there are few rows, otherwise to whole blocks.
+            # Filled up by its own rows: to a power of two if there are few rows, otherwise to whole blocks.
             size = min(BLOCK, 1 << (rows - 1).bit_length())
-            filled = np.concatenate([x, np.zeros((-rows % size, *x.shape[1:]), x.dtype)])
+            filled = np.concatenate([x, x[np.arange(-rows % size) % rows]])
             outputs = predict(net or self.net_, (self.params_, self.state_), filled, batch_size=size)
             return np.asarray(outputs)[:rows]
 

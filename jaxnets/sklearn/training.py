@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxnets import regularizers
 from jaxnets.core.compiled import compiled
-from jaxnets.core.errors import NetError, check_positive, concrete
+from jaxnets.core.errors import NetError, check_positive, concrete, is_traced
 from jaxnets.core.net import Key, Net
 from jaxnets.train.callbacks.early_stopping import EarlyStopping
 from jaxnets.train.epoch import Recipe
@@ -52,13 +52,10 @@ def program_of(
     if isinstance(loss, Objective):
         loss, terms = loss.loss, [*loss.regularizers, *terms]
     examples, size = len(data[0]), params["batch_size"]
-    optimizer: Any = params["optimizer"]
-    if callable(optimizer) and not hasattr(optimizer, "init"):
-        optimizer = optimizer(_rate(params["learning_rate"]))
     return program(
         net,
         objective(loss, *terms) if terms else loss,
-        optimizer,
+        _optimizer(params["optimizer"], params["learning_rate"]),
         data,
         epochs=params["epochs"],
         batch_size=min(size, examples) if isinstance(size, int) else size,
@@ -69,13 +66,15 @@ def program_of(
     )
 
 
-def _rate(rate: Any) -> Any:
-    """Return a learning rate as Python's `float`, so that equal ones share what is compiled; a schedule as it is."""
-    if callable(rate):
-        return rate
-    check_positive("learning_rate", rate, zero=True)
-    number = concrete(rate)
-    return rate if number is None else number
+def _optimizer(given: Any, rate: Any) -> Any:
+    """Return the optimizer of a learning rate, unless it is ready."""
+    if not callable(given) or hasattr(given, "init"):
+        return given
+    if not callable(rate):  # a schedule
+        check_positive("learning_rate", rate, zero=True)
+        # Python's `float`, so that equal rates share what is compiled.
+        rate = rate if is_traced(rate) else float(rate)
+    return given(rate)
 
 
 def precision(dtype: Any) -> AbstractContextManager[Any]:

@@ -12,17 +12,18 @@ import polars
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
-from sklearn.base import clone
-from sklearn.datasets import load_digits, load_iris, make_multilabel_classification
+from sklearn import base, datasets
 from sklearn.frozen import FrozenEstimator
 
 import jaxnets as jn
 from jaxnets.sklearn import AnomalyDetector, Classifier, Regressor, Transformer
 from jaxnets.sklearn.training import program_of
 from tests.sklearn.order import in_order
+from tests.test_bad_input import untyped
 
 pytestmark = pytest.mark.promotes
-X, Y = load_iris(return_X_y=True)
+clone: Any = base.clone  # its types are those of all that it may be given
+X, Y = untyped(datasets.load_iris(return_X_y=True))
 X = ((X - X.mean(0)) / X.std(0)).astype(np.float32)
 NET = jn.serial(jn.dense(8), jax.nn.relu, jn.dense(3))
 DRAWN: dict[str, Any] = {"learning_rate": 0.05, "epochs": 6, "random_state": 3}
@@ -143,7 +144,7 @@ def test_weight_two_is_two_examples_and_weight_zero_none(kind: Any):
 
 @pytest.mark.slow
 def test_several_labels():
-    x, y = make_multilabel_classification(80, 6, n_classes=4, random_state=0)
+    x, y = untyped(datasets.make_multilabel_classification(80, 6, n_classes=4, random_state=0))
     fitted = Classifier(jn.dense, **{**FULL, "epochs": 100}).fit(x, y)
     state, _ = by_hand(
         jn.dense(4), jn.losses.binary_cross_entropy, optax.adam(0.05), x.astype(np.float32), y.astype(np.float32),
@@ -252,7 +253,7 @@ def test_tables(table: Any):
 
 @pytest.mark.slow
 def test_sparse_inputs_and_images():
-    images, y = load_digits(return_X_y=True)
+    images, y = untyped(datasets.load_digits(return_X_y=True))
     images, y = images[:200] / 16, y[:200]
     fitted = Classifier(jn.dense, **GIVEN).fit(sparse.csr_array(images), y)
     same(fitted.params_, Classifier(jn.dense, **GIVEN).fit(images, y).params_)

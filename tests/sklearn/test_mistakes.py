@@ -147,6 +147,14 @@ def test_a_failed_continuation_keeps_what_was_fitted():
     assert fitted.predict(X).shape == (12,)
 
 
+def test_a_failed_fit_leaves_no_mixture():
+    fitted = fit()
+    with pytest.raises(jn.NetError):
+        fitted.set_params(net=jn.dense(7)).fit(X, Y + 5)
+    with pytest.raises(NotFittedError):
+        fitted.predict(X)
+
+
 def test_names_of_scikit_learn_lead_here():
     for name in ("Classifier", "MLPClassifier", "MLPRegressor"):
         with pytest.raises(AttributeError, match=f"jn.sklearn.{name.removeprefix('MLP')}"):

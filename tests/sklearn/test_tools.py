@@ -26,9 +26,10 @@ from sklearn.tree import DecisionTreeClassifier
 import jaxnets as jn
 from jaxnets.sklearn import AnomalyDetector, Classifier, Regressor, Transformer
 from tests.sklearn.order import in_order
+from tests.test_bad_input import untyped
 
 pytestmark = [pytest.mark.promotes, pytest.mark.slow]
-IRIS, WINE = load_iris(return_X_y=True), load_wine(return_X_y=True)
+IRIS, WINE = untyped(load_iris(return_X_y=True)), untyped(load_wine(return_X_y=True))
 GIVEN: dict[str, Any] = {
     "learning_rate": 0.05,
     "epochs": 20,
@@ -101,7 +102,7 @@ def test_grid_search(n_jobs: int):
 
 def test_halving_by_epochs():
     x, y = IRIS
-    search = HalvingGridSearchCV(
+    search = untyped(HalvingGridSearchCV)(
         Classifier(jn.dense, **GIVEN), {"learning_rate": [1e-5, 1e-4, 0.05, 0.1]}, resource="epochs", min_resources=5,
         max_resources=20, factor=2, cv=FOLDS, random_state=0,
     ).fit(x, y)  # fmt: skip
@@ -136,14 +137,14 @@ def test_permutation_importance():
     y = (x[:, 2] > np.median(x[:, 2])).astype(int)
     x = StandardScaler().fit_transform(x) * [1, 1, 1, 0]
     fitted = Classifier(jn.dense, **GIVEN).fit(x, y)
-    importance = permutation_importance(fitted, x, y, n_repeats=3, random_state=0).importances_mean
+    importance = untyped(permutation_importance(fitted, x, y, n_repeats=3, random_state=0)).importances_mean
     assert importance[2] > 0.15
     assert abs(importance[1]) < 0.05
     assert importance[3] == 0
 
 
 def test_regression_of_unscaled_targets():
-    x, y = load_diabetes(return_X_y=True)
+    x, y = untyped(load_diabetes(return_X_y=True))
     net = Regressor(partial(jn.models.mlp, (16,)), l2=1e-2, **{**GIVEN, "epochs": 60})
     scaled = TransformedTargetRegressor(piped(net), transformer=StandardScaler())
     assert cross_val_score(scaled, x, y, cv=3).mean() > 0.42
@@ -151,7 +152,7 @@ def test_regression_of_unscaled_targets():
 
 
 def test_features_and_anomalies_of_digits():
-    x, y = load_digits(return_X_y=True)
+    x, y = untyped(load_digits(return_X_y=True))
     x, y = (x[:900] / 16).astype(np.float32), y[:900]
     given = {**GIVEN, "epochs": 60, "learning_rate": 0.005, "batch_size": 100}
     codes = make_pipeline(Transformer(AnomalyDetector(**given)), LogisticRegression(max_iter=1000))
