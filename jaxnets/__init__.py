@@ -16,6 +16,7 @@ from jaxnets.layers import *  # noqa: F403  # so is its
 
 if TYPE_CHECKING:
     from jaxnets import data, decoding, export, inspect, interop, models, plot, sweeps, train
+    from jaxnets import sklearn as sklearn  # not in __all__, as it needs an extra
     from jaxnets.inspect.summary import summary
     from jaxnets.interop import load, save
     from jaxnets.train import evaluate, fit, objective, predict
@@ -24,7 +25,8 @@ __version__ = "0.1.0"
 
 # Modules that many programs never use are imported at their first use: they would triple the import time.
 _LATER = {
-    **dict.fromkeys(("data", "decoding", "export", "inspect", "interop", "models", "plot", "sweeps", "train"), ""),
+    **dict.fromkeys(("data", "decoding", "export", "inspect", "interop", "models", "plot"), ""),
+    **dict.fromkeys(("sklearn", "sweeps", "train"), ""),
     **dict.fromkeys(("evaluate", "fit", "objective", "predict"), "train"),
     **{"load": "interop", "save": "interop", "summary": "inspect"},
 }
@@ -94,6 +96,12 @@ _NAMES = {
     },
     **{"maxpool": "max_pool", "avgpool": "avg_pool", "maxpooling": "max_pool", "averagepooling": "avg_pool"},
 }
+# Those of jn.sklearn, which is not imported to look: it needs an extra.
+_ESTIMATORS = {
+    **dict.fromkeys(("classifier", "mlpclassifier", "neuralnetclassifier"), "Classifier"),
+    **dict.fromkeys(("regressor", "mlpregressor", "neuralnetregressor"), "Regressor"),
+    **{"transformer": "Transformer", "anomalydetector": "AnomalyDetector"},
+}
 _MODULES = (
     *("train", "sweeps", "losses", "metrics", "models", "decoding", "data", "regularizers", "inspect", "plot"),
     *("interop", "export", "activations", "initializers", "paths", "ops"),
@@ -111,6 +119,8 @@ def _hint(name: str) -> str:
     for module in _MODULES:
         if hasattr(globals()[module] if module in globals() else __getattr__(module), name):
             return f"jn.{module}.{name}"
+    if plain in _ESTIMATORS:
+        return f"jn.sklearn.{_ESTIMATORS[plain]}"
     if plain in ("optim", "optimizers", "adam", "sgd"):
         return "optimizers are Optax's, optax.adam(1e-3)"
     return f"jax.nn.{plain}" if hasattr(importlib.import_module("jax.nn"), plain) else ""

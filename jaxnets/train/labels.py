@@ -36,7 +36,7 @@ def label_check(net: Net, objective: Any, metrics: Mapping[str, Metric], x: Any)
     wanted = [labels for taker in _takers(objective, metrics) if (labels := labels_of(taker)) is not None]
     if not wanted:
         return None
-    outputs = _outputs(net, x)
+    outputs = outputs_of(net, x)
     outputs = outputs.values if isinstance(outputs, Padded) else outputs
     if not hasattr(outputs, "shape") or len(outputs.shape) < 2 or outputs.shape[-1] < 2:
         return None  # the loss itself raises the error
@@ -54,7 +54,7 @@ def _takers(objective: Any, metrics: Mapping[str, Metric]) -> list[Any]:
     return [getattr(objective, "loss", objective), *(metric.measure for metric in metrics.values())]
 
 
-def _outputs(net: Net, x: Any) -> Any:
+def outputs_of(net: Net, x: Any) -> Any:
     """Return the shape and dtype of a network's outputs, or its logits, in evaluation for one row of inputs."""
     row = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *jnp.shape(leaf)[1:]), jnp.result_type(leaf)), x)
     # JAX caches the trace, since a large network takes seconds to trace; the function is never compiled.
@@ -76,7 +76,7 @@ def check_labels(net: Net, objective: Any, metrics: Mapping[str, Metric], sets: 
         if (check := targets_check_of(taker)) is not None:
             for name, data in sets.items():
                 label = f"{name_of(taker).strip('_')}, of the targets of {name},"
-                _check_values(label, check, _outputs(net, data[0]), *data[1:])
+                _check_values(label, check, outputs_of(net, data[0]), *data[1:])
     sets = {name: data for name, data in sets.items() if known_labels(data[1]) is not None}
     check = label_check(net, objective, metrics, next(iter(sets.values()))[0]) if sets else None
     if check is not None:
