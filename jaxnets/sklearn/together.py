@@ -93,11 +93,12 @@ class Fold:
     targets: list[list[Any]]
     rule: EarlyStopping | None
 
-    @property
-    def kind(self) -> Any:
-        """What is equal for folds whose trials have equal shapes."""
+    @cached_property
+    def kind(self) -> Ingredients:
+        """What is equal for folds of equal shapes whose trials are compiled as one."""
         shapes = [[None if each is None else (each.shape, each.dtype) for each in part] for part in self.targets]
-        return repr((self.x.shape[1:], self.x.dtype, [len(rows) for rows in self.rows], shapes))
+        shapes = repr((self.x.shape[1:], self.x.dtype, [len(rows) for rows in self.rows], shapes))
+        return Ingredients(self.net, self.loss, self.rule, values=shapes)
 
 
 def key_of(estimator: Estimator) -> Ingredients:
@@ -243,6 +244,7 @@ class Group:
         self.net: Net = self.folds[0].net
         self.seconds = 0.0
         self.runs: Any = None
+        self.peers = {id(fold): [trial for trial in trials if trial.fold is fold] for fold in self.folds}
         # By fold: inputs, and the outputs of its trials
         self.known: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
 
@@ -300,21 +302,18 @@ class Group:
 
     def outputs(self, trial: Trial, x: np.ndarray) -> np.ndarray | None:
         """Return the outputs of a trial's network; those of all trials of its fold are computed at once."""
-        fold = id(trial.fold)
-        peers = [each for each in self.trials if each.fold is trial.fold]
-        size = len(x) * len(peers) * _size_of_outputs(self.net, self.runs, x)
-        if len(peers) == 1 or size > MOST_OUTPUTS:
-            return None
-        known = self.known.setdefault(fold, [])
+        peers, known = self.peers[id(trial.fold)], self.known.setdefault(id(trial.fold), [])
         found = next((outputs for each, outputs in known if equal(each, x)), None)
         if found is None:
+            if len(peers) == 1 or len(x) * len(peers) * _size_of_outputs(self.net, self.runs, x) > MOST_OUTPUTS:
+                return None
             places = [each.place for each in peers]
             states = jax.tree.map(lambda leaf: leaf[places], (self.runs.params, self.runs.state))
             blocks = np.concatenate([x, np.zeros((-len(x) % BLOCK, *x.shape[1:]), x.dtype)])
             found = np.asarray(compiled(all_outputs, [self.net], (states, blocks))(states, blocks))[:, : len(x)]
             # Those of the last two sets of inputs are kept, such as the test set and the training set.
-            self.known[fold] = [*known[-1:], (x, found)]
-        return found[next(number for number, each in enumerate(peers) if each is trial)]
+            self.known[id(trial.fold)] = [*known[-1:], (x, found)]
+        return found[peers.index(trial)]
 
 
 def all_outputs(net: Net, states: Any, x: Any) -> Any:
@@ -345,7 +344,7 @@ def groups_of(trials: Sequence[Trial], preparation: Preparation) -> list[Group]:
             trial.fold = fold = preparation.fold(trial, static)
         except Exception:  # it raises the same when it trains itself
             continue
-        key = type(trial.estimator), tuple(hp), static, Ingredients(fold.net, fold.loss, fold.rule), fold.kind
+        key = type(trial.estimator), tuple(hp), static, fold.kind
         groups.setdefault(key, []).append((trial, hp))
     return [Group(*map(list, zip(*group))) for group in groups.values()]
 
