@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parent / "reference"
 CONCEPTS = Path(__file__).parent / "concepts.md"
 PACKAGES = (
     *("activations", "data", "decoding", "initializers", "inspect", "interop", "losses", "metrics", "models"),
-    *("ops", "paths", "plot", "regularizers", "sweeps", "train"),
+    *("ops", "paths", "plot", "regularizers", "sklearn", "sweeps", "train"),
 )
 
 # page: (title, what it is about, {group: names in jaxnets})
@@ -120,6 +120,11 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "Hyperparameters": "sweeps.uniform sweeps.log_uniform sweeps.integers sweeps.choice sweeps.Space",
             "Results": "sweeps.SweepResult sweeps.Best",
         },
+    ),
+    "sklearn": (
+        "scikit-learn estimators",
+        "Networks as estimators, in `jaxnets.sklearn`: `pip install 'jaxnets[sklearn]'`.",
+        {"Estimators": "sklearn.Classifier sklearn.Regressor sklearn.AnomalyDetector sklearn.Transformer"},
     ),
     "data": (
         "Data",

@@ -94,6 +94,12 @@ _NAMES = {
     },
     **{"maxpool": "max_pool", "avgpool": "avg_pool", "maxpooling": "max_pool", "averagepooling": "avg_pool"},
 }
+# Those of jn.sklearn, which is not imported to look: it needs an extra.
+_ESTIMATORS = {
+    **dict.fromkeys(("classifier", "mlpclassifier", "neuralnetclassifier"), "Classifier"),
+    **dict.fromkeys(("regressor", "mlpregressor", "neuralnetregressor"), "Regressor"),
+    **{"transformer": "Transformer", "anomalydetector": "AnomalyDetector"},
+}
 _MODULES = (
     *("train", "sweeps", "losses", "metrics", "models", "decoding", "data", "regularizers", "inspect", "plot"),
     *("interop", "activations", "initializers", "paths", "ops"),
@@ -111,6 +117,8 @@ def _hint(name: str) -> str:
     for module in _MODULES:
         if hasattr(globals()[module] if module in globals() else __getattr__(module), name):
             return f"jn.{module}.{name}"
+    if plain in _ESTIMATORS:
+        return f"jn.sklearn.{_ESTIMATORS[plain]}"
     if plain in ("optim", "optimizers", "adam", "sgd"):
         return "optimizers are Optax's, optax.adam(1e-3)"
     return f"jax.nn.{plain}" if hasattr(importlib.import_module("jax.nn"), plain) else ""

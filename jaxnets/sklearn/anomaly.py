@@ -17,7 +17,30 @@ from jaxnets.sklearn.training import precision
 
 
 class AnomalyDetector(OutlierMixin, Estimator):
-    """Anomalies."""
+    """An autoencoder whose loss tells which inputs are unlike those that it was trained on.
+
+    Its parameters are those of `Classifier`, except for `class_weight`. A network made by a function gets the shape of
+    one example, such as `jn.models.autoencoder` does; by default it has 64 hidden units and a code of up to 8. The
+    default loss is `jn.losses.squared_error` of outputs and inputs.
+
+    Args:
+        contamination: the fraction in (0, 0.5] of the training examples, by weight, that are anomalies.
+
+    Attributes:
+        offset_: the score below which an input is an anomaly.
+
+    Raises:
+        NetError: from `fit`, for a network whose outputs have another shape than its inputs, and what `jn.fit` raises.
+
+    Sakurada and Yairi, "Anomaly Detection Using Autoencoders with Nonlinear Dimensionality Reduction" (2014).
+
+    >>> import numpy as np
+    >>> from jaxnets.sklearn import AnomalyDetector
+    >>> x = np.random.default_rng(0).normal(size=(200, 1)) * np.ones(6)
+    >>> detector = AnomalyDetector(epochs=30, learning_rate=0.01, random_state=0).fit(x)
+    >>> int((detector.predict(x) == -1).sum()), detector.predict([[1, 1, 1, 1, 1, 1], [3, -3, 3, -3, 3, -3]]).tolist()
+    (20, [1, -1])
+    """
 
     offset_: float
 
@@ -72,11 +95,14 @@ class AnomalyDetector(OutlierMixin, Estimator):
         self._fit(X, None, sample_weight)
         scores = self.score_samples(X)
         weights = np.ones(len(scores)) if sample_weight is None else np.asarray(sample_weight, np.float64)
-        # The least score that a fraction of more than `contamination` of the weights does not exceed.
         order = np.argsort(scores)
+        order = order[weights[order] > 0]
         reached = np.cumsum(weights[order])
-        first = np.searchsorted(reached, self.contamination * reached[-1] * (1 + 1e-9), side="right")
-        self.offset_ = float(scores[order[first]])
+        # The first example that is none; the threshold is halfway to the scores below its own, apart from rounding.
+        normal = scores[order[np.searchsorted(reached, self.contamination * reached[-1] * (1 + 1e-9), side="right")]]
+        barely = normal - 1e-6 * abs(normal)
+        below = scores[order][scores[order] < barely]
+        self.offset_ = float((normal + below.max()) / 2 if len(below) else barely)
         return self
 
     def _prepare(

@@ -34,6 +34,65 @@ def _has_probabilities(estimator: "Classifier") -> bool:
 
 
 class Classifier(ClassifierMixin, Estimator):
+    """A classifier that trains a network: one class for each example, or several labels as zeros and ones.
+
+    With equal seeds it has the parameters of `jn.fit(net, loss, optimizer(learning_rate), (x, y), epochs=epochs,
+    key=jax.random.key(random_state))` for `x` in float32 and `y` as numbers of the classes, bit for bit. What has been
+    compiled for one fit serves all others with equal parameters and shapes. Inputs are tables, arrays, sparse matrices
+    (made dense), or arrays of more axes such as images. Standardize them in a pipeline.
+
+    Args:
+        net: the network, or a function of the number of outputs that makes it, such as `jn.dense` or
+            `lambda outputs: jn.models.mlp((64,), outputs)`; by default a multilayer perceptron with 100 hidden units.
+            A ready network has one output for each class or label; one output can decide between two classes.
+        loss: by default `jn.losses.cross_entropy`, or `jn.losses.binary_cross_entropy` for several labels or a single
+            output. Losses of signs, such as `jn.losses.hinge`, take two classes or several labels. Or
+            `jn.objective(loss, ...)`.
+        optimizer: a function of the learning rate, such as `optax.adam`, or an Optax optimizer that is ready. Only the
+            former can be pickled; `functools.partial(optax.adam, b1=0.8)` can, too.
+        learning_rate: the argument of `optimizer`: ≥ 0, or an Optax schedule; not read if the optimizer is ready.
+        l2: λ ≥ 0 of `jn.regularizers.l2`, which is λ Σ w² over all kernels.
+        regularizer: another regularizer, or a list of them.
+        epochs: how many times every example is seen, at most.
+        batch_size: examples per step; all of them if there are fewer, or for `None`.
+        metrics: `jn.metrics` to report in `history_`.
+        callbacks: `jn.train` callbacks.
+        class_weight: weights of examples by class, `{class: weight}`, 1 for classes that are absent; or "balanced",
+            which gives all classes the same total weight.
+        validation_fraction: the fraction of the examples in [0, 1) that `fit` holds out, with the classes in
+            proportion; `history_` has their values as `validation/…`.
+        patience: stop after so many epochs without a smaller `validation/loss`, or `loss` if nothing is held out, and
+            restore the best epoch.
+        warm_start: whether another `fit` goes on where the last one ended, with the optimizer's state.
+        random_state: an integer is the seed of the random key; `None` or a `RandomState` draws one.
+        dtype: what inputs are converted to. "float64" computes in double precision, "int32" keeps the indices that
+            `jn.embed` takes.
+        fit_options: further arguments of `jn.train.program`, such as `{"augment": jn.data.shift(1)}`.
+        verbose: whether to show `jn.train.progress()`.
+
+    Attributes:
+        classes_: the classes, sorted; for several labels their numbers.
+        net_: the network.
+        params_: its parameters, nested dicts of NumPy arrays.
+        state_: its state.
+        history_: an array `(epochs,)` for each reported name, as `jn.fit` returns it.
+        n_iter_: the number of epochs, those of all calls of `partial_fit` or warm starts together.
+        n_features_in_: the number of features.
+        feature_names_in_: their names, if X was a table.
+        input_shape_: the shape of one input.
+
+    Raises:
+        NetError: from `fit`, for a network with another number of outputs, a loss that does not fit, an unknown class,
+            a single class, columns that hold no numbers, and what `jn.fit` raises.
+
+    >>> from jaxnets.sklearn import Classifier
+    >>> from sklearn.datasets import load_iris
+    >>> x, y = load_iris(return_X_y=True)
+    >>> classifier = Classifier(epochs=40, learning_rate=0.01, random_state=0).fit(x, y)
+    >>> bool(classifier.score(x, y) > 0.95), classifier.predict_proba(x[:5]).shape
+    (True, (5, 3))
+    """
+
     classification = True
     classes_: np.ndarray
 
@@ -86,12 +145,25 @@ class Classifier(ClassifierMixin, Estimator):
         return tags
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Train the network on inputs and classes."""
+        """Train the network, with early stopping if it is asked for.
+
+        Args:
+            X: `(examples, features)`, or with more axes.
+            y: classes `(examples,)` of any type, or zeros and ones `(examples, labels)`.
+            sample_weight: `(examples,)`, ≥ 0; the loss of a batch is the weighted mean.
+        """
         return self._fit(X, y, sample_weight)
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
-        """Train the network for one epoch on some examples."""
-        return self._fit(X, y, sample_weight, one_epoch=True, classes=classes)
+        """Train the network for one epoch on some examples, from where it is.
+
+        Args:
+            X: as in `fit`.
+            y: as in `fit`.
+            classes: all classes, needed in the first call.
+            sample_weight: as in `fit`.
+        """
+        return self._fit(X, y, sample_weight, one_epoch=True, classes=classes, partial_fit=True)
 
     def _prepare(
         self, X: Any, y: Any, sample_weight: Any = None, *, anew: bool = True, **given: Any
@@ -132,7 +204,7 @@ class Classifier(ClassifierMixin, Estimator):
                 hint = "cross_entropy or multiclass_hinge takes more"
                 raise NetError(f"gets {len(self.classes_)} classes, but {name_of(loss)} takes two; {hint}")
 
-    def _labels(self, y: Any, anew: bool, classes: Any = None) -> np.ndarray:
+    def _labels(self, y: Any, anew: bool, classes: Any = None, partial_fit: bool = False) -> np.ndarray:
         """Return the number of the class of each example, or zeros and ones `(examples, labels)`; set `classes_`.
 
         Raises:
@@ -150,17 +222,19 @@ class Classifier(ClassifierMixin, Estimator):
             hint = "sklearn.multioutput.MultiOutputClassifier(Classifier()) fits one network for each"
             raise NetError(f"expects one class for each example, or zeros and ones, got y of shape {y.shape}; {hint}")
         y = column_or_1d(y, warn=True)
+        if anew and partial_fit and classes is None:
+            raise NetError("expects classes at the first call of partial_fit, all that will come: classes=np.unique(y)")
         if anew:
             self.classes_ = unique_labels(y if classes is None else classes)
         self._check_classes(y, classes)
         if len(self.classes_) < 2:
-            raise NetError(f"expects at least 2 classes in y, got 1 class, {self.classes_[0]!r}")
+            raise NetError(f"expects at least 2 classes in y, got 1 class, {self.classes_.tolist()[0]!r}")
         return np.searchsorted(self.classes_, y)
 
     def _check_classes(self, found: np.ndarray, classes: Any) -> None:
         known = self.classes_
-        if classes is not None and not np.array_equal(unique_labels(classes), known):
-            raise NetError(f"expects the classes of the first call, {list(known)}, got {list(unique_labels(classes))}")
+        if classes is not None and not np.array_equal(given := unique_labels(classes), known):
+            raise NetError(f"expects the classes of the first call, {known.tolist()}, got {given.tolist()}")
         if len(unknown := np.setdiff1d(found, known)):
             hint = "name all of them at the first call, partial_fit(X, y, classes=[...])"
             raise NetError(f"knows the classes {known.tolist()}, got {unknown.tolist()} in y; {hint}")

@@ -1,7 +1,6 @@
 """What the estimators share: validated data, the network, training, and the network's outputs."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, Self
 
 import jax
@@ -27,6 +26,8 @@ from jaxnets.train.state import TrainState
 
 # Rows are predicted in blocks of this size, so that few numbers of rows are compiled for.
 BLOCK = 256
+# What scikit-learn's functions take in place of targets where there are none.
+WITHOUT: Any = "no_validation"
 
 
 class Estimator(BaseEstimator):
@@ -41,6 +42,7 @@ class Estimator(BaseEstimator):
     net_: Net
     history_: dict[str, np.ndarray]
     n_iter_: int
+    input_shape_: tuple[int, ...]
     _trained: TrainState
 
     def __init__(
@@ -154,19 +156,19 @@ class Estimator(BaseEstimator):
         train, held_out = (tuple(each[rows] for each in data) for rows in split_indices(labels, shares, seed=seed))
         return train, held_out
 
-    def _inputs(self, X: Any, y: Any = "no_validation", *, anew: bool = False) -> Any:
+    def _inputs(self, X: Any, y: Any = WITHOUT, *, anew: bool = False) -> Any:
         """Return inputs, or inputs and targets, as arrays; set or check the number, names and shape of the features."""
         self._check_columns(X)
-        checks = {"accept_sparse": True, "allow_nd": True, "dtype": np.dtype(self.dtype)}
-        if y is not None and not isinstance(y, str):
+        checks: dict[str, Any] = {"accept_sparse": "csr", "allow_nd": True, "dtype": np.dtype(self.dtype)}
+        if y is not WITHOUT:
             checks["multi_output"] = True
         found = validate_data(self, X, y, reset=anew, **checks)
         x, *targets = found if isinstance(found, tuple) else (found,)
         x: Any = x.toarray() if sparse.issparse(x) else x
         if anew:
-            self._shape = x.shape[1:]
-        elif x.shape[1:] != self._shape:
-            raise NetError(f"expects X as {('n', *self._shape)}, as in fit, got {x.shape}".replace("'n'", "n"))
+            self.input_shape_ = x.shape[1:]
+        elif x.shape[1:] != self.input_shape_:
+            raise NetError(f"expects X as {('n', *self.input_shape_)}, as in fit, got {x.shape}".replace("'n'", "n"))
         return (x, *targets) if targets else x
 
     def _check_columns(self, X: Any) -> None:

@@ -13,7 +13,22 @@ from jaxnets.sklearn.estimator import Estimator
 
 
 class Regressor(RegressorMixin, Estimator):
-    """Regression."""
+    """A regressor that trains a network, for one target or several.
+
+    Its parameters are those of `Classifier`, except for `class_weight`. A network made by a function gets the number
+    of targets; the default loss is `jn.losses.squared_error`. Networks learn best from targets of variance 1:
+    `sklearn.compose.TransformedTargetRegressor(Regressor(), transformer=StandardScaler())`.
+
+    Raises:
+        NetError: from `fit`, for a network with another number of outputs, and what `jn.fit` raises.
+
+    >>> from jaxnets.sklearn import Regressor
+    >>> from sklearn.datasets import make_regression
+    >>> x, y = make_regression(100, 4, random_state=0)
+    >>> regressor = Regressor(epochs=100, learning_rate=0.01, random_state=0).fit(x, y / y.std())
+    >>> bool(regressor.score(x, y / y.std()) > 0.95), regressor.predict(x).shape
+    (True, (100,))
+    """
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -21,7 +36,7 @@ class Regressor(RegressorMixin, Estimator):
         return tags
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Train the network on inputs and targets."""
+        """Train the network on inputs and targets `(examples,)` or `(examples, targets)`."""
         return self._fit(X, y, sample_weight)
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:

@@ -46,22 +46,22 @@ def program_of(
     """
     terms = [] if params["regularizer"] is None else params["regularizer"]
     terms = list(terms) if isinstance(terms, list | tuple) else [terms]
-    # Left out at 0, so that networks without kernels need no other setting.
+    # Left out at 0, so that a network without kernels needs no other setting.
     if concrete(params["l2"], "l2") != 0.0:
         terms.insert(0, regularizers.l2(params["l2"]))
-    own = loss.regularizers if isinstance(loss, Objective) else ()
-    optimizer = params["optimizer"]
+    if isinstance(loss, Objective):
+        loss, terms = loss.loss, [*loss.regularizers, *terms]
+    examples, size = len(data[0]), params["batch_size"]
+    optimizer: Any = params["optimizer"]
     if callable(optimizer) and not hasattr(optimizer, "init"):
         optimizer = optimizer(_rate(params["learning_rate"]))
-    examples = len(data[0])
-    size = params["batch_size"]
     return program(
         net,
-        objective(loss.loss if own else loss, *own, *terms) if own or terms else loss,
+        objective(loss, *terms) if terms else loss,
         optimizer,
         data,
         epochs=params["epochs"],
-        batch_size=min(size, examples) if isinstance(size, int | np.integer) else size,
+        batch_size=min(size, examples) if isinstance(size, int) else size,
         validation=validation,
         metrics=params["metrics"],
         stopping=stopping,
