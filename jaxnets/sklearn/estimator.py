@@ -14,9 +14,10 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from jaxnets.core.errors import NetError, check_fraction, labeled_as
 from jaxnets.core.net import Net
 from jaxnets.data.splits import split_indices
+from jaxnets.sklearn.hooks import SEARCH
 from jaxnets.sklearn.training import precision, program_of, resumed, to_host
 from jaxnets.train import arguments
-from jaxnets.train.callbacks.early_stopping import early_stopping
+from jaxnets.train.callbacks.early_stopping import EarlyStopping, early_stopping
 from jaxnets.train.callbacks.progress import progress
 from jaxnets.train.evaluation import predict
 from jaxnets.train.labels import outputs_of
@@ -110,6 +111,9 @@ class Estimator(BaseEstimator):
         anew = not (hasattr(self, "params_") and (one_epoch or self.warm_start))
         if anew:
             vars(self).pop("params_", None)  # if it fails, no parameters stay beside what is known of other data
+        search = SEARCH.get()
+        if search is not None and anew and not one_epoch and search.fit(self, X, y, sample_weight):
+            return self
         seed = seed_of(self.random_state)
         watchers = self.callbacks if isinstance(self.callbacks, list | tuple) else [self.callbacks]
         callbacks, params, held_out, rule = [*watchers], self.get_params(deep=False), None, None
@@ -119,9 +123,7 @@ class Estimator(BaseEstimator):
                 params["epochs"] = 1
             else:
                 data, held_out = self._hold_out(data, seed)
-                if self.patience is not None:
-                    monitored = "loss" if held_out is None else "validation/loss"
-                    rule = early_stopping(monitored, patience=self.patience)
+                rule = self._stopping(held_out)
             key = jax.random.key(seed)
             program = program_of(params, net, loss, data, held_out, stopping=rule)
             if not anew:
@@ -129,13 +131,23 @@ class Estimator(BaseEstimator):
             if self.verbose:
                 callbacks.append(progress())
             state, history = run(program, key=key, callbacks=callbacks)
-            self._trained = to_host(state)
+            trained = to_host(state)
         if not anew:
             before = self.history_
             history = {name: np.append(before[name], rows, 0) for name, rows in history.items() if name in before}
-        self.net_, self.history_, self.n_iter_ = net, history, len(history["loss"])
-        self.params_, self.state_ = self._trained.params, self._trained.state
+        self._finish(net, trained, history)
         return self
+
+    def _finish(self, net: Net, trained: TrainState, history: dict[str, np.ndarray]) -> None:
+        """Set what training sets."""
+        self.net_, self.history_, self.n_iter_ = net, history, len(history["loss"])
+        self._trained, self.params_, self.state_ = trained, trained.params, trained.state
+
+    def _stopping(self, held_out: tuple[Any, ...] | None) -> EarlyStopping | None:
+        """Return the rule for early stopping, if any."""
+        if self.patience is None:
+            return None
+        return early_stopping("loss" if held_out is None else "validation/loss", patience=self.patience)
 
     def _hold_out(self, data: tuple[Any, ...], seed: int) -> tuple[tuple[Any, ...], tuple[Any, ...] | None]:
         """Return the part to train on, and the part that is held out; classes keep their proportions."""
@@ -205,6 +217,8 @@ class Estimator(BaseEstimator):
         check_is_fitted(self, "params_")
         with labeled_as(type(self).__name__, keep=True), precision(self.dtype):
             x = self._inputs(X)
+            if net is None and (search := SEARCH.get()) and (known := search.outputs(self, x)) is not None:
+                return known
             rows = len(x)
             # Filled up by its own rows: to a power of two if there are few rows, otherwise to whole blocks.
             size = min(BLOCK, 1 << (rows - 1).bit_length())
