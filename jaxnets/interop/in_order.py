@@ -14,7 +14,7 @@ from jaxnets.core.errors import NetError
 from jaxnets.core.net import Net, Wiring
 from jaxnets.core.paths import paths
 from jaxnets.interop.channel_order import Orders
-from jaxnets.interop.settings import Settings
+from jaxnets.interop.settings import Settings, ours_of
 from jaxnets.interop.spec import Skeleton
 from jaxnets.interop.tensors import renamed, shortened
 from jaxnets.interop.torch_names import cell_of, slashed, unwrapped
@@ -135,7 +135,8 @@ class Network:
                     array = np.take(array, order[path], axis) if path in order else array
                 found.setdefault(path, {})[own.copy or 0] = array
         arrays = {
-            path: np.stack([copies[k] for k in sorted(copies)]) if self.skeleton.specs[path].ndim > copies[0].ndim
+            path: np.stack([copies[k] for k in sorted(copies)])
+            if self.skeleton.specs[path].ndim > copies[0].ndim
             else copies[0]
             for path, copies in found.items()
         }
@@ -150,6 +151,25 @@ def in_turn(names: Iterable[str]) -> dict[str, frozenset[str]]:
     """Return what runs before each of children that run one after another."""
     names = list(names)
     return {name: frozenset(names[:place]) for place, name in enumerate(names)}
+
+
+def numbered(names: Iterable[str]) -> dict[str, frozenset[str]]:
+    """Return what runs before each of children that a library numbered by class, `dense`, `dense_1`, ….
+
+    >>> numbered(["dense_1", "conv", "dense", "dense_10"])["dense_10"] == {"dense", "dense_1"}
+    True
+    """
+    stems: dict[str, list[tuple[int, str]]] = {}
+    for name in names:
+        stem, number = split_number(name)
+        stems.setdefault(stem, []).append((number, name))
+    return {name: before for alike in stems.values() for name, before in in_turn(n for _, n in sorted(alike)).items()}
+
+
+def split_number(name: str) -> tuple[str, int]:
+    """Return a name without its number, and the number, 0 if it has none: `("dense", 1)` for `dense_1`."""
+    stem, _, number = name.rpartition("_")
+    return (stem, int(number)) if stem and number.isdigit() else (name, 0)
 
 
 def ancestors(sources: Mapping[str, Iterable[str]]) -> dict[str, frozenset[str]]:
@@ -193,10 +213,13 @@ def match(
     ours = {own.path: own for own in network.layers if own.own}
     named = renamed(((layer.path, layer) for layer in theirs), rename, "/")
     if lost := [f"{layer.path} to {new}" for new, layer in named.items() if new != layer.path and new not in ours]:
-        raise NetError(f"expects layers of the network in rename=, got {shortened(lost)}; they are {shortened([*ours])}")
+        raise NetError(
+            f"expects layers of the network in rename=, got {shortened(lost)}; they are {shortened([*ours])}"
+        )
     pairs = []
     for new, layer in list(named.items()):
-        if new in ours and (by_name or new != layer.path):
+        own_name = by_name and not any(step.isdigit() for step in new.split("/"))
+        if new in ours and (own_name or new != layer.path):
             own = ours.pop(new)
             pairs.append((own, read(layer, own.kind) if not layer.kind else layer))
             del named[new]
@@ -208,7 +231,9 @@ def match(
         sides = _in_order(alike[0], network.order), _in_order(alike[1], order)
         if len(alike[0]) != len(alike[1]) or None in sides:
             listed = shortened([layer.path for layer in alike[1]])
-            raise NetError(f"can't tell which of {listed} need not be loaded; name the others by rename=", label="fresh")
+            raise NetError(
+                f"can't tell which of {listed} need not be loaded; name the others by rename=", label="fresh"
+            )
         for own, layer in zip(*sides):  # type: ignore[arg-type]  # neither is None
             if own.path in fresh:
                 rest.remove(own)
@@ -246,6 +271,42 @@ def activations(network: Network, pairs: Iterable[tuple[Ours, Theirs]]) -> list[
         if layer.activation is not None
         for after in [(network.layers[places[own.path] :] + [own])[1]]
     ]
+
+
+def unweighted(
+    network: Network, theirs: Sequence[Settings], taken: Iterable[str] = (), *, pools: bool = True
+) -> list[tuple[str, Net, Settings]]:
+    """Return our layers without arrays, each with the settings of the other library's in the same place.
+
+    Pools, dropouts and activations are counted, each by themselves; those of unequal numbers are left out.
+
+    Args:
+        network: our network.
+        theirs: the settings of their layers without arrays, in the order in which they run.
+        taken: the paths of our layers that have a counterpart.
+        pools: whether all of their pools are known.
+
+    Raises:
+        NetError: for another number of pools.
+    """
+    found, taken = [], set(taken)
+    own = {layer.path: layer for layer in network.layers if not layer.own and layer.path not in taken}
+    kinds_of = {path: getattr(ours_of(layer.net, 2), "kind", "") for path, layer in own.items()}
+    for kinds in (POOLS, {"dropout"}, ACTIVATIONS):
+        ours = [own[path] for path, kind in kinds_of.items() if kind in kinds]
+        alike = [each for each in theirs if each.kind in kinds]
+        if len(ours) == len(alike):
+            found += [(layer.path, layer.net, each) for layer, each in zip(ours, alike)]
+        elif kinds is POOLS and pools:
+            raise NetError(f"expects {len(alike)} pools, as the source has, got {len(ours)}; build the same network")
+    return found
+
+
+POOLS = {"max_pool", "avg_pool"}
+ACTIVATIONS = {
+    *("relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "swish", "mish", "tanh", "sigmoid", "softplus"),
+    *("soft_sign", "hard_sigmoid", "hard_swish", "log_sigmoid"),
+}
 
 
 def _key(layer: Ours | Theirs) -> tuple[str, frozenset[tuple[str, tuple[int, ...]]]]:
@@ -287,7 +348,9 @@ def _refuse(ours: list[Ours], theirs: list[Theirs], wrong: list[tuple[Ours, Thei
     lists = {
         "missing": [f"{own.path or 'it'} ({own.kind})" for own in ours],
         "unexpected": [f"{layer.path or 'it'} ({layer.kind or 'unknown'}{_shown(layer)})" for layer in theirs],
-        "misshapen": [f"{layer.path or 'it'}{_shown(layer)} for {own.path or 'it'}{_shown(own)}" for own, layer in wrong],
+        "misshapen": [
+            f"{layer.path or 'it'}{_shown(layer)} for {own.path or 'it'}{_shown(own)}" for own, layer in wrong
+        ],
     }
     if any(lists.values()):
         listed = "; ".join(f"{what} {shortened(names)}" for what, names in lists.items() if names)

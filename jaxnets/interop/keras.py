@@ -17,7 +17,17 @@ from jaxnets.core.errors import NetError, labeled_as, require
 from jaxnets.core.foreign import library
 from jaxnets.core.net import Key, Net, Params, State
 from jaxnets.core.paths import Pattern
-from jaxnets.interop.in_order import Network, Order, Theirs, activations, ancestors, in_turn, match
+from jaxnets.interop.in_order import (
+    Network,
+    Theirs,
+    activations,
+    ancestors,
+    in_turn,
+    match,
+    numbered,
+    split_number,
+    unweighted,
+)
 from jaxnets.interop.keras_layers import CELLS, NAMES, Config, activation, arrays, settings
 from jaxnets.interop.settings import Settings, compare
 from jaxnets.interop.spec import Skeleton
@@ -27,13 +37,6 @@ from jaxnets.interop.torch_names import slashed
 Group = Mapping[str, Any]  # of h5py
 
 _ATTENTION = {"query": "query_dense", "key": "key_dense", "value": "value_dense", "out": "output_dense"}
-# Layers without arrays that are compared with ours in their order.
-_ALIKE = (
-    {"max_pool", "avg_pool"},
-    {"dropout"},
-    {"relu", "leaky_relu", "elu", "selu", "celu", "gelu", "swish", "tanh", "sigmoid", "softplus", "soft_sign", "mish"}
-    | {"relu6", "hard_sigmoid", "hard_swish", "log_sigmoid"},
-)
 
 
 @labeled_as("from_keras", keep=True)
@@ -104,23 +107,9 @@ def from_keras(
     warn_of_nonfinite(((layer.path, each) for _, layer in pairs for each in layer.arrays.values()), "from_keras")
     settled = [(own.path, own.net, layer.settings) for own, layer in pairs if layer.settings is not None]
     applied = activations(network, pairs)
-    taken = {path for path, *_ in applied}
-    for kinds in _ALIKE:
-        theirs = [each for each in reader.bare if each.kind in kinds]
-        ours = [own for own in network.layers if not own.own and own.path not in taken and _kind(own.net) in kinds]
-        if len(ours) == len(theirs):
-            settled += [(own.path, own.net, each) for own, each in zip(ours, theirs)]
-        elif "max_pool" in kinds and reader.configured:
-            raise NetError(f"expects {len(theirs)} pools, as the source has, got {len(ours)}; build the same network")
-    compare([*settled, *applied], "pass a .weights.h5 file, which has no settings to compare")
+    bare = unweighted(network, reader.bare, [path for path, *_ in applied], pools=reader.configured)
+    compare([*settled, *applied, *bare], "pass a .weights.h5 file, which has no settings to compare")
     return network.trees(pairs, found, ({}, {}), dtype)
-
-
-def _kind(net: Net) -> str:
-    from jaxnets.interop.settings import ours_of
-
-    found = ours_of(net, 0) if net.kind not in ("max_pool", "avg_pool") else None
-    return found.kind if found else net.kind
 
 
 class _Reader:
@@ -174,7 +163,9 @@ class _Reader:
     def _bare(self, group: Group, name: str, path: str) -> None:
         """Read a layer, or an object with layers in its attributes, of which only the names are known."""
         if not name and "cell" in group:  # named by an attribute
-            name = next((each for each in CELLS if len(_vars(group["cell"])) == 3 and _cell_is(group["cell"], each)), "")
+            name = next(
+                (each for each in CELLS if len(_vars(group["cell"])) == 3 and _cell_is(group["cell"], each)), ""
+            )
         if _known(name):
             self._layer(group, name, None, path)
             return
@@ -189,15 +180,9 @@ class _Reader:
                 self._bare(inner, _class_of(inner, ""), slashed(path, where))
 
     def _numbered(self, group: Group, path: str) -> None:
-        stems: dict[str, list[tuple[int, str]]] = {}
-        for each in group:
-            stem, number = re.fullmatch(r"(.*?)(?:_(\d+))?", each).groups()  # type: ignore[union-attr]  # it matches
-            stems.setdefault(stem, []).append((int(number or 0), each))
-        turns = {each: before for names in stems.values() for each, before in in_turn(n for _, n in sorted(names)).items()}
-        self.order[path] = turns
-        for stem, names in stems.items():
-            for _, each in sorted(names):
-                self._bare(group[each], _class_of(group[each], stem), slashed(path, each))
+        self.order[path] = numbered(group)
+        for each in sorted(group, key=split_number):
+            self._bare(group[each], _class_of(group[each], split_number(each)[0]), slashed(path, each))
 
     def _layer(self, group: Group, name: str, config: Config | None, path: str) -> None:
         """Read a layer of a known class."""
@@ -228,7 +213,9 @@ class _Reader:
             self.layers.append(Theirs(path, "bidirectional", found, shown))
             return
         if "Attention" in name:
-            found = {f"{own}/{each}": array for own, its in _ATTENTION.items() for each, array in _heads(group[its], own)}
+            found = {
+                f"{own}/{each}": array for own, its in _ATTENTION.items() for each, array in _heads(group[its], own)
+            }
             if config is None:
                 heads = _vars(group["query_dense"])[0].shape[1]
                 shown = Settings("attention", {"heads": heads}, name=name)
@@ -269,6 +256,8 @@ def _known(name: str) -> bool:
 
 
 _OTHERS = ("Bidirectional", "MultiHeadAttention", "GroupedQueryAttention")
+
+
 def _applies(name: str) -> bool:
     return not name.endswith("Cell") and name not in CELLS and "Attention" not in name
 
@@ -276,7 +265,7 @@ def _applies(name: str) -> bool:
 def _class_of(group: Group, stem: str) -> str:
     """Return the class of a layer by the stem that Keras made its group's name of, or its own name; "" if unknown."""
     given = group["vars"].attrs.get("name", "") if "vars" in group else ""
-    own = re.sub(r"_\d+$", "", str(given))
+    own, _ = split_number(str(given))
     return next((_CLASSES[each] for each in (stem, own) if each in _CLASSES), "")
 
 
@@ -360,7 +349,9 @@ def _read(source: Any) -> _Reader:
             content = path
         with h5py.File(content, "r") as file:
             if "layer_names" in file.attrs or "model_weights" in file:
-                raise NetError(f"expects a file of Keras 3, got an older one, {path}; save it again by model.save('m.keras')")
+                raise NetError(
+                    f"expects a file of Keras 3, got an older one, {path}; save it again by model.save('m.keras')"
+                )
             return _Reader(file, config)
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise NetError(f"expects a complete .keras or .weights.h5 file, got {path}: {error}") from error

@@ -147,7 +147,7 @@ def theirs_of(module: Any) -> Settings | None:
         # `Conv2d` is `Conv` with 2 spatial axes; any name matches.
         name, digit = re.fullmatch(r"(.*?)(?:([123])d)?", cls.__name__).groups()  # type: ignore[union-attr]  # it matches
         library = cls.__module__.partition(".")[0]
-        tables = {"torch": TORCH, "flax": FLAX, "timm": OTHERS, "transformers": OTHERS}
+        tables = {"torch": TORCH, "flax": FLAX, "timm": OTHERS, "transformers": OTHERS, "equinox": EQUINOX}
         table = tables.get(library, {})
         kind, reader = table.get(cls.__name__) or table.get(name) or (None, None)
         if kind is None or reader is None:
@@ -273,4 +273,30 @@ FLAX: Mapping[str, tuple[str, Read]] = {
     "Dropout": ("dropout", read("rate")),
 }
 
-_KINDS = {kind for table in (TORCH, FLAX, OTHERS) for kind, _ in table.values()}
+
+def _equinox_conv(m: Any) -> dict[str, Any]:
+    settings = {"stride": m.stride, "padding": m.padding, "dilation": m.dilation}
+    more = {"output_padding": m.output_padding} if hasattr(m, "output_padding") else {}
+    return settings | more | unusual("ZEROS", padding_mode=m.padding_mode)
+
+
+_EPSILON = read(epsilon="eps")
+EQUINOX: Mapping[str, tuple[str, Read]] = {
+    "Linear": ("dense", read()),
+    **{f"Conv{n}": ("conv", _equinox_conv) for n in ("", "1d", "2d", "3d")},
+    **{f"ConvTranspose{n}": ("conv_transpose", _equinox_conv) for n in ("", "1d", "2d", "3d")},
+    "BatchNorm": ("batch_norm", read(epsilon="eps", decay="momentum")),
+    "LayerNorm": ("layer_norm", _EPSILON),
+    "GroupNorm": ("group_norm", read("groups", epsilon="eps")),
+    "RMSNorm": ("rms_norm", _EPSILON),
+    "Embedding": ("embed", read()),
+    "PReLU": ("prelu", read()),
+    "LSTMCell": ("lstm_cell", read()),
+    "GRUCell": ("gru_cell", lambda m: {"reset_after": True}),
+    "MultiheadAttention": ("attention", lambda m: {"heads": m.num_heads, "positions": None}),
+    "Dropout": ("dropout", read(rate="p")),
+    **{f"MaxPool{n}d": ("max_pool", read("stride", "padding", ceil_mode="use_ceil")) for n in (1, 2, 3)},
+    **{f"AvgPool{n}d": ("avg_pool", read("stride", "padding", ceil_mode="use_ceil")) for n in (1, 2, 3)},
+}
+
+_KINDS = {kind for table in (TORCH, FLAX, OTHERS, EQUINOX) for kind, _ in table.values()}

@@ -69,9 +69,7 @@ def volumes(L: Any) -> Any:
     return chain(IMAGES, L.Reshape((8, 8, 3, 1)), L.Conv3D(2, 2), L.Conv3DTranspose(2, 2), L.GroupNormalization(1))
 
 
-VOLUMES = jn.serial(
-    lambda x: x[..., None], jn.conv(2, (2, 2, 2)), jn.conv_transpose(2, 2), jn.group_norm(1, **NORMED)
-)
+VOLUMES = jn.serial(lambda x: x[..., None], jn.conv(2, (2, 2, 2)), jn.conv_transpose(2, 2), jn.group_norm(1, **NORMED))
 
 
 def sequences(L: Any) -> Any:
@@ -220,7 +218,12 @@ def test_outputs_and_gradients_are_those_of_keras(name: str, tmp_path: Path):
     for weight, gradient in zip(model.trainable_variables, by_weights, strict=True):
         weight.assign(gradient)
     mapped, _ = from_keras(net, model, x)
-    close(*({path: leaf for path, leaf in jn.paths.paths(each).items() if not twice(net, path)} for each in (ours, mapped)))
+    close(
+        *(
+            {path: leaf for path, leaf in jn.paths.paths(each).items() if not twice(net, path)}
+            for each in (ours, mapped)
+        )
+    )
 
 
 def twice(net: jn.Net, path: str) -> bool:
