@@ -42,8 +42,8 @@ def from_equinox(
 
     Layers correspond if their paths are equal and hold no numbers, `conv1` or `encoder/norm`; the others if they are of
     one kind and their arrays have equal shapes, several that are alike in the order of the list or `Sequential` that
-    they are in. The order of a module's fields says nothing about that of its calls, so equal layers in different fields
-    need `rename`, unless they have our names. Settings that arrays do not contain (ε, padding, …) are compared.
+    they are in. The order of a module's fields says nothing about that of its calls, so equal layers in different
+    fields need `rename`, unless they have our names. Settings that arrays do not contain (ε, padding, …) are compared.
 
     Layouts change: matrices from (out, in) to (in, out), kernels from (out, in, *spatial) to (*spatial, in, out), those
     of transposed convolutions are flipped too. Where a feature map was flattened, its features move from channels first

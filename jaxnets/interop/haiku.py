@@ -55,9 +55,9 @@ def from_haiku(
     Equal modules within different ones need `rename`.
 
     Layouts change: kernels of transposed convolutions are flipped, with the last two axes swapped. A recurrent module's
-    matrix for input and output together becomes two; an LSTM's gates i, g, f, o become i, f, g, o, with the 1 that Haiku
-    adds to f in its bias; a GRU's gates z, r, n become r, z, n (the reset is before the product:
-    `jn.gru_cell(features, reset_after=False)`).
+    matrix for input and output together becomes two; an LSTM's gates i, g, f, o become i, f, g, o, with the 1 that
+    Haiku adds to f in its bias; a GRU's gates z, r, n become r, -z, n, as z = 1 replaces the old output in Haiku, and keeps
+    it here (the reset is before the product: `jn.gru_cell(features, reset_after=False)`).
 
     Args:
         net: the network.
@@ -179,8 +179,9 @@ def _lstm(kernel: np.ndarray, bias: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _gates(array: np.ndarray) -> np.ndarray:
+    # In Haiku z = 1 replaces the old output, here it keeps it: 1 - σ(a) = σ(-a).
     z, r, n = np.split(array, 3, -1)
-    return np.concatenate([r, z, n], -1)
+    return np.concatenate([r, -z, n], -1)
 
 
 def _sum(arrays: Iterable[np.ndarray]) -> np.ndarray:

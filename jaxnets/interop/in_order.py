@@ -4,6 +4,7 @@ Names that a library made up, such as `dense_1`, say little, and layers of equal
 So layers that are alike correspond only if their order is known on both sides; otherwise the caller must name them.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -239,6 +240,7 @@ def match(
                 rest.remove(own)
                 others.remove(layer)
     pairs = [(own, layer) for own, layer in pairs if own.path not in fresh]
+    count = len(pairs)
     for key in dict.fromkeys(map(_key, rest)):
         alike = [own for own in rest if _key(own) == key], [layer for layer in others if _key(layer) == key]
         if len(alike[0]) != len(alike[1]):
@@ -253,9 +255,9 @@ def match(
         others = [layer for layer in others if layer not in alike[1]]
     _refuse(rest, others, [pair for pair in pairs if not _fits(*pair)], hint)
     places = {own.path: place for place, own in enumerate(network.layers)}
-    pairs.sort(key=lambda pair: places[pair[0].path])
-    for k, (own, layer) in enumerate(pairs):
-        for later, other in pairs[k + 1 :]:
+    alone = sorted(pairs[count:], key=lambda pair: places[pair[0].path])
+    for k, (own, layer) in enumerate(alone):
+        for later, other in alone[k + 1 :]:
             if _before(network.order, own.path, later.path) and _before(order, other.path, layer.path):
                 named_ours, named_theirs = f"{own.path}, then {later.path}", f"{other.path}, then {layer.path}"
                 raise NetError(f"runs {named_ours}, but the source {named_theirs}; build the same network, or {hint}")
@@ -269,7 +271,7 @@ def activations(network: Network, pairs: Iterable[tuple[Ours, Theirs]]) -> list[
         (after.path, after.net, layer.activation)
         for own, layer in pairs
         if layer.activation is not None
-        for after in [(network.layers[places[own.path] :] + [own])[1]]
+        for after in [[*network.layers[places[own.path] :], own][1]]
     ]
 
 
@@ -332,7 +334,7 @@ def _before(order: Order, a: str, b: str) -> bool:
 def _in_order(layers: Sequence[Any], order: Order) -> list[Any] | None:
     """Return layers in order; `None` if it is not fully known."""
     ranked = sorted(layers, key=lambda layer: sum(_before(order, other.path, layer.path) for other in layers))
-    known = all(_before(order, a.path, b.path) for a, b in zip(ranked, ranked[1:]))
+    known = all(_before(order, a.path, b.path) for a, b in itertools.pairwise(ranked))
     return ranked if known else None
 
 

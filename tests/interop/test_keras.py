@@ -1,7 +1,5 @@
 """Weights of Keras: outputs and gradients of each kind of layer, from a model and from its files."""
 
-import re
-import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,8 +12,8 @@ import pytest
 
 import jaxnets as jn
 from jaxnets.interop import from_keras
-from tests.once import once
-from tests.oracle import floats, integers, normal_like
+from tests.interop.alike import close, loss_and_gradients, our_loss
+from tests.oracle import floats, integers
 from tests.peers import keras
 
 # Keras asks NumPy 2 for arrays in an older way.
@@ -177,29 +175,10 @@ def their_loss(model: Any, x: Any) -> tuple[Any, Any, Any]:
     """Return gradients by the weights and by x, and the outputs."""
     fixed = [each.value for each in model.non_trainable_variables]
 
-    def loss(weights: Any, x: Any) -> Any:
-        y, _ = model.stateless_call(weights, fixed, x, training=False)
-        return (y * floats(*y.shape)).sum(), y
+    def run(weights: Any, x: Any) -> Any:
+        return model.stateless_call(weights, fixed, x, training=False)[0]
 
-    floating = (0, 1) if x.dtype == np.float32 else (0,)
-    gradients, y = once(jax.grad(loss, floating, has_aux=True), [each.value for each in model.trainable_variables], x)
-    return gradients[0], gradients[1:], y
-
-
-def our_loss(net: jn.Net, params: Any, state: Any, x: Any) -> tuple[Any, Any, Any]:
-    def loss(params: Any, x: Any) -> Any:
-        y, _ = net.apply(params, state, x)
-        return (y * floats(*y.shape)).sum(), y
-
-    floating = (0, 1) if x.dtype == np.float32 else (0,)
-    gradients, y = once(jax.grad(loss, floating, has_aux=True), params, x)
-    return gradients[0], gradients[1:], y
-
-
-def close(found: Any, want: Any) -> None:
-    for path, leaf in jn.paths.paths(want).items():
-        each = jn.paths.paths(found)[path]
-        np.testing.assert_allclose(each, leaf, rtol=0, atol=1e-5 * max(1, np.ptp(leaf)), err_msg=path)
+    return loss_and_gradients(run, [each.value for each in model.trainable_variables], x)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -209,7 +188,7 @@ def test_outputs_and_gradients_are_those_of_keras(name: str, tmp_path: Path):
     params, state = from_keras(net, model, x)
     by_weights, by_x, want = their_loss(model, x)
     ours, ours_by_x, y = our_loss(net, params, state, x)
-    close({"y": y, "x": list(ours_by_x)}, {"y": want, "x": list(by_x)})
+    close((y, ours_by_x), (want, by_x))
     model.save(tmp_path / "model.keras")
     model.save_weights(tmp_path / "model.weights.h5")
     again = from_keras(net, tmp_path / "model.keras", x)
@@ -218,13 +197,6 @@ def test_outputs_and_gradients_are_those_of_keras(name: str, tmp_path: Path):
     for weight, gradient in zip(model.trainable_variables, by_weights, strict=True):
         weight.assign(gradient)
     mapped, _ = from_keras(net, model, x)
-    close(
-        *(
-            {path: leaf for path, leaf in jn.paths.paths(each).items() if not twice(net, path)}
-            for each in (ours, mapped)
-        )
-    )
-
-
-def twice(net: jn.Net, path: str) -> bool:
-    return path.endswith("/bias") and "gru_cell" in str(net[path.removesuffix("/bias")])
+    found, mapped = (jn.paths.paths(each) for each in (ours, mapped))
+    once_only = {path for path in mapped if not (path.endswith("/bias") and "gru_cell" in str(net[path[:-5]]))}
+    close({path: found[path] for path in once_only}, {path: mapped[path] for path in once_only})
