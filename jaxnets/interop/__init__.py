@@ -3,6 +3,7 @@
 from jaxnets.interop.equinox import from_equinox
 from jaxnets.interop.flax import from_flax
 from jaxnets.interop.haiku import from_haiku
+from jaxnets.interop.huggingface import Pretrained, from_huggingface
 from jaxnets.interop.keras import from_keras
 from jaxnets.interop.safetensors import Saved, load, save
 from jaxnets.interop.torch import from_torch, to_torch

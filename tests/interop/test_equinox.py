@@ -1,6 +1,5 @@
 """Weights of Equinox: outputs and gradients of each kind of layer, and what is refused."""
 
-import re
 import warnings
 from collections.abc import Callable
 from typing import Any

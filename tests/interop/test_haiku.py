@@ -1,6 +1,5 @@
 """Weights of Haiku: outputs and gradients of each kind of module, and what is refused."""
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -47,7 +46,7 @@ IMAGE_NET = jn.serial(
 
 def steps(x: Any) -> Any:
     x = x.swapaxes(0, 1)
-    for cell in (hk.LSTM(4), hk.LSTM(4), hk.GRU(4), hk.VanillaRNN(3)):
+    for cell in (hk.LSTM(4), hk.LSTM(4), hk.GRU(4), hk.VanillaRNN(3, double_bias=False)):
         x, _ = hk.dynamic_unroll(cell, x, cell.initial_state(x.shape[1]))
     x = hk.RMSNorm(-1)(x.swapaxes(0, 1))
     return hk.MultiHeadAttention(2, 3, w_init=hk.initializers.RandomNormal(), model_size=5)(x, x, x)
