@@ -12,10 +12,12 @@ from jaxnets.interop.torch_names import TIMM_RESNETV2, TIMM_VGG
 __all__ = [
     "TIMM_RESNETV2",
     "TIMM_VGG",
+    "Pretrained",
     "Saved",
     "from_equinox",
     "from_flax",
     "from_haiku",
+    "from_huggingface",
     "from_keras",
     "from_torch",
     "load",

@@ -56,8 +56,8 @@ def from_haiku(
 
     Layouts change: kernels of transposed convolutions are flipped, with the last two axes swapped. A recurrent module's
     matrix for input and output together becomes two; an LSTM's gates i, g, f, o become i, f, g, o, with the 1 that
-    Haiku adds to f in its bias; a GRU's gates z, r, n become r, -z, n, as z = 1 replaces the old output in Haiku, and keeps
-    it here (the reset is before the product: `jn.gru_cell(features, reset_after=False)`).
+    Haiku adds to f in its bias; a GRU's gates z, r, n become r, -z, n, as z = 1 replaces the old output in Haiku
+    and keeps it here (the reset is before the product: `jn.gru_cell(features, reset_after=False)`).
 
     Args:
         net: the network.

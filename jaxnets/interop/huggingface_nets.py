@@ -25,7 +25,7 @@ from jaxnets.layers import (
 from jaxnets.layers import dropout as drop
 from jaxnets.models import bert, gpt2
 from jaxnets.models.blocks import basic, bottleneck, projection, stem
-from jaxnets.models.convnext import convnext
+from jaxnets.models.convnext import _convnext
 from jaxnets.models.images import of_images
 from jaxnets.models.vit import first_step
 
@@ -226,14 +226,14 @@ def _renamed(theirs: str, conv: str, norm: str) -> dict[str, str]:
     return {f"{theirs}.convolution": conv, f"{theirs}.normalization": norm}
 
 
-def _convnext(read: _Read, name: str, dropout: Any) -> Model:
+def _of_convnext(read: _Read, name: str, dropout: Any) -> Model:
     widths, counts = read("hidden_sizes"), read("depths")
     scale = read("layer_scale_init_value")
     if len(widths) != len(counts) or read("num_stages", len(counts)) != len(counts) or not scale > 0:
         listed = f"num_stages={read('num_stages', None)}, hidden_sizes={widths}, depths={counts}"
         raise NetError(f"has {listed}, layer_scale_init_value={scale}", label="config.json")
     rate = read("drop_path_rate", 0.0) if dropout is None else dropout
-    net = convnext(widths, counts, read.classes, rate, scale, epsilon=read("layer_norm_eps"))
+    net = _convnext(widths, counts, read.classes, rate, scale, epsilon=read("layer_norm_eps"))
     rename = {
         "convnext.embeddings.patch_embeddings": "features.0.0",
         "convnext.embeddings.layernorm": "features.0.1",
@@ -280,6 +280,6 @@ MODELS: Mapping[str, tuple[Build, Mapping[str, Any]]] = {
     **dict.fromkeys(_HEADS, (_bert, _BERT)),
     "ViTForImageClassification": (_vit, {"hidden_act": "gelu", "qkv_bias": True}),
     "ResNetForImageClassification": (_resnet, {"hidden_act": "relu"}),
-    "ConvNextForImageClassification": (_convnext, {"hidden_act": "gelu", "patch_size": 4}),
+    "ConvNextForImageClassification": (_of_convnext, {"hidden_act": "gelu", "patch_size": 4}),
 }
 """By architecture: what builds the network, and the values that settings must have."""

@@ -50,10 +50,10 @@ def convnext_tiny(num_classes: int = 1000, *, stochastic_depth: Any = 0.1, layer
     ├─ layer_scale: layer_scale()
     └─ stochastic_depth: drop_path(0.0)
     """
-    return convnext((96, 192, 384, 768), (3, 3, 9, 3), num_classes, stochastic_depth, layer_scale)
+    return _convnext((96, 192, 384, 768), (3, 3, 9, 3), num_classes, stochastic_depth, layer_scale)
 
 
-def convnext(
+def _convnext(
     widths: Sequence[int], counts: Sequence[int], num_classes: int, rate: Any, scale: Any, *, epsilon: Any = 1e-6
 ) -> Net:
     """Return a ConvNeXt with stages of these features and numbers of blocks; ε is that of the last norm."""
