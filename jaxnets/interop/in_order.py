@@ -38,6 +38,7 @@ class Theirs:
         arrays: its arrays in our layout, by our names: `forward/kernel` inside a bidirectional layer.
         settings: those that arrays do not show, if they are known.
         activation: the settings of the function that it applies to its output, if it does.
+        inside: the settings of its parts, by our names: `forward` of a bidirectional layer.
     """
 
     path: str
@@ -45,6 +46,7 @@ class Theirs:
     arrays: Mapping[str, np.ndarray]
     settings: Settings | None = None
     activation: Settings | None = None
+    inside: Mapping[str, Settings] = field(default_factory=dict)
 
     @property
     def shapes(self) -> Shapes:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxnets.core.errors import NetError, labeled_as, require
@@ -36,6 +37,7 @@ from jaxnets.interop.torch_names import slashed
 
 Group = Mapping[str, Any]  # of h5py
 
+_MERGES = {"concat": "concatenate", "sum": jnp.add, "mul": jnp.multiply}
 _ATTENTION = {"query": "query_dense", "key": "key_dense", "value": "value_dense", "out": "output_dense"}
 
 
@@ -54,15 +56,15 @@ def from_keras(
 
     Layers correspond if they are of one kind and their arrays have equal shapes; several that are alike, in the order
     in which they run. Their names don't count, as Keras makes them up. Where the order is unknown, as of two equal
-    layers side by side, `rename` tells which is which. A model and a `.keras` file have the order, and the settings that
-    weights do not contain (ε, momentum, padding, activation, …), which are compared with those of the network's layers.
+    layers side by side, `rename` tells which is which. A model and a `.keras` file have the order, and the settings
+    that weights do not contain (ε, momentum, padding, activation, …), which are compared with those of the network.
     A `.weights.h5` file has neither, only numbers of layers of one class, `dense`, `dense_1`, …, in the order of the
     model's layers; so do the parts of a subclassed model.
 
     Layouts change: kernels of transposed convolutions from (…, out, in) to (…, in, out), of depthwise ones from
-    (…, in, multiplier) to (…, 1, in · multiplier); those of attention have one axis for all heads. A GRU's gates z, r, n
-    become r, z, n, and its two biases one and `recurrent_bias`. A separable convolution is a `jn.depthwise_conv` without
-    bias and a `jn.conv` of size 1.
+    (…, in, multiplier) to (…, 1, in · multiplier); those of attention have one axis for all heads. A GRU's gates z, r,
+    n become r, z, n, and its two biases one and `recurrent_bias`. A separable convolution is a `jn.depthwise_conv`
+    without bias and a `jn.conv` of size 1.
 
     Args:
         net: the network.
@@ -106,6 +108,8 @@ def from_keras(
     )  # fmt: skip
     warn_of_nonfinite(((layer.path, each) for _, layer in pairs for each in layer.arrays.values()), "from_keras")
     settled = [(own.path, own.net, layer.settings) for own, layer in pairs if layer.settings is not None]
+    for own, layer in pairs:
+        settled += [(slashed(own.path, name), own.net[name], each) for name, each in layer.inside.items()]
     applied = activations(network, pairs)
     bare = unweighted(network, reader.bare, [path for path, *_ in applied], pools=reader.configured)
     compare([*settled, *applied, *bare], "pass a .weights.h5 file, which has no settings to compare")
@@ -197,20 +201,18 @@ class _Reader:
             self.layers.append(Theirs(slashed(path, "pointwise"), "conv", last, None, applied))
             return
         if name == "Bidirectional":
-            found, values = {}, {}
+            found, parts = {}, {}
             for side in ("forward", "backward"):
-                inner = config[f"{side}_layer" if side == "backward" else "layer"] if config is not None else None
-                kind, inside = self._one(group[f"{side}_layer"], inner)
-                found |= {f"{side}/{each}": array for each, array in inside.items()}
+                inner = config["backward_layer" if side == "backward" else "layer"] if config is not None else None
+                found |= {f"{side}/{each}": array for each, array in self._one(group[f"{side}_layer"], inner).items()}
                 one = settings(inner["class_name"], inner["config"]) if inner is not None else None
-                if one is not None:  # both directions have an order of their own
-                    usual = {key: value for key, value in one.values.items() if key not in ("reverse", "go_backwards")}
-                    values |= {f"{kind}'s {key}": each for key, each in usual.items() if key != "reset_after"}
+                if one is not None:  # the wrapper knows the directions
+                    values = {own: value for own, value in one.values.items() if own not in ("reverse", "go_backwards")}
+                    parts[side] = replace(one, values=values)
             if config is not None:
                 merge = config["merge_mode"]
-                merged = {} if merge not in ("concat", None) else {"merge": "concatenate"}
-                shown = Settings("bidirectional", merged | values, name=name)
-            self.layers.append(Theirs(path, "bidirectional", found, shown))
+                shown = Settings("bidirectional", {"merge": _MERGES.get(merge, merge)}, name=name)
+            self.layers.append(Theirs(path, "bidirectional", found, shown, inside=parts))
             return
         if "Attention" in name:
             found = {
@@ -225,15 +227,13 @@ class _Reader:
             group, name = group["cell"], f"{name}Cell"
         self.layers.append(Theirs(path, NAMES[name][0], arrays(name, _vars(group), config), shown, applied))
 
-    def _one(self, group: Group, config: Config | None) -> tuple[str, Mapping[str, np.ndarray]]:
-        """Return the kind and the arrays of the only cell in a recurrent layer."""
-        inside = _Reader(group, config)
+    def _one(self, group: Group, config: Config | None) -> Mapping[str, np.ndarray]:
+        """Return the arrays of the only cell in a recurrent layer."""
         if config is None:
-            given = _vars(group["cell"])
             name = next(each for each in CELLS if _cell_is(group["cell"], each))
-            return NAMES[f"{name}Cell"][0], arrays(f"{name}Cell", given, None)
-        (layer,) = inside.layers
-        return layer.kind, layer.arrays
+            return arrays(f"{name}Cell", _vars(group["cell"]), None)
+        (layer,) = _Reader(group, config).layers
+        return layer.arrays
 
 
 def _heads(group: Group, own: str) -> Iterator[tuple[str, np.ndarray]]:
@@ -270,7 +270,7 @@ def _class_of(group: Group, stem: str) -> str:
 
 
 def _cell_is(group: Group, name: str) -> bool:
-    kernel, recurrent, *_ = _vars(group)
+    _, recurrent, *_ = _vars(group)
     return recurrent.shape[1] == len(recurrent) * {"SimpleRNN": 1, "LSTM": 4, "GRU": 3}[name]
 
 

@@ -161,8 +161,8 @@ def to_torch(
         state: its state.
         x: an input or its spec, as for `net.init`.
         names: whose names and layouts attention and blocks of transformers have: "torch" (`torch.nn`), "torchvision",
-            "timm", "vit", "gpt2", "llama" or "bert" (Hugging Face's), or "jaxnets" for a tensor per layer under our names.
-            The default is where a model's weights are usually published, and "torch" for other networks.
+            "timm", "vit", "gpt2", "llama" or "bert" (Hugging Face's), or "jaxnets" for a tensor per layer under our
+            names. The default is where a model's weights are usually published, and "torch" for other networks.
         rename: as for `from_torch`: the same argument restores the original names.
 
     Returns:

@@ -181,7 +181,10 @@ def their_loss(model: Any, x: Any) -> tuple[Any, Any, Any]:
     return loss_and_gradients(run, [each.value for each in model.trainable_variables], x)
 
 
-@pytest.mark.parametrize("name", CASES)
+QUICK = ("volumes", "sequences")
+
+
+@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in CASES])
 def test_outputs_and_gradients_are_those_of_keras(name: str, tmp_path: Path):
     net, build, x = CASES[name]
     model = made(build)
