@@ -9,8 +9,10 @@ from jaxnets.core.errors import NetError, labeled_as
 from jaxnets.core.foreign import library
 from jaxnets.core.net import Key, Net, Params, State
 from jaxnets.core.paths import Pattern
-from jaxnets.interop.in_order import Network, Theirs, in_turn, match, unweighted
-from jaxnets.interop.settings import EQUINOX, compare, theirs_of
+from jaxnets.interop.equinox_settings import EQUINOX
+from jaxnets.interop.in_order import Network, Theirs, in_turn
+from jaxnets.interop.matching import match, unweighted
+from jaxnets.interop.settings import compare, theirs_of
 from jaxnets.interop.spec import Skeleton
 from jaxnets.interop.tensors import warn_of_nonfinite
 from jaxnets.interop.torch_names import slashed

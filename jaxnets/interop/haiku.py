@@ -9,7 +9,8 @@ import numpy as np
 from jaxnets.core.errors import NetError, labeled_as
 from jaxnets.core.net import Key, Net, Params, State
 from jaxnets.core.paths import Pattern
-from jaxnets.interop.in_order import Network, Theirs, match, numbered, split_number
+from jaxnets.interop.in_order import Network, Theirs, numbered, split_number
+from jaxnets.interop.matching import match
 from jaxnets.interop.settings import Settings, compare
 from jaxnets.interop.spec import Skeleton
 from jaxnets.interop.tensors import warn_of_nonfinite

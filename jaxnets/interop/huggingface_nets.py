@@ -73,7 +73,7 @@ def model_of(config: Config, dropout: Any) -> tuple[Model, list[str]]:
         NetError: for another architecture, or settings without a counterpart here.
     """
     names = config.get("architectures") or []
-    name = names[0] if isinstance(names, list) and len(names) == 1 else None
+    name = str(names[0]) if isinstance(names, list) and len(names) == 1 else ""
     if name not in MODELS:
         raise NetError(f"expects one of the architectures {', '.join(MODELS)}, got {names}", label="config.json")
     build, fixed = MODELS[name]

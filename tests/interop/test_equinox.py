@@ -114,6 +114,8 @@ def drawn(tree: Any) -> Any:
 
 def images() -> tuple[Any, Any, Callable[[Any, Any], Any]]:
     module, state = nn.make_with_state(Images)()
+    assert module.norm.batch_state_index is not None
+    assert module.norm.batch_counter is not None
     mean, var = floats(4), np.exp(floats(4, seed=1))
     state = state.set(module.norm.batch_state_index, (jnp.asarray(mean), jnp.asarray(var)))
     state = state.set(module.norm.batch_counter, jnp.array(3))

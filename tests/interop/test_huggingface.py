@@ -78,7 +78,7 @@ def answers(case: str, folder: Path) -> dict[str, np.ndarray]:
         # Without a head, the logits of the tied embedding.
         y = found.last_hidden_state @ model.wte.weight.T if name == "GPT2Model" else outputs(found)
         (y * torch.tensor(floats(*y.shape))).sum().backward()
-        by_x = {"x": np.moveaxis(given.grad.numpy(), 1, -1)} if x.ndim == 4 else {}
+        by_x = {"x": np.moveaxis(given.grad.numpy(), 1, -1)} if given.grad is not None else {}
         for parameter in model.parameters():
             parameter.data = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         model.save_pretrained(folder)
@@ -128,19 +128,11 @@ def test_outputs_and_gradients_are_those_of_transformers(case: str, tmp_path: Pa
 
 
 def config(folder: Path, case: str, **changes: Any) -> None:
-    """Write a config of the case with changes; without weights."""
+    """Write a config of the case with changes, and no weights."""
     name, sizes, _ = CASES[case]
-    found = {
-        "architectures": [name],
-        "hidden_act": "gelu",
-        "layer_norm_eps": 1e-12,
-        "type_vocab_size": 2,
-        **sizes,
-        **changes,
-    }
-    (folder / "config.json").write_text(json.dumps(found))
+    usual = {"hidden_act": "gelu", "layer_norm_eps": 1e-12, "type_vocab_size": 2, "num_channels": 3}
+    (folder / "config.json").write_text(json.dumps({"architectures": [name], **usual, **sizes, **changes}))
     (folder / "model.safetensors").write_bytes(b"")
-    return found
 
 
 WRONG = {

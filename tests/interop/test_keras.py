@@ -19,7 +19,7 @@ from tests.peers import keras
 # Keras asks NumPy 2 for arrays in an older way.
 pytestmark = [pytest.mark.promotes, pytest.mark.filterwarnings("ignore::DeprecationWarning:keras")]
 EXACT_GELU = partial(jax.nn.gelu, approximate=False)
-NORMED = {"epsilon": 1e-3}
+NORMED: Any = {"epsilon": 1e-3}
 IMAGES, STEPS, TOKENS = floats(2, 8, 8, 3), floats(2, 5, 4), integers(2, 5, high=7)
 
 
