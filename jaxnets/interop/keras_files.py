@@ -107,7 +107,7 @@ class Layers:
             depth, point, *bias = _vars(group)
             first = arrays(f"Depthwise{name[9:]}", [depth], None)
             self.order[path] = in_turn(["depthwise", "pointwise"])
-            last = {"kernel": point} | {"bias": each for each in bias}
+            last = {"kernel": point, **({"bias": bias[0]} if bias else {})}
             self.layers.append(Theirs(slashed(path, "depthwise"), "conv", first, shown))
             self.layers.append(Theirs(slashed(path, "pointwise"), "conv", last, None, applied))
             return

@@ -1,5 +1,6 @@
 """Weights of Equinox: outputs and gradients of each kind of layer, and what is refused."""
 
+import re
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -134,6 +135,7 @@ def steps() -> tuple[Any, Any, Callable[[Any, Any], Any]]:
 CASES = {"images": (IMAGE_NET, images, IMAGES), "steps": (STEP_NET, steps, floats(2, 5, 7))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_outputs_and_gradients_are_those_of_equinox(name: str):
     net, build, x = CASES[name]
@@ -145,3 +147,68 @@ def test_outputs_and_gradients_are_those_of_equinox(name: str):
     ours, ours_by_x, our_y = our_loss(net, *given, x)
     close((our_y, ours_by_x), (y, by_x))
     close(ours, from_equinox(net, eqx.combine(gradients, rest), x, state=state, rename=rename)[0])
+
+
+def refused(message: str, net: jn.Net, module: Any, x: Any = STEPS, **options: Any) -> None:
+    with pytest.raises(jn.NetError, match=re.escape(message)):
+        from_equinox(net, module, x, **options)
+
+
+class Fields(eqx.Module):
+    """Two equal layers, of which the last is called first."""
+
+    last: nn.Linear
+    start: nn.Linear
+
+    def __init__(self) -> None:
+        self.last, self.start = (nn.Linear(4, 4, key=jax.random.key(k)) for k in range(2))
+
+
+def test_equal_layers_in_different_fields_must_be_named():
+    net, module = jn.serial(jn.dense(4), jn.dense(4)), Fields()
+    refused(
+        "can't tell which of last, start and 0, 1 correspond: the source's order is unknown; map layers", net, module
+    )
+    params, _ = from_equinox(net, module, STEPS, rename={"start": "0", "last": "1"})
+    np.testing.assert_array_equal(params["0"]["kernel"], module.start.weight.T)
+    params, _ = from_equinox(jn.serial(start=jn.dense(4), last=jn.dense(4)), module, STEPS)
+    np.testing.assert_array_equal(params["start"]["kernel"], module.start.weight.T)
+
+
+def test_copies_in_one_loop_are_consecutive_layers():
+    module = nn.MLP(4, 4, 4, 2, key=KEY)
+    params, _ = from_equinox(jn.repeat(jn.dense(4), 3), module, STEPS)
+    np.testing.assert_array_equal(params["kernel"], np.stack([layer.weight.T for layer in module.layers]))
+
+
+def test_other_modules_and_settings_are_listed():
+    linear = nn.Linear(4, 3, key=KEY)
+    from_equinox(jn.dense(3), linear, STEPS)
+    refused("misshapen it kernel (4, 3) bias (3,) for it bias (5,) kernel (4, 5)", jn.dense(5), linear)
+    refused("missing it (rms_norm); unexpected it (dense", jn.rms_norm(), linear)
+    refused("expects a module of Equinox, got dict", jn.dense(3), {})
+    refused("LayerNorm has epsilon=0.1, got 1e-05", jn.layer_norm(), nn.LayerNorm(4, eps=0.1))
+    conv = nn.Conv1d(4, 3, 3, padding=1, padding_mode="CIRCULAR", key=KEY)
+    refused("padding=((1, 1),), got ((0, 0),), it: Conv1d has padding_mode='CIRCULAR'", jn.conv(3, 3), conv)
+    heads = nn.MultiheadAttention(2, 4, key=KEY)
+    refused("MultiheadAttention has heads=2, got 4", jn.attention(4, 4, use_bias=False), heads)
+    pools = nn.Sequential([nn.Conv1d(4, 3, 1, key=KEY), nn.MaxPool1d(2, 2)])
+    refused("MaxPool1d has stride=(2,), got (1,)", jn.serial(jn.conv(3, 1), jn.max_pool(2, stride=1)), pools)
+    module, _ = nn.make_with_state(Images)()
+    refused("has a BatchNorm, whose statistics are in the module's state; pass state=", IMAGE_NET, module, IMAGES)
+
+
+def test_layers_may_be_drawn_anew():
+    module = nn.MLP(4, 3, 4, 1, key=KEY)
+    net = jn.serial(body=jn.dense(4), relu=jax.nn.relu, head=jn.dense(7))
+    params, _ = from_equinox(net, module, STEPS, fresh="head/**", key=KEY)
+    assert params["head"]["kernel"].shape == (4, 7)
+    np.testing.assert_array_equal(params["body"]["kernel"], module.layers[0].weight.T)
+
+
+@pytest.mark.filterwarnings("ignore:When `eqx.nn.BatchNorm")
+def test_a_batch_norm_of_the_older_kind():
+    module, state = nn.make_with_state(nn.BatchNorm)(4, "batch", mode="ema", momentum=0.9)
+    state = state.set(module.ema_state_index, (jnp.asarray(floats(4)), jnp.exp(floats(4))))
+    _, found = from_equinox(jn.batch_norm(), module, STEPS, state=state)
+    np.testing.assert_array_equal(found["mean"], floats(4))

@@ -1,5 +1,6 @@
 """Weights of Haiku: outputs and gradients of each kind of module, and what is refused."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -83,7 +84,7 @@ def made(build: Callable[[Any], Any], x: Any) -> tuple[Any, Any, Any]:
     return params, state, lambda params, x: theirs.apply(params, state, x)[0]
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n == "words" else pytest.mark.slow) for n in CASES])
 def test_outputs_and_gradients_are_those_of_haiku(name: str):
     net, build, x, rename = CASES[name]
     params, state, run = made(build, x)
@@ -95,3 +96,57 @@ def test_outputs_and_gradients_are_those_of_haiku(name: str):
     zeros = jax.tree.map(np.zeros_like, params)
     moved, added = (from_haiku(net, each, x, state, rename=rename)[0] for each in (gradients, zeros))
     close(ours, jax.tree.map(jnp.subtract, moved, added))
+
+
+def refused(message: str, net: jn.Net, params: Any, x: Any, *state: Any, **options: Any) -> None:
+    with pytest.raises(jn.NetError, match=re.escape(message)):
+        from_haiku(net, params, x, *state, **options)
+
+
+def linear(*shape: int, seed: int = 0) -> dict[str, np.ndarray]:
+    return {"w": floats(*shape, seed=seed), "b": floats(shape[1], seed=seed)}
+
+
+def test_modules_of_equal_shapes_follow_their_numbers():
+    given = {f"linear_{k}" if k else "linear": linear(4, 4, seed=k) for k in range(11)}
+    params, _ = from_haiku(jn.serial(*[jn.dense(4)] * 11), dict(sorted(given.items())), STEPS)
+    for k in range(11):
+        np.testing.assert_array_equal(params[str(k)]["kernel"], floats(4, 4, seed=k))
+
+
+def test_an_order_that_is_unknown_or_another_is_refused():
+    net = jn.serial(jn.dense(4), jn.dense(4))
+    apart = {"mlp/~/linear_0": linear(4, 4), "linear": linear(4, 4, seed=1)}
+    refused(
+        "can't tell which of mlp/linear_0, linear and 0, 1 correspond: the source's order is unknown", net, apart, STEPS
+    )
+    params, _ = from_haiku(net, apart, STEPS, rename={"mlp/linear_0": "1", "linear": "0"})
+    np.testing.assert_array_equal(params["1"]["kernel"], floats(4, 4))
+    nested = {"linear": linear(4, 3), "linear_1": linear(4, 4)}
+    refused("runs 0, then 1, but the source linear_1, then linear", jn.serial(jn.dense(4), jn.dense(3)), nested, STEPS)
+
+
+def test_other_modules_are_listed():
+    net = jn.serial(fc=jn.dense(3))
+    refused("missing fc (dense); unexpected layer_norm (layer_norm", net, {"layer_norm": {"scale": floats(3)}}, STEPS)
+    refused("misshapen fc kernel (4, 5) bias (5,) for fc bias (3,) kernel (4, 3)", net, {"fc": linear(4, 5)}, STEPS)
+    refused("expects Haiku's params, arrays by module and name, got list", net, [], STEPS)
+    refused("pass state=", jn.batch_norm(), {"batch_norm": {"scale": floats(4)}}, STEPS)
+    gru = {"gru": {"w_i": floats(4, 9), "w_h": floats(3, 9), "b": floats(9)}}
+    refused("misshapen gru", jn.recurrent(jn.gru_cell(3)), gru, STEPS)
+    rnn = {"vanilla_rnn/linear": linear(4, 3), "vanilla_rnn/linear_1": linear(3, 3)}
+    refused("VanillaRNN has activation='relu', got 'tanh'", jn.recurrent(jn.rnn_cell(3)), rnn, STEPS)
+
+
+def test_two_biases_of_a_cell_are_added():
+    rnn = {"vanilla_rnn/linear": linear(4, 3), "vanilla_rnn/linear_1": linear(3, 3, seed=1)}
+    params, _ = from_haiku(jn.recurrent(jn.rnn_cell(3, activation=jax.nn.relu)), rnn, STEPS)
+    np.testing.assert_array_equal(params["bias"], floats(3) + floats(3, seed=1))
+
+
+def test_modules_may_be_drawn_anew():
+    net = jn.serial(body=jn.dense(4), head=jn.dense(7))
+    given = {"linear": linear(4, 4), "linear_1": linear(4, 3)}
+    params, _ = from_haiku(net, given, STEPS, fresh="head/**", key=jax.random.key(0))
+    assert params["head"]["kernel"].shape == (4, 7)
+    np.testing.assert_array_equal(params["body"]["kernel"], floats(4, 4))
