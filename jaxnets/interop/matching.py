@@ -85,8 +85,8 @@ def match(
     for k, (own, layer) in enumerate(alone):
         for later, other in alone[k + 1 :]:
             if is_before(network.order, own.path, later.path) and is_before(order, other.path, layer.path):
-                named_ours, named_theirs = f"{own.path}, then {later.path}", f"{other.path}, then {layer.path}"
-                raise NetError(f"runs {named_ours}, but the source {named_theirs}; build the same network, or {hint}")
+                what = f"runs {own.path} before {later.path}, but the source {layer.path} after {other.path}"
+                raise NetError(f"{what}; build the same network, or {hint}")
     return pairs
 
 

@@ -184,7 +184,7 @@ def test_copies_in_one_loop_are_consecutive_layers():
 def test_other_modules_and_settings_are_listed():
     linear = nn.Linear(4, 3, key=KEY)
     from_equinox(jn.dense(3), linear, STEPS)
-    refused("misshapen it kernel (4, 3) bias (3,) for it bias (5,) kernel (4, 5)", jn.dense(5), linear)
+    refused("misshapen it bias (3,) kernel (4, 3) for it bias (5,) kernel (4, 5)", jn.dense(5), linear)
     refused("missing it (rms_norm); unexpected it (dense", jn.rms_norm(), linear)
     refused("expects a module of Equinox, got dict", jn.dense(3), {})
     refused("LayerNorm has epsilon=0.1, got 1e-05", jn.layer_norm(), nn.LayerNorm(4, eps=0.1))

@@ -123,7 +123,9 @@ def test_an_order_that_is_unknown_or_another_is_refused():
     params, _ = from_haiku(net, apart, STEPS, rename={"mlp/linear_0": "1", "linear": "0"})
     np.testing.assert_array_equal(params["1"]["kernel"], floats(4, 4))
     nested = {"linear": linear(4, 3), "linear_1": linear(4, 4)}
-    refused("runs 0, then 1, but the source linear_1, then linear", jn.serial(jn.dense(4), jn.dense(3)), nested, STEPS)
+    refused(
+        "runs 0 before 1, but the source linear_1 after linear;", jn.serial(jn.dense(4), jn.dense(3)), nested, STEPS
+    )
 
 
 def test_other_modules_are_listed():

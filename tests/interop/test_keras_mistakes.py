@@ -128,7 +128,7 @@ def test_other_architectures_are_listed():
     other = jn.serial(jn.dense(3), jn.dense(2), jn.layer_norm(**NORMED))
     refused("misshapen", other, model)
     square = made(lambda L: chain(STEPS, L.LayerNormalization(), L.Dense(4)))
-    refused("runs 0, then 1, but the source", jn.serial(jn.dense(4), jn.layer_norm(**NORMED)), square)
+    refused("runs 0 before 1, but the source dense", jn.serial(jn.dense(4), jn.layer_norm(**NORMED)), square)
 
 
 def test_layers_may_be_drawn_anew():
