@@ -46,6 +46,7 @@ def match(
     pairs = []
     for new, layer in list(named.items()):
         own_name = by_name and not any(step.isdigit() for step in new.split("/"))
+        own_name = own_name and new in ours and layer.kind in ("", ours[new].kind)
         if new in ours and (own_name or new != layer.path):
             own = ours.pop(new)
             pairs.append((own, read(layer, own.kind) if not layer.kind else layer))
