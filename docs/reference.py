@@ -207,6 +207,8 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
         "Loading warns of NaN and infinite numbers and names the arrays.",
         {
             "PyTorch and Flax": "interop.from_torch interop.to_torch interop.from_flax",
+            "Keras, Equinox and Haiku": "interop.from_keras interop.from_equinox interop.from_haiku",
+            "Hugging Face": "interop.from_huggingface interop.Pretrained",
             "Files": "interop.Saved",
         },
     ),

@@ -1,10 +1,13 @@
 """Peers that answer beside us: models of torchvision, timm and Hugging Face, where they are installed."""
 
 import importlib.util
+import os
 import sys
+import tempfile
 import warnings
 from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 PEERS = all(importlib.util.find_spec(name) for name in ("torch", "torchvision", "timm"))
 TRANSFORMERS = all(importlib.util.find_spec(name) for name in ("torch", "transformers"))
@@ -46,6 +49,15 @@ def transformers() -> Any:
 
     transformers.logging.set_verbosity_error()
     return transformers
+
+
+def keras() -> Any:
+    """Return Keras on JAX; it writes its settings to a folder of its own."""
+    settings = {"KERAS_BACKEND": "jax", "KERAS_HOME": tempfile.gettempdir()}
+    with patch.dict(os.environ, {} if "keras" in sys.modules else settings):
+        import keras
+
+    return keras
 
 
 def _declare() -> None:

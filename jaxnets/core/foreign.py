@@ -10,14 +10,13 @@ import numpy as np
 from jaxnets.core.errors import NetError, shown
 
 _WEIGHTS = "build it from jn's layers and take over its weights by "
-_WRAPPED = "build it from jn's layers, or wrap its functions as jn.Net(init, apply)"
 NETWORKS = {
     "flax.linen": ("a Flax Linen module", _WEIGHTS + "jn.interop.from_flax(net, variables, x)"),
     "flax.nnx": ("a Flax NNX module", _WEIGHTS + "jn.interop.from_flax(net, nnx.to_pure_dict(nnx.state(module)), x)"),
     "torch": ("of PyTorch", _WEIGHTS + "jn.interop.from_torch(net, module, x)"),
-    "equinox": ("an Equinox module", _WRAPPED),
-    "haiku": ("of Haiku", _WRAPPED),
-    "keras": ("of Keras", "build it from jn's layers"),
+    "equinox": ("an Equinox module", _WEIGHTS + "jn.interop.from_equinox(net, module, x)"),
+    "haiku": ("of Haiku", _WEIGHTS + "jn.interop.from_haiku(net, params, x)"),
+    "keras": ("of Keras", _WEIGHTS + "jn.interop.from_keras(net, model, x)"),
     "tensorflow": ("of TensorFlow", "build it from jn's layers"),
 }
 # Libraries whose functions take their own arrays, not JAX's.

@@ -109,6 +109,38 @@ FAMILIES: Mapping[str, Family] = {
         heads={"heads": "head"},
         batched=("cls_token", "pos_embed"),
     ),
+    "vit": Family(
+        parts={
+            "attention": {
+                "query": "attention.query",
+                "key": "attention.key",
+                "value": "attention.value",
+                "out": "output.dense",
+            },
+            "encoder_block": {
+                "norm1": "layernorm_before",
+                "attention": "attention",
+                "dropout1": "attention.output.dropout",
+                "norm2": "layernorm_after",
+                "up": "intermediate.dense",
+                "activation": "intermediate.intermediate_act_fn",
+                "down": "output.dense",
+                "dropout2": "output.dropout",
+            },
+        },
+        tree=_VIT,
+        base={
+            "conv_proj": "embeddings.patch_embeddings.projection",
+            "class_token.token": "embeddings.cls_token",
+            "encoder.pos_embedding.weight": "embeddings.position_embeddings",
+            "encoder.dropout": "embeddings.dropout",
+            "encoder.layers": "encoder.layer",
+            "encoder.ln": "layernorm",
+        },
+        heads={"heads": "classifier"},
+        prefix="vit.",
+        batched=("embeddings.cls_token", "embeddings.position_embeddings"),
+    ),
     "gpt2": Family(
         parts={
             "attention": {"query key value": "c_attn", "out": "c_proj"},

@@ -14,6 +14,7 @@ import numpy as np
 from jaxnets.core.errors import NetError, concrete, is_traced
 from jaxnets.core.layer import as_net
 from jaxnets.core.net import Net, spec
+from jaxnets.interop.equinox_settings import EQUINOX
 from jaxnets.interop.tensors import shortened
 from jaxnets.interop.torch_names import unwrapped
 from jaxnets.interop.torch_settings import FUNCTIONS, OTHERS, TORCH, Read, read, unusual
@@ -30,18 +31,20 @@ class Settings:
         kind: the name of the constructor, `batch_norm`; "" for any.
         values: arguments by name; windows, padding and the like with a value for each axis.
         rank: number of spatial axes of a layer with windows, otherwise 0.
+        name: the name of the other library's class, for errors.
     """
 
     kind: str
     values: Mapping[str, Any]
     rank: int = 0
+    name: str = ""
 
 
 def compare(pairs: Iterable[tuple[str, Net, Any]], hint: str) -> None:
     """Check that layers have the settings of their counterparts.
 
     Args:
-        pairs: the path of a layer, its network, and the module of the other library.
+        pairs: the path of a layer, its network, and the module of the other library, or its settings.
         hint: what to do if the difference is intended.
 
     Raises:
@@ -53,7 +56,8 @@ def compare(pairs: Iterable[tuple[str, Net, Any]], hint: str) -> None:
         ours = theirs and ours_of(net, theirs.rank)
         if not ours or not theirs:
             continue
-        kind, their_class = ours.kind, getattr(module, "__name__", type(module).__name__)
+        kind = ours.kind
+        their_class = theirs.name or getattr(module, "__name__", type(module).__name__)
         if theirs.kind and kind != theirs.kind:
             if kind in _KINDS:
                 found.append(f"{path or 'it'} is {kind}, but the module is {their_class}")
@@ -130,19 +134,21 @@ def ours_of(net: Net, rank: int) -> Settings | None:
         values["activation"] = getattr(values["activation"], "__name__", values["activation"])
     kind = "conv" if kind == "depthwise_conv" else {"silu": "swish", "hard_silu": "hard_swish"}.get(kind, kind)
     if kind in _WINDOWED:
-        values |= _window(kind, values, rank)
+        values |= window(kind, values, rank)
     return Settings(kind, values, rank) if kind else None
 
 
 def theirs_of(module: Any) -> Settings | None:
-    """Return the settings of a module of PyTorch or Flax; `None` if it has no counterpart."""
+    """Return the settings of a module of another library, or those given; `None` if it has no counterpart."""
+    if isinstance(module, Settings):
+        return module
     if (name := getattr(module, "__name__", "")) in FUNCTIONS:
         return Settings(*FUNCTIONS[name])
     for cls in type(module).__mro__:
         # `Conv2d` is `Conv` with 2 spatial axes; any name matches.
         name, digit = re.fullmatch(r"(.*?)(?:([123])d)?", cls.__name__).groups()  # type: ignore[union-attr]  # it matches
         library = cls.__module__.partition(".")[0]
-        tables = {"torch": TORCH, "flax": FLAX, "timm": OTHERS, "transformers": OTHERS}
+        tables = {"torch": TORCH, "flax": FLAX, "timm": OTHERS, "transformers": OTHERS, "equinox": EQUINOX}
         table = tables.get(library, {})
         kind, reader = table.get(cls.__name__) or table.get(name) or (None, None)
         if kind is None or reader is None:
@@ -151,11 +157,11 @@ def theirs_of(module: Any) -> Settings | None:
         if kind not in _WINDOWED:
             return Settings(kind, values)
         rank = int(digit) if digit else len(spread(module.kernel_size, 1))
-        return Settings(kind, values | _window(kind, {"kernel_size": module.kernel_size, **values}, rank), rank)
+        return Settings(kind, values | window(kind, {"kernel_size": module.kernel_size, **values}, rank), rank)
     return None
 
 
-def _window(kind: str, values: Mapping[str, Any], rank: int) -> dict[str, Any]:
+def window(kind: str, values: Mapping[str, Any], rank: int) -> dict[str, Any]:
     """Return the settings of windows for each axis; padding as numbers, unless it depends on the input's size."""
     size = spread(values["kernel_size"], rank)
     stride = size if values.get("stride") is None and "pool" in kind else spread(values.get("stride") or 1, rank)
@@ -268,4 +274,4 @@ FLAX: Mapping[str, tuple[str, Read]] = {
     "Dropout": ("dropout", read("rate")),
 }
 
-_KINDS = {kind for table in (TORCH, FLAX, OTHERS) for kind, _ in table.values()}
+_KINDS = {kind for table in (TORCH, FLAX, OTHERS, EQUINOX) for kind, _ in table.values()}

@@ -12,6 +12,7 @@ from jaxnets.core.contract import check_input
 from jaxnets.core.errors import NetError, labeled_as
 from jaxnets.core.net import Key, Net, Params, State
 from jaxnets.core.paths import Pattern, matches, paths
+from jaxnets.interop.channel_order import Orders, feature_orders
 from jaxnets.interop.tensors import shortened
 from jaxnets.interop.torch_names import Layer, layers
 
@@ -43,6 +44,16 @@ class Skeleton:
     def layers(self) -> list[Layer]:
         """The layers that have parameters or state."""
         return [layer for layer in self.nets if layer.own]
+
+    @functools.cached_property
+    def orders(self) -> tuple[Orders, Orders]:
+        """The order of features where channels come first, by path: on the first axis of arrays, and on the last."""
+        convolved = frozenset(
+            kernel
+            for layer in self.layers
+            if (kernel := layer.own.get("kernel", "")) and len(self.specs[kernel].shape) - layer.stacked > 2
+        )
+        return feature_orders(self.net, self.params, self.state, self.x, convolved)
 
     def matching(self, pattern: Pattern, label: str) -> set[str]:
         """Return the paths, prefixed by `params/` or `state/`, that match one of the patterns.

@@ -10,7 +10,6 @@ import numpy as np
 from jaxnets.core.errors import NetError, labeled_as
 from jaxnets.core.net import Key, Net, Params, State
 from jaxnets.core.paths import Pattern, matches
-from jaxnets.interop.channel_order import feature_orders
 from jaxnets.interop.families import FAMILIES
 from jaxnets.interop.published import PARTS, Published, detected, usual
 from jaxnets.interop.settings import compare, torch_modules
@@ -162,8 +161,8 @@ def to_torch(
         state: its state.
         x: an input or its spec, as for `net.init`.
         names: whose names and layouts attention and blocks of transformers have: "torch" (`torch.nn`), "torchvision",
-            "timm", "gpt2", "llama" or "bert" (Hugging Face's), or "jaxnets" for a tensor per layer under our names.
-            The default is where a model's weights are usually published, and "torch" for other networks.
+            "timm", "vit", "gpt2", "llama" or "bert" (Hugging Face's), or "jaxnets" for a tensor per layer under our
+            names. The default is where a model's weights are usually published, and "torch" for other networks.
         rename: as for `from_torch`: the same argument restores the original names.
 
     Returns:
@@ -251,12 +250,7 @@ def _compare(wanted: Mapping[str, tuple[tuple[int, ...], Layer]], tensors: Tenso
 
 def _orders(skeleton: Skeleton) -> dict[str, Orders]:
     """Return the order of features in PyTorch, by layer."""
-    convolved = frozenset(
-        kernel
-        for layer in skeleton.layers
-        if (kernel := layer.own.get("kernel", "")) and len(skeleton.specs[kernel].shape) - layer.stacked > 2
-    )
-    found = feature_orders(skeleton.net, skeleton.params, skeleton.state, skeleton.x, convolved)
+    found = skeleton.orders
 
     def of(names: Mapping[str, str], orders: Mapping[str, Any]) -> dict[str, Any]:
         return {name: orders[path] for name, path in names.items() if path in orders}

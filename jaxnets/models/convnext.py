@@ -53,7 +53,10 @@ def convnext_tiny(num_classes: int = 1000, *, stochastic_depth: Any = 0.1, layer
     return _convnext((96, 192, 384, 768), (3, 3, 9, 3), num_classes, stochastic_depth, layer_scale)
 
 
-def _convnext(widths: Sequence[int], counts: Sequence[int], num_classes: int, rate: Any, scale: Any) -> Net:
+def _convnext(
+    widths: Sequence[int], counts: Sequence[int], num_classes: int, rate: Any, scale: Any, *, epsilon: Any = 1e-6
+) -> Net:
+    """Return a ConvNeXt with stages of these features and numbers of blocks; ε is that of the last norm."""
     check_count("num_classes", num_classes)
     total, blocks = sum(counts), 0
     # A pair of sizes, in the first layer, restricts the input to images.
@@ -67,7 +70,7 @@ def _convnext(widths: Sequence[int], counts: Sequence[int], num_classes: int, ra
     return serial(
         features=serial(*features),
         avgpool=global_avg_pool,
-        classifier=serial(norm(), flatten, dense(num_classes, kernel_init=NORMAL)),
+        classifier=serial(norm(epsilon=epsilon), flatten, dense(num_classes, kernel_init=NORMAL)),
     )
 
 
