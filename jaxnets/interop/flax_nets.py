@@ -1,0 +1,337 @@
+"""Networks made of modules of Flax: a Linen module, an NNX module, or a function that makes one."""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnets.core.checks import check_params, check_train_key
+from jaxnets.core.contract import check_key
+from jaxnets.core.errors import NetError, labeled_as, shown
+from jaxnets.core.net import Key, Net, Params, State, fold, spec
+from jaxnets.core.padded import Padded
+from jaxnets.core.paths import paths
+from jaxnets.core.value import recorded
+
+CALL = "call=lambda module, x, train: module(x, ...)"
+# What a module may call its mode, and its value in training.
+_MODES = {"train": True, "training": True, "is_training": True, "deterministic": False, "use_running_average": False}
+# Collections of Linen that hold what was recorded on the way, and tags of NNX's streams that initialize carries.
+_RECORDS, _CARRY = ("intermediates", "perturbations"), "carry"
+
+
+def from_flax_module(module: Any, *, call: Callable[[Any, Any, bool], Any] | None = None, rngs: Any = None) -> Net:
+    """Return a network that runs a module of Flax, Linen or NNX, whatever is inside.
+
+    The network is used as any other: in `jn.serial`, `jn.fit`, sweeps, `jn.summary`. To take over only the weights, into
+    a network of this library's layers, use `jn.interop.from_flax`.
+
+    **Linen.** `params` is the collection of that name, `state` has the others, `{"batch_stats": ...}`; they are updated
+    in training only. `net.init(key, x)` draws what `module.init(key, x)` draws, in evaluation mode, from the shape of
+    `x` alone. In training, each stream of random numbers, `"dropout"`, has `key` folded with the CRC-32 of its name.
+    What a module records by `sow` or `perturb` is dropped. Networks of equal modules are equal.
+
+    **NNX.** `module` is a function or a class that makes a module, called as `module(rngs=nnx.Rngs(key))` to draw the
+    parameters; or a module, whose own values `net.init` then returns for every key. `params` has its `nnx.Param`,
+    `state` its other variables except streams, by their paths. Each stream has `key` folded with its path; in
+    evaluation without a key, `jax.random.key(0)`. The module is never changed.
+
+    **Training** is said in the module's own way: by arguments of its `__call__` named `train`, `training`,
+    `is_training`, `deterministic` or `use_running_average`, otherwise by its fields of these names (in Linen a field
+    that is set has priority over the argument of its name), and in NNX by `module.train()` and `module.eval()`.
+
+    Args:
+        module: an unbound Linen module; an NNX module, or a function `(*, rngs) -> module`.
+        call: how to run the module, `(module, x, train) -> y`; default: `module(x)`, with the arguments above.
+        rngs: for Linen, the names of the streams that modules look for by `has_rng`; default: `("dropout",)`. Streams
+            of other names are served in any case.
+
+    Raises:
+        NetError: for anything else than such a module, one that takes more than `x`, or `Padded` input without `call=`,
+            since Flax's modules would read the padding; when the network runs, for what Flax refuses.
+
+    >>> import flax.linen as nn
+    >>> import jax, jax.numpy as jnp, jaxnets as jn
+    >>> class Classifier(nn.Module):
+    ...     @nn.compact
+    ...     def __call__(self, x, train):
+    ...         x = nn.BatchNorm(use_running_average=not train)(nn.Dense(8)(x))
+    ...         return nn.Dense(2)(nn.Dropout(0.5, deterministic=not train)(x))
+    >>> net, x = from_flax_module(Classifier()), jnp.ones((4, 3))
+    >>> params, state = net.init(jax.random.key(0), x)
+    >>> sorted(params), sorted(state), net == from_flax_module(Classifier())
+    (['BatchNorm_0', 'Dense_0', 'Dense_1'], ['batch_stats'], True)
+    >>> y, state = net.apply(params, state, x, key=jax.random.key(1), train=True)
+    >>> y.shape
+    (4, 2)
+    """
+    import flax.linen as nn
+    from flax import nnx
+
+    with labeled_as("from_flax_module"):
+        if call is not None and not callable(call):
+            raise NetError(f"expects a function for call, got {shown(call)}; write {CALL}")
+        if isinstance(rngs, str):
+            raise NetError(f"expects names for rngs, got {rngs!r}; write ({rngs!r},)")
+        if isinstance(net := getattr(module, "net", None), Net) and type(module).__name__ == "LinenNet":
+            return net  # what to_linen made
+        if isinstance(module, nn.Module):
+            if module.scope is not None:
+                raise NetError(f"expects an unbound module, got {_name(module)} with variables; pass module.unbind()[0]")
+            _check_call(module, call)
+            return _linen(module, call, tuple(rngs or ("dropout",)))
+        if rngs is not None:
+            raise NetError("expects rngs for Linen modules alone; NNX's modules hold their streams")
+        if isinstance(module, type) and issubclass(module, nn.Module):
+            raise NetError(f"expects a module, got the class {module.__name__}: make one, {module.__name__}(...)")
+        if isinstance(module, nnx.Module):
+            _check_call(module, call)
+            graphdef, values = nnx.split(module)
+            leaves, structure = jax.tree.flatten(values)
+            return _nnx_of_values(graphdef, structure, tuple(leaves), call)
+        if not callable(module):
+            raise NetError(f"expects a module of Flax or a function (*, rngs) that makes one of NNX, got {shown(module)}")
+        return _nnx_made(module, call)
+
+
+@recorded
+def _linen(module: Any, call: Callable[..., Any] | None, rngs: tuple[str, ...]) -> Net:
+    import flax.linen as nn
+    from flax.core import unfreeze
+
+    label = f"from_flax_module({_name(module)})"
+    taken, fields = _taken(module), [name for name in _MODES if name in module.__dataclass_fields__]
+    # A field that the user has set has priority, as nn.BatchNorm(use_running_average=True).
+    arguments = [name for name in taken if getattr(module, name, None) is None]
+    cloned = [name for name in fields if name not in taken]
+
+    def inside(method: Callable, args: tuple, kwargs: dict, _: Any) -> Any:
+        # Scopes have the names of the parameters' paths, without the module's own name.
+        with nn.override_named_call(True):
+            return method(*args, **kwargs)
+
+    def run(function: str, train: bool, variables: Any, x: Any, **options: Any) -> Any:
+        _refuse_padded(x, call)
+        own = module.clone(**{name: _MODES[name] == train for name in cloned}) if cloned else module
+        if call is not None:
+            options["method"] = lambda each, x: call(each, x, train)
+        else:
+            options |= {name: _MODES[name] == train for name in arguments}
+        with nn.override_named_call(False), nn.intercept_methods(inside):
+            return getattr(own, function)(variables, x, **options)
+
+    def init_fn(key: Key, x: Any) -> tuple[Params, State]:
+        with _explained(label):
+            check_key(key)
+            x = spec(x)
+            shapes = jax.eval_shape(lambda key, x: run("init", False, key, x), key, x)
+            kept = [name for name, collection in shapes.items() if not _recorded(name, collection)]
+            # Only the variables are computed, not the outputs.
+            variables = dict(unfreeze(nn.meta.unbox(run("lazy_init", False, key, x, mutable=kept))))
+            return variables.pop("params", {}), variables
+
+    def apply_fn(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
+        with _explained(label):
+            streams = {} if key is None else {name: fold(key, name) for name in ("params", *rngs)}
+            options = {"rngs": streams, "mutable": [*state]} if train else {"rngs": streams}
+            made = run("apply", train, {"params": params, **state}, x, **options)
+            return (made[0], {**state, **unfreeze(made[1])}) if train else (made, state)
+
+    return Net(init_fn, apply_fn, label, kind="from_flax_module")
+
+
+@recorded
+def _nnx_made(make: Callable[..., Any], call: Callable[..., Any] | None) -> Net:
+    from flax import nnx
+
+    with labeled_as("from_flax_module"):
+        check = inspect.signature(make)
+        try:
+            check.bind(rngs=None)
+        except TypeError as error:
+            hint = "give other arguments first, functools.partial(Model, 3, 10)"
+            raise NetError(f"expects a function (*, rngs), got {_name(make)}{check}: {error}; {hint}") from error
+        module = nnx.eval_shape(lambda: make(rngs=nnx.Rngs(0)))
+        if not isinstance(module, nnx.Module):
+            raise NetError(f"expects a function that makes a module of NNX, got one that makes {shown(module)}")
+        _check_call(module, call)
+
+    def draw(key: Key) -> tuple[Any, Any]:
+        _, params, _, rest = _parts(make(rngs=nnx.Rngs(key)))
+        return params, rest
+
+    return _nnx(module, draw, call)
+
+
+@recorded
+def _nnx_of_values(graphdef: Any, structure: Any, leaves: tuple[Any, ...], call: Callable[..., Any] | None) -> Net:
+    """Make a network of an NNX module in parts, which the user can't change."""
+    from flax import nnx
+
+    module = nnx.merge(graphdef, jax.tree.unflatten(structure, leaves), copy=True)
+    _, params, _, rest = _parts(module)
+    return _nnx(module, lambda key: (params, rest), call)
+
+
+def _nnx(module: Any, draw: Callable[[Key], tuple[Any, Any]], call: Callable[..., Any] | None) -> Net:
+    from flax import nnx
+
+    label = f"from_flax_module({_name(module)})"
+    taken = _taken(module)
+    run = call or (lambda each, x, train: each(x, **{name: _MODES[name] == train for name in taken}))
+    # The parts of the module in evaluation and in training.
+    modes = {}
+    for train in (False, True):
+        each = nnx.clone(module)
+        (each.train if train else each.eval)()
+        modes[train] = _parts(each)
+
+    def init_fn(key: Key, x: Any) -> tuple[Params, State]:
+        with labeled_as(label):
+            check_key(key)
+            _refuse_padded(x, call)
+            params, rest = draw(key)
+            return _values(params), _values(rest)
+
+    def apply_fn(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
+        graphdef, own, streams, rest = modes[bool(train)]
+        with labeled_as(label):
+            _refuse_padded(x, call)
+            if train and any(variable.tag != _CARRY for _, variable in nnx.to_flat_state(streams)):
+                check_train_key(key)
+            key = jax.random.key(0) if key is None else key
+            parts = _filled(own, params, x), _reseeded(streams, key), _filled(rest, state, x)
+            each = nnx.merge(graphdef, *parts)
+        y = run(each, x, train)
+        # What the module recorded on the way is dropped: these are the variables that it was made with.
+        return y, _like(rest, nnx.state(each)) if train else state
+
+    return Net(init_fn, apply_fn, label, kind="from_flax_module")
+
+
+def _parts(module: Any) -> Any:
+    """Return the structure of an NNX module, its parameters, streams and other variables."""
+    from flax import nnx
+
+    nnx.pop(module, (nnx.Intermediate, nnx.Perturbation))
+    return nnx.split(module, nnx.Param, nnx.RngState, ...)
+
+
+def _values(state: Any) -> dict[str, Any]:
+    """Return the values of NNX's variables in nested dicts with text as names."""
+    from flax import nnx
+
+    def named(tree: Any) -> Any:
+        return {str(name): named(each) for name, each in tree.items()} if isinstance(tree, Mapping) else tree
+
+    return named(nnx.to_pure_dict(state))
+
+
+def _filled(state: Any, values: Any, x: Any) -> Any:
+    """Return NNX's variables with other values, of the same shapes."""
+    from flax import nnx
+
+    check_params(paths(values), {path: jnp.shape(leaf) for path, leaf in paths(_values(state)).items()}, x)
+    return nnx.from_flat_state(
+        {path: variable.replace(_at(values, path)) for path, variable in nnx.to_flat_state(state)}
+    )
+
+
+def _like(state: Any, after: Any) -> dict[str, Any]:
+    """Return the values of the variables of `state` that they have `after` a call."""
+    from flax import nnx
+
+    found = _values(after)
+    return _values(nnx.from_flat_state({path: variable.replace(_at(found, path)) for path, variable in nnx.to_flat_state(state)}))
+
+
+def _at(values: Any, path: Sequence[Any]) -> Any:
+    for name in path:
+        values = values[str(name)]
+    return values
+
+
+def _reseeded(streams: Any, key: Key) -> Any:
+    """Return NNX's streams from their beginning, each with the key folded with its path."""
+    from flax import nnx
+
+    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        key = jax.random.wrap_key_data(key)
+
+    def seed(path: Sequence[Any], variable: Any) -> Any:
+        shape = variable.shape
+        if isinstance(variable, nnx.RngCount):
+            return jnp.zeros(shape, jnp.uint32)
+        own = fold(key, "/".join(map(str, path[:-1])))
+        return jax.random.split(own, shape) if shape else own
+
+    return nnx.from_flat_state(
+        {path: variable.replace(seed(path, variable)) for path, variable in nnx.to_flat_state(streams)}
+    )
+
+
+def _taken(module: Any) -> list[str]:
+    """Return the arguments of a module's call that say whether it trains."""
+    parameters = inspect.signature(type(module).__call__).parameters if hasattr(type(module), "__call__") else {}
+    return [name for name in _MODES if name in parameters]
+
+
+def _check_call(module: Any, call: Any) -> None:
+    """Check that a module can be called with an input, and what says whether it trains.
+
+    Raises:
+        NetError: if it can't.
+    """
+    if call is not None:
+        return
+    if not hasattr(type(module), "__call__"):
+        raise NetError(f"expects a module with __call__, got {_name(module)}; pass {CALL.replace('module(x', 'module.method(x')}")
+    signature = inspect.signature(type(module).__call__)
+    try:
+        signature.bind(module, None, **dict.fromkeys(_taken(module)))
+    except TypeError as error:
+        takes = f"{_name(module)}.__call__{signature}"
+        raise NetError(f"expects a module of one input x, got {takes}: {error}; pass {CALL}") from error
+
+
+def _refuse_padded(x: Any, call: Any) -> None:
+    if isinstance(x, Padded) and call is None:
+        hint = "give it values and lengths by call=lambda module, x, train: ..., and return x.with_values(y)"
+        raise NetError(f"expects an array, got {type(x).__name__}: a module of Flax would read the padding; {hint}")
+
+
+@contextmanager
+def _explained(label: str) -> Iterator[None]:
+    """Turn what Flax refuses into a `NetError`."""
+    from flax import errors
+
+    try:
+        with labeled_as(label):
+            yield
+    except errors.InvalidRngError as error:
+        raise NetError("is random and needs a key, got none; pass apply(..., key=key, train=True)", label=label) from error
+    except (errors.FlaxError, ValueError) as error:
+        text, hint = str(error).partition(" (https://")[0], ""
+        if isinstance(error, NetError):
+            raise
+        if isinstance(error, errors.ModifyScopeVariableError) or "must be passed to the constructor" in text:
+            hint = f"; say whether it trains by {CALL}"
+        elif isinstance(error, errors.ScopeParamNotFoundError):
+            hint = "; pass the parameters of this module; if it has more in training, init has those of evaluation: "
+            hint += "call=lambda module, x, train: module(x, train or module.is_initializing())"
+        elif not isinstance(error, errors.FlaxError):
+            raise
+        raise NetError(f"is refused by Flax: {text}{hint}", label=label) from error
+
+
+def _recorded(name: str, collection: Any) -> bool:
+    """Tell whether a collection holds what modules recorded: Flax appends each value to a tuple."""
+    leaves = jax.tree.leaves(collection, is_leaf=lambda leaf: isinstance(leaf, tuple))
+    return name in _RECORDS or any(isinstance(leaf, tuple) for leaf in leaves)
+
+
+def _name(module: Any) -> str:
+    return getattr(module, "__name__", "") or type(module).__name__
