@@ -86,7 +86,11 @@ def flax_modules(module: Any, x: Any) -> dict[str, list[Any]]:
     from flax import nnx
 
     if isinstance(module, nnx.Module):
-        return {"/".join(map(str, path)): [inner] for path, inner in nnx.iter_modules(module)}
+        found = {"/".join(map(str, path)): [inner] for path, inner in nnx.iter_modules(module)}
+        for path, (inner, *_) in [*found.items()]:
+            if isinstance(inner, nnx.RNN):
+                found[f"{path}/cell".lstrip("/")].append(inner)
+        return found
     seen: dict[str, list[Any]] = {}
     rnns: dict[str, Any] = {}
 
@@ -263,7 +267,7 @@ FLAX: Mapping[str, tuple[str, Read]] = {
     "SimpleCell": ("rnn_cell", _flax_simple_cell),
     "LSTMCell": ("lstm_cell", _flax_cell),
     "OptimizedLSTMCell": ("lstm_cell", _flax_cell),
-    "GRUCell": ("gru_cell", _flax_cell),
+    "GRUCell": ("gru_cell", lambda m: _flax_cell(m) | {"reset_after": True}),
     "RNN": ("", lambda m: {"reverse": m.reverse} | unusual(True, keep_order=m.keep_order or not m.reverse)),
     "Dropout": ("dropout", read("rate")),
 }
