@@ -17,7 +17,7 @@ from jaxnets.layers import *  # noqa: F403  # so is its
 if TYPE_CHECKING:
     from jaxnets import data, decoding, inspect, interop, models, plot, sweeps, train
     from jaxnets.inspect.summary import summary
-    from jaxnets.interop import load, save
+    from jaxnets.interop import from_flax_module, load, save, to_linen, to_nnx
     from jaxnets.train import evaluate, fit, objective, predict
 
 __version__ = "0.1.0"
@@ -26,7 +26,8 @@ __version__ = "0.1.0"
 _LATER = {
     **dict.fromkeys(("data", "decoding", "inspect", "interop", "models", "plot", "sweeps", "train"), ""),
     **dict.fromkeys(("evaluate", "fit", "objective", "predict"), "train"),
-    **{"load": "interop", "save": "interop", "summary": "inspect"},
+    **dict.fromkeys(("from_flax_module", "load", "save", "to_linen", "to_nnx"), "interop"),
+    "summary": "inspect",
 }
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "evaluate",
     "example_weights",
     "fit",
+    "from_flax_module",
     "initializers",
     "inspect",
     "interop",
@@ -59,6 +61,8 @@ __all__ = [
     "save",
     "summary",
     "sweeps",
+    "to_linen",
+    "to_nnx",
     "train",
     "weights_of",
 ]

@@ -318,7 +318,9 @@ def _fused(i: Any, h: Any) -> dict[str, np.ndarray]:
     # The bias of an LSTM is that of the hidden state, others' is that of the input.
     if gates not in (1, 3, 4) or "bias" in (i if gates == 4 else h):
         return {}
-    arrays = {"kernel": kernel, "recurrent_kernel": recurrent} | {name: each["bias"] for each in (i, h) for name in each if name == "bias"}
+    arrays = {"kernel": kernel, "recurrent_kernel": recurrent} | {
+        name: each["bias"] for each in (i, h) for name in each if name == "bias"
+    }
     # NNX's GRU has no second bias for the new state.
     return arrays | ({"recurrent_bias": np.zeros(features, kernel.dtype)} if gates == 3 and "bias" in arrays else {})
 

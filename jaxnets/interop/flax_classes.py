@@ -36,7 +36,8 @@ class LinenNet(nn.Module):
         if not self.is_initializing():
             for name, values in after.items():
                 # What did not change may be in a collection that is not mutable.
-                if any(a is not b for a, b in zip(*map(jax.tree.leaves, (state[name], values)), strict=True)):
+                before = jax.tree.leaves(state[name])
+                if [*map(id, before)] != [*map(id, jax.tree.leaves(values))]:
                     self.put_variable(self.collection, name, values)
         return y
 
@@ -79,7 +80,9 @@ def _variables(kind: Any, tree: Any) -> Any:
 
 
 def _values(variables: Any) -> Any:
-    return variables.get_value() if isinstance(variables, nnx.Variable) else {k: _values(v) for k, v in variables.items()}
+    return (
+        variables.get_value() if isinstance(variables, nnx.Variable) else {k: _values(v) for k, v in variables.items()}
+    )
 
 
 def _set(variables: Any, tree: Any) -> None:

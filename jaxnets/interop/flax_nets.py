@@ -26,8 +26,8 @@ _RECORDS, _CARRY = ("intermediates", "perturbations"), "carry"
 def from_flax_module(module: Any, *, call: Callable[[Any, Any, bool], Any] | None = None, rngs: Any = None) -> Net:
     """Return a network that runs a module of Flax, Linen or NNX, whatever is inside.
 
-    The network is used as any other: in `jn.serial`, `jn.fit`, sweeps, `jn.summary`. To take over only the weights, into
-    a network of this library's layers, use `jn.interop.from_flax`.
+    The network is used as any other: in `jn.serial`, `jn.fit`, sweeps, `jn.summary`; only `jn.save(net=)` refuses it. To
+    take over the weights alone, into a network of this library's layers, use `jn.interop.from_flax`.
 
     **Linen.** `params` is the collection of that name, `state` has the others, `{"batch_stats": ...}`; they are updated
     in training only. `net.init(key, x)` draws what `module.init(key, x)` draws, in evaluation mode, from the shape of
@@ -71,16 +71,20 @@ def from_flax_module(module: Any, *, call: Callable[[Any, Any, bool], Any] | Non
     import flax.linen as nn
     from flax import nnx
 
+    from jaxnets.interop.flax_classes import LinenNet
+
     with labeled_as("from_flax_module"):
         if call is not None and not callable(call):
             raise NetError(f"expects a function for call, got {shown(call)}; write {CALL}")
         if isinstance(rngs, str):
             raise NetError(f"expects names for rngs, got {rngs!r}; write ({rngs!r},)")
-        if isinstance(net := getattr(module, "net", None), Net) and type(module).__name__ == "LinenNet":
-            return net  # what to_linen made
+        if isinstance(module, LinenNet):
+            return module.net
         if isinstance(module, nn.Module):
             if module.scope is not None:
-                raise NetError(f"expects an unbound module, got {_name(module)} with variables; pass module.unbind()[0]")
+                raise NetError(
+                    f"expects an unbound module, got {_name(module)} with variables; pass module.unbind()[0]"
+                )
             _check_call(module, call)
             return _linen(module, call, tuple(rngs or ("dropout",)))
         if rngs is not None:
@@ -93,7 +97,9 @@ def from_flax_module(module: Any, *, call: Callable[[Any, Any, bool], Any] | Non
             leaves, structure = jax.tree.flatten(values)
             return _nnx_of_values(graphdef, structure, tuple(leaves), call)
         if not callable(module):
-            raise NetError(f"expects a module of Flax or a function (*, rngs) that makes one of NNX, got {shown(module)}")
+            raise NetError(
+                f"expects a module of Flax or a function (*, rngs) that makes one of NNX, got {shown(module)}"
+            )
         return _nnx_made(module, call)
 
 
@@ -245,7 +251,9 @@ def _like(state: Any, after: Any) -> dict[str, Any]:
     from flax import nnx
 
     found = _values(after)
-    return _values(nnx.from_flat_state({path: variable.replace(_at(found, path)) for path, variable in nnx.to_flat_state(state)}))
+    return _values(
+        nnx.from_flat_state({path: variable.replace(_at(found, path)) for path, variable in nnx.to_flat_state(state)})
+    )
 
 
 def _at(values: Any, path: Sequence[Any]) -> Any:
@@ -275,7 +283,7 @@ def _reseeded(streams: Any, key: Key) -> Any:
 
 def _taken(module: Any) -> list[str]:
     """Return the arguments of a module's call that say whether it trains."""
-    parameters = inspect.signature(type(module).__call__).parameters if hasattr(type(module), "__call__") else {}
+    parameters = inspect.signature(type(module).__call__).parameters if callable(module) else {}
     return [name for name in _MODES if name in parameters]
 
 
@@ -287,8 +295,10 @@ def _check_call(module: Any, call: Any) -> None:
     """
     if call is not None:
         return
-    if not hasattr(type(module), "__call__"):
-        raise NetError(f"expects a module with __call__, got {_name(module)}; pass {CALL.replace('module(x', 'module.method(x')}")
+    if not callable(module):
+        raise NetError(
+            f"expects a module with __call__, got {_name(module)}; pass {CALL.replace('module(x', 'module.method(x')}"
+        )
     signature = inspect.signature(type(module).__call__)
     try:
         signature.bind(module, None, **dict.fromkeys(_taken(module)))
@@ -312,7 +322,9 @@ def _explained(label: str) -> Iterator[None]:
         with labeled_as(label):
             yield
     except errors.InvalidRngError as error:
-        raise NetError("is random and needs a key, got none; pass apply(..., key=key, train=True)", label=label) from error
+        raise NetError(
+            "is random and needs a key, got none; pass apply(..., key=key, train=True)", label=label
+        ) from error
     except (errors.FlaxError, ValueError) as error:
         text, hint = str(error).partition(" (https://")[0], ""
         if isinstance(error, NetError):

@@ -252,16 +252,25 @@ def _flax_simple_cell(m: Any) -> dict[str, Any]:
     return {"activation": getattr(m.activation_fn, "__name__", m.activation_fn)} | unusual(False, residual=m.residual)
 
 
+def _flax_batch_norm(m: Any) -> dict[str, Any]:
+    """Return the settings of a batch norm: the running variance of Flax is the biased one."""
+    return {"epsilon": m.epsilon, "decay": m.momentum, "unbiased": False} | unusual(-1, axis=m.axis)
+
+
+def _flax_norm(m: Any) -> dict[str, Any]:
+    return {"epsilon": m.epsilon} | unusual(-1, feature_axes=m.feature_axes, reduction_axes=m.reduction_axes)
+
+
 FLAX: Mapping[str, tuple[str, Read]] = {
     "Dense": ("dense", read()),
     "Linear": ("dense", read()),
     "Conv": ("conv", _flax_conv),
     "ConvTranspose": ("conv_transpose", _flax_conv_transpose),
-    "BatchNorm": ("batch_norm", read("epsilon", decay="momentum")),
-    "LayerNorm": ("layer_norm", read("epsilon")),
+    "BatchNorm": ("batch_norm", _flax_batch_norm),
+    "LayerNorm": ("layer_norm", _flax_norm),
     "GroupNorm": ("group_norm", lambda m: {"epsilon": m.epsilon} | unusual(None, groups=m.num_groups)),
     "InstanceNorm": ("group_norm", read("epsilon")),
-    "RMSNorm": ("rms_norm", read("epsilon")),
+    "RMSNorm": ("rms_norm", _flax_norm),
     "Embed": ("embed", read()),
     "PReLU": ("prelu", read()),
     "SimpleCell": ("rnn_cell", _flax_simple_cell),
