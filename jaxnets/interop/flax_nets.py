@@ -26,8 +26,8 @@ _RECORDS, _CARRY = ("intermediates", "perturbations"), "carry"
 def from_flax_module(module: Any, *, call: Callable[[Any, Any, bool], Any] | None = None, rngs: Any = None) -> Net:
     """Return a network that runs a module of Flax, Linen or NNX, whatever is inside.
 
-    The network is used as any other: in `jn.serial`, `jn.fit`, sweeps, `jn.summary`; only `jn.save(net=)` refuses it. To
-    take over the weights alone, into a network of this library's layers, use `jn.interop.from_flax`.
+    The network is used as any other: in `jn.serial`, `jn.fit`, sweeps, `jn.summary`; only `jn.save(net=)` refuses it.
+    To take over the weights alone, into a network of this library's layers, use `jn.interop.from_flax`.
 
     **Linen.** `params` is the collection of that name, `state` has the others, `{"batch_stats": ...}`; they are updated
     in training only. `net.init(key, x)` draws what `module.init(key, x)` draws, in evaluation mode, from the shape of
@@ -154,13 +154,11 @@ def _nnx_made(make: Callable[..., Any], call: Callable[..., Any] | None) -> Net:
     from flax import nnx
 
     with labeled_as("from_flax_module"):
-        check = inspect.signature(make)
         try:
-            check.bind(rngs=None)
+            module = nnx.eval_shape(lambda: make(rngs=nnx.Rngs(0)))
         except TypeError as error:
             hint = "give other arguments first, functools.partial(Model, 3, 10)"
-            raise NetError(f"expects a function (*, rngs), got {_name(make)}{check}: {error}; {hint}") from error
-        module = nnx.eval_shape(lambda: make(rngs=nnx.Rngs(0)))
+            raise NetError(f"expects a function (*, rngs), got one that fails: {error}; {hint}") from error
         if not isinstance(module, nnx.Module):
             raise NetError(f"expects a function that makes a module of NNX, got one that makes {shown(module)}")
         _check_call(module, call)

@@ -258,7 +258,7 @@ def _flax_batch_norm(m: Any) -> dict[str, Any]:
 
 
 def _flax_norm(m: Any) -> dict[str, Any]:
-    return {"epsilon": m.epsilon} | unusual(-1, feature_axes=m.feature_axes, reduction_axes=m.reduction_axes)
+    return {"epsilon": m.epsilon} | unusual(m.feature_axes, reduction_axes=m.reduction_axes)
 
 
 FLAX: Mapping[str, tuple[str, Read]] = {

@@ -68,8 +68,8 @@ def to_nnx(net: Net, x: Any, *, rngs: Any, trained: Any = None) -> "nnx.Module":
     """Return a network with its parameters and state as a module of Flax NNX.
 
     Each parameter is an `nnx.Param`, by its path under `module.params`; each array of the state is an `nnx.BatchStat`
-    under `module.state`. As NNX's own modules it starts in training: `module.eval()` and `module.train()` switch. A call in
-    training draws its key from the stream `rngs.dropout`, and updates the state.
+    under `module.state`. As NNX's own modules it starts in training: `module.eval()` and `module.train()` switch. A
+    call in training draws its key from the stream `rngs.dropout`, and updates the state.
 
     Args:
         net: the network.
