@@ -234,6 +234,7 @@ def test_a_field_that_is_set_and_a_call_have_the_last_word():
     assert 0 < int((y == 0).sum()) < y.size
 
 
+@pytest.mark.slow
 def test_a_sweep_trains_several_at_once():
     def trial(hp: Any) -> Any:
         net = jn.serial(drop=jn.dropout(hp["rate"]), theirs=jn.from_flax_module(nn.Dense(3)))
@@ -292,7 +293,7 @@ WRONG = {
     ),
     "arguments missing": (
         lambda: jn.from_flax_module(nnx.Linear),
-        "missing 2 required positional arguments: 'in_features' and 'out_features'; give other arguments first, functools.",
+        "missing 2 required positional arguments: 'in_features' and 'out_features'; give other arguments first",
     ),
     "a maker of others": (
         lambda: jn.from_flax_module(lambda rngs: 3),

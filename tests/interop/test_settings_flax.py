@@ -66,10 +66,10 @@ FLAX: dict[str, tuple[Any, Any, Any, Any, str]] = {
     ),
     "batch_norm": (
         jn.batch_norm(),
-        jn.batch_norm(decay=0.99),
+        jn.batch_norm(decay=0.99, unbiased=False),
         nn.BatchNorm(use_running_average=True),
         MAPS,
-        "layers_0: BatchNorm has decay=0.99, got 0.9",
+        "layers_0: BatchNorm has decay=0.99, got 0.9, layers_0: BatchNorm has unbiased=False, got True",
     ),
     "another norm": (
         jn.layer_norm(epsilon=1e-6),
@@ -140,7 +140,7 @@ def test_padding_said_by_a_word_is_what_it_is_in_numbers(sizes):
 def test_every_module_of_a_flax_network_is_compared():
     x = floats(2, 6, 5, 4)
     refused(
-        "1: BatchNorm has decay=0.99, got 0.9",
+        "1: BatchNorm has decay=0.99, got 0.9, 1: BatchNorm has unbiased=False, got True",
         lambda: from_flax(LAYERS, variables(Layers(), x), x, rename={"stem": "0"}, module=Layers()),
     )
     cells = jn.recurrent(jn.rnn_cell(4, activation=jax.nn.relu), jn.lstm_cell(4), reverse=True)
