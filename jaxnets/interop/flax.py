@@ -311,18 +311,20 @@ def _cell(tree: Mapping[str, Any], gates: Sequence[str]) -> dict[str, np.ndarray
 
 def _fused(i: Any, h: Any) -> dict[str, np.ndarray]:
     """Return the arrays of a cell of NNX, whose gates are concatenated; none of two other layers."""
-    kernel, recurrent = (each.get("kernel") if isinstance(each, Mapping) else None for each in (i, h))
-    if np.ndim(kernel) != 2 or np.ndim(recurrent) != 2 or kernel.shape[1] != recurrent.shape[1]:
+    if not all(isinstance(each, Mapping) and np.ndim(each.get("kernel", 0)) == 2 for each in (i, h)):
         return {}
-    features, gates = len(recurrent), recurrent.shape[1] / len(recurrent)
+    (features, width), biases = h["kernel"].shape, [side for side in (i, h) if "bias" in side]
+    gates = width / features
     # The bias of an LSTM is that of the hidden state, others' is that of the input.
-    if gates not in (1, 3, 4) or "bias" in (i if gates == 4 else h):
+    if (
+        gates not in (1, 3, 4)
+        or i["kernel"].shape[1] != width
+        or any(side is not (h if gates == 4 else i) for side in biases)
+    ):
         return {}
-    arrays = {"kernel": kernel, "recurrent_kernel": recurrent} | {
-        name: each["bias"] for each in (i, h) for name in each if name == "bias"
-    }
+    arrays = {"kernel": i["kernel"], "recurrent_kernel": h["kernel"]} | ({"bias": biases[0]["bias"]} if biases else {})
     # NNX's GRU has no second bias for the new state.
-    return arrays | ({"recurrent_bias": np.zeros(features, kernel.dtype)} if gates == 3 and "bias" in arrays else {})
+    return arrays | ({"recurrent_bias": np.zeros(features, h["kernel"].dtype)} if gates == 3 and biases else {})
 
 
 def _all(module: _Theirs) -> Iterator[_Theirs]:

@@ -122,8 +122,8 @@ def _linen(module: Any, call: Callable[..., Any] | None, rngs: tuple[str, ...]) 
     def run(function: str, train: bool, variables: Any, x: Any, **options: Any) -> Any:
         _refuse_padded(x, call)
         own = module.clone(**{name: _MODES[name] == train for name in cloned}) if cloned else module
-        if call is not None:
-            options["method"] = lambda each, x: call(each, x, train)
+        if (method := call) is not None:
+            options["method"] = lambda each, x: method(each, x, train)
         else:
             options |= {name: _MODES[name] == train for name in arguments}
         with nn.override_named_call(False), nn.intercept_methods(inside):

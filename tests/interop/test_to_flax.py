@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import nnx
+from flax import errors, nnx
 from flax.training.train_state import TrainState
 
 import jaxnets as jn
@@ -33,7 +33,7 @@ NET = jn.serial(
 
 
 def test_variables_of_a_linen_module_are_those_of_the_network():
-    module = jn.to_linen(NET)
+    module: Any = jn.to_linen(NET)
     made = module.init(KEY, X)
     params, state = NET.init(module.bind({}, rngs={"params": KEY}).make_rng("params"), X)
     assert jax.tree.structure(made) == jax.tree.structure({"batch_stats": state, "params": params})
@@ -50,7 +50,7 @@ class Stats(TrainState):
 
 
 def test_a_step_of_flaxs_loop_is_ours():
-    module = jn.to_linen(NET)
+    module: Any = jn.to_linen(NET)
     made = module.init(KEY, X)
     train = Stats.create(apply_fn=module.apply, tx=optax.sgd(0.1), **made)
 
@@ -68,7 +68,9 @@ def test_a_step_of_flaxs_loop_is_ours():
     own = module.bind({}, rngs={"dropout": KEY}).make_rng("dropout")
     ours = jax.jit(lambda key: step(NET, made["params"], made["batch_stats"], key))(own)
     close(ours, (value, gradients, train.params, train.batch_stats))
-    close(NET.apply(*ours[2:], X)[0], module.apply({"params": train.params, "batch_stats": train.batch_stats}, X))
+    close(
+        NET.apply(ours[2], ours[3], X)[0], module.apply({"params": train.params, "batch_stats": train.batch_stats}, X)
+    )
 
 
 def test_linen_composes_and_lifts_it():
@@ -77,14 +79,15 @@ def test_linen_composes_and_lifts_it():
         floats(4, 2),
     )
     made = sequence.init(KEY, x)
-    y, new = sequence.apply(made, x, mutable=["batch_stats"])
+    applied: Any = sequence.apply(made, x, mutable=["batch_stats"])
+    y, new = applied
     np.testing.assert_allclose(y.mean(0), 0, atol=1e-5)
     assert not np.allclose(new["batch_stats"]["layers_1"]["1"]["mean"], 0)
-    axes = {"params": 0, "batch_stats": 0}
+    axes: Any = {"params": 0, "batch_stats": 0}
     net = jn.serial(fc=jn.dense(3), bn=jn.batch_norm())
     lifted = nn.vmap(type(jn.to_linen(net)), variable_axes=axes, split_rngs={"params": True})(net)
     many = np.stack([x, x])
-    made = lifted.init(KEY, many)
+    made: Any = lifted.init(KEY, many)
     kernel = made["params"]["fc"]["kernel"]
     assert kernel.shape == (2, 2, 3)
     assert not np.allclose(kernel[0], kernel[1])
@@ -99,14 +102,14 @@ def test_two_calls_of_one_linen_module_drop_differently():
             drop = jn.to_linen(jn.dropout(0.5), train=True)
             return drop(x), drop(x)
 
-    first, second = Twice().apply({}, np.ones((4, 9), np.float32), rngs={"dropout": KEY})
-    assert not np.array_equal(first, second)
+    both: Any = Twice().apply({}, np.ones((4, 9), np.float32), rngs={"dropout": KEY})
+    assert not np.array_equal(*both)
 
 
 def test_linen_refuses_what_it_does_for_its_own():
-    module = jn.to_linen(NET)
+    module: Any = jn.to_linen(NET)
     made = module.init(KEY, X)
-    with pytest.raises(nn.module.errors.ModifyScopeVariableError):
+    with pytest.raises(errors.ModifyScopeVariableError):
         module.apply(made, X, train=True, rngs={"dropout": KEY})
     with pytest.raises(jn.NetError, match=r"drop: dropout\(0\.3\) is random in training and needs a key"):
         module.apply(made, X, train=True, mutable=["batch_stats"])
@@ -115,7 +118,7 @@ def test_linen_refuses_what_it_does_for_its_own():
 
 
 def test_a_step_of_nnx_is_ours():
-    module = jn.to_nnx(NET, X, rngs=nnx.Rngs(0))
+    module: Any = jn.to_nnx(NET, X, rngs=nnx.Rngs(0))
     trees = NET.init(nnx.Rngs(0).params(), X)
     for kind, tree, name in zip((nnx.Param, nnx.BatchStat), trees, ("params", "state"), strict=True):
         close(nnx.to_pure_dict(nnx.state(module, kind))[name], tree)
@@ -135,11 +138,11 @@ def test_a_step_of_nnx_is_ours():
     close(ours[2:], (own["params"], own["state"]))
     module.eval()
     want = module(X)
-    close(NET.apply(*ours[2:], X)[0], want)
+    close(NET.apply(ours[2], ours[3], X)[0], want)
     # Both ways once more.
     again = jn.from_flax_module(module)
     close(again.apply(*again.init(KEY, X), X)[0], want)
-    held = jn.to_nnx(NET, X, rngs=1, trained=ours[2:])
+    held: Any = jn.to_nnx(NET, X, rngs=1, trained=ours[2:])
     held.eval()
     close(held(X), want)
     with pytest.raises(jn.NetError, match="to_nnx expects the network's arrays, got others: params/0/bias"):
@@ -157,7 +160,9 @@ class Recurrent(nnx.Module):
         self.both = nnx.Bidirectional(nnx.RNN(nnx.GRUCell(3, 2, rngs=rngs)), nnx.RNN(nnx.LSTMCell(3, 2, rngs=rngs)))
 
     def __call__(self, x: Any) -> Any:
-        return self.both(self.plain(self.gru(self.fast(self.lstm(x)))))
+        for each in (self.lstm, self.fast, self.gru, self.plain, self.both):
+            x = each(x)
+        return x
 
 
 RECURRENT = jn.serial(
@@ -190,7 +195,7 @@ def test_recurrent_cells_of_nnx():
             return jnp.sum(y**2), y
 
         def theirs(own: Any) -> Any:
-            y = nnx.merge(graphdef, own, rest)(x)
+            y = nnx.merge(graphdef, own, jax.tree.map(jnp.asarray, rest))(x)  # variables of this trace
             return jnp.sum(y**2), y
 
         return jax.grad(ours, has_aux=True)(params), jax.grad(theirs, has_aux=True)(own)
@@ -239,7 +244,8 @@ class Set(nn.Module):
         self.both = nn.Bidirectional(nn.RNN(nn.GRUCell(3)), nn.RNN(nn.GRUCell(3)))
 
     def __call__(self, x: Any) -> Any:
-        return self.both(self.rnn(x))
+        y: Any = self.rnn(x)
+        return self.both(y)
 
 
 CELLS = jn.serial(
