@@ -181,6 +181,28 @@ def test_shapes_are_enough_and_what_was_recorded_is_dropped():
     assert rows["inside/Dense_0"] == 15
 
 
+class Mixed(nnx.Module):
+    def __init__(self, *, rngs: nnx.Rngs) -> None:
+        self.norm, self.drop = nnx.BatchNorm(3, rngs=rngs), nnx.Dropout(0.5, rngs=rngs)
+
+    def __call__(self, x: Any) -> Any:
+        return self.drop(self.norm(x))
+
+
+@pytest.mark.parametrize("module", [nn.Dense(3), Mixed], ids=["Linen", "NNX"])
+def test_copies_are_drawn_and_run_apart(module: Any):
+    one, x = jn.from_flax_module(module), floats(4, 3)
+    three = jn.ensemble(one, 3)
+    params, state = three.init(KEY, x)
+    y, after = once(lambda params, state: three.apply(params, state, x, key=KEY, train=True), params, state)
+    assert not np.allclose(y[:, 0], y[:, 1], atol=1e-3)
+    deep = jn.repeat(one, 3)
+    params, state = deep.init(KEY, x)
+    y, after = once(lambda params, state: deep.apply(params, state, x, key=KEY, train=True), params, state)
+    assert y.shape == x.shape
+    assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
+
+
 class Field(nn.Module):
     """Says in a field whether it trains, and draws from a stream of its own."""
 
