@@ -1,26 +1,20 @@
 """Networks made of modules of Flax: a Linen module, an NNX module, or a function that makes one."""
 
-import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
-from jaxnets.core.checks import check_params, check_train_key
 from jaxnets.core.contract import check_key
 from jaxnets.core.errors import NetError, labeled_as, shown
 from jaxnets.core.net import Key, Net, Params, State, fold, spec
-from jaxnets.core.padded import Padded
-from jaxnets.core.paths import paths
 from jaxnets.core.value import recorded
+from jaxnets.interop import nnx_nets
+from jaxnets.interop.flax_calls import CALL, MODES, check_call, name_of, refuse_padded, taken_by
 
-CALL = "call=lambda module, x, train: module(x, ...)"
-# What a module may call its mode, and its value in training.
-_MODES = {"train": True, "training": True, "is_training": True, "deterministic": False, "use_running_average": False}
-# Collections of Linen that hold what was recorded on the way, and tags of NNX's streams that initialize carries.
-_RECORDS, _CARRY = ("intermediates", "perturbations"), "carry"
+# Collections that hold what was recorded on the way.
+_RECORDS = ("intermediates", "perturbations")
 
 
 def from_flax_module(module: Any, *, call: Callable[[Any, Any, bool], Any] | None = None, rngs: Any = None) -> Net:
@@ -83,24 +77,24 @@ def from_flax_module(module: Any, *, call: Callable[[Any, Any, bool], Any] | Non
         if isinstance(module, nn.Module):
             if module.scope is not None:
                 raise NetError(
-                    f"expects an unbound module, got {_name(module)} with variables; pass module.unbind()[0]"
+                    f"expects an unbound module, got {name_of(module)} with variables; pass module.unbind()[0]"
                 )
-            _check_call(module, call)
+            check_call(module, call)
             return _linen(module, call, tuple(rngs or ("dropout",)))
         if rngs is not None:
             raise NetError("expects rngs for Linen modules alone; NNX's modules hold their streams")
         if isinstance(module, type) and issubclass(module, nn.Module):
             raise NetError(f"expects a module, got the class {module.__name__}: make one, {module.__name__}(...)")
         if isinstance(module, nnx.Module):
-            _check_call(module, call)
+            check_call(module, call)
             graphdef, values = nnx.split(module)
             leaves, structure = jax.tree.flatten(values)
-            return _nnx_of_values(graphdef, structure, tuple(leaves), call)
+            return nnx_nets.of_values(graphdef, structure, tuple(leaves), call)
         if not callable(module):
             raise NetError(
                 f"expects a module of Flax or a function (*, rngs) that makes one of NNX, got {shown(module)}"
             )
-        return _nnx_made(module, call)
+        return nnx_nets.made(module, call)
 
 
 @recorded
@@ -108,8 +102,8 @@ def _linen(module: Any, call: Callable[..., Any] | None, rngs: tuple[str, ...]) 
     import flax.linen as nn
     from flax.core import unfreeze
 
-    label = f"from_flax_module({_name(module)})"
-    taken, fields = _taken(module), [name for name in _MODES if name in module.__dataclass_fields__]
+    label = f"from_flax_module({name_of(module)})"
+    taken, fields = taken_by(module), [name for name in MODES if name in module.__dataclass_fields__]
     # A field that the user has set has priority, as nn.BatchNorm(use_running_average=True).
     arguments = [name for name in taken if getattr(module, name, None) is None]
     cloned = [name for name in fields if name not in taken]
@@ -120,12 +114,12 @@ def _linen(module: Any, call: Callable[..., Any] | None, rngs: tuple[str, ...]) 
             return method(*args, **kwargs)
 
     def run(function: str, train: bool, variables: Any, x: Any, **options: Any) -> Any:
-        _refuse_padded(x, call)
-        own = module.clone(**{name: _MODES[name] == train for name in cloned}) if cloned else module
+        refuse_padded(x, call)
+        own = module.clone(**{name: MODES[name] == train for name in cloned}) if cloned else module
         if (method := call) is not None:
             options["method"] = lambda each, x: method(each, x, train)
         else:
-            options |= {name: _MODES[name] == train for name in arguments}
+            options |= {name: MODES[name] == train for name in arguments}
         with nn.override_named_call(False), nn.intercept_methods(inside):
             return getattr(own, function)(variables, x, **options)
 
@@ -143,172 +137,10 @@ def _linen(module: Any, call: Callable[..., Any] | None, rngs: tuple[str, ...]) 
         with _explained(label):
             streams = {} if key is None else {name: fold(key, name) for name in ("params", *rngs)}
             options = {"rngs": streams, "mutable": [*state]} if train else {"rngs": streams}
-            made = run("apply", train, {"params": params, **state}, x, **options)
-            return (made[0], {**state, **unfreeze(made[1])}) if train else (made, state)
+            done = run("apply", train, {"params": params, **state}, x, **options)
+            return (done[0], {**state, **unfreeze(done[1])}) if train else (done, state)
 
     return Net(init_fn, apply_fn, label, kind="from_flax_module")
-
-
-@recorded
-def _nnx_made(make: Callable[..., Any], call: Callable[..., Any] | None) -> Net:
-    from flax import nnx
-
-    with labeled_as("from_flax_module"):
-        try:
-            module = nnx.eval_shape(lambda: make(rngs=nnx.Rngs(0)))
-        except TypeError as error:
-            hint = "give other arguments first, functools.partial(Model, 3, 10)"
-            raise NetError(f"expects a function (*, rngs), got one that fails: {error}; {hint}") from error
-        if not isinstance(module, nnx.Module):
-            raise NetError(f"expects a function that makes a module of NNX, got one that makes {shown(module)}")
-        _check_call(module, call)
-
-    def draw(key: Key) -> tuple[Any, Any]:
-        _, params, _, rest = _parts(make(rngs=nnx.Rngs(key)))
-        return params, rest
-
-    return _nnx(module, draw, call)
-
-
-@recorded
-def _nnx_of_values(graphdef: Any, structure: Any, leaves: tuple[Any, ...], call: Callable[..., Any] | None) -> Net:
-    """Make a network of an NNX module in parts, which the user can't change."""
-    from flax import nnx
-
-    module = nnx.merge(graphdef, jax.tree.unflatten(structure, leaves), copy=True)
-    _, params, _, rest = _parts(module)
-    return _nnx(module, lambda key: (params, rest), call)
-
-
-def _nnx(module: Any, draw: Callable[[Key], tuple[Any, Any]], call: Callable[..., Any] | None) -> Net:
-    from flax import nnx
-
-    label = f"from_flax_module({_name(module)})"
-    taken = _taken(module)
-    run = call or (lambda each, x, train: each(x, **{name: _MODES[name] == train for name in taken}))
-    # The parts of the module in evaluation and in training.
-    modes = {}
-    for train in (False, True):
-        each = nnx.clone(module)
-        (each.train if train else each.eval)()
-        modes[train] = _parts(each)
-
-    def init_fn(key: Key, x: Any) -> tuple[Params, State]:
-        with labeled_as(label):
-            check_key(key)
-            _refuse_padded(x, call)
-            params, rest = draw(key)
-            return _values(params), _values(rest)
-
-    def apply_fn(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
-        graphdef, own, streams, rest = modes[bool(train)]
-        with labeled_as(label):
-            _refuse_padded(x, call)
-            if train and any(variable.tag != _CARRY for _, variable in nnx.to_flat_state(streams)):
-                check_train_key(key)
-            key = jax.random.key(0) if key is None else key
-            parts = _filled(own, params, x), _reseeded(streams, key), _filled(rest, state, x)
-            each = nnx.merge(graphdef, *parts)
-        y = run(each, x, train)
-        # What the module recorded on the way is dropped: these are the variables that it was made with.
-        return y, _like(rest, nnx.state(each)) if train else state
-
-    return Net(init_fn, apply_fn, label, kind="from_flax_module")
-
-
-def _parts(module: Any) -> Any:
-    """Return the structure of an NNX module, its parameters, streams and other variables."""
-    from flax import nnx
-
-    nnx.pop(module, (nnx.Intermediate, nnx.Perturbation))
-    return nnx.split(module, nnx.Param, nnx.RngState, ...)
-
-
-def _values(state: Any) -> dict[str, Any]:
-    """Return the values of NNX's variables in nested dicts with text as names."""
-    from flax import nnx
-
-    def named(tree: Any) -> Any:
-        return {str(name): named(each) for name, each in tree.items()} if isinstance(tree, Mapping) else tree
-
-    return named(nnx.to_pure_dict(state))
-
-
-def _filled(state: Any, values: Any, x: Any) -> Any:
-    """Return NNX's variables with other values, of the same shapes."""
-    from flax import nnx
-
-    check_params(paths(values), {path: jnp.shape(leaf) for path, leaf in paths(_values(state)).items()}, x)
-    return nnx.from_flat_state(
-        {path: variable.replace(_at(values, path)) for path, variable in nnx.to_flat_state(state)}
-    )
-
-
-def _like(state: Any, after: Any) -> dict[str, Any]:
-    """Return the values of the variables of `state` that they have `after` a call."""
-    from flax import nnx
-
-    found = _values(after)
-    return _values(
-        nnx.from_flat_state({path: variable.replace(_at(found, path)) for path, variable in nnx.to_flat_state(state)})
-    )
-
-
-def _at(values: Any, path: Sequence[Any]) -> Any:
-    for name in path:
-        values = values[str(name)]
-    return values
-
-
-def _reseeded(streams: Any, key: Key) -> Any:
-    """Return NNX's streams from their beginning, each with the key folded with its path."""
-    from flax import nnx
-
-    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        key = jax.random.wrap_key_data(key)
-
-    def seed(path: Sequence[Any], variable: Any) -> Any:
-        shape = variable.shape
-        if isinstance(variable, nnx.RngCount):
-            return jnp.zeros(shape, jnp.uint32)
-        own = fold(key, "/".join(map(str, path[:-1])))
-        return jax.random.split(own, shape) if shape else own
-
-    return nnx.from_flat_state(
-        {path: variable.replace(seed(path, variable)) for path, variable in nnx.to_flat_state(streams)}
-    )
-
-
-def _taken(module: Any) -> list[str]:
-    """Return the arguments of a module's call that say whether it trains."""
-    parameters = inspect.signature(type(module).__call__).parameters if callable(module) else {}
-    return [name for name in _MODES if name in parameters]
-
-
-def _check_call(module: Any, call: Any) -> None:
-    """Check that a module can be called with an input, and what says whether it trains.
-
-    Raises:
-        NetError: if it can't.
-    """
-    if call is not None:
-        return
-    if not callable(module):
-        raise NetError(
-            f"expects a module with __call__, got {_name(module)}; pass {CALL.replace('module(x', 'module.method(x')}"
-        )
-    signature = inspect.signature(type(module).__call__)
-    try:
-        signature.bind(module, None, **dict.fromkeys(_taken(module)))
-    except TypeError as error:
-        takes = f"{_name(module)}.__call__{signature}"
-        raise NetError(f"expects a module of one input x, got {takes}: {error}; pass {CALL}") from error
-
-
-def _refuse_padded(x: Any, call: Any) -> None:
-    if isinstance(x, Padded) and call is None:
-        hint = "give it values and lengths by call=lambda module, x, train: ..., and return x.with_values(y)"
-        raise NetError(f"expects an array, got {type(x).__name__}: a module of Flax would read the padding; {hint}")
 
 
 @contextmanager
@@ -320,9 +152,7 @@ def _explained(label: str) -> Iterator[None]:
         with labeled_as(label):
             yield
     except errors.InvalidRngError as error:
-        raise NetError(
-            "is random and needs a key, got none; pass apply(..., key=key, train=True)", label=label
-        ) from error
+        raise NetError("is random and needs a key, got none; pass apply(..., key=key)", label=label) from error
     except (errors.FlaxError, ValueError) as error:
         text, hint = str(error).partition(" (https://")[0], ""
         if isinstance(error, NetError):
@@ -341,7 +171,3 @@ def _recorded(name: str, collection: Any) -> bool:
     """Tell whether a collection holds what modules recorded: Flax appends each value to a tuple."""
     leaves = jax.tree.leaves(collection, is_leaf=lambda leaf: isinstance(leaf, tuple))
     return name in _RECORDS or any(isinstance(leaf, tuple) for leaf in leaves)
-
-
-def _name(module: Any) -> str:
-    return getattr(module, "__name__", "") or type(module).__name__
