@@ -206,7 +206,8 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
         "Parameters from and to other libraries, in `jaxnets.interop`; `jn.save` and `jn.load` are among Networks. "
         "Loading warns of NaN and infinite numbers and names the arrays.",
         {
-            "PyTorch and Flax": "interop.from_torch interop.to_torch interop.from_flax",
+            "PyTorch": "interop.from_torch interop.to_torch",
+            "Flax": "interop.from_flax interop.to_flax from_flax_module to_linen to_nnx",
             "Keras, Equinox and Haiku": "interop.from_keras interop.from_equinox interop.from_haiku",
             "Hugging Face": "interop.from_huggingface interop.Pretrained",
             "Files": "interop.Saved",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from jaxnets import data, decoding, export, inspect, interop, models, plot, sweeps, train
     from jaxnets import sklearn as sklearn  # not in __all__, as it needs an extra
     from jaxnets.inspect.summary import summary
-    from jaxnets.interop import load, save
+    from jaxnets.interop import from_flax_module, load, save, to_linen, to_nnx
     from jaxnets.train import evaluate, fit, objective, predict
 
 __version__ = "0.1.0"
@@ -28,7 +28,8 @@ _LATER = {
     **dict.fromkeys(("data", "decoding", "export", "inspect", "interop", "models", "plot"), ""),
     **dict.fromkeys(("sklearn", "sweeps", "train"), ""),
     **dict.fromkeys(("evaluate", "fit", "objective", "predict"), "train"),
-    **{"load": "interop", "save": "interop", "summary": "inspect"},
+    **dict.fromkeys(("from_flax_module", "load", "save", "to_linen", "to_nnx"), "interop"),
+    "summary": "inspect",
 }
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "example_weights",
     "export",
     "fit",
+    "from_flax_module",
     "initializers",
     "inspect",
     "interop",
@@ -62,6 +64,8 @@ __all__ = [
     "save",
     "summary",
     "sweeps",
+    "to_linen",
+    "to_nnx",
     "train",
     "weights_of",
 ]

@@ -9,10 +9,11 @@ import numpy as np
 
 from jaxnets.core.errors import NetError, shown
 
+_FLAX = "jn.from_flax_module(module) makes a Net of it; or build it from jn's layers and take over its weights by "
 _WEIGHTS = "build it from jn's layers and take over its weights by "
 NETWORKS = {
-    "flax.linen": ("a Flax Linen module", _WEIGHTS + "jn.interop.from_flax(net, variables, x)"),
-    "flax.nnx": ("a Flax NNX module", _WEIGHTS + "jn.interop.from_flax(net, nnx.to_pure_dict(nnx.state(module)), x)"),
+    "flax.linen": ("a Flax Linen module", _FLAX + "jn.interop.from_flax(net, variables, x)"),
+    "flax.nnx": ("a Flax NNX module", _FLAX + "jn.interop.from_flax(net, nnx.to_pure_dict(nnx.state(module)), x)"),
     "torch": ("of PyTorch", _WEIGHTS + "jn.interop.from_torch(net, module, x)"),
     "equinox": ("an Equinox module", _WEIGHTS + "jn.interop.from_equinox(net, module, x)"),
     "haiku": ("of Haiku", _WEIGHTS + "jn.interop.from_haiku(net, params, x)"),

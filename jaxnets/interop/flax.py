@@ -91,13 +91,13 @@ def from_flax(
     - Copies in a `jn.repeat` count as consecutive layers, and accept stacked variables under their own name.
 
     Layouts are equal except those of transposed convolutions, whose kernels Flax flips, and of recurrent cells, whose
-    gates are separate matrices in Flax.
+    gates are separate matrices in Linen. An `RNN` corresponds to a `jn.recurrent` of one cell, a `Bidirectional` to a
+    `jn.bidirectional`. The GRU of NNX has no `recurrent_bias`, which becomes zero. `to_flax` is the inverse.
 
     Args:
         net: the network.
         variables: the result of Linen's `init`, `{"params": ..., "batch_stats": ...}`, or all arrays in one nested
-            dict, as from `nnx.to_pure_dict(nnx.state(model, (nnx.Param, nnx.BatchStat)))` (NNX's recurrent cells are
-            not supported).
+            dict, as from `nnx.to_pure_dict(nnx.state(model, (nnx.Param, nnx.BatchStat)))`.
         x: an input or its spec, as for `net.init`.
         module: the Linen or NNX module of the variables. Those of its settings that variables do not contain (ε,
             momentum, padding, …) are compared with the network's. A Linen module is called with `x`; if it takes more,
@@ -137,6 +137,24 @@ def from_flax(
     given = renamed(given.items(), rename or {}, "/")
     warn_of_nonfinite(given.items(), "from_flax")
     modules = {} if module is None else modules_renamed(flax_modules(module, x).items(), rename or {}, "/")
+    skeleton, found = matched(net, given, x, modules)
+    return skeleton.trees(found, dtype)
+
+
+def matched(
+    net: Net, given: Mapping[str, Any], x: Any, modules: Mapping[str, list[Any]]
+) -> tuple[Skeleton, dict[str, np.ndarray]]:
+    """Return what a network expects, and for each of its paths the array of Flax's that belongs there.
+
+    Args:
+        net: the network.
+        given: Flax's arrays by path.
+        x: an input or its spec.
+        modules: Flax's modules by path, in the order of their calls; none if they are unknown.
+
+    Raises:
+        NetError: as `from_flax`.
+    """
     skeleton, theirs = Skeleton(net, x), _read("", nested(given))
     pairs: list[tuple[_Ours, _Theirs]] = []
     _match(_Ours(net, skeleton.tree), theirs, pairs, {path: place for place, path in enumerate(modules)})
@@ -154,7 +172,7 @@ def from_flax(
     compare(
         [(path, leaf, module) for path, leaf, name in alike for module in modules.get(name, ())], "leave out module="
     )
-    return skeleton.trees(_assembled(skeleton, found, list(unexpected)), dtype)
+    return skeleton, _assembled(skeleton, found, list(unexpected))
 
 
 def _match(ours: _Ours, theirs: _Theirs, pairs: list[tuple[_Ours, _Theirs]], called: Mapping[str, int]) -> None:
@@ -163,12 +181,15 @@ def _match(ours: _Ours, theirs: _Theirs, pairs: list[tuple[_Ours, _Theirs]], cal
     `called` has the index of each module's call by path, if known.
     """
     if not ours.net.children:
-        pairs.append((ours, theirs))
+        # An `RNN` of Flax holds its cell under this name.
+        pairs.append((ours, theirs.inside["cell"] if [*theirs.inside] == ["cell"] and not theirs.arrays else theirs))
         return
     # By name first.
     modules, rest = dict(theirs.inside), []
     for own in ours.inside():
-        if (name := own.path.rpartition("/")[2]) in modules:
+        name = own.path.rpartition("/")[2]
+        name = f"{name}_rnn" if ours.kind == "bidirectional" and f"{name}_rnn" in modules else name
+        if name in modules:
             _match(own, modules.pop(name), pairs, called)
         else:
             rest += own.unstacked()
@@ -263,9 +284,13 @@ def _flipped(array: np.ndarray, swapped: bool) -> np.ndarray:
 
 def _read(path: str, tree: Mapping[str, Any]) -> _Theirs:
     """Return a module, with the gates of a recurrent cell concatenated."""
+    # In NNX, as `if` is no name of an attribute.
+    gated = {"if" if name == "if_" else name: leaf for name, leaf in tree.items()}
     for gates in _GATES:
-        if set(tree) == {side + gate for side in "ih" for gate in gates}:
-            return _Theirs(path, _cell(tree, gates), {})
+        if set(gated) == {side + gate for side in "ih" for gate in gates}:
+            return _Theirs(path, _cell(gated, gates), {})
+    if set(tree) == {"dense_i", "dense_h"} and (arrays := _fused(*map(tree.get, ("dense_i", "dense_h")))):
+        return _Theirs(path, arrays, {})
     arrays = {name: leaf for name, leaf in tree.items() if not isinstance(leaf, Mapping)}
     inside = {name: _read(slashed(path, name), leaf) for name, leaf in tree.items() if isinstance(leaf, Mapping)}
     return _Theirs(path, arrays, inside)
@@ -282,6 +307,24 @@ def _cell(tree: Mapping[str, Any], gates: Sequence[str]) -> dict[str, np.ndarray
     if biases["i"] and biases["h"]:
         arrays["recurrent_bias"] = biases["h"]
     return {name: np.concatenate(parts, -1) for name, parts in arrays.items() if parts}
+
+
+def _fused(i: Any, h: Any) -> dict[str, np.ndarray]:
+    """Return the arrays of a cell of NNX, whose gates are concatenated; none of two other layers."""
+    if not all(isinstance(each, Mapping) and np.ndim(each.get("kernel", 0)) == 2 for each in (i, h)):
+        return {}
+    (features, width), biases = h["kernel"].shape, [side for side in (i, h) if "bias" in side]
+    gates = width / features
+    # The bias of an LSTM is that of the hidden state, others' is that of the input.
+    if (
+        gates not in (1, 3, 4)
+        or i["kernel"].shape[1] != width
+        or any(side is not (h if gates == 4 else i) for side in biases)
+    ):
+        return {}
+    arrays = {"kernel": i["kernel"], "recurrent_kernel": h["kernel"]} | ({"bias": biases[0]["bias"]} if biases else {})
+    # NNX's GRU has no second bias for the new state.
+    return arrays | ({"recurrent_bias": np.zeros(features, h["kernel"].dtype)} if gates == 3 and biases else {})
 
 
 def _all(module: _Theirs) -> Iterator[_Theirs]:

@@ -13,6 +13,7 @@ import numpy as np
 import jaxnets as jn
 from jaxnets.combinators.fold import folded
 from jaxnets.core.errors import NetError, labeled_as
+from jaxnets.core.foreign import NETWORKS, library
 from jaxnets.core.net import Net
 from jaxnets.core.value import SAVE_ALONE, Call, Name, portable
 from jaxnets.models.perceptron import fires
@@ -124,6 +125,8 @@ def _encoded(value: Any, names: Mapping[int, str]) -> Any:
         return {"name": names[id(value)]}
     if isinstance(value, type | np.dtype) and (dtype := _dtype(value)) is not None:
         return {"dtype": dtype}
+    if other := library(value):
+        raise NetError(f"can't write {NETWORKS[other][0]} into a file; {SAVE_ALONE}")
     hint = f"; {SAVE_ALONE}" if hasattr(value, "shape") else ""
     raise NetError(f"can't write {type(value).__name__} {str(value)[:40]!r} of a network into a file{hint}")
 

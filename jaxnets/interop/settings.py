@@ -90,7 +90,11 @@ def flax_modules(module: Any, x: Any) -> dict[str, list[Any]]:
     from flax import nnx
 
     if isinstance(module, nnx.Module):
-        return {"/".join(map(str, path)): [inner] for path, inner in nnx.iter_modules(module)}
+        found = {"/".join(map(str, path)): [inner] for path, inner in nnx.iter_modules(module)}
+        for path, (inner, *_) in [*found.items()]:
+            if isinstance(inner, nnx.RNN):
+                found[f"{path}/cell".lstrip("/")].append(inner)
+        return found
     seen: dict[str, list[Any]] = {}
     rnns: dict[str, Any] = {}
 
@@ -254,22 +258,31 @@ def _flax_simple_cell(m: Any) -> dict[str, Any]:
     return {"activation": getattr(m.activation_fn, "__name__", m.activation_fn)} | unusual(False, residual=m.residual)
 
 
+def _flax_batch_norm(m: Any) -> dict[str, Any]:
+    """Return the settings of a batch norm: the running variance of Flax is the biased one."""
+    return {"epsilon": m.epsilon, "decay": m.momentum, "unbiased": False} | unusual(-1, axis=m.axis)
+
+
+def _flax_norm(m: Any) -> dict[str, Any]:
+    return {"epsilon": m.epsilon} | unusual(m.feature_axes, reduction_axes=m.reduction_axes)
+
+
 FLAX: Mapping[str, tuple[str, Read]] = {
     "Dense": ("dense", read()),
     "Linear": ("dense", read()),
     "Conv": ("conv", _flax_conv),
     "ConvTranspose": ("conv_transpose", _flax_conv_transpose),
-    "BatchNorm": ("batch_norm", read("epsilon", decay="momentum")),
-    "LayerNorm": ("layer_norm", read("epsilon")),
+    "BatchNorm": ("batch_norm", _flax_batch_norm),
+    "LayerNorm": ("layer_norm", _flax_norm),
     "GroupNorm": ("group_norm", lambda m: {"epsilon": m.epsilon} | unusual(None, groups=m.num_groups)),
     "InstanceNorm": ("group_norm", read("epsilon")),
-    "RMSNorm": ("rms_norm", read("epsilon")),
+    "RMSNorm": ("rms_norm", _flax_norm),
     "Embed": ("embed", read()),
     "PReLU": ("prelu", read()),
     "SimpleCell": ("rnn_cell", _flax_simple_cell),
     "LSTMCell": ("lstm_cell", _flax_cell),
     "OptimizedLSTMCell": ("lstm_cell", _flax_cell),
-    "GRUCell": ("gru_cell", _flax_cell),
+    "GRUCell": ("gru_cell", lambda m: _flax_cell(m) | {"reset_after": True}),
     "RNN": ("", lambda m: {"reverse": m.reverse} | unusual(True, keep_order=m.keep_order or not m.reverse)),
     "Dropout": ("dropout", read("rate")),
 }

@@ -66,10 +66,10 @@ FLAX: dict[str, tuple[Any, Any, Any, Any, str]] = {
     ),
     "batch_norm": (
         jn.batch_norm(),
-        jn.batch_norm(decay=0.99),
+        jn.batch_norm(decay=0.99, unbiased=False),
         nn.BatchNorm(use_running_average=True),
         MAPS,
-        "layers_0: BatchNorm has decay=0.99, got 0.9",
+        "layers_0: BatchNorm has decay=0.99, got 0.9, layers_0: BatchNorm has unbiased=False, got True",
     ),
     "another norm": (
         jn.layer_norm(epsilon=1e-6),
@@ -140,7 +140,7 @@ def test_padding_said_by_a_word_is_what_it_is_in_numbers(sizes):
 def test_every_module_of_a_flax_network_is_compared():
     x = floats(2, 6, 5, 4)
     refused(
-        "1: BatchNorm has decay=0.99, got 0.9",
+        "1: BatchNorm has decay=0.99, got 0.9, 1: BatchNorm has unbiased=False, got True",
         lambda: from_flax(LAYERS, variables(Layers(), x), x, rename={"stem": "0"}, module=Layers()),
     )
     cells = jn.recurrent(jn.rnn_cell(4, activation=jax.nn.relu), jn.lstm_cell(4), reverse=True)
@@ -189,3 +189,34 @@ def test_modules_of_nnx_are_compared():
     trees = from_flax(net, given, x, module=model)
     y, want = jax.jit(lambda trees, x: (net.apply(trees[0], trees[1], x)[0], model.rest[0](model.conv(x))))(trees, x)
     np.testing.assert_allclose(y, want, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("module", "net", "message"),
+    [
+        (
+            nn.LayerNorm(reduction_axes=(1, 2)),
+            jn.layer_norm(epsilon=1e-6),
+            "has reduction_axes=(1, 2), which layer_norm",
+        ),
+        (nn.LayerNorm(feature_axes=(1, 2)), jn.layer_norm(axis=(1, 2), epsilon=1e-6), "has reduction_axes=-1, which"),
+        (nnx.BatchNorm(4, epsilon=1e-3, rngs=nnx.Rngs(0)), jn.batch_norm(decay=0.99), "has epsilon=0.001, got 1e-05"),
+        (nnx.BatchNorm(4, rngs=nnx.Rngs(0)), jn.batch_norm(unbiased=False), "has decay=0.99, got 0.9;"),
+        (nnx.BatchNorm(4, rngs=nnx.Rngs(0)), jn.batch_norm(decay=0.99), "it: BatchNorm has unbiased=False, got True;"),
+        (
+            nnx.ConvTranspose(4, 4, (3, 3), transpose_kernel=True, rngs=nnx.Rngs(0)),
+            jn.conv_transpose(4, 3),
+            "has padding=((1, 1), (1, 1)), got ((0, 0), (0, 0))",
+        ),
+    ],
+    ids=["reduced axes", "feature axes", "ε in NNX", "momentum in NNX", "variance in NNX", "transposed in NNX"],
+)
+@pytest.mark.promotes
+def test_settings_of_norms_and_kernels_are_compared(module: Any, net: jn.Net, message: str):
+    x = floats(2, 5, 4, 4)
+    if isinstance(module, nn.Module):
+        given: Any = variables(module, x)
+    else:
+        given = nnx.to_pure_dict(nnx.state(module, (nnx.Param, nnx.BatchStat)))
+    with pytest.raises(jn.NetError, match=re.escape(message)):
+        from_flax(net, given, x, module=module)
