@@ -17,6 +17,8 @@ from sklearn import metrics as by_sklearn
 
 import jaxnets as jn
 from jaxnets import metrics
+from jaxnets.metrics.calibration import bin_of
+from jaxnets.ops.sums import as_sum
 from tests.oracle import floats, integers, witness
 from tests.peers import torchvision_models
 
@@ -69,7 +71,8 @@ DICE: dict[str, dict[str, Any]] = {
 
 def theirs() -> dict[str, Any]:
     logits, scores = LOGITS.astype(np.float64), SCORES.astype(np.float64)
-    p, labels, w = scipy.special.softmax(logits, 1), LOGITS.argmax(1), {"sample_weight": WEIGHTS.astype(np.float64)}
+    p, labels = scipy.special.softmax(logits, 1), LOGITS.argmax(1)
+    w: Any = {"sample_weight": WEIGHTS.astype(np.float64)}
     found = {}
     for average in AVERAGES:
         found[f"auc {average}"] = by_sklearn.roc_auc_score(ONE_HOT, p, average=average, **w)
@@ -137,7 +140,6 @@ def test_values_match_scikit_learn_and_torchmetrics(kind, averages):
         np.testing.assert_allclose(value, want[name], rtol=close, atol=close, err_msg=name)
 
 
-BINS = metrics.expected_calibration_error(from_logits=False)
 RANKED = {name: jax.jit(each) for name, each in (("auc", metrics.roc_auc()), ("ap", metrics.average_precision()))}
 
 
@@ -153,7 +155,7 @@ def test_ties_count_as_scikit_learn_counts_them(rows):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # there may be one class only
         data: Any = (truth[kept], scores[kept])
-        w = {"sample_weight": weights[kept]}
+        w: Any = {"sample_weight": weights[kept]}
         want = {
             "auc": by_sklearn.roc_auc_score(*data, **w) if kept.any() else np.nan,
             "ap": by_sklearn.average_precision_score(*data, **w) if kept.any() else np.nan,
@@ -254,10 +256,7 @@ def test_a_rare_class_does_not_cancel():
         np.repeat([0, 1, 0, 1], counts[:, :2].astype(int).ravel()),
     )
     want = by_sklearn.matthews_corrcoef(true, predicted), by_sklearn.cohen_kappa_score(true, predicted)
-    found = [
-        m.value(jn.ops.sums.as_sum(jnp.asarray(counts, jnp.float32)))
-        for m in (metrics.matthews(2), metrics.cohen_kappa(2))
-    ]
+    found = [m.value(as_sum(jnp.asarray(counts, jnp.float32))) for m in (metrics.matthews(2), metrics.cohen_kappa(2))]
     np.testing.assert_allclose(found, want, rtol=1e-6)
 
 
@@ -274,8 +273,6 @@ def test_steps_of_sequences_and_several_labels():
 
 def test_a_bin_holds_its_upper_end():
     confidence = np.array([0.0, 0.1, 0.5, 1.0], np.float32)
-    from jaxnets.metrics.calibration import bin_of
-
     assert bin_of(jnp.asarray(confidence), 10).tolist() == [0, 0, 4, 9]
 
 

@@ -29,8 +29,8 @@ def brier(*, from_logits: bool = True) -> Metric:
     Brier, "Verification of forecasts expressed in terms of probability" (1950).
 
     >>> import jax.numpy as jnp
-    >>> print(brier(from_logits=False)(jnp.array([0.1, 0.9, 0.8, 0.3]), jnp.array([0, 1, 1, 0])).round(4))
-    0.0375
+    >>> print(brier(from_logits=False)(jnp.array([0.25, 0.75]), jnp.array([0, 1])))
+    0.0625
     """
 
     def measure(outputs: Any, targets: Any, weights: Any = None) -> Sums:

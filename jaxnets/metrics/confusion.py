@@ -208,8 +208,9 @@ def cohen_kappa(classes: int, *, distance: Literal["linear", "quadratic"] | None
     Cohen, "Weighted kappa" (1968).
 
     >>> import jax.numpy as jnp
-    >>> print(cohen_kappa(2)(jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), jnp.array([0, 1, 1])).round(4))
-    0.4
+    >>> labels = jnp.array([0, 0, 1, 1])
+    >>> print(cohen_kappa(2)(jnp.array([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), labels))
+    0.5
     """
     if distance not in (None, "linear", "quadratic"):
         raise NetError(f"expects distance 'linear', 'quadratic' or None, got {distance!r}", label="cohen_kappa")
