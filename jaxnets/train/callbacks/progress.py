@@ -69,9 +69,13 @@ class NotebookBar:
     def __init__(self, label: str, total: int) -> None:
         from IPython.display import display
 
-        self.label, self.total, self.completed, self.text, self.speed = label, total, 0, "compiling", ""
+        self.label: str = label
+        self.total: int = total
+        self.completed: int = 0
+        self.text: str = "compiling"
+        self.speed: str = ""
         self.began: tuple[float, int] | None = None  # the time of the first update, and the steps completed then
-        self.drawn = time.perf_counter()
+        self.drawn: float = time.perf_counter()
         self.handle: Any = display(self._shown(), raw=True, display_id=True)
 
     def update(self, task: Any, *, completed: int, text: str, speed: str, total: int | None = None) -> None:
