@@ -12,10 +12,12 @@ from jaxnets.sweeps import execution
 from jaxnets.sweeps.checkpoint import SweepCheckpoint
 from jaxnets.sweeps.progress import progress_bar, sweep_progress
 from jaxnets.sweeps.result import SweepResult, collect
+from jaxnets.sweeps.space import Design
 from jaxnets.sweeps.state import SweepState, advance
 from jaxnets.sweeps.strategy import ExecutionOptions, Plan
 from jaxnets.train.interruption import Interruption, interrupts
 from jaxnets.train.loop import Callback, ask
+from jaxnets.train.program import Program
 
 Callbacks = Callable[[dict[str, Any]], Sequence[Callback]]
 

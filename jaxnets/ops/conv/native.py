@@ -4,6 +4,8 @@ JAX's gradients use other layouts. Outside loops XLA transposes them; inside `la
 slowest CPU routine, 10 to 60 times slower. In a single layout, the gradients are as fast in a loop as outside.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import lax
