@@ -32,8 +32,10 @@ lint: $(VENV)/.installed-dev                   ## check format and lint rules
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
-types: $(VENV)/.installed-dev                  ## check types of package, experiments and tests
+types: $(VENV)/.installed-dev                  ## check types of package, experiments and tests, and that no public one is missing
 	$(BIN)/pyright
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright --verifytypes jaxnets --ignoreexternal >$(VENV)/verifytypes.txt \
+	  || { grep error $(VENV)/verifytypes.txt; exit 1; }
 
 docs: $(VENV)/.installed-dev                   ## build the site, strictly
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

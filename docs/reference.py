@@ -85,8 +85,12 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
         "Figures over a whole dataset, exact for any batching, in `jaxnets.metrics`.",
         {
             "Classification": "metrics.accuracy metrics.binary_accuracy metrics.top_k metrics.confusion_matrix "
-            "metrics.precision metrics.recall metrics.f1 metrics.intersection_over_union metrics.perplexity",
+            "metrics.precision metrics.recall metrics.f1 metrics.intersection_over_union metrics.dice metrics.matthews "
+            "metrics.cohen_kappa metrics.perplexity",
+            "Rankings and probabilities": "metrics.roc_auc metrics.average_precision metrics.brier "
+            "metrics.expected_calibration_error",
             "Regression": "metrics.mean_squared_error metrics.mean_absolute_error metrics.r2",
+            "Intervals": "metrics.bootstrap metrics.Interval",
             "Make your own": "metrics.mean metrics.ignoring metrics.Metric",
         },
     ),
@@ -197,7 +201,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
         "Figures of training, of what was learned and of networks, in `jaxnets.plot`: matplotlib `Figure`s, and "
         "diagrams as Mermaid.",
         {
-            "Training": "plot.curves plot.confusion plot.misclassified",
+            "Training": "plot.curves plot.calibration plot.confusion plot.misclassified",
             "Networks": "plot.diagram plot.Diagram plot.kernels plot.feature_maps plot.draw_receptive_field",
         },
     ),

@@ -19,6 +19,8 @@ PAGES = {
     str(page.relative_to(ROOT)): page
     for page in sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 }
+# Pages whose blocks are those of two libraries: `tests/coming_from/test_tasks.py` runs them.
+COLUMNS = {name for name in PAGES if name.startswith("docs/coming-from-")}
 # Of the pages with code, the quick suite runs those that a user reads first.
 FIRST = ("README.md", "docs/serial.md", "docs/errors.md")
 # Packages and modules whose examples compile many programs: they draw large networks, train, search or decode.
@@ -84,7 +86,12 @@ def test_public_names_are_documented_with_an_example(name: str):
 
 @pytest.mark.promotes
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=slow_if(name not in FIRST and has_code(page))) for name, page in PAGES.items()]
+    "name",
+    [
+        pytest.param(name, marks=slow_if(name not in FIRST and has_code(page)))
+        for name, page in PAGES.items()
+        if name not in COLUMNS
+    ],
 )
 def test_code_blocks_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Blocks of a page run in order, in one namespace and an empty folder; a `text` block right after is the output."""

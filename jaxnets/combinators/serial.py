@@ -234,7 +234,7 @@ def wire(label: str, children: Mapping[str, Net], sources: Mapping[str, tuple[st
     return compose(build, cut((last,)), label=label, children=children, cut=cut, wiring=wiring)
 
 
-def build_child(child: Net, name: str, key: Key, x: Any, params: dict, state: dict) -> Any:
+def build_child(child: Net, name: str, key: Key, x: Any, params: dict[str, Any], state: dict[str, Any]) -> Any:
     """Initialize a child on the spec `x`, add its parameters and state under its name, and return its output's spec."""
     with labeled_as(child=name):
         own, own_state, y = child.init_with_output(fold(key, name), x)

@@ -151,4 +151,4 @@ def is_uncalled(thing: Any) -> bool:
     makers = ("jaxnets.models", "jaxnets.metrics", "jaxnets.data", "jaxnets.train")
     # A function returned by a call is not an attribute of its module.
     public = getattr(sys.modules.get(thing.__module__), thing.__name__, None)
-    return thing.__module__.startswith(makers) and public is thing and not thing.__name__.startswith("_")
+    return (thing.__module__ or "").startswith(makers) and public is thing and not thing.__name__.startswith("_")

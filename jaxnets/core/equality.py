@@ -49,7 +49,7 @@ class Ingredients:
 
     def __init__(self, *things: Any, values: Hashable = ()) -> None:
         self.held: list[_Same] = []
-        self.parts = *map(self._part, things), values
+        self.parts: tuple[Any, ...] = (*map(self._part, things), values)
         self._hash = hash(self.parts)
 
     def _part(self, thing: Any, outer: tuple[Any, ...] = ()) -> Any:

@@ -13,6 +13,7 @@ from jaxnets.core.contract import CALLS, check_key, checked
 from jaxnets.core.draws import draw_together
 from jaxnets.core.equality import Ingredients
 from jaxnets.core.errors import NetError, labeled_as
+from jaxnets.core.markup import foldable, layers
 from jaxnets.core.paths import paths
 from jaxnets.core.value import Value, made_by
 
@@ -211,6 +212,10 @@ class Net(Value):
         cut = replace(cut, apply=apply)  # unchecked: parameters of the children left out are not an error
         return made_by(cut, Net.upto, {"self": self, "path": path})
 
+    def _repr_html_(self) -> str:
+        # Notebooks show a tree that folds.
+        return foldable(self)
+
     def __repr__(self) -> str:
         lines = [self.label]
         for place, (name, child) in enumerate(self.children.items(), start=1):
@@ -281,7 +286,11 @@ def compose(
         check_key(key)
         x = spec(x)
         # The initial values of a deep network are drawn in one compiled loop.
-        return draw_together(lambda key: build(key, x)[:2], key) if _layers(children) >= DEEP else build(key, x)[:2]
+        return (
+            draw_together(lambda key: build(key, x)[:2], key)
+            if sum(map(layers, children.values())) >= DEEP
+            else build(key, x)[:2]
+        )
 
     def apply_fn(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
         try:
@@ -310,10 +319,6 @@ def described(net: Net, wiring: Wiring | None, remake: Callable[[Callable[[Net],
     object.__setattr__(net, "wiring", wiring)
     object.__setattr__(net, "remake", remake)
     return net
-
-
-def _layers(children: Mapping[str, Net]) -> int:
-    return sum(_layers(child.children) if child.children else 1 for child in children.values())
 
 
 def _differences(build: Callable, params: Params, state: State, x: Any) -> str:

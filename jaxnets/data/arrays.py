@@ -29,7 +29,7 @@ class Arrays:
         if len(data) == 3 and np.ndim(data[2]) != 1:
             raise NetError(f"expects weights (examples,), got {np.shape(data[2])}")
         self.data = data
-        self.takes_several = all(isinstance(leaf, np.ndarray) for leaf in leaves)
+        self.takes_several: bool = all(isinstance(leaf, np.ndarray) for leaf in leaves)
 
     def __len__(self) -> int:
         return len(jax.tree.leaves(self.data)[0])

@@ -42,8 +42,11 @@ class Stream(Iterator[Batch]):
     """
 
     def __init__(self, reading: Reading, epochs: int | None, ahead: int, place: Any) -> None:
-        self.reading, self.epochs, self.batches = reading, epochs, reading.batches
-        self._ahead, self.place = ahead, automatic_sharding(place)
+        self.reading: Reading = reading
+        self.epochs: int | None = epochs
+        self.batches: int = reading.batches
+        self._ahead = ahead
+        self.place: Any = automatic_sharding(place)
         self._reader: Any = None
         self._waiting: deque[Batch] = deque()
         self.inspect: Callable[[Batch], None] | None = None

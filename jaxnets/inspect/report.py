@@ -1,10 +1,12 @@
 """The record that `summary` returns: a row for each layer, as text, Markdown or a list of dicts."""
 
+import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from jaxnets.core.errors import require
+from jaxnets.core.markup import table
 
 COLUMNS = {
     "kind": "kind",
@@ -88,6 +90,13 @@ class Summary:
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         # IPython and notebooks show the table.
         printer.text(str(self))
+
+    def _repr_html_(self) -> str:
+        # Notebooks prefer this.
+        *rows, total = self._lines()
+        names = ("", *self.columns)
+        shown = table(self.label, self._head(), rows, total, left=lambda n: not names[n] or names[n] in _TEXT)
+        return shown + "".join(f"<div>{html.escape(reason)}</div>" for reason in self._reasons())
 
     def __str__(self) -> str:
         lines = [self._head(), *self._lines()]

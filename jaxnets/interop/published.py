@@ -96,7 +96,8 @@ class Published:
         Raises:
             NetError: for a part of the network without a counterpart.
         """
-        self.name, self._family = family, FAMILIES[family]
+        self.name: str = family
+        self._family = FAMILIES[family]
         self._nets = {name: layer for layer in reversed(nets) for name in layer.names}
         groups: dict[str, list[tuple[_Spelled, str]]] = {}
         for name in shapes:
@@ -121,7 +122,7 @@ class Published:
         for parts in groups.values():
             parts.sort(key=lambda part: part[0].place)
             self.tensors |= self._tensors(parts[0][0], {name: shapes[name] for _, name in parts})
-        self.copies = {copy: self._shown(spelled) for copy, spelled in tied.items()}
+        self.copies: dict[str, str] = {copy: self._shown(spelled) for copy, spelled in tied.items()}
 
     def module(self, name: str) -> str:
         """Return the name of the module that PyTorch's name stands for."""

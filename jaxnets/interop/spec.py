@@ -30,10 +30,13 @@ class Skeleton:
     def __init__(self, net: Net, x: Any) -> None:
         with labeled_as("x"):
             check_input(x)
-        self.net, self.x = net, x
+        self.net: Net = net
+        self.x: Any = x
+        self.params: Any
+        self.state: Any
         self.params, self.state = jax.eval_shape(net.init, jax.random.key(0), x)
-        self.specs = flat(self.params, self.state)
-        self.tree = nested({path.partition("/")[2]: path for path in self.specs})
+        self.specs: dict[str, Any] = flat(self.params, self.state)
+        self.tree: dict[str, Any] = nested({path.partition("/")[2]: path for path in self.specs})
 
     @functools.cached_property
     def nets(self) -> list[Layer]:

@@ -31,7 +31,7 @@ def _lanczos(radius: int) -> Callable[[np.ndarray], np.ndarray]:
 
 
 # The kernels of a distance t ≥ 0.
-KERNELS = {
+KERNELS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     **dict.fromkeys(("linear", "bilinear", "trilinear"), _linear),
     **dict.fromkeys(("cubic", "bicubic", "tricubic"), _cubic),
     **{f"lanczos{radius}": _lanczos(radius) for radius in (3, 5)},

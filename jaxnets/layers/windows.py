@@ -15,7 +15,7 @@ from jaxnets.ops.windows import Windows as Grid
 Ints = int | Sequence[int]
 Padding = str | int | Sequence[int] | Sequence[tuple[int, int]]
 
-AXES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
+AXES: dict[int, tuple[str, ...]] = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def common_rank(**settings: Any) -> int | None:
     return next(iter(lengths.values()), None)
 
 
-def spread(value: Any, rank: int) -> tuple:
+def spread(value: Any, rank: int) -> tuple[Any, ...]:
     """Return a tuple with one value for each of `rank` axes."""
     return tuple(value) if isinstance(value, Sequence) else (value,) * rank
 

@@ -149,6 +149,93 @@ def intersection_over_union(classes: int, *, average: Average | None = "macro") 
     )
 
 
+def matthews(classes: int) -> Metric:
+    """Return Matthews' correlation coefficient of true and predicted classes, in [−1, 1].
+
+    With the confusion matrix C, n = Σ C, and the numbers t_k and p_k of items of true and of predicted class k, it is
+    (n Σ C_kk − Σ t_k p_k) / √((n² − Σ t_k²) (n² − Σ p_k²)), for two classes
+    (TP TN − FP FN) / √((TP + FP) (TP + FN) (TN + FP) (TN + FN)). It is 0 if only one class is true or predicted, as in
+    scikit-learn.
+
+    Args:
+        classes: the number of classes.
+
+    Returns:
+        A metric of outputs `(batch, ..., classes)` and labels; NaN if a score is NaN.
+
+    Raises:
+        NetError: for `classes` < 1; when measured, if the outputs have another number of classes.
+
+    Gorodkin, "Comparing two K-category assignments by a K-category correlation coefficient" (2004).
+
+    >>> import jax.numpy as jnp
+    >>> print(matthews(2)(jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), jnp.array([0, 1, 1])))
+    0.5
+    """
+
+    def value(counts: jax.Array) -> jax.Array:
+        share = _shares(counts)
+        true, predicted, right = share.sum(axis=1), share.sum(axis=0), jnp.diagonal(share)
+        # Sums of the other classes, since differences from 1 would cancel if one class is rare.
+        wrong = share * _others(classes, share.dtype)
+        missed, false = wrong.sum(axis=1), wrong.sum(axis=0)
+        neither = _others(classes, share.dtype) @ share
+        neither = (neither * _others(classes, share.dtype)).sum(axis=1)
+        covariance = (right * neither - missed * false).sum()
+        spread = [(each * (_others(classes, share.dtype) @ each)).sum() for each in (true, predicted)]
+        return divide(covariance, jnp.sqrt(spread[0]) * jnp.sqrt(spread[1]))
+
+    return Metric(_counts(classes, "matthews"), value, "matthews", higher_is_better=True, range=(-1.0, 1.0))
+
+
+def cohen_kappa(classes: int, *, distance: Literal["linear", "quadratic"] | None = None) -> Metric:
+    """Return Cohen's κ = 1 − Σ d_ij C_ij / Σ d_ij E_ij: agreement beyond that of chance.
+
+    C is the confusion matrix, E_ij = t_i p_j / n what is expected of independent classes, and d_ij how much it matters
+    that class j is predicted for i.
+
+    Args:
+        classes: the number of classes.
+        distance: `None` for d_ij = 1 if i ≠ j, "linear" for |i − j|, "quadratic" for (i − j)² of ordered classes.
+
+    Returns:
+        A metric of outputs `(batch, ..., classes)` and labels. NaN if a score is NaN, or if there is only one class in
+        both.
+
+    Raises:
+        NetError: for another distance or `classes` < 1; when measured, if the outputs have another number of classes.
+
+    Cohen, "Weighted kappa" (1968).
+
+    >>> import jax.numpy as jnp
+    >>> labels = jnp.array([0, 0, 1, 1])
+    >>> print(cohen_kappa(2)(jnp.array([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), labels))
+    0.5
+    """
+    if distance not in (None, "linear", "quadratic"):
+        raise NetError(f"expects distance 'linear', 'quadratic' or None, got {distance!r}", label="cohen_kappa")
+
+    def value(counts: jax.Array) -> jax.Array:
+        share = _shares(counts)
+        place = jnp.arange(classes, dtype=share.dtype)
+        apart = jnp.abs(place[:, None] - place[None])
+        matters = {None: jnp.minimum(apart, 1), "linear": apart, "quadratic": jnp.square(apart)}[distance]
+        chance = share.sum(axis=1)[:, None] * share.sum(axis=0)[None]
+        return 1 - (matters * share).sum() / (matters * chance).sum()
+
+    return Metric(_counts(classes, "cohen_kappa"), value, "cohen_kappa", higher_is_better=True, range=(-1.0, 1.0))
+
+
+def _shares(counts: jax.Array) -> jax.Array:
+    """Return the confusion matrix as fractions of all items, NaN if there is none or one has no predicted class."""
+    return jnp.where(counts[:, -1].sum() > 0, jnp.nan, counts[:, :-1]) / counts.sum()
+
+
+def _others(classes: int, dtype: Any) -> jax.Array:
+    """Return a matrix of ones with zeros on the diagonal."""
+    return 1 - jnp.eye(classes, dtype=dtype)
+
+
 def _rates(name: str, classes: int, average: Any, rate: Callable[..., jax.Array]) -> Metric:
     """Return the metric of a rate, a function of the counts `(right, true, predicted)`, averaged over classes."""
     if average not in ("macro", "micro", "weighted", None):

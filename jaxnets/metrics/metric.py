@@ -18,6 +18,14 @@ from jaxnets.ops.sums import Sum, add, as_sum, rounded, total
 Sums = Any  # a pytree of arrays, or of `Sum`s
 
 
+def collect(a: Any, b: Any) -> Any:
+    """Merge the sums of a metric that needs all examples at once, such as `roc_auc`: `(items, ...)`, one after another.
+
+    A loop of fixed shapes can't carry such sums. `jn.evaluate` and `jn.fit` stack those of all batches instead.
+    """
+    return jax.tree.map(lambda x, y: jnp.concatenate([x, y]), a, b)
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Metric:
     """A metric of examples in three pure functions, so that data may come in parts.
@@ -25,6 +33,9 @@ class Metric:
     `value(merge(measure(part 1), measure(part 2)))` is the value over both parts. Sums of zeros are the neutral element
     of `merge`, so a `lax.scan` can start from them. Called directly, a metric returns the value over the given data:
     `accuracy(outputs, targets, weights=None)`.
+
+    The sums of some metrics, such as `roc_auc`, are the examples themselves, merged by concatenation. They take the
+    memory of all outputs, and can't be the carry of a `lax.scan`; `jn.evaluate` and `jn.fit` stack them.
 
     A metric without a custom `merge` adds its sums exactly: each array that `measure` returns is stored as a pair
     (`jaxnets.ops.sums.Sum`), exact for counts up to 10¹², and `value` gets each pair as a single floating array.

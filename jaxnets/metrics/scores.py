@@ -21,12 +21,30 @@ def main_output(outputs: Any) -> Any:
     return outputs["logits"] if isinstance(outputs, dict) and "logits" in outputs else outputs
 
 
-def items(outputs: Any, targets: Any, weights: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return scores `(items, classes)`, int32 labels `(items,)` and weights `(items,)`; padding has weight 0."""
+def unpadded(outputs: Any, targets: Any) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+    """Return outputs and targets as arrays, and which steps are real, `(batch, time)`, if either is `Padded`."""
     outputs = main_output(outputs)
     mask = real_steps(outputs, targets)
     outputs, targets = (x.values if isinstance(x, Padded) else x for x in (outputs, targets))
-    outputs, targets = floating(outputs), array(targets)
+    return floating(outputs), array(targets), mask
+
+
+def item_weights(weights: Any, mask: jax.Array | None, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """Return the weight of each item, of the given shape `(batch, ...)`; padding has weight 0."""
+    counted = jnp.ones(shape, dtype)
+    if weights is not None:
+        weights = jnp.asarray(weights)
+        weights = check_weights(weights, shape if weights.ndim == len(shape) else shape[:1]).astype(dtype)
+        counted = counted * weights.reshape(weights.shape + (1,) * (len(shape) - weights.ndim))
+    # The mask is (batch, time), the items (batch, time, ...).
+    if mask is not None:
+        counted = jnp.where(mask.reshape(mask.shape + (1,) * (len(shape) - 2)), counted, 0)
+    return counted
+
+
+def items(outputs: Any, targets: Any, weights: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return scores `(items, classes)`, int32 labels `(items,)` and weights `(items,)`; padding has weight 0."""
+    outputs, targets, mask = unpadded(outputs, targets)
     if outputs.ndim < 2 or outputs.shape[-1] < 2:
         raise NetError(
             f"expects outputs (batch, ..., classes) with at least 2 classes, got {outputs.shape}; "
@@ -35,14 +53,7 @@ def items(outputs: Any, targets: Any, weights: Any) -> tuple[jax.Array, jax.Arra
     shape = outputs.shape[:-1]
     if targets.shape not in (shape, outputs.shape):
         class_targets(outputs, targets)  # raises an error with the right message
-    counted = jnp.ones(shape, outputs.dtype)  # the weight of each item
-    if weights is not None:
-        weights = jnp.asarray(weights)
-        weights = check_weights(weights, shape if weights.ndim == len(shape) else shape[:1]).astype(outputs.dtype)
-        counted = counted * weights.reshape(weights.shape + (1,) * (len(shape) - weights.ndim))
-    # The mask is (batch, time), the items (batch, time, ...).
-    if mask is not None:
-        counted = jnp.where(mask.reshape(mask.shape + (1,) * (len(shape) - 2)), counted, 0)
+    counted = item_weights(weights, mask, shape, outputs.dtype)
     # Items of weight 0 get harmless values before they are checked.
     real = counted > 0
     outputs, targets = class_targets(zero_masked(real, outputs), fill_masked(real, targets))
@@ -97,17 +108,18 @@ wrong, although `argmax` would return the NaN.
 """
 
 
-def _check_binary(targets: Any) -> None:
+def check_binary(targets: Any) -> None:
+    """Check that known targets are 0 and 1, or -1 and 1."""
     hint = "; convert 1 and 2 to 0 and 1 by targets - 1"
     refuse(targets, lambda t: (t != 0) & (abs(t) != 1), f"expects targets 0 and 1, or -1 and 1, got {{}}{hint}")
 
 
-@takes_targets(_check_binary)
+@takes_targets(check_binary)
 def _binary_accuracy(outputs: Any, targets: Any, weights: Any = None) -> Sums:
     with labeled_as("binary_accuracy"):
         outputs, targets, weights = masked_rows(main_output(outputs), targets, weights)
         logits, truth = same_shape(outputs, targets)
-        _check_binary(truth)
+        check_binary(truth)
     right = jnp.where(jnp.isnan(logits), False, (logits > 0) == (truth > 0)).astype(logits.dtype)
     return sums(over_batch(right), weights)
 

@@ -14,7 +14,7 @@ from jaxnets.layers import layer_scale as scale_channels
 from jaxnets.models.images import takes_images
 
 GELU = partial(jax.nn.gelu, approximate=False)
-norm = partial(layer_norm, epsilon=1e-6)
+norm: partial[Net] = partial(layer_norm, epsilon=1e-6)
 NORMAL = jax.nn.initializers.normal(0.02)
 
 

@@ -13,7 +13,7 @@ from jaxnets.layers import batch_norm, dense, flatten, layer_norm
 from jaxnets.layers import dropout as drop
 
 Initializer = jax.nn.initializers.Initializer
-NORMS = {"batch": batch_norm, "layer": layer_norm}
+NORMS: dict[str, Callable[..., Net]] = {"batch": batch_norm, "layer": layer_norm}
 
 
 @explained

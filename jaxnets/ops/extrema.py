@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+@functools.partial(jax.custom_jvp[jax.Array], nondiff_argnums=(1,))
 def max_along(x: jax.Array, axis: int) -> jax.Array:
     """Take the maximum along one axis; the gradient goes to the first of equal maxima, or to the first NaN.
 

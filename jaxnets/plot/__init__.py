@@ -1,5 +1,6 @@
 """Figures: each function returns a matplotlib `Figure`, or a diagram as text; nothing is shown or saved."""
 
+from jaxnets.plot.calibration import calibration
 from jaxnets.plot.curves import curves
 from jaxnets.plot.diagram import Diagram, diagram
 from jaxnets.plot.images import confusion, kernels, misclassified
@@ -7,6 +8,7 @@ from jaxnets.plot.receptive_field import draw_receptive_field, feature_maps
 
 __all__ = [
     "Diagram",
+    "calibration",
     "confusion",
     "curves",
     "diagram",

@@ -17,7 +17,7 @@ from jaxnets.plot.flow import INPUT, OUTPUT, flow, sizes
 from jaxnets.tracing.operation import Path
 
 # Words in the kinds of layers, and the colors of outline and fill, from the color-blind-safe palette of Okabe and Ito.
-COLORS = {
+COLORS: dict[str, tuple[tuple[str, ...], str, str]] = {
     "conv": (("conv",), "#0072b2", "#d9eaf5"),
     "dense": (("dense", "maxout", "embed"), "#d55e00", "#fae5d6"),
     "pool": (("pool",), "#009e73", "#d6f0e8"),

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 # The colors that contrast with white in the palette of Okabe and Ito (2008), distinct for every kind of color vision.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-BLUE, ORANGE, GREEN, *_ = COLORS
+BLUE, ORANGE, GREEN = COLORS[:3]
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 

@@ -35,8 +35,9 @@ class SweepCheckpoint:
     def __init__(self, folder: str | Path, overhead: float | None) -> None:
         if jax.process_count() > 1:
             raise NetError(f"saves sweeps of one process, and there are {jax.process_count()}", label="checkpoint")
-        self.writer = Writer(Path(folder).expanduser(), overhead)
-        self.found, self.unreadable = None, list[int]()
+        self.writer: Writer = Writer(Path(folder).expanduser(), overhead)
+        self.found: storage.Saved | None = None
+        self.unreadable: list[int] = []
         if storage.numbers(self.writer.check_folder()):
             try:
                 self.found, self.unreadable = storage.newest(self.writer.folder, "sweep")
@@ -67,7 +68,7 @@ class SweepCheckpoint:
         if self.found is not None:
             plan = replace(plan, width=self.found.about["layout"]["width"])
         layout = {"strategy": plan.layout.strategy, "width": plan.width, "devices": plan.layout.devices}
-        self.about = {"settings": {**_settings(plan, layout), **settings}, "layout": layout}
+        self.about: dict[str, Any] = {"settings": {**_settings(plan, layout), **settings}, "layout": layout}
         if self.found is not None:
             check_same(
                 self.found.about["settings"],

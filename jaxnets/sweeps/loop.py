@@ -12,10 +12,12 @@ from jaxnets.sweeps import execution
 from jaxnets.sweeps.checkpoint import SweepCheckpoint
 from jaxnets.sweeps.progress import progress_bar, sweep_progress
 from jaxnets.sweeps.result import SweepResult, collect
+from jaxnets.sweeps.space import Design
 from jaxnets.sweeps.state import SweepState, advance
 from jaxnets.sweeps.strategy import ExecutionOptions, Plan
 from jaxnets.train.interruption import Interruption, interrupts
 from jaxnets.train.loop import Callback, ask
+from jaxnets.train.program import Program
 
 Callbacks = Callable[[dict[str, Any]], Sequence[Callback]]
 
@@ -97,11 +99,13 @@ class TrialCallbacks:
         if make is not None and not callable(make):
             hint = 'callbacks=lambda trial: [jn.train.jsonl("sweep.jsonl", **trial)]'
             raise NetError(f"expects callbacks as a function of a trial, got {type(make).__name__}: {hint}")
-        self.make, self.design, self.interrupted = make, plan.design, interrupted
+        self.make: Callbacks | None = make
+        self.design: Design = plan.design
+        self.interrupted: Interruption = interrupted
         # Restored epochs were seen by the callbacks of the previous process.
-        self.seen = state.done.copy()
+        self.seen: np.ndarray = state.done.copy()
         if make is not None:
-            self.program = execution.build_program(plan.builder, plan.extra, plan.inputs_of(0))
+            self.program: Program = execution.build_program(plan.builder, plan.extra, plan.inputs_of(0))
         self.begun: dict[int, Sequence[Callback]] = {}
 
     def after_epoch(self, state: SweepState) -> None:

@@ -29,7 +29,8 @@ class HostStates:
             plain = jax.eval_shape(jax.random.key_data, leaf) if is_key(leaf) else leaf
             return np.zeros((trials, *plain.shape), plain.dtype)
 
-        self.like, self.begun = like, np.zeros(trials, bool)
+        self.like: TrainState = like
+        self.begun: np.ndarray = np.zeros(trials, bool)
         self.arrays: TrainState = jax.tree.map(blank, like)
 
     def put(self, trials: Sequence[int] | np.ndarray, states: TrainState) -> None:
@@ -78,13 +79,15 @@ class SweepState:
 
     def __init__(self, plan: Plan) -> None:
         trials = len(plan.design)
-        self.done = np.zeros(trials, int)
-        self.over, self.dropped, self.judged = np.zeros(trials, bool), np.zeros(trials, bool), 0
+        self.done: np.ndarray = np.zeros(trials, int)
+        self.over: np.ndarray = np.zeros(trials, bool)
+        self.dropped: np.ndarray = np.zeros(trials, bool)
+        self.judged: int = 0
         self.history: dict[str, np.ndarray] = {}
-        self.host = HostStates(plan.shared.state, trials)
-        self.epochs = plan.shared.epochs
+        self.host: HostStates = HostStates(plan.shared.state, trials)
+        self.epochs: int = plan.shared.epochs
         self.placed: list[int] = []
-        self.width = 0
+        self.width: int = 0
         self.on_devices: TrainState | None = None
 
     def continues(self, trial: int, until: int) -> bool:

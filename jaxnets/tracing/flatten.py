@@ -142,7 +142,7 @@ class Rolled(Unrolled):
             found.append((cost, self.operations, outputs))
         # Among branches of equal cost `max` chooses the first.
         _, operations, outputs = max(found, key=lambda each: each[0])
-        self.operations = [*outer, *operations]
+        self.operations: list[Operation] = [*outer, *operations]
         return outputs
 
     def _shard_map(self, equation: Any, inputs: list[Value], place: Place) -> list[Value]:

@@ -25,7 +25,10 @@ class Value:
     __slots__ = ("aval", "known", "path", "source")
 
     def __init__(self, aval: Any, path: Path = (), source: str = "", known: Callable[[], Any] | None = None) -> None:
-        self.aval, self.path, self.source, self.known = aval, path, source, known
+        self.aval: Any = aval
+        self.path: Path = path
+        self.source: str = source
+        self.known: Callable[[], Any] | None = known
 
     @property
     def shape(self) -> tuple[int, ...]:

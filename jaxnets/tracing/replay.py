@@ -111,7 +111,7 @@ class TracedReplay(Replay):
             length=scan.length,
             reverse=scan.reverse,
         )
-        self.measured |= {each.value: measures[number] for number, each in enumerate(traced["inner"])}
+        self.measured.update({each.value: measures[number] for number, each in enumerate(traced["inner"])})
         carried, rows = scan.outputs(traced["outputs"])
         # The values of the body represent those of all steps.
         ends = [self._add("carry", [one], [end], place)[0] for one, end in zip(carried, last, strict=True)]

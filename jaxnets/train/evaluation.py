@@ -20,6 +20,7 @@ from jaxnets.core.net import Net, Params, State
 from jaxnets.core.sharding import automatic, batch_sharding_of, constrained, parts_of
 from jaxnets.losses.masking import fill_masked
 from jaxnets.metrics import Metric
+from jaxnets.metrics.metric import collect
 from jaxnets.ops.sums import add, as_sum, total
 from jaxnets.train import arguments
 from jaxnets.train.arguments import check_data, check_examples
@@ -92,17 +93,28 @@ def scan_batches(
         carry: what it starts with.
         batches: a pytree of arrays `(batches, ...)`.
     """
+    # Sums that grow with each batch are stacked by the scan, the others are added up in its carry.
+    added = {name: metric for name, metric in metrics.items() if metric.merge is not collect}
+
+    def split_batch(carry: Any, batch: Any) -> tuple[Any, Totals, Any]:
+        carry, totals = one_batch(carry, batch)
+        sums = totals["metrics"]
+        grown = {name: sums[name] for name in metrics if name not in added}
+        return carry, totals | {"metrics": {name: sums[name] for name in added}}, grown
+
     # A scan needs its carry's shapes before the first batch.
     first = jax.tree.map(lambda leaf: leaf[0], batches)
-    nothing = zero_totals(jax.eval_shape(one_batch, carry, first)[1])
+    nothing = zero_totals(jax.eval_shape(split_batch, carry, first)[1])
 
-    def body(both: tuple[Any, Totals], batch: Any) -> tuple[tuple[Any, Totals], None]:
+    def body(both: tuple[Any, Totals], batch: Any) -> tuple[tuple[Any, Totals], Any]:
         carry, totals = both
-        carry, new = one_batch(carry, batch)
-        return (carry, merge_totals(metrics, totals, new)), None
+        carry, new, grown = split_batch(carry, batch)
+        return (carry, merge_totals(added, totals, new)), grown
 
-    (carry, totals), _ = jax.lax.scan(body, (carry, nothing), batches)
-    return carry, reported_values(metrics, totals)
+    (carry, totals), grown = jax.lax.scan(body, (carry, nothing), batches)
+    # (batches, items, ...) -> (batches · items, ...)
+    grown = jax.tree.map(lambda leaf: leaf.reshape((-1, *leaf.shape[2:])), grown)
+    return carry, reported_values(metrics, totals | {"metrics": totals["metrics"] | grown})
 
 
 def batch_indices(examples: int, batch_size: int) -> tuple[jax.Array, jax.Array]:

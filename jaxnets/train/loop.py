@@ -78,7 +78,8 @@ class NonFiniteError(NetError):
 
     def __init__(self, message: str, state: TrainState, history: History) -> None:
         super().__init__(message, label="training")
-        self.state, self.history = state, history
+        self.state: TrainState = state
+        self.history: History = history
 
 
 @explained

@@ -14,6 +14,7 @@ from jaxnets.core.compiled import Compiled, compiled
 from jaxnets.core.errors import NetError
 from jaxnets.core.net import spec
 from jaxnets.data.loader import Stream
+from jaxnets.metrics.metric import collect
 from jaxnets.train.epoch import History, Recipe
 from jaxnets.train.evaluation import Totals
 from jaxnets.train.labels import Check, known_labels, label_check
@@ -45,9 +46,14 @@ class Streamed:
         """Return the streams of a program; the first example is read.
 
         Raises:
-            NetError: if the moving average of a network with state is evaluated: its statistics would take a second
-                pass to estimate.
+            NetError: for a metric that needs all outputs at once, or if the moving average of a network with state is
+                evaluated: its statistics would take a second pass to estimate.
         """
+        if grown := [name for name, metric in recipe.metrics.items() if metric.merge is collect]:
+            hint = "leave it out of metrics= and call jn.evaluate(net, state, data, metric) after training"
+            raise NetError(
+                f"can't report {', '.join(grown)} on a stream: it needs all outputs at once; {hint}", label="program"
+            )
         first = batches.reading.first()
         shapes = spec((first.x, first.y, first.weights))
         if recipe.options.ema_decay is not None and validation is not None:

@@ -123,3 +123,17 @@ def test_a_notebook_shows_figures_and_tables():
     table = jn.inspect.summary(jn.dense(2), np.ones((1, 3), np.float32))
     table._repr_pretty_(types.SimpleNamespace(text=shown.append), cycle=False)
     assert shown == [str(table)]
+
+
+def test_calibration_shows_what_is_right_by_how_sure_it_is():
+    probabilities = np.array([[0.6, 0.4], [0.4, 0.6], [0.35, 0.65], [0.05, 0.95]])
+    above, below = jn.plot.calibration(probabilities, [0, 0, 1, 1], bins=10).axes
+    np.testing.assert_allclose(np.asarray(above.lines[1].get_xydata()), [[0.6, 0.5], [0.65, 1.0], [0.95, 1.0]])
+    assert [bar.get_height() for bar in below.patches] == [0, 0, 0, 0, 0, 2, 1, 0, 0, 1]  # type: ignore[attr-defined]
+    error = jn.metrics.expected_calibration_error(10, from_logits=False)
+    assert f"ECE {100 * float(error(probabilities, np.array([0, 0, 1, 1]))):.1f} %" in above.get_title()
+    one = jn.plot.calibration([0.1, 0.9], [0, 1])
+    assert one.axes[1].get_xlabel() == "probability of 1"
+    for wrong in ([[2.0, -1.0]], [[0.5, 0.5]] * 2):
+        with pytest.raises(jn.NetError, match="calibration expects probabilities"):
+            jn.plot.calibration(wrong, [0])

@@ -14,6 +14,7 @@ import rich
 from rich.console import Console
 
 import jaxnets as jn
+from jaxnets.train.callbacks import progress
 from jaxnets.train.callbacks.progress import summary
 from tests.oracle import floats, integers
 
@@ -136,41 +137,27 @@ def test_the_bar_of_a_run_that_goes_on_and_of_one_that_was_over(monkeypatch):
     assert re.match(r"b ━{20} 4/4 was over at epoch 4 already ", shown())
 
 
-def test_a_notebook_draws_the_bar_anew_in_its_output(monkeypatch):
-    drawn: list[str] = []
-    shown: list[Any] = []
+def test_a_notebook_draws_the_bar_anew_in_its_output(monkeypatch, capsys):
+    drawn: list[dict[str, str]] = []
 
-    class Output:
-        def __enter__(self) -> "Output":
-            return self
+    def display(data: dict[str, str], *, raw: bool, display_id: bool) -> Any:
+        drawn.append(data)
+        return types.SimpleNamespace(update=lambda data, raw: drawn.append(data))
 
-        def __exit__(self, *_: object) -> None:
-            drawn.append(out.getvalue())
-
-        def clear_output(self, wait: bool) -> None:
-            out.truncate(0)
-            out.seek(0)
-
-    out = io.StringIO()
-    console = Console(file=out, width=80, force_terminal=True, legacy_windows=False, _environ={})
-    console.is_jupyter = True
-    monkeypatch.setattr(rich, "_console", console)
-    widgets = types.ModuleType("ipywidgets")
-    widgets.__spec__ = types.SimpleNamespace()  # type: ignore[assignment]
-    widgets.Output = Output  # type: ignore[attr-defined]
-    display = types.ModuleType("IPython.display")
-    display.display = shown.append  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "ipywidgets", widgets)
-    monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
-    monkeypatch.setitem(sys.modules, "IPython.display", display)
-    monkeypatch.setattr(
-        Console, "_check_buffer", lambda self: self._write_buffer() if not self.is_jupyter else write(self)
-    )
-
-    def write(self: Console) -> None:
-        out.write(self._render_buffer(self._buffer[:]))
-        del self._buffer[:]
-
+    ipython: Any = types.ModuleType("IPython")
+    ipython.get_ipython = lambda: types.SimpleNamespace(kernel=object())
+    module: Any = types.ModuleType("IPython.display")
+    module.display = display
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    monkeypatch.setitem(sys.modules, "IPython.display", module)
+    monkeypatch.setattr(progress, "INTERVAL", -1.0)
+    jn.train.run(PROGRAM, key=KEY, callbacks=[jn.train.progress("a < b")])
+    assert not capsys.readouterr().out
+    assert len(drawn) == 6  # at the start, after each epoch, and at the end
+    assert "compiling" in drawn[0]["text/html"]
+    assert 'a &lt; b <progress value="4" max="4"></progress> 4/4 ' in drawn[-1]["text/html"]
+    assert re.match(r"a < b 2/4 [\d,.]+ .*\nloss \d", drawn[2]["text/plain"])
+    ipython.get_ipython = lambda: None  # imported, but not run by it
     jn.train.run(PROGRAM, key=KEY, callbacks=[jn.train.progress("a")])
-    assert len(shown) == 1  # one place, drawn over
-    assert "4/4" in drawn[-1]
+    assert len(capsys.readouterr().out.splitlines()) == 4
+    assert len(drawn) == 6

@@ -4,6 +4,8 @@ JAX's gradients use other layouts. Outside loops XLA transposes them; inside `la
 slowest CPU routine, 10 to 60 times slower. In a single layout, the gradients are as fast in a loop as outside.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -53,7 +55,16 @@ def to_kernel(x: jax.Array, dy: jax.Array, geometry: Geometry) -> jax.Array:
     return jnp.moveaxis(dkernel, 0, -2)
 
 
-def convolve(x, kernel, stride, padding, lhs_dilation=None, rhs_dilation=None, feature_group_count=1, **settings):
+def convolve(
+    x: Any,
+    kernel: Any,
+    stride: Any,
+    padding: Any,
+    lhs_dilation: Any = None,
+    rhs_dilation: Any = None,
+    feature_group_count: int = 1,
+    **settings: Any,
+) -> jax.Array:
     """Convolve channels-last arrays."""
     spatial = "DHW"[-len(stride) :]
     layout = (f"N{spatial}C", f"{spatial}IO", f"N{spatial}C")

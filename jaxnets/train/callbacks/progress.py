@@ -1,10 +1,11 @@
-"""A progress bar in a terminal or a notebook, drawn by rich: one line with the bar, one with text below it."""
+"""A progress bar in a terminal, drawn by rich, or a notebook: one line with the bar, one with text below it."""
 
+import html
 import importlib.util
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -16,8 +17,12 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 
-def bar(label: str, total: int) -> "tuple[Progress, TaskID] | None":
-    """Show a bar and return it with its task, or return `None` outside of a terminal or a notebook with ipywidgets.
+INTERVAL = 0.1
+"""Seconds between two drawings of a bar in a notebook."""
+
+
+def bar(label: str, total: int) -> "tuple[Progress | NotebookBar, TaskID] | None":
+    """Show a bar and return it with its task, or return `None` outside of a terminal and a notebook.
 
     `progress.update(task, completed=3, text="loss 0.5", speed="100 examples/s")` updates it; both texts are cut to the
     available width.
@@ -26,21 +31,16 @@ def bar(label: str, total: int) -> "tuple[Progress, TaskID] | None":
         label: the text in front.
         total: the number of steps.
     """
-    if importlib.util.find_spec("rich") is None:
+    ipython: Any = sys.modules.get("IPython")
+    # Of the shells of IPython, those of notebooks have a kernel.
+    if ipython is not None and hasattr(ipython.get_ipython(), "kernel"):
+        return NotebookBar(label, total), cast("TaskID", 0)
+    if importlib.util.find_spec("rich") is None or not sys.stdout.isatty():
         return None
-    from rich import get_console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
     from rich.text import Text
 
-    notebook = get_console().is_jupyter and importlib.util.find_spec("ipywidgets") is not None
-    if not notebook and not sys.stdout.isatty():
-        return None
-
     class TwoLines(Progress):
-        def stop(self) -> None:
-            self.refresh()  # in a notebook, rich does not show the last change by itself
-            super().stop()
-
         def get_renderables(self) -> Any:
             yield self.make_tasks_table(self.tasks)
             for task in self.tasks:
@@ -58,10 +58,56 @@ def bar(label: str, total: int) -> "tuple[Progress, TaskID] | None":
     return progress, task
 
 
-def progress(label: str = "training") -> Callback:
-    """Show a bar with loss, metrics, speed and the time left; plain lines outside of a terminal.
+class NotebookBar:
+    """A bar in one output of a notebook, which is drawn again when it changes.
 
-    The bar is drawn by rich, in terminals and in notebooks that have ipywidgets; without rich, plain lines are printed.
+    Args:
+        label: the text in front.
+        total: the number of steps.
+    """
+
+    def __init__(self, label: str, total: int) -> None:
+        from IPython.display import display
+
+        self.label: str = label
+        self.total: int = total
+        self.completed: int = 0
+        self.text: str = "compiling"
+        self.speed: str = ""
+        self.began: tuple[float, int] | None = None  # the time of the first update, and the steps completed then
+        self.drawn: float = time.perf_counter()
+        self.handle: Any = display(self._shown(), raw=True, display_id=True)
+
+    def update(self, task: Any, *, completed: int, text: str, speed: str, total: int | None = None) -> None:
+        """Show how many steps are completed, and two texts."""
+        self.completed, self.text, self.speed, self.total = completed, text, speed, total or self.total
+        now = time.perf_counter()
+        self.began = self.began or (now, completed)
+        if now - self.drawn > INTERVAL:
+            self.drawn = now
+            self.handle.update(self._shown(), raw=True)
+
+    def stop(self) -> None:
+        """Show the last change."""
+        self.handle.update(self._shown(), raw=True)
+
+    def _shown(self) -> dict[str, str]:
+        steps, left = f"{self.completed}/{self.total}", ""
+        if self.began is not None and self.completed > self.began[1]:
+            seconds = (time.perf_counter() - self.began[0]) / (self.completed - self.began[1])
+            left = f"{_clock(seconds * (self.total - self.completed))} left" if self.completed < self.total else ""
+        label, speed, text = (html.escape(each) for each in (self.label, f"{steps} {self.speed} {left}", self.text))
+        line = f'{label} <progress value="{self.completed}" max="{self.total}"></progress> {speed}'
+        return {
+            "text/html": f'<div style="white-space: nowrap; overflow: hidden">{line}<br>{text}</div>',
+            "text/plain": f"{self.label} {steps} {self.speed} {left}\n{self.text}",
+        }
+
+
+def progress(label: str = "training") -> Callback:
+    """Show a bar with loss, metrics, speed and the time left; plain lines outside of a terminal and a notebook.
+
+    In a terminal the bar is drawn by rich; without rich, plain lines are printed.
     Speed and the time left are shown from the second epoch on. The first is compiled before it runs, and shows how long
     both took. A run that resumes from a checkpoint continues at its epoch.
 

@@ -226,8 +226,10 @@ class Writer:
     """
 
     def __init__(self, folder: Path, overhead: float | None) -> None:
-        self.folder, self.overhead = folder, overhead
-        self.saved, self._broken = 0, False
+        self.folder: Path = folder
+        self.overhead: float | None = overhead
+        self.saved: int = 0
+        self._broken = False
         self._duration = 0.1  # seconds that a save takes: a guess until one is measured
         self._manager: Any = None
         self._unlock: Callable[[], None] | None = None
