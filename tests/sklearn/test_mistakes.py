@@ -1,6 +1,8 @@
 """Mistakes in the use of the estimators, and what is said to them."""
 
+import importlib
 import re
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -14,7 +16,6 @@ import pytest
 from sklearn.exceptions import NotFittedError
 
 import jaxnets as jn
-from jaxnets.core.errors import require
 from jaxnets.sklearn import AnomalyDetector, Classifier, Regressor, Transformer
 
 pytestmark = pytest.mark.promotes
@@ -161,6 +162,8 @@ def test_names_of_scikit_learn_lead_here():
             getattr(jn, name)
 
 
-def test_a_missing_package_names_the_extra():
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'jaxnets\[sklearn\]'"):
-        require("sklearn_of_the_future", "sklearn")
+def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    monkeypatch.delitem(sys.modules, "jaxnets.sklearn")
+    with pytest.raises(ModuleNotFoundError, match=r"needs the package sklearn: pip install 'jaxnets\[sklearn\]'"):
+        importlib.import_module("jaxnets.sklearn")
