@@ -1,13 +1,8 @@
 """A network as ONNX, a file that many runtimes read, checked by onnxruntime as it is written."""
 
-import importlib
 import json
-import logging
-import pkgutil
 import tempfile
-from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -22,19 +17,16 @@ from jaxnets.core.errors import NetError, check_count, check_positive, labeled_a
 from jaxnets.core.net import Net, Params, State, spec
 from jaxnets.core.paths import paths
 from jaxnets.data.preprocess import Preprocess
+from jaxnets.export.onnx_model import culprit, lax_alone, name_outputs, nodes, operations, quiet, reason, refused, save
 from jaxnets.export.onnx_rules import RULES
 from jaxnets.export.plain_trees import with_batch
 from jaxnets.export.rewriting import rewritten
 from jaxnets.interop.files import new_path
 from jaxnets.ops.plain import plain
-from jaxnets.tracing import jaxprs
 
 OPSET = 23
 SIZES = 1, 3
 """The batch sizes at which a file of free batch is checked."""
-
-ONE_FILE = 2**31 - 2**20
-"""The largest number of bytes of weights in one file: Protocol Buffers, the format of ONNX, end at 2 GiB."""
 
 
 class Converted(NamedTuple):
@@ -140,13 +132,13 @@ def onnx(
         model = program.converted()
         model.metadata_props.update(metadata)
         with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-            written = _written(model, Path(folder) / path.name)
+            written = save(model, Path(folder) / path.name)
             difference = program.compared(written[0], tolerance)
             files = tuple(new_path(path.with_name(each.name), overwrite=overwrite) for each in written)
             # The weights come first, so that the file is never without them.
             for temporary, file in reversed([*zip(written, files)]):
                 temporary.replace(file)
-    return Converted(files, *program.described(), OPSET, _operations(model), difference)
+    return Converted(files, *program.described(), OPSET, operations(model), difference)
 
 
 class _Program:
@@ -166,7 +158,7 @@ class _Program:
         except Exception as error:
             if batch != "free" or type(error).__name__ not in _SIZE_UNKNOWN:
                 raise
-            raise NetError(f"can't be traced for any batch size: {_reason(error)}; batch=1 fixes it") from error
+            raise NetError(f"can't be traced for any batch size: {reason(error)}; batch=1 fixes it") from error
         self.inputs = dict(zip(_names(specs, "x"), self.specs))
         self.outputs = dict(zip(_names(y, "y", self.inputs), jax.tree.leaves(y)))
         if not self.outputs or not self.inputs:
@@ -177,7 +169,7 @@ class _Program:
         import jax2onnx
         from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-        with _quiet(), _lax_alone() as known:
+        with quiet(), lax_alone() as known:
             jaxpr = rewritten(self.jaxpr, self.specs, RULES, known)
             try:
                 model = jax2onnx.to_onnx(
@@ -190,10 +182,10 @@ class _Program:
                 )
             except Exception as error:  # of many kinds, none documented
                 hint = "; a number for batch may help" if self.batch == "free" else ""
-                raise NetError(f"can't convert {_culprit(error)}: {_reason(error)}{hint}") from error
-            _name_outputs(model.graph, self.outputs)
+                raise NetError(f"can't convert {culprit(error)}: {reason(error)}{hint}") from error
+            name_outputs(model.graph, self.outputs)
             RemoveUnusedNodesPass()(model)
-        if domains := {node.domain for node in _nodes(model)} - {"", "ai.onnx"}:
+        if domains := {node.domain for node in nodes(model)} - {"", "ai.onnx"}:
             raise NetError(f"expects standard operations, got some of {', '.join(sorted(domains))}")
         model.producer_name, model.producer_version = "jaxnets", jaxnets.__version__
         return model
@@ -208,12 +200,12 @@ class _Program:
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors
-        with _refused("onnxruntime"):
+        with refused("onnxruntime"):
             session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
         run, largest = jax.jit(self._tree), 0.0
         for seed, size in enumerate(SIZES if self.batch == "free" else [self.batch]):
             given = self._drawn(np.random.default_rng(seed), size)
-            with _refused("onnxruntime"):
+            with refused("onnxruntime"):
                 made = session.run([*self.outputs], dict(zip(self.inputs, given)))
             for name, got, want in zip(self.outputs, made, jax.tree.leaves(run(*given)), strict=True):
                 difference = _difference(np.asarray(got), np.asarray(want))
@@ -281,48 +273,6 @@ def _checked(classes: Any) -> list[str]:
     return names
 
 
-def _written(model: Any, file: Path) -> list[Path]:
-    """Write a model, and its weights into a second file if they are too large; return the files."""
-    import onnx_ir
-    from onnx import checker
-
-    size = sum(each.const_value.nbytes for each in model.graph.initializers.values())
-    data = f"{file.name}.data" if size > ONE_FILE else None
-    with _quiet():
-        onnx_ir.save(model, file, external_data=data)
-    with _refused("the checker of onnx"):
-        checker.check_model(str(file), full_check=True)
-    return [file] if data is None else [file, file.with_name(data)]
-
-
-def _name_outputs(graph: Any, names: Iterable[str]) -> None:
-    """Name the outputs, each a value of its own: one that is also an input, or another output, gets an operation."""
-    import onnx_ir
-
-    taken = {id(each) for each in graph.inputs} | {id(each) for each in graph.initializers.values()}
-    for place, name in enumerate(names):
-        value = graph.outputs[place]
-        if id(value) in taken:
-            node = onnx_ir.node("Identity", [value])
-            graph.append(node)
-            (copy,) = node.outputs
-            copy.type, copy.shape = value.type, value.shape
-            graph.outputs[place] = value = copy
-        value.name = name
-        taken.add(id(value))
-
-
-def _nodes(model: Any) -> Iterator[Any]:
-    from onnx_ir.traversal import RecursiveGraphIterator
-
-    for graph in (model.graph, *(each.graph for each in model.functions.values())):
-        yield from RecursiveGraphIterator(graph)
-
-
-def _operations(model: Any) -> dict[str, int]:
-    return dict(sorted(Counter(node.op_type for node in _nodes(model)).items()))
-
-
 def _difference(got: np.ndarray, want: np.ndarray) -> float:
     """Return the largest difference, relative to the largest number where that is more than 1; NaN equals NaN."""
     if got.shape != want.shape or got.dtype != want.dtype:
@@ -331,61 +281,3 @@ def _difference(got: np.ndarray, want: np.ndarray) -> float:
     apart = ~((got == want) | (np.isnan(got) & np.isnan(want)))
     scale = np.abs(want[np.isfinite(want)]).max(initial=1.0)
     return float(np.abs(got[apart] - want[apart]).max(initial=0.0) / scale)
-
-
-def _culprit(error: BaseException) -> str:
-    """Return the operation that was being converted when an error was raised, and its layer."""
-    found, trace = "the network", error.__traceback__
-    while trace is not None:
-        equation: Any = trace.tb_frame.f_locals.get("eqn")
-        if hasattr(equation, "primitive"):
-            layer = "/".join(name for name, scope in jaxprs.name_stack(equation) if scope)
-            found = f"{equation.primitive.name} in {layer or 'the network'}"
-        trace = trace.tb_next
-    return found
-
-
-def _reason(error: Exception) -> str:
-    """Return the first line of an error's text."""
-    return str(error).partition("\n")[0]
-
-
-@contextmanager
-def _refused(by: str) -> Iterator[None]:
-    """Make a `NetError` of any error inside: those of onnx and onnxruntime have no common class."""
-    try:
-        yield
-    except Exception as error:
-        raise NetError(f"is converted into a file that {by} refuses: {error}") from error
-
-
-@contextmanager
-def _lax_alone() -> Iterator[Container[str]]:
-    """Let jax2onnx load what converts `jax.lax`, and return the names of these primitives.
-
-    It would load its conversions and examples of other libraries, too, which makes networks and takes half a minute.
-    """
-    from jax2onnx.plugins import plugin_system
-    from jax2onnx.plugins.jax import lax
-
-    loaded = plugin_system._already_imported_plugins
-    if not loaded:
-        for module in pkgutil.iter_modules(lax.__path__, f"{lax.__name__}."):
-            importlib.import_module(module.name)
-    plugin_system._already_imported_plugins = True
-    try:
-        yield plugin_system.PLUGIN_REGISTRY
-    finally:
-        plugin_system._already_imported_plugins = loaded
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Leave out what onnx_ir logs of values whose shapes are not known."""
-    logger = logging.getLogger("onnx_ir")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

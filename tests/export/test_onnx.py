@@ -244,7 +244,7 @@ def test_functions(name: str, tmp_path: Path):
 
 
 def test_weights_too_large_for_one_file_go_into_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(sys.modules["jaxnets.export.onnx"], "ONE_FILE", 10_000)
+    monkeypatch.setattr(sys.modules["jaxnets.export.onnx_model"], "ONE_FILE", 10_000)
     net, path = jn.dense(200), tmp_path / "net.onnx"
     params, state = trained(net, X)
     made = jn.export.onnx(net, params, state, X, path)
