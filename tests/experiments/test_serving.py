@@ -78,4 +78,8 @@ def test_the_table_stands_on_the_page():
     page = serving.page_with(serving.PAGE.read_text(), found | {"connections": 4, "requests_per_second": rates})
     assert "P, 2 cores; jax 1.0." in page
     assert "| ONNX, onnxruntime | 30 | 30 |" in page
+    assert page == serving.page_with(page, found | {"connections": 4, "requests_per_second": rates})
+    for file in (Path(serving.__file__).parent / "results" / "serving").glob("*.json"):
+        measured = json.loads(file.read_text(encoding="utf-8"))
+        assert serving.table(measured) in serving.PAGE.read_text(encoding="utf-8")
     assert page.count(serving.BEGIN) == page.count(serving.END) == 1
