@@ -1,6 +1,7 @@
 """Weights from modules of Equinox."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,7 @@ def from_equinox(
     for path, part in _parts(module, "", order):
         if (settings := theirs_of(part)) is None:
             continue
+        settings = replace(settings, name=type(part).__name__)
         arrays = _arrays(part, settings.kind, state)
         if arrays:
             theirs.append(Theirs(path, settings.kind, arrays, settings))
@@ -96,7 +98,7 @@ def from_equinox(
     pairs = match(network, theirs, order, rename=rename or {}, by_name=True, drawn=drawn)
     warn_of_nonfinite(((layer.path, each) for _, layer in pairs for each in layer.arrays.values()), "from_equinox")
     settled = [(own.path, own.net, layer.settings) for own, layer in pairs]
-    compare([*settled, *unweighted(network, bare, pools=False)], "change the module by equinox.tree_at")
+    compare([*settled, *unweighted(network, bare, pools=False)], "copy the arrays yourself")
     return network.trees(pairs, found, skeleton.orders, dtype)
 
 

@@ -97,7 +97,7 @@ def from_haiku(
     theirs, order = _layers(params, state or {})
     pairs = match(network, theirs, order, rename=rename or {}, by_name=True, drawn=drawn, read=_of_kind)
     warn_of_nonfinite(((layer.path, each) for _, layer in pairs for each in layer.arrays.values()), "from_haiku")
-    compare([(own.path, own.net, layer.settings) for own, layer in pairs if layer.settings], "use that of Haiku")
+    compare([(own.path, own.net, layer.settings) for own, layer in pairs if layer.settings], "copy the arrays yourself")
     return network.trees(pairs, found, ({}, {}), dtype)
 
 

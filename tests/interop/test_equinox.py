@@ -209,6 +209,7 @@ def test_layers_may_be_drawn_anew():
 @pytest.mark.filterwarnings("ignore:When `eqx.nn.BatchNorm")
 def test_a_batch_norm_of_the_older_kind():
     module, state = nn.make_with_state(nn.BatchNorm)(4, "batch", mode="ema", momentum=0.9)
+    assert module.ema_state_index is not None
     state = state.set(module.ema_state_index, (jnp.asarray(floats(4)), jnp.exp(floats(4))))
     _, found = from_equinox(jn.batch_norm(), module, STEPS, state=state)
     np.testing.assert_array_equal(found["mean"], floats(4))

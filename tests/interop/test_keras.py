@@ -197,7 +197,8 @@ def test_outputs_and_gradients_are_those_of_keras(name: str, tmp_path: Path):
     again = from_keras(net, tmp_path / "model.keras", x)
     jax.tree.map(np.testing.assert_array_equal, again, (params, state))
     if name not in ("transformer", "repeat"):  # blocks that are alike, at different depths
-        again = from_keras(net, tmp_path / "model.weights.h5", x)
+        rename = {"rnn/cells/lstm_cell": "8/0"} if name == "cells" else {}
+        again = from_keras(net, tmp_path / "model.weights.h5", x, rename=rename)
         jax.tree.map(np.testing.assert_array_equal, again, (params, state))
     # Layouts are moved alike for gradients, but for two biases that are one.
     for weight, gradient in zip(model.trainable_variables, by_weights, strict=True):
