@@ -19,7 +19,8 @@ from tests.test_documentation import BLOCK, ROOT
 PAGES = {page.stem.removeprefix("coming-from-"): page for page in sorted((ROOT / "docs").glob("coming-from-*.md"))}
 MODULES = {"pytorch": "torch", "scikit-learn": "sklearn"}
 COLUMNS = re.compile(
-    r'^<div class="columns" markdown>\n\n```python title="(.+)"\n(.*?)^```\n\n```python title="jaxnets"\n(.*?)^```\n\n'
+    r'^<div class="columns" markdown>\n\n```python title="([^"\n]+)"\n(.*?)^```\n\n'
+    r'```python title="jaxnets"\n(.*?)^```\n\n'
     r"</div>\n\n```text\n(.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
