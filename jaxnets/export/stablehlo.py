@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxnets
-from jaxnets.core.errors import NetError, check_count, labeled_as, shown
+from jaxnets.core.errors import NetError, check_count, labeled_as, require, shown
 from jaxnets.core.net import Net, Params, State, spec
 from jaxnets.data.preprocess import Preprocess, as_preprocess
 from jaxnets.export.plain_trees import described, like, plain, with_batch
@@ -63,6 +63,7 @@ def stablehlo(
         overwrite: whether to replace an existing file.
 
     Raises:
+        ModuleNotFoundError: if flatbuffers is not installed, which JAX's export needs.
         FileNotFoundError: if the folder does not exist.
         FileExistsError: if there is a file and `overwrite` is false.
         NetError: for an unknown platform, a batch size below 1, or a network that can't be exported, such as one whose
@@ -80,6 +81,7 @@ def stablehlo(
     >>> served.platforms, served.inputs.shape, served(jnp.ones((5, 3))).shape
     (('cpu', 'cuda', 'tpu'), (batch, 3), (5, 2))
     """
+    require("flatbuffers", "export")  # which jax.export serializes with
     new_path(path, overwrite=overwrite)
     platforms = _checked(platforms)
     if batch != "free":
@@ -202,6 +204,7 @@ def load(path: str | Path) -> Served:
     Traceback (most recent call last):
     FileNotFoundError: no file nowhere.stablehlo
     """
+    require("flatbuffers", "export")
     path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
