@@ -14,9 +14,8 @@ def foldable(net: Any, name: str = "", path: str = "") -> str:
     Branches of more than `OPEN` layers are folded, except for the outermost.
 
     >>> import jaxnets as jn
-    >>> print(foldable(jn.serial(out=jn.dense(2))))
-    <details open><summary><code>serial</code> (1 layer)</summary><div style="margin-left: 1.5em"><div title="out">\
-    <b>out</b> <code>dense(2)</code></div></div></details>
+    >>> print(foldable(jn.dense(2), "out", "head/out"))
+    <div title="head/out"><b>out</b> <code>dense(2)</code></div>
     """
     text = (f"<b>{html.escape(name)}</b> " if name else "") + f"<code>{html.escape(net.label)}</code>"
     tip = f' title="{html.escape(path)}"' if path else ""

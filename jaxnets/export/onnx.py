@@ -118,8 +118,9 @@ def onnx(
         classes = preprocess.classes if classes is None else classes
         preprocess, targets = preprocess.in_program, preprocess.targets
     metadata = {} if classes is None else {"classes": json.dumps(_checked(classes))}
-    for package in ("jax2onnx", "onnxruntime"):
-        require(package, "onnx")
+    with quiet():
+        for package in ("jax2onnx", "onnxruntime"):
+            require(package, "onnx")
     x = jax.tree.map(_example, x)
 
     def function(x: Any) -> Any:

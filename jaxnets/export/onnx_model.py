@@ -3,6 +3,7 @@
 import importlib
 import logging
 import pkgutil
+import warnings
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
@@ -108,11 +109,13 @@ def lax_alone() -> Iterator[Container[str]]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Leave out what onnx_ir logs of values whose shapes are not known."""
+    """Leave out what onnx_ir logs of values whose shapes are not known, and that jax2onnx uses old names of JAX."""
     logger = logging.getLogger("onnx_ir")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            yield
     finally:
         logger.setLevel(level)

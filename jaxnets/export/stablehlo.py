@@ -15,6 +15,7 @@ import jax
 import jax.export
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import InconclusiveDimensionOperation
 
 import jaxnets
 from jaxnets.core.errors import NetError, check_count, labeled_as, require, shown
@@ -275,7 +276,7 @@ def lowered(
         program.serialize()  # refuses custom calls without guarantees
     except NetError:
         raise
-    except (ValueError, TypeError, NotImplementedError, jax.errors.InconclusiveDimensionOperation) as error:
+    except (ValueError, TypeError, NotImplementedError, InconclusiveDimensionOperation) as error:
         hint = "; give batch= a number" if batch == "free" and "batch" in str(error) else ""
         reason = str(error).partition("\n")[0]
         raise NetError(f"can't be lowered for {', '.join(platforms)}: {reason}{hint}") from error

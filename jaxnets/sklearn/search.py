@@ -19,7 +19,6 @@ from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.validation import _check_method_params
 
 from jaxnets.core.errors import NetError, labeled_as
-from jaxnets.sklearn.estimator import Estimator
 from jaxnets.sklearn.hooks import SEARCH, Search
 from jaxnets.sklearn.together import Preparation, Recorder, Trained, Trial, groups_of
 from jaxnets.sweeps.strategy import Strategy

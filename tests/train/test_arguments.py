@@ -1,11 +1,7 @@
 """What training takes as it is meant: bare losses, lists, tables and tensors of other libraries."""
 
-import ast
-import re
-import tomllib
 import warnings
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -150,20 +146,3 @@ def test_a_study_runs_small_by_a_flag(capsys):
         with pytest.raises(SystemExit):
             main(["run", "linear_stack", *flags])
         assert "not allowed with argument" in capsys.readouterr().err
-
-
-def test_a_package_that_is_missing_is_named_with_an_extra_that_has_it():
-    root = Path(__file__).parents[2]
-    extras = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    names = {"orbax": "orbax-checkpoint", "PIL": "pillow", "sklearn": "scikit-learn"}
-    found = 0
-    for file in (root / "jaxnets").rglob("*.py"):
-        for call in ast.walk(ast.parse(file.read_text())):
-            if not isinstance(call, ast.Call) or getattr(call.func, "id", "") not in ("require", "missing"):
-                continue
-            if all(isinstance(each, ast.Constant) for each in call.args):
-                package, extra = (ast.literal_eval(each).partition(".")[0] for each in call.args)
-                listed = {re.split(r"[\[<>=]", each)[0] for each in extras[extra]}
-                assert names.get(package, package) in listed, (file, package, extra)
-                found += 1
-    assert found >= 10
