@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxnets.core.errors import NetError, check_count, labeled_as, shown
@@ -21,7 +22,8 @@ class Preprocess:
     """What turns raw examples into a network's inputs, and its outputs into answers; `jn.save` writes it with the net.
 
     Attributes:
-        inputs: a step, or several that are applied in order: a `Scaling`, an `Image`, a `Text`, a `Tokenizer`.
+        inputs: a step, or several that are applied in order: a `Scaling`, an `Image`, a `Text`, a `Tokenizer`, a
+            `TableEncoder`, which also brings the names or the scaling of its target.
         classes: the names of the classes in the order of the outputs, which become names as by `Labels.decode`: that of
             the largest, or for a single output, a logit, the second of two names where it is positive.
         targets: the `Scaling` of the targets, whose `inverse` is applied to the outputs.
@@ -45,6 +47,10 @@ class Preprocess:
             if wrong := [step for step in steps if not callable(step) or isinstance(step, type)]:
                 raise NetError(f"expects steps, raw -> arrays, for inputs, got {shown(wrong[0])}")
             object.__setattr__(self, "inputs", steps)
+            if self.classes is None and self.targets is None:
+                # A `TableEncoder` knows the names or the units of its target.
+                names = next((each.names for each in steps if getattr(each, "names", None) is not None), None)
+                object.__setattr__(self, "targets" if isinstance(names, Scaling) else "classes", names)
             if self.targets is not None and not hasattr(self.targets, "inverse"):
                 raise NetError(f"expects a Scaling for targets, got {shown(self.targets)}")
             if self.classes is None:
@@ -69,6 +75,26 @@ class Preprocess:
             return self.targets.inverse(outputs)
         return outputs if self.classes is None else Labels(self.classes).decode(outputs)
 
+    def check_outputs(self, outputs: Any) -> None:
+        """Check that a network has an output for each class, or a single one for two.
+
+        Args:
+            outputs: arrays or specs.
+
+        Raises:
+            NetError: if not.
+        """
+        shapes = [leaf.shape for leaf in jax.tree.leaves(outputs)]
+        count = len(self.classes or ())
+        if (
+            count
+            and len(shapes) == 1
+            and shapes[0][-1:] != (count,)
+            and not (count == 2 and shapes[0][1:] in ((), (1,)))
+        ):
+            names = ", ".join(map(str, self.classes[:5])) + ", …" * (count > 5)
+            raise NetError(f"expects an output for each of {count} classes, {names}; got outputs {shapes[0]}")
+
     @property
     def on_host(self) -> tuple[Any, ...]:
         """The steps that are no JAX functions, which a program can't take along; an `Image` decodes there."""
@@ -76,7 +102,10 @@ class Preprocess:
 
     @property
     def in_program(self) -> Callable[[Any], Any]:
-        """The JAX function that the last steps make: `Scaling`, and the normalization of an `Image`."""
+        """The JAX function that the last steps make: `Scaling`, and what an `Image` does after decoding.
+
+        That of an `Image` takes decoded images, integers from 0 to 255 or floats from 0 to 1.
+        """
         functions = self._parted()[1]
 
         def apply(x: Any) -> Any:
@@ -86,23 +115,24 @@ class Preprocess:
 
         return apply
 
-    def _parted(self) -> tuple[tuple[Any, ...], list[Scaling]]:
-        host, functions = list(self.inputs), []
+    def _parted(self) -> tuple[tuple[Any, ...], list[Callable[[Any], Any]]]:
+        host, functions = list(self.inputs), list[Callable[[Any], Any]]()
         while host and isinstance(host[-1], Scaling):
             functions.insert(0, host.pop())
-        if host and isinstance(image := host[-1], Image) and (scaling := image.scaling) is not None:
-            functions.insert(0, scaling)
+        if host and isinstance(image := host[-1], Image):
+            functions[:0] = [_unit, *([] if image.scaling is None else [image.scaling])]
             host[-1] = Image(image.size, resize=image.resize, grayscale=image.grayscale)
         return tuple(host), functions
 
 
 def as_preprocess(given: Any) -> Preprocess:
-    """Return a `Preprocess` for one of its steps, with the classes or targets of a `TableEncoder`, or for `None`."""
-    if isinstance(given, Preprocess):
-        return given
-    names = getattr(given, "names", None)
-    scaling = names if isinstance(names, Scaling) else None
-    return Preprocess(() if given is None else given, getattr(given, "classes", None) or None, scaling)
+    """Return a `Preprocess` for one of its steps, or for `None`."""
+    return given if isinstance(given, Preprocess) else Preprocess(() if given is None else given)
+
+
+def _unit(images: jax.Array) -> jax.Array:
+    """Return images from 0 to 1: integers are divided by 255."""
+    return images if jnp.issubdtype(images.dtype, jnp.floating) else images.astype(jnp.float32) / 255
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
 import jaxnets
+from jaxnets import data
 from jaxnets.core.errors import NetError, check_count, check_positive, labeled_as, require, shown
 from jaxnets.core.net import Net, Params, State, spec
 from jaxnets.core.paths import paths
-from jaxnets.data.preprocess import Preprocess
+from jaxnets.data.preprocess import Preprocess, as_preprocess
 from jaxnets.export.onnx_model import culprit, lax_alone, name_outputs, nodes, operations, quiet, reason, refused, save
 from jaxnets.export.onnx_rules import RULES
 from jaxnets.export.plain_trees import with_batch
@@ -84,7 +85,7 @@ def onnx(
         batch: "free" for any batch size, or one that is fixed. Other sizes, such as that of time, are those of `x`.
         overwrite: whether to replace an existing file.
         preprocess: a function of raw inputs made of JAX's operations, such as a `jn.data.Scaling`, that becomes part of
-            the file; of a `jn.data.Preprocess` what `stablehlo` takes along, with its classes.
+            the file; of a `jn.data.Preprocess` or another of its steps what `stablehlo` takes along, with its classes.
         outputs: a function of the network's output, such as `jax.nn.softmax`, likewise.
         classes: the names of the classes, written as a JSON list into the file's metadata, under `classes`.
         tolerance: the largest difference that is accepted.
@@ -94,8 +95,8 @@ def onnx(
         FileExistsError: if there is a file and `overwrite` is false.
         ModuleNotFoundError: without the packages of `jaxnets[onnx]`.
         NetError: for an operation that can't be converted, with its layer; numbers of another precision than float32; a
-            batch size below 1; names of classes that are not text, or of which two are equal; or if onnxruntime's
-            outputs differ by more than the tolerance.
+            batch size below 1; names of classes that are not text, of which two are equal, or not one for each output;
+            or if onnxruntime's outputs differ by more than the tolerance.
 
     The conversion of single operations is that of jax2onnx.
 
@@ -114,9 +115,10 @@ def onnx(
         check_count("batch", batch)
     check_positive("tolerance", tolerance)
     targets = None
-    if isinstance(preprocess, Preprocess):
-        classes = preprocess.classes if classes is None else classes
-        preprocess, targets = preprocess.in_program, preprocess.targets
+    if isinstance(preprocess, Preprocess | data.Image | data.TableEncoder | data.Text | data.Tokenizer):
+        around = as_preprocess(preprocess)
+        classes = around.classes if classes is None else classes
+        preprocess, targets = around.in_program, around.targets
     metadata = {} if classes is None else {"classes": json.dumps(_checked(classes))}
     with quiet():
         for package in ("jax2onnx", "onnxruntime"):
@@ -130,6 +132,7 @@ def onnx(
 
     with jax.default_matmul_precision("highest"):
         program = _Program(function, x, batch)
+        Preprocess(classes=classes).check_outputs([*program.outputs.values()])
         model = program.converted()
         model.metadata_props.update(metadata)
         with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:

@@ -89,6 +89,7 @@ def stablehlo(
         check_count("batch", batch)
     around = as_preprocess(preprocess)
     weights, inputs, program = lowered(net, params, state, x, platforms, batch, around)
+    around.check_outputs(program.out_avals)
     weights = {name: np.asarray(jnp.asarray(array)) for name, array in weights.items()}
     header = {
         "format": FORMAT,

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from sklearn.utils import estimator_checks
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from jaxnets.sklearn import AnomalyDetector, Classifier, Regressor, Transformer
 from tests.sklearn.order import in_order
@@ -37,8 +37,16 @@ QUICK = (
 )
 
 
+def named(pair: tuple[Any, Any]) -> Any:
+    """Return a pair of an estimator and a check by their names, not by their settings, which hold an address."""
+    estimator, check = pair
+    return pytest.param(*pair, id=f"{type(estimator).__name__}-{getattr(check, 'func', check).__name__}")
+
+
 @pytest.mark.slow
-@parametrize_with_checks(ESTIMATORS)
+@pytest.mark.parametrize(
+    ("estimator", "check"), [named(pair) for each in ESTIMATORS for pair in estimator_checks_generator(each)]
+)
 def test_scikit_learns_check(estimator: Any, check: Any):
     check(estimator)
 
