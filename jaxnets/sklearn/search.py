@@ -26,7 +26,46 @@ from jaxnets.sweeps.strategy import Strategy
 
 
 class SweepSearchCV(GridSearchCV):
-    """Grid search."""
+    """`GridSearchCV` whose candidates and folds are trained together, in a few compiled sweeps.
+
+    Parameters, attributes and scores are those of `sklearn.model_selection.GridSearchCV`; scores are equal up to
+    rounding. Candidates may differ in any parameter. Those that differ only in `learning_rate` and `l2`, and in the
+    seed `random_state`, are compiled as one, for each number of training examples among the folds: at most two numbers
+    for equal folds. Every other value, such as another network or batch size, is compiled for itself.
+
+    A network inside a pipeline, or inside another estimator that fits one network, is trained with the others, too;
+    transformers of a pipeline are fitted once for each fold and for each of their own settings. Fits with callbacks or
+    `verbose`, and of estimators without a network, run one by one, as in `GridSearchCV`. The time of a fit in
+    `cv_results_` is an equal part of the time of its sweep. A fit that ends at a value that is not finite gets
+    `error_score`.
+
+    Args:
+        estimator: an estimator of `jn.sklearn`, or one with it inside.
+        param_grid: lists of values by parameter, or a list of such dicts.
+        scoring: as in `GridSearchCV`, and so are `refit`, `cv`, `verbose`, `error_score` and `return_train_score`.
+        refit: whether, or by which score or function, the best candidate is chosen and fitted to all data.
+        cv: the splitter, or the number of folds.
+        verbose: how much to print.
+        error_score: the score of a fit that fails, or "raise".
+        return_train_score: whether to score the training examples, too.
+        strategy: how trials are computed together, as in `jn.sweeps.sweep`: "vmap", "map", "measure" or `None`.
+        chunk: how many trials are on the device at a time.
+
+    Raises:
+        NetError: from `fit`, for an unknown strategy.
+        ValueError: if all fits fail, and what `GridSearchCV` raises.
+
+    Warns:
+        UserWarning: if networks could not be trained together.
+
+    >>> from jaxnets.sklearn import Classifier, SweepSearchCV
+    >>> from sklearn.datasets import load_iris
+    >>> x, y = load_iris(return_X_y=True)
+    >>> grid = {"learning_rate": [0.001, 0.03], "l2": [0.0, 0.1]}
+    >>> search = SweepSearchCV(Classifier(epochs=10, random_state=0), grid, cv=3).fit(x, y)
+    >>> search.best_params_, search.cv_results_["mean_test_score"].shape
+    ({'l2': 0.0, 'learning_rate': 0.03}, (4,))
+    """
 
     # One process: the sweep uses the whole machine.
     n_jobs = 1
