@@ -21,7 +21,7 @@ from sklearn.utils.validation import _check_method_params
 from jaxnets.core.errors import NetError, labeled_as
 from jaxnets.sklearn.hooks import SEARCH, Search
 from jaxnets.sklearn.together import Preparation, Recorder, Trained, Trial, groups_of
-from jaxnets.sweeps.strategy import ExecutionOptions, Strategy
+from jaxnets.sweeps.strategy import ExecutionOptions, Strategy, check_options
 
 
 class SweepSearchCV(GridSearchCV):
@@ -51,7 +51,7 @@ class SweepSearchCV(GridSearchCV):
         chunk: how many trials are on the device at a time.
 
     Raises:
-        NetError: from `fit`, for an unknown strategy.
+        NetError: from `fit`, for an unknown strategy, or a chunk below 1.
         ValueError: if all fits fail, and what `GridSearchCV` raises.
 
     Warns:
@@ -122,6 +122,8 @@ class SweepSearchCV(GridSearchCV):
 
     # scikit-learn passes `callback_ctx` only to searches that take it, and versions before 1.9 have none.
     def _run_search(self, evaluate_candidates: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        with labeled_as("SweepSearchCV", keep=True):
+            check_options(self.strategy, chunk=self.chunk)
         candidates, splits, trials = self._recorded()
         groups = groups_of([trial for trial in trials if trial is not None], self._preparation)
         del self._preparation
