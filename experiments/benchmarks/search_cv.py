@@ -11,7 +11,7 @@ ours one.
 
 All have the same folds, and the penalty's gradient λ w with the same λ, on kernels alone. Ours is Σ w² times `l2`, so
 `l2` = λ / 2. Scikit-learn's is ½ `alpha` ‖w‖² over the number of examples in the batch, so `alpha` = λ times 64; it is
-weaker in none but the last, smaller batch of an epoch, where it is stronger. Skorch's networks get PyTorch's
+stronger only in the last, smaller batch of an epoch. Skorch's networks get PyTorch's
 `weight_decay` = λ in Adam, for kernels alone. Initial values, and the order of the examples, are each library's own:
 scores agree only in about.
 """
@@ -53,8 +53,8 @@ def search(name: str, quick: bool) -> Any:
         return SweepSearchCV(network, {"learning_rate": rates, "l2": [each / 2 for each in penalties]}, cv=cv)
     if name == SCIKIT:
         # It stops early, and warns that it has not converged, unless told not to.
-        given: dict[str, Any] = {"tol": 0.0, "n_iter_no_change": epochs + 1, "max_iter": epochs}
-        network = MLPClassifier((WIDTH,), batch_size=BATCH, random_state=0, **given)
+        given: dict[str, Any] = {"tol": 0.0, "n_iter_no_change": epochs + 1, "max_iter": epochs, "batch_size": BATCH}
+        network = MLPClassifier((WIDTH,), random_state=0, **given)
         choices = {"learning_rate_init": rates, "alpha": [each * BATCH for each in penalties]}
         return GridSearchCV(network, choices, cv=cv, n_jobs=PROCESSES)
     import torch  # pyright: ignore[reportMissingImports]
@@ -62,17 +62,9 @@ def search(name: str, quick: bool) -> Any:
 
     torch.manual_seed(0)
     layers = torch.nn.Linear(64, WIDTH), torch.nn.ReLU(), torch.nn.Linear(WIDTH, 10)
-    network = NeuralNetClassifier(
-        torch.nn.Sequential(*layers),
-        criterion=torch.nn.CrossEntropyLoss,
-        optimizer=torch.optim.Adam,
-        optimizer__param_groups=[("*.bias", {"weight_decay": 0.0})],
-        batch_size=BATCH,
-        iterator_train__shuffle=True,
-        max_epochs=epochs,
-        train_split=None,
-        verbose=0,
-    )
+    given = {"criterion": torch.nn.CrossEntropyLoss, "optimizer": torch.optim.Adam, "train_split": None, "verbose": 0}
+    given |= {"iterator_train__shuffle": True, "optimizer__param_groups": [("*.bias", {"weight_decay": 0.0})]}
+    network = NeuralNetClassifier(torch.nn.Sequential(*layers), batch_size=BATCH, max_epochs=epochs, **given)
     return GridSearchCV(network, {"lr": rates, "optimizer__weight_decay": penalties}, cv=cv, n_jobs=PROCESSES)
 
 
