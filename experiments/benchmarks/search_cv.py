@@ -19,6 +19,7 @@ scores agree only in about.
 import argparse
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import time
@@ -102,7 +103,9 @@ def main(quick: bool, file: Path | None) -> None:
 
 def _child(name: str, quick: bool) -> dict[str, Any]:
     command = [sys.executable, "-m", "experiments.benchmarks.search_cv", "--one", name, *["--quick"] * quick]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    # In the processes of the search, too: scikit-learn warns of each fit that it has not converged.
+    quiet = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=quiet)
     return json.loads(done.stdout.splitlines()[-1])
 
 
