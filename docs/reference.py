@@ -128,7 +128,10 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
     "sklearn": (
         "scikit-learn estimators",
         "Networks as estimators, in `jaxnets.sklearn`: `pip install 'jaxnets[sklearn]'`.",
-        {"Estimators": "sklearn.Classifier sklearn.Regressor sklearn.AnomalyDetector sklearn.Transformer"},
+        {
+            "Estimators": "sklearn.Classifier sklearn.Regressor sklearn.AnomalyDetector sklearn.Transformer",
+            "Search": "sklearn.SweepSearchCV",
+        },
     ),
     "data": (
         "Data",

@@ -1,7 +1,7 @@
 """Grid search with cross-validation in which one compiled sweep trains candidates and folds together."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import product
@@ -21,15 +21,55 @@ from sklearn.utils.validation import _check_method_params
 from jaxnets.core.errors import NetError, labeled_as
 from jaxnets.sklearn.hooks import SEARCH, Search
 from jaxnets.sklearn.together import Preparation, Recorder, Trained, Trial, groups_of
-from jaxnets.sweeps.strategy import Strategy
+from jaxnets.sweeps.strategy import ExecutionOptions, Strategy, check_options
 
 
 class SweepSearchCV(GridSearchCV):
-    """Grid search."""
+    """`GridSearchCV` whose candidates and folds are trained together, in a few compiled sweeps.
+
+    Parameters, attributes and scores are those of `sklearn.model_selection.GridSearchCV`; scores are equal up to
+    rounding. Candidates may differ in any parameter. Those that differ only in `learning_rate` and `l2`, and in the
+    seed `random_state`, are compiled as one, for each number of training examples among the folds: at most two numbers
+    for equal folds. Every other value, such as another network or batch size, is compiled for itself.
+
+    A network inside a pipeline, or inside another estimator that fits one network, is trained with the others, too;
+    transformers of a pipeline are fitted once for each fold and for each of their own settings. Fits with callbacks or
+    `verbose`, and of estimators without a network, run one by one, as in `GridSearchCV`. The time of a fit in
+    `cv_results_` is an equal part of the time of its sweep. A fit that ends at a value that is not finite is
+    done again by itself, so that its error says where, and gets `error_score`.
+
+    Args:
+        estimator: an estimator of `jn.sklearn`, or one with it inside.
+        param_grid: lists of values by parameter, or a list of such dicts.
+        scoring: as in `GridSearchCV`, and so are `refit`, `cv`, `verbose`, `error_score` and `return_train_score`.
+        refit: whether, or by which score or function, the best candidate is chosen and fitted to all data.
+        cv: the splitter, or the number of folds.
+        verbose: how much to print.
+        error_score: the score of a fit that fails, or "raise".
+        return_train_score: whether to score the training examples, too.
+        strategy: how trials are computed together, as in `jn.sweeps.sweep`: "vmap", "map", "measure" or `None`.
+        chunk: how many trials are on the device at a time.
+
+    Raises:
+        NetError: from `fit`, for an unknown strategy, or a chunk below 1.
+        ValueError: if all fits fail, and what `GridSearchCV` raises.
+
+    Warns:
+        UserWarning: if networks could not be trained together.
+
+    >>> from jaxnets.sklearn import Classifier, SweepSearchCV
+    >>> from sklearn.datasets import load_iris
+    >>> x, y = load_iris(return_X_y=True)
+    >>> grid = {"learning_rate": [0.001, 0.03], "l2": [0.0, 0.1]}
+    >>> search = SweepSearchCV(Classifier(epochs=10, random_state=0), grid, cv=3).fit(x, y)
+    >>> search.best_params_, search.cv_results_["mean_test_score"].shape
+    ({'l2': 0.0, 'learning_rate': 0.03}, (4,))
+    """
 
     # One process: the sweep uses the whole machine.
     n_jobs = 1
     pre_dispatch = "2*n_jobs"
+    strategy: Strategy | None
 
     def __init__(
         self,
@@ -69,7 +109,7 @@ class SweepSearchCV(GridSearchCV):
         if isinstance(given, Pipeline) and given.memory is None:
             # Transformers are fitted once for each fold and setting, not for each candidate.
             remembers = _Memory()
-            self.estimator = clone(given).set_params(memory=remembers)
+            self.estimator = _clone(given).set_params(memory=remembers)
         self._data = X, y, params
         try:
             super().fit(X, y, **params)
@@ -80,24 +120,27 @@ class SweepSearchCV(GridSearchCV):
             self.best_estimator_.set_params(memory=None)
         return self
 
-    def _run_search(self, evaluate_candidates: Callable[..., dict[str, Any]]) -> None:
+    # scikit-learn passes `callback_ctx` only to searches that take it, and versions before 1.9 have none.
+    def _run_search(self, evaluate_candidates: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        with labeled_as("SweepSearchCV", keep=True):
+            check_options(self.strategy, chunk=self.chunk)
         candidates, splits, trials = self._recorded()
         groups = groups_of([trial for trial in trials if trial is not None], self._preparation)
         del self._preparation
         for group in groups:
             with labeled_as("SweepSearchCV", keep=True):
                 try:
-                    group.train({"strategy": self.strategy, "chunk": self.chunk})
+                    group.train(ExecutionOptions(strategy=self.strategy, chunk=self.chunk))
                 except NetError as error:
                     _warn(f"trains {len(group.trials)} fits one by one, as they can't be trained together: {error}")
                     continue
             for place, trial in enumerate(group.trials):
                 trial.group, trial.place = group, place
-        together = [trial for trial in trials if trial is not None and trial.group is not None]
-        with _within(Trained(together)):
+        with _within(Trained([trial for trial in trials if trial is not None and trial.group is not None])):
             results = evaluate_candidates(candidates, cv=_Splits(splits))
         # Each trial took an equal part of the time of its sweep.
-        seconds = [trial.group.seconds / len(trial.group.trials) if trial in together else 0.0 for trial in trials]
+        groups = [getattr(trial, "group", None) for trial in trials]
+        seconds = [0.0 if group is None else group.seconds / len(group.trials) for group in groups]
         share = np.reshape(seconds, (len(candidates), len(splits)))
         results["mean_fit_time"] += share.mean(1)
         results["std_fit_time"] = np.hypot(results["std_fit_time"], share.std(1))
@@ -110,7 +153,8 @@ class SweepSearchCV(GridSearchCV):
             routing = process_routing(self, "fit", **params)
             routed, fit_params = routing["splitter"]["split"], routing["estimator"]["fit"]
         X, y = indexable(X, y)
-        splits = list(self._checked_cv_orig.split(X, y, **routed))
+        checked: Any = self._checked_cv_orig
+        splits = list(checked.split(X, y, **routed))
         # Each part is made once, so that its trials are known to share it.
         parts = [
             (*_safe_split(self.estimator, X, y, train), _check_method_params(X, fit_params, indices=train))
@@ -122,8 +166,9 @@ class SweepSearchCV(GridSearchCV):
         with _within(recorder):
             for candidate, (X_train, y_train, fitting) in product(candidates, parts):
                 trials.append(None)
+                estimator, settings = map(_clone, (self.estimator, candidate))
                 try:
-                    estimator = clone(self.estimator).set_params(**clone(candidate, safe=False))
+                    estimator.set_params(**settings)
                     if not why:
                         trials[-1] = recorder.record(estimator, X_train, y_train, **fitting)
                 except NetError as error:
@@ -154,12 +199,12 @@ class _Memory:
     def __sklearn_clone__(self) -> "_Memory":
         return self
 
-    def cache(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        return partial(self._call, function)
+    def cache(self, function: Callable[..., Any], ignore: Sequence[str] = ()) -> Callable[..., Any]:
+        return partial(self._call, function, ignore)
 
-    def _call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def _call(self, function: Callable[..., Any], ignore: Sequence[str], *args: Any, **kwargs: Any) -> Any:
         try:
-            key: Any = joblib.hash((args, kwargs))
+            key: Any = joblib.hash((args, {name: value for name, value in kwargs.items() if name not in ignore}))
         except Exception:  # not everything can be pickled
             return function(*args, **kwargs)
         if key not in self.known:
@@ -174,6 +219,10 @@ def _within(search: Search) -> Iterator[None]:
         yield
     finally:
         SEARCH.reset(token)
+
+
+def _clone(given: Any) -> Any:
+    return clone(given, safe=False)
 
 
 def _warn(text: str) -> None:

@@ -25,7 +25,6 @@ from jaxnets.sweeps.strategy import ExecutionOptions, prepare
 from jaxnets.train.callbacks.early_stopping import EarlyStopping
 from jaxnets.train.evaluation import _predict
 from jaxnets.train.interruption import interrupts
-from jaxnets.train.loop import NonFiniteError
 from jaxnets.train.program import Program
 
 # Parameters of estimators that may differ between the trials of one sweep, if they are numbers.
@@ -45,8 +44,8 @@ class Trial:
         sample_weight: the weights.
         seed: the seed that its random state gives.
         key: what trials with equal parameters have in common.
-        fold: the data prepared for its network, once it is to be trained with others.
-        group: the trials it is trained with.
+        fold: the `Fold` prepared for its network, once it is to be trained with others.
+        group: the `Group` it was trained with.
         place: its number among these.
     """
 
@@ -56,8 +55,8 @@ class Trial:
     sample_weight: Any
     seed: int
     key: Ingredients
-    fold: "Fold | None" = None
-    group: "Group | None" = None
+    fold: Any = None
+    group: Any = None
     place: int = -1
 
     @property
@@ -119,8 +118,7 @@ def equal(one: Any, other: Any) -> bool:
         return bool(one.equals(other))
     if hasattr(one, "tocsr"):
         return (one != other).nnz == 0
-    same = np.asarray(one) == np.asarray(other)
-    return bool(np.all(same))
+    return bool(np.all(np.asarray(one) == np.asarray(other)))
 
 
 def traced(params: dict[str, Any], *, penalized: bool) -> dict[str, float]:
@@ -184,8 +182,9 @@ class Preparation:
         if part is not None:
             dtype = np.dtype(estimator.dtype)
             if dtype not in self.converted:
+                fresh: Any = clone(estimator)
                 try:
-                    self.converted[dtype] = clone(estimator)._inputs(self.whole, anew=True)
+                    self.converted[dtype] = fresh._inputs(self.whole, anew=True)
                 except Exception:  # other rows are not valid
                     self.converted[dtype] = None
             whole = self.converted[dtype]
@@ -240,7 +239,7 @@ class Group:
 
     def __init__(self, trials: Sequence[Trial], hp: Sequence[dict[str, float]]) -> None:
         self.trials, self.hp = trials, hp
-        self.folds = [*dict.fromkeys(trial.fold for trial in trials)]
+        self.folds: list[Fold] = [*dict.fromkeys(trial.fold for trial in trials)]
         self.net: Net = self.folds[0].net
         self.seconds = 0.0
         self.runs: Any = None
@@ -284,21 +283,15 @@ class Group:
             self.runs, self.result = to_host(result.runs), result
         self.seconds = time.perf_counter() - began
 
-    def fit(self, trial: Trial, estimator: Estimator) -> None:
-        """Set what training sets.
-
-        Raises:
-            NonFiniteError: if the trial halted at a value that is not finite.
-        """
+    def fit(self, trial: Trial, estimator: Estimator) -> bool:
+        """Set what training sets, unless the trial halted at a value that is not finite: by itself it says where."""
         place, result = trial.place, self.result
-        epochs, failed = int(result.epochs[place]), int(result.failed[place])
-        history = {name: rows[place, :epochs] for name, rows in result.history.items()}
-        state = jax.tree.map(lambda leaf: leaf[place], self.runs)
-        if failed >= 0:
-            text = f"stops at step {failed}, at a value that is not finite; a smaller learning_rate may help"
-            raise NonFiniteError(text, state, history)
+        if result.failed[place] >= 0:
+            return False
+        history = {name: rows[place, : int(result.epochs[place])] for name, rows in result.history.items()}
         vars(estimator).update(trial.fold.known)
-        estimator._finish(self.net, state, history)
+        estimator._finish(self.net, jax.tree.map(lambda leaf: np.asarray(leaf[place]), self.runs), history)
+        return True
 
     def outputs(self, trial: Trial, x: np.ndarray) -> np.ndarray | None:
         """Return the outputs of a trial's network; those of all trials of its fold are computed at once."""
@@ -318,24 +311,23 @@ class Group:
 
 def all_outputs(net: Net, states: Any, x: Any) -> Any:
     """Return the outputs `(trials, examples, ...)` of networks with stacked parameters."""
-    return jax.lax.map(lambda state: _predict(net, BLOCK, None, *state, x), states)
+    return jax.lax.map(lambda each: _predict(net, BLOCK, None, each[0], each[1], x), states)
 
 
 def _size_of_outputs(net: Net, runs: Any, x: np.ndarray) -> int:
     """Return how many numbers a network returns for one example."""
     one = jax.tree.map(lambda leaf: leaf[0], (runs.params, runs.state))
-    shapes = jax.eval_shape(lambda state, x: net.apply(*state, x)[0], one, x[:1])
+    shapes = jax.eval_shape(lambda state, x: net.apply(state[0], state[1], x)[0], one, x[:1])
     return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
 
 def groups_of(trials: Sequence[Trial], preparation: Preparation) -> list[Group]:
     """Return the groups of the trials that can be trained together; the others train themselves."""
-    alone = (list(), tuple(), None)
     penalized = any(trial.estimator.l2 for trial in trials if isinstance(trial.estimator.l2, int | float | np.number))
     groups: dict[Any, list[tuple[Trial, dict[str, float]]]] = {}
     for trial in trials:
         params = trial.params
-        if params["callbacks"] not in alone or params["verbose"]:
+        if params["callbacks"] not in ([], (), None) or params["verbose"]:
             continue
         try:
             hp = traced(params, penalized=penalized)
@@ -353,32 +345,32 @@ class Trained:
     """The search in which estimators find themselves trained, see `Search`.
 
     Args:
-        trials: all of them, trained or not.
+        trials: those that are trained.
     """
 
     def __init__(self, trials: Sequence[Trial]) -> None:
         self.waiting: dict[Ingredients, list[Trial]] = {}
         for trial in trials:
-            if trial.group is not None:
-                self.waiting.setdefault(trial.key, []).append(trial)
-        self.owners: dict[int, tuple[Any, Trial]] = {}
+            self.waiting.setdefault(trial.key, []).append(trial)
+        # The estimator that was fitted last, the parameters it got, and its trial.
+        self.last: tuple[Any, Any, Trial] | None = None
 
     def fit(self, estimator: Any, X: Any, y: Any, sample_weight: Any) -> bool:
         """Set what training has set, if an estimator with these parameters and data was trained."""
-        self.owners.pop(id(estimator), None)
         waiting = self.waiting.get(key_of(estimator), [])
-        for number, trial in enumerate(waiting):
-            if trial.is_of(X, y, sample_weight):
-                del waiting[number]
-                trial.group.fit(trial, estimator)
-                self.owners = {id(estimator): (estimator, trial)}
-                return True
-        return False
+        trial = next((trial for trial in waiting if trial.is_of(X, y, sample_weight)), None)
+        if trial is None:
+            return False
+        waiting.remove(trial)
+        done = trial.group.fit(trial, estimator)
+        self.last = (estimator, estimator.params_, trial) if done else None
+        return done
 
     def outputs(self, estimator: Any, x: np.ndarray) -> np.ndarray | None:
-        """Return the outputs of a network of this search."""
-        owner, trial = self.owners.get(id(estimator), (None, None))
-        return trial.group.outputs(trial, x) if owner is estimator and trial is not None else None
+        """Return the outputs of a network of this search, unless it was trained again since then."""
+        if self.last is None or self.last[0] is not estimator or self.last[1] is not estimator.params_:
+            return None
+        return self.last[2].group.outputs(self.last[2], x)
 
 
 class _Recorded(BaseException):

@@ -152,11 +152,7 @@ def prepare(
     Raises:
         NetError: as in `sweep`.
     """
-    if strategy not in ("vmap", "map", "measure", None):
-        raise NetError(f"expects strategy 'vmap', 'map', 'measure' or None, got {strategy!r}")
-    for name, count in (("batch_size", batch_size), ("chunk", chunk), ("memory_budget", memory_budget)):
-        if count is not None:
-            check_count(name, count)
+    check_options(strategy, batch_size=batch_size, chunk=chunk, memory_budget=memory_budget)
     if batch_size is not None and strategy != "map":
         raise NetError(f"expects strategy='map' with batch_size={batch_size}: vmap takes all trials of a chunk at once")
     mesh = mesh if mesh is not None else _all_devices(len(design))
@@ -184,6 +180,19 @@ def prepare(
     if memory_budget is not None:
         plan = replace(plan, width=_within(plan, memory_budget))
     return plan
+
+
+def check_options(strategy: Any, **counts: int | None) -> None:
+    """Check the strategy, and counts by name.
+
+    Raises:
+        NetError: if one of them is none of those that `sweep` takes.
+    """
+    if strategy not in ("vmap", "map", "measure", None):
+        raise NetError(f"expects strategy 'vmap', 'map', 'measure' or None, got {strategy!r}")
+    for name, count in counts.items():
+        if count is not None:
+            check_count(name, count)
 
 
 def _free_memory() -> int | None:
