@@ -28,7 +28,7 @@ class Saved(_Parts):
     preprocess: Any = None
 
     def __repr__(self) -> str:
-        parts = [f"{jn.count_parameters(self.params):,} parameters" + (", with state" if self.state else "")]
+        parts = [f"{jn.inspect.count_parameters(self.params):,} parameters" + (", with state" if self.state else "")]
         if self.net is not None:
             parts.append(f"net={self.net.label or 'net'}")
         if self.preprocess is not None:
