@@ -15,12 +15,7 @@ EXTRAS: dict[str, list[str]] = tomllib.loads((ROOT / "pyproject.toml").read_text
     "optional-dependencies"
 ]
 # Packages that are installed under another name than they are imported by.
-INSTALLED_AS = {
-    "PIL": "pillow",
-    "sklearn": "scikit-learn",
-    "orbax": "orbax-checkpoint",
-    "huggingface_hub": "huggingface-hub",
-}
+INSTALLED_AS = {"PIL": "pillow", "sklearn": "scikit-learn", "orbax": "orbax-checkpoint", "huggingface_hub": "huggingface-hub"}
 
 
 def needs() -> set[tuple[str, str]]:

@@ -42,7 +42,7 @@ def floating(outputs: Any, targets: Any = None) -> jax.Array:
         if targets is not None and not isinstance(targets, Padded | dict | tuple):
             shape, wanted = jnp.shape(outputs.values), jnp.shape(targets)
             if places_hint(shape, wanted):
-                hint = "take the last step, jn.recurrent(..., return_sequences=False), or the mean, jn.global_avg_pool"
+                hint = "take the last step, jn.recurrent(..., return_sequences=False)"
                 raise NetError(
                     f"expects an output for each example, got Padded {shape} for targets {wanted}; the network returns "
                     f"outputs of each step: {hint}"
