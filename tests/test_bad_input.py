@@ -790,6 +790,14 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
         lambda: jn.predict(NET, NET.init(KEY, FLAT), ["hello", "you"]),
         ["predict expects numbers in x, got text such as 'hello'; tokenize it"],
     ),
+    "a folder to split": (
+        lambda: jn.data.split(untyped(type("Folder", (), {"labels": [0, 1], "take": len})()), (0.5, 0.5)),
+        ["jn.data.split_indices(folder.labels, fractions), then folder[indices]"],
+    ),
+    "a sequence of examples": (
+        train(type("Folder", (), {"__len__": lambda _: 2, "__getitem__": lambda _, i: (i, i)})()),
+        ["jn.data.stream(data, batch_size) or jn.data.collect(data) reads it"],
+    ),
     "names of classes": (
         train((FLAT, ["cat", "dog"])),
         ["got text such as 'cat'; number the classes, jn.data.labels(y)"],
