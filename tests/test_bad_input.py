@@ -768,6 +768,53 @@ MISTAKES: dict[str, tuple[Callable[[], Any], list[str]]] = {
         ["x expects an array, got Tensor (1,)", "np.asarray(x) makes one"],
     ),
     "data that is no pair": (train(np.ones((8, 6))), ["program expects data as (inputs, targets)", "ndarray"]),
+    "outputs of every step for one target": (
+        lambda: jn.train.run(
+            train(
+                (jn.data.pad([[1, 2], [3, 4, 5], [1]] * 4), np.array([0, 1, 1] * 4)),
+                net=jn.serial(jn.embed(9, 4), jn.recurrent(jn.gru_cell(4)), jn.dense(2)),
+            )(),
+            key=KEY,
+        ),
+        [
+            "cross_entropy expects an output for each example, got Padded (4, 3, 2) for targets (4,)",
+            "each step",
+            "last step",
+        ],
+    ),
+    "raw texts as inputs": (
+        train((["hello", "you"], [0, 1])),
+        ["got text such as 'hello'; tokenize it, jn.data.Text(jn.data.characters(...), length)"],
+    ),
+    "raw texts to predict": (
+        lambda: jn.predict(NET, NET.init(KEY, FLAT), ["hello", "you"]),
+        ["predict expects numbers in x, got text such as 'hello'; tokenize it"],
+    ),
+    "a folder to split": (
+        lambda: jn.data.split(untyped(type("Folder", (), {"labels": [0, 1], "take": len})()), (0.5, 0.5)),
+        ["jn.data.split_indices(folder.labels, fractions), then folder[indices]"],
+    ),
+    "a sequence of examples": (
+        train(type("Folder", (), {"__len__": lambda _: 2, "__getitem__": lambda _, i: (i, i)})()),
+        ["jn.data.stream(data, batch_size) or jn.data.collect(data) reads it"],
+    ),
+    "names of classes": (
+        train((FLAT, ["cat", "dog"])),
+        ["got text such as 'cat'; number the classes, jn.data.labels(y)"],
+    ),
+    "an augment that changes the shape": (
+        train(
+            (IMAGE, np.zeros(2, int)),
+            net=jn.serial(jn.flatten, jn.dense(3)),
+            batch_size=2,
+            augment=jn.data.random_resized_crop(6),
+        ),
+        [
+            "program expects the shape of an example from augment, got (6, 6, 3) for (8, 8, 3)",
+            "jn.global_avg_pool",
+            "dense",
+        ],
+    ),
     "wrong targets in training": (
         lambda: jn.train.run(train((floats(8, 6), floats(8, 5)))(), key=KEY),
         ["cross_entropy expects", "(4, 3)", "(4, 5)"],

@@ -102,6 +102,8 @@ def _array(name: str, given: Any) -> Any:
     first = found.ravel()[0] if found.size else None
     if isinstance(first, str):
         hint = "number the classes, jn.data.labels(y).encode(y)"
+        if name == "x" or "inputs" in name:
+            hint = "tokenize it, jn.data.Text(jn.data.characters(...), length)"
         raise NetError(f"expects numbers in {name}, got text such as {str(first)!r}; {hint}")
     if found.dtype.kind == "O" and isinstance(first, list | np.ndarray):
         raise _ragged(name, list(found))

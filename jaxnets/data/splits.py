@@ -42,6 +42,8 @@ def split(
     with labeled_as("split"):
         if not isinstance(data, tuple) or len(data) not in (2, 3):
             hint = "split_indices takes labels alone and returns indices"
+            if hasattr(data, "labels") and hasattr(data, "take"):  # an `ImageFolder`
+                hint = "jn.data.split_indices(folder.labels, fractions), then folder[indices]"
             raise NetError(f"expects data as (inputs, targets), got {shown(data)}; {hint}")
         data = tuple(arrays(name, each) for name, each in zip(("inputs", "targets", "weights"), data))
         lengths = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(data)}

@@ -27,6 +27,18 @@ class Saved(_Parts):
 
     preprocess: Any = None
 
+    def __repr__(self) -> str:
+        parts = [f"{jn.inspect.count_parameters(self.params):,} parameters" + (", with state" if self.state else "")]
+        if self.net is not None:
+            parts.append(f"net={self.net.label or 'net'}")
+        if self.preprocess is not None:
+            parts.append(f"preprocess={type(self.preprocess).__name__}")
+        if (classes := getattr(self.preprocess, "classes", None)) is not None:
+            parts.append(f"{len(classes)} classes")
+        if self.metadata:
+            parts.append(f"metadata {', '.join(map(str, self.metadata))}")
+        return f"Saved({', '.join(parts)})"
+
     def predict(self, raw: Any, *, batch_size: int = 256) -> Any:
         """Return the answers for raw examples: class names, targets in their units, or else the outputs.
 

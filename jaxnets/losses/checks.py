@@ -32,13 +32,21 @@ def named(function: Callable[P, jax.Array]) -> Callable[P, jax.Array]:
     return loss
 
 
-def floating(outputs: Any) -> jax.Array:
-    """Return outputs `(batch, ...)` as an array of float32 or wider.
+def floating(outputs: Any, targets: Any = None) -> jax.Array:
+    """Return outputs `(batch, ...)` as an array of float32 or wider; known targets improve the hint of an error.
 
     Raises:
         NetError: if they are not an array, not floating, or have no batch axis.
     """
     if isinstance(outputs, Padded):
+        if targets is not None and not isinstance(targets, Padded | dict | tuple):
+            shape, wanted = jnp.shape(outputs.values), jnp.shape(targets)
+            if places_hint(shape, wanted):
+                hint = "take the last step, jn.recurrent(..., return_sequences=False)"
+                raise NetError(
+                    f"expects an output for each example, got Padded {shape} for targets {wanted}; the network returns "
+                    f"outputs of each step: {hint}"
+                )
         raise NetError("expects an array, got Padded; wrap the loss, jn.losses.sequence(loss), to average over steps")
     if isinstance(outputs, dict | tuple) or outputs is None:
         hint = "choose one of several outputs, lambda outputs, targets: loss(outputs['name'], targets['name'])"
@@ -61,7 +69,7 @@ def same_shape(outputs: Any, targets: Any) -> tuple[jax.Array, jax.Array]:
     Raises:
         NetError: if the shapes differ. That includes `(n,)` against `(n, 1)`, which NumPy would broadcast to `(n, n)`.
     """
-    outputs, targets = floating(outputs), array(targets)
+    outputs, targets = floating(outputs, targets), array(targets)
     shape = targets.shape
     if outputs.shape != shape:
         if outputs.shape == (*shape, 1):
@@ -106,7 +114,7 @@ def class_targets(outputs: Any, targets: Any) -> tuple[jax.Array, jax.Array]:
         NetError: for outputs without a class axis; labels of another shape, not integers, or out of range;
             probabilities that are negative or do not sum to 1. Traced values are not checked.
     """
-    outputs = floating(outputs)
+    outputs = floating(outputs, targets)
     if outputs.ndim < 2 or outputs.shape[-1] < 2:
         raise NetError(
             f"expects outputs (batch, ..., classes) with at least 2 classes, got {outputs.shape}; "

@@ -186,7 +186,7 @@ def _data_hint(name: str, data: Any) -> str:
     if hasattr(data, "column_names"):
         return "; jn.data.columns(data, inputs, targets) names its columns, for jn.data.stream or jn.data.collect"
     if hasattr(data, "__getitem__") and hasattr(data, "__len__"):
-        return "; if data[i] is (input, target), jn.data.stream(data, batch_size) reads it"
+        return "; if data[i] is (input, target), jn.data.stream(data, batch_size) or jn.data.collect(data) reads it"
     if hasattr(data, "dataset"):
         return "; read its dataset, jn.data.stream(loader.dataset, batch_size)"
     if hasattr(data, "__iter__"):

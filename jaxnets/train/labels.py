@@ -66,6 +66,31 @@ def _apply_fresh(net: Net, row: Any) -> Any:
     return net.init_with_output(jax.random.key(0), row)[2]
 
 
+def check_augmented(net: Net, augment: Callable[[Any, Any], Any] | None, x: Any) -> None:
+    """Check that a network, initialized for inputs as they are, accepts them augmented, if their shapes differ.
+
+    Raises:
+        NetError: if it does not, with both shapes.
+    """
+    if augment is None:
+        return
+    row = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *jnp.shape(leaf)[1:]), jnp.result_type(leaf)), x)
+    after = jax.eval_shape(jax.vmap(augment), jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1)), row)
+    before, changed = ([leaf.shape[1:] for leaf in jax.tree.leaves(each)] for each in (row, after))
+    if before == changed:
+        return
+    variables = jax.eval_shape(net.init, jax.random.key(0), row)
+    try:
+        jax.eval_shape(net.apply, *variables, after)
+    except NetError as error:
+        was, now = (", ".join(map(str, each)) for each in (before, changed))
+        hint = "augment to the size of the data, or use a network for any size, by jn.global_avg_pool"
+        raise NetError(
+            f"expects the shape of an example from augment, got {now} for {was}, and the network is made for {was}; "
+            f"{hint}: {error}"
+        ) from None
+
+
 def check_labels(net: Net, objective: Any, metrics: Mapping[str, Metric], sets: Mapping[str, Data]) -> None:
     """Check the targets of sets of data, by name, whose inputs have the same shape.
 
@@ -91,7 +116,7 @@ def _check_values(label: str, check: Callable, outputs: Any, targets: Any, weigh
         NetError: as the loss itself does when it is called, with the name of the data.
     """
     nested = isinstance(targets, Padded | Mapping | tuple | list)
-    if nested or jnp.shape(targets)[1:] != getattr(outputs, "shape", ())[1:]:
+    if nested or isinstance(outputs, Padded) or jnp.shape(targets)[1:] != getattr(outputs, "shape", ())[1:]:
         return  # for another shape the loss itself raises the error
     found, counted = known(targets), np.ones(()) if weights is None else known(weights)
     if found is None or counted is None:

@@ -20,7 +20,7 @@ from jaxnets.train import arguments
 from jaxnets.train.arguments import check_data
 from jaxnets.train.callbacks.early_stopping import EarlyStopping
 from jaxnets.train.epoch import History, Recipe, halted, missing
-from jaxnets.train.labels import check_labels
+from jaxnets.train.labels import check_augmented, check_labels
 from jaxnets.train.names import Directions, check_names
 from jaxnets.train.objective import Loss
 from jaxnets.train.options import Options
@@ -338,4 +338,7 @@ def build(
         with labeled_as(label):
             # An order is drawn here to check its indices: inside `jit` their values are not known.
             recipe.draw_order(jax.random.key(0), train)
-    return Program(train, held_out, epochs, recipe, None if stream is None else Streamed.of(stream, validation, recipe))
+    streamed = None if stream is None else Streamed.of(stream, validation, recipe)
+    with labeled_as(label):
+        check_augmented(net, functions["augment"], train[0] if streamed is None else streamed.shapes[0])
+    return Program(train, held_out, epochs, recipe, streamed)

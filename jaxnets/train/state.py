@@ -1,5 +1,6 @@
 """What a training run carries from step to step."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ def is_key(leaf: Any) -> bool:
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TrainState:
     """Everything that changes while a network is trained: a pytree of arrays.
 
@@ -47,3 +48,8 @@ class TrainState:
     failed: Any = None
     stopping: Any = None
     plateau: Any = None
+
+    def __repr__(self) -> str:
+        # The weights would fill the screen.
+        count = sum(math.prod(jnp.shape(leaf)) for leaf in jax.tree.leaves(self.params))
+        return f"TrainState(step={self.step}, {count:,} parameters{', with state' if self.state else ''})"

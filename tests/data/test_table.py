@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import importlib.util
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -328,6 +329,11 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "a file of another kind": (wrong(lambda table: "table.xlsx"), r"expects a file named \.csv, \.tsv or \.parquet"),
     "no such column": (wrong(same, "sold"), r"table finds no column 'sold', but 'age', 'color', .*"),
+    "a target misspelled": (wrong(same, "bougth"), r"finds no column 'bougth', .*; did you mean 'bought'\?"),
+    "semicolons": (
+        wrong(lambda table: {"age;bought": ["1;a", "2;b"]}),
+        r"finds no column 'bought', but 'age;bought'; read it by pandas\.read_csv\(file, sep=';'\)",
+    ),
     "no such column to drop": (wrong(same, drop=["id"]), r"finds no column 'id', but 'age'"),
     "the target dropped": (wrong(same, drop="bought"), r"expects other columns in drop than the target 'bought'"),
     "mixed types": (
@@ -438,3 +444,17 @@ def test_vectors_of_columns_are_those_of_each_alone():
 def test_columns_alone_are_functions_of_lists():
     assert Numbers("day", "date", ("weekday",), (0.0,), (0.0,), (1.0,), False)(["2024-02-29"]).tolist() == [[3.0]]
     assert Categories("ok", (False, True), False, "own")([True, None, False]).tolist() == [1, 2, 0]
+
+
+@pytest.mark.parametrize(
+    ("form", "hint"),
+    [("{},5", r"decimal=','"), ("{:02d}/10/2024", r"pandas\.to_datetime"), ("n{}", r"drop=\['z'\]")],
+)
+def test_columns_of_mostly_different_texts_warn(form: str, hint: str):
+    rows = {"z": [form.format(max(row, 10)) for row in range(30)], "y": ["a", "b"] * 15}
+    with pytest.warns(UserWarning, match=rf"20 different texts in 30 rows of the column 'z', .*{hint}"):
+        jn.data.table(rows, target="y", split=None)
+    rows["z"] = [form.format(row % 15) for row in range(30)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        jn.data.table(rows, target="y", split=None)

@@ -1,6 +1,7 @@
 """Preprocessing in files: what a new process predicts from raw examples is what this one does."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -73,6 +74,7 @@ def test_a_file_predicts_what_was_saved(name: str, tmp_path: Path):
     params, state, metadata, again = saved
     assert again == net
     assert metadata == {"a": 1}
+    assert re.fullmatch(r"Saved\([\d,]+ parameters, (with state, )?net=.*, preprocess=.*, metadata a\)", repr(saved))
     assert jax.tree.map(np.shape, (params, state)) == jax.tree.map(np.shape, made)
     jax.tree.map(np.testing.assert_array_equal, saved.preprocess(raw), x)
     outputs = jn.predict(net, made, x)

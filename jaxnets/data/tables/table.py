@@ -1,5 +1,8 @@
 """Tables of mixed columns as parts of inputs and targets."""
 
+import difflib
+import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -135,7 +138,11 @@ def table(
         drop = [drop] if isinstance(drop, str) else list(drop)
         for name in (target, *drop, *kinds):
             if name not in columns:
-                raise NetError(f"finds no column {name!r}, but {', '.join(map(repr, columns))}")
+                close = difflib.get_close_matches(name, columns, 1, 0.6)
+                hint = f"; did you mean {close[0]!r}?" if close else ""
+                if len(columns) == 1 and (sep := next((each for each in ";\t|" if each in next(iter(columns))), "")):
+                    hint = f"; read it by pandas.read_csv(file, sep={sep!r})"
+                raise NetError(f"finds no column {name!r}, but {', '.join(map(repr, columns))}{hint}")
         if target in drop:
             raise NetError(f"expects other columns in drop than the target {target!r}")
         check_target(target, columns[target])
@@ -227,4 +234,19 @@ def _kind_of(name: str, column: Cells, kind: str | None, train: np.ndarray) -> C
             f"finds another text in each row of the column {name!r}, {column.first()}; leave it out, "
             f"drop=[{name!r}], or keep it by kinds={{{name!r}: 'category'}}"
         )
+    if kind is None and column.kind == "category" and 2 * len(set(present)) > len(present) >= MANY_NAMES:
+        warnings.warn(
+            f"table finds {len(set(present))} different texts in {len(present)} rows of the column {name!r}, "
+            f"{column.first()}; {_reading(name, str(present[0]))}, or keep it by kinds={{{name!r}: 'category'}}",
+            stacklevel=3,
+        )
     return column
+
+
+def _reading(name: str, text: str) -> str:
+    """Return what to do with a column of many different texts such as this one."""
+    if re.fullmatch(r"[-+]?[\d.]*,\d+", text):
+        return "convert it to numbers, pandas.read_csv(file, decimal=',')"
+    if re.fullmatch(r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}.*", text):
+        return "convert it to dates, pandas.to_datetime(column, format=...)"
+    return f"leave it out, drop=[{name!r}]"
