@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxnets.core.errors import NetError, check_count, labeled_as, shown
@@ -77,9 +78,12 @@ class Preprocess:
     @property
     def in_program(self) -> Callable[[Any], Any]:
         """The JAX function that the last steps make: `Scaling`, and the normalization of an `Image`."""
-        functions = self._parted()[1]
+        host, functions = self._parted()
 
         def apply(x: Any) -> Any:
+            if host and isinstance(host[-1], Image) and not jnp.issubdtype(jnp.result_type(x), jnp.floating):
+                hint = f"decode pictures first, by jn.data.{host[-1]}"
+                raise NetError(f"expects images from 0 to 1 behind Image, got {jnp.result_type(x)}; {hint}")
             for function in functions:
                 x = function(x)
             return x
@@ -165,6 +169,8 @@ class Image:
         with labeled_as("Image"):
             if isinstance(pictures, str | Path) or not hasattr(pictures, "__len__") or not len(pictures):
                 raise NetError(f"expects a list of pictures, got {shown(pictures)}; write [picture]")
+            if getattr(pictures, "ndim", 4) == 3 and pictures.shape[2] in (1, 3, 4):
+                raise NetError(f"can't tell one picture from several gray ones, {shown(pictures)}; write picture[None]")
             x = np.stack([self._decoded(number, picture) for number, picture in enumerate(pictures)])
         return x if self.scaling is None else self.scaling(x)
 

@@ -1,7 +1,7 @@
 """Grid search with cross-validation in which one compiled sweep trains candidates and folds together."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import product
@@ -19,7 +19,6 @@ from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.validation import _check_method_params
 
 from jaxnets.core.errors import NetError, labeled_as
-from jaxnets.sklearn.estimator import Estimator
 from jaxnets.sklearn.hooks import SEARCH, Search
 from jaxnets.sklearn.together import Preparation, Recorder, Trained, Trial, groups_of
 from jaxnets.sweeps.strategy import Strategy
@@ -155,12 +154,12 @@ class _Memory:
     def __sklearn_clone__(self) -> "_Memory":
         return self
 
-    def cache(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        return partial(self._call, function)
+    def cache(self, function: Callable[..., Any], ignore: Sequence[str] | None = None) -> Callable[..., Any]:
+        return partial(self._call, function, ignore or ())
 
-    def _call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def _call(self, function: Callable[..., Any], ignore: Sequence[str], *args: Any, **kwargs: Any) -> Any:
         try:
-            key: Any = joblib.hash((args, kwargs))
+            key: Any = joblib.hash((args, {name: value for name, value in kwargs.items() if name not in ignore}))
         except Exception:  # not everything can be pickled
             return function(*args, **kwargs)
         if key not in self.known:

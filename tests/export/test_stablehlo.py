@@ -164,6 +164,8 @@ def test_scaling_and_normalization_are_in_the_program(tmp_path: Path):
     made = variables(net, image(pictures))
     served = written(tmp_path, net, made, image(pictures), preprocess=Preprocess((image,)), overwrite=True)
     assert served.header["steps_before"] == ["Image"]
+    with pytest.raises(jn.NetError, match=r"expects images from 0 to 1 behind Image, got uint8; .*jn\.data\.Image"):
+        written(tmp_path, net, made, np.zeros((1, 4, 4, 3), np.uint8), preprocess=Preprocess((image,)), overwrite=True)
     # Decoded alone: numbers from 0 to 1.
     np.testing.assert_allclose(served(Image(4)(pictures)), net.apply(made[0], made[1], image(pictures))[0], rtol=1e-4)
 
