@@ -141,8 +141,12 @@ class Padded:
             IndexError: for a single index out of range.
             NetError: for a single index that is traced, or of a sequence whose length is traced.
         """
-        index = np.asarray(index) if isinstance(index, list) else index
+        index = np.asarray(index, None if index else int) if isinstance(index, list) else index
+        index = np.asarray(index) if isinstance(index, bool) else index
         single = isinstance(index, int | np.integer) or (hasattr(index, "shape") and not index.shape)
+        kinds = (jnp.integer,) if single else (jnp.integer, np.bool_)
+        if hasattr(index, "dtype") and not any(jnp.issubdtype(index.dtype, kind) for kind in kinds):
+            raise NetError(f"expects integers or a mask as indices, got {shown(index)}", label="Padded")
         if not single and not isinstance(index, slice | np.ndarray | jax.Array):
             hint = "index the values for single steps"
             raise NetError(

@@ -30,7 +30,9 @@ class Labels:
     classes: tuple[Any, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "classes", tuple(self.classes))
+        # Python's values, of NumPy's and JAX' scalars: those can't be saved, or not be compared.
+        plain_names = (name.item() if hasattr(name, "item") and not np.ndim(name) else name for name in self.classes)
+        object.__setattr__(self, "classes", tuple(plain_names))
         if not self.classes or len(set(self.classes)) < len(self.classes):
             raise NetError(f"expects distinct names of classes, got {self.classes}", label="Labels")
 
@@ -72,7 +74,8 @@ class Labels:
             An array of names, in the shape of the class numbers.
 
         Raises:
-            NetError: for outputs of another shape, NaN, or a number that is no class.
+            NetError: for outputs of another shape, `(2,)` for two classes, which could be the scores of one example or
+                the logits of two, NaN, or a number that is no class.
         """
         given, count = np.asarray(outputs), len(self.classes)
         if given.dtype.kind in "biu":
@@ -85,6 +88,11 @@ class Labels:
             given = given.astype(np.float64)
             if np.isnan(given).any():
                 raise NetError("expects outputs of a network, got NaN", label="Labels")
+            if given.shape == (2,) and count == 2:
+                hint = "add an axis, outputs[None] for one example, outputs[:, None] for two"
+                raise NetError(
+                    f"can't tell scores of two classes from logits of two examples, (2,); {hint}", label="Labels"
+                )
             if given.ndim and given.shape[-1] == count and (count > 1 or given.ndim > 1):
                 codes = given.argmax(-1)
             elif count == 2 and (given.ndim == 1 or given.shape[1:] == (1,)):

@@ -195,6 +195,8 @@ class Image:
         with labeled_as("Image"):
             if isinstance(pictures, str | Path) or not hasattr(pictures, "__len__") or not len(pictures):
                 raise NetError(f"expects a list of pictures, got {shown(pictures)}; write [picture]")
+            if getattr(pictures, "ndim", 4) == 3 and pictures.shape[2] in (1, 3, 4):
+                raise NetError(f"can't tell one picture from several gray ones, {shown(pictures)}; write picture[None]")
             x = np.stack([self._decoded(number, picture) for number, picture in enumerate(pictures)])
         return x if self.scaling is None else self.scaling(x)
 

@@ -1,11 +1,15 @@
 """Weights from Keras 3: a model, a `.keras` file or a `.weights.h5` file, which are read without Keras."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import jax
+
 from jaxnets.core.errors import labeled_as
 from jaxnets.core.net import Key, Net, Params, State
+from jaxnets.core.padded import Padded
 from jaxnets.core.paths import Pattern
 from jaxnets.interop.in_order import Network, Theirs
 from jaxnets.interop.keras_files import read_layers
@@ -63,7 +67,8 @@ def from_keras(
         ModuleNotFoundError: without h5py, which is in the extra `keras`.
 
     Warns:
-        UserWarning: with the names of layers that hold NaN or infinite numbers.
+        UserWarning: with the names of layers that hold NaN or infinite numbers; for a model that masks padding, if `x`
+            is no `Padded`.
 
     >>> import h5py, jax.numpy as jnp, numpy as np, jaxnets as jn, tempfile, pathlib
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "model.weights.h5"
@@ -75,6 +80,9 @@ def from_keras(
     (4, 3)
     """
     reader = read_layers(source)
+    if reader.masking and not any(map(_is_padded, jax.tree.leaves(x, is_leaf=_is_padded))):
+        text = "from_keras: the model masks padding (Masking or mask_zero=True), and here x is no jn.Padded"
+        warnings.warn(f"{text}: layers over time, such as recurrent ones, take padding for steps", stacklevel=3)
     network = Network(skeleton := Skeleton(net, x))
     drawn = skeleton.matching(fresh, "fresh")
     found = skeleton.draw(drawn, key)
@@ -90,6 +98,10 @@ def from_keras(
     bare = unweighted(network, reader.bare, [path for path, *_ in applied], pools=reader.configured)
     compare([*settled, *applied, *bare], "pass a .weights.h5 file, which has no settings to compare")
     return network.trees(pairs, found, ({}, {}), dtype)
+
+
+def _is_padded(x: Any) -> bool:
+    return isinstance(x, Padded)
 
 
 def _of_kind(layer: Theirs, kind: str) -> Theirs:

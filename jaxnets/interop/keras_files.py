@@ -35,6 +35,7 @@ class Layers:
         bare: the settings of those without, in the order of the file.
         order: what runs before what.
         configured: whether the settings are known.
+        masking: whether a layer tells which steps are padding, by their values.
     """
 
     def __init__(self, file: Group, config: Config | None) -> None:
@@ -42,6 +43,7 @@ class Layers:
         self.bare: list[Settings] = []
         self.order: dict[str, Mapping[str, frozenset[str]]] = {}
         self.configured = config is not None
+        self.masking = False
         if config is not None:
             self._configured(file, config["class_name"], config["config"], "")
         else:
@@ -56,7 +58,11 @@ class Layers:
             chain = name == "Sequential"
             self.order[path] = in_turn(names) if chain else ancestors({each["name"]: _sources(each) for each in inner})
             for each, own in zip(inner, names):
-                self._configured(groups.get(own, {}), each["class_name"], each["config"], slashed(path, own))
+                shape = (each.get("build_config") or {}).get("input_shape")
+                rank = {"rank": len(shape)} if isinstance(shape, list) else {}
+                inside = rank | each["config"]
+                self.masking |= each["class_name"] == "Masking" or bool(inside.get("mask_zero"))
+                self._configured(groups.get(own, {}), each["class_name"], inside, slashed(path, own))
         elif name == "TimeDistributed" and "layer" in group:
             self._configured(group["layer"], config["layer"]["class_name"], config["layer"]["config"], path)
         elif name == "RNN" and group:

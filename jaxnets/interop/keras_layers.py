@@ -154,12 +154,19 @@ def _avg_pool(config: Config) -> dict[str, Any]:
     return _pool(config) | ({"count_include_pad": False} if str(config["padding"]).upper() == "SAME" else {})
 
 
+def _axis(config: Config) -> dict[str, Any]:
+    """Return the axis if it is not the last; `rank` is that of the input, if it is known."""
+    axis = config.get("axis", -1)
+    (only,) = axis if isinstance(axis, list | tuple) and len(axis) == 1 else (axis,)
+    return {} if only in (-1, config.get("rank", 0) - 1) else {"axis": axis}
+
+
 def _norm(config: Config) -> dict[str, Any]:
-    return {"epsilon": config["epsilon"]} | unusual(False, rms_scaling=config.get("rms_scaling", False))
+    return {"epsilon": config["epsilon"]} | unusual(False, rms_scaling=config.get("rms_scaling", False)) | _axis(config)
 
 
 def _batch_norm(config: Config) -> dict[str, Any]:
-    return {"epsilon": config["epsilon"], "decay": config["momentum"]}
+    return {"epsilon": config["epsilon"], "decay": config["momentum"]} | _axis(config)
 
 
 def _cell(config: Config) -> dict[str, Any]:
@@ -213,6 +220,6 @@ _READ: Mapping[str, tuple[str, Callable[[Config], dict[str, Any]]]] = {
     "ReLU": ("relu", _relu),
     "LeakyReLU": ("leaky_relu", lambda c: {"negative_slope": c["negative_slope"]}),
     "ELU": ("elu", lambda c: {"alpha": c["alpha"]}),
-    "Softmax": ("softmax", _plain),
+    "Softmax": ("softmax", _axis),
 }
 """Kinds, and readers of their settings, by class without the number of axes."""

@@ -89,8 +89,8 @@ class AnomalyDetector(OutlierMixin, Estimator):
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Train the autoencoder, and set the score below which an input is an anomaly; `y` is ignored."""
-        if not 0 < self.contamination <= 0.5:
-            text = f"expects contamination above 0 and at most 0.5, got {self.contamination}"
+        if not (isinstance(self.contamination, int | float | np.number) and 0 < self.contamination <= 0.5):
+            text = f"expects contamination above 0 and at most 0.5, got {self.contamination!r}"
             raise NetError(text, label="AnomalyDetector")
         self._fit(X, None, sample_weight)
         scores = self.score_samples(X)

@@ -163,12 +163,21 @@ class Estimator(BaseEstimator):
     def _inputs(self, X: Any, y: Any = WITHOUT, *, anew: bool = False) -> Any:
         """Return inputs, or inputs and targets, as arrays; set or check the number, names and shape of the features."""
         self._check_columns(X)
-        checks: dict[str, Any] = {"accept_sparse": "csr", "allow_nd": True, "dtype": np.dtype(self.dtype)}
+        checks: dict[str, Any] = {"accept_sparse": "csr", "allow_nd": True, "dtype": (dtype := np.dtype(self.dtype))}
+        if dtype.kind in "iu":  # converted below, as NumPy drops fractions and high bits
+            checks["dtype"] = "numeric"
         if y is not WITHOUT:
             checks["multi_output"] = True
         found = validate_data(self, X, y, reset=anew, **checks)
         x, *targets = found if isinstance(found, tuple) else (found,)
         x: Any = x.toarray() if sparse.issparse(x) else x
+        if dtype.kind in "iu":
+            with np.errstate(invalid="ignore"):
+                given, x = x, x.astype(dtype)
+            if (wrong := given != x).any():
+                raise NetError(
+                    f"expects integers of {dtype.name} in X, got {given[wrong][0]}; dtype={self.dtype!r} is set"
+                )
         if anew:
             self.input_shape_ = x.shape[1:]
         elif x.shape[1:] != self.input_shape_:

@@ -58,7 +58,7 @@ def program_of(
         _optimizer(params["optimizer"], params["learning_rate"]),
         data,
         epochs=params["epochs"],
-        batch_size=min(size, examples) if isinstance(size, int) else size,
+        batch_size=min(int(size), examples) if isinstance(size, int | np.integer) else size,
         validation=validation,
         metrics=params["metrics"],
         stopping=stopping,

@@ -265,6 +265,10 @@ def test_indices_select_sequences(on_device: bool):
     for outside in (5, -6):
         with pytest.raises(IndexError, match=rf"index {outside} is out of range for 5 sequences"):
             padded[outside]
+    assert len(padded[[]]) == 0
+    for wrong in (True, np.array([0.0])):
+        with pytest.raises(jn.NetError, match="Padded expects integers or a mask as indices, got ndarray"):
+            padded[wrong]
     with pytest.raises(jn.NetError, match=r"Padded expects one index, .*, got tuple \(1, 2\); index the values"):
         padded[1, 2]
     with pytest.raises(

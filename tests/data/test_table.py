@@ -287,6 +287,18 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
         used(lambda table: table.drop(columns=["age", "born"])),
         r"expects the columns age, born, got 'color', .*; give it, with None for missing values",
     ),
+    "two columns of one name": (
+        lambda: jn.data.table({1: [1, 2], "1": [3, 4], "y": ["a", "b"]}, "y", split=None),
+        "expects columns of different names, got '1' twice",
+    ),
+    "integers that float64 confuses": (
+        lambda: jn.data.table({"id": [2**60, 2**60 + 1], "y": [0, 1]}, "y", split=None, kinds={"id": "category"}),
+        r"can't tell integers above 2\*\*53 apart in the column 'id', got 1152921504606846976; .*str",
+    ),
+    "classes that float64 confuses": (
+        lambda: jn.data.table({"x": [1, 2], "y": [2**60, 2**60 + 1]}, "y", split=None),
+        r"can't tell integers above 2\*\*53 apart in the column 'y'",
+    ),
     "text for numbers": (
         used(lambda table: table.assign(age="41 years")),
         r"expects numbers in the column 'age', got text, '41 years' in row 0; convert it",
@@ -407,6 +419,13 @@ def test_labels_and_back():
     assert jn.data.labels([30, 10, 20]).encode([10.0, 30.0]).tolist() == [0, 2]
 
 
+def test_numbers_that_pandas_holds_as_categories():
+    held = pandas.DataFrame({"rooms": pandas.Categorical([3, 1, 3, 1], categories=[3, 1]), "y": list("abab")})
+    encoder = jn.data.table(held, "y", split=None).encoder
+    assert encoder.columns == ("rooms=1", "rooms=3")
+    assert encoder({"rooms": [3, 1]}).tolist() == encoder(held[:2]).tolist() == [[0, 1], [1, 0]]
+
+
 LABELS = jn.data.labels(["a", "b", "c"])
 WRONG_LABELS: dict[str, tuple[Callable[[], Any], str]] = {
     "unknown": (lambda: LABELS.encode(["a", "d"]), r"expects one of the classes 'a', 'b', 'c', got 'd' in row 1"),
@@ -418,6 +437,7 @@ WRONG_LABELS: dict[str, tuple[Callable[[], Any], str]] = {
     "a number too large": (lambda: LABELS.decode([0, 3]), r"expects class numbers from 0 to 2, got 3"),
     "other outputs": (lambda: LABELS.decode([[0.1, 0.2]]), r"expects outputs \(\.\.\., 3\), one for each class"),
     "NaN": (lambda: LABELS.decode([[np.nan, 0.2, 0.1]]), r"expects outputs of a network, got NaN"),
+    "one or two examples": (lambda: jn.data.labels(["a", "b"]).decode([0.1, 0.2]), r"can't tell scores of two classes"),
     "twice": (lambda: jn.data.Labels(("a", "a")), r"expects distinct names of classes"),
 }
 

@@ -14,10 +14,11 @@ import jaxnets as jn
 
 def outputs(kind: str, path: Path, given: Any, x: Any, preprocess: Any) -> Any:
     """Export a network and return what its file computes."""
+    net, params, state = given
     if kind == "onnx":
-        jn.export.onnx(*given, x, path, preprocess=preprocess)
+        jn.export.onnx(net, params, state, x, path, preprocess=preprocess)
         return onnxruntime.InferenceSession(path).run(None, {"x": x})[0]
-    jn.export.stablehlo(*given, x, path, preprocess=preprocess, platforms=("cpu",))
+    jn.export.stablehlo(net, params, state, x, path, preprocess=preprocess, platforms=("cpu",))
     return jn.export.load(path)(x)
 
 

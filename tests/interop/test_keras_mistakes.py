@@ -147,6 +147,16 @@ DIFFERENT: dict[str, tuple[Callable[[Any], list[Any]], tuple[Any, ...], str]] = 
         (jn.layer_norm(),),
         "has epsilon=0.001, got 1e-05",
     ),
+    "axis": (
+        lambda L: [L.LayerNormalization(axis=1, epsilon=1e-5)],
+        (jn.layer_norm(),),
+        "LayerNormalization has axis=[1], got -1",
+    ),
+    "axis of a batch": (
+        lambda L: [L.BatchNormalization(axis=1)],
+        (jn.batch_norm(epsilon=1e-3, decay=0.99),),
+        "BatchNormalization has axis=1, which batch_norm does not have",
+    ),
     "decay": (
         lambda L: [L.BatchNormalization()],
         (jn.batch_norm(**NORMED),),
@@ -270,3 +280,21 @@ def test_numbers_that_are_not_finite_are_named():
     model.layers[0].kernel.assign(np.full((4, 3), np.nan))
     with pytest.warns(UserWarning, match="from_keras: NaN or infinite numbers in dense"):
         from_keras(jn.serial(jn.dense(3)), model, STEPS)
+
+
+def test_the_last_axis_by_its_number():
+    x = floats(2, 4, 4)
+    model = made(lambda L: chain(x, L.LayerNormalization(axis=2, epsilon=1e-5)))
+    params, state = from_keras(jn.layer_norm(), model, x)
+    np.testing.assert_allclose(jn.layer_norm().apply(params, state, x)[0], model(x), atol=1e-6)
+
+
+def test_masked_padding_needs_lengths():
+    tokens = np.array([[1, 2, 0], [3, 1, 2]], np.int32)
+    model = made(lambda L: chain(tokens, L.Embedding(5, 3, mask_zero=True), L.LSTM(3)))
+    net = jn.serial(jn.embed(5, 3), jn.recurrent(jn.lstm_cell(3), return_sequences=False))
+    with pytest.warns(UserWarning, match=r"masks padding .* x is no jn\.Padded"):
+        from_keras(net, model, tokens)
+    padded = jn.Padded(tokens, np.array([2, 3]))
+    params, state = from_keras(net, model, padded)
+    np.testing.assert_allclose(net.apply(params, state, padded)[0], model(tokens), atol=1e-6)

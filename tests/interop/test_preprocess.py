@@ -202,3 +202,16 @@ def test_a_forged_file_is_refused(content: Any, tmp_path: Path):
     (tmp_path / "net").write_bytes(safetensors.numpy.save({}, {"jaxnets": text}))
     with pytest.raises(jn.NetError, match=r"load .*/net expects|load .*/net .*size"):
         jn.load(tmp_path / "net")
+
+
+@pytest.mark.parametrize("classes", [np.array([7, 3]), np.array(["no", "yes"]), list(np.array([False, True]))])
+def test_classes_of_numpy_are_saved(classes: Any, tmp_path: Path):
+    made = NET.init(jax.random.key(0), X)
+    jn.save(tmp_path / "a.safetensors", made, net=NET, preprocess=Preprocess(classes=classes))
+    want = np.asarray(classes)[np.asarray(NET.apply(*made, X)[0]).argmax(1)]
+    np.testing.assert_array_equal(jn.load(tmp_path / "a.safetensors").predict(X), want)
+
+
+def test_one_picture_is_no_batch_of_gray_ones():
+    with pytest.raises(jn.NetError, match=r"can't tell one picture from several gray ones, .*; write picture\[None\]"):
+        ImageStep(4)(PICTURES[0])

@@ -37,7 +37,7 @@ QUICK = (
 )
 
 
-def named(pair: tuple[Any, Any]) -> Any:
+def named(pair: Any) -> Any:
     """Return a pair of an estimator and a check by their names, not by their settings, which hold an address."""
     estimator, check = pair
     return pytest.param(*pair, id=f"{type(estimator).__name__}-{getattr(check, 'func', check).__name__}")

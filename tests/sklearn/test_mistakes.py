@@ -107,6 +107,11 @@ MISTAKES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     ),
     "fraction": (lambda: fit(validation_fraction=20), jn.NetError, "validation_fraction in .*20 % is 0.2"),
     "contamination": (lambda: fit(AnomalyDetector, contamination=0.7), jn.NetError, "contamination above 0 and at"),
+    "contamination by word": (lambda: fit(AnomalyDetector, contamination="auto"), jn.NetError, "at most 0.5, got 'auto'"),
+    "fractions as integers": (lambda: fit(dtype="int32"), jn.NetError, "expects integers of int32 in X, got "),
+    "large integers": (
+        lambda: fit(x=np.array([[2**32 + 1]] * 12), dtype="int32"), jn.NetError, "of int32 in X, got 4294967297",
+    ),
     "images of another size": (
         lambda: fit(net=lambda n: jn.serial(jn.flatten, jn.dense(n)), x=np.ones((12, 4, 4, 1))).predict(
             np.ones((1, 4, 5, 1))

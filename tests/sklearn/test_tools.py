@@ -25,6 +25,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 import jaxnets as jn
 from jaxnets.sklearn import AnomalyDetector, Classifier, Regressor, Transformer
+from jaxnets.sklearn.search import SweepSearchCV
 from tests.sklearn.order import in_order
 from tests.test_bad_input import untyped
 
@@ -141,6 +142,18 @@ def test_permutation_importance():
     assert importance[2] > 0.15
     assert abs(importance[1]) < 0.05
     assert importance[3] == 0
+
+
+def test_a_swept_pipeline_is_grid_search():
+    x, y = IRIS
+    estimator = piped(Classifier(jn.dense, **{**GIVEN, "batch_size": np.int64(500), "epochs": 3}))
+    grid = {"classifier__learning_rate": [0.01, 0.1]}
+    found = [
+        search(estimator, grid, cv=3, scoring="neg_log_loss").fit(x, y) for search in (GridSearchCV, SweepSearchCV)
+    ]
+    one, other = (each.cv_results_["mean_test_score"] for each in found)
+    np.testing.assert_allclose(one, other, rtol=1e-5)
+    np.testing.assert_array_equal(found[0].predict(x), found[1].predict(x))
 
 
 def test_regression_of_unscaled_targets():

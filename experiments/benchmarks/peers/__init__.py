@@ -24,12 +24,14 @@ class Peer:
         package: what must be installed.
         options: given to `train`, `sweep`, `evaluate` and `decode`.
         jax: whether it uses JAX.
+        needs: other packages that it takes.
     """
 
     file: str
     package: str
     options: dict[str, Any]
     jax: bool = True
+    needs: tuple[str, ...] = ()
 
     @property
     def group(self) -> str:
@@ -38,8 +40,8 @@ class Peer:
 
     @property
     def installed(self) -> bool:
-        """Whether the package is installed."""
-        return importlib.util.find_spec(self.package) is not None
+        """Whether the package and what it needs are installed."""
+        return all(importlib.util.find_spec(each) is not None for each in (self.package, *self.needs))
 
     def call(self, what: str, *given: Any) -> Contestant:
         """Call a function of the file and return its result."""
@@ -58,5 +60,5 @@ PEERS = {
     "Haiku": Peer("in_haiku", "haiku", {}),
     "Keras": Peer("in_keras", "keras", {}),
     "transformers": Peer("in_transformers", "transformers", {}, jax=False),
-    "onnxruntime": Peer("in_onnxruntime", "onnxruntime", {}, jax=False),
+    "onnxruntime": Peer("in_onnxruntime", "onnxruntime", {}, jax=False, needs=("torch", "onnxscript")),
 }

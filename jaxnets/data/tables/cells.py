@@ -73,7 +73,9 @@ def cells(name: str, column: Any) -> Cells:
     if values.dtype.kind in "fiu":
         values = values.astype(np.float64)
         missing = np.isnan(values)
-        return Cells("nothing" if missing.all() else "number", values, missing)
+        found = Cells("nothing" if missing.all() else "number", values, missing)
+        # Numbers that pandas holds as categories are categories.
+        return as_kind(name, found, "category") if str(getattr(column, "dtype", "")) == "category" else found
     if values.dtype.kind == "b":
         return Cells("boolean" if len(values) else "nothing", values.astype(np.float64), np.zeros(len(values), bool))
     if values.dtype.kind == "M":
@@ -148,6 +150,9 @@ def as_kind(name: str, column: Cells, kind: str) -> Cells:
         empty = {"category": np.full(len(values), None), "date": np.full(len(values), "NaT", "datetime64[us]")}
         return Cells(kind, empty.get(kind, np.full(len(values), np.nan)), missing)
     if kind == "category":
+        if column.kind == "number" and len(large := column.present[np.abs(column.present) > 2**53]):
+            hint = "convert it to text, .astype(str)"
+            raise NetError(f"can't tell integers above 2**53 apart in the column {name!r}, got {large[0]:.0f}; {hint}")
         read = bool if column.kind == "boolean" else plain if column.kind == "number" else str
         return Cells(kind, _objects([None if gone else read(value) for value, gone in zip(values, missing)]), missing)
     if kind == "boolean" and column.kind == "number" and np.isin(column.present, (0, 1)).all():

@@ -1,6 +1,6 @@
 """Tables of any library, or in files, as columns by name."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,7 @@ def _columns(table: Any) -> dict[str, Any]:
     if isinstance(table, list | tuple) and table and all(isinstance(row, Mapping) for row in table):
         # The columns of all rows, in the order in which they appear.
         names = list(dict.fromkeys(name for row in table for name in row))
+        _check_names(names)
         return {str(name): [row.get(name) for row in table] for name in names}
     if isinstance(table, Mapping):
         if table and not any(
@@ -65,6 +66,7 @@ def _columns(table: Any) -> dict[str, Any]:
             for column in table.values()
         ):
             raise NetError("expects a column of values for each name, got single values; put the row in a list, [row]")
+        _check_names(table)
         return {str(name): column for name, column in table.items()}
     # The names of a data frame are its `columns`, those of pyarrow its `column_names`.
     names = getattr(table, "column_names", None) or getattr(table, "columns", None)
@@ -74,7 +76,12 @@ def _columns(table: Any) -> dict[str, Any]:
             f"expects a data frame, a dict of columns, a list of dicts, or the path of a CSV or Parquet file, got "
             f"{shown(table)}" + (f"; {hint}" if hint else "")
         )
+    _check_names(names)
+    return {str(name): table[name] for name in names}
+
+
+def _check_names(names: Iterable[Any]) -> None:
+    """Check that columns have different names as text."""
     named = [str(name) for name in names]
     if twice := sorted({name for name in named if named.count(name) > 1}):
         raise NetError(f"expects columns of different names, got {twice[0]!r} twice; rename one")
-    return {str(name): table[name] for name in names}
