@@ -107,7 +107,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     ),
     "fraction": (lambda: fit(validation_fraction=20), jn.NetError, "validation_fraction in .*20 % is 0.2"),
     "contamination": (lambda: fit(AnomalyDetector, contamination=0.7), jn.NetError, "contamination above 0 and at"),
-    "contamination by word": (lambda: fit(AnomalyDetector, contamination="auto"), jn.NetError, "at most 0.5, got 'auto'"),
+    "contamination by word": (lambda: fit(AnomalyDetector, contamination="auto"), jn.NetError, "0.5, got 'auto'"),
     "fractions as integers": (lambda: fit(dtype="int32"), jn.NetError, "expects integers of int32 in X, got "),
     "large integers": (
         lambda: fit(x=np.array([[2**32 + 1]] * 12), dtype="int32"), jn.NetError, "of int32 in X, got 4294967297",
