@@ -3,6 +3,7 @@
 import xml.etree.ElementTree as ElementTree
 
 import jax
+import pytest
 import treescope
 
 import jaxnets as jn
@@ -48,6 +49,7 @@ def test_a_summary_is_a_table():
     assert loop.notes
 
 
+@pytest.mark.filterwarnings("ignore:The chararray class:DeprecationWarning")  # treescope reads all of NumPy
 def test_treescope_shows_networks_and_parameters():
     net = jn.serial(inner=INNER)
     assert "inner" in treescope.render_to_text(net)

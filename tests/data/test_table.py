@@ -32,7 +32,7 @@ def mixed(rows: int = ROWS, *, seed: int = 0) -> pandas.DataFrame:
     age[generator.random(rows) < 0.2] = np.nan
     color = generator.choice(np.array(["red", "blue", "green"], object), rows)
     color[generator.random(rows) < 0.2] = None
-    born = np.datetime64("1970-03-01") + generator.integers(0, 20_000, rows)
+    born = np.datetime64("1970-03-01") + generator.integers(0, 20_000, rows).astype("timedelta64[D]")
     return pandas.DataFrame(
         {
             "age": age,

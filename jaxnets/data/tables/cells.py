@@ -102,7 +102,7 @@ def _inferred(name: str, values: np.ndarray) -> Cells:
         raise NetError(f"finds {found} in the column {name!r}; convert it to one type, for text by .astype(str)")
     kind = next(iter(kinds), "nothing")
     if kind == "date":
-        dates = np.full(len(values), np.datetime64("NaT"), "datetime64[us]")
+        dates = np.full(len(values), np.datetime64("NaT", "us"), "datetime64[us]")
         dates[~missing] = [_date(value) for value in present]
         return Cells(kind, dates, missing)
     if kind in ("number", "boolean", "nothing"):
@@ -160,7 +160,7 @@ def as_kind(name: str, column: Cells, kind: str) -> Cells:
     if kind == "number" and column.kind == "boolean":
         return Cells(kind, values, missing)
     if kind == "date" and column.kind == "category":
-        dates = np.full(len(values), np.datetime64("NaT"), "datetime64[us]")
+        dates = np.full(len(values), np.datetime64("NaT", "us"), "datetime64[us]")
         for row in np.flatnonzero(~missing):
             try:
                 dates[row] = _date(datetime.datetime.fromisoformat(str(values[row])))
