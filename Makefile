@@ -34,8 +34,11 @@ lint: $(VENV)/.installed-dev                   ## check format and lint rules
 
 types: $(VENV)/.installed-dev                  ## check types of package, experiments and tests, and that no public one is missing
 	$(BIN)/pyright
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright --verifytypes jaxnets --ignoreexternal >$(VENV)/verifytypes.txt \
-	  || { grep error $(VENV)/verifytypes.txt; exit 1; }
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright --verifytypes jaxnets --ignoreexternal >$(VENV)/verifytypes.txt || true
+	grep "Type completeness score" $(VENV)/verifytypes.txt
+	@# scikit-learn has no types, and so has nothing that inherits from its classes.
+	awk '/^jaxnets/ {name = $$1} / error: / && name !~ /^jaxnets\.sklearn/ {print name, $$0; found = 1} END {exit found}' \
+	  $(VENV)/verifytypes.txt
 
 docs: $(VENV)/.installed-dev                   ## build the site, strictly
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -18,7 +18,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +114,7 @@ def compile_seconds(blocks: int, *, scan: bool) -> list[float]:
     return np.diff([*times, time.perf_counter()]).tolist()
 
 
-def main(length: int, long: int, rounds: int) -> None:
+def main(length: int, long: int, rounds: int, sizes: Sequence[int]) -> None:
     """Measure and print."""
     turns, memory = contestants(length)
     took = interleaved({name: timed(turn) for name, turn in turns.items()}, rounds=rounds)
@@ -129,13 +129,13 @@ def main(length: int, long: int, rounds: int) -> None:
     print(f"{'compile of a step':<24}{'trace s':>10}{'lower s':>10}{'compile s':>10}{'sum s':>10}", flush=True)
     for scan in (False, True):
         sums = []
-        for blocks in BLOCKS:
+        for blocks in sizes:
             parts = np.median([_child("--compile", str(blocks), str(int(scan))) for _ in range(rounds)], 0)
             sums.append(parts.sum())
             name = f"GPT, {blocks} blocks{', scan=True' if scan else ''}"
             print(f"{name:<24}" + "".join(f"{part:>10.2f}" for part in (*parts, sums[-1])), flush=True)
         goal = f"; goal {DEEPER:g} {_reached(sums[1] / sums[0] <= DEEPER)}" if scan else ""
-        print(f"{BLOCKS[1]} blocks over {BLOCKS[0]}: {sums[1] / sums[0]:.2f}{goal}")
+        print(f"{sizes[1]} blocks over {sizes[0]}: {sums[1] / sums[0]:.2f}{goal}")
 
 
 def _child(*request: str) -> Any:
@@ -152,6 +152,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--time", type=int, default=8192, help="steps of the comparison; %(default)s")
     parser.add_argument("--long", type=int, default=32768, help="steps of ours alone; %(default)s")
+    parser.add_argument("--blocks", type=int, nargs=2, default=BLOCKS, help="of the compiled GPTs; %(default)s")
     parser.add_argument("--rounds", type=int, default=3, help="how many times each is measured; %(default)s")
     parser.add_argument("--resident", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--compile", type=int, nargs=2, help=argparse.SUPPRESS)
@@ -161,4 +162,4 @@ if __name__ == "__main__":
     elif asked.compile is not None:
         print(json.dumps(compile_seconds(asked.compile[0], scan=bool(asked.compile[1]))))
     else:
-        main(asked.time, asked.long, asked.rounds)
+        main(asked.time, asked.long, asked.rounds, asked.blocks)

@@ -145,7 +145,8 @@ class Padded:
         index = np.asarray(index) if isinstance(index, bool) else index
         single = isinstance(index, int | np.integer) or (hasattr(index, "shape") and not index.shape)
         kinds = (jnp.integer,) if single else (jnp.integer, np.bool_)
-        if hasattr(index, "dtype") and not any(jnp.issubdtype(index.dtype, kind) for kind in kinds):
+        dtype = getattr(index, "dtype", None)
+        if dtype is not None and not any(jnp.issubdtype(dtype, kind) for kind in kinds):
             raise NetError(f"expects integers or a mask as indices, got {shown(index)}", label="Padded")
         if not single and not isinstance(index, slice | np.ndarray | jax.Array):
             hint = "index the values for single steps"

@@ -172,7 +172,9 @@ class Parquet:
     """
 
     def __init__(self, files: Sequence[Path], columns: Sequence[str], groups: int) -> None:
-        self.files, self.columns, self.groups = tuple(files), tuple(columns), groups
+        self.files: tuple[Path, ...] = tuple(files)
+        self.columns: tuple[str, ...] = tuple(columns)
+        self.groups: int = groups
         read = require("pyarrow.parquet", "tables").read_metadata
         every = [(file, read(file)) for file in self.files]
         self._places = [(file, group) for file, held in every for group in range(held.num_row_groups)]

@@ -59,10 +59,10 @@ class NnxNet(nnx.Module):
     def __init__(self, net: Net, params: Params, state: State, rngs: nnx.Rngs) -> None:
         """Hold a network with its parameters and state."""
         self.net = net
-        self.params = _variables(nnx.Param, params)
-        self.state = _variables(nnx.BatchStat, state)
+        self.params: Any = _variables(nnx.Param, params)
+        self.state: Any = _variables(nnx.BatchStat, state)
         self.deterministic = False
-        self.rngs = rngs.dropout.fork()
+        self.rngs: nnx.RngStream = rngs.dropout.fork()
 
     def __call__(self, x: Any) -> Any:
         """Return the outputs for a batch, and update the state in training."""

@@ -42,8 +42,8 @@ class Layers:
         self.layers: list[Theirs] = []
         self.bare: list[Settings] = []
         self.order: dict[str, Mapping[str, frozenset[str]]] = {}
-        self.configured = config is not None
-        self.masking = False
+        self.configured: bool = config is not None
+        self.masking: bool = False
         if config is not None:
             self._configured(file, config["class_name"], config["config"], "")
         else:

@@ -38,7 +38,6 @@ CASES = [
     Case("efficientnet_b0", partial(models.efficientnet_b0, 5), images(32)),
     Case("encoder_decoder", lambda: models.encoder_decoder(7, 7, 3), (TOKENS, TOKENS)),
     Case("fcn", partial(models.fcn, features=4), images(64)),
-    Case("googlenet", partial(models.googlenet, 5), images(32)),
     Case("googlenet_2014", partial(models.googlenet_2014, 5), images(224)[:1]),
     Case("gpt2", lambda: models.gpt2(vocabulary=7, length=5, layers=2, heads=2, features=4), TOKENS),
     Case("inception_v3", partial(models.inception_v3, 5), images(75)),

@@ -59,10 +59,11 @@ def test_attention_is_measured():
         "64",
         "--long",
         "96",
+        *("--blocks", "1", "2"),
         "--rounds",
         "1",
     ]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    names = [*attention.WAYS, "96 steps", *(f"GPT, {blocks} blocks" for blocks in attention.BLOCKS), "12 blocks over 4"]
+    names = [*attention.WAYS, "96 steps", "GPT, 1 blocks", "GPT, 2 blocks", "2 blocks over 1"]
     for name in names:
         assert any(line.startswith(name) for line in lines), name
