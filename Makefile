@@ -33,7 +33,7 @@ lint: $(VENV)/.installed-dev                   ## check format and lint rules
 	$(BIN)/ruff check .
 
 types: $(VENV)/.installed-dev                  ## check types of package, experiments and tests, and that no public one is missing
-	$(BIN)/pyright
+	$(BIN)/pyright --threads 2
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright --verifytypes jaxnets --ignoreexternal >$(VENV)/verifytypes.txt || true
 	grep "Type completeness score" $(VENV)/verifytypes.txt
 	@# scikit-learn has no types, and so has nothing that inherits from its classes.

@@ -12,7 +12,7 @@ from experiments.benchmarks import attention, compile_time, vmapped_steps
 
 @pytest.mark.slow
 @pytest.mark.promotes
-@pytest.mark.parametrize("who", ["jaxnets", "Flax Linen"])
+@pytest.mark.parametrize("who", ["jaxnets"])
 def test_the_first_step_of_a_deep_network_is_timed(who: str):
     *seconds, lines = compile_time.first_step(who, 50)
     assert len(seconds) == len(compile_time.PARTS) - 2  # their sum is not among them
