@@ -96,7 +96,7 @@ def theirs() -> dict[str, Any]:
 def torchmetrics_says() -> dict[str, np.ndarray]:
     torchvision_models()  # torchmetrics imports torchvision
     import torch
-    from torchmetrics.functional import classification, segmentation
+    from torchmetrics.functional import classification, segmentation  # type: ignore[import-not-found]  # its answers are stored
 
     logits, scores = (torch.tensor(each, dtype=torch.float64) for each in (LOGITS, SCORES))
     found = {
