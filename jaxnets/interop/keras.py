@@ -17,7 +17,7 @@ from jaxnets.interop.keras_layers import NAMES, arrays
 from jaxnets.interop.matching import activations, match, unweighted
 from jaxnets.interop.settings import compare
 from jaxnets.interop.spec import Skeleton
-from jaxnets.interop.tensors import warn_of_nonfinite
+from jaxnets.interop.tensors import shortened, warn_of_nonfinite
 from jaxnets.interop.torch_names import slashed
 
 
@@ -68,7 +68,7 @@ def from_keras(
 
     Warns:
         UserWarning: with the names of layers that hold NaN or infinite numbers; for a model that masks padding, if `x`
-            is no `Padded`.
+            is no `Padded`; for layers without weights that are not compared, such as `Rescaling` or `Subtract`.
 
     >>> import h5py, jax.numpy as jnp, numpy as np, jaxnets as jn, tempfile, pathlib
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "model.weights.h5"
@@ -83,6 +83,9 @@ def from_keras(
     if reader.masking and not any(map(_is_padded, jax.tree.leaves(x, is_leaf=_is_padded))):
         text = "from_keras: the model masks padding (Masking or mask_zero=True), and here x is no jn.Padded"
         warnings.warn(f"{text}: layers over time, such as recurrent ones, take padding for steps", stacklevel=3)
+    if reader.unread:
+        text = f"from_keras: does not compare {shortened(reader.unread)}, which have no weights"
+        warnings.warn(f"{text}: check that the network does the same", stacklevel=3)
     network = Network(skeleton := Skeleton(net, x))
     drawn = skeleton.matching(fresh, "fresh")
     found = skeleton.draw(drawn, key)

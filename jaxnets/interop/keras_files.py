@@ -17,7 +17,7 @@ import numpy as np
 from jaxnets.core.errors import NetError, require
 from jaxnets.core.foreign import library
 from jaxnets.interop.in_order import Theirs, ancestors, in_turn, numbered, split_number
-from jaxnets.interop.keras_layers import CELLS, NAMES, Config, activation, arrays, settings
+from jaxnets.interop.keras_layers import CELLS, NAMES, Config, activation, arrays, harmless, settings
 from jaxnets.interop.settings import Settings
 from jaxnets.interop.torch_names import slashed
 
@@ -36,6 +36,7 @@ class Layers:
         order: what runs before what.
         configured: whether the settings are known.
         masking: whether a layer tells which steps are padding, by their values.
+        unread: layers without arrays that change values in ways that are not compared.
     """
 
     def __init__(self, file: Group, config: Config | None) -> None:
@@ -44,6 +45,7 @@ class Layers:
         self.order: dict[str, Mapping[str, frozenset[str]]] = {}
         self.configured: bool = config is not None
         self.masking: bool = False
+        self.unread: list[str] = []
         if config is not None:
             self._configured(file, config["class_name"], config["config"], "")
         else:
@@ -61,6 +63,12 @@ class Layers:
                 shape = (each.get("build_config") or {}).get("input_shape")
                 rank = {"rank": len(shape)} if isinstance(shape, list) else {}
                 inside = rank | each["config"]
+                calls = each.get("inbound_nodes") or []
+                if len(calls) > 1 and any(_vars(part) for part in _all(groups.get(own, {}))):
+                    hint = "a network here has parameters for each layer: convert the model in parts"
+                    raise NetError(f"can't convert {slashed(path, own)}, which runs {len(calls)} times; {hint}")
+                if calls and each["class_name"].endswith("Attention"):
+                    inside["causal"] = bool(calls[0].get("kwargs", {}).get("use_causal_mask", False))
                 self.masking |= each["class_name"] == "Masking" or bool(inside.get("mask_zero"))
                 self._configured(groups.get(own, {}), each["class_name"], inside, slashed(path, own))
         elif name == "TimeDistributed" and "layer" in group:
@@ -76,6 +84,8 @@ class Layers:
         elif not group or not any(_vars(each) for each in _all(group)):
             function = activation(config, name) if name == "Activation" else settings(name, config)
             self.bare += [function] if function is not None else []
+            if not harmless(name) if function is None else name == "Softmax" and function.values:
+                self.unread.append(f"{name} {path.rpartition('/')[2]}".rstrip())
         elif _known(name):
             self._layer(group, name, config, path)
         else:

@@ -103,6 +103,14 @@ def settings(name: str, config: Config) -> Settings | None:
     return Settings(kind, values | window(kind, {"kernel_size": size, **values}, rank), rank, name)
 
 
+def harmless(name: str) -> bool:
+    """Tell whether a layer without arrays or settings changes nothing, or what every network has to do likewise."""
+    sums = name == "Activation" or name in ("Add", "Concatenate", "TimeDistributed", "RNN", "Bidirectional")
+    shapes = name in ("InputLayer", "Flatten", "Reshape", "Identity", "Masking", "Functional", "Sequential")
+    noise = name.startswith(("SpatialDropout", "Gaussian", "AlphaDropout")) or name == "ActivityRegularization"
+    return sums or shapes or noise or name.startswith("GlobalAveragePooling")
+
+
 def activation(config: Config, name: str) -> Settings | None:
     """Return the function that a layer applies to its output; `None` if it applies none."""
     function = config.get("activation")
@@ -186,6 +194,7 @@ def _gated(config: Config) -> dict[str, Any]:
 def _attention(config: Config) -> dict[str, Any]:
     heads = config["num_heads"] if "num_heads" in config else config["num_query_heads"]
     values = {"heads": heads, "positions": None, "dropout": config["dropout"]}
+    values |= {"causal": config["causal"]} if "causal" in config else {}  # an argument of the call
     return values | unusual(None, sliding_window=config.get("sliding_window"))
 
 

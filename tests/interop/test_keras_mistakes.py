@@ -298,3 +298,37 @@ def test_masked_padding_needs_lengths():
     padded = jn.Padded(tokens, np.array([2, 3]))
     params, state = from_keras(net, model, padded)
     np.testing.assert_allclose(net.apply(params, state, padded)[0], model(tokens), atol=1e-6)
+
+
+def test_a_layer_that_runs_twice_is_refused():
+    x = floats(1, 4)
+
+    def twice(L: Any) -> Any:
+        dense = L.Dense(4, name="shared")
+        return functional(x, lambda start: dense(dense(start)))
+
+    refused("can't convert shared, which runs 2 times", jn.serial(jn.dense(4)), made(twice), x)
+
+
+def test_whether_attention_looks_ahead_is_compared():
+    x = floats(2, 5, 6)
+    model = made(lambda L: functional(x, lambda start: L.MultiHeadAttention(2, 3)(start, start, use_causal_mask=True)))
+    refused("MultiHeadAttention has causal=True, got False", jn.attention(6, 2), model, x)
+    net = jn.attention(6, 2, causal=True)
+    np.testing.assert_allclose(net.apply(*from_keras(net, model, x), x)[0], model(x), atol=1e-6)
+
+
+UNREAD: dict[str, Callable[[Any, Any], Any]] = {
+    "Rescaling": lambda L, y: L.Rescaling(0.1)(y),
+    "Subtract": lambda L, y: L.Subtract()([y, L.ReLU()(y)]),
+    "GlobalMaxPooling1D": lambda L, y: L.GlobalMaxPooling1D()(y),
+    "Softmax": lambda L, y: L.Softmax(axis=1)(y),
+}
+
+
+@pytest.mark.parametrize("name", UNREAD)
+def test_layers_without_weights_that_are_not_compared_are_named(name: str):
+    x = floats(2, 4, 3)
+    model = made(lambda L: functional(x, lambda start: UNREAD[name](L, L.Dense(3)(start))))
+    with pytest.warns(UserWarning, match=f"does not compare .*{name} .*check that the network does the same"):
+        from_keras(jn.dense(3), model, x)
