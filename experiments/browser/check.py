@@ -4,8 +4,8 @@ It trains a small network on digits, writes it as ONNX, serves `page.html` on th
 onnxruntime's build for the web, and compares what the page shows with what the network gives here. It needs Chromium
 and a folder where `npm install onnxruntime-web` was run:
 
-    npm install --prefix /tmp/web onnxruntime-web
-    python -m experiments.browser.check /tmp/web/node_modules/onnxruntime-web/dist
+    npm install --prefix web onnxruntime-web
+    python -m experiments.browser.check web/node_modules/onnxruntime-web/dist
 """
 
 import argparse
