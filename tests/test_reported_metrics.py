@@ -323,6 +323,10 @@ MISTAKES = {
     "average": (lambda: metrics.roc_auc(average="mean"), "roc_auc expects average 'macro'.*got 'mean'"),  # type: ignore[arg-type]
     "targets": (lambda: metrics.roc_auc()(SCORES, TRUTH + 1), "roc_auc expects targets 0 and 1, or -1 and 1, got 2"),
     "label out of range": (lambda: metrics.brier()(LOGITS, LABELS + 1), "brier expects labels from 0 to 2, got 3"),
+    "logits for probabilities": (
+        lambda: metrics.brier(from_logits=False)(9 * LOGITS, LABELS),
+        "brier expects probabilities from 0 to 1, got .*; leave out from_logits=False",
+    ),
     "column": (lambda: metrics.average_precision()(SCORES[:, None], TRUTH), "average_precision expects outputs"),
     "negative weights": (lambda: metrics.roc_auc()(SCORES, TRUTH, -WEIGHTS), "expects weights ≥ 0, got -1"),
     "bins": (lambda: metrics.expected_calibration_error(0), "expected_calibration_error expects bins ≥ 1, got 0"),
@@ -346,3 +350,10 @@ def test_a_mistake_is_explained(name: str):
     make, message = MISTAKES[name]
     with pytest.raises(jn.NetError, match=message):
         make()
+
+
+def test_probabilities_that_are_traced_and_out_of_range_give_nan():
+    for metric in (metrics.brier(from_logits=False), metrics.expected_calibration_error(from_logits=False)):
+        found = jax.jit(metric)(jax.numpy.array([[0.5, 0.5], [2.0, -1.0]]), jax.numpy.array([0, 1]))
+        assert np.isnan(found)
+        assert not np.isnan(metric(jax.numpy.array([[1 + 1e-7, 0.0]]), jax.numpy.array([0])))

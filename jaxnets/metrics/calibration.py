@@ -4,8 +4,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxnets.core.errors import check_count, labeled_as
+from jaxnets.core.errors import NetError, check_count, known, labeled_as
 from jaxnets.losses.labels import takes_labels
 from jaxnets.metrics.metric import Metric, Sums, ratio, sums
 from jaxnets.metrics.ranking import binary_or_classes
@@ -24,7 +25,8 @@ def brier(*, from_logits: bool = True) -> Metric:
         A metric of what `roc_auc` takes; NaN if a score is NaN.
 
     Raises:
-        NetError: when measured, for targets that are neither 0 and 1 nor −1 and 1, or labels out of range.
+        NetError: when measured, for targets that are neither 0 and 1 nor −1 and 1, labels out of range, or numbers
+            outside 0 … 1 for probabilities; traced ones give NaN.
 
     Brier, "Verification of forecasts expressed in terms of probability" (1950).
 
@@ -104,4 +106,9 @@ def _probabilities(
     scores, truth, weights = binary_or_classes(outputs, targets, weights)
     if from_logits:
         scores = jax.nn.sigmoid(scores) if truth.ndim == 2 else jax.nn.softmax(scores, axis=1)
-    return scores, truth, weights
+        return scores, truth, weights
+    wrong = (scores < -1e-5) | (scores > 1 + 1e-5)  # a softmax may round to just above 1
+    if (found := known(wrong)) is not None and found.any():
+        got = np.asarray(scores)[found][0]
+        raise NetError(f"expects probabilities from 0 to 1, got {got:g}; leave out from_logits=False for logits")
+    return jnp.where(wrong, jnp.nan, scores), truth, weights
