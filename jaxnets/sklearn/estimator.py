@@ -157,7 +157,11 @@ class Estimator(BaseEstimator):
         x, y = data[:2]
         labels = y.reshape(-1) if self.classification and y.size == len(y) else np.zeros(len(x))
         shares = (1 - self.validation_fraction, self.validation_fraction)
-        train, held_out = (tuple(each[rows] for each in data) for rows in split_indices(labels, shares, seed=seed))
+        rows, rest = split_indices(labels, shares, seed=seed)
+        if len(np.unique(labels[rows])) < len(np.unique(labels)):
+            hint = "make it smaller, or give more examples of each class"
+            raise NetError(f"holds out all examples of a class, validation_fraction={self.validation_fraction}; {hint}")
+        train, held_out = (tuple(each[part] for each in data) for part in (rows, rest))
         return train, held_out
 
     def _inputs(self, X: Any, y: Any = WITHOUT, *, anew: bool = False) -> Any:

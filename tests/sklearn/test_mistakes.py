@@ -106,6 +106,9 @@ MISTAKES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         lambda: Classifier().fit(X, Y, sample_weight=np.zeros(12)), ValueError, "(?i)sample.weight.*zero",
     ),
     "fraction": (lambda: fit(validation_fraction=20), jn.NetError, "validation_fraction in .*20 % is 0.2"),
+    "no class left": (
+        lambda: fit(x=X[:2], y=[0, 1], validation_fraction=0.5), jn.NetError, "holds out all examples of a class",
+    ),
     "contamination": (lambda: fit(AnomalyDetector, contamination=0.7), jn.NetError, "contamination above 0 and at"),
     "contamination by word": (lambda: fit(AnomalyDetector, contamination="auto"), jn.NetError, "0.5, got 'auto'"),
     "fractions as integers": (lambda: fit(dtype="int32"), jn.NetError, "expects integers of int32 in X, got "),
