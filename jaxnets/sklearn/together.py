@@ -209,6 +209,8 @@ class TrialBuilder(Builder):
     loss: Any
     rule: EarlyStopping | None
 
+    data_inputs = ("fold",)
+
     @cached_property
     def ingredients(self) -> Ingredients:
         """The key by which builders are compared."""

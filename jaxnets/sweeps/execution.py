@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +35,9 @@ class Builder:
     """Builds the program of a trial by calling a trial function with its hyperparameters."""
 
     trial_fn: Callable[..., Program]
+
+    # The names of inputs that choose a trial's data, if any: trials with equal ones are computed side by side.
+    data_inputs: ClassVar[tuple[str, ...]] = ()
 
     @cached_property
     def ingredients(self) -> Ingredients:
@@ -110,7 +113,9 @@ class Layout:
     def _by_trial(self) -> PartitionSpec:
         return PartitionSpec() if self.mesh is None else PartitionSpec(self.mesh.axis_names)
 
-    def over_trials(self, one: Callable[[Any, Any], Any], shared: Any, trials: Any, seeds: int) -> Any:
+    def over_trials(
+        self, one: Callable[[Any, Any], Any], shared: Any, trials: Any, seeds: int, data_inputs: tuple[str, ...]
+    ) -> Any:
         """Return `one(shared, (inputs, state, active))` for each stacked trial; `run_epoch` explains `seeds`."""
 
         def local(shared: Any, trials: Any) -> Any:
@@ -118,7 +123,7 @@ class Layout:
                 return jax.lax.map(partial(one, shared), trials, batch_size=self.batch_size)
             # With the same seeds in each configuration, what depends only on the seed is computed once.
             if seeds:
-                return _vmap_by_seed(partial(one, shared), trials, seeds)
+                return _vmap_by_seed(partial(one, shared), trials, seeds, data_inputs)
             return jax.vmap(one, (None, 0))(shared, trials)
 
         if self.mesh is None:
@@ -256,33 +261,42 @@ def run_epoch(
         over = halted(state)
         return state, row, jnp.zeros((), bool) if over is None else over
 
-    return layout.over_trials(one, (extra, data), (inputs, states, active), seeds)
+    return layout.over_trials(one, (extra, data), (inputs, states, active), seeds, builder.data_inputs)
 
 
-def _vmap_by_seed(one: Callable[[Any], Any], trials: tuple[Any, TrainState, Any], seeds: int) -> Any:
+def _vmap_by_seed(
+    one: Callable[[Any], Any], trials: tuple[Any, TrainState, Any], seeds: int, data_inputs: tuple[str, ...]
+) -> Any:
     """Return `one((inputs, state, active))` for each trial, with one key for each seed and one step number for all.
 
     What an epoch draws depends only on its key and step. As these are not batched over configurations, `vmap` computes
-    the order of the examples, and everything else that depends only on key and step, once per seed.
+    the order of the examples, and everything else that depends only on key and step, once per seed. The same holds for
+    the inputs `data_inputs`, and for what they choose.
     """
     _, states, active = trials
     # The step of the first active place: inactive ones may be behind.
     step = states.step[jnp.argmax(active)]
 
-    def of_seed(trials: Any, key: Key) -> Any:
+    def of_seed(trials: Any, key: Key, chosen: dict[str, Any]) -> Any:
         def of_configuration(trial: Any) -> Any:
             inputs, state, active = trial
+            inputs = {**inputs, **chosen} if chosen else inputs
             new, row, over = one((inputs, replace(state, key=key, step=step), active))
             # An inactive trial keeps its own step.
             return replace(new, step=jnp.where(active, new.step, state.step)), row, over
 
         return jax.vmap(of_configuration)(trials)
 
-    # (trials, ...) → (configurations, seeds, ...)
-    folded = jax.tree.map(lambda leaf: leaf.reshape(-1, seeds, *leaf.shape[1:]), trials)
-    # The outer `vmap` runs over seeds. All configurations have the keys of the first.
-    result = jax.vmap(of_seed, (1, 0), 1)(folded, states.key[:seeds])
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), result)
+    # (trials, ...) → (seeds, configurations, ...)
+    folded = jax.tree.map(lambda leaf: leaf.reshape(-1, seeds, *leaf.shape[1:]).swapaxes(0, 1), trials)
+    # All configurations have the keys of the first.
+    chosen = {name: trials[0][name][:seeds] for name in data_inputs}
+    if chosen:
+        # One data set after another: a batch is then multiplied by the kernels of all configurations at once.
+        result = jax.lax.map(lambda each: of_seed(*each), (folded, states.key[:seeds], chosen))
+    else:
+        result = jax.vmap(of_seed)(folded, states.key[:seeds], chosen)
+    return jax.tree.map(lambda leaf: leaf.swapaxes(0, 1).reshape(-1, *leaf.shape[2:]), result)
 
 
 def finish(stopping: EarlyStopping, states: TrainState) -> TrainState:

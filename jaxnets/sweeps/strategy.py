@@ -120,8 +120,9 @@ class Plan:
 
     @cached_property
     def seed_numbers(self) -> np.ndarray:
-        """Each trial's key as a small number, equal for equal keys."""
-        words = np.asarray(jax.random.key_data(self.design.keys))
+        """Each trial's key and choice of data as a small number, equal for equal ones."""
+        chosen = [np.asarray(self.inputs[name])[:, None] for name in self.builder.data_inputs]
+        words = np.hstack([np.asarray(jax.random.key_data(self.design.keys)), *chosen])
         return np.unique(words, axis=0, return_inverse=True)[1].reshape(-1)
 
     def places_for(self, trials: int) -> int:
