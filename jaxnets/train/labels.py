@@ -10,7 +10,7 @@ import numpy as np
 from jaxnets.core.checks import name_of
 from jaxnets.core.compiled import compiled
 from jaxnets.core.errors import NetError, known, labeled_as
-from jaxnets.core.net import Net
+from jaxnets.core.net import Key, Net
 from jaxnets.core.padded import Padded
 from jaxnets.losses.labels import Labels, labels_of, targets_check_of
 from jaxnets.metrics import Metric
@@ -58,12 +58,14 @@ def outputs_of(net: Net, x: Any) -> Any:
     """Return the shape and dtype of a network's outputs, or its logits, in evaluation for one row of inputs."""
     row = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *jnp.shape(leaf)[1:]), jnp.result_type(leaf)), x)
     # JAX caches the trace, since a large network takes seconds to trace; the function is never compiled.
-    outputs: Any = compiled(_apply_fresh, [net, row], []).trace().out_info
+    # The key is an argument: where a sweep builds programs, JAX computes what depends on known values.
+    key = jax.random.key(0)
+    outputs: Any = compiled(_apply_fresh, [net, row], [key]).trace(key).out_info
     return outputs.get("logits") if isinstance(outputs, Mapping) else outputs
 
 
-def _apply_fresh(net: Net, row: Any) -> Any:
-    return net.init_with_output(jax.random.key(0), row)[2]
+def _apply_fresh(net: Net, row: Any, key: Key) -> Any:
+    return net.init_with_output(key, row)[2]
 
 
 def check_augmented(net: Net, augment: Callable[[Any, Any], Any] | None, x: Any) -> None:

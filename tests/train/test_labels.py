@@ -10,6 +10,7 @@ import optax
 import pytest
 
 import jaxnets as jn
+from jaxnets.train.labels import outputs_of
 from tests.oracle import floats
 
 KEY = jax.random.key(0)
@@ -100,3 +101,14 @@ def test_what_is_no_label_passes():
     program((places, np.array([[1, 2]] * 4)), blank)
     with pytest.raises(jn.NetError, match=r"from 0 to 2, .* counted from 1 to 2 \(0 is the blank\)"):
         program((places, np.array([[0, 2]] * 4)), blank)
+
+
+def test_outputs_are_known_without_initial_values():
+    """A sweep builds programs where JAX computes at once whatever does not depend on an argument."""
+
+    def drawn(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        assert isinstance(key, jax.core.Tracer)
+        return jnp.zeros(shape, dtype)
+
+    with jax.ensure_compile_time_eval():
+        assert outputs_of(jn.dense(3, kernel_init=drawn), np.zeros((2, 4), np.float32)).shape == (1, 3)

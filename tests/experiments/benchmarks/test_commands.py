@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.benchmarks import attention, compile_time, vmapped_steps
+from experiments.benchmarks import attention, compile_time, search_cv, vmapped_steps
 
 
 @pytest.mark.slow
@@ -33,6 +33,20 @@ def test_networks_take_their_steps_side_by_side(monkeypatch: pytest.MonkeyPatch)
     }
     for turn, _ in turns.values():
         turn()
+
+
+@pytest.mark.slow
+@pytest.mark.promotes
+def test_a_search_is_measured():
+    found = search_cv.measure(search_cv.OURS, True, 16, 32)
+    assert found["fits"] == 8
+    assert found["seconds"] > 0
+    assert found["params"].keys() == {"learning_rate", "l2"}
+    other = search_cv.search(search_cv.SCIKIT, True, 16, 32)
+    choices = search_cv.search(search_cv.OURS, True, 16, 32).param_grid
+    assert other.param_grid["learning_rate_init"] == choices["learning_rate"]
+    # The gradient of Σ w² times l2, and that of ½ alpha ‖w‖² over the batch
+    np.testing.assert_allclose(2 * np.array(choices["l2"]), np.array(other.param_grid["alpha"]) / 32)
 
 
 @pytest.mark.slow
