@@ -6,15 +6,15 @@
     python -m experiments.benchmarks.search_cv --json FILE     # also writes the numbers into a new file
 
 Eight learning rates by eight penalties of a multilayer perceptron 64-100-10 for scikit-learn's digits, trained by Adam
-with batches of 64, unless other sizes are given, and without early stopping. Each search runs once, in a new process; imports and reading the data are
-not counted, compilation and the final fit to all data are. The compilation cache is off. The others use two processes,
-ours one.
+with batches of 64, unless other sizes are given, and without early stopping. Each search runs once, in a new process;
+imports and reading the data are not counted, compilation and the final fit to all data are. The compilation cache is
+off. The others use two processes, ours one.
 
 All have the same folds, and the penalty's gradient λ w with the same λ, on kernels alone. Ours is Σ w² times `l2`, so
-`l2` = λ / 2. Scikit-learn's is ½ `alpha` ‖w‖² over the number of examples in the batch, so `alpha` = λ times the batch size; it is
-stronger only in the last, smaller batch of an epoch. Skorch's networks get PyTorch's
-`weight_decay` = λ in Adam, for kernels alone. Initial values, and the order of the examples, are each library's own:
-scores agree only in about.
+`l2` = λ / 2. Scikit-learn's is ½ `alpha` ‖w‖² over the number of examples in the batch, so `alpha` = λ times the batch
+size; it is stronger only in the last, smaller batch of an epoch. Skorch's networks get PyTorch's `weight_decay` = λ in
+Adam, for kernels alone. Initial values, and the order of the examples, are each library's own: scores agree only in
+about.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def search(name: str, quick: bool, width: int = 100, batch: int = 64) -> Any:
         import jaxnets as jn
         from jaxnets.sklearn import Classifier, SweepSearchCV
 
-        network = Classifier(jn.models.mlp(width, num_classes=10), epochs=epochs, batch_size=batch, random_state=0)
+        network = Classifier(jn.models.mlp([width], num_classes=10), epochs=epochs, batch_size=batch, random_state=0)
         return SweepSearchCV(network, {"learning_rate": rates, "l2": [each / 2 for each in penalties]}, cv=cv)
     if name == SCIKIT:
         # It stops early, and warns that it has not converged, unless told not to.
