@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnets.combinators.serial import Layer
 from jaxnets.combinators.wrappers import wrap
@@ -89,7 +90,7 @@ def cached(net: Layer, *, memory: bool = False) -> Net:
             if _names(caches) != _names(start):
                 raise NetError(f"expects its own carry, or None at the start, got {type(caches).__name__} of another")
             own = x[0] if memory else x
-            shape = jnp.shape(own.values if isinstance(own, Padded) else own)
+            shape = np.shape(own.values if isinstance(own, Padded) else own)
             if len(shape) < 2:
                 raise NetError(f"expects sequences (batch, time, ...), got {shape}; add a batch axis with x[None]")
             room = doubled(caches, shape[1])
@@ -120,7 +121,7 @@ def _check_steps(apply: Apply, params: Params, state: State, x: Any) -> None:
 
     def packed(each: Any) -> Any:
         values, lengths = (each.values, each.lengths) if isinstance(each, Padded) else (each, None)
-        rows, time = jnp.shape(values)[:2]
+        rows, time = np.shape(values)[:2]
         lengths = jnp.full(rows, time, jnp.int32) if lengths is None else lengths
         return Packed(values, lengths, jnp.zeros((rows, time), jnp.int32))
 

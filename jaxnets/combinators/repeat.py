@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnets.combinators.serial import Layer
 from jaxnets.combinators.wrappers import wrap
@@ -168,7 +169,7 @@ def unstack(params: Params) -> Params:
     >>> sorted(unstack({"bias": jnp.zeros((2, 3))}))
     ['0', '1']
     """
-    lengths = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(params)}
+    lengths = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(params)}
     if len(lengths) > 1 or () in lengths:
         raise NetError("expects every leaf to have the copies along its first axis", label="unstack")
     n = next(iter(lengths))[0] if lengths else 0

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnets.core.errors import NetError, labeled_as, shown
 from jaxnets.core.layer import as_net
@@ -177,7 +178,7 @@ def concatenate(outputs: Mapping[str, Any] | Sequence[Any]) -> jax.Array:
     (2, 4)
     """
     named = outputs if isinstance(outputs, Mapping) else {str(place): y for place, y in enumerate(outputs)}
-    shapes = {name: jnp.shape(y) for name, y in named.items()}
+    shapes = {name: np.shape(y) for name, y in named.items()}
     if len({shape[:-1] for shape in shapes.values()}) != 1:
         listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         raise NetError(f"expects outputs of the same shape except for the last axis, got {listed}", label="concatenate")

@@ -42,9 +42,9 @@ def check_params(params: Any, shapes: Mapping[str, tuple[int, ...]], x: Any) -> 
         have, want = (", ".join(names) or "none" for names in (given, shapes))
         raise NetError(f"needs the parameters {want}, got {have}", names_differ=True)
     for name, shape in shapes.items():
-        if (have := jnp.shape(given[name])) != shape:
+        if (have := np.shape(given[name])) != shape:
             raise NetError(
-                f"has {name} {have}, but input {jnp.shape(x)} needs {name} {shape}; pass input of the "
+                f"has {name} {have}, but input {np.shape(x)} needs {name} {shape}; pass input of the "
                 f"shape it was initialized for, or call init again"
             )
 

@@ -82,9 +82,9 @@ def _leaf(
             check_steps(params, x.values, apart=isinstance(x, Packed))
             # Padding becomes 0: a NaN there would reach gradients as 0 · NaN.
             values = _call(apply, params, x.zeroed())
-            if jnp.shape(values)[:2] != jnp.shape(x.values)[:2]:
+            if np.shape(values)[:2] != np.shape(x.values)[:2]:
                 raise NetError(
-                    f"turns Padded values {jnp.shape(x.values)} into {jnp.shape(values)}: it must keep batch and "
+                    f"turns Padded values {np.shape(x.values)} into {np.shape(values)}: it must keep batch and "
                     f"time; take the last step with jn.recurrent(..., return_sequences=False)"
                 )
             return x.with_values(values), state

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, overload
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from jaxnets.core.contract import CALLS, check_key, checked
 from jaxnets.core.draws import draw_together
@@ -336,7 +336,7 @@ def _differences(build: Callable, params: Params, state: State, x: Any) -> str:
         hint = "; pass the parameters alone, variables['params']"
     for what, wanted, given in zip(("parameters", "state"), wanted_trees, (params, state), strict=True):
         wanted, given = paths(wanted), paths(given)
-        shape = {path: jnp.shape(leaf) for path, leaf in given.items()}
+        shape = {path: np.shape(leaf) for path, leaf in given.items()}
         lists = {
             "missing": [path for path in wanted if path not in given],
             "unexpected": [path for path in given if path not in wanted],

@@ -171,9 +171,9 @@ class Padded:
     @property
     def mask(self) -> jax.Array:
         """Booleans `(batch, time)`, true for values and false for padding."""
-        time = jnp.shape(self.values)[1]
+        time = np.shape(self.values)[1]
         # (batch, time): the number of each step.
-        steps = jax.lax.broadcasted_iota(jnp.int32, (jnp.shape(self.lengths)[0], time), 1)
+        steps = jax.lax.broadcasted_iota(jnp.int32, (np.shape(self.lengths)[0], time), 1)
         return steps < jnp.asarray(self.lengths, jnp.int32)[:, None]
 
     def zeroed(self) -> jax.Array:
@@ -190,7 +190,7 @@ def check_padded(x: Padded) -> None:
     Raises:
         NetError: if `values` is not at least `(batch, time)` or `lengths` is not integers `(batch,)`.
     """
-    values, lengths = jnp.shape(x.values), jnp.shape(x.lengths)
+    values, lengths = np.shape(x.values), np.shape(x.lengths)
     if len(values) < 2 or lengths != values[:1] or not jnp.issubdtype(jnp.result_type(x.lengths), jnp.integer):
         raise NetError(_misfit(x.values, x.lengths))
 
@@ -198,7 +198,7 @@ def check_padded(x: Padded) -> None:
 def _misfit(values: Any, lengths: Any) -> str:
     return (
         f"expects values (batch, time, ...) and integer lengths (batch,), "
-        f"got values {jnp.shape(values)} and lengths {jnp.shape(lengths)} {jnp.result_type(lengths)}"
+        f"got values {np.shape(values)} and lengths {np.shape(lengths)} {jnp.result_type(lengths)}"
     )
 
 
@@ -223,25 +223,25 @@ def step_check(function: Callable[..., Any], written: Any) -> Callable[..., None
 
     def check(params: Any, *sequences: Any, apart: bool = False) -> None:
         leaves, structure = jax.tree.flatten((params, sequences))
-        shapes = apart, structure, *((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+        shapes = apart, structure, *((np.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
         if own or shapes in passed:
             return
         # Imported here: it is slow, and few networks need it.
         from jaxnets.tracing.reach import mixed
 
         # Three stand for a size that is symbolic, in a program exported for any batch.
-        sizes = (tuple(n if isinstance(n, int) else 3 for n in jnp.shape(x)) for x in sequences)
+        sizes = (tuple(n if isinstance(n, int) else 3 for n in np.shape(x)) for x in sequences)
         specs = (jax.ShapeDtypeStruct(each, jnp.result_type(x)) for each, x in zip(sizes, sequences, strict=True))
         what = mixed(lambda *sequences: function(params, *sequences), *specs, apart=apart)
         if what is not None and apart:
             raise NetError(
-                f"expects a function of single steps for Packed values {jnp.shape(sequences[0])}, got one that mixes "
+                f"expects a function of single steps for Packed values {np.shape(sequences[0])}, got one that mixes "
                 f"{what}: documents would read each other; write jn.Net(init, apply), whose apply gets the Packed "
                 f"itself, and keep its segments apart"
             )
         if what is not None:
             raise NetError(
-                f"expects a function of each step and those before it for Padded values {jnp.shape(sequences[0])}, got "
+                f"expects a function of each step and those before it for Padded values {np.shape(sequences[0])}, got "
                 f"one that mixes {what}: padding would change its outputs; write jn.Net(init, apply), whose apply gets "
                 f"the Padded itself, and leave padding out by its mask"
             )

@@ -297,7 +297,7 @@ def fold(data: Any, numbers: Any, number: int | jax.Array) -> tuple[Weighted, We
             raise NetError("expects numbers that are known, got traced ones; the sizes of the parts depend on them")
         if of.ndim != 1 or not np.issubdtype(of.dtype, np.integer) or of.size == 0 or of.min() < 0:
             raise NetError(f"expects numbers as integers ≥ 0 (examples,), got {of.dtype} {of.shape}")
-        lengths = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(data)}
+        lengths = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(data)}
         if lengths != {of.shape}:
             raise NetError(f"expects one number for each example, got {len(of)} for lengths {sorted(lengths)}")
         sizes = np.bincount(of)

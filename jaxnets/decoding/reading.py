@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnets.core.cache import batch_of, grow
 from jaxnets.core.checks import refuse
@@ -84,7 +85,7 @@ def step(net: Net, params: Params, state: State, tokens: jax.Array, carry: Any) 
     True
     """
     if jnp.ndim(tokens) != 1:
-        raise NetError(f"expects tokens (batch,), one for each example, got {jnp.shape(tokens)}", label="step")
+        raise NetError(f"expects tokens (batch,), one for each example, got {np.shape(tokens)}", label="step")
     # A sequence of length 1: tokens (batch, 1), logits (batch, 1, vocabulary).
     logits, carry = _pair(net, net.apply(params, state, (jnp.asarray(tokens)[:, None], carry))[0])
     return logits[:, 0], carry
@@ -101,7 +102,7 @@ def _prefill(
     net: Net, steps: int, params: Params, state: State, prompts: Any, last: Any, carry: Any
 ) -> tuple[jax.Array, Any]:
     if carry is not None:
-        carry = grow(carry, jnp.shape(prompts.values if isinstance(prompts, Padded) else prompts)[1] + steps)
+        carry = grow(carry, np.shape(prompts.values if isinstance(prompts, Padded) else prompts)[1] + steps)
     logits, after = _pair(net, net.apply(params, state, (prompts, carry))[0])
     # (batch, time, vocabulary)
     logits = logits.values if isinstance(logits, Padded) else logits
@@ -121,7 +122,7 @@ def _pair(net: Net, outputs: Any) -> tuple[Any, Any]:
 
 def check_room(net: Net, params: Params, state: State, prompts: Any, steps: int) -> None:
     """Raise if prompts and the steps after them are more than the network can read; nothing is computed."""
-    batch, time = jnp.shape(prompts.values if isinstance(prompts, Padded) else prompts)
+    batch, time = np.shape(prompts.values if isinstance(prompts, Padded) else prompts)
     whole = jax.ShapeDtypeStruct((batch, time + steps), jnp.int32)
     jax.eval_shape(net.apply, params, state, (whole, None))
 
@@ -131,11 +132,11 @@ def _last_places(prompts: Any) -> Any:
     values = prompts.values if isinstance(prompts, Padded) else prompts
     if not hasattr(values, "shape"):
         raise NetError(f"expects prompts as an array (batch, time) or Padded, got {shown(values)}; use jnp.asarray")
-    if len(jnp.shape(values)) != 2 or not jnp.shape(values)[1]:
-        raise NetError(f"expects prompts (batch, time) of at least one token, got {jnp.shape(values)}")
+    if len(np.shape(values)) != 2 or not np.shape(values)[1]:
+        raise NetError(f"expects prompts (batch, time) of at least one token, got {np.shape(values)}")
     if not isinstance(prompts, Padded):
         return jnp.full(1, -1)
     check_padded(prompts)
-    time = jnp.shape(values)[1]
+    time = np.shape(values)[1]
     refuse(prompts.lengths, lambda n: (n < 1) | (n > time), f"expects prompts of 1 to {time} tokens, got {{}}")
     return jnp.asarray(prompts.lengths) - 1

@@ -18,7 +18,18 @@ from jaxnets.core.errors import NetError, check_count, check_positive, labeled_a
 from jaxnets.core.net import Net, Params, State, spec
 from jaxnets.core.paths import paths
 from jaxnets.data.preprocess import Preprocess, as_preprocess
-from jaxnets.export.onnx_model import culprit, lax_alone, name_outputs, nodes, operations, quiet, reason, refused, save
+from jaxnets.export.onnx_model import (
+    culprit,
+    drop_unused,
+    lax_alone,
+    name_outputs,
+    nodes,
+    operations,
+    quiet,
+    reason,
+    refused,
+    save,
+)
 from jaxnets.export.onnx_rules import RULES
 from jaxnets.export.plain_trees import with_batch
 from jaxnets.export.rewriting import rewritten
@@ -171,7 +182,6 @@ class _Program:
     def converted(self) -> Any:
         """Return the function as a model of `onnx_ir`."""
         import jax2onnx
-        from onnx_ir.passes.common import RemoveUnusedNodesPass
 
         with quiet(), lax_alone() as known:
             jaxpr = rewritten(self.jaxpr, self.specs, RULES, known)
@@ -188,7 +198,7 @@ class _Program:
                 hint = "; a number for batch may help" if self.batch == "free" else ""
                 raise NetError(f"can't convert {culprit(error)}: {reason(error)}{hint}") from error
             name_outputs(model.graph, self.outputs)
-            RemoveUnusedNodesPass()(model)
+            drop_unused(model)
         if domains := {node.domain for node in nodes(model)} - {"", "ai.onnx"}:
             raise NetError(f"expects standard operations, got some of {', '.join(sorted(domains))}")
         model.producer_name, model.producer_version = "jaxnets", jaxnets.__version__

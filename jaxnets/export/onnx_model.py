@@ -48,6 +48,18 @@ def name_outputs(graph: Any, names: Iterable[str]) -> None:
         taken.add(id(value))
 
 
+def drop_unused(model: Any) -> None:
+    """Drop the operations that nothing uses, and the constants, of which onnx_ir leaves those in loops."""
+    from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+    RemoveUnusedNodesPass()(model)
+    for graph in model.graph.subgraphs():
+        kept = {id(each) for each in (*graph.inputs, *graph.outputs)}
+        for name, value in list(graph.initializers.items()):
+            if not value.uses() and id(value) not in kept:
+                del graph.initializers[name]
+
+
 def nodes(model: Any) -> Iterator[Any]:
     """Return all operations of a model, those in loops and branches included."""
     from onnx_ir.traversal import RecursiveGraphIterator

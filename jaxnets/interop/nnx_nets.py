@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnets.core.checks import check_params, check_train_key
 from jaxnets.core.contract import check_key
@@ -108,7 +109,7 @@ def _filled(state: Any, values: Any, x: Any) -> Any:
     """Return NNX's variables with other values, of the same shapes."""
     from flax import nnx
 
-    check_params(paths(values), {path: jnp.shape(leaf) for path, leaf in paths(_values(state)).items()}, x)
+    check_params(paths(values), {path: np.shape(leaf) for path, leaf in paths(_values(state)).items()}, x)
     return nnx.from_flat_state(
         {path: variable.replace(_at(values, path)) for path, variable in nnx.to_flat_state(state)}
     )

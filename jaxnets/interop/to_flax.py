@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxnets.core.checks import variables as trees_of
@@ -49,7 +48,7 @@ def to_linen(net: Net, *, collection: str = "batch_stats", train: bool = False) 
     >>> net = jn.serial(fc=jn.dense(3), bn=jn.batch_norm(), drop=jn.dropout(0.5))
     >>> module, x = to_linen(net), jnp.ones((4, 2))
     >>> variables = module.init(jax.random.key(0), x)
-    >>> jax.tree.map(jnp.shape, variables["batch_stats"])
+    >>> jax.tree.map(np.shape, variables["batch_stats"])
     {'bn': {'mean': (3,), 'var': (3,)}}
     >>> rngs = {"dropout": jax.random.key(1)}
     >>> y, updates = module.apply(variables, x, train=True, rngs=rngs, mutable=["batch_stats"])
@@ -181,6 +180,6 @@ def _variables(target: Any, x: Any) -> Any:
 
 def _check(specs: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     """Check that arrays are those of a network."""
-    differing = [path for path, each in specs.items() if path not in given or jnp.shape(given[path]) != each.shape]
+    differing = [path for path, each in specs.items() if path not in given or np.shape(given[path]) != each.shape]
     if differing := [*differing, *(path for path in given if path not in specs)]:
         raise NetError(f"expects the network's arrays, got others: {shortened(differing)}")

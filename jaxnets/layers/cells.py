@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnets.core.checks import along_last, check_floating, check_params
 from jaxnets.core.contract import check_key
@@ -389,7 +390,7 @@ def match_carry(carry: Carry, like: Carry) -> Carry:
     """
 
     def shapes(tree: Carry) -> Any:
-        return jax.tree.map(jnp.shape, tree)
+        return jax.tree.map(np.shape, tree)
 
     if jax.tree.structure(carry) != jax.tree.structure(like) or shapes(carry) != shapes(like):
         raise NetError(

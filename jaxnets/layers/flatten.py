@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnets.core.errors import NetError, check_count
 from jaxnets.core.layer import as_net, labeled, layer
@@ -25,7 +26,7 @@ def flatten(x: Any = None) -> Any:
     """
     if x is None:
         return as_net(flatten)
-    shape = jnp.shape(x)
+    shape = np.shape(x)
     if not shape:
         raise NetError("expects (batch, ...), got a scalar", label="flatten")
     return jnp.reshape(x, (shape[0], math.prod(shape[1:])))
@@ -53,8 +54,8 @@ def unflatten(shape: Sequence[int]) -> Net:
         check_count("each size", size)
 
     def apply(params: Params, x: Any) -> Any:
-        if jnp.ndim(x) != 2 or jnp.shape(x)[1] != math.prod(sizes):
-            raise NetError(f"expects (batch, {math.prod(sizes)}), got {jnp.shape(x)}")
-        return jnp.reshape(x, (jnp.shape(x)[0], *sizes))
+        if jnp.ndim(x) != 2 or np.shape(x)[1] != math.prod(sizes):
+            raise NetError(f"expects (batch, {math.prod(sizes)}), got {np.shape(x)}")
+        return jnp.reshape(x, (np.shape(x)[0], *sizes))
 
     return layer(None, apply)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from jaxnets.core.checks import check_function
 from jaxnets.core.errors import NetError, check_count, labeled_as
@@ -78,9 +78,9 @@ def gated_dense(
 
         # Both (batch, ..., features)
         gate, up = activation(mapped("gate")), mapped("up")
-        if jnp.shape(gate) != up.shape:
+        if np.shape(gate) != up.shape:
             raise NetError(
-                f"expects an activation that keeps the shape {up.shape}, got {jnp.shape(gate)}; jax.nn.glu is itself a "
+                f"expects an activation that keeps the shape {up.shape}, got {np.shape(gate)}; jax.nn.glu is itself a "
                 f"gate, here σ is jax.nn.sigmoid"
             )
         return gate * up

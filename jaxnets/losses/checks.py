@@ -40,7 +40,7 @@ def floating(outputs: Any, targets: Any = None) -> jax.Array:
     """
     if isinstance(outputs, Padded):
         if targets is not None and not isinstance(targets, Padded | dict | tuple):
-            shape, wanted = jnp.shape(outputs.values), jnp.shape(targets)
+            shape, wanted = np.shape(outputs.values), np.shape(targets)
             if places_hint(shape, wanted):
                 hint = "take the last step, jn.recurrent(..., return_sequences=False)"
                 raise NetError(

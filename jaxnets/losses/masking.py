@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnets.core.checks import refuse
 from jaxnets.core.dtypes import wide
@@ -32,10 +33,10 @@ def check_by_example(name: str, values: Any, outputs: Any) -> None:
     Raises:
         NetError: if they are not.
     """
-    batch = jnp.shape(jax.tree.leaves(outputs)[0])[:1]
-    if jnp.shape(values) != batch:
+    batch = np.shape(jax.tree.leaves(outputs)[0])[:1]
+    if np.shape(values) != batch:
         raise NetError(
-            f"expects {name} to return one value per example, {batch}, got {jnp.shape(values)}; "
+            f"expects {name} to return one value per example, {batch}, got {np.shape(values)}; "
             f"average over the other axes, not over the batch"
         )
 
@@ -67,10 +68,10 @@ def masked_rows(outputs: Any, targets: Any, weights: Any) -> tuple[Any, Any, jax
         NetError: if weights are not `(batch,)` or not ≥ 0, or a leaf has another batch axis.
     """
     if weights is None:
-        _check_batch("outputs", jnp.shape(jax.tree.leaves(outputs)[0])[:1], outputs=outputs, targets=targets)
+        _check_batch("outputs", np.shape(jax.tree.leaves(outputs)[0])[:1], outputs=outputs, targets=targets)
         return outputs, targets, None
     weights = jnp.asarray(weights)
-    weights = check_weights(weights, (len(weights),) if weights.ndim else jnp.shape(jax.tree.leaves(outputs)[0])[:1])
+    weights = check_weights(weights, (len(weights),) if weights.ndim else np.shape(jax.tree.leaves(outputs)[0])[:1])
     real = weights > 0
     _check_batch("weights", real.shape, outputs=outputs, targets=targets)
 
@@ -103,11 +104,11 @@ def real_steps(outputs: Any, targets: Any) -> jax.Array | None:
     sequences = [x for x in (outputs, targets) if isinstance(x, Padded)]
     for x in sequences:
         check_padded(x)
-        time = jnp.shape(x.values)[1]
+        time = np.shape(x.values)[1]
         refuse(x.lengths, lambda n, time=time: (n < 0) | (n > time), f"expects lengths from 0 to {time}, got {{}}")
     if len(sequences) < 2:
         return sequences[0].mask if sequences else None
-    first, second = (jnp.shape(x.values)[:2] for x in sequences)
+    first, second = (np.shape(x.values)[:2] for x in sequences)
     if first != second:
         raise NetError(f"expects outputs and targets of the same batch and time, got {first} and {second}")
     # Lengths of both, if they are known.
@@ -121,8 +122,8 @@ def _check_batch(of: str, batch: tuple[int, ...], **trees: Any) -> None:
     """Check that all leaves start with `batch`, the batch axis of `of`."""
     for name, tree in trees.items():
         for leaf in jax.tree.leaves(tree):
-            if jnp.shape(leaf)[:1] != batch:
-                raise NetError(f"expects {name} with the batch axis of the {of}, {batch}, got {jnp.shape(leaf)}")
+            if np.shape(leaf)[:1] != batch:
+                raise NetError(f"expects {name} with the batch axis of the {of}, {batch}, got {np.shape(leaf)}")
 
 
 def _spread(mask: jax.Array, x: jax.Array) -> jax.Array:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnets.core.checks import name_of
 from jaxnets.core.errors import NetError, check_positive, labeled_as, shown
@@ -65,9 +66,9 @@ def sequence(loss: Loss, reduction: Literal["mean", "sum"] = "mean") -> Loss:
             outputs, targets = zero_masked(weights > 0, outputs), fill_masked(weights > 0, targets)
         # The loss gets steps as examples: (batch, time, ...) -> (batch · time, ...).
         values = loss(*(x.reshape((steps[0] * steps[1], *x.shape[2:])) for x in (outputs, targets)))
-        if jnp.shape(values) != (steps[0] * steps[1],):
+        if np.shape(values) != (steps[0] * steps[1],):
             raise NetError(
-                f"expects a loss with one value per step, got {jnp.shape(values)} for {steps[0] * steps[1]} steps",
+                f"expects a loss with one value per step, got {np.shape(values)} for {steps[0] * steps[1]} steps",
                 label=label,
             )
         values = values.reshape(steps)
@@ -168,7 +169,7 @@ def weighted(loss: Loss, reduction: Literal["mean", "weighted mean", "sum", "non
                 if not isinstance(targets, tuple | list) or len(targets) != 2:
                     raise NetError(f"expects targets as a pair (targets, weights), got {type(targets).__name__}")
                 targets, weights = targets
-            outputs, targets, shape = jnp.asarray(outputs), array(targets), jnp.shape(weights)
+            outputs, targets, shape = jnp.asarray(outputs), array(targets), np.shape(weights)
             if not shape or any(x.shape[: len(shape)] != shape for x in (outputs, targets)):
                 raise NetError(
                     f"expects outputs, targets and weights (batch, ...) with the same first axes, got {outputs.shape}, "
@@ -178,7 +179,7 @@ def weighted(loss: Loss, reduction: Literal["mean", "weighted mean", "sum", "non
             outputs, targets = zero_masked(weights > 0, outputs), fill_masked(weights > 0, targets)
         # The loss gets elements as examples: (*weights.shape, ...) -> (elements, ...).
         values = loss(*(x.reshape((weights.size, *x.shape[len(shape) :])) for x in (outputs, targets)))
-        if jnp.shape(values) != (weights.size,):
+        if np.shape(values) != (weights.size,):
             raise NetError(f"expects a loss with one value for each of {weights.size} elements", label=label)
         values, weights = (x.reshape(len(weights), -1).astype(values.dtype) for x in (values, weights))
         if reduction == "weighted mean":

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from jaxnets.combinators.serial import Layer, serial
 from jaxnets.core.errors import NetError, check_counts, labeled_as
@@ -174,9 +174,9 @@ def _only(shape: Sequence[int], layer: Net) -> Net:
 
     def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
         with labeled_as(layer.label):
-            if jnp.shape(x)[1:] != tuple(shape):
+            if np.shape(x)[1:] != tuple(shape):
                 expected = ", ".join(map(str, ("batch", *shape)))
-                raise NetError(f"expects ({expected}), the shape this network was made for, got {jnp.shape(x)}")
+                raise NetError(f"expects ({expected}), the shape this network was made for, got {np.shape(x)}")
         return layer.apply(params, state, x, key=key, train=train)
 
     return replace(layer, apply=apply)

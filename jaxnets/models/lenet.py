@@ -120,7 +120,7 @@ def lenet5_1998(num_classes: int = 10, *, codes: Any = None, trainable_codes: bo
     """
     codes = codes_for(num_classes) if codes is None else jnp.asarray(codes, float)
     if jnp.ndim(codes) != 2 or len(codes) != num_classes:
-        raise NetError(f"expects codes ({num_classes}, bits), got {jnp.shape(codes)}", label="lenet5_1998")
+        raise NetError(f"expects codes ({num_classes}, bits), got {np.shape(codes)}", label="lenet5_1998")
     return serial(
         # A pair of sizes restricts the input to images. (batch, 28, 28, 6)
         c1=conv(6, (5, 5), padding=padding, kernel_init=fan_in_uniform),

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnets.combinators.serial import Layer, branches, build_child
 from jaxnets.core.checks import check_train_key
@@ -89,7 +90,7 @@ def variational(encoder: Layer, decoder: Layer) -> Net:
 def _posterior(code: Any) -> dict[str, Any]:
     """Check the output of an encoder, and return its mean and log variance."""
     names = sorted(code) if isinstance(code, Mapping) else type(code).__name__
-    if names != ["log_variance", "mean"] or jnp.shape(code["mean"]) != jnp.shape(code["log_variance"]):
+    if names != ["log_variance", "mean"] or np.shape(code["mean"]) != np.shape(code["log_variance"]):
         raise NetError(
             f"expects an encoder that returns a dict of mean and log_variance of one shape, got {names}; end it in "
             f"jn.branches(dict, mean=jn.dense(n), log_variance=jn.dense(n))",

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnets.combinators.repeat import repeat
 from jaxnets.combinators.serial import serial
@@ -185,7 +186,7 @@ def resize_positions(params: Params, image_size: int) -> Params:
 
 def _shape(found: Mapping[str, Any], path: str, rank: int) -> tuple[int, ...]:
     """Return the shape of an array of a vision transformer."""
-    shape = jnp.shape(found[path]) if path in found else None
+    shape = np.shape(found[path]) if path in found else None
     if shape is None or len(shape) != rank:
         raise NetError(f"expects the parameters of a vision transformer, with {path}, got {', '.join(found) or 'none'}")
     return shape

@@ -146,9 +146,9 @@ def attention(
         check_count("window", window)
     if offset is None:
         offset = source - time if causal else 0
-    elif jnp.shape(offset) not in ((), full[:1]) or not jnp.issubdtype(jnp.result_type(offset), jnp.integer):
+    elif np.shape(offset) not in ((), full[:1]) or not jnp.issubdtype(jnp.result_type(offset), jnp.integer):
         raise NetError(f"expects for offset an integer or integers ({full[0]},), got {shown(offset)}")
-    if slopes is not None and jnp.shape(slopes) != (full[1],):
+    if slopes is not None and np.shape(slopes) != (full[1],):
         raise NetError(f"expects for slopes one number for each of the {full[1]} heads, got {shown(slopes)}")
     check_fraction("dropout", dropout)
     drops = concrete(dropout) != 0.0
@@ -190,7 +190,7 @@ def _in_parts(whole: Any, batch: int, parts: int, *arrays: Any) -> jax.Array:
 
     def divided(x: Any) -> list[Any]:
         # The gradient of `split` joins parts; that of slices would add padded ones.
-        return jnp.split(x, parts) if jnp.ndim(x) and jnp.shape(x)[0] == batch else [x] * parts
+        return jnp.split(x, parts) if jnp.ndim(x) and np.shape(x)[0] == batch else [x] * parts
 
     leaves, structure = jax.tree.flatten(arrays)
     each = zip(*map(divided, leaves), strict=True)

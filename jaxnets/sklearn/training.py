@@ -102,7 +102,7 @@ def resumed(program: Program, before: TrainState, key: Key) -> TrainState:
     state = jax.tree.map(jnp.array, replace(before, stopping=None))  # copied, as the run reuses its memory
     state = replace(state, key=jax.random.wrap_key_data(state.key))
     for what in ("params", "state", "opt_state", "ema"):
-        wanted, given = (jax.tree.map(jnp.shape, getattr(each, what)) for each in (fresh, state))
+        wanted, given = (jax.tree.map(np.shape, getattr(each, what)) for each in (fresh, state))
         if wanted != given:
             hint = "fit with warm_start=False to begin anew"
             raise NetError(f"can't go on from the last fit, whose {what} has other names or shapes; {hint}")

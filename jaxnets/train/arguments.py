@@ -229,7 +229,7 @@ def check_examples(name: str, **parts: Any) -> int:
     Raises:
         NetError: for no examples, different lengths, or an array without an axis of examples.
     """
-    shapes = {what: [jnp.shape(leaf) for leaf in jax.tree.leaves(part)] for what, part in parts.items()}
+    shapes = {what: [np.shape(leaf) for leaf in jax.tree.leaves(part)] for what, part in parts.items()}
     lengths = {shape[:1] for part in shapes.values() for shape in part}
     if () in lengths or not all(shapes.values()):
         raise NetError(f"expects arrays with the examples along the first axis in {name}")
@@ -243,7 +243,7 @@ def check_examples(name: str, **parts: Any) -> int:
 
 def _check_weights(name: str, weights: Any) -> None:
     if jnp.ndim(weights) != 1:
-        raise NetError(f"expects weights (examples,) in {name}, got {jnp.shape(weights)}")
+        raise NetError(f"expects weights (examples,) in {name}, got {np.shape(weights)}")
     if is_traced(weights):
         return
     if (least := float(jnp.min(weights))) < 0:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnets.core.errors import NetError, labeled_as, shown
 from jaxnets.core.net import Key, Net, Params, State
@@ -63,9 +64,9 @@ def transfer(params: Params, source: Params, on: Pattern = "**") -> Transferred:
         wanted = select(params, on)
         wrong = [f"{path} is not in the source" for path in wanted if path not in there]
         wrong += [
-            f"{path} is {jnp.shape(there[path])} in the source, {jnp.shape(leaf)} here"
+            f"{path} is {np.shape(there[path])} in the source, {np.shape(leaf)} here"
             for path, leaf in wanted.items()
-            if path in there and jnp.shape(there[path]) != jnp.shape(leaf)
+            if path in there and np.shape(there[path]) != np.shape(leaf)
         ]
         if wrong:
             more = f"\n  and {len(wrong) - 20} more" if len(wrong) > 20 else ""

@@ -56,7 +56,7 @@ def _takers(objective: Any, metrics: Mapping[str, Metric]) -> list[Any]:
 
 def outputs_of(net: Net, x: Any) -> Any:
     """Return the shape and dtype of a network's outputs, or its logits, in evaluation for one row of inputs."""
-    row = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *jnp.shape(leaf)[1:]), jnp.result_type(leaf)), x)
+    row = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *np.shape(leaf)[1:]), jnp.result_type(leaf)), x)
     # JAX caches the trace, since a large network takes seconds to trace; the function is never compiled.
     # The key is an argument: where a sweep builds programs, JAX computes what depends on known values.
     key = jax.random.key(0)
@@ -76,7 +76,7 @@ def check_augmented(net: Net, augment: Callable[[Any, Any], Any] | None, x: Any)
     """
     if augment is None:
         return
-    row = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *jnp.shape(leaf)[1:]), jnp.result_type(leaf)), x)
+    row = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *np.shape(leaf)[1:]), jnp.result_type(leaf)), x)
     after = jax.eval_shape(jax.vmap(augment), jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1)), row)
     before, changed = ([leaf.shape[1:] for leaf in jax.tree.leaves(each)] for each in (row, after))
     if before == changed:
@@ -118,7 +118,7 @@ def _check_values(label: str, check: Callable, outputs: Any, targets: Any, weigh
         NetError: as the loss itself does when it is called, with the name of the data.
     """
     nested = isinstance(targets, Padded | Mapping | tuple | list)
-    if nested or isinstance(outputs, Padded) or jnp.shape(targets)[1:] != getattr(outputs, "shape", ())[1:]:
+    if nested or isinstance(outputs, Padded) or np.shape(targets)[1:] != getattr(outputs, "shape", ())[1:]:
         return  # for another shape the loss itself raises the error
     found, counted = known(targets), np.ones(()) if weights is None else known(weights)
     if found is None or counted is None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnets import losses
 from jaxnets.core.checks import name_of
@@ -81,8 +82,8 @@ class Objective:
             part = regularizer(params if regularizer.of == "params" else outputs)
             if regularizer.of == "outputs":
                 part = mean(name, part)
-            elif jnp.shape(part):
-                raise NetError(f"expects {name} to return a scalar, got {jnp.shape(part)}", label="objective")
+            elif np.shape(part):
+                raise NetError(f"expects {name} to return a scalar, got {np.shape(part)}", label="objective")
             parts[name] = jnp.asarray(part, data.dtype)  # regularizers follow the precision of the loss
         return sum(parts.values(), start=jnp.zeros((), data.dtype)), parts
 

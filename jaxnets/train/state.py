@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnets.core.net import Params, State
 from jaxnets.data.loader import Batch as Batch
@@ -51,5 +52,5 @@ class TrainState:
 
     def __repr__(self) -> str:
         # The weights would fill the screen.
-        count = sum(math.prod(jnp.shape(leaf)) for leaf in jax.tree.leaves(self.params))
+        count = sum(math.prod(np.shape(leaf)) for leaf in jax.tree.leaves(self.params))
         return f"TrainState(step={self.step}, {count:,} parameters{', with state' if self.state else ''})"

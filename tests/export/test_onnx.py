@@ -363,3 +363,20 @@ def test_existing_files_and_missing_folders_and_packages(tmp_path: Path, monkeyp
     monkeypatch.setitem(sys.modules, "jax2onnx", OTHER)
     with pytest.raises(ModuleNotFoundError, match=r"needs the package jax2onnx: pip install 'jaxnets\[onnx\]'"):
         written(tmp_path / "other.onnx")
+
+
+def test_onnxruntime_finds_nothing_to_remove(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    net, x = jn.models.gru(3, num_classes=2), np.ones((1, 4, 2), np.float32)
+    jn.export.onnx(net, *net.init(jax.random.key(0), x), x, tmp_path / "net.onnx")
+    capfd.readouterr()
+    onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
+    assert capfd.readouterr() == ("", "")
+
+
+def test_functions_that_jax2onnx_replaces_are_not_called(monkeypatch: pytest.MonkeyPatch):
+    """It records them as operations, where Python needs a tuple."""
+    monkeypatch.delattr(jnp, "shape")
+    for net, shape in [(jn.models.lenet5(), (1, 28, 28, 1)), (jn.models.lstm(3, num_classes=2), (1, 4, 2))]:
+        x = jnp.ones(shape)
+        net.apply(*net.init(jax.random.key(0), x), x)
+        jax.make_jaxpr(lambda x, net=net: net.init_with_output(jax.random.key(0), x))(x)

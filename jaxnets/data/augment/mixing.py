@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnets.core.checks import refuse
 from jaxnets.core.dtypes import wide
@@ -116,7 +117,7 @@ def _mix(alpha: Any, num_classes: int | None, probability: Any, change: Callable
     def mix_fn(key: Key, x: Any, y: Any, weights: Any) -> tuple[Any, Any, jax.Array]:
         pairs, often, size, place = jax.random.split(key, 4)
         weights = wide(weights)
-        for rows in map(jnp.shape, jax.tree.leaves((x, y))):
+        for rows in map(np.shape, jax.tree.leaves((x, y))):
             if rows[:1] != weights.shape:
                 raise NetError(f"expects rows for {len(weights)} weights, got {rows}")
         y = jax.tree.map(lambda leaf: _soft(jnp.asarray(leaf), num_classes), y)
