@@ -26,7 +26,8 @@ test: $(VENV)/.installed-test                  ## run the tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-slow: $(VENV)/.installed-test             ## run the tests that take long
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "slow and not exact"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m exact
 
 lint: $(VENV)/.installed-dev                   ## check format and lint rules
 	$(BIN)/ruff format --check .

@@ -17,15 +17,19 @@ hypothesis.settings.register_profile("jaxnets", deadline=None, max_examples=15, 
 hypothesis.settings.load_profile("jaxnets")
 
 
+SUITES = "not slow", "slow and not exact", "exact"
+"""The suites of the Makefile, by their marks."""
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Compile both suites quickly: they compile many small programs, run each once, and wait mostly for LLVM.
+    """Compile the suites quickly: they compile many small programs, run each once, and wait mostly for LLVM.
 
     One module a program, hardly optimized, and by XLA's older emitters where it still has them. Tests that are asked
     for without a mark are compiled as users' programs are.
     """
-    if config.option.markexpr in ("slow", "not slow") and "XLA_FLAGS" not in os.environ:
-        # Below level 2 a value of two programs may differ by its last bit, which some of the slow tests exclude.
-        level = 2 if config.option.markexpr == "slow" else 0
+    if config.option.markexpr in SUITES and "XLA_FLAGS" not in os.environ:
+        # Below level 2 a value of two programs may differ by its last bit, which tests marked `exact` exclude.
+        level = 2 if config.option.markexpr == "exact" else 0
         flags = [f"--xla_backend_optimization_level={level}", "--xla_cpu_parallel_codegen_split_count=1"]
         if jaxlib.version.__version_info__ < (0, 11):  # later an unknown flag, at which XLA ends the process
             flags.append("--xla_cpu_use_fusion_emitters=false")

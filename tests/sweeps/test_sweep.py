@@ -73,6 +73,7 @@ def differences(left: Any, right: Any) -> list[float]:
 
 
 @pytest.mark.slow
+@pytest.mark.exact
 def test_a_trial_equals_the_run_alone_to_the_bit(mapped: jn.sweeps.SweepResult):
     whole = jax.jit(lambda hp, key: regular(hp)(key))
     for trial in range(len(mapped)):
@@ -215,6 +216,7 @@ def test_stopped_trials_leave(monkeypatch: pytest.MonkeyPatch, chunk: int | None
 
 
 @pytest.mark.slow
+@pytest.mark.exact
 def test_trials_of_one_seed_share_their_batches():
     """Side by side the order of an epoch is drawn once a seed; where trials wait for places, once a trial."""
     drawn = []

@@ -125,11 +125,10 @@ def learned(one: jn.train.Program) -> Any:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
-@pytest.mark.parametrize("halts", [True, False])
 @pytest.mark.parametrize("name", sorted(set(transformations()) - set(REFUSED) - set(STILL)))
 @pytest.mark.slow
-def test_every_optimizer_learns(name: str, halts: bool):
-    run, history = learned(program(made(name), options=jn.train.Options(halt_on_nonfinite=halts)))
+def test_every_optimizer_learns(name: str):
+    run, history = learned(program(made(name)))
     assert history["loss"][-1] < history["loss"][0] - 1e-3
     assert jnp.isfinite(run.params["out"]["kernel"]).all()
 

@@ -98,6 +98,7 @@ def test_what_is_frozen_has_no_memory():
 
 
 @pytest.mark.slow
+@pytest.mark.exact
 def test_what_is_frozen_stays():
     one = program(net(), optimizer=ADAMW, freeze="features/**")
     before = jax.jit(one.start)(KEY)
