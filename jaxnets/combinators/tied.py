@@ -38,7 +38,7 @@ def tied(net: Layer, ties: Mapping[str, str]) -> Net:
     >>> net = jn.serial(embedding=jn.embed(9, 4), out=jn.dense(9, use_bias=False))
     >>> net = tied(net, {"out/kernel": "embedding/embedding"})
     >>> params, state = net.init(jax.random.key(0), jnp.array([[1, 2]]))
-    >>> jax.tree.map(np.shape, params), net.apply(params, state, jnp.array([[1, 2]]))[0].shape
+    >>> jax.tree.map(jnp.shape, params), net.apply(params, state, jnp.array([[1, 2]]))[0].shape
     ({'embedding': {'embedding': (9, 4)}}, (1, 2, 9))
     """
     inner = as_net(net)

@@ -48,7 +48,7 @@ def to_linen(net: Net, *, collection: str = "batch_stats", train: bool = False) 
     >>> net = jn.serial(fc=jn.dense(3), bn=jn.batch_norm(), drop=jn.dropout(0.5))
     >>> module, x = to_linen(net), jnp.ones((4, 2))
     >>> variables = module.init(jax.random.key(0), x)
-    >>> jax.tree.map(np.shape, variables["batch_stats"])
+    >>> jax.tree.map(jnp.shape, variables["batch_stats"])
     {'bn': {'mean': (3,), 'var': (3,)}}
     >>> rngs = {"dropout": jax.random.key(1)}
     >>> y, updates = module.apply(variables, x, train=True, rngs=rngs, mutable=["batch_stats"])

@@ -134,7 +134,7 @@ def bidirectional(
     >>> net = bidirectional(jn.gru_cell(4), layers=2, return_carry=True)
     >>> params, state = jax.eval_shape(net.init, jax.random.key(0), x)
     >>> (y, carry), _ = jax.eval_shape(net.apply, params, state, x)
-    >>> jax.tree.map(np.shape, carry)
+    >>> jax.tree.map(jnp.shape, carry)
     (((2, 4), (2, 4)), ((2, 4), (2, 4)))
     """
     cells = (forward_cell, forward_cell if backward_cell is None else backward_cell)
