@@ -106,7 +106,7 @@ def test_what_is_no_label_passes():
 def test_outputs_are_known_without_initial_values():
     """A sweep builds programs where JAX computes at once whatever does not depend on an argument."""
 
-    def drawn(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    def drawn(key: jax.Array, shape: Any, dtype: Any = None, out_sharding: Any = None) -> jax.Array:
         assert isinstance(key, jax.core.Tracer)
         return jnp.zeros(shape, dtype)
 
