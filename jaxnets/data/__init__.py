@@ -13,6 +13,7 @@ from jaxnets.data.datasets.mnist import fashion_mnist, mnist, read_idx
 from jaxnets.data.datasets.mnist1d import mnist1d
 from jaxnets.data.datasets.packaged import diabetes, digits, iris, japanese_vowels, mnist5k, read_ts, sunspots, wine
 from jaxnets.data.datasets.sequences import adding, copy_memory
+from jaxnets.data.datasets.speech import Spoken, spoken_words, write_wav
 from jaxnets.data.datasets.text import decode_text, encode_text, text
 from jaxnets.data.datasets.toys import blobs, checkerboard, circles, moons, spirals, xor
 from jaxnets.data.labels import Labels, labels
@@ -44,6 +45,7 @@ __all__ = [
     "Labels",
     "Preprocess",
     "Scaling",
+    "Spoken",
     "Stream",
     "Table",
     "TableEncoder",
@@ -106,6 +108,7 @@ __all__ = [
     "split_groups",
     "split_in_time",
     "split_indices",
+    "spoken_words",
     "standardize",
     "stream",
     "sunspots",
@@ -116,5 +119,6 @@ __all__ = [
     "walk_forward",
     "windows",
     "wine",
+    "write_wav",
     "xor",
 ]

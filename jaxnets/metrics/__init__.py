@@ -16,6 +16,7 @@ from jaxnets.metrics.metric import Metric, ignoring, mean
 from jaxnets.metrics.ranking import average_precision, roc_auc
 from jaxnets.metrics.regression import mean_absolute_error, mean_squared_error, r2
 from jaxnets.metrics.scores import accuracy, binary_accuracy, perplexity, top_k
+from jaxnets.metrics.transcripts import character_error_rate, word_error_rate
 
 __all__ = [
     "Interval",
@@ -25,6 +26,7 @@ __all__ = [
     "binary_accuracy",
     "bootstrap",
     "brier",
+    "character_error_rate",
     "cohen_kappa",
     "confusion_matrix",
     "dice",
@@ -42,4 +44,5 @@ __all__ = [
     "recall",
     "roc_auc",
     "top_k",
+    "word_error_rate",
 ]

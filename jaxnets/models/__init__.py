@@ -22,6 +22,7 @@ from jaxnets.models.llama import llama
 from jaxnets.models.mlp import mlp
 from jaxnets.models.mobilenet import mobilenet_v2
 from jaxnets.models.perceptron import perceptron
+from jaxnets.models.recognizer import conv_gru, conv_transformer
 from jaxnets.models.recurrent import gru, lstm, rnn
 from jaxnets.models.resnet import (
     resnet18,
@@ -52,6 +53,8 @@ __all__ = [
     "cnn",
     "contrastive_divergence",
     "conv_autoencoder",
+    "conv_gru",
+    "conv_transformer",
     "conv_vae",
     "convnext_tiny",
     "dbm",
