@@ -16,18 +16,23 @@ from jaxnets.metrics.metric import Metric, ignoring, mean
 from jaxnets.metrics.ranking import average_precision, roc_auc
 from jaxnets.metrics.regression import mean_absolute_error, mean_squared_error, r2
 from jaxnets.metrics.scores import accuracy, binary_accuracy, perplexity, top_k
+from jaxnets.metrics.text import Rouge, bleu, chrf, exact_match, rouge_l, rouge_n
 
 __all__ = [
     "Interval",
     "Metric",
+    "Rouge",
     "accuracy",
     "average_precision",
     "binary_accuracy",
+    "bleu",
     "bootstrap",
     "brier",
+    "chrf",
     "cohen_kappa",
     "confusion_matrix",
     "dice",
+    "exact_match",
     "expected_calibration_error",
     "f1",
     "ignoring",
@@ -41,5 +46,7 @@ __all__ = [
     "r2",
     "recall",
     "roc_auc",
+    "rouge_l",
+    "rouge_n",
     "top_k",
 ]
