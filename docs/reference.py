@@ -90,6 +90,8 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "Rankings and probabilities": "metrics.roc_auc metrics.average_precision metrics.brier "
             "metrics.expected_calibration_error",
             "Regression": "metrics.mean_squared_error metrics.mean_absolute_error metrics.r2",
+            "Generated text": "metrics.bleu metrics.chrf metrics.rouge_n metrics.rouge_l metrics.Rouge "
+            "metrics.exact_match",
             "Intervals": "metrics.bootstrap metrics.Interval",
             "Make your own": "metrics.mean metrics.ignoring metrics.Metric",
         },
@@ -154,7 +156,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "Text": "data.text data.encode_text data.decode_text data.pad data.pack data.unpack "
             "data.next_tokens data.mask_tokens data.tokenizer data.characters data.Tokenizer",
             "Synthetic": "data.moons data.circles data.spirals data.blobs data.xor data.checkerboard data.mnist1d "
-            "data.adding data.copy_memory",
+            "data.adding data.copy_memory data.dates_and_numbers",
         },
     ),
     "models": (
@@ -173,7 +175,8 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "models.resize_positions",
             "Text": "models.gpt2 models.llama models.bert models.transformer",
             "Dense prediction": "models.fcn models.unet models.landmarks models.soft_argmax",
-            "Recurrent": "models.rnn models.lstm models.gru models.language_model models.encoder_decoder",
+            "Recurrent": "models.rnn models.lstm models.gru models.language_model models.encoder_decoder "
+            "models.attentive_encoder_decoder models.pointer_generator",
             "Autoencoders": "models.autoencoder models.conv_autoencoder models.denoising_autoencoder models.vae "
             "models.conv_vae models.variational",
             "Boltzmann machines": "models.rbm models.contrastive_divergence models.gibbs_step models.free_energy "

@@ -133,6 +133,10 @@ TABLES: dict[str, list[Entry]] = {
         Entry("lstm(128, num_outputs=1, bidirectional=True)", STEPS, f"after {HOCHREITER}"),
         Entry("language_model(256, 512, layers=2)", TOKENS, "after Mikolov et al. 2010", jnp.int32),
         Entry("encoder_decoder(256, 256, 512)", (TOKENS, TOKENS), "Sutskever et al. 2014", jnp.int32),
+        Entry("attentive_encoder_decoder(256, 256, 512)", (TOKENS, TOKENS), "after Luong et al. 2015", jnp.int32),
+        Entry(
+            "pointer_generator(256, 512, copies=16, unknown=1)", (TOKENS, TOKENS), "after See et al. 2017", jnp.int32
+        ),
     ],
     "generative": [
         Entry("autoencoder((28, 28, 1), (1000, 500, 250), 30)", DIGIT, f"after {HINTON}"),

@@ -14,6 +14,7 @@ from jaxnets.data.datasets.mnist1d import mnist1d
 from jaxnets.data.datasets.packaged import diabetes, digits, iris, japanese_vowels, mnist5k, read_ts, sunspots, wine
 from jaxnets.data.datasets.sequences import adding, copy_memory
 from jaxnets.data.datasets.speech import Spoken, spoken_words, write_wav
+from jaxnets.data.datasets.spelled import dates_and_numbers
 from jaxnets.data.datasets.text import decode_text, encode_text, text
 from jaxnets.data.datasets.toys import blobs, checkerboard, circles, moons, spirals, xor
 from jaxnets.data.labels import Labels, labels
@@ -68,6 +69,7 @@ __all__ = [
     "copy_memory",
     "cutmix",
     "cutout",
+    "dates_and_numbers",
     "decode_text",
     "diabetes",
     "digits",

@@ -17,19 +17,24 @@ from jaxnets.metrics.ranking import average_precision, roc_auc
 from jaxnets.metrics.regression import mean_absolute_error, mean_squared_error, r2
 from jaxnets.metrics.scores import accuracy, binary_accuracy, perplexity, top_k
 from jaxnets.metrics.transcripts import character_error_rate, word_error_rate
+from jaxnets.metrics.text import Rouge, bleu, chrf, exact_match, rouge_l, rouge_n
 
 __all__ = [
     "Interval",
     "Metric",
+    "Rouge",
     "accuracy",
     "average_precision",
     "binary_accuracy",
+    "bleu",
     "bootstrap",
     "brier",
     "character_error_rate",
+    "chrf",
     "cohen_kappa",
     "confusion_matrix",
     "dice",
+    "exact_match",
     "expected_calibration_error",
     "f1",
     "ignoring",
@@ -43,6 +48,8 @@ __all__ = [
     "r2",
     "recall",
     "roc_auc",
+    "rouge_l",
+    "rouge_n",
     "top_k",
     "word_error_rate",
 ]

@@ -1,6 +1,7 @@
 """Architectures; each file follows the table in its paper."""
 
 from jaxnets.models.alexnet import alexnet, alexnet_2012
+from jaxnets.models.attentive import attentive_encoder_decoder, pointer_generator
 from jaxnets.models.autoencoder import autoencoder, conv_autoencoder, denoising_autoencoder
 from jaxnets.models.bert import bert
 from jaxnets.models.boltzmann.dbm import dbm, dbm_gibbs_step, mean_field, mean_field_learning, variational_bound
@@ -48,6 +49,7 @@ from jaxnets.models.vit import deit_tiny, resize_positions, vit_b_16, vit_b_32, 
 __all__ = [
     "alexnet",
     "alexnet_2012",
+    "attentive_encoder_decoder",
     "autoencoder",
     "bert",
     "cnn",
@@ -89,6 +91,7 @@ __all__ = [
     "mobilenet_v2",
     "perceptron",
     "plain_cifar",
+    "pointer_generator",
     "rbm",
     "reconstruct",
     "resize_positions",

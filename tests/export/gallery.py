@@ -36,6 +36,8 @@ CASES = [
     Case("deit_tiny", partial(models.deit_tiny, 5, image_size=32, scan=True), images(32)),
     Case("densenet121", partial(models.densenet121, 5), images(32)),
     Case("efficientnet_b0", partial(models.efficientnet_b0, 5), images(32)),
+    Case("attentive_encoder_decoder", lambda: models.attentive_encoder_decoder(7, 7, 4), (TOKENS, TOKENS)),
+    Case("pointer_generator", lambda: models.pointer_generator(7, 4, copies=2, unknown=1), (TOKENS, TOKENS)),
     Case("encoder_decoder", lambda: models.encoder_decoder(7, 7, 3), (TOKENS, TOKENS)),
     Case("fcn", partial(models.fcn, features=4), images(64)),
     Case("googlenet_2014", partial(models.googlenet_2014, 5), images(224)[:1]),

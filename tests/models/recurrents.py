@@ -74,4 +74,39 @@ ROWS = [
         3 * 64 * (28 + 64 + 1) + 30 * 16 + 3 * 64 * (16 + 64 + 1) + 30 * 65,
         28 * 3 * 64 * (28 + 64) + 9 * (3 * 64 * (16 + 64) + 30 * 64),
     ),
+    # As in See et al. (2017), 256 units in each direction, 50,000 words, 128 features; the decoder is wider here.
+    Row(
+        "pointer_generator",
+        lambda: jn.models.pointer_generator(50_000, 512, copies=30, unknown=1, embedding=128),
+        (tokens(400), tokens(100)),
+        50_000 * 128
+        + 2 * 1_024 * (128 + 256 + 1)
+        + 2_048 * (128 + 512 + 1)
+        + (512 + 1 + 512 + 1) * 512
+        + 1_024 * 512
+        + 512
+        + 513 * 50_000
+        + (2 * 512 + 128 + 1),
+        None,
+    ),
+    Row(
+        "attentive_encoder_decoder",
+        lambda: jn.models.attentive_encoder_decoder(90, 70, 64, embedding=16, cell=jn.gru_cell, layers=2),
+        (tokens(20), tokens(10)),
+        90 * 16
+        + 70 * 16
+        + 2 * 3 * 32 * (16 + 32 + 1)
+        + 2 * 32
+        + 2 * 3 * 32 * (64 + 32 + 1)
+        + 2 * 32
+        + 3 * 64 * (16 + 64 + 1)
+        + 64
+        + 3 * 64 * (64 + 64 + 1)
+        + 64
+        + 64 * 64
+        + 128 * 64
+        + 64
+        + 65 * 70,
+        None,
+    ),
 ]

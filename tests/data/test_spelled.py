@@ -1,0 +1,79 @@
+"""Dates and numbers in words, against babel, num2words and Python's calendar."""
+
+import datetime
+import sys
+from collections import Counter
+
+import pytest
+from babel.dates import format_date
+from num2words import num2words
+
+import jaxnets as jn
+from jaxnets.data.datasets.spelled import FORMS
+
+LANGUAGES = ("en", "de", "fr", "es")
+KNOWN, UNSEEN = jn.data.dates_and_numbers(3000), jn.data.dates_and_numbers(1000, held_out=True)
+
+
+def test_digits_say_what_the_text_says():
+    for text, digits, form in zip(*KNOWN):
+        language, form = form.split()
+        if form == "number":
+            assert num2words(int(digits), lang=language) == text
+            continue
+        date = datetime.date.fromisoformat(digits)
+        assert 1900 <= date.year <= 2099
+        if form == "words":
+            assert format_date(date, "MMMM", locale=language) in text.split()
+            assert text.endswith(num2words(date.year, lang=language, to="year"))
+        else:
+            assert format_date(date, form, locale=language) == text
+    english = [(text, digits) for text, digits, form in zip(*KNOWN) if form == "en full"]
+    assert english
+    for text, digits in english:
+        assert datetime.datetime.strptime(text, "%A, %B %d, %Y").date().isoformat() == digits
+
+
+def test_a_date_in_words_in_each_language():
+    words = {form: text for text, digits, form in zip(*jn.data.dates_and_numbers(4000)) if digits.endswith("-07-14")}
+    days = {"en": "the fourteenth of July ", "de": "der vierzehnte Juli ", "fr": "le quatorze juillet ",
+            "es": "el catorce de julio de "}  # fmt: skip
+    firsts = [text for text, digits, form in zip(*KNOWN) if form == "fr words" and digits.endswith("-01")]
+    assert all(text.startswith("le premier ") for text in firsts)
+    assert firsts
+    found = [language for language in LANGUAGES if f"{language} words" in words]
+    assert found
+    assert all(words[f"{language} words"].startswith(days[language]) for language in found)
+
+
+def test_what_is_held_out_is_in_no_text_to_learn_from():
+    def parts(rows: tuple[list[str], list[str], list[str]]) -> tuple[set[str], set[str]]:
+        numbers = {digits[-3:] for digits, form in zip(rows[1], rows[2]) if form.endswith("number")}
+        return {digits[5:] for digits in rows[1] if "-" in digits}, numbers
+
+    (days, endings), (unseen_days, unseen_endings) = parts(KNOWN), parts(UNSEEN)
+    assert not days & unseen_days
+    assert not endings & unseen_endings
+    assert len(days) > 320
+    assert 30 < len(unseen_days) <= 36
+    assert 60 < len(unseen_endings) <= 90
+
+
+def test_languages_and_forms_are_equally_frequent():
+    counts = Counter(KNOWN[2])
+    assert {*counts} == {f"{language} {form}" for language in LANGUAGES for form in FORMS}
+    assert max(counts.values()) < 1.6 * min(counts.values())
+    assert {form.split()[0] for form in jn.data.dates_and_numbers(50, languages=["fr"])[2]} == {"fr"}
+    assert jn.data.dates_and_numbers(50, seed=1) == jn.data.dates_and_numbers(50, seed=1)
+    assert jn.data.dates_and_numbers(50, seed=1)[0] != KNOWN[0][:50]
+
+
+def test_refused(monkeypatch: pytest.MonkeyPatch):
+    for options in ({"languages": ("xx",)}, {"languages": "en"}, {"languages": ()}):
+        with pytest.raises(jn.NetError, match="dates_and_numbers expects a list of languages among en, de, fr, es"):
+            jn.data.dates_and_numbers(1, **options)
+    with pytest.raises(jn.NetError, match="expects examples ≥ 1, got 0"):
+        jn.data.dates_and_numbers(0)
+    monkeypatch.setitem(sys.modules, "num2words", None)
+    with pytest.raises(ModuleNotFoundError, match=r"num2words: pip install 'jaxnets\[data\]'"):
+        jn.data.dates_and_numbers(1)
