@@ -142,7 +142,7 @@ def _flow(
 
     def learned(x: jax.Array, t: jax.Array, *classes: jax.Array) -> jax.Array:
         given = (x, jnp.broadcast_to(t, x.shape[:1]), *classes)
-        return inner.apply(params["velocity"], state.get("velocity", {}), given)[0]
+        return inner.apply(params.get("velocity", {}), state.get("velocity", {}), given)[0]
 
     def velocity(x: jax.Array, t: jax.Array) -> jax.Array:
         if classes is None:
