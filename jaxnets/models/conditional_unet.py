@@ -72,7 +72,7 @@ def conditional_unet(
         check_count("num_classes", num_classes)
         nodes["c"] = (_Part(2, num_classes), "input")
         nodes["class"] = embed(num_classes + 1, embedding)
-        nodes["both"] = (sum, "time", "class")
+        nodes["both"] = (_together, "time", "class")
     nodes["condition"] = jax.nn.silu
     nodes["x"] = (_Part(0, num_classes), "input")
     nodes["stem"] = conv(widths[0], 3, padding=1)
@@ -170,6 +170,12 @@ def _first(pair: Any) -> Any:
 
 def _second(pair: Any) -> Any:
     return pair[1]
+
+
+def _together(pair: Any) -> jax.Array:
+    # The embedding of integers is float32, whatever the pictures are.
+    time, own = pair
+    return time + own.astype(time.dtype)
 
 
 def _shifted(pair: Any) -> jax.Array:
