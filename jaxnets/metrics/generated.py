@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnets.core.checks import refuse
 from jaxnets.core.dtypes import wide
@@ -107,7 +108,7 @@ def _features(real: Any, drawn: Any, least: int) -> tuple[jax.Array, jax.Array]:
     if min(len(first), len(second)) < least:
         raise NetError(f"expects at least {least} examples of each, got {len(first)} and {len(second)}")
     for x in (first, second):
-        refuse(x, lambda x: ~jnp.isfinite(x), "expects finite features, got {}")
+        refuse(x, lambda x: ~np.isfinite(x), "expects finite features, got {}")
     dtype = jnp.promote_types(first.dtype, second.dtype)
     return first.astype(dtype), second.astype(dtype)
 
