@@ -66,7 +66,8 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "Regression": "losses.squared_error losses.half_squared_error losses.absolute_error losses.huber "
             "losses.smooth_l1 losses.log_cosh losses.squared_log_error losses.absolute_percentage_error losses.cosine",
             "Sequences": "losses.ctc losses.sequence",
-            "Generative models": "losses.negative_elbo losses.gaussian_kl losses.energy_gap",
+            "Generative models": "losses.negative_elbo losses.gaussian_kl losses.energy_gap "
+            "losses.gan_discriminator losses.gan_generator losses.velocity_error",
             "Wrappers": "losses.weighted losses.ignoring losses.auxiliary_loss losses.takes_labels",
         },
     ),
@@ -92,6 +93,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "Regression": "metrics.mean_squared_error metrics.mean_absolute_error metrics.r2",
             "Generated text": "metrics.bleu metrics.chrf metrics.rouge_n metrics.rouge_l metrics.Rouge "
             "metrics.exact_match",
+            "Generated examples": "metrics.frechet_distance metrics.manifold_precision_recall metrics.PrecisionRecall",
             "Intervals": "metrics.bootstrap metrics.Interval",
             "Make your own": "metrics.mean metrics.ignoring metrics.Metric",
         },
@@ -107,6 +109,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
         {
             "Programs": "train.program train.Program train.Recipe train.run train.Options train.LossScale train.Scale "
             "train.TrainState train.NonFiniteError",
+            "Several players": "train.adversarial train.Player",
             "Steps by hand": "train.make_train_step train.start train.Batch train.StepInfo "
             "train.inverse_square_root_schedule",
             "Callbacks": "train.Callback train.progress train.early_stopping train.EarlyStopping train.Stopping "
@@ -179,6 +182,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "models.attentive_encoder_decoder models.pointer_generator",
             "Autoencoders": "models.autoencoder models.conv_autoencoder models.denoising_autoencoder models.vae "
             "models.conv_vae models.variational",
+            "Adversarial networks and flows": "models.gan models.dcgan models.flow_matching models.conditional_unet",
             "Boltzmann machines": "models.rbm models.contrastive_divergence models.gibbs_step models.free_energy "
             "models.reconstruct models.dbn models.dbn_stages models.dbn_to_mlp models.dbn_sample models.dbm "
             "models.dbm_gibbs_step models.mean_field models.mean_field_learning models.variational_bound",
@@ -186,9 +190,10 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
     ),
     "decoding": (
         "Decoding",
-        "Sequences written by a trained network, in `jaxnets.decoding`.",
+        "Sequences and pictures made by a trained network, in `jaxnets.decoding`.",
         {
             "Write": "decoding.sample decoding.stream decoding.greedy decoding.beam_search decoding.Decoded",
+            "Draw by a flow": "decoding.flow decoding.integrate",
             "Token by token": "decoding.prefill decoding.step decoding.grow",
         },
     ),

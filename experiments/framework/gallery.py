@@ -143,6 +143,7 @@ TABLES: dict[str, list[Entry]] = {
         Entry("conv_autoencoder((28, 28, 1))", DIGIT, "after Masci et al. 2011"),
         Entry("vae((28, 28, 1))", DIGIT, KINGMA),
         Entry("conv_vae((28, 28, 1))", DIGIT, f"after {KINGMA}"),
+        Entry("dcgan((28, 28, 1))", DIGIT, "after Radford et al. 2016"),
         Entry("rbm(500)", PIXELS, "Hinton 2002"),
         Entry("dbn((500, 500, 2000), 10)", PIXELS, "Hinton et al. 2006"),
         Entry("dbm((500, 1000))", PIXELS, "Salakhutdinov & Hinton 2009"),

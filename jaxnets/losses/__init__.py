@@ -14,7 +14,14 @@ from jaxnets.losses.classification import (
     softmax_focal,
 )
 from jaxnets.losses.ctc import ctc
-from jaxnets.losses.generative import energy_gap, gaussian_kl, negative_elbo
+from jaxnets.losses.generative import (
+    energy_gap,
+    gan_discriminator,
+    gan_generator,
+    gaussian_kl,
+    negative_elbo,
+    velocity_error,
+)
 from jaxnets.losses.labels import takes_labels
 from jaxnets.losses.margins import crammer_singer_hinge, exponential, hinge, multiclass_hinge, perceptron, squared_hinge
 from jaxnets.losses.regression import (
@@ -42,6 +49,8 @@ __all__ = [
     "energy_gap",
     "exponential",
     "focal",
+    "gan_discriminator",
+    "gan_generator",
     "gaussian_kl",
     "half_squared_error",
     "hinge",
@@ -61,5 +70,6 @@ __all__ = [
     "squared_hinge",
     "squared_log_error",
     "takes_labels",
+    "velocity_error",
     "weighted",
 ]

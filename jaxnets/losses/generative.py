@@ -1,7 +1,7 @@
 """Losses of generative models, one value per example, in nats."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import jax
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxnets.core.checks import refuse
 from jaxnets.core.errors import NetError, check_positive
-from jaxnets.losses.checks import at_least_zero, binary_entropies, floating, named, option, same_shape
+from jaxnets.losses.checks import at_least_zero, binary_entropies, floating, named, option, over_batch, same_shape
 
 
 @named
@@ -118,6 +118,107 @@ def energy_gap(outputs: Any, targets: Any = None) -> jax.Array:
     [0.5]
     """
     return floating(_entry(outputs, "energy_gap"))
+
+
+GanKind = Literal["non_saturating", "hinge", "least_squares", "wasserstein"]
+
+
+@named
+def gan_discriminator(outputs: Any, targets: Any = None, *, kind: GanKind = "non_saturating") -> jax.Array:
+    """Return the discriminator's loss, of its outputs r for real and f for generated examples.
+
+    | kind | loss | source |
+    | --- | --- | --- |
+    | non_saturating | −log σ(r) − log σ(−f) | Goodfellow et al. (2014), equation 1 |
+    | hinge | max(0, 1 − r) + max(0, 1 + f) | Lim and Ye (2017); Miyato et al. (2018), equation 16 |
+    | least_squares | ½ (r − 1)² + ½ f² | Mao et al. (2017), equation 9 |
+    | wasserstein | f − r | Arjovsky et al. (2017), equation 2, which also bounds the discriminator's slope |
+
+    Args:
+        outputs: a dict of `real` r and `fake` f, as `jn.models.gan` returns it, floating, `(batch, ...)`.
+        targets: ignored.
+        kind: which loss.
+
+    Returns:
+        `(batch,)`, float32 or wider: means over the other axes.
+
+    Raises:
+        NetError: for other outputs, or another kind.
+
+    >>> import jax.numpy as jnp
+    >>> print(gan_discriminator({"real": jnp.array([2.0, 0.0]), "fake": jnp.array([-3.0, 0.0])}, kind="hinge"))
+    [0. 2.]
+    """
+    real, fake = same_shape(_entry(outputs, "real"), _entry(outputs, "fake"))
+    return over_batch(_gan_kind(kind)[0](real, fake))
+
+
+@named
+def gan_generator(outputs: Any, targets: Any = None, *, kind: GanKind = "non_saturating") -> jax.Array:
+    """Return the generator's loss, of the discriminator's outputs f for generated examples.
+
+    | kind | loss |
+    | --- | --- |
+    | non_saturating | −log σ(f) |
+    | hinge | −f |
+    | least_squares | ½ (f − 1)² |
+    | wasserstein | −f |
+
+    Args:
+        outputs: a dict of `fake` f, floating, `(batch, ...)`.
+        targets: ignored.
+        kind: which loss; sources are those of `gan_discriminator`.
+
+    Returns:
+        `(batch,)`, float32 or wider: means over the other axes.
+
+    Raises:
+        NetError: for other outputs, or another kind.
+
+    >>> import jax.numpy as jnp
+    >>> print(gan_generator({"fake": jnp.array([0.0, 3.0])}, kind="least_squares"))
+    [0.5 2. ]
+    """
+    return over_batch(_gan_kind(kind)[1](floating(_entry(outputs, "fake"))))
+
+
+# The losses of discriminator and generator.
+_GAN: dict[str, tuple[Callable[..., jax.Array], Callable[..., jax.Array]]] = {
+    "non_saturating": (lambda r, f: jax.nn.softplus(-r) + jax.nn.softplus(f), lambda f: jax.nn.softplus(-f)),
+    "hinge": (lambda r, f: jax.nn.relu(1 - r) + jax.nn.relu(1 + f), jnp.negative),
+    "least_squares": (lambda r, f: (jnp.square(r - 1) + jnp.square(f)) / 2, lambda f: jnp.square(f - 1) / 2),
+    "wasserstein": (lambda r, f: f - r, jnp.negative),
+}
+
+
+def _gan_kind(kind: str) -> tuple[Callable[..., jax.Array], Callable[..., jax.Array]]:
+    if kind not in _GAN:
+        raise NetError(f"expects kind to be one of {', '.join(_GAN)}, got {kind!r}")
+    return _GAN[kind]
+
+
+@named
+def velocity_error(outputs: Any, targets: Any = None) -> jax.Array:
+    """Return the squared error of a predicted velocity, the mean over all values of an example.
+
+    Args:
+        outputs: a dict of `velocity` and `target`, as `jn.models.flow_matching` returns it, floating, `(batch, ...)`.
+        targets: ignored.
+
+    Returns:
+        `(batch,)`, float32 or wider, ≥ 0. Its least mean is not 0 but the variance of targets that pass one point.
+
+    Raises:
+        NetError: for other outputs.
+
+    Lipman et al., "Flow Matching for Generative Modeling" (2023), equation 9.
+
+    >>> import jax.numpy as jnp
+    >>> print(velocity_error({"velocity": jnp.array([[1.0, 3.0]]), "target": jnp.array([[1.0, 1.0]])}))
+    [2.]
+    """
+    velocity, target = same_shape(_entry(outputs, "velocity"), _entry(outputs, "target"))
+    return over_batch(jnp.square(velocity - target))
 
 
 def _entry(outputs: Any, name: str) -> Any:

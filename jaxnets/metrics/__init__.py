@@ -12,6 +12,7 @@ from jaxnets.metrics.confusion import (
     recall,
 )
 from jaxnets.metrics.dice import dice
+from jaxnets.metrics.generated import PrecisionRecall, frechet_distance, manifold_precision_recall
 from jaxnets.metrics.metric import Metric, ignoring, mean
 from jaxnets.metrics.ranking import average_precision, roc_auc
 from jaxnets.metrics.regression import mean_absolute_error, mean_squared_error, r2
@@ -23,6 +24,7 @@ __all__ = [
     "Interval",
     "Metric",
     "Rouge",
+    "PrecisionRecall",
     "accuracy",
     "average_precision",
     "binary_accuracy",
@@ -37,8 +39,10 @@ __all__ = [
     "exact_match",
     "expected_calibration_error",
     "f1",
+    "frechet_distance",
     "ignoring",
     "intersection_over_union",
+    "manifold_precision_recall",
     "matthews",
     "mean",
     "mean_absolute_error",

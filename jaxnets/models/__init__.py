@@ -8,10 +8,13 @@ from jaxnets.models.boltzmann.dbm import dbm, dbm_gibbs_step, mean_field, mean_f
 from jaxnets.models.boltzmann.dbn import dbn, dbn_sample, dbn_stages, dbn_to_mlp
 from jaxnets.models.boltzmann.rbm import contrastive_divergence, free_energy, gibbs_step, rbm, reconstruct
 from jaxnets.models.cnn import cnn
+from jaxnets.models.conditional_unet import conditional_unet
 from jaxnets.models.convnext import convnext_tiny
 from jaxnets.models.densenet import densenet121
 from jaxnets.models.efficientnet import efficientnet_b0
 from jaxnets.models.fcn import fcn
+from jaxnets.models.flow_matching import flow_matching
+from jaxnets.models.gan import dcgan, gan
 from jaxnets.models.googlenet import googlenet, googlenet_2014
 from jaxnets.models.gpt2 import gpt2
 from jaxnets.models.inception import inception_v3
@@ -53,6 +56,7 @@ __all__ = [
     "autoencoder",
     "bert",
     "cnn",
+    "conditional_unet",
     "contrastive_divergence",
     "conv_autoencoder",
     "conv_gru",
@@ -65,13 +69,16 @@ __all__ = [
     "dbn_sample",
     "dbn_stages",
     "dbn_to_mlp",
+    "dcgan",
     "deit_tiny",
     "denoising_autoencoder",
     "densenet121",
     "efficientnet_b0",
     "encoder_decoder",
     "fcn",
+    "flow_matching",
     "free_energy",
+    "gan",
     "gibbs_step",
     "googlenet",
     "googlenet_2014",

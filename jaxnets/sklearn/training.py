@@ -14,7 +14,6 @@ from jaxnets.core.compiled import compiled
 from jaxnets.core.errors import NetError, check_positive, concrete, is_traced
 from jaxnets.core.net import Key, Net
 from jaxnets.train.callbacks.early_stopping import EarlyStopping
-from jaxnets.train.epoch import Recipe
 from jaxnets.train.objective import Objective, objective
 from jaxnets.train.program import Program, program
 from jaxnets.train.state import TrainState, is_key
@@ -98,7 +97,7 @@ def resumed(program: Program, before: TrainState, key: Key) -> TrainState:
     Raises:
         NetError: if the other program had parameters or an optimizer of other shapes.
     """
-    fresh: Any = compiled(Recipe.start, [program.recipe, program.row], [key]).trace(key).out_info
+    fresh: Any = compiled(type(program.recipe).start, [program.recipe, program.row], [key]).trace(key).out_info
     state = jax.tree.map(jnp.array, replace(before, stopping=None))  # copied, as the run reuses its memory
     state = replace(state, key=jax.random.wrap_key_data(state.key))
     for what in ("params", "state", "opt_state", "ema"):

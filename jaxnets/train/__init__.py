@@ -1,5 +1,6 @@
 """Training: runs as pure programs, and the host's loop around them."""
 
+from jaxnets.train.adversarial import adversarial
 from jaxnets.train.callbacks.early_stopping import EarlyStopping, Stopping, early_stopping
 from jaxnets.train.callbacks.loggers import csv, jsonl, tensorboard, wandb
 from jaxnets.train.callbacks.progress import progress
@@ -16,6 +17,7 @@ from jaxnets.train.loop import Callback, NonFiniteError, fit, run
 from jaxnets.train.loss_scale import LossScale, Scale
 from jaxnets.train.objective import objective
 from jaxnets.train.options import Options, StepInfo
+from jaxnets.train.players import Player
 from jaxnets.train.pretrain import pretrain_layers
 from jaxnets.train.program import Program, program
 from jaxnets.train.schedules import inverse_square_root_schedule
@@ -31,6 +33,7 @@ __all__ = [
     "LossScale",
     "NonFiniteError",
     "Options",
+    "Player",
     "Program",
     "Recipe",
     "Scale",
@@ -38,6 +41,7 @@ __all__ = [
     "Stopping",
     "TrainState",
     "Transferred",
+    "adversarial",
     "checkpoint",
     "csv",
     "diagnose",

@@ -246,7 +246,7 @@ def run_with(program: Program, key: Key, callbacks: Sequence[Callback]) -> tuple
                     begun.append(callback)
                     restored = callback.restore(program, key)
             if restored is None:
-                state = compiled(Recipe.start, [program.recipe, program.row], [key])(key)
+                state = compiled(type(program.recipe).start, [program.recipe, program.row], [key])(key)
                 rows = list[Row]()
             else:
                 state, rows = restored

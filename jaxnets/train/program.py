@@ -255,6 +255,7 @@ def build(
     options: Options,
     epochs: int,
     batch_size: int | None,
+    kind: Callable[..., Recipe] = Recipe,
 ) -> Program:
     """Return the program of these arguments, converted and checked; `label` is the function named in errors."""
     sampler = functions["sampler"]
@@ -320,7 +321,7 @@ def build(
     if plateau is not None and directions.mode(plateau[0]) == "max":
         hint = 'use a value that is better the lower, ("validation/loss", ...)'
         raise NetError(f"expects plateau to follow a loss or an error, got {plateau[0]!r}; {hint}", label=label)
-    recipe = Recipe(
+    recipe = kind(
         net,
         objective,
         optimizer,

@@ -138,7 +138,7 @@ def make_train_step(
             if options.ema_decay is not None:
                 # The average is of the parameters before they are rounded to half precision.
                 exact = join_frozen(unrounded(opt_state, params), frozen)
-                ema = _moving_average(ema, exact, options.ema_decay, before.step)
+                ema = moving_average(ema, exact, options.ema_decay, before.step)
             return (params, opt_state, ema), updates if options.monitor else None
 
         def skip_step() -> tuple[Any, Any]:
@@ -149,8 +149,8 @@ def make_train_step(
         # The optimizer's part of the train state is set below.
         after = replace(before, state=keep_state(state, before.state, options.freeze), step=before.step + 1)
         if options.halt_on_nonfinite or options.loss_scale is not None:
-            finite = _all_finite([parts["loss"], *jax.tree.leaves(grads)])
-            after, taken = _check_step(options, before, after, parts["loss"], finite)
+            finite = all_finite([parts["loss"], *jax.tree.leaves(grads)])
+            after, taken = check_step(options, before, after, parts["loss"], finite)
             # `cond`, since a `where` for each leaf would hold and read both the old and the new value of all of them.
             (params, opt_state, ema), updates = jax.lax.cond(taken, take_step, skip_step)
         else:
@@ -207,7 +207,7 @@ def revert_nonfinite(before: TrainState, after: TrainState) -> TrainState:
     """
     if after.failed is None:
         return after
-    finite = _all_finite(jax.tree.leaves((after.params, after.ema)))
+    finite = all_finite(jax.tree.leaves((after.params, after.ema)))
     failed = jnp.where(finite | (after.failed >= 0), after.failed, after.step - 1)
     both = replace(after, failed=failed), replace(before, failed=failed)
     return jax.tree.map(lambda last, first: jnp.where(finite, last, first), *both)
@@ -229,7 +229,7 @@ def _check_started(options: Options, state: TrainState) -> None:
         )
 
 
-def _check_step(
+def check_step(
     options: Options, before: TrainState, after: TrainState, loss: jax.Array, finite: jax.Array
 ) -> tuple[TrainState, jax.Array]:
     """Return the next train state, except for the optimizer's part, and whether the optimizer's step is taken."""
@@ -251,7 +251,7 @@ def _check_step(
     return after, taken
 
 
-def _all_finite(leaves: list[jax.Array]) -> jax.Array:
+def all_finite(leaves: list[jax.Array]) -> jax.Array:
     """Return whether all values are finite, judged by the sum of each array.
 
     A non-finite value makes the sum non-finite; finite values do so only if their sum exceeds float32's 3e38. On CPU,
@@ -264,7 +264,7 @@ def _all_finite(leaves: list[jax.Array]) -> jax.Array:
     return jnp.cumsum(~jnp.stack([jnp.isfinite(each) for each in sums]), dtype=jnp.int32)[-1] == 0
 
 
-def _moving_average(average: Params, params: Params, decay: Any, step: jax.Array) -> Params:
+def moving_average(average: Params, params: Params, decay: Any, step: jax.Array) -> Params:
     """Return the moving average after a step; its decay starts at 0.1, so that early values soon count little."""
     count = step.astype(jnp.float32)
     decay = jnp.minimum(jnp.asarray(decay, jnp.float32), (1 + count) / (10 + count))

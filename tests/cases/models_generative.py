@@ -1,4 +1,4 @@
-"""Autoencoders and Boltzmann machines."""
+"""Autoencoders, Boltzmann machines and the network of a flow."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +19,11 @@ def _denoising() -> jn.Net:
 CASES = [
     Case("models/denoising_autoencoder", _denoising, floats(4, 3, 2), random=True),
     Case("models/vae", lambda: models.vae((3, 2), (4,), 2), floats(4, 3, 2), random=True),
+    Case(
+        "models/conditional_unet",
+        lambda: models.conditional_unet(1, (2, 4), num_classes=3, groups=2),
+        (floats(3, 4, 3, 1), floats(3), integers(3, high=4)),
+    ),
     Case("models/rbm", lambda: models.rbm(3), BITS),
     # The samples are held constant, so its gradient is no derivative of its value; energies are float32.
     Case(
