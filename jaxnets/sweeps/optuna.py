@@ -1,19 +1,20 @@
-"""Bayesian search with Optuna: each batch of suggestions is one sweep."""
+"""Bayesian search with Optuna, or global search by LIPO: each batch of suggestions is one sweep."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 
-from jaxnets.core.errors import NetError, check_count, labeled_as, require
+from jaxnets.core.errors import NetError, check_count, labeled_as, require, shown
 from jaxnets.core.keywords import explained
 from jaxnets.sweeps.execution import Builder, trace_shared
+from jaxnets.sweeps.lipo import Lipo
 from jaxnets.sweeps.loop import Callbacks, run_sweep
 from jaxnets.sweeps.progress import progress_bar
 from jaxnets.sweeps.result import Mode, SweepResult, joined, means
-from jaxnets.sweeps.space import Space, check_spaces, crossed, tidy
+from jaxnets.sweeps.space import Space, Values, check_spaces, crossed, tidy
 from jaxnets.sweeps.strategy import ExecutionOptions, Plan
 from jaxnets.sweeps.sweep import TrialFunction, plan
 from jaxnets.train.checkpoint import storage
@@ -35,25 +36,32 @@ def search(
     seeds: int | Any = 1,
     mode: Mode | None = None,
     seed: int = 0,
-    sampler: "optuna.samplers.BaseSampler | None" = None,
+    sampler: "optuna.samplers.BaseSampler | Literal['lipo'] | None" = None,
     progress: bool = False,
     callbacks: Callbacks | None = None,
     checkpoint: str | Path | None = None,
     overhead: float | None = 0.02,
     **options: Unpack[ExecutionOptions],
 ) -> SweepResult:
-    """Search for the best hyperparameters with Optuna, which suggests batches of configurations that sweeps evaluate.
+    """Search for the best hyperparameters in batches of configurations, each of which is one sweep.
+
+    Optuna suggests them, or `sampler="lipo"`, a global search without parameters. From all values so far it computes
+    upper bounds of the others, by the least slopes that agree with them, and evaluates where the bound is highest
+    (MaxLIPO); every other suggestion maximizes a quadratic model in a trust region around the best. It suits up to
+    about ten hyperparameters and values of moderate range without much noise, such as accuracies, and treats the
+    options of a choice as ordered numbers.
 
     Args:
         trial_fn: as in `sweep`.
         space: the space of each hyperparameter, such as `log_uniform(1e-4, 1e-1)`.
-        metric: the value to optimize, such as "validation/accuracy"; Optuna gets its mean over the seeds.
+        metric: the value to optimize, such as "validation/accuracy"; the sampler gets its mean over the seeds.
         trials: how many configurations are tried in total.
         batch: how many are suggested at a time, before the value of any of them is known.
         seeds: as in `sweep`, for each configuration.
         mode: whether "min" or "max" is better; default: what the program's metrics and objective declare.
-        seed: the seed of Optuna's random draws.
-        sampler: Optuna's sampler; default: a `TPESampler` (tree-structured Parzen estimator).
+        seed: the seed of the sampler's random draws.
+        sampler: Optuna's sampler, or "lipo", which does not need Optuna; default: a `TPESampler` (tree-structured
+            Parzen estimator).
         progress: whether to show a bar.
         callbacks: makes the callbacks of each trial, as in `sweep`; trial numbers continue from batch to batch.
         checkpoint: a folder to save in, with a subfolder for each batch. If the search is killed, the same call
@@ -62,15 +70,17 @@ def search(
         **options: how trials are computed, as in `sweep`.
 
     Returns:
-        As in `sweep`, with configurations in the order of their suggestion. Failed ones are reported to Optuna as such.
+        As in `sweep`, with configurations in the order of their suggestion. Failed ones are reported to Optuna as such;
+        LIPO takes them to be as bad as the worst.
 
     Raises:
-        NetError: as in `sweep`, for a metric that is not reported, anything but a space in `space`, or a folder that
-            holds something else.
-        ModuleNotFoundError: if Optuna is not installed.
+        NetError: as in `sweep`, for a metric that is not reported, anything but a space in `space`, another string as
+            `sampler`, or a folder that holds something else.
+        ModuleNotFoundError: if Optuna is not installed, unless `sampler="lipo"`.
 
     Akiba et al., "Optuna: A Next-generation Hyperparameter Optimization Framework" (2019); Bergstra et al.,
-    "Algorithms for Hyper-Parameter Optimization" (2011), section 4.
+    "Algorithms for Hyper-Parameter Optimization" (2011), section 4; Malherbe and Vayatis, "Global Optimization of
+    Lipschitz Functions" (2017), with the trust region of King's `find_max_global` in dlib (2017).
 
     >>> import jaxnets as jn, numpy as np, optax
     >>> x = np.linspace(-1, 1, 20, dtype=np.float32)[:, None]
@@ -80,14 +90,21 @@ def search(
     >>> result = search(trial, {"lr": jn.sweeps.log_uniform(1e-3, 1.0)}, "loss", trials=8, batch=4, strategy="vmap")
     >>> len(result), result.best("loss").hp["lr"] > 0.1
     (8, True)
+    >>> result = search(trial, {"lr": jn.sweeps.log_uniform(1e-3, 1.0)}, "loss", trials=8, batch=4, sampler="lipo")
+    >>> result.best("loss").hp["lr"] > 0.1
+    True
     """
-    optuna = require("optuna", "search")
+    lipo = isinstance(sampler, str) and sampler == "lipo"
+    if not lipo:
+        require("optuna", "search")
     with labeled_as("search", keep=True):
         check_count("trials", trials)
         check_count("batch", batch)
         if not space:
             raise NetError("expects at least one hyperparameter in space, got none")
         check_spaces("space", space)
+        if isinstance(sampler, str) and not lipo:
+            raise NetError(f'expects sampler "lipo", a sampler of Optuna\'s or None, got {shown(sampler)}')
         directions = None
         if mode is None:
             # Optuna needs the direction before it suggests anything: read it from a program of the least values.
@@ -98,20 +115,12 @@ def search(
     if folder is not None and storage.numbers(folder):
         text = f"holds checkpoints of a run or a sweep ({storage.listed(folder)}), not a search"
         raise NetError(f"{text}; give each a folder of its own", label=str(folder))
-    # Optuna logs each study that it creates.
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    optuna_study = optuna.create_study(
-        direction="maximize" if mode == "max" else "minimize",
-        sampler=sampler or optuna.samplers.TPESampler(seed=seed),
-    )
-    optuna.logging.set_verbosity(verbosity)
-    distributions = {name: _distribution(each) for name, each in space.items()}
+    suggest = Lipo(space, seed) if isinstance(sampler, str) else _Optuna(space, mode, seed, sampler)
+    sign, best = (1 if mode == "max" else -1), np.nan
     results, plans = list[SweepResult](), list[Plan]()
     with interrupts() as interrupted, progress_bar(progress, "search", trials) as show:
         for begin in range(0, trials, batch):
-            asked = [optuna_study.ask(distributions) for _ in range(min(batch, trials - begin))]
-            hp = {name: tidy(np.asarray([trial.params[name] for trial in asked])) for name in space}
+            hp = {name: tidy(column) for name, column in suggest.ask(min(batch, trials - begin)).items()}
             with labeled_as("search", keep=True):
                 design = crossed(hp, seeds)
 
@@ -133,11 +142,10 @@ def search(
             # A batch that was interrupted has values of unfinished trials.
             if interrupted:
                 break
-            for trial, value in zip(asked, values, strict=True):
-                failed = not np.isfinite(value)
-                optuna_study.tell(trial, None if failed else value, optuna.trial.TrialState.FAIL if failed else None)
-            done = begin + len(asked)
-            show(done, f"{done} of {trials} trials", f"best {metric} {_best(optuna_study)}")
+            suggest.tell(np.where(np.isfinite(values), sign * values, np.nan))
+            best = sign * np.fmax(sign * best, np.fmax.reduce(np.where(np.isfinite(values), sign * values, np.nan)))
+            done = begin + len(values)
+            show(done, f"{done} of {trials} trials", f"best {metric} {'unknown' if np.isnan(best) else f'{best:.4f}'}")
     return joined(results)
 
 
@@ -146,11 +154,38 @@ def _numbered_from(callbacks: Callbacks, begin: int) -> Callbacks:
     return lambda trial: callbacks({**trial, "trial": trial["trial"] + begin})
 
 
-def _best(optuna_study: "optuna.Study") -> str:
-    try:
-        return f"{optuna_study.best_value:.4f}"
-    except ValueError:  # all trials have failed
-        return "unknown"
+class _Optuna:
+    """Suggestions of an Optuna study, with the interface of `Lipo`."""
+
+    def __init__(
+        self, space: Mapping[str, Space], mode: Mode, seed: int, sampler: "optuna.samplers.BaseSampler | None"
+    ) -> None:
+        import optuna
+
+        # Optuna logs each study that it creates.
+        verbosity = optuna.logging.get_verbosity()
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.study: optuna.Study = optuna.create_study(
+            direction="maximize" if mode == "max" else "minimize",
+            sampler=sampler or optuna.samplers.TPESampler(seed=seed),
+        )
+        optuna.logging.set_verbosity(verbosity)
+        self.sign: int = 1 if mode == "max" else -1
+        self.distributions: dict[str, Any] = {name: _distribution(each) for name, each in space.items()}
+        self.asked: list[optuna.Trial] = []
+
+    def ask(self, count: int) -> Values:
+        """Suggest values `(count,)` of each hyperparameter."""
+        self.asked = [self.study.ask(self.distributions) for _ in range(count)]
+        return {name: np.asarray([trial.params[name] for trial in self.asked]) for name in self.distributions}
+
+    def tell(self, values: np.ndarray) -> None:
+        """Take the values of the latest suggestions, higher is better, NaN for those that failed."""
+        from optuna.trial import TrialState
+
+        for trial, value in zip(self.asked, self.sign * values, strict=True):
+            failed = np.isnan(value)
+            self.study.tell(trial, None if failed else value, TrialState.FAIL if failed else None)
 
 
 def _distribution(space: Space) -> Any:

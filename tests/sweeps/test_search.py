@@ -87,6 +87,23 @@ def test_a_search_is_had_again_and_gets_nearer(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().out.splitlines()[3].startswith("search  100 %  32 of 32 trials  best loss 0.")
 
 
+def test_lipo_searches_without_optuna_and_takes_failures(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    space = {"lr": jn.sweeps.log_uniform(1e-4, 1e8)}
+    result, again = (
+        jn.sweeps.search(linear, space, "loss", trials=18, batch=8, seeds=2, sampler="lipo", **HOW) for _ in range(2)
+    )
+    np.testing.assert_array_equal(result.hp["lr"], again.hp["lr"])
+    assert len(result) == 36
+    values = result.value("loss")
+    assert (result.failed >= 0).any()
+    assert np.nanmin(values) < min(0.1, np.nan_to_num(values[:16], nan=np.inf).min())
+    with pytest.raises(
+        jn.NetError, match=r"search expects sampler \"lipo\", a sampler of Optuna's or None, got str 'tpe'"
+    ):
+        jn.sweeps.search(linear, space, "loss", trials=2, sampler="tpe")  # pyright: ignore[reportArgumentType]
+
+
 @pytest.mark.parametrize(
     ("space", "says"),
     [
