@@ -17,14 +17,14 @@ from jaxnets.metrics.metric import Metric, ignoring, mean
 from jaxnets.metrics.ranking import average_precision, roc_auc
 from jaxnets.metrics.regression import mean_absolute_error, mean_squared_error, r2
 from jaxnets.metrics.scores import accuracy, binary_accuracy, perplexity, top_k
-from jaxnets.metrics.transcripts import character_error_rate, word_error_rate
 from jaxnets.metrics.text import Rouge, bleu, chrf, exact_match, rouge_l, rouge_n
+from jaxnets.metrics.transcripts import character_error_rate, word_error_rate
 
 __all__ = [
     "Interval",
     "Metric",
-    "Rouge",
     "PrecisionRecall",
+    "Rouge",
     "accuracy",
     "average_precision",
     "binary_accuracy",
