@@ -31,6 +31,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "Write your own layer": "labeled weights_of example_weights",
             "Compose": "serial residual branches concatenate graph auxiliary_heads cached tied",
             "Attention": "attention encoder_block decoder_block ops.attention ops.rotate ops.distance_slopes",
+            "Sound": "ops.stft ops.istft ops.spectrogram ops.mel_filters ops.log_mel ops.mfcc",
             "Repeat": "repeat ensemble stack unstack to_stacked to_unstacked",
             "Normalize kernels": "weight_norm spectral_norm",
             "Memory and precision": "remat cast Policy",
@@ -90,6 +91,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "Rankings and probabilities": "metrics.roc_auc metrics.average_precision metrics.brier "
             "metrics.expected_calibration_error",
             "Regression": "metrics.mean_squared_error metrics.mean_absolute_error metrics.r2",
+            "Transcripts": "metrics.word_error_rate metrics.character_error_rate",
             "Intervals": "metrics.bootstrap metrics.Interval",
             "Make your own": "metrics.mean metrics.ignoring metrics.Metric",
         },
@@ -153,6 +155,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "Tables and series": "data.iris data.wine data.diabetes data.sunspots data.japanese_vowels data.read_ts",
             "Text": "data.text data.encode_text data.decode_text data.pad data.pack data.unpack "
             "data.next_tokens data.mask_tokens data.tokenizer data.characters data.Tokenizer",
+            "Speech": "data.spoken_words data.Spoken data.write_wav",
             "Synthetic": "data.moons data.circles data.spirals data.blobs data.xor data.checkerboard data.mnist1d "
             "data.adding data.copy_memory",
         },
@@ -174,6 +177,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "Text": "models.gpt2 models.llama models.bert models.transformer",
             "Dense prediction": "models.fcn models.unet models.landmarks models.soft_argmax",
             "Recurrent": "models.rnn models.lstm models.gru models.language_model models.encoder_decoder",
+            "Speech": "models.conv_gru models.conv_transformer",
             "Autoencoders": "models.autoencoder models.conv_autoencoder models.denoising_autoencoder models.vae "
             "models.conv_vae models.variational",
             "Boltzmann machines": "models.rbm models.contrastive_divergence models.gibbs_step models.free_energy "
@@ -186,6 +190,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
         "Sequences written by a trained network, in `jaxnets.decoding`.",
         {
             "Write": "decoding.sample decoding.stream decoding.greedy decoding.beam_search decoding.Decoded",
+            "Connectionist temporal classification": "decoding.ctc_greedy decoding.ctc_beam_search",
             "Token by token": "decoding.prefill decoding.step decoding.grow",
         },
     ),

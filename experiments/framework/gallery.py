@@ -133,6 +133,8 @@ TABLES: dict[str, list[Entry]] = {
         Entry("lstm(128, num_outputs=1, bidirectional=True)", STEPS, f"after {HOCHREITER}"),
         Entry("language_model(256, 512, layers=2)", TOKENS, "after Mikolov et al. 2010", jnp.int32),
         Entry("encoder_decoder(256, 256, 512)", (TOKENS, TOKENS), "Sutskever et al. 2014", jnp.int32),
+        Entry("conv_gru(28)", (101, 40), "after Amodei et al. 2016"),
+        Entry("conv_transformer(28)", (101, 40), "after Mohamed et al. 2019"),
     ],
     "generative": [
         Entry("autoencoder((28, 28, 1), (1000, 500, 250), 30)", DIGIT, f"after {HINTON}"),

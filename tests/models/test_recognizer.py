@@ -1,5 +1,7 @@
 """Speech recognizers against PyTorch's layers with the same weights: CTC losses of padded sounds, and gradients."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,8 +73,9 @@ def transformer(x, mask, leaves):
 
     place, turn = np.arange(x.shape[1])[:, None], 10000.0 ** (-np.arange(0, WIDTH, 2) / WIDTH)
     table = np.stack([np.sin(place * turn), np.cos(place * turn)], -1).reshape(x.shape[1], WIDTH)
+    gelu = partial(torch.nn.functional.gelu, approximate="tanh")
     module = torch.nn.TransformerEncoderLayer(
-        WIDTH, 2, 12, dropout=0.0, activation="gelu", batch_first=True, norm_first=True, layer_norm_eps=1e-6
+        WIDTH, 2, 12, dropout=0.0, activation=gelu, batch_first=True, norm_first=True, layer_norm_eps=1e-6
     ).double()
 
     def of(path):
