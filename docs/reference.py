@@ -31,6 +31,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "Write your own layer": "labeled weights_of example_weights",
             "Compose": "serial residual branches concatenate graph auxiliary_heads cached tied",
             "Attention": "attention encoder_block decoder_block ops.attention ops.rotate ops.distance_slopes",
+            "Sound": "ops.stft ops.istft ops.spectrogram ops.mel_filters ops.log_mel ops.mfcc",
             "Repeat": "repeat ensemble stack unstack to_stacked to_unstacked",
             "Normalize kernels": "weight_norm spectral_norm",
             "Memory and precision": "remat cast Policy",
@@ -94,6 +95,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "Generated text": "metrics.bleu metrics.chrf metrics.rouge_n metrics.rouge_l metrics.Rouge "
             "metrics.exact_match",
             "Generated examples": "metrics.frechet_distance metrics.manifold_precision_recall metrics.PrecisionRecall",
+            "Transcripts": "metrics.word_error_rate metrics.character_error_rate",
             "Intervals": "metrics.bootstrap metrics.Interval",
             "Make your own": "metrics.mean metrics.ignoring metrics.Metric",
         },
@@ -158,6 +160,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "Tables and series": "data.iris data.wine data.diabetes data.sunspots data.japanese_vowels data.read_ts",
             "Text": "data.text data.encode_text data.decode_text data.pad data.pack data.unpack "
             "data.next_tokens data.mask_tokens data.tokenizer data.characters data.Tokenizer",
+            "Speech": "data.spoken_words data.Spoken data.write_wav",
             "Synthetic": "data.moons data.circles data.spirals data.blobs data.xor data.checkerboard data.mnist1d "
             "data.adding data.copy_memory data.dates_and_numbers",
         },
@@ -180,6 +183,8 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "Dense prediction": "models.fcn models.unet models.landmarks models.soft_argmax",
             "Recurrent": "models.rnn models.lstm models.gru models.language_model models.encoder_decoder "
             "models.attentive_encoder_decoder models.pointer_generator",
+            "Recurrent": "models.rnn models.lstm models.gru models.language_model models.encoder_decoder",
+            "Speech": "models.conv_gru models.conv_transformer",
             "Autoencoders": "models.autoencoder models.conv_autoencoder models.denoising_autoencoder models.vae "
             "models.conv_vae models.variational",
             "Adversarial networks and flows": "models.gan models.dcgan models.flow_matching models.conditional_unet",
@@ -194,6 +199,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
         {
             "Write": "decoding.sample decoding.stream decoding.greedy decoding.beam_search decoding.Decoded",
             "Draw by a flow": "decoding.flow decoding.integrate",
+            "Connectionist temporal classification": "decoding.ctc_greedy decoding.ctc_beam_search",
             "Token by token": "decoding.prefill decoding.step decoding.grow",
         },
     ),

@@ -137,6 +137,8 @@ TABLES: dict[str, list[Entry]] = {
         Entry(
             "pointer_generator(256, 512, copies=16, unknown=1)", (TOKENS, TOKENS), "after See et al. 2017", jnp.int32
         ),
+        Entry("conv_gru(28)", (101, 40), "after Amodei et al. 2016"),
+        Entry("conv_transformer(28)", (101, 40), "after Mohamed et al. 2019"),
     ],
     "generative": [
         Entry("autoencoder((28, 28, 1), (1000, 500, 250), 30)", DIGIT, f"after {HINTON}"),

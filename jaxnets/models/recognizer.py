@@ -10,6 +10,7 @@ from jaxnets.combinators.serial import serial
 from jaxnets.combinators.transformer import encoder_block
 from jaxnets.core.errors import NetError, check_count, check_counts, labeled_as
 from jaxnets.core.keywords import explained
+from jaxnets.core.layer import labeled
 from jaxnets.core.net import Key, Net, Params, State
 from jaxnets.core.padded import Padded
 from jaxnets.layers import conv, dense, gru_cell, layer_norm, sinusoidal_positions
@@ -131,6 +132,7 @@ def _stem(widths: Sequence[int], kernel_size: int, stack: int) -> Net:
     return serial(**layers)
 
 
+@labeled
 def joined_steps(count: int) -> Net:
     """Return a network from sequences `(batch, time, features)`, an array or `Padded`, to ones with fewer steps.
 

@@ -31,4 +31,17 @@ CASES = [
         differentiable=False,
         half=False,
     ),
+    Case(
+        "models/conv_gru",
+        lambda: jn.models.conv_gru(3, 2, layers=1, widths=(3,), dropout=0.5),
+        Padded(floats(4, 5, 2), LENGTHS),
+        random=True,
+    ),
+    Case(
+        "models/conv_transformer",
+        lambda: jn.models.conv_transformer(3, 4, heads=2, layers=1, widths=(), hidden=5, dropout=0.5),
+        Padded(floats(4, 5, 2), LENGTHS),
+        random=True,
+        differentiable=False,
+    ),
 ]

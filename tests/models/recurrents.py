@@ -9,6 +9,7 @@ import jaxnets as jn
 from tests.models.row import Row
 
 SEQUENCE = jax.ShapeDtypeStruct((1, 28, 28), jnp.float32)  # an image, row by row
+SOUND = jax.ShapeDtypeStruct((1, 101, 40), jnp.float32)  # a second in mel bands
 
 
 def tokens(time: int) -> jax.ShapeDtypeStruct:
@@ -108,5 +109,24 @@ ROWS = [
         + 64
         + 65 * 70,
         None,
+    Row(
+        "conv_gru",  # 101 steps of 40 bands become 51 and 26
+        lambda: jn.models.conv_gru(28, 128, dropout=0.1),
+        SOUND,
+        3 * 80 * 64
+        + 64
+        + 3 * 128 * 64
+        + 64
+        + 2 * 128 * (3 * (64 + 128 + 1) + 1)
+        + 2 * 128 * (3 * (256 + 128 + 1) + 1)
+        + 257 * 28,
+        51 * 3 * 80 * 64 + 26 * (3 * 128 * 64 + 2 * 3 * 128 * (64 + 128) + 2 * 3 * 128 * (256 + 128) + 256 * 28),
+    ),
+    Row(
+        "conv_transformer",
+        lambda: jn.models.conv_transformer(28, 128, dropout=0.1),
+        SOUND,
+        3 * 80 * 64 + 64 + 3 * 128 * 128 + 128 + 4 * (12 * 128**2 + 13 * 128) + 2 * 128 + 129 * 28,
+        51 * 3 * 80 * 64 + 26 * (3 * 128 * 128 + 4 * (12 * 128**2 + 2 * 26 * 128) + 128 * 28),
     ),
 ]
