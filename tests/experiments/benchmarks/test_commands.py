@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.benchmarks import attention, compile_time, vmapped_steps
+from experiments.benchmarks import attention, compile_time, flow_sampling, vmapped_steps
 
 
 @pytest.mark.slow
@@ -33,6 +33,17 @@ def test_networks_take_their_steps_side_by_side(monkeypatch: pytest.MonkeyPatch)
     }
     for turn, _ in turns.values():
         turn()
+
+
+@pytest.mark.slow
+@pytest.mark.promotes
+def test_pictures_are_the_same_in_both(capsys):
+    turns = flow_sampling.contestants(3, 7, 4, (4, 8))
+    ours, theirs = (turn() for turn in turns.values())
+    assert ours.shape == (3, 7, 7, 1)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
+    flow_sampling.main(2, tiny=True)
+    assert "PyTorch eager / jaxnets: " in capsys.readouterr().out
 
 
 @pytest.mark.slow
