@@ -217,7 +217,7 @@ MISTAKES = {
         lambda: jn.models.gan(jn.dense(2), jn.dense(1)).init(KEY, jnp.ones((2, 2), int)),
         "floating",
     ),
-    "gan without key": (lambda: GAN.apply(*gan_variables(), PICTURES, train=True), "gan is random in training"),
+    "gan without key": (lambda: GAN.apply({}, {}, PICTURES, train=True), "gan is random in training"),
     "generator's shape": (
         lambda: jn.models.gan(jn.dense(3), jn.dense(1)).init(KEY, jnp.ones((4, 2))),
         r"generator of examples \(4, 2\), like the inputs, got \(4, 3\)",
