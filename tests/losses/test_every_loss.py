@@ -12,7 +12,15 @@ from jaxnets import losses
 from tests.losses.table import ROWS, Row
 from tests.oracle import witness
 
-GENERATIVE = {"negative_elbo", "gaussian_kl", "energy_gap"}  # of several outputs: tests/losses/test_generative.py
+# Of several outputs: tests/losses/test_generative.py, test_adversarial.py
+GENERATIVE = {
+    "negative_elbo",
+    "gaussian_kl",
+    "energy_gap",
+    "gan_discriminator",
+    "gan_generator",
+    "velocity_error",
+}
 
 each_row = pytest.mark.parametrize("row", ROWS, ids=str)
 another_option = pytest.mark.slow_cases(  # of a loss that another row has

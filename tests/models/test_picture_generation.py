@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 import jaxnets as jn
+from experiments.benchmarks.flow_sampling import torch_parameters
+from experiments.benchmarks.flow_sampling import torch_unet as by_torch
 from jaxnets.core.net import fold
 from jaxnets.decoding.flow import integrate
 from tests.oracle import floats, integers, variables, witness
@@ -71,42 +73,21 @@ def torch_gan():
 
 def torch_unet():
     import torch
-    from torch.nn import functional as F
 
     params, _ = variables(UNET, NOISY, scale=0.3)
-    p: dict[str, Any] = {path: torch.tensor(leaf, requires_grad=True) for path, leaf in jn.paths.paths(params).items()}
-
-    def dense(x, at):
-        return x @ p[f"{at}/kernel"] + p[f"{at}/bias"]
-
-    def conv(x, at, stride=1):
-        kernel = p[f"{at}/kernel"].permute(3, 2, 0, 1)
-        return F.conv2d(x, kernel, p[f"{at}/bias"], stride=stride, padding=kernel.shape[-1] // 2)
-
-    def norm(x, at):
-        return F.group_norm(x, 4, p[f"{at}/scale"], p[f"{at}/bias"])
-
-    def block(x, at, condition):
-        h = conv(F.silu(norm(x, f"{at}/norm1")), f"{at}/conv1")
-        h = h + dense(condition, f"{at}/shift")[:, :, None, None]
-        h = conv(F.silu(norm(h, f"{at}/norm2")), f"{at}/conv2")
-        return h + (conv(x, f"{at}/skip") if f"{at}/skip/kernel" in p else x)
-
+    p: dict[str, Any] = torch_parameters(params)
     x: Any
     x, t, classes = (torch.tensor(each) for each in NOISY)
-    x.requires_grad_()
-    angles = t[:, None] * 1000 / 10_000 ** (torch.arange(4) / 4)
-    time = torch.cat([torch.cos(angles), torch.sin(angles)], 1)
-    time = dense(F.silu(dense(time, "time/1")), "time/3")
-    condition = F.silu(time + p["class/embedding"][classes])
-    top = block(conv(x.permute(0, 3, 1, 2), "stem"), "encoder1", condition)
-    below = block(conv(top, "down2", 2), "encoder2", condition)
-    grown = F.interpolate(below, scale_factor=2, mode="nearest")[:, :, :7, :6]
-    h = block(torch.cat([grown, top], 1), "decoder1", condition)
-    value = conv(F.silu(norm(h, "norm")), "conv").permute(0, 2, 3, 1)
+    for leaf in (x, *p.values()):
+        leaf.requires_grad_()
+    value = by_torch(p, 2, 4)(x.permute(0, 3, 1, 2), t, classes).permute(0, 2, 3, 1)
     (value**2).sum().backward()
-    found = {"value": value.detach().numpy(), "x": x.grad.numpy()}
-    return found | {path: leaf.grad.numpy() for path, leaf in p.items()}
+    grads = {path: leaf.grad.permute(2, 3, 1, 0) if leaf.ndim == 4 else leaf.grad for path, leaf in p.items()}
+    return {
+        "value": value.detach().numpy(),
+        "x": x.grad.numpy(),
+        **{path: leaf.numpy() for path, leaf in grads.items()},
+    }
 
 
 def compare(got: Any, want: np.ndarray, name: str) -> None:
@@ -232,8 +213,11 @@ def test_classes_are_dropped_and_guide():
 KEY, LINES = jax.random.key(0), jn.models.flow_matching(lambda given: given[0])
 CLASSED = jn.models.flow_matching(table, num_classes=4)
 MISTAKES = {
-    "gan of integers": (lambda: jn.models.gan(jn.dense(2), jn.dense(1)).init(KEY, jnp.ones((2, 2), int)), "floating"),
-    "gan without key": (lambda: GAN.apply(*gan_variables(), PICTURES, train=True), "gan is random in training"),
+    "gan of integers": (
+        lambda: jn.models.gan(jn.dense(2), jn.dense(1)).init(KEY, jnp.ones((2, 2), int)),
+        "floating",
+    ),
+    "gan without key": (lambda: GAN.apply({}, {}, PICTURES, train=True), "gan is random in training"),
     "generator's shape": (
         lambda: jn.models.gan(jn.dense(3), jn.dense(1)).init(KEY, jnp.ones((4, 2))),
         r"generator of examples \(4, 2\), like the inputs, got \(4, 3\)",

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks import attention, compile_time, search_cv, vmapped_steps
+from experiments.benchmarks import attention, compile_time, flow_sampling, vmapped_steps
 
 
 @pytest.mark.slow
@@ -47,6 +48,13 @@ def test_a_search_is_measured():
     assert other.param_grid["learning_rate_init"] == choices["learning_rate"]
     # The gradient of Σ w² times l2, and that of ½ alpha ‖w‖² over the batch
     np.testing.assert_allclose(2 * np.array(choices["l2"]), np.array(other.param_grid["alpha"]) / 32)
+def test_pictures_are_the_same_in_both(capsys):
+    turns = flow_sampling.contestants(3, 7, 4, (4, 8))
+    ours, theirs = (turn() for turn in turns.values())
+    assert ours.shape == (3, 7, 7, 1)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
+    flow_sampling.main(2, tiny=True)
+    assert "PyTorch eager / jaxnets: " in capsys.readouterr().out
 
 
 @pytest.mark.slow
