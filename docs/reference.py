@@ -48,7 +48,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "Normalization": "batch_norm layer_norm rms_norm group_norm local_response_norm layer_scale",
             "Noise": "dropout spatial_dropout drop_path gaussian_noise masking_noise salt_and_pepper",
             "Tokens and positions": "patch_embed class_token learned_positions sinusoidal_positions",
-            "Recurrent": "recurrent bidirectional rnn_cell lstm_cell gru_cell Cell LSTMCarry",
+            "Recurrent": "recurrent bidirectional conv_lstm rnn_cell lstm_cell gru_cell Cell LSTMCarry",
             "Activations": "prelu activations.scaled_tanh activations.hard_tanh activations.hard_sigmoid "
             "activations.selu activations.hard_shrink activations.soft_shrink activations.tanh_shrink "
             "activations.threshold",
@@ -90,6 +90,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "Rankings and probabilities": "metrics.roc_auc metrics.average_precision metrics.brier "
             "metrics.expected_calibration_error",
             "Regression": "metrics.mean_squared_error metrics.mean_absolute_error metrics.r2",
+            "Pictures": "metrics.structural_similarity metrics.peak_signal_to_noise",
             "Intervals": "metrics.bootstrap metrics.Interval",
             "Make your own": "metrics.mean metrics.ignoring metrics.Metric",
         },
@@ -154,7 +155,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "Text": "data.text data.encode_text data.decode_text data.pad data.pack data.unpack "
             "data.next_tokens data.mask_tokens data.tokenizer data.characters data.Tokenizer",
             "Synthetic": "data.moons data.circles data.spirals data.blobs data.xor data.checkerboard data.mnist1d "
-            "data.adding data.copy_memory",
+            "data.moving_pictures data.adding data.copy_memory",
         },
     ),
     "models": (
@@ -173,7 +174,8 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "models.resize_positions",
             "Text": "models.gpt2 models.llama models.bert models.transformer",
             "Dense prediction": "models.fcn models.unet models.landmarks models.soft_argmax",
-            "Recurrent": "models.rnn models.lstm models.gru models.language_model models.encoder_decoder",
+            "Recurrent": "models.rnn models.lstm models.gru models.language_model models.encoder_decoder "
+            "models.frame_predictor",
             "Autoencoders": "models.autoencoder models.conv_autoencoder models.denoising_autoencoder models.vae "
             "models.conv_vae models.variational",
             "Boltzmann machines": "models.rbm models.contrastive_divergence models.gibbs_step models.free_energy "

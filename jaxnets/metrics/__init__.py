@@ -13,6 +13,7 @@ from jaxnets.metrics.confusion import (
 )
 from jaxnets.metrics.dice import dice
 from jaxnets.metrics.metric import Metric, ignoring, mean
+from jaxnets.metrics.pictures import peak_signal_to_noise, structural_similarity
 from jaxnets.metrics.ranking import average_precision, roc_auc
 from jaxnets.metrics.regression import mean_absolute_error, mean_squared_error, r2
 from jaxnets.metrics.scores import accuracy, binary_accuracy, perplexity, top_k
@@ -36,10 +37,12 @@ __all__ = [
     "mean",
     "mean_absolute_error",
     "mean_squared_error",
+    "peak_signal_to_noise",
     "perplexity",
     "precision",
     "r2",
     "recall",
     "roc_auc",
+    "structural_similarity",
     "top_k",
 ]

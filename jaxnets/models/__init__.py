@@ -42,6 +42,7 @@ from jaxnets.models.transformer import transformer
 from jaxnets.models.unet import unet
 from jaxnets.models.vae import conv_vae, vae, variational
 from jaxnets.models.vgg import vgg11, vgg13, vgg16, vgg19
+from jaxnets.models.video import frame_predictor
 from jaxnets.models.vit import deit_tiny, resize_positions, vit_b_16, vit_b_32, vit_l_16
 
 __all__ = [
@@ -66,6 +67,7 @@ __all__ = [
     "efficientnet_b0",
     "encoder_decoder",
     "fcn",
+    "frame_predictor",
     "free_energy",
     "gibbs_step",
     "googlenet",
