@@ -165,7 +165,8 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "Dense": "models.linear models.perceptron models.mlp",
             "Convolutional": "models.cnn models.lenet5 models.lenet5_1998 models.alexnet models.alexnet_2012 "
             "models.vgg11 models.vgg13 models.vgg16 models.vgg19 models.googlenet models.googlenet_2014 "
-            "models.inception_v3 models.densenet121 models.mobilenet_v2 models.efficientnet_b0 models.convnext_tiny",
+            "models.inception_v2 models.inception_v3 models.inception_v4 models.inception_resnet_v2 "
+            "models.densenet121 models.mobilenet_v2 models.efficientnet_b0 models.convnext_tiny",
             "Residual": "models.resnet18 models.resnet34 models.resnet50 models.resnet101 models.resnet152 "
             "models.resnet18_v2 models.resnet34_v2 models.resnet50_v2 models.resnet101_v2 models.resnet152_v2 "
             "models.wide_resnet50_2 models.wide_resnet101_2 models.resnext50_32x4d models.resnext101_32x8d "

@@ -14,6 +14,9 @@ from jaxnets.models.fcn import fcn
 from jaxnets.models.googlenet import googlenet, googlenet_2014
 from jaxnets.models.gpt2 import gpt2
 from jaxnets.models.inception import inception_v3
+from jaxnets.models.inception_resnet import inception_resnet_v2
+from jaxnets.models.inception_v2 import inception_v2
+from jaxnets.models.inception_v4 import inception_v4
 from jaxnets.models.landmarks import landmarks, soft_argmax
 from jaxnets.models.language_model import language_model
 from jaxnets.models.lenet import lenet5, lenet5_1998
@@ -74,7 +77,10 @@ __all__ = [
     "googlenet_2014",
     "gpt2",
     "gru",
+    "inception_resnet_v2",
+    "inception_v2",
     "inception_v3",
+    "inception_v4",
     "landmarks",
     "language_model",
     "lenet5",

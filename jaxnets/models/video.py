@@ -48,9 +48,9 @@ def frame_predictor(
             height or width is not a multiple of `patch`.
 
     Shi et al., "Convolutional LSTM Network: A Machine Learning Approach for Precipitation Nowcasting" (2015), sections
-    3.2, for the output from all layers, and 4.1, for the patches; theirs predicts without reading its own frames,
-    unlike the conditional decoder of Srivastava, Mansimov and Salakhutdinov, "Unsupervised Learning of Video Representations
-    using LSTMs" (2015).
+    3.2, for the output from all layers, and 4.1, for the patches; theirs does not read its own frames, unlike the
+    conditional decoder of Srivastava, Mansimov and Salakhutdinov, "Unsupervised Learning of Video Representations using
+    LSTMs" (2015).
 
     >>> import jax, jax.numpy as jnp
     >>> net, film = frame_predictor(3, widths=(8,)), jnp.zeros((2, 5, 16, 16, 1))
