@@ -49,7 +49,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "Normalization": "batch_norm layer_norm rms_norm group_norm local_response_norm layer_scale",
             "Noise": "dropout spatial_dropout drop_path gaussian_noise masking_noise salt_and_pepper",
             "Tokens and positions": "patch_embed class_token learned_positions sinusoidal_positions",
-            "Recurrent": "recurrent bidirectional rnn_cell lstm_cell gru_cell Cell LSTMCarry",
+            "Recurrent": "recurrent bidirectional conv_lstm rnn_cell lstm_cell gru_cell Cell LSTMCarry",
             "Activations": "prelu activations.scaled_tanh activations.hard_tanh activations.hard_sigmoid "
             "activations.selu activations.hard_shrink activations.soft_shrink activations.tanh_shrink "
             "activations.threshold",
@@ -96,6 +96,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "metrics.exact_match",
             "Generated examples": "metrics.frechet_distance metrics.manifold_precision_recall metrics.PrecisionRecall",
             "Transcripts": "metrics.word_error_rate metrics.character_error_rate",
+            "Pictures": "metrics.structural_similarity metrics.peak_signal_to_noise",
             "Intervals": "metrics.bootstrap metrics.Interval",
             "Make your own": "metrics.mean metrics.ignoring metrics.Metric",
         },
@@ -163,6 +164,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "Speech": "data.spoken_words data.Spoken data.write_wav",
             "Synthetic": "data.moons data.circles data.spirals data.blobs data.xor data.checkerboard data.mnist1d "
             "data.adding data.copy_memory data.dates_and_numbers",
+            "data.moving_pictures data.adding data.copy_memory",
         },
     ),
     "models": (
@@ -172,7 +174,8 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "Dense": "models.linear models.perceptron models.mlp",
             "Convolutional": "models.cnn models.lenet5 models.lenet5_1998 models.alexnet models.alexnet_2012 "
             "models.vgg11 models.vgg13 models.vgg16 models.vgg19 models.googlenet models.googlenet_2014 "
-            "models.inception_v3 models.densenet121 models.mobilenet_v2 models.efficientnet_b0 models.convnext_tiny",
+            "models.inception_v2 models.inception_v3 models.inception_v4 models.inception_resnet_v2 "
+            "models.densenet121 models.mobilenet_v2 models.efficientnet_b0 models.convnext_tiny",
             "Residual": "models.resnet18 models.resnet34 models.resnet50 models.resnet101 models.resnet152 "
             "models.resnet18_v2 models.resnet34_v2 models.resnet50_v2 models.resnet101_v2 models.resnet152_v2 "
             "models.wide_resnet50_2 models.wide_resnet101_2 models.resnext50_32x4d models.resnext101_32x8d "
@@ -185,6 +188,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "models.attentive_encoder_decoder models.pointer_generator",
             "Recurrent": "models.rnn models.lstm models.gru models.language_model models.encoder_decoder",
             "Speech": "models.conv_gru models.conv_transformer",
+            "models.frame_predictor",
             "Autoencoders": "models.autoencoder models.conv_autoencoder models.denoising_autoencoder models.vae "
             "models.conv_vae models.variational",
             "Adversarial networks and flows": "models.gan models.dcgan models.flow_matching models.conditional_unet",

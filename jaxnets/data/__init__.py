@@ -11,6 +11,7 @@ from jaxnets.data.datasets.cifar import cifar10, cifar100
 from jaxnets.data.datasets.image_folder import ImageFolder, image_folder, imagenet
 from jaxnets.data.datasets.mnist import fashion_mnist, mnist, read_idx
 from jaxnets.data.datasets.mnist1d import mnist1d
+from jaxnets.data.datasets.moving import moving_pictures
 from jaxnets.data.datasets.packaged import diabetes, digits, iris, japanese_vowels, mnist5k, read_ts, sunspots, wine
 from jaxnets.data.datasets.sequences import adding, copy_memory
 from jaxnets.data.datasets.speech import Spoken, spoken_words, write_wav
@@ -92,6 +93,7 @@ __all__ = [
     "mnist1d",
     "mnist5k",
     "moons",
+    "moving_pictures",
     "next_tokens",
     "noise",
     "pack",

@@ -3,6 +3,7 @@
 from jaxnets.layers.batch_norm import batch_norm
 from jaxnets.layers.cells import Cell, LSTMCarry, gru_cell, lstm_cell, rnn_cell
 from jaxnets.layers.conv import conv, conv_transpose, depthwise_conv
+from jaxnets.layers.conv_lstm import conv_lstm
 from jaxnets.layers.dense import dense, maxout
 from jaxnets.layers.dropout import drop_path, dropout, gaussian_noise, masking_noise, salt_and_pepper, spatial_dropout
 from jaxnets.layers.embed import embed, embed_columns
@@ -35,6 +36,7 @@ __all__ = [
     "bidirectional",
     "class_token",
     "conv",
+    "conv_lstm",
     "conv_transpose",
     "dense",
     "depthwise_conv",

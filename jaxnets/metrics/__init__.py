@@ -14,6 +14,7 @@ from jaxnets.metrics.confusion import (
 from jaxnets.metrics.dice import dice
 from jaxnets.metrics.generated import PrecisionRecall, frechet_distance, manifold_precision_recall
 from jaxnets.metrics.metric import Metric, ignoring, mean
+from jaxnets.metrics.pictures import peak_signal_to_noise, structural_similarity
 from jaxnets.metrics.ranking import average_precision, roc_auc
 from jaxnets.metrics.regression import mean_absolute_error, mean_squared_error, r2
 from jaxnets.metrics.scores import accuracy, binary_accuracy, perplexity, top_k
@@ -47,6 +48,7 @@ __all__ = [
     "mean",
     "mean_absolute_error",
     "mean_squared_error",
+    "peak_signal_to_noise",
     "perplexity",
     "precision",
     "r2",
@@ -54,6 +56,7 @@ __all__ = [
     "roc_auc",
     "rouge_l",
     "rouge_n",
+    "structural_similarity",
     "top_k",
     "word_error_rate",
 ]

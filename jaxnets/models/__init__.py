@@ -18,6 +18,9 @@ from jaxnets.models.gan import dcgan, gan
 from jaxnets.models.googlenet import googlenet, googlenet_2014
 from jaxnets.models.gpt2 import gpt2
 from jaxnets.models.inception import inception_v3
+from jaxnets.models.inception_resnet import inception_resnet_v2
+from jaxnets.models.inception_v2 import inception_v2
+from jaxnets.models.inception_v4 import inception_v4
 from jaxnets.models.landmarks import landmarks, soft_argmax
 from jaxnets.models.language_model import language_model
 from jaxnets.models.lenet import lenet5, lenet5_1998
@@ -47,6 +50,7 @@ from jaxnets.models.transformer import transformer
 from jaxnets.models.unet import unet
 from jaxnets.models.vae import conv_vae, vae, variational
 from jaxnets.models.vgg import vgg11, vgg13, vgg16, vgg19
+from jaxnets.models.video import frame_predictor
 from jaxnets.models.vit import deit_tiny, resize_positions, vit_b_16, vit_b_32, vit_l_16
 
 __all__ = [
@@ -77,6 +81,7 @@ __all__ = [
     "encoder_decoder",
     "fcn",
     "flow_matching",
+    "frame_predictor",
     "free_energy",
     "gan",
     "gibbs_step",
@@ -84,7 +89,10 @@ __all__ = [
     "googlenet_2014",
     "gpt2",
     "gru",
+    "inception_resnet_v2",
+    "inception_v2",
     "inception_v3",
+    "inception_v4",
     "landmarks",
     "language_model",
     "lenet5",

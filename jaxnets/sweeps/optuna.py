@@ -95,6 +95,9 @@ def search(
     True
     """
     lipo = isinstance(sampler, str) and sampler == "lipo"
+    if isinstance(sampler, str) and not lipo:
+        text = f'expects sampler "lipo", a sampler of Optuna\'s or None, got {shown(sampler)}'
+        raise NetError(text, label="search")
     if not lipo:
         require("optuna", "search")
     with labeled_as("search", keep=True):

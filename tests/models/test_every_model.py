@@ -37,6 +37,7 @@ each_row = pytest.mark.parametrize("row", ROWS, ids=str)
 # Smaller networks of the same families stay in the quick suite, and so do the deepest ones with their stages scanned.
 large = pytest.mark.slow_cases(
     *("googlenet", "googlenet_heads", "googlenet_2014", "googlenet_2014_heads", "inception_v3", "inception_v3_heads"),
+    *("inception_v2", "inception_v4", "inception_resnet_v2"),
     *("resnet34", "resnet50", "resnet101", "resnet152", "resnet50_v1", "resnet101_v1", "resnet152_v1"),
     *("resnext101_32x8d", "resnext101_64x4d", "wide_resnet50_2", "wide_resnet101_2"),
     *("resnet34_v2", "resnet50_v2", "resnet101_v2", "resnet152_v2", "resnet18_gray_10"),

@@ -1,17 +1,23 @@
-"""GoogLeNet and Inception v3 against torchvision and the paper's table, heads included."""
+"""GoogLeNet and the Inceptions against torchvision, timm and the papers' tables, heads included."""
 
+import collections
+import importlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import jaxnets as jn
+from jaxnets.models import inception_resnet, inception_v2, inception_v4
 from jaxnets.models.googlenet import BLOCKS
 from tests.models.agreement import agree
-from tests.oracle import floats
-from tests.peers import torchvision_models
+from tests.models.weights import _LEAVES
+from tests.oracle import floats, witness
+from tests.peers import PEERS, timm_model, torchvision_models
 
 KEY = jax.random.key(0)
 
@@ -50,6 +56,136 @@ def test_the_head_of_inception_v3_is_torchvisions():
 
     head = jn.models.inception_v3(10, auxiliary=True)["AuxLogits"]
     agree("models/inception_v3_head", head, floats(2, 17, 18, 768), make)
+
+
+TIMM_MODULES = {
+    # Each kind of module at the least size; the networks are these one after another.
+    "stem_4a": ("inception_v4", "Mixed4a", inception_v4.stem_4a, (9, 8, 160)),
+    "module_a": ("inception_v4", "InceptionA", inception_v4.module_a, (4, 5, 384)),
+    "reduction_a": ("inception_v4", "ReductionA", lambda: inception_v4.reduction_a(192, 224, 256, 384), (5, 6, 384)),
+    "module_b": ("inception_v4", "InceptionB", inception_v4.module_b, (4, 3, 1024)),
+    "reduction_b": ("inception_v4", "ReductionB", inception_v4.reduction_b, (5, 4, 1024)),
+    "module_c": ("inception_v4", "InceptionC", inception_v4.module_c, (2, 3, 1536)),
+    "mixed_5b": ("inception_resnet_v2", "Mixed_5b", inception_resnet.mixed_5b, (4, 5, 192)),
+    "block_35": ("inception_resnet_v2", "Block35", inception_resnet.block_35, (4, 5, 320)),
+    "block_17": ("inception_resnet_v2", "Block17", inception_resnet.block_17, (3, 4, 1088)),
+    "mixed_7a": ("inception_resnet_v2", "Mixed_7a", inception_resnet.mixed_7a, (5, 4, 1088)),
+    "block_8": ("inception_resnet_v2", "Block8", inception_resnet.block_8, (2, 3, 2080)),
+}
+SCALES = {"block_35": 0.17, "block_17": 0.1, "block_8": 0.2}
+
+
+@pytest.mark.parametrize("name", TIMM_MODULES)
+@pytest.mark.slow_cases(*(each for each in TIMM_MODULES if each not in ("block_35", "stem_4a")))
+def test_modules_are_timms(name: str):
+    file, theirs, ours, shape = TIMM_MODULES[name]
+
+    def make() -> Any:
+        timm_model("resnet18")  # which imports what timm needs
+        module = importlib.import_module(f"timm.models.{file}")
+        scale = {"scale": SCALES[name]} if name in SCALES else {}
+        conv_block = partial(module.ConvNormAct, padding=0, norm_kwargs={"eps": 1e-3})
+        return getattr(module, theirs)(conv_block=conv_block, **scale)
+
+    agree(f"models/inception_{name}", ours(), floats(2, *shape), make)
+
+
+NAMES = {"inception_v4": jn.models.inception_v4, "inception_resnet_v2": jn.models.inception_resnet_v2}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.slow
+def test_all_tensors_have_the_names_and_shapes_of_timms(name: str):
+    """And the scales are those of the networks."""
+
+    def ask() -> dict[str, Any]:
+        import torch
+
+        with torch.device("meta"):
+            model = timm_model(name)
+        rows = [
+            f"{each} {tuple(value.shape)}" for each, value in model.state_dict().items() if "num_batches" not in each
+        ]
+        scales = [module.scale for module in model.modules() if hasattr(module, "scale")]
+        return {"rows": np.frombuffer("\n".join(sorted(rows)).encode(), np.uint8), "scales": np.array(scales)}
+
+    want = witness(f"models/{name}_tensors", ask, installed=PEERS)
+    net = NAMES[name]()
+    shapes = jax.eval_shape(net.init, KEY, spec(299))
+    ours = []
+    for path, leaf in (jn.paths.paths(shapes[0]) | jn.paths.paths(shapes[1])).items():
+        module, _, leaf_name = path.rpartition("/")
+        shape = leaf.shape if leaf.ndim < 2 else (leaf.shape[-1], leaf.shape[-2], *leaf.shape[:-2])
+        ours.append(f"{module.replace('/', '.')}.{_LEAVES[leaf_name]} {shape}")
+    assert sorted(ours) == want["rows"].tobytes().decode().split("\n")
+    blocks = [net[f"{stage}/{n}"] for stage, count in (("repeat", 10), ("repeat_1", 20), ("repeat_2", 9))
+              for n in range(count)] if len(want["scales"]) else []  # fmt: skip
+    blocks += [net["block8"]] if blocks else []
+    one = [block.children["sum"].apply({}, {}, (jnp.zeros(1), jnp.ones(1)))[0].item() for block in blocks]
+    np.testing.assert_allclose(one, want["scales"], rtol=1e-6)
+    assert not blocks or ["act" in block.children for block in blocks] == [True] * 39 + [False]
+
+
+def test_inception_v2_is_the_papers_table():
+    """Figure 5, whose columns are written out here: multiply-adds and widths, added up by hand."""
+    places, adds, width, rows = 28 * 28, 112 * 112 * 49 * 3 * 64, 192, []
+    adds += 56 * 56 * (64 * 64 + 9 * 64 * 192)
+    for ones, reduced, threes, double_reduced, double, pooled in inception_v2.BLOCKS.values():
+        after = places if ones else places // 4
+        adds += places * width * (ones + reduced + double_reduced + pooled)
+        adds += after * 9 * reduced * threes + 9 * double * (places * double_reduced + after * double)
+        width, places = ones + threes + double + (pooled if ones else width), after
+        rows.append(width)
+    assert rows == [256, 320, 576, 576, 576, 608, 608, 1056, 1024, 1024]
+    net = jn.models.inception_v2()
+    params, state = jax.eval_shape(net.init, KEY, spec(224))
+    assert jn.inspect.multiply_adds(net, spec(224), params=params, state=state) == adds + 1024 * 1000
+    sizes = [net.upto(name) for name in ("maxpool2", "inception3c", "inception5b")]
+    shapes = [jax.eval_shape(part.apply, params, state, spec(224))[0].shape[1:] for part in sizes]
+    assert shapes == [(28, 28, 192), (14, 14, 576), (7, 7, 1024)]
+
+
+def inception_v2_in_torch() -> Any:
+    """Return one module of each kind in PyTorch."""
+    from torch import nn
+
+    def unit(before: int, after: int, window: int, stride: int = 1) -> Any:
+        conv = nn.Conv2d(before, after, window, stride, window // 2, bias=False)
+        parts = {"conv": conv, "bn": nn.BatchNorm2d(after), "relu": nn.ReLU()}
+        return nn.Sequential(collections.OrderedDict(parts))
+
+    class Module(nn.Module):
+        def __init__(self, before: int, row: tuple[int, ...], last: bool):
+            super().__init__()
+            ones, reduced, threes, double_reduced, double, pooled = row
+            stride = 1 if ones else 2
+            self.branch1 = unit(before, ones, 1) if ones else None
+            self.branch2 = nn.Sequential(unit(before, reduced, 1), unit(reduced, threes, 3, stride))
+            self.branch3 = nn.Sequential(
+                unit(before, double_reduced, 1), unit(double_reduced, double, 3), unit(double, double, 3, stride)
+            )
+            same = nn.MaxPool2d(3, 1, 1) if last else nn.AvgPool2d(3, 1, 1)
+            halved = nn.MaxPool2d(3, 2, ceil_mode=True)
+            self.branch4 = nn.Sequential(same, unit(before, pooled, 1)) if ones else halved
+
+        def forward(self, x: Any) -> Any:
+            import torch
+
+            parts = (self.branch1, self.branch2, self.branch3, self.branch4)
+            return torch.cat([part(x) for part in parts if part is not None], 1)
+
+    rows = inception_v2.BLOCKS
+    chain = [("inception4e", 608, False), ("inception5a", 1056, False), ("inception5b", 1024, True)]
+    return nn.Sequential(
+        collections.OrderedDict({name: Module(before, rows[name], last) for name, before, last in chain})
+    )
+
+
+@pytest.mark.slow
+def test_modules_of_inception_v2_are_those_of_pytorch():
+    whole = jn.models.inception_v2()
+    net = jn.serial(**{name: whole[name] for name in ("inception4e", "inception5a", "inception5b")})
+    agree("models/inception_v2_modules", net, floats(2, 6, 4, 608), inception_v2_in_torch)
 
 
 def published() -> Any:
