@@ -12,6 +12,8 @@ from jaxnets.data.datasets.image_folder import ImageFolder, image_folder, imagen
 from jaxnets.data.datasets.mnist import fashion_mnist, mnist, read_idx
 from jaxnets.data.datasets.mnist1d import mnist1d
 from jaxnets.data.datasets.packaged import diabetes, digits, iris, japanese_vowels, mnist5k, read_ts, sunspots, wine
+from jaxnets.data.datasets.quantifiers import quantifier_pairs
+from jaxnets.data.datasets.questions import Question, table_questions
 from jaxnets.data.datasets.sequences import adding, copy_memory
 from jaxnets.data.datasets.text import decode_text, encode_text, text
 from jaxnets.data.datasets.toys import blobs, checkerboard, circles, moons, spirals, xor
@@ -43,6 +45,7 @@ __all__ = [
     "ImageFolder",
     "Labels",
     "Preprocess",
+    "Question",
     "Scaling",
     "Stream",
     "Table",
@@ -93,6 +96,7 @@ __all__ = [
     "pack",
     "pad",
     "parquet",
+    "quantifier_pairs",
     "rand_augment",
     "random_crop",
     "random_resized_crop",
@@ -110,6 +114,7 @@ __all__ = [
     "stream",
     "sunspots",
     "table",
+    "table_questions",
     "text",
     "tokenizer",
     "unpack",

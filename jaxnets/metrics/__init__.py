@@ -15,14 +15,17 @@ from jaxnets.metrics.dice import dice
 from jaxnets.metrics.metric import Metric, ignoring, mean
 from jaxnets.metrics.ranking import average_precision, roc_auc
 from jaxnets.metrics.regression import mean_absolute_error, mean_squared_error, r2
-from jaxnets.metrics.scores import accuracy, binary_accuracy, perplexity, top_k
+from jaxnets.metrics.scores import accuracy, binary_accuracy, bits_per_character, perplexity, top_k
+from jaxnets.metrics.squad import Squad, squad
 
 __all__ = [
     "Interval",
     "Metric",
+    "Squad",
     "accuracy",
     "average_precision",
     "binary_accuracy",
+    "bits_per_character",
     "bootstrap",
     "brier",
     "cohen_kappa",
@@ -41,5 +44,6 @@ __all__ = [
     "r2",
     "recall",
     "roc_auc",
+    "squad",
     "top_k",
 ]
