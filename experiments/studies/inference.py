@@ -2,8 +2,8 @@
 
 Pairs such as "all red dogs are pets", "some dogs are pets" are labeled entailment, neutral or contradiction by logic.
 One encoder gives each sentence its features, and a classifier compares them (InferSent). The encoder is an LSTM in both
-directions, or a bag of words, which can't tell "all dogs are pets" from "all pets are dogs"; a third network, the same
-LSTM, is shown the second sentence alone. Accuracy is measured by the two quantifiers, and for phrases with more
+directions, or a bag of words, which can't tell "all dogs are pets" from "all pets are dogs"; a third network is
+shown the words of the second sentence alone. Accuracy is measured by the two quantifiers, and for phrases with more
 adjectives than in training.
 """
 
@@ -41,23 +41,23 @@ class Config:
 
     seeds: int = 5
     """Networks of each kind."""
-    examples: int = 6000
+    examples: int = 4000
     """Pairs to learn from."""
     longest: int = 2
     """The most adjectives of a phrase in training."""
-    lengths: tuple[int, ...] = (0, 1, 2, 3, 4)
+    lengths: tuple[int, ...] = (1, 2, 3, 4)
     """Adjectives of the longest phrase of a test pair."""
-    tested: int = 900
+    tested: int = 600
     """Test pairs of each length."""
     width: int = 32
     """Units of the LSTM in each direction, and features of a word; the bag of words has twice as many."""
-    epochs: int = 15
+    epochs: int = 12
     """Epochs of training."""
     rate: float = 0.005
     """Learning rate of Adam at the start; it falls to 0 along a cosine."""
 
 
-QUICK = Config(examples=4000, lengths=(1, 2, 3), tested=600, epochs=12)
+QUICK = Config(examples=3000, lengths=(2, 3), tested=300, epochs=8)
 TINY = Config(seeds=2, examples=90, longest=1, lengths=(1, 2), tested=90, width=4, epochs=1)
 
 
@@ -72,7 +72,7 @@ def networks(config: Config) -> dict[str, jn.Net]:
     size, width = len(VOCABULARY), config.width
     lstm = jn.models.sentence_encoder(size, width, pool="max")
     bag = jn.models.sentence_encoder(size, None, pool="mean", embedding=2 * width)
-    alone = jn.serial(second=lambda pair: pair[1], encoder=lstm, hidden=jn.dense(width), relu=jax.nn.relu,
+    alone = jn.serial(second=lambda pair: pair[1], encoder=bag, hidden=jn.dense(2 * width), relu=jax.nn.relu,
                       fc=jn.dense(3))  # fmt: skip
     return {
         "LSTM": jn.models.siamese(lstm, 3, hidden=2 * width, activation=jax.nn.relu),

@@ -11,6 +11,7 @@ from jaxnets.data.datasets.cifar import cifar10, cifar100
 from jaxnets.data.datasets.image_folder import ImageFolder, image_folder, imagenet
 from jaxnets.data.datasets.mnist import fashion_mnist, mnist, read_idx
 from jaxnets.data.datasets.mnist1d import mnist1d
+from jaxnets.data.datasets.opinions import opinions
 from jaxnets.data.datasets.packaged import diabetes, digits, iris, japanese_vowels, mnist5k, read_ts, sunspots, wine
 from jaxnets.data.datasets.quantifiers import quantifier_pairs
 from jaxnets.data.datasets.questions import Question, table_questions
@@ -93,6 +94,7 @@ __all__ = [
     "moons",
     "next_tokens",
     "noise",
+    "opinions",
     "pack",
     "pad",
     "parquet",

@@ -47,8 +47,8 @@ def squad(predictions: Sequence[str], answers: Sequence[Any], *, by_question: bo
     6.1; Rajpurkar, Jia and Liang, "Know What You Don't Know: Unanswerable Questions for SQuAD" (2018), for those
     without an answer.
 
-    >>> squad(["The Oslo!", "in Rome", ""], ["Oslo", ["Rome", "Rome, Italy"], []])
-    Squad(exact_match=66.66666666666667, f1=88.88888888888889)
+    >>> squad(["The Oslo!", "of Rome city", "", ""], ["Oslo", ["Rome", "Rome, Italy"], [], "Lima"])
+    Squad(exact_match=50.0, f1=62.5)
     """
     with labeled_as("squad"):
         given, wanted = (_listed(*each) for each in (("predictions", predictions), ("answers", answers)))

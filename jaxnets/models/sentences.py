@@ -182,8 +182,8 @@ def siamese(
             else serial(hidden=dense(hidden), activation=activation, fc=dense(num_classes))
         )
 
-    def build(key: Key, pair: Any) -> tuple[Params, State, Any]:
-        first, second = _pair(pair)
+    def build(key: Key, x: Any) -> tuple[Params, State, Any]:
+        first, second = _pair(x)
         params: dict[str, Any] = {}
         state: dict[str, Any] = {}
         u = build_child(encoder, "encoder", key, first, params, state)
@@ -193,8 +193,8 @@ def siamese(
         y = build_child(classifier, "classifier", key, jax.eval_shape(_compared, u, v), params, state)
         return params, state, y
 
-    def apply(params: Params, state: State, pair: Any, *, key: Key | None = None, train: bool = False) -> Any:
-        first, second = _pair(pair)
+    def apply(params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False) -> Any:
+        first, second = _pair(x)
         keys = (None, None) if key is None else jax.random.split(key)
         features, new_state = [], dict(state)
         for each, own in zip((first, second), keys, strict=True):

@@ -77,7 +77,14 @@ def table_questions(examples: int, *, people: int = 3, unanswerable: float = 0.0
     with the spans of Rajpurkar et al., "SQuAD: 100,000+ Questions for Machine Comprehension of Text" (2016).
 
     >>> for each in table_questions(3, people=1, seed=1):
-    ...     print(each.passage, each.question, each.answer, each.span, sep=" | ")
+    ...     print(each.passage)
+    ...     print(each.question, each.answer, each.span)
+    the home of Ben is in Rome . the pet of Ben is a turtle . Ben is a baker .
+    what is the job of the person from Rome ? baker (67, 72)
+    the pet of Felix is a goat . Felix works as a tailor . Felix lives in Delhi .
+    what is the job of Felix ? tailor (46, 52)
+    Ben works as a farmer . Ben lives in Tunis . the pet of Ben is a dog .
+    what is the job of the owner of the dog ? farmer (15, 21)
     """
     with labeled_as("table_questions"):
         check_count("examples", examples)
