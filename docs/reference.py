@@ -88,7 +88,8 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
         {
             "Classification": "metrics.accuracy metrics.binary_accuracy metrics.top_k metrics.confusion_matrix "
             "metrics.precision metrics.recall metrics.f1 metrics.intersection_over_union metrics.dice metrics.matthews "
-            "metrics.cohen_kappa metrics.perplexity",
+            "metrics.cohen_kappa metrics.perplexity metrics.bits_per_character",
+            "Answers": "metrics.squad metrics.Squad",
             "Rankings and probabilities": "metrics.roc_auc metrics.average_precision metrics.brier "
             "metrics.expected_calibration_error",
             "Regression": "metrics.mean_squared_error metrics.mean_absolute_error metrics.r2",
@@ -165,6 +166,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "Synthetic": "data.moons data.circles data.spirals data.blobs data.xor data.checkerboard data.mnist1d "
             "data.adding data.copy_memory data.dates_and_numbers",
             "data.moving_pictures data.adding data.copy_memory",
+            "data.adding data.copy_memory data.quantifier_pairs data.table_questions data.opinions",
         },
     ),
     "models": (
@@ -182,7 +184,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "models.resnext101_64x4d models.resnet_cifar models.plain_cifar",
             "Vision transformers": "models.vit_b_16 models.vit_b_32 models.vit_l_16 models.deit_tiny "
             "models.resize_positions",
-            "Text": "models.gpt2 models.llama models.bert models.transformer",
+            "Text": "models.gpt2 models.llama models.bert models.transformer models.sentence_encoder models.siamese",
             "Dense prediction": "models.fcn models.unet models.landmarks models.soft_argmax",
             "Recurrent": "models.rnn models.lstm models.gru models.language_model models.encoder_decoder "
             "models.attentive_encoder_decoder models.pointer_generator",

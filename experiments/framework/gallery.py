@@ -126,6 +126,13 @@ TABLES: dict[str, list[Entry]] = {
         Entry("llama(32000, 2048, 22, 32, kv_heads=4)", TOKENS, "Zhang et al. 2024", jnp.int32),
         Entry('bert("base")', TOKENS, "Devlin et al. 2019", jnp.int32),
         Entry('bert("large", "words")', TOKENS, "Devlin et al. 2019", jnp.int32),
+        Entry('sentence_encoder(20000, 2048, pool="max", embedding=300)', TOKENS, "Conneau et al. 2017", jnp.int32),
+        Entry(
+            'siamese(sentence_encoder(20000, 2048, pool="max", embedding=300), 3, hidden=512)',
+            (TOKENS, TOKENS),
+            "after Conneau et al. 2017",
+            jnp.int32,
+        ),
         Entry("transformer(37000)", (TOKENS, TOKENS), "Vaswani et al. 2017", jnp.int32),
     ],
     "sequences": [

@@ -12,7 +12,10 @@ from jaxnets.data.datasets.image_folder import ImageFolder, image_folder, imagen
 from jaxnets.data.datasets.mnist import fashion_mnist, mnist, read_idx
 from jaxnets.data.datasets.mnist1d import mnist1d
 from jaxnets.data.datasets.moving import moving_pictures
+from jaxnets.data.datasets.opinions import opinions
 from jaxnets.data.datasets.packaged import diabetes, digits, iris, japanese_vowels, mnist5k, read_ts, sunspots, wine
+from jaxnets.data.datasets.quantifiers import quantifier_pairs
+from jaxnets.data.datasets.questions import Question, table_questions
 from jaxnets.data.datasets.sequences import adding, copy_memory
 from jaxnets.data.datasets.speech import Spoken, spoken_words, write_wav
 from jaxnets.data.datasets.spelled import dates_and_numbers
@@ -46,6 +49,7 @@ __all__ = [
     "ImageFolder",
     "Labels",
     "Preprocess",
+    "Question",
     "Scaling",
     "Spoken",
     "Stream",
@@ -96,9 +100,11 @@ __all__ = [
     "moving_pictures",
     "next_tokens",
     "noise",
+    "opinions",
     "pack",
     "pad",
     "parquet",
+    "quantifier_pairs",
     "rand_augment",
     "random_crop",
     "random_resized_crop",
@@ -117,6 +123,7 @@ __all__ = [
     "stream",
     "sunspots",
     "table",
+    "table_questions",
     "text",
     "tokenizer",
     "unpack",

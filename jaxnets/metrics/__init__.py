@@ -20,6 +20,8 @@ from jaxnets.metrics.regression import mean_absolute_error, mean_squared_error, 
 from jaxnets.metrics.scores import accuracy, binary_accuracy, perplexity, top_k
 from jaxnets.metrics.text import Rouge, bleu, chrf, exact_match, rouge_l, rouge_n
 from jaxnets.metrics.transcripts import character_error_rate, word_error_rate
+from jaxnets.metrics.scores import accuracy, binary_accuracy, bits_per_character, perplexity, top_k
+from jaxnets.metrics.squad import Squad, squad
 
 __all__ = [
     "Interval",
@@ -30,6 +32,11 @@ __all__ = [
     "average_precision",
     "binary_accuracy",
     "bleu",
+    "Squad",
+    "accuracy",
+    "average_precision",
+    "binary_accuracy",
+    "bits_per_character",
     "bootstrap",
     "brier",
     "character_error_rate",
@@ -57,6 +64,7 @@ __all__ = [
     "rouge_l",
     "rouge_n",
     "structural_similarity",
+    "squad",
     "top_k",
     "word_error_rate",
 ]

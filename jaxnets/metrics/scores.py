@@ -150,3 +150,19 @@ perplexity: Metric = Metric(
 Outputs are logits `(batch, ..., classes)`, labels as for `accuracy`. The perplexity is 1 for perfect predictions and
 the number of classes for uniform ones.
 """
+
+
+bits_per_character: Metric = Metric(
+    takes_labels(_perplexity),
+    lambda sums: ratio(sums) / math.log(2),
+    "bits_per_character",
+    higher_is_better=False,
+    range=(0.0, math.inf),
+)
+"""The bits that a character costs, l / ln 2, where l is the mean cross entropy of all real tokens.
+
+This is the logarithm of `perplexity` to the base 2, for the same outputs and labels; where a token is more than one
+character, it is bits per token. It is 0 for perfect predictions and log₂ of the number of classes for uniform ones.
+
+Shannon, "Prediction and Entropy of Printed English" (1951).
+"""

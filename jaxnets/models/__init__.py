@@ -45,6 +45,7 @@ from jaxnets.models.resnet import (
 )
 from jaxnets.models.resnet_cifar import plain_cifar, resnet_cifar
 from jaxnets.models.resnet_v2 import resnet18_v2, resnet34_v2, resnet50_v2, resnet101_v2, resnet152_v2
+from jaxnets.models.sentences import sentence_encoder, siamese
 from jaxnets.models.sequence_to_sequence import encoder_decoder
 from jaxnets.models.transformer import transformer
 from jaxnets.models.unet import unet
@@ -125,6 +126,8 @@ __all__ = [
     "resnext101_32x8d",
     "resnext101_64x4d",
     "rnn",
+    "sentence_encoder",
+    "siamese",
     "soft_argmax",
     "transformer",
     "unet",

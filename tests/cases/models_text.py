@@ -47,6 +47,21 @@ CASES = [
         half=False,
     ),
     Case(
+        "models/siamese",
+        lambda: jn.models.siamese(jn.models.sentence_encoder(5, 2, dropout=0.5), 3, hidden=4),
+        (TOKENS, Padded(TOKENS.values[::-1].copy(), TOKENS.lengths)),
+        random=True,
+        differentiable=False,
+        half=False,
+    ),
+    Case(
+        "models/sentence_encoder",
+        lambda: jn.models.sentence_encoder(5, None, 3, pool="mean", embedding=4),
+        TOKENS,
+        differentiable=False,
+        half=False,
+    ),
+    Case(
         "models/transformer",
         lambda: jn.models.transformer(5, features=4, layers=1, heads=2, dropout=0.5),
         (TOKENS, TOKENS),

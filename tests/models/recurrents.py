@@ -60,6 +60,20 @@ ROWS = [
         35 * (2 * 4 * 1_500 * 3_000 + 15_000_000),
     ),
     Row(
+        "sentence_encoder_infersent",  # 2,048 units each way, words of 300 features
+        lambda: jn.models.sentence_encoder(1_000, 2_048, pool="max", embedding=300),
+        tokens(20),
+        300_000 + 2 * 4 * 2_048 * (300 + 2_048 + 1),
+        20 * 2 * 4 * 2_048 * (300 + 2_048),
+    ),
+    Row(
+        "siamese_infersent",  # a hidden layer of 512 on four vectors of 4,096
+        lambda: jn.models.siamese(jn.models.sentence_encoder(1_000, 2_048, pool="max", embedding=300), 3, hidden=512),
+        (tokens(20), tokens(9)),
+        300_000 + 2 * 4 * 2_048 * (300 + 2_048 + 1) + 512 * (4 * 4_096 + 1) + 3 * 513,
+        29 * 2 * 4 * 2_048 * (300 + 2_048) + 512 * 4 * 4_096 + 3 * 512,
+    ),
+    Row(
         "encoder_decoder_sutskever",  # "384M parameters", and the biases
         lambda: jn.models.encoder_decoder(160_000, 80_000, 1_000, layers=4),
         (tokens(10), tokens(12)),
