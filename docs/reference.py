@@ -164,9 +164,8 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "data.next_tokens data.mask_tokens data.tokenizer data.characters data.Tokenizer",
             "Speech": "data.spoken_words data.Spoken data.write_wav",
             "Synthetic": "data.moons data.circles data.spirals data.blobs data.xor data.checkerboard data.mnist1d "
-            "data.adding data.copy_memory data.dates_and_numbers",
-            "data.moving_pictures data.adding data.copy_memory",
-            "data.adding data.copy_memory data.quantifier_pairs data.table_questions data.opinions",
+            "data.adding data.copy_memory data.moving_pictures data.dates_and_numbers data.quantifier_pairs "
+            "data.table_questions data.Question data.opinions",
         },
     ),
     "models": (
@@ -187,10 +186,8 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "Text": "models.gpt2 models.llama models.bert models.transformer models.sentence_encoder models.siamese",
             "Dense prediction": "models.fcn models.unet models.landmarks models.soft_argmax",
             "Recurrent": "models.rnn models.lstm models.gru models.language_model models.encoder_decoder "
-            "models.attentive_encoder_decoder models.pointer_generator",
-            "Recurrent": "models.rnn models.lstm models.gru models.language_model models.encoder_decoder",
+            "models.attentive_encoder_decoder models.pointer_generator models.frame_predictor",
             "Speech": "models.conv_gru models.conv_transformer",
-            "models.frame_predictor",
             "Autoencoders": "models.autoencoder models.conv_autoencoder models.denoising_autoencoder models.vae "
             "models.conv_vae models.variational",
             "Adversarial networks and flows": "models.gan models.dcgan models.flow_matching models.conditional_unet",

@@ -17,26 +17,22 @@ from jaxnets.metrics.metric import Metric, ignoring, mean
 from jaxnets.metrics.pictures import peak_signal_to_noise, structural_similarity
 from jaxnets.metrics.ranking import average_precision, roc_auc
 from jaxnets.metrics.regression import mean_absolute_error, mean_squared_error, r2
-from jaxnets.metrics.scores import accuracy, binary_accuracy, perplexity, top_k
-from jaxnets.metrics.text import Rouge, bleu, chrf, exact_match, rouge_l, rouge_n
-from jaxnets.metrics.transcripts import character_error_rate, word_error_rate
 from jaxnets.metrics.scores import accuracy, binary_accuracy, bits_per_character, perplexity, top_k
 from jaxnets.metrics.squad import Squad, squad
+from jaxnets.metrics.text import Rouge, bleu, chrf, exact_match, rouge_l, rouge_n
+from jaxnets.metrics.transcripts import character_error_rate, word_error_rate
 
 __all__ = [
     "Interval",
     "Metric",
     "PrecisionRecall",
     "Rouge",
-    "accuracy",
-    "average_precision",
-    "binary_accuracy",
-    "bleu",
     "Squad",
     "accuracy",
     "average_precision",
     "binary_accuracy",
     "bits_per_character",
+    "bleu",
     "bootstrap",
     "brier",
     "character_error_rate",
@@ -63,8 +59,8 @@ __all__ = [
     "roc_auc",
     "rouge_l",
     "rouge_n",
-    "structural_similarity",
     "squad",
+    "structural_similarity",
     "top_k",
     "word_error_rate",
 ]

@@ -123,6 +123,7 @@ ROWS = [
         + 64
         + 65 * 70,
         None,
+    ),
     Row(
         "conv_gru",  # 101 steps of 40 bands become 51 and 26
         lambda: jn.models.conv_gru(28, 128, dropout=0.1),

@@ -7,8 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.benchmarks import attention, compile_time, search_cv, vmapped_steps
-from experiments.benchmarks import attention, compile_time, flow_sampling, vmapped_steps
+from experiments.benchmarks import attention, compile_time, flow_sampling, search_cv, vmapped_steps
 
 
 @pytest.mark.slow
@@ -48,6 +47,10 @@ def test_a_search_is_measured():
     assert other.param_grid["learning_rate_init"] == choices["learning_rate"]
     # The gradient of Σ w² times l2, and that of ½ alpha ‖w‖² over the batch
     np.testing.assert_allclose(2 * np.array(choices["l2"]), np.array(other.param_grid["alpha"]) / 32)
+
+
+@pytest.mark.slow
+@pytest.mark.promotes
 def test_pictures_are_the_same_in_both(capsys):
     turns = flow_sampling.contestants(3, 7, 4, (4, 8))
     ours, theirs = (turn() for turn in turns.values())
