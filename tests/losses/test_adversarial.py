@@ -34,8 +34,8 @@ def by_torch():
     }
     found = {}
 
-    def add(name, function, leaves):
-        leaves: dict[str, Any] = {key: torch.tensor(value, requires_grad=True) for key, value in leaves.items()}
+    def add(name, function, outputs):
+        leaves: dict[str, Any] = {key: torch.tensor(value, requires_grad=True) for key, value in outputs.items()}
         values = function(*leaves.values())
         values = values.reshape(len(values), -1).mean(1)
         (values * torch.arange(1.0, 7.0)).sum().backward()
