@@ -113,7 +113,9 @@ def test_agrees_with_pytorch(kind):
     got = {"losses": losses, **jn.paths.paths(gradients)}
     assert set(got) == set(want)
     for name, leaf in got.items():
-        np.testing.assert_allclose(leaf, want[name], rtol=0, atol=1e-6 * np.abs(want[name]).max(), err_msg=name)
+        # The gradient of the keys' bias is 0 but for rounding: it adds the same to all scores.
+        scale = max(0.01, np.abs(want[name]).max())
+        np.testing.assert_allclose(leaf, want[name], rtol=0, atol=1e-6 * scale, err_msg=name)
 
 
 def test_mistakes_are_told():
