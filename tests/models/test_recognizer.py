@@ -51,7 +51,7 @@ def by_torch(kind):
         reduction="none",
     )  # fmt: skip
     losses.sum().backward()
-    return {"losses": losses.detach().numpy()} | {path: leaf.grad.numpy() for path, leaf in leaves.items()}
+    return {"losses": losses.detach().numpy()} | {path: np.asarray(leaf.grad) for path, leaf in leaves.items()}
 
 
 def gru(x, lengths, leaves):
