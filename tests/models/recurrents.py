@@ -76,7 +76,7 @@ ROWS = [
         28 * 3 * 64 * (28 + 64) + 9 * (3 * 64 * (16 + 64) + 30 * 64),
     ),
     Row(
-        "conv_gru",  # 101 steps of 40 bands become 51 and 26
+        "conv_gru_recognizer",  # 101 steps of 40 bands become 51 and 26
         lambda: jn.models.conv_gru(28, 128, dropout=0.1),
         SOUND,
         3 * 80 * 64
@@ -89,7 +89,7 @@ ROWS = [
         51 * 3 * 80 * 64 + 26 * (3 * 128 * 64 + 2 * 3 * 128 * (64 + 128) + 2 * 3 * 128 * (256 + 128) + 256 * 28),
     ),
     Row(
-        "conv_transformer",
+        "conv_transformer_recognizer",
         lambda: jn.models.conv_transformer(28, 128, dropout=0.1),
         SOUND,
         3 * 80 * 64 + 64 + 3 * 128 * 128 + 128 + 4 * (12 * 128**2 + 13 * 128) + 2 * 128 + 129 * 28,

@@ -75,7 +75,7 @@ def transformer(x, mask, leaves):
     table = np.stack([np.sin(place * turn), np.cos(place * turn)], -1).reshape(x.shape[1], WIDTH)
     gelu = partial(torch.nn.functional.gelu, approximate="tanh")
     module = torch.nn.TransformerEncoderLayer(
-        WIDTH, 2, 12, dropout=0.0, activation=gelu, batch_first=True, norm_first=True, layer_norm_eps=1e-6
+        WIDTH, 2, 12, dropout=0.0, activation=gelu, batch_first=True, norm_first=True
     ).double()
 
     def of(path):
@@ -92,7 +92,7 @@ def transformer(x, mask, leaves):
     for norm in ("norm1", "norm2"):
         own |= {f"{norm}.weight": of(f"{norm}/scale"), f"{norm}.bias": of(f"{norm}/bias")}
     x = torch.func.functional_call(module, own, (x + torch.tensor(table),), {"src_key_padding_mask": ~mask})
-    return torch.nn.functional.layer_norm(x, (WIDTH,), leaves["norm/scale"], leaves["norm/bias"], 1e-6)
+    return torch.nn.functional.layer_norm(x, (WIDTH,), leaves["norm/scale"], leaves["norm/bias"])
 
 
 @pytest.mark.parametrize("kind", NETS)
