@@ -26,7 +26,7 @@ ABOUT = About(
     source="Graves et al. (2006); Amodei et al. (2016); Mohamed, Okhonko and Zettlemoyer (2019)",
     refuted_by="a conv–GRU network that gets more than 5 % of the words of speakers wrong whom it has not heard.",
     data="words spoken by formant synthesis (jn.data.spoken_words): 2,400 clips of 150 speakers, 250 of 50 others",
-    minutes=2.5,
+    minutes=2.0,
     concepts=("jn.data.spoken_words", "jn.ops.log_mel", "jn.models.conv_gru", "jn.models.conv_transformer",
               "jn.losses.ctc", "jn.decoding.ctc_beam_search", "jn.metrics.word_error_rate"),
 )  # fmt: skip

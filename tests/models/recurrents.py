@@ -125,7 +125,7 @@ ROWS = [
         None,
     ),
     Row(
-        "conv_gru",  # 101 steps of 40 bands become 51 and 26
+        "conv_gru_recognizer",  # 101 steps of 40 bands become 51 and 26
         lambda: jn.models.conv_gru(28, 128, dropout=0.1),
         SOUND,
         3 * 80 * 64
@@ -138,7 +138,7 @@ ROWS = [
         51 * 3 * 80 * 64 + 26 * (3 * 128 * 64 + 2 * 3 * 128 * (64 + 128) + 2 * 3 * 128 * (256 + 128) + 256 * 28),
     ),
     Row(
-        "conv_transformer",
+        "conv_transformer_recognizer",
         lambda: jn.models.conv_transformer(28, 128, dropout=0.1),
         SOUND,
         3 * 80 * 64 + 64 + 3 * 128 * 128 + 128 + 4 * (12 * 128**2 + 13 * 128) + 2 * 128 + 129 * 28,

@@ -51,7 +51,7 @@ def by_torch(kind):
         reduction="none",
     )  # fmt: skip
     losses.sum().backward()
-    return {"losses": losses.detach().numpy()} | {path: leaf.grad.numpy() for path, leaf in leaves.items()}
+    return {"losses": losses.detach().numpy()} | {path: np.asarray(leaf.grad) for path, leaf in leaves.items()}
 
 
 def gru(x, lengths, leaves):
@@ -75,7 +75,7 @@ def transformer(x, mask, leaves):
     table = np.stack([np.sin(place * turn), np.cos(place * turn)], -1).reshape(x.shape[1], WIDTH)
     gelu = partial(torch.nn.functional.gelu, approximate="tanh")
     module = torch.nn.TransformerEncoderLayer(
-        WIDTH, 2, 12, dropout=0.0, activation=gelu, batch_first=True, norm_first=True, layer_norm_eps=1e-6
+        WIDTH, 2, 12, dropout=0.0, activation=gelu, batch_first=True, norm_first=True
     ).double()
 
     def of(path):
@@ -92,7 +92,7 @@ def transformer(x, mask, leaves):
     for norm in ("norm1", "norm2"):
         own |= {f"{norm}.weight": of(f"{norm}/scale"), f"{norm}.bias": of(f"{norm}/bias")}
     x = torch.func.functional_call(module, own, (x + torch.tensor(table),), {"src_key_padding_mask": ~mask})
-    return torch.nn.functional.layer_norm(x, (WIDTH,), leaves["norm/scale"], leaves["norm/bias"], 1e-6)
+    return torch.nn.functional.layer_norm(x, (WIDTH,), leaves["norm/scale"], leaves["norm/bias"])
 
 
 @pytest.mark.parametrize("kind", NETS)
@@ -113,7 +113,9 @@ def test_agrees_with_pytorch(kind):
     got = {"losses": losses, **jn.paths.paths(gradients)}
     assert set(got) == set(want)
     for name, leaf in got.items():
-        np.testing.assert_allclose(leaf, want[name], rtol=0, atol=1e-6 * np.abs(want[name]).max(), err_msg=name)
+        # The gradient of the keys' bias is 0 but for rounding: it adds the same to all scores.
+        scale = max(0.01, np.abs(want[name]).max())
+        np.testing.assert_allclose(leaf, want[name], rtol=0, atol=1e-6 * scale, err_msg=name)
 
 
 def test_mistakes_are_told():

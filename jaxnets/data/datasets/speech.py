@@ -71,9 +71,9 @@ def spoken_words(
     """
     with labeled_as("spoken_words"):
         check_count("clips", clips)
-        if isinstance(words, str) or not len(words) or (unknown := [word for word in words if word not in WORDS]):
-            given = shown(words) if isinstance(words, str) or not len(words) else f"{unknown[0]!r}"
-            raise NetError(f"expects words of {', '.join(WORDS)}, got {given}")
+        unknown = [words] if isinstance(words, str) else [word for word in words if word not in WORDS]
+        if unknown or not len(words):
+            raise NetError(f"expects words of {', '.join(WORDS)}, got {shown(unknown[0]) if unknown else 'none'}")
         for each in count:
             check_count("count", each)
         if count[0] > count[1]:
