@@ -156,7 +156,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "Text": "data.text data.encode_text data.decode_text data.pad data.pack data.unpack "
             "data.next_tokens data.mask_tokens data.tokenizer data.characters data.Tokenizer",
             "Synthetic": "data.moons data.circles data.spirals data.blobs data.xor data.checkerboard data.mnist1d "
-            "data.adding data.copy_memory data.dates_and_numbers",
+            "data.adding data.copy_memory data.dates_and_numbers data.headlines",
         },
     ),
     "models": (

@@ -25,7 +25,7 @@ def headlines(examples: int, *, unseen_names: bool = False, seed: int = 0) -> tu
     | a goal after minute 70 | `... after late goal by Tavo` |
 
     So most of a record does not matter, and names are to be copied from the right places. Clubs, players and places are
-    of two or three random syllables.
+    of two or three random syllables; the k-th name of each kind, k = 1 … 60, has a share proportional to 1 / (k + 4).
 
     Args:
         examples: the number of records, at least 1.
@@ -47,11 +47,12 @@ def headlines(examples: int, *, unseen_names: bool = False, seed: int = 0) -> tu
     with labeled_as("headlines"):
         check_count("examples", examples)
     clubs, players, places = _names(unseen_names)
-    random = np.random.default_rng([seed, unseen_names])
+    random, share = np.random.default_rng([seed, unseen_names]), 1 / np.arange(5, 5 + _KNOWN)
+    share = share / share.sum()
     records, titles = [], []
     for _ in range(examples):
-        home, away = (clubs[place] for place in random.choice(len(clubs), 2, replace=False).tolist())
-        player, place = (each[int(random.integers(len(each)))] for each in (players, places))
+        home, away = (clubs[rank] for rank in random.choice(_KNOWN, 2, replace=False, p=share).tolist())
+        player, place = (names[int(random.choice(_KNOWN, p=share))] for names in (players, places))
         goals, other = divmod(int(random.integers(1, 36)), 6)
         minute = int(random.integers(1, 91))
         day = ("Friday", "Saturday", "Sunday")[int(random.integers(3))]
