@@ -16,6 +16,7 @@ import optax
 import jaxnets as jn
 from experiments.framework.drawing import compared, finish, line, panels
 from experiments.framework.study import About, Results, Verdict, above, judge
+from jaxnets.core.errors import require
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,11 +57,13 @@ class Config:
     width: int = 64
     """Units of the recurrent decoder."""
     features: int = 48
-    """Features of the transformer, in four heads, and two blocks each."""
+    """Features of the transformer, in four heads."""
+    layers: int = 2
+    """Blocks of its encoder, and of its decoder."""
 
 
 QUICK = Config(examples=6000, tests=500)
-TINY = Config(seeds=2, examples=100, tests=40, epochs=1, pieces=100, width=8, features=8)
+TINY = Config(seeds=2, examples=100, tests=40, epochs=1, pieces=100, width=8, features=8, layers=1)
 
 
 def run(config: Config) -> Results:
@@ -115,7 +118,14 @@ def networks(config: Config, size: int) -> dict[str, tuple[jn.Net, float]]:
     """Return the networks to compare, and their learning rates."""
     symbols, features = len(SYMBOLS) + 2, config.features
     transformer = jn.models.transformer(
-        size, symbols, features=features, layers=2, heads=4, hidden=2 * features, dropout=0.0, norm_first=True
+        size,
+        symbols,
+        features=features,
+        layers=config.layers,
+        heads=4,
+        hidden=2 * features,
+        dropout=0.0,
+        norm_first=True,
     )
     recurrent = jn.models.attentive_encoder_decoder(size, symbols, config.width, embedding=config.width // 2)
     return {RECURRENT: (recurrent, 0.01), TRANSFORMER: (transformer, 0.005)}
@@ -123,12 +133,11 @@ def networks(config: Config, size: int) -> dict[str, tuple[jn.Net, float]]:
 
 def numbered(known: list[str], unseen: list[str], pieces: int) -> tuple[jn.Padded, jn.Padded]:
     """Return the pieces of two lists of texts, byte pairs that the first has often, padded to the same length."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-
-    words = pre_tokenizers.Sequence([pre_tokenizers.Metaspace(), pre_tokenizers.Digits(individual_digits=True)])
-    cutter = Tokenizer(models.BPE())
-    cutter.pre_tokenizer = words  # type: ignore[assignment]
-    cutter.train_from_iterator(known, trainers.BpeTrainer(vocab_size=pieces, show_progress=False))
+    library = require("tokenizers", "text")
+    words = [library.pre_tokenizers.Metaspace(), library.pre_tokenizers.Digits(individual_digits=True)]
+    cutter = library.Tokenizer(library.models.BPE())
+    cutter.pre_tokenizer = library.pre_tokenizers.Sequence(words)
+    cutter.train_from_iterator(known, library.trainers.BpeTrainer(vocab_size=pieces, show_progress=False))
     # Number 0 is that of letters which the texts to learn from don't have.
     rows = [[1 + number for number in each.ids] or [0] for each in cutter.encode_batch([*known, *unseen])]
     both = jn.Padded.from_sequences([np.array(row, np.int32) for row in rows])

@@ -69,9 +69,9 @@ def test_languages_and_forms_are_equally_frequent():
 
 
 def test_refused(monkeypatch: pytest.MonkeyPatch):
-    for options in ({"languages": ("xx",)}, {"languages": "en"}, {"languages": ()}):
+    for languages in (("xx",), "en", ()):
         with pytest.raises(jn.NetError, match="dates_and_numbers expects a list of languages among en, de, fr, es"):
-            jn.data.dates_and_numbers(1, **options)
+            jn.data.dates_and_numbers(1, languages=languages)
     with pytest.raises(jn.NetError, match="expects examples ≥ 1, got 0"):
         jn.data.dates_and_numbers(0)
     monkeypatch.setitem(sys.modules, "num2words", None)

@@ -40,9 +40,9 @@ def headlines(examples: int, *, unseen_names: bool = False, seed: int = 0) -> tu
 
     >>> records, titles = headlines(2)
     >>> print(records[1])
-    away-goals 1 home Pisupu minute 50 player Bisiri home-goals 5 day Friday place Sadi away Roreva
+    home-goals 0 player Pimu minute 78 away-goals 4 day Friday place Gamano home Mopa away Pemogi
     >>> print(titles[1])
-    Pisupu crush Roreva 5 1
+    Pemogi crush Mopa 4 0 after late goal by Pimu
     """
     with labeled_as("headlines"):
         check_count("examples", examples)
