@@ -97,7 +97,7 @@ def run(config: Config) -> Results:
         right = np.stack([jn.metrics.exact_match(row, wanted, by_sentence=True) for row in rows])
         of_form = np.array([[form == each for each in forms] for form in every])
         found["right"][name] = 100 * right.mean(1)
-        found["by form"][name] = 100 * (right @ of_form.T) / np.maximum(of_form.sum(1), 1)
+        found["by form"][name] = 100 * (right.astype(int) @ of_form.T) / np.maximum(of_form.sum(1), 1)
         # Digits are compared as words are elsewhere.
         found["bleu"][name] = [
             jn.metrics.bleu([*map(" ".join, row)], [*map(" ".join, wanted)], tokenize="none") for row in rows
@@ -159,7 +159,7 @@ def read(tokens: np.ndarray, lengths: np.ndarray) -> list[str]:
 
 def figure(results: Results) -> "Figure":
     """Draw how much is right by form, the losses, and some translations."""
-    drawn, (left, right, *pages) = panels(2, 2, width=5, height=4.2)
+    drawn, (left, right, *pages) = panels(2, 2, width=5.6, height=4)
     compared(left, results["forms"], results["by form"])
     finish(left, "Unseen texts written without a mistake", "share, %")
     for place, (name, losses) in enumerate(results["losses"].items()):
@@ -167,12 +167,12 @@ def figure(results: Results) -> "Figure":
     right.set_yscale("log")
     finish(right, "Learning", "epoch", "cross entropy of a symbol")
     shown = [f"{text}\n   → {got}{'' if got == truth else f'   ✗ {truth}'}" for text, got, truth in results["examples"]]
-    wrong = [f"{text}\n   → {got}   ✗ {truth}" for name in results["wrong"]
-             for _, text, got, truth in results["wrong"][name][:4]]  # fmt: skip
+    wrong = [f"{name}, {form}: {text}\n   → {got}   ✗ {truth}" for name, rows in results["wrong"].items()
+             for form, text, got, truth in rows[:4]]  # fmt: skip
     for page, title, lines in zip(pages, ("Translations", "Mistakes"), (shown[:8], wrong[:8]), strict=True):
         page.set_axis_off()
         page.set_title(title, fontsize=10)
-        page.text(0, 0.98, "\n".join(lines), va="top", fontsize=7, family="monospace", transform=page.transAxes,
+        page.text(0, 0.98, "\n".join(lines), va="top", fontsize=7.5, family="monospace", transform=page.transAxes,
                   in_layout=False)  # fmt: skip
     return drawn
 
