@@ -57,7 +57,7 @@ class Config:
     """Units of the decoder."""
 
 
-QUICK = Config(examples=3000, rare=45, tests=200)
+QUICK = Config(seeds=3, examples=3000, rare=45, tests=200)
 TINY = Config(seeds=2, examples=60, rare=2, tests=20, epochs=1, width=4)
 
 
@@ -66,7 +66,7 @@ def run(config: Config) -> Results:
     records, titles = jn.data.headlines(config.examples)
     words = vocabulary(records + titles, config.rare)
     tests = {part: jn.data.headlines(config.tests, seed=1, unseen_names=new) for part, new in PARTS.items()}
-    size, steps = len(words) + SPECIAL, config.epochs * -(-config.examples // 64)
+    size, steps = len(words) + SPECIAL, config.epochs * -(-config.examples // 32)
     options: Any = {"embedding": config.width // 2, "score": "general"}
     networks = {
         POINTER: jn.models.pointer_generator(size, config.width, copies=COPIES, unknown=UNKNOWN, **options),
@@ -84,7 +84,7 @@ def run(config: Config) -> Results:
             return jn.train.program(
                 net, jn.objective(jn.losses.sequence(jn.losses.cross_entropy)),
                 optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule)), ((source, given), target),
-                epochs=config.epochs, batch_size=64,
+                epochs=config.epochs, batch_size=32,
             )  # fmt: skip
 
         result = jn.sweeps.sweep(trial, seeds=config.seeds, strategy="map")

@@ -62,7 +62,7 @@ class Config:
     """Blocks of its encoder, and of its decoder."""
 
 
-QUICK = Config(examples=6000, tests=500)
+QUICK = Config(seeds=3, examples=5000, tests=300)
 TINY = Config(seeds=2, examples=100, tests=40, epochs=1, pieces=100, width=8, features=8, layers=1)
 
 
