@@ -166,6 +166,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "Synthetic": "data.moons data.circles data.spirals data.blobs data.xor data.checkerboard data.mnist1d "
             "data.adding data.copy_memory data.moving_pictures data.dates_and_numbers data.quantifier_pairs "
             "data.table_questions data.Question data.opinions",
+            "data.adding data.copy_memory data.dates_and_numbers data.headlines",
         },
     ),
     "models": (

@@ -97,7 +97,9 @@ def theirs() -> Mapping[str, Any]:
         one = Bleu(effective_order=True, **options)
         found[f"sentence bleu{name}"] = [one.sentence_score(*each).score for each in CORPUS]
     for name, options in CHRF.items():
-        given = {{"words": "word_order", "characters": "char_order"}.get(key, key): x for key, x in options.items()}
+        given: Any = {
+            {"words": "word_order", "characters": "char_order"}.get(key, key): x for key, x in options.items()
+        }
         score = Chrf(**given)
         found[f"chrf{name}"] = score.corpus_score(HYPOTHESES, streams).score
         found[f"sentence chrf{name}"] = [score.sentence_score(*each).score for each in CORPUS]

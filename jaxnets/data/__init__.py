@@ -8,6 +8,7 @@ from jaxnets.data.augment.transforms import compose, cutout, flip, noise, random
 from jaxnets.data.characters import characters
 from jaxnets.data.class_balance import balanced, balanced_order, class_weights, example_weights
 from jaxnets.data.datasets.cifar import cifar10, cifar100
+from jaxnets.data.datasets.headlines import headlines
 from jaxnets.data.datasets.image_folder import ImageFolder, image_folder, imagenet
 from jaxnets.data.datasets.mnist import fashion_mnist, mnist, read_idx
 from jaxnets.data.datasets.mnist1d import mnist1d
@@ -86,6 +87,7 @@ __all__ = [
     "fold",
     "folds",
     "group_folds",
+    "headlines",
     "image_folder",
     "imagenet",
     "iris",

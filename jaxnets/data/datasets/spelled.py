@@ -16,7 +16,7 @@ _WORDS = {
     "fr": "le {} {} {}",
     "es": "el {} de {} de {}",
 }
-_FIRST_YEAR, _LAST_YEAR, _DIGITS, _TENTH = 1900, 2099, 5, 10
+_FIRST_YEAR, _LAST_YEAR, _DIGITS, _TENTH = 1900, 2099, 4, 10
 
 
 def dates_and_numbers(
@@ -24,7 +24,7 @@ def dates_and_numbers(
 ) -> tuple[list[str], list[str], list[str]]:
     """Generate dates and numbers in several languages and forms, and what they are in digits.
 
-    A text is a date from 1900 to 2099 in one of four forms, or a number below 100,000 in words:
+    A text is a date from 1900 to 2099 in one of four forms, or a number below 10,000 in words:
 
     | form | text | in digits |
     | --- | --- | --- |
@@ -32,9 +32,9 @@ def dates_and_numbers(
     | long | 21. September 1994 | 1994-09-21 |
     | medium | 21 sept. 1994 | 1994-09-21 |
     | words | el veintiuno de septiembre de mil novecientos noventa y cuatro | 1994-09-21 |
-    | number | quatre-vingt-onze mille deux cents | 91200 |
+    | number | neuf mille quatre-vingt-onze | 9091 |
 
-    Languages and forms are equally frequent, days and years, too; numbers have 1 to 5 digits equally often. A tenth of
+    Languages and forms are equally frequent, days and years, too; numbers have 1 to 4 digits equally often. A tenth of
     the pairs of month and day, and a tenth of the last three digits from 100 to 999, are held out: they occur with
     `held_out=True` only, in all languages and forms. So what is tested is made of known words in new combinations.
 
@@ -58,7 +58,7 @@ def dates_and_numbers(
     ...     print(*row, sep=" | ")
     es words | el tres de julio de mil novecientos cincuenta y tres | 1953-07-03
     de full | Montag, 26. Januar 1903 | 1903-01-26
-    en number | nine thousand, two hundred and fourteen | 9214
+    en number | nine hundred and twenty-one | 921
     fr words | le vingt décembre deux mille quarante-cinq | 2045-12-20
     """
     with labeled_as("dates_and_numbers"):
