@@ -29,7 +29,7 @@ ABOUT = About(
     source="Bowman, Potts and Manning (2015); Conneau et al. (2017); Gururangan et al. (2018)",
     refuted_by="a bag of words that infers as well, or an accuracy that falls to guessing for longer phrases.",
     data="generated pairs of sentences, labeled by logic, a third each entailment, neutral and contradiction",
-    minutes=2.0,
+    minutes=0.7,
     concepts=("jn.models.siamese", "jn.models.sentence_encoder", "jn.data.quantifier_pairs"),
 )
 VOCABULARY = {word: k for k, word in enumerate(("are", "all", "some", "no", "not", *NOUNS, *ADJECTIVES))}

@@ -26,7 +26,7 @@ ABOUT = About(
     source="Socher et al. (2013); Yang et al. (2016); Joulin et al. (2017)",
     refuted_by="a bag of words that is as accurate, with negations or with contrasts.",
     data="generated sentences of four forms, positive or negative; templates, not people's texts",
-    minutes=0.5,
+    minutes=0.6,
     concepts=("jn.models.sentence_encoder", "jn.data.opinions"),
 )
 SHOWN = (
