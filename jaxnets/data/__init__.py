@@ -13,6 +13,7 @@ from jaxnets.data.datasets.mnist import fashion_mnist, mnist, read_idx
 from jaxnets.data.datasets.mnist1d import mnist1d
 from jaxnets.data.datasets.packaged import diabetes, digits, iris, japanese_vowels, mnist5k, read_ts, sunspots, wine
 from jaxnets.data.datasets.sequences import adding, copy_memory
+from jaxnets.data.datasets.sort_of_clevr import sort_of_clevr
 from jaxnets.data.datasets.text import decode_text, encode_text, text
 from jaxnets.data.datasets.toys import blobs, checkerboard, circles, moons, spirals, xor
 from jaxnets.data.labels import Labels, labels
@@ -101,6 +102,7 @@ __all__ = [
     "rescale",
     "rotate",
     "shift",
+    "sort_of_clevr",
     "spirals",
     "split",
     "split_groups",
