@@ -6,13 +6,14 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from jaxnets.combinators.attention import attention, first, second
+from jaxnets.combinators.attention import first, second
 from jaxnets.combinators.film import film
 from jaxnets.combinators.graph import graph
 from jaxnets.combinators.serial import Layer, concatenate, serial
 from jaxnets.core.dtypes import param_dtype
 from jaxnets.core.errors import NetError, check_count, check_counts, labeled_as
 from jaxnets.core.keywords import explained
+from jaxnets.core.layer import layer
 from jaxnets.core.net import Net
 from jaxnets.layers import conv, dense, flatten, global_max_pool, layer_norm
 from jaxnets.layers.windows import check_spatial
@@ -34,8 +35,9 @@ def visual_questions(
     Convolutions of stride 2, each followed by a ReLU, make a map of the picture, once for all of its questions; the
     coordinates of each place, from -1 to 1, are appended as two channels. Then, by `reader`:
 
-    - "attention": each question, mapped to `features`, reads the map in `steps` steps, x + A(norm(x), map), then
-      x + F(norm(x)), so that what it looks for next depends on what it has read.
+    - "attention": each question, mapped to `features`, reads the map in `steps` steps, x + A(norm(x)), then
+      x + F(norm(x)), so that what it looks for next depends on what it has read. A is additive attention: place j has
+      the score w · relu(Q x + K m_j) for each head, and A(x) is the mean of V m_j under the softmax over places.
     - "film": `steps` residual blocks, r = relu(conv1×1(x)), then r + relu(film(conv3×3(r), question)), of the map for
       each question, and the maximum over all places.
     - "plain": the map as one vector of `features`, beside the question; the baseline.
@@ -53,14 +55,14 @@ def visual_questions(
 
     Returns:
         A network from `((batch, height, width, channels), (batch, questions, in))` to
-        `(batch, questions, num_answers)`. A padded list of questions is not told from a whole one: leave the loss of
-        padding out.
+        `(batch, questions, num_answers)`. The network of "attention" has the shares of all places, `(batch, questions,
+        places, heads)`, at `net.upto("shares1")`, `net.upto("shares2")`, ….
 
     Raises:
         NetError: for another reader or a number below 1; for an input that is not a pair of such shapes with one batch.
 
     Perez et al., "FiLM: Visual Reasoning with a General Conditioning Layer" (2018), section 3, for the blocks; Yang et
-    al., "Stacked Attention Networks for Image Question Answering" (2016), for reading in steps.
+    al., "Stacked Attention Networks for Image Question Answering" (2016), for reading in steps, with relu for tanh.
 
     >>> import jax, jax.numpy as jnp
     >>> net, x = visual_questions(10), (jnp.ones((2, 32, 32, 3)), jnp.ones((2, 20, 11)))
@@ -74,12 +76,15 @@ def visual_questions(
         check_counts("widths", widths)
         for name, value in (("num_answers", num_answers), ("features", features), ("steps", steps)):
             check_count(name, value)
+        check_count("heads", heads)
+        if features % heads:
+            raise NetError(f"expects features divisible by {heads} heads, got {features}")
     he = jax.nn.initializers.he_normal()
     stem: dict[str, Layer] = {}
     for place, width in enumerate(widths, start=1):
         stem |= {f"conv{place}": conv(width, kernel_size, stride=2, padding="SAME", kernel_init=he), f"relu{place}": jax.nn.relu}
     nodes: dict[str, Any] = {
-        "pair": checked,
+        "pair": layer(None, lambda _, pair: checked(pair), label="visual_questions"),
         "questions": second,
         "images": (first, "pair"),
         "stem": serial(**stem),
