@@ -30,7 +30,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "The record": "Net layer as_net Padded Packed NetError",
             "Write your own layer": "labeled weights_of example_weights",
             "Compose": "serial residual branches concatenate graph auxiliary_heads cached tied",
-            "Attention": "attention encoder_block decoder_block ops.attention ops.rotate ops.distance_slopes",
+            "Attention": "attention film encoder_block decoder_block ops.attention ops.rotate ops.distance_slopes",
             "Repeat": "repeat ensemble stack unstack to_stacked to_unstacked",
             "Normalize kernels": "weight_norm spectral_norm",
             "Memory and precision": "remat cast Policy",
@@ -154,7 +154,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "Text": "data.text data.encode_text data.decode_text data.pad data.pack data.unpack "
             "data.next_tokens data.mask_tokens data.tokenizer data.characters data.Tokenizer",
             "Synthetic": "data.moons data.circles data.spirals data.blobs data.xor data.checkerboard data.mnist1d "
-            "data.adding data.copy_memory",
+            "data.adding data.copy_memory data.sort_of_clevr",
         },
     ),
     "models": (
@@ -172,7 +172,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "Vision transformers": "models.vit_b_16 models.vit_b_32 models.vit_l_16 models.deit_tiny "
             "models.resize_positions",
             "Text": "models.gpt2 models.llama models.bert models.transformer",
-            "Dense prediction": "models.fcn models.unet models.landmarks models.soft_argmax",
+            "Dense prediction": "models.fcn models.unet models.landmarks models.soft_argmax models.visual_questions",
             "Recurrent": "models.rnn models.lstm models.gru models.language_model models.encoder_decoder",
             "Autoencoders": "models.autoencoder models.conv_autoencoder models.denoising_autoencoder models.vae "
             "models.conv_vae models.variational",

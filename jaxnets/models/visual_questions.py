@@ -6,7 +6,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from jaxnets.combinators.attention import first, second
+from jaxnets.combinators.attention import attention, first, second
 from jaxnets.combinators.film import film
 from jaxnets.combinators.graph import graph
 from jaxnets.combinators.serial import Layer, concatenate, serial
@@ -36,8 +36,7 @@ def visual_questions(
     coordinates of each place, from -1 to 1, are appended as two channels. Then, by `reader`:
 
     - "attention": each question, mapped to `features`, reads the map in `steps` steps, x + A(norm(x)), then
-      x + F(norm(x)), so that what it looks for next depends on what it has read. A is additive attention: place j has
-      the score w · relu(Q x + K m_j) for each head, and A(x) is the mean of V m_j under the softmax over places.
+      x + F(norm(x)), so that what it looks for next depends on what it has read. A is `jn.attention` with `cross`.
     - "film": `steps` residual blocks, r = relu(conv1×1(x)), then r + relu(film(conv3×3(r), question)), of the map for
       each question, and the maximum over all places.
     - "plain": the map as one vector of `features`, beside the question; the baseline.
@@ -55,14 +54,13 @@ def visual_questions(
 
     Returns:
         A network from `((batch, height, width, channels), (batch, questions, in))` to
-        `(batch, questions, num_answers)`. The network of "attention" has the shares of all places, `(batch, questions,
-        places, heads)`, at `net.upto("shares1")`, `net.upto("shares2")`, ….
+        `(batch, questions, num_answers)`. A question does not read other questions about its picture.
 
     Raises:
         NetError: for another reader or a number below 1; for an input that is not a pair of such shapes with one batch.
 
     Perez et al., "FiLM: Visual Reasoning with a General Conditioning Layer" (2018), section 3, for the blocks; Yang et
-    al., "Stacked Attention Networks for Image Question Answering" (2016), for reading in steps, with relu for tanh.
+    al., "Stacked Attention Networks for Image Question Answering" (2016), for reading in steps, there by additive attention.
 
     >>> import jax, jax.numpy as jnp
     >>> net, x = visual_questions(10), (jnp.ones((2, 32, 32, 3)), jnp.ones((2, 20, 11)))
@@ -77,12 +75,15 @@ def visual_questions(
         for name, value in (("num_answers", num_answers), ("features", features), ("steps", steps)):
             check_count(name, value)
         check_count("heads", heads)
-        if features % heads:
+        if reader == "attention" and features % heads:
             raise NetError(f"expects features divisible by {heads} heads, got {features}")
     he = jax.nn.initializers.he_normal()
     stem: dict[str, Layer] = {}
     for place, width in enumerate(widths, start=1):
-        stem |= {f"conv{place}": conv(width, kernel_size, stride=2, padding="SAME", kernel_init=he), f"relu{place}": jax.nn.relu}
+        stem |= {
+            f"conv{place}": conv(width, kernel_size, stride=2, padding="SAME", kernel_init=he),
+            f"relu{place}": jax.nn.relu,
+        }
     nodes: dict[str, Any] = {
         "pair": layer(None, lambda _, pair: checked(pair), label="visual_questions"),
         "questions": second,
@@ -116,18 +117,12 @@ def visual_questions(
 def _reading(features: int, heads: int, steps: int) -> dict[str, Any]:
     """Return the nodes in which questions read the places of a picture, step by step."""
     nodes: dict[str, Any] = {}
-    before, hidden = "embedding", 2 * features
+    before = "embedding"
     for step in range(1, steps + 1):
         nodes |= {
             f"norm{step}a": (layer_norm(), before),
-            f"query{step}": dense(hidden),
-            f"key{step}": (dense(hidden, use_bias=False), "places"),
-            f"joined{step}": (_all_pairs, f"query{step}", f"key{step}"),
-            f"score{step}": dense(heads, use_bias=False),
-            f"shares{step}": _over_places,
-            f"value{step}": (dense(features), "places"),
-            f"read{step}": (_mixed, f"shares{step}", f"value{step}"),
-            f"sum{step}a": (sum, before, f"read{step}"),
+            f"attention{step}": (attention(features, heads, cross=True), f"norm{step}a", "places"),
+            f"sum{step}a": (sum, before, f"attention{step}"),
             f"norm{step}b": layer_norm(),
             f"up{step}": dense(2 * features),
             f"relu{step}": jax.nn.relu,
@@ -166,25 +161,6 @@ def with_coordinates(x: jax.Array) -> jax.Array:
 def _as_sequence(x: jax.Array) -> jax.Array:
     """Return a map `(batch, height, width, channels)` as `(batch, places, channels)`."""
     return x.reshape(x.shape[0], -1, x.shape[-1])
-
-
-def _all_pairs(pair: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """Return relu(query + key) of each question at each place, `(batch, questions, places, hidden)`."""
-    query, key = pair
-    return jax.nn.relu(query[:, :, None] + key[:, None])
-
-
-def _over_places(scores: jax.Array) -> jax.Array:
-    """Return the softmax over places of the scores `(batch, questions, places, heads)`."""
-    return jax.nn.softmax(scores.astype(param_dtype(scores)), axis=2).astype(scores.dtype)
-
-
-def _mixed(pair: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """Return the mean of values under each head's shares, `(batch, questions, features)`."""
-    shares, value = pair
-    heads = value.reshape(*value.shape[:2], shares.shape[-1], -1)
-    y = jnp.einsum("bqph,bphw->bqhw", shares, heads)
-    return y.reshape(*y.shape[:2], -1)
 
 
 def _beside(pair: tuple[jax.Array, jax.Array]) -> jax.Array:

@@ -56,11 +56,12 @@ def torch_answers(reader, params):
         places = x.flatten(2).movedim(1, -1)
         y = affine(questions, p["embedding"])
         for step in "12":
-            query, key = affine(norm(y, p[f"norm{step}a"]), p[f"query{step}"]), affine(places, p[f"key{step}"])
-            shares = affine((query[:, :, None] + key[:, None]).relu(), p[f"score{step}"]).softmax(2)
-            value = affine(places, p[f"value{step}"])
-            read = [shares[..., head] @ value[..., 3 * head : 3 * head + 3] for head in (0, 1)]
-            y = y + torch.cat(read, -1)
+            part = p[f"attention{step}"]
+            query = affine(norm(y, p[f"norm{step}a"]), part["query"])
+            key, value = affine(places, part["key"]), affine(places, part["value"])
+            heads = [[each[..., 3 * head : 3 * head + 3] for each in (query, key, value)] for head in (0, 1)]
+            read = [F.scaled_dot_product_attention(*each) for each in heads]
+            y = y + affine(torch.cat(read, -1), part["out"])
             inner = affine(norm(y, p[f"norm{step}b"]), p[f"up{step}"]).relu()
             y = y + affine(inner, p[f"down{step}"])
         y = norm(y, p["norm"])
