@@ -60,7 +60,8 @@ def visual_questions(
         NetError: for another reader or a number below 1; for an input that is not a pair of such shapes with one batch.
 
     Perez et al., "FiLM: Visual Reasoning with a General Conditioning Layer" (2018), section 3, for the blocks; Yang et
-    al., "Stacked Attention Networks for Image Question Answering" (2016), for reading in steps, there by additive attention.
+    al., "Stacked Attention Networks for Image Question Answering" (2016), for steps, there of
+    additive attention.
 
     >>> import jax, jax.numpy as jnp
     >>> net, x = visual_questions(10), (jnp.ones((2, 32, 32, 3)), jnp.ones((2, 20, 11)))
