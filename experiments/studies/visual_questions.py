@@ -9,7 +9,7 @@ authors' 9,800: this is a small and short version.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 import numpy as np
@@ -31,7 +31,11 @@ ABOUT = About(
     minutes=1.0,
     concepts=("jn.models.visual_questions", "jn.film", "jn.data.sort_of_clevr"),
 )
-READERS = {"attention": "attention", "FiLM": "film", "one vector": "plain"}
+READERS: dict[str, Literal["attention", "film", "plain"]] = {
+    "attention": "attention",
+    "FiLM": "film",
+    "one vector": "plain",
+}
 HEADS = 4
 ANSWERS = ["yes", "no", "square", "circle", *"123456"]
 PAINTS = ["red", "blue", "green", "orange", "yellow", "gray"]

@@ -34,7 +34,7 @@ ROWS = [
     # Means over places are sums of plain products, which are not counted; a matrix product would be.
     Row("landmarks_heatmap", lambda: models.landmarks(68, head="heatmap"), image(64, 1), 27_828, 10_305_536),
     # Convolutions 16² · 25 · 3 · 16 and 8² · 25 · 16 · 32. 20 questions; each of two steps: queries and results
-    # 2 · 20 · 64², keys and values 2 · 8² · 34 · 64, products 2 · 20 · 8² · 64, F 20 · 2 · 64 · 128. Last 64² and 64 · 10.
+    # 2 · 20 · 64², keys and values 2 · 8² · 34 · 64, products 2 · 20 · 8² · 64, F 20 · 2 · 64 · 128. 64² + 64 · 10.
     Row(
         "visual_questions",
         lambda: models.visual_questions(10),
