@@ -2,6 +2,7 @@
 
 from jaxnets.combinators.attention import attention
 from jaxnets.combinators.cached import cached
+from jaxnets.combinators.film import film
 from jaxnets.combinators.fold import fold_batch_norm
 from jaxnets.combinators.graph import auxiliary_heads, graph
 from jaxnets.combinators.kernels import spectral_norm, weight_norm
@@ -22,6 +23,7 @@ __all__ = [
     "decoder_block",
     "encoder_block",
     "ensemble",
+    "film",
     "fold_batch_norm",
     "graph",
     "remat",

@@ -52,6 +52,7 @@ from jaxnets.models.unet import unet
 from jaxnets.models.vae import conv_vae, vae, variational
 from jaxnets.models.vgg import vgg11, vgg13, vgg16, vgg19
 from jaxnets.models.video import frame_predictor
+from jaxnets.models.visual_questions import visual_questions
 from jaxnets.models.vit import deit_tiny, resize_positions, vit_b_16, vit_b_32, vit_l_16
 
 __all__ = [
@@ -138,6 +139,7 @@ __all__ = [
     "vgg13",
     "vgg16",
     "vgg19",
+    "visual_questions",
     "vit_b_16",
     "vit_b_32",
     "vit_l_16",

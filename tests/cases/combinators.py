@@ -42,6 +42,7 @@ CASES = [
     Case("combinators/encoder_block_gated", _llama_block, EIGHT),
     Case("combinators/encoder_block_packed", lambda: jn.encoder_block(6, 2, causal=True, positions="distance"), PACKED),
     Case("combinators/decoder_block", lambda: jn.decoder_block(6, 2, hidden=5, norm_first=False), (TOKENS, PADDED)),
+    Case("combinators/film", lambda: jn.film(6), (TOKENS, X)),
     Case("combinators/cached", lambda: jn.cached(jn.encoder_block(6, 2, causal=True)), TOKENS),
     Case("combinators/tied", lambda: jn.tied(jn.serial(a=jn.dense(6), b=jn.dense(6)), {"b/kernel": "a/kernel"}), X),
     Case("combinators/branches", lambda: jn.branches(jn.concatenate, a=jn.dense(2), b=jnp.tanh), X),

@@ -37,6 +37,16 @@ CASES = [
     # Kinks are many, so finite differences are left to PyTorch's gradients.
     Case("models/fcn_tiny", _fcn, floats(3, 5, 4, 2), random=True, differentiable=False),
     Case(
+        "models/visual_questions_tiny",
+        lambda: jn.models.visual_questions(3, widths=(2,), features=4, heads=2, steps=1),
+        (floats(3, 4, 4, 2), floats(3, 2, 5)),
+    ),
+    Case(
+        "models/visual_questions_film",
+        lambda: jn.models.visual_questions(3, "film", widths=(2,), features=4, steps=1),
+        (floats(3, 4, 4, 2), floats(3, 2, 5)),
+    ),
+    Case(
         "models/landmarks_tiny",
         lambda: jn.models.landmarks(2, jn.serial(jn.conv(3, 2), jax.nn.silu), head="heatmap"),
         floats(3, 4, 5, 1),

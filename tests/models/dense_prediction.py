@@ -13,6 +13,8 @@ def _fcn8s() -> jn.Net:
     return models.fcn(21, models.vgg16()["features"], skips=("23", "16"), features=4096, kernel_size=7)
 
 
+QUESTIONS = image(32), jax.ShapeDtypeStruct((1, 20, 11), jnp.float32)
+
 ROWS = [
     # The paper's, 388 places of 572: figure 1 with one channel and two classes.
     Row(
@@ -31,6 +33,15 @@ ROWS = [
     Row("landmarks", lambda: models.landmarks(68), image(64, 1), 565_368, 10_568_704),
     # Means over places are sums of plain products, which are not counted; a matrix product would be.
     Row("landmarks_heatmap", lambda: models.landmarks(68, head="heatmap"), image(64, 1), 27_828, 10_305_536),
+    # Convolutions 16² · 25 · 3 · 16 and 8² · 25 · 16 · 32. 20 questions; each of two steps: queries and results
+    # 2 · 20 · 64², keys and values 2 · 8² · 34 · 64, products 2 · 20 · 8² · 64, F 20 · 2 · 64 · 128. 64² + 64 · 10.
+    Row(
+        "visual_questions",
+        lambda: models.visual_questions(10),
+        QUESTIONS,
+        1_216 + 12_832 + 768 + 2 * 29_632 + 128 + 4_160 + 650,
+        307_200 + 819_200 + 20 * 704 + 2 * (163_840 + 278_528 + 163_840 + 327_680) + 20 * (4_096 + 640),
+    ),
     Row(
         "unet_volume",
         lambda: models.unet(2, widths=(4, 8), spatial_axes=3),

@@ -80,7 +80,8 @@ IMAGES_ALONE = [
         *resnets.ROWS,
         *convolutional.ROWS,
     )
-    if not row.name.startswith(("linear", "mlp", "perceptron")) and len(row.x.shape) == 4  # which take any axes
+    # The first take any axes, `visual_questions` a pair.
+    if not row.name.startswith(("linear", "mlp", "perceptron", "visual")) and len(row.x.shape) == 4
 ]
 KEY = jax.random.key(0)
 
