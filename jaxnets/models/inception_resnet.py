@@ -24,6 +24,8 @@ def inception_resnet_v2(num_classes: int = 1000, *, dropout: Any = 0.2) -> Net:
     13,155,794,016 multiply-adds at 299 × 299. This is the network of the published weights, whose stem is that of
     Inception v3, with 10, 20 and 10 residual modules; in the paper's figures the stem is that of Inception v4, with 5,
     10 and 5.
+    Inception v3, with 10, 20 and 10 residual modules; in the paper's figures the stem is that of Inception v4, and
+    there are 5, 10 and 5.
 
     Args:
         num_classes: the width of the output.

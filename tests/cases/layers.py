@@ -27,6 +27,7 @@ CASES = [
     Case("layers/conv_grouped", lambda: jn.conv(4, 3, groups=2, dilation=2, padding="SAME"), IMAGES),
     Case("layers/conv_padded", lambda: jn.conv(3, 3, padding="SAME"), SEQUENCES),
     Case("layers/depthwise_conv", lambda: jn.depthwise_conv(3, 2, padding="SAME"), IMAGES),
+    Case("layers/conv_lstm", lambda: jn.conv_lstm(2), floats(3, 2, 3, 4, 2)),
     Case("layers/conv_transpose", lambda: jn.conv_transpose(3, 4, stride=2, padding=1), floats(3, 3, 2, 2)),
     Case("layers/conv_transpose_grouped", lambda: jn.conv_transpose(4, 3, groups=2), floats(3, 3, 2, 2)),
     Case("layers/pixel_shuffle", lambda: jn.pixel_shuffle(2), FOUR_IMAGES),
