@@ -30,9 +30,8 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "The record": "Net layer as_net Padded Packed NetError",
             "Write your own layer": "labeled weights_of example_weights",
             "Compose": "serial residual branches concatenate graph auxiliary_heads cached tied",
-            "Attention": "attention encoder_block decoder_block ops.attention ops.rotate ops.distance_slopes",
-            "Sound": "ops.stft ops.istft ops.spectrogram ops.mel_filters ops.log_mel ops.mfcc",
             "Attention": "attention film encoder_block decoder_block ops.attention ops.rotate ops.distance_slopes",
+            "Sound": "ops.stft ops.istft ops.spectrogram ops.mel_filters ops.log_mel ops.mfcc",
             "Repeat": "repeat ensemble stack unstack to_stacked to_unstacked",
             "Normalize kernels": "weight_norm spectral_norm",
             "Memory and precision": "remat cast Policy",
@@ -166,9 +165,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "Speech": "data.spoken_words data.Spoken data.write_wav",
             "Synthetic": "data.moons data.circles data.spirals data.blobs data.xor data.checkerboard data.mnist1d "
             "data.adding data.copy_memory data.moving_pictures data.dates_and_numbers data.quantifier_pairs "
-            "data.table_questions data.Question data.opinions",
-            "data.adding data.copy_memory data.dates_and_numbers data.headlines",
-            "data.adding data.copy_memory data.sort_of_clevr",
+            "data.table_questions data.Question data.opinions data.headlines data.sort_of_clevr",
         },
     ),
     "models": (
@@ -187,13 +184,10 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "Vision transformers": "models.vit_b_16 models.vit_b_32 models.vit_l_16 models.deit_tiny "
             "models.resize_positions",
             "Text": "models.gpt2 models.llama models.bert models.transformer models.sentence_encoder models.siamese",
-            "Dense prediction": "models.fcn models.unet models.landmarks models.soft_argmax",
+            "Dense prediction": "models.fcn models.unet models.landmarks models.soft_argmax models.visual_questions",
             "Recurrent": "models.rnn models.lstm models.gru models.language_model models.encoder_decoder "
             "models.attentive_encoder_decoder models.pointer_generator models.frame_predictor",
             "Speech": "models.conv_gru models.conv_transformer",
-            "Text": "models.gpt2 models.llama models.bert models.transformer",
-            "Dense prediction": "models.fcn models.unet models.landmarks models.soft_argmax models.visual_questions",
-            "Recurrent": "models.rnn models.lstm models.gru models.language_model models.encoder_decoder",
             "Autoencoders": "models.autoencoder models.conv_autoencoder models.denoising_autoencoder models.vae "
             "models.conv_vae models.variational",
             "Adversarial networks and flows": "models.gan models.dcgan models.flow_matching models.conditional_unet",

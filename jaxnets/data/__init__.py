@@ -18,9 +18,9 @@ from jaxnets.data.datasets.packaged import diabetes, digits, iris, japanese_vowe
 from jaxnets.data.datasets.quantifiers import quantifier_pairs
 from jaxnets.data.datasets.questions import Question, table_questions
 from jaxnets.data.datasets.sequences import adding, copy_memory
+from jaxnets.data.datasets.sort_of_clevr import sort_of_clevr
 from jaxnets.data.datasets.speech import Spoken, spoken_words, write_wav
 from jaxnets.data.datasets.spelled import dates_and_numbers
-from jaxnets.data.datasets.sort_of_clevr import sort_of_clevr
 from jaxnets.data.datasets.text import decode_text, encode_text, text
 from jaxnets.data.datasets.toys import blobs, checkerboard, circles, moons, spirals, xor
 from jaxnets.data.labels import Labels, labels

@@ -22,8 +22,6 @@ def inception_resnet_v2(num_classes: int = 1000, *, dropout: Any = 0.2) -> Net:
     The input is `(batch, height, width, channels)` of any floating dtype and at least 75 × 75, 299 × 299 in the paper;
     the output logits `(batch, num_classes)`. With 1000 classes and 3 channels there are 55,843,464 parameters and
     13,155,794,016 multiply-adds at 299 × 299. This is the network of the published weights, whose stem is that of
-    Inception v3, with 10, 20 and 10 residual modules; in the paper's figures the stem is that of Inception v4, with 5,
-    10 and 5.
     Inception v3, with 10, 20 and 10 residual modules; in the paper's figures the stem is that of Inception v4, and
     there are 5, 10 and 5.
 
