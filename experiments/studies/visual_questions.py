@@ -28,7 +28,7 @@ ABOUT = About(
     source="Santoro et al. (2017); Perez et al., FiLM (2018); Yang et al., Stacked Attention Networks (2016)",
     refuted_by="a network that reads a single vector of the picture and answers as many unseen questions.",
     data="Sort-of-CLEVR generated at 32×32 pixels: 2,500 pictures with 12 questions each, 500 for the test",
-    minutes=1.0,
+    minutes=2.0,
     concepts=("jn.models.visual_questions", "jn.film", "jn.data.sort_of_clevr"),
 )
 READERS: dict[str, Literal["attention", "film", "plain"]] = {
