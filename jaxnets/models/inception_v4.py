@@ -34,7 +34,7 @@ def inception_v4(num_classes: int = 1000, *, dropout: Any = 0.2) -> Net:
 
     >>> inception_v4()["features/6/branch0"]
     serial
-    ├─ conv: conv(96, 1, use_bias=False)
+    ├─ conv: conv(96, 1, padding=0, use_bias=False)
     ├─ bn: batch_norm(epsilon=0.001)
     └─ relu: relu
     """
