@@ -32,9 +32,18 @@ def new_folder(root: Path, name: str) -> Path:
             return folder
 
 
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of what computes.
+
+    Raises:
+        PackageNotFoundError: for a package that is not installed.
+    """
+    packages = ("jaxnets", "jax", "jaxlib", "flax", "optax", "numpy")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
 def write_config(folder: Path, config: Any) -> None:
     """Write `config.json`: the configuration, the command, the versions and the machine."""
-    packages = ("jaxnets", "jax", "jaxlib", "flax", "optax", "numpy")
     program = ["-m", "experiments"] if "experiments" in sys.argv[0] else [sys.argv[0]]
     write_json(
         folder / "config.json",
@@ -42,7 +51,7 @@ def write_config(folder: Path, config: Any) -> None:
             "config": dataclasses.asdict(config),
             "command": shlex.join(["python", *program, *sys.argv[1:]]),
             "began": datetime.now(UTC).isoformat(timespec="seconds"),
-            "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+            "versions": versions(),
             "machine": {
                 "platform": platform.platform(),
                 "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),

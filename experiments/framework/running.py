@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from experiments.framework.results import new_folder, write_config, write_json
+from experiments.framework.results import new_folder, versions, write_config, write_json
 from experiments.framework.study import Size, Study, Verdict
 
 
@@ -23,6 +23,7 @@ def conduct(study: Study, config: Any, root: Path, size: Size | None) -> tuple[P
     Returns:
         The folder, and the verdict.
     """
+    versions()  # fails now, and not after minutes, if one is unknown
     began = time.perf_counter()
     results = study.run(config)
     seconds = round(time.perf_counter() - began, 1)
