@@ -131,6 +131,7 @@ def page(study: Study, verdict: Verdict, found: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
     where = f"{run['machine']['cores']} cores ({', '.join(run['machine']['devices'])})"
     concepts = f"\n\nWith {', '.join(f'`{each}`' for each in about.concepts)}." if about.concepts else ""
+    reservations = f"\n\n{about.reservations}" if about.reservations else ""
     return f"""# {about.title}
 
 **{about.claim}**
@@ -141,7 +142,7 @@ Verdict: **{verdict.outcome}**. Usually written in: {about.source}. It would be 
 
 {table(["finding", "measured", "as claimed"], rows)}
 
-Intervals, and bands in the figure, are 95 %, by bootstrap over seeds. Data: {about.data}.{concepts}
+Intervals, and bands in the figure, are 95 %, by bootstrap over seeds. Data: {about.data}.{reservations}{concepts}
 
 ```bash
 python -m experiments run {study.name}

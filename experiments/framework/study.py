@@ -32,6 +32,7 @@ class About:
         minutes: measured time of the full size on two cores.
         concepts: the functions of jaxnets that the study is about, such as "jn.losses.hinge".
         gpu_minutes: measured time of the full size on one GPU; `None` if nobody has measured it.
+        reservations: how the settings were found, and what the result does not show, in sentences.
     """
 
     title: str
@@ -42,6 +43,7 @@ class About:
     minutes: float
     concepts: tuple[str, ...] = ()
     gpu_minutes: float | None = None
+    reservations: str = ""
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,9 @@ ABOUT = About(
     refuted_by="a conv–GRU network that gets more than 5 % of the words of speakers wrong whom it has not heard.",
     data="words spoken by formant synthesis (jn.data.spoken_words): 2,400 clips of 150 speakers, 250 of 50 others",
     minutes=2.0,
+    reservations=(
+        "Sizes and rates were chosen in trials of one network, judged on other speakers than the test's."
+    ),
     concepts=("jn.data.spoken_words", "jn.ops.log_mel", "jn.models.conv_gru", "jn.models.conv_transformer",
               "jn.losses.ctc", "jn.decoding.ctc_beam_search", "jn.metrics.word_error_rate"),
 )  # fmt: skip
