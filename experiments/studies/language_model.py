@@ -27,6 +27,10 @@ ABOUT = About(
     refuted_by="characters as dear after many others as after few, or gains that do not shrink with context.",
     data="the Python language reference as a–z and spaces: 120,000 characters to learn from, 30,000 for the test",
     minutes=2.0,
+    reservations=(
+        "The steps were raised sixfold after a first full run, judged on the same text, in which the GPT had "
+        "not yet learned to use what it reads."
+    ),
     concepts=("jn.models.language_model", "jn.models.gpt2", "jn.metrics.bits_per_character", "jn.data.text"),
 )
 LETTERS, TEST = 27, 30_000
@@ -48,7 +52,7 @@ class Config:
     """Units of the LSTM."""
     features: int = 48
     """Features of the GPT, in four heads and two blocks."""
-    epochs: int = 5
+    epochs: int = 15
     """Epochs of training."""
     rates: tuple[float, float] = (0.01, 0.004)
     """Learning rates of Adam for the LSTM and the GPT at the start; they fall to 0 along a cosine."""
@@ -63,7 +67,7 @@ def run(config: Config) -> Results:
     codes = jn.data.text()
     text, test = codes[: config.characters], codes[-TEST:]
     data, held_out = jn.data.windows(text, config.window), jn.data.windows(test, config.window)
-    steps = config.epochs * -(-len(data[0]) // 32)
+    steps = config.epochs * -(-len(data[0]) // 16)
     nets = {
         "LSTM": jn.models.language_model(LETTERS, config.width),
         "GPT": jn.models.gpt2(
@@ -78,7 +82,7 @@ def run(config: Config) -> Results:
             return jn.train.program(
                 net, jn.objective(jn.losses.sequence(jn.losses.cross_entropy)),
                 optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule)), data, epochs=config.epochs,
-                batch_size=32,
+                batch_size=16,
             )  # fmt: skip
 
         params = jn.sweeps.sweep(trial, seeds=config.seeds, strategy="map").runs.params
