@@ -28,7 +28,8 @@ ABOUT = About(
     data="words spoken by formant synthesis (jn.data.spoken_words): 2,400 clips of 150 speakers, 250 of 50 others",
     minutes=2.0,
     reservations=(
-        "Sizes and rates were chosen in trials of one network, judged on other speakers than the test's."
+        "Sizes, rates and the number of epochs were chosen in trials, judged on other speakers than the test's; with 12 "
+        "epochs conv-GRU got 5.0 % (4.6 to 5.7) of such words wrong."
     ),
     concepts=("jn.data.spoken_words", "jn.ops.log_mel", "jn.models.conv_gru", "jn.models.conv_transformer",
               "jn.losses.ctc", "jn.decoding.ctc_beam_search", "jn.metrics.word_error_rate"),
@@ -47,7 +48,7 @@ class Config:
     """Clips to train on."""
     tests: int = 250
     """Clips for the test, the same at each level of noise."""
-    epochs: int = 12
+    epochs: int = 20
     """Epochs of training."""
     width: int = 48
     """Units of each direction of the GRU, and features of the transformer."""
@@ -66,7 +67,7 @@ def run(config: Config) -> Results:
     sound, texts = clips(config.clips, range(150), (15.0, 40.0), seed=0)
     x, scaling = features(sound, None)
     data = x, jn.data.pad([jn.data.encode_text(text) + 1 for text in texts])
-    tests = [clips(config.tests, range(2000, 2050), noise, seed=2) for noise in config.noises]
+    tests = [clips(config.tests, range(3000, 3050), noise, seed=3) for noise in config.noises]
     heard = [features(each, scaling)[0] for each, _ in tests]
     errors: dict[str, dict[str, Any]] = {}
     letters, losses, written = {}, {}, {}
