@@ -28,8 +28,8 @@ ABOUT = About(
     data="words spoken by formant synthesis (jn.data.spoken_words): 2,400 clips of 150 speakers, 250 of 50 others",
     minutes=2.0,
     reservations=(
-        "Sizes, rates and the number of epochs were chosen in trials, judged on other speakers than the test's; with 12 "
-        "epochs conv-GRU got 5.0 % (4.6 to 5.7) of such words wrong."
+        "Sizes, rates and the number of epochs were chosen in trials, judged on other speakers than the test's; "
+        "with 12 epochs conv-GRU got 5.0 % (4.6 to 5.7) of such words wrong."
     ),
     concepts=("jn.data.spoken_words", "jn.ops.log_mel", "jn.models.conv_gru", "jn.models.conv_transformer",
               "jn.losses.ctc", "jn.decoding.ctc_beam_search", "jn.metrics.word_error_rate"),
