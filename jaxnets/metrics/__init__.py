@@ -11,6 +11,7 @@ from jaxnets.metrics.confusion import (
     precision,
     recall,
 )
+from jaxnets.metrics.detection import AveragePrecision, mean_average_precision
 from jaxnets.metrics.dice import dice
 from jaxnets.metrics.metric import Metric, ignoring, mean
 from jaxnets.metrics.ranking import average_precision, roc_auc
@@ -18,6 +19,7 @@ from jaxnets.metrics.regression import mean_absolute_error, mean_squared_error, 
 from jaxnets.metrics.scores import accuracy, binary_accuracy, perplexity, top_k
 
 __all__ = [
+    "AveragePrecision",
     "Interval",
     "Metric",
     "accuracy",
@@ -35,6 +37,7 @@ __all__ = [
     "matthews",
     "mean",
     "mean_absolute_error",
+    "mean_average_precision",
     "mean_squared_error",
     "perplexity",
     "precision",
