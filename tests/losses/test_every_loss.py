@@ -14,6 +14,8 @@ from tests.oracle import witness
 
 GENERATIVE = {"negative_elbo", "gaussian_kl", "energy_gap"}  # of several outputs: tests/losses/test_generative.py
 
+DETECTION = {"fcos", "giou"}  # of boxes: tests/losses/test_detection.py
+
 each_row = pytest.mark.parametrize("row", ROWS, ids=str)
 another_option = pytest.mark.slow_cases(  # of a loss that another row has
     *("squared_error_vector", "half_squared_error", "negative_log_likelihood_soft", "focal_below_one", "margin_below_0")
@@ -45,6 +47,7 @@ def test_the_table_has_every_loss():
         "ignoring",
         "takes_labels",
         "weighted",
+        *DETECTION,
         *GENERATIVE,
     }
     assert len({row.name for row in ROWS}) == len(ROWS)
