@@ -11,6 +11,7 @@ from jaxnets.models.convnext import convnext_tiny
 from jaxnets.models.densenet import densenet121
 from jaxnets.models.efficientnet import efficientnet_b0
 from jaxnets.models.fcn import fcn
+from jaxnets.models.fcos import detect, fcos
 from jaxnets.models.googlenet import googlenet, googlenet_2014
 from jaxnets.models.gpt2 import gpt2
 from jaxnets.models.inception import inception_v3
@@ -63,9 +64,11 @@ __all__ = [
     "deit_tiny",
     "denoising_autoencoder",
     "densenet121",
+    "detect",
     "efficientnet_b0",
     "encoder_decoder",
     "fcn",
+    "fcos",
     "free_energy",
     "gibbs_step",
     "googlenet",
