@@ -22,6 +22,8 @@ from jaxnets.losses.generative import (
     negative_elbo,
     velocity_error,
 )
+from jaxnets.losses.detection import fcos, giou
+from jaxnets.losses.generative import energy_gap, gaussian_kl, negative_elbo
 from jaxnets.losses.labels import takes_labels
 from jaxnets.losses.margins import crammer_singer_hinge, exponential, hinge, multiclass_hinge, perceptron, squared_hinge
 from jaxnets.losses.regression import (
@@ -48,10 +50,12 @@ __all__ = [
     "ctc",
     "energy_gap",
     "exponential",
+    "fcos",
     "focal",
     "gan_discriminator",
     "gan_generator",
     "gaussian_kl",
+    "giou",
     "half_squared_error",
     "hinge",
     "huber",

@@ -11,6 +11,7 @@ from jaxnets.metrics.confusion import (
     precision,
     recall,
 )
+from jaxnets.metrics.detection import AveragePrecision, mean_average_precision
 from jaxnets.metrics.dice import dice
 from jaxnets.metrics.generated import PrecisionRecall, frechet_distance, manifold_precision_recall
 from jaxnets.metrics.metric import Metric, ignoring, mean
@@ -23,6 +24,7 @@ from jaxnets.metrics.text import Rouge, bleu, chrf, exact_match, rouge_l, rouge_
 from jaxnets.metrics.transcripts import character_error_rate, word_error_rate
 
 __all__ = [
+    "AveragePrecision",
     "Interval",
     "Metric",
     "PrecisionRecall",
@@ -50,6 +52,7 @@ __all__ = [
     "matthews",
     "mean",
     "mean_absolute_error",
+    "mean_average_precision",
     "mean_squared_error",
     "peak_signal_to_noise",
     "perplexity",

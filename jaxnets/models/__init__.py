@@ -15,6 +15,7 @@ from jaxnets.models.efficientnet import efficientnet_b0
 from jaxnets.models.fcn import fcn
 from jaxnets.models.flow_matching import flow_matching
 from jaxnets.models.gan import dcgan, gan
+from jaxnets.models.fcos import detect, fcos
 from jaxnets.models.googlenet import googlenet, googlenet_2014
 from jaxnets.models.gpt2 import gpt2
 from jaxnets.models.inception import inception_v3
@@ -79,11 +80,13 @@ __all__ = [
     "deit_tiny",
     "denoising_autoencoder",
     "densenet121",
+    "detect",
     "efficientnet_b0",
     "encoder_decoder",
     "fcn",
     "flow_matching",
     "frame_predictor",
+    "fcos",
     "free_energy",
     "gan",
     "gibbs_step",

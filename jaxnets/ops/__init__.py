@@ -2,6 +2,7 @@
 
 from jaxnets.ops.attention import attention
 from jaxnets.ops.mel import log_mel, mel_filters, mfcc
+from jaxnets.ops.boxes import box_area, box_iou, clip_boxes, generalized_box_iou, nms
 from jaxnets.ops.plain import plain
 from jaxnets.ops.positions import distance_slopes, rotate
 from jaxnets.ops.spectrogram import istft, spectrogram, stft
@@ -17,4 +18,12 @@ __all__ = [
     "rotate",
     "spectrogram",
     "stft",
+    "box_area",
+    "box_iou",
+    "clip_boxes",
+    "distance_slopes",
+    "generalized_box_iou",
+    "nms",
+    "plain",
+    "rotate",
 ]

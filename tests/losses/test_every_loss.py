@@ -22,6 +22,8 @@ GENERATIVE = {
     "velocity_error",
 }
 
+DETECTION = {"fcos", "giou"}  # of boxes: tests/losses/test_detection.py
+
 each_row = pytest.mark.parametrize("row", ROWS, ids=str)
 another_option = pytest.mark.slow_cases(  # of a loss that another row has
     *("squared_error_vector", "half_squared_error", "negative_log_likelihood_soft", "focal_below_one", "margin_below_0")
@@ -53,6 +55,7 @@ def test_the_table_has_every_loss():
         "ignoring",
         "takes_labels",
         "weighted",
+        *DETECTION,
         *GENERATIVE,
     }
     assert len({row.name for row in ROWS}) == len(ROWS)
