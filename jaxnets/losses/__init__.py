@@ -14,6 +14,7 @@ from jaxnets.losses.classification import (
     softmax_focal,
 )
 from jaxnets.losses.ctc import ctc
+from jaxnets.losses.detection import fcos, giou
 from jaxnets.losses.generative import (
     energy_gap,
     gan_discriminator,
@@ -22,8 +23,6 @@ from jaxnets.losses.generative import (
     negative_elbo,
     velocity_error,
 )
-from jaxnets.losses.detection import fcos, giou
-from jaxnets.losses.generative import energy_gap, gaussian_kl, negative_elbo
 from jaxnets.losses.labels import takes_labels
 from jaxnets.losses.margins import crammer_singer_hinge, exponential, hinge, multiclass_hinge, perceptron, squared_hinge
 from jaxnets.losses.regression import (

@@ -13,9 +13,9 @@ from jaxnets.models.convnext import convnext_tiny
 from jaxnets.models.densenet import densenet121
 from jaxnets.models.efficientnet import efficientnet_b0
 from jaxnets.models.fcn import fcn
+from jaxnets.models.fcos import detect, fcos
 from jaxnets.models.flow_matching import flow_matching
 from jaxnets.models.gan import dcgan, gan
-from jaxnets.models.fcos import detect, fcos
 from jaxnets.models.googlenet import googlenet, googlenet_2014
 from jaxnets.models.gpt2 import gpt2
 from jaxnets.models.inception import inception_v3
@@ -84,9 +84,9 @@ __all__ = [
     "efficientnet_b0",
     "encoder_decoder",
     "fcn",
+    "fcos",
     "flow_matching",
     "frame_predictor",
-    "fcos",
     "free_energy",
     "gan",
     "gibbs_step",
