@@ -12,6 +12,7 @@ from jaxnets.data.datasets.image_folder import ImageFolder, image_folder, imagen
 from jaxnets.data.datasets.mnist import fashion_mnist, mnist, read_idx
 from jaxnets.data.datasets.mnist1d import mnist1d
 from jaxnets.data.datasets.packaged import diabetes, digits, iris, japanese_vowels, mnist5k, read_ts, sunspots, wine
+from jaxnets.data.datasets.scenes import digit_scenes
 from jaxnets.data.datasets.sequences import adding, copy_memory
 from jaxnets.data.datasets.text import decode_text, encode_text, text
 from jaxnets.data.datasets.toys import blobs, checkerboard, circles, moons, spirals, xor
@@ -68,6 +69,7 @@ __all__ = [
     "cutout",
     "decode_text",
     "diabetes",
+    "digit_scenes",
     "digits",
     "encode_text",
     "erase",
