@@ -17,6 +17,7 @@ from jaxnets.data.datasets.opinions import opinions
 from jaxnets.data.datasets.packaged import diabetes, digits, iris, japanese_vowels, mnist5k, read_ts, sunspots, wine
 from jaxnets.data.datasets.quantifiers import quantifier_pairs
 from jaxnets.data.datasets.questions import Question, table_questions
+from jaxnets.data.datasets.scenes import digit_scenes
 from jaxnets.data.datasets.sequences import adding, copy_memory
 from jaxnets.data.datasets.sort_of_clevr import sort_of_clevr
 from jaxnets.data.datasets.speech import Spoken, spoken_words, write_wav
@@ -79,6 +80,7 @@ __all__ = [
     "dates_and_numbers",
     "decode_text",
     "diabetes",
+    "digit_scenes",
     "digits",
     "encode_text",
     "erase",

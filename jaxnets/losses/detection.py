@@ -80,6 +80,9 @@ padding is -1
     shape, labels = np.shape(targets["boxes"]), np.shape(targets["labels"])
     if len(shape) != 3 or shape != (*labels, 4):
         raise NetError(f"expects boxes (batch, most, 4) and labels (batch, most), got {shape} and {labels}")
+    for name in ("boxes", "labels"):
+        if not hasattr(targets[name], "dtype"):
+            raise NetError(f"expects arrays of boxes and labels, got {type(targets[name]).__name__} for {name}")
     boxes, named = (known(targets[name]) for name in ("boxes", "labels"))
     if not np.issubdtype(targets["labels"].dtype, np.integer):
         raise NetError(f"expects integer labels, got {targets['labels'].dtype}")
@@ -163,6 +166,8 @@ def fcos_parts(
     boxes, labels = wide(targets["boxes"]).astype(logits.dtype), jnp.asarray(targets["labels"]).astype(jnp.int32)
     if labels.shape[0] != shape[0]:
         raise NetError(f"expects targets of {shape[0]} images, got {labels.shape[0]}")
+    if not labels.shape[1]:  # no row at all: one of padding
+        boxes, labels = jnp.zeros((shape[0], 1, 4), boxes.dtype), jnp.full((shape[0], 1), -1, jnp.int32)
     found = jax.vmap(partial(assign, radius=radius))(points, boxes, labels)
     share = 1 / jnp.maximum(found.positive.sum(1), 1).astype(logits.dtype)
     hot = found.positive[..., None] & (found.labels[..., None] == jnp.arange(classes, dtype=jnp.int32)[None, None])

@@ -10,6 +10,7 @@ from jax.nn import relu
 
 from jaxnets.combinators.graph import graph
 from jaxnets.combinators.serial import build_child, residual, serial
+from jaxnets.core.dtypes import wide
 from jaxnets.core.errors import NetError, check_count, check_counts, check_fraction, labeled_as
 from jaxnets.core.net import Key, Net, Params, State, apply_child, compose
 from jaxnets.core.value import recorded
@@ -207,7 +208,7 @@ def over_levels(pyramid: Net, head: Net) -> Net:
             points = jnp.stack([across, down, jnp.full_like(across, stride)], axis=-1).reshape(1, -1, 3)
             flat = [values.reshape(batch, height * width, -1) for values in (classes, exponents, center)]
             # exp, as in the paper: distances in strides, at most e⁶.
-            distances = stride * jnp.exp(jnp.minimum(flat[1].astype(jnp.float32), 6))
+            distances = stride * jnp.exp(jnp.minimum(wide(flat[1]), 6))
             levels.append((flat[0], distances, flat[2][..., 0], jnp.broadcast_to(points, (batch, *points.shape[1:]))))
         outputs = dict(
             zip(POINTS, (jnp.concatenate(parts, axis=1) for parts in zip(*levels, strict=True)), strict=True)
