@@ -31,6 +31,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "Write your own layer": "labeled weights_of example_weights",
             "Compose": "serial residual branches concatenate graph auxiliary_heads cached tied",
             "Attention": "attention film encoder_block decoder_block ops.attention ops.rotate ops.distance_slopes",
+            "Boxes": "ops.box_area ops.box_iou ops.generalized_box_iou ops.clip_boxes ops.nms",
             "Sound": "ops.stft ops.istft ops.spectrogram ops.mel_filters ops.log_mel ops.mfcc",
             "Repeat": "repeat ensemble stack unstack to_stacked to_unstacked",
             "Normalize kernels": "weight_norm spectral_norm",
@@ -67,6 +68,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "Regression": "losses.squared_error losses.half_squared_error losses.absolute_error losses.huber "
             "losses.smooth_l1 losses.log_cosh losses.squared_log_error losses.absolute_percentage_error losses.cosine",
             "Sequences": "losses.ctc losses.sequence",
+            "Boxes": "losses.giou losses.fcos",
             "Generative models": "losses.negative_elbo losses.gaussian_kl losses.energy_gap "
             "losses.gan_discriminator losses.gan_generator losses.velocity_error",
             "Wrappers": "losses.weighted losses.ignoring losses.auxiliary_loss losses.takes_labels",
@@ -93,6 +95,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "Rankings and probabilities": "metrics.roc_auc metrics.average_precision metrics.brier "
             "metrics.expected_calibration_error",
             "Regression": "metrics.mean_squared_error metrics.mean_absolute_error metrics.r2",
+            "Detection": "metrics.mean_average_precision metrics.AveragePrecision",
             "Generated text": "metrics.bleu metrics.chrf metrics.rouge_n metrics.rouge_l metrics.Rouge "
             "metrics.exact_match",
             "Generated examples": "metrics.frechet_distance metrics.manifold_precision_recall metrics.PrecisionRecall",
@@ -165,7 +168,7 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "Speech": "data.spoken_words data.Spoken data.write_wav",
             "Synthetic": "data.moons data.circles data.spirals data.blobs data.xor data.checkerboard data.mnist1d "
             "data.adding data.copy_memory data.moving_pictures data.dates_and_numbers data.quantifier_pairs "
-            "data.table_questions data.Question data.opinions data.headlines data.sort_of_clevr",
+            "data.table_questions data.Question data.opinions data.headlines data.sort_of_clevr data.digit_scenes",
         },
     ),
     "models": (
@@ -184,7 +187,8 @@ PAGES: dict[str, tuple[str, str, dict[str, str]]] = {
             "Vision transformers": "models.vit_b_16 models.vit_b_32 models.vit_l_16 models.deit_tiny "
             "models.resize_positions",
             "Text": "models.gpt2 models.llama models.bert models.transformer models.sentence_encoder models.siamese",
-            "Dense prediction": "models.fcn models.unet models.landmarks models.soft_argmax models.visual_questions",
+            "Dense prediction": "models.fcn models.unet models.landmarks models.soft_argmax",
+            "Detection and questions": "models.fcos models.detect models.visual_questions",
             "Recurrent": "models.rnn models.lstm models.gru models.language_model models.encoder_decoder "
             "models.attentive_encoder_decoder models.pointer_generator models.frame_predictor",
             "Speech": "models.conv_gru models.conv_transformer",

@@ -165,6 +165,8 @@ TABLES: dict[str, list[Entry]] = {
         Entry(FCN8S, LARGE, "Long et al. 2015", shown='fcn(21, vgg16()["features"], …)'),
         Entry("landmarks(5)", (96, 96, 1), "after Toshev & Szegedy 2014"),
         Entry('landmarks(5, head="heatmap")', (96, 96, 1), "after Nibali et al. 2018"),
+        Entry("fcos(10)", (256, 256, 1), "after Tian et al. 2019"),
+        Entry("frame_predictor(10)", (10, 64, 64, 1), "after Shi et al. 2015"),
         Entry("visual_questions(10)", ((32, 32, 3), (20, 11)), "after Yang et al. 2016"),
         Entry('visual_questions(10, "film", widths=(16, 32, 32))', ((32, 32, 3), (20, 11)), "after Perez et al. 2018"),
     ],

@@ -95,6 +95,7 @@ def detect(
     Returns:
         `boxes` `(batch, most, 4)` as x1, y1, x2, y2, `scores` `(batch, most)` in descending order, `labels`
         `(batch, most)` int32, and `count` `(batch,)`. Behind the boxes found follow zeros with the label −1.
+        An image with a score that is NaN has none, and NaN in place of the zeros.
 
     Raises:
         NetError: for outputs of another network, `most` or `candidates` < 1, or a threshold out of range.
@@ -122,12 +123,14 @@ def detect(
         boxes = clip_boxes(decode(image["points"], image["distances"])[places // classes], size)
         labels = (places % classes).astype(jnp.int32)
         kept, count = nms(boxes, jnp.where(values > threshold, values, -jnp.inf), overlap, labels=labels, most=most)
-        real = kept >= 0
+        broken = jnp.isnan(scores).any()
+        real = (kept >= 0) & ~broken
+        empty = jnp.where(broken, jnp.nan, 0).astype(boxes.dtype)
         return {
-            "boxes": jnp.where(real[:, None], boxes[kept], 0),
-            "scores": jnp.where(real, values[kept], 0),
+            "boxes": jnp.where(real[:, None], boxes[kept], empty),
+            "scores": jnp.where(real, values[kept], empty.astype(values.dtype)),
             "labels": jnp.where(real, labels[kept], -1),
-            "count": count,
+            "count": jnp.where(broken, 0, count),
         }
 
     return jax.vmap(one)({name: jnp.asarray(outputs[name]) for name in POINTS})

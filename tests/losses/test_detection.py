@@ -180,3 +180,12 @@ def test_mistakes_of_outputs_and_giou():
         losses.giou(jnp.ones((1, 4)), jnp.array([[3.0, 0.0, 1.0, 1.0]]))
     with pytest.raises(NetError, match=r"giou expects boxes \(batch, ..., 4\)"):
         losses.giou(jnp.ones((1, 3)), jnp.ones((1, 3)))
+
+
+def test_a_batch_without_any_box_is_background():
+    outputs = {name: x[:1] for name, x in OUTPUTS.items()} | {"points": POINTS[None]}
+    padding = {"boxes": np.zeros((1, 2, 4), np.float32), "labels": np.full((1, 2), -1)}
+    none = {name: x[:, :0] for name, x in padding.items()}
+    np.testing.assert_array_equal(losses.fcos(outputs, none), losses.fcos(outputs, padding))
+    with pytest.raises(NetError, match="expects arrays of boxes and labels, got list for boxes"):
+        losses.fcos(outputs, {name: x.tolist() for name, x in padding.items()})

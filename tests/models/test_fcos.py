@@ -169,3 +169,18 @@ def test_scenes_have_their_boxes_around_ink():
 def test_mistakes(call, message):
     with pytest.raises(jn.NetError, match=message):
         call()
+
+
+def test_nan_is_not_hidden():
+    outputs = {
+        "class_logits": np.full((2, 2, 3), 9.0, np.float32),
+        "distances": np.full((2, 2, 4), 3.0, np.float32),
+        "center_logits": np.full((2, 2), 9.0, np.float32),
+        "points": np.array([[[2, 2, 4], [6, 2, 4]]] * 2, np.float32),
+    }
+    outputs["class_logits"][0, 0, 1] = np.nan
+    found = jn.models.detect(outputs, (8, 8), most=4)
+    assert found["count"].tolist() == [0, 4]
+    assert np.isnan(found["boxes"][0]).all()
+    assert np.isnan(found["scores"][0]).all()
+    assert (found["labels"][0] == -1).all()
