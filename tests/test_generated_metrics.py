@@ -31,7 +31,7 @@ def by_torchmetrics():
     from tests.peers import torchvision_models
 
     torchvision_models()  # torchmetrics imports torchvision
-    from torchmetrics.image.fid import _compute_fid
+    from torchmetrics.image.fid import _compute_fid  # pyright: ignore[reportMissingImports]
 
     def statistics(x):
         x = torch.tensor(x, dtype=torch.float64)

@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,11 +83,11 @@ def coco_says():
         with contextlib.redirect_stdout(io.StringIO()):
             sides = []
             for kind in rows:
-                side = COCO()
+                side: Any = COCO()
                 side.dataset = about | {"annotations": rows[kind]}
                 side.createIndex()
                 sides.append(side)
-            judge = COCOeval(*sides, "bbox")
+            judge: Any = COCOeval(sides[0], sides[1], "bbox")
             judge.evaluate()
             judge.accumulate()
             judge.summarize()

@@ -28,7 +28,7 @@ PREDICTED = [
 def by_torchmetrics():
     if importlib.util.find_spec("torchvision"):
         torchvision_models()  # torchmetrics imports torchvision
-    from torchmetrics.functional.text import squad
+    from torchmetrics.functional.text import squad  # pyright: ignore[reportMissingImports]
 
     rng = np.random.default_rng(0)
     found = {}

@@ -85,9 +85,9 @@ ROUGE: dict[str, Any] = {"rouge1": {"order": 1}, "rouge2": {"order": 2}, "rougeL
 
 
 def theirs() -> Mapping[str, Any]:
-    from rouge_score.rouge_scorer import RougeScorer
-    from sacrebleu.metrics.bleu import BLEU as Bleu
-    from sacrebleu.metrics.chrf import CHRF as Chrf
+    from rouge_score.rouge_scorer import RougeScorer  # pyright: ignore[reportMissingImports]
+    from sacrebleu.metrics.bleu import BLEU as Bleu  # pyright: ignore[reportMissingImports]
+    from sacrebleu.metrics.chrf import CHRF as Chrf  # pyright: ignore[reportMissingImports]
 
     # Theirs has a list for each reference, None where a hypothesis has fewer.
     streams: Any = [[each[k] if k < len(each) else None for each in REFERENCES] for k in range(3)]

@@ -34,7 +34,7 @@ CASES = {
 
 
 def by_jiwer():
-    import jiwer
+    import jiwer  # pyright: ignore[reportMissingImports]
 
     return {
         name: np.array([jiwer.wer(said, ours), jiwer.cer(said, ours)], float) for name, (ours, said) in CASES.items()

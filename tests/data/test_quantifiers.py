@@ -31,7 +31,7 @@ def all_worlds(pair: tuple[str, str]) -> int:
     possible = true(statements[0])
     for _, a, _ in statements:
         possible &= some(lambda kind, a=a: all(kind[word] for word in a))
-    follows = true(statements[1])[possible]
+    follows = np.asarray(true(statements[1]))[possible]
     assert len(follows)
     return 0 if follows.all() else 2 if not follows.any() else 1
 

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -54,10 +55,11 @@ def test_the_answer_to_a_name_is_marked_in_the_sentence_that_tells_it():
 def test_seeds_and_mistakes():
     assert QUESTIONS[:50] == jn.data.table_questions(300, people=3, unanswerable=0.2, seed=2)[:50]
     assert QUESTIONS[0] != jn.data.table_questions(1, people=3, unanswerable=0.2, seed=3)[0]
-    for options, message in (
+    mistakes: tuple[tuple[dict[str, Any], str], ...] = (
         ({"people": 10}, "expects at most 9 people, got 10"),
         ({"people": 0}, "people"),
         ({"unanswerable": 1.0}, "unanswerable"),
-    ):
+    )
+    for options, message in mistakes:
         with pytest.raises(jn.NetError, match=message):
             jn.data.table_questions(2, **options)

@@ -77,7 +77,7 @@ def torchvision_says():
             "centerness": "bbox_ctrness",
         }.items():
             found[f"{ours} {image}"] = parts[theirs].detach().numpy()
-        gradients = torch.autograd.grad(sum(parts.values()), list(given.values()), allow_unused=True)
+        gradients = torch.autograd.grad(torch.stack([*parts.values()]).sum(), list(given.values()), allow_unused=True)
         for name, gradient in zip(given, gradients, strict=True):
             found[f"{name} gradient {image}"] = np.zeros(1) if gradient is None else gradient.numpy()
     return found

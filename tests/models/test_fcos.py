@@ -42,7 +42,7 @@ def torch_fcos() -> Any:
                 self.add_module(f"out{level}", nn.Conv2d(FEATURES, FEATURES, 3, padding=1))
 
         def forward(self, x: Any) -> Any:
-            x, maps, above = self.layer1(F.relu(self.bn1(self.conv1(x)))), [], None
+            x, maps, above = self.get_submodule("layer1")(F.relu(self.bn1(self.conv1(x)))), [], None
             for level in (1, 2, 3):
                 x = self.get_submodule(f"layer{level + 1}")(x)
                 maps.append(x)
@@ -71,8 +71,10 @@ def torch_fcos() -> Any:
 
         def forward(self, x: Any, stride: int) -> Any:
             beside = self.box_branch(x)
-            boxes = stride * self.boxes(beside).clamp(max=6).exp()
-            every = torch.cat([self.classes(self.class_branch(x)), boxes, self.center(beside)], 1)
+            boxes = stride * self.get_submodule("boxes")(beside).clamp(max=6).exp()
+            every = torch.cat(
+                [self.get_submodule("classes")(self.class_branch(x)), boxes, self.get_submodule("center")(beside)], 1
+            )
             return every.flatten(2).transpose(1, 2)
 
     class FCOS(nn.Module):

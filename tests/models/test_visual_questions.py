@@ -85,7 +85,8 @@ def test_agrees_with_torch(reader):
     found = {"y": y, **jn.paths.paths(gradients)}
     assert set(found) == set(expected)
     scales = {name: max(1.0, float(np.abs(value).max())) for name, value in expected.items()}
-    near(*({name: np.asarray(each[name]) / scales[name] for name in expected} for each in (found, expected)), 1e-5)
+    ours, theirs = ({name: np.asarray(each[name]) / scales[name] for name in expected} for each in (found, expected))
+    near(ours, theirs, 1e-5)
 
 
 MISTAKES = {

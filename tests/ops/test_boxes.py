@@ -51,8 +51,8 @@ def others_say():
     for t in THRESHOLDS:
         for kind, scores in (("nms", SCORES[:, None]), ("batched", own)):
             given = {"boxes": BOXES, "scores": scores.astype(np.float32), "most": np.array([N]),
-                     "iou": np.float32([t]), "score": np.float32([0])}  # fmt: skip
-            (kept,) = session.run(None, given)
+                     "iou": np.array([t], np.float32), "score": np.zeros(1, np.float32)}  # fmt: skip
+            kept = np.asarray(session.run(None, given)[0])
             for each in range(BATCH):
                 indices = kept[kept[:, 0] == each, 2]
                 found[f"{kind} {t} {each}"] = indices[np.argsort(-SCORES[each, indices])]

@@ -1,6 +1,7 @@
 """Features of sound against librosa, and their gradients against PyTorch."""
 
 import importlib.util
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,14 +14,14 @@ from tests.oracle import floats, witness
 
 LIBROSA = importlib.util.find_spec("librosa") is not None
 RATE = 8000
-SHAPES = {"window": 200, "hop": 70, "size": 256}
-THEIRS = {"win_length": 200, "hop_length": 70, "n_fft": 256}
+SHAPES: dict[str, Any] = {"window": 200, "hop": 70, "size": 256}
+THEIRS: dict[str, Any] = {"win_length": 200, "hop_length": 70, "n_fft": 256}
 SOUND = (0.1 * floats(2, 601) + np.sin(0.3 * np.arange(601))).astype(np.float64)
 LENGTHS = np.array([601, 333], np.int32)
 
 
 def by_librosa() -> dict[str, np.ndarray]:
-    import librosa
+    import librosa  # pyright: ignore[reportMissingImports]
 
     found = {}
     for center in (True, False):
@@ -79,7 +80,9 @@ def by_torch() -> dict[str, np.ndarray]:
     spectrum = torch.stft(x, 256, 70, 200, window, center=True, pad_mode="constant", return_complex=True)
     value = torch.log(spectrum.abs() ** 2 + 1e-3).sum()
     value.backward()
-    return {"value": value.detach().numpy(), "gradient": x.grad.numpy()}
+    gradient = x.grad
+    assert gradient is not None
+    return {"value": value.detach().numpy(), "gradient": gradient.numpy()}
 
 
 def test_gradient_equals_torch():
