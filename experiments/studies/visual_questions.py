@@ -144,7 +144,7 @@ def shares(net: jn.Net, params: Any, x: Any, step: int) -> np.ndarray:
 def figure(results: Results) -> "Figure":
     """Draw accuracy by kind of question, losses, and where the questions look."""
     count = len(results["pictures"])
-    drawn, (left, middle, *looks) = panels(2 + 2 * count, width=3.4, height=3.4)
+    drawn, (left, middle, *looks) = panels(1 + count, 2, width=3.4, height=3.4)
     for place, (name, values) in enumerate(results["by kind"].items()):
         line(left, [each.format("it") for each in QUESTIONS], values, name, place, linestyle="none")
         line(middle, range(1, np.shape(results["loss"][name])[1] + 1), results["loss"][name], name, place)
